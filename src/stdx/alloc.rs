@@ -1,0 +1,162 @@
+//! The global allocator: jemalloc, its size classes, and how much is allocated.
+//!
+//! jemalloc is built with an 8-byte quantum (`.cargo/config.toml`), so its small classes are
+//! 8, 16, 24, 32, 40, 48, 56, 64 and then four per doubling: 80, 96, 112, 128, 160, …
+//!
+//! The structures of this crate allocate exactly [`size_class`] bytes for a given content. The
+//! capacity of a block is thereby a function of its content's length: nobody stores a
+//! capacity, growth inside a class costs nothing, and a block is freed with its true size.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use tikv_jemalloc_sys as ffi;
+
+/// Alignment every jemalloc block has without asking: the quantum.
+const QUANTUM: usize = 8;
+
+/// The allocator of the process.
+pub struct Jemalloc;
+
+/// The flags for a layout: none when the quantum (or the class) already aligns it.
+#[inline(always)]
+fn flags(layout: Layout) -> c_int {
+    if layout.align() <= QUANTUM { 0 } else { ffi::MALLOCX_ALIGN(layout.align()) }
+}
+
+// SAFETY: every method hands the request to jemalloc with the layout's size and an explicit
+// alignment wherever it exceeds the quantum, and jemalloc keeps the promises of `GlobalAlloc`.
+unsafe impl GlobalAlloc for Jemalloc {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: `GlobalAlloc` promises a non-zero size.
+        unsafe { ffi::mallocx(layout.size(), flags(layout)).cast() }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as in `alloc`.
+        unsafe { ffi::mallocx(layout.size(), flags(layout) | ffi::MALLOCX_ZERO).cast() }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller passes the layout the block was allocated with.
+        unsafe { ffi::sdallocx(ptr.cast(), layout.size(), flags(layout)) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the block is live and `new_size` is not zero, as `GlobalAlloc` promises.
+        unsafe { ffi::rallocx(ptr.cast(), new_size, flags(layout)).cast() }
+    }
+}
+
+/// The number of bytes to ask for when `n` are needed: what the allocator would reserve anyway
+/// (up to 32 KB), and a geometric step above.
+///
+/// O(1), without asking the allocator. `size_class(size_class(n)) == size_class(n)`.
+#[inline]
+pub const fn size_class(n: usize) -> usize {
+    if n <= 64 {
+        return if n == 0 { 8 } else { (n + 7) & !7 };
+    }
+    // Four classes per doubling: the step is a quarter of the power of two below `n`.
+    let step = 1usize << (usize::BITS - 1 - (n - 1).leading_zeros() - 2);
+    (n + step - 1) & !(step - 1)
+}
+
+/// At most this many threads are counted one by one; the server starts a handful.
+const MAX_THREADS: usize = 64;
+static ALLOCATED: [AtomicPtr<u64>; MAX_THREADS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
+static DEALLOCATED: [AtomicPtr<u64>; MAX_THREADS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// The calling thread's counter named `name`, as jemalloc publishes it.
+fn counter(name: &std::ffi::CStr) -> *mut u64 {
+    let mut p: *mut u64 = std::ptr::null_mut();
+    let mut len = size_of::<*mut u64>();
+    // SAFETY: `thread.allocatedp` and `thread.deallocatedp` write one pointer to `p`.
+    let rc = unsafe { ffi::mallctl(name.as_ptr(), (&raw mut p).cast(), &raw mut len, std::ptr::null_mut(), 0) };
+    if rc == 0 { p } else { std::ptr::null_mut() }
+}
+
+/// Counts the calling thread's allocations in [`used`] from now on.
+///
+/// For threads that live as long as the process: the counters are read for ever.
+pub fn count_this_thread() {
+    let i = THREADS.fetch_add(1, Ordering::AcqRel);
+    if i < MAX_THREADS {
+        ALLOCATED[i].store(counter(c"thread.allocatedp"), Ordering::Release);
+        DEALLOCATED[i].store(counter(c"thread.deallocatedp"), Ordering::Release);
+    }
+}
+
+/// Bytes allocated and not freed by the counted threads. A few loads; no lock, no epoch.
+#[inline]
+pub fn used() -> usize {
+    let mut sum = 0u64;
+    for i in 0..THREADS.load(Ordering::Acquire).min(MAX_THREADS) {
+        let (a, d) = (ALLOCATED[i].load(Ordering::Relaxed), DEALLOCATED[i].load(Ordering::Relaxed));
+        if !a.is_null() && !d.is_null() {
+            // SAFETY: a counted thread lives as long as the process, and so do its counters.
+            // Another thread may be writing: an aligned u64 is read whole on our targets.
+            unsafe {
+                sum = sum.wrapping_add(a.read_volatile()).wrapping_sub(d.read_volatile());
+            }
+        }
+    }
+    // A block freed by a counted thread may have been allocated by one that is not.
+    (sum as i64).max(0) as usize
+}
+
+/// One of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, fresh.
+pub fn statistic(name: &std::ffi::CStr) -> usize {
+    let mut epoch: u64 = 1;
+    let mut value: usize = 0;
+    let (mut epoch_len, mut len) = (size_of::<u64>(), size_of::<usize>());
+    // SAFETY: `epoch` is read and written as u64, the `stats.*` sizes as usize.
+    unsafe {
+        let e = (&raw mut epoch).cast();
+        ffi::mallctl(c"epoch".as_ptr(), e, &raw mut epoch_len, e, epoch_len);
+        ffi::mallctl(name.as_ptr(), (&raw mut value).cast(), &raw mut len, std::ptr::null_mut(), 0);
+    }
+    value
+}
+
+/// jemalloc's version, as `INFO` prints it.
+pub const NAME: &str = "jemalloc-5.3.1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_classes_are_those_of_the_allocator() {
+        for n in 1..=32_768usize {
+            // SAFETY: `nallocx` only computes.
+            let real = unsafe { ffi::nallocx(n, 0) };
+            assert_eq!(size_class(n), real, "for {n} bytes");
+        }
+        // Above, jemalloc rounds to pages; ours stay geometric, so that growth is amortised.
+        for n in (32_769..10_000_000usize).step_by(997) {
+            assert!(size_class(n) >= n && size_class(n) <= n + n / 4);
+            assert_eq!(size_class(size_class(n)), size_class(n));
+        }
+    }
+
+    #[test]
+    fn large_alignments_hold() {
+        let layout = Layout::from_size_align(24, 16).expect("16 is a power of two");
+        for _ in 0..100 {
+            // SAFETY: the layout's size is not zero; the block is freed with the same layout.
+            unsafe {
+                let p = Jemalloc.alloc(layout);
+                assert_eq!(p as usize % 16, 0);
+                Jemalloc.dealloc(p, layout);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The data structures, each alone with its bytes: they know a layout in memory and nothing else.
