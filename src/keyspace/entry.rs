@@ -1,0 +1,565 @@
+//! One key with its value, in one allocation.
+//!
+//! ```text
+//!  0        1       2..5     5         6..8       8
+//! ┌────────┬───────┬────────┬─────────┬──────────┬──────────┬───────────┬─────────┬───────┬─────────┐
+//! │kind:4  │flags  │access  │key len  │value len │[expires] │[long key] │[word]   │ key   │ [value] │
+//! │form:4  │       │24 bits │8 bits   │16 bits   │ i64 ms   │ u64       │ 8 bytes │ bytes │ bytes   │
+//! └────────┴───────┴────────┴─────────┴──────────┴──────────┴───────────┴─────────┴───────┴─────────┘
+//! ```
+//!
+//! Bracketed parts are there only when the header says so. A string up to [`EMBED_MAX`] bytes in
+//! all lies behind its key; an integer, a longer string (`Arc<Sds>`) and every collection is the
+//! one `word`. There is no reference count and no header of the key's or value's own: a 16-byte
+//! key with an 8-byte value takes 32 bytes. The block is exactly `size_class(needed)` bytes, and
+//! `needed` follows from the header, so a value overwritten by one of the same class stays put.
+//!
+//! An entry moves when its class changes or an expiry is added: nobody keeps its address across
+//! commands but the two tables of its database.
+//!
+//! The idea of the single block is from Valkey's and Redis' embedded keys, taken to its end.
+#![allow(unsafe_code)]
+
+use std::alloc::{self, Layout};
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use crate::stdx::alloc::size_class;
+use crate::stdx::clock::UnixMillis;
+use crate::structures::dict::Element;
+use crate::structures::sds::Sds;
+use crate::types::string::{EMBSTR_MAX, StringRef};
+use crate::types::{Collection, Kind, Value};
+
+/// Largest block that holds its string value inside.
+pub const EMBED_MAX: usize = 2048;
+
+const HEADER: usize = 8;
+const WORD: usize = 8;
+/// Key length that says "the real length is in the long-key field".
+const LONG: u8 = u8::MAX;
+
+const HAS_EXPIRE: u8 = 1;
+const HAS_LONG_KEY: u8 = 2;
+/// A short string that is reported as `raw`, because it was changed in place.
+const WAS_CHANGED: u8 = 4;
+
+/// What the value part of an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Form {
+    /// `word` is an i64.
+    Int = 0,
+    /// The bytes follow the key.
+    Embedded = 1,
+    /// `word` is an `Arc<Sds>`.
+    Shared = 2,
+    /// `word` is a collection.
+    Object = 3,
+}
+
+/// A key with its value, expiry and access data: an owned thin pointer.
+#[repr(transparent)]
+pub struct Entry(NonNull<u8>);
+
+// SAFETY: an entry owns its block, and every value in it may be dropped on another thread
+// (`Collection` requires it, and `Arc<Sds>` is `Send`).
+unsafe impl Send for Entry {}
+
+/// The header fields and what follows from them.
+#[derive(Clone, Copy)]
+struct Shape {
+    kind: Kind,
+    form: Form,
+    flags: u8,
+    key_len: usize,
+    value_len: usize,
+}
+
+impl Shape {
+    #[inline]
+    fn expire_at(self) -> usize {
+        HEADER
+    }
+    #[inline]
+    fn long_key_at(self) -> usize {
+        HEADER + if self.flags & HAS_EXPIRE != 0 { 8 } else { 0 }
+    }
+    #[inline]
+    fn word_at(self) -> usize {
+        self.long_key_at() + if self.flags & HAS_LONG_KEY != 0 { 8 } else { 0 }
+    }
+    #[inline]
+    fn key_at(self) -> usize {
+        self.word_at() + if self.form == Form::Embedded { 0 } else { WORD }
+    }
+    #[inline]
+    fn value_at(self) -> usize {
+        self.key_at() + self.key_len
+    }
+    #[inline]
+    fn needed(self) -> usize {
+        self.value_at() + self.value_len
+    }
+    #[inline]
+    fn layout(self) -> Layout {
+        // SAFETY: 8 is a power of two, and a key or value near isize::MAX bytes cannot exist.
+        unsafe { Layout::from_size_align_unchecked(size_class(self.needed()), 8) }
+    }
+}
+
+impl Entry {
+    /// An entry for `key` with the given value, in the smallest form that holds it.
+    pub fn new(key: &[u8], expires: Option<UnixMillis>, value: Value<'_>) -> Entry {
+        let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let kind = value.kind();
+        let entry = match value {
+            Value::Int(n) => Entry::with_word(key, flags, kind, Form::Int, n as u64),
+            Value::Bytes(bytes) => Entry::with_bytes(key, flags, bytes),
+            Value::Shared(s) => Entry::with_word(key, flags, kind, Form::Shared, Arc::into_raw(s) as u64),
+        };
+        if let Some(at) = expires {
+            entry.write_expire(at);
+        }
+        entry
+    }
+
+    /// An entry whose value is a collection.
+    pub fn with_collection<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Entry {
+        const { assert!(size_of::<T>() == WORD && align_of::<T>() <= 8) };
+        let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let value = ManuallyDrop::new(value);
+        // SAFETY: `T` is one word, by the assertion; its ownership goes into the entry.
+        let word = unsafe { (&raw const value).cast::<u64>().read() };
+        let entry = Entry::with_word(key, flags, T::KIND, Form::Object, word);
+        if let Some(at) = expires {
+            entry.write_expire(at);
+        }
+        entry
+    }
+
+    fn with_bytes(key: &[u8], flags: u8, bytes: &[u8]) -> Entry {
+        // A header, an expiry (which may come later) and a long-key field are at most 24 bytes.
+        if key.len() + bytes.len() + 24 > EMBED_MAX {
+            let shared = Arc::new(Sds::from_slice(bytes));
+            return Entry::with_word(key, flags, Kind::String, Form::Shared, Arc::into_raw(shared) as u64);
+        }
+        let entry = Entry::allocate(key, flags, Kind::String, Form::Embedded, bytes.len());
+        let at = entry.shape().value_at();
+        // SAFETY: the block was allocated with room for `bytes.len()` bytes at `at`.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), entry.0.as_ptr().add(at), bytes.len()) };
+        entry
+    }
+
+    fn with_word(key: &[u8], flags: u8, kind: Kind, form: Form, word: u64) -> Entry {
+        let entry = Entry::allocate(key, flags, kind, form, 0);
+        entry.write_word(word);
+        entry
+    }
+
+    /// A block with its header and key written; expiry, word and value are not.
+    fn allocate(key: &[u8], flags: u8, kind: Kind, form: Form, value_len: usize) -> Entry {
+        let flags = flags | if key.len() >= LONG as usize { HAS_LONG_KEY } else { 0 };
+        let shape = Shape { kind, form, flags, key_len: key.len(), value_len };
+        let layout = shape.layout();
+        // SAFETY: the layout is not empty, it has at least the header.
+        let block = unsafe { alloc::alloc(layout) };
+        let Some(block) = NonNull::new(block) else { alloc::handle_alloc_error(layout) };
+        let p = block.as_ptr();
+        // SAFETY: all writes lie inside the `needed()` bytes of the block; it is 8-aligned and
+        // so are the long-key field and the header.
+        unsafe {
+            *p = (kind as u8) << 4 | form as u8;
+            *p.add(1) = flags;
+            ptr::write_bytes(p.add(2), 0, 3);
+            *p.add(5) = key.len().min(LONG as usize) as u8;
+            p.add(6).cast::<u16>().write(value_len as u16);
+            if flags & HAS_LONG_KEY != 0 {
+                p.add(shape.long_key_at()).cast::<u64>().write(key.len() as u64);
+            }
+            ptr::copy_nonoverlapping(key.as_ptr(), p.add(shape.key_at()), key.len());
+        }
+        Entry(block)
+    }
+
+    #[inline]
+    fn shape(&self) -> Shape {
+        // SAFETY: the block starts with an 8-byte header that `allocate` wrote.
+        unsafe { shape_of(self.0) }
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        // SAFETY: the block is live while `self` is borrowed.
+        unsafe { key_of(self.0) }
+    }
+
+    /// The type of the value.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        self.shape().kind
+    }
+
+    /// When the key expires, if it does.
+    #[inline]
+    pub fn expires(&self) -> Option<UnixMillis> {
+        let shape = self.shape();
+        if shape.flags & HAS_EXPIRE == 0 {
+            return None;
+        }
+        // SAFETY: the flag says the field is there; it is 8-aligned.
+        Some(UnixMillis(unsafe { self.0.as_ptr().add(shape.expire_at()).cast::<i64>().read() }))
+    }
+
+    /// Changes the expiry in place. Only for an entry that has the field.
+    #[inline]
+    pub fn write_expire(&self, at: UnixMillis) {
+        let shape = self.shape();
+        assert!(shape.flags & HAS_EXPIRE != 0, "an entry without the field has no room for an expiry");
+        // SAFETY: the field is there, checked above; entries are not shared between threads.
+        unsafe { self.0.as_ptr().add(shape.expire_at()).cast::<i64>().write(at.0) }
+    }
+
+    /// The 24 bits of access data (LRU clock, or LFU minutes and counter).
+    #[inline]
+    pub fn access(&self) -> u32 {
+        // SAFETY: reads the 8-byte header of a live, 8-aligned block.
+        let header = unsafe { self.0.as_ptr().cast::<u64>().read() };
+        (u64::from_le(header) >> 16) as u32 & 0xff_ffff
+    }
+
+    /// Replaces the access data.
+    #[inline]
+    pub fn set_access(&mut self, access: u32) {
+        let bytes = access.to_le_bytes();
+        // SAFETY: bytes 2 to 4 of the header.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().add(2), 3) }
+    }
+
+    #[inline]
+    fn word(&self) -> u64 {
+        let shape = self.shape();
+        debug_assert!(shape.form != Form::Embedded);
+        // SAFETY: every form but `Embedded` has a word; it is 8-aligned.
+        unsafe { self.0.as_ptr().add(shape.word_at()).cast::<u64>().read() }
+    }
+
+    #[inline]
+    fn write_word(&self, word: u64) {
+        let shape = self.shape();
+        debug_assert!(shape.form != Form::Embedded);
+        // SAFETY: as in `word`.
+        unsafe { self.0.as_ptr().add(shape.word_at()).cast::<u64>().write(word) }
+    }
+
+    /// The value, when it is a string.
+    #[inline]
+    pub fn string(&self) -> Option<StringRef<'_>> {
+        let shape = self.shape();
+        match shape.form {
+            Form::Embedded => {
+                // SAFETY: the block holds `value_len` initialised bytes there.
+                let bytes = unsafe {
+                    std::slice::from_raw_parts(self.0.as_ptr().add(shape.value_at()), shape.value_len)
+                };
+                Some(StringRef::Bytes(bytes))
+            }
+            Form::Int => Some(StringRef::Int(self.word() as i64)),
+            Form::Shared => {
+                // SAFETY: the word is an `Arc<Sds>` that this entry owns one count of.
+                let sds = unsafe { &*(self.word() as *const Sds) };
+                Some(StringRef::Bytes(sds))
+            }
+            Form::Object => None,
+        }
+    }
+
+    /// The long string itself, to share it with a reply.
+    pub fn shared_string(&self) -> Option<Arc<Sds>> {
+        if self.shape().form != Form::Shared {
+            return None;
+        }
+        let raw = self.word() as *const Sds;
+        // SAFETY: the entry owns one count; the clone gets its own.
+        unsafe {
+            Arc::increment_strong_count(raw);
+            Some(Arc::from_raw(raw))
+        }
+    }
+
+    /// The value, when it is a collection of type `T`.
+    #[inline]
+    pub fn collection<T: Collection>(&self) -> Option<&T> {
+        let shape = self.shape();
+        if shape.kind != T::KIND || shape.form != Form::Object {
+            return None;
+        }
+        // SAFETY: the kind says that the word is a `T`, stored by `with_collection::<T>`.
+        Some(unsafe { &*self.0.as_ptr().add(shape.word_at()).cast::<T>() })
+    }
+
+    /// The value for changes, when it is a collection of type `T`.
+    #[inline]
+    pub fn collection_mut<T: Collection>(&mut self) -> Option<&mut T> {
+        let shape = self.shape();
+        if shape.kind != T::KIND || shape.form != Form::Object {
+            return None;
+        }
+        // SAFETY: as in `collection`; `&mut self` makes the access unique.
+        Some(unsafe { &mut *self.0.as_ptr().add(shape.word_at()).cast::<T>() })
+    }
+
+    /// Overwrites a string by `bytes` without moving, where the block allows it.
+    #[inline]
+    pub fn overwrite(&mut self, bytes: &[u8]) -> bool {
+        let shape = self.shape();
+        if shape.form != Form::Embedded {
+            return false;
+        }
+        let new = Shape { value_len: bytes.len(), flags: shape.flags & !WAS_CHANGED, ..shape };
+        if new.needed() > EMBED_MAX || size_class(new.needed()) != size_class(shape.needed()) {
+            return false;
+        }
+        let p = self.0.as_ptr();
+        // SAFETY: the block has `size_class(needed)` bytes for old and new value alike, and
+        // `bytes` is borrowed from elsewhere while `self` is borrowed mutably.
+        unsafe {
+            *p.add(1) = new.flags;
+            p.add(6).cast::<u16>().write(bytes.len() as u16);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), p.add(shape.value_at()), bytes.len());
+        }
+        true
+    }
+
+    /// Overwrites an integer by another one; false when the value is not stored as an integer.
+    #[inline]
+    pub fn overwrite_int(&mut self, n: i64) -> bool {
+        if self.shape().form != Form::Int {
+            return false;
+        }
+        self.write_word(n as u64);
+        true
+    }
+
+    /// The string for changes of any kind; `None` when it does not lie in a string of its own.
+    pub fn sds_mut(&mut self) -> Option<&mut Sds> {
+        let shape = self.shape();
+        if shape.form != Form::Shared {
+            return None;
+        }
+        // The word is what `Arc::into_raw` gave; the Arc is taken out, made unique and put back.
+        let raw = self.word() as *const Sds;
+        // SAFETY: the entry owns one count of the Arc, which goes back into the word below.
+        let mut arc = unsafe { Arc::from_raw(raw) };
+        Arc::make_mut(&mut arc);
+        let raw = Arc::into_raw(arc);
+        self.write_word(raw as u64);
+        // SAFETY: the Arc is unique now and lives as long as the entry, which is borrowed
+        // mutably for the result's lifetime.
+        Some(unsafe { &mut *raw.cast_mut() })
+    }
+
+    /// The same entry with its string moved into a string of its own, ready for [`Entry::sds_mut`].
+    pub fn into_changeable(self) -> Entry {
+        let Some(value) = self.string() else { return self };
+        if self.shape().form == Form::Shared {
+            return self;
+        }
+        let sds = Sds::from_slice(value.text(&mut itoa::Buffer::new()));
+        let mut new = Entry::new(self.key(), self.expires(), Value::Shared(Arc::new(sds)));
+        new.set_access(self.access());
+        new
+    }
+
+    /// The same key and value with another expiry.
+    pub fn with_expires(self, expires: Option<UnixMillis>) -> Entry {
+        match (expires, self.expires()) {
+            (None, None) => return self,
+            (Some(at), Some(_)) => {
+                self.write_expire(at);
+                return self;
+            }
+            _ => {}
+        }
+        let new = self.rebuilt(None, expires);
+        self.forget_value();
+        new
+    }
+
+    /// The same value under another key and expiry.
+    pub fn renamed(self, key: &[u8], expires: Option<UnixMillis>) -> Entry {
+        let new = self.rebuilt(Some(key), expires);
+        self.forget_value();
+        new
+    }
+
+    /// A new block with this one's value word or bytes; the word is then owned twice, until
+    /// `forget_value`.
+    fn rebuilt(&self, key: Option<&[u8]>, expires: Option<UnixMillis>) -> Entry {
+        let shape = self.shape();
+        let key = key.unwrap_or(self.key());
+        let flags = shape.flags & WAS_CHANGED | if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let mut new = match (shape.form, self.string()) {
+            (Form::Embedded, Some(StringRef::Bytes(bytes))) => Entry::with_bytes(key, flags, bytes),
+            _ => Entry::with_word(key, flags, shape.kind, shape.form, self.word()),
+        };
+        if let Some(at) = expires {
+            new.write_expire(at);
+        }
+        new.set_access(self.access());
+        new
+    }
+
+    /// Frees the block but not the value it points to, which has a new owner.
+    fn forget_value(self) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` owns the block, which was allocated with the layout of its shape, and
+        // is not used afterwards.
+        unsafe { alloc::dealloc(this.0.as_ptr(), this.shape().layout()) };
+    }
+
+    /// Says that a short string is to be reported as `raw` from now on.
+    pub fn mark_changed(&mut self) {
+        // SAFETY: byte 1 of the header is the flags.
+        unsafe { *self.0.as_ptr().add(1) |= WAS_CHANGED };
+    }
+
+    /// What `OBJECT ENCODING` answers for a string.
+    pub fn string_encoding(&self) -> Option<&'static str> {
+        let shape = self.shape();
+        Some(match shape.form {
+            Form::Int => "int",
+            Form::Embedded if shape.flags & WAS_CHANGED == 0 && shape.value_len <= EMBSTR_MAX => "embstr",
+            Form::Embedded | Form::Shared => "raw",
+            Form::Object => return None,
+        })
+    }
+
+    /// Bytes of the entry's own block.
+    pub fn block_bytes(&self) -> usize {
+        self.shape().layout().size()
+    }
+
+    /// The entry as a table that does not own it sees it.
+    #[inline]
+    pub fn as_ref(&self) -> EntryRef {
+        EntryRef(self.0)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let shape = self.shape();
+        match shape.form {
+            Form::Int | Form::Embedded => {}
+            // SAFETY: the word is the count of the Arc that this entry owns.
+            Form::Shared => drop(unsafe { Arc::from_raw(self.word() as *const Sds) }),
+            Form::Object => self.drop_collection(),
+        }
+        // SAFETY: the block was allocated with the layout of its shape.
+        unsafe { alloc::dealloc(self.0.as_ptr(), shape.layout()) };
+    }
+}
+
+impl Entry {
+    /// Drops the collection in the word.
+    fn drop_collection(&mut self) {
+        match self.kind() {
+            kind => unreachable!("no collection is stored as {kind:?}"),
+        }
+    }
+}
+
+/// # Safety
+/// `block` is the live block of an [`Entry`].
+#[inline]
+unsafe fn shape_of(block: NonNull<u8>) -> Shape {
+    // SAFETY: the block starts with an 8-byte header, 8-aligned; the long-key field is there
+    // when its flag is set. Kind and form were written from their enums.
+    unsafe {
+        let p = block.as_ptr();
+        let header = u64::from_le(p.cast::<u64>().read());
+        let flags = (header >> 8) as u8;
+        let mut shape = Shape {
+            kind: std::mem::transmute::<u8, Kind>((header as u8) >> 4),
+            form: std::mem::transmute::<u8, Form>((header as u8) & 0xf),
+            flags,
+            key_len: (header >> 40) as u8 as usize,
+            value_len: (header >> 48) as usize,
+        };
+        if flags & HAS_LONG_KEY != 0 {
+            shape.key_len = p.add(shape.long_key_at()).cast::<u64>().read() as usize;
+        }
+        shape
+    }
+}
+
+/// # Safety
+/// `block` is the live block of an [`Entry`], and stays so for `'a`.
+#[inline]
+unsafe fn key_of<'a>(block: NonNull<u8>) -> &'a [u8] {
+    // SAFETY: the block holds `key_len` bytes of key at `key_at`.
+    unsafe {
+        let shape = shape_of(block);
+        std::slice::from_raw_parts(block.as_ptr().add(shape.key_at()), shape.key_len)
+    }
+}
+
+// SAFETY: `into_raw` and `from_raw` round-trip the block's address, which the allocator keeps
+// below 2^48; the key is never written after `allocate`.
+unsafe impl Element for Entry {
+    #[inline]
+    fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).0
+    }
+    #[inline]
+    unsafe fn from_raw(raw: NonNull<u8>) -> Self {
+        Entry(raw)
+    }
+    #[inline]
+    unsafe fn key<'a>(raw: NonNull<u8>) -> &'a [u8] {
+        // SAFETY: the caller promises that `raw` came from `into_raw` and was not freed.
+        unsafe { key_of(raw) }
+    }
+}
+
+/// An entry seen by the table of expiries, which does not own it.
+///
+/// Only `keyspace::db` makes and follows these; it removes one before it frees or moves the entry.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct EntryRef(NonNull<u8>);
+
+// SAFETY: it is an address; whoever follows it owns the database on its thread.
+unsafe impl Send for EntryRef {}
+
+impl EntryRef {
+    /// The entry's expiry and key.
+    ///
+    /// # Safety
+    /// The entry is alive, and not changed for `'a`.
+    pub unsafe fn look<'a>(self) -> (Option<UnixMillis>, &'a [u8]) {
+        // SAFETY: the caller promises that the block is live; `ManuallyDrop` leaves it owned
+        // by its database.
+        unsafe { (ManuallyDrop::new(Entry(self.0)).expires(), key_of(self.0)) }
+    }
+}
+
+// SAFETY: as for `Entry`; dropping an `EntryRef` frees nothing.
+unsafe impl Element for EntryRef {
+    #[inline]
+    fn into_raw(self) -> NonNull<u8> {
+        self.0
+    }
+    #[inline]
+    unsafe fn from_raw(raw: NonNull<u8>) -> Self {
+        EntryRef(raw)
+    }
+    #[inline]
+    unsafe fn key<'a>(raw: NonNull<u8>) -> &'a [u8] {
+        // SAFETY: the database removes the reference before the entry goes.
+        unsafe { key_of(raw) }
+    }
+}

@@ -1,0 +1,174 @@
+//! What a command changed, recorded while it runs and told to nobody.
+//!
+//! A write says one thing, `changed(key, event, n)`. The ledger counts it, and only if somebody
+//! listens (one test of a mask) notes which key and which event. Whoever joins the rooms drains
+//! it after the command, in one place and one order.
+
+use std::ops::Range;
+
+/// What kind of key event it is: the letters of `notify-keyspace-events`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Class {
+    Generic = b'g',
+    String = b'$',
+    List = b'l',
+    Set = b's',
+    Hash = b'h',
+    Zset = b'z',
+    Stream = b't',
+    Expired = b'x',
+    Evicted = b'e',
+    New = b'n',
+    Miss = b'm',
+}
+
+/// A named event, as subscribers of keyspace notifications see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    pub class: Class,
+    pub name: &'static str,
+}
+
+impl Event {
+    pub const fn generic(name: &'static str) -> Self {
+        Event { class: Class::Generic, name }
+    }
+    pub const fn string(name: &'static str) -> Self {
+        Event { class: Class::String, name }
+    }
+    pub const fn list(name: &'static str) -> Self {
+        Event { class: Class::List, name }
+    }
+    pub const fn set(name: &'static str) -> Self {
+        Event { class: Class::Set, name }
+    }
+    pub const fn hash(name: &'static str) -> Self {
+        Event { class: Class::Hash, name }
+    }
+    pub const fn zset(name: &'static str) -> Self {
+        Event { class: Class::Zset, name }
+    }
+}
+
+/// Who wants to know about changes: a bit each, set by the rare code that starts listening.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Listeners(u8);
+
+impl Listeners {
+    pub const WATCH: Listeners = Listeners(1);
+    pub const NOTIFY: Listeners = Listeners(2);
+    pub const TRACKING: Listeners = Listeners(4);
+    pub const BLOCKED: Listeners = Listeners(8);
+    pub const FEED: Listeners = Listeners(16);
+
+    pub fn set(&mut self, which: Listeners, on: bool) {
+        if on { self.0 |= which.0 } else { self.0 &= !which.0 }
+    }
+    pub fn has(self, which: Listeners) -> bool {
+        self.0 & which.0 != 0
+    }
+    pub fn none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What happened to which keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A key's value was changed or the key was removed by a command.
+    Key { db: u32, key: Range<usize>, event: Event },
+    /// A key was removed because its time had come, or memory was short.
+    Gone { db: u32, key: Range<usize>, event: Event },
+    /// Something happened that only subscribers care about: the data are as they were.
+    Told { db: u32, key: Range<usize>, event: Event },
+    /// All keys of a database are gone (`None`: of all databases).
+    Flushed { db: Option<u32> },
+    /// Two databases changed places.
+    Swapped { a: u32, b: u32 },
+}
+
+/// The record of one command's changes.
+#[derive(Default)]
+pub struct Ledger {
+    /// Changes since the last save; never falls while a command runs.
+    pub dirty: u64,
+    pub listeners: Listeners,
+    changes: Vec<Change>,
+    keys: Vec<u8>,
+}
+
+impl Ledger {
+    /// Counts `n` changes to `key`; none when `n` is 0.
+    #[inline]
+    pub fn changed(&mut self, db: usize, key: &[u8], event: Event, n: usize) {
+        if n == 0 {
+            return;
+        }
+        self.dirty += n as u64;
+        if !self.listeners.none() {
+            let key = self.keep(key);
+            self.changes.push(Change::Key { db: db as u32, key, event });
+        }
+    }
+
+    /// A key went away by itself.
+    #[inline]
+    pub fn gone(&mut self, db: usize, key: &[u8], event: Event) {
+        if !self.listeners.none() {
+            let key = self.keep(key);
+            self.changes.push(Change::Gone { db: db as u32, key, event });
+        }
+    }
+
+    /// An event without a change.
+    #[inline]
+    pub fn told(&mut self, db: usize, key: &[u8], event: Event) {
+        if self.listeners.has(Listeners::NOTIFY) {
+            let key = self.keep(key);
+            self.changes.push(Change::Told { db: db as u32, key, event });
+        }
+    }
+
+    /// `n` keys went with their database.
+    pub fn flushed(&mut self, db: Option<usize>, n: usize) {
+        self.dirty += n as u64;
+        if !self.listeners.none() {
+            self.changes.push(Change::Flushed { db: db.map(|db| db as u32) });
+        }
+    }
+
+    /// Two databases changed places.
+    pub fn swapped(&mut self, a: usize, b: usize) {
+        self.dirty += 1;
+        if !self.listeners.none() {
+            self.changes.push(Change::Swapped { a: a as u32, b: b as u32 });
+        }
+    }
+
+    fn keep(&mut self, key: &[u8]) -> Range<usize> {
+        let start = self.keys.len();
+        self.keys.extend_from_slice(key);
+        start..self.keys.len()
+    }
+
+    /// Whether nothing was recorded since the last drain.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Takes the record: the changes in order, and the bytes their key ranges refer to.
+    pub fn take(&mut self) -> (Vec<Change>, Vec<u8>) {
+        (std::mem::take(&mut self.changes), std::mem::take(&mut self.keys))
+    }
+
+    /// Gives the buffers of [`Ledger::take`] back for reuse.
+    pub fn put_back(&mut self, (mut changes, mut keys): (Vec<Change>, Vec<u8>)) {
+        if self.changes.is_empty() {
+            changes.clear();
+            keys.clear();
+            (self.changes, self.keys) = (changes, keys);
+        }
+    }
+}

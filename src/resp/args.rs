@@ -1,0 +1,128 @@
+//! A request's arguments, as slices of the bytes that arrived.
+//!
+//! [`Args`] is three references and `Copy`: handlers pass it around freely, and nothing was
+//! allocated to make it. An argument too large to pass through the input buffer was received
+//! into a string of its own; whoever stores it shares that string instead of copying it.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::request::Span;
+use crate::stdx::hash::{self, Key};
+use crate::stdx::{num, text};
+use crate::structures::sds::Sds;
+
+/// The arguments of one request; argument 0 is the command's name.
+#[derive(Clone, Copy)]
+pub struct Args<'a> {
+    bytes: &'a [u8],
+    spans: &'a [Span],
+    large: &'a [Arc<Sds>],
+    /// Which argument `hash` belongs to; 0 when none was hashed ahead.
+    hashed: u32,
+    hash: u64,
+}
+
+impl<'a> Args<'a> {
+    /// Arguments at `spans` of `bytes`, or in `large`.
+    #[inline]
+    pub fn new(bytes: &'a [u8], spans: &'a [Span], large: &'a [Arc<Sds>]) -> Self {
+        Args { bytes, spans, large, hashed: 0, hash: 0 }
+    }
+
+    /// The same arguments, with the hash of argument `index` known already.
+    #[inline]
+    pub fn with_hash(self, index: u32, hash: u64) -> Self {
+        Args { hashed: index, hash, ..self }
+    }
+
+    /// How many arguments there are, the command's name included.
+    #[inline]
+    #[allow(clippy::len_without_is_empty)] // A request always has its command's name.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Argument `i`, or `None` past the end.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<&'a [u8]> {
+        self.spans.get(i).map(|span| self.slice(span))
+    }
+
+    #[inline]
+    fn slice(&self, span: &Span) -> &'a [u8] {
+        match span.large_index() {
+            None => &self.bytes[span.range()],
+            Some(i) => &self.large[i],
+        }
+    }
+
+    /// Argument `i` as a key: its bytes with their hash.
+    ///
+    /// # Panics
+    /// When there is no argument `i`; arity was checked before a handler runs.
+    #[inline]
+    pub fn key(&self, i: usize) -> Key<'a> {
+        let bytes = self.at(i);
+        let hash = if i as u32 == self.hashed && i != 0 { self.hash } else { hash::hash(bytes) };
+        Key { bytes, hash }
+    }
+
+    /// Argument `i`.
+    ///
+    /// # Panics
+    /// When there is no argument `i`; arity was checked before a handler runs.
+    #[inline]
+    pub fn at(&self, i: usize) -> &'a [u8] {
+        self.slice(&self.spans[i])
+    }
+
+    /// The string argument `i` was received into, when it was too large for the input buffer.
+    #[inline]
+    pub fn shared(&self, i: usize) -> Option<&'a Arc<Sds>> {
+        self.spans.get(i).and_then(Span::large_index).map(|i| &self.large[i])
+    }
+
+    /// Whether argument `i` is `word`, in any case.
+    #[inline]
+    pub fn is(&self, i: usize, word: &str) -> bool {
+        self.get(i).is_some_and(|arg| text::eq_ignore_case(arg, word.as_bytes()))
+    }
+
+    /// Argument `i` as a signed 64-bit integer.
+    ///
+    /// # Errors
+    /// [`Error::NotInteger`] when it is not exactly one, or out of range.
+    #[inline]
+    pub fn int(&self, i: usize) -> Result<i64, Error> {
+        num::parse_i64(self.at(i)).ok_or(Error::NotInteger)
+    }
+
+    /// Argument `i` as a double; infinities are welcome, NaN is not.
+    ///
+    /// # Errors
+    /// [`Error::NotFloat`].
+    #[inline]
+    pub fn float(&self, i: usize) -> Result<f64, Error> {
+        num::parse_f64(self.at(i)).ok_or(Error::NotFloat)
+    }
+
+    /// The arguments from `i` on, as arguments of their own (`at(0)` is then argument `i`).
+    #[inline]
+    pub fn rest(&self, i: usize) -> Args<'a> {
+        Args { spans: &self.spans[i.min(self.spans.len())..], hashed: 0, ..*self }
+    }
+
+    /// The arguments in `range`, as arguments of their own.
+    #[inline]
+    pub fn range(&self, range: std::ops::Range<usize>) -> Args<'a> {
+        Args { spans: &self.spans[range], hashed: 0, ..*self }
+    }
+
+    /// All arguments in order.
+    #[inline]
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> + ExactSizeIterator + use<'a> {
+        let args = *self;
+        self.spans.iter().map(move |span| args.slice(span))
+    }
+}

@@ -1,0 +1,377 @@
+//! Replies, written straight into a client's output.
+//!
+//! Each method appends one element with its exact length in front; there is no tree of reply
+//! values in between. What RESP3 has a type for and RESP2 has not (maps, sets, doubles, nulls,
+//! booleans …) is written in the form of the protocol the client chose with `HELLO`.
+
+use super::error::Error;
+use crate::stdx::num;
+
+/// The protocol version of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    Resp2 = 2,
+    Resp3 = 3,
+}
+
+/// Proof that a handler has written its reply (or arranged for it): what `Ok` carries.
+///
+/// Only the methods of [`Reply`] make one, so that a command cannot end without an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Replied(());
+
+impl Replied {
+    /// The reply comes later, or never: the client was blocked, closed or silenced.
+    pub fn later() -> Self {
+        Replied(())
+    }
+}
+
+/// A place in a reply where the header of an aggregate will be put once its length is known.
+#[must_use = "an aggregate that is opened must be closed"]
+pub struct Deferred(usize);
+
+/// Writes one client's reply.
+pub struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    protocol: Protocol,
+}
+
+impl<'a> Reply<'a> {
+    /// A writer at the end of `out`.
+    #[inline]
+    pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
+        Reply { out, protocol }
+    }
+
+    /// The protocol the client speaks.
+    #[inline]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Whether the client speaks RESP3.
+    #[inline]
+    pub fn resp3(&self) -> bool {
+        self.protocol == Protocol::Resp3
+    }
+
+    /// A second writer to the same place, for a function that wants one by value.
+    #[inline]
+    pub fn reborrow(&mut self) -> Reply<'_> {
+        Reply { out: self.out, protocol: self.protocol }
+    }
+
+    /// Bytes that are RESP already.
+    #[inline]
+    pub fn raw(&mut self, bytes: &[u8]) -> Replied {
+        self.out.extend_from_slice(bytes);
+        Replied(())
+    }
+
+    /// `+OK`.
+    #[inline]
+    pub fn ok(&mut self) -> Replied {
+        self.raw(b"+OK\r\n")
+    }
+
+    /// A status line. `text` has no line break.
+    #[inline]
+    pub fn simple(&mut self, text: &str) -> Replied {
+        debug_assert!(!text.contains(['\r', '\n']));
+        self.out.push(b'+');
+        self.out.extend_from_slice(text.as_bytes());
+        self.raw(b"\r\n")
+    }
+
+    /// An error line; see [`Error`] for the texts.
+    #[cold]
+    pub fn error(&mut self, error: &Error) -> Replied {
+        self.out.push(b'-');
+        let start = self.out.len();
+        error.write(self.out);
+        // Whatever part of the text a client supplied must not end the line early.
+        for byte in &mut self.out[start..] {
+            if *byte == b'\r' || *byte == b'\n' {
+                *byte = b' ';
+            }
+        }
+        self.raw(b"\r\n")
+    }
+
+    /// An integer.
+    #[inline]
+    pub fn int(&mut self, n: i64) -> Replied {
+        self.header(b':', n)
+    }
+
+    /// A boolean: `:1`/`:0` in RESP2.
+    #[inline]
+    pub fn bool(&mut self, yes: bool) -> Replied {
+        match (self.protocol, yes) {
+            (Protocol::Resp2, true) => self.raw(b":1\r\n"),
+            (Protocol::Resp2, false) => self.raw(b":0\r\n"),
+            (Protocol::Resp3, true) => self.raw(b"#t\r\n"),
+            (Protocol::Resp3, false) => self.raw(b"#f\r\n"),
+        }
+    }
+
+    /// Type byte, number, line end: one append.
+    #[inline]
+    fn header(&mut self, kind: u8, n: i64) -> Replied {
+        if (0..10).contains(&n) {
+            return self.raw(&[kind, b'0' + n as u8, b'\r', b'\n']);
+        }
+        if (10..100).contains(&n) {
+            let n = n as u8;
+            return self.raw(&[kind, b'0' + n / 10, b'0' + n % 10, b'\r', b'\n']);
+        }
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(n).as_bytes();
+        // 1 type byte, at most 20 characters of an i64, 2 bytes of line end.
+        let mut line = [0u8; 23];
+        line[0] = kind;
+        line[1..=digits.len()].copy_from_slice(digits);
+        line[digits.len() + 1] = b'\r';
+        line[digits.len() + 2] = b'\n';
+        self.raw(&line[..digits.len() + 3])
+    }
+
+    /// A binary-safe string.
+    #[inline]
+    pub fn bulk(&mut self, bytes: &[u8]) -> Replied {
+        self.out.reserve(bytes.len() + 32);
+        self.header(b'$', bytes.len() as i64);
+        self.out.extend_from_slice(bytes);
+        self.raw(b"\r\n")
+    }
+
+    /// An integer as a string.
+    #[inline]
+    pub fn bulk_int(&mut self, n: i64) -> Replied {
+        self.bulk(itoa::Buffer::new().format(n).as_bytes())
+    }
+
+    /// A string, or the null of an absent one.
+    #[inline]
+    pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) -> Replied {
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => self.null(),
+        }
+    }
+
+    /// Nothing, where a string could have been: `$-1` in RESP2.
+    #[inline]
+    pub fn null(&mut self) -> Replied {
+        match self.protocol {
+            Protocol::Resp2 => self.raw(b"$-1\r\n"),
+            Protocol::Resp3 => self.raw(b"_\r\n"),
+        }
+    }
+
+    /// Nothing, where an array could have been: `*-1` in RESP2.
+    #[inline]
+    pub fn null_array(&mut self) -> Replied {
+        match self.protocol {
+            Protocol::Resp2 => self.raw(b"*-1\r\n"),
+            Protocol::Resp3 => self.raw(b"_\r\n"),
+        }
+    }
+
+    /// The header of an array; its `n` elements follow.
+    #[inline]
+    pub fn array(&mut self, n: usize) -> Replied {
+        self.header(b'*', n as i64)
+    }
+
+    /// The header of a map of `n` pairs; a flat array in RESP2.
+    #[inline]
+    pub fn map(&mut self, n: usize) -> Replied {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', 2 * n as i64),
+            Protocol::Resp3 => self.header(b'%', n as i64),
+        }
+    }
+
+    /// The header of a set of `n` members; an array in RESP2.
+    #[inline]
+    pub fn set(&mut self, n: usize) -> Replied {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', n as i64),
+            Protocol::Resp3 => self.header(b'~', n as i64),
+        }
+    }
+
+    /// The header of an out-of-band message of `n` elements; an array in RESP2.
+    #[inline]
+    pub fn push(&mut self, n: usize) -> Replied {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', n as i64),
+            Protocol::Resp3 => self.header(b'>', n as i64),
+        }
+    }
+
+    /// The header of an attribute of `n` pairs (RESP3 only), which precedes the reply it describes.
+    pub fn attribute(&mut self, n: usize) -> Replied {
+        debug_assert!(self.resp3());
+        self.header(b'|', n as i64)
+    }
+
+    /// A double: its shortest text, as a bulk string in RESP2.
+    pub fn double(&mut self, x: f64) -> Replied {
+        let mut text = Vec::with_capacity(32);
+        num::fmt_f64(x, &mut text);
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(&text),
+            Protocol::Resp3 => {
+                self.out.push(b',');
+                self.out.extend_from_slice(&text);
+                self.raw(b"\r\n")
+            }
+        }
+    }
+
+    /// An integer of any size, in decimal; a bulk string in RESP2.
+    pub fn big_number(&mut self, digits: &str) -> Replied {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(digits.as_bytes()),
+            Protocol::Resp3 => {
+                self.out.push(b'(');
+                self.out.extend_from_slice(digits.as_bytes());
+                self.raw(b"\r\n")
+            }
+        }
+    }
+
+    /// Text with a three-letter format (`txt`, `mkd`) for people to read; a bulk string in RESP2.
+    pub fn verbatim(&mut self, format: &str, text: &[u8]) -> Replied {
+        debug_assert_eq!(format.len(), 3);
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp3 => {
+                self.header(b'=', text.len() as i64 + 4);
+                self.out.extend_from_slice(format.as_bytes());
+                self.out.push(b':');
+                self.out.extend_from_slice(text);
+                self.raw(b"\r\n")
+            }
+        }
+    }
+
+    /// An array of strings.
+    pub fn bulks<T: AsRef<[u8]>>(&mut self, items: &[T]) -> Replied {
+        self.array(items.len());
+        for item in items {
+            self.bulk(item.as_ref());
+        }
+        Replied(())
+    }
+
+    /// An array of status lines, as HELP subcommands answer.
+    pub fn lines<T: AsRef<str>>(&mut self, items: &[T]) -> Replied {
+        self.array(items.len());
+        for item in items {
+            self.simple(item.as_ref());
+        }
+        Replied(())
+    }
+
+    /// Starts an aggregate whose length is not known yet. Elements follow, then one of the `end_` methods.
+    pub fn defer(&mut self) -> Deferred {
+        Deferred(self.out.len())
+    }
+
+    /// Ends an aggregate as an array of `n` elements.
+    pub fn end_array(&mut self, at: Deferred, n: usize) -> Replied {
+        self.insert_header(at, |reply| reply.array(n))
+    }
+
+    /// Ends an aggregate as a set of `n` members.
+    pub fn end_set(&mut self, at: Deferred, n: usize) -> Replied {
+        self.insert_header(at, |reply| reply.set(n))
+    }
+
+    /// Ends an aggregate as a map of `n` pairs.
+    pub fn end_map(&mut self, at: Deferred, n: usize) -> Replied {
+        self.insert_header(at, |reply| reply.map(n))
+    }
+
+    /// Moves the elements up by the header's length: one copy inside one buffer.
+    fn insert_header(&mut self, at: Deferred, header: impl FnOnce(&mut Reply<'_>) -> Replied) -> Replied {
+        let end = self.out.len();
+        header(self);
+        let len = self.out.len() - end;
+        self.out[at.0..].rotate_right(len);
+        Replied(())
+    }
+
+    /// How many bytes the buffer holds: with [`Reply::truncate`] a way back.
+    pub fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Forgets what was written after `position`.
+    pub fn truncate(&mut self, position: usize) {
+        self.out.truncate(position);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(protocol: Protocol, f: impl FnOnce(&mut Reply<'_>)) -> String {
+        let mut out = Vec::new();
+        f(&mut Reply::new(&mut out, protocol));
+        String::from_utf8(out).expect("the tests write text")
+    }
+
+    #[test]
+    fn each_type_in_both_protocols() {
+        type Case = (fn(&mut Reply<'_>) -> Replied, &'static str, &'static str);
+        let cases: &[Case] = &[
+            (|r| r.ok(), "+OK\r\n", "+OK\r\n"),
+            (|r| r.int(7), ":7\r\n", ":7\r\n"),
+            (|r| r.int(42), ":42\r\n", ":42\r\n"),
+            (|r| r.int(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
+            (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
+            (|r| r.bulk(&[b'x'; 123]), concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n"),
+                concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n")),
+            (|r| r.bulk_int(-10), "$3\r\n-10\r\n", "$3\r\n-10\r\n"),
+            (|r| r.null(), "$-1\r\n", "_\r\n"),
+            (|r| r.null_array(), "*-1\r\n", "_\r\n"),
+            (|r| r.bool(true), ":1\r\n", "#t\r\n"),
+            (|r| r.map(3), "*6\r\n", "%3\r\n"),
+            (|r| r.set(10), "*10\r\n", "~10\r\n"),
+            (|r| r.push(2), "*2\r\n", ">2\r\n"),
+            (|r| r.double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n"),
+            (|r| r.double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n"),
+            (|r| r.big_number("123"), "$3\r\n123\r\n", "(123\r\n"),
+            (|r| r.verbatim("txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
+        ];
+        for (i, (f, resp2, resp3)) in cases.iter().enumerate() {
+            assert_eq!(written(Protocol::Resp2, |r| { f(r); }), *resp2, "case {i}");
+            assert_eq!(written(Protocol::Resp3, |r| { f(r); }), *resp3, "case {i}");
+        }
+    }
+
+    #[test]
+    fn a_deferred_header_goes_in_front() {
+        let text = written(Protocol::Resp3, |r| {
+            r.int(1);
+            let at = r.defer();
+            r.bulk(b"a");
+            r.bulk(b"b");
+            r.end_set(at, 2);
+            r.int(2);
+        });
+        assert_eq!(text, ":1\r\n~2\r\n$1\r\na\r\n$1\r\nb\r\n:2\r\n");
+    }
+
+    #[test]
+    fn an_error_stays_one_line() {
+        let error = Error::text("ERR what 'a\r\nb' is");
+        assert_eq!(written(Protocol::Resp2, |r| { r.error(&error); }), "-ERR what 'a  b' is\r\n");
+    }
+}

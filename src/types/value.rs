@@ -1,0 +1,65 @@
+//! What a key can hold, as an owned value on its way into or out of the keyspace.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::structures::sds::Sds;
+
+/// The type of a value, with the number it has in files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    String = 0,
+    List = 1,
+    Set = 2,
+    Zset = 3,
+    Hash = 4,
+    Stream = 6,
+}
+
+impl Kind {
+    /// The name `TYPE` answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::List => "list",
+            Kind::Set => "set",
+            Kind::Zset => "zset",
+            Kind::Hash => "hash",
+            Kind::Stream => "stream",
+        }
+    }
+
+    /// The kind with the given name, in any case.
+    pub fn from_name(name: &[u8]) -> Option<Kind> {
+        use Kind::*;
+        [String, List, Set, Zset, Hash, Stream]
+            .into_iter()
+            .find(|k| name.eq_ignore_ascii_case(k.name().as_bytes()))
+    }
+}
+
+/// A collection that can be stored in an entry.
+///
+/// # Safety
+/// The type is exactly one 8-byte word of alignment at most 8, owns what it points to, may move
+/// to another thread to be dropped, and no two types share a `KIND`.
+pub unsafe trait Collection: Sized + Send {
+    const KIND: Kind;
+}
+
+/// A value to be stored. Strings may still be borrowed from a request.
+pub enum Value<'a> {
+    Int(i64),
+    Bytes(&'a [u8]),
+    Shared(Arc<Sds>),
+}
+
+impl Value<'_> {
+    /// The type of the value.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::Int(_) | Value::Bytes(_) | Value::Shared(_) => Kind::String,
+        }
+    }
+}
