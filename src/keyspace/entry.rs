@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
-use crate::structures::dict::Element;
+use crate::structures::dict::{Element, Slot};
 use crate::structures::sds::Sds;
 use crate::types::string::{EMBSTR_MAX, StringRef};
 use crate::types::{Collection, Kind, Value};
@@ -442,6 +442,11 @@ impl Entry {
         self.shape().layout().size()
     }
 
+    /// How many parts freeing the value takes: 1 for a string, elements or nodes of a collection.
+    pub fn effort(&self) -> usize {
+        1
+    }
+
     /// The entry as a table that does not own it sees it.
     #[inline]
     pub fn as_ref(&self) -> EntryRef {
@@ -562,4 +567,30 @@ unsafe impl Element for EntryRef {
         // SAFETY: the database removes the reference before the entry goes.
         unsafe { key_of(raw) }
     }
+}
+
+/// The string in the entry of `slot`, for as long as the slot holds its table.
+#[inline]
+pub fn string_in(slot: Slot<'_, Entry>) -> Option<StringRef<'_>> {
+    let entry = ManuallyDrop::new(Entry(slot.0));
+    // SAFETY: the bytes lie in the entry's block (or the string it owns), and the slot borrows
+    // the table that owns the entry exclusively for the result's lifetime.
+    unsafe { std::mem::transmute::<Option<StringRef<'_>>, Option<StringRef<'_>>>(entry.string()) }
+}
+
+/// The collection in the entry of `slot`, for as long as the slot holds its table.
+#[inline]
+pub fn collection_in<T: Collection>(slot: Slot<'_, Entry>) -> Option<&mut T> {
+    let mut entry = ManuallyDrop::new(Entry(slot.0));
+    // SAFETY: the collection's word lies in the entry's block, which the slot's table owns; the
+    // slot borrows that table exclusively for the result's lifetime.
+    unsafe { std::mem::transmute::<Option<&mut T>, Option<&mut T>>(entry.collection_mut::<T>()) }
+}
+
+/// The long string in the entry of `slot`, for as long as the slot holds its table.
+pub fn sds_in(slot: Slot<'_, Entry>) -> Option<&mut Sds> {
+    let mut entry = ManuallyDrop::new(Entry(slot.0));
+    // SAFETY: the string belongs to the entry alone (`sds_mut` sees to it), and the slot
+    // borrows the entry's table exclusively for the result's lifetime.
+    unsafe { std::mem::transmute::<Option<&mut Sds>, Option<&mut Sds>>(entry.sds_mut()) }
 }

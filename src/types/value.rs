@@ -46,6 +46,9 @@ impl Kind {
 /// to another thread to be dropped, and no two types share a `KIND`.
 pub unsafe trait Collection: Sized + Send {
     const KIND: Kind;
+
+    /// Whether nothing is left in it: an empty collection is never kept under a key.
+    fn is_empty(&self) -> bool;
 }
 
 /// A value to be stored. Strings may still be borrowed from a request.

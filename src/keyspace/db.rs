@@ -1,0 +1,639 @@
+//! The databases, and a command's view of the one it selected.
+//!
+//! [`Keyspace`] owns everything; [`Db`] is a borrowed view with the index of one database, and
+//! the only way commands reach keys. Each lookup does what a lookup has to: it removes a key
+//! whose time has come, notes the access, counts hits and misses. What always holds:
+//!
+//! - the table of expiries refers to exactly the entries that have an expiry;
+//! - an entry's address is used by no one else, so that it may move on any write.
+
+use super::access::Access;
+use super::entry::{self, Entry, EntryRef};
+use super::expire::{CycleState, Expiry};
+use super::free::{LazyFree, Reclaimer};
+use super::ledger::{Event, Ledger};
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash::Key;
+use crate::stdx::rng::Rng;
+use crate::structures::dict::{Dict, Place, Slot};
+use crate::structures::sds::Sds;
+use crate::types::string::StringRef;
+use crate::types::{Collection, Value};
+
+/// The key holds a value of another type than the command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key holds a value of another type")]
+pub struct WrongType;
+
+/// What becomes of a key's expiry when its value is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ttl {
+    Clear,
+    Keep,
+    At(UnixMillis),
+}
+
+/// Counters of the keyspace, as `INFO stats` shows them.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct KeyspaceStats {
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+    pub expired_stale_percent: f64,
+    pub expire_cycle_cut_short: u64,
+    pub expire_cycle_us: u64,
+    pub evicted: u64,
+}
+
+/// One database: its keys, and which of them expire.
+#[derive(Default)]
+pub struct Database {
+    pub(super) keys: Dict<Entry>,
+    pub(super) expires: Dict<EntryRef>,
+    pub(super) cycle: CycleState,
+}
+
+impl Database {
+    /// Number of keys, expired ones that are still there included.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Number of keys with an expiry.
+    pub fn volatile(&self) -> usize {
+        self.expires.len()
+    }
+
+    /// Average time to live in milliseconds, as the expiry cycle last estimated it.
+    pub fn avg_ttl_ms(&self) -> i64 {
+        self.cycle.avg_ttl_ms as i64
+    }
+
+    /// The table of keys.
+    pub fn keys(&self) -> &Dict<Entry> {
+        &self.keys
+    }
+
+    /// The table of expiries; only its sizes are of use outside.
+    pub fn expires(&self) -> &Dict<EntryRef> {
+        &self.expires
+    }
+
+    /// Makes room for `keys` keys, `volatile` of them with an expiry.
+    pub fn reserve(&mut self, keys: usize, volatile: usize) {
+        self.keys.reserve(keys);
+        self.expires.reserve(volatile);
+    }
+
+    /// Moves buckets of running rehashes for about `budget`; whether there is more to do.
+    pub fn rehash_for(&mut self, budget: std::time::Duration) -> bool {
+        self.keys.shrink_if_sparse();
+        self.expires.shrink_if_sparse();
+        if self.keys.is_rehashing() {
+            return self.keys.rehash_for(budget);
+        }
+        self.expires.is_rehashing() && self.expires.rehash_for(budget)
+    }
+
+    /// Brings in the line where the key's bucket lies.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.keys.prefetch_bucket(hash);
+    }
+
+    /// Brings in the entry, once its bucket is there.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        self.keys.prefetch_element(hash);
+    }
+
+    /// Puts `new` where the key's entry is, or adds it; the old one is handed back.
+    fn put(&mut self, key: Key<'_>, new: Entry) -> Option<Entry> {
+        let volatile = new.expires().is_some();
+        let address = new.as_ref();
+        let old = match self.keys.entry(key.hash, key.bytes) {
+            Place::Occupied(mut slot) => Some(slot.replace(new)),
+            Place::Vacant(place) => {
+                place.insert(new);
+                None
+            }
+        };
+        // `old` is alive until the end: the table of expiries reads its key while searching.
+        let was_volatile = old.as_ref().is_some_and(|old| old.expires().is_some());
+        match (was_volatile, volatile) {
+            (false, false) => {}
+            (false, true) => self.expires.insert_unique(key.hash, address),
+            (true, false) => drop(self.expires.remove(key.hash, key.bytes)),
+            (true, true) => {
+                let mut slot = self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
+                slot.replace(address);
+            }
+        }
+        old
+    }
+
+    /// Lets `change` rebuild the key's entry; whether the key is there.
+    fn rebuild(&mut self, key: Key<'_>, change: impl FnOnce(Entry) -> Entry) -> bool {
+        let Some(mut slot) = self.keys.find_mut(key.hash, key.bytes) else { return false };
+        // The reference goes before the entry does.
+        if slot.expires().is_some() {
+            self.expires.remove(key.hash, key.bytes);
+        }
+        slot.map(change);
+        if slot.expires().is_some() {
+            self.expires.insert_unique(key.hash, slot.as_ref());
+        }
+        true
+    }
+
+    /// Takes the key's entry out.
+    pub(super) fn take(&mut self, key: Key<'_>) -> Option<Entry> {
+        let slot = self.keys.find_mut(key.hash, key.bytes)?;
+        if slot.expires().is_some() {
+            self.expires.remove(key.hash, key.bytes);
+        }
+        Some(slot.remove())
+    }
+}
+
+/// All databases and what their keys have in common.
+pub struct Keyspace {
+    pub(super) dbs: Vec<Database>,
+    pub ledger: Ledger,
+    pub access: Access,
+    pub rng: Rng,
+    pub stats: KeyspaceStats,
+    pub reclaimer: Reclaimer,
+    pub lazy: LazyFree,
+    pub expiry: Expiry,
+    pub(super) now: UnixMillis,
+}
+
+impl Keyspace {
+    /// `databases` empty databases.
+    pub fn new(databases: usize, reclaimer: Reclaimer, rng: Rng) -> Self {
+        Keyspace {
+            dbs: (0..databases).map(|_| Database::default()).collect(),
+            ledger: Ledger::default(),
+            access: Access::default(),
+            rng,
+            stats: KeyspaceStats::default(),
+            reclaimer,
+            lazy: LazyFree::default(),
+            expiry: Expiry::Remove,
+            now: UnixMillis(0),
+        }
+    }
+
+    /// Tells the time, by which keys expire and accesses are noted.
+    #[inline]
+    pub fn set_now(&mut self, now: UnixMillis) {
+        self.now = now;
+        self.access.set_now(now);
+    }
+
+    /// The time the keyspace goes by.
+    #[inline]
+    pub fn now(&self) -> UnixMillis {
+        self.now
+    }
+
+    /// The databases, by number.
+    pub fn databases(&self) -> &[Database] {
+        &self.dbs
+    }
+
+    /// Database `index`, for maintenance.
+    pub fn database_mut(&mut self, index: usize) -> &mut Database {
+        &mut self.dbs[index]
+    }
+
+    /// A view of database `index`.
+    #[inline]
+    pub fn db(&mut self, index: usize) -> Db<'_> {
+        Db { space: self, index, touch: true }
+    }
+
+    /// Number of keys in all databases.
+    pub fn len(&self) -> usize {
+        self.dbs.iter().map(Database::len).sum()
+    }
+
+    /// Whether no database has a key.
+    pub fn is_empty(&self) -> bool {
+        self.dbs.iter().all(Database::is_empty)
+    }
+
+    /// Removes all keys of one database, or of all; how many there were. O(1) when `lazily`.
+    pub fn flush(&mut self, db: Option<usize>, lazily: bool) -> usize {
+        let range = db.map_or(0..self.dbs.len(), |db| db..db + 1);
+        let mut removed = 0;
+        for db in &mut self.dbs[range] {
+            let old = std::mem::take(db);
+            let n = old.len();
+            removed += n;
+            if lazily && n > 0 {
+                self.reclaimer.later(old, n as u64);
+            }
+        }
+        self.ledger.flushed(db, removed);
+        removed
+    }
+
+    /// Lets two databases change places.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.dbs.swap(a, b);
+        self.ledger.swapped(a, b);
+    }
+}
+
+/// A command's view of one database.
+pub struct Db<'a> {
+    space: &'a mut Keyspace,
+    index: usize,
+    /// Whether reading a key counts as an access (`CLIENT NO-TOUCH` says no).
+    touch: bool,
+}
+
+impl<'s> Db<'s> {
+    /// The same view for a client whose reads leave no trace.
+    #[inline]
+    pub fn without_touch(mut self, no_touch: bool) -> Self {
+        self.touch = !no_touch;
+        self
+    }
+
+    /// The number of the database.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many databases there are.
+    pub fn databases(&self) -> usize {
+        self.space.dbs.len()
+    }
+
+    /// Everything under this view.
+    pub fn space(&mut self) -> &mut Keyspace {
+        self.space
+    }
+
+    /// A view of another database.
+    pub fn other(&mut self, index: usize) -> Db<'_> {
+        Db { space: self.space, index, touch: self.touch }
+    }
+
+    /// The database itself.
+    pub fn database(&self) -> &Database {
+        &self.space.dbs[self.index]
+    }
+
+    #[inline]
+    fn database_mut(&mut self) -> &mut Database {
+        &mut self.space.dbs[self.index]
+    }
+
+    /// The time the keyspace goes by.
+    pub fn now(&self) -> UnixMillis {
+        self.space.now
+    }
+
+    /// The source of random choices.
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.space.rng
+    }
+
+    /// Says that a command changed `key`, `n` times; nothing happens when `n` is 0.
+    #[inline]
+    pub fn changed(&mut self, key: Key<'_>, event: Event, n: usize) {
+        self.space.ledger.changed(self.index, key.bytes, event, n);
+    }
+
+    /// Says that something happened to `key` that did not change it.
+    pub fn told(&mut self, key: Key<'_>, event: Event) {
+        self.space.ledger.told(self.index, key.bytes, event);
+    }
+
+    // ---- looking up -----------------------------------------------------------------------
+
+    /// Removes the key if its time has come; whether it must be treated as absent.
+    #[inline]
+    fn expire_if_due(&mut self, key: Key<'_>) -> bool {
+        let db = &self.space.dbs[self.index];
+        if db.expires.is_empty() {
+            return false;
+        }
+        let Some(at) = db.keys.find(key.hash, key.bytes).and_then(|entry| entry.expires()) else {
+            return false;
+        };
+        if at > self.space.now {
+            return false;
+        }
+        self.space.meet_due_key(self.index, key)
+    }
+
+    #[inline]
+    fn touch(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+        let touch = self.touch;
+        let Keyspace { dbs, access, rng, .. } = &mut *self.space;
+        let mut slot = dbs[self.index].keys.find_mut(key.hash, key.bytes)?;
+        if touch {
+            let old = slot.access();
+            let new = access.touched(old, rng);
+            // Not writing what is there already keeps the line clean.
+            if new != old {
+                slot.set_access(new);
+            }
+        }
+        Some(slot)
+    }
+
+    #[cold]
+    fn missed(&mut self, key: Key<'_>) {
+        self.space.stats.misses += 1;
+        let event = Event { class: super::ledger::Class::Miss, name: "keymiss" };
+        self.space.ledger.told(self.index, key.bytes, event);
+    }
+
+    /// The entry of `key`, read: counts a hit or a miss and notes the access.
+    #[inline]
+    pub fn read(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+        if self.expire_if_due(key) || self.database().keys.find(key.hash, key.bytes).is_none() {
+            self.missed(key);
+            return None;
+        }
+        self.space.stats.hits += 1;
+        self.touch(key)
+    }
+
+    /// As [`Db::read`], but the access leaves no trace in the entry.
+    pub fn peek(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+        let touch = std::mem::replace(&mut self.touch, false);
+        let found = self.read(key).is_some();
+        self.touch = touch;
+        if found { self.database_mut().keys.find_mut(key.hash, key.bytes) } else { None }
+    }
+
+    /// As [`Db::peek`], without counting a hit or a miss.
+    pub fn inspect(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+        if self.expire_if_due(key) {
+            return None;
+        }
+        self.database_mut().keys.find_mut(key.hash, key.bytes)
+    }
+
+    /// The entry of `key`, about to be changed in place.
+    #[inline]
+    pub fn write(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+        if self.expire_if_due(key) {
+            return None;
+        }
+        self.touch(key)
+    }
+
+    /// Whether the key is there. Changes nothing but removing it when its time has come.
+    pub fn contains(&mut self, key: Key<'_>) -> bool {
+        !self.expire_if_due(key) && self.database().keys.find(key.hash, key.bytes).is_some()
+    }
+
+    /// The string at `key`.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    #[inline]
+    pub fn read_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(slot) => entry::string_in(slot).map(Some).ok_or(WrongType),
+        }
+    }
+
+    /// The string at `key`, for a command that will change it.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    pub fn write_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
+        match self.write(key) {
+            None => Ok(None),
+            Some(slot) => entry::string_in(slot).map(Some).ok_or(WrongType),
+        }
+    }
+
+    /// The collection at `key`, read.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    #[inline]
+    pub fn read_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&T>, WrongType> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(slot) => entry::collection_in::<T>(slot).map(|c| Some(&*c)).ok_or(WrongType),
+        }
+    }
+
+    /// The collection at `key`, to be changed. Call [`Db::settle`] if it may have become empty.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    #[inline]
+    pub fn write_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&mut T>, WrongType> {
+        match self.write(key) {
+            None => Ok(None),
+            Some(slot) => entry::collection_in::<T>(slot).map(Some).ok_or(WrongType),
+        }
+    }
+
+    /// The collection at `key`, to be changed; `make` makes one where there is none.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    #[inline]
+    pub fn write_or_insert<T: Collection>(
+        &mut self,
+        key: Key<'_>,
+        make: impl FnOnce() -> T,
+    ) -> Result<&mut T, WrongType> {
+        if self.expire_if_due(key) || self.database().keys.find(key.hash, key.bytes).is_none() {
+            let mut entry = Entry::with_collection(key.bytes, None, make());
+            entry.set_access(self.space.access.fresh());
+            self.database_mut().put(key, entry);
+            self.born(key);
+        }
+        let slot = self.touch(key).expect("the key was there or has just been added");
+        entry::collection_in::<T>(slot).ok_or(WrongType)
+    }
+
+    /// Removes the key when its collection has become empty, as no empty collection is ever
+    /// kept; whether it was removed. The command reports its own event first.
+    pub fn settle<T: Collection>(&mut self, key: Key<'_>) -> bool {
+        let Some(slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) else { return false };
+        if !slot.collection::<T>().is_some_and(T::is_empty) {
+            return false;
+        }
+        self.database_mut().take(key);
+        self.changed(key, Event::generic("del"), 1);
+        true
+    }
+
+    // ---- storing --------------------------------------------------------------------------
+
+    fn born(&mut self, key: Key<'_>) {
+        let event = Event { class: super::ledger::Class::New, name: "new" };
+        self.space.ledger.told(self.index, key.bytes, event);
+    }
+
+    /// Stores a string under `key`, whatever was there before. The caller reports the change.
+    ///
+    /// An overwritten string of the same size class stays where it is: one copy, no allocation.
+    #[inline]
+    pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+        let Keyspace { dbs, access, rng, .. } = &mut *self.space;
+        if let Some(mut slot) = dbs[self.index].keys.find_mut(key.hash, key.bytes) {
+            let expires = slot.expires();
+            let expiry_fits = match ttl {
+                Ttl::Clear => expires.is_none(),
+                Ttl::Keep => true,
+                Ttl::At(_) => expires.is_some(),
+            };
+            let overwritten = expiry_fits
+                && match &value {
+                    Value::Bytes(bytes) => slot.overwrite(bytes),
+                    Value::Int(n) => slot.overwrite_int(*n),
+                    _ => false,
+                };
+            if overwritten {
+                if let Ttl::At(at) = ttl {
+                    slot.write_expire(at);
+                }
+                let new = access.touched(slot.access(), rng);
+                slot.set_access(new);
+                return;
+            }
+        }
+        self.replace_or_add(key, value, ttl);
+    }
+
+    fn replace_or_add(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+        let expires = match ttl {
+            Ttl::Clear => None,
+            Ttl::At(at) => Some(at),
+            Ttl::Keep => self.database().keys.find(key.hash, key.bytes).and_then(|old| old.expires()),
+        };
+        let mut entry = Entry::new(key.bytes, expires, value);
+        entry.set_access(self.space.access.fresh());
+        self.put(key, entry);
+    }
+
+    /// Stores a collection under `key`, whatever was there before. The caller reports the change.
+    pub fn set_collection<T: Collection>(&mut self, key: Key<'_>, value: T, expires: Option<UnixMillis>) {
+        let mut entry = Entry::with_collection(key.bytes, expires, value);
+        entry.set_access(self.space.access.fresh());
+        self.put(key, entry);
+    }
+
+    /// Stores a ready entry under its key, whatever was there before.
+    pub fn put(&mut self, key: Key<'_>, entry: Entry) {
+        debug_assert_eq!(entry.key(), key.bytes);
+        match self.database_mut().put(key, entry) {
+            Some(old) => self.space.reclaimer.entry(old, self.space.lazy.server_del),
+            None => self.born(key),
+        }
+    }
+
+    /// The string at `key` as one that can be changed and grown; an empty one is made where
+    /// there is none. It is reported as `raw` from then on.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
+        match self.write(key) {
+            None => {
+                let mut entry = Entry::new(key.bytes, None, Value::Shared(Default::default()));
+                entry.set_access(self.space.access.fresh());
+                self.put(key, entry);
+            }
+            Some(slot) if slot.string().is_none() => return Err(WrongType),
+            Some(_) => {
+                self.database_mut().rebuild(key, Entry::into_changeable);
+            }
+        }
+        let slot = self.database_mut().keys.find_mut(key.hash, key.bytes).expect("the key is there by now");
+        entry::sds_in(slot).ok_or(WrongType)
+    }
+
+    // ---- removing, expiring, moving -------------------------------------------------------
+
+    /// Removes the key and frees its value, in the background if `lazily` and it is large;
+    /// whether it was there. The caller reports the change.
+    pub fn remove(&mut self, key: Key<'_>, lazily: bool) -> bool {
+        match self.take(key) {
+            Some(old) => {
+                self.space.reclaimer.entry(old, lazily);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes the key's entry out. The caller reports the change.
+    pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
+        if self.expire_if_due(key) {
+            return None;
+        }
+        self.database_mut().take(key)
+    }
+
+    /// When the key expires.
+    pub fn expires(&mut self, key: Key<'_>) -> Option<UnixMillis> {
+        self.database().keys.find(key.hash, key.bytes).and_then(|entry| entry.expires())
+    }
+
+    /// Gives the key an expiry, or takes it away; whether the key is there.
+    pub fn set_expires(&mut self, key: Key<'_>, at: Option<UnixMillis>) -> bool {
+        let Some(slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) else { return false };
+        match (slot.expires(), at) {
+            (None, None) => true,
+            (Some(_), Some(at)) => {
+                slot.write_expire(at);
+                true
+            }
+            _ => self.database_mut().rebuild(key, |entry| entry.with_expires(at)),
+        }
+    }
+
+    /// A random key that is not expired. O(1) expected.
+    ///
+    /// Where nearly all keys are due and may not be removed, a due one is returned after 100 tries.
+    pub fn random_key(&mut self) -> Option<Vec<u8>> {
+        for attempt in 0.. {
+            let Keyspace { dbs, rng, .. } = &mut *self.space;
+            let db = &dbs[self.index];
+            let key = db.keys.random(&mut || rng.next_u64())?.key().to_vec();
+            let all_volatile = db.expires.len() == db.keys.len();
+            if !self.expire_if_due(Key::new(&key)) || (all_volatile && attempt >= 100) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// One step of a scan: calls `f` with entries; the next cursor, 0 at the end.
+    pub fn scan(&self, cursor: u64, mut f: impl FnMut(&Entry)) -> u64 {
+        self.database().keys.scan(cursor, |entry| f(entry))
+    }
+
+    /// Whether an entry's time has come.
+    pub fn is_due(&self, entry: &Entry) -> bool {
+        entry.expires().is_some_and(|at| at <= self.space.now) && self.space.expiry != Expiry::Ignore
+    }
+
+    /// Removes the key if its time has come.
+    pub fn expire_due(&mut self, key: Key<'_>) -> bool {
+        self.expire_if_due(key)
+    }
+}

@@ -1,0 +1,16 @@
+//! Many values under keys: databases, expiry, eviction, and the record of what changed.
+//!
+//! The keyspace knows no client and no reply. It *records* a change in its [`ledger`] and tells
+//! nobody; whoever joins the rooms reads the ledger after each command.
+
+pub mod access;
+pub mod db;
+pub mod entry;
+pub mod expire;
+pub mod free;
+pub mod ledger;
+
+pub use crate::stdx::hash::Key;
+pub use db::{Database, Db, Keyspace, Ttl, WrongType};
+pub use entry::Entry;
+pub use ledger::{Change, Event, Ledger, Listeners};
