@@ -1,2 +1,6 @@
 //! What the standard library lacks, free of any word of the server's own vocabulary.
 pub mod alloc;
+pub mod clock;
+pub mod glob;
+pub mod num;
+pub mod rng;
