@@ -44,19 +44,11 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use thiserror::Error;
 
+use crate::stdx::num::parse_i64;
+use crate::stdx::rng::Rng;
 use crate::structures::sds::Sds;
-
-fn parse_i64(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    if !digits.iter().all(u8::is_ascii_digit) || (digits.starts_with(b"0") && text != b"0") {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
 
 fn split_args(text: &[u8]) -> Option<Vec<Vec<u8>>> {
     if text.contains(&b'"') {
@@ -332,7 +324,7 @@ fn plain_header(bytes: &[u8], marker: u8) -> Option<(usize, usize)> {
     }
     if word & 0xFF00_00FF == 0x0D00_0000 | u32::from(marker) {
         let plain = digit(1).wrapping_sub(1) <= 8 && digit(2) <= 9 && bytes.get(4) == Some(&b'\n');
-        return plain.then_some(((digit(1) * 10 + digit(2)) as usize, 5));
+        return plain.then(|| ((digit(1) * 10 + digit(2)) as usize, 5));
     }
     long_header(bytes, marker)
 }
@@ -780,7 +772,7 @@ fn frame(mut partial: Partial, len: usize, pos: &mut usize, spans: &mut Vec<Span
 ///
 /// Panics, naming the seed, at the first difference, and when a decoder holds more than its input calls for.
 pub fn fuzz(seed: u64, events: usize) {
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = Rng::new(seed);
     for event in 0..events {
         let limits = fuzz::random_limits(&mut rng);
         let stream = fuzz::random_stream(&mut rng);
@@ -803,67 +795,66 @@ mod fuzz {
     /// were not part of a request that was read.
     pub(super) type Outcome = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>);
 
-    pub(super) fn random_limits(rng: &mut StdRng) -> Limits {
-        match rng.random_range(0..4) {
+    fn pick(rng: &mut Rng, range: Range<usize>) -> usize {
+        range.start + rng.index(range.len())
+    }
+
+    pub(super) fn random_limits(rng: &mut Rng) -> Limits {
+        match pick(rng, 0..4) {
             0 => Limits { trusted: false, ..Limits::default() },
-            1 => Limits {
-                max_bulk: rng.random_range(1..100_000),
-                max_args: rng.random_range(1..20),
-                trusted: true,
-            },
+            1 => Limits { max_bulk: pick(rng, 1..100_000), max_args: pick(rng, 1..20), trusted: true },
             _ => Limits::default(),
         }
     }
 
-    fn random_bytes(rng: &mut StdRng, len: usize) -> Vec<u8> {
+    fn random_bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
         const SYNTAX: &[u8] = b"\r\n\r\n$*0123456789-+ \"'\\x\0";
-        let plain = rng.random_bool(0.8);
+        let plain = rng.chance(0.8);
         (0..len)
-            .map(|_| {
-                if plain { rng.random_range(b'a'..=b'z') } else { SYNTAX[rng.random_range(0..SYNTAX.len())] }
-            })
+            .map(|_| if plain { b"abcdefghij"[pick(rng, 0..10)] } else { SYNTAX[pick(rng, 0..SYNTAX.len())] })
             .collect()
     }
 
-    fn random_len(rng: &mut StdRng) -> usize {
-        match rng.random_range(0..60) {
-            0 => rng.random_range(LARGE - 2..LARGE + 2),
-            1 => rng.random_range(LARGE..3 * LARGE),
-            2..5 => rng.random_range(100..20_000),
-            5..15 => rng.random_range(10..1000),
-            15..20 => [0, 9, 10, 99, 100, 999, 1000, 9999, 10_000][rng.random_range(0..9)],
-            _ => rng.random_range(0..20),
+    fn random_len(rng: &mut Rng) -> usize {
+        match pick(rng, 0..60) {
+            0 => pick(rng, LARGE - 2..LARGE + 2),
+            1 => pick(rng, LARGE..3 * LARGE),
+            2..5 => pick(rng, 100..20_000),
+            5..15 => pick(rng, 10..1000),
+            15..20 => [0, 9, 10, 99, 100, 999, 1000, 9999, 10_000][pick(rng, 0..9)],
+            _ => pick(rng, 0..20),
         }
     }
 
     /// One to eight requests, some of them damaged.
-    pub(super) fn random_stream(rng: &mut StdRng) -> Vec<u8> {
+    pub(super) fn random_stream(rng: &mut Rng) -> Vec<u8> {
         let mut stream = Vec::new();
-        for _ in 0..rng.random_range(1..=8) {
-            match rng.random_range(0..20) {
+        for _ in 0..pick(rng, 1..9) {
+            match pick(rng, 0..20) {
                 0 => stream.extend_from_slice(
-                    [&b"*0\r\n"[..], b"*-1\r\n", b"\r\n", b"  \n", b"*-7\rx"][rng.random_range(0..5)],
+                    [&b"*0\r\n"[..], b"*-1\r\n", b"\r\n", b"  \n", b"*-7\rx"][pick(rng, 0..5)],
                 ),
                 1..4 => {
-                    for _ in 0..rng.random_range(0..5) {
+                    for _ in 0..pick(rng, 0..5) {
                         let word = [&b"set"[..], b"\"a b\"", b"'x'", b"\"\\x41\\n\"", b"y\tz", b"\"\""];
-                        stream.extend_from_slice(word[rng.random_range(0..word.len())]);
+                        stream.extend_from_slice(word[pick(rng, 0..word.len())]);
                         stream.push(b' ');
                     }
-                    stream.extend_from_slice([&b"\r\n"[..], b"\n", b"\r\r\n"][rng.random_range(0..3)]);
+                    stream.extend_from_slice([&b"\r\n"[..], b"\n", b"\r\r\n"][pick(rng, 0..3)]);
                 }
                 4 => {
-                    let len = rng.random_range(1..50);
+                    let len = pick(rng, 1..50);
                     stream.extend(random_bytes(rng, len));
                 }
-                5 if rng.random_bool(0.2) => {
-                    stream.extend_from_slice([&b""[..], b"*", b"*1\r\n", b"*1\r\n$"][rng.random_range(0..4)]);
-                    let len = rng.random_range(MAX_LINE - 3..MAX_LINE + 8);
+                5 if rng.chance(0.2) => {
+                    stream.extend_from_slice([&b""[..], b"*", b"*1\r\n", b"*1\r\n$"][pick(rng, 0..4)]);
+                    let len = pick(rng, MAX_LINE - 3..MAX_LINE + 8);
                     stream.resize(stream.len() + len, b'1');
                     stream.extend_from_slice(b"\r\n");
                 }
                 _ => {
-                    let n = rng.random_range(1..rng.random_range(2..14));
+                    let most = pick(rng, 2..14);
+                    let n = pick(rng, 1..most);
                     let args: Vec<Vec<u8>> = (0..n)
                         .map(|_| {
                             let len = random_len(rng);
@@ -874,11 +865,11 @@ mod fuzz {
                 }
             }
         }
-        if rng.random_bool(0.4) {
-            for _ in 0..rng.random_range(1..4) {
-                let at = rng.random_range(0..=stream.len());
+        if rng.chance(0.4) {
+            for _ in 0..pick(rng, 1..4) {
+                let at = pick(rng, 0..stream.len() + 1);
                 let bytes = random_bytes(rng, 2);
-                match rng.random_range(0..3) {
+                match pick(rng, 0..3) {
                     0 => stream.truncate(at),
                     1 => drop(stream.splice(at..at, bytes)),
                     _ => drop(stream.splice(at..(at + 2).min(stream.len()), bytes)),
@@ -978,17 +969,17 @@ mod fuzz {
     }
 
     /// What a decoder makes of `stream`, given `first` bytes of it and then pieces of random length.
-    pub(super) fn feed(stream: &[u8], limits: &Limits, rng: &mut StdRng, first: usize) -> Outcome {
+    pub(super) fn feed(stream: &[u8], limits: &Limits, rng: &mut Rng, first: usize) -> Outcome {
         let (mut decoder, mut buf, mut pos, mut spans) = (Decoder::new(), Vec::new(), 0, Vec::new());
         let mut requests = Vec::new();
         let mut rest = stream;
         let mut piece = first.min(rest.len());
         let mut total = 0;
-        let longest = [1, 10, 1000, 100_000][rng.random_range(0..4)];
+        let longest = [1, 10, 1000, 100_000][pick(rng, 0..4)];
         // Byte by byte is for the small streams only.
         let longest = longest.max(stream.len() / 1000);
         loop {
-            if rng.random() {
+            if rng.one_in(2) {
                 piece -= receive_large(&mut decoder, &mut rest, piece);
             }
             let (now, later) = rest.split_at(piece);
@@ -1019,12 +1010,12 @@ mod fuzz {
             if rest.is_empty() {
                 return (requests, None);
             }
-            if rng.random() {
+            if rng.one_in(2) {
                 buf.drain(..pos);
                 pos = 0;
                 spans.clear();
             }
-            piece = rng.random_range(1..=longest).min(rest.len());
+            piece = pick(rng, 1..longest + 1).min(rest.len());
         }
     }
 
@@ -1065,7 +1056,7 @@ mod tests {
 
     fn outcome(stream: &[u8], limits: &Limits) -> fuzz::Outcome {
         let expected = fuzz::read_whole(stream, limits);
-        let mut rng = StdRng::seed_from_u64(1);
+        let mut rng = Rng::new(1);
         let got = fuzz::feed(stream, limits, &mut rng, usize::MAX);
         assert_eq!(got, expected);
         got
