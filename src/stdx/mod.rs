@@ -1,6 +1,9 @@
 //! What the standard library lacks, free of any word of the server's own vocabulary.
+
 pub mod alloc;
 pub mod clock;
+pub mod cpu;
 pub mod glob;
+pub mod hash;
 pub mod num;
 pub mod rng;

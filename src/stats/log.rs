@@ -1,0 +1,585 @@
+//! The server's log: `tracing` events as lines of Redis's format, to stdout, a file and the system logger.
+//!
+//! ```text
+//! 4711:M 22 Nov 2026 05:51:08.032 * Ready to accept connections
+//! │    │ │                        │ └ message, then ` key=value` for each other field of the event
+//! │    │ │                        └ level: . debug   - verbose   * notice   # warning
+//! │    │ └ local time
+//! │    └ role: M master   S replica   X sentinel   C child process
+//! └ process id
+//! ```
+//!
+//! The levels below are spelled `tracing::trace!` (debug), `debug!` (verbose), `info!` (notice), `warn!` and
+//! `error!` (warning). An event below the level in force costs one load.
+//!
+//! What always holds:
+//! - a line is one `write`, appended, so that the lines of parent and children do not mix;
+//! - the file is opened for each line: once a tool has moved it away, the next line starts a new one;
+//! - no lock of the C library is taken in a child process, where its holder may be missing: a child uses
+//!   the distance to UTC that its parent knew.
+//!
+//! There is one log per process, as there is one stdout: this is the rare room whose state is global.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt::{self, Write as _};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// How much is logged: events of this level and above. The order is that of importance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Everything, for development.
+    Debug,
+    /// Much that is rarely useful.
+    Verbose,
+    /// What an operator wants to read: the default.
+    Notice,
+    /// Only what is important or critical.
+    Warning,
+    /// No line at all.
+    Nothing,
+}
+
+impl Level {
+    const ALL: [Level; 5] = [Level::Debug, Level::Verbose, Level::Notice, Level::Warning, Level::Nothing];
+
+    /// The name in `redis.conf`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Verbose => "verbose",
+            Level::Notice => "notice",
+            Level::Warning => "warning",
+            Level::Nothing => "nothing",
+        }
+    }
+
+    const fn sign(self) -> char {
+        match self {
+            Level::Debug => '.',
+            Level::Verbose => '-',
+            Level::Notice => '*',
+            Level::Warning | Level::Nothing => '#',
+        }
+    }
+
+    const fn syslog_priority(self) -> c_int {
+        match self {
+            Level::Debug => libc::LOG_DEBUG,
+            Level::Verbose => libc::LOG_INFO,
+            Level::Notice => libc::LOG_NOTICE,
+            Level::Warning | Level::Nothing => libc::LOG_WARNING,
+        }
+    }
+
+    const fn filter(self) -> LevelFilter {
+        match self {
+            Level::Debug => LevelFilter::TRACE,
+            Level::Verbose => LevelFilter::DEBUG,
+            Level::Notice => LevelFilter::INFO,
+            Level::Warning => LevelFilter::WARN,
+            Level::Nothing => LevelFilter::OFF,
+        }
+    }
+
+    fn of(level: &tracing::Level) -> Level {
+        match *level {
+            tracing::Level::TRACE => Level::Debug,
+            tracing::Level::DEBUG => Level::Verbose,
+            tracing::Level::INFO => Level::Notice,
+            tracing::Level::WARN | tracing::Level::ERROR => Level::Warning,
+        }
+    }
+}
+
+/// A text that names none of the choices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown name")]
+pub struct UnknownName;
+
+impl FromStr for Level {
+    type Err = UnknownName;
+
+    /// Reads a level's name, in any case.
+    fn from_str(name: &str) -> Result<Level, UnknownName> {
+        Level::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(name)).ok_or(UnknownName)
+    }
+}
+
+/// The part of the system logger that messages belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facility {
+    /// Generic programs.
+    User,
+    /// For local use, numbered 0 to 7.
+    Local(u8),
+}
+
+impl Facility {
+    const fn code(self) -> c_int {
+        match self {
+            Facility::User => libc::LOG_USER,
+            // The eight codes follow each other in the bits above the three of the priority.
+            Facility::Local(n) => libc::LOG_LOCAL0 + (((n & 7) as c_int) << 3),
+        }
+    }
+}
+
+const _: () = assert!(Facility::Local(7).code() == libc::LOG_LOCAL7);
+
+impl FromStr for Facility {
+    type Err = UnknownName;
+
+    /// Reads `user` or `local0` to `local7`, in any case.
+    fn from_str(name: &str) -> Result<Facility, UnknownName> {
+        let name = name.to_ascii_lowercase();
+        match (name.as_str(), name.strip_prefix("local").map(str::as_bytes)) {
+            ("user", _) => Ok(Facility::User),
+            (_, Some(&[digit @ b'0'..=b'7'])) => Ok(Facility::Local(digit - b'0')),
+            _ => Err(UnknownName),
+        }
+    }
+}
+
+/// Messages also go to the system logger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// The program's name there.
+    pub ident: String,
+    /// The part of the system logger.
+    pub facility: Facility,
+}
+
+/// Where the log goes, and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Events of this level and above.
+    pub level: Level,
+    /// Appended to; stdout if absent.
+    pub file: Option<PathBuf>,
+    /// The system logger, besides.
+    pub syslog: Option<Syslog>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { level: Level::Notice, file: None, syslog: None }
+    }
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Notice as u8);
+static ROLE: AtomicU8 = AtomicU8::new(b'C');
+/// The path of the log file, never freed once set; null for stdout.
+static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
+static SYSLOG: AtomicBool = AtomicBool::new(false);
+/// The process that called [`init`]; any other is a child of it. Zero before.
+static MAIN_PROCESS: AtomicU32 = AtomicU32::new(0);
+/// Distance of local time to UTC: the quarter of an hour it was asked for, then the seconds as an `i32`.
+static ZONE: AtomicU64 = AtomicU64::new(0);
+
+/// Makes this process's `tracing` events lines of the log. Called again, it changes the options.
+///
+/// The role is `C` until [`set_role`] says otherwise, as for a process that does not serve yet. Call it
+/// after going to the background: processes forked later always print `C`.
+///
+/// # Errors
+/// The file cannot be opened for appending, or a path or name contains a NUL byte.
+pub fn init(options: Options) -> io::Result<()> {
+    set_file(options.file.as_deref())?;
+    set_syslog(options.syslog.as_ref())?;
+    MAIN_PROCESS.store(std::process::id(), Ordering::Relaxed);
+    // Fails if there is a subscriber already: the one of an earlier call, or a test's own.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Lines));
+    set_level(options.level);
+    Ok(())
+}
+
+/// The level in force.
+pub fn level() -> Level {
+    Level::ALL[usize::from(LEVEL.load(Ordering::Relaxed)).min(Level::Nothing as usize)]
+}
+
+/// Changes the level in force. Visits every place in the program that logs.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    tracing::callsite::rebuild_interest_cache();
+}
+
+/// Changes the role shown: `M` master, `S` replica, `X` sentinel, `C` not serving yet.
+pub fn set_role(role: char) {
+    ROLE.store(u8::try_from(role).unwrap_or(b'?'), Ordering::Relaxed);
+}
+
+/// Appends to `file` from now on, or writes to stdout.
+///
+/// A signal handler or another thread may be reading the former path, so that is never freed.
+///
+/// # Errors
+/// The file cannot be opened for appending, or its path contains a NUL byte; nothing has changed then.
+pub fn set_file(file: Option<&Path>) -> io::Result<()> {
+    let path = match file {
+        None => ptr::null_mut(),
+        Some(file) => {
+            std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+            CString::new(file.as_os_str().as_bytes())?.into_raw()
+        }
+    };
+    FILE.store(path, Ordering::Release);
+    Ok(())
+}
+
+fn set_syslog(syslog: Option<&Syslog>) -> io::Result<()> {
+    if let Some(Syslog { ident, facility }) = syslog {
+        // The C library keeps the pointer.
+        let ident = CString::new(ident.as_str())?.into_raw();
+        // SAFETY: `ident` is a C string that is never freed.
+        unsafe { libc::openlog(ident, libc::LOG_PID | libc::LOG_NDELAY | libc::LOG_NOWAIT, facility.code()) };
+    }
+    SYSLOG.store(syslog.is_some(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Logs text of several lines as it is, with neither prefix nor line end added.
+pub fn raw(level: Level, text: &str) {
+    if level >= self::level() {
+        append(text.as_bytes());
+        to_syslog(level, text);
+    }
+}
+
+/// Logs a line from within a signal handler, where time zones and formatting are out of reach:
+/// `PID:signal-handler (UNIX-TIME) message`. Async-signal-safe; at most 256 bytes of the message.
+pub fn from_signal_handler(message: &str) {
+    if level() == Level::Nothing {
+        return;
+    }
+    let mut line = Line { bytes: [0; 384], len: 0 };
+    // SAFETY: `time` may be given a null pointer; it is async-signal-safe.
+    let now = unsafe { libc::time(ptr::null_mut()) };
+    line.number(u64::from(std::process::id()));
+    line.text(b":signal-handler (");
+    line.number(u64::try_from(now).unwrap_or(0));
+    line.text(b") ");
+    line.text(&message.as_bytes()[..message.len().min(256)]);
+    line.text(b"\n");
+    append(&line.bytes[..line.len]);
+}
+
+/// A line in place: a signal handler must not allocate.
+struct Line {
+    bytes: [u8; 384],
+    len: usize,
+}
+
+impl Line {
+    fn text(&mut self, text: &[u8]) {
+        let room = &mut self.bytes[self.len..];
+        let n = text.len().min(room.len());
+        room[..n].copy_from_slice(&text[..n]);
+        self.len += n;
+    }
+
+    fn number(&mut self, number: u64) {
+        self.text(itoa::Buffer::new().format(number).as_bytes());
+    }
+}
+
+/// The subscriber's only layer: events in, lines out.
+struct Lines;
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if wanted(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        wanted(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(level().filter())
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        text.message.push_str(&text.fields);
+        log(Level::of(event.metadata().level()), &text.message);
+    }
+}
+
+fn wanted(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && Level::of(metadata.level()) >= level()
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Text {
+    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let written = match field.name() {
+            "message" => self.message.write_fmt(value),
+            name => write!(self.fields, " {name}={value}"),
+        };
+        // A `String` takes everything; a value that fails to print itself is left incomplete.
+        let _ = written;
+    }
+}
+
+impl Visit for Text {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, format_args!("{value}"));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.add(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format_args!("{value:?}"));
+    }
+}
+
+fn log(level: Level, message: &str) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let pid = std::process::id();
+    let main = MAIN_PROCESS.load(Ordering::Relaxed);
+    let in_child = main != 0 && main != pid;
+    let role = if in_child { 'C' } else { char::from(ROLE.load(Ordering::Relaxed)) };
+    let local = now.as_secs() as i64 + i64::from(utc_offset(now.as_secs() as i64, in_child));
+    append(line(pid, role, local, now.subsec_millis(), level, message).as_bytes());
+    to_syslog(level, message);
+}
+
+/// Lays out a line. `local` is in seconds since 1970 on the clock on the wall.
+fn line(pid: u32, role: char, local: i64, millis: u32, level: Level, message: &str) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (year, month, day) = civil_date(local.div_euclid(86_400));
+    let second = local.rem_euclid(86_400);
+    format!(
+        "{pid}:{role} {day:02} {month} {year} {h:02}:{m:02}:{s:02}.{millis:03} {sign} {message}\n",
+        month = MONTHS[month - 1],
+        h = second / 3600,
+        m = second / 60 % 60,
+        s = second % 60,
+        sign = level.sign(),
+    )
+}
+
+/// Year, month (1 to 12) and day of a day counted from 1970-01-01.
+///
+/// The year is taken to start in March, so that the leap day is its last and month lengths follow a line of
+/// slope 153/5 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn civil_date(days: i64) -> (i64, usize, i64) {
+    const DAYS_PER_ERA: i64 = 146_097; // 400 years
+    let days = days + 719_468; // from 0000-03-01
+    let era = days.div_euclid(DAYS_PER_ERA);
+    let day_of_era = days.rem_euclid(DAYS_PER_ERA);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    (era * 400 + year_of_era + i64::from(month <= 2), month as usize, day)
+}
+
+/// Seconds to add to UTC for local time at `now`.
+///
+/// Clocks change on a quarter of an hour, so the C library is asked once in each; never `in_child`.
+fn utc_offset(now: i64, in_child: bool) -> i32 {
+    let quarter = (now / 900) as u32;
+    let zone = ZONE.load(Ordering::Relaxed);
+    if in_child || (zone >> 32) as u32 == quarter {
+        return zone as u32 as i32;
+    }
+    // SAFETY: `tm` is plain data; `localtime_r` reads `now` and fills it, or leaves it zero.
+    let offset = unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        libc::localtime_r(&now, &mut tm);
+        tm.tm_gmtoff as i32
+    };
+    ZONE.store(u64::from(quarter) << 32 | u64::from(offset as u32), Ordering::Relaxed);
+    offset
+}
+
+/// Appends bytes to the log. Async-signal-safe. There is nowhere to tell that the log cannot be written.
+fn append(bytes: &[u8]) {
+    let path = FILE.load(Ordering::Acquire);
+    if path.is_null() {
+        write_all(libc::STDOUT_FILENO, bytes);
+        return;
+    }
+    // SAFETY: a path that is not null is a C string that is never freed.
+    let path = unsafe { CStr::from_ptr(path) };
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
+    // SAFETY: `path` is a C string.
+    let fd = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+    if fd >= 0 {
+        write_all(fd, bytes);
+        // SAFETY: opened above, and nobody else has it.
+        unsafe { libc::close(fd) };
+    }
+}
+
+fn write_all(fd: c_int, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        // SAFETY: the pointer and length are those of a live slice.
+        let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(n) {
+            Ok(0) => return,
+            Ok(n) => bytes = &bytes[n..],
+            Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn to_syslog(level: Level, message: &str) {
+    if SYSLOG.load(Ordering::Relaxed) {
+        let message = CString::new(message.replace('\0', " ")).expect("the NUL bytes are replaced");
+        // SAFETY: the format takes one C string, and gets one.
+        unsafe { libc::syslog(level.syslog_priority(), c"%s".as_ptr(), message.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_laid_out() {
+        let line = |local, millis, level| line(4711, 'M', local, millis, level, "Ready");
+        assert_eq!(line(0, 0, Level::Debug), "4711:M 01 Jan 1970 00:00:00.000 . Ready\n");
+        assert_eq!(line(1_795_326_668, 32, Level::Notice), "4711:M 22 Nov 2026 05:51:08.032 * Ready\n");
+        assert_eq!(line(1_709_251_199, 999, Level::Verbose), "4711:M 29 Feb 2024 23:59:59.999 - Ready\n");
+        assert_eq!(line(4_107_542_400, 7, Level::Warning), "4711:M 01 Mar 2100 00:00:00.007 # Ready\n");
+        assert_eq!(line(-1, 0, Level::Notice), "4711:M 31 Dec 1969 23:59:59.000 * Ready\n");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_c_library() {
+        for days in (-200_000i64..2_000_000).step_by(61) {
+            let seconds = days * 86_400;
+            // SAFETY: as in `utc_offset`.
+            let tm = unsafe {
+                let mut tm: libc::tm = std::mem::zeroed();
+                libc::gmtime_r(&seconds, &mut tm);
+                tm
+            };
+            let expected = (i64::from(tm.tm_year) + 1900, tm.tm_mon as usize + 1, i64::from(tm.tm_mday));
+            assert_eq!(civil_date(days), expected, "day {days}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for level in Level::ALL {
+            assert_eq!(level.name().parse(), Ok(level));
+        }
+        assert_eq!("WARNING".parse(), Ok(Level::Warning));
+        assert_eq!("loud".parse::<Level>(), Err(UnknownName));
+        assert_eq!("user".parse(), Ok(Facility::User));
+        assert_eq!("LOCAL7".parse(), Ok(Facility::Local(7)));
+        for name in ["local8", "local", "local00", "kern", ""] {
+            assert_eq!(name.parse::<Facility>(), Err(UnknownName), "{name}");
+        }
+    }
+
+    /// The log is one per process, and so is its test. It runs in a process of its own, see below.
+    fn log_to_a_file() {
+        let dir = std::env::temp_dir().join(format!("spinel-log-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("a new directory");
+        let (file, moved) = (dir.join("log"), dir.join("log.1"));
+        let options = Options { file: Some(file.clone()), ..Options::default() };
+        let missing = Options { file: Some(dir.join("none/log")), ..Options::default() };
+        assert!(init(missing).is_err());
+        init(options).expect("the file can be created");
+
+        tracing::info!("starting");
+        set_role('M');
+        tracing::debug!("too low");
+        for level in Level::ALL {
+            set_level(level);
+            assert_eq!(self::level(), level);
+            tracing::trace!("trace");
+            tracing::debug!("debug");
+            tracing::info!("info");
+            tracing::warn!("warn");
+            tracing::error!("error");
+            raw(Level::Notice, "a picture\n");
+            from_signal_handler("signal");
+        }
+        set_level(Level::Notice);
+        std::fs::rename(&file, &moved).expect("it exists");
+        tracing::info!(count = 3, name = "x y", ok = true, "after {}", "rotation");
+        // SAFETY: the child only logs and leaves.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                tracing::warn!("in the child");
+                libc::_exit(0);
+            }
+            assert_eq!(libc::waitpid(child, ptr::null_mut(), 0), child);
+            let expected = format!("{child}:C # in the child");
+            let text = std::fs::read_to_string(&file).expect("a new file");
+            let lines: Vec<String> = text.lines().map(without_time).collect();
+            let pid = std::process::id();
+            assert_eq!(lines, [format!("{pid}:M * after rotation count=3 name=x y ok=true"), expected]);
+        }
+        let text = std::fs::read_to_string(&moved).expect("the old file");
+        // The sign of the level; `p` for the picture, `s` for the signal handler's line.
+        let signs: String = text
+            .lines()
+            .map(|line| {
+                without_time(line).split(' ').nth(1).and_then(|word| word.chars().next()).expect("a word")
+            })
+            .collect();
+        assert_eq!(signs, "*.-*##ps-*##ps*##ps##s", "{text}");
+        std::fs::remove_dir_all(&dir).expect("ours");
+    }
+
+    /// `1:M 22 Nov 2026 05:51:08.032 * x` → `1:M * x`; other lines unchanged.
+    fn without_time(line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            [head, day, _, year, time, rest @ ..]
+                if time.len() == 12 && day.len() == 2 && year.len() == 4 =>
+            {
+                format!("{head} {}", rest.join(" "))
+            }
+            _ => line.replace("signal-handler ", ""),
+        }
+    }
+
+    #[test]
+    fn a_file_takes_the_lines() {
+        const INNER: &str = "SPINEL_TEST_LOG";
+        if std::env::var_os(INNER).is_some() {
+            return log_to_a_file();
+        }
+        let out = std::process::Command::new(std::env::current_exe().expect("we run"))
+            .args(["--exact", "stats::log::tests::a_file_takes_the_lines", "--nocapture", "--test-threads=1"])
+            .env(INNER, "1")
+            .output()
+            .expect("the test binary starts");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+}

@@ -1,0 +1,3 @@
+//! What the server tells about itself: counters, logs, latencies. It is told numbers and texts, and knows
+//! neither who asks for them nor where they come from.
+pub mod log;
