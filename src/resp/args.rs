@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Error;
 use super::request::Span;
 use crate::stdx::hash::{self, Key};
-use crate::stdx::{num, text};
+use crate::stdx::num;
 use crate::structures::sds::Sds;
 
 /// The arguments of one request; argument 0 is the command's name.
@@ -51,9 +51,9 @@ impl<'a> Args<'a> {
 
     #[inline]
     fn slice(&self, span: &Span) -> &'a [u8] {
-        match span.large_index() {
-            None => &self.bytes[span.range()],
-            Some(i) => &self.large[i],
+        match span.range() {
+            Some(range) => &self.bytes[range],
+            None => &self.large[span.large_index().unwrap_or_default()],
         }
     }
 
@@ -80,13 +80,13 @@ impl<'a> Args<'a> {
     /// The string argument `i` was received into, when it was too large for the input buffer.
     #[inline]
     pub fn shared(&self, i: usize) -> Option<&'a Arc<Sds>> {
-        self.spans.get(i).and_then(Span::large_index).map(|i| &self.large[i])
+        self.spans.get(i).and_then(|span| span.large_index()).map(|i| &self.large[i])
     }
 
     /// Whether argument `i` is `word`, in any case.
     #[inline]
     pub fn is(&self, i: usize, word: &str) -> bool {
-        self.get(i).is_some_and(|arg| text::eq_ignore_case(arg, word.as_bytes()))
+        self.get(i).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
 
     /// Argument `i` as a signed 64-bit integer.

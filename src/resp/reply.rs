@@ -220,13 +220,13 @@ impl<'a> Reply<'a> {
 
     /// A double: its shortest text, as a bulk string in RESP2.
     pub fn double(&mut self, x: f64) -> Replied {
-        let mut text = Vec::with_capacity(32);
-        num::fmt_f64(x, &mut text);
+        let mut text = num::FloatBuf::new();
+        let text = num::fmt_f64(x, &mut text);
         match self.protocol {
-            Protocol::Resp2 => self.bulk(&text),
+            Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {
                 self.out.push(b',');
-                self.out.extend_from_slice(&text);
+                self.out.extend_from_slice(text);
                 self.raw(b"\r\n")
             }
         }

@@ -1,0 +1,264 @@
+//! The bytes of one connection: what has arrived and is not read yet, what is to be sent.
+//!
+//! An idle connection holds no buffer. Buffers come from a [`Pool`] when bytes arrive or a reply
+//! is written, and go back when they are used up; a handful serves thousands of connections.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, Bytes};
+
+use super::stream::Stream;
+use crate::resp::request::Decoder;
+
+/// Room offered to one `recv`.
+const READ_CHUNK: usize = 64 << 10;
+/// A buffer that grew beyond this is freed instead of pooled.
+const POOLED_MAX: usize = 256 << 10;
+const POOLED: usize = 64;
+
+/// Empty buffers with capacity, for reuse.
+#[derive(Default)]
+pub struct Pool {
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Pool {
+    /// An empty buffer, with capacity if one is at hand.
+    #[inline]
+    pub fn take(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    #[inline]
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= POOLED_MAX && self.buffers.len() < POOLED {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// Frees all buffers.
+    pub fn clear(&mut self) {
+        self.buffers.clear();
+    }
+}
+
+/// What has arrived.
+#[derive(Default)]
+pub struct Input {
+    pub buf: Vec<u8>,
+    /// Where the next request begins in `buf`.
+    pub pos: usize,
+    pub decoder: Decoder,
+}
+
+/// How a receive ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// This many bytes, and the socket is drained.
+    Drained(usize),
+    /// This many bytes, and there may be more.
+    More(usize),
+    /// The peer has closed its side.
+    Closed,
+    /// Nothing is there.
+    Nothing,
+}
+
+impl Input {
+    /// Receives once from `stream`.
+    ///
+    /// A receive that does not fill the room offered has drained the socket: epoll will say when
+    /// there is more.
+    ///
+    /// # Errors
+    /// What the socket says, but never `WouldBlock`.
+    #[allow(unsafe_code)]
+    pub fn receive(&mut self, stream: &Stream, pool: &mut Pool) -> io::Result<Received> {
+        if self.decoder.large_missing().is_some() {
+            let room = self.decoder.large_spare();
+            let offered = room.len();
+            let received = classify(stream.recv(room), offered)?;
+            if let Received::Drained(n) | Received::More(n) = received {
+                // SAFETY: `recv` has just written `n` bytes to the front of `large_spare`.
+                unsafe { self.decoder.large_received(n) };
+            }
+            return Ok(received);
+        }
+        if self.buf.capacity() == 0 {
+            self.buf = pool.take();
+        }
+        self.compact();
+        self.buf.reserve(READ_CHUNK);
+        let len = self.buf.len();
+        let room: &mut [MaybeUninit<u8>] = self.buf.spare_capacity_mut();
+        let offered = room.len();
+        let received = classify(stream.recv(room), offered)?;
+        if let Received::Drained(n) | Received::More(n) = received {
+            // SAFETY: `recv` has written `n` bytes to the front of the spare capacity.
+            unsafe { self.buf.set_len(len + n) };
+        }
+        Ok(received)
+    }
+
+    /// Moves an unfinished request to the front of its buffer.
+    fn compact(&mut self) {
+        if self.pos > 0 {
+            self.buf.drain(..self.pos);
+            self.pos = 0;
+        }
+    }
+
+    /// Gives the buffer back when all of it has been read.
+    #[inline]
+    pub fn release(&mut self, pool: &mut Pool) {
+        if self.pos >= self.buf.len() {
+            self.pos = 0;
+            pool.give(std::mem::take(&mut self.buf));
+        }
+    }
+
+    /// Bytes that wait to be read.
+    pub fn pending(&self) -> usize {
+        self.buf.len() - self.pos + self.decoder.unfinished().large_bytes
+    }
+
+    /// Bytes of the buffer that are free.
+    pub fn free(&self) -> usize {
+        self.buf.capacity() - self.buf.len()
+    }
+
+    /// Bytes allocated.
+    pub fn allocated(&self) -> usize {
+        self.buf.capacity() + self.decoder.unfinished().allocated_bytes
+    }
+}
+
+fn classify(result: io::Result<usize>, offered: usize) -> io::Result<Received> {
+    match result {
+        Ok(0) => Ok(Received::Closed),
+        Ok(n) if n < offered => Ok(Received::Drained(n)),
+        Ok(n) => Ok(Received::More(n)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Received::More(0)),
+        Err(e) => Err(e),
+    }
+}
+
+/// What is to be sent: whole segments that may be shared with other connections, then the
+/// buffer replies are written into.
+#[derive(Default)]
+pub struct Output {
+    segments: VecDeque<Bytes>,
+    queued: usize,
+    pub tail: Vec<u8>,
+    /// Bytes of `tail` that are sent already.
+    sent: usize,
+}
+
+impl Output {
+    /// Bytes that are still to be sent.
+    #[inline]
+    pub fn pending(&self) -> usize {
+        self.queued + self.tail.len() - self.sent
+    }
+
+    /// Whether everything is sent.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.tail.len() == self.sent && self.segments.is_empty()
+    }
+
+    /// Appends a segment that is shared with other connections, without copying it.
+    pub fn push_shared(&mut self, segment: Bytes) {
+        self.seal();
+        self.queued += segment.len();
+        self.segments.push_back(segment);
+    }
+
+    fn seal(&mut self) {
+        if self.tail.len() > self.sent {
+            let mut segment = Bytes::from(std::mem::take(&mut self.tail));
+            segment.advance(self.sent);
+            self.queued += segment.len();
+            self.segments.push_back(segment);
+        }
+        self.tail.clear();
+        self.sent = 0;
+    }
+
+    /// Number of segments and bytes in them, and bytes in the reply buffer.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.segments.len(), self.queued, self.tail.len() - self.sent)
+    }
+
+    /// Bytes allocated (shared segments count in full).
+    pub fn allocated(&self) -> usize {
+        self.queued + self.segments.capacity() * size_of::<Bytes>() + self.tail.capacity()
+    }
+
+    /// Sends as much as the socket takes; how many bytes that was.
+    ///
+    /// What is left waits for the socket to become writable.
+    ///
+    /// # Errors
+    /// What the socket says, but never `WouldBlock`.
+    pub fn send(&mut self, stream: &Stream, pool: &mut Pool) -> io::Result<usize> {
+        let mut total = 0;
+        while !self.is_empty() {
+            let sent = if self.segments.is_empty() {
+                stream.send(&self.tail[self.sent..])
+            } else {
+                let mut parts = [IoSlice::new(&[]); 16];
+                let mut n = 0;
+                for segment in self.segments.iter().take(15) {
+                    parts[n] = IoSlice::new(segment);
+                    n += 1;
+                }
+                if self.segments.len() < 15 {
+                    parts[n] = IoSlice::new(&self.tail[self.sent..]);
+                    n += 1;
+                }
+                stream.send_vectored(&parts[..n])
+            };
+            match sent {
+                Ok(n) => {
+                    total += n;
+                    self.consume(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(total),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.sent = 0;
+        pool.give(std::mem::take(&mut self.tail));
+        Ok(total)
+    }
+
+    fn consume(&mut self, mut n: usize) {
+        while n > 0 {
+            let Some(front) = self.segments.front_mut() else {
+                self.sent += n;
+                return;
+            };
+            let take = n.min(front.len());
+            front.advance(take);
+            self.queued -= take;
+            n -= take;
+            if front.is_empty() {
+                self.segments.pop_front();
+            }
+        }
+    }
+}
+
+/// Both directions of one connection.
+pub struct ClientIo {
+    pub stream: Stream,
+    pub input: Input,
+    pub output: Output,
+}
