@@ -2,7 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod background;
-
+pub mod net;
 pub mod stats;
 pub mod stdx;
 pub mod structures;
