@@ -1,0 +1,93 @@
+//! Who is connected, and who waits for what.
+
+pub mod client;
+
+use slab::Slab;
+
+pub use client::{Client, ClientFlags, ReplyMode};
+
+/// A client's place: also the token of its socket in the poll.
+///
+/// Valid until the client is freed, which happens between turns of the event loop only. The
+/// identity that users see, and that is never used twice, is [`Client::id`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct ClientKey(pub usize);
+
+/// All connections.
+#[derive(Default)]
+pub struct Clients {
+    slab: Slab<Client>,
+    next_id: u64,
+}
+
+impl Clients {
+    /// Adds a connection; it gets the next identity.
+    pub fn insert(&mut self, make: impl FnOnce(u64) -> Client) -> ClientKey {
+        self.next_id += 1;
+        ClientKey(self.slab.insert(make(self.next_id)))
+    }
+
+    /// Forgets a connection and hands it back.
+    pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
+        self.slab.try_remove(key.0)
+    }
+
+    /// The connection at `key`, if there still is one.
+    #[inline]
+    pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.slab.get_mut(key.0)
+    }
+
+    /// The connection at `key`, if there still is one.
+    #[inline]
+    pub fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.slab.get(key.0)
+    }
+
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// All connections, oldest place first.
+    pub fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
+        self.slab.iter().map(|(i, client)| (ClientKey(i), client))
+    }
+
+    /// All connections, for changes.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ClientKey, &mut Client)> {
+        self.slab.iter_mut().map(|(i, client)| (ClientKey(i), client))
+    }
+
+    /// The connections' keys in the order they connected.
+    pub fn by_age(&self) -> Vec<ClientKey> {
+        let mut keys: Vec<_> = self.slab.iter().map(|(i, client)| (client.id, ClientKey(i))).collect();
+        keys.sort_unstable_by_key(|&(id, _)| id);
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// The connection with the identity `id`. O(connections).
+    pub fn find(&self, id: u64) -> Option<ClientKey> {
+        self.iter().find(|(_, client)| client.id == id).map(|(key, _)| key)
+    }
+}
+
+impl std::ops::Index<ClientKey> for Clients {
+    type Output = Client;
+    #[inline]
+    fn index(&self, key: ClientKey) -> &Client {
+        &self.slab[key.0]
+    }
+}
+
+impl std::ops::IndexMut<ClientKey> for Clients {
+    #[inline]
+    fn index_mut(&mut self, key: ClientKey) -> &mut Client {
+        &mut self.slab[key.0]
+    }
+}

@@ -1,0 +1,144 @@
+//! How many files the process may open, which bounds how many clients it can serve.
+#![allow(unsafe_code)]
+
+use std::io;
+
+use super::error_text;
+
+/// Descriptors kept for what is not a client: listeners, logs, the append-only file, dumps.
+pub const RESERVED_FILES: usize = 32;
+
+/// The process may open too few files for even one client. Its text is the line to log before leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Your current 'ulimit -n' of {limit} is not enough for the server to start. \
+     Please increase your open file limit to at least {needed}. Exiting."
+)]
+pub struct TooFewFiles {
+    /// Files the process may open.
+    pub limit: usize,
+    /// Files it would open for the clients asked for.
+    pub needed: usize,
+}
+
+/// Lets the process open the files that `maxclients` clients need, as far as the system permits, and tells how
+/// many clients it can serve: `maxclients` or fewer. Logs what it did.
+///
+/// # Errors
+/// Not even one client can be served; nothing is logged then.
+pub fn adjust_open_files(maxclients: usize) -> Result<usize, TooFewFiles> {
+    let needed = maxclients.saturating_add(RESERVED_FILES);
+    let before = match open_files() {
+        Ok(limit) => limit,
+        Err(error) => {
+            // 1024 is what systems grant by default.
+            let assumed = 1024 - RESERVED_FILES;
+            tracing::warn!(
+                "Unable to obtain the current NOFILE limit ({}), assuming 1024 and setting the max clients \
+                 configuration accordingly.",
+                error_text(&error)
+            );
+            return Ok(maxclients.min(assumed));
+        }
+    };
+    if before.soft >= needed as libc::rlim_t {
+        return Ok(maxclients);
+    }
+    let Err(refusal) = set_open_files(needed as libc::rlim_t, before.hard.max(needed as libc::rlim_t)) else {
+        tracing::info!(
+            "Increased maximum number of open files to {needed} (it was originally set to {}).",
+            before.soft
+        );
+        return Ok(maxclients);
+    };
+    // Only a privileged process may pass the hard limit; anyone may go up to it.
+    let granted = match set_open_files(before.hard, before.hard) {
+        Ok(()) => before.hard,
+        Err(_) => before.soft,
+    };
+    let limit = usize::try_from(granted).unwrap_or(usize::MAX);
+    if limit <= RESERVED_FILES {
+        return Err(TooFewFiles { limit, needed });
+    }
+    let clients = (limit - RESERVED_FILES).min(maxclients);
+    tracing::warn!(
+        "You requested maxclients of {maxclients} requiring at least {needed} max file descriptors."
+    );
+    tracing::warn!(
+        "Server can't set maximum open files to {needed} because of OS error: {}.",
+        error_text(&refusal)
+    );
+    tracing::warn!(
+        "Current maximum open files is {limit}. maxclients has been reduced to {clients} to compensate for low \
+         ulimit. If you need higher maxclients increase 'ulimit -n'."
+    );
+    Ok(clients)
+}
+
+struct OpenFiles {
+    soft: libc::rlim_t,
+    hard: libc::rlim_t,
+}
+
+fn open_files() -> io::Result<OpenFiles> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call fills the struct it is given.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
+        0 => Ok(OpenFiles { soft: limit.rlim_cur, hard: limit.rlim_max }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn set_open_files(soft: libc::rlim_t, hard: libc::rlim_t) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the call reads the struct it is given.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Limits belong to the process: these are set in a child of it.
+    fn under_limits() {
+        set_open_files(60, 100).expect("lowering is allowed");
+        assert_eq!(adjust_open_files(20), Ok(20));
+        assert_eq!(open_files().expect("a limit").soft, 60);
+        assert_eq!(adjust_open_files(50), Ok(50));
+        assert_eq!(open_files().expect("a limit").soft, 82);
+        // Who may pass the hard limit gets all it asks for.
+        let privileged = set_open_files(82, 101).is_ok();
+        if !privileged {
+            assert_eq!(adjust_open_files(5000), Ok(68));
+            assert_eq!(open_files().expect("a limit").soft, 100);
+            set_open_files(20, 32).expect("lowering is allowed");
+            assert_eq!(adjust_open_files(5000), Err(TooFewFiles { limit: 32, needed: 5032 }));
+        }
+    }
+
+    #[test]
+    fn open_files_follow_maxclients() {
+        const INNER: &str = "SPINEL_TEST_LIMITS";
+        if std::env::var_os(INNER).is_some() {
+            return under_limits();
+        }
+        let out = std::process::Command::new(std::env::current_exe().expect("we run"))
+            .args(["--exact", "net::limits::tests::open_files_follow_maxclients", "--nocapture"])
+            .env(INNER, "1")
+            .output()
+            .expect("the test binary starts");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    #[test]
+    fn texts() {
+        assert_eq!(
+            TooFewFiles { limit: 30, needed: 5032 }.to_string(),
+            "Your current 'ulimit -n' of 30 is not enough for the server to start. Please increase your open \
+             file limit to at least 5032. Exiting."
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! The outside world: what waits for readiness, and the sockets that become ready. Nothing in here knows a
+//! command or a key.
+pub mod io;
+pub mod limits;
+pub mod listener;
+pub mod poll;
+pub mod signals;
+pub mod stream;
+
+use std::io;
+
+/// The system's words for an error (`Address already in use`), without the number that `io::Error` adds.
+pub fn error_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(code) => text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text).to_owned(),
+        // A failed look-up of a host carries the resolver's words behind a colon.
+        None => text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason).to_owned(),
+    }
+}

@@ -1,0 +1,191 @@
+//! The signals that ask the server to stop, turned into a question the event loop can ask.
+//!
+//! SIGTERM and SIGINT set a flag and end the wait for events; the loop then shuts down in order. A second
+//! SIGINT ends the process at once: somebody at the keyboard insists. SIGHUP and SIGPIPE are ignored: the
+//! server outlives its terminal, and learns of a closed connection from `send`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use signal_hook::SigId;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level;
+
+use super::poll::Waker;
+use crate::stats::log;
+
+/// A request to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGINT: the terminal's interrupt key.
+    Interrupt,
+    /// SIGTERM: a service manager, or `kill`.
+    Terminate,
+}
+
+/// What the handlers and their owner share.
+#[derive(Debug, Default)]
+struct Flags {
+    /// The last request: zero for none, else the discriminant of [`Stop`] plus one.
+    stop: AtomicU8,
+    /// A request ends the process at once: nothing can be lost yet.
+    loading: AtomicBool,
+}
+
+/// The installed handlers. Dropping it restores nothing but stops listening.
+#[derive(Debug)]
+pub struct Signals {
+    flags: Arc<Flags>,
+    ids: Vec<SigId>,
+}
+
+impl Signals {
+    /// Installs the handlers. A signal ends a wait of the `waker`'s poll.
+    ///
+    /// # Errors
+    /// The system refuses a handler.
+    pub fn install(waker: &Waker) -> io::Result<Signals> {
+        for signal in [libc::SIGHUP, libc::SIGPIPE] {
+            // SAFETY: ignoring a signal runs no code.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        let mut signals = Signals { flags: Arc::default(), ids: Vec::new() };
+        for (signal, stop) in [(SIGINT, Stop::Interrupt), (SIGTERM, Stop::Terminate)] {
+            let (flags, waker) = (Arc::clone(&signals.flags), waker.clone());
+            // SAFETY: the action reads and writes atomics, writes to files and may end the process by
+            // `_exit`: all async-signal-safe, and it cannot panic.
+            let id = unsafe { low_level::register(signal, move || on_signal(stop, &flags, &waker)) }?;
+            signals.ids.push(id);
+        }
+        Ok(signals)
+    }
+
+    /// Whether the server was asked to stop, and how last. One load.
+    pub fn stop_requested(&self) -> Option<Stop> {
+        match self.flags.stop.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Stop::Interrupt),
+            _ => Some(Stop::Terminate),
+        }
+    }
+
+    /// The server could not stop, say because saving failed: it serves on until asked again.
+    pub fn forget_request(&self) {
+        self.flags.stop.store(0, Ordering::Relaxed);
+    }
+
+    /// While the server loads its data set, a request ends the process at once.
+    pub fn set_loading(&self, loading: bool) {
+        self.flags.loading.store(loading, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            low_level::unregister(id);
+        }
+    }
+}
+
+/// Runs within the signal handler.
+fn on_signal(stop: Stop, flags: &Flags, waker: &Waker) {
+    let before = flags.stop.swap(stop as u8 + 1, Ordering::Relaxed);
+    if before != 0 && stop == Stop::Interrupt {
+        log::from_signal_handler("You insist... exiting now.");
+        low_level::exit(1);
+    }
+    if flags.loading.load(Ordering::Relaxed) {
+        log::from_signal_handler("Received shutdown signal during loading, exiting now.");
+        low_level::exit(0);
+    }
+    log::from_signal_handler(match stop {
+        Stop::Interrupt => "Received SIGINT scheduling shutdown...",
+        Stop::Terminate => "Received SIGTERM scheduling shutdown...",
+    });
+    waker.wake();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::poll::Poll;
+    use std::process::{Command, Output};
+
+    fn raise(signal: i32) {
+        low_level::raise(signal).expect("a signal that exists");
+    }
+
+    /// Signals belong to the process: each scene plays in one of its own.
+    fn play(scene: &str) {
+        let mut poll = Poll::new().expect("descriptors are left");
+        let signals = Signals::install(&poll.waker()).expect("handlers are allowed");
+        assert_eq!(signals.stop_requested(), None);
+        match scene {
+            "graceful" => {
+                raise(libc::SIGHUP);
+                raise(libc::SIGPIPE);
+                assert_eq!(signals.stop_requested(), None);
+                raise(SIGTERM);
+                // Would wait for ever, had the signal not woken it.
+                poll.wait(None).expect("a wait");
+                assert_eq!(signals.stop_requested(), Some(Stop::Terminate));
+                signals.forget_request();
+                raise(SIGINT);
+                poll.wait(None).expect("a wait");
+                assert_eq!(signals.stop_requested(), Some(Stop::Interrupt));
+                raise(SIGTERM);
+                assert_eq!(signals.stop_requested(), Some(Stop::Terminate));
+            }
+            "insisting" => {
+                raise(SIGINT);
+                raise(SIGINT);
+                unreachable!("the second ends the process");
+            }
+            "loading" => {
+                signals.set_loading(true);
+                raise(SIGTERM);
+                unreachable!("it ends the process");
+            }
+            _ => unreachable!("no such scene"),
+        }
+    }
+
+    const SCENE: &str = "SPINEL_TEST_SIGNALS";
+
+    fn in_a_process(scene: &str) -> Output {
+        Command::new(std::env::current_exe().expect("we run"))
+            .args([
+                "--exact",
+                "net::signals::tests::signals_stop_the_server",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(SCENE, scene)
+            .output()
+            .expect("the test binary starts")
+    }
+
+    #[test]
+    fn signals_stop_the_server() {
+        if let Ok(scene) = std::env::var(SCENE) {
+            return play(&scene);
+        }
+        let out = in_a_process("graceful");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        for (scene, code, line) in [
+            ("insisting", 1, ") You insist... exiting now.\n"),
+            ("loading", 0, ") Received shutdown signal during loading, exiting now.\n"),
+        ] {
+            let out = in_a_process(scene);
+            assert_eq!(out.status.code(), Some(code), "{scene}: {}", String::from_utf8_lossy(&out.stderr));
+            let text = String::from_utf8_lossy(&out.stdout);
+            assert!(text.contains(":signal-handler (") && text.contains(line), "{scene}: {text}");
+            assert!(!text.contains("test result"), "{scene}: {text}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A connected socket, TCP or Unix: non-blocking, closed on drop and on `exec`.
+//!
+//! Sending to a connection the peer has closed is an error, never a signal.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+/// More parts than this the kernel refuses in one call.
+const MAX_PARTS: usize = 1024;
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Stream {
+    fd: OwnedFd,
+    /// Kept, because the kernel forgets it when the connection breaks.
+    peer: Peer,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Peer {
+    Tcp(SocketAddr),
+    /// Its address is that of our listener: clients have none.
+    Unix,
+}
+
+impl Stream {
+    /// Takes over a connected socket whose peer is at `peer`. It must be non-blocking.
+    pub(super) fn new(fd: OwnedFd, peer: &SockAddr) -> Stream {
+        Stream { fd, peer: peer.as_socket().map_or(Peer::Unix, Peer::Tcp) }
+    }
+
+    /// Begins to connect to `peer`, from the address `source` if given. The stream becomes writable when it is
+    /// decided, and [`Stream::take_error`] then tells how. One connection attempt of the kernel: seconds to
+    /// minutes, if nobody answers.
+    ///
+    /// # Errors
+    /// What the system knows at once: no route, no such local address, no descriptor left.
+    pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<Stream> {
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(peer), kind, Some(Protocol::TCP))?;
+        if let Some(source) = source {
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        match socket.connect(&peer.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        Ok(Stream { fd: socket.into(), peer: Peer::Tcp(peer) })
+    }
+
+    /// The error that broke the connection or ended the attempt to connect, once.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn take_error(&self) -> io::Result<()> {
+        SockRef::from(&self.fd).take_error()?.map_or(Ok(()), Err)
+    }
+
+    /// Sends small replies at once instead of waiting for more. Nothing to do for Unix sockets.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        match self.peer {
+            Peer::Tcp(_) => SockRef::from(&self.fd).set_tcp_nodelay(true),
+            Peer::Unix => Ok(()),
+        }
+    }
+
+    /// Asks a silent peer for a sign of life after `interval_s` seconds, then three times in a third of that
+    /// each, before the connection counts as broken. Nothing to do for Unix sockets; zero leaves it off.
+    ///
+    /// # Errors
+    /// The connection is gone, or the system refuses the interval.
+    pub fn set_keepalive(&self, interval_s: u32) -> io::Result<()> {
+        if interval_s == 0 || self.is_unix() {
+            return Ok(());
+        }
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(interval_s.into()))
+            .with_interval(Duration::from_secs((interval_s / 3).max(1).into()))
+            .with_retries(3);
+        SockRef::from(&self.fd).set_tcp_keepalive(&keepalive)
+    }
+
+    /// Receives into `buffer` and tells how many bytes: that many at its start are initialised on return. Zero
+    /// is the end of the stream (or an empty buffer). One system call.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; what broke the connection.
+    pub fn recv(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        self.repeat(|fd| {
+            // SAFETY: the kernel writes at most `len` bytes to a live, exclusively borrowed slice.
+            unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) }
+        })
+    }
+
+    /// Sends the start of `bytes` and tells how much of it. One system call.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket is full; what broke the connection.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.repeat(|fd| {
+            // SAFETY: the kernel reads at most `len` bytes of a live slice.
+            unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) }
+        })
+    }
+
+    /// Sends the start of `parts`, one after another, and tells how many bytes. Parts beyond the first 1024 wait
+    /// for another call. One system call.
+    ///
+    /// # Errors
+    /// As [`Stream::send`].
+    pub fn send_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: all zero is a valid `msghdr`: no name, no parts, no control data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = parts.as_ptr().cast_mut().cast();
+        message.msg_iovlen = parts.len().min(MAX_PARTS) as _;
+        self.repeat(|fd| {
+            // SAFETY: `IoSlice` has the layout of `iovec`, as its documentation promises; `sendmsg` only reads
+            // the parts, all live.
+            unsafe { libc::sendmsg(fd, &message, libc::MSG_NOSIGNAL) }
+        })
+    }
+
+    /// The result of a system call that moves bytes, tried again when a signal interrupts it.
+    #[inline]
+    fn repeat(&self, mut call: impl FnMut(RawFd) -> isize) -> io::Result<usize> {
+        loop {
+            if let Ok(n) = usize::try_from(call(self.fd.as_raw_fd())) {
+                return Ok(n);
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Ends one or both directions; the peer reads the end of the stream.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        SockRef::from(&self.fd).shutdown(how)
+    }
+
+    /// Whether it is a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.peer, Peer::Unix)
+    }
+
+    /// Whether the peer reached us by TCP from this machine, through a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        matches!(self.peer, Peer::Tcp(peer) if peer.ip().is_loopback())
+    }
+
+    /// The peer's IP address; `None` for Unix sockets.
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        match self.peer {
+            Peer::Tcp(peer) => Some(peer.ip()),
+            Peer::Unix => None,
+        }
+    }
+
+    /// The peer's address: `127.0.0.1:1234`, `[::1]:1234`, or `/tmp/x.sock:0`, the path it connected to.
+    pub fn peer_addr(&self) -> String {
+        match self.peer {
+            Peer::Tcp(peer) => Endpoint(peer).to_string(),
+            Peer::Unix => self.local_addr(),
+        }
+    }
+
+    /// Our own address, in the form of [`Stream::peer_addr`]; `?:0` when the connection is gone. One system call.
+    pub fn local_addr(&self) -> String {
+        let Ok(address) = SockRef::from(&self.fd).local_addr() else { return "?:0".to_owned() };
+        match address.as_socket() {
+            Some(address) => Endpoint(address).to_string(),
+            None => format!("{}:0", address.as_pathname().unwrap_or("".as_ref()).display()),
+        }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).deregister(registry)
+    }
+}
+
+/// Prints address and port; an IPv6 address stands in brackets, and without its scope.
+struct Endpoint(SocketAddr);
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.ip() {
+            IpAddr::V4(ip) => write!(f, "{ip}:{}", self.0.port()),
+            IpAddr::V6(ip) => write!(f, "[{ip}]:{}", self.0.port()),
+        }
+    }
+}
