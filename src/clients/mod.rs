@@ -21,10 +21,13 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Adds a connection; it gets the next identity.
-    pub fn insert(&mut self, make: impl FnOnce(u64) -> Client) -> ClientKey {
+    /// Adds a connection; it is made knowing its identity and its place.
+    pub fn insert_with(&mut self, make: impl FnOnce(u64, ClientKey) -> Client) -> ClientKey {
         self.next_id += 1;
-        ClientKey(self.slab.insert(make(self.next_id)))
+        let place = self.slab.vacant_entry();
+        let key = ClientKey(place.key());
+        place.insert(make(self.next_id, key));
+        key
     }
 
     /// Forgets a connection and hands it back.

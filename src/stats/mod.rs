@@ -1,3 +1,8 @@
 //! What the server tells about itself: counters, logs, latencies. It is told numbers and texts, and knows
 //! neither who asks for them nor where they come from.
+
+pub mod counters;
+pub mod histogram;
 pub mod log;
+
+pub use counters::{CommandStats, Stats};

@@ -1,0 +1,9 @@
+//! Every command: one file per group, the table entry beside its handler.
+
+pub mod connection;
+pub mod string;
+
+use crate::server::command::Spec;
+
+/// The table of all commands.
+pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];

@@ -1,0 +1,133 @@
+//! Whether a command may run now: one AND when nothing stands in its way.
+//!
+//! Conditions true of the server and of the client are bits; each command knows the bits that
+//! hold it up. When the two meet in nothing, the command runs. Otherwise the gates are walked in
+//! the order in which Redis refuses, and the first that stays shut gives the answer.
+
+use super::Server;
+use super::command::{Commands, CommandId, Flags, Spec};
+use crate::clients::{Client, ClientFlags, ClientKey};
+use crate::resp::{Args, Error};
+
+/// Circumstances that keep some commands from running.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Conditions(u32);
+
+impl Conditions {
+    pub const NONE: Conditions = Conditions(0);
+    /// The client has not authenticated, and must.
+    pub const NEEDS_AUTH: Conditions = Conditions(1);
+    /// Commands are queued for EXEC.
+    pub const IN_MULTI: Conditions = Conditions(2);
+    /// The data set is being loaded.
+    pub const LOADING: Conditions = Conditions(4);
+    /// `maxmemory` is set, so that writes must look whether there is room.
+    pub const MAXMEMORY: Conditions = Conditions(8);
+
+    pub const fn with(self, other: Conditions) -> Conditions {
+        Conditions(self.0 | other.0)
+    }
+    pub const fn has(self, other: Conditions) -> bool {
+        self.0 & other.0 != 0
+    }
+    pub fn set(&mut self, which: Conditions, on: bool) {
+        if on { self.0 |= which.0 } else { self.0 &= !which.0 }
+    }
+
+    /// The conditions under which `spec` must be looked at more closely.
+    pub fn holding(spec: &Spec) -> Conditions {
+        let mut held = Conditions::NONE;
+        held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
+        held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
+        held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
+        held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
+        held
+    }
+
+    /// The conditions that are true of one client.
+    #[inline]
+    pub fn of(client: &Client) -> Conditions {
+        let mut now = Conditions::NONE;
+        now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
+        now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
+        now
+    }
+}
+
+/// What a gate lets happen.
+pub enum Verdict {
+    Run,
+    Refuse(Error),
+    /// Kept for EXEC.
+    Queue,
+}
+
+impl Server {
+    /// Finds the command of a request and checks its form.
+    ///
+    /// # Errors
+    /// No such command or subcommand, or a wrong number of arguments.
+    #[inline]
+    pub fn resolve(&self, found: Option<CommandId>, args: &Args<'_>) -> Result<(CommandId, &'static Spec), Error> {
+        let Some(id) = found else { return Err(unknown_command(args)) };
+        let spec = self.commands.spec(id);
+        if !spec.subcommands.is_empty() && args.len() > 1 {
+            return self.resolve_sub(id, spec, args);
+        }
+        if !spec.accepts(args.len()) {
+            return Err(Error::arity(spec.name));
+        }
+        Ok((id, spec))
+    }
+
+    fn resolve_sub(&self, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> Result<(CommandId, &'static Spec), Error> {
+        let Some(sub) = self.commands.find_sub(id, args.at(1)) else {
+            return Err(Error::unknown_subcommand(args.at(1), spec.name));
+        };
+        let spec = self.commands.spec(sub);
+        if !spec.accepts(args.len()) {
+            return Err(Error::arity(spec.name));
+        }
+        Ok((sub, spec))
+    }
+
+    /// Walks the gates for a command that some condition holds up.
+    #[cold]
+    pub fn walk_gates(&mut self, key: ClientKey, spec: &'static Spec) -> Verdict {
+        let client = Conditions::of(&self.clients[key]);
+        if client.has(Conditions::NEEDS_AUTH) && !spec.flags.has(Flags::NO_AUTH) {
+            return Verdict::Refuse(Error::text("NOAUTH Authentication required."));
+        }
+        if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
+            return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
+        }
+        if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
+            return Verdict::Queue;
+        }
+        Verdict::Run
+    }
+}
+
+#[cold]
+fn unknown_command(args: &Args<'_>) -> Error {
+    // Redis quotes at most 128 bytes of the name, and of each argument while there is room.
+    let name = args.at(0);
+    let mut shown = Vec::new();
+    for arg in args.iter().skip(1) {
+        if shown.len() >= 128 {
+            break;
+        }
+        let room = 128 - shown.len();
+        shown.push(b'\'');
+        shown.extend_from_slice(&arg[..arg.len().min(room)]);
+        shown.extend_from_slice(b"' ");
+    }
+    let name = &name[..name.len().min(128)];
+    Error::quoting(&[b"ERR unknown command '", name, b"', with args beginning with: ", &shown])
+}
+
+/// The command called `name`, in any case.
+#[inline]
+pub fn find(commands: &Commands, name: &[u8]) -> Option<CommandId> {
+    commands.find(name)
+}

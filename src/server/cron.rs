@@ -1,0 +1,62 @@
+//! What is done by the clock: `hz` times a second, or less often.
+
+use std::time::{Duration, Instant};
+
+use super::Server;
+use crate::keyspace::expire::Cycle;
+use crate::net::signals::Stop;
+use crate::stdx::{alloc, clock};
+
+impl Server {
+    fn tick(&self) -> Duration {
+        Duration::from_millis(1000 / self.config.advanced.hz.clamp(1, 500) as u64)
+    }
+
+    pub(super) fn until_cron(&self) -> Duration {
+        match self.turn.next_cron {
+            None => Duration::ZERO,
+            Some(at) => at.saturating_duration_since(Instant::now()),
+        }
+    }
+
+    pub(super) fn cron_if_due(&mut self) {
+        let now = Instant::now();
+        if self.turn.next_cron.is_some_and(|at| now < at) {
+            return;
+        }
+        let tick = self.tick();
+        self.turn.next_cron = Some(now + tick);
+        self.turn.cron_ticks += 1;
+        self.cron(tick);
+    }
+
+    fn cron(&mut self, tick: Duration) {
+        let used = alloc::used();
+        self.stats.peak_memory = self.stats.peak_memory.max(used);
+        let now_us = clock::monotonic_us();
+        let stats = &mut self.stats;
+        // Rates are per second; the base is in microseconds.
+        stats.rates.commands.sample(stats.commands_processed, now_us, 1_000_000);
+        stats.rates.net_input.sample(stats.net_input_bytes, now_us, 1_000_000);
+        stats.rates.net_output.sample(stats.net_output_bytes, now_us, 1_000_000);
+        let effort = self.config.memory.active_expire_effort as u32;
+        self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
+        if self.config.advanced.activerehashing {
+            for db in 0..self.keyspace.databases().len() {
+                if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    pub(super) fn fast_expire_cycle(&mut self) {
+        let effort = self.config.memory.active_expire_effort as u32;
+        self.expire.run(&mut self.keyspace, Cycle::Fast, effort);
+    }
+
+    pub(super) fn asked_to_stop(&mut self, stop: Stop) {
+        tracing::info!("Received {stop:?} scheduling shutdown...");
+        self.turn.stop();
+    }
+}

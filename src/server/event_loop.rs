@@ -1,0 +1,379 @@
+//! One thread, one loop: wait, receive, execute, send.
+//!
+//! A turn reads and executes everything that is ready before it sends any reply, so that each
+//! client costs one `recv` and one `send` per turn, and everything it wrote is sent together.
+//! Sockets are registered once; nothing is changed in the poll afterwards.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::Server;
+use super::call::Batch;
+use crate::clients::{Client, ClientFlags, ClientKey, Clients};
+use crate::net::io::Received;
+use crate::net::listener::{Listener, Queue};
+use crate::net::poll::{Poll, Registry, Token};
+use crate::net::signals::Signals;
+use crate::resp::request;
+use crate::resp::Error;
+use crate::stdx::clock::{self, UnixMillis};
+
+/// Tokens from here on are listeners; below are clients.
+const LISTENERS: usize = usize::MAX / 2;
+
+/// Bytes read from one client per turn before others get theirs.
+const READ_BUDGET: usize = 256 << 10;
+
+/// What the loop keeps between turns.
+#[derive(Default)]
+pub struct Loop {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) registry: Option<Registry>,
+    /// Clients with something to send at the end of the turn.
+    pub(super) sending: Vec<ClientKey>,
+    /// Clients to close at the end of the turn.
+    pub(super) closing: Vec<ClientKey>,
+    /// Clients that may have more to read, though no event will say so.
+    reading: Vec<ClientKey>,
+    /// When the running command started: the end of the one before.
+    pub(super) command_started_ns: u64,
+    pub(super) next_cron: Option<Instant>,
+    pub(super) cron_ticks: u64,
+    pub(super) stop: bool,
+}
+
+impl Loop {
+    /// Notes that a client's output may have grown.
+    #[inline]
+    pub(super) fn written(&mut self, key: ClientKey, clients: &mut Clients) {
+        let client = &mut clients[key];
+        if !client.flags.has(ClientFlags::IN_SEND_LIST) && !client.io.output.is_empty() {
+            client.flags.set(ClientFlags::IN_SEND_LIST, true);
+            self.sending.push(key);
+        }
+    }
+
+    /// Ends the loop after this turn.
+    pub fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    /// The sockets that listen.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+}
+
+impl Server {
+    /// Serves until asked to stop.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn run(&mut self, poll: &mut Poll, signals: &Signals) -> io::Result<()> {
+        self.turn.registry = Some(poll.registry()?);
+        let mut listeners = std::mem::take(&mut self.turn.listeners);
+        for (i, listener) in listeners.iter_mut().enumerate() {
+            self.registry().register_readable(listener, Token(LISTENERS + i))?;
+        }
+        self.turn.listeners = listeners;
+        let mut batch = Batch::default();
+        let mut ready = Vec::new();
+        while !self.turn.stop {
+            self.before_sleep();
+            let timeout = if self.turn.reading.is_empty() { self.until_cron() } else { Duration::ZERO };
+            poll.wait(Some(timeout))?;
+            let started = clock::monotonic_ns();
+            self.keyspace.set_now(UnixMillis::now());
+            ready.clear();
+            for client in self.turn.reading.drain(..) {
+                self.clients[client].flags.set(ClientFlags::IN_READ_LIST, false);
+                ready.push(client);
+            }
+            let mut accept = Vec::new();
+            for event in poll.ready() {
+                if event.token.0 >= LISTENERS {
+                    accept.push(event.token.0 - LISTENERS);
+                    continue;
+                }
+                let key = ClientKey(event.token.0);
+                let Some(client) = self.clients.get_mut(key) else { continue };
+                if event.closed {
+                    client.flags.set(ClientFlags::PEER_CLOSED, true);
+                }
+                if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                    client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
+                    self.send_soon(key);
+                }
+                if event.readable {
+                    ready.push(key);
+                }
+            }
+            self.serve(&ready, &mut batch);
+            for listener in accept {
+                self.accept(listener);
+            }
+            if let Some(stop) = signals.stop_requested() {
+                self.asked_to_stop(stop);
+            }
+            self.stats.loop_turns += 1;
+            self.stats.loop_ns += clock::monotonic_ns() - started;
+            self.cron_if_due();
+        }
+        self.before_sleep();
+        Ok(())
+    }
+
+    fn registry(&self) -> &Registry {
+        self.turn.registry.as_ref().expect("set when the loop starts")
+    }
+
+    /// Reads from each ready client and executes what it sent.
+    fn serve(&mut self, ready: &[ClientKey], batch: &mut Batch) {
+        self.turn.command_started_ns = clock::monotonic_ns();
+        // Clients in the batch keep their input buffers until it has run.
+        let mut held: Vec<ClientKey> = Vec::new();
+        for &key in ready {
+            if self.receive(key) {
+                self.parse(key, batch, &mut held);
+            }
+        }
+        self.run_held(batch, &mut held);
+    }
+
+    fn run_held(&mut self, batch: &mut Batch, held: &mut Vec<ClientKey>) {
+        self.run_batch(batch);
+        for key in held.drain(..) {
+            self.clients[key].io.input.release(&mut self.pool);
+        }
+    }
+
+    /// Receives once; whether there may be something to parse.
+    fn receive(&mut self, key: ClientKey) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        if client.is_closing() {
+            return false;
+        }
+        let io = &mut *client.io;
+        let received = io.input.receive(&io.stream, &mut self.pool);
+        self.stats.reads += 1;
+        let (n, more) = match received {
+            Ok(Received::Drained(n)) => (n, client.flags.has(ClientFlags::PEER_CLOSED)),
+            Ok(Received::More(n)) => (n, true),
+            Ok(Received::Nothing) => (0, false),
+            Ok(Received::Closed) => {
+                tracing::debug!("Client closed connection id={}", client.id);
+                self.close_soon(key);
+                return false;
+            }
+            Err(error) => {
+                tracing::debug!("Reading from client: {}", crate::net::error_text(&error));
+                self.close_soon(key);
+                return false;
+            }
+        };
+        if more && !client.flags.has(ClientFlags::IN_READ_LIST) {
+            client.flags.set(ClientFlags::IN_READ_LIST, true);
+            self.turn.reading.push(key);
+        }
+        client.total_in += n as u64;
+        client.last_active = self.keyspace.now();
+        self.stats.net_input_bytes += n as u64;
+        if client.io.input.allocated() > READ_BUDGET
+            && client.io.input.pending() > self.config.limits.client_query_buffer as usize
+        {
+            self.query_buffer_exceeded(key);
+            return false;
+        }
+        true
+    }
+
+    #[cold]
+    fn query_buffer_exceeded(&mut self, key: ClientKey) {
+        self.stats.query_buffer_limit_disconnections += 1;
+        let line = self.client_line(key);
+        tracing::warn!("Closing client that reached max query buffer length: {line}");
+        self.close_soon(key);
+    }
+
+    /// One client in a log line.
+    pub fn client_line(&self, key: ClientKey) -> String {
+        let client = &self.clients[key];
+        format!("id={} addr={}", client.id, client.io.stream.peer_addr())
+    }
+
+    /// Moves complete requests into the batch, running it each time it is full.
+    fn parse(&mut self, key: ClientKey, batch: &mut Batch, held: &mut Vec<ClientKey>) {
+        held.push(key);
+        loop {
+            let client = &mut self.clients[key];
+            if client.is_closing() {
+                return;
+            }
+            let trusted = client.flags.has(ClientFlags::AUTHENTICATED);
+            let limits = request::Limits {
+                max_bulk: self.config.limits.proto_max_bulk_len as usize,
+                trusted,
+                ..request::Limits::default()
+            };
+            let input = &mut client.io.input;
+            match input.decoder.next(&mut input.buf, &mut input.pos, &mut batch.spans, &limits) {
+                Ok(None) => return,
+                Ok(Some(frame)) => {
+                    self.enqueue(batch, key, frame);
+                    // What an unauthenticated client may send next depends on this command.
+                    if batch.is_full() || !trusted {
+                        self.run_held(batch, held);
+                        held.push(key);
+                    }
+                }
+                Err(error) => {
+                    self.run_held(batch, held);
+                    if !self.clients[key].is_closing() {
+                        self.protocol_error(key, error);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
+        tracing::debug!("Protocol error ({error}) from client: {}", self.client_line(key));
+        let mut text = b"ERR Protocol error: ".to_vec();
+        error.write_text(&mut text);
+        let error = Error::quoting(&[&text]);
+        self.stats.error(error.code());
+        self.reply(key).error(&error);
+        self.close_after_reply(key);
+    }
+
+    /// Takes new connections.
+    fn accept(&mut self, listener: usize) {
+        let mut streams = Vec::new();
+        let keepalive = self.config.net.tcp_keepalive_s;
+        let result = self.turn.listeners[listener].accept(keepalive, |stream| streams.push(stream));
+        for stream in streams {
+            self.welcome(stream);
+        }
+        match result {
+            Ok(Queue::Empty) => {}
+            Ok(Queue::Unknown) => self.rearm(listener),
+            Err(error) => {
+                tracing::warn!("Accepting client connection: {}", crate::net::error_text(&error));
+                self.rearm(listener);
+            }
+        }
+    }
+
+    fn rearm(&mut self, listener: usize) {
+        let registry = self.turn.registry.as_ref().expect("set when the loop starts");
+        let listener_socket = &mut self.turn.listeners[listener];
+        if let Err(error) = registry.rearm_readable(listener_socket, Token(LISTENERS + listener)) {
+            tracing::warn!("Cannot watch a listening socket: {error}");
+        }
+    }
+
+    fn welcome(&mut self, mut stream: crate::net::stream::Stream) {
+        if self.clients.len() >= self.config.net.maxclients as usize {
+            self.stats.connections_rejected += 1;
+            // The socket is fresh: so short a line always fits.
+            let _ = stream.send(b"-ERR max number of clients reached\r\n");
+            return;
+        }
+        let open = self.config.security.requirepass.is_empty();
+        if open && self.config.net.protected_mode && !stream.is_unix() && !stream.is_loopback() {
+            self.stats.connections_rejected += 1;
+            let _ = stream.send(PROTECTED_MODE.as_bytes());
+            return;
+        }
+        let now = self.keyspace.now();
+        let mut failed = None;
+        let registry = self.turn.registry.as_ref().expect("set when the loop starts");
+        let key = self.clients.insert_with(|id, key| {
+            failed = registry.register(&mut stream, Token(key.0)).err();
+            Client::new(id, stream, now, open)
+        });
+        if let Some(error) = failed {
+            tracing::warn!("Error registering fd event for the new client: {error}");
+            self.clients.remove(key);
+            return;
+        }
+        self.stats.connections_received += 1;
+    }
+
+    /// Everything between executing and waiting: replies go out, clients that are done leave.
+    fn before_sleep(&mut self) {
+        self.fast_expire_cycle();
+        self.send_replies();
+        self.close_clients();
+    }
+
+    fn send_replies(&mut self) {
+        let mut sending = std::mem::take(&mut self.turn.sending);
+        for key in sending.drain(..) {
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            client.flags.set(ClientFlags::IN_SEND_LIST, false);
+            if client.flags.has(ClientFlags::CLOSE_SOON) || client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                continue;
+            }
+            let io = &mut *client.io;
+            match io.output.send(&io.stream, &mut self.pool) {
+                Ok(n) => {
+                    self.stats.writes += 1;
+                    self.stats.net_output_bytes += n as u64;
+                    client.total_out += n as u64;
+                    if io.output.is_empty() {
+                        client.over_soft_limit_since = None;
+                        if client.flags.has(ClientFlags::CLOSE_AFTER_REPLY) {
+                            self.close_soon(key);
+                        }
+                    } else {
+                        client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!("Error writing to client: {}", crate::net::error_text(&error));
+                    self.close_soon(key);
+                }
+            }
+        }
+        if self.turn.sending.is_empty() {
+            self.turn.sending = sending;
+        }
+    }
+
+    fn close_clients(&mut self) {
+        while let Some(key) = self.turn.closing.pop() {
+            if let Some(mut client) = self.clients.remove(key) {
+                // Closing the socket takes it out of the poll; doing it first keeps the order clear.
+                let _ = self.registry().deregister(&mut client.io.stream);
+                self.pool.give(std::mem::take(&mut client.io.input.buf));
+                self.pool.give(std::mem::take(&mut client.io.output.tail));
+                self.turn.reading.retain(|&other| other != key);
+            }
+        }
+    }
+}
+
+const PROTECTED_MODE: &str = concat!(
+    "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the ",
+    "default user. In this mode connections are only accepted from the loopback interface. If you want to connect ",
+    "from external computers to Redis you may adopt one of the following solutions: ",
+    "1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface ",
+    "by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly ",
+    "accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. ",
+    "2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting ",
+    "the protected mode option to 'no', and then restarting the server. ",
+    "3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. ",
+    "4) Set up an authentication password for the default user. ",
+    "NOTE: You only need to do one of the above things in order for the server to start accepting connections from ",
+    "the outside.\r\n"
+);
+
+impl Server {
+    /// Serves connections to these sockets once the loop runs.
+    pub fn listen_on(&mut self, listeners: Vec<Listener>) {
+        self.turn.listeners.extend(listeners);
+    }
+}

@@ -1,0 +1,125 @@
+//! The machine: joins all rooms below, and names no command.
+
+pub mod admission;
+pub mod call;
+pub mod command;
+pub mod cron;
+pub mod error;
+pub mod event_loop;
+pub mod feed;
+
+use std::sync::Arc;
+
+use crate::background::Background;
+use crate::clients::{ClientFlags, ClientKey, Clients};
+use crate::config::Config;
+use crate::keyspace::expire::ActiveExpire;
+use crate::keyspace::free::Reclaimer;
+use crate::keyspace::Keyspace;
+use crate::net::io::Pool;
+use crate::resp::Reply;
+use crate::stats::Stats;
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::rng::Rng;
+use admission::Conditions;
+use command::{Commands, Spec};
+use event_loop::Loop;
+use feed::Feed;
+
+/// Everything there is, room by room.
+pub struct Server {
+    pub config: Config,
+    pub commands: Commands,
+    /// Of each command: the conditions that hold it up.
+    pub held_by: Vec<Conditions>,
+    pub keyspace: Keyspace,
+    pub clients: Clients,
+    pub stats: Stats,
+    pub background: Arc<Background>,
+    pub pool: Pool,
+    /// Conditions now true for every client.
+    pub conditions: Conditions,
+    pub feed: Feed,
+    pub expire: ActiveExpire,
+    pub turn: Loop,
+    pub identity: Identity,
+}
+
+/// What does not change while the server runs, and who it is.
+pub struct Identity {
+    pub run_id: String,
+    pub started: UnixMillis,
+    pub config_file: Option<std::path::PathBuf>,
+    pub executable: std::path::PathBuf,
+    pub pid: u32,
+}
+
+impl Server {
+    /// A server with the given commands, without listeners.
+    pub fn new(config: Config, groups: &[&'static [Spec]], background: Arc<Background>) -> Self {
+        let commands = Commands::new(groups);
+        let mut rng = Rng::from_os();
+        let mut run_id = vec![0u8; 40];
+        rng.fill_hex(&mut run_id);
+        let held_by = commands.iter().map(|(_, spec)| Conditions::holding(spec)).collect();
+        let stats = Stats::new(commands.len());
+        let databases = config.general.databases as usize;
+        let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
+        let now = UnixMillis::now();
+        keyspace.set_now(now);
+        Server {
+            config,
+            commands,
+            held_by,
+            keyspace,
+            clients: Clients::default(),
+            stats,
+            background,
+            pool: Pool::default(),
+            conditions: Conditions::NONE,
+            feed: Feed::AsReceived,
+            expire: ActiveExpire::default(),
+            turn: Loop::default(),
+            identity: Identity {
+                run_id: String::from_utf8(run_id).expect("hexadecimal digits are text"),
+                started: now,
+                config_file: None,
+                executable: std::env::current_exe().unwrap_or_default(),
+                pid: std::process::id(),
+            },
+        }
+    }
+
+    /// A writer at the end of a client's output.
+    #[inline]
+    pub fn reply(&mut self, key: ClientKey) -> Reply<'_> {
+        let client = &mut self.clients[key];
+        Reply::new(&mut client.io.output.tail, client.protocol)
+    }
+
+    /// Has a client closed before the loop sleeps, whatever is left to send.
+    pub fn close_soon(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        client.flags.set(ClientFlags::CLOSE_SOON, true);
+        if !client.flags.has(ClientFlags::IN_CLOSE_LIST) {
+            client.flags.set(ClientFlags::IN_CLOSE_LIST, true);
+            self.turn.closing.push(key);
+        }
+    }
+
+    /// Has a client closed once it got everything that is written so far.
+    pub fn close_after_reply(&mut self, key: ClientKey) {
+        self.clients[key].flags.set(ClientFlags::CLOSE_AFTER_REPLY, true);
+        self.send_soon(key);
+    }
+
+    /// Puts a client on the list of those whose output is sent at the end of the turn.
+    #[inline]
+    pub fn send_soon(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        if !client.flags.has(ClientFlags::IN_SEND_LIST) {
+            client.flags.set(ClientFlags::IN_SEND_LIST, true);
+            self.turn.sending.push(key);
+        }
+    }
+}

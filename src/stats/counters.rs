@@ -1,0 +1,131 @@
+//! The server's counters, as `INFO` prints them.
+
+use std::collections::BTreeMap;
+
+use super::histogram::Histogram;
+
+/// What is known about one command's calls.
+#[derive(Default, Clone)]
+pub struct CommandStats {
+    pub calls: u64,
+    pub ns: u64,
+    /// Refused before the handler ran.
+    pub rejected: u64,
+    /// The handler answered with an error.
+    pub failed: u64,
+    pub latency: Option<Histogram>,
+}
+
+impl CommandStats {
+    /// Notes one call.
+    #[inline]
+    pub fn called(&mut self, ns: u64, track_latency: bool) {
+        self.calls += 1;
+        self.ns += ns;
+        if track_latency {
+            self.latency.get_or_insert_default().add(ns);
+        }
+    }
+
+    /// Whether there is anything to tell.
+    pub fn is_empty(&self) -> bool {
+        self.calls == 0 && self.rejected == 0 && self.failed == 0
+    }
+}
+
+/// At most this many error codes are counted one by one.
+const MAX_ERROR_CODES: usize = 128;
+
+/// Counters since the start or `CONFIG RESETSTAT`.
+#[derive(Default)]
+pub struct Stats {
+    /// By place in the command table.
+    pub commands: Vec<CommandStats>,
+    pub connections_received: u64,
+    pub connections_rejected: u64,
+    pub commands_processed: u64,
+    pub net_input_bytes: u64,
+    pub net_output_bytes: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub query_buffer_limit_disconnections: u64,
+    pub output_buffer_limit_disconnections: u64,
+    pub unexpected_errors: u64,
+    pub error_replies: u64,
+    pub errors: BTreeMap<Box<[u8]>, u64>,
+    pub errors_disabled: bool,
+    pub auth_denied: u64,
+    pub peak_memory: usize,
+    pub loop_turns: u64,
+    pub loop_ns: u64,
+    pub loop_cmd_ns: u64,
+    pub rates: Rates,
+}
+
+impl Stats {
+    /// Counters for a table of `commands` commands.
+    pub fn new(commands: usize) -> Self {
+        Stats { commands: vec![CommandStats::default(); commands], ..Stats::default() }
+    }
+
+    /// Starts counting anew.
+    pub fn reset(&mut self) {
+        *self = Stats { peak_memory: self.peak_memory, ..Stats::new(self.commands.len()) };
+    }
+
+    /// Counts an error reply by its code.
+    #[cold]
+    pub fn error(&mut self, code: &[u8]) {
+        self.error_replies += 1;
+        if let Some(count) = self.errors.get_mut(code) {
+            *count += 1;
+        } else if self.errors.len() < MAX_ERROR_CODES && !self.errors_disabled {
+            self.errors.insert(code.into(), 1);
+        } else if !self.errors_disabled {
+            // Whoever invents error codes would otherwise make this grow without bound.
+            self.errors_disabled = true;
+            self.errors.clear();
+            self.errors.insert(Box::from(&b"ERRORSTATS_DISABLED"[..]), 1);
+        }
+    }
+}
+
+const SAMPLES: usize = 16;
+
+/// Rates over the last 16 samples, a sample every 100 ms.
+#[derive(Default)]
+pub struct Rates {
+    pub commands: Rate,
+    pub net_input: Rate,
+    pub net_output: Rate,
+    pub loop_us: Rate,
+    pub loop_cmd_us: Rate,
+}
+
+/// The rate of one growing counter.
+#[derive(Default)]
+pub struct Rate {
+    samples: [u64; SAMPLES],
+    at: usize,
+    last_base: u64,
+    last_value: u64,
+}
+
+impl Rate {
+    /// Notes that the counter is `value` when the base counter is `base`; remembers
+    /// `factor × Δvalue ÷ Δbase`.
+    pub fn sample(&mut self, value: u64, base: u64, factor: u64) {
+        if self.last_base > 0 {
+            let elapsed = base.saturating_sub(self.last_base);
+            let grown = value.saturating_sub(self.last_value);
+            self.samples[self.at] = if elapsed > 0 { grown * factor / elapsed } else { 0 };
+            self.at = (self.at + 1) % SAMPLES;
+        }
+        (self.last_base, self.last_value) = (base, value);
+    }
+
+    /// The average of the samples.
+    pub fn get(&self) -> u64 {
+        self.samples.iter().sum::<u64>() / SAMPLES as u64
+    }
+}

@@ -1,0 +1,128 @@
+//! A histogram of durations with bounded relative error, cheap to add to.
+//!
+//! Nanoseconds are counted in buckets of 16 per doubling (the layout of Gil Tene's HdrHistogram
+//! with four bits of precision): any percentile is right within 6 %. One index computation and
+//! one increment per observation; a few kilobytes, allocated when first used.
+
+/// Buckets per doubling.
+const SUB: u64 = 16;
+const SUB_BITS: u32 = SUB.trailing_zeros();
+/// Values of 2^40 ns (18 minutes) and more share the last bucket.
+const MAX_BITS: u32 = 40;
+const BUCKETS: usize = ((MAX_BITS - SUB_BITS + 1) as u64 * SUB) as usize;
+
+/// Counts durations.
+#[derive(Clone)]
+pub struct Histogram {
+    counts: Box<[u32; BUCKETS]>,
+    total: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { counts: Box::new([0; BUCKETS]), total: 0 }
+    }
+}
+
+#[inline]
+fn bucket(ns: u64) -> usize {
+    if ns < SUB {
+        return ns as usize;
+    }
+    let bits = 63 - ns.leading_zeros();
+    if bits >= MAX_BITS {
+        return BUCKETS - 1;
+    }
+    let shift = bits - SUB_BITS;
+    ((shift + 1) as u64 * SUB + ((ns >> shift) - SUB)) as usize
+}
+
+/// The largest value that falls into a bucket.
+fn upper(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    if bucket < SUB {
+        return bucket;
+    }
+    let shift = bucket / SUB - 1;
+    ((SUB + bucket % SUB + 1) << shift) - 1
+}
+
+impl Histogram {
+    /// Counts one duration.
+    #[inline]
+    pub fn add(&mut self, ns: u64) {
+        let count = &mut self.counts[bucket(ns)];
+        *count = count.saturating_add(1);
+        self.total += 1;
+    }
+
+    /// How many durations were counted.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The duration in nanoseconds that `percent` of the observations do not exceed.
+    pub fn percentile(&self, percent: f64) -> u64 {
+        let wanted = ((percent / 100.0 * self.total as f64).ceil() as u64).clamp(1, self.total.max(1));
+        let mut seen = 0;
+        for (i, &count) in self.counts.iter().enumerate() {
+            seen += count as u64;
+            if seen >= wanted {
+                return upper(i);
+            }
+        }
+        0
+    }
+
+    /// Cumulative counts at powers of two of microseconds, from the first that is not 0 to the
+    /// one that holds all: what `LATENCY HISTOGRAM` shows.
+    pub fn by_powers_of_two(&self) -> Vec<(u64, u64)> {
+        let mut out = Vec::new();
+        let (mut seen, mut next) = (0u64, 0usize);
+        for power in 0..=(MAX_BITS - 10) {
+            let limit_us = 1u64 << power;
+            while next < BUCKETS && upper(next) <= limit_us * 1000 {
+                seen += self.counts[next] as u64;
+                next += 1;
+            }
+            if seen > 0 {
+                out.push((limit_us, seen));
+            }
+            if seen == self.total {
+                break;
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_contiguous_and_precise() {
+        let mut last = 0;
+        for ns in 0..1_000_000u64 {
+            let b = bucket(ns);
+            assert!(b == last || b == last + 1, "{ns} ns");
+            last = b;
+            assert!(upper(b) >= ns && upper(b) - ns <= ns / SUB + 1, "{ns} ns");
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn percentiles_of_a_known_sequence() {
+        let mut histogram = Histogram::default();
+        for ns in 1..=1000 {
+            histogram.add(ns);
+        }
+        for percent in [1.0, 25.0, 50.0, 99.0, 100.0] {
+            let exact = percent * 10.0;
+            let got = histogram.percentile(percent) as f64;
+            assert!(got >= exact && got <= exact * 1.07 + 1.0, "p{percent}: {got}");
+        }
+        assert_eq!(histogram.total(), 1000);
+    }
+}
