@@ -1,0 +1,525 @@
+//! The hash table of the whole server: keys, expiry times, large sets and hashes, members of sorted sets.
+//!
+//! A [`Dict`] holds thin pointers to elements that carry their own key ([`Element`]); the table
+//! itself stores six bytes of address and one byte of hash per element, nine to a cache line. A
+//! lookup costs the bucket's line and, with rare exceptions, the one element that is wanted.
+//! Callers pass the hash, so that it is computed once per request and can be used to prefetch.
+//!
+//! A dict grows and shrinks by *incremental rehash*: while it does, there are two tables. Every mutating
+//! access moves one bucket from table 0 to table 1, insertions go to table 1, lookups try both.
+//! Looking up through `&self` never moves anything.
+//!
+//! What always holds:
+//! - an element is in exactly one table, in the chain of the bucket that its hash selects there;
+//! - table 1 has memory only during a rehash; buckets of table 0 below `moved` have then been
+//!   emptied and are not looked at again;
+//! - nothing is allocated before the first insertion.
+//!
+//! Rooms below: `table` (buckets and their packing), `rehash` (when and how the size changes),
+//! `scan` (cursors and random elements), `iter` (walks over everything). The two tables and the
+//! pace of moving are those of Redis' `dict`, the bucket those of Valkey's `hashtable`.
+#![allow(unsafe_code)]
+
+mod iter;
+mod rehash;
+mod scan;
+mod table;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+pub use iter::{IntoIter, Iter};
+pub use rehash::{ResizePolicy, set_resize_policy};
+use table::{At, Bucket, Table, chain, tag_of};
+
+use crate::stdx::hash::hash;
+
+/// An owned thin pointer, not null and below 2^48, found by some of the bytes it points to.
+///
+/// An element that owns its memory frees it in its `Drop`; a handle to memory owned elsewhere has no
+/// `Drop`. The dict turns every address back into an element and drops it when it is dropped itself.
+///
+/// # Safety
+/// - `into_raw` and `from_raw` are inverse to each other and neither allocates nor frees; the
+///   address is not null and below 2^48.
+/// - The dict calls `from_raw` to lend an element without giving it away, so several values of
+///   `Self` may exist for one address, of which all but one are never dropped. `Self` must
+///   therefore not claim to be unique: wrap a `NonNull`, not a `Box`.
+/// - What `key` returns stays valid and unchanged while the element lives, also when the element
+///   itself is moved. (Where the bytes lie may change through [`Slot::replace`] and [`Slot::map`].)
+pub unsafe trait Element: Sized {
+    /// Gives the address away; whoever holds it owns the element.
+    fn into_raw(self) -> NonNull<u8>;
+
+    /// Takes ownership back.
+    ///
+    /// # Safety
+    /// `raw` came from [`into_raw`](Self::into_raw) and its element is alive. Not more than one of
+    /// the values made from it is dropped.
+    unsafe fn from_raw(raw: NonNull<u8>) -> Self;
+
+    /// The bytes the element is found by.
+    ///
+    /// # Safety
+    /// `raw` came from [`into_raw`](Self::into_raw) and its element stays alive during `'a`.
+    unsafe fn key<'a>(raw: NonNull<u8>) -> &'a [u8];
+
+    /// The hash of the element: the one that callers pass to find it.
+    ///
+    /// # Safety
+    /// `raw` came from [`into_raw`](Self::into_raw) and its element is alive.
+    #[inline]
+    unsafe fn hash(raw: NonNull<u8>) -> u64 {
+        // SAFETY: the caller's promise.
+        hash(unsafe { Self::key(raw) })
+    }
+}
+
+/// A hash table of [`Element`]s. 64 bytes; nothing is allocated before the first insertion.
+///
+/// Everywhere `hash` is the element's hash, [`stdx::hash::hash`](crate::stdx::hash::hash) of its key unless the
+/// element says otherwise; with another value, elements are not found.
+pub struct Dict<E: Element> {
+    tables: [Table; 2],
+    /// Buckets of table 0 that a running rehash has emptied.
+    moved: usize,
+    /// Child buckets of both tables.
+    children: usize,
+    elements: PhantomData<E>,
+}
+
+// SAFETY: a dict owns its tables and its elements; nothing is shared with another thread.
+unsafe impl<E: Element + Send> Send for Dict<E> {}
+// SAFETY: through `&Dict` the tables are only read and elements are only lent as `&E`.
+unsafe impl<E: Element + Sync> Sync for Dict<E> {}
+
+/// Where [`Dict::locate`] found an element.
+#[derive(Clone, Copy)]
+struct Found {
+    at: At,
+    table: u8,
+}
+
+impl<E: Element> Dict<E> {
+    /// An empty dict without memory.
+    pub const fn new() -> Dict<E> {
+        Dict {
+            tables: [Table::unallocated(), Table::unallocated()],
+            moved: 0,
+            children: 0,
+            elements: PhantomData,
+        }
+    }
+
+    /// An empty dict into which `n` elements can be inserted before it grows.
+    ///
+    /// # Panics
+    /// If the table would exceed the address space.
+    pub fn with_capacity(n: usize) -> Dict<E> {
+        let mut dict = Dict::new();
+        dict.reserve(n);
+        dict
+    }
+
+    /// The number of elements.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.tables[0].used + self.tables[1].used
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether elements are on their way from one table to the other.
+    #[inline(always)]
+    pub fn is_rehashing(&self) -> bool {
+        self.tables[1].is_allocated()
+    }
+
+    #[inline(always)]
+    fn locate(&self, hash: u64, key: &[u8]) -> Option<Found> {
+        let (index, tag) = (hash as usize, tag_of(hash));
+        if index & self.tables[0].mask() >= self.moved
+            && let Some(at) = self.tables[0].search::<E>(index, tag, key)
+        {
+            return Some(Found { at, table: 0 });
+        }
+        if self.is_rehashing()
+            && let Some(at) = self.tables[1].search::<E>(index, tag, key)
+        {
+            return Some(Found { at, table: 1 });
+        }
+        None
+    }
+
+    /// Puts an element into the table that takes insertions, growing it first if need be.
+    #[inline]
+    fn place(&mut self, hash: u64, e: E) -> Found {
+        self.grow_if_full();
+        let table = u8::from(self.is_rehashing());
+        // SAFETY: `grow_if_full` has allocated table 0, and table 1 is allocated during a rehash.
+        let at = unsafe {
+            self.tables[table as usize].push(hash as usize, tag_of(hash), e.into_raw(), &mut self.children)
+        };
+        Found { at, table }
+    }
+
+    /// Forgets the element at `found`, whose hash is `hash`.
+    ///
+    /// # Safety
+    /// `found` was located with this hash, nothing has changed since, and the caller has taken the
+    /// element.
+    #[inline]
+    unsafe fn close(&mut self, hash: u64, found: Found) {
+        // SAFETY: the caller's promise; the slot lies in the chain that the hash selects.
+        self.children -= unsafe { self.tables[found.table as usize].close(hash as usize, found.at) };
+        self.shrink_if_needed();
+    }
+
+    #[inline(always)]
+    fn slot(&mut self, hash: u64, found: Found) -> Slot<'_, E> {
+        // SAFETY: `found` is occupied, and the value is never dropped while the slot keeps the address.
+        let element = ManuallyDrop::new(unsafe { E::from_raw(found.at.get()) });
+        Slot { dict: self, hash, found, lent: false, element }
+    }
+
+    /// The element with this key. O(1); moves nothing, also during a rehash.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &[u8]) -> Option<Borrowed<'_, E>> {
+        let found = self.locate(hash, key)?;
+        // SAFETY: just found, and borrowed from `self`.
+        Some(unsafe { Borrowed::new(found.at.get()) })
+    }
+
+    /// The element with this key, to change or remove. O(1); one step of a running rehash.
+    #[inline]
+    pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<Slot<'_, E>> {
+        self.step();
+        let found = self.locate(hash, key)?;
+        Some(self.slot(hash, found))
+    }
+
+    /// The place of the element with this key, whether there is one or not, by one search.
+    /// O(1); one step of a running rehash.
+    #[inline]
+    pub fn entry(&mut self, hash: u64, key: &[u8]) -> Place<'_, E> {
+        self.step();
+        match self.locate(hash, key) {
+            Some(found) => Place::Occupied(self.slot(hash, found)),
+            None => Place::Vacant(Vacant { dict: self, hash }),
+        }
+    }
+
+    /// Takes the element with this key out. O(1); one step of a running rehash.
+    #[inline]
+    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<E> {
+        self.find_mut(hash, key).map(Slot::remove)
+    }
+
+    /// Inserts an element of which the caller knows that no other has its key. O(1) without a search;
+    /// one step of a running rehash.
+    #[inline]
+    pub fn insert_unique(&mut self, hash: u64, e: E) {
+        self.step();
+        self.place(hash, e);
+    }
+
+    /// First stage of a prefetched lookup: asks for the bucket that `hash` selects, in both tables
+    /// during a rehash.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        table::prefetch(self.tables[0].head(hash as usize).as_ptr());
+        if self.is_rehashing() {
+            table::prefetch(self.tables[1].head(hash as usize).as_ptr());
+        }
+    }
+
+    /// Second stage, when the bucket has arrived: asks for the elements whose tags match.
+    #[inline(always)]
+    pub fn prefetch_element(&self, hash: u64) {
+        let (index, tag) = (hash as usize, tag_of(hash));
+        if index & self.tables[0].mask() >= self.moved {
+            self.tables[0].bucket(index).prefetch_matches(tag);
+        }
+        if self.is_rehashing() {
+            self.tables[1].bucket(index).prefetch_matches(tag);
+        }
+    }
+
+    /// Drops all elements and frees the tables. O(n).
+    pub fn clear(&mut self) {
+        drop(mem::take(self));
+    }
+
+    /// Empties the dict and returns its elements. What is not consumed is dropped with the iterator.
+    pub fn drain(&mut self) -> IntoIter<E> {
+        mem::take(self).into_iter()
+    }
+
+    /// The buckets of each table, not counting children; the second is 0 unless a rehash is running.
+    #[inline]
+    pub fn table_sizes(&self) -> [usize; 2] {
+        [self.tables[0].len(), self.tables[1].len()]
+    }
+
+    /// The bytes of the tables with their child buckets, without the elements. O(1).
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        (self.tables[0].len() + self.tables[1].len() + self.children) * size_of::<Bucket>()
+    }
+
+    /// Counts the buckets and their chains. O(buckets).
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for (t, (table, stats)) in self.tables.iter().zip(&mut stats.tables).enumerate() {
+            stats.buckets = table.len();
+            stats.elements = table.used;
+            for index in 0..table.len() {
+                let (mut buckets, mut elements) = (0, 0);
+                if t == 1 || index >= self.moved {
+                    // SAFETY: the chain lives as long as `self` is borrowed.
+                    for bucket in unsafe { chain(table.head(index)) } {
+                        buckets += 1;
+                        // SAFETY: as above.
+                        elements += unsafe { bucket.as_ref() }.occupied().len();
+                    }
+                    stats.chained += buckets - 1;
+                }
+                stats.longest_chain = stats.longest_chain.max(buckets);
+                stats.most_elements = stats.most_elements.max(elements);
+                stats.lengths[elements.min(Stats::LENGTHS - 1)] += 1;
+            }
+        }
+        stats
+    }
+}
+
+impl<E: Element> Default for Dict<E> {
+    fn default() -> Self {
+        Dict::new()
+    }
+}
+
+impl<E: Element> Drop for Dict<E> {
+    fn drop(&mut self) {
+        if self.tables[0].is_allocated() {
+            let dict = mem::take(self);
+            // The iterator's drop is the one place that takes a dict apart.
+            drop(dict.into_iter());
+        }
+    }
+}
+
+impl<E: Element> fmt::Debug for Dict<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dict").field("len", &self.len()).field("table_sizes", &self.table_sizes()).finish()
+    }
+}
+
+/// How the elements of a dict are spread, by [`Dict::stats`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The second is all zero unless a rehash is running.
+    pub tables: [TableStats; 2],
+}
+
+/// How the elements of one table are spread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableStats {
+    /// Buckets, not counting children.
+    pub buckets: usize,
+    pub elements: usize,
+    /// Child buckets.
+    pub chained: usize,
+    /// Buckets in the longest chain, its first included.
+    pub longest_chain: usize,
+    /// Elements in the fullest chain.
+    pub most_elements: usize,
+    /// How many chains hold 0, 1, 2, … elements; the last counts all longer ones too.
+    pub lengths: [usize; Stats::LENGTHS],
+}
+
+impl Stats {
+    /// Entries of [`TableStats::lengths`].
+    pub const LENGTHS: usize = 50;
+}
+
+impl Default for TableStats {
+    fn default() -> Self {
+        TableStats {
+            buckets: 0,
+            elements: 0,
+            chained: 0,
+            longest_chain: 0,
+            most_elements: 0,
+            lengths: [0; Stats::LENGTHS],
+        }
+    }
+}
+
+/// An element lent by a dict.
+pub struct Borrowed<'a, E: Element> {
+    element: ManuallyDrop<E>,
+    raw: NonNull<u8>,
+    dict: PhantomData<&'a E>,
+}
+
+impl<'a, E: Element> Borrowed<'a, E> {
+    /// # Safety
+    /// `raw` is an element of a dict that is borrowed for `'a`.
+    #[inline(always)]
+    unsafe fn new(raw: NonNull<u8>) -> Self {
+        // SAFETY: alive by the caller's promise; never dropped.
+        Borrowed { element: ManuallyDrop::new(unsafe { E::from_raw(raw) }), raw, dict: PhantomData }
+    }
+
+    /// The element's key, which lives as long as the borrow of the dict.
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        // SAFETY: the element is in a dict that is borrowed for 'a.
+        unsafe { E::key(self.raw) }
+    }
+
+    /// The element's address, for element types that hand out references that live for `'a`.
+    #[inline]
+    pub fn as_raw(&self) -> NonNull<u8> {
+        self.raw
+    }
+}
+
+impl<E: Element> Deref for Borrowed<'_, E> {
+    type Target = E;
+
+    #[inline(always)]
+    fn deref(&self) -> &E {
+        &self.element
+    }
+}
+
+/// The place of an element in a dict, from which it can be changed, replaced and removed.
+///
+/// The pointer that the dict holds follows what is done to the element through `DerefMut`. Its key must stay the
+/// same bytes; under another, the element is not found.
+pub struct Slot<'a, E: Element> {
+    dict: &'a mut Dict<E>,
+    hash: u64,
+    found: Found,
+    /// Whether a `&mut E` was given out. The table's slot is then marked empty, so that a forgotten
+    /// `Slot` whose element was swapped for another leaves no second owner behind.
+    lent: bool,
+    element: ManuallyDrop<E>,
+}
+
+impl<E: Element> Slot<'_, E> {
+    /// Writes the element's address into the table.
+    #[inline]
+    fn put_back(&mut self) {
+        // SAFETY: both this value and the table's address stand for one element, of which only the
+        // table's is dropped.
+        let raw = unsafe { std::ptr::read(&*self.element) }.into_raw();
+        // SAFETY: the bucket is alive and exclusively ours as long as `dict` is borrowed.
+        unsafe { self.found.at.bucket.as_mut() }.put(self.found.at.slot, tag_of(self.hash), raw);
+        self.lent = false;
+    }
+
+    /// Puts `new`, which has the same key, in the element's place. O(1).
+    #[inline]
+    pub fn replace(&mut self, new: E) -> E {
+        let old = mem::replace(&mut *self.element, new);
+        self.put_back();
+        old
+    }
+
+    /// Passes the element through `f`, which may move it in memory but keeps its key. O(1) besides `f`.
+    ///
+    /// The process is aborted if `f` panics, for the place cannot be left without an element.
+    #[inline]
+    pub fn map(&mut self, f: impl FnOnce(E) -> E) {
+        struct Abort;
+        impl Drop for Abort {
+            fn drop(&mut self) {
+                std::process::abort();
+            }
+        }
+        let guard = Abort;
+        // SAFETY: another element is put in before anybody can look.
+        let old = unsafe { ManuallyDrop::take(&mut self.element) };
+        self.element = ManuallyDrop::new(f(old));
+        mem::forget(guard);
+        self.put_back();
+    }
+
+    /// Takes the element out. O(1).
+    #[inline]
+    pub fn remove(self) -> E {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again but for closing the slot the element was found in.
+        unsafe {
+            let element = ManuallyDrop::take(&mut this.element);
+            let (hash, found) = (this.hash, this.found);
+            this.dict.close(hash, found);
+            element
+        }
+    }
+}
+
+impl<E: Element> Deref for Slot<'_, E> {
+    type Target = E;
+
+    #[inline(always)]
+    fn deref(&self) -> &E {
+        &self.element
+    }
+}
+
+impl<E: Element> DerefMut for Slot<'_, E> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut E {
+        if !self.lent {
+            self.lent = true;
+            // SAFETY: as in `put_back`.
+            unsafe { self.found.at.bucket.as_mut() }.clear(self.found.at.slot);
+        }
+        &mut self.element
+    }
+}
+
+impl<E: Element> Drop for Slot<'_, E> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.lent {
+            self.put_back();
+        }
+    }
+}
+
+/// What [`Dict::entry`] found.
+pub enum Place<'a, E: Element> {
+    /// The element with the key.
+    Occupied(Slot<'a, E>),
+    /// There is none yet.
+    Vacant(Vacant<'a, E>),
+}
+
+/// A key that is not in the dict.
+pub struct Vacant<'a, E: Element> {
+    dict: &'a mut Dict<E>,
+    hash: u64,
+}
+
+impl<'a, E: Element> Vacant<'a, E> {
+    /// Inserts the element, whose key is the one that was searched for. O(1), unless the table grows.
+    #[inline]
+    pub fn insert(self, e: E) -> Slot<'a, E> {
+        let found = self.dict.place(self.hash, e);
+        self.dict.slot(self.hash, found)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! When a dict changes its size, and how its elements move to the new table.
+//!
+//! Normally a dict grows when it holds as many elements as slots, to a size of which they fill at most
+//! 32/35, and shrinks when they fill less than a tenth. While a child process writes a snapshot,
+//! every page that the parent writes is copied by the kernel (copy-on-write), and moving elements
+//! writes both tables: [`ResizePolicy::Avoid`] then puts resizing off until it is really needed.
+//!
+//! The thresholds are those of Redis and Valkey, known to work for this use.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use super::table::{self, SLOTS, Table};
+use super::{Dict, Element};
+
+/// How eagerly the dicts of this process change their size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ResizePolicy {
+    /// Grow at load 1, shrink below 0.1, move a bucket with every mutating access.
+    Allow,
+    /// A child process shares our pages: grow above load 5, shrink below 0.02, and move elements
+    /// only for such a change of size or into a table that has itself become too full.
+    Avoid,
+    /// Change no size and move nothing.
+    Forbid,
+}
+
+impl ResizePolicy {
+    fn from_u8(n: u8) -> ResizePolicy {
+        match n {
+            0 => ResizePolicy::Allow,
+            1 => ResizePolicy::Avoid,
+            _ => ResizePolicy::Forbid,
+        }
+    }
+}
+
+#[cfg(not(test))]
+static POLICY: AtomicU8 = AtomicU8::new(ResizePolicy::Allow as u8);
+
+/// Sets the policy of all dicts of this process.
+pub fn set_resize_policy(policy: ResizePolicy) {
+    with_policy(|p| p.store(policy as u8, Ordering::Relaxed));
+}
+
+fn policy() -> ResizePolicy {
+    ResizePolicy::from_u8(with_policy(|p| p.load(Ordering::Relaxed)))
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+fn with_policy<R>(f: impl FnOnce(&AtomicU8) -> R) -> R {
+    f(&POLICY)
+}
+
+/// In unit tests every thread has its own policy, so that tests running side by side do not disturb each other.
+#[cfg(test)]
+fn with_policy<R>(f: impl FnOnce(&AtomicU8) -> R) -> R {
+    thread_local!(static POLICY: AtomicU8 = const { AtomicU8::new(ResizePolicy::Allow as u8) });
+    POLICY.with(f)
+}
+
+/// Under [`ResizePolicy::Avoid`], elements per slot above which a table must grow.
+const AVOID_LOAD: usize = 5;
+/// Slots per element above which a table shrinks.
+const SPARSE: usize = 10;
+/// The same under [`ResizePolicy::Avoid`].
+const AVOID_SPARSE: usize = 50;
+/// A change of size by this factor was forced, under whatever policy it began.
+const FORCED_RATIO: usize = 4;
+/// Empty buckets that one step passes over for each bucket it is asked to move.
+const EMPTY_PER_STEP: usize = 10;
+
+/// The buckets of a table for `n` elements: the smallest power of two they fill to at most 32/35.
+fn buckets_for(n: usize) -> usize {
+    let slots = n.checked_add(n / 32 * 3 + (n % 32 * 3).div_ceil(32)).expect("more elements than addresses");
+    slots.div_ceil(SLOTS).max(1).checked_next_power_of_two().expect("more elements than addresses")
+}
+
+impl<E: Element> Dict<E> {
+    /// One step of a running rehash, as every mutating access makes it.
+    #[inline(always)]
+    pub(super) fn step(&mut self) {
+        if self.is_rehashing() {
+            self.rehash_step(1);
+        }
+    }
+
+    /// Makes room for one more element: the table that takes insertions has memory afterwards.
+    #[inline(always)]
+    pub(super) fn grow_if_full(&mut self) {
+        if self.tables[0].used >= self.tables[0].slots() && !self.is_rehashing() {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let (used, slots) = (self.tables[0].used, self.tables[0].slots());
+        let wanted = slots == 0
+            || match policy() {
+                ResizePolicy::Allow => true,
+                ResizePolicy::Avoid => used > AVOID_LOAD * slots,
+                ResizePolicy::Forbid => false,
+            };
+        let buckets = buckets_for(used);
+        if wanted && buckets > self.tables[0].len() {
+            self.resize(buckets);
+        }
+    }
+
+    /// After a removal: shrinks if few elements are left.
+    #[inline(always)]
+    pub(super) fn shrink_if_needed(&mut self) {
+        if self.tables[0].used * SPARSE < self.tables[0].slots() && !self.is_rehashing() {
+            self.shrink_if_sparse();
+        }
+    }
+
+    /// Starts to shrink the table if the policy finds too few elements in it, and returns whether it
+    /// did. Removals do this by themselves; the timer does it for dicts that became sparse while
+    /// the policy held them. O(1) besides the allocation.
+    #[cold]
+    #[inline(never)]
+    pub fn shrink_if_sparse(&mut self) -> bool {
+        let (used, slots) = (self.tables[0].used, self.tables[0].slots());
+        let sparse = match policy() {
+            ResizePolicy::Allow => SPARSE,
+            ResizePolicy::Avoid => AVOID_SPARSE,
+            ResizePolicy::Forbid => return false,
+        };
+        let buckets = buckets_for(used);
+        if self.is_rehashing() || used * sparse >= slots || buckets >= self.tables[0].len() {
+            return false;
+        }
+        self.resize(buckets);
+        true
+    }
+
+    /// Prepares for `n` more elements. Nothing happens during a rehash, nor for a table that is large enough; under
+    /// [`ResizePolicy::Forbid`] only a dict without elements gets its table.
+    ///
+    /// # Panics
+    /// If the table would exceed the address space.
+    pub fn reserve(&mut self, n: usize) {
+        let buckets = buckets_for(self.len().checked_add(n).expect("more elements than addresses"));
+        let allowed = self.is_empty() || policy() != ResizePolicy::Forbid;
+        if n > 0 && allowed && !self.is_rehashing() && buckets > self.tables[0].len() {
+            self.resize(buckets);
+        }
+    }
+
+    /// Starts to rehash into a table of `buckets` buckets, and makes a first step, which is all that the
+    /// smallest tables need.
+    fn resize(&mut self, buckets: usize) {
+        debug_assert!(!self.is_rehashing() && buckets != self.tables[0].len());
+        if self.is_empty() {
+            // SAFETY: there is no element to lose. Only gaps could have left a child behind.
+            unsafe { self.tables[0].free_memory(0, self.children > 0) };
+            self.children = 0;
+            self.tables[0] = Table::with_buckets(buckets);
+        } else {
+            self.tables[1] = Table::with_buckets(buckets);
+            self.moved = 0;
+            self.rehash_step(2);
+        }
+    }
+
+    /// Whether elements may be moved at this time.
+    #[inline]
+    fn may_move(&self) -> bool {
+        match policy() {
+            ResizePolicy::Allow => true,
+            ResizePolicy::Avoid => {
+                let [old, new] = self.table_sizes();
+                let forced = old.max(new) / old.min(new).max(1) >= FORCED_RATIO;
+                forced || self.tables[1].used > self.tables[1].slots()
+            }
+            ResizePolicy::Forbid => false,
+        }
+    }
+
+    /// Moves up to `buckets` buckets to the new table if a rehash is running and the policy allows it.
+    /// Returns whether a rehash is (still) running. O(elements moved), at most ten empty buckets
+    /// passed over for each.
+    #[inline(never)]
+    pub fn rehash_step(&mut self, buckets: usize) -> bool {
+        if !self.is_rehashing() {
+            return false;
+        }
+        if !self.may_move() {
+            return true;
+        }
+        let mut to_move = buckets;
+        let mut to_pass = buckets.saturating_mul(EMPTY_PER_STEP);
+        while to_move > 0 && to_pass > 0 && self.moved < self.tables[0].len() {
+            let index = self.moved;
+            // From here on the bucket counts as emptied: should the element's code panic, elements
+            // are lost but none is found twice.
+            self.moved += 1;
+            if self.move_bucket(index) {
+                to_move -= 1;
+            } else {
+                to_pass -= 1;
+            }
+        }
+        if self.moved < self.tables[0].len() {
+            self.prefetch_move();
+            return true;
+        }
+        self.finish_rehash();
+        false
+    }
+
+    /// Goes on with a running rehash for about `budget` if the policy allows it. Returns whether a
+    /// rehash is (still) running. For the timer: the clock is read once in 64 buckets.
+    pub fn rehash_for(&mut self, budget: Duration) -> bool {
+        let start = Instant::now();
+        while self.rehash_step(64) {
+            if !self.may_move() || start.elapsed() >= budget {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Moves the elements of one bucket of table 0 to table 1. Returns whether there were any.
+    #[inline]
+    fn move_bucket(&mut self, index: usize) -> bool {
+        let shrinking = self.tables[1].mask() < self.tables[0].mask();
+        let [from, to] = &mut self.tables;
+        let mut added = 0;
+        // SAFETY: table 1 is allocated, each element goes from one table to the other, and `moved`
+        // keeps everybody from looking at the emptied bucket.
+        let (elements, freed) = unsafe {
+            from.empty(index, |tag, raw| {
+                // A smaller table needs only bits of the hash that the old index has, too.
+                let to_index = if shrinking { index } else { E::hash(raw) as usize };
+                to.push(to_index, tag, raw, &mut added);
+            })
+        };
+        from.used -= elements;
+        self.children = self.children + added - freed;
+        elements > 0
+    }
+
+    /// Asks for what the next step will need: by the next access it has arrived.
+    #[inline]
+    fn prefetch_move(&self) {
+        let [from, to] = &self.tables;
+        let next = self.moved;
+        let bucket = from.bucket(next);
+        if to.mask() > from.mask() {
+            bucket.prefetch_contents();
+            table::prefetch(to.head(next).as_ptr());
+            table::prefetch(to.head(next + from.len()).as_ptr());
+        } else {
+            table::prefetch(to.head(next).as_ptr());
+        }
+        table::prefetch(from.head(next + 1).as_ptr());
+    }
+
+    #[cold]
+    fn finish_rehash(&mut self) {
+        let end = self.tables[0].len();
+        // (A forgotten `Slot` leaves an element counted that is gone: that ends here.)
+        // SAFETY: every bucket has been emptied and has given back its children.
+        unsafe { self.tables[0].free_memory(end, false) };
+        self.tables[0] = std::mem::replace(&mut self.tables[1], Table::unallocated());
+        self.moved = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_leave_room() {
+        assert_eq!(buckets_for(0), 1);
+        assert_eq!(buckets_for(1), 1);
+        assert_eq!(buckets_for(8), 1);
+        assert_eq!(buckets_for(9), 2);
+        for n in 1..100_000 {
+            let buckets = buckets_for(n);
+            assert!(buckets.is_power_of_two());
+            assert!(SLOTS * buckets * 32 >= n * 35 - 34, "{n}");
+            assert!(buckets == 1 || SLOTS * buckets / 2 * 32 < n * 35, "{n}");
+        }
+    }
+}
