@@ -11,7 +11,7 @@ use super::access::Access;
 use super::entry::{self, Entry, EntryRef};
 use super::expire::{CycleState, Expiry};
 use super::free::{LazyFree, Reclaimer};
-use super::ledger::{Event, Ledger};
+use super::ledger::{Class, Event, Ledger};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
@@ -252,6 +252,26 @@ impl Keyspace {
     }
 }
 
+const KEY_MISS: Event = Event { class: Class::Miss, name: "keymiss" };
+
+impl Keyspace {
+    #[cold]
+    fn missed(&mut self, db: usize, key: Key<'_>) {
+        self.stats.misses += 1;
+        self.ledger.told(db, key.bytes, KEY_MISS);
+    }
+}
+
+/// Notes an access. Not writing what is there already keeps the entry's line clean.
+#[inline]
+fn touch_entry(entry: &mut Entry, access: &Access, rng: &mut Rng) {
+    let old = entry.access();
+    let new = access.touched(old, rng);
+    if new != old {
+        entry.set_access(new);
+    }
+}
+
 /// A command's view of one database.
 pub struct Db<'a> {
     space: &'a mut Keyspace,
@@ -343,32 +363,34 @@ impl<'s> Db<'s> {
         let Keyspace { dbs, access, rng, .. } = &mut *self.space;
         let mut slot = dbs[self.index].keys.find_mut(key.hash, key.bytes)?;
         if touch {
-            let old = slot.access();
-            let new = access.touched(old, rng);
-            // Not writing what is there already keeps the line clean.
-            if new != old {
-                slot.set_access(new);
-            }
+            touch_entry(&mut slot, access, rng);
         }
         Some(slot)
-    }
-
-    #[cold]
-    fn missed(&mut self, key: Key<'_>) {
-        self.space.stats.misses += 1;
-        let event = Event { class: super::ledger::Class::Miss, name: "keymiss" };
-        self.space.ledger.told(self.index, key.bytes, event);
     }
 
     /// The entry of `key`, read: counts a hit or a miss and notes the access.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
-        if self.expire_if_due(key) || self.database().keys.find(key.hash, key.bytes).is_none() {
-            self.missed(key);
+        let touch = self.touch;
+        if self.expire_if_due(key) {
+            self.space.missed(self.index, key);
             return None;
         }
-        self.space.stats.hits += 1;
-        self.touch(key)
+        let Keyspace { dbs, access, rng, stats, ledger, .. } = &mut *self.space;
+        match dbs[self.index].keys.find_mut(key.hash, key.bytes) {
+            Some(mut slot) => {
+                stats.hits += 1;
+                if touch {
+                    touch_entry(&mut slot, access, rng);
+                }
+                Some(slot)
+            }
+            None => {
+                stats.misses += 1;
+                ledger.told(self.index, key.bytes, KEY_MISS);
+                None
+            }
+        }
     }
 
     /// As [`Db::read`], but the access leaves no trace in the entry.
@@ -376,7 +398,10 @@ impl<'s> Db<'s> {
         let touch = std::mem::replace(&mut self.touch, false);
         let found = self.read(key).is_some();
         self.touch = touch;
-        if found { self.database_mut().keys.find_mut(key.hash, key.bytes) } else { None }
+        if !found {
+            return None;
+        }
+        self.database_mut().keys.find_mut(key.hash, key.bytes)
     }
 
     /// As [`Db::peek`], without counting a hit or a miss.
@@ -471,8 +496,8 @@ impl<'s> Db<'s> {
     /// Removes the key when its collection has become empty, as no empty collection is ever
     /// kept; whether it was removed. The command reports its own event first.
     pub fn settle<T: Collection>(&mut self, key: Key<'_>) -> bool {
-        let Some(slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) else { return false };
-        if !slot.collection::<T>().is_some_and(T::is_empty) {
+        let entry = self.database().keys.find(key.hash, key.bytes);
+        if !entry.is_some_and(|entry| entry.collection::<T>().is_some_and(T::is_empty)) {
             return false;
         }
         self.database_mut().take(key);
@@ -483,7 +508,7 @@ impl<'s> Db<'s> {
     // ---- storing --------------------------------------------------------------------------
 
     fn born(&mut self, key: Key<'_>) {
-        let event = Event { class: super::ledger::Class::New, name: "new" };
+        let event = Event { class: Class::New, name: "new" };
         self.space.ledger.told(self.index, key.bytes, event);
     }
 
@@ -551,14 +576,15 @@ impl<'s> Db<'s> {
     /// # Errors
     /// [`WrongType`] when there is a value of another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
-        match self.write(key) {
+        let is_string = self.write(key).map(|slot| slot.string().is_some());
+        match is_string {
             None => {
                 let mut entry = Entry::new(key.bytes, None, Value::Shared(Default::default()));
                 entry.set_access(self.space.access.fresh());
                 self.put(key, entry);
             }
-            Some(slot) if slot.string().is_none() => return Err(WrongType),
-            Some(_) => {
+            Some(false) => return Err(WrongType),
+            Some(true) => {
                 self.database_mut().rebuild(key, Entry::into_changeable);
             }
         }
@@ -595,11 +621,11 @@ impl<'s> Db<'s> {
 
     /// Gives the key an expiry, or takes it away; whether the key is there.
     pub fn set_expires(&mut self, key: Key<'_>, at: Option<UnixMillis>) -> bool {
-        let Some(slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) else { return false };
-        match (slot.expires(), at) {
+        let Some(entry) = self.database().keys.find(key.hash, key.bytes) else { return false };
+        match (entry.expires(), at) {
             (None, None) => true,
             (Some(_), Some(at)) => {
-                slot.write_expire(at);
+                entry.write_expire(at);
                 true
             }
             _ => self.database_mut().rebuild(key, |entry| entry.with_expires(at)),

@@ -7,10 +7,9 @@ pub mod poll;
 pub mod signals;
 pub mod stream;
 
-use std::io;
 
 /// The system's words for an error (`Address already in use`), without the number that `io::Error` adds.
-pub fn error_text(error: &io::Error) -> String {
+pub fn error_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     match error.raw_os_error() {
         Some(code) => text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text).to_owned(),

@@ -41,7 +41,7 @@ impl Server {
         stats.rates.net_output.sample(stats.net_output_bytes, now_us, 1_000_000);
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
-        if self.config.advanced.activerehashing {
+        if self.config.advanced.active_rehashing {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {
                     break;
