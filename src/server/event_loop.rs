@@ -85,10 +85,7 @@ impl Server {
             let started = clock::monotonic_ns();
             self.keyspace.set_now(UnixMillis::now());
             ready.clear();
-            for client in self.turn.reading.drain(..) {
-                self.clients[client].flags.set(ClientFlags::IN_READ_LIST, false);
-                ready.push(client);
-            }
+            ready.append(&mut self.turn.reading);
             let mut accept = Vec::new();
             for event in poll.ready() {
                 if event.token.0 >= LISTENERS {
@@ -100,12 +97,14 @@ impl Server {
                 if event.closed {
                     client.flags.set(ClientFlags::PEER_CLOSED, true);
                 }
+                // One receive per client and turn: requests of the first are still in the batch.
+                if event.readable && !client.flags.has(ClientFlags::IN_READ_LIST) {
+                    client.flags.set(ClientFlags::IN_READ_LIST, true);
+                    ready.push(key);
+                }
                 if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
                     client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
                     self.send_soon(key);
-                }
-                if event.readable {
-                    ready.push(key);
                 }
             }
             self.serve(&ready, &mut batch);
@@ -150,6 +149,7 @@ impl Server {
     /// Receives once; whether there may be something to parse.
     fn receive(&mut self, key: ClientKey) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
+        client.flags.set(ClientFlags::IN_READ_LIST, false);
         if client.is_closing() {
             return false;
         }
@@ -171,7 +171,7 @@ impl Server {
                 return false;
             }
         };
-        if more && !client.flags.has(ClientFlags::IN_READ_LIST) {
+        if more {
             client.flags.set(ClientFlags::IN_READ_LIST, true);
             self.turn.reading.push(key);
         }

@@ -3,7 +3,10 @@
 pub mod alloc;
 pub mod clock;
 pub mod cpu;
+pub mod extended;
 pub mod glob;
 pub mod hash;
 pub mod num;
+pub mod quote;
 pub mod rng;
+pub mod text;
