@@ -47,15 +47,9 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::stdx::num::parse_i64;
+use crate::stdx::quote::split_args;
 use crate::stdx::rng::Rng;
 use crate::structures::sds::Sds;
-
-fn split_args(text: &[u8]) -> Option<Vec<Vec<u8>>> {
-    if text.contains(&b'"') {
-        return None;
-    }
-    Some(text.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).map(<[u8]>::to_vec).collect())
-}
 
 /// A bulk string of at least this many bytes is received apart when it is not all there yet.
 pub const LARGE: usize = 32 << 10;
@@ -313,8 +307,8 @@ pub fn write_request<'a>(out: &mut Vec<u8>, args: impl ExactSizeIterator<Item = 
 /// The number in a complete header of the form `marker digits \r\n`, and the header's length, if the number has one
 /// to seven digits and is spelled canonically. Anything else, good or bad, is left to [`line`].
 ///
-/// The next header's place depends on this number, so that a chain of these is what a request costs:
-/// two loads of a few bytes compared under a mask beat a loop over the digits by a factor of three.
+/// The next header's place depends on this number, so that a chain of these is what a request costs. One or two
+/// digits, the most frequent by far, are one load compared under a mask.
 #[inline(always)]
 fn plain_header(bytes: &[u8], marker: u8) -> Option<(usize, usize)> {
     let word = u32::from_le_bytes(*bytes.first_chunk::<4>()?);
@@ -549,8 +543,8 @@ impl Partial {
             }
         };
         let text = &head[..end];
-        let args =
-            split_args(text.strip_suffix(b"\r").unwrap_or(text)).ok_or(ProtocolError::UnbalancedQuotes)?;
+        let args = split_args(text.strip_suffix(b"\r").unwrap_or(text))
+            .map_err(|_| ProtocolError::UnbalancedQuotes)?;
         if args.is_empty() {
             return Ok(Progress::Empty(end + 1));
         }
@@ -900,7 +894,7 @@ mod fuzz {
                 return Ok(None);
             };
             let text = if end > 0 && bytes[end - 1] == b'\r' { &bytes[..end - 1] } else { &bytes[..end] };
-            let args = split_args(text).ok_or(ProtocolError::UnbalancedQuotes)?;
+            let args = split_args(text).map_err(|_| ProtocolError::UnbalancedQuotes)?;
             return Ok(Some((args.iter().map(|arg| arg.to_vec()).collect(), end + 1)));
         }
         let number = |text: &[u8]| -> Option<i64> {
@@ -1025,7 +1019,9 @@ mod fuzz {
         let spare = decoder.large_spare();
         assert!(!spare.is_empty() && spare.len() <= missing);
         let n = spare.len().min(most);
-        spare[..n].write_copy_of_slice(&rest[..n]);
+        for (slot, &byte) in spare.iter_mut().zip(&rest[..n]) {
+            slot.write(byte);
+        }
         // SAFETY: the first `n` bytes of the spare were just written.
         unsafe { decoder.large_received(n) };
         *rest = &rest[n..];
@@ -1271,6 +1267,6 @@ mod tests {
 
     #[test]
     fn fuzz_smoke() {
-        super::fuzz(1, 1500);
+        super::fuzz(1, 600);
     }
 }
