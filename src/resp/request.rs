@@ -348,21 +348,23 @@ fn long_header(bytes: &[u8], marker: u8) -> Option<(usize, usize)> {
 /// Stops without a word at whatever needs a closer look.
 #[inline(always)]
 fn read_plain(head: &[u8], at: &mut usize, wanted: usize, spans: &mut Vec<Span>, max_bulk: usize) -> usize {
-    let mut here = *at;
-    let mut read = 0;
-    while read < wanted {
-        let Some(rest) = head.get(here..) else { break };
+    let Some(mut rest) = head.get(*at..) else { return 0 };
+    let mut missing = wanted;
+    while missing > 0 {
         let Some((len, header)) = plain_header(rest, b'$') else { break };
-        // At most seven digits: no sum overflows.
-        if len > max_bulk || rest.get(header + len..header + len + 2) != Some(b"\r\n") {
+        if len > max_bulk {
             break;
         }
-        spans.push(Span::within(here + header, len));
-        here += header + len + 2;
-        read += 1;
+        // At most seven digits: the sum does not overflow.
+        let Some((b"\r\n", tail)) = rest.get(header + len..).and_then(|tail| tail.split_first_chunk()) else {
+            break;
+        };
+        spans.push(Span::within(head.len() - rest.len() + header, len));
+        rest = tail;
+        missing -= 1;
     }
-    *at = here;
-    read
+    *at = head.len() - rest.len();
+    wanted - missing
 }
 
 /// What [`line`] found.
@@ -635,9 +637,7 @@ impl Decoder {
         } else if head.is_empty() {
             return Ok(None);
         }
-        let read = spans[first_span..].to_vec();
-        spans.truncate(first_span);
-        self.begin(Partial { announced, at, spans: read, ..Partial::default() }, buf, pos, spans, limits)
+        self.begin((announced, at, first_span), buf, pos, spans, limits)
     }
 
     /// Goes on with the request that was unfinished at the last call.
@@ -664,15 +664,22 @@ impl Decoder {
     }
 
     /// Looks more closely at the request at `buf[*pos]`, and at those behind it as long as they have no arguments.
+    ///
+    /// Known of the first are the number of its arguments (0: nothing), how far it was read, and where the spans
+    /// of the arguments up to there begin.
+    #[cold]
     #[inline(never)]
     fn begin(
         &mut self,
-        mut partial: Partial,
+        (announced, at, first_span): (usize, usize, usize),
         buf: &mut Vec<u8>,
         pos: &mut usize,
         spans: &mut Vec<Span>,
         limits: &Limits,
     ) -> Result<Option<Frame>, ProtocolError> {
+        let read = spans[first_span..].to_vec();
+        spans.truncate(first_span);
+        let mut partial = Partial { announced, at, spans: read, ..Partial::default() };
         loop {
             match partial.advance(buf, *pos, limits)? {
                 Progress::Short => {
