@@ -70,8 +70,10 @@ pub const fn size_class(n: usize) -> usize {
 
 /// At most this many threads are counted one by one; the server starts a handful.
 const MAX_THREADS: usize = 64;
-static ALLOCATED: [AtomicPtr<u64>; MAX_THREADS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
-static DEALLOCATED: [AtomicPtr<u64>; MAX_THREADS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
+static ALLOCATED: [AtomicPtr<u64>; MAX_THREADS] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
+static DEALLOCATED: [AtomicPtr<u64>; MAX_THREADS] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's counter named `name`, as jemalloc publishes it.
@@ -79,7 +81,8 @@ fn counter(name: &std::ffi::CStr) -> *mut u64 {
     let mut p: *mut u64 = std::ptr::null_mut();
     let mut len = size_of::<*mut u64>();
     // SAFETY: `thread.allocatedp` and `thread.deallocatedp` write one pointer to `p`.
-    let rc = unsafe { ffi::mallctl(name.as_ptr(), (&raw mut p).cast(), &raw mut len, std::ptr::null_mut(), 0) };
+    let rc =
+        unsafe { ffi::mallctl(name.as_ptr(), (&raw mut p).cast(), &raw mut len, std::ptr::null_mut(), 0) };
     if rc == 0 { p } else { std::ptr::null_mut() }
 }
 

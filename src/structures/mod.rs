@@ -1,1 +1,2 @@
 //! The data structures, each alone with its bytes: they know a layout in memory and nothing else.
+pub mod listpack;
