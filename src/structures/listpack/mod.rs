@@ -1,0 +1,775 @@
+//! Listpack: a sequence of short texts and integers in one block of memory, byte for byte in
+//! Redis's format, so that RDB files and DUMP payloads carry the block as it is.
+//!
+//! ```text
+//! | total bytes: u32 le | count: u16 le | entry | entry | … | 0xFF |
+//! ```
+//!
+//! A count of 65535 means "that many or more: walk to find out". [`entry`](self) encodings are
+//! described in `entry.rs`. Every entry can be stepped over in both directions.
+//!
+//! What always holds:
+//!
+//! * The block is allocated with exactly `size_class(total)` bytes, so a [`Listpack`] is one thin
+//!   pointer and growing inside a size class moves no block.
+//! * `total` is true and the bytes below it are initialised. **Memory safety rests on this
+//!   alone**: entries are read with bounds checks, so a position that belongs to another listpack,
+//!   or that an edit has moved, gives some value or a panic, never a stray read.
+//! * Each value stands in its one canonical encoding; equality of values is equality of bytes.
+//!
+//! The idea is Salvatore Sanfilippo's (the listpack specification, 2017).
+#![allow(unsafe_code)]
+
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ptr::NonNull;
+
+use crate::stdx::alloc::size_class;
+use entry::{END, Encoded};
+pub use entry::{Item, Needle};
+
+/// Bytes before the first entry.
+const HEADER: usize = 6;
+/// Header and end mark: the size of an empty listpack in bytes.
+const EMPTY: usize = HEADER + 1;
+/// The count that says "walk".
+const UNKNOWN: u16 = u16::MAX;
+/// No listpack should grow beyond this many bytes; see [`Listpack::would_fit`].
+pub const SAFETY_LIMIT: usize = 1 << 30;
+
+const _: () = assert!(size_of::<Option<Listpack>>() == 8);
+
+/// A sequence of texts and integers in one block of memory.
+pub struct Listpack {
+    block: NonNull<u8>,
+}
+
+// SAFETY: a listpack owns its block alone, and `&self` methods only read.
+unsafe impl Send for Listpack {}
+// SAFETY: as above: shared access never writes.
+unsafe impl Sync for Listpack {}
+
+/// Where an entry starts: an offset into the block.
+///
+/// Valid until the listpack is edited before it or at it. A stale position is a logic error: it
+/// yields some value or a panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pos(u32);
+
+/// The bytes are not a listpack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid listpack")]
+pub struct Corrupt;
+
+/// Reports a position that is no entry.
+#[cold]
+#[inline(never)]
+fn corrupt_position() -> ! {
+    panic!("this position is no entry of this listpack")
+}
+
+/// Bytes the entry of `item` adds to a listpack. O(1), O(digits) for a number.
+pub fn encoded_size<'a>(item: impl Into<Item<'a>>) -> usize {
+    Encoded::new(item.into()).entry_size()
+}
+
+/// The layout of a block with `total` bytes in use.
+#[inline]
+fn layout(total: usize) -> Layout {
+    Layout::from_size_align(size_class(total), 8).expect("below 8 GB")
+}
+
+/// Creating, converting and measuring.
+impl Listpack {
+    /// An empty listpack.
+    pub fn new() -> Self {
+        let mut lp = Self::allocate(EMPTY);
+        // SAFETY: the block has at least `EMPTY` bytes.
+        unsafe { lp.block.as_ptr().add(HEADER).write(END) };
+        lp.set_total(EMPTY);
+        lp.set_header_count(0);
+        lp
+    }
+
+    /// A listpack of `items`, in one allocation.
+    pub fn from_items(items: &[Item<'_>]) -> Self {
+        let mut lp = Self::new();
+        lp.append(items);
+        lp
+    }
+
+    /// Takes in a block from outside: every entry, the header and the count are checked. O(n).
+    ///
+    /// Entries in an encoding longer than needed are re-encoded, so [`as_bytes`](Self::as_bytes)
+    /// may be shorter than `bytes`.
+    ///
+    /// # Errors
+    /// [`Corrupt`] unless `bytes` is exactly one well-formed listpack.
+    pub fn from_bytes_checked(bytes: &[u8]) -> Result<Self, Corrupt> {
+        let (total, rest) = bytes.split_first_chunk().ok_or(Corrupt)?;
+        let (count, entries) = rest.split_first_chunk().ok_or(Corrupt)?;
+        if u32::from_le_bytes(*total) as usize != bytes.len() || entries.last() != Some(&END) {
+            return Err(Corrupt);
+        }
+        let (mut at, mut found, mut all_canonical) = (HEADER, 0usize, true);
+        let end = bytes.len() - 1;
+        while at < end {
+            // The end mark is left out, so that no entry may claim it.
+            let (size, canonical) = entry::validate(&bytes[..end], at).ok_or(Corrupt)?;
+            at += size;
+            found += 1;
+            all_canonical &= canonical;
+        }
+        let count = u16::from_le_bytes(*count);
+        if count != UNKNOWN && usize::from(count) != found {
+            return Err(Corrupt);
+        }
+        let mut lp = Self::allocate(bytes.len());
+        // SAFETY: the new block has room for `bytes`, which lie elsewhere.
+        unsafe { lp.block.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        lp.set_header_count(clamp_count(found));
+        if !all_canonical {
+            let items: Vec<Item<'_>> = lp.iter().collect();
+            let canonical = Self::from_items(&items);
+            lp = canonical;
+        }
+        Ok(lp)
+    }
+
+    /// A block for `total` bytes, none of them written yet.
+    fn allocate(total: usize) -> Self {
+        let layout = layout(total);
+        // SAFETY: no class is of zero size.
+        match NonNull::new(unsafe { alloc(layout) }) {
+            Some(block) => Listpack { block },
+            None => handle_alloc_error(layout),
+        }
+    }
+
+    /// The block, as it goes into an RDB file.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the bytes below `total` are allocated and initialised, and `&self` keeps them so.
+        unsafe { std::slice::from_raw_parts(self.block.as_ptr(), self.bytes()) }
+    }
+
+    /// Size of the block in bytes, header and end mark included. O(1).
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        // SAFETY: every block has a header.
+        u32::from_le(unsafe { self.block.cast::<u32>().read() }) as usize
+    }
+
+    /// Bytes allocated. O(1).
+    #[inline]
+    pub fn allocated(&self) -> usize {
+        size_class(self.bytes())
+    }
+
+    /// Number of entries. O(1) below 65535 entries, else O(n).
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self.header_count() {
+            UNKNOWN => self.count_from(HEADER),
+            count => usize::from(count),
+        }
+    }
+
+    /// Whether there is no entry. O(1).
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == EMPTY
+    }
+
+    /// Whether the block stays within [`SAFETY_LIMIT`] when entries of `add` bytes are added.
+    #[inline]
+    pub fn would_fit(&self, add: usize) -> bool {
+        self.bytes().saturating_add(add) <= SAFETY_LIMIT
+    }
+
+    /// Panics unless the block is well-formed and canonical. O(n); for tests and DEBUG.
+    pub fn check(&self) {
+        let blob = self.as_bytes();
+        assert_eq!(blob.last(), Some(&END), "ends with the end mark");
+        let (mut at, mut found) = (HEADER, 0usize);
+        while at < blob.len() - 1 {
+            let (size, canonical) =
+                entry::validate(&blob[..blob.len() - 1], at).expect("every entry is well-formed");
+            assert!(canonical, "the entry at {at} is canonical");
+            at += size;
+            found += 1;
+        }
+        let count = self.header_count();
+        assert!(count == UNKNOWN || usize::from(count) == found, "the header counts {found}");
+    }
+
+    /// Entries from offset `at` to the end.
+    #[cold]
+    fn count_from(&self, at: usize) -> usize {
+        Entries { blob: self.as_bytes(), front: at, back: self.end() }.count()
+    }
+
+    /// Offset of the end mark.
+    #[inline]
+    fn end(&self) -> usize {
+        self.bytes() - 1
+    }
+
+    #[inline]
+    fn header_count(&self) -> u16 {
+        // SAFETY: every block has a header.
+        u16::from_le(unsafe { self.block.add(4).cast::<u16>().read() })
+    }
+
+    #[inline]
+    fn set_header_count(&mut self, count: u16) {
+        // SAFETY: every block has a header.
+        unsafe { self.block.add(4).cast::<u16>().write(count.to_le()) }
+    }
+
+    #[inline]
+    fn set_total(&mut self, total: usize) {
+        let total = u32::try_from(total).expect("splice checked it");
+        // SAFETY: every block has a header.
+        unsafe { self.block.cast::<u32>().write(total.to_le()) }
+    }
+
+    /// Takes `added` new and `removed` old entries into account. An unknown count stays unknown.
+    #[inline]
+    fn recount(&mut self, added: usize, removed: usize) {
+        let count = self.header_count();
+        if count != UNKNOWN {
+            self.set_header_count(clamp_count((usize::from(count) + added).saturating_sub(removed)));
+        }
+    }
+
+    /// Replaces the bytes `at..at + old` by `new` unwritten ones and gives their address. Everything
+    /// behind moves, and the block is reallocated if its size class changes.
+    ///
+    /// The caller writes the `new` bytes at once.
+    ///
+    /// # Panics
+    /// If the range does not lie between header and end mark, or the listpack would exceed 4 GB.
+    #[inline]
+    fn splice(&mut self, at: usize, old: usize, new: usize) -> *mut u8 {
+        let total = self.bytes();
+        if at < HEADER || at > total - 1 || old > total - 1 - at {
+            corrupt_position();
+        }
+        let new_total = total - old + new;
+        assert!(u32::try_from(new_total).is_ok(), "a listpack is smaller than 4 GB");
+        let tail = total - at - old;
+        // SAFETY: `at + old <= total` (checked above) and `at + new + tail == new_total`. The block is large enough
+        // for the larger of both totals while the tail moves: it grows before, and shrinks after.
+        unsafe {
+            if size_class(new_total) > size_class(total) {
+                self.reallocate(total, new_total);
+            }
+            if old != new {
+                let window = self.block.as_ptr().add(at);
+                window.add(new).copy_from(window.add(old), tail);
+                if size_class(new_total) < size_class(total) {
+                    self.reallocate(total, new_total);
+                }
+                self.set_total(new_total);
+            }
+            self.block.as_ptr().add(at)
+        }
+    }
+
+    /// Moves the block from the class of `old_total` to that of `new_total`.
+    ///
+    /// # Safety
+    /// The block must be allocated for `old_total`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn reallocate(&mut self, old_total: usize, new_total: usize) {
+        let (old, new) = (layout(old_total), layout(new_total));
+        // SAFETY: the caller vouches for the old layout; the new size is a class, so not zero.
+        match NonNull::new(unsafe { realloc(self.block.as_ptr(), old, new.size()) }) {
+            Some(block) => self.block = block,
+            None => handle_alloc_error(new),
+        }
+    }
+}
+
+/// The header's count for `n` entries.
+#[inline]
+fn clamp_count(n: usize) -> u16 {
+    u16::try_from(n).unwrap_or(UNKNOWN)
+}
+
+/// Finding entries.
+impl Listpack {
+    /// The first entry.
+    #[inline]
+    pub fn first(&self) -> Option<Pos> {
+        (!self.is_empty()).then_some(Pos(HEADER as u32))
+    }
+
+    /// The last entry. O(1).
+    #[inline]
+    pub fn last(&self) -> Option<Pos> {
+        self.before(self.end())
+    }
+
+    /// The entry after `pos`. O(1).
+    #[inline]
+    pub fn next(&self, pos: Pos) -> Option<Pos> {
+        let next = entry::after(self.as_bytes(), pos.0 as usize);
+        (next < self.end()).then_some(Pos(next as u32))
+    }
+
+    /// The entry before `pos`. O(1).
+    #[inline]
+    pub fn prev(&self, pos: Pos) -> Option<Pos> {
+        self.before(pos.0 as usize)
+    }
+
+    /// The entry that ends at offset `end`.
+    #[inline]
+    fn before(&self, end: usize) -> Option<Pos> {
+        (end > HEADER).then(|| Pos(entry::before(self.as_bytes(), end, HEADER) as u32))
+    }
+
+    /// The value at `pos`. O(1).
+    #[inline]
+    pub fn get(&self, pos: Pos) -> Item<'_> {
+        entry::value(self.as_bytes(), pos.0 as usize)
+    }
+
+    /// The entry with this index; negative indices count from the end, -1 being the last. O(n) from
+    /// the nearer end.
+    pub fn seek(&self, index: i64) -> Option<Pos> {
+        let count = self.header_count();
+        let (from_front, steps) = if count == UNKNOWN {
+            if index >= 0 { (true, index as u64) } else { (false, !index as u64) }
+        } else {
+            let count = u64::from(count);
+            let index = if index >= 0 { index as u64 } else { count.checked_sub(index.unsigned_abs())? };
+            if index >= count {
+                return None;
+            }
+            if index <= count / 2 { (true, index) } else { (false, count - 1 - index) }
+        };
+        let mut entries = self.entries();
+        let steps = usize::try_from(steps).ok()?;
+        let found = if from_front { entries.nth(steps) } else { entries.nth_back(steps) };
+        found.map(|(pos, _)| pos)
+    }
+
+    /// The first entry equal to `item`, comparing every `skip + 1`-th entry from the first on: with `skip` 1,
+    /// the fields of field-value pairs. O(n).
+    #[inline]
+    pub fn find<'a>(&self, item: impl Into<Item<'a>>, skip: usize) -> Option<Pos> {
+        self.find_from(self.first()?, &Needle::new(item), skip)
+    }
+
+    /// The first entry equal to `needle`, comparing `from` and every `skip + 1`-th entry after it. O(n).
+    pub fn find_from(&self, from: Pos, needle: &Needle<'_>, skip: usize) -> Option<Pos> {
+        let blob = self.as_bytes();
+        let end = blob.len() - 1;
+        let mut at = from.0 as usize;
+        loop {
+            if needle.matches_at(blob, at) {
+                return Some(Pos(at as u32));
+            }
+            for _ in 0..=skip {
+                at = entry::after(blob, at);
+                if at == end {
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The values in order; from the back with `rev()`.
+    #[inline]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(self.entries())
+    }
+
+    /// The values from `pos` to the end.
+    #[inline]
+    pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
+        Iter(self.entries_from(pos))
+    }
+
+    /// Positions and values in order; from the back with `rev()`.
+    #[inline]
+    pub fn entries(&self) -> Entries<'_> {
+        Entries { blob: self.as_bytes(), front: HEADER, back: self.end() }
+    }
+
+    /// Positions and values from `pos` to the end.
+    #[inline]
+    pub fn entries_from(&self, pos: Pos) -> Entries<'_> {
+        Entries { front: pos.0 as usize, ..self.entries() }
+    }
+
+    /// Values two by two: the fields and values of a hash, the members and scores of a sorted set. A
+    /// last value without a partner is left out.
+    #[inline]
+    pub fn pairs(&self) -> Pairs<'_> {
+        Pairs(self.entries())
+    }
+}
+
+/// Editing.
+impl Listpack {
+    /// Adds an entry at the end. O(1) amortised.
+    ///
+    /// # Panics
+    /// Like every method that adds: if the listpack would exceed 4 GB. Ask [`would_fit`](Self::would_fit) first.
+    #[inline]
+    pub fn push_back<'a>(&mut self, item: impl Into<Item<'a>>) {
+        self.put(self.end(), 0, Encoded::new(item.into()));
+        self.recount(1, 0);
+    }
+
+    /// Adds an entry at the front. O(bytes).
+    #[inline]
+    pub fn push_front<'a>(&mut self, item: impl Into<Item<'a>>) {
+        self.put(HEADER, 0, Encoded::new(item.into()));
+        self.recount(1, 0);
+    }
+
+    /// Adds an entry before `pos` and returns its position, which is `pos`. O(bytes behind it).
+    pub fn insert_before<'a>(&mut self, pos: Pos, item: impl Into<Item<'a>>) -> Pos {
+        self.put(pos.0 as usize, 0, Encoded::new(item.into()));
+        self.recount(1, 0);
+        pos
+    }
+
+    /// Adds an entry after `pos` and returns its position; `pos` stays valid. O(bytes behind it).
+    pub fn insert_after<'a>(&mut self, pos: Pos, item: impl Into<Item<'a>>) -> Pos {
+        let next = Pos(entry::after(self.as_bytes(), pos.0 as usize) as u32);
+        self.insert_before(next, item)
+    }
+
+    /// Gives the entry at `pos` another value; `pos` stays valid. O(1) if the size stays, else O(bytes behind it).
+    pub fn replace<'a>(&mut self, pos: Pos, item: impl Into<Item<'a>>) {
+        let at = pos.0 as usize;
+        let old = entry::after(self.as_bytes(), at) - at;
+        self.put(at, old, Encoded::new(item.into()));
+    }
+
+    /// Adds several entries at the end, reallocating at most once.
+    pub fn append(&mut self, items: &[Item<'_>]) {
+        self.put_all(self.end(), items);
+    }
+
+    /// Adds several entries before `pos`, reallocating at most once. `pos` is then the first of them.
+    pub fn insert_all(&mut self, pos: Pos, items: &[Item<'_>]) {
+        self.put_all(pos.0 as usize, items);
+    }
+
+    /// Takes the entry at `pos` out and returns the entry that followed, now at the same offset. O(bytes behind it).
+    pub fn remove(&mut self, pos: Pos) -> Option<Pos> {
+        self.remove_range_at(pos, 1)
+    }
+
+    /// Takes up to `n` entries from `pos` on out and returns the entry that followed. O(n + bytes behind).
+    pub fn remove_range_at(&mut self, pos: Pos, n: usize) -> Option<Pos> {
+        let start = pos.0 as usize;
+        let (mut at, mut removed) = (start, 0);
+        let end = self.end();
+        while removed < n && at < end {
+            at = entry::after(self.as_bytes(), at);
+            removed += 1;
+        }
+        self.splice(start, at - start, 0);
+        self.recount(0, removed);
+        (start < self.end()).then_some(pos)
+    }
+
+    /// Takes up to `n` entries from `index` on out; a negative index counts from the end. O(bytes).
+    pub fn remove_range(&mut self, index: i64, n: usize) {
+        if n == 0 {
+            return;
+        }
+        if let Some(pos) = self.seek(index) {
+            self.remove_range_at(pos, n);
+        }
+    }
+
+    /// Keeps the first `len` entries. O(n).
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(pos) = i64::try_from(len).ok().and_then(|index| self.seek(index)) {
+            self.cut(pos, len);
+        }
+    }
+
+    /// Moves the entries from `index` on into a listpack of their own. O(bytes).
+    pub fn split_off(&mut self, index: usize) -> Listpack {
+        let Some(pos) = i64::try_from(index).ok().and_then(|index| self.seek(index)) else {
+            return Listpack::new();
+        };
+        let count = self.header_count();
+        let mut tail = Listpack::new();
+        let moved = match count {
+            UNKNOWN => self.count_from(pos.0 as usize),
+            count => usize::from(count) - index,
+        };
+        tail.put_raw(HEADER, &self.as_bytes()[pos.0 as usize..self.end()]);
+        tail.set_header_count(clamp_count(moved));
+        self.cut(pos, index);
+        tail
+    }
+
+    /// Adds the entries of `other` at the end. O(bytes of `other`).
+    pub fn extend_back(&mut self, other: &Listpack) {
+        self.put_raw(self.end(), &other.as_bytes()[HEADER..other.end()]);
+        self.recount_merged(other);
+    }
+
+    /// Adds the entries of `other` before the first. O(bytes).
+    pub fn extend_front(&mut self, other: &Listpack) {
+        self.put_raw(HEADER, &other.as_bytes()[HEADER..other.end()]);
+        self.recount_merged(other);
+    }
+
+    /// The entries of `first`, then those of `second`: the smaller one is copied into the larger.
+    pub fn merge(mut first: Listpack, mut second: Listpack) -> Listpack {
+        if first.bytes() >= second.bytes() {
+            first.extend_back(&second);
+            first
+        } else {
+            second.extend_front(&first);
+            second
+        }
+    }
+
+    /// Ends the listpack before `pos`, whose index is `len`.
+    fn cut(&mut self, pos: Pos, len: usize) {
+        let at = pos.0 as usize;
+        self.splice(at, self.end() - at, 0);
+        self.set_header_count(clamp_count(len));
+    }
+
+    /// The count after the entries of `other` came in.
+    fn recount_merged(&mut self, other: &Listpack) {
+        match other.header_count() {
+            UNKNOWN => self.set_header_count(UNKNOWN),
+            count => self.recount(usize::from(count), 0),
+        }
+    }
+
+    /// Puts one entry in the place of the `old` bytes at `at`.
+    #[inline]
+    fn put(&mut self, at: usize, old: usize, encoded: Encoded<'_>) {
+        let window = self.splice(at, old, encoded.entry_size());
+        // SAFETY: `splice` made room for this entry. The text is borrowed from elsewhere: `&mut self`
+        // excludes a text inside this block.
+        unsafe { encoded.write(window) };
+    }
+
+    /// Puts bytes that are whole entries at `at`.
+    fn put_raw(&mut self, at: usize, entries: &[u8]) {
+        let window = self.splice(at, 0, entries.len());
+        // SAFETY: `splice` made room for these bytes, which lie in another block.
+        unsafe { window.copy_from_nonoverlapping(entries.as_ptr(), entries.len()) };
+    }
+
+    fn put_all(&mut self, at: usize, items: &[Item<'_>]) {
+        let size = items.iter().map(|&item| Encoded::new(item).entry_size()).sum();
+        let mut window = self.splice(at, 0, size);
+        for &item in items {
+            let encoded = Encoded::new(item);
+            // SAFETY: the entries together take the `size` bytes that `splice` made room for.
+            unsafe {
+                encoded.write(window);
+                window = window.add(encoded.entry_size());
+            }
+        }
+        self.recount(items.len(), 0);
+    }
+}
+
+impl Drop for Listpack {
+    fn drop(&mut self) {
+        // SAFETY: the block is live and was allocated with the layout of its total.
+        unsafe { dealloc(self.block.as_ptr(), layout(self.bytes())) }
+    }
+}
+
+impl Clone for Listpack {
+    fn clone(&self) -> Self {
+        let bytes = self.as_bytes();
+        let copy = Self::allocate(bytes.len());
+        // SAFETY: the new block has the size of the old one.
+        unsafe { copy.block.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        copy
+    }
+}
+
+impl Default for Listpack {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for Listpack {
+    /// Whether both hold the same values in the same order.
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes()[HEADER..] == other.as_bytes()[HEADER..]
+    }
+}
+
+impl Eq for Listpack {}
+
+impl fmt::Debug for Listpack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Listpack {
+    type Item = Item<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Positions and values of a [`Listpack`], from both ends.
+#[derive(Clone, Copy)]
+pub struct Entries<'a> {
+    blob: &'a [u8],
+    /// Offset of the next entry from the front.
+    front: usize,
+    /// Offset behind the next entry from the back.
+    back: usize,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (Pos, Item<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.front >= self.back {
+            return None;
+        }
+        let at = self.front;
+        let Some((item, size)) = entry::decode(self.blob, at) else { corrupt_position() };
+        self.front = at + size + entry::backlen_size(size);
+        Some((Pos(at as u32), item))
+    }
+
+    /// Steps over `n` entries without decoding them.
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        for _ in 0..n {
+            if self.front >= self.back {
+                return None;
+            }
+            self.front = entry::after(self.blob, self.front);
+        }
+        self.next()
+    }
+
+    fn count(mut self) -> usize {
+        let mut n = 0;
+        while self.front < self.back {
+            self.front = entry::after(self.blob, self.front);
+            n += 1;
+        }
+        n
+    }
+}
+
+impl DoubleEndedIterator for Entries<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.nth_back(0)
+    }
+
+    #[inline]
+    fn nth_back(&mut self, n: usize) -> Option<Self::Item> {
+        for _ in 0..=n {
+            if self.front >= self.back {
+                return None;
+            }
+            self.back = entry::before(self.blob, self.back, self.front);
+        }
+        Some((Pos(self.back as u32), entry::value(self.blob, self.back)))
+    }
+}
+
+impl FusedIterator for Entries<'_> {}
+
+/// The values of a [`Listpack`], from both ends.
+#[derive(Clone, Copy)]
+pub struct Iter<'a>(Entries<'a>);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Item<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Item<'a>> {
+        self.0.next().map(|(_, item)| item)
+    }
+
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Item<'a>> {
+        self.0.nth(n).map(|(_, item)| item)
+    }
+
+    fn count(self) -> usize {
+        self.0.count()
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back().map(|(_, item)| item)
+    }
+
+    #[inline]
+    fn nth_back(&mut self, n: usize) -> Option<Self::Item> {
+        self.0.nth_back(n).map(|(_, item)| item)
+    }
+}
+
+impl FusedIterator for Iter<'_> {}
+
+/// The values of a [`Listpack`] two by two, from both ends.
+#[derive(Clone, Copy)]
+pub struct Pairs<'a>(Entries<'a>);
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (Item<'a>, Item<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (_, first) = self.0.next()?;
+        let (_, second) = self.0.next()?;
+        Some((first, second))
+    }
+
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        if n > 0 {
+            self.0.nth(n.checked_mul(2)? - 1)?;
+        }
+        self.next()
+    }
+}
+
+impl DoubleEndedIterator for Pairs<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let (_, second) = self.0.next_back()?;
+        let (_, first) = self.0.next_back()?;
+        Some((first, second))
+    }
+}
+
+impl FusedIterator for Pairs<'_> {}
