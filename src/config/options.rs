@@ -1,0 +1,701 @@
+//! The options themselves: plain structs of public fields, one struct per topic.
+//!
+//! A field is read with a plain load wherever it matters; text, ranges and names are the business of
+//! [`super::table`]. Each struct's `Default` is what Redis 7.2 does when no configuration file is given.
+//! Units stand last in a field's name where the type does not say them.
+
+use super::value::{
+    AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, EndpointType, EvictionPolicy, KeyspaceEvents,
+    LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr, PropagationError,
+    SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility,
+};
+
+/// Every option of the server.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Config {
+    /// Where clients connect, and how many may.
+    pub net: NetOptions,
+    /// The process: daemon, pid file, title, shutdown.
+    pub general: GeneralOptions,
+    /// Who may do what.
+    pub security: SecurityOptions,
+    /// How much memory, and what goes when it is used up.
+    pub memory: MemoryOptions,
+    /// What is freed by the background thread instead of in place.
+    pub lazyfree: LazyfreeOptions,
+    /// Snapshots and the append-only file.
+    pub persistence: PersistenceOptions,
+    /// Being a replica, and having some.
+    pub replication: ReplicationOptions,
+    /// Being a node of a cluster.
+    pub cluster: ClusterOptions,
+    /// Sizes at which encodings change and requests are refused.
+    pub limits: LimitOptions,
+    /// The log, the slow log and the latency records.
+    pub logs: LogOptions,
+    /// The timer, rehashing, defragmentation, the kernel.
+    pub advanced: AdvancedOptions,
+    /// Delays and switches for tests of the server itself.
+    pub debug: DebugOptions,
+}
+
+/// Where clients connect, and how many may.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetOptions {
+    /// TCP port; 0 listens on none.
+    pub port: u16,
+    /// Addresses to listen on. `*` is every IPv4 address, `::*` every IPv6 one; a leading `-` forgives an
+    /// address this machine does not have. Empty: listen on no TCP address.
+    pub bind: Vec<String>,
+    /// Address outgoing connections start from; empty leaves it to the kernel.
+    pub bind_source_addr: String,
+    /// Length of the kernel's queue of connections not yet accepted.
+    pub backlog: u32,
+    /// Path of the Unix socket; empty for none.
+    pub unixsocket: String,
+    /// Permission bits of the Unix socket; 0 leaves them to the umask.
+    pub unixsocketperm: u32,
+    /// Idle time after which a client is closed; 0 never.
+    pub timeout_s: u32,
+    /// Interval of TCP keepalive probes; 0 sends none.
+    pub tcp_keepalive_s: u32,
+    /// Clients served at once.
+    pub maxclients: u32,
+    /// Refuse remote clients while the default user has no password.
+    pub protected_mode: bool,
+    /// Mark put on listening sockets for routing and filtering; 0 for none.
+    pub socket_mark_id: u32,
+    /// Threads doing socket I/O, the main one included.
+    pub io_threads: u8,
+    /// Let the I/O threads read and parse as well.
+    pub io_threads_do_reads: bool,
+}
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        NetOptions {
+            port: 6379,
+            bind: vec!["*".into(), "-::*".into()],
+            bind_source_addr: String::new(),
+            backlog: 511,
+            unixsocket: String::new(),
+            unixsocketperm: 0,
+            timeout_s: 0,
+            tcp_keepalive_s: 300,
+            maxclients: 10_000,
+            protected_mode: true,
+            socket_mark_id: 0,
+            io_threads: 1,
+            io_threads_do_reads: false,
+        }
+    }
+}
+
+/// The process: daemon, pid file, title, shutdown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeneralOptions {
+    /// Go to the background at start.
+    pub daemonize: bool,
+    /// Which service manager to report to.
+    pub supervised: Supervised,
+    /// File that holds the process id; empty for none.
+    pub pidfile: String,
+    /// Number of databases.
+    pub databases: u32,
+    /// Print the logo even when the log is not a terminal.
+    pub always_show_logo: bool,
+    /// Show state in the process title.
+    pub set_proc_title: bool,
+    /// What the process title says.
+    pub proc_title_template: String,
+    /// Locale of string comparison; empty takes the environment's.
+    pub locale_collate: String,
+    /// How long a shutdown waits for replicas to catch up.
+    pub shutdown_timeout_s: u32,
+    /// How SIGINT shuts down.
+    pub shutdown_on_sigint: ShutdownFlags,
+    /// How SIGTERM shuts down.
+    pub shutdown_on_sigterm: ShutdownFlags,
+    /// How long a script runs before others are told BUSY.
+    pub busy_reply_threshold_ms: u64,
+    /// Names of system checks whose warnings are not wanted, separated by spaces.
+    pub ignore_warnings: String,
+}
+
+impl Default for GeneralOptions {
+    fn default() -> Self {
+        GeneralOptions {
+            daemonize: false,
+            supervised: Supervised::No,
+            pidfile: String::new(),
+            databases: 16,
+            always_show_logo: false,
+            set_proc_title: true,
+            proc_title_template: "{title} {listen-addr} {server-mode}".into(),
+            locale_collate: String::new(),
+            shutdown_timeout_s: 10,
+            shutdown_on_sigint: ShutdownFlags::default(),
+            shutdown_on_sigterm: ShutdownFlags::default(),
+            busy_reply_threshold_ms: 5000,
+            ignore_warnings: String::new(),
+        }
+    }
+}
+
+/// A `user` line: the name and its access rules, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserLine {
+    /// The user's name.
+    pub name: Vec<u8>,
+    /// Rules as written, one word each.
+    pub rules: Vec<Vec<u8>>,
+}
+
+/// A `rename-command` line. An empty new name takes the command away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenamedCommand {
+    /// Name in the command table.
+    pub from: Vec<u8>,
+    /// Name clients must use instead.
+    pub to: Vec<u8>,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecurityOptions {
+    /// Password of the default user; empty for none.
+    pub requirepass: Vec<u8>,
+    /// File of users; empty keeps them in the configuration file.
+    pub aclfile: String,
+    /// Entries kept by ACL LOG.
+    pub acllog_max_len: u64,
+    /// Channels a new user may use.
+    pub acl_pubsub_default: AclPubsubDefault,
+    /// Who may set protected parameters at run time.
+    pub enable_protected_configs: DebugAccess,
+    /// Who may call DEBUG.
+    pub enable_debug_command: DebugAccess,
+    /// Who may call MODULE.
+    pub enable_module_command: DebugAccess,
+    /// Keys remembered for client-side caching; 0 for no limit.
+    pub tracking_table_max_keys: u64,
+    /// `user` lines in the order read; what a rewrite of the file writes back.
+    pub users: Vec<UserLine>,
+    /// `rename-command` lines in the order read.
+    pub renamed_commands: Vec<RenamedCommand>,
+}
+
+impl Default for SecurityOptions {
+    fn default() -> Self {
+        SecurityOptions {
+            requirepass: Vec::new(),
+            aclfile: String::new(),
+            acllog_max_len: 128,
+            acl_pubsub_default: AclPubsubDefault::ResetChannels,
+            enable_protected_configs: DebugAccess::No,
+            enable_debug_command: DebugAccess::No,
+            enable_module_command: DebugAccess::No,
+            tracking_table_max_keys: 1_000_000,
+            users: Vec::new(),
+            renamed_commands: Vec::new(),
+        }
+    }
+}
+
+/// How much memory, and what goes when it is used up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryOptions {
+    /// Bytes the data may take; 0 for no limit.
+    pub maxmemory: u64,
+    /// What is evicted above `maxmemory`.
+    pub policy: EvictionPolicy,
+    /// Keys looked at for each eviction.
+    pub samples: u32,
+    /// How long one round of eviction may hold up commands: 0 least, 100 without limit.
+    pub eviction_tenacity: u8,
+    /// Hits needed to raise the frequency counter grow with this factor.
+    pub lfu_log_factor: u32,
+    /// Minutes without access that lower the frequency counter by one; 0 never lowers it.
+    pub lfu_decay_time_min: u32,
+    /// Bytes all clients together may take; 0 for no limit.
+    pub maxmemory_clients: MemoryOrPercent,
+    /// Effort of the background search for expired keys, 1 to 10.
+    pub active_expire_effort: u8,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        MemoryOptions {
+            maxmemory: 0,
+            policy: EvictionPolicy::NoEviction,
+            samples: 5,
+            eviction_tenacity: 10,
+            lfu_log_factor: 10,
+            lfu_decay_time_min: 1,
+            maxmemory_clients: MemoryOrPercent::Bytes(0),
+            active_expire_effort: 1,
+        }
+    }
+}
+
+/// What is freed by the background thread instead of in place.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct LazyfreeOptions {
+    /// Evicted keys.
+    pub eviction: bool,
+    /// Expired keys.
+    pub expire: bool,
+    /// Values replaced by RENAME, SET and the like.
+    pub server_del: bool,
+    /// DEL behaves as UNLINK.
+    pub user_del: bool,
+    /// FLUSHALL and FLUSHDB without SYNC or ASYNC behave as ASYNC.
+    pub user_flush: bool,
+}
+
+/// Snapshots and the append-only file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PersistenceOptions {
+    /// When to take a snapshot unasked.
+    pub save: SaveRules,
+    /// Directory of all files written. `./` until the server has put the absolute path here.
+    pub dir: String,
+    /// Name of the snapshot.
+    pub dbfilename: String,
+    /// Refuse writes after a background save failed.
+    pub stop_writes_on_bgsave_error: bool,
+    /// Compress strings in snapshots.
+    pub rdb_compression: bool,
+    /// End snapshots with a checksum, and check it.
+    pub rdb_checksum: bool,
+    /// Delete snapshots used only for replication.
+    pub rdb_del_sync_files: bool,
+    /// Flush snapshots to disk every few megabytes.
+    pub rdb_save_incremental_fsync: bool,
+    /// Check the inside of values read from a snapshot or RESTORE.
+    pub sanitize_dump_payload: SanitizePayload,
+    /// Keep the append-only file.
+    pub appendonly: bool,
+    /// Base name of the append-only files.
+    pub appendfilename: String,
+    /// Directory of the append-only files, inside `dir`.
+    pub appenddirname: String,
+    /// When the append-only file is flushed to disk.
+    pub appendfsync: AppendFsync,
+    /// Skip that flush while a child process writes.
+    pub no_appendfsync_on_rewrite: bool,
+    /// Growth since the last rewrite, in percent, that starts one; 0 never.
+    pub aof_rewrite_percentage: u32,
+    /// Bytes below which no rewrite starts.
+    pub aof_rewrite_min_size: u64,
+    /// Start even though the append-only file ends in the middle of a command.
+    pub aof_load_truncated: bool,
+    /// Let a rewrite write a snapshot first.
+    pub aof_use_rdb_preamble: bool,
+    /// Note the time in the append-only file.
+    pub aof_timestamp_enabled: bool,
+    /// Flush a rewrite to disk every few megabytes.
+    pub aof_rewrite_incremental_fsync: bool,
+    /// Keep append-only files that are no longer needed.
+    pub aof_disable_auto_gc: bool,
+}
+
+impl Default for PersistenceOptions {
+    fn default() -> Self {
+        PersistenceOptions {
+            save: SaveRules::default(),
+            dir: "./".into(),
+            dbfilename: "dump.rdb".into(),
+            stop_writes_on_bgsave_error: true,
+            rdb_compression: true,
+            rdb_checksum: true,
+            rdb_del_sync_files: false,
+            rdb_save_incremental_fsync: true,
+            sanitize_dump_payload: SanitizePayload::No,
+            appendonly: false,
+            appendfilename: "appendonly.aof".into(),
+            appenddirname: "appendonlydir".into(),
+            appendfsync: AppendFsync::EverySec,
+            no_appendfsync_on_rewrite: false,
+            aof_rewrite_percentage: 100,
+            aof_rewrite_min_size: 64 << 20,
+            aof_load_truncated: true,
+            aof_use_rdb_preamble: true,
+            aof_timestamp_enabled: false,
+            aof_rewrite_incremental_fsync: true,
+            aof_disable_auto_gc: false,
+        }
+    }
+}
+
+/// Being a replica, and having some.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicationOptions {
+    /// The server to copy; `None` for a server of its own.
+    pub replicaof: Option<PrimaryAddr>,
+    /// Password shown to that server; empty for none.
+    pub masterauth: Vec<u8>,
+    /// User name shown to that server; empty for the default user.
+    pub masteruser: Vec<u8>,
+    /// Answer from old data while the link is down.
+    pub serve_stale_data: bool,
+    /// Refuse writes from clients while a replica.
+    pub read_only: bool,
+    /// Free the old data set in the background when a full copy arrives.
+    pub lazy_flush: bool,
+    /// Send a full copy over the socket without a file.
+    pub diskless_sync: bool,
+    /// How long to wait for more replicas before a diskless copy starts.
+    pub diskless_sync_delay_s: u32,
+    /// Replicas that need not be waited for beyond this number; 0 waits the whole delay.
+    pub diskless_sync_max_replicas: u32,
+    /// Read a full copy from the socket without a file.
+    pub diskless_load: DisklessLoad,
+    /// Interval of pings to replicas.
+    pub ping_period_s: u32,
+    /// Silence after which a link counts as dead.
+    pub timeout_s: u32,
+    /// Let the kernel gather small packets to replicas.
+    pub disable_tcp_nodelay: bool,
+    /// Bytes of the stream kept for replicas that come back.
+    pub backlog_size: u64,
+    /// How long the backlog outlives the last replica; 0 for ever.
+    pub backlog_ttl_s: u64,
+    /// Preference at failover, lower first; 0 never.
+    pub priority: u32,
+    /// Be listed to Sentinel's clients.
+    pub announced: bool,
+    /// Address to announce; empty for the one the link uses.
+    pub announce_ip: String,
+    /// Port to announce; 0 for the one listened on.
+    pub announce_port: u16,
+    /// Leave eviction to the primary.
+    pub ignore_maxmemory: bool,
+    /// Replicas needed to accept a write; 0 for none.
+    pub min_replicas_to_write: u32,
+    /// Lag up to which a replica counts for that.
+    pub min_replicas_max_lag_s: u32,
+    /// What to do about an error in a command from the primary or the append-only file.
+    pub propagation_error_behavior: PropagationError,
+    /// Go on when a replica cannot write its disk.
+    pub ignore_disk_write_errors: bool,
+}
+
+impl Default for ReplicationOptions {
+    fn default() -> Self {
+        ReplicationOptions {
+            replicaof: None,
+            masterauth: Vec::new(),
+            masteruser: Vec::new(),
+            serve_stale_data: true,
+            read_only: true,
+            lazy_flush: false,
+            diskless_sync: true,
+            diskless_sync_delay_s: 5,
+            diskless_sync_max_replicas: 0,
+            diskless_load: DisklessLoad::Disabled,
+            ping_period_s: 10,
+            timeout_s: 60,
+            disable_tcp_nodelay: false,
+            backlog_size: 1 << 20,
+            backlog_ttl_s: 3600,
+            priority: 100,
+            announced: true,
+            announce_ip: String::new(),
+            announce_port: 0,
+            ignore_maxmemory: true,
+            min_replicas_to_write: 0,
+            min_replicas_max_lag_s: 10,
+            propagation_error_behavior: PropagationError::Ignore,
+            ignore_disk_write_errors: false,
+        }
+    }
+}
+
+/// Being a node of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterOptions {
+    /// Be a node.
+    pub enabled: bool,
+    /// File in which the node keeps its view of the cluster.
+    pub config_file: String,
+    /// Silence after which a node counts as failing.
+    pub node_timeout_ms: u64,
+    /// Port of the bus; 0 for the client port plus 10000.
+    pub port: u16,
+    /// Data older than this many timeouts keeps a replica from taking over; 0 for no limit.
+    pub replica_validity_factor: u32,
+    /// Replicas a primary keeps when one moves to an orphan.
+    pub migration_barrier: u32,
+    /// Let replicas move to orphaned primaries.
+    pub allow_replica_migration: bool,
+    /// Stop answering while a slot has no node.
+    pub require_full_coverage: bool,
+    /// Never start a failover unasked.
+    pub replica_no_failover: bool,
+    /// Answer reads while the cluster is down.
+    pub allow_reads_when_down: bool,
+    /// Serve sharded pub/sub while the cluster is down.
+    pub allow_pubsubshard_when_down: bool,
+    /// Bytes a bus link may have queued; 0 for no limit.
+    pub link_sendbuf_limit: u64,
+    /// Host name to announce; empty for none.
+    pub announce_hostname: String,
+    /// Name for people to announce; empty for none.
+    pub announce_human_nodename: String,
+    /// Address to announce; empty for the one found out.
+    pub announce_ip: String,
+    /// Client port to announce; 0 for the one listened on.
+    pub announce_port: u16,
+    /// TLS port to announce; 0 for the one listened on.
+    pub announce_tls_port: u16,
+    /// Bus port to announce; 0 for the one listened on.
+    pub announce_bus_port: u16,
+    /// How a redirection names a node.
+    pub preferred_endpoint_type: EndpointType,
+    /// Interval of pings to a random node.
+    pub ping_interval_ms: u32,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        ClusterOptions {
+            enabled: false,
+            config_file: "nodes.conf".into(),
+            node_timeout_ms: 15_000,
+            port: 0,
+            replica_validity_factor: 10,
+            migration_barrier: 1,
+            allow_replica_migration: true,
+            require_full_coverage: true,
+            replica_no_failover: false,
+            allow_reads_when_down: false,
+            allow_pubsubshard_when_down: true,
+            link_sendbuf_limit: 0,
+            announce_hostname: String::new(),
+            announce_human_nodename: String::new(),
+            announce_ip: String::new(),
+            announce_port: 0,
+            announce_tls_port: 0,
+            announce_bus_port: 0,
+            preferred_endpoint_type: EndpointType::Ip,
+            ping_interval_ms: 1000,
+        }
+    }
+}
+
+/// Sizes at which encodings change and requests are refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitOptions {
+    /// Bytes of the longest single argument accepted.
+    pub proto_max_bulk_len: u64,
+    /// Bytes of input one client may have waiting.
+    pub client_query_buffer: u64,
+    /// Bytes of output one client may have waiting.
+    pub client_output_buffer: OutputBufferLimits,
+    /// Fields of the longest hash kept as a listpack.
+    pub hash_max_listpack_entries: usize,
+    /// Bytes of the longest field or value in it.
+    pub hash_max_listpack_value: usize,
+    /// Size of a list node: positive counts elements, -1 to -5 mean 4, 8, 16, 32 and 64 KB.
+    pub list_max_listpack_size: i32,
+    /// List nodes at each end left uncompressed; 0 compresses none.
+    pub list_compress_depth: u32,
+    /// Members of the longest set of integers kept as an intset.
+    pub set_max_intset_entries: usize,
+    /// Members of the longest set kept as a listpack.
+    pub set_max_listpack_entries: usize,
+    /// Bytes of the longest member in it.
+    pub set_max_listpack_value: usize,
+    /// Members of the longest sorted set kept as a listpack.
+    pub zset_max_listpack_entries: usize,
+    /// Bytes of the longest member in it.
+    pub zset_max_listpack_value: usize,
+    /// Bytes of the longest sparse HyperLogLog.
+    pub hll_sparse_max_bytes: usize,
+    /// Bytes of a stream node; 0 for no limit.
+    pub stream_node_max_bytes: usize,
+    /// Entries of a stream node; 0 for no limit.
+    pub stream_node_max_entries: u64,
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        LimitOptions {
+            proto_max_bulk_len: 512 << 20,
+            client_query_buffer: 1 << 30,
+            client_output_buffer: OutputBufferLimits::default(),
+            hash_max_listpack_entries: 512,
+            hash_max_listpack_value: 64,
+            list_max_listpack_size: -2,
+            list_compress_depth: 0,
+            set_max_intset_entries: 512,
+            set_max_listpack_entries: 128,
+            set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
+            hll_sparse_max_bytes: 3000,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
+        }
+    }
+}
+
+/// The log, the slow log and the latency records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogOptions {
+    /// Least important message still logged.
+    pub level: LogLevel,
+    /// File logged to; empty for standard output.
+    pub file: String,
+    /// Log to syslog.
+    pub syslog_enabled: bool,
+    /// Name used there.
+    pub syslog_ident: String,
+    /// Facility used there.
+    pub syslog_facility: SyslogFacility,
+    /// Write a report when the server crashes.
+    pub crash_log_enabled: bool,
+    /// Test the memory as part of it.
+    pub crash_memcheck_enabled: bool,
+    /// Run time above which a command enters the slow log; negative switches it off.
+    pub slowlog_slower_than_us: i64,
+    /// Entries of the slow log.
+    pub slowlog_max_len: u64,
+    /// Bytes above which a request enters the command log; negative switches it off.
+    pub large_request_bytes: i64,
+    /// Entries of the log of large requests.
+    pub large_request_max_len: u64,
+    /// Bytes above which a reply enters the command log; negative switches it off.
+    pub large_reply_bytes: i64,
+    /// Entries of the log of large replies.
+    pub large_reply_max_len: u64,
+    /// Duration above which an event enters the latency monitor; 0 switches it off.
+    pub latency_monitor_threshold_ms: u64,
+    /// Keep a histogram of each command's run time.
+    pub latency_tracking: bool,
+    /// Percentiles of it shown by INFO.
+    pub latency_percentiles: Percentiles,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        LogOptions {
+            level: LogLevel::Notice,
+            file: String::new(),
+            syslog_enabled: false,
+            syslog_ident: "redis".into(),
+            syslog_facility: SyslogFacility::Local0,
+            crash_log_enabled: true,
+            crash_memcheck_enabled: true,
+            slowlog_slower_than_us: 10_000,
+            slowlog_max_len: 128,
+            large_request_bytes: 1 << 20,
+            large_request_max_len: 128,
+            large_reply_bytes: 1 << 20,
+            large_reply_max_len: 128,
+            latency_monitor_threshold_ms: 0,
+            latency_tracking: true,
+            latency_percentiles: Percentiles::default(),
+        }
+    }
+}
+
+/// The timer, rehashing, defragmentation, the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdvancedOptions {
+    /// Runs of the timer per second.
+    pub hz: u32,
+    /// Run it more often with many clients.
+    pub dynamic_hz: bool,
+    /// Spend idle time on finishing rehashes.
+    pub active_rehashing: bool,
+    /// Which changes of keys are published.
+    pub notify_keyspace_events: KeyspaceEvents,
+    /// Move values to compact memory.
+    pub active_defrag: bool,
+    /// Bytes of fragmentation below which nothing is moved.
+    pub defrag_ignore_bytes: u64,
+    /// Percent of fragmentation at which moving starts.
+    pub defrag_threshold_lower: u32,
+    /// Percent of fragmentation at which the effort is greatest.
+    pub defrag_threshold_upper: u32,
+    /// Least effort, in percent of the processor.
+    pub defrag_cycle_min: u8,
+    /// Greatest effort, in percent of the processor.
+    pub defrag_cycle_max: u8,
+    /// Elements above which a collection is moved in several steps.
+    pub defrag_max_scan_fields: u64,
+    /// Let the allocator give memory back from a thread of its own.
+    pub jemalloc_bg_thread: bool,
+    /// Whether the kernel's out-of-memory score is set.
+    pub oom_score_adj: OomScoreAdj,
+    /// Scores of a primary, a replica and a child process.
+    pub oom_score_adj_values: [i32; 3],
+    /// Switch transparent huge pages off for this process.
+    pub disable_thp: bool,
+    /// Processors of the main and I/O threads; empty for all.
+    pub server_cpulist: String,
+    /// Processors of the background threads; empty for all.
+    pub bio_cpulist: String,
+    /// Processors of an append-only rewrite; empty for all.
+    pub aof_rewrite_cpulist: String,
+    /// Processors of a background save; empty for all.
+    pub bgsave_cpulist: String,
+}
+
+impl Default for AdvancedOptions {
+    fn default() -> Self {
+        AdvancedOptions {
+            hz: 10,
+            dynamic_hz: true,
+            active_rehashing: true,
+            notify_keyspace_events: KeyspaceEvents::default(),
+            active_defrag: false,
+            defrag_ignore_bytes: 100 << 20,
+            defrag_threshold_lower: 10,
+            defrag_threshold_upper: 100,
+            defrag_cycle_min: 1,
+            defrag_cycle_max: 25,
+            defrag_max_scan_fields: 1000,
+            jemalloc_bg_thread: true,
+            oom_score_adj: OomScoreAdj::No,
+            oom_score_adj_values: [0, 200, 800],
+            disable_thp: true,
+            server_cpulist: String::new(),
+            bio_cpulist: String::new(),
+            aof_rewrite_cpulist: String::new(),
+            bgsave_cpulist: String::new(),
+        }
+    }
+}
+
+/// Delays and switches for tests of the server itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DebugOptions {
+    /// Pause after each key loaded; negative: microseconds per so many keys.
+    pub key_load_delay_us: i32,
+    /// Pause after each key saved.
+    pub rdb_key_save_delay_us: i32,
+    /// Bytes loaded between two looks at the sockets.
+    pub loading_process_events_interval_bytes: u32,
+    /// Interval of the watchdog; 0 switches it off.
+    pub watchdog_period_ms: u32,
+    /// Offer scripts the calls that are no longer documented.
+    pub lua_enable_deprecated_api: bool,
+    /// Exit instead of aborting after a crash report.
+    pub use_exit_on_panic: bool,
+}
+
+impl Default for DebugOptions {
+    fn default() -> Self {
+        DebugOptions {
+            key_load_delay_us: 0,
+            rdb_key_save_delay_us: 0,
+            loading_process_events_interval_bytes: 2 << 20,
+            watchdog_period_ms: 0,
+            lua_enable_deprecated_api: false,
+            use_exit_on_panic: false,
+        }
+    }
+}

@@ -1,0 +1,696 @@
+//! The types of options that are more than a number or a text, and how each is read and written.
+//!
+//! Two families. A [`Choice`] is one word out of a list. [`Words`] is everything made of several words or of
+//! a notation of its own: save rules, buffer limits, addresses to bind, event classes. What is printed can
+//! always be read back.
+
+use std::borrow::Cow;
+
+use crate::stdx::num::{parse_f64, parse_i64, parse_memory};
+
+/// Why a value was refused, worded for the client.
+pub type Reason = Cow<'static, str>;
+
+/// One word out of a list. Letter case does not matter when reading.
+pub trait Choice: Copy + PartialEq + 'static {
+    /// Every word and what it stands for, in the order error messages list them.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// The word for this choice.
+    fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, choice)| *choice == self)
+            .map(|(name, _)| *name)
+            .expect("ALL lists every choice")
+    }
+}
+
+/// An enum whose variants each have a word, as a [`Choice`].
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Choice for $name {
+            const ALL: &'static [(&'static str, Self)] = &[$(($word, $name::$variant),)+];
+        }
+    };
+}
+
+choice! {
+    /// Which service manager to tell about start and stop.
+    Supervised {
+        /// upstart, by stopping the process once.
+        Upstart = "upstart",
+        /// systemd, through its notification socket.
+        Systemd = "systemd",
+        /// Whichever the environment points at.
+        Auto = "auto",
+        /// None.
+        No = "no",
+    }
+}
+
+choice! {
+    /// Channels a new user may use.
+    AclPubsubDefault {
+        /// All of them.
+        AllChannels = "allchannels",
+        /// None.
+        ResetChannels = "resetchannels",
+    }
+}
+
+choice! {
+    /// Who may do something dangerous.
+    DebugAccess {
+        /// Nobody.
+        No = "no",
+        /// Everybody.
+        Yes = "yes",
+        /// Clients on the loopback interface and the Unix socket.
+        Local = "local",
+    }
+}
+
+choice! {
+    /// What is evicted when memory is used up.
+    EvictionPolicy {
+        /// Least recently used keys among those that expire.
+        VolatileLru = "volatile-lru",
+        /// Least frequently used keys among those that expire.
+        VolatileLfu = "volatile-lfu",
+        /// Any keys among those that expire.
+        VolatileRandom = "volatile-random",
+        /// Keys nearest to their expiry.
+        VolatileTtl = "volatile-ttl",
+        /// Least recently used keys.
+        AllkeysLru = "allkeys-lru",
+        /// Least frequently used keys.
+        AllkeysLfu = "allkeys-lfu",
+        /// Any keys.
+        AllkeysRandom = "allkeys-random",
+        /// Nothing: commands that need memory fail.
+        NoEviction = "noeviction",
+    }
+}
+
+choice! {
+    /// Whether the inside of a dumped value is checked.
+    SanitizePayload {
+        /// Never.
+        No = "no",
+        /// Always.
+        Yes = "yes",
+        /// When a client sends it, unless the user is exempt.
+        Clients = "clients",
+    }
+}
+
+choice! {
+    /// When the append-only file is flushed to disk.
+    AppendFsync {
+        /// Once a second.
+        EverySec = "everysec",
+        /// Before a write is answered.
+        Always = "always",
+        /// When the kernel sees fit.
+        No = "no",
+    }
+}
+
+choice! {
+    /// Whether a full copy may be read without a file.
+    DisklessLoad {
+        /// Through a file.
+        Disabled = "disabled",
+        /// Without, when there is no data to lose.
+        OnEmptyDb = "on-empty-db",
+        /// Without, the old data being kept until the copy is complete.
+        SwapDb = "swapdb",
+    }
+}
+
+choice! {
+    /// What to do about an error in a command that should not fail.
+    PropagationError {
+        /// Log it.
+        Ignore = "ignore",
+        /// Stop the server.
+        Panic = "panic",
+        /// Stop the server if it is a replica.
+        PanicOnReplicas = "panic-on-replicas",
+    }
+}
+
+choice! {
+    /// How a redirection names a node.
+    EndpointType {
+        /// By address.
+        Ip = "ip",
+        /// By host name.
+        Hostname = "hostname",
+        /// Not at all: the client keeps to the address it used.
+        Unknown = "unknown-endpoint",
+    }
+}
+
+choice! {
+    /// Importance of log messages, least first.
+    LogLevel {
+        /// For development.
+        Debug = "debug",
+        /// Rarely useful details.
+        Verbose = "verbose",
+        /// What an operator wants to know.
+        Notice = "notice",
+        /// What an operator must know.
+        Warning = "warning",
+        /// Nothing is logged.
+        Nothing = "nothing",
+    }
+}
+
+choice! {
+    /// Facility of syslog messages.
+    SyslogFacility {
+        /// `LOG_USER`.
+        User = "user",
+        /// `LOG_LOCAL0`.
+        Local0 = "local0",
+        /// `LOG_LOCAL1`.
+        Local1 = "local1",
+        /// `LOG_LOCAL2`.
+        Local2 = "local2",
+        /// `LOG_LOCAL3`.
+        Local3 = "local3",
+        /// `LOG_LOCAL4`.
+        Local4 = "local4",
+        /// `LOG_LOCAL5`.
+        Local5 = "local5",
+        /// `LOG_LOCAL6`.
+        Local6 = "local6",
+        /// `LOG_LOCAL7`.
+        Local7 = "local7",
+    }
+}
+
+choice! {
+    /// Whether and how the kernel's out-of-memory score is set.
+    OomScoreAdj {
+        /// Left alone.
+        No = "no",
+        /// As `relative`.
+        Yes = "yes",
+        /// The values are added to the score at start.
+        Relative = "relative",
+        /// The values are the score.
+        Absolute = "absolute",
+    }
+}
+
+/// A number of bytes, or a share of `maxmemory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryOrPercent {
+    /// Bytes; 0 for no limit.
+    Bytes(u64),
+    /// Percent of `maxmemory`, up to 100.
+    Percent(u8),
+}
+
+impl MemoryOrPercent {
+    /// The limit in bytes; `None` for no limit, also for a share of an unlimited `maxmemory`.
+    pub fn bytes(self, maxmemory: u64) -> Option<u64> {
+        let bytes = match self {
+            MemoryOrPercent::Bytes(bytes) => bytes,
+            MemoryOrPercent::Percent(percent) => (u128::from(maxmemory) * u128::from(percent) / 100) as u64,
+        };
+        (bytes > 0).then_some(bytes)
+    }
+}
+
+/// A value of several words, or of a notation of its own.
+pub trait Words: Clone + PartialEq + 'static {
+    /// Reads the words of one directive. What they leave unmentioned stays as it is.
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason>;
+
+    /// Reads a further directive of the same name in one configuration file.
+    fn read_again(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        self.read(words)
+    }
+
+    /// The value as CONFIG GET shows it.
+    fn print(&self) -> String;
+
+    /// The directives that restore the value, without the name; none if nothing needs to be said.
+    fn lines(&self) -> Vec<String> {
+        let text = self.print();
+        vec![if text.is_empty() { "\"\"".into() } else { text }]
+    }
+}
+
+/// Joins the printed items with spaces.
+fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// One word as text.
+fn utf8(word: &[u8]) -> Result<&str, Reason> {
+    std::str::from_utf8(word).map_err(|_| "argument must be valid UTF-8".into())
+}
+
+/// Addresses to listen on.
+impl Words for Vec<String> {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        const MAX: usize = 16;
+        if words.len() > MAX {
+            return Err("Too many bind addresses specified.".into());
+        }
+        *self = words.iter().map(|word| utf8(word).map(String::from)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn print(&self) -> String {
+        self.join(" ")
+    }
+}
+
+/// Take a snapshot once this many changes are this old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaveRule {
+    /// Seconds since the last snapshot.
+    pub seconds: u32,
+    /// Changes since then.
+    pub changes: u32,
+}
+
+/// When to take snapshots unasked; no rule, no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaveRules(pub Vec<SaveRule>);
+
+impl Default for SaveRules {
+    fn default() -> Self {
+        SaveRules(
+            [(3600, 1), (300, 100), (60, 10_000)]
+                .map(|(seconds, changes)| SaveRule { seconds, changes })
+                .into(),
+        )
+    }
+}
+
+impl SaveRules {
+    fn parse(words: &[&[u8]]) -> Result<Vec<SaveRule>, Reason> {
+        let number = |word, least| {
+            let number = parse_i64(word).filter(|number| (least..=i64::from(i32::MAX)).contains(number));
+            number.map(|number| number as u32).ok_or(Reason::from("Invalid save parameters"))
+        };
+        let (pairs, rest) = words.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err("Invalid save parameters".into());
+        }
+        pairs
+            .iter()
+            .map(|[seconds, changes]| {
+                Ok(SaveRule { seconds: number(seconds, 1)?, changes: number(changes, 0)? })
+            })
+            .collect()
+    }
+}
+
+impl Words for SaveRules {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        self.0 = Self::parse(words)?;
+        Ok(())
+    }
+
+    /// Rules add up; a directive without any forgets the earlier ones.
+    fn read_again(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        let rules = Self::parse(words)?;
+        if rules.is_empty() {
+            self.0.clear();
+        }
+        self.0.extend(rules);
+        Ok(())
+    }
+
+    fn print(&self) -> String {
+        join(self.0.iter().flat_map(|rule| [rule.seconds, rule.changes]))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        if self.0.is_empty() {
+            return vec!["\"\"".into()];
+        }
+        self.0.iter().map(|rule| format!("{} {}", rule.seconds, rule.changes)).collect()
+    }
+}
+
+/// Bytes of output one client may have waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputBufferLimit {
+    /// Above this the client is closed at once; 0 for no limit.
+    pub hard_bytes: u64,
+    /// Above this the client is closed after `soft_seconds`; 0 for no limit.
+    pub soft_bytes: u64,
+    /// How long the client may stay above `soft_bytes`.
+    pub soft_seconds: u32,
+}
+
+/// Limits on output by kind of client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputBufferLimits {
+    /// Clients that are neither of the others.
+    pub normal: OutputBufferLimit,
+    /// Replicas.
+    pub replica: OutputBufferLimit,
+    /// Clients subscribed to a channel or pattern.
+    pub pubsub: OutputBufferLimit,
+}
+
+impl Default for OutputBufferLimits {
+    fn default() -> Self {
+        let limit =
+            |hard_bytes, soft_bytes, soft_seconds| OutputBufferLimit { hard_bytes, soft_bytes, soft_seconds };
+        OutputBufferLimits {
+            normal: limit(0, 0, 0),
+            replica: limit(256 << 20, 64 << 20, 60),
+            pubsub: limit(32 << 20, 8 << 20, 60),
+        }
+    }
+}
+
+impl Words for OutputBufferLimits {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        let (classes, rest) = words.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err("Wrong number of arguments in buffer limit configuration.".into());
+        }
+        for [class, hard, soft, seconds] in classes {
+            let limit = match class.to_ascii_lowercase().as_slice() {
+                b"normal" => &mut self.normal,
+                b"replica" | b"slave" => &mut self.replica,
+                b"pubsub" => &mut self.pubsub,
+                _ => return Err("Invalid client class specified in buffer limit configuration.".into()),
+            };
+            let seconds = parse_i64(seconds).filter(|seconds| (0..=i64::from(i32::MAX)).contains(seconds));
+            let (Some(hard_bytes), Some(soft_bytes), Some(seconds)) =
+                (parse_memory(hard), parse_memory(soft), seconds)
+            else {
+                return Err(
+                    "Error in hard, soft or soft_seconds setting in buffer limit configuration.".into()
+                );
+            };
+            *limit = OutputBufferLimit { hard_bytes, soft_bytes, soft_seconds: seconds as u32 };
+        }
+        Ok(())
+    }
+
+    /// Replicas go by their old name here: clients parse this.
+    fn print(&self) -> String {
+        let limits = [("normal", self.normal), ("slave", self.replica), ("pubsub", self.pubsub)];
+        join(limits.map(|(class, limit)| {
+            format!("{class} {} {} {}", limit.hard_bytes, limit.soft_bytes, limit.soft_seconds)
+        }))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let limits = [("normal", self.normal), ("replica", self.replica), ("pubsub", self.pubsub)];
+        let line = |(class, limit): (&str, OutputBufferLimit)| {
+            let (hard, soft) = (memory_text(limit.hard_bytes), memory_text(limit.soft_bytes));
+            format!("{class} {hard} {soft} {}", limit.soft_seconds)
+        };
+        limits.map(line).into()
+    }
+}
+
+/// A number of bytes in the largest unit that divides it.
+pub(super) fn memory_text(bytes: u64) -> String {
+    [(30, "gb"), (20, "mb"), (10, "kb")]
+        .into_iter()
+        .find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// Percentiles of run times shown by INFO, each from 0 to 100.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Percentiles(pub Vec<f64>);
+
+impl Default for Percentiles {
+    fn default() -> Self {
+        Percentiles(vec![50.0, 99.0, 99.9])
+    }
+}
+
+impl Words for Percentiles {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        let mut percentiles = Vec::with_capacity(words.len());
+        for word in words {
+            let number = parse_f64(word).filter(|number| !number.is_nan());
+            let number = number.ok_or("Invalid latency-tracking-info-percentiles parameters")?;
+            if !(0.0..=100.0).contains(&number) {
+                return Err(
+                    "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()
+                );
+            }
+            percentiles.push(number);
+        }
+        self.0 = percentiles;
+        Ok(())
+    }
+
+    fn print(&self) -> String {
+        join(&self.0)
+    }
+}
+
+/// Out-of-memory scores of a primary, a replica and a child process.
+impl Words for [i32; 3] {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        let words: &[&[u8]; 3] = words.try_into().map_err(|_| "wrong number of arguments")?;
+        let mut scores = [0; 3];
+        for (score, word) in scores.iter_mut().zip(words) {
+            *score = parse_i64(word)
+                .filter(|score| (-2000..=2000).contains(score))
+                .ok_or("Invalid oom-score-adj-values, elements must be between -2000 and 2000.")?
+                as i32;
+        }
+        *self = scores;
+        Ok(())
+    }
+
+    fn print(&self) -> String {
+        join(self)
+    }
+}
+
+/// How a signal shuts the server down; nothing set is the default: save if there are save rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ShutdownFlags {
+    /// Take a snapshot in any case.
+    pub save: bool,
+    /// Take none.
+    pub nosave: bool,
+    /// Do not wait for replicas.
+    pub now: bool,
+    /// Exit even when saving fails.
+    pub force: bool,
+}
+
+impl Words for ShutdownFlags {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        let mut flags = ShutdownFlags::default();
+        for word in words {
+            match word.to_ascii_lowercase().as_slice() {
+                b"default" => {}
+                b"save" => flags.save = true,
+                b"nosave" => flags.nosave = true,
+                b"now" => flags.now = true,
+                b"force" => flags.force = true,
+                _ => return Err(one_of(["default", "save", "nosave", "now", "force"])),
+            }
+        }
+        if words.is_empty() {
+            return Err(one_of(["default", "save", "nosave", "now", "force"]));
+        }
+        if flags.save && flags.nosave {
+            return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".into());
+        }
+        *self = flags;
+        Ok(())
+    }
+
+    fn print(&self) -> String {
+        let words = [(self.save, "save"), (self.nosave, "nosave"), (self.now, "now"), (self.force, "force")];
+        let text = join(words.into_iter().filter_map(|(set, word)| set.then_some(word)));
+        if text.is_empty() { "default".into() } else { text }
+    }
+}
+
+/// The refusal of a word that is not on its list.
+pub(super) fn one_of(words: impl IntoIterator<Item = &'static str>) -> Reason {
+    let words: Vec<_> = words.into_iter().collect();
+    format!("argument(s) must be one of the following: {}", words.join(", ")).into()
+}
+
+/// Classes of keyspace events, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct KeyspaceEvents(pub u16);
+
+impl KeyspaceEvents {
+    /// Publish under `__keyspace@<db>__`.
+    pub const KEYSPACE: KeyspaceEvents = KeyspaceEvents(1 << 0);
+    /// Publish under `__keyevent@<db>__`.
+    pub const KEYEVENT: KeyspaceEvents = KeyspaceEvents(1 << 1);
+    /// Commands on keys of any type.
+    pub const GENERIC: KeyspaceEvents = KeyspaceEvents(1 << 2);
+    /// Commands on strings.
+    pub const STRING: KeyspaceEvents = KeyspaceEvents(1 << 3);
+    /// Commands on lists.
+    pub const LIST: KeyspaceEvents = KeyspaceEvents(1 << 4);
+    /// Commands on sets.
+    pub const SET: KeyspaceEvents = KeyspaceEvents(1 << 5);
+    /// Commands on hashes.
+    pub const HASH: KeyspaceEvents = KeyspaceEvents(1 << 6);
+    /// Commands on sorted sets.
+    pub const ZSET: KeyspaceEvents = KeyspaceEvents(1 << 7);
+    /// A key expired.
+    pub const EXPIRED: KeyspaceEvents = KeyspaceEvents(1 << 8);
+    /// A key was evicted.
+    pub const EVICTED: KeyspaceEvents = KeyspaceEvents(1 << 9);
+    /// Commands on streams.
+    pub const STREAM: KeyspaceEvents = KeyspaceEvents(1 << 10);
+    /// Commands on types of modules.
+    pub const MODULE: KeyspaceEvents = KeyspaceEvents(1 << 11);
+    /// A key was asked for that does not exist.
+    pub const KEY_MISS: KeyspaceEvents = KeyspaceEvents(1 << 12);
+    /// A key was created.
+    pub const NEW: KeyspaceEvents = KeyspaceEvents(1 << 13);
+    /// What `A` stands for: every class but key misses and new keys.
+    pub const ALL: KeyspaceEvents = KeyspaceEvents(0b1111_1111_1100);
+
+    /// Letters of the classes in printing order.
+    const LETTERS: [(u8, KeyspaceEvents); 14] = [
+        (b'g', Self::GENERIC),
+        (b'$', Self::STRING),
+        (b'l', Self::LIST),
+        (b's', Self::SET),
+        (b'h', Self::HASH),
+        (b'z', Self::ZSET),
+        (b'x', Self::EXPIRED),
+        (b'e', Self::EVICTED),
+        (b't', Self::STREAM),
+        (b'd', Self::MODULE),
+        (b'n', Self::NEW),
+        (b'K', Self::KEYSPACE),
+        (b'E', Self::KEYEVENT),
+        (b'm', Self::KEY_MISS),
+    ];
+
+    /// Whether every class of `other` is among these.
+    pub const fn contains(self, other: KeyspaceEvents) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether nothing can be published: no class, or neither of the two kinds of channel.
+    pub const fn is_silent(self) -> bool {
+        self.0 & (Self::KEYSPACE.0 | Self::KEYEVENT.0) == 0
+    }
+}
+
+impl Words for KeyspaceEvents {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        let mut events = 0;
+        for letter in words.concat() {
+            events |= if letter == b'A' {
+                Self::ALL.0
+            } else {
+                let class = Self::LETTERS.iter().find(|(known, _)| *known == letter);
+                class.ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")?.1.0
+            };
+        }
+        self.0 = events;
+        Ok(())
+    }
+
+    fn print(&self) -> String {
+        let all = self.contains(Self::ALL);
+        let mut text = String::from(if all { "A" } else { "" });
+        for (letter, class) in Self::LETTERS {
+            if self.contains(class) && !(all && Self::ALL.contains(class)) {
+                text.push(char::from(letter));
+            }
+        }
+        text
+    }
+
+    fn lines(&self) -> Vec<String> {
+        vec![format!("\"{}\"", self.print())]
+    }
+}
+
+/// The server a replica copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryAddr {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Words for Option<PrimaryAddr> {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
+        let &[host, port] = words else { return Err("wrong number of arguments".into()) };
+        if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+            *self = None;
+            return Ok(());
+        }
+        let number =
+            parse_i64(port).and_then(|port| u16::try_from(port).ok()).ok_or("Invalid master port")?;
+        *self = Some(PrimaryAddr { host: utf8(host)?.into(), port: number });
+        Ok(())
+    }
+
+    fn print(&self) -> String {
+        self.as_ref().map_or_else(String::new, |primary| format!("{} {}", primary.host, primary.port))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.iter().map(|primary| format!("{} {}", primary.host, primary.port)).collect()
+    }
+}
+
+/// Whether every `{variable}` of a process title is known and every brace closed.
+pub(super) fn title_template(text: &str) -> Result<(), Reason> {
+    const KNOWN: [&str; 7] =
+        ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
+    let mut pieces = text.split('{');
+    pieces.next();
+    let known = pieces.all(|piece| piece.split_once('}').is_some_and(|(name, _)| KNOWN.contains(&name)));
+    if known && !text.is_empty() {
+        Ok(())
+    } else {
+        Err("template format is invalid or contains unknown variables".into())
+    }
+}
+
+/// Whether a cluster node may announce this host name.
+pub(super) fn host_name(text: &str) -> Result<(), Reason> {
+    if text.len() >= 256 {
+        Err("Hostnames must be less than 256 characters".into())
+    } else if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
+        Ok(())
+    } else {
+        Err("Hostnames may only contain alphanumeric characters, hyphens or dots".into())
+    }
+}
+
+/// Whether a cluster node may announce this name for people.
+pub(super) fn node_name(text: &str) -> Result<(), Reason> {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+        Ok(())
+    } else {
+        Err("Announced human node name contained invalid character".into())
+    }
+}
