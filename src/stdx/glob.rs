@@ -5,6 +5,7 @@
 //! * `x-y` in a class is always a range, even `[a-]`, which goes from `a` to `]` and is therefore
 //!   not closed by that `]`; `[z-a]` is `[a-z]`.
 //! * A `\` at the very end stands for itself.
+//! * The empty text matches the empty pattern only, not even `*`; but see [`Pattern`].
 //!
 //! Everything but `*` takes exactly one byte, so after a mismatch it is enough to let the last
 //! `*` take one byte more; what earlier stars took need not be reconsidered. Hence a match costs
@@ -23,6 +24,9 @@ pub fn matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 fn glob<const NOCASE: bool>(pattern: &[u8], text: &[u8]) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut p, mut t) = (0, 0);
     // After a star: the pattern behind it, and how far it reaches in the text.
     let mut star: Option<(usize, usize)> = None;
@@ -99,6 +103,9 @@ fn class<const NOCASE: bool>(pattern: &[u8], byte: u8) -> (bool, usize) {
 
 /// A pattern taken apart once, to be matched against many texts. Common shapes need no walk
 /// through the pattern.
+///
+/// It gives the answers of [`matches`] with one exception: `*`, the pattern of one star, matches
+/// every text, the empty one included. That is what listings mean by it.
 #[derive(Debug, Clone)]
 pub struct Pattern<'p> {
     shape: Shape<'p>,
@@ -106,11 +113,11 @@ pub struct Pattern<'p> {
 
 #[derive(Debug, Clone)]
 enum Shape<'p> {
-    /// Stars only.
+    /// One star.
     All,
     /// No special byte.
     Literal(&'p [u8]),
-    /// One star, or several in a row, and literal text around them.
+    /// One star, or several in a row, and literal text before or behind them.
     Affix { prefix: &'p [u8], suffix: &'p [u8] },
     /// Literal text between two stars.
     Contains(Box<memmem::Finder<'p>>),
@@ -121,7 +128,9 @@ enum Shape<'p> {
 impl<'p> Pattern<'p> {
     /// Takes the pattern apart. O(pattern).
     pub fn compile(pattern: &'p [u8]) -> Self {
-        let shape = if memchr::memchr3(b'?', b'[', b'\\', pattern).is_some() {
+        let shape = if pattern == b"*" {
+            Shape::All
+        } else if memchr::memchr3(b'?', b'[', b'\\', pattern).is_some() {
             Shape::General(pattern)
         } else {
             match memchr::memchr(b'*', pattern) {
@@ -132,7 +141,7 @@ impl<'p> Pattern<'p> {
                     let stars = behind.iter().take_while(|&&byte| byte == b'*').count();
                     let rest = &behind[stars..];
                     match memchr::memchr(b'*', rest) {
-                        None if prefix.is_empty() && rest.is_empty() => Shape::All,
+                        None if prefix.is_empty() && rest.is_empty() => Shape::General(pattern),
                         None => Shape::Affix { prefix, suffix: rest },
                         Some(second)
                             if prefix.is_empty() && rest[second..].iter().all(|&byte| byte == b'*') =>
@@ -147,7 +156,7 @@ impl<'p> Pattern<'p> {
         Pattern { shape }
     }
 
-    /// Whether the pattern matches all of `text`; the same answer as [`matches`].
+    /// Whether the pattern matches all of `text`.
     #[inline]
     pub fn matches(&self, text: &[u8]) -> bool {
         match &self.shape {
@@ -163,7 +172,7 @@ impl<'p> Pattern<'p> {
         }
     }
 
-    /// Whether the pattern matches every text, because it is nothing but stars.
+    /// Whether the pattern matches every text, because it is `*`.
     #[inline]
     pub fn matches_everything(&self) -> bool {
         matches!(self.shape, Shape::All)
@@ -189,7 +198,7 @@ mod tests {
         let table: &[(&str, &str, bool)] = &[
             ("", "", true),
             ("", "a", false),
-            ("*", "", true),
+            ("**", "", false),
             ("**", "abc", true),
             ("a*", "", false),
             ("h?llo", "hello", true),
@@ -280,10 +289,11 @@ mod tests {
             let alphabet: &[u8] = if round % 2 == 0 { b"**??ab[]^-\\" } else { b"**aab" };
             let pattern = random(&mut rng, alphabet, &mut pattern);
             let text = random(&mut rng, b"ab]-\\^", &mut text);
-            let expected = model(pattern, text);
+            let expected = if text.is_empty() { pattern.is_empty() } else { model(pattern, text) };
             hits += usize::from(expected);
             let shown = (pattern.escape_ascii().to_string(), text.escape_ascii().to_string());
             assert_eq!(matches(pattern, text), expected, "seed 11: {shown:?}");
+            let expected = expected || pattern == b"*";
             assert_eq!(Pattern::compile(pattern).matches(text), expected, "seed 11, compiled: {shown:?}");
         }
         assert!(hits > 5_000, "{hits}");
@@ -299,7 +309,11 @@ mod tests {
 
     #[test]
     fn shapes() {
-        assert!(Pattern::compile(b"***").matches_everything());
+        assert!(Pattern::compile(b"*").matches_everything());
+        assert!(Pattern::compile(b"*").matches(b""));
+        assert!(!matches(b"*", b""));
+        assert!(!Pattern::compile(b"**").matches(b""));
+        assert!(Pattern::compile(b"**").matches(b"a"));
         assert_eq!(Pattern::compile(b"key").literal(), Some(&b"key"[..]));
         assert!(matches!(Pattern::compile(b"user:*").shape, Shape::Affix { prefix: b"user:", suffix: b"" }));
         assert!(matches!(Pattern::compile(b"*:name").shape, Shape::Affix { prefix: b"", suffix: b":name" }));
