@@ -5,9 +5,9 @@
 //! Units stand last in a field's name where the type does not say them.
 
 use super::value::{
-    AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, EndpointType, EvictionPolicy, KeyspaceEvents, LogLevel,
-    MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr, PropagationError, SanitizePayload,
-    SaveRules, ShutdownFlags, Supervised, SyslogFacility,
+    AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, EndpointType, EvictionPolicy, KeyspaceEvents,
+    LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr, PropagationError,
+    SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility,
 };
 
 /// Every option of the server.

@@ -18,7 +18,11 @@ pub trait Choice: Copy + PartialEq + 'static {
 
     /// The word for this choice.
     fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, choice)| *choice == self).map(|(name, _)| *name).expect("ALL lists every choice")
+        Self::ALL
+            .iter()
+            .find(|(_, choice)| *choice == self)
+            .map(|(name, _)| *name)
+            .expect("ALL lists every choice")
     }
 }
 
@@ -264,7 +268,6 @@ impl Words for Vec<String> {
         if words.len() > MAX {
             return Err("Too many bind addresses specified.".into());
         }
-        let words = if let [b""] = words { &[] } else { words };
         *self = words.iter().map(|word| utf8(word).map(String::from)).collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -289,7 +292,11 @@ pub struct SaveRules(pub Vec<SaveRule>);
 
 impl Default for SaveRules {
     fn default() -> Self {
-        SaveRules([(3600, 1), (300, 100), (60, 10_000)].map(|(seconds, changes)| SaveRule { seconds, changes }).into())
+        SaveRules(
+            [(3600, 1), (300, 100), (60, 10_000)]
+                .map(|(seconds, changes)| SaveRule { seconds, changes })
+                .into(),
+        )
     }
 }
 
@@ -305,7 +312,9 @@ impl SaveRules {
         }
         pairs
             .iter()
-            .map(|[seconds, changes]| Ok(SaveRule { seconds: number(seconds, 1)?, changes: number(changes, 0)? }))
+            .map(|[seconds, changes]| {
+                Ok(SaveRule { seconds: number(seconds, 1)?, changes: number(changes, 0)? })
+            })
             .collect()
     }
 }
@@ -362,7 +371,8 @@ pub struct OutputBufferLimits {
 
 impl Default for OutputBufferLimits {
     fn default() -> Self {
-        let limit = |hard_bytes, soft_bytes, soft_seconds| OutputBufferLimit { hard_bytes, soft_bytes, soft_seconds };
+        let limit =
+            |hard_bytes, soft_bytes, soft_seconds| OutputBufferLimit { hard_bytes, soft_bytes, soft_seconds };
         OutputBufferLimits {
             normal: limit(0, 0, 0),
             replica: limit(256 << 20, 64 << 20, 60),
@@ -388,7 +398,9 @@ impl Words for OutputBufferLimits {
             let (Some(hard_bytes), Some(soft_bytes), Some(seconds)) =
                 (parse_memory(hard), parse_memory(soft), seconds)
             else {
-                return Err("Error in hard, soft or soft_seconds setting in buffer limit configuration.".into());
+                return Err(
+                    "Error in hard, soft or soft_seconds setting in buffer limit configuration.".into()
+                );
             };
             *limit = OutputBufferLimit { hard_bytes, soft_bytes, soft_seconds: seconds as u32 };
         }
@@ -433,13 +445,14 @@ impl Default for Percentiles {
 
 impl Words for Percentiles {
     fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
-        let words = if let [b""] = words { &[] } else { words };
         let mut percentiles = Vec::with_capacity(words.len());
         for word in words {
             let number = parse_f64(word).filter(|number| !number.is_nan());
             let number = number.ok_or("Invalid latency-tracking-info-percentiles parameters")?;
             if !(0.0..=100.0).contains(&number) {
-                return Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into());
+                return Err(
+                    "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()
+                );
             }
             percentiles.push(number);
         }
@@ -633,7 +646,8 @@ impl Words for Option<PrimaryAddr> {
             *self = None;
             return Ok(());
         }
-        let number = parse_i64(port).and_then(|port| u16::try_from(port).ok()).ok_or("Invalid master port")?;
+        let number =
+            parse_i64(port).and_then(|port| u16::try_from(port).ok()).ok_or("Invalid master port")?;
         *self = Some(PrimaryAddr { host: utf8(host)?.into(), port: number });
         Ok(())
     }
@@ -654,7 +668,11 @@ pub(super) fn title_template(text: &str) -> Result<(), Reason> {
     let mut pieces = text.split('{');
     pieces.next();
     let known = pieces.all(|piece| piece.split_once('}').is_some_and(|(name, _)| KNOWN.contains(&name)));
-    if known && !text.is_empty() { Ok(()) } else { Err("template format is invalid or contains unknown variables".into()) }
+    if known && !text.is_empty() {
+        Ok(())
+    } else {
+        Err("template format is invalid or contains unknown variables".into())
+    }
 }
 
 /// Whether a cluster node may announce this host name.

@@ -1,0 +1,431 @@
+//! What a parameter is: a name, a way to its field, rules for its text, and what a change touches.
+
+use std::borrow::Cow;
+
+use super::options::Config;
+use super::value::{self, Choice, MemoryOrPercent, Reason, Words};
+use crate::stdx::num::{parse_i64, parse_memory};
+use crate::stdx::quote;
+
+/// The way to one field of [`Config`].
+pub struct Field<T: 'static> {
+    pub(super) get: fn(&Config) -> &T,
+    pub(super) get_mut: fn(&mut Config) -> &mut T,
+}
+
+/// A field holding an integer of some width.
+pub trait Number: Sync {
+    /// The number.
+    fn get(&self, config: &Config) -> i128;
+    /// Stores a number the field's type can hold.
+    fn set(&self, config: &mut Config, number: i128);
+}
+
+impl<T: Copy + TryInto<i128> + TryFrom<i128>> Number for Field<T> {
+    fn get(&self, config: &Config) -> i128 {
+        (*(self.get)(config)).try_into().ok().expect("no field is wider than 64 bits")
+    }
+
+    fn set(&self, config: &mut Config, number: i128) {
+        *(self.get_mut)(config) = T::try_from(number).ok().expect("a parameter's range fits its field");
+    }
+}
+
+/// A field holding a [`Choice`].
+pub trait AnyChoice: Sync {
+    /// The word for the present choice.
+    fn get(&self, config: &Config) -> &'static str;
+    /// Chooses by word, in any letter case; false if there is no such word.
+    fn set(&self, config: &mut Config, word: &[u8]) -> bool;
+    /// All words.
+    fn words(&self) -> Vec<&'static str>;
+}
+
+impl<T: Choice> AnyChoice for Field<T> {
+    fn get(&self, config: &Config) -> &'static str {
+        (self.get)(config).name()
+    }
+
+    fn set(&self, config: &mut Config, word: &[u8]) -> bool {
+        let found = T::ALL.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
+        found.map(|(_, choice)| *(self.get_mut)(config) = *choice).is_some()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        T::ALL.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+/// A field holding [`Words`]; the methods are those.
+pub trait AnyWords: Sync {
+    /// See [`Words::read`]; `again` for [`Words::read_again`].
+    fn read(&self, config: &mut Config, words: &[&[u8]], again: bool) -> Result<(), Reason>;
+    /// See [`Words::print`].
+    fn print(&self, config: &Config) -> String;
+    /// See [`Words::lines`].
+    fn lines(&self, config: &Config) -> Vec<String>;
+}
+
+impl<T: Words> AnyWords for Field<T> {
+    fn read(&self, config: &mut Config, words: &[&[u8]], again: bool) -> Result<(), Reason> {
+        let value = (self.get_mut)(config);
+        if again { value.read_again(words) } else { value.read(words) }
+    }
+
+    fn print(&self, config: &Config) -> String {
+        (self.get)(config).print()
+    }
+
+    fn lines(&self, config: &Config) -> Vec<String> {
+        (self.get)(config).lines()
+    }
+}
+
+/// Numbers from `min` to `max`.
+#[derive(Clone, Copy)]
+pub struct Range {
+    pub(super) min: i128,
+    pub(super) max: i128,
+}
+
+/// What kind of text a parameter takes, and where the value lies.
+pub enum Kind {
+    /// `yes` or `no`.
+    Bool(&'static Field<bool>),
+    /// A decimal number.
+    Int(&'static dyn Number, Range),
+    /// A number of bytes, with a unit if wanted.
+    Memory(&'static dyn Number, Range),
+    /// An octal number.
+    Octal(&'static dyn Number, Range),
+    /// A number of bytes, or a percentage.
+    MemoryOrPercent(&'static Field<MemoryOrPercent>),
+    /// A text that passes the check.
+    Text(&'static Field<String>, fn(&str) -> Result<(), Reason>),
+    /// Bytes of any kind.
+    Bytes(&'static Field<Vec<u8>>),
+    /// One word out of a list.
+    Choice(&'static dyn AnyChoice),
+    /// One word of a notation of its own.
+    Word(&'static dyn AnyWords),
+    /// Several words; a single one is split at its spaces.
+    Words(&'static dyn AnyWords),
+}
+
+/// A set of things that a changed parameter touches.
+///
+/// The configuration only says what changed; acting on it is for whoever owns the thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Effects(u32);
+
+impl Effects {
+    /// Nothing beyond the field itself: it is read when needed.
+    pub const NONE: Effects = Effects(0);
+    /// Addresses or ports listened on.
+    pub const LISTENERS: Effects = Effects(1 << 0);
+    /// The limit on clients: the event loop and open files may have to grow.
+    pub const MAXCLIENTS: Effects = Effects(1 << 1);
+    /// The memory limit or what is evicted: evict now.
+    pub const MAXMEMORY: Effects = Effects(1 << 2);
+    /// The limit on clients' memory: close the largest now.
+    pub const CLIENT_MEMORY: Effects = Effects(1 << 3);
+    /// The rate of the timer.
+    pub const HZ: Effects = Effects(1 << 4);
+    /// The least important message logged.
+    pub const LOG_LEVEL: Effects = Effects(1 << 5);
+    /// When snapshots are taken.
+    pub const SAVE_RULES: Effects = Effects(1 << 6);
+    /// Whether there is an append-only file: start or stop it.
+    pub const APPEND_ONLY: Effects = Effects(1 << 7);
+    /// When the append-only file is flushed.
+    pub const APPEND_FSYNC: Effects = Effects(1 << 8);
+    /// The working directory: go there.
+    pub const DIR: Effects = Effects(1 << 9);
+    /// The size of the replication backlog.
+    pub const REPL_BACKLOG: Effects = Effects(1 << 10);
+    /// The link to the primary or how replicas count: connect anew, count again.
+    pub const REPLICATION: Effects = Effects(1 << 11);
+    /// What this node announces to its cluster, or whether it answers.
+    pub const CLUSTER: Effects = Effects(1 << 12);
+    /// The password of the default user.
+    pub const PASSWORD: Effects = Effects(1 << 13);
+    /// The kernel's out-of-memory score.
+    pub const OOM_SCORE: Effects = Effects(1 << 14);
+    /// The title of the process.
+    pub const PROC_TITLE: Effects = Effects(1 << 15);
+    /// Which keyspace events are published.
+    pub const KEYSPACE_EVENTS: Effects = Effects(1 << 16);
+    /// Lengths of the slow log and its companions: drop the oldest entries.
+    pub const COMMAND_LOGS: Effects = Effects(1 << 17);
+    /// The length of the ACL log: drop the oldest entries.
+    pub const ACL_LOG: Effects = Effects(1 << 18);
+    /// The latency monitor or the histograms of run times.
+    pub const LATENCY: Effects = Effects(1 << 19);
+    /// Active defragmentation.
+    pub const DEFRAG: Effects = Effects(1 << 20);
+    /// The allocator's own thread.
+    pub const ALLOCATOR: Effects = Effects(1 << 21);
+    /// Sizes at which values change their encoding.
+    pub const ENCODINGS: Effects = Effects(1 << 22);
+    /// Limits on what one client may send or have waiting.
+    pub const CLIENT_LIMITS: Effects = Effects(1 << 23);
+    /// The watchdog's interval.
+    pub const WATCHDOG: Effects = Effects(1 << 24);
+    /// The locale.
+    pub const LOCALE: Effects = Effects(1 << 25);
+    /// The number of keys remembered for client-side caching.
+    pub const TRACKING: Effects = Effects(1 << 26);
+    /// The idle time or keepalive of clients.
+    pub const TIMEOUTS: Effects = Effects(1 << 27);
+
+    /// Whether anything of `other` is among these.
+    pub const fn touches(self, other: Effects) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether this is nothing.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl std::ops::BitOr for Effects {
+    type Output = Effects;
+
+    fn bitor(self, other: Effects) -> Effects {
+        Effects(self.0 | other.0)
+    }
+}
+
+impl std::ops::BitOrAssign for Effects {
+    fn bitor_assign(&mut self, other: Effects) {
+        self.0 |= other.0;
+    }
+}
+
+/// One parameter.
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// Another name it goes by, mostly an older one.
+    pub alias: Option<&'static str>,
+    /// What text it takes, and its field.
+    pub kind: Kind,
+    /// What a change touches.
+    pub effects: Effects,
+    /// One sentence for `--help`.
+    pub summary: &'static str,
+    /// Only the configuration file and the command line set it.
+    pub immutable: bool,
+    /// CONFIG SET needs `enable-protected-configs`.
+    pub protected: bool,
+    /// The value is a secret: it must not be logged.
+    pub sensitive: bool,
+    /// Patterns do not find it; only its full name does.
+    pub hidden: bool,
+    /// CONFIG SET refuses it while a data set is loaded.
+    pub deny_loading: bool,
+    /// A number outside is moved to the nearest inside, silently.
+    pub(super) clamp: Option<Range>,
+}
+
+impl Param {
+    pub(super) const fn new(
+        name: &'static str,
+        kind: Kind,
+        effects: Effects,
+        summary: &'static str,
+    ) -> Param {
+        Param {
+            name,
+            alias: None,
+            kind,
+            effects,
+            summary,
+            immutable: false,
+            protected: false,
+            sensitive: false,
+            hidden: false,
+            deny_loading: false,
+            clamp: None,
+        }
+    }
+
+    pub(super) const fn alias(self, alias: &'static str) -> Param {
+        Param { alias: Some(alias), ..self }
+    }
+
+    pub(super) const fn immutable(self) -> Param {
+        Param { immutable: true, ..self }
+    }
+
+    pub(super) const fn protected(self) -> Param {
+        Param { protected: true, ..self }
+    }
+
+    pub(super) const fn sensitive(self) -> Param {
+        Param { sensitive: true, ..self }
+    }
+
+    pub(super) const fn hidden(self) -> Param {
+        Param { hidden: true, ..self }
+    }
+
+    pub(super) const fn deny_loading(self) -> Param {
+        Param { deny_loading: true, ..self }
+    }
+
+    pub(super) const fn clamp(self, min: i128, max: i128) -> Param {
+        Param { clamp: Some(Range { min, max }), ..self }
+    }
+
+    /// The name and, if there is one, the alias.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.alias)
+    }
+
+    /// The value as CONFIG GET shows it.
+    pub fn print(&self, config: &Config) -> Vec<u8> {
+        match &self.kind {
+            Kind::Bool(at) => if *(at.get)(config) { "yes" } else { "no" }.into(),
+            Kind::Int(at, _) | Kind::Memory(at, _) => at.get(config).to_string().into(),
+            Kind::Octal(at, _) => format!("{:o}", at.get(config)).into(),
+            Kind::MemoryOrPercent(at) => match *(at.get)(config) {
+                MemoryOrPercent::Bytes(bytes) => bytes.to_string().into(),
+                MemoryOrPercent::Percent(percent) => format!("{percent}%").into(),
+            },
+            Kind::Text(at, _) => (at.get)(config).as_bytes().into(),
+            Kind::Bytes(at) => (at.get)(config).clone(),
+            Kind::Choice(at) => at.get(config).into(),
+            Kind::Word(at) | Kind::Words(at) => at.print(config).into(),
+        }
+    }
+
+    /// Sets the value from the words after the parameter's name. `again` says that the same file has set
+    /// this parameter before. The config may be half changed only in this parameter's own field.
+    pub fn read(&self, config: &mut Config, words: &[&[u8]], again: bool) -> Result<(), Reason> {
+        if let Kind::Words(at) = &self.kind {
+            return match words {
+                [b""] => at.read(config, &[], again),
+                [word] => at.read(config, &word.split(|&byte| byte == b' ').collect::<Vec<_>>(), again),
+                _ => at.read(config, words, again),
+            };
+        }
+        let &[word] = words else { return Err("wrong number of arguments".into()) };
+        match &self.kind {
+            Kind::Bool(at) => *(at.get_mut)(config) = parse_bool(word)?,
+            Kind::Int(at, range) => {
+                let number = parse_i64(word).ok_or("argument couldn't be parsed into an integer")?;
+                at.set(config, self.clamped(range.check(number.into())?));
+            }
+            Kind::Memory(at, range) => {
+                let bytes = parse_memory(word).ok_or("argument must be a memory value")?;
+                at.set(config, self.clamped(range.check(bytes.into())?));
+            }
+            Kind::Octal(at, range) => {
+                let number =
+                    std::str::from_utf8(word).ok().and_then(|text| i64::from_str_radix(text, 8).ok());
+                let number = number.ok_or("argument couldn't be parsed as an octal number")?;
+                if !range.contains(number.into()) {
+                    let Range { min, max } = range;
+                    return Err(format!("argument must be between {min:o} and {max:o} inclusive").into());
+                }
+                at.set(config, number.into());
+            }
+            Kind::MemoryOrPercent(at) => *(at.get_mut)(config) = parse_memory_or_percent(word)?,
+            Kind::Text(at, check) => {
+                let text = std::str::from_utf8(word).map_err(|_| "argument must be valid UTF-8")?;
+                check(text)?;
+                *(at.get_mut)(config) = text.into();
+            }
+            Kind::Bytes(at) => *(at.get_mut)(config) = word.into(),
+            Kind::Choice(at) => {
+                if !at.set(config, word) {
+                    return Err(value::one_of(at.words()));
+                }
+            }
+            Kind::Word(at) => at.read(config, &[word], again)?,
+            Kind::Words(_) => unreachable!("returned above"),
+        }
+        Ok(())
+    }
+
+    /// The directives that restore the value, without the name; none if nothing needs to be said.
+    pub fn lines(&self, config: &Config) -> Vec<Vec<u8>> {
+        let quoted = |bytes: &[u8], unset: bool| {
+            if unset { Vec::new() } else { vec![quote::repr(bytes).into_bytes()] }
+        };
+        match &self.kind {
+            Kind::Memory(at, _) => {
+                vec![value::memory_text(at.get(config).try_into().expect("no size is negative")).into()]
+            }
+            Kind::MemoryOrPercent(at) => match *(at.get)(config) {
+                MemoryOrPercent::Bytes(bytes) => vec![value::memory_text(bytes).into()],
+                MemoryOrPercent::Percent(_) => vec![self.print(config)],
+            },
+            Kind::Text(at, _) => {
+                let text = (at.get)(config);
+                quoted(text.as_bytes(), text.is_empty() && (at.get)(&Config::default()).is_empty())
+            }
+            Kind::Bytes(at) => quoted((at.get)(config), (at.get)(config).is_empty()),
+            Kind::Word(at) | Kind::Words(at) => at.lines(config).into_iter().map(Vec::from).collect(),
+            Kind::Bool(_) | Kind::Int(..) | Kind::Octal(..) | Kind::Choice(_) => vec![self.print(config)],
+        }
+    }
+
+    /// What values are allowed, for people; empty if anything goes.
+    pub fn allowed(&self) -> Cow<'static, str> {
+        let range = |Range { min, max }: &Range| match *max {
+            max if max >= i128::from(i32::MAX) => format!("from {min}"),
+            max => format!("{min} to {max}"),
+        };
+        match &self.kind {
+            Kind::Bool(_) => "yes | no".into(),
+            Kind::Int(_, limits) => range(limits).into(),
+            Kind::Memory(..) => "bytes".into(),
+            Kind::Octal(..) => "octal".into(),
+            Kind::MemoryOrPercent(_) => "bytes | percent".into(),
+            Kind::Choice(at) => at.words().join(" | ").into(),
+            Kind::Text(..) | Kind::Bytes(_) | Kind::Word(_) | Kind::Words(_) => "".into(),
+        }
+    }
+
+    fn clamped(&self, number: i128) -> i128 {
+        self.clamp.map_or(number, |range| number.clamp(range.min, range.max))
+    }
+}
+
+impl Range {
+    fn contains(&self, number: i128) -> bool {
+        (self.min..=self.max).contains(&number)
+    }
+
+    fn check(&self, number: i128) -> Result<i128, Reason> {
+        let Range { min, max } = self;
+        if self.contains(number) {
+            Ok(number)
+        } else {
+            Err(format!("argument must be between {min} and {max} inclusive").into())
+        }
+    }
+}
+
+fn parse_bool(word: &[u8]) -> Result<bool, Reason> {
+    match () {
+        () if word.eq_ignore_ascii_case(b"yes") => Ok(true),
+        () if word.eq_ignore_ascii_case(b"no") => Ok(false),
+        () => Err("argument must be 'yes' or 'no'".into()),
+    }
+}
+
+fn parse_memory_or_percent(word: &[u8]) -> Result<MemoryOrPercent, Reason> {
+    const REFUSED: &str = "argument must be a memory or percent value";
+    if let Some(percent) = word.strip_suffix(b"%") {
+        let percent = parse_i64(percent).filter(|percent| *percent >= 0).ok_or(REFUSED)?;
+        if percent > 100 {
+            return Err("percentage argument must be less or equal to 100".into());
+        }
+        return Ok(MemoryOrPercent::Percent(percent as u8));
+    }
+    Ok(MemoryOrPercent::Bytes(parse_memory(word).ok_or(REFUSED)?))
+}
