@@ -1,6 +1,6 @@
 //! The configuration: options as plain fields, and one table of parameters that names them.
 //!
-//! * [`options`] holds the structs other rooms read: `config.limits.hash_max_listpack_entries` is one load.
+//! * [`options`] holds the structs other rooms read: `config.limits.types.hash_max_listpack_entries` is one load.
 //! * [`table`] has one line per parameter: name, alias, kind, range, what a change touches.
 //! * [`file`] reads configuration files and the command line; [`rewrite`] writes a file anew.
 //!
@@ -28,7 +28,7 @@ pub mod value;
 
 use std::borrow::Cow;
 
-pub use options::Config;
+pub use options::{Config, LimitOptions as Limits};
 pub use param::{Effects, Param};
 pub use value::Reason;
 

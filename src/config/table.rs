@@ -19,10 +19,10 @@ pub struct Group {
 
 /// The way to a field, as `at!(topic.field)`.
 macro_rules! at {
-    ($topic:ident . $field:ident) => {
+    ($($field:ident).+) => {
         &Field {
-            get: |config: &Config| &config.$topic.$field,
-            get_mut: |config: &mut Config| &mut config.$topic.$field,
+            get: |config: &Config| &config.$($field).+,
+            get_mut: |config: &mut Config| &mut config.$($field).+,
         }
     };
 }
@@ -344,18 +344,18 @@ const EVENTS: &[Param] = &[
 
 #[rustfmt::skip]
 const ENCODINGS: &[Param] = &[
-    p("hash-max-listpack-entries", int(at!(limits.hash_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Fields of the longest hash kept as a listpack.").alias("hash-max-ziplist-entries"),
-    p("hash-max-listpack-value", memory(at!(limits.hash_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest field or value in it.").alias("hash-max-ziplist-value"),
-    p("list-max-listpack-size", int(at!(limits.list_max_listpack_size), i32::MIN as i128, I32), Effects::ENCODINGS, "Size of a list node: elements, or -1 to -5 for 4 to 64 KB.").alias("list-max-ziplist-size"),
-    p("list-compress-depth", int(at!(limits.list_compress_depth), 0, I32), Effects::ENCODINGS, "List nodes at each end left uncompressed; 0 compresses none."),
-    p("set-max-intset-entries", int(at!(limits.set_max_intset_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as an intset."),
-    p("set-max-listpack-entries", int(at!(limits.set_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as a listpack."),
-    p("set-max-listpack-value", memory(at!(limits.set_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it."),
-    p("zset-max-listpack-entries", int(at!(limits.zset_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest sorted set kept as a listpack.").alias("zset-max-ziplist-entries"),
-    p("zset-max-listpack-value", memory(at!(limits.zset_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it.").alias("zset-max-ziplist-value"),
-    p("hll-sparse-max-bytes", memory(at!(limits.hll_sparse_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of the longest sparse HyperLogLog."),
-    p("stream-node-max-bytes", memory(at!(limits.stream_node_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of a stream node; 0 for no limit."),
-    p("stream-node-max-entries", int(at!(limits.stream_node_max_entries), 0, I64), Effects::ENCODINGS, "Entries of a stream node; 0 for no limit."),
+    p("hash-max-listpack-entries", int(at!(limits.types.hash_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Fields of the longest hash kept as a listpack.").alias("hash-max-ziplist-entries"),
+    p("hash-max-listpack-value", memory(at!(limits.types.hash_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest field or value in it.").alias("hash-max-ziplist-value"),
+    p("list-max-listpack-size", int(at!(limits.types.list_max_listpack_size), i32::MIN as i128, I32), Effects::ENCODINGS, "Size of a list node: elements, or -1 to -5 for 4 to 64 KB.").alias("list-max-ziplist-size"),
+    p("list-compress-depth", int(at!(limits.types.list_compress_depth), 0, I32), Effects::ENCODINGS, "List nodes at each end left uncompressed; 0 compresses none."),
+    p("set-max-intset-entries", int(at!(limits.types.set_max_intset_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as an intset."),
+    p("set-max-listpack-entries", int(at!(limits.types.set_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as a listpack."),
+    p("set-max-listpack-value", memory(at!(limits.types.set_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it."),
+    p("zset-max-listpack-entries", int(at!(limits.types.zset_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest sorted set kept as a listpack.").alias("zset-max-ziplist-entries"),
+    p("zset-max-listpack-value", memory(at!(limits.types.zset_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it.").alias("zset-max-ziplist-value"),
+    p("hll-sparse-max-bytes", memory(at!(limits.types.hll_sparse_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of the longest sparse HyperLogLog."),
+    p("stream-node-max-bytes", memory(at!(limits.types.stream_node_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of a stream node; 0 for no limit."),
+    p("stream-node-max-entries", int(at!(limits.types.stream_node_max_entries), 0, I64), Effects::ENCODINGS, "Entries of a stream node; 0 for no limit."),
 ];
 
 #[rustfmt::skip]
