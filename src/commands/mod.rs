@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod string;
+pub mod testing;
 
 use crate::server::command::Spec;
 

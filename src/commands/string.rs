@@ -48,3 +48,30 @@ fn value_arg<'a>(ctx: &Ctx<'a>, i: usize) -> Value<'a> {
         None => Value::Bytes(bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::check;
+
+    #[test]
+    fn get_answers_what_was_set() {
+        check(
+            r#"
+            SET k hello
+            GET k
+            SET k 12
+            GET k
+            GET nosuch
+            SET k
+            "#,
+            r#"
+            OK
+            "hello"
+            OK
+            "12"
+            (nil)
+            (error) ERR wrong number of arguments for 'set' command
+            "#,
+        );
+    }
+}

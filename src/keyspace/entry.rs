@@ -30,7 +30,7 @@ use crate::stdx::clock::UnixMillis;
 use crate::structures::dict::{Element, Slot};
 use crate::structures::sds::Sds;
 use crate::types::string::{EMBSTR_MAX, StringRef};
-use crate::types::{Collection, Kind, Value};
+use crate::types::{Collection, Describe, Hash, Kind, List, Set, Value, Zset};
 
 /// Largest block that holds its string value inside.
 pub const EMBED_MAX: usize = 2048;
@@ -444,7 +444,7 @@ impl Entry {
 
     /// How many parts freeing the value takes: 1 for a string, elements or nodes of a collection.
     pub fn effort(&self) -> usize {
-        1
+        self.describe().map_or(1, Describe::effort)
     }
 
     /// The entry as a table that does not own it sees it.
@@ -469,11 +469,73 @@ impl Drop for Entry {
 }
 
 impl Entry {
+    /// The collection, as something to be told about.
+    pub fn describe(&self) -> Option<&dyn Describe> {
+        Some(match self.kind() {
+            Kind::List => self.collection::<List>()?,
+            Kind::Set => self.collection::<Set>()?,
+            Kind::Zset => self.collection::<Zset>()?,
+            Kind::Hash => self.collection::<Hash>()?,
+            Kind::String | Kind::Stream => return None,
+        })
+    }
+
     /// Drops the collection in the word.
     fn drop_collection(&mut self) {
-        match self.kind() {
-            kind => unreachable!("no collection is stored as {kind:?}"),
+        let word = self.shape().word_at();
+        // SAFETY: the kind says of which type the word is; the entry is being dropped, so that
+        // nobody reads the word again.
+        unsafe {
+            let word = self.0.as_ptr().add(word);
+            match self.kind() {
+                Kind::List => ptr::drop_in_place(word.cast::<List>()),
+                Kind::Set => ptr::drop_in_place(word.cast::<Set>()),
+                Kind::Zset => ptr::drop_in_place(word.cast::<Zset>()),
+                Kind::Hash => ptr::drop_in_place(word.cast::<Hash>()),
+                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
+            }
         }
+    }
+
+    /// A deep copy under another key and with another expiry; the access data are kept.
+    pub fn duplicate(&self, key: &[u8], expires: Option<UnixMillis>) -> Entry {
+        let mut copy = match self.shape().form {
+            Form::Embedded | Form::Int => self.rebuilt(Some(key), expires),
+            Form::Shared => {
+                let text = self.shared_string().expect("the form says so");
+                Entry::new(key, expires, Value::Shared(text))
+            }
+            Form::Object => match self.kind() {
+                Kind::List => Entry::with_collection(key, expires, self.collection::<List>().expect("kind").duplicate()),
+                Kind::Set => Entry::with_collection(key, expires, self.collection::<Set>().expect("kind").duplicate()),
+                Kind::Zset => Entry::with_collection(key, expires, self.collection::<Zset>().expect("kind").duplicate()),
+                Kind::Hash => Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate()),
+                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
+            },
+        };
+        copy.set_access(self.access());
+        copy
+    }
+
+    /// What `OBJECT ENCODING` answers.
+    pub fn encoding(&self) -> &'static str {
+        match (self.string_encoding(), self.describe()) {
+            (Some(encoding), _) => encoding,
+            (None, Some(collection)) => collection.encoding(),
+            (None, None) => unreachable!("a value is a string or a collection"),
+        }
+    }
+
+    /// Bytes of the entry and its value, estimated from `samples` elements (0: all of them).
+    pub fn bytes(&self, samples: usize) -> usize {
+        let apart = match (self.shape().form, self.describe()) {
+            (Form::Shared, _) => {
+                self.shared_string().map_or(0, |s| s.allocated_bytes()) + size_of::<Sds>() + 2 * size_of::<usize>()
+            }
+            (_, Some(collection)) => collection.bytes(samples),
+            (_, None) => 0,
+        };
+        self.block_bytes() + apart
     }
 }
 

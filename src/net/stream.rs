@@ -39,6 +39,11 @@ impl Stream {
         Stream { fd, peer: peer.as_socket().map_or(Peer::Unix, Peer::Tcp) }
     }
 
+    /// Takes over a connected Unix socket. It must be non-blocking.
+    pub fn from_unix(socket: std::os::unix::net::UnixStream) -> Stream {
+        Stream { fd: socket.into(), peer: Peer::Unix }
+    }
+
     /// Begins to connect to `peer`, from the address `source` if given. The stream becomes writable when it is
     /// decided, and [`Stream::take_error`] then tells how. One connection attempt of the kernel: seconds to
     /// minutes, if nobody answers.

@@ -4,9 +4,17 @@
 //! the keyspace's entry, so that a small hash costs two allocations: the entry and the listpack.
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
 
+pub mod hash;
 pub mod limits;
+pub mod list;
+pub mod set;
 pub mod string;
 pub mod value;
+pub mod zset;
 
+pub use hash::Hash;
 pub use limits::Limits;
-pub use value::{Collection, Kind, Value};
+pub use list::List;
+pub use set::Set;
+pub use value::{Collection, Describe, Kind, Value};
+pub use zset::Zset;

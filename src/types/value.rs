@@ -39,16 +39,36 @@ impl Kind {
     }
 }
 
+/// What can be told about a collection without knowing which one it is.
+pub trait Describe {
+    /// Number of elements, members, fields.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is left in it: an empty collection is never kept under a key.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many allocations it takes to free it, roughly: decides who frees it.
+    fn effort(&self) -> usize;
+
+    /// What `OBJECT ENCODING` answers.
+    fn encoding(&self) -> &'static str;
+
+    /// Bytes it occupies outside its entry, estimated from `samples` elements (0: all of them).
+    fn bytes(&self, samples: usize) -> usize;
+}
+
 /// A collection that can be stored in an entry.
 ///
 /// # Safety
 /// The type is exactly one 8-byte word of alignment at most 8, owns what it points to, may move
 /// to another thread to be dropped, and no two types share a `KIND`.
-pub unsafe trait Collection: Sized + Send {
+pub unsafe trait Collection: Describe + Sized + Send {
     const KIND: Kind;
 
-    /// Whether nothing is left in it: an empty collection is never kept under a key.
-    fn is_empty(&self) -> bool;
+    /// A deep copy.
+    fn duplicate(&self) -> Self;
 }
 
 /// A value to be stored. Strings may still be borrowed from a request.

@@ -1,0 +1,146 @@
+//! A server in process, without sockets to the outside: how commands are tested.
+//!
+//! [`check`] runs a script of commands, one per line, and compares the replies as `redis-cli`
+//! prints them when it writes to a terminal.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use crate::background::Background;
+use crate::clients::{Client, ClientKey};
+use crate::config::Config;
+use crate::net::stream::Stream;
+use crate::resp::request::{self, write_request};
+use crate::server::Server;
+use crate::server::call::Batch;
+use crate::stdx::quote;
+
+/// A server with one client.
+pub struct Harness {
+    pub server: Server,
+    pub client: ClientKey,
+    _peer: UnixStream,
+}
+
+impl Default for Harness {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
+impl Harness {
+    /// A server with the given configuration and all commands.
+    pub fn new(config: Config) -> Self {
+        let background = Arc::new(Background::start(None).expect("threads can be started"));
+        let mut server = Server::new(config, super::ALL, background);
+        let (ours, peer) = UnixStream::pair().expect("a socket pair can be made");
+        ours.set_nonblocking(true).expect("a socket can be non-blocking");
+        let now = server.keyspace.now();
+        let client = server.clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true));
+        Harness { server, client, _peer: peer }
+    }
+
+    /// Runs one request; the reply as RESP.
+    pub fn raw(&mut self, args: &[&[u8]]) -> Vec<u8> {
+        let mut batch = Batch::default();
+        let input = &mut self.server.clients[self.client].io.input;
+        input.buf.clear();
+        input.pos = 0;
+        write_request(&mut input.buf, args.iter().copied());
+        let limits = request::Limits::default();
+        let frame = input
+            .decoder
+            .next(&mut input.buf, &mut input.pos, &mut batch.spans, &limits)
+            .expect("the request is well formed")
+            .expect("the request is complete");
+        self.server.keyspace.set_now(crate::stdx::clock::UnixMillis::now());
+        self.server.enqueue(&mut batch, self.client, frame);
+        self.server.run_batch(&mut batch);
+        std::mem::take(&mut self.server.clients[self.client].io.output.tail)
+    }
+
+    /// Runs one line; the reply as `redis-cli` shows it.
+    pub fn run(&mut self, line: &str) -> String {
+        let args = quote::split_args(line.as_bytes()).expect("balanced quotes");
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let reply = self.raw(&args);
+        let (text, rest) = show(&reply, "");
+        assert!(rest.is_empty(), "more than one reply to {line}");
+        text
+    }
+}
+
+/// Runs a script of commands and compares what is answered, line by line.
+///
+/// # Panics
+/// When a reply differs.
+#[track_caller]
+pub fn check(script: &str, expected: &str) {
+    check_with(&mut Harness::default(), script, expected);
+}
+
+/// As [`check`], on a server that goes on.
+///
+/// # Panics
+/// When a reply differs.
+#[track_caller]
+pub fn check_with(harness: &mut Harness, script: &str, expected: &str) {
+    let mut got = String::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        got.push_str(&harness.run(line));
+        got.push('\n');
+    }
+    let tidy = |text: &str| text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
+    // Expected texts may be indented with the code around them: only the replies' own indent counts.
+    let unindented: Vec<&str> = expected.lines().collect();
+    let indent = unindented.iter().skip(1).filter(|l| !l.trim().is_empty()).map(|l| l.len() - l.trim_start().len()).min();
+    let expected: Vec<&str> = unindented
+        .iter()
+        .enumerate()
+        .map(|(i, line)| if i == 0 { line.trim_start() } else { line.get(indent.unwrap_or(0)..).unwrap_or("") })
+        .collect();
+    assert_eq!(tidy(&got), tidy(&expected.join("\n")), "the script was:\n{script}");
+}
+
+/// One RESP value as `redis-cli` prints it, and what follows it.
+fn show<'a>(resp: &'a [u8], indent: &str) -> (String, &'a [u8]) {
+    let end = resp.windows(2).position(|w| w == b"\r\n").expect("a reply has a line end");
+    let (line, rest) = (&resp[1..end], &resp[end + 2..]);
+    let text = || String::from_utf8_lossy(line).into_owned();
+    let number = || text().parse::<i64>().expect("a length");
+    match resp[0] {
+        b'+' | b',' | b'(' => (text(), rest),
+        b'-' => (format!("(error) {}", text()), rest),
+        b':' => (format!("(integer) {}", text()), rest),
+        b'_' => ("(nil)".into(), rest),
+        b'#' => (if line == b"t" { "(true)" } else { "(false)" }.into(), rest),
+        b'$' | b'=' => {
+            if number() < 0 {
+                return ("(nil)".into(), rest);
+            }
+            let n = number() as usize;
+            (quote::repr(&rest[..n]), &rest[n + 2..])
+        }
+        kind @ (b'*' | b'~' | b'>' | b'%') => {
+            let n = number();
+            if n <= 0 {
+                return (if n == 0 { "(empty array)" } else { "(nil)" }.into(), rest);
+            }
+            let items = if kind == b'%' { 2 * n } else { n } as usize;
+            let width = items.to_string().len();
+            let (mut out, mut rest) = (String::new(), rest);
+            for i in 1..=items {
+                let inner = format!("{indent}{}", " ".repeat(width + 2));
+                let (item, after) = show(rest, &inner);
+                let lead = if i == 1 { "" } else { indent };
+                out.push_str(&format!("{lead}{i:>width$}) {item}"));
+                if i < items {
+                    out.push('\n');
+                }
+                rest = after;
+            }
+            (out, rest)
+        }
+        other => panic!("no reply begins with {:?}", other as char),
+    }
+}
