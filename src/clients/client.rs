@@ -1,5 +1,7 @@
 //! One connection: its socket and buffers, and what it has chosen.
 
+use super::multi::Transaction;
+use super::watch::Watched;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::stream::Stream;
 use crate::resp::Protocol;
@@ -30,6 +32,8 @@ impl ClientFlags {
     pub const IN_READ_LIST: ClientFlags = ClientFlags(1 << 9);
     /// In the list of those to be closed.
     pub const IN_CLOSE_LIST: ClientFlags = ClientFlags(1 << 10);
+    /// A watched key was changed: EXEC will run nothing.
+    pub const WATCH_BROKEN: ClientFlags = ClientFlags(1 << 11);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -73,6 +77,9 @@ pub struct Client {
     /// When the output first exceeded its soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
     pub names: Names,
+    /// The requests kept since MULTI.
+    pub transaction: Option<Box<Transaction>>,
+    pub watched: Watched,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
@@ -103,6 +110,8 @@ impl Client {
             last_active: now,
             over_soft_limit_since: None,
             names: Names::default(),
+            transaction: None,
+            watched: Watched::new(),
             total_in: 0,
             total_out: 0,
             commands: 0,

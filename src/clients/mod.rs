@@ -1,6 +1,8 @@
 //! Who is connected, and who waits for what.
 
 pub mod client;
+pub mod multi;
+pub mod watch;
 
 use slab::Slab;
 
@@ -18,6 +20,7 @@ pub struct ClientKey(pub usize);
 pub struct Clients {
     slab: Slab<Client>,
     next_id: u64,
+    pub watches: watch::Watches,
 }
 
 impl Clients {

@@ -3,8 +3,9 @@
 pub mod connection;
 pub mod string;
 pub mod testing;
+pub mod transactions;
 
 use crate::server::command::Spec;
 
 /// The table of all commands.
-pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS, transactions::COMMANDS];

@@ -426,6 +426,12 @@ impl<'s> Db<'s> {
         !self.expire_if_due(key) && self.database().keys.find(key.hash, key.bytes).is_some()
     }
 
+    /// Whether the key is there and not due, without removing it.
+    pub fn is_there_now(&self, key: Key<'_>) -> bool {
+        let entry = self.database().keys.find(key.hash, key.bytes);
+        entry.is_some_and(|entry| !self.is_due(&entry))
+    }
+
     /// The string at `key`.
     ///
     /// # Errors

@@ -36,6 +36,11 @@ impl<'a> Args<'a> {
         Args { hashed: index, hash, ..self }
     }
 
+    /// The request's bytes, where its arguments lie in them, and those received apart.
+    pub fn parts(&self) -> (&'a [u8], &'a [Span], &'a [Arc<Sds>]) {
+        (self.bytes, self.spans, self.large)
+    }
+
     /// How many arguments there are, the command's name included.
     #[inline]
     #[allow(clippy::len_without_is_empty)] // A request always has its command's name.

@@ -84,6 +84,8 @@ impl Server {
                 }
             }
         }
+        // Receiving and parsing are not the first command's doing.
+        self.turn.command_started_ns = clock::monotonic_ns();
         let mut at = 0;
         while at < batch.pending.len() {
             let key = batch.pending[at].client;
@@ -115,6 +117,7 @@ impl Server {
                 if let Some(id) = command {
                     self.stats.commands[id.0 as usize].rejected += 1;
                 }
+                self.break_transaction(key);
                 self.refuse(key, &error);
             }
             Ok((id, spec)) => {
@@ -124,11 +127,10 @@ impl Server {
                         Verdict::Run => self.call(key, id, spec, args),
                         Verdict::Refuse(error) => {
                             self.stats.commands[id.0 as usize].rejected += 1;
+                            self.break_transaction(key);
                             self.refuse(key, &error);
                         }
-                        Verdict::Queue => {
-                            self.reply(key).simple("QUEUED");
-                        }
+                        Verdict::Queue => self.queue(key, id, &args),
                     }
                 } else {
                     self.call(key, id, spec, args);
@@ -159,7 +161,8 @@ impl Server {
     }
 
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
-    fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+    pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+        let started = self.turn.command_started_ns;
         let result = match spec.handler {
             Handler::Data(handler) => {
                 let client = &mut self.clients[key];
@@ -190,9 +193,10 @@ impl Server {
             self.stats.commands[id.0 as usize].failed += 1;
             self.refuse(key, &error);
         }
+        self.propagate();
         self.stats.commands_processed += 1;
         let end = clock::monotonic_ns();
-        let spent = end.saturating_sub(self.turn.command_started_ns);
+        let spent = end.saturating_sub(started);
         self.turn.command_started_ns = end;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);

@@ -128,7 +128,6 @@ impl Server {
 
     /// Reads from each ready client and executes what it sent.
     fn serve(&mut self, ready: &[ClientKey], batch: &mut Batch) {
-        self.turn.command_started_ns = clock::monotonic_ns();
         // Clients in the batch keep their input buffers until it has run.
         let mut held: Vec<ClientKey> = Vec::new();
         for &key in ready {
@@ -345,6 +344,7 @@ impl Server {
 
     fn close_clients(&mut self) {
         while let Some(key) = self.turn.closing.pop() {
+            self.end_transaction(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);

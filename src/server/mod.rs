@@ -7,6 +7,8 @@ pub mod cron;
 pub mod error;
 pub mod event_loop;
 pub mod feed;
+pub mod propagate;
+pub mod transaction;
 
 use std::sync::Arc;
 
