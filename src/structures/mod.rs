@@ -1,2 +1,3 @@
 //! The data structures, each alone with its bytes: they know a layout in memory and nothing else.
 pub mod listpack;
+pub mod lzf;
