@@ -179,6 +179,21 @@ impl Listpack {
         }
     }
 
+    /// Gives up the listpack as one word whose low three bits are zero; only [`Listpack::from_raw`] frees it.
+    #[inline]
+    pub fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).block
+    }
+
+    /// Takes back a listpack from [`Listpack::into_raw`].
+    ///
+    /// # Safety
+    /// `raw` comes from `into_raw`, and is taken back at most once.
+    #[inline]
+    pub unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
+        Listpack { block: raw }
+    }
+
     /// The block, as it goes into an RDB file.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {

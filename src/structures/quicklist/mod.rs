@@ -60,7 +60,7 @@ impl Default for Options {
 impl Options {
     /// The most bytes of a node.
     #[inline]
-    fn max_bytes(self) -> usize {
+    pub fn max_bytes(self) -> usize {
         match self.fill {
             0.. => COUNTED_NODE_BYTES,
             fill => NODE_BYTES[usize::from(fill.unsigned_abs()).min(NODE_BYTES.len()) - 1],
@@ -69,7 +69,7 @@ impl Options {
 
     /// The most elements of a node.
     #[inline]
-    fn max_count(self) -> usize {
+    pub fn max_count(self) -> usize {
         usize::try_from(self.fill).map_or(usize::MAX, |fill| fill.max(1))
     }
 
