@@ -1,10 +1,21 @@
 //! Every command: one file per group, the table entry beside its handler.
 
 pub mod connection;
+pub mod expire;
+pub mod keys;
+pub mod object;
+pub mod scan;
 pub mod string;
 pub mod testing;
 
 use crate::server::command::Spec;
 
 /// The table of all commands.
-pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+pub const ALL: &[&[Spec]] = &[
+    connection::COMMANDS,
+    expire::COMMANDS,
+    keys::COMMANDS,
+    object::COMMANDS,
+    scan::COMMANDS,
+    string::COMMANDS,
+];
