@@ -1,6 +1,11 @@
 //! Every command: one file per group, the table entry beside its handler.
 
 pub mod connection;
+pub mod expire;
+pub mod keys;
+pub mod list;
+pub mod object;
+pub mod scan;
 pub mod string;
 pub mod testing;
 pub mod transactions;
@@ -8,4 +13,13 @@ pub mod transactions;
 use crate::server::command::Spec;
 
 /// The table of all commands.
-pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS, transactions::COMMANDS];
+pub const ALL: &[&[Spec]] = &[
+    connection::COMMANDS,
+    expire::COMMANDS,
+    keys::COMMANDS,
+    list::COMMANDS,
+    object::COMMANDS,
+    scan::COMMANDS,
+    string::COMMANDS,
+    transactions::COMMANDS,
+];

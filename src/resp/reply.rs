@@ -297,6 +297,16 @@ impl<'a> Reply<'a> {
         self.insert_header(at, |reply| reply.map(n))
     }
 
+    /// Ends the array of `n` elements that one step of a scan found, as the second element of an
+    /// array that begins with the cursor to go on from.
+    pub fn end_scan(&mut self, at: Deferred, cursor: u64, n: usize) -> Replied {
+        self.insert_header(at, |reply| {
+            reply.array(2);
+            reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+            reply.array(n)
+        })
+    }
+
     /// Moves the elements up by the header's length: one copy inside one buffer.
     fn insert_header(&mut self, at: Deferred, header: impl FnOnce(&mut Reply<'_>) -> Replied) -> Replied {
         let end = self.out.len();
@@ -367,6 +377,16 @@ mod tests {
             r.int(2);
         });
         assert_eq!(text, ":1\r\n~2\r\n$1\r\na\r\n$1\r\nb\r\n:2\r\n");
+    }
+
+    #[test]
+    fn the_cursor_goes_before_what_a_scan_found() {
+        let text = written(Protocol::Resp3, |r| {
+            let at = r.defer();
+            r.bulk(b"a");
+            r.end_scan(at, u64::MAX, 1);
+        });
+        assert_eq!(text, "*2\r\n$20\r\n18446744073709551615\r\n*1\r\n$1\r\na\r\n");
     }
 
     #[test]
