@@ -6,6 +6,7 @@
 
 use super::error::Error;
 use crate::stdx::num;
+use crate::structures::listpack::Item;
 
 /// The protocol version of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,6 +153,15 @@ impl<'a> Reply<'a> {
         self.bulk(itoa::Buffer::new().format(n).as_bytes())
     }
 
+    /// A value of a listpack as a string.
+    #[inline]
+    pub fn item(&mut self, item: Item<'_>) -> Replied {
+        match item {
+            Item::Str(bytes) => self.bulk(bytes),
+            Item::Int(n) => self.bulk_int(n),
+        }
+    }
+
     /// A string, or the null of an absent one.
     #[inline]
     pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) -> Replied {
@@ -295,6 +305,16 @@ impl<'a> Reply<'a> {
     /// Ends an aggregate as a map of `n` pairs.
     pub fn end_map(&mut self, at: Deferred, n: usize) -> Replied {
         self.insert_header(at, |reply| reply.map(n))
+    }
+
+    /// Ends the array of `n` elements that one step of a scan found, as the second element of an
+    /// array that begins with the cursor to go on from.
+    pub fn end_scan(&mut self, at: Deferred, cursor: u64, n: usize) -> Replied {
+        self.insert_header(at, |reply| {
+            reply.array(2);
+            reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+            reply.array(n)
+        })
     }
 
     /// Moves the elements up by the header's length: one copy inside one buffer.
