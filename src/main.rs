@@ -1,5 +1,5 @@
+use spinel::{background::Background, commands, config::Config, net, server::Server};
 use std::sync::Arc;
-use spinel::{background::Background, config::Config, net, server::Server, commands};
 
 #[global_allocator]
 static GLOBAL: spinel::stdx::alloc::Jemalloc = spinel::stdx::alloc::Jemalloc;
@@ -8,7 +8,9 @@ fn main() {
     spinel::stdx::alloc::count_this_thread();
     let mut config = Config::default();
     let args: Vec<String> = std::env::args().collect();
-    if let Some(i) = args.iter().position(|a| a == "--port") { config.net.port = args[i + 1].parse().unwrap(); }
+    if let Some(i) = args.iter().position(|a| a == "--port") {
+        config.net.port = args[i + 1].parse().unwrap();
+    }
     let background = Arc::new(Background::start(None).unwrap());
     let mut server = Server::new(config, commands::ALL, background);
     let mut poll = net::poll::Poll::new().unwrap();

@@ -6,7 +6,10 @@ use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFl
 use crate::types::list::End;
 use crate::types::{Describe, List};
 
-pub const COMMANDS: &[Spec] = &[LINDEX, LINSERT, LLEN, LMOVE, LMPOP, LPOP, LPOS, LPUSH, LPUSHX, LRANGE, LREM, LSET, LTRIM, RPOP, RPOPLPUSH, RPUSH, RPUSHX];
+pub const COMMANDS: &[Spec] = &[
+    LINDEX, LINSERT, LLEN, LMOVE, LMPOP, LPOP, LPOS, LPUSH, LPUSHX, LRANGE, LREM, LSET, LTRIM, RPOP,
+    RPOPLPUSH, RPUSH, RPUSHX,
+];
 
 const LPUSH: Spec = Spec::data("lpush", -3, lpush)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
@@ -18,10 +21,7 @@ const LPUSH: Spec = Spec::data("lpush", -3, lpush)
         complexity: "O(1) per element.",
         group: Group::List,
         history: &[("2.4.0", "Several `element` arguments.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("element").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("element").multiple()],
         ..Docs::NONE
     });
 
@@ -40,10 +40,7 @@ const RPUSH: Spec = Spec::data("rpush", -3, rpush)
         complexity: "O(1) per element.",
         group: Group::List,
         history: &[("2.4.0", "Several `element` arguments.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("element").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("element").multiple()],
         ..Docs::NONE
     });
 
@@ -62,10 +59,7 @@ const LPUSHX: Spec = Spec::data("lpushx", -3, lpushx)
         complexity: "O(1) per element.",
         group: Group::List,
         history: &[("4.0.0", "Several `element` arguments.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("element").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("element").multiple()],
         ..Docs::NONE
     });
 
@@ -84,10 +78,7 @@ const RPUSHX: Spec = Spec::data("rpushx", -3, rpushx)
         complexity: "O(1) per element.",
         group: Group::List,
         history: &[("4.0.0", "Several `element` arguments.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("element").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("element").multiple()],
         ..Docs::NONE
     });
 
@@ -135,10 +126,7 @@ const LPOP: Spec = Spec::data("lpop", -2, lpop)
         complexity: "O(N) for N elements taken.",
         group: Group::List,
         history: &[("6.2.0", "The `count` argument.")],
-        args: &[
-            Arg::key("key"),
-            Arg::integer("count").since("6.2.0").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::integer("count").since("6.2.0").optional()],
         ..Docs::NONE
     });
 
@@ -157,10 +145,7 @@ const RPOP: Spec = Spec::data("rpop", -2, rpop)
         complexity: "O(N) for N elements taken.",
         group: Group::List,
         history: &[("6.2.0", "The `count` argument.")],
-        args: &[
-            Arg::key("key"),
-            Arg::integer("count").since("6.2.0").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::integer("count").since("6.2.0").optional()],
         ..Docs::NONE
     });
 
@@ -207,7 +192,9 @@ fn pop_many(ctx: &mut Ctx<'_>, key: Key<'_>, end: End, count: usize) {
         End::Head => (0, 0),
         End::Tail => (-1, len - count),
     };
-    list.visit(start, end, count, |item| drop(reply.item(item)));
+    list.visit(start, end, count, |item| {
+        reply.item(item);
+    });
     list.remove_range(first, count);
     list.relax(&ctx.limits.types);
     ctx.db.changed(key, popped(end), count);
@@ -234,10 +221,7 @@ const LMPOP: Spec = Spec::data("lmpop", -4, lmpop)
         args: &[
             Arg::integer("numkeys"),
             Arg::key("key").multiple(),
-            Arg::one_of("where", &[
-                Arg::word("left", "LEFT"),
-                Arg::word("right", "RIGHT"),
-            ]),
+            Arg::one_of("where", &[Arg::word("left", "LEFT"), Arg::word("right", "RIGHT")]),
             Arg::integer("count").token("COUNT").optional(),
         ],
         ..Docs::NONE
@@ -287,9 +271,7 @@ const LLEN: Spec = Spec::data("llen", 2, llen)
         since: "1.0.0",
         complexity: "O(1)",
         group: Group::List,
-        args: &[
-            Arg::key("key"),
-        ],
+        args: &[Arg::key("key")],
         ..Docs::NONE
     });
 
@@ -309,10 +291,7 @@ const LINDEX: Spec = Spec::data("lindex", 3, lindex)
         since: "1.0.0",
         complexity: "O(N) for N elements between the index and the nearer end.",
         group: Group::List,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("index"),
-        ],
+        args: &[Arg::key("key"), Arg::integer("index")],
         ..Docs::NONE
     });
 
@@ -334,11 +313,7 @@ const LRANGE: Spec = Spec::data("lrange", 4, lrange)
         since: "1.0.0",
         complexity: "O(S+N) for a start S elements from the nearer end and N elements returned.",
         group: Group::List,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("start"),
-            Arg::integer("stop"),
-        ],
+        args: &[Arg::key("key"), Arg::integer("start"), Arg::integer("stop")],
         ..Docs::NONE
     });
 
@@ -350,7 +325,9 @@ fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let range = clip(start, stop, list.len());
     let replied = ctx.reply.array(range.len());
     let reply = &mut ctx.reply;
-    list.visit(range.start as i64, End::Head, range.len(), |item| drop(reply.item(item)));
+    list.visit(range.start as i64, End::Head, range.len(), |item| {
+        reply.item(item);
+    });
     Ok(replied)
 }
 
@@ -394,7 +371,11 @@ fn lpos(ctx: &mut Ctx<'_>) -> CmdResult {
         if ctx.args.is(i, "rank") {
             rank = match ctx.args.int(i + 1)? {
                 0 => return Err(Error::text(ZERO_RANK)),
-                i64::MIN => return Err(Error::text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")),
+                i64::MIN => {
+                    return Err(Error::text(
+                        "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+                    ));
+                }
                 rank => rank,
             };
         } else if ctx.args.is(i, "count") {
@@ -457,11 +438,7 @@ const LSET: Spec = Spec::data("lset", 4, lset)
         since: "1.0.0",
         complexity: "O(N) for N elements between the index and the nearer end.",
         group: Group::List,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("index"),
-            Arg::string("element"),
-        ],
+        args: &[Arg::key("key"), Arg::integer("index"), Arg::string("element")],
         ..Docs::NONE
     });
 
@@ -493,10 +470,7 @@ const LINSERT: Spec = Spec::data("linsert", 5, linsert)
         group: Group::List,
         args: &[
             Arg::key("key"),
-            Arg::one_of("where", &[
-                Arg::word("before", "BEFORE"),
-                Arg::word("after", "AFTER"),
-            ]),
+            Arg::one_of("where", &[Arg::word("before", "BEFORE"), Arg::word("after", "AFTER")]),
             Arg::string("pivot"),
             Arg::string("element"),
         ],
@@ -531,11 +505,7 @@ const LREM: Spec = Spec::data("lrem", 4, lrem)
         since: "1.0.0",
         complexity: "O(N+M) for N elements in the list, M of them removed.",
         group: Group::List,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("count"),
-            Arg::string("element"),
-        ],
+        args: &[Arg::key("key"), Arg::integer("count"), Arg::string("element")],
         ..Docs::NONE
     });
 
@@ -562,11 +532,7 @@ const LTRIM: Spec = Spec::data("ltrim", 4, ltrim)
         since: "1.0.0",
         complexity: "O(N) for N elements removed.",
         group: Group::List,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("start"),
-            Arg::integer("stop"),
-        ],
+        args: &[Arg::key("key"), Arg::integer("start"), Arg::integer("stop")],
         ..Docs::NONE
     });
 
@@ -593,7 +559,10 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
 const LMOVE: Spec = Spec::data("lmove", 5, lmove)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::LIST)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE)), KeySpec::at(2).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE)),
+        KeySpec::at(2).flags(KeyFlags::RW.with(KeyFlags::INSERT)),
+    ])
     .docs(Docs {
         summary: "Takes an element from one end of a list and puts it at one end of another.",
         since: "6.2.0",
@@ -602,14 +571,8 @@ const LMOVE: Spec = Spec::data("lmove", 5, lmove)
         args: &[
             Arg::key("source"),
             Arg::key("destination").key_spec(1),
-            Arg::one_of("wherefrom", &[
-                Arg::word("left", "LEFT"),
-                Arg::word("right", "RIGHT"),
-            ]),
-            Arg::one_of("whereto", &[
-                Arg::word("left", "LEFT"),
-                Arg::word("right", "RIGHT"),
-            ]),
+            Arg::one_of("wherefrom", &[Arg::word("left", "LEFT"), Arg::word("right", "RIGHT")]),
+            Arg::one_of("whereto", &[Arg::word("left", "LEFT"), Arg::word("right", "RIGHT")]),
         ],
         ..Docs::NONE
     });
@@ -659,7 +622,10 @@ fn move_element(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
 const RPOPLPUSH: Spec = Spec::data("rpoplpush", 3, rpoplpush)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::LIST)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE)), KeySpec::at(2).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE)),
+        KeySpec::at(2).flags(KeyFlags::RW.with(KeyFlags::INSERT)),
+    ])
     .docs(Docs {
         summary: "Takes the last element of a list and puts it first in another.",
         since: "1.2.0",
@@ -667,10 +633,7 @@ const RPOPLPUSH: Spec = Spec::data("rpoplpush", 3, rpoplpush)
         group: Group::List,
         deprecated_since: "6.2.0",
         replaced_by: "`LMOVE` with the `RIGHT` and `LEFT` arguments",
-        args: &[
-            Arg::key("source"),
-            Arg::key("destination").key_spec(1),
-        ],
+        args: &[Arg::key("source"), Arg::key("destination").key_spec(1)],
         ..Docs::NONE
     });
 

@@ -130,7 +130,8 @@ impl Database {
             (false, true) => self.expires.insert_unique(key.hash, address),
             (true, false) => drop(self.expires.remove(key.hash, key.bytes)),
             (true, true) => {
-                let mut slot = self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
+                let mut slot =
+                    self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
                 slot.replace(address);
             }
         }

@@ -356,8 +356,19 @@ mod tests {
             (|r| r.int(42), ":42\r\n", ":42\r\n"),
             (|r| r.int(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
             (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
-            (|r| r.bulk(&[b'x'; 123]), concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n"),
-                concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n")),
+            (
+                |r| r.bulk(&[b'x'; 123]),
+                concat!(
+                    "$123\r\n",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "\r\n"
+                ),
+                concat!(
+                    "$123\r\n",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "\r\n"
+                ),
+            ),
             (|r| r.bulk_int(-10), "$3\r\n-10\r\n", "$3\r\n-10\r\n"),
             (|r| r.null(), "$-1\r\n", "_\r\n"),
             (|r| r.null_array(), "*-1\r\n", "_\r\n"),
@@ -371,8 +382,20 @@ mod tests {
             (|r| r.verbatim("txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
         ];
         for (i, (f, resp2, resp3)) in cases.iter().enumerate() {
-            assert_eq!(written(Protocol::Resp2, |r| { f(r); }), *resp2, "case {i}");
-            assert_eq!(written(Protocol::Resp3, |r| { f(r); }), *resp3, "case {i}");
+            assert_eq!(
+                written(Protocol::Resp2, |r| {
+                    f(r);
+                }),
+                *resp2,
+                "case {i}"
+            );
+            assert_eq!(
+                written(Protocol::Resp3, |r| {
+                    f(r);
+                }),
+                *resp3,
+                "case {i}"
+            );
         }
     }
 
@@ -402,6 +425,11 @@ mod tests {
     #[test]
     fn an_error_stays_one_line() {
         let error = Error::text("ERR what 'a\r\nb' is");
-        assert_eq!(written(Protocol::Resp2, |r| { r.error(&error); }), "-ERR what 'a  b' is\r\n");
+        assert_eq!(
+            written(Protocol::Resp2, |r| {
+                r.error(&error);
+            }),
+            "-ERR what 'a  b' is\r\n"
+        );
     }
 }

@@ -64,7 +64,8 @@ impl Server {
         let command = self.commands.find(args.at(0));
         let (mut hashed, mut hash) = (0, 0);
         if let Some(id) = command
-            && let [KeySpec { begin: super::command::Begin::Index(first), .. }, ..] = self.commands.spec(id).keys
+            && let [KeySpec { begin: super::command::Begin::Index(first), .. }, ..] =
+                self.commands.spec(id).keys
             && let Some(key) = args.get(*first as usize)
         {
             hashed = *first as u32;
@@ -95,8 +96,9 @@ impl Server {
                 if self.clients[key].is_closing() {
                     continue;
                 }
-                let args = Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
-                    .with_hash(pending.hashed, pending.hash);
+                let args =
+                    Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
+                        .with_hash(pending.hashed, pending.hash);
                 self.execute(key, pending.command, args);
             }
             self.clients[key].io.input.buf = input;

@@ -14,8 +14,8 @@ use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
 use crate::net::poll::{Poll, Registry, Token};
 use crate::net::signals::Signals;
-use crate::resp::request;
 use crate::resp::Error;
+use crate::resp::request;
 use crate::stdx::clock::{self, UnixMillis};
 
 /// Tokens from here on are listeners; below are clients.
