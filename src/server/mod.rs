@@ -3,10 +3,14 @@
 pub mod admission;
 pub mod call;
 pub mod command;
+pub mod crash;
 pub mod cron;
+pub mod daemon;
 pub mod error;
 pub mod event_loop;
 pub mod feed;
+pub mod shutdown;
+pub mod startup;
 
 use std::sync::Arc;
 
@@ -43,6 +47,7 @@ pub struct Server {
     pub expire: ActiveExpire,
     pub turn: Loop,
     pub identity: Identity,
+    pub process: startup::Process,
 }
 
 /// What does not change while the server runs, and who it is.
@@ -87,6 +92,7 @@ impl Server {
                 executable: std::env::current_exe().unwrap_or_default(),
                 pid: std::process::id(),
             },
+            process: startup::Process::default(),
         }
     }
 
