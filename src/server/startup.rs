@@ -166,11 +166,11 @@ fn start(
     let signals =
         Signals::install(&poll.waker()).map_err(|error| Failure::line(format!("Signals: {error}")))?;
 
-    let mut server = Server::new(config, groups, Arc::new(background));
+    // Never freed: the system takes back the memory faster than we could, key by key.
+    let server = crash::watch(Box::leak(Box::new(Server::new(config, groups, Arc::new(background)))));
     server.identity.config_file = config_file;
     server.identity.executable = executable;
     server.process = Process { name, title, manager, oom_score: OomScore::default() };
-    crash::watch(&server);
 
     server.write_pidfile();
     server.show_title();
@@ -196,8 +196,6 @@ fn start(
         return Err(Failure::Line(format!("Fatal: the event loop failed: {error}")));
     }
     server.finish_shutdown();
-    // The system takes back the memory faster than we can free it key by key.
-    std::mem::forget(server);
     Ok(())
 }
 
