@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Server;
 use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Handler, KeySpec, Spec};
+use super::crash;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error, Reply};
@@ -99,7 +100,9 @@ impl Server {
                 let args =
                     Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
                         .with_hash(pending.hashed, pending.hash);
+                crash::running(key, &args);
                 self.execute(key, pending.command, args);
+                crash::not_running();
             }
             self.clients[key].io.input.buf = input;
         }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use crate::keyspace::expire::Cycle;
-use crate::net::signals::Stop;
 use crate::stdx::{alloc, clock};
 
 impl Server {
@@ -53,10 +52,5 @@ impl Server {
     pub(super) fn fast_expire_cycle(&mut self) {
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Fast, effort);
-    }
-
-    pub(super) fn asked_to_stop(&mut self, stop: Stop) {
-        tracing::info!("Received {stop:?} scheduling shutdown...");
-        self.turn.stop();
     }
 }

@@ -112,7 +112,7 @@ impl Server {
                 self.accept(listener);
             }
             if let Some(stop) = signals.stop_requested() {
-                self.asked_to_stop(stop);
+                self.asked_to_stop(stop, signals);
             }
             self.stats.loop_turns += 1;
             self.stats.loop_ns += clock::monotonic_ns() - started;

@@ -3,11 +3,15 @@
 pub mod admission;
 pub mod call;
 pub mod command;
+pub mod crash;
 pub mod cron;
+pub mod daemon;
 pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod propagate;
+pub mod shutdown;
+pub mod startup;
 pub mod transaction;
 
 use std::sync::Arc;
@@ -45,6 +49,7 @@ pub struct Server {
     pub expire: ActiveExpire,
     pub turn: Loop,
     pub identity: Identity,
+    pub process: startup::Process,
 }
 
 /// What does not change while the server runs, and who it is.
@@ -89,6 +94,7 @@ impl Server {
                 executable: std::env::current_exe().unwrap_or_default(),
                 pid: std::process::id(),
             },
+            process: startup::Process::default(),
         }
     }
 
