@@ -1,5 +1,6 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod client;
 pub mod connection;
 pub mod string;
 pub mod testing;
@@ -8,4 +9,4 @@ pub mod transactions;
 use crate::server::command::Spec;
 
 /// The table of all commands.
-pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS, transactions::COMMANDS];
+pub const ALL: &[&[Spec]] = &[client::COMMANDS, connection::COMMANDS, string::COMMANDS, transactions::COMMANDS];

@@ -7,6 +7,7 @@ pub mod cron;
 pub mod error;
 pub mod event_loop;
 pub mod feed;
+pub mod limits;
 pub mod propagate;
 pub mod transaction;
 
