@@ -5,3 +5,5 @@ pub mod intset;
 pub mod sds;
 pub mod skiplist;
 pub mod listpack;
+pub mod lzf;
+pub mod quicklist;
