@@ -1,5 +1,6 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod client;
 pub mod connection;
 pub mod expire;
 pub mod keys;
@@ -14,6 +15,7 @@ use crate::server::command::Spec;
 
 /// The table of all commands.
 pub const ALL: &[&[Spec]] = &[
+    client::COMMANDS,
     connection::COMMANDS,
     expire::COMMANDS,
     keys::COMMANDS,

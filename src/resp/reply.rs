@@ -36,13 +36,28 @@ pub struct Deferred(usize);
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: Protocol,
+    /// Once `out` is longer than this, nobody will get it.
+    ceiling: usize,
 }
 
 impl<'a> Reply<'a> {
     /// A writer at the end of `out`.
     #[inline]
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
-        Reply { out, protocol }
+        Reply { out, protocol, ceiling: usize::MAX }
+    }
+
+    /// The same writer, to a client that is closed when more than `ceiling` bytes are waiting for it.
+    #[inline]
+    pub fn with_ceiling(self, ceiling: usize) -> Self {
+        Reply { ceiling, ..self }
+    }
+
+    /// Whether the reply has become so long that the client will be closed instead of getting it. Commands
+    /// whose reply has no natural bound ask now and then, and stop.
+    #[inline]
+    pub fn is_futile(&self) -> bool {
+        self.out.len() > self.ceiling
     }
 
     /// The protocol the client speaks.
@@ -60,7 +75,7 @@ impl<'a> Reply<'a> {
     /// A second writer to the same place, for a function that wants one by value.
     #[inline]
     pub fn reborrow(&mut self) -> Reply<'_> {
-        Reply { out: self.out, protocol: self.protocol }
+        Reply { out: self.out, protocol: self.protocol, ceiling: self.ceiling }
     }
 
     /// Bytes that are RESP already.

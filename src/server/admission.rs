@@ -100,6 +100,27 @@ impl Server {
         Ok((sub, spec))
     }
 
+    /// Lets a client in as `user` (`None`: whoever comes with a password alone) if the password is right.
+    ///
+    /// # Errors
+    /// Wrong, or there is no password to compare with. The client is what it was before.
+    pub fn authenticate(&mut self, key: ClientKey, user: Option<&[u8]>, password: &[u8]) -> Result<(), Error> {
+        let required = &self.config.security.requirepass;
+        if required.is_empty() && user.is_none() {
+            return Err(Error::text(
+                "ERR AUTH <password> called without any password configured for the default user. \
+                 Are you sure your configuration is correct?",
+            ));
+        }
+        let known = user.is_none_or(|user| user == b"default");
+        if !known || !(required.is_empty() || same_secret(password, required)) {
+            self.stats.auth_denied += 1;
+            return Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."));
+        }
+        self.clients[key].flags.set(ClientFlags::AUTHENTICATED, true);
+        Ok(())
+    }
+
     /// Walks the gates for a command that some condition holds up.
     #[cold]
     pub fn walk_gates(&mut self, key: ClientKey, spec: &'static Spec) -> Verdict {
@@ -115,6 +136,12 @@ impl Server {
         }
         Verdict::Run
     }
+}
+
+/// Compares in a time that does not tell where the first difference is.
+fn same_secret(given: &[u8], secret: &[u8]) -> bool {
+    let different = given.iter().zip(secret).fold(0, |different, (a, b)| different | (a ^ b));
+    given.len() == secret.len() && std::hint::black_box(different) == 0
 }
 
 #[cold]

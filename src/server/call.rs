@@ -91,7 +91,7 @@ impl Server {
         let mut at = 0;
         while at < batch.pending.len() {
             let key = batch.pending[at].client;
-            let input = std::mem::take(&mut self.clients[key].io.input.buf);
+            let input = self.clients[key].io.input.lend();
             while let Some(pending) = batch.pending.get(at).filter(|p| p.client == key) {
                 at += 1;
                 if self.clients[key].is_closing() {
@@ -104,7 +104,7 @@ impl Server {
                 self.execute(key, pending.command, args);
                 crash::not_running();
             }
-            self.clients[key].io.input.buf = input;
+            self.clients[key].io.input.put_back(input);
         }
         batch.pending.clear();
         batch.spans.clear();
@@ -115,6 +115,9 @@ impl Server {
     pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: Args<'_>) {
         let client = &mut self.clients[key];
         client.commands += 1;
+        if client.io.output.tail.capacity() == 0 {
+            client.io.output.tail = self.pool.take();
+        }
         let before = client.io.output.tail.len();
         let conditions = Conditions::of(client).with(self.conditions);
         match self.resolve(command, &args) {
@@ -156,7 +159,7 @@ impl Server {
                 }
             };
         }
-        self.turn.written(key, &mut self.clients);
+        self.written(key);
     }
 
     #[cold]
@@ -170,6 +173,7 @@ impl Server {
         let started = self.turn.command_started_ns;
         let result = match spec.handler {
             Handler::Data(handler) => {
+                let ceiling = self.output_ceiling(key);
                 let client = &mut self.clients[key];
                 let before = client.io.output.tail.len();
                 let now = self.keyspace.now();
@@ -179,7 +183,7 @@ impl Server {
                         .keyspace
                         .db(client.db as usize)
                         .without_touch(client.flags.has(ClientFlags::NO_TOUCH)),
-                    reply: Reply::new(&mut client.io.output.tail, client.protocol),
+                    reply: Reply::new(&mut client.io.output.tail, client.protocol).with_ceiling(ceiling),
                     limits: &self.config.limits,
                     feed: &mut self.feed,
                     name: spec.name,

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod error;
 pub mod event_loop;
 pub mod feed;
+pub mod limits;
 pub mod propagate;
 pub mod shutdown;
 pub mod startup;
