@@ -104,7 +104,12 @@ impl Server {
     ///
     /// # Errors
     /// Wrong, or there is no password to compare with. The client is what it was before.
-    pub fn authenticate(&mut self, key: ClientKey, user: Option<&[u8]>, password: &[u8]) -> Result<(), Error> {
+    pub fn authenticate(
+        &mut self,
+        key: ClientKey,
+        user: Option<&[u8]>,
+        password: &[u8],
+    ) -> Result<(), Error> {
         let required = &self.config.security.requirepass;
         if required.is_empty() && user.is_none() {
             return Err(Error::text(

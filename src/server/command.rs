@@ -59,7 +59,7 @@ macro_rules! bits {
             pub const fn with(self, other: $type) -> $type { $type(self.0 | other.0) }
             pub const fn without(self, other: $type) -> $type { $type(self.0 & !other.0) }
             /// The names of the set bits.
-            pub fn names(self) -> impl Iterator<Item = &'static str> {
+            pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {
                 Self::NAMES.iter().filter(move |(bit, name)| self.has(*bit) && !name.is_empty()).map(|(_, name)| *name)
             }
         }
@@ -602,6 +602,17 @@ impl Spec {
             let complete = spec.positions(args, |i| f(i, spec.flags));
             complete || spec.flags.has(KeyFlags::INCOMPLETE)
         })
+    }
+
+    /// Whether some key's place depends on the request.
+    pub fn has_movable_keys(&self) -> bool {
+        let fixed = |spec: &KeySpec| matches!((spec.begin, spec.find), (Begin::Index(_), Find::Range { .. }));
+        self.find_keys.is_some() || !self.keys.iter().all(fixed)
+    }
+
+    /// Whether some argument may be a key.
+    pub fn has_keys(&self) -> bool {
+        self.find_keys.is_some() || self.keys.iter().any(|spec| !spec.flags.has(KeyFlags::NOT_KEY))
     }
 
     /// The classic triple of `COMMAND INFO`: first key, last key, step.
