@@ -450,9 +450,9 @@ mod tests {
         let events = changes
             .iter()
             .map(|change| match change {
-                Change::Key { db, key, event } | Change::Gone { db, key, event } | Change::Told { db, key, event } => {
-                    show(*db, key, event.name)
-                }
+                Change::Key { db, key, event }
+                | Change::Gone { db, key, event }
+                | Change::Told { db, key, event } => show(*db, key, event.name),
                 other => format!("{other:?}"),
             })
             .collect();
@@ -475,7 +475,11 @@ mod tests {
             ("MOVE c 1", &["1:new c", "0:move_from c", "1:move_to c"]),
         ] {
             harness.run(command);
-            assert_eq!(events(&mut harness, dirty), (expected.iter().map(|s| s.to_string()).collect(), 1), "{command}");
+            assert_eq!(
+                events(&mut harness, dirty),
+                (expected.iter().map(|s| s.to_string()).collect(), 1),
+                "{command}"
+            );
         }
         check_with(&mut harness, "RENAME c c\nCOPY z z DB 3", "(error) ERR no such key\n(integer) 0");
         assert_eq!(events(&mut harness, dirty), (vec!["0:keymiss z".into()], 0));

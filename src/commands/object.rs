@@ -120,9 +120,10 @@ const OBJECT_REFCOUNT: Spec = Spec::data("object|refcount", 3, object_refcount)
 
 /// OBJECT REFCOUNT key → 1, or for a small integer what stands for "shared by all"; or null.
 fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
-    let small = look_up(ctx, |entry| {
-        matches!(entry.string(), Some(StringRef::Int(n)) if SHARED_INTEGERS.contains(&n))
-    });
+    let small = look_up(
+        ctx,
+        |entry| matches!(entry.string(), Some(StringRef::Int(n)) if SHARED_INTEGERS.contains(&n)),
+    );
     Ok(match small {
         None => ctx.reply.null(),
         Some(small) => {

@@ -130,7 +130,8 @@ impl Database {
             (false, true) => self.expires.insert_unique(key.hash, address),
             (true, false) => drop(self.expires.remove(key.hash, key.bytes)),
             (true, true) => {
-                let mut slot = self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
+                let mut slot =
+                    self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
                 slot.replace(address);
             }
         }
@@ -968,7 +969,9 @@ mod tests {
         let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(1));
         space.set_now(UnixMillis(100));
         let key = Key::new(b"k");
-        for (ttl, left) in [(Ttl::Clear, None), (Ttl::Keep, None), (Ttl::At(UnixMillis(200)), Some(UnixMillis(200)))] {
+        for (ttl, left) in
+            [(Ttl::Clear, None), (Ttl::Keep, None), (Ttl::At(UnixMillis(200)), Some(UnixMillis(200)))]
+        {
             space.db(0).set_string(key, Value::Bytes(b"old"), Ttl::At(UnixMillis(50)));
             let before = space.stats.expired;
             space.db(0).set_string(key, Value::Bytes(b"new"), ttl);

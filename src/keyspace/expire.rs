@@ -261,7 +261,12 @@ mod tests {
     }
 
     /// Keys `from..to`, of which those that `ttl` gives a time expire so much later.
-    fn fill(space: &mut Keyspace, db: usize, keys: std::ops::Range<usize>, ttl: impl Fn(usize) -> Option<i64>) {
+    fn fill(
+        space: &mut Keyspace,
+        db: usize,
+        keys: std::ops::Range<usize>,
+        ttl: impl Fn(usize) -> Option<i64>,
+    ) {
         for i in keys {
             let key = format!("key:{i}");
             let ttl = ttl(i).map_or(Ttl::Clear, |ttl| Ttl::At(UnixMillis(NOW + ttl)));
