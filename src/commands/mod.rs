@@ -3,7 +3,9 @@
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod info;
+pub mod server;
 pub mod string;
 pub mod testing;
 
@@ -11,7 +13,7 @@ use crate::resp::{Replied, Reply};
 use crate::server::command::Spec;
 
 /// The table of all commands.
-pub const ALL: &[&[Spec]] = &[command::COMMANDS, config::COMMANDS, connection::COMMANDS, info::COMMANDS, string::COMMANDS];
+pub const ALL: &[&[Spec]] = &[command::COMMANDS, config::COMMANDS, connection::COMMANDS, debug::COMMANDS, info::COMMANDS, server::COMMANDS, string::COMMANDS];
 
 /// The answer of a HELP subcommand: a heading, then each form with what it does in the line below.
 pub fn help(reply: &mut Reply<'_>, container: &str, forms: &[(&str, &str)]) -> Replied {

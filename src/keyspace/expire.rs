@@ -44,6 +44,8 @@ pub enum Cycle {
 /// The cycle's memory between calls.
 #[derive(Default)]
 pub struct ActiveExpire {
+    /// Keys go only when they are met, not by the cycle.
+    pub paused: bool,
     next_db: usize,
     cut_short: bool,
     last_fast: Option<Instant>,
@@ -82,7 +84,7 @@ impl Keyspace {
 impl ActiveExpire {
     /// Runs one cycle. `effort` is `active-expire-effort`, 1 to 10.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
-        if space.expiry != Expiry::Remove {
+        if self.paused || space.expiry != Expiry::Remove {
             return;
         }
         let effort = effort.clamp(1, 10) - 1;
