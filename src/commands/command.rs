@@ -50,15 +50,16 @@ fn count(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).int(n as i64))
 }
 
-const INFO: Spec = Spec::admin("command|info", -2, info).flags(FLAGS).acl(Acl::CONNECTION).tips(UNORDERED).docs(Docs {
-    summary: "Describes some or all commands.",
-    since: "2.8.13",
-    complexity: "O(N) for N commands",
-    group: Group::Server,
-    history: &[("7.0.0", "Without a name, all commands are described.")],
-    args: &[Arg::string("command-name").optional().multiple()],
-    ..Docs::NONE
-});
+const INFO: Spec =
+    Spec::admin("command|info", -2, info).flags(FLAGS).acl(Acl::CONNECTION).tips(UNORDERED).docs(Docs {
+        summary: "Describes some or all commands.",
+        since: "2.8.13",
+        complexity: "O(N) for N commands",
+        group: Group::Server,
+        history: &[("7.0.0", "Without a name, all commands are described.")],
+        args: &[Arg::string("command-name").optional().multiple()],
+        ..Docs::NONE
+    });
 
 /// COMMAND INFO [name …] → arity, flags, keys and so on of each; null for a name nobody has.
 fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -185,14 +186,15 @@ fn text(reply: &mut Reply<'_>, name: &str, text: &str) -> Replied {
     reply.bulk(text.as_bytes())
 }
 
-const DOCS: Spec = Spec::admin("command|docs", -2, docs).flags(FLAGS).acl(Acl::CONNECTION).tips(UNORDERED).docs(Docs {
-    summary: "Documents some or all commands.",
-    since: "7.0.0",
-    complexity: "O(N) for N commands",
-    group: Group::Server,
-    args: &[Arg::string("command-name").optional().multiple()],
-    ..Docs::NONE
-});
+const DOCS: Spec =
+    Spec::admin("command|docs", -2, docs).flags(FLAGS).acl(Acl::CONNECTION).tips(UNORDERED).docs(Docs {
+        summary: "Documents some or all commands.",
+        since: "7.0.0",
+        complexity: "O(N) for N commands",
+        group: Group::Server,
+        args: &[Arg::string("command-name").optional().multiple()],
+        ..Docs::NONE
+    });
 
 /// COMMAND DOCS [name …] → a map from each name to its documentation; unknown names are left out.
 fn docs(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -299,7 +301,8 @@ fn write_arg(reply: &mut Reply<'_>, arg: &Arg) -> Replied {
             n += 1;
         }
     }
-    let flags = [(arg.optional, "optional"), (arg.multiple, "multiple"), (arg.multiple_token, "multiple_token")];
+    let flags =
+        [(arg.optional, "optional"), (arg.multiple, "multiple"), (arg.multiple_token, "multiple_token")];
     let flags = flags.into_iter().filter_map(|(set, name)| set.then_some(name));
     if flags.clone().next().is_some() {
         reply.bulk(b"flags");
@@ -314,20 +317,24 @@ fn write_arg(reply: &mut Reply<'_>, arg: &Arg) -> Replied {
     reply.end_map(fields, n)
 }
 
-const LIST: Spec = Spec::admin("command|list", -2, list).flags(FLAGS).acl(Acl::CONNECTION).tips(UNORDERED).docs(Docs {
-    summary: "Lists the names of commands.",
-    since: "7.0.0",
-    complexity: "O(N) for N commands",
-    group: Group::Server,
-    args: &[Arg::one_of("filterby", &[
-        Arg::string("module-name").token("MODULE"),
-        Arg::string("category").token("ACLCAT"),
-        Arg::pattern("pattern").token("PATTERN"),
-    ])
-    .token("FILTERBY")
-    .optional()],
-    ..Docs::NONE
-});
+const LIST: Spec =
+    Spec::admin("command|list", -2, list).flags(FLAGS).acl(Acl::CONNECTION).tips(UNORDERED).docs(Docs {
+        summary: "Lists the names of commands.",
+        since: "7.0.0",
+        complexity: "O(N) for N commands",
+        group: Group::Server,
+        args: &[Arg::one_of(
+            "filterby",
+            &[
+                Arg::string("module-name").token("MODULE"),
+                Arg::string("category").token("ACLCAT"),
+                Arg::pattern("pattern").token("PATTERN"),
+            ],
+        )
+        .token("FILTERBY")
+        .optional()],
+        ..Docs::NONE
+    });
 
 /// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob] → the names, subcommands included.
 fn list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -361,14 +368,15 @@ fn list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).bulks(&names))
 }
 
-const GETKEYS: Spec = Spec::admin("command|getkeys", -3, getkeys).flags(FLAGS).acl(Acl::CONNECTION).docs(Docs {
-    summary: "Tells which arguments of a command are keys.",
-    since: "2.8.13",
-    complexity: "O(N) for N arguments",
-    group: Group::Server,
-    args: &[Arg::string("command"), Arg::string("arg").optional().multiple()],
-    ..Docs::NONE
-});
+const GETKEYS: Spec =
+    Spec::admin("command|getkeys", -3, getkeys).flags(FLAGS).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Tells which arguments of a command are keys.",
+        since: "2.8.13",
+        complexity: "O(N) for N arguments",
+        group: Group::Server,
+        args: &[Arg::string("command"), Arg::string("arg").optional().multiple()],
+        ..Docs::NONE
+    });
 
 /// COMMAND GETKEYS command [arg …] → the keys among the arguments.
 fn getkeys(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -382,8 +390,10 @@ fn getkeys(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(done)
 }
 
-const GETKEYSANDFLAGS: Spec =
-    Spec::admin("command|getkeysandflags", -3, getkeysandflags).flags(FLAGS).acl(Acl::CONNECTION).docs(Docs {
+const GETKEYSANDFLAGS: Spec = Spec::admin("command|getkeysandflags", -3, getkeysandflags)
+    .flags(FLAGS)
+    .acl(Acl::CONNECTION)
+    .docs(Docs {
         summary: "Tells which arguments of a command are keys, and what becomes of them.",
         since: "7.0.0",
         complexity: "O(N) for N arguments",
@@ -443,18 +453,22 @@ const HELP: Spec = Spec::admin("command|help", 2, help_text).flags(FLAGS).acl(Ac
 
 /// COMMAND HELP → what the subcommands do.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    Ok(help(&mut server.reply(key), "COMMAND", &[
-        ("(no subcommand)", "Describe all commands."),
-        ("COUNT", "The number of commands."),
-        ("DOCS [<command-name> ...]", "The documentation of these commands, or of all."),
-        ("GETKEYS <command> [<arg> ...]", "Which of a command's arguments are keys."),
-        ("GETKEYSANDFLAGS <command> [<arg> ...]", "The same, with what the command does to each key."),
-        ("INFO [<command-name> ...]", "Arity, flags, keys and categories of these commands, or of all."),
-        (
-            "LIST [FILTERBY MODULE <module-name>|ACLCAT <category>|PATTERN <pattern>]",
-            "The names of all commands, or of those that pass the filter.",
-        ),
-    ]))
+    Ok(help(
+        &mut server.reply(key),
+        "COMMAND",
+        &[
+            ("(no subcommand)", "Describe all commands."),
+            ("COUNT", "The number of commands."),
+            ("DOCS [<command-name> ...]", "The documentation of these commands, or of all."),
+            ("GETKEYS <command> [<arg> ...]", "Which of a command's arguments are keys."),
+            ("GETKEYSANDFLAGS <command> [<arg> ...]", "The same, with what the command does to each key."),
+            ("INFO [<command-name> ...]", "Arity, flags, keys and categories of these commands, or of all."),
+            (
+                "LIST [FILTERBY MODULE <module-name>|ACLCAT <category>|PATTERN <pattern>]",
+                "The names of all commands, or of those that pass the filter.",
+            ),
+        ],
+    ))
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if !args.len().is_multiple_of(2) {
         return Err(Error::arity("config|set"));
     }
-    let pairs: Vec<(&[u8], &[u8])> = (0..args.len()).step_by(2).map(|i| (args.at(i), args.at(i + 1))).collect();
+    let pairs: Vec<(&[u8], &[u8])> =
+        (0..args.len()).step_by(2).map(|i| (args.at(i), args.at(i + 1))).collect();
     let stream = &server.clients[key].io.stream;
     let origin = Origin {
         local: stream.is_unix() || stream.is_loopback(),
@@ -76,9 +77,11 @@ impl From<SetError> for Error {
     fn from(error: SetError) -> Error {
         match error {
             // The name is the client's and need not be text.
-            SetError::Unknown(name) => {
-                Error::quoting(&[b"ERR Unknown option or number of arguments for CONFIG SET - '", &name, b"'"])
-            }
+            SetError::Unknown(name) => Error::quoting(&[
+                b"ERR Unknown option or number of arguments for CONFIG SET - '",
+                &name,
+                b"'",
+            ]),
             SetError::Refused { name, reason } => Error::quoting(&[
                 b"ERR CONFIG SET failed (possibly related to argument '",
                 &name,
@@ -90,13 +93,14 @@ impl From<SetError> for Error {
     }
 }
 
-const REWRITE: Spec = Spec::admin("config|rewrite", 2, rewrite_file).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
-    summary: "Writes the values in force into the configuration file.",
-    since: "2.8.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    ..Docs::NONE
-});
+const REWRITE: Spec =
+    Spec::admin("config|rewrite", 2, rewrite_file).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
+        summary: "Writes the values in force into the configuration file.",
+        since: "2.8.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        ..Docs::NONE
+    });
 
 /// CONFIG REWRITE → OK, once the configuration file says what is in force.
 fn rewrite_file(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
@@ -112,13 +116,14 @@ fn rewrite_file(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).ok())
 }
 
-const RESETSTAT: Spec = Spec::admin("config|resetstat", 2, resetstat).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
-    summary: "Sets the counters of INFO back to zero.",
-    since: "2.0.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    ..Docs::NONE
-});
+const RESETSTAT: Spec =
+    Spec::admin("config|resetstat", 2, resetstat).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
+        summary: "Sets the counters of INFO back to zero.",
+        since: "2.0.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        ..Docs::NONE
+    });
 
 /// CONFIG RESETSTAT → OK; the counters start anew.
 fn resetstat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
@@ -128,22 +133,27 @@ fn resetstat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).ok())
 }
 
-const HELP: Spec = Spec::admin("config|help", 2, help_text).flags(Flags::LOADING.with(Flags::STALE)).docs(Docs {
-    summary: "Describes the subcommands.",
-    since: "5.0.0",
-    complexity: "O(1)",
-    group: Group::Server,
-    ..Docs::NONE
-});
+const HELP: Spec =
+    Spec::admin("config|help", 2, help_text).flags(Flags::LOADING.with(Flags::STALE)).docs(Docs {
+        summary: "Describes the subcommands.",
+        since: "5.0.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        ..Docs::NONE
+    });
 
 /// CONFIG HELP → what the subcommands do.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    Ok(help(&mut server.reply(key), "CONFIG", &[
-        ("GET <pattern> [<pattern> ...]", "The parameters whose names match, and their values."),
-        ("SET <parameter> <value> [<parameter> <value> ...]", "Change parameters; all of them or none."),
-        ("RESETSTAT", "Set the counters of INFO back to zero."),
-        ("REWRITE", "Write the values in force into the configuration file."),
-    ]))
+    Ok(help(
+        &mut server.reply(key),
+        "CONFIG",
+        &[
+            ("GET <pattern> [<pattern> ...]", "The parameters whose names match, and their values."),
+            ("SET <parameter> <value> [<parameter> <value> ...]", "Change parameters; all of them or none."),
+            ("RESETSTAT", "Set the counters of INFO back to zero."),
+            ("REWRITE", "Write the values in force into the configuration file."),
+        ],
+    ))
 }
 
 #[cfg(test)]
@@ -207,7 +217,11 @@ mod tests {
     #[test]
     fn resetstat_forgets() {
         let mut harness = Harness::default();
-        check_with(&mut harness, "GET a\nNOSUCH\nCONFIG RESETSTAT", "(nil)\n(error) ERR unknown command 'NOSUCH', with args beginning with: \nOK");
+        check_with(
+            &mut harness,
+            "GET a\nNOSUCH\nCONFIG RESETSTAT",
+            "(nil)\n(error) ERR unknown command 'NOSUCH', with args beginning with: \nOK",
+        );
         assert_eq!(harness.server.keyspace.stats.misses, 0);
         assert!(harness.server.stats.errors.is_empty());
     }

@@ -16,9 +16,7 @@ use crate::types::{Kind, Limits, Part, Value};
 pub const COMMANDS: &[Spec] = &[DEBUG];
 
 const DEBUG: Spec = Spec::admin("debug", -2, debug)
-    .flags(
-        Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::PROTECTED),
-    )
+    .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::PROTECTED))
     .docs(Docs {
         summary: "Tools for testing the server.",
         since: "1.0.0",
@@ -168,6 +166,7 @@ fn populate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 }
 
 /// DEBUG PROTOCOL type → a sample of the type.
+#[allow(clippy::approx_constant)] // The sample is the number clients' tests expect.
 fn protocol(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut reply = server.reply(key);
     let resp3 = reply.protocol() == Protocol::Resp3;
@@ -441,26 +440,36 @@ fn digest_value(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
 
 /// DEBUG HELP → what the subcommands do.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    Ok(help(&mut server.reply(key), "DEBUG", &[
-        ("CHANGE-REPL-ID", "Begin a new replication history."),
-        ("DIGEST", "40 digits that are equal where all data are equal."),
-        ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
-        ("ERROR <text>", "Answer with this error."),
-        ("HTSTATS <db>", "How full the tables of a database are."),
-        ("HTSTATS-KEY <key>", "How full the hash table of a value is."),
-        ("LISTPACK <key>", "Whether the value is one listpack."),
-        ("LOG <text>", "Write the text to the log."),
-        ("OBJECT <key>", "Encoding, size and last access of a value."),
-        ("POPULATE <count> [<prefix>] [<size>]", "Add keys <prefix>:<number> with values of <size> bytes."),
-        (
-            "PROTOCOL <type>",
-            "A sample of: string, integer, double, bignum, null, array, set, map,\nattrib, push, verbatim, true, false.",
-        ),
-        ("QUICKLIST-PACKED-THRESHOLD <bytes>", "From which size a list element gets a node of its own; 0: the usual."),
-        ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys that are due are looked for."),
-        ("SLEEP <seconds>", "Stand still."),
-        ("STRINGMATCH-LEN <length> <pattern>", "Whether so many letters 'a' match the pattern."),
-    ]))
+    Ok(help(
+        &mut server.reply(key),
+        "DEBUG",
+        &[
+            ("CHANGE-REPL-ID", "Begin a new replication history."),
+            ("DIGEST", "40 digits that are equal where all data are equal."),
+            ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
+            ("ERROR <text>", "Answer with this error."),
+            ("HTSTATS <db>", "How full the tables of a database are."),
+            ("HTSTATS-KEY <key>", "How full the hash table of a value is."),
+            ("LISTPACK <key>", "Whether the value is one listpack."),
+            ("LOG <text>", "Write the text to the log."),
+            ("OBJECT <key>", "Encoding, size and last access of a value."),
+            (
+                "POPULATE <count> [<prefix>] [<size>]",
+                "Add keys <prefix>:<number> with values of <size> bytes.",
+            ),
+            (
+                "PROTOCOL <type>",
+                "A sample of: string, integer, double, bignum, null, array, set, map,\nattrib, push, verbatim, true, false.",
+            ),
+            (
+                "QUICKLIST-PACKED-THRESHOLD <bytes>",
+                "From which size a list element gets a node of its own; 0: the usual.",
+            ),
+            ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys that are due are looked for."),
+            ("SLEEP <seconds>", "Stand still."),
+            ("STRINGMATCH-LEN <length> <pattern>", "Whether so many letters 'a' match the pattern."),
+        ],
+    ))
 }
 
 #[cfg(test)]
@@ -558,7 +567,11 @@ mod tests {
             ("double", "$5\r\n3.141\r\n", ",3.141\r\n"),
             ("null", "$-1\r\n", "_\r\n"),
             ("set", "*3\r\n:0\r\n:1\r\n:2\r\n", "~3\r\n:0\r\n:1\r\n:2\r\n"),
-            ("map", "*6\r\n:0\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n", "%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n"),
+            (
+                "map",
+                "*6\r\n:0\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n",
+                "%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n",
+            ),
             (
                 "push",
                 "-ERR RESP2 is not supported by this command\r\n",

@@ -135,7 +135,10 @@ fn server_section(server: &Server, out: &mut InfoText) {
         listeners += 1;
     }
     if !config.net.unixsocket.is_empty() {
-        out.line(format_args!("listener{listeners}:name=unix,bind={}", Safe(config.net.unixsocket.as_bytes())));
+        out.line(format_args!(
+            "listener{listeners}:name=unix,bind={}",
+            Safe(config.net.unixsocket.as_bytes())
+        ));
     }
 }
 
@@ -146,7 +149,10 @@ fn clients_section(server: &Server, out: &mut InfoText) {
         .field("cluster_connections", 0)
         .field("maxclients", server.config.net.maxclients)
         .field("client_recent_max_input_buffer", clients().map(|c| c.io.input.allocated()).max().unwrap_or(0))
-        .field("client_recent_max_output_buffer", clients().map(|c| c.io.output.allocated()).max().unwrap_or(0))
+        .field(
+            "client_recent_max_output_buffer",
+            clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
+        )
         .field("blocked_clients", 0)
         .field("tracking_clients", 0)
         .field("clients_in_timeout_table", 0)
@@ -177,7 +183,12 @@ impl MemoryReport {
             peak: server.stats.peak_memory.max(used),
             startup: server.identity.startup_memory,
             clients: server.clients.iter().map(|(_, client)| client.memory()).sum(),
-            tables: server.keyspace.databases().iter().map(|db| (db.keys().bytes(), db.expires().bytes())).collect(),
+            tables: server
+                .keyspace
+                .databases()
+                .iter()
+                .map(|db| (db.keys().bytes(), db.expires().bytes()))
+                .collect(),
             allocated: alloc::statistic(c"stats.allocated"),
             active: alloc::statistic(c"stats.active"),
             resident: alloc::statistic(c"stats.resident"),

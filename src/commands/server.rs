@@ -11,7 +11,8 @@ use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFl
 use crate::stdx::rng::Rng;
 use crate::stdx::{alloc, clock, num};
 
-pub const COMMANDS: &[Spec] = &[DBSIZE, FLUSHALL, FLUSHDB, LASTSAVE, LOLWUT, MEMORY, ROLE, SHUTDOWN, SWAPDB, TIME];
+pub const COMMANDS: &[Spec] =
+    &[DBSIZE, FLUSHALL, FLUSHDB, LASTSAVE, LOLWUT, MEMORY, ROLE, SHUTDOWN, SWAPDB, TIME];
 
 const DBSIZE: Spec = Spec::data("dbsize", 1, dbsize)
     .flags(Flags::READONLY.with(Flags::FAST))
@@ -31,10 +32,10 @@ fn dbsize(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.int(n as i64))
 }
 
-const HOW_TO_FLUSH: &[Arg] = &[Arg::one_of("flush-type", &[
-    Arg::word("async", "ASYNC").since("4.0.0"),
-    Arg::word("sync", "SYNC").since("6.2.0"),
-])
+const HOW_TO_FLUSH: &[Arg] = &[Arg::one_of(
+    "flush-type",
+    &[Arg::word("async", "ASYNC").since("4.0.0"), Arg::word("sync", "SYNC").since("6.2.0")],
+)
 .optional()];
 
 const FLUSHALL: Spec = Spec::data("flushall", -1, flushall)
@@ -192,7 +193,8 @@ const SHUTDOWN: Spec = Spec::admin("shutdown", -1, shutdown)
         group: Group::Server,
         history: &[("7.0.0", "Added the options `NOW`, `FORCE` and `ABORT`.")],
         args: &[
-            Arg::one_of("save-selector", &[Arg::word("nosave", "NOSAVE"), Arg::word("save", "SAVE")]).optional(),
+            Arg::one_of("save-selector", &[Arg::word("nosave", "NOSAVE"), Arg::word("save", "SAVE")])
+                .optional(),
             Arg::word("now", "NOW").since("7.0.0").optional(),
             Arg::word("force", "FORCE").since("7.0.0").optional(),
             Arg::word("abort", "ABORT").since("7.0.0").optional(),
@@ -289,14 +291,11 @@ fn octahedron(columns: usize, rows: usize, rng: &mut Rng) -> String {
     text
 }
 
-const MEMORY: Spec = Spec::container("memory", -2, &[
-    MEMORY_DOCTOR,
-    MEMORY_HELP,
-    MEMORY_MALLOC_STATS,
-    MEMORY_PURGE,
-    MEMORY_STATS,
-    MEMORY_USAGE,
-])
+const MEMORY: Spec = Spec::container(
+    "memory",
+    -2,
+    &[MEMORY_DOCTOR, MEMORY_HELP, MEMORY_MALLOC_STATS, MEMORY_PURGE, MEMORY_STATS, MEMORY_USAGE],
+)
 .docs(Docs {
     summary: "Tells where the memory goes.",
     since: "4.0.0",
@@ -305,7 +304,8 @@ const MEMORY: Spec = Spec::container("memory", -2, &[
     ..Docs::NONE
 });
 
-const FROM_EACH_SHARD: &[&str] = &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
+const FROM_EACH_SHARD: &[&str] =
+    &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
 
 const MEMORY_USAGE: Spec = Spec::data("memory|usage", -3, memory_usage)
     .flags(Flags::READONLY)
@@ -512,18 +512,21 @@ const MEMORY_HELP: Spec =
 
 /// MEMORY HELP → what the subcommands do.
 fn memory_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    Ok(help(&mut server.reply(key), "MEMORY", &[
-        ("DOCTOR", "What is unusual about the use of memory."),
-        ("MALLOC-STATS", "The allocator's own report."),
-        ("PURGE", "Give unused memory back to the system."),
-        ("STATS", "What the memory is used for, in bytes."),
-        (
-            "USAGE <key> [SAMPLES <count>]",
-            "Bytes a key and its value take, estimated from <count> elements:\n5 unless given, all of them if 0.",
-        ),
-    ]))
+    Ok(help(
+        &mut server.reply(key),
+        "MEMORY",
+        &[
+            ("DOCTOR", "What is unusual about the use of memory."),
+            ("MALLOC-STATS", "The allocator's own report."),
+            ("PURGE", "Give unused memory back to the system."),
+            ("STATS", "What the memory is used for, in bytes."),
+            (
+                "USAGE <key> [SAMPLES <count>]",
+                "Bytes a key and its value take, estimated from <count> elements:\n5 unless given, all of them if 0.",
+            ),
+        ],
+    ))
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -61,7 +61,8 @@ impl Server {
         self.take_up_options();
         if effects.touches(Effects::DIR) {
             let dir = &mut self.config.persistence.dir;
-            std::env::set_current_dir(&*dir).map_err(|error| ("dir", crate::net::error_text(&error).into()))?;
+            std::env::set_current_dir(&*dir)
+                .map_err(|error| ("dir", crate::net::error_text(&error).into()))?;
             *dir = working_directory(dir);
         }
         if effects.touches(Effects::MAXCLIENTS) {
@@ -120,7 +121,8 @@ impl Server {
         }
         let net = &self.config.net;
         let wanted = net.port != 0 && !net.bind.is_empty();
-        let opened = if wanted { listener::listen_tcp(&net.bind, net.port, net.backlog) } else { Ok(Vec::new()) };
+        let opened =
+            if wanted { listener::listen_tcp(&net.bind, net.port, net.backlog) } else { Ok(Vec::new()) };
         let failed = match opened {
             Ok(opened) => {
                 let none = wanted && opened.is_empty();
