@@ -4,6 +4,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod expire;
 pub mod help;
 pub mod info;
@@ -11,6 +12,7 @@ pub mod keys;
 pub mod list;
 pub mod object;
 pub mod scan;
+pub mod server;
 pub mod string;
 pub mod testing;
 pub mod transactions;
@@ -23,12 +25,14 @@ pub const ALL: &[&[Spec]] = &[
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
+    debug::COMMANDS,
     expire::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
     object::COMMANDS,
     scan::COMMANDS,
+    server::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
 ];

@@ -17,5 +17,5 @@ pub use hash::Hash;
 pub use limits::Limits;
 pub use list::List;
 pub use set::Set;
-pub use value::{Collection, Describe, Kind, Value};
+pub use value::{Collection, Describe, Kind, Part, Value};
 pub use zset::Zset;
