@@ -11,7 +11,19 @@ use crate::types::zset::{Outcome, Pair, Rule};
 use crate::types::{Describe, Zset};
 
 pub const COMMANDS: &[Spec] = &[
-    ZADD, ZCARD, ZINCRBY, ZMPOP, ZMSCORE, ZPOPMAX, ZPOPMIN, ZRANDMEMBER, ZRANK, ZREM, ZREVRANK, ZSCAN, ZSCORE,
+    ZADD,
+    ZCARD,
+    ZINCRBY,
+    ZMPOP,
+    ZMSCORE,
+    ZPOPMAX,
+    ZPOPMIN,
+    ZRANDMEMBER,
+    ZRANK,
+    ZREM,
+    ZREVRANK,
+    ZSCAN,
+    ZSCORE,
 ];
 
 // ---- what the commands on sorted sets have in common --------------------------------------------
@@ -52,23 +64,22 @@ const ZADD: Spec = Spec::data("zadd", -4, zadd)
         since: "1.2.0",
         complexity: "O(log(N)) for each member, in a set of N.",
         group: Group::SortedSet,
-        history: &[("2.4.0", "Several members at once."), ("3.0.2", "The options `XX`, `NX`, `CH` and `INCR` were added."), ("6.2.0", "The options `GT` and `LT` were added.")],
+        history: &[
+            ("2.4.0", "Several members at once."),
+            ("3.0.2", "The options `XX`, `NX`, `CH` and `INCR` were added."),
+            ("6.2.0", "The options `GT` and `LT` were added."),
+        ],
         args: &[
             Arg::key("key"),
-            Arg::one_of("condition", &[
-                Arg::word("nx", "NX"),
-                Arg::word("xx", "XX"),
-            ]).since("3.0.2").optional(),
-            Arg::one_of("comparison", &[
-                Arg::word("gt", "GT"),
-                Arg::word("lt", "LT"),
-            ]).since("6.2.0").optional(),
+            Arg::one_of("condition", &[Arg::word("nx", "NX"), Arg::word("xx", "XX")])
+                .since("3.0.2")
+                .optional(),
+            Arg::one_of("comparison", &[Arg::word("gt", "GT"), Arg::word("lt", "LT")])
+                .since("6.2.0")
+                .optional(),
             Arg::word("change", "CH").since("3.0.2").optional(),
             Arg::word("increment", "INCR").since("3.0.2").optional(),
-            Arg::block("data", &[
-                Arg::double("score"),
-                Arg::string("member"),
-            ]).multiple(),
+            Arg::block("data", &[Arg::double("score"), Arg::string("member")]).multiple(),
         ],
         ..Docs::NONE
     });
@@ -130,11 +141,7 @@ const ZINCRBY: Spec = Spec::data("zincrby", 4, zincrby)
         since: "1.2.0",
         complexity: "O(log(N)) for a set of N members.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("increment"),
-            Arg::string("member"),
-        ],
+        args: &[Arg::key("key"), Arg::integer("increment"), Arg::string("member")],
         ..Docs::NONE
     });
 
@@ -203,10 +210,7 @@ const ZREM: Spec = Spec::data("zrem", -3, zrem)
         complexity: "O(M*log(N)) for M members to remove from a set of N.",
         group: Group::SortedSet,
         history: &[("2.4.0", "Several members at once.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("member").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
 
@@ -243,9 +247,7 @@ const ZCARD: Spec = Spec::data("zcard", 2, zcard)
         since: "1.2.0",
         complexity: "O(1)",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-        ],
+        args: &[Arg::key("key")],
         ..Docs::NONE
     });
 
@@ -264,10 +266,7 @@ const ZSCORE: Spec = Spec::data("zscore", 3, zscore)
         since: "1.2.0",
         complexity: "O(1)",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::string("member"),
-        ],
+        args: &[Arg::key("key"), Arg::string("member")],
         ..Docs::NONE
     });
 
@@ -289,10 +288,7 @@ const ZMSCORE: Spec = Spec::data("zmscore", -3, zmscore)
         since: "6.2.0",
         complexity: "O(N) for N members asked for.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::string("member").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
 
@@ -320,11 +316,7 @@ const ZRANK: Spec = Spec::data("zrank", -3, zrank)
         complexity: "O(log(N)) for a set of N members.",
         group: Group::SortedSet,
         history: &[("7.2.0", "The option `WITHSCORE` was added.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("member"),
-            Arg::word("withscore", "WITHSCORE").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::string("member"), Arg::word("withscore", "WITHSCORE").optional()],
         ..Docs::NONE
     });
 
@@ -343,11 +335,7 @@ const ZREVRANK: Spec = Spec::data("zrevrank", -3, zrevrank)
         complexity: "O(log(N)) for a set of N members.",
         group: Group::SortedSet,
         history: &[("7.2.0", "The option `WITHSCORE` was added.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("member"),
-            Arg::word("withscore", "WITHSCORE").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::string("member"), Arg::word("withscore", "WITHSCORE").optional()],
         ..Docs::NONE
     });
 
@@ -419,10 +407,7 @@ const ZPOPMIN: Spec = Spec::data("zpopmin", -2, zpopmin)
         since: "5.0.0",
         complexity: "O(log(N)*M) for a set of N members of which M are taken out.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("count").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::integer("count").optional()],
         ..Docs::NONE
     });
 
@@ -440,10 +425,7 @@ const ZPOPMAX: Spec = Spec::data("zpopmax", -2, zpopmax)
         since: "5.0.0",
         complexity: "O(log(N)*M) for a set of N members of which M are taken out.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("count").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::integer("count").optional()],
         ..Docs::NONE
     });
 
@@ -459,7 +441,9 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
     }
     let count = match args.get(2) {
         None => 1,
-        Some(text) => num::parse_i64(text).and_then(|n| usize::try_from(n).ok()).ok_or(Error::NegativeCount)?,
+        Some(text) => {
+            num::parse_i64(text).and_then(|n| usize::try_from(n).ok()).ok_or(Error::NegativeCount)?
+        }
     };
     let key = args.key(1);
     let set = ctx.db.write_as::<Zset>(key)?.filter(|_| count > 0);
@@ -491,10 +475,7 @@ const ZMPOP: Spec = Spec::data("zmpop", -4, zmpop)
         args: &[
             Arg::integer("numkeys"),
             Arg::key("key").multiple(),
-            Arg::one_of("where", &[
-                Arg::word("min", "MIN"),
-                Arg::word("max", "MAX"),
-            ]),
+            Arg::one_of("where", &[Arg::word("min", "MIN"), Arg::word("max", "MAX")]),
             Arg::integer("count").token("COUNT").optional(),
         ],
         ..Docs::NONE
@@ -553,10 +534,8 @@ const ZRANDMEMBER: Spec = Spec::data("zrandmember", -2, zrandmember)
         group: Group::SortedSet,
         args: &[
             Arg::key("key"),
-            Arg::block("options", &[
-                Arg::integer("count"),
-                Arg::word("withscores", "WITHSCORES").optional(),
-            ]).optional(),
+            Arg::block("options", &[Arg::integer("count"), Arg::word("withscores", "WITHSCORES").optional()])
+                .optional(),
         ],
         ..Docs::NONE
     });

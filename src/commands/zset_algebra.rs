@@ -11,8 +11,7 @@ use crate::stdx::num;
 use crate::types::zset::{Text, order};
 use crate::types::{Describe, Kind, Zset};
 
-pub const COMMANDS: &[Spec] =
-    &[ZDIFF, ZDIFFSTORE, ZINTER, ZINTERCARD, ZINTERSTORE, ZUNION, ZUNIONSTORE];
+pub const COMMANDS: &[Spec] = &[ZDIFF, ZDIFFSTORE, ZINTER, ZINTERCARD, ZINTERSTORE, ZUNION, ZUNIONSTORE];
 
 /// What is made of several sets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,8 +35,20 @@ impl Aggregate {
         match self {
             // Infinities of both signs cancel out.
             Aggregate::Sum => not_nan(a + b),
-            Aggregate::Min => if b < a { b } else { a },
-            Aggregate::Max => if b > a { b } else { a },
+            Aggregate::Min => {
+                if b < a {
+                    b
+                } else {
+                    a
+                }
+            }
+            Aggregate::Max => {
+                if b > a {
+                    b
+                } else {
+                    a
+                }
+            }
         }
     }
 }
@@ -117,7 +128,8 @@ fn parse<'d>(
         return Err(Error::text(format!("ERR at least 1 input key is needed for '{name}' command")));
     }
     let first = at + 1;
-    let end = usize::try_from(keys).ok().and_then(|keys| first.checked_add(keys)).filter(|&end| end <= args.len());
+    let end =
+        usize::try_from(keys).ok().and_then(|keys| first.checked_add(keys)).filter(|&end| end <= args.len());
     let end = end.ok_or(Error::Syntax)?;
     // First each lookup has its effects, then all keys are looked at together.
     let mut kinds = Vec::with_capacity(end - first);
@@ -134,7 +146,8 @@ fn parse<'d>(
     while i < args.len() {
         if weighted && args.is(i, "WEIGHTS") && args.len() - i > kinds.len() {
             for j in 0..kinds.len() {
-                num::parse_f64(args.at(i + 1 + j)).ok_or_else(|| Error::text("ERR weight value is not a float"))?;
+                num::parse_f64(args.at(i + 1 + j))
+                    .ok_or_else(|| Error::text("ERR weight value is not a float"))?;
             }
             weights = Some(i + 1);
             i += kinds.len();
@@ -272,11 +285,12 @@ const ZUNION: Spec = Spec::data("zunion", -3, zunion)
             Arg::integer("numkeys"),
             Arg::key("key").multiple(),
             Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of("aggregate", &[
-                Arg::word("sum", "SUM"),
-                Arg::word("min", "MIN"),
-                Arg::word("max", "MAX"),
-            ]).token("AGGREGATE").optional(),
+            Arg::one_of(
+                "aggregate",
+                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
+            )
+            .token("AGGREGATE")
+            .optional(),
             Arg::word("withscores", "WITHSCORES").optional(),
         ],
         ..Docs::NONE
@@ -290,7 +304,10 @@ fn zunion(ctx: &mut Ctx<'_>) -> CmdResult {
 const ZUNIONSTORE: Spec = Spec::data("zunionstore", -4, zunionstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)), KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+        KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+    ])
     .docs(Docs {
         summary: "Stores the members of all sorted sets, their scores combined.",
         since: "2.0.0",
@@ -301,11 +318,12 @@ const ZUNIONSTORE: Spec = Spec::data("zunionstore", -4, zunionstore)
             Arg::integer("numkeys"),
             Arg::key("key").key_spec(1).multiple(),
             Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of("aggregate", &[
-                Arg::word("sum", "SUM"),
-                Arg::word("min", "MIN"),
-                Arg::word("max", "MAX"),
-            ]).token("AGGREGATE").optional(),
+            Arg::one_of(
+                "aggregate",
+                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
+            )
+            .token("AGGREGATE")
+            .optional(),
         ],
         ..Docs::NONE
     });
@@ -328,11 +346,12 @@ const ZINTER: Spec = Spec::data("zinter", -3, zinter)
             Arg::integer("numkeys"),
             Arg::key("key").multiple(),
             Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of("aggregate", &[
-                Arg::word("sum", "SUM"),
-                Arg::word("min", "MIN"),
-                Arg::word("max", "MAX"),
-            ]).token("AGGREGATE").optional(),
+            Arg::one_of(
+                "aggregate",
+                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
+            )
+            .token("AGGREGATE")
+            .optional(),
             Arg::word("withscores", "WITHSCORES").optional(),
         ],
         ..Docs::NONE
@@ -346,7 +365,10 @@ fn zinter(ctx: &mut Ctx<'_>) -> CmdResult {
 const ZINTERSTORE: Spec = Spec::data("zinterstore", -4, zinterstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)), KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+        KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+    ])
     .docs(Docs {
         summary: "Stores the members that all sorted sets have.",
         since: "2.0.0",
@@ -357,11 +379,12 @@ const ZINTERSTORE: Spec = Spec::data("zinterstore", -4, zinterstore)
             Arg::integer("numkeys"),
             Arg::key("key").key_spec(1).multiple(),
             Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of("aggregate", &[
-                Arg::word("sum", "SUM"),
-                Arg::word("min", "MIN"),
-                Arg::word("max", "MAX"),
-            ]).token("AGGREGATE").optional(),
+            Arg::one_of(
+                "aggregate",
+                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
+            )
+            .token("AGGREGATE")
+            .optional(),
         ],
         ..Docs::NONE
     });

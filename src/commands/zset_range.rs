@@ -90,7 +90,8 @@ fn score_bound(text: &[u8]) -> Option<(f64, bool)> {
 }
 
 fn score_range(min: &[u8], max: &[u8]) -> Result<ScoreRange, Error> {
-    let (Some((min, min_exclusive)), Some((max, max_exclusive))) = (score_bound(min), score_bound(max)) else {
+    let (Some((min, min_exclusive)), Some((max, max_exclusive))) = (score_bound(min), score_bound(max))
+    else {
         return Err(Error::text("ERR min or max is not a float"));
     };
     Ok(ScoreRange { min, max, min_exclusive, max_exclusive })
@@ -164,9 +165,7 @@ impl<'a> Query<'a> {
             ));
         }
         if by == By::Lex && with_scores {
-            return Err(Error::text(
-                "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
-            ));
+            return Err(Error::text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
         }
         // Reversed, the higher bound comes first; ranks are then counted from the other end instead.
         let swapped = reversed && by != By::Rank;
@@ -258,15 +257,14 @@ const ZRANGE: Spec = Spec::data("zrange", -4, zrange)
             Arg::key("key"),
             Arg::string("start"),
             Arg::string("stop"),
-            Arg::one_of("sortby", &[
-                Arg::word("byscore", "BYSCORE"),
-                Arg::word("bylex", "BYLEX"),
-            ]).since("6.2.0").optional(),
+            Arg::one_of("sortby", &[Arg::word("byscore", "BYSCORE"), Arg::word("bylex", "BYLEX")])
+                .since("6.2.0")
+                .optional(),
             Arg::word("rev", "REV").since("6.2.0").optional(),
-            Arg::block("limit", &[
-                Arg::integer("offset"),
-                Arg::integer("count"),
-            ]).token("LIMIT").since("6.2.0").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")])
+                .token("LIMIT")
+                .since("6.2.0")
+                .optional(),
             Arg::word("withscores", "WITHSCORES").optional(),
         ],
         ..Docs::NONE
@@ -319,10 +317,7 @@ const ZRANGEBYSCORE: Spec = Spec::data("zrangebyscore", -4, zrangebyscore)
             Arg::double("min"),
             Arg::double("max"),
             Arg::word("withscores", "WITHSCORES").since("2.0.0").optional(),
-            Arg::block("limit", &[
-                Arg::integer("offset"),
-                Arg::integer("count"),
-            ]).token("LIMIT").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
         ..Docs::NONE
     });
@@ -349,10 +344,7 @@ const ZREVRANGEBYSCORE: Spec = Spec::data("zrevrangebyscore", -4, zrevrangebysco
             Arg::double("max"),
             Arg::double("min"),
             Arg::word("withscores", "WITHSCORES").optional(),
-            Arg::block("limit", &[
-                Arg::integer("offset"),
-                Arg::integer("count"),
-            ]).token("LIMIT").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
         ..Docs::NONE
     });
@@ -377,10 +369,7 @@ const ZRANGEBYLEX: Spec = Spec::data("zrangebylex", -4, zrangebylex)
             Arg::key("key"),
             Arg::string("min"),
             Arg::string("max"),
-            Arg::block("limit", &[
-                Arg::integer("offset"),
-                Arg::integer("count"),
-            ]).token("LIMIT").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
         ..Docs::NONE
     });
@@ -405,10 +394,7 @@ const ZREVRANGEBYLEX: Spec = Spec::data("zrevrangebylex", -4, zrevrangebylex)
             Arg::key("key"),
             Arg::string("max"),
             Arg::string("min"),
-            Arg::block("limit", &[
-                Arg::integer("offset"),
-                Arg::integer("count"),
-            ]).token("LIMIT").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
         ..Docs::NONE
     });
@@ -421,7 +407,10 @@ fn zrevrangebylex(ctx: &mut Ctx<'_>) -> CmdResult {
 const ZRANGESTORE: Spec = Spec::data("zrangestore", -5, zrangestore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)), KeySpec::at(2).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+        KeySpec::at(2).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+    ])
     .docs(Docs {
         summary: "Stores a range of a sorted set under another key.",
         since: "6.2.0",
@@ -432,15 +421,9 @@ const ZRANGESTORE: Spec = Spec::data("zrangestore", -5, zrangestore)
             Arg::key("src").key_spec(1),
             Arg::string("min"),
             Arg::string("max"),
-            Arg::one_of("sortby", &[
-                Arg::word("byscore", "BYSCORE"),
-                Arg::word("bylex", "BYLEX"),
-            ]).optional(),
+            Arg::one_of("sortby", &[Arg::word("byscore", "BYSCORE"), Arg::word("bylex", "BYLEX")]).optional(),
             Arg::word("rev", "REV").optional(),
-            Arg::block("limit", &[
-                Arg::integer("offset"),
-                Arg::integer("count"),
-            ]).token("LIMIT").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
         ..Docs::NONE
     });
@@ -490,11 +473,7 @@ const ZCOUNT: Spec = Spec::data("zcount", 4, zcount)
         since: "2.0.0",
         complexity: "O(log(N)) for a set of N members.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::double("min"),
-            Arg::double("max"),
-        ],
+        args: &[Arg::key("key"), Arg::double("min"), Arg::double("max")],
         ..Docs::NONE
     });
 
@@ -512,11 +491,7 @@ const ZLEXCOUNT: Spec = Spec::data("zlexcount", 4, zlexcount)
         since: "2.8.9",
         complexity: "O(log(N)) for a set of N members.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::string("min"),
-            Arg::string("max"),
-        ],
+        args: &[Arg::key("key"), Arg::string("min"), Arg::string("max")],
         ..Docs::NONE
     });
 
@@ -546,11 +521,7 @@ const ZREMRANGEBYRANK: Spec = Spec::data("zremrangebyrank", 4, zremrangebyrank)
         since: "2.0.0",
         complexity: "O(log(N)+M) for a set of N members of which M are removed.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::integer("start"),
-            Arg::integer("stop"),
-        ],
+        args: &[Arg::key("key"), Arg::integer("start"), Arg::integer("stop")],
         ..Docs::NONE
     });
 
@@ -568,11 +539,7 @@ const ZREMRANGEBYSCORE: Spec = Spec::data("zremrangebyscore", 4, zremrangebyscor
         since: "1.2.0",
         complexity: "O(log(N)+M) for a set of N members of which M are removed.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::double("min"),
-            Arg::double("max"),
-        ],
+        args: &[Arg::key("key"), Arg::double("min"), Arg::double("max")],
         ..Docs::NONE
     });
 
@@ -590,11 +557,7 @@ const ZREMRANGEBYLEX: Spec = Spec::data("zremrangebylex", 4, zremrangebylex)
         since: "2.8.9",
         complexity: "O(log(N)+M) for a set of N members of which M are removed.",
         group: Group::SortedSet,
-        args: &[
-            Arg::key("key"),
-            Arg::string("min"),
-            Arg::string("max"),
-        ],
+        args: &[Arg::key("key"), Arg::string("min"), Arg::string("max")],
         ..Docs::NONE
     });
 

@@ -217,7 +217,11 @@ impl Zset {
     /// An empty set into which `len` members, the longest of `longest` bytes, are about to be put.
     #[inline]
     pub fn sized_for(len: usize, longest: usize, limits: &Limits) -> Zset {
-        if packable(len, longest, limits) { Zset::new() } else { Zset::from_indexed(Indexed::with_capacity(len)) }
+        if packable(len, longest, limits) {
+            Zset::new()
+        } else {
+            Zset::from_indexed(Indexed::with_capacity(len))
+        }
     }
 
     /// The set of these pairs, which ascend by score and member; the encoding is the one that fits. O(n).
@@ -229,7 +233,10 @@ impl Zset {
         if packable(pairs.len(), longest, limits) {
             Zset::from_packed(packed::from_sorted(pairs))
         } else {
-            Zset::from_indexed(Indexed::from_sorted(pairs.len(), pairs.iter().map(|(score, m)| (*score, m.as_ref()))))
+            Zset::from_indexed(Indexed::from_sorted(
+                pairs.len(),
+                pairs.iter().map(|(score, m)| (*score, m.as_ref())),
+            ))
         }
     }
 
@@ -336,7 +343,9 @@ impl Zset {
                 match outcome {
                     Outcome::Added(score) => {
                         let len = listpack.len() / 2 + 1;
-                        if packable(len, member.len(), limits) && listpack.would_fit(packed::pair_size(score, member)) {
+                        if packable(len, member.len(), limits)
+                            && listpack.would_fit(packed::pair_size(score, member))
+                        {
                             packed::insert(listpack, score, member);
                         } else {
                             self.unpack(len);
@@ -484,9 +493,9 @@ impl Zset {
             (View::Packed(listpack), false) => {
                 Iter(Walk::Packed(packed::skip(listpack, |pair| !range.above_min(packed::score_of(pair.1)))))
             }
-            (View::Packed(listpack), true) => {
-                Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| !range.below_max(packed::score_of(pair.1)))))
-            }
+            (View::Packed(listpack), true) => Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| {
+                !range.below_max(packed::score_of(pair.1))
+            }))),
             (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_score_range(range), false),
             (View::Indexed(indexed), true) => Iter::indexed(indexed.list.last_in_score_range(range), true),
         }
@@ -499,9 +508,9 @@ impl Zset {
             (View::Packed(listpack), false) => {
                 Iter(Walk::Packed(packed::skip(listpack, |pair| !range.above_min(pair.0.text(&mut text)))))
             }
-            (View::Packed(listpack), true) => {
-                Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| !range.below_max(pair.0.text(&mut text)))))
-            }
+            (View::Packed(listpack), true) => Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| {
+                !range.below_max(pair.0.text(&mut text))
+            }))),
             (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_lex_range(range), false),
             (View::Indexed(indexed), true) => Iter::indexed(indexed.list.last_in_lex_range(range), true),
         }

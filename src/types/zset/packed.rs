@@ -142,7 +142,10 @@ pub(super) fn skip(listpack: &Listpack, mut outside: impl FnMut((Item<'_>, Item<
 }
 
 /// The pairs before those at the back for which `outside` holds. O(n).
-pub(super) fn skip_back(listpack: &Listpack, mut outside: impl FnMut((Item<'_>, Item<'_>)) -> bool) -> Pairs<'_> {
+pub(super) fn skip_back(
+    listpack: &Listpack,
+    mut outside: impl FnMut((Item<'_>, Item<'_>)) -> bool,
+) -> Pairs<'_> {
     let mut pairs = listpack.pairs();
     loop {
         let here = pairs;

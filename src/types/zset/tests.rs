@@ -111,9 +111,13 @@ fn run(seed: u64, limits: &Limits, lex: bool) {
                     _ => LexBound::Excl(bytes),
                 };
                 let range = LexRange { min: bound(&member), max: bound(&other) };
-                ranges(&set, &model, |(_, m)| range.contains(m), set.ranks_by_lex(&range), |reverse| {
-                    set.from_lex(&range, reverse)
-                });
+                ranges(
+                    &set,
+                    &model,
+                    |(_, m)| range.contains(m),
+                    set.ranks_by_lex(&range),
+                    |reverse| set.from_lex(&range, reverse),
+                );
             }
             9 => {
                 let other = any_score(&mut rng);
@@ -123,9 +127,13 @@ fn run(seed: u64, limits: &Limits, lex: bool) {
                     min_exclusive: rng.one_in(2),
                     max_exclusive: rng.one_in(2),
                 };
-                ranges(&set, &model, |(s, _)| range.contains(*s), set.ranks_by_score(&range), |reverse| {
-                    set.from_score(&range, reverse)
-                });
+                ranges(
+                    &set,
+                    &model,
+                    |(s, _)| range.contains(*s),
+                    set.ranks_by_score(&range),
+                    |reverse| set.from_score(&range, reverse),
+                );
             }
             10 => {
                 let copy = set.duplicate();
@@ -235,11 +243,16 @@ fn the_encoding_changes_where_a_limit_is_passed() {
 fn scores_are_packed_as_integers_or_short_text() {
     let limits = Limits::default();
     let mut set = Zset::new();
-    for (member, score) in [("a", -0.0), ("b", 3.0), ("c", 0.1), ("d", 5e18), ("e", 1e19), ("f", f64::INFINITY)] {
+    for (member, score) in
+        [("a", -0.0), ("b", 3.0), ("c", 0.1), ("d", 5e18), ("e", 1e19), ("f", f64::INFINITY)]
+    {
         set.add(member.as_bytes(), score, Rule::default(), &limits);
     }
     let items: Vec<Item<'_>> = set.as_listpack().expect("packed").iter().skip(1).step_by(2).collect();
-    assert_eq!(items, [Item::Int(0), Item::Str(b"0.1"), Item::Int(3), b"5e+18".into(), b"1e+19".into(), b"inf".into()]);
+    assert_eq!(
+        items,
+        [Item::Int(0), Item::Str(b"0.1"), Item::Int(3), b"5e+18".into(), b"1e+19".into(), b"inf".into()]
+    );
 }
 
 #[test]
@@ -250,7 +263,14 @@ fn listpacks_from_outside_are_looked_at() {
     };
     assert_eq!(build(&["a", "1", "b", "1"]).expect("valid").encoding(), "listpack");
     assert_eq!(build(&["a", "1", "b", "1", "c", "inf"]).expect("valid").encoding(), "skiplist");
-    for bad in [&["a"][..], &["a", "nan"], &["a", "x"], &["b", "1", "a", "1"], &["a", "2", "b", "1"], &["a", "1", "a", "2"]] {
+    for bad in [
+        &["a"][..],
+        &["a", "nan"],
+        &["a", "x"],
+        &["b", "1", "a", "1"],
+        &["a", "2", "b", "1"],
+        &["a", "1", "a", "2"],
+    ] {
         assert!(build(bad).is_none(), "{bad:?}");
     }
 }
