@@ -16,6 +16,9 @@ pub mod server;
 pub mod string;
 pub mod testing;
 pub mod transactions;
+pub mod zset;
+pub mod zset_algebra;
+pub mod zset_range;
 
 use crate::server::command::Spec;
 
@@ -35,4 +38,7 @@ pub const ALL: &[&[Spec]] = &[
     server::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
+    zset::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_range::COMMANDS,
 ];

@@ -21,6 +21,7 @@ mod packed;
 mod tests;
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
@@ -147,6 +148,57 @@ impl<'a> Pair<'a> {
     #[inline]
     fn indexed(node: NodeRef<'a>) -> Self {
         Pair { member: Item::Str(node.member()), score: Score::Plain(node.score()) }
+    }
+}
+
+/// The text of a member, also of one that is stored as an integer. Compares and hashes as bytes.
+#[derive(Clone, Copy)]
+pub enum Text<'a> {
+    /// As it is stored.
+    Stored(&'a [u8]),
+    /// The decimal digits of an integer, and how many characters they are.
+    Digits([u8; 20], u8),
+}
+
+impl<'a> From<Item<'a>> for Text<'a> {
+    #[inline]
+    fn from(item: Item<'a>) -> Self {
+        match item {
+            Item::Str(text) => Text::Stored(text),
+            Item::Int(n) => {
+                let mut buffer = itoa::Buffer::new();
+                let digits = buffer.format(n).as_bytes();
+                let mut text = [0; 20];
+                text[..digits.len()].copy_from_slice(digits);
+                Text::Digits(text, digits.len() as u8)
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Text<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Text::Stored(text) => text,
+            Text::Digits(text, len) => &text[..usize::from(*len)],
+        }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl Hash for Text<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.as_ref());
     }
 }
 
