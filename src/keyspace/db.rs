@@ -461,6 +461,14 @@ impl<'s> Db<'s> {
         }
     }
 
+    /// The collection at `key`, without any of the effects of a lookup: for commands that work on
+    /// several keys at the same time and have [`read_as`](Self::read_as) each of them before.
+    #[inline]
+    pub fn look_as<T: Collection>(&self, key: Key<'_>) -> Option<&T> {
+        let entry = self.database().keys.find(key.hash, key.bytes)?;
+        entry::collection_of(&entry)
+    }
+
     /// The collection at `key`, to be changed. Call [`Db::settle`] if it may have become empty.
     ///
     /// # Errors

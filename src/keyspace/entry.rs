@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
-use crate::structures::dict::{Element, Slot};
+use crate::structures::dict::{Borrowed, Element, Slot};
 use crate::structures::sds::Sds;
 use crate::types::string::{EMBSTR_MAX, StringRef};
 use crate::types::{Collection, Describe, Hash, Kind, List, Set, Value, Zset};
@@ -647,6 +647,14 @@ pub fn collection_in<T: Collection>(slot: Slot<'_, Entry>) -> Option<&mut T> {
     // SAFETY: the collection's word lies in the entry's block, which the slot's table owns; the
     // slot borrows that table exclusively for the result's lifetime.
     unsafe { std::mem::transmute::<Option<&mut T>, Option<&mut T>>(entry.collection_mut::<T>()) }
+}
+
+/// The collection in an entry lent by its table, for as long as it is lent.
+#[inline]
+pub fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&'a T> {
+    // SAFETY: the collection's word lies in the entry's block, which stays as it is while the table
+    // is borrowed, that is for 'a.
+    unsafe { std::mem::transmute::<Option<&T>, Option<&'a T>>(entry.collection::<T>()) }
 }
 
 /// The long string in the entry of `slot`, for as long as the slot holds its table.

@@ -6,6 +6,7 @@
 
 use super::error::Error;
 use crate::stdx::num;
+use crate::structures::listpack::Item;
 
 /// The protocol version of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,6 +151,15 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn bulk_int(&mut self, n: i64) -> Replied {
         self.bulk(itoa::Buffer::new().format(n).as_bytes())
+    }
+
+    /// A value of a listpack as a string.
+    #[inline]
+    pub fn item(&mut self, item: Item<'_>) -> Replied {
+        match item {
+            Item::Str(bytes) => self.bulk(bytes),
+            Item::Int(n) => self.bulk_int(n),
+        }
     }
 
     /// A string, or the null of an absent one.

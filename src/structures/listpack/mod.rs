@@ -27,6 +27,7 @@ mod tests;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::fmt;
 use std::iter::FusedIterator;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::stdx::alloc::size_class;
@@ -149,6 +150,21 @@ impl Listpack {
             Some(block) => Listpack { block },
             None => handle_alloc_error(layout),
         }
+    }
+
+    /// Gives up the listpack as one word whose low three bits are zero; only [`Listpack::from_raw`] frees it.
+    #[inline]
+    pub fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).block
+    }
+
+    /// Takes back a listpack from [`Listpack::into_raw`].
+    ///
+    /// # Safety
+    /// `raw` comes from `into_raw`, and is taken back at most once.
+    #[inline]
+    pub unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
+        Listpack { block: raw }
     }
 
     /// The block, as it goes into an RDB file.
