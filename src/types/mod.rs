@@ -7,8 +7,10 @@
 pub mod hash;
 pub mod limits;
 pub mod list;
+mod random;
 pub mod set;
 pub mod string;
+mod tagged;
 pub mod value;
 pub mod zset;
 
