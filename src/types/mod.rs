@@ -7,6 +7,7 @@
 pub mod hash;
 pub mod limits;
 pub mod list;
+mod random;
 pub mod set;
 pub mod string;
 mod tagged;
