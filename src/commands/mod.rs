@@ -1,11 +1,13 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod bitmap;
 pub mod client;
 pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod expire;
+pub mod expiry;
 pub mod help;
 pub mod info;
 pub mod keys;
@@ -16,6 +18,7 @@ pub mod server;
 pub mod string;
 pub mod testing;
 pub mod transactions;
+pub mod window;
 pub mod zset;
 pub mod zset_algebra;
 pub mod zset_range;
@@ -24,6 +27,7 @@ use crate::server::command::Spec;
 
 /// The table of all commands.
 pub const ALL: &[&[Spec]] = &[
+    bitmap::COMMANDS,
     client::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,

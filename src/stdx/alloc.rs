@@ -135,13 +135,7 @@ pub fn purge() {
     let name = c"arena.4096.purge";
     // SAFETY: the control reads and writes nothing of ours.
     unsafe {
-        ffi::mallctl(
-            name.as_ptr(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            0,
-        );
+        ffi::mallctl(name.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut(), 0);
     }
 }
 
