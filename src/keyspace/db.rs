@@ -7,8 +7,10 @@
 //! - the table of expiries refers to exactly the entries that have an expiry;
 //! - an entry's address is used by no one else, so that it may move on any write.
 
+use std::sync::Arc;
+
 use super::access::Access;
-use super::entry::{self, Entry, EntryRef};
+use super::entry::{self, EMBED_MAX, Entry, EntryRef};
 use super::expire::{CycleState, Expiry};
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
@@ -17,8 +19,8 @@ use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{Dict, Place, Slot};
 use crate::structures::sds::Sds;
-use crate::types::string::StringRef;
-use crate::types::{Collection, Value};
+use crate::types::string::{StringRef, Text};
+use crate::types::{Collection, Kind, Value};
 
 /// The key holds a value of another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -341,6 +343,20 @@ impl<'s> Db<'s> {
 
     // ---- looking up -----------------------------------------------------------------------
 
+    /// Asks for the memory that looking up `keys` will touch, first the buckets, then the entries,
+    /// so that the accesses overlap. Sixteen keys are a good number: more would evict each other's
+    /// lines before use.
+    #[inline]
+    pub fn prefetch(&self, keys: &[Key<'_>]) {
+        let db = self.database();
+        for key in keys {
+            db.prefetch_bucket(key.hash);
+        }
+        for key in keys {
+            db.prefetch_entry(key.hash);
+        }
+    }
+
     /// Removes the key if its time has come; whether it must be treated as absent.
     #[inline]
     fn expire_if_due(&mut self, key: Key<'_>) -> bool {
@@ -449,6 +465,19 @@ impl<'s> Db<'s> {
         }
     }
 
+    /// The string at `key`, read, in a form that outlives the lookup: a long one is shared, a
+    /// short one copied.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    pub fn read_text(&mut self, key: Key<'_>) -> Result<Option<Text>, WrongType> {
+        let Some(slot) = self.read(key) else { return Ok(None) };
+        match slot.shared_string() {
+            Some(shared) => Ok(Some(Text::Shared(shared))),
+            None => slot.string().map(|text| Some(Text::Copied(text.to_vec()))).ok_or(WrongType),
+        }
+    }
+
     /// The collection at `key`, read.
     ///
     /// # Errors
@@ -517,15 +546,18 @@ impl<'s> Db<'s> {
     /// An overwritten string of the same size class stays where it is: one copy, no allocation.
     #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
-        let Keyspace { dbs, access, rng, .. } = &mut *self.space;
+        let Keyspace { dbs, access, rng, now, .. } = &mut *self.space;
+        let mut due = false;
         if let Some(mut slot) = dbs[self.index].keys.find_mut(key.hash, key.bytes) {
             let expires = slot.expires();
+            due = expires.is_some_and(|at| at <= *now);
             let expiry_fits = match ttl {
                 Ttl::Clear => expires.is_none(),
                 Ttl::Keep => true,
                 Ttl::At(_) => expires.is_some(),
             };
             let overwritten = expiry_fits
+                && !due
                 && match &value {
                     Value::Bytes(bytes) => slot.overwrite(bytes),
                     Value::Int(n) => slot.overwrite_int(*n),
@@ -540,7 +572,18 @@ impl<'s> Db<'s> {
                 return;
             }
         }
+        if due {
+            return self.set_over_due(key, value, ttl);
+        }
         self.replace_or_add(key, value, ttl);
+    }
+
+    /// Stores a string where the time of what is there has come: that goes away first, by itself,
+    /// and leaves no expiry to keep.
+    #[cold]
+    fn set_over_due(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+        let absent = self.space.meet_due_key(self.index, key);
+        self.replace_or_add(key, value, if absent && ttl == Ttl::Keep { Ttl::Clear } else { ttl });
     }
 
     fn replace_or_add(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
@@ -552,6 +595,17 @@ impl<'s> Db<'s> {
         let mut entry = Entry::new(key.bytes, expires, value);
         entry.set_access(self.space.access.fresh());
         self.put(key, entry);
+    }
+
+    /// As [`Db::set_string`], for bytes that are the outcome of changes: they are reported as `raw`.
+    pub fn set_raw_string(&mut self, key: Key<'_>, bytes: Sds, ttl: Ttl) {
+        if bytes.len() > EMBED_MAX {
+            return self.set_string(key, Value::Shared(Arc::new(bytes)), ttl);
+        }
+        self.set_string(key, Value::Bytes(&bytes), ttl);
+        if let Some(mut slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) {
+            slot.mark_changed();
+        }
     }
 
     /// Stores a collection under `key`, whatever was there before. The caller reports the change.
@@ -576,17 +630,18 @@ impl<'s> Db<'s> {
     /// # Errors
     /// [`WrongType`] when there is a value of another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
-        let is_string = self.write(key).map(|slot| slot.string().is_some());
-        match is_string {
+        let found = self.write(key).map(|slot| (slot.kind(), slot.is_changeable()));
+        match found {
             None => {
                 let mut entry = Entry::new(key.bytes, None, Value::Shared(Default::default()));
                 entry.set_access(self.space.access.fresh());
                 self.put(key, entry);
             }
-            Some(false) => return Err(WrongType),
-            Some(true) => {
+            Some((_, true)) => {}
+            Some((Kind::String, false)) => {
                 self.database_mut().rebuild(key, Entry::into_changeable);
             }
+            Some(_) => return Err(WrongType),
         }
         let slot = self.database_mut().keys.find_mut(key.hash, key.bytes).expect("the key is there by now");
         entry::sds_in(slot).ok_or(WrongType)
