@@ -4,7 +4,9 @@
 //! the keyspace's entry, so that a small hash costs two allocations: the entry and the listpack.
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
 
+pub mod bits;
 pub mod hash;
+pub mod lcs;
 pub mod limits;
 pub mod list;
 pub mod set;
