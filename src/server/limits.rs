@@ -46,7 +46,7 @@ impl Server {
         let now = self.keyspace.now();
         let limit = self.output_limit(&self.clients[key]);
         let client = &mut self.clients[key];
-        // Its primary is never given up for being slow.
+        // Our primary is never given up for being slow.
         if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::PRIMARY)) {
             return;
         }
@@ -170,6 +170,78 @@ fn excerpt(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::testing::Harness;
+    use crate::config::Config;
+    use crate::stdx::clock::UnixMillis;
+
+    /// A server whose client has `bytes` waiting, `seconds` after they came.
+    fn waiting(config: Config, bytes: usize, seconds: i64) -> Harness {
+        let mut harness = Harness::new(config);
+        let (server, key) = (&mut harness.server, harness.client);
+        server.clients[key].io.output.tail.resize(BUFFER + bytes, b'x');
+        server.written(key);
+        server.keyspace.set_now(UnixMillis(server.keyspace.now().0 + seconds * 1000));
+        server.visit(key);
+        harness
+    }
+
+    fn closes(config: &Config, bytes: usize, seconds: i64) -> bool {
+        let harness = waiting(config.clone(), bytes, seconds);
+        let client = &harness.server.clients[harness.client];
+        let closes = client.is_closing();
+        assert_eq!(client.io.output.is_empty(), closes);
+        assert_eq!(harness.server.stats.output_buffer_limit_disconnections, u64::from(closes));
+        closes
+    }
+
+    #[test]
+    fn output_is_limited() {
+        let mut config = Config::default();
+        assert!(!closes(&config, 100 << 20, 1_000_000));
+        config.limits.client_output_buffer.normal =
+            OutputBufferLimit { hard_bytes: 100_000, soft_bytes: 50_000, soft_seconds: 3 };
+        assert!(closes(&config, 100_000, 0));
+        assert!(!closes(&config, 99_999, 3));
+        assert!(closes(&config, 50_000, 4));
+        assert!(!closes(&config, 49_999, 4));
+    }
+
+    #[test]
+    fn strangers_get_little() {
+        let mut harness = Harness::default();
+        let key = harness.client;
+        harness.server.clients[key].flags.set(ClientFlags::AUTHENTICATED, false);
+        harness.server.clients[key].io.output.tail.resize(BUFFER + UNTRUSTED_OUTPUT, b'x');
+        harness.server.written(key);
+        assert!(!harness.server.clients[key].is_closing());
+        harness.server.clients[key].io.output.tail.push(b'x');
+        harness.server.written(key);
+        assert!(harness.server.clients[key].is_closing());
+    }
+
+    #[test]
+    fn idle_clients_leave() {
+        let mut config = Config::default();
+        config.net.timeout_s = 5;
+        assert!(!waiting(config.clone(), 0, 5).server.clients[ClientKey(0)].is_closing());
+        assert!(waiting(config.clone(), 0, 6).server.clients[ClientKey(0)].is_closing());
+        let mut harness = Harness::new(config);
+        let (server, key) = (&mut harness.server, harness.client);
+        server.clients[key].flags.set(ClientFlags::BLOCKED, true);
+        server.keyspace.set_now(UnixMillis(i64::MAX / 2));
+        server.visit(key);
+        assert!(!server.clients[key].is_closing());
+    }
+
+    #[test]
+    fn all_clients_are_visited_within_a_second() {
+        let mut harness = Harness::default();
+        harness.server.config.advanced.hz = 10;
+        for _ in 0..10 {
+            harness.server.visit_clients();
+        }
+        assert!(harness.server.clients.memory.total() > 0);
+    }
 
     #[test]
     fn excerpts() {
