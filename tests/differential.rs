@@ -15,28 +15,92 @@ use std::collections::BTreeMap;
 
 use spinel::commands;
 use spinel::server::command::{Arg, ArgKind, Group, Spec};
-use spinel::stdx::rng::Rng;
 use spinel::stdx::quote;
+use spinel::stdx::rng::Rng;
 use support::{Client, ServerProcess};
 
 /// Not sent: the reply depends on the server, the time or chance, or the command stops the test.
 const SKIPPED: &[&str] = &[
     // The server's own affairs.
-    "acl", "auth", "client", "command", "config", "debug", "hello", "info", "latency", "lolwut", "memory", "module",
-    "role", "shutdown", "slowlog", "time", "lastsave", "monitor", "save", "bgsave", "bgrewriteaof", "sync", "psync",
-    "replicaof", "slaveof", "failover", "replconf", "object", "quit", "reset", "commandlog", "swapdb", "cluster",
+    "acl",
+    "auth",
+    "client",
+    "command",
+    "config",
+    "debug",
+    "hello",
+    "info",
+    "latency",
+    "lolwut",
+    "memory",
+    "module",
+    "role",
+    "shutdown",
+    "slowlog",
+    "time",
+    "lastsave",
+    "monitor",
+    "save",
+    "bgsave",
+    "bgrewriteaof",
+    "sync",
+    "psync",
+    "replicaof",
+    "slaveof",
+    "failover",
+    "replconf",
+    "object",
+    "quit",
+    "reset",
+    "commandlog",
+    "swapdb",
+    "cluster",
     // Chance. What remains afterwards would differ.
-    "randomkey", "spop", "srandmember", "hrandfield", "zrandmember",
+    "randomkey",
+    "spop",
+    "srandmember",
+    "hrandfield",
+    "zrandmember",
     // Not in 7.0.
-    "delifeq", "msetex", "hexpire", "hpexpire", "hexpireat", "hpexpireat", "httl", "hpttl", "hexpiretime",
-    "hpexpiretime", "hpersist", "hgetex", "hsetex", "hgetdel", "waitaof",
+    "delifeq",
+    "msetex",
+    "hexpire",
+    "hpexpire",
+    "hexpireat",
+    "hpexpireat",
+    "httl",
+    "hpttl",
+    "hexpiretime",
+    "hpexpiretime",
+    "hpersist",
+    "hgetex",
+    "hsetex",
+    "hgetdel",
+    "waitaof",
     // Messages arrive at their own time, or the connection blocks.
-    "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "blpop", "brpop",
-    "blmove", "brpoplpush", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "wait", "xread", "xreadgroup",
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+    "blpop",
+    "brpop",
+    "blmove",
+    "brpoplpush",
+    "blmpop",
+    "bzpopmin",
+    "bzpopmax",
+    "bzmpop",
+    "wait",
+    "xread",
+    "xreadgroup",
     // Keys that are due soon would be gone on one side first.
-    "restore", "migrate",
+    "restore",
+    "migrate",
     // The table of 7.2 has more options than the server of 7.0 (WITHSCORE).
-    "zrank", "zrevrank",
+    "zrank",
+    "zrevrank",
 ];
 
 /// Replies whose elements have no order: they are compared as sets.
@@ -145,47 +209,87 @@ impl Grammar {
     }
 
     fn value(&mut self, spec: &Spec, name: &str, kind: ArgKind) -> Vec<u8> {
-        let time = matches!(kind, ArgKind::UnixTime) || name.contains("seconds") || name.contains("milliseconds");
+        let time =
+            matches!(kind, ArgKind::UnixTime) || name.contains("seconds") || name.contains("milliseconds");
         if time {
             // Far from now on either side: nothing expires while the test runs.
             return self
-                .pick(&["100000", "99999999", "-1", "0", "9223372036854775807", "-9223372036854775808", "abc", "33177117420", "33177117420000"])
+                .pick(&[
+                    "100000",
+                    "99999999",
+                    "-1",
+                    "0",
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "abc",
+                    "33177117420",
+                    "33177117420000",
+                ])
                 .as_bytes()
                 .to_vec();
         }
         match kind {
             ArgKind::Integer if spec.docs.group == Group::Bitmap || name == "offset" => {
                 // An offset just below the limit would allocate half a gigabyte on both sides.
-                self.pick(&["0", "1", "7", "8", "100", "4000", "-1", "-100", "99999999999", "x", "5"]).as_bytes().to_vec()
+                self.pick(&["0", "1", "7", "8", "100", "4000", "-1", "-100", "99999999999", "x", "5"])
+                    .as_bytes()
+                    .to_vec()
             }
             ArgKind::Integer if matches!(name, "index" | "db" | "destination-db") => {
                 self.pick(&["0", "1", "0", "0", "2", "-1", "16", "abc", "99"]).as_bytes().to_vec()
             }
             ArgKind::Integer => self
                 .pick(&[
-                    "0", "1", "2", "3", "-1", "-2", "-3", "5", "10", "100", "-100", "9223372036854775807",
-                    "-9223372036854775808", "9223372036854775808", "abc", "1.5", "", " 1", "01", "+1",
+                    "0",
+                    "1",
+                    "2",
+                    "3",
+                    "-1",
+                    "-2",
+                    "-3",
+                    "5",
+                    "10",
+                    "100",
+                    "-100",
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "9223372036854775808",
+                    "abc",
+                    "1.5",
+                    "",
+                    " 1",
+                    "01",
+                    "+1",
                 ])
                 .as_bytes()
                 .to_vec(),
             ArgKind::Double => self
-                .pick(&["0", "1", "2", "-1", "1.5", "-2.25", "1e3", "inf", "-inf", "+inf", "nan", "abc", "", "0x10", "100", "3"])
+                .pick(&[
+                    "0", "1", "2", "-1", "1.5", "-2.25", "1e3", "inf", "-inf", "+inf", "nan", "abc", "",
+                    "0x10", "100", "3",
+                ])
                 .as_bytes()
                 .to_vec(),
-            ArgKind::Pattern => {
-                self.pick(&["*", "s*", "?1", "[el]0", "l[^0-1]", "m1*", "nosuch", "\\*", "[", ""]).as_bytes().to_vec()
-            }
+            ArgKind::Pattern => self
+                .pick(&["*", "s*", "?1", "[el]0", "l[^0-1]", "m1*", "nosuch", "\\*", "[", ""])
+                .as_bytes()
+                .to_vec(),
             _ if name == "min" || name == "start" && spec.docs.group == Group::SortedSet => self.bound(),
             _ if name == "max" || name == "stop" && spec.docs.group == Group::SortedSet => self.bound(),
-            _ if name == "type" => self.pick(&["string", "list", "SET", "zset", "hash", "nosuch"]).as_bytes().to_vec(),
+            _ if name == "type" => {
+                self.pick(&["string", "list", "SET", "zset", "hash", "nosuch"]).as_bytes().to_vec()
+            }
             _ => self.text(),
         }
     }
 
     fn bound(&mut self) -> Vec<u8> {
-        self.pick(&["-inf", "+inf", "0", "(1", "5", "(0", "[m1", "(m3", "-", "+", "1", "-1", "2.5", "abc", "[", "(", "[m", "10"])
-            .as_bytes()
-            .to_vec()
+        self.pick(&[
+            "-inf", "+inf", "0", "(1", "5", "(0", "[m1", "(m3", "-", "+", "1", "-1", "2.5", "abc", "[", "(",
+            "[m", "10",
+        ])
+        .as_bytes()
+        .to_vec()
     }
 
     fn text(&mut self) -> Vec<u8> {
@@ -193,7 +297,10 @@ impl Grammar {
             0 => self.rng.below(40).to_string().into(),
             1 => (self.rng.next_u64() as i64 >> self.rng.below(64)).to_string().into(),
             2 => vec![b'x'; [0, 1, 44, 45, 63, 64, 65, 200, 3000][self.rng.index(9)]],
-            3 => self.pick(&["3.5", "-0", "1e5", "00", "\r\n", "\0\x01", "hello world", "\"", "10.50"]).as_bytes().to_vec(),
+            3 => self
+                .pick(&["3.5", "-0", "1e5", "00", "\r\n", "\0\x01", "hello world", "\"", "10.50"])
+                .as_bytes()
+                .to_vec(),
             _ => format!("m{}", self.rng.below(24)).into(),
         }
     }
@@ -212,9 +319,22 @@ impl Grammar {
         if self.rng.one_in(2) {
             return self.text();
         }
-        self.pick(&["NX", "XX", "GET", "COUNT", "LIMIT", "WITHSCORES", "EX", "0", "-1", "BYLEX", "KEEPTTL", "REV"])
-            .as_bytes()
-            .to_vec()
+        self.pick(&[
+            "NX",
+            "XX",
+            "GET",
+            "COUNT",
+            "LIMIT",
+            "WITHSCORES",
+            "EX",
+            "0",
+            "-1",
+            "BYLEX",
+            "KEEPTTL",
+            "REV",
+        ])
+        .as_bytes()
+        .to_vec()
     }
 }
 
@@ -222,7 +342,11 @@ impl Grammar {
 fn elements(reply: &[u8]) -> Vec<&[u8]> {
     fn skip(bytes: &[u8]) -> usize {
         let end = bytes.windows(2).position(|w| w == b"\r\n").expect("a whole reply") + 2;
-        let n = std::str::from_utf8(&bytes[1..end - 2]).ok().and_then(|n| n.parse::<i64>().ok()).unwrap_or(0).max(0) as usize;
+        let n = std::str::from_utf8(&bytes[1..end - 2])
+            .ok()
+            .and_then(|n| n.parse::<i64>().ok())
+            .unwrap_or(0)
+            .max(0) as usize;
         match bytes[0] {
             b'$' | b'=' if bytes[1] != b'-' => end + n + 2,
             b'*' | b'~' | b'>' => (0..n).fold(end, |at, _| at + skip(&bytes[at..])),
@@ -294,15 +418,27 @@ fn spinel_answers_as_redis_does() {
         eprintln!("no redis-server on the PATH: nothing to compare with");
         return;
     };
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let number =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let commands = number("SPINEL_DIFF_COMMANDS", 20_000);
     let seed = number("SPINEL_DIFF_SEED", 0x5919);
     println!("seed {seed}, {commands} commands");
     // Low limits, so that conversions happen all the time.
     let options = [
-        "--enable-debug-command", "yes", "--hash-max-listpack-entries", "8", "--zset-max-listpack-entries", "8",
-        "--set-max-intset-entries", "8", "--list-max-listpack-size", "4", "--hash-max-listpack-value", "32",
-        "--zset-max-listpack-value", "32",
+        "--enable-debug-command",
+        "yes",
+        "--hash-max-listpack-entries",
+        "8",
+        "--zset-max-listpack-entries",
+        "8",
+        "--set-max-intset-entries",
+        "8",
+        "--list-max-listpack-size",
+        "4",
+        "--hash-max-listpack-value",
+        "32",
+        "--zset-max-listpack-value",
+        "32",
     ];
     let ours = ServerProcess::start(&support::spinel(), &options);
     let theirs = ServerProcess::start(&redis, &options);
@@ -315,7 +451,8 @@ fn spinel_answers_as_redis_does() {
         history.push(shown(&args));
         let (x, y) = both(&mut a, &mut b, &args);
         if normalise(spec.name, &x) != normalise(spec.name, &y) && !known_difference(&args, &x, &y) {
-            let text = format!("{}\n  spinel {}\n  redis  {}", shown(&args), quote::repr(&x), quote::repr(&y));
+            let text =
+                format!("{}\n  spinel {}\n  redis  {}", shown(&args), quote::repr(&x), quote::repr(&y));
             differences.entry(spec.name).or_default().push(text);
             if differences.values().map(Vec::len).sum::<usize>() >= 40 {
                 break;

@@ -128,10 +128,8 @@ fn watch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).ok())
 }
 
-const UNWATCH: Spec = Spec::admin("unwatch", 1, unwatch)
-    .flags(ANYTIME.with(Flags::FAST))
-    .acl(Acl::TRANSACTION)
-    .docs(Docs {
+const UNWATCH: Spec =
+    Spec::admin("unwatch", 1, unwatch).flags(ANYTIME.with(Flags::FAST)).acl(Acl::TRANSACTION).docs(Docs {
         summary: "Forgets all watched keys.",
         since: "2.2.0",
         complexity: "O(1)",

@@ -5,7 +5,7 @@
 //! the order in which Redis refuses, and the first that stays shut gives the answer.
 
 use super::Server;
-use super::command::{Commands, CommandId, Flags, Spec};
+use super::command::{CommandId, Commands, Flags, Spec};
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error};
 
@@ -68,7 +68,11 @@ impl Server {
     /// # Errors
     /// No such command or subcommand, or a wrong number of arguments.
     #[inline]
-    pub fn resolve(&self, found: Option<CommandId>, args: &Args<'_>) -> Result<(CommandId, &'static Spec), Error> {
+    pub fn resolve(
+        &self,
+        found: Option<CommandId>,
+        args: &Args<'_>,
+    ) -> Result<(CommandId, &'static Spec), Error> {
         let Some(id) = found else { return Err(unknown_command(args)) };
         let spec = self.commands.spec(id);
         if !spec.subcommands.is_empty() && args.len() > 1 {
@@ -80,7 +84,12 @@ impl Server {
         Ok((id, spec))
     }
 
-    fn resolve_sub(&self, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> Result<(CommandId, &'static Spec), Error> {
+    fn resolve_sub(
+        &self,
+        id: CommandId,
+        spec: &'static Spec,
+        args: &Args<'_>,
+    ) -> Result<(CommandId, &'static Spec), Error> {
         let Some(sub) = self.commands.find_sub(id, args.at(1)) else {
             return Err(Error::unknown_subcommand(args.at(1), spec.name));
         };
@@ -95,7 +104,12 @@ impl Server {
     ///
     /// # Errors
     /// Wrong, or there is no password to compare with. The client is what it was before.
-    pub fn authenticate(&mut self, key: ClientKey, user: Option<&[u8]>, password: &[u8]) -> Result<(), Error> {
+    pub fn authenticate(
+        &mut self,
+        key: ClientKey,
+        user: Option<&[u8]>,
+        password: &[u8],
+    ) -> Result<(), Error> {
         let required = &self.config.security.requirepass;
         if required.is_empty() && user.is_none() {
             return Err(Error::text(

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Server;
 use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Handler, KeySpec, Spec};
+use super::crash;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error, Reply};
@@ -64,7 +65,8 @@ impl Server {
         let command = self.commands.find(args.at(0));
         let (mut hashed, mut hash) = (0, 0);
         if let Some(id) = command
-            && let [KeySpec { begin: super::command::Begin::Index(first), .. }, ..] = self.commands.spec(id).keys
+            && let [KeySpec { begin: super::command::Begin::Index(first), .. }, ..] =
+                self.commands.spec(id).keys
             && let Some(key) = args.get(*first as usize)
         {
             hashed = *first as u32;
@@ -95,9 +97,12 @@ impl Server {
                 if self.clients[key].is_closing() {
                     continue;
                 }
-                let args = Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
-                    .with_hash(pending.hashed, pending.hash);
+                let args =
+                    Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
+                        .with_hash(pending.hashed, pending.hash);
+                crash::running(key, &args);
                 self.execute(key, pending.command, args);
+                crash::not_running();
             }
             self.clients[key].io.input.put_back(input);
         }

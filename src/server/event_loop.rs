@@ -18,7 +18,7 @@ use crate::resp::request;
 use crate::stdx::clock::{self, UnixMillis};
 
 /// Tokens from here on are listeners; below are clients.
-const LISTENERS: usize = usize::MAX / 2;
+pub(super) const LISTENERS: usize = usize::MAX / 2;
 
 /// Bytes read from one client per turn before others get theirs.
 const READ_BUDGET: usize = 256 << 10;
@@ -106,7 +106,7 @@ impl Server {
                 self.accept(listener);
             }
             if let Some(stop) = signals.stop_requested() {
-                self.asked_to_stop(stop);
+                self.asked_to_stop(stop, signals);
             }
             self.stats.loop_turns += 1;
             self.stats.loop_ns += clock::monotonic_ns() - started;
@@ -237,7 +237,9 @@ impl Server {
     fn accept(&mut self, listener: usize) {
         let mut streams = Vec::new();
         let keepalive = self.config.net.tcp_keepalive_s;
-        let result = self.turn.listeners[listener].accept(keepalive, |stream| streams.push(stream));
+        // A command of this turn may have had the server listen elsewhere.
+        let Some(socket) = self.turn.listeners.get(listener) else { return };
+        let result = socket.accept(keepalive, |stream| streams.push(stream));
         for stream in streams {
             self.welcome(stream);
         }

@@ -7,6 +7,7 @@
 pub mod hash;
 pub mod limits;
 pub mod list;
+mod random;
 pub mod set;
 pub mod string;
 mod tagged;
@@ -17,5 +18,5 @@ pub use hash::Hash;
 pub use limits::Limits;
 pub use list::List;
 pub use set::Set;
-pub use value::{Collection, Describe, Kind, Value};
+pub use value::{Collection, Describe, Kind, Part, Value};
 pub use zset::Zset;

@@ -52,7 +52,10 @@ impl ServerProcess {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             if let Ok(mut client) = Client::connect(port) {
-                if client.command(&[b"PING"]).is_ok_and(|reply| reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAUTH")) {
+                if client
+                    .command(&[b"PING"])
+                    .is_ok_and(|reply| reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAUTH"))
+                {
                     return server;
                 }
             }

@@ -46,6 +46,9 @@ pub const SAFETY_LIMIT: usize = 1 << 30;
 const _: () = assert!(size_of::<Option<Listpack>>() == 8);
 
 /// A sequence of texts and integers in one block of memory.
+///
+/// It is laid out as the block's address, never zero, whose low three bits are zero.
+#[repr(transparent)]
 pub struct Listpack {
     block: NonNull<u8>,
 }
