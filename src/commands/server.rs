@@ -1,6 +1,6 @@
 //! Commands about the server as a whole: flushing, sizes, memory, role, shutdown.
 
-use super::help;
+use super::help::help;
 use super::info::{MemoryReport, REDIS_VERSION, ratio};
 use crate::clients::ClientKey;
 use crate::config::value::ShutdownFlags;

@@ -266,11 +266,11 @@ impl Output {
         self.segments.len()
     }
 
-    /// Bytes held beyond one reply buffer of the usual size: what limits on output go by.
+    /// Bytes that are held, if they are more than one buffer of the usual size: what limits on output go by.
     #[inline]
     pub fn excess(&self) -> usize {
-        let segments = self.queued + self.segments.len() * size_of::<Bytes>();
-        segments + self.tail.len().saturating_sub(BUFFER)
+        let tail = if self.tail.len() > BUFFER { self.tail.len() } else { 0 };
+        self.queued + self.segments.len() * size_of::<Bytes>() + tail
     }
 
     /// Forgets and frees everything: it will not be sent.
