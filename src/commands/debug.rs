@@ -44,6 +44,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("LISTPACK", 3, 3, listpack),
     ("LOG", 3, 3, log),
     ("OBJECT", 3, 4, object),
+    ("PAUSE-CRON", 3, 3, pause_cron),
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, packed_threshold),
@@ -87,6 +88,12 @@ fn sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 /// DEBUG SET-ACTIVE-EXPIRE 0|1 → OK; at 0, keys that are due go only when somebody meets them.
 fn set_active_expire(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.expire.paused = num::parse_i64(args.at(2)).unwrap_or(0) == 0;
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG PAUSE-CRON 0|1 → OK; at 1, nothing is done by the clock.
+fn pause_cron(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    server.turn.cron_paused = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
     Ok(server.reply(key).ok())
 }
 
@@ -453,6 +460,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
             ("LISTPACK <key>", "Whether the value is one listpack."),
             ("LOG <text>", "Write the text to the log."),
             ("OBJECT <key>", "Encoding, size and last access of a value."),
+            ("PAUSE-CRON <0|1>", "Whether nothing is done by the clock."),
             (
                 "POPULATE <count> [<prefix>] [<size>]",
                 "Add keys <prefix>:<number> with values of <size> bytes.",

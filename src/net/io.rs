@@ -266,11 +266,11 @@ impl Output {
         self.segments.len()
     }
 
-    /// Bytes held beyond one reply buffer of the usual size: what limits on output go by.
+    /// Bytes that are held, if they are more than one buffer of the usual size: what limits on output go by.
     #[inline]
     pub fn excess(&self) -> usize {
-        let segments = self.queued + self.segments.len() * size_of::<Bytes>();
-        segments + self.tail.len().saturating_sub(BUFFER)
+        let tail = if self.tail.len() > BUFFER { self.tail.len() } else { 0 };
+        self.queued + self.segments.len() * size_of::<Bytes>() + tail
     }
 
     /// Forgets and frees everything: it will not be sent.
@@ -356,4 +356,112 @@ pub struct ClientIo {
     pub stream: Stream,
     pub input: Input,
     pub output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::request::Limits;
+
+    fn pair() -> (Stream, Stream) {
+        let (a, b) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
+        for end in [&a, &b] {
+            end.set_nonblocking(true).expect("a socket can be non-blocking");
+        }
+        (Stream::from_unix(a), Stream::from_unix(b))
+    }
+
+    #[test]
+    fn a_buffer_is_kept_while_busy_and_freed_when_idle() {
+        let (ours, theirs) = pair();
+        let (mut input, mut pool, mut spans) = (Input::default(), Pool::default(), Vec::new());
+        let mut request = |input: &mut Input, pool: &mut Pool, text: &[u8]| {
+            theirs.send(text).expect("room for it");
+            assert_eq!(input.receive(&ours, pool).expect("connected"), Received::Drained(text.len()));
+            let next = input.decoder.next(&mut input.buf, &mut input.pos, &mut spans, &Limits::default());
+            assert!(next.expect("well formed").is_some());
+            let lent = input.lend();
+            assert_eq!((lent.len(), input.held()), (text.len(), text.len()));
+            assert_eq!(input.allocated(), lent.capacity());
+            input.put_back(lent);
+        };
+        request(&mut input, &mut pool, b"PING\r\n");
+        input.release(&mut pool, true);
+        assert_eq!((input.held(), input.allocated()), (0, BUFFER));
+        input.shrink(false);
+        assert_eq!(input.allocated(), BUFFER);
+        input.shrink(true);
+        assert_eq!(input.allocated(), 0);
+
+        request(&mut input, &mut pool, b"PING\r\n");
+        input.release(&mut pool, false);
+        assert_eq!((input.allocated(), pool.allocated()), (0, BUFFER));
+    }
+
+    #[test]
+    fn who_fills_the_room_gets_more_until_it_is_not_needed() {
+        let (ours, theirs) = pair();
+        let (mut input, mut pool) = (Input::default(), Pool::default());
+        let bytes = vec![b'x'; BUFFER];
+        theirs.send(&bytes).expect("room for it");
+        assert_eq!(input.receive(&ours, &mut pool).expect("connected"), Received::More(BUFFER));
+        theirs.send(b"yy").expect("room for it");
+        assert_eq!(input.receive(&ours, &mut pool).expect("connected"), Received::Drained(2));
+        assert!(input.allocated() >= BUFFER + READ_MORE);
+        let large = input.allocated();
+        input.pos = input.buf.len();
+        input.release(&mut pool, true);
+        input.shrink(false);
+        assert_eq!(input.allocated(), BUFFER + 2, "what the recent past needed stays");
+        assert!(large > SHRINK_ABOVE);
+    }
+
+    #[test]
+    fn room_for_a_large_string_is_given_back() {
+        let (ours, theirs) = pair();
+        let (mut input, mut pool, mut spans) = (Input::default(), Pool::default(), Vec::new());
+        theirs.send(b"*2\r\n$4\r\nECHO\r\n$1000000\r\nab").expect("room for it");
+        input.receive(&ours, &mut pool).expect("connected");
+        let limits = Limits { trusted: true, ..Limits::default() };
+        let mut next = |input: &mut Input| {
+            input.decoder.next(&mut input.buf, &mut input.pos, &mut spans, &limits).expect("well formed")
+        };
+        assert!(next(&mut input).is_none());
+        assert!(input.allocated() >= 1_000_000);
+        input.shrink(true);
+        assert!(input.allocated() < 1000, "{}", input.allocated());
+        let rest = [vec![b'c'; 999_998], b"\r\n".to_vec()].concat();
+        let mut sent = 0;
+        let frame = loop {
+            sent += theirs.send(&rest[sent..]).unwrap_or(0);
+            input.receive(&ours, &mut pool).expect("connected");
+            if let Some(frame) = next(&mut input) {
+                break frame;
+            }
+        };
+        assert_eq!(frame.large()[0].len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_slow_reader_does_not_make_the_buffer_grow() {
+        let (ours, theirs) = pair();
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.tail.resize(4 << 20, b'x');
+        let (mut written, mut read) = (output.tail.len(), 0);
+        let mut room = vec![MaybeUninit::uninit(); 64 << 10];
+        for _ in 0..1000 {
+            output.send(&ours, &mut pool).expect("connected");
+            assert!(output.pending() > 0);
+            assert!(output.tail.len() < 10 << 20);
+            let n = theirs.recv(&mut room).expect("something is there");
+            read += n;
+            output.tail.resize(output.tail.len() + n, b'y');
+            written += n;
+        }
+        while read < written {
+            output.send(&ours, &mut pool).expect("connected");
+            read += theirs.recv(&mut room).expect("something is there");
+        }
+        assert!(output.is_empty());
+    }
 }

@@ -25,6 +25,9 @@ impl Server {
         }
         let tick = self.tick();
         self.turn.next_cron = Some(now + tick);
+        if self.turn.cron_paused {
+            return;
+        }
         self.turn.cron_ticks += 1;
         self.cron(tick);
     }

@@ -41,6 +41,8 @@ pub struct Loop {
     pub(super) command_started_ns: u64,
     pub(super) next_cron: Option<Instant>,
     pub(super) cron_ticks: u64,
+    /// Nothing is done by the clock (`DEBUG PAUSE-CRON`).
+    pub cron_paused: bool,
     /// Where the timer's visits to clients go on.
     pub(super) next_visited: usize,
     pub(super) stop: bool,

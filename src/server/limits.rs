@@ -18,8 +18,8 @@ const IDLE_MS: i64 = 2000;
 /// Clients visited in one tick, at least.
 const MIN_VISITS: usize = 5;
 
-/// Output beyond the reply buffer that may wait for a client that has not authenticated.
-const UNTRUSTED_OUTPUT: usize = 1024;
+/// Output that may wait for a client that has not authenticated.
+const UNTRUSTED_OUTPUT: usize = BUFFER + 1024;
 
 impl Server {
     fn output_limit(&self, client: &Client) -> OutputBufferLimit {
@@ -36,7 +36,7 @@ impl Server {
     pub(super) fn output_ceiling(&self, key: ClientKey) -> usize {
         match self.output_limit(&self.clients[key]).hard_bytes {
             0 => usize::MAX,
-            bytes => (bytes as usize).saturating_add(BUFFER),
+            bytes => (bytes as usize).max(BUFFER),
         }
     }
 
@@ -46,7 +46,7 @@ impl Server {
         let now = self.keyspace.now();
         let limit = self.output_limit(&self.clients[key]);
         let client = &mut self.clients[key];
-        // Its primary is never given up for being slow.
+        // Our primary is never given up for being slow.
         if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::PRIMARY)) {
             return;
         }
@@ -170,6 +170,92 @@ fn excerpt(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use crate::background::Background;
+    use crate::config::Config;
+    use crate::net::stream::Stream;
+    use crate::stdx::clock::UnixMillis;
+
+    const KEY: ClientKey = ClientKey(0);
+
+    /// A server with one client.
+    fn server(config: Config) -> Server {
+        let background = Background::start(None).expect("threads can be started");
+        let mut server = Server::new(config, &[], Arc::new(background));
+        let (ours, _) = UnixStream::pair().expect("descriptors are left");
+        let now = server.keyspace.now();
+        let key = server.clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true));
+        assert_eq!(key, KEY);
+        server
+    }
+
+    /// A server whose client has `bytes` waiting, `seconds` after they came.
+    fn waiting(config: &Config, bytes: usize, seconds: i64) -> Server {
+        let mut server = server(config.clone());
+        server.clients[KEY].io.output.tail.resize(bytes, b'x');
+        server.written(KEY);
+        server.keyspace.set_now(UnixMillis(server.keyspace.now().0 + seconds * 1000));
+        server.visit(KEY);
+        server
+    }
+
+    fn closes(config: &Config, bytes: usize, seconds: i64) -> bool {
+        let server = waiting(config, bytes, seconds);
+        let client = &server.clients[KEY];
+        let closes = client.is_closing();
+        assert_eq!(client.io.output.is_empty(), closes);
+        assert_eq!(server.stats.output_buffer_limit_disconnections, u64::from(closes));
+        closes
+    }
+
+    #[test]
+    fn output_is_limited() {
+        let mut config = Config::default();
+        assert!(!closes(&config, 100 << 20, 1_000_000));
+        config.limits.client_output_buffer.normal =
+            OutputBufferLimit { hard_bytes: 100_000, soft_bytes: 50_000, soft_seconds: 3 };
+        assert!(closes(&config, 100_000, 0));
+        assert!(!closes(&config, 99_999, 3));
+        assert!(closes(&config, 50_000, 4));
+        assert!(!closes(&config, 49_999, 4));
+    }
+
+    #[test]
+    fn strangers_get_little() {
+        let mut server = server(Config::default());
+        server.clients[KEY].flags.set(ClientFlags::AUTHENTICATED, false);
+        server.clients[KEY].io.output.tail.resize(UNTRUSTED_OUTPUT, b'x');
+        server.written(KEY);
+        assert!(!server.clients[KEY].is_closing());
+        server.clients[KEY].io.output.tail.push(b'x');
+        server.written(KEY);
+        assert!(server.clients[KEY].is_closing());
+    }
+
+    #[test]
+    fn idle_clients_leave() {
+        let mut config = Config::default();
+        config.net.timeout_s = 5;
+        assert!(!waiting(&config, 1, 5).clients[KEY].is_closing());
+        assert!(waiting(&config, 1, 6).clients[KEY].is_closing());
+        let mut server = server(config);
+        server.clients[KEY].flags.set(ClientFlags::BLOCKED, true);
+        server.keyspace.set_now(UnixMillis(i64::MAX / 2));
+        server.visit(KEY);
+        assert!(!server.clients[KEY].is_closing());
+    }
+
+    #[test]
+    fn all_clients_are_visited_within_a_second() {
+        let mut server = server(Config::default());
+        server.config.advanced.hz = 10;
+        for _ in 0..10 {
+            server.visit_clients();
+        }
+        assert!(server.clients.memory.total() > 0);
+    }
 
     #[test]
     fn excerpts() {
