@@ -1,6 +1,6 @@
 //! COMMAND: what is known about the commands, read from the same table they run by.
 
-use super::help;
+use super::help::help;
 use crate::clients::ClientKey;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::Server;

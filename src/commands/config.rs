@@ -1,6 +1,6 @@
 //! CONFIG: reading and changing the configuration of a running server.
 
-use super::help;
+use super::help::help;
 use crate::clients::ClientKey;
 use crate::config::{Origin, SetError, os_error, rewrite};
 use crate::resp::{Args, Error};

@@ -2,7 +2,7 @@
 
 use sha1::{Digest, Sha1};
 
-use super::help;
+use super::help::help;
 use crate::clients::ClientKey;
 use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};

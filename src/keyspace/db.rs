@@ -130,7 +130,8 @@ impl Database {
             (false, true) => self.expires.insert_unique(key.hash, address),
             (true, false) => drop(self.expires.remove(key.hash, key.bytes)),
             (true, true) => {
-                let mut slot = self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
+                let mut slot =
+                    self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
                 slot.replace(address);
             }
         }
@@ -334,12 +335,32 @@ impl<'s> Db<'s> {
         self.space.ledger.changed(self.index, key.bytes, event, n);
     }
 
+    /// Says that `key` took part in the change that was counted last, like the second key of a rename.
+    #[inline]
+    pub fn also_changed(&mut self, key: Key<'_>, event: Event) {
+        self.space.ledger.also_changed(self.index, key.bytes, event);
+    }
+
     /// Says that something happened to `key` that did not change it.
     pub fn told(&mut self, key: Key<'_>, event: Event) {
         self.space.ledger.told(self.index, key.bytes, event);
     }
 
     // ---- looking up -----------------------------------------------------------------------
+
+    /// Asks for the memory that looking up `keys` will touch, first the buckets, then the entries,
+    /// so that the accesses overlap. Sixteen keys are a good number: more would evict each other's
+    /// lines before use.
+    #[inline]
+    pub fn prefetch(&self, keys: &[Key<'_>]) {
+        let db = self.database();
+        for key in keys {
+            db.prefetch_bucket(key.hash);
+        }
+        for key in keys {
+            db.prefetch_entry(key.hash);
+        }
+    }
 
     /// Removes the key if its time has come; whether it must be treated as absent.
     #[inline]
@@ -426,6 +447,12 @@ impl<'s> Db<'s> {
         !self.expire_if_due(key) && self.database().keys.find(key.hash, key.bytes).is_some()
     }
 
+    /// Whether the key is there and not due, without removing it.
+    pub fn is_there_now(&self, key: Key<'_>) -> bool {
+        let entry = self.database().keys.find(key.hash, key.bytes);
+        entry.is_some_and(|entry| !self.is_due(&entry))
+    }
+
     /// The string at `key`.
     ///
     /// # Errors
@@ -459,6 +486,14 @@ impl<'s> Db<'s> {
             None => Ok(None),
             Some(slot) => entry::collection_in::<T>(slot).map(|c| Some(&*c)).ok_or(WrongType),
         }
+    }
+
+    /// The collection at `key`, without any of the effects of a lookup: for commands that work on
+    /// several keys at the same time and have [`read_as`](Self::read_as) each of them before.
+    #[inline]
+    pub fn look_as<T: Collection>(&self, key: Key<'_>) -> Option<&T> {
+        let entry = self.database().keys.find(key.hash, key.bytes)?;
+        entry::collection_of(&entry)
     }
 
     /// The collection at `key`, to be changed. Call [`Db::settle`] if it may have become empty.
@@ -630,6 +665,51 @@ impl<'s> Db<'s> {
             }
             _ => self.database_mut().rebuild(key, |entry| entry.with_expires(at)),
         }
+    }
+
+    /// Whether a key that is due is removed here. Otherwise that is somebody else's decision, and
+    /// an expiry in the past is kept like any other.
+    #[inline]
+    pub fn removes_due_keys(&self) -> bool {
+        self.space.expiry == Expiry::Remove
+    }
+
+    /// Puts `entry` under its key as if nothing had been there before.
+    fn put_as_new(&mut self, key: Key<'_>, entry: Entry) {
+        debug_assert_eq!(entry.key(), key.bytes);
+        if let Some(old) = self.database_mut().put(key, entry) {
+            self.space.reclaimer.entry(old, self.space.lazy.server_del);
+        }
+        self.born(key);
+    }
+
+    /// Moves the value of `from`, its expiry and its access data to the key `to`, whatever was
+    /// there before; whether `from` was there. The caller has looked `from` up and reports the change.
+    /// O(1): of a value that does not lie in the entry, only the pointer moves.
+    pub fn rename(&mut self, from: Key<'_>, to: Key<'_>) -> bool {
+        let Some(entry) = self.database_mut().take(from) else { return false };
+        let expires = entry.expires();
+        self.put_as_new(to, entry.renamed(to.bytes, expires));
+        true
+    }
+
+    /// Moves the key with its entry to database `db`, whatever was there before; whether it was
+    /// there. The caller has looked it up and reports the change. O(1): nothing is copied.
+    pub fn move_to(&mut self, key: Key<'_>, db: usize) -> bool {
+        let Some(entry) = self.database_mut().take(key) else { return false };
+        self.other(db).put_as_new(key, entry);
+        true
+    }
+
+    /// Puts a deep copy of the value of `from`, with its expiry, under the key `to` of database `db`,
+    /// whatever was there before; whether `from` was there. The caller has looked it up and
+    /// reports the change. O(n) in the elements of a collection; a long string is shared.
+    pub fn copy(&mut self, from: Key<'_>, to: Key<'_>, db: usize) -> bool {
+        let Some(entry) = self.database().keys.find(from.hash, from.bytes) else { return false };
+        let mut copy = entry.duplicate(to.bytes, entry.expires());
+        copy.set_access(self.space.access.fresh());
+        self.other(db).put_as_new(to, copy);
+        true
     }
 
     /// A random key that is not expired. O(1) expected.

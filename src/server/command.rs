@@ -204,9 +204,17 @@ pub enum Begin {
 pub enum Find {
     /// `last`: relative to the first, or from the end when negative; every `step`th argument;
     /// `limit`: with `last` −1, only the first 1/limit of what is left.
-    Range { last: i16, step: u16, limit: u16 },
+    Range {
+        last: i16,
+        step: u16,
+        limit: u16,
+    },
     /// The number of keys is the argument at `at`, the first key the one at `first`.
-    Count { at: u16, first: u16, step: u16 },
+    Count {
+        at: u16,
+        first: u16,
+        step: u16,
+    },
     Unknown,
 }
 
@@ -291,14 +299,18 @@ impl KeySpec {
                     }
                 } else {
                     match args.len().checked_sub(first) {
-                        Some(rest) => (first + rest / limit as usize + 1).saturating_sub(last.unsigned_abs() as usize),
+                        Some(rest) => {
+                            (first + rest / limit as usize + 1).saturating_sub(last.unsigned_abs() as usize)
+                        }
                         None => return false,
                     }
                 };
                 (first, last, step as usize)
             }
             Find::Count { at, first: offset, step } => {
-                let Some(n) = args.get(first + at as usize).and_then(crate::stdx::num::parse_i64) else { return false };
+                let Some(n) = args.get(first + at as usize).and_then(crate::stdx::num::parse_i64) else {
+                    return false;
+                };
                 let begin = first + offset as usize;
                 if n < 0 || n as usize > args.len() {
                     return false;
@@ -608,7 +620,8 @@ impl Spec {
         // Specifications that begin at a fixed argument and follow one another are one range.
         let mut range: Option<(i64, i64, i64)> = None;
         for spec in self.keys {
-            let (Begin::Index(first), Find::Range { last, step, limit: 0 | 1 }) = (spec.begin, spec.find) else {
+            let (Begin::Index(first), Find::Range { last, step, limit: 0 | 1 }) = (spec.begin, spec.find)
+            else {
                 continue;
             };
             let first = first as i64;

@@ -3,20 +3,27 @@
 pub mod admission;
 pub mod call;
 pub mod command;
+pub mod crash;
 pub mod cron;
+pub mod daemon;
 pub mod error;
 pub mod event_loop;
 pub mod feed;
+pub mod limits;
+pub mod propagate;
 pub mod reconfigure;
+pub mod shutdown;
+pub mod startup;
+pub mod transaction;
 
 use std::sync::Arc;
 
 use crate::background::Background;
 use crate::clients::{ClientFlags, ClientKey, Clients};
 use crate::config::Config;
+use crate::keyspace::Keyspace;
 use crate::keyspace::expire::ActiveExpire;
 use crate::keyspace::free::Reclaimer;
-use crate::keyspace::Keyspace;
 use crate::net::io::Pool;
 use crate::resp::Reply;
 use crate::stats::Stats;
@@ -44,6 +51,7 @@ pub struct Server {
     pub expire: ActiveExpire,
     pub turn: Loop,
     pub identity: Identity,
+    pub process: startup::Process,
 }
 
 /// What does not change while the server runs, and who it is.
@@ -101,6 +109,7 @@ impl Server {
                 replication_id,
                 startup_memory: 0,
             },
+            process: startup::Process::default(),
         };
         server.take_up_options();
         server.identity.startup_memory = crate::stdx::alloc::used();
