@@ -204,9 +204,10 @@ const SHUTDOWN: Spec = Spec::admin("shutdown", -1, shutdown)
 
 /// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] | ABORT → no reply: the connection closes with the server.
 fn shutdown(server: &mut Server, _: ClientKey, args: Args<'_>) -> CmdResult {
-    if shutdown_flags(&args)?.is_none() {
+    let Some(flags) = shutdown_flags(&args)? else {
         return Err(Error::text("ERR No shutdown in progress."));
-    }
+    };
+    server.prepare_shutdown(flags)?;
     server.turn.stop();
     Ok(Replied::later())
 }
