@@ -1,19 +1,89 @@
-use std::sync::Arc;
-use spinel::{background::Background, config::Config, net, server::Server, commands};
+//! The program: understands the command line and hands over to [`spinel::server::startup`].
+//!
+//! What follows the program's name is nearly free-form, as users of Redis know it: a configuration file, then
+//! `--directive value …` for any directive the file could hold. [`clap`] looks after help and version; the rest
+//! is the business of [`CommandLine`].
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::builder::OsStringValueParser;
+use clap::{Arg, ArgAction, Command};
+use spinel::commands;
+use spinel::config::file::CommandLine;
+use spinel::config::table;
+use spinel::server::daemon::Title;
+use spinel::server::startup;
+use spinel::stdx::alloc;
 
 #[global_allocator]
-static GLOBAL: spinel::stdx::alloc::Jemalloc = spinel::stdx::alloc::Jemalloc;
+static GLOBAL: alloc::Jemalloc = alloc::Jemalloc;
 
-fn main() {
-    spinel::stdx::alloc::count_this_thread();
-    let mut config = Config::default();
-    let args: Vec<String> = std::env::args().collect();
-    if let Some(i) = args.iter().position(|a| a == "--port") { config.net.port = args[i + 1].parse().unwrap(); }
-    let background = Arc::new(Background::start(None).unwrap());
-    let mut server = Server::new(config, commands::ALL, background);
-    let mut poll = net::poll::Poll::new().unwrap();
-    let signals = net::signals::Signals::install(&poll.waker()).unwrap();
-    let l = net::listener::listen_tcp(&server.config.net.bind, server.config.net.port, 511).unwrap();
-    server.listen_on(l);
-    server.run(&mut poll, &signals).unwrap();
+fn main() -> ExitCode {
+    alloc::count_this_thread();
+    let mut given: Vec<OsString> = std::env::args_os().collect();
+    let words = command().get_matches_from(&given).remove_many("words");
+    let words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
+    if let Some(refusal) = words.first().and_then(|word| refused(&word.to_string_lossy())) {
+        eprintln!("{refusal}");
+        return ExitCode::FAILURE;
+    }
+    let name = if given.is_empty() { "spinel".into() } else { given.swap_remove(0) };
+    startup::run(name, Title::claim(), &CommandLine::parse(&words), commands::ALL)
+}
+
+/// Options that Redis's server has and this one does not.
+fn refused(word: &str) -> Option<&'static str> {
+    match word {
+        "--test-memory" => Some("Testing the machine's memory is not supported; memtest86 does it well."),
+        "--check-system" => Some("Checking the system is not supported; what matters is logged at start."),
+        "--sentinel" => Some("Sentinel is not supported."),
+        _ => None,
+    }
+}
+
+fn command() -> Command {
+    Command::new("spinel")
+        .display_name("Spinel server")
+        .version(startup::version_text())
+        .about("A Redis-compatible in-memory key-value server.")
+        .override_usage("spinel [redis.conf | -] [--directive value …]… [-]")
+        .disable_version_flag(true)
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print the version"),
+        )
+        .arg(
+            Arg::new("words")
+                .value_name("redis.conf | - | --directive value")
+                .help("A configuration file, `-` for standard input, and directives, which win over both")
+                .value_parser(OsStringValueParser::new())
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true),
+        )
+        .after_help(help())
+}
+
+/// Examples, and every directive.
+fn help() -> String {
+    let mut text = String::from(
+        "Examples:\n  \
+         spinel                                     listens on port 6379\n  \
+         spinel /etc/redis/redis.conf --port 7777   the file, but on another port\n  \
+         spinel --save \"\" --maxmemory 1gb --maxmemory-policy allkeys-lru\n  \
+         echo 'port 7777' | spinel -                reads directives from standard input\n\n\
+         Directives:\n",
+    );
+    for (title, params) in table::help_by_group() {
+        let _ = write!(text, "\n  {title}\n");
+        for param in params {
+            let _ = writeln!(text, "    {:<34} {}", param.name, param.summary);
+        }
+    }
+    text
 }

@@ -1,8 +1,19 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod client;
+pub mod command;
+pub mod config;
 pub mod connection;
+pub mod expire;
+pub mod help;
+pub mod info;
+pub mod keys;
+pub mod list;
+pub mod object;
+pub mod scan;
 pub mod string;
 pub mod testing;
+pub mod transactions;
 pub mod zset;
 pub mod zset_algebra;
 pub mod zset_range;
@@ -10,4 +21,20 @@ pub mod zset_range;
 use crate::server::command::Spec;
 
 /// The table of all commands.
-pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS, zset::COMMANDS, zset_algebra::COMMANDS, zset_range::COMMANDS];
+pub const ALL: &[&[Spec]] = &[
+    client::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    expire::COMMANDS,
+    info::COMMANDS,
+    keys::COMMANDS,
+    list::COMMANDS,
+    object::COMMANDS,
+    scan::COMMANDS,
+    string::COMMANDS,
+    transactions::COMMANDS,
+    zset::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_range::COMMANDS,
+];

@@ -573,6 +573,7 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut n = 0;
     if count < 0 {
         while n < wanted
+            && !reply.is_futile()
             && let Some(pair) = set.random(&mut rng)
         {
             member(reply, &pair, with_scores);

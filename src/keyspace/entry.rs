@@ -506,10 +506,18 @@ impl Entry {
                 Entry::new(key, expires, Value::Shared(text))
             }
             Form::Object => match self.kind() {
-                Kind::List => Entry::with_collection(key, expires, self.collection::<List>().expect("kind").duplicate()),
-                Kind::Set => Entry::with_collection(key, expires, self.collection::<Set>().expect("kind").duplicate()),
-                Kind::Zset => Entry::with_collection(key, expires, self.collection::<Zset>().expect("kind").duplicate()),
-                Kind::Hash => Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate()),
+                Kind::List => {
+                    Entry::with_collection(key, expires, self.collection::<List>().expect("kind").duplicate())
+                }
+                Kind::Set => {
+                    Entry::with_collection(key, expires, self.collection::<Set>().expect("kind").duplicate())
+                }
+                Kind::Zset => {
+                    Entry::with_collection(key, expires, self.collection::<Zset>().expect("kind").duplicate())
+                }
+                Kind::Hash => {
+                    Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate())
+                }
                 kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
             },
         };
@@ -530,7 +538,9 @@ impl Entry {
     pub fn bytes(&self, samples: usize) -> usize {
         let apart = match (self.shape().form, self.describe()) {
             (Form::Shared, _) => {
-                self.shared_string().map_or(0, |s| s.allocated_bytes()) + size_of::<Sds>() + 2 * size_of::<usize>()
+                self.shared_string().map_or(0, |s| s.allocated_bytes())
+                    + size_of::<Sds>()
+                    + 2 * size_of::<usize>()
             }
             (_, Some(collection)) => collection.bytes(samples),
             (_, None) => 0,

@@ -1,7 +1,8 @@
 //! The bytes of one connection: what has arrived and is not read yet, what is to be sent.
 //!
 //! An idle connection holds no buffer. Buffers come from a [`Pool`] when bytes arrive or a reply
-//! is written, and go back when they are used up; a handful serves thousands of connections.
+//! is written, and go back when they are used up; a handful serves thousands of connections. While
+//! connections are few, each keeps its input buffer as long as it is busy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,8 +13,14 @@ use bytes::{Buf, Bytes};
 use super::stream::Stream;
 use crate::resp::request::Decoder;
 
-/// Room offered to one `recv`.
-const READ_CHUNK: usize = 64 << 10;
+/// Capacity of a fresh buffer, for input and output alike.
+pub const BUFFER: usize = 16 << 10;
+/// Room offered to one `recv`, at least.
+const READ_MIN: usize = 4 << 10;
+/// Room offered to a connection that filled what it was offered before.
+const READ_MORE: usize = 64 << 10;
+/// An input buffer above this shrinks when half of it would do.
+const SHRINK_ABOVE: usize = 2 * BUFFER;
 /// A buffer that grew beyond this is freed instead of pooled.
 const POOLED_MAX: usize = 256 << 10;
 const POOLED: usize = 64;
@@ -25,19 +32,24 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty buffer, with capacity if one is at hand.
+    /// An empty buffer, of [`BUFFER`] bytes or more.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
     /// Takes a buffer back.
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= POOLED_MAX && self.buffers.len() < POOLED {
+        if (BUFFER..=POOLED_MAX).contains(&buffer.capacity()) && self.buffers.len() < POOLED {
             buffer.clear();
             self.buffers.push(buffer);
         }
+    }
+
+    /// Bytes allocated for buffers that wait to be used.
+    pub fn allocated(&self) -> usize {
+        self.buffers.iter().map(Vec::capacity).sum()
     }
 
     /// Frees all buffers.
@@ -53,6 +65,12 @@ pub struct Input {
     /// Where the next request begins in `buf`.
     pub pos: usize,
     pub decoder: Decoder,
+    /// Length and capacity of `buf` while it is lent; else zero.
+    lent: (usize, usize),
+    /// Most bytes that were in `buf` since the last [`Input::shrink`].
+    peak: usize,
+    /// The last receive filled its room.
+    filled: bool,
 }
 
 /// How a receive ended.
@@ -92,7 +110,11 @@ impl Input {
             self.buf = pool.take();
         }
         self.compact();
-        self.buf.reserve(READ_CHUNK);
+        if self.filled {
+            self.buf.reserve(READ_MORE);
+        } else if self.free() < READ_MIN {
+            self.buf.reserve(BUFFER);
+        }
         let len = self.buf.len();
         let room: &mut [MaybeUninit<u8>] = self.buf.spare_capacity_mut();
         let offered = room.len();
@@ -100,6 +122,8 @@ impl Input {
         if let Received::Drained(n) | Received::More(n) = received {
             // SAFETY: `recv` has written `n` bytes to the front of the spare capacity.
             unsafe { self.buf.set_len(len + n) };
+            self.peak = self.peak.max(len + n);
+            self.filled = n == offered;
         }
         Ok(received)
     }
@@ -112,13 +136,50 @@ impl Input {
         }
     }
 
-    /// Gives the buffer back when all of it has been read.
+    /// Hands out the buffer for the time the requests in it are executed. It still counts in what is told
+    /// about this input.
     #[inline]
-    pub fn release(&mut self, pool: &mut Pool) {
+    pub fn lend(&mut self) -> Vec<u8> {
+        let buf = std::mem::take(&mut self.buf);
+        self.lent = (buf.len(), buf.capacity());
+        buf
+    }
+
+    /// Takes the lent buffer back.
+    #[inline]
+    pub fn put_back(&mut self, buf: Vec<u8>) {
+        self.lent = (0, 0);
+        self.buf = buf;
+    }
+
+    /// Empties the buffer when all of it has been read, and gives it back unless the connection may `keep` it.
+    #[inline]
+    pub fn release(&mut self, pool: &mut Pool, keep: bool) {
         if self.pos >= self.buf.len() {
             self.pos = 0;
-            pool.give(std::mem::take(&mut self.buf));
+            self.buf.clear();
+            if !keep {
+                pool.give(std::mem::take(&mut self.buf));
+            }
         }
+    }
+
+    /// Frees what the recent past did not need: all room for bytes that are not here when the connection is
+    /// `idle`, else half of a large buffer that was not half full. Called now and then.
+    pub fn shrink(&mut self, idle: bool) {
+        if self.lent.1 > 0 {
+            return;
+        }
+        self.compact();
+        if idle {
+            self.buf.shrink_to_fit();
+            self.decoder.shrink();
+            self.filled = false;
+        } else if self.buf.capacity() > SHRINK_ABOVE && self.peak < self.buf.capacity() / 2 {
+            self.buf.shrink_to(self.peak.max(BUFFER));
+            self.filled = false;
+        }
+        self.peak = self.buf.len();
     }
 
     /// Bytes that wait to be read.
@@ -126,14 +187,19 @@ impl Input {
         self.buf.len() - self.pos + self.decoder.unfinished().large_bytes
     }
 
+    /// Bytes that are held, those of requests being executed included.
+    pub fn held(&self) -> usize {
+        self.buf.len() + self.lent.0 + self.decoder.unfinished().large_bytes
+    }
+
     /// Bytes of the buffer that are free.
-    pub fn free(&self) -> usize {
+    fn free(&self) -> usize {
         self.buf.capacity() - self.buf.len()
     }
 
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
-        self.buf.capacity() + self.decoder.unfinished().allocated_bytes
+        self.buf.capacity() + self.lent.1 + self.decoder.unfinished().allocated_bytes
     }
 }
 
@@ -190,9 +256,26 @@ impl Output {
         self.sent = 0;
     }
 
-    /// Number of segments and bytes in them, and bytes in the reply buffer.
-    pub fn sizes(&self) -> (usize, usize, usize) {
-        (self.segments.len(), self.queued, self.tail.len() - self.sent)
+    /// Bytes waiting in the reply buffer.
+    pub fn in_buffer(&self) -> usize {
+        self.tail.len() - self.sent
+    }
+
+    /// Number of segments that wait.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Bytes held beyond one reply buffer of the usual size: what limits on output go by.
+    #[inline]
+    pub fn excess(&self) -> usize {
+        let segments = self.queued + self.segments.len() * size_of::<Bytes>();
+        segments + self.tail.len().saturating_sub(BUFFER)
+    }
+
+    /// Forgets and frees everything: it will not be sent.
+    pub fn discard(&mut self) {
+        *self = Output::default();
     }
 
     /// Bytes allocated (shared segments count in full).
@@ -229,7 +312,10 @@ impl Output {
                     total += n;
                     self.consume(n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(total),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.compact();
+                    return Ok(total);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -237,6 +323,15 @@ impl Output {
         self.sent = 0;
         pool.give(std::mem::take(&mut self.tail));
         Ok(total)
+    }
+
+    /// Drops what is sent from the reply buffer, once that is most of it: a reader that is slow but never
+    /// stops would otherwise make it grow forever. Each byte is moved once on average.
+    fn compact(&mut self) {
+        if self.sent > self.tail.len() / 2 {
+            self.tail.drain(..self.sent);
+            self.sent = 0;
+        }
     }
 
     fn consume(&mut self, mut n: usize) {

@@ -36,6 +36,11 @@ impl<'a> Args<'a> {
         Args { hashed: index, hash, ..self }
     }
 
+    /// The request's bytes, where its arguments lie in them, and those received apart.
+    pub fn parts(&self) -> (&'a [u8], &'a [Span], &'a [Arc<Sds>]) {
+        (self.bytes, self.spans, self.large)
+    }
+
     /// How many arguments there are, the command's name included.
     #[inline]
     #[allow(clippy::len_without_is_empty)] // A request always has its command's name.
@@ -124,6 +129,18 @@ impl<'a> Args<'a> {
         });
         let value = value.ok_or_else(|| Error::text("ERR invalid cursor"))?;
         Ok(if text.first() == Some(&b'-') { value.wrapping_neg() } else { value })
+    }
+
+    /// Argument `i` as the number of one of `databases` databases.
+    ///
+    /// # Errors
+    /// It is not a 32-bit integer, or there is no such database.
+    pub fn database(&self, i: usize, databases: usize) -> Result<usize, Error> {
+        let number = i32::try_from(self.int(i)?).map_err(|_| {
+            Error::text("ERR value is out of range, value must between -2147483648 and 2147483647")
+        })?;
+        let index = usize::try_from(number).ok().filter(|&index| index < databases);
+        index.ok_or_else(|| Error::text("ERR DB index is out of range"))
     }
 
     /// The arguments from `i` on, as arguments of their own (`at(0)` is then argument `i`).

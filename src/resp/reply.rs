@@ -36,13 +36,28 @@ pub struct Deferred(usize);
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: Protocol,
+    /// Once `out` is longer than this, nobody will get it.
+    ceiling: usize,
 }
 
 impl<'a> Reply<'a> {
     /// A writer at the end of `out`.
     #[inline]
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
-        Reply { out, protocol }
+        Reply { out, protocol, ceiling: usize::MAX }
+    }
+
+    /// The same writer, to a client that is closed when more than `ceiling` bytes are waiting for it.
+    #[inline]
+    pub fn with_ceiling(self, ceiling: usize) -> Self {
+        Reply { ceiling, ..self }
+    }
+
+    /// Whether the reply has become so long that the client will be closed instead of getting it. Commands
+    /// whose reply has no natural bound ask now and then, and stop.
+    #[inline]
+    pub fn is_futile(&self) -> bool {
+        self.out.len() > self.ceiling
     }
 
     /// The protocol the client speaks.
@@ -60,7 +75,7 @@ impl<'a> Reply<'a> {
     /// A second writer to the same place, for a function that wants one by value.
     #[inline]
     pub fn reborrow(&mut self) -> Reply<'_> {
-        Reply { out: self.out, protocol: self.protocol }
+        Reply { out: self.out, protocol: self.protocol, ceiling: self.ceiling }
     }
 
     /// Bytes that are RESP already.
@@ -356,8 +371,19 @@ mod tests {
             (|r| r.int(42), ":42\r\n", ":42\r\n"),
             (|r| r.int(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
             (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
-            (|r| r.bulk(&[b'x'; 123]), concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n"),
-                concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n")),
+            (
+                |r| r.bulk(&[b'x'; 123]),
+                concat!(
+                    "$123\r\n",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "\r\n"
+                ),
+                concat!(
+                    "$123\r\n",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "\r\n"
+                ),
+            ),
             (|r| r.bulk_int(-10), "$3\r\n-10\r\n", "$3\r\n-10\r\n"),
             (|r| r.null(), "$-1\r\n", "_\r\n"),
             (|r| r.null_array(), "*-1\r\n", "_\r\n"),
@@ -371,8 +397,20 @@ mod tests {
             (|r| r.verbatim("txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
         ];
         for (i, (f, resp2, resp3)) in cases.iter().enumerate() {
-            assert_eq!(written(Protocol::Resp2, |r| { f(r); }), *resp2, "case {i}");
-            assert_eq!(written(Protocol::Resp3, |r| { f(r); }), *resp3, "case {i}");
+            assert_eq!(
+                written(Protocol::Resp2, |r| {
+                    f(r);
+                }),
+                *resp2,
+                "case {i}"
+            );
+            assert_eq!(
+                written(Protocol::Resp3, |r| {
+                    f(r);
+                }),
+                *resp3,
+                "case {i}"
+            );
         }
     }
 
@@ -390,8 +428,23 @@ mod tests {
     }
 
     #[test]
+    fn the_cursor_goes_before_what_a_scan_found() {
+        let text = written(Protocol::Resp3, |r| {
+            let at = r.defer();
+            r.bulk(b"a");
+            r.end_scan(at, u64::MAX, 1);
+        });
+        assert_eq!(text, "*2\r\n$20\r\n18446744073709551615\r\n*1\r\n$1\r\na\r\n");
+    }
+
+    #[test]
     fn an_error_stays_one_line() {
         let error = Error::text("ERR what 'a\r\nb' is");
-        assert_eq!(written(Protocol::Resp2, |r| { r.error(&error); }), "-ERR what 'a  b' is\r\n");
+        assert_eq!(
+            written(Protocol::Resp2, |r| {
+                r.error(&error);
+            }),
+            "-ERR what 'a  b' is\r\n"
+        );
     }
 }

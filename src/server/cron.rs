@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use crate::keyspace::expire::Cycle;
-use crate::net::signals::Stop;
 use crate::stdx::{alloc, clock};
 
 impl Server {
@@ -39,6 +38,9 @@ impl Server {
         stats.rates.commands.sample(stats.commands_processed, now_us, 1_000_000);
         stats.rates.net_input.sample(stats.net_input_bytes, now_us, 1_000_000);
         stats.rates.net_output.sample(stats.net_output_bytes, now_us, 1_000_000);
+        stats.rates.loop_turns.sample(stats.loop_turns, now_us, 1_000_000);
+        stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
+        self.visit_clients();
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
         if self.config.advanced.active_rehashing {
@@ -53,10 +55,5 @@ impl Server {
     pub(super) fn fast_expire_cycle(&mut self) {
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Fast, effort);
-    }
-
-    pub(super) fn asked_to_stop(&mut self, stop: Stop) {
-        tracing::info!("Received {stop:?} scheduling shutdown...");
-        self.turn.stop();
     }
 }

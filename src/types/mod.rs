@@ -9,6 +9,7 @@ pub mod limits;
 pub mod list;
 pub mod set;
 pub mod string;
+mod tagged;
 pub mod value;
 pub mod zset;
 

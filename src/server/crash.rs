@@ -1,0 +1,312 @@
+//! What is written when the server dies of a fault: a report in the log, in the shape Redis's users know.
+//!
+//! Two ways lead here. A panic of the main thread (a broken invariant) comes through the panic hook; a signal
+//! that ends a process (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT) through a handler. Either writes the report and
+//! then ends the process by a signal, so that there is a core dump and whoever waits for us learns how we ended.
+//!
+//! A handler may do almost nothing, and a report needs almost everything. It is therefore written in order of
+//! certainty: first lines that need neither memory nor locks, then what may itself go wrong: a second fault
+//! ends the process at once, and so does an alarm if the report hangs on a lock.
+//!
+//! To name the command at fault costs two stores per command: [`running`] and [`not_running`] keep a pointer
+//! to its arguments, which nobody reads as long as all is well.
+#![allow(unsafe_code)]
+
+use std::backtrace::Backtrace;
+use std::ffi::{c_int, c_void};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::panic::PanicHookInfo;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::thread::ThreadId;
+
+use super::Server;
+use super::daemon;
+use super::startup::{BUILD_ID, REDIS_VERSION};
+use crate::clients::ClientKey;
+use crate::config::Config;
+use crate::config::table;
+use crate::resp::Args;
+use crate::stats::log::{self, Level};
+use crate::stdx::alloc;
+use crate::stdx::quote;
+
+/// The server to report on. It stays where it is until the process ends.
+static SERVER: AtomicPtr<Server> = AtomicPtr::new(ptr::null_mut());
+/// The arguments of the command that runs; null between commands.
+static RUNNING: AtomicPtr<Args<'static>> = AtomicPtr::new(ptr::null_mut());
+/// Whose command that is.
+static CLIENT: AtomicUsize = AtomicUsize::new(0);
+/// A report has begun.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT];
+
+/// Memory for the handler to run in, as the fault may be that the stack is used up. Only touched pages cost.
+const STACK: usize = 1 << 20;
+
+/// Seconds after which a report that hangs is given up.
+const PATIENCE_S: u32 = 10;
+
+/// Bytes of each argument shown, and how many arguments.
+const SHOWN_BYTES: usize = 128;
+const SHOWN_ARGS: usize = 32;
+
+/// Reports on `server` when this process dies of a fault. To be called by the thread that will run it.
+pub fn watch(server: &'static mut Server) -> &'static mut Server {
+    SERVER.store(ptr::from_mut(server), Ordering::Release);
+    let main = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |info| on_panic(info, main)));
+    // SAFETY: a fresh anonymous mapping, of which the kernel takes note as this thread's second stack. The
+    // actions are plain data, zero being an empty mask; the handler has the signature SA_SIGINFO asks for.
+    unsafe {
+        let (rw, private) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let memory = libc::mmap(ptr::null_mut(), STACK, rw, private, -1, 0);
+        if memory != libc::MAP_FAILED {
+            libc::sigaltstack(&libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: STACK }, ptr::null_mut());
+        }
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_fault as extern "C" fn(_, _, _) as usize;
+        // A fault within the handler has its default action: the process ends.
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND | libc::SA_NODEFER;
+        for signal in FAULTS {
+            libc::sigaction(signal, &action, ptr::null_mut());
+        }
+    }
+    server
+}
+
+/// Notes which command runs, and for whom. The arguments must stay where they are until [`not_running`].
+#[inline(always)]
+pub fn running(client: ClientKey, args: &Args<'_>) {
+    CLIENT.store(client.0, Ordering::Relaxed);
+    RUNNING.store(ptr::from_ref(args).cast_mut().cast(), Ordering::Relaxed);
+}
+
+/// Notes that no command runs.
+#[inline(always)]
+pub fn not_running() {
+    RUNNING.store(ptr::null_mut(), Ordering::Relaxed);
+}
+
+/// Whether this is the first to report; a second fault, in the report or in another thread, is not told.
+fn begin() -> bool {
+    !REPORTING.swap(true, Ordering::SeqCst)
+}
+
+/// Ends the process by `signal`.
+fn end(signal: c_int) -> ! {
+    // SAFETY: all of these are async-signal-safe.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+        libc::_exit(1)
+    }
+}
+
+fn on_panic(info: &PanicHookInfo<'_>, main: ThreadId) {
+    let message = info.payload_as_str().unwrap_or("unknown reason");
+    let place = info.location().map_or_else(String::new, ToString::to_string);
+    if std::thread::current().id() != main {
+        // Whoever waits for that thread deals with it.
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        tracing::error!("The thread {name} panicked at {place}: {message}\n{}", Backtrace::force_capture());
+        return;
+    }
+    if !begin() {
+        end(libc::SIGABRT);
+    }
+    if crash_log_enabled() {
+        log::raw(Level::Warning, START);
+        if message.starts_with("assertion ") {
+            tracing::error!("=== ASSERTION FAILED ===");
+            tracing::error!("==> {place} '{message}' is not true");
+        } else {
+            tracing::error!("------------------------------------------------");
+            tracing::error!("!!! Software Failure. The server has reached a state it must not be in.");
+            tracing::error!("Guru Meditation: {message} #{place}");
+            tracing::error!("------------------------------------------------");
+        }
+        report();
+    } else {
+        tracing::error!("Panicked at {place}: {message}");
+    }
+    end(libc::SIGABRT);
+}
+
+extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    if !begin() {
+        end(signal);
+    }
+    if !crash_log_enabled() {
+        end(signal);
+    }
+    // SAFETY: without a handler, the alarm ends the process.
+    unsafe {
+        libc::signal(libc::SIGALRM, libc::SIG_DFL);
+        libc::alarm(PATIENCE_S);
+    }
+    log::raw(Level::Warning, START);
+    // SAFETY: the kernel passes a valid description, of which the code says which fields are there.
+    let (code, address, pid, uid) =
+        unsafe { ((*info).si_code, (*info).si_addr(), (*info).si_pid(), (*info).si_uid()) };
+    let mut line = [0; 80];
+    let mut room = &mut line[..];
+    let _ = write!(room, "Redis {REDIS_VERSION} crashed by signal: {signal}, si_code: {code}");
+    let len = 80 - room.len();
+    log::from_signal_handler(std::str::from_utf8(&line[..len]).unwrap_or("crashed by signal"));
+    let sent = code <= 0;
+    if sent {
+        tracing::error!("Killed by PID: {pid}, UID: {uid}");
+    } else if signal == libc::SIGSEGV || signal == libc::SIGBUS {
+        tracing::error!("Accessing address: {address:p}");
+    }
+    registers(context);
+    report();
+    end(signal);
+}
+
+const START: &str = "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\n";
+const END: &str = "\n=== REDIS BUG REPORT END. Make sure to include from START to END. ===\n\n";
+
+/// The processor's registers at the fault.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn registers(context: *mut c_void) {
+    const NAMES: [(&str, c_int); 18] = [
+        ("RAX", libc::REG_RAX),
+        ("RBX", libc::REG_RBX),
+        ("RCX", libc::REG_RCX),
+        ("RDX", libc::REG_RDX),
+        ("RDI", libc::REG_RDI),
+        ("RSI", libc::REG_RSI),
+        ("RBP", libc::REG_RBP),
+        ("RSP", libc::REG_RSP),
+        ("R8 ", libc::REG_R8),
+        ("R9 ", libc::REG_R9),
+        ("R10", libc::REG_R10),
+        ("R11", libc::REG_R11),
+        ("R12", libc::REG_R12),
+        ("R13", libc::REG_R13),
+        ("R14", libc::REG_R14),
+        ("R15", libc::REG_R15),
+        ("RIP", libc::REG_RIP),
+        ("EFL", libc::REG_EFL),
+    ];
+    // SAFETY: the kernel passes the handler a `ucontext_t`.
+    let values = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    tracing::error!("Crashed running the instruction at: {:#x}", values[libc::REG_RIP as usize]);
+    let mut text = String::from("\n------ REGISTERS ------\n");
+    for (i, (name, register)) in NAMES.into_iter().enumerate() {
+        let end = if i % 2 == 1 { '\n' } else { ' ' };
+        let _ = write!(text, "{name}:{:016x}{end}", values[register as usize]);
+    }
+    log::raw(Level::Warning, &text);
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn registers(_: *mut c_void) {}
+
+/// The server, for a look at it while everything stands still for ever.
+fn server() -> Option<&'static Server> {
+    // SAFETY: set by `watch` to what is never freed. The thread that changes it is this one, or is
+    // still running while another reports: what is read may then be torn, which ends a process that ends.
+    unsafe { SERVER.load(Ordering::Acquire).as_ref() }
+}
+
+fn crash_log_enabled() -> bool {
+    server().is_none_or(|server| server.config.logs.crash_log_enabled)
+}
+
+/// Everything behind the first lines, most useful first.
+fn report() {
+    let section = |title: &str, text: &str| {
+        log::raw(Level::Warning, &format!("\n------ {title} ------\n{text}"));
+    };
+    if let Some(server) = server() {
+        section("CURRENT CLIENT INFO", &current_command(server));
+    }
+    section("STACK TRACE", &format!("Backtrace:\n{}", Backtrace::force_capture()));
+    if let Some(server) = server() {
+        section("INFO OUTPUT", &info(server));
+        section("CLIENT LIST OUTPUT", &client_list(server));
+        section("CONFIG OUTPUT (what differs from the default)", &changed_parameters(&server.config));
+        let general = &server.config.general;
+        if general.daemonize && !general.pidfile.is_empty() {
+            let _ = std::fs::remove_file(&general.pidfile);
+        }
+    }
+    log::raw(Level::Warning, END);
+}
+
+/// The client whose command runs, and the command.
+fn current_command(server: &Server) -> String {
+    // SAFETY: set by `running`, whose caller keeps the arguments, and the request they lie in, in place until
+    // `not_running`: a command is running in the thread that reports, or goes on in the main thread.
+    let Some(args) = (unsafe { RUNNING.load(Ordering::Relaxed).as_ref() }) else {
+        return "No command was running.\n".into();
+    };
+    let key = ClientKey(CLIENT.load(Ordering::Relaxed));
+    let mut text = String::new();
+    if server.clients.get(key).is_some() {
+        let _ = writeln!(text, "{}", server.client_line(key));
+    }
+    let _ = writeln!(text, "argc: {}", args.len());
+    for (i, arg) in args.iter().enumerate().take(SHOWN_ARGS) {
+        let shown = &arg[..arg.len().min(SHOWN_BYTES)];
+        let more = match arg.len() - shown.len() {
+            0 => String::new(),
+            more => format!("... ({more} more bytes)"),
+        };
+        let _ = writeln!(text, "argv[{i}]: '{}'{more}", quote::repr(shown));
+    }
+    text
+}
+
+fn info(server: &Server) -> String {
+    let now = crate::stdx::clock::UnixMillis::now();
+    let uptime = (now - server.identity.started) / 1000;
+    let mut text = String::new();
+    let lines: [(&str, &dyn std::fmt::Display); 15] = [
+        ("redis_version", &REDIS_VERSION),
+        ("spinel_version", &env!("CARGO_PKG_VERSION")),
+        ("redis_build_id", &format_args!("{BUILD_ID:016x}")),
+        ("os", &daemon::system_name()),
+        ("process_id", &server.identity.pid),
+        ("run_id", &server.identity.run_id),
+        ("tcp_port", &server.config.net.port),
+        ("uptime_in_seconds", &uptime),
+        ("executable", &server.identity.executable.display()),
+        ("connected_clients", &server.clients.len()),
+        ("used_memory", &alloc::used()),
+        ("used_memory_peak", &server.stats.peak_memory),
+        ("total_connections_received", &server.stats.connections_received),
+        ("total_commands_processed", &server.stats.commands_processed),
+        ("keys", &server.keyspace.len()),
+    ];
+    for (name, value) in lines {
+        let _ = writeln!(text, "{name}:{value}");
+    }
+    text
+}
+
+fn client_list(server: &Server) -> String {
+    let mut text = String::new();
+    for key in server.clients.by_age() {
+        let _ = writeln!(text, "{}", server.client_line(key));
+    }
+    text
+}
+
+/// Parameters whose values may matter, without passwords.
+fn changed_parameters(config: &Config) -> String {
+    let defaults = Config::default();
+    let mut text = String::new();
+    for param in table::params().filter(|param| !param.sensitive) {
+        let value = param.print(config);
+        if value != param.print(&defaults) {
+            let _ = writeln!(text, "{} {}", param.name, quote::repr(&value));
+        }
+    }
+    text
+}

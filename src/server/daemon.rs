@@ -1,0 +1,280 @@
+//! The process among other processes: background, service managers, title, scores the kernel keeps.
+//!
+//! Everything here concerns how the operating system and its tools see the server, and nothing what it serves.
+//! [`detach`] and [`Title::claim`] come before the first thread is started; the functions that read no state of
+//! ours may be called at any time.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, OsStr, c_char};
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::ptr::NonNull;
+
+use crate::config::value::{OomScoreAdj, Supervised};
+use crate::net::error_text;
+
+/// Goes on in a child process without terminal, its standard streams at `/dev/null`; the caller's process ends
+/// with success. To be called while there is one thread.
+///
+/// # Errors
+/// The system has no room for another process.
+pub fn detach() -> io::Result<()> {
+    // SAFETY: one thread, as the caller promises: the child lacks none of the locks' owners.
+    match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {}
+        // SAFETY: ends the process without running destructors twice, once per process.
+        _ => unsafe { libc::_exit(0) },
+    }
+    // SAFETY: fails only for the leader of a process group, which a fresh child is not.
+    unsafe { libc::setsid() };
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    if let Ok(null) = null {
+        for stream in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+            // SAFETY: both are descriptors of this process; no Rust object owns the standard streams.
+            unsafe { libc::dup2(null.as_raw_fd(), stream) };
+        }
+    }
+    Ok(())
+}
+
+/// The memory in which the kernel placed our arguments and environment. `ps` reads it to show what runs.
+#[derive(Debug)]
+pub struct Title {
+    start: NonNull<u8>,
+    /// Bytes from the first argument to the end of the environment behind them.
+    len: usize,
+}
+
+unsafe extern "C" {
+    static mut environ: *mut *mut c_char;
+}
+
+impl Title {
+    /// Takes over the memory: the environment moves to the heap, and arguments must have been read by now,
+    /// for `std::env::args` looks there. To be called once, while there is one thread. `None` where the
+    /// system does not tell where it is.
+    pub fn claim() -> Option<Title> {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        // Behind the name in parentheses, which may hold anything, follow fields 3 and up; 48 to 51 are the
+        // bounds of arguments and environment (proc_pid_stat(5)).
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut bounds = fields.split_whitespace().skip(48 - 3).map(str::parse::<usize>);
+        let mut bound = || bounds.next()?.ok().filter(|&address| address != 0);
+        let (arg_start, arg_end, env_start, env_end) = (bound()?, bound()?, bound()?, bound()?);
+        let whole = arg_start < arg_end && arg_end <= env_start && env_start <= env_end;
+        if !whole {
+            return None;
+        }
+        // SAFETY: one thread, as the caller promises, so that nobody reads the environment meanwhile; each
+        // entry up to the null pointer is a C string, and its copy is never freed.
+        unsafe {
+            let mut entry = environ;
+            while !entry.is_null() && !(*entry).is_null() {
+                *entry = libc::strdup(*entry);
+                if (*entry).is_null() {
+                    return None;
+                }
+                entry = entry.add(1);
+            }
+        }
+        // Without an environment in between, only the arguments are known to be ours.
+        let end = if env_start == arg_end { env_end } else { arg_end };
+        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(arg_start))?;
+        Some(Title { start, len: end - arg_start })
+    }
+
+    /// Shows `text`, or as much of it as there is room for.
+    ///
+    /// The kernel shows the arguments' bytes only, unless their last one is not NUL: then it takes the text to
+    /// go on into the environment, and ends it at the first NUL. Both come about by filling up with NULs.
+    pub fn set(&mut self, text: &[u8]) {
+        let shown = text.len().min(self.len - 1);
+        // SAFETY: the kernel placed `len` writable bytes there, which live as long as the process; `claim` moved
+        // the environment away, and the arguments that remain stay NUL-terminated: the last byte is NUL.
+        unsafe {
+            let start = self.start.as_ptr();
+            start.write_bytes(0, self.len);
+            start.copy_from_nonoverlapping(text.as_ptr(), shown);
+        }
+    }
+}
+
+/// A service manager that wants to hear from us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Manager {
+    /// Nobody.
+    #[default]
+    None,
+    /// upstart: waits for the process to stop itself once.
+    Upstart,
+    /// systemd: listens at `$NOTIFY_SOCKET`.
+    Systemd,
+}
+
+impl Manager {
+    /// The manager the configuration asks for, if the environment has it.
+    pub fn find(asked: Supervised) -> Manager {
+        let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let (upstart, systemd) = (has("UPSTART_JOB"), has("NOTIFY_SOCKET"));
+        match asked {
+            Supervised::No => Manager::None,
+            Supervised::Auto if upstart => Manager::Upstart,
+            Supervised::Auto if systemd => Manager::Systemd,
+            Supervised::Auto => Manager::None,
+            Supervised::Upstart if upstart => Manager::Upstart,
+            Supervised::Systemd if systemd => Manager::Systemd,
+            Supervised::Upstart => {
+                tracing::warn!("upstart supervision requested, but UPSTART_JOB not found!");
+                Manager::None
+            }
+            Supervised::Systemd => {
+                tracing::warn!("systemd supervision requested, but NOTIFY_SOCKET not found!");
+                Manager::None
+            }
+        }
+    }
+
+    /// Says at the start that we are there.
+    pub fn greet(self) {
+        match self {
+            Manager::None => {}
+            Manager::Upstart => {
+                tracing::info!("supervised by upstart, will stop to signal readiness");
+                // SAFETY: the process stops until the manager continues it.
+                unsafe { libc::raise(libc::SIGSTOP) };
+            }
+            Manager::Systemd => {
+                tracing::info!(
+                    "supervised by systemd. Please make sure you set appropriate values for TimeoutStartSec and \
+                     TimeoutStopSec in your service unit."
+                );
+            }
+        }
+    }
+
+    /// Tells systemd lines such as `READY=1` (sd_notify(3)).
+    pub fn notify(self, lines: &str) {
+        if self == Manager::Systemd
+            && let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+            && let Err(error) = notify(&socket, lines)
+        {
+            tracing::warn!("Cannot notify systemd: {}", error_text(&error));
+        }
+    }
+}
+
+fn notify(socket: &OsStr, lines: &str) -> io::Result<()> {
+    // A leading `@` stands for a name that is not in the file system.
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(lines.as_bytes(), &address).map(drop)
+}
+
+/// The score by which the kernel chooses whom to end when memory runs out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OomScore {
+    /// The score we were started with; known once we have changed it.
+    base: Option<i32>,
+}
+
+impl OomScore {
+    const FILE: &str = "/proc/self/oom_score_adj";
+
+    /// Sets the score as `mode` says, or back to what it was at first.
+    ///
+    /// # Errors
+    /// The kernel refuses: lowering the score takes a privilege.
+    pub fn apply(&mut self, mode: OomScoreAdj, value: i32) -> io::Result<()> {
+        let base = match self.base {
+            Some(base) => base,
+            None if mode == OomScoreAdj::No => return Ok(()),
+            None => fs::read_to_string(Self::FILE)?.trim().parse().map_err(io::Error::other)?,
+        };
+        self.base = Some(base);
+        let score = match mode {
+            OomScoreAdj::No => base,
+            OomScoreAdj::Yes | OomScoreAdj::Relative => base + value,
+            OomScoreAdj::Absolute => value,
+        };
+        fs::write(Self::FILE, score.clamp(-1000, 1000).to_string())
+    }
+}
+
+/// Warns of settings of the kernel that make memory scarce or slow, and switches transparent huge pages off
+/// for this process if `disable_thp` and the kernel would use them unasked.
+pub fn check_memory_settings(disable_thp: bool) {
+    if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "0") {
+        tracing::warn!(
+            "WARNING Memory overcommit must be enabled! Otherwise a background save may fail although memory is \
+             left. Set 'vm.overcommit_memory = 1' in /etc/sysctl.conf, or run 'sysctl vm.overcommit_memory=1'."
+        );
+    }
+    const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let always = fs::read_to_string(THP).is_ok_and(|text| text.contains("[always]"));
+    if !always || disable_thp && disable_huge_pages() {
+        return;
+    }
+    tracing::warn!(
+        "WARNING Transparent Huge Pages (THP) are enabled: expect latency and extra memory while a child process \
+         saves. Run 'echo madvise > {THP}' as root to let programs choose."
+    );
+}
+
+fn disable_huge_pages() -> bool {
+    // SAFETY: changes how the kernel backs memory mapped from now on; touches none.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 }
+}
+
+/// The kernel's name and version and the machine's type, such as `Linux 6.1.0 x86_64`.
+pub fn system_name() -> String {
+    // SAFETY: `utsname` is plain data, which the call fills with C strings.
+    let (rc, name) = unsafe {
+        let mut name: libc::utsname = std::mem::zeroed();
+        (libc::uname(&mut name), name)
+    };
+    if rc != 0 {
+        return std::env::consts::OS.into();
+    }
+    // SAFETY: filled by the call: each field ends with a NUL.
+    let text = |field: &[c_char]| unsafe { CStr::from_ptr(field.as_ptr()) }.to_string_lossy().into_owned();
+    format!("{} {} {}", text(&name.sysname), text(&name.release), text(&name.machine))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_is_notified_by_path_and_by_abstract_name() {
+        let path = std::env::temp_dir().join(format!("spinel-notify-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let name = format!("spinel-notify-{}", std::process::id());
+        let abstract_name = SocketAddr::from_abstract_name(&name).expect("short enough");
+        let receivers = [
+            (UnixDatagram::bind(&path).expect("a free path"), path.clone().into_os_string()),
+            (UnixDatagram::bind_addr(&abstract_name).expect("a free name"), format!("@{name}").into()),
+        ];
+        for (receiver, socket) in receivers {
+            notify(&socket, "READY=1\n").expect("somebody listens");
+            let mut buffer = [0; 32];
+            let n = receiver.recv(&mut buffer).expect("it was sent");
+            assert_eq!(&buffer[..n], b"READY=1\n");
+        }
+        fs::remove_file(&path).expect("bound above");
+        assert!(notify(path.as_os_str(), "READY=1").is_err());
+    }
+
+    #[test]
+    fn a_score_is_left_alone_unless_asked() {
+        let mut score = OomScore::default();
+        score.apply(OomScoreAdj::No, 500).expect("nothing is written");
+        assert_eq!(score.base, None);
+    }
+}

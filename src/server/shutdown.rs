@@ -1,0 +1,67 @@
+//! Stopping in order: nothing that can be kept is lost, and nothing is left lying about.
+//!
+//! Two steps. [`Server::prepare_shutdown`] does what may fail, and the server serves on if it does. Once the
+//! loop has ended, its replies sent, [`Server::finish_shutdown`] tidies up; nothing there can fail any more.
+
+use super::Server;
+use crate::config::value::ShutdownFlags;
+use crate::net::signals::{Signals, Stop};
+use crate::resp::Error;
+
+impl Server {
+    /// Does what must succeed before the server may end. After `Ok`, end the loop by
+    /// [`Loop::stop`](super::event_loop::Loop::stop).
+    ///
+    /// # Errors
+    /// Data that should be kept cannot be, and `flags` do not force the end; the log says why.
+    pub fn prepare_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Error> {
+        tracing::info!("User requested shutdown...");
+        // Until there are snapshots, only an explicit demand for one can fail.
+        if flags.save && !flags.force {
+            tracing::error!("Error trying to save the DB, can't exit: snapshots are not implemented yet.");
+            return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
+        }
+        self.process.manager.notify("STOPPING=1\n");
+        Ok(())
+    }
+
+    /// A signal asked for the end.
+    pub(super) fn asked_to_stop(&mut self, stop: Stop, signals: &Signals) {
+        let (flags, name) = match stop {
+            Stop::Interrupt => (self.config.general.shutdown_on_sigint, "SIGINT"),
+            Stop::Terminate => (self.config.general.shutdown_on_sigterm, "SIGTERM"),
+        };
+        match self.prepare_shutdown(flags) {
+            Ok(()) => self.turn.stop(),
+            Err(_) => {
+                tracing::warn!(
+                    "{name} received but errors trying to shut down the server, check the logs for more information"
+                );
+                signals.forget_request();
+            }
+        }
+    }
+
+    /// Closes the sockets that listen and removes our files, after the loop has ended.
+    pub fn finish_shutdown(&mut self) {
+        self.turn.listeners.clear();
+        self.remove_pidfile();
+        let socket = &self.config.net.unixsocket;
+        if !socket.is_empty() {
+            tracing::info!("Removing the unix socket file.");
+            if let Err(error) = std::fs::remove_file(socket) {
+                tracing::warn!("Error removing the unix socket file: {error}");
+            }
+        }
+        tracing::warn!("Spinel is now ready to exit, bye bye...");
+    }
+
+    fn remove_pidfile(&self) {
+        let path = &self.config.general.pidfile;
+        if !path.is_empty() {
+            tracing::info!("Removing the pid file.");
+            // It may be gone, or never have been written, which was told then.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! From the command line to a server that serves, and from there to the exit code.
+//!
+//! The order matters and is that of Redis, whose log lines tools wait for: configuration, log, background,
+//! first lines; then threads, signals, sockets; at last `Ready to accept connections`. What must happen while
+//! there is one thread comes first.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::command::Spec;
+use super::daemon::{self, Manager, OomScore, Title};
+use super::{Server, crash};
+use crate::background::Background;
+use crate::config::Config;
+use crate::config::file::{self, CommandLine, FileError};
+use crate::config::value::Choice;
+use crate::net::listener::{self, ListenError};
+use crate::net::poll::Poll;
+use crate::net::signals::Signals;
+use crate::net::{error_text, limits};
+use crate::stats::log;
+use crate::stdx::alloc;
+use crate::stdx::cpu::CpuList;
+
+/// The version of Redis that clients take us for.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+/// Tells builds apart: a hash of our version and of the machine built for.
+pub const BUILD_ID: u64 = {
+    let text = concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")).as_bytes();
+    let machine = std::env::consts::ARCH.as_bytes();
+    // FNV-1a, by Fowler, Noll and Vo.
+    let (mut hash, mut i) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while i < text.len() + machine.len() {
+        let byte = if i < text.len() { text[i] } else { machine[i - text.len()] };
+        hash = (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+};
+
+/// Where the process id goes if a daemon is not told.
+const DEFAULT_PIDFILE: &str = "/var/run/redis.pid";
+
+/// The version line without the program's name, in the form that scripts take apart (` v=…`).
+pub fn version_text() -> String {
+    let bits = usize::BITS;
+    format!("v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x}", alloc::NAME)
+}
+
+/// What the process is to the machine it runs on.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// How the program was called: the `{title}` of the process title.
+    pub name: OsString,
+    /// The memory that `ps` reads; `None` where it cannot be changed.
+    pub title: Option<Title>,
+    /// Who watches over us.
+    pub manager: Manager,
+    /// What the kernel thinks of us when memory runs out.
+    pub oom_score: OomScore,
+}
+
+/// Runs a server as the command line says, called `name`, with the commands of `groups`. To be called once,
+/// by the first and only thread.
+pub fn run(name: OsString, title: Option<Title>, line: &CommandLine, groups: &[&'static [Spec]]) -> ExitCode {
+    let _ = log::init(log::Options::default());
+    match start(name, title, line, groups) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.tell();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the server does not serve.
+enum Failure {
+    /// The configuration is wrong: to standard error, for whoever is starting us.
+    Config(String),
+    /// Anything else: a line in the log.
+    Line(String),
+}
+
+impl Failure {
+    fn line(text: impl ToString) -> Failure {
+        Failure::Line(text.to_string())
+    }
+
+    fn tell(&self) {
+        match self {
+            Failure::Config(text) => eprint!("\n{text}"),
+            Failure::Line(text) => tracing::error!("{text}"),
+        }
+    }
+}
+
+fn start(
+    name: OsString,
+    title: Option<Title>,
+    line: &CommandLine,
+    groups: &[&'static [Spec]],
+) -> Result<(), Failure> {
+    let mut config = Config::default();
+    let text = line.text().map_err(unusable)?;
+    file::load(&text, &mut config).map_err(unusable)?;
+    // The paths we were given are those of the directory we were called in.
+    let config_file = line.file.as_deref().map(absolute);
+    let executable = std::env::current_exe().unwrap_or_default();
+    enter_directory(&mut config)?;
+    start_log(&config)?;
+    refuse_missing_features(&config)?;
+
+    let manager = Manager::find(config.general.supervised);
+    manager.greet();
+    let in_background = config.general.daemonize && manager == Manager::None;
+    if in_background {
+        daemon::detach().map_err(|error| Failure::line(format!("Can't go to the background: {error}")))?;
+        // Only now is this the process that logs for itself.
+        start_log(&config)?;
+    }
+    if (in_background || !config.general.pidfile.is_empty()) && config.general.pidfile.is_empty() {
+        config.general.pidfile = DEFAULT_PIDFILE.into();
+    }
+
+    daemon::check_memory_settings(config.advanced.disable_thp);
+    tracing::info!("oO0OoO0OoO0Oo Spinel is starting oO0OoO0OoO0Oo");
+    tracing::info!(
+        "Spinel version={}, Redis version={REDIS_VERSION}, bits={}, commit=00000000, modified=0, pid={}, just started",
+        env!("CARGO_PKG_VERSION"),
+        usize::BITS,
+        std::process::id()
+    );
+    if *line == CommandLine::default() {
+        tracing::warn!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use {} \
+             /path/to/redis.conf",
+            name.to_string_lossy()
+        );
+    } else {
+        tracing::info!("Configuration loaded");
+    }
+
+    log::set_role('M');
+    tracing::info!("monotonic clock: POSIX clock_gettime");
+    // A process that may open few files serves few clients; asked for too many, it says so and goes on.
+    let clients = limits::adjust_open_files(config.net.maxclients as usize).map_err(Failure::line)?;
+    config.net.maxclients = u32::try_from(clients).unwrap_or(u32::MAX).min(config.net.maxclients);
+    let bio_cpus = cpu_list(&config.advanced.bio_cpulist);
+    let background = Background::start(bio_cpus.as_ref()).map_err(|error| {
+        Failure::line(format!("Fatal: Can't initialize Background Jobs. Error message: {error}"))
+    })?;
+    // After the workers, which would inherit it.
+    if let Some(cpus) = cpu_list(&config.advanced.server_cpulist)
+        && let Err(error) = cpus.pin_this_thread()
+    {
+        tracing::warn!("Can't pin the server to the CPUs of server-cpulist: {error}");
+    }
+    let mut poll = Poll::new().map_err(|error| {
+        Failure::line(format!("Failed creating the event loop. Error message: '{error}'"))
+    })?;
+    let signals =
+        Signals::install(&poll.waker()).map_err(|error| Failure::line(format!("Signals: {error}")))?;
+
+    // Never freed: the system takes back the memory faster than we could, key by key.
+    let server = crash::watch(Box::leak(Box::new(Server::new(config, groups, Arc::new(background)))));
+    server.identity.config_file = config_file;
+    server.identity.executable = executable;
+    server.process = Process { name, title, manager, oom_score: OomScore::default() };
+
+    server.write_pidfile();
+    server.show_title();
+    server.show_logo();
+    listener::warn_if_backlog_is_cut(server.config.net.backlog);
+    let ready = server.open_listeners()?;
+    if let Err(error) = server.apply_oom_score() {
+        tracing::warn!("Unable to write oom_score_adj: {}", error_text(&error));
+    }
+    if server.config.persistence.save.0.iter().any(|rule| rule.changes > 0) {
+        tracing::warn!(
+            "Snapshots are not implemented yet: the save rules are ignored and data lives in memory only."
+        );
+    }
+    tracing::info!("Server initialized");
+    for kind in ready {
+        tracing::info!("Ready to accept connections {kind}");
+    }
+    manager.notify("STATUS=Ready to accept connections\nREADY=1\n");
+
+    let served = server.run(&mut poll, &signals);
+    if let Err(error) = served {
+        return Err(Failure::Line(format!("Fatal: the event loop failed: {error}")));
+    }
+    server.finish_shutdown();
+    Ok(())
+}
+
+fn unusable(error: FileError) -> Failure {
+    let text = error.message(&format!("Redis {REDIS_VERSION}"));
+    match error {
+        FileError::Open { .. } => Failure::Line(text.trim_end().into()),
+        _ => Failure::Config(text),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+/// Goes to the directory of the data, and notes where that is.
+fn enter_directory(config: &mut Config) -> Result<(), Failure> {
+    let dir = &mut config.persistence.dir;
+    let fail = |dir: &str, error: io::Error| {
+        Failure::line(format!("Can't chdir to '{dir}': {}", error_text(&error)))
+    };
+    std::env::set_current_dir(&*dir).map_err(|error| fail(dir, error))?;
+    let here = std::env::current_dir().map_err(|error| fail(dir, error))?;
+    *dir = here.to_string_lossy().into_owned();
+    Ok(())
+}
+
+fn start_log(config: &Config) -> Result<(), Failure> {
+    const SAME: &str = "configuration and log know the same words";
+    let logs = &config.logs;
+    let syslog = logs.syslog_enabled.then(|| log::Syslog {
+        ident: logs.syslog_ident.clone(),
+        facility: logs.syslog_facility.name().parse().expect(SAME),
+    });
+    let options = log::Options {
+        level: logs.level.name().parse().expect(SAME),
+        file: (!logs.file.is_empty()).then(|| logs.file.clone().into()),
+        syslog,
+    };
+    log::init(options).map_err(|error| {
+        Failure::Config(format!("Can't open the log file '{}': {}\n", logs.file, error_text(&error)))
+    })
+}
+
+/// Starting without what the configuration counts on would lose data in silence.
+fn refuse_missing_features(config: &Config) -> Result<(), Failure> {
+    let missing = [
+        (config.persistence.appendonly, "'appendonly yes': the append-only file"),
+        (config.cluster.enabled, "'cluster-enabled yes': cluster mode"),
+        (config.replication.replicaof.is_some(), "'replicaof': replication"),
+    ];
+    match missing.into_iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Failure::Line(format!("Can't start with {what} is not implemented yet."))),
+        None => Ok(()),
+    }
+}
+
+/// The CPUs of a list the configuration names; `None` for all.
+fn cpu_list(text: &str) -> Option<CpuList> {
+    if text.is_empty() {
+        return None;
+    }
+    let list = text.parse();
+    if let Err(error) = &list {
+        tracing::warn!("Ignoring the CPU list '{text}': {error}");
+    }
+    list.ok()
+}
+
+impl Server {
+    /// Listens wherever the configuration says; returns the kinds of sockets there are.
+    fn open_listeners(&mut self) -> Result<Vec<&'static str>, Failure> {
+        let net = &self.config.net;
+        let (mut listeners, mut kinds) = (Vec::new(), Vec::new());
+        if net.port != 0 {
+            let tcp = listener::listen_tcp(&net.bind, net.port, net.backlog).map_err(Failure::line)?;
+            if tcp.is_empty() && !net.bind.is_empty() {
+                return Err(Failure::line(ListenError::Tcp { port: net.port }));
+            }
+            if !tcp.is_empty() {
+                kinds.push("tcp");
+            }
+            listeners.extend(tcp);
+        }
+        if !net.unixsocket.is_empty() {
+            let path = Path::new(&net.unixsocket);
+            let unix = listener::listen_unix(path, net.unixsocketperm, net.backlog);
+            listeners.push(unix.map_err(Failure::line)?);
+            kinds.push("unix");
+        }
+        if listeners.is_empty() {
+            return Err(Failure::line("Configured to not listen anywhere, exiting."));
+        }
+        self.listen_on(listeners);
+        Ok(kinds)
+    }
+
+    fn write_pidfile(&self) {
+        let path = &self.config.general.pidfile;
+        if path.is_empty() {
+            return;
+        }
+        if let Err(error) = std::fs::write(path, format!("{}\n", self.identity.pid)) {
+            tracing::info!("Failed to write PID file: {}", error_text(&error));
+        }
+    }
+
+    /// Shows in `ps` what the template says. To be called again when the template or an address has changed.
+    pub fn show_title(&mut self) {
+        if !self.config.general.set_proc_title {
+            return;
+        }
+        let text = self.title();
+        if let Some(title) = &mut self.process.title {
+            title.set(&text);
+        }
+    }
+
+    fn title(&self) -> Vec<u8> {
+        let net = &self.config.net;
+        let port = net.port.to_string();
+        let listens_at = match net.bind.first() {
+            _ if net.port == 0 => net.unixsocket.clone(),
+            address => format!("{}:{port}", address.map_or("*", |address| address.trim_start_matches('-'))),
+        };
+        let config_file = self.identity.config_file.as_deref().unwrap_or(Path::new("")).as_os_str();
+        expand(&self.config.general.proc_title_template, |variable| match variable {
+            "title" => self.process.name.as_os_str(),
+            "listen-addr" => OsStr::new(&listens_at),
+            "port" => OsStr::new(&port),
+            "tls-port" => OsStr::new("0"),
+            "unixsocket" => OsStr::new(&net.unixsocket),
+            "config-file" => config_file,
+            // A server on its own has no mode to show.
+            _ => OsStr::new(""),
+        })
+    }
+
+    /// Sets the kernel's out-of-memory score as configured. To be called again when that has changed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn apply_oom_score(&mut self) -> io::Result<()> {
+        let options = &self.config.advanced;
+        let [primary, _, _] = options.oom_score_adj_values;
+        self.process.oom_score.apply(options.oom_score_adj, primary)
+    }
+
+    /// The gem if somebody looks or asks for it, and one line otherwise.
+    fn show_logo(&self) {
+        let general = &self.config.general;
+        let port = self.config.net.port;
+        let at_terminal = self.config.logs.file.is_empty()
+            && !self.config.logs.syslog_enabled
+            && io::stdout().is_terminal();
+        if general.always_show_logo || at_terminal {
+            log::raw(log::Level::Notice, &logo(port, self.identity.pid));
+        } else {
+            tracing::info!("Running mode=standalone, port={port}.");
+        }
+    }
+}
+
+/// An octahedron, as spinels grow. The words `Port:` and `PID:` are read by scripts.
+fn logo(port: u16, pid: u32) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let bits = usize::BITS;
+    format!(
+        r"
+              .
+             /|\
+            / | \            Spinel {version} (Redis {REDIS_VERSION}) {bits} bit
+           /  |  \
+          /   |   \          Running in standalone mode
+         /    |    \         Port: {port}
+        /  .-'|'-.  \        PID: {pid}
+       /.-'   |   '-.\
+       '-.    |    .-'
+        \ '-. | .-' /
+         \   '|'   /
+          \   |   /
+           \  |  /
+            \ | /
+             \|/
+              '
+
+"
+    )
+}
+
+/// The template with each `{variable}` replaced; blanks at the end go.
+fn expand<'v>(template: &str, value: impl Fn(&str) -> &'v OsStr) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut rest = template;
+    while let Some((before, tail)) = rest.split_once('{') {
+        text.extend_from_slice(before.as_bytes());
+        let (variable, after) = tail.split_once('}').unwrap_or((tail, ""));
+        text.extend_from_slice(value(variable).as_bytes());
+        rest = after;
+    }
+    text.extend_from_slice(rest.as_bytes());
+    text.truncate(text.trim_ascii_end().len());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_are_expanded() {
+        let value = |variable: &str| OsStr::new(if variable == "port" { "6379" } else { "" });
+        assert_eq!(expand("a {port}:{port} {mode} ", value), b"a 6379:6379");
+        assert_eq!(expand("plain", value), b"plain");
+    }
+
+    #[test]
+    fn the_logo_says_what_scripts_look_for() {
+        let logo = logo(6379, 42);
+        assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
+        assert!(version_text().starts_with("v=7.2.4 sha="));
+    }
+}
