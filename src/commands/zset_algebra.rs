@@ -469,3 +469,115 @@ fn zintercard(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     Ok(ctx.reply.int(n as i64))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::{Harness, check};
+    use crate::stdx::rng::Rng;
+
+    #[test]
+    fn scores_are_weighted_and_aggregated() {
+        check(
+            r#"
+            ZADD a 1 x 2 y
+            ZADD b 10 y 20 z
+            ZUNION 2 a b WITHSCORES
+            ZUNIONSTORE d 2 a b WEIGHTS 2 1 AGGREGATE MAX
+            ZRANGE d 0 -1 WITHSCORES
+            ZINTER 2 a b WITHSCORES
+            ZINTER 3 a b nosuch
+            ZINTERCARD 2 a b LIMIT 5
+            ZDIFF 2 a b WITHSCORES
+            ZDIFFSTORE d 2 a a
+            EXISTS d
+            ZADD i inf x
+            ZADD j -inf x
+            ZUNION 2 i j WITHSCORES
+            ZUNION 1 i WEIGHTS 0 WITHSCORES
+            ZUNION 0 a
+            ZUNION 2 a
+            ZUNION 1 a WEIGHTS x
+            ZINTERCARD 1 a LIMIT -1
+            ZDIFF 1 a WEIGHTS 1
+            SET s x
+            ZUNION 1 s FOO
+            "#,
+            r#"
+            (integer) 2
+            (integer) 2
+            1) "x"
+            2) "1"
+            3) "y"
+            4) "12"
+            5) "z"
+            6) "20"
+            (integer) 3
+            1) "x"
+            2) "2"
+            3) "y"
+            4) "10"
+            5) "z"
+            6) "20"
+            1) "y"
+            2) "12"
+            (empty array)
+            (integer) 1
+            1) "x"
+            2) "1"
+            (integer) 0
+            (integer) 0
+            (integer) 1
+            (integer) 1
+            1) "x"
+            2) "0"
+            1) "x"
+            2) "0"
+            (error) ERR at least 1 input key is needed for 'zunion' command
+            (error) ERR syntax error
+            (error) ERR weight value is not a float
+            (error) ERR LIMIT can't be negative
+            (error) ERR syntax error
+            OK
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    /// Two sets of many common members, in all combinations of encodings.
+    fn pairs_of_sets(mut law: impl FnMut(&mut Harness)) {
+        for (first, second) in [(40, 40), (40, 400), (400, 40), (400, 400)] {
+            let mut harness = Harness::default();
+            let mut rng = Rng::new(first * 1000 + second);
+            for (key, n) in [("a", first), ("b", second)] {
+                for _ in 0..n {
+                    harness.run(&format!("ZADD {key} {} m{}", rng.below(20), rng.below(300)));
+                }
+            }
+            law(&mut harness);
+        }
+    }
+
+    #[test]
+    fn union_and_intersection_commute() {
+        pairs_of_sets(|harness| {
+            for operation in ["ZUNION", "ZINTER"] {
+                for aggregate in ["SUM", "MIN", "MAX"] {
+                    let mut run =
+                        |keys| harness.run(&format!("{operation} 2 {keys} AGGREGATE {aggregate} WITHSCORES"));
+                    assert_eq!(run("a b"), run("b a"));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn difference_and_intersection_partition_a_set() {
+        pairs_of_sets(|harness| {
+            harness.run("ZDIFFSTORE d 2 a b");
+            harness.run("ZINTERSTORE i 2 a b WEIGHTS 1 0");
+            assert_eq!(harness.run("ZUNION 2 d i WITHSCORES"), harness.run("ZRANGE a 0 -1 WITHSCORES"));
+            assert_eq!(harness.run("ZINTERCARD 2 a b"), harness.run("ZCARD i"));
+            assert_eq!(harness.run("ZINTERCARD 2 d i"), "(integer) 0");
+        });
+    }
+}
