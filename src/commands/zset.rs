@@ -648,7 +648,7 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::commands::testing::check;
+    use crate::commands::testing::{Harness, check, check_with};
 
     #[test]
     fn zadd_keeps_to_its_options() {
@@ -800,21 +800,30 @@ mod tests {
 
     #[test]
     fn resp3_has_doubles_and_nested_pairs() {
-        check(
+        let mut harness = Harness::default();
+        harness.run("HELLO 3");
+        check_with(
+            &mut harness,
             r#"
-            HELLO 3
             ZADD k 1.5 a 2 b
             ZSCORE k a
             ZRANGE k 0 -1 WITHSCORES
             ZPOPMIN k
             ZPOPMIN k 5
             "#,
-            &[&hello_reply(), "(integer) 2\n1.5\n1) 1) \"a\"\n   2) 1.5\n2) 1) \"b\"\n   2) 2\n1) \"a\"\n2) 1.5\n1) 1) \"b\"\n   2) 2\n"].join("\n"),
+            r#"
+            (integer) 2
+            1.5
+            1) 1) "a"
+               2) 1.5
+            2) 1) "b"
+               2) 2
+            1) "a"
+            2) 1.5
+            1) 1) "b"
+               2) 2
+            "#,
         );
-    }
-
-    fn hello_reply() -> String {
-        crate::commands::testing::Harness::default().run("HELLO 3")
     }
 
     #[test]
