@@ -479,28 +479,25 @@ mod tests {
     #[test]
     fn info_describes_a_command() {
         check(
-            "COMMAND INFO get nosuch\nCOMMAND INFO config|get",
+            "COMMAND INFO memory|usage nosuch\nCOMMAND INFO config|get",
             r#"
-            1)  1) "get"
-                2) (integer) 2
+            1)  1) "memory|usage"
+                2) (integer) -3
                 3) 1) readonly
-                   2) fast
-                4) (integer) 1
-                5) (integer) 1
+                4) (integer) 2
+                5) (integer) 2
                 6) (integer) 1
                 7) 1) @read
-                   2) @string
-                   3) @fast
+                   2) @slow
                 8) (empty array)
                 9) 1) 1) "flags"
                       2) 1) RO
-                         2) access
                       3) "begin_search"
                       4) 1) "type"
                          2) "index"
                          3) "spec"
                          4) 1) "index"
-                            2) (integer) 1
+                            2) (integer) 2
                       5) "find_keys"
                       6) 1) "type"
                          2) "range"
@@ -572,7 +569,7 @@ mod tests {
             COMMAND LIST FILTERBY PATTERN
             COMMAND LIST nosuch
             COMMAND GETKEYS get k
-            COMMAND GETKEYSANDFLAGS get k
+            COMMAND GETKEYSANDFLAGS memory usage k
             COMMAND GETKEYS nosuch k
             COMMAND GETKEYS config nosuch k
             COMMAND GETKEYS config get k
@@ -589,7 +586,6 @@ mod tests {
             1) "k"
             1) 1) "k"
                2) 1) RO
-                  2) access
             (error) ERR Invalid command specified
             (error) ERR Invalid command specified
             (error) ERR The command has no key arguments

@@ -5,7 +5,7 @@ use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::glob::Pattern;
 use crate::stdx::hash::Key;
-use crate::stdx::num::{self, FloatBuf};
+use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::types::zset::{Outcome, Pair, Rule};
 use crate::types::{Describe, Zset};
@@ -634,7 +634,7 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
             seen += 1;
             if pattern.matches(pair.member.text(&mut itoa::Buffer::new())) {
                 reply.item(pair.member);
-                reply.bulk(num::fmt_f64(pair.score(), &mut FloatBuf::new()));
+                pair.with_scan_text(|score| reply.bulk(score));
                 found += 2;
             }
         });

@@ -7,8 +7,10 @@
 //! - the table of expiries refers to exactly the entries that have an expiry;
 //! - an entry's address is used by no one else, so that it may move on any write.
 
+use std::sync::Arc;
+
 use super::access::Access;
-use super::entry::{self, Entry, EntryRef};
+use super::entry::{self, EMBED_MAX, Entry, EntryRef};
 use super::expire::{CycleState, Expiry};
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
@@ -17,8 +19,8 @@ use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{Dict, Place, Slot};
 use crate::structures::sds::Sds;
-use crate::types::string::StringRef;
-use crate::types::{Collection, Value};
+use crate::types::string::{StringRef, Text};
+use crate::types::{Collection, Kind, Value};
 
 /// The key holds a value of another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -490,6 +492,19 @@ impl<'s> Db<'s> {
         }
     }
 
+    /// The string at `key`, read, in a form that outlives the lookup: a long one is shared, a
+    /// short one copied.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    pub fn read_text(&mut self, key: Key<'_>) -> Result<Option<Text>, WrongType> {
+        let Some(slot) = self.read(key) else { return Ok(None) };
+        match slot.shared_string() {
+            Some(shared) => Ok(Some(Text::Shared(shared))),
+            None => slot.string().map(|text| Some(Text::Copied(text.to_vec()))).ok_or(WrongType),
+        }
+    }
+
     /// The collection at `key`, read.
     ///
     /// # Errors
@@ -606,6 +621,17 @@ impl<'s> Db<'s> {
         self.put(key, entry);
     }
 
+    /// As [`Db::set_string`], for bytes that are the outcome of changes: they are reported as `raw`.
+    pub fn set_raw_string(&mut self, key: Key<'_>, bytes: Sds, ttl: Ttl) {
+        if bytes.len() > EMBED_MAX {
+            return self.set_string(key, Value::Shared(Arc::new(bytes)), ttl);
+        }
+        self.set_string(key, Value::Bytes(&bytes), ttl);
+        if let Some(mut slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) {
+            slot.mark_changed();
+        }
+    }
+
     /// Stores a collection under `key`, whatever was there before. The caller reports the change.
     pub fn set_collection<T: Collection>(&mut self, key: Key<'_>, value: T, expires: Option<UnixMillis>) {
         let mut entry = Entry::with_collection(key.bytes, expires, value);
@@ -628,17 +654,18 @@ impl<'s> Db<'s> {
     /// # Errors
     /// [`WrongType`] when there is a value of another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
-        let is_string = self.write(key).map(|slot| slot.string().is_some());
-        match is_string {
+        let found = self.write(key).map(|slot| (slot.kind(), slot.is_changeable()));
+        match found {
             None => {
                 let mut entry = Entry::new(key.bytes, None, Value::Shared(Default::default()));
                 entry.set_access(self.space.access.fresh());
                 self.put(key, entry);
             }
-            Some(false) => return Err(WrongType),
-            Some(true) => {
+            Some((_, true)) => {}
+            Some((Kind::String, false)) => {
                 self.database_mut().rebuild(key, Entry::into_changeable);
             }
+            Some(_) => return Err(WrongType),
         }
         let slot = self.database_mut().keys.find_mut(key.hash, key.bytes).expect("the key is there by now");
         entry::sds_in(slot).ok_or(WrongType)

@@ -343,6 +343,12 @@ impl Entry {
         true
     }
 
+    /// Whether the value is a string of its own, as [`Entry::sds_mut`] wants it.
+    #[inline]
+    pub fn is_changeable(&self) -> bool {
+        self.shape().form == Form::Shared
+    }
+
     /// The string for changes of any kind; `None` when it does not lie in a string of its own.
     pub fn sds_mut(&mut self) -> Option<&mut Sds> {
         let shape = self.shape();

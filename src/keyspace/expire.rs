@@ -94,7 +94,7 @@ struct Due {
 #[derive(Default)]
 pub struct ActiveExpire {
     /// No cycle runs: keys only go when they are met.
-    pub disabled: bool,
+    pub paused: bool,
     next_db: usize,
     cut_short: bool,
     last_fast: Option<Instant>,
@@ -132,7 +132,7 @@ impl ActiveExpire {
     /// The fast cycle returns at once unless the last cycle left work behind or found more stale
     /// keys than acceptable, and also when the last fast one was less than two of its budgets ago.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
-        if self.disabled || space.expiry != Expiry::Remove {
+        if self.paused || space.expiry != Expiry::Remove {
             return;
         }
         let effort = Effort::new(effort);
@@ -362,10 +362,10 @@ mod tests {
         active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
         space.expiry = Expiry::Remove;
-        active.disabled = true;
+        active.paused = true;
         active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
-        active.disabled = false;
+        active.paused = false;
         active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 0);
         fill(&mut space, 0, 0..10, |_| Some(0));
