@@ -5,7 +5,7 @@ use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::glob::Pattern;
 use crate::stdx::hash::Key;
-use crate::stdx::num::{self, FloatBuf};
+use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::types::zset::{Outcome, Pair, Rule};
 use crate::types::{Describe, Zset};
@@ -573,6 +573,7 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut n = 0;
     if count < 0 {
         while n < wanted
+            && !reply.is_futile()
             && let Some(pair) = set.random(&mut rng)
         {
             member(reply, &pair, with_scores);
@@ -633,7 +634,7 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
             seen += 1;
             if pattern.matches(pair.member.text(&mut itoa::Buffer::new())) {
                 reply.item(pair.member);
-                reply.bulk(num::fmt_f64(pair.score(), &mut FloatBuf::new()));
+                pair.with_scan_text(|score| reply.bulk(score));
                 found += 2;
             }
         });
@@ -643,4 +644,229 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
         }
     }
     Ok(reply.end_scan(start, cursor, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::{Harness, check, check_with};
+
+    #[test]
+    fn zadd_keeps_to_its_options() {
+        check(
+            r#"
+            ZADD k 1 a 2 b
+            ZADD k CH 3 a 2 b 4 c
+            ZADD k NX 9 a 9 d
+            ZADD k XX 5 a 5 e
+            ZADD k GT CH 4 a 6 b
+            ZADD k LT CH 7 a 5 b
+            ZADD k INCR 0.5 a
+            ZADD k NX INCR 1 a
+            ZADD k XX INCR 1 nosuch
+            ZADD nosuch XX 1 a
+            EXISTS nosuch
+            ZADD k NX XX 1 a
+            ZADD k GT NX 1 a
+            ZADD k GT LT 1 a
+            ZADD k INCR 1 a 2 b
+            ZADD k 1 a 2
+            ZADD k nan a
+            ZADD k 1 a 1e400 b
+            ZINCRBY k inf i
+            ZINCRBY k -inf i
+            ZRANGE k 0 -1 WITHSCORES
+            "#,
+            r#"
+            (integer) 2
+            (integer) 2
+            (integer) 1
+            (integer) 0
+            (integer) 1
+            (integer) 1
+            "5.5"
+            (nil)
+            (nil)
+            (integer) 0
+            (integer) 0
+            (error) ERR XX and NX options at the same time are not compatible
+            (error) ERR GT, LT, and/or NX options at the same time are not compatible
+            (error) ERR GT, LT, and/or NX options at the same time are not compatible
+            (error) ERR INCR option supports a single increment-element pair
+            (error) ERR syntax error
+            (error) ERR value is not a valid float
+            (error) ERR value is not a valid float
+            "inf"
+            (error) ERR resulting score is not a number (NaN)
+             1) "c"
+             2) "4"
+             3) "b"
+             4) "5"
+             5) "a"
+             6) "5.5"
+             7) "d"
+             8) "9"
+             9) "i"
+            10) "inf"
+            "#,
+        );
+    }
+
+    #[test]
+    fn ranks_scores_and_removals() {
+        check(
+            r#"
+            ZADD k 1 a 2 b 3 c
+            ZRANK k b
+            ZREVRANK k a WITHSCORE
+            ZRANK k x
+            ZRANK k x WITHSCORE
+            ZRANK k a FOO
+            ZRANK k a WITHSCORE x
+            ZMSCORE k a x c
+            ZREM k a x a
+            ZCARD k
+            ZREM k b c
+            EXISTS k
+            ZCARD k
+            SET s x
+            ZADD s 1 a
+            "#,
+            r#"
+            (integer) 3
+            (integer) 1
+            1) (integer) 2
+            2) "1"
+            (nil)
+            (nil)
+            (error) ERR syntax error
+            (error) ERR wrong number of arguments for 'zrank' command
+            1) "1"
+            2) (nil)
+            3) "3"
+            (integer) 1
+            (integer) 2
+            (integer) 2
+            (integer) 0
+            (integer) 0
+            OK
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    #[test]
+    fn members_are_taken_from_the_ends() {
+        check(
+            r#"
+            ZADD k 1 a 2 b 3 c 4 d 5 e
+            ZPOPMIN k
+            ZPOPMAX k 2
+            ZPOPMIN k 0
+            ZPOPMIN k -1
+            ZPOPMIN k 1 2
+            ZMPOP 2 nosuch k MAX COUNT 5
+            ZMPOP 2 nosuch k MIN
+            EXISTS k
+            ZPOPMIN k
+            ZMPOP 0 k MIN
+            ZMPOP 1 k MIN COUNT 0
+            ZMPOP 1 k UP
+            "#,
+            r#"
+            (integer) 5
+            1) "a"
+            2) "1"
+            1) "e"
+            2) "5"
+            3) "d"
+            4) "4"
+            (empty array)
+            (error) ERR value is out of range, must be positive
+            (error) ERR syntax error
+            1) "k"
+            2) 1) 1) "c"
+                  2) "3"
+               2) 1) "b"
+                  2) "2"
+            (nil)
+            (integer) 0
+            (empty array)
+            (error) ERR numkeys should be greater than 0
+            (error) ERR count should be greater than 0
+            (error) ERR syntax error
+            "#,
+        );
+    }
+
+    #[test]
+    fn resp3_has_doubles_and_nested_pairs() {
+        let mut harness = Harness::default();
+        harness.run("HELLO 3");
+        check_with(
+            &mut harness,
+            r#"
+            ZADD k 1.5 a 2 b
+            ZSCORE k a
+            ZRANGE k 0 -1 WITHSCORES
+            ZPOPMIN k
+            ZPOPMIN k 5
+            "#,
+            r#"
+            (integer) 2
+            1.5
+            1) 1) "a"
+               2) 1.5
+            2) 1) "b"
+               2) 2
+            1) "a"
+            2) 1.5
+            1) 1) "b"
+               2) 2
+            "#,
+        );
+    }
+
+    #[test]
+    fn random_members_and_scans() {
+        check(
+            r#"
+            ZADD k 1 a
+            ZRANDMEMBER k
+            ZRANDMEMBER k 5 WITHSCORES
+            ZRANDMEMBER k -2
+            ZRANDMEMBER k 0
+            ZRANDMEMBER nosuch
+            ZRANDMEMBER nosuch 3
+            ZRANDMEMBER k 1 FOO
+            ZRANDMEMBER k -9223372036854775807 WITHSCORES
+            ZSCAN k 0
+            ZSCAN k 0 MATCH b*
+            ZSCAN nosuch 0 FOO
+            ZSCAN k 0 COUNT 0
+            ZSCAN k x
+            "#,
+            r#"
+            (integer) 1
+            "a"
+            1) "a"
+            2) "1"
+            1) "a"
+            2) "a"
+            (empty array)
+            (nil)
+            (empty array)
+            (error) ERR syntax error
+            (error) ERR value is out of range
+            1) "0"
+            2) 1) "a"
+               2) "1"
+            1) "0"
+            2) (empty array)
+            1) "0"
+            2) (empty array)
+            (error) ERR syntax error
+            (error) ERR invalid cursor
+            "#,
+        );
+    }
 }

@@ -9,7 +9,7 @@ use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::num;
 use crate::types::zset::{Text, order};
-use crate::types::{Describe, Kind, Zset};
+use crate::types::{Describe, Kind, Set, Zset};
 
 pub const COMMANDS: &[Spec] = &[ZDIFF, ZDIFFSTORE, ZINTER, ZINTERCARD, ZINTERSTORE, ZUNION, ZUNIONSTORE];
 
@@ -63,6 +63,7 @@ fn not_nan(score: f64) -> f64 {
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Zset(&'a Zset),
+    Set(&'a Set),
 }
 
 /// A set, and what its scores are multiplied with.
@@ -77,6 +78,7 @@ impl<'a> Input<'a> {
         match self.source {
             None => 0,
             Some(Source::Zset(set)) => set.len(),
+            Some(Source::Set(set)) => set.len(),
         }
     }
 
@@ -85,6 +87,7 @@ impl<'a> Input<'a> {
         match self.source {
             None => {}
             Some(Source::Zset(set)) => set.iter(false).for_each(|pair| f(pair.member.into(), pair.score())),
+            Some(Source::Set(set)) => set.iter().for_each(|member| f(member.into(), 1.0)),
         }
     }
 
@@ -92,6 +95,7 @@ impl<'a> Input<'a> {
     fn score(&self, member: &[u8]) -> Option<f64> {
         match self.source? {
             Source::Zset(set) => set.score(member),
+            Source::Set(set) => set.contains(member).then_some(1.0),
         }
     }
 }
@@ -135,7 +139,7 @@ fn parse<'d>(
     let mut kinds = Vec::with_capacity(end - first);
     for i in first..end {
         let kind = db.read(args.key(i)).map(|entry| entry.kind());
-        if !matches!(kind, None | Some(Kind::Zset)) {
+        if !matches!(kind, None | Some(Kind::Zset | Kind::Set)) {
             return Err(Error::WrongType);
         }
         kinds.push(kind);
@@ -177,6 +181,7 @@ fn parse<'d>(
     let inputs = kinds.iter().enumerate().map(|(j, kind)| {
         let key = args.key(first + j);
         let source = match kind {
+            Some(Kind::Set) => db.look_as::<Set>(key).map(Source::Set),
             Some(_) => db.look_as::<Zset>(key).map(Source::Zset),
             None => None,
         };
@@ -468,4 +473,160 @@ fn zintercard(ctx: &mut Ctx<'_>) -> CmdResult {
         n
     };
     Ok(ctx.reply.int(n as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::{Harness, check, check_with};
+    use crate::stdx::hash::Key;
+    use crate::stdx::rng::Rng;
+    use crate::types::{Limits, Set};
+
+    #[test]
+    fn scores_are_weighted_and_aggregated() {
+        check(
+            r#"
+            ZADD a 1 x 2 y
+            ZADD b 10 y 20 z
+            ZUNION 2 a b WITHSCORES
+            ZUNIONSTORE d 2 a b WEIGHTS 2 1 AGGREGATE MAX
+            ZRANGE d 0 -1 WITHSCORES
+            ZINTER 2 a b WITHSCORES
+            ZINTER 3 a b nosuch
+            ZINTERCARD 2 a b LIMIT 5
+            ZDIFF 2 a b WITHSCORES
+            ZDIFFSTORE d 2 a a
+            EXISTS d
+            ZADD i inf x
+            ZADD j -inf x
+            ZUNION 2 i j WITHSCORES
+            ZUNION 1 i WEIGHTS 0 WITHSCORES
+            ZUNION 0 a
+            ZUNION 2 a
+            ZUNION 1 a WEIGHTS x
+            ZINTERCARD 1 a LIMIT -1
+            ZDIFF 1 a WEIGHTS 1
+            SET s x
+            ZUNION 1 s FOO
+            "#,
+            r#"
+            (integer) 2
+            (integer) 2
+            1) "x"
+            2) "1"
+            3) "y"
+            4) "12"
+            5) "z"
+            6) "20"
+            (integer) 3
+            1) "x"
+            2) "2"
+            3) "y"
+            4) "10"
+            5) "z"
+            6) "20"
+            1) "y"
+            2) "12"
+            (empty array)
+            (integer) 1
+            1) "x"
+            2) "1"
+            (integer) 0
+            (integer) 0
+            (integer) 1
+            (integer) 1
+            1) "x"
+            2) "0"
+            1) "x"
+            2) "0"
+            (error) ERR at least 1 input key is needed for 'zunion' command
+            (error) ERR syntax error
+            (error) ERR weight value is not a float
+            (error) ERR LIMIT can't be negative
+            (error) ERR syntax error
+            OK
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_plain_set_has_scores_of_one() {
+        let mut harness = Harness::default();
+        let mut set = Set::new();
+        for member in ["1", "2", "x"] {
+            set.add(member.as_bytes(), &Limits::default());
+        }
+        harness.server.keyspace.db(0).set_collection(Key::new(b"s"), set, None);
+        check_with(
+            &mut harness,
+            r#"
+            ZADD z 5 x 5 y
+            ZUNION 2 s z WEIGHTS 2 1 WITHSCORES
+            ZINTER 2 z s WITHSCORES
+            ZDIFF 2 s z WITHSCORES
+            ZINTERCARD 2 s s
+            ZUNIONSTORE s 1 s
+            TYPE s
+            "#,
+            r#"
+            (integer) 2
+            1) "1"
+            2) "2"
+            3) "2"
+            4) "2"
+            5) "y"
+            6) "5"
+            7) "x"
+            8) "7"
+            1) "x"
+            2) "6"
+            1) "1"
+            2) "1"
+            3) "2"
+            4) "1"
+            (integer) 3
+            (integer) 3
+            zset
+            "#,
+        );
+    }
+
+    /// Two sets of many common members, in all combinations of encodings.
+    fn pairs_of_sets(mut law: impl FnMut(&mut Harness)) {
+        for (first, second) in [(40, 40), (40, 400), (400, 40), (400, 400)] {
+            let mut harness = Harness::default();
+            let mut rng = Rng::new(first * 1000 + second);
+            for (key, n) in [("a", first), ("b", second)] {
+                for _ in 0..n {
+                    harness.run(&format!("ZADD {key} {} m{}", rng.below(20), rng.below(300)));
+                }
+            }
+            law(&mut harness);
+        }
+    }
+
+    #[test]
+    fn union_and_intersection_commute() {
+        pairs_of_sets(|harness| {
+            for operation in ["ZUNION", "ZINTER"] {
+                for aggregate in ["SUM", "MIN", "MAX"] {
+                    let mut run =
+                        |keys| harness.run(&format!("{operation} 2 {keys} AGGREGATE {aggregate} WITHSCORES"));
+                    assert_eq!(run("a b"), run("b a"));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn difference_and_intersection_partition_a_set() {
+        pairs_of_sets(|harness| {
+            harness.run("ZDIFFSTORE d 2 a b");
+            harness.run("ZINTERSTORE i 2 a b WEIGHTS 1 0");
+            assert_eq!(harness.run("ZUNION 2 d i WITHSCORES"), harness.run("ZRANGE a 0 -1 WITHSCORES"));
+            assert_eq!(harness.run("ZINTERCARD 2 a b"), harness.run("ZCARD i"));
+            assert_eq!(harness.run("ZINTERCARD 2 d i"), "(integer) 0");
+        });
+    }
 }

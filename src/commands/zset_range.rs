@@ -319,7 +319,6 @@ const ZRANGEBYSCORE: Spec = Spec::data("zrangebyscore", -4, zrangebyscore)
             Arg::word("withscores", "WITHSCORES").since("2.0.0").optional(),
             Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
-        ..Docs::NONE
     });
 
 /// ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count] → the members.
@@ -346,7 +345,6 @@ const ZREVRANGEBYSCORE: Spec = Spec::data("zrevrangebyscore", -4, zrevrangebysco
             Arg::word("withscores", "WITHSCORES").optional(),
             Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
-        ..Docs::NONE
     });
 
 /// ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count] → the members, highest first.
@@ -564,4 +562,136 @@ const ZREMRANGEBYLEX: Spec = Spec::data("zremrangebylex", 4, zremrangebylex)
 /// ZREMRANGEBYLEX key min max → how many members were removed.
 fn zremrangebylex(ctx: &mut Ctx<'_>) -> CmdResult {
     remove(ctx, By::Lex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::{Harness, check};
+
+    #[test]
+    fn ranges_by_rank_score_and_text() {
+        check(
+            r#"
+            ZADD k 1 a 2 b 3 c 4 d
+            ZRANGE k -3 1
+            ZRANGE k 0 0 REV
+            ZRANGE k (1 3 BYSCORE LIMIT 1 5
+            ZRANGE k 3 (1 BYSCORE REV WITHSCORES LIMIT 0 1
+            ZREVRANGEBYSCORE k +inf -inf LIMIT 1 -1
+            ZRANGEBYSCORE k -inf +inf LIMIT -1 5
+            ZRANGEBYSCORE k -1e400 1 LIMIT 0 0
+            ZADD x 0 a 0 b 0 c
+            ZRANGEBYLEX x [b +
+            ZREVRANGEBYLEX x (c -
+            ZLEXCOUNT x - (c
+            ZCOUNT k (1 +inf
+            ZRANGE k 0 -1 LIMIT 0 1
+            ZRANGE x - + BYLEX WITHSCORES
+            ZRANGEBYSCORE k x 1
+            ZRANGEBYLEX k a +
+            ZRANGE k a 1
+            "#,
+            r#"
+            (integer) 4
+            1) "b"
+            1) "d"
+            1) "c"
+            1) "c"
+            2) "3"
+            1) "c"
+            2) "b"
+            3) "a"
+            (empty array)
+            (empty array)
+            (integer) 3
+            1) "b"
+            2) "c"
+            1) "b"
+            2) "a"
+            (integer) 2
+            (integer) 3
+            (error) ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX
+            (error) ERR syntax error, WITHSCORES not supported in combination with BYLEX
+            (error) ERR min or max is not a float
+            (error) ERR min or max not valid string range item
+            (error) ERR value is not an integer or out of range
+            "#,
+        );
+    }
+
+    #[test]
+    fn ranges_are_stored_and_removed() {
+        check(
+            r#"
+            ZADD k 1 a 2 b 3 c 4 d
+            ZRANGESTORE d k 1 2 REV
+            ZRANGE d 0 -1 WITHSCORES
+            ZRANGESTORE d k 9 9
+            EXISTS d
+            ZRANGESTORE d k 0 1 WITHSCORES
+            ZREMRANGEBYRANK k 0 0
+            ZREMRANGEBYSCORE k (2 3
+            ZREMRANGEBYSCORE k 5 9
+            ZREMRANGEBYLEX k - +
+            EXISTS k
+            "#,
+            r#"
+            (integer) 4
+            (integer) 2
+            1) "b"
+            2) "2"
+            3) "c"
+            4) "3"
+            (integer) 0
+            (integer) 0
+            (error) ERR syntax error
+            (integer) 1
+            (integer) 1
+            (integer) 0
+            (integer) 2
+            (integer) 0
+            "#,
+        );
+    }
+
+    #[test]
+    fn bounds_are_read_as_c_reads_them() {
+        for (text, bound) in [
+            (&b"1.5"[..], Some((1.5, false))),
+            (b"(1.5", Some((1.5, true))),
+            (b"", Some((0.0, false))),
+            (b"(", Some((0.0, true))),
+            (b" \t1", Some((1.0, false))),
+            (b"1\0x", Some((1.0, false))),
+            (b"-inf", Some((f64::NEG_INFINITY, false))),
+            (b"1e400", Some((f64::INFINITY, false))),
+            (b"1 ", None),
+            (b" ", None),
+            (b"nan", None),
+            (b"((1", None),
+        ] {
+            assert_eq!(score_bound(text), bound, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn rank_and_range_are_inverse() {
+        // Once packed, once not: the last member is too long for a listpack.
+        for last in ["z".to_string(), "z".repeat(100)] {
+            let mut harness = Harness::default();
+            for i in 0..50 {
+                harness.run(&format!("ZADD k {} member{i}", i * 7 % 10));
+            }
+            harness.run(&format!("ZADD k 11 {last}"));
+            for rank in 0..51 {
+                let member = harness.run(&format!("ZRANGE k {rank} {rank}"));
+                let member = member.trim_start_matches("1) ");
+                assert_eq!(harness.run(&format!("ZRANK k {member}")), format!("(integer) {rank}"));
+                assert_eq!(harness.run(&format!("ZREVRANK k {member}")), format!("(integer) {}", 50 - rank));
+                let from_end = harness.run(&format!("ZREVRANGE k {} {}", 50 - rank, 50 - rank));
+                assert_eq!(from_end.trim_start_matches("1) "), member);
+            }
+        }
+    }
 }

@@ -27,6 +27,7 @@ use std::ptr::{self, NonNull};
 
 use super::limits::Limits;
 use super::value::{Collection, Describe, Kind};
+use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
 pub use crate::structures::listpack::Item;
 use crate::structures::listpack::{Listpack, Pairs};
@@ -137,6 +138,14 @@ impl<'a> Pair<'a> {
         match self.score {
             Score::Plain(score) => score,
             Score::Packed(item) => packed::score_of(item),
+        }
+    }
+
+    /// Passes the score's text as scans answer it to `f`: as it is packed, or with 17 significant digits.
+    pub fn with_scan_text<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        match self.score {
+            Score::Plain(score) => f(num::fmt_f64_17(score, &mut FloatBuf::new())),
+            Score::Packed(item) => f(item.text(&mut itoa::Buffer::new())),
         }
     }
 

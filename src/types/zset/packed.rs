@@ -99,7 +99,7 @@ pub(super) fn rank(listpack: &Listpack, member: &[u8]) -> Option<(usize, f64)> {
     let mut entries = listpack.entries();
     // Members and scores alternate: the rank is the number of members passed.
     while entries.next()?.0 != at {
-        entries.nth(0)?;
+        entries.next()?;
         before += 1;
     }
     Some((before, score_of(entries.next()?.1)))
