@@ -14,7 +14,9 @@ pub mod keys;
 pub mod list;
 pub mod object;
 pub mod scan;
+pub mod scan_args;
 pub mod server;
+pub mod set;
 pub mod string;
 pub mod testing;
 pub mod transactions;
@@ -40,6 +42,7 @@ pub const ALL: &[&[Spec]] = &[
     object::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
+    set::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,
