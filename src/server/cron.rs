@@ -26,7 +26,9 @@ impl Server {
         let tick = self.tick();
         self.turn.next_cron = Some(now + tick);
         self.turn.cron_ticks += 1;
+        let started = clock::monotonic_ns();
         self.cron(tick);
+        self.stats.cron_ns += clock::monotonic_ns() - started;
     }
 
     fn cron(&mut self, tick: Duration) {
