@@ -1,5 +1,10 @@
 //! One connection: its socket and buffers, and what it has chosen.
 
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+
+use super::multi::Transaction;
+use super::watch::Watched;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::stream::Stream;
 use crate::resp::Protocol;
@@ -30,6 +35,18 @@ impl ClientFlags {
     pub const IN_READ_LIST: ClientFlags = ClientFlags(1 << 9);
     /// In the list of those to be closed.
     pub const IN_CLOSE_LIST: ClientFlags = ClientFlags(1 << 10);
+    /// A watched key was changed: EXEC will run nothing.
+    pub const WATCH_BROKEN: ClientFlags = ClientFlags(1 << 11);
+    /// Subscribed to a channel or pattern.
+    pub const SUBSCRIBED: ClientFlags = ClientFlags(1 << 12);
+    /// A replica of ours.
+    pub const REPLICA: ClientFlags = ClientFlags(1 << 13);
+    /// The connection to our primary.
+    pub const PRIMARY: ClientFlags = ClientFlags(1 << 14);
+    /// Sees all commands (`MONITOR`).
+    pub const MONITOR: ClientFlags = ClientFlags(1 << 15);
+    /// Waits in a blocking command.
+    pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -56,6 +73,33 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// Kinds of connection, which have limits of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClientKind {
+    Normal,
+    Replica,
+    PubSub,
+    Primary,
+}
+
+impl ClientKind {
+    pub const ALL: [ClientKind; 4] =
+        [ClientKind::Normal, ClientKind::Replica, ClientKind::PubSub, ClientKind::Primary];
+
+    /// The kind users call `name`, in any case.
+    pub fn from_name(name: &[u8]) -> Option<ClientKind> {
+        const NAMES: [(&str, ClientKind); 5] = [
+            ("normal", ClientKind::Normal),
+            ("replica", ClientKind::Replica),
+            ("slave", ClientKind::Replica),
+            ("pubsub", ClientKind::PubSub),
+            ("master", ClientKind::Primary),
+        ];
+        let found = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        found.map(|&(_, kind)| kind)
+    }
+}
+
 /// One connection.
 pub struct Client {
     /// The identity users see: counts up from 1 and is never used twice.
@@ -73,9 +117,14 @@ pub struct Client {
     /// When the output first exceeded its soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
     pub names: Names,
+    /// The requests kept since MULTI.
+    pub transaction: Option<Box<Transaction>>,
+    pub watched: Watched,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
+    /// What it was last counted with: see [`super::memory`].
+    pub(super) counted: Option<(ClientKind, usize)>,
 }
 
 /// What the client calls itself; nothing is allocated before it does.
@@ -103,10 +152,40 @@ impl Client {
             last_active: now,
             over_soft_limit_since: None,
             names: Names::default(),
+            transaction: None,
+            watched: Watched::new(),
             total_in: 0,
             total_out: 0,
             commands: 0,
+            counted: None,
         }
+    }
+
+    /// What kind of connection it is. One that monitors counts as normal, though it is treated as a replica
+    /// elsewhere.
+    #[inline]
+    pub fn kind(&self) -> ClientKind {
+        const SPECIAL: ClientFlags =
+            ClientFlags::SUBSCRIBED.with(ClientFlags::REPLICA).with(ClientFlags::PRIMARY);
+        if !self.flags.has(SPECIAL) {
+            ClientKind::Normal
+        } else if self.flags.has(ClientFlags::PRIMARY) {
+            ClientKind::Primary
+        } else if self.flags.has(ClientFlags::REPLICA) {
+            ClientKind::Replica
+        } else {
+            ClientKind::PubSub
+        }
+    }
+
+    /// The user it acts as.
+    pub fn user(&self) -> &'static str {
+        if self.flags.has(ClientFlags::PRIMARY) { "(superuser)" } else { "default" }
+    }
+
+    /// How long nothing was received from it or sent to it, in milliseconds.
+    pub fn idle_ms(&self, now: UnixMillis) -> i64 {
+        now.since(self.last_active).max(0)
     }
 
     /// Whether nothing more is read from the client.
@@ -115,7 +194,7 @@ impl Client {
         self.flags.has(ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON))
     }
 
-    /// Bytes the connection costs: its own record, names and buffers.
+    /// Bytes the connection costs: its own record, names, buffers and kept requests.
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
@@ -124,5 +203,79 @@ impl Client {
             + self.names.name.len()
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
+    }
+
+    /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
+    ///
+    /// `command` is the name of the last command; `args` is the size of the arguments it has now.
+    pub fn write_line(&self, now: UnixMillis, command: &str, args: usize, out: &mut Vec<u8>) {
+        let (stream, input, output) = (&self.io.stream, &self.io.input, &self.io.output);
+        let (queued, queued_bytes) = match &self.transaction {
+            Some(transaction) => (transaction.len() as i64, transaction.memory()),
+            None => (-1, 0),
+        };
+        let held = input.held();
+        let waiting = self.flags.has(ClientFlags::AWAITS_WRITABLE);
+        // Writing to a `Vec` cannot fail.
+        let _ = write!(
+            out,
+            "id={} addr={} laddr={} fd={} name=",
+            self.id,
+            stream.peer_addr(),
+            stream.local_addr(),
+            stream.as_raw_fd()
+        );
+        out.extend_from_slice(&self.names.name);
+        let _ = write!(
+            out,
+            " age={} idle={} flags=",
+            now.since(self.connected_at) / 1000,
+            self.idle_ms(now) / 1000
+        );
+        self.write_letters(out);
+        let _ = write!(
+            out,
+            " db={} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
+             rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir=-1 resp={} lib-name=",
+            self.db,
+            input.allocated().saturating_sub(held),
+            output.tail.capacity(),
+            output.tail.len(),
+            output.in_buffer(),
+            output.segments(),
+            output.excess(),
+            self.memory(),
+            if waiting { "rw" } else { "r" },
+            self.user(),
+            self.protocol as u8,
+        );
+        out.extend_from_slice(&self.names.lib_name);
+        out.extend_from_slice(b" lib-ver=");
+        out.extend_from_slice(&self.names.lib_ver);
+    }
+
+    /// One letter per remarkable property; `N` for none.
+    fn write_letters(&self, out: &mut Vec<u8>) {
+        let flags = self.flags;
+        let letters = [
+            (flags.has(ClientFlags::MONITOR), b'O'),
+            (flags.has(ClientFlags::REPLICA), b'S'),
+            (flags.has(ClientFlags::PRIMARY), b'M'),
+            (flags.has(ClientFlags::SUBSCRIBED), b'P'),
+            (flags.has(ClientFlags::IN_MULTI), b'x'),
+            (flags.has(ClientFlags::BLOCKED), b'b'),
+            (flags.has(ClientFlags::WATCH_BROKEN), b'd'),
+            (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
+            (flags.has(ClientFlags::CLOSE_SOON), b'A'),
+            (self.io.stream.is_unix(), b'U'),
+            (flags.has(ClientFlags::NO_EVICT), b'e'),
+            (flags.has(ClientFlags::NO_TOUCH), b'T'),
+        ];
+        let start = out.len();
+        out.extend(letters.into_iter().filter(|&(set, _)| set).map(|(_, letter)| letter));
+        if out.len() == start {
+            out.push(b'N');
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Who is connected, and who waits for what.
 
 pub mod client;
+pub mod memory;
+pub mod multi;
+pub mod watch;
 
 use slab::Slab;
 
-pub use client::{Client, ClientFlags, ReplyMode};
+pub use client::{Client, ClientFlags, ClientKind, ReplyMode};
 
 /// A client's place: also the token of its socket in the poll.
 ///
@@ -18,6 +21,8 @@ pub struct ClientKey(pub usize);
 pub struct Clients {
     slab: Slab<Client>,
     next_id: u64,
+    pub watches: watch::Watches,
+    pub memory: memory::ClientMemory,
 }
 
 impl Clients {
@@ -32,7 +37,9 @@ impl Clients {
 
     /// Forgets a connection and hands it back.
     pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
-        self.slab.try_remove(key.0)
+        let mut client = self.slab.try_remove(key.0)?;
+        self.forget_memory(&mut client);
+        Some(client)
     }
 
     /// The connection at `key`, if there still is one.
@@ -50,6 +57,11 @@ impl Clients {
     /// Number of connections.
     pub fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// All keys are below this.
+    pub fn places(&self) -> usize {
+        self.slab.capacity()
     }
 
     /// Whether nobody is connected.

@@ -1,10 +1,51 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod bitmap;
+pub mod client;
+pub mod command;
+pub mod config;
 pub mod connection;
+pub mod debug;
+pub mod expire;
+pub mod expiry;
+pub mod help;
+pub mod info;
+pub mod keys;
+pub mod list;
+pub mod object;
+pub mod scan;
+pub mod scan_args;
+pub mod server;
+pub mod set;
 pub mod string;
 pub mod testing;
+pub mod transactions;
+pub mod window;
+pub mod zset;
+pub mod zset_algebra;
+pub mod zset_range;
 
 use crate::server::command::Spec;
 
 /// The table of all commands.
-pub const ALL: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+pub const ALL: &[&[Spec]] = &[
+    bitmap::COMMANDS,
+    client::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    debug::COMMANDS,
+    expire::COMMANDS,
+    info::COMMANDS,
+    keys::COMMANDS,
+    list::COMMANDS,
+    object::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    set::COMMANDS,
+    string::COMMANDS,
+    transactions::COMMANDS,
+    zset::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_range::COMMANDS,
+];

@@ -1,77 +1,1021 @@
 //! Commands on strings.
+//!
+//! A string that spells an integer is stored as one, whoever wrote it; what was changed in place
+//! (`APPEND`, `SETRANGE`) stays bytes. Every write of a whole value goes through [`store`].
 
 use std::sync::Arc;
 
-use crate::keyspace::{Event, Ttl};
-use crate::server::command::{CmdResult, Ctx, Flags, KeyFlags, KeySpec, Spec};
+use super::expiry::{Expiry, Unit};
+use super::window::{all_keys, each_key};
+use crate::keyspace::expire::Expiry as Due;
+use crate::keyspace::ledger::Listeners;
+use crate::keyspace::{Db, Event, Ttl};
+use crate::resp::{Args, Error, Replied, Reply};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::extended::Extended;
+use crate::stdx::hash::Key;
 use crate::stdx::num;
 use crate::types::Value;
-use crate::types::string::StringRef;
+use crate::types::lcs::{self, Alignment};
+use crate::types::string::{StringRef, clamp_ordered};
 
-pub const COMMANDS: &[Spec] = &[GET, SET];
+pub const COMMANDS: &[Spec] = &[
+    APPEND,
+    DECR,
+    DECRBY,
+    DELIFEQ,
+    GET,
+    GETDEL,
+    GETEX,
+    GETRANGE,
+    GETSET,
+    INCR,
+    INCRBY,
+    INCRBYFLOAT,
+    LCS,
+    MGET,
+    MSET,
+    MSETEX,
+    MSETNX,
+    PSETEX,
+    SET,
+    SETEX,
+    SETNX,
+    SETRANGE,
+    STRLEN,
+    SUBSTR,
+];
 
-const GET: Spec = Spec::data("get", 2, get)
-    .flags(Flags::READONLY.with(Flags::FAST))
-    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))]);
+const SET_EVENT: Event = Event::string("set");
+const EXPIRE_EVENT: Event = Event::generic("expire");
+const DEL_EVENT: Event = Event::generic("del");
 
-/// GET key → the string, or null.
-fn get(ctx: &mut Ctx<'_>) -> CmdResult {
-    let key = ctx.args.key(1);
-    Ok(match ctx.db.read_string(key)? {
-        None => ctx.reply.null(),
-        Some(StringRef::Bytes(bytes)) => ctx.reply.bulk(bytes),
-        Some(StringRef::Int(n)) => ctx.reply.bulk_int(n),
-    })
-}
-
-const SET: Spec = Spec::data("set", -3, set)
-    .flags(Flags::WRITE.with(Flags::DENYOOM))
-    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE))]);
-
-/// SET key value → OK.
-fn set(ctx: &mut Ctx<'_>) -> CmdResult {
-    let key = ctx.args.key(1);
-    let value = value_arg(ctx, 2);
-    ctx.db.set_string(key, value, Ttl::Clear);
-    ctx.db.changed(key, Event::string("set"), 1);
-    Ok(ctx.reply.ok())
-}
+// ---- what the commands share -------------------------------------------------------------------
 
 /// Argument `i` as a value: an integer where the text is one, shared where it was received apart.
-fn value_arg<'a>(ctx: &Ctx<'a>, i: usize) -> Value<'a> {
-    let bytes = ctx.args.at(i);
-    if let Some(shared) = ctx.args.shared(i) {
+#[inline]
+fn value_arg(args: Args<'_>, i: usize) -> Value<'_> {
+    if let Some(shared) = args.shared(i) {
         return Value::Shared(Arc::clone(shared));
     }
+    let bytes = args.at(i);
     match num::parse_i64(bytes) {
         Some(n) => Value::Int(n),
         None => Value::Bytes(bytes),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::commands::testing::check;
-
-    #[test]
-    fn get_answers_what_was_set() {
-        check(
-            r#"
-            SET k hello
-            GET k
-            SET k 12
-            GET k
-            GET nosuch
-            SET k
-            "#,
-            r#"
-            OK
-            "hello"
-            OK
-            "12"
-            (nil)
-            (error) ERR wrong number of arguments for 'set' command
-            "#,
-        );
+#[inline]
+fn reply_string(reply: &mut Reply<'_>, text: Option<StringRef<'_>>) -> Replied {
+    match text {
+        Some(StringRef::Bytes(bytes)) => reply.bulk(bytes),
+        Some(StringRef::Int(n)) => reply.bulk_int(n),
+        None => reply.null(),
     }
+}
+
+/// Stores argument `value` under `key` and reports it.
+#[inline]
+fn store(db: &mut Db<'_>, key: Key<'_>, args: Args<'_>, value: usize, ttl: Ttl) {
+    db.set_string(key, value_arg(args, value), ttl);
+    db.changed(key, SET_EVENT, 1);
+    if matches!(ttl, Ttl::At(_)) {
+        db.told(key, EXPIRE_EVENT);
+    }
+}
+
+/// Whether somebody reads what is passed on: otherwise no request has to be made for them.
+#[inline]
+fn is_fed(ctx: &mut Ctx<'_>) -> bool {
+    ctx.db.space().ledger.listeners.has(Listeners::FEED)
+}
+
+/// Has `SET key value` passed on with what has become of the expiry, and nothing of how that came
+/// about.
+fn feed_set(ctx: &mut Ctx<'_>, key: &[u8], value: &[u8], ttl: Ttl) {
+    if !is_fed(ctx) {
+        return;
+    }
+    match ttl {
+        Ttl::Clear => ctx.feed.instead(&[b"SET", key, value]),
+        Ttl::Keep => ctx.feed.instead(&[b"SET", key, value, b"KEEPTTL"]),
+        Ttl::At(at) => {
+            let mut digits = itoa::Buffer::new();
+            ctx.feed.instead(&[b"SET", key, value, b"PXAT", digits.format(at.0).as_bytes()]);
+        }
+    }
+}
+
+/// When a key is to be set.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Condition {
+    #[default]
+    Always,
+    /// Only a key that is not there.
+    Absent,
+    /// Only a key that is there.
+    Present,
+    /// Only a key whose value is this argument.
+    Equal(usize),
+}
+
+/// Options a command knows besides those of the expiry.
+#[derive(Clone, Copy)]
+struct Known {
+    nx_xx: bool,
+    ifeq: bool,
+    get: bool,
+    keep_ttl: bool,
+    persist: bool,
+}
+
+/// The options of `SET`, `GETEX` and `MSETEX`.
+#[derive(Clone, Copy, Default)]
+struct Options<'a> {
+    condition: Condition,
+    get: bool,
+    keep_ttl: bool,
+    persist: bool,
+    expiry: Option<Expiry<'a>>,
+}
+
+impl<'a> Options<'a> {
+    /// Reads the arguments from `from` on. Options that contradict each other are a syntax error;
+    /// one that is repeated is not, and the last amount counts.
+    fn parse(args: Args<'a>, from: usize, known: Known) -> Result<Self, Error> {
+        let mut options = Options::default();
+        let mut i = from;
+        while i < args.len() {
+            let condition = options.condition;
+            if known.nx_xx && args.is(i, "NX") && matches!(condition, Condition::Always | Condition::Absent) {
+                options.condition = Condition::Absent;
+            } else if known.nx_xx
+                && args.is(i, "XX")
+                && matches!(condition, Condition::Always | Condition::Present)
+            {
+                options.condition = Condition::Present;
+            } else if known.ifeq && args.is(i, "IFEQ") && condition == Condition::Always && i + 1 < args.len()
+            {
+                i += 1;
+                options.condition = Condition::Equal(i);
+            } else if known.get && args.is(i, "GET") {
+                options.get = true;
+            } else if known.keep_ttl && args.is(i, "KEEPTTL") && options.expiry.is_none() {
+                options.keep_ttl = true;
+            } else if known.persist && args.is(i, "PERSIST") && options.expiry.is_none() {
+                options.persist = true;
+            } else {
+                let expiry = Expiry::at(args, i).ok_or(Error::Syntax)?;
+                let other = options.expiry.is_some_and(|earlier| earlier.unit != expiry.unit);
+                if other || options.keep_ttl || options.persist {
+                    return Err(Error::Syntax);
+                }
+                options.expiry = Some(expiry);
+                i += 1;
+            }
+            i += 1;
+        }
+        Ok(options)
+    }
+
+    /// What the options make of the expiry.
+    fn ttl(&self, now: UnixMillis, command: &str) -> Result<Ttl, Error> {
+        match self.expiry {
+            Some(expiry) => Ok(Ttl::At(expiry.instant(now, command)?)),
+            None if self.keep_ttl => Ok(Ttl::Keep),
+            None => Ok(Ttl::Clear),
+        }
+    }
+
+    /// Whether the expiry is given in the form in which it is passed on.
+    fn expiry_is_final(&self) -> bool {
+        self.expiry.is_none_or(|expiry| expiry.unit == Unit::UnixMillis)
+    }
+}
+
+const AMOUNTS: [Arg; 4] = [
+    Arg::integer("seconds").token("EX"),
+    Arg::integer("milliseconds").token("PX"),
+    Arg::unix_time("unix-time-seconds").token("EXAT"),
+    Arg::unix_time("unix-time-milliseconds").token("PXAT"),
+];
+
+const PAIRS: Arg = Arg::block("data", &[Arg::key("key"), Arg::string("value")]).multiple();
+
+// ---- one value -----------------------------------------------------------------------------------
+
+const GET: Spec = Spec::data("get", 2, get)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Reads a string.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// GET key → the string, or null.
+fn get(ctx: &mut Ctx<'_>) -> CmdResult {
+    let text = ctx.db.read_string(ctx.args.key(1))?;
+    Ok(reply_string(&mut ctx.reply, text))
+}
+
+const SET: Spec = Spec::data("set", -3, set)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1)
+        .flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE).with(KeyFlags::VARIABLE_FLAGS))
+        .notes("The key is read only with the option `GET`")])
+    .find_keys(set_keys)
+    .docs(Docs {
+        summary: "Stores a string under a key, whatever was there before.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        history: &[
+            ("2.6.12", "The options `EX`, `PX`, `NX` and `XX` were added."),
+            ("6.0.0", "The option `KEEPTTL` was added."),
+            ("6.2.0", "The options `GET`, `EXAT` and `PXAT` were added."),
+            ("7.0.0", "`NX` and `GET` no longer exclude each other."),
+            ("8.1.0", "The option `IFEQ` was added."),
+        ],
+        args: &[
+            Arg::key("key"),
+            Arg::string("value"),
+            Arg::one_of(
+                "condition",
+                &[
+                    Arg::word("nx", "NX"),
+                    Arg::word("xx", "XX"),
+                    Arg::string("comparison-value")
+                        .token("IFEQ")
+                        .since("8.1.0")
+                        .summary("Stores only where the present string equals this one."),
+                ],
+            )
+            .since("2.6.12")
+            .optional(),
+            Arg::word("get", "GET").since("6.2.0").optional(),
+            Arg::one_of(
+                "expiration",
+                &[
+                    AMOUNTS[0].since("2.6.12"),
+                    AMOUNTS[1].since("2.6.12"),
+                    AMOUNTS[2].since("6.2.0"),
+                    AMOUNTS[3].since("6.2.0"),
+                    Arg::word("keepttl", "KEEPTTL").since("6.0.0"),
+                ],
+            )
+            .optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// The key of a SET, which is read only with `GET`.
+fn set_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
+    let reads = (3..args.len()).any(|i| args.is(i, "GET"));
+    let access = if reads { KeyFlags::RW | KeyFlags::ACCESS } else { KeyFlags::OW };
+    f(1, access | KeyFlags::UPDATE);
+    true
+}
+
+/// SET key value [NX | XX | IFEQ comparison] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
+/// → OK, or null when the condition does not hold; with GET, the string from before.
+fn set(ctx: &mut Ctx<'_>) -> CmdResult {
+    const KNOWN: Known = Known { nx_xx: true, ifeq: true, get: true, keep_ttl: true, persist: false };
+    let key = ctx.args.key(1);
+    let options = Options::parse(ctx.args, 3, KNOWN)?;
+    let ttl = options.ttl(ctx.now, ctx.name)?;
+    let mut before = None;
+    if options.get {
+        let text = ctx.db.read_string(key)?;
+        before = Some(reply_string(&mut ctx.reply, text));
+    }
+    let holds = match options.condition {
+        Condition::Always => true,
+        Condition::Absent => !ctx.db.contains(key),
+        Condition::Present => ctx.db.contains(key),
+        Condition::Equal(i) => equals(ctx, key, i)?,
+    };
+    if !holds {
+        return Ok(before.unwrap_or_else(|| ctx.reply.null()));
+    }
+    store(&mut ctx.db, key, ctx.args, 2, ttl);
+    if options.get || !options.expiry_is_final() {
+        feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
+    }
+    Ok(before.unwrap_or_else(|| ctx.reply.ok()))
+}
+
+/// Whether the string under `key` is argument `i`.
+fn equals(ctx: &mut Ctx<'_>, key: Key<'_>, i: usize) -> Result<bool, Error> {
+    let text = ctx.db.write_string(key)?;
+    Ok(text.is_some_and(|text| text.text(&mut itoa::Buffer::new()) == ctx.args.at(i)))
+}
+
+const SETNX: Spec = Spec::data("setnx", 3, setnx)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::INSERT))])
+    .docs(Docs {
+        summary: "Stores a string under a key that is not there yet.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        deprecated_since: "2.6.12",
+        replaced_by: "`SET` with the `NX` argument",
+        args: &[Arg::key("key"), Arg::string("value")],
+        ..Docs::NONE
+    });
+
+/// SETNX key value → whether the key was set.
+fn setnx(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    if ctx.db.contains(key) {
+        return Ok(ctx.reply.int(0));
+    }
+    store(&mut ctx.db, key, ctx.args, 2, Ttl::Clear);
+    Ok(ctx.reply.int(1))
+}
+
+const SETEX: Spec = Spec::data("setex", 4, setex)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Stores a string under a key that expires in so many seconds.",
+        since: "2.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        deprecated_since: "2.6.12",
+        replaced_by: "`SET` with the `EX` argument",
+        args: &[Arg::key("key"), Arg::integer("seconds"), Arg::string("value")],
+        ..Docs::NONE
+    });
+
+/// SETEX key seconds value → OK.
+fn setex(ctx: &mut Ctx<'_>) -> CmdResult {
+    set_with_expiry(ctx, Unit::Seconds)
+}
+
+const PSETEX: Spec = Spec::data("psetex", 4, psetex)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Stores a string under a key that expires in so many milliseconds.",
+        since: "2.6.0",
+        complexity: "O(1)",
+        group: Group::String,
+        deprecated_since: "2.6.12",
+        replaced_by: "`SET` with the `PX` argument",
+        args: &[Arg::key("key"), Arg::integer("milliseconds"), Arg::string("value")],
+        ..Docs::NONE
+    });
+
+/// PSETEX key milliseconds value → OK.
+fn psetex(ctx: &mut Ctx<'_>) -> CmdResult {
+    set_with_expiry(ctx, Unit::Millis)
+}
+
+fn set_with_expiry(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
+    let key = ctx.args.key(1);
+    let ttl = Ttl::At(unit.instant(ctx.args.at(2), ctx.now, ctx.name)?);
+    store(&mut ctx.db, key, ctx.args, 3, ttl);
+    feed_set(ctx, key.bytes, ctx.args.at(3), ttl);
+    Ok(ctx.reply.ok())
+}
+
+const GETSET: Spec = Spec::data("getset", 3, getset)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Stores a string and answers the one from before.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        deprecated_since: "6.2.0",
+        replaced_by: "`SET` with the `!GET` argument",
+        args: &[Arg::key("key"), Arg::string("value")],
+        ..Docs::NONE
+    });
+
+/// GETSET key value → the string from before, or null.
+fn getset(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let text = ctx.db.read_string(key)?;
+    let before = reply_string(&mut ctx.reply, text);
+    store(&mut ctx.db, key, ctx.args, 2, Ttl::Clear);
+    feed_set(ctx, key.bytes, ctx.args.at(2), Ttl::Clear);
+    Ok(before)
+}
+
+const GETDEL: Spec = Spec::data("getdel", 2, getdel)
+    .flags(Flags::WRITE.with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE))])
+    .docs(Docs {
+        summary: "Reads a string and removes its key.",
+        since: "6.2.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// GETDEL key → the string, or null.
+fn getdel(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let text = ctx.db.read_string(key)?;
+    let found = text.is_some();
+    let before = reply_string(&mut ctx.reply, text);
+    if found {
+        remove(ctx, key, false);
+    }
+    Ok(before)
+}
+
+/// Removes a key and has just that passed on.
+fn remove(ctx: &mut Ctx<'_>, key: Key<'_>, lazily: bool) {
+    ctx.db.remove(key, lazily);
+    ctx.db.changed(key, DEL_EVENT, 1);
+    if is_fed(ctx) {
+        ctx.feed.instead(&[if lazily { b"UNLINK" } else { b"DEL" }, key.bytes]);
+    }
+}
+
+const GETEX: Spec = Spec::data("getex", -2, getex)
+    .flags(Flags::WRITE.with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1)
+        .flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))
+        .notes("What is updated is the time to live")])
+    .docs(Docs {
+        summary: "Reads a string and sets or removes the expiry of its key.",
+        since: "6.2.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[
+            Arg::key("key"),
+            Arg::one_of(
+                "expiration",
+                &[AMOUNTS[0], AMOUNTS[1], AMOUNTS[2], AMOUNTS[3], Arg::word("persist", "PERSIST")],
+            )
+            .optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST] → the string, or null.
+fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
+    const KNOWN: Known = Known { nx_xx: false, ifeq: false, get: false, keep_ttl: false, persist: true };
+    let key = ctx.args.key(1);
+    let options = Options::parse(ctx.args, 2, KNOWN)?;
+    let Some(text) = ctx.db.read_string(key)? else {
+        return Ok(ctx.reply.null());
+    };
+    // A key that is not there was not asked for its expiry: the amount is looked at only now.
+    let ttl = options.ttl(ctx.now, ctx.name)?;
+    let replied = reply_string(&mut ctx.reply, Some(text));
+    match ttl {
+        Ttl::At(at) if at <= ctx.now && ctx.db.space().expiry == Due::Remove => {
+            let lazily = ctx.db.space().lazy.expire;
+            remove(ctx, key, lazily);
+        }
+        Ttl::At(at) => {
+            ctx.db.set_expires(key, Some(at));
+            ctx.db.changed(key, EXPIRE_EVENT, 1);
+            if is_fed(ctx) {
+                ctx.feed.instead(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at.0).as_bytes()]);
+            }
+        }
+        Ttl::Clear | Ttl::Keep if options.persist && ctx.db.expires(key).is_some() => {
+            ctx.db.set_expires(key, None);
+            ctx.db.changed(key, Event::generic("persist"), 1);
+            if is_fed(ctx) {
+                ctx.feed.instead(&[b"PERSIST", key.bytes]);
+            }
+        }
+        Ttl::Clear | Ttl::Keep => {}
+    }
+    Ok(replied)
+}
+
+const DELIFEQ: Spec = Spec::data("delifeq", 3, delifeq)
+    .flags(Flags::WRITE.with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RM.with(KeyFlags::DELETE))])
+    .docs(Docs {
+        summary: "Removes a key whose string equals the given one.",
+        since: "9.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key"), Arg::string("value")],
+        ..Docs::NONE
+    });
+
+/// DELIFEQ key value → whether the key was removed.
+fn delifeq(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let equal = equals(ctx, key, 2)?;
+    if equal {
+        remove(ctx, key, false);
+    }
+    Ok(ctx.reply.int(i64::from(equal)))
+}
+
+// ---- parts of a value ----------------------------------------------------------------------------
+
+const STRLEN: Spec = Spec::data("strlen", 2, strlen)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .docs(Docs {
+        summary: "Tells how many bytes a string has.",
+        since: "2.2.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// STRLEN key → bytes, 0 without a key.
+fn strlen(ctx: &mut Ctx<'_>) -> CmdResult {
+    let len = ctx.db.read_string(ctx.args.key(1))?.map_or(0, |text| text.len());
+    Ok(ctx.reply.int(len as i64))
+}
+
+const APPEND: Spec = Spec::data("append", 3, append)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .docs(Docs {
+        summary: "Adds bytes at the end of a string.",
+        since: "2.0.0",
+        complexity: "O(1) per byte added, on average over many calls.",
+        group: Group::String,
+        args: &[Arg::key("key"), Arg::string("value")],
+        ..Docs::NONE
+    });
+
+/// APPEND key value → the length after it.
+fn append(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let bytes = ctx.args.at(2);
+    let len = match ctx.db.write_string(key)?.map(|text| text.len()) {
+        None => {
+            ctx.db.set_string(key, value_arg(ctx.args, 2), Ttl::Clear);
+            bytes.len()
+        }
+        Some(before) => {
+            check_len(ctx, before, bytes.len())?;
+            ctx.db.string_mut(key)?.append(bytes);
+            before + bytes.len()
+        }
+    };
+    ctx.db.changed(key, Event::string("append"), 1);
+    Ok(ctx.reply.int(len as i64))
+}
+
+/// Refuses a string of `offset + more` bytes when that is too long.
+fn check_len(ctx: &Ctx<'_>, offset: usize, more: usize) -> Result<(), Error> {
+    match offset.checked_add(more) {
+        Some(len) if len as u64 <= ctx.limits.proto_max_bulk_len => Ok(()),
+        _ => Err(Error::StringTooLong),
+    }
+}
+
+const SETRANGE: Spec = Spec::data("setrange", 4, setrange)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Overwrites a part of a string, which grows if it must.",
+        since: "2.2.0",
+        complexity: "O(M) for M bytes written, and for the zeros before them where the string ended earlier.",
+        group: Group::String,
+        args: &[Arg::key("key"), Arg::integer("offset"), Arg::string("value")],
+        ..Docs::NONE
+    });
+
+/// SETRANGE key offset value → the length after it.
+fn setrange(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let bytes = ctx.args.at(3);
+    let offset = usize::try_from(ctx.args.int(2)?).map_err(|_| Error::text("ERR offset is out of range"))?;
+    let before = ctx.db.write_string(key)?.map(|text| text.len());
+    if bytes.is_empty() {
+        return Ok(ctx.reply.int(before.unwrap_or(0) as i64));
+    }
+    check_len(ctx, offset, bytes.len())?;
+    let string = ctx.db.string_mut(key)?;
+    string.set_range(offset, bytes);
+    let len = string.len();
+    ctx.db.changed(key, Event::string("setrange"), 1);
+    Ok(ctx.reply.int(len as i64))
+}
+
+const GETRANGE: Spec = Spec::data("getrange", 4, getrange)
+    .flags(Flags::READONLY)
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Reads a part of a string.",
+        since: "2.4.0",
+        complexity: "O(N) for N bytes answered.",
+        group: Group::String,
+        args: &[Arg::key("key"), Arg::integer("start"), Arg::integer("end")],
+        ..Docs::NONE
+    });
+
+/// GETRANGE key start end → the bytes from one to the other, both included.
+fn getrange(ctx: &mut Ctx<'_>) -> CmdResult {
+    let (start, end) = (ctx.args.int(2)?, ctx.args.int(3)?);
+    let mut digits = itoa::Buffer::new();
+    let text = ctx.db.read_string(ctx.args.key(1))?;
+    let bytes = text.as_ref().map_or(&[][..], |text| text.text(&mut digits));
+    Ok(ctx.reply.bulk(&bytes[clamp_ordered(start, end, bytes.len())]))
+}
+
+const SUBSTR: Spec = Spec::data("substr", 4, getrange)
+    .flags(Flags::READONLY)
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Reads a part of a string.",
+        since: "1.0.0",
+        complexity: "O(N) for N bytes answered.",
+        group: Group::String,
+        deprecated_since: "2.0.0",
+        replaced_by: "`GETRANGE`",
+        args: &[Arg::key("key"), Arg::integer("start"), Arg::integer("end")],
+        ..Docs::NONE
+    });
+
+// ---- numbers -------------------------------------------------------------------------------------
+
+const INCR: Spec = Spec::data("incr", 2, incr)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Adds one to an integer. A key that is not there counts as 0.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// INCR key → the integer after it.
+fn incr(ctx: &mut Ctx<'_>) -> CmdResult {
+    add(ctx, 1)
+}
+
+const DECR: Spec = Spec::data("decr", 2, decr)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Takes one from an integer. A key that is not there counts as 0.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// DECR key → the integer after it.
+fn decr(ctx: &mut Ctx<'_>) -> CmdResult {
+    add(ctx, -1)
+}
+
+const INCRBY: Spec = Spec::data("incrby", 3, incrby)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Adds to an integer. A key that is not there counts as 0.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key"), Arg::integer("increment")],
+        ..Docs::NONE
+    });
+
+/// INCRBY key increment → the integer after it.
+fn incrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    let increment = ctx.args.int(2)?;
+    add(ctx, increment)
+}
+
+const DECRBY: Spec = Spec::data("decrby", 3, decrby)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Takes from an integer. A key that is not there counts as 0.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key"), Arg::integer("decrement")],
+        ..Docs::NONE
+    });
+
+/// DECRBY key decrement → the integer after it.
+fn decrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    let decrement = ctx.args.int(2)?;
+    let increment = decrement.checked_neg().ok_or_else(|| Error::text("ERR decrement would overflow"))?;
+    add(ctx, increment)
+}
+
+/// Adds to the integer under argument 1. One that is stored as an integer stays where it is.
+fn add(ctx: &mut Ctx<'_>, increment: i64) -> CmdResult {
+    let key = ctx.args.key(1);
+    let mut sum = increment;
+    let mut stored = false;
+    if let Some(mut entry) = ctx.db.write(key) {
+        let old = entry.string().ok_or(Error::WrongType)?.int().ok_or(Error::NotInteger)?;
+        sum = old.checked_add(increment).ok_or(Error::Overflow)?;
+        stored = entry.overwrite_int(sum);
+    }
+    if !stored {
+        ctx.db.set_string(key, Value::Int(sum), Ttl::Keep);
+    }
+    ctx.db.changed(key, Event::string("incrby"), 1);
+    Ok(ctx.reply.int(sum))
+}
+
+const INCRBYFLOAT: Spec = Spec::data("incrbyfloat", 3, incrbyfloat)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Adds to a decimal number. A key that is not there counts as 0.",
+        since: "2.6.0",
+        complexity: "O(1)",
+        group: Group::String,
+        args: &[Arg::key("key"), Arg::double("increment")],
+        ..Docs::NONE
+    });
+
+/// INCRBYFLOAT key increment → the number after it.
+fn incrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let old = match ctx.db.write_string(key)? {
+        None => Some(Extended::from(0)),
+        Some(StringRef::Int(n)) => Some(Extended::from(n)),
+        Some(StringRef::Bytes(bytes)) => Extended::parse(bytes),
+    };
+    let (Some(old), Some(increment)) = (old, Extended::parse(ctx.args.at(2))) else {
+        return Err(Error::NotFloat);
+    };
+    let sum = old + increment;
+    if sum.is_nan() || sum.is_infinite() {
+        return Err(Error::NanOrInfinity);
+    }
+    let mut text = Vec::with_capacity(40);
+    sum.fmt_human(&mut text);
+    ctx.db.set_string(key, Value::Bytes(&text), Ttl::Keep);
+    ctx.db.changed(key, Event::string("incrbyfloat"), 1);
+    // Another machine's arithmetic might round in another way: it gets the outcome.
+    feed_set(ctx, key.bytes, &text, Ttl::Keep);
+    Ok(ctx.reply.bulk(&text))
+}
+
+// ---- many values ---------------------------------------------------------------------------------
+
+const MGET: Spec = Spec::data("mget", -2, mget)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["request_policy:multi_shard"])
+    .docs(Docs {
+        summary: "Reads the strings of several keys at once.",
+        since: "1.0.0",
+        complexity: "O(N) for N keys.",
+        group: Group::String,
+        args: &[Arg::key("key").multiple()],
+        ..Docs::NONE
+    });
+
+/// MGET key [key …] → an array of strings; null where there is none or another type.
+fn mget(ctx: &mut Ctx<'_>) -> CmdResult {
+    let Ctx { args, db, reply, .. } = ctx;
+    let replied = reply.array(args.len() - 1);
+    each_key(db, args.rest(1), 1, |db, key, _| {
+        reply_string(reply, db.read_string(key).unwrap_or(None));
+    });
+    Ok(replied)
+}
+
+const MSET: Spec = Spec::data("mset", -3, mset)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).range(-1, 2, 0).flags(KeyFlags::OW.with(KeyFlags::UPDATE))])
+    .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
+    .docs(Docs {
+        summary: "Stores strings under several keys at once.",
+        since: "1.0.1",
+        complexity: "O(N) for N keys.",
+        group: Group::String,
+        args: &[PAIRS],
+        ..Docs::NONE
+    });
+
+/// MSET key value [key value …] → OK.
+fn mset(ctx: &mut Ctx<'_>) -> CmdResult {
+    let pairs = pairs(ctx)?;
+    set_pairs(&mut ctx.db, pairs, Ttl::Clear);
+    Ok(ctx.reply.ok())
+}
+
+const MSETNX: Spec = Spec::data("msetnx", -3, msetnx)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).range(-1, 2, 0).flags(KeyFlags::OW.with(KeyFlags::INSERT))])
+    .docs(Docs {
+        summary: "Stores strings under several keys at once, if none of the keys is there yet.",
+        since: "1.0.1",
+        complexity: "O(N) for N keys.",
+        group: Group::String,
+        args: &[PAIRS],
+        ..Docs::NONE
+    });
+
+/// MSETNX key value [key value …] → whether the keys were set.
+fn msetnx(ctx: &mut Ctx<'_>) -> CmdResult {
+    let pairs = pairs(ctx)?;
+    let free = all_keys(&mut ctx.db, pairs, 2, |db, key, _| !db.contains(key));
+    if free {
+        set_pairs(&mut ctx.db, pairs, Ttl::Clear);
+    }
+    Ok(ctx.reply.int(i64::from(free)))
+}
+
+/// The arguments after the name, if they are pairs.
+fn pairs<'a>(ctx: &Ctx<'a>) -> Result<Args<'a>, Error> {
+    if ctx.args.len().is_multiple_of(2) {
+        return Err(Error::arity(ctx.name));
+    }
+    Ok(ctx.args.rest(1))
+}
+
+fn set_pairs(db: &mut Db<'_>, pairs: Args<'_>, ttl: Ttl) {
+    each_key(db, pairs, 2, |db, key, i| store(db, key, pairs, i + 1, ttl));
+}
+
+const MSETEX: Spec = Spec::data("msetex", -4, msetex)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::MOVABLE_KEYS))
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).count(0, 1, 2).flags(KeyFlags::OW.with(KeyFlags::UPDATE))])
+    .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
+    .docs(Docs {
+        summary: "Stores strings under several keys at once, with one expiry for all of them.",
+        since: "9.1.0",
+        complexity: "O(N) for N keys.",
+        group: Group::String,
+        args: &[
+            Arg::integer("numkeys"),
+            PAIRS,
+            Arg::one_of("condition", &[Arg::word("nx", "NX"), Arg::word("xx", "XX")]).optional(),
+            Arg::one_of(
+                "expiration",
+                &[AMOUNTS[0], AMOUNTS[1], AMOUNTS[2], AMOUNTS[3], Arg::word("keepttl", "KEEPTTL")],
+            )
+            .optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// MSETEX numkeys key value [key value …] [NX | XX] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
+/// → whether the keys were set: NX wants none of them to be there, XX all.
+fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
+    const KNOWN: Known = Known { nx_xx: true, ifeq: false, get: false, keep_ttl: true, persist: false };
+    let count = num::parse_i64(ctx.args.at(1))
+        .and_then(|n| i32::try_from(n).ok())
+        .filter(|&n| n > 0)
+        .ok_or_else(|| Error::text("ERR invalid numkeys value or out of range"))?;
+    let end = 2 + 2 * count as usize;
+    if end > ctx.args.len() {
+        return Err(Error::Syntax);
+    }
+    let options = Options::parse(ctx.args, end, KNOWN)?;
+    let ttl = options.ttl(ctx.now, ctx.name)?;
+    let pairs = ctx.args.range(2..end);
+    let holds = match options.condition {
+        Condition::Absent => all_keys(&mut ctx.db, pairs, 2, |db, key, _| !db.contains(key)),
+        Condition::Present => all_keys(&mut ctx.db, pairs, 2, |db, key, _| db.contains(key)),
+        Condition::Always | Condition::Equal(_) => true,
+    };
+    if holds {
+        set_pairs(&mut ctx.db, pairs, ttl);
+        if let Ttl::At(at) = ttl
+            && !options.expiry_is_final()
+            && is_fed(ctx)
+        {
+            let mut digits = itoa::Buffer::new();
+            let mut request: Vec<&[u8]> = ctx.args.range(0..end).iter().collect();
+            request.extend([&b"PXAT"[..], digits.format(at.0).as_bytes()]);
+            ctx.feed.instead(&request);
+        }
+    }
+    Ok(ctx.reply.int(i64::from(holds)))
+}
+
+// ---- comparing -----------------------------------------------------------------------------------
+
+const LCS: Spec = Spec::data("lcs", -3, lcs)
+    .flags(Flags::READONLY)
+    .acl(Acl::STRING)
+    .keys(&[KeySpec::at(1).range(1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Finds the longest common subsequence of two strings.",
+        since: "7.0.0",
+        complexity: "O(N*M) for strings of N and M bytes.",
+        group: Group::String,
+        args: &[
+            Arg::key("key1"),
+            Arg::key("key2"),
+            Arg::word("len", "LEN").optional(),
+            Arg::word("idx", "IDX").optional(),
+            Arg::integer("min-match-len").token("MINMATCHLEN").optional(),
+            Arg::word("withmatchlen", "WITHMATCHLEN").optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN] → the subsequence, its length, or
+/// where its parts are, from the last to the first.
+fn lcs(ctx: &mut Ctx<'_>) -> CmdResult {
+    let not_string = |_| Error::text("ERR The specified keys must contain string values");
+    let a = ctx.db.read_text(ctx.args.key(1));
+    let b = ctx.db.read_text(ctx.args.key(2));
+    let (a, b) = (a.map_err(not_string)?.unwrap_or_default(), b.map_err(not_string)?.unwrap_or_default());
+
+    let (mut want_len, mut want_idx, mut with_len, mut min_len) = (false, false, false, 0);
+    let mut i = 3;
+    while i < ctx.args.len() {
+        if ctx.args.is(i, "LEN") {
+            want_len = true;
+        } else if ctx.args.is(i, "IDX") {
+            want_idx = true;
+        } else if ctx.args.is(i, "WITHMATCHLEN") {
+            with_len = true;
+        } else if ctx.args.is(i, "MINMATCHLEN") && i + 1 < ctx.args.len() {
+            i += 1;
+            min_len = ctx.args.int(i)?.max(0) as usize;
+        } else {
+            return Err(Error::Syntax);
+        }
+        i += 1;
+    }
+    if want_len && want_idx {
+        return Err(Error::text("ERR If you want both the length and indexes, please just use IDX."));
+    }
+
+    // The bound is that of a table with a 32-bit number for each pair of bytes. Ours takes a bit
+    // for each, but what one server answers the others have to answer too.
+    if a.len().max(b.len()) >= u32::MAX as usize - 1 {
+        return Err(Error::text("ERR String too long for LCS"));
+    }
+    let table = (a.len() as u128 + 1) * (b.len() as u128 + 1) * 4;
+    if table > u128::from(ctx.limits.proto_max_bulk_len) {
+        let text = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
+        return Err(Error::text(text));
+    }
+    let no_memory = |_| Error::text("ERR Insufficient memory, failed allocating transient memory for LCS");
+    if want_len {
+        let len = lcs::length(&a, &b).map_err(no_memory)?;
+        return Ok(ctx.reply.int(len as i64));
+    }
+    let alignment = Alignment::new(&a, &b).map_err(no_memory)?;
+    if !want_idx {
+        return Ok(ctx.reply.bulk(&alignment.text()));
+    }
+    let reply = &mut ctx.reply;
+    reply.map(2);
+    reply.bulk(b"matches");
+    let start = reply.defer();
+    let mut n = 0;
+    for m in alignment.matches().filter(|m| m.len >= min_len) {
+        reply.array(if with_len { 3 } else { 2 });
+        for from in [m.a, m.b] {
+            reply.array(2);
+            reply.int(from as i64);
+            reply.int((from + m.len - 1) as i64);
+        }
+        if with_len {
+            reply.int(m.len as i64);
+        }
+        n += 1;
+    }
+    reply.end_array(start, n);
+    reply.bulk(b"len");
+    Ok(reply.int(alignment.len() as i64))
 }

@@ -90,14 +90,24 @@ pub fn check_with(harness: &mut Harness, script: &str, expected: &str) {
         got.push_str(&harness.run(line));
         got.push('\n');
     }
-    let tidy = |text: &str| text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
+    let tidy =
+        |text: &str| text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
     // Expected texts may be indented with the code around them: only the replies' own indent counts.
     let unindented: Vec<&str> = expected.lines().collect();
-    let indent = unindented.iter().skip(1).filter(|l| !l.trim().is_empty()).map(|l| l.len() - l.trim_start().len()).min();
+    let indent = unindented
+        .iter()
+        .skip(1)
+        .filter(|l| !l.trim().is_empty())
+        .map(|l| l.len() - l.trim_start().len())
+        .min();
     let expected: Vec<&str> = unindented
         .iter()
         .enumerate()
-        .map(|(i, line)| if i == 0 { line.trim_start() } else { line.get(indent.unwrap_or(0)..).unwrap_or("") })
+        .map(
+            |(i, line)| {
+                if i == 0 { line.trim_start() } else { line.get(indent.unwrap_or(0)..).unwrap_or("") }
+            },
+        )
         .collect();
     assert_eq!(tidy(&got), tidy(&expected.join("\n")), "the script was:\n{script}");
 }

@@ -154,7 +154,7 @@ impl DebugAccess {
 }
 
 /// An error of the operating system in its own words, without the number Rust adds.
-pub(crate) fn os_error(error: &std::io::Error) -> Cow<'static, str> {
+pub fn os_error(error: &std::io::Error) -> Cow<'static, str> {
     let text = error.to_string();
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_string().into(),

@@ -148,7 +148,7 @@ fn plain_name(name: &str, refused: &'static str) -> Result<(), Reason> {
 const NETWORK: &[Param] = &[
     p("bind", words(at!(net.bind)), Effects::LISTENERS, "Addresses to listen on; a leading - forgives one this machine lacks."),
     p("bind-source-addr", text(at!(net.bind_source_addr)), Effects::NONE, "Address that outgoing connections start from."),
-    p("protected-mode", yes_no(at!(net.protected_mode)), Effects::NONE, "Refuse remote clients while the default user has no password.").protected(),
+    p("protected-mode", yes_no(at!(net.protected_mode)), Effects::NONE, "Refuse remote clients while the default user has no password."),
     p("port", int(at!(net.port), 0, PORT), Effects::LISTENERS, "TCP port to listen on; 0 for none."),
     p("tcp-backlog", int(at!(net.backlog), 0, I32), Effects::NONE, "Length of the queue of connections not yet accepted.").immutable(),
     p("unixsocket", text(at!(net.unixsocket)), Effects::NONE, "Path of a Unix socket to listen on.").immutable(),

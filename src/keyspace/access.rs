@@ -20,12 +20,15 @@ pub struct Access {
     pub log_factor: u32,
     /// `lfu-decay-time`, minutes.
     pub decay_minutes: u32,
-    seconds: u32,
+    /// Whether keys are evicted by these bits: there is a `maxmemory`, and its policy is *-lru or *-lfu.
+    pub guides_eviction: bool,
+    /// The time, in seconds since 1970.
+    seconds: u64,
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Access { lfu: false, log_factor: 10, decay_minutes: 1, seconds: 0 }
+        Access { lfu: false, log_factor: 10, decay_minutes: 1, guides_eviction: false, seconds: 0 }
     }
 }
 
@@ -33,30 +36,34 @@ impl Access {
     /// Tells the time.
     #[inline]
     pub fn set_now(&mut self, now: UnixMillis) {
-        self.seconds = (now.0 / 1000) as u32 & 0xff_ffff;
-        if self.lfu {
-            self.seconds = (now.0 / 1000) as u32;
-        }
+        self.seconds = now.as_secs() as u64;
     }
 
-    fn minutes(&self) -> u32 {
-        self.seconds / 60 & 0xffff
+    /// The LRU clock.
+    #[inline]
+    fn lru_clock(&self) -> u32 {
+        self.seconds as u32 & 0xff_ffff
+    }
+
+    /// The LFU clock, in minutes.
+    #[inline]
+    fn lfu_clock(&self) -> u32 {
+        (self.seconds / 60) as u32 & 0xffff
     }
 
     /// The bits of a key that is written for the first time.
     #[inline]
     pub fn fresh(&self) -> u32 {
-        if self.lfu { self.minutes() << 8 | LFU_INIT as u32 } else { self.seconds & 0xff_ffff }
+        if self.lfu { self.bits_for_frequency(LFU_INIT) } else { self.lru_clock() }
     }
 
     /// The bits of a key with bits `old` that is used now.
     #[inline]
     pub fn touched(&self, old: u32, rng: &mut Rng) -> u32 {
         if !self.lfu {
-            return self.seconds & 0xff_ffff;
+            return self.lru_clock();
         }
-        let counter = self.raised(self.frequency(old), rng);
-        self.minutes() << 8 | counter as u32
+        self.bits_for_frequency(self.raised(self.frequency(old), rng))
     }
 
     fn raised(&self, counter: u8, rng: &mut Rng) -> u8 {
@@ -70,7 +77,7 @@ impl Access {
 
     /// Seconds since the last access, from LRU bits.
     pub fn idle_seconds(&self, bits: u32) -> u32 {
-        (self.seconds.wrapping_sub(bits)) & 0xff_ffff
+        self.lru_clock().wrapping_sub(bits) & 0xff_ffff
     }
 
     /// The counter as it is after the decay for the time since the last access, from LFU bits.
@@ -79,17 +86,84 @@ impl Access {
         if self.decay_minutes == 0 {
             return counter;
         }
-        let elapsed = self.minutes().wrapping_sub(bits >> 8) & 0xffff;
+        let elapsed = self.lfu_clock().wrapping_sub(bits >> 8) & 0xffff;
         counter.saturating_sub((elapsed / self.decay_minutes).min(255) as u8)
     }
 
     /// LRU bits of a key last used `seconds` ago.
     pub fn bits_for_idle(&self, seconds: u32) -> u32 {
-        self.seconds.wrapping_sub(seconds) & 0xff_ffff
+        self.lru_clock().wrapping_sub(seconds) & 0xff_ffff
     }
 
     /// LFU bits of a key with the given counter, used now.
     pub fn bits_for_frequency(&self, counter: u8) -> u32 {
-        self.minutes() << 8 | counter as u32
+        self.lfu_clock() << 8 | counter as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(lfu: bool, seconds: i64) -> Access {
+        let mut access = Access { lfu, ..Access::default() };
+        access.set_now(UnixMillis(seconds * 1000 + 999));
+        access
+    }
+
+    #[test]
+    fn lru_bits_tell_the_idle_time_across_the_wrap() {
+        let wrap = 1 << 24;
+        for start in [0, 5, wrap - 1, wrap, 104 * wrap - 3] {
+            let bits = at(false, start).fresh();
+            assert!(bits < 1 << 24);
+            for idle in [0, 1, 10, wrap - 1] {
+                let later = at(false, start + idle);
+                assert_eq!(later.idle_seconds(bits), idle as u32, "from {start}");
+                assert_eq!(later.bits_for_idle(idle as u32), bits);
+            }
+        }
+        let (early, late) = (at(false, 7), at(false, 90));
+        assert_eq!(late.touched(early.fresh(), &mut Rng::new(1)), late.fresh());
+    }
+
+    #[test]
+    fn frequency_decays_by_the_minute() {
+        let wrap = 60 << 16;
+        for start in [0, 59, 60, wrap - 60] {
+            let bits = at(true, start).bits_for_frequency(100);
+            for (minutes, left) in [(0, 100), (1, 99), (60, 40), (100, 0), (5000, 0)] {
+                let later = at(true, start + 60 * minutes);
+                assert_eq!(later.frequency(bits), left, "from {start}");
+                assert_eq!(Access { decay_minutes: 0, ..later }.frequency(bits), 100);
+                let slow = Access { decay_minutes: 10, ..later };
+                assert_eq!(i64::from(slow.frequency(bits)), (100 - minutes / 10).max(0));
+            }
+        }
+    }
+
+    #[test]
+    fn frequency_grows_with_the_logarithm_of_the_accesses() {
+        let mut rng = Rng::new(3);
+        let access = at(true, 1_000_000);
+        let mut bits = access.fresh();
+        assert_eq!(access.frequency(bits), LFU_INIT);
+        let mut after = Vec::new();
+        for n in 1..=100_000 {
+            bits = access.touched(bits, &mut rng);
+            if [1, 100, 10_000, 100_000].contains(&n) {
+                after.push(access.frequency(bits));
+            }
+        }
+        // The first access always counts; then about the square root of a fifth of them.
+        assert_eq!(after[0], LFU_INIT + 1);
+        assert!((8..=14).contains(&after[1]), "{after:?}");
+        assert!((40..=60).contains(&after[2]), "{after:?}");
+        assert!((125..=165).contains(&after[3]), "{after:?}");
+        let eager = Access { log_factor: 0, ..access };
+        for _ in 0..300 {
+            bits = eager.touched(bits, &mut rng);
+        }
+        assert_eq!(eager.frequency(bits), u8::MAX);
     }
 }

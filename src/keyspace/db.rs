@@ -7,8 +7,10 @@
 //! - the table of expiries refers to exactly the entries that have an expiry;
 //! - an entry's address is used by no one else, so that it may move on any write.
 
+use std::sync::Arc;
+
 use super::access::Access;
-use super::entry::{self, Entry, EntryRef};
+use super::entry::{self, EMBED_MAX, Entry, EntryRef};
 use super::expire::{CycleState, Expiry};
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
@@ -17,8 +19,8 @@ use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{Dict, Place, Slot};
 use crate::structures::sds::Sds;
-use crate::types::string::StringRef;
-use crate::types::{Collection, Value};
+use crate::types::string::{StringRef, Text};
+use crate::types::{Collection, Kind, Value};
 
 /// The key holds a value of another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -130,7 +132,8 @@ impl Database {
             (false, true) => self.expires.insert_unique(key.hash, address),
             (true, false) => drop(self.expires.remove(key.hash, key.bytes)),
             (true, true) => {
-                let mut slot = self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
+                let mut slot =
+                    self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
                 slot.replace(address);
             }
         }
@@ -149,6 +152,20 @@ impl Database {
             self.expires.insert_unique(key.hash, slot.as_ref());
         }
         true
+    }
+
+    /// Checks that the two tables agree. O(n).
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let mut volatile = 0;
+        for entry in self.keys.iter() {
+            let key = Key::new(entry.key());
+            let reference = self.expires.find(key.hash, key.bytes).map(|reference| reference.as_raw());
+            let expected = entry.expires().map(|_| entry.as_raw());
+            assert_eq!(reference, expected, "{}", key.bytes.escape_ascii());
+            volatile += usize::from(expected.is_some());
+        }
+        assert_eq!(volatile, self.expires.len(), "the table of expiries refers to keys that are gone");
     }
 
     /// Takes the key's entry out.
@@ -334,12 +351,32 @@ impl<'s> Db<'s> {
         self.space.ledger.changed(self.index, key.bytes, event, n);
     }
 
+    /// Says that `key` took part in the change that was counted last, like the second key of a rename.
+    #[inline]
+    pub fn also_changed(&mut self, key: Key<'_>, event: Event) {
+        self.space.ledger.also_changed(self.index, key.bytes, event);
+    }
+
     /// Says that something happened to `key` that did not change it.
     pub fn told(&mut self, key: Key<'_>, event: Event) {
         self.space.ledger.told(self.index, key.bytes, event);
     }
 
     // ---- looking up -----------------------------------------------------------------------
+
+    /// Asks for the memory that looking up `keys` will touch, first the buckets, then the entries,
+    /// so that the accesses overlap. Sixteen keys are a good number: more would evict each other's
+    /// lines before use.
+    #[inline]
+    pub fn prefetch(&self, keys: &[Key<'_>]) {
+        let db = self.database();
+        for key in keys {
+            db.prefetch_bucket(key.hash);
+        }
+        for key in keys {
+            db.prefetch_entry(key.hash);
+        }
+    }
 
     /// Removes the key if its time has come; whether it must be treated as absent.
     #[inline]
@@ -426,6 +463,12 @@ impl<'s> Db<'s> {
         !self.expire_if_due(key) && self.database().keys.find(key.hash, key.bytes).is_some()
     }
 
+    /// Whether the key is there and not due, without removing it.
+    pub fn is_there_now(&self, key: Key<'_>) -> bool {
+        let entry = self.database().keys.find(key.hash, key.bytes);
+        entry.is_some_and(|entry| !self.is_due(&entry))
+    }
+
     /// The string at `key`.
     ///
     /// # Errors
@@ -449,6 +492,19 @@ impl<'s> Db<'s> {
         }
     }
 
+    /// The string at `key`, read, in a form that outlives the lookup: a long one is shared, a
+    /// short one copied.
+    ///
+    /// # Errors
+    /// [`WrongType`] when there is a value of another type.
+    pub fn read_text(&mut self, key: Key<'_>) -> Result<Option<Text>, WrongType> {
+        let Some(slot) = self.read(key) else { return Ok(None) };
+        match slot.shared_string() {
+            Some(shared) => Ok(Some(Text::Shared(shared))),
+            None => slot.string().map(|text| Some(Text::Copied(text.to_vec()))).ok_or(WrongType),
+        }
+    }
+
     /// The collection at `key`, read.
     ///
     /// # Errors
@@ -459,6 +515,14 @@ impl<'s> Db<'s> {
             None => Ok(None),
             Some(slot) => entry::collection_in::<T>(slot).map(|c| Some(&*c)).ok_or(WrongType),
         }
+    }
+
+    /// The collection at `key`, without any of the effects of a lookup: for commands that work on
+    /// several keys at the same time and have [`read_as`](Self::read_as) each of them before.
+    #[inline]
+    pub fn look_as<T: Collection>(&self, key: Key<'_>) -> Option<&T> {
+        let entry = self.database().keys.find(key.hash, key.bytes)?;
+        entry::collection_of(&entry)
     }
 
     /// The collection at `key`, to be changed. Call [`Db::settle`] if it may have become empty.
@@ -517,13 +581,14 @@ impl<'s> Db<'s> {
     /// An overwritten string of the same size class stays where it is: one copy, no allocation.
     #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
-        let Keyspace { dbs, access, rng, .. } = &mut *self.space;
+        let Keyspace { dbs, access, rng, now, .. } = &mut *self.space;
         if let Some(mut slot) = dbs[self.index].keys.find_mut(key.hash, key.bytes) {
             let expires = slot.expires();
+            let due = expires.is_some_and(|at| at <= *now);
             let expiry_fits = match ttl {
                 Ttl::Clear => expires.is_none(),
-                Ttl::Keep => true,
-                Ttl::At(_) => expires.is_some(),
+                Ttl::Keep => !due,
+                Ttl::At(_) => expires.is_some() && !due,
             };
             let overwritten = expiry_fits
                 && match &value {
@@ -544,6 +609,8 @@ impl<'s> Db<'s> {
     }
 
     fn replace_or_add(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+        // A key whose time has come is not overwritten: it goes, and another one comes.
+        self.expire_if_due(key);
         let expires = match ttl {
             Ttl::Clear => None,
             Ttl::At(at) => Some(at),
@@ -552,6 +619,17 @@ impl<'s> Db<'s> {
         let mut entry = Entry::new(key.bytes, expires, value);
         entry.set_access(self.space.access.fresh());
         self.put(key, entry);
+    }
+
+    /// As [`Db::set_string`], for bytes that are the outcome of changes: they are reported as `raw`.
+    pub fn set_raw_string(&mut self, key: Key<'_>, bytes: Sds, ttl: Ttl) {
+        if bytes.len() > EMBED_MAX {
+            return self.set_string(key, Value::Shared(Arc::new(bytes)), ttl);
+        }
+        self.set_string(key, Value::Bytes(&bytes), ttl);
+        if let Some(mut slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) {
+            slot.mark_changed();
+        }
     }
 
     /// Stores a collection under `key`, whatever was there before. The caller reports the change.
@@ -576,17 +654,18 @@ impl<'s> Db<'s> {
     /// # Errors
     /// [`WrongType`] when there is a value of another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
-        let is_string = self.write(key).map(|slot| slot.string().is_some());
-        match is_string {
+        let found = self.write(key).map(|slot| (slot.kind(), slot.is_changeable()));
+        match found {
             None => {
                 let mut entry = Entry::new(key.bytes, None, Value::Shared(Default::default()));
                 entry.set_access(self.space.access.fresh());
                 self.put(key, entry);
             }
-            Some(false) => return Err(WrongType),
-            Some(true) => {
+            Some((_, true)) => {}
+            Some((Kind::String, false)) => {
                 self.database_mut().rebuild(key, Entry::into_changeable);
             }
+            Some(_) => return Err(WrongType),
         }
         let slot = self.database_mut().keys.find_mut(key.hash, key.bytes).expect("the key is there by now");
         entry::sds_in(slot).ok_or(WrongType)
@@ -632,6 +711,51 @@ impl<'s> Db<'s> {
         }
     }
 
+    /// Whether a key that is due is removed here. Otherwise that is somebody else's decision, and
+    /// an expiry in the past is kept like any other.
+    #[inline]
+    pub fn removes_due_keys(&self) -> bool {
+        self.space.expiry == Expiry::Remove
+    }
+
+    /// Puts `entry` under its key as if nothing had been there before.
+    fn put_as_new(&mut self, key: Key<'_>, entry: Entry) {
+        debug_assert_eq!(entry.key(), key.bytes);
+        if let Some(old) = self.database_mut().put(key, entry) {
+            self.space.reclaimer.entry(old, self.space.lazy.server_del);
+        }
+        self.born(key);
+    }
+
+    /// Moves the value of `from`, its expiry and its access data to the key `to`, whatever was
+    /// there before; whether `from` was there. The caller has looked `from` up and reports the change.
+    /// O(1): of a value that does not lie in the entry, only the pointer moves.
+    pub fn rename(&mut self, from: Key<'_>, to: Key<'_>) -> bool {
+        let Some(entry) = self.database_mut().take(from) else { return false };
+        let expires = entry.expires();
+        self.put_as_new(to, entry.renamed(to.bytes, expires));
+        true
+    }
+
+    /// Moves the key with its entry to database `db`, whatever was there before; whether it was
+    /// there. The caller has looked it up and reports the change. O(1): nothing is copied.
+    pub fn move_to(&mut self, key: Key<'_>, db: usize) -> bool {
+        let Some(entry) = self.database_mut().take(key) else { return false };
+        self.other(db).put_as_new(key, entry);
+        true
+    }
+
+    /// Puts a deep copy of the value of `from`, with its expiry, under the key `to` of database `db`,
+    /// whatever was there before; whether `from` was there. The caller has looked it up and
+    /// reports the change. O(n) in the elements of a collection; a long string is shared.
+    pub fn copy(&mut self, from: Key<'_>, to: Key<'_>, db: usize) -> bool {
+        let Some(entry) = self.database().keys.find(from.hash, from.bytes) else { return false };
+        let mut copy = entry.duplicate(to.bytes, entry.expires());
+        copy.set_access(self.space.access.fresh());
+        self.other(db).put_as_new(to, copy);
+        true
+    }
+
     /// A random key that is not expired. O(1) expected.
     ///
     /// Where nearly all keys are due and may not be removed, a due one is returned after 100 tries.
@@ -661,5 +785,240 @@ impl<'s> Db<'s> {
     /// Removes the key if its time has come.
     pub fn expire_due(&mut self, key: Key<'_>) -> bool {
         self.expire_if_due(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::keyspace::entry::EMBED_MAX;
+    use crate::keyspace::expire::{ActiveExpire, Cycle};
+
+    /// What the databases hold, without any of the machinery.
+    #[derive(Default)]
+    struct Model {
+        dbs: Vec<HashMap<Vec<u8>, Held>>,
+        now: i64,
+    }
+
+    #[derive(Clone, PartialEq, Debug)]
+    struct Held {
+        text: Vec<u8>,
+        expires: Option<i64>,
+    }
+
+    impl Model {
+        fn new(databases: usize) -> Self {
+            Model { dbs: vec![HashMap::new(); databases], now: 1_000_000 }
+        }
+
+        fn get(&self, db: usize, key: &[u8]) -> Option<&Held> {
+            self.dbs[db].get(key).filter(|held| held.expires.is_none_or(|at| at > self.now))
+        }
+
+        fn forget_due(&mut self) {
+            let now = self.now;
+            for db in &mut self.dbs {
+                db.retain(|_, held| held.expires.is_none_or(|at| at > now));
+            }
+        }
+    }
+
+    /// Compares everything: the keys that are not due, their values and their expiries.
+    fn compare(space: &mut Keyspace, model: &Model) {
+        for db in 0..model.dbs.len() {
+            space.dbs[db].check();
+            let view = space.db(db);
+            let alive = view.database().keys().iter().filter(|entry| !view.is_due(entry)).count();
+            let expected = model.dbs[db].keys().filter(|key| model.get(db, key).is_some()).count();
+            assert_eq!(alive, expected, "keys in database {db}");
+            for key in model.dbs[db].keys() {
+                let held = model.get(db, key);
+                let keys = space.dbs[db].keys();
+                let Some(entry) = keys.find(Key::new(key).hash, key) else {
+                    assert_eq!(held, None, "{}", key.escape_ascii());
+                    continue;
+                };
+                if let Some(held) = held {
+                    let text = entry.string().expect("only strings were stored").to_vec();
+                    assert_eq!((text, entry.expires().map(|at| at.0)), (held.text.clone(), held.expires));
+                }
+            }
+        }
+    }
+
+    fn random_key(rng: &mut Rng) -> Vec<u8> {
+        match rng.below(20) {
+            0 => Vec::new(),
+            // A length that does not fit into a byte.
+            1 => vec![b'k'; 250 + rng.index(10)],
+            _ => format!("key:{}", rng.below(60)).into_bytes(),
+        }
+    }
+
+    fn random_text(rng: &mut Rng) -> Vec<u8> {
+        match rng.below(8) {
+            0 => rng.next_u64().to_string().into_bytes(),
+            1 => vec![b'v'; EMBED_MAX - 400 + rng.index(500)],
+            2 => vec![b'v'; rng.index(10_000)],
+            _ => vec![b'v'; rng.index(80)],
+        }
+    }
+
+    fn value(text: &[u8]) -> Value<'_> {
+        crate::stdx::num::parse_i64(text).map_or(Value::Bytes(text), Value::Int)
+    }
+
+    fn random_expiry(rng: &mut Rng, now: i64) -> i64 {
+        now + rng.below(2000) as i64 - 100
+    }
+
+    #[test]
+    fn agrees_with_a_map() {
+        const DBS: usize = 3;
+        for seed in 0..20 {
+            println!("seed {seed}");
+            let rng = &mut Rng::new(seed);
+            let space = &mut Keyspace::new(DBS, Reclaimer::default(), Rng::new(seed));
+            let model = &mut Model::new(DBS);
+            let mut active = ActiveExpire::default();
+            space.set_now(UnixMillis(model.now));
+            for step in 0..3000 {
+                act(rng, space, model, &mut active);
+                if step % 10 == 0 {
+                    compare(space, model);
+                }
+                if step % 100 == 0 {
+                    model.forget_due();
+                }
+            }
+        }
+    }
+
+    fn act(rng: &mut Rng, space: &mut Keyspace, model: &mut Model, active: &mut ActiveExpire) {
+        let (a, b) = (rng.index(model.dbs.len()), rng.index(model.dbs.len()));
+        let (k, k2) = (random_key(rng), random_key(rng));
+        let (key, to) = (Key::new(&k), Key::new(&k2));
+        let now = model.now;
+        let held = model.get(a, &k).cloned();
+        match rng.below(26) {
+            0..6 => {
+                let text = random_text(rng);
+                let (ttl, expires) = match rng.below(4) {
+                    0 => (Ttl::Keep, held.and_then(|held| held.expires)),
+                    1 => {
+                        let at = random_expiry(rng, now);
+                        (Ttl::At(UnixMillis(at)), Some(at))
+                    }
+                    _ => (Ttl::Clear, None),
+                };
+                space.db(a).set_string(key, value(&text), ttl);
+                model.dbs[a].insert(k, Held { text, expires });
+            }
+            6..10 => {
+                let expires = if rng.chance(0.7) { Some(random_expiry(rng, now)) } else { None };
+                let mut db = space.db(a);
+                assert_eq!(db.write(key).is_some(), held.is_some());
+                if let Some(held) = held {
+                    assert!(db.set_expires(key, expires.map(UnixMillis)));
+                    model.dbs[a].insert(k, Held { expires, ..held });
+                } else {
+                    assert!(!db.set_expires(key, expires.map(UnixMillis)));
+                }
+            }
+            10..13 if k != k2 => {
+                let mut db = space.db(a);
+                assert_eq!(db.contains(key), held.is_some());
+                if let Some(held) = held {
+                    assert!(db.rename(key, to));
+                    model.dbs[a].remove(&k);
+                    model.dbs[a].insert(k2, held);
+                }
+            }
+            13..15 if a != b => {
+                let mut db = space.db(a);
+                if db.peek(key).is_some() {
+                    assert!(db.move_to(key, b));
+                    model.dbs[a].remove(&k);
+                    model.dbs[b].insert(k, held.expect("the key is there"));
+                }
+            }
+            15..18 if a != b || k != k2 => {
+                let mut db = space.db(a);
+                if db.read(key).is_some() {
+                    assert!(db.copy(key, to, b));
+                    model.dbs[b].insert(k2, held.expect("the key is there"));
+                }
+            }
+            18..20 => {
+                let removed = space.db(a).remove(key, rng.chance(0.5));
+                assert_eq!(removed, held.is_some());
+                model.dbs[a].remove(&k);
+            }
+            20 => match space.db(a).random_key() {
+                Some(key) => assert!(model.get(a, &key).is_some()),
+                None => assert!(model.dbs[a].keys().all(|key| model.get(a, key).is_none())),
+            },
+            21 => {
+                model.now += rng.below(200) as i64;
+                space.set_now(UnixMillis(model.now));
+            }
+            22 => active.run(space, Cycle::Slow { tick: Duration::from_secs(100) }, 1 + rng.below(10) as u32),
+            23 => {
+                if let Ok(string) = space.db(a).string_mut(key) {
+                    string.append(b"+");
+                }
+                let mut held = held.unwrap_or(Held { text: Vec::new(), expires: None });
+                held.text.push(b'+');
+                model.dbs[a].insert(k, held);
+            }
+            24 => {
+                space.swap(a, b);
+                model.dbs.swap(a, b);
+            }
+            25 if rng.one_in(20) => {
+                let one = rng.chance(0.8).then_some(a);
+                space.flush(one, rng.chance(0.5));
+                match one {
+                    Some(db) => model.dbs[db].clear(),
+                    None => model.dbs.iter_mut().for_each(HashMap::clear),
+                }
+            }
+            _ => assert_eq!(space.db(a).read(key).is_some(), held.is_some()),
+        }
+    }
+
+    #[test]
+    fn a_prefetch_changes_nothing() {
+        let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(1));
+        let names: Vec<String> = (0..16).map(|i| i.to_string()).collect();
+        let keys: Vec<Key<'_>> = names.iter().map(|name| Key::new(name.as_bytes())).collect();
+        space.db(0).prefetch(&keys);
+        for &key in &keys[..8] {
+            space.db(0).set_string(key, Value::Int(1), Ttl::Clear);
+        }
+        space.db(0).prefetch(&keys);
+        space.db(0).prefetch(&[]);
+        assert_eq!(space.len(), 8);
+    }
+
+    #[test]
+    fn a_key_that_is_due_expires_before_another_takes_its_place() {
+        let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(1));
+        space.set_now(UnixMillis(100));
+        let key = Key::new(b"k");
+        for (ttl, left) in
+            [(Ttl::Clear, None), (Ttl::Keep, None), (Ttl::At(UnixMillis(200)), Some(UnixMillis(200)))]
+        {
+            space.db(0).set_string(key, Value::Bytes(b"old"), Ttl::At(UnixMillis(50)));
+            let before = space.stats.expired;
+            space.db(0).set_string(key, Value::Bytes(b"new"), ttl);
+            assert_eq!(space.stats.expired, before + 1);
+            assert_eq!(space.db(0).expires(key), left);
+            space.db(0).remove(key, false);
+        }
     }
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
-use crate::structures::dict::{Element, Slot};
+use crate::structures::dict::{Borrowed, Element, Slot};
 use crate::structures::sds::Sds;
 use crate::types::string::{EMBSTR_MAX, StringRef};
 use crate::types::{Collection, Describe, Hash, Kind, List, Set, Value, Zset};
@@ -343,6 +343,12 @@ impl Entry {
         true
     }
 
+    /// Whether the value is a string of its own, as [`Entry::sds_mut`] wants it.
+    #[inline]
+    pub fn is_changeable(&self) -> bool {
+        self.shape().form == Form::Shared
+    }
+
     /// The string for changes of any kind; `None` when it does not lie in a string of its own.
     pub fn sds_mut(&mut self) -> Option<&mut Sds> {
         let shape = self.shape();
@@ -506,10 +512,18 @@ impl Entry {
                 Entry::new(key, expires, Value::Shared(text))
             }
             Form::Object => match self.kind() {
-                Kind::List => Entry::with_collection(key, expires, self.collection::<List>().expect("kind").duplicate()),
-                Kind::Set => Entry::with_collection(key, expires, self.collection::<Set>().expect("kind").duplicate()),
-                Kind::Zset => Entry::with_collection(key, expires, self.collection::<Zset>().expect("kind").duplicate()),
-                Kind::Hash => Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate()),
+                Kind::List => {
+                    Entry::with_collection(key, expires, self.collection::<List>().expect("kind").duplicate())
+                }
+                Kind::Set => {
+                    Entry::with_collection(key, expires, self.collection::<Set>().expect("kind").duplicate())
+                }
+                Kind::Zset => {
+                    Entry::with_collection(key, expires, self.collection::<Zset>().expect("kind").duplicate())
+                }
+                Kind::Hash => {
+                    Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate())
+                }
                 kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
             },
         };
@@ -530,7 +544,9 @@ impl Entry {
     pub fn bytes(&self, samples: usize) -> usize {
         let apart = match (self.shape().form, self.describe()) {
             (Form::Shared, _) => {
-                self.shared_string().map_or(0, |s| s.allocated_bytes()) + size_of::<Sds>() + 2 * size_of::<usize>()
+                self.shared_string().map_or(0, |s| s.allocated_bytes())
+                    + size_of::<Sds>()
+                    + 2 * size_of::<usize>()
             }
             (_, Some(collection)) => collection.bytes(samples),
             (_, None) => 0,
@@ -647,6 +663,14 @@ pub fn collection_in<T: Collection>(slot: Slot<'_, Entry>) -> Option<&mut T> {
     // SAFETY: the collection's word lies in the entry's block, which the slot's table owns; the
     // slot borrows that table exclusively for the result's lifetime.
     unsafe { std::mem::transmute::<Option<&mut T>, Option<&mut T>>(entry.collection_mut::<T>()) }
+}
+
+/// The collection in an entry lent by its table, for as long as it is lent.
+#[inline]
+pub fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&'a T> {
+    // SAFETY: the collection's word lies in the entry's block, which stays as it is while the table
+    // is borrowed, that is for 'a.
+    unsafe { std::mem::transmute::<Option<&T>, Option<&'a T>>(entry.collection::<T>()) }
 }
 
 /// The long string in the entry of `slot`, for as long as the slot holds its table.

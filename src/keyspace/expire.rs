@@ -1,14 +1,16 @@
 //! Keys whose time has come: when they are met, and the cycle that looks for them.
 //!
 //! A key is never served after its time, because each lookup checks. So that keys nobody asks
-//! for go too, a cycle samples the tables of expiries: buckets in scan order from a random start,
-//! up to `effort`-many keys per round, and on to the next round while more than a tenth of what
-//! it saw was due. It is bounded by time, not by work: the slow cycle may take a quarter of a
-//! timer tick, the fast one a millisecond. (The scheme is Redis' since 6.0.)
+//! for go too, a cycle walks the tables of expiries in scan order, some keys in each round, and
+//! goes on with the same database while more than a tenth of what a round saw was due. Where few
+//! keys are due it thus costs next to nothing; where many are, it is bounded by time, not by work:
+//! the slow cycle may take a quarter of a timer tick, the fast one a millisecond. The setting
+//! `active-expire-effort` raises all of these. (The scheme is Redis' since 6.0.)
 
 use std::time::{Duration, Instant};
 
 use super::db::Keyspace;
+use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
@@ -41,20 +43,64 @@ pub enum Cycle {
     Fast,
 }
 
+/// Databases that one cycle visits, unless the last one was cut short.
+const DBS_PER_CYCLE: usize = 16;
+/// Buckets looked at for each key a round is to see: an end where many are empty.
+const BUCKETS_PER_KEY: usize = 20;
+/// A table with fewer entries than one in so many buckets is left alone: it will be made smaller
+/// soon, and until then finding a key costs more than the key does.
+const SPARSE: usize = 10;
+
+/// What `active-expire-effort` stands for.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// Keys that a round looks at.
+    keys_per_round: usize,
+    /// Percent of these that may be due without another round.
+    acceptable_stale: usize,
+    /// Share of the time between two ticks that the slow cycle may take.
+    slow_percent: u32,
+    /// Time that the fast cycle may take; it rests as long at least.
+    fast: Duration,
+}
+
+impl Effort {
+    /// For a setting from 1 to 10.
+    fn new(setting: u32) -> Effort {
+        let more = setting.clamp(1, 10) - 1;
+        Effort {
+            keys_per_round: 20 + 5 * more as usize,
+            acceptable_stale: 10 - more as usize,
+            slow_percent: 25 + 2 * more,
+            fast: Duration::from_micros(1000 + 250 * u64::from(more)),
+        }
+    }
+}
+
+/// What rounds came across.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Seen {
+    keys: usize,
+    due: usize,
+}
+
+/// A key that is due, with its hash.
+struct Due {
+    hash: u64,
+    entry: EntryRef,
+}
+
 /// The cycle's memory between calls.
 #[derive(Default)]
 pub struct ActiveExpire {
+    /// No cycle runs: keys only go when they are met.
+    pub paused: bool,
     next_db: usize,
     cut_short: bool,
     last_fast: Option<Instant>,
+    /// The due keys of a round; empty between rounds.
+    due: Vec<Due>,
 }
-
-/// Percent of looked-at keys that may be due before a database is looked at again at once.
-const ACCEPTABLE_STALE_PERCENT: usize = 10;
-const KEYS_PER_ROUND: usize = 20;
-const FAST_BUDGET: Duration = Duration::from_millis(1);
-const SLOW_PERCENT: u32 = 25;
-const DBS_PER_CALL: usize = 16;
 
 impl Keyspace {
     /// A lookup met a key that is due; whether it is to be treated as absent.
@@ -64,132 +110,287 @@ impl Keyspace {
             Expiry::Ignore => false,
             Expiry::Hide => true,
             Expiry::Remove => {
-                self.remove_due_key(db, key);
+                if let Some(entry) = self.dbs[db].take(key) {
+                    self.expired(db, entry);
+                }
                 true
             }
         }
     }
 
-    fn remove_due_key(&mut self, db: usize, key: Key<'_>) {
-        if let Some(entry) = self.dbs[db].take(key) {
-            self.stats.expired += 1;
-            self.ledger.gone(db, key.bytes, Event { class: Class::Expired, name: "expired" });
-            self.reclaimer.entry(entry, self.lazy.expire);
-        }
+    /// Counts, records and frees an entry that was taken out because it was due.
+    fn expired(&mut self, db: usize, entry: Entry) {
+        self.stats.expired += 1;
+        self.ledger.gone(db, entry.key(), Event { class: Class::Expired, name: "expired" });
+        self.reclaimer.entry(entry, self.lazy.expire);
     }
 }
 
 impl ActiveExpire {
     /// Runs one cycle. `effort` is `active-expire-effort`, 1 to 10.
+    ///
+    /// The fast cycle returns at once unless the last cycle left work behind or found more stale
+    /// keys than acceptable, and also when the last fast one was less than two of its budgets ago.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
-        if space.expiry != Expiry::Remove {
+        if self.paused || space.expiry != Expiry::Remove {
             return;
         }
-        let effort = effort.clamp(1, 10) - 1;
+        let effort = Effort::new(effort);
+        let stale = space.stats.expired_stale_percent >= effort.acceptable_stale as f64;
+        if cycle == Cycle::Fast && !self.cut_short && !stale {
+            return;
+        }
         let started = Instant::now();
         let budget = match cycle {
-            Cycle::Slow { tick } => tick * (SLOW_PERCENT + 2 * effort) / 100,
-            Cycle::Fast => FAST_BUDGET + FAST_BUDGET * effort / 4,
+            Cycle::Slow { tick } => tick * effort.slow_percent / 100,
+            Cycle::Fast => {
+                if self.last_fast.is_some_and(|last| started - last < effort.fast * 2) {
+                    return;
+                }
+                self.last_fast = Some(started);
+                effort.fast
+            }
         };
-        if cycle == Cycle::Fast {
-            // Only when the last cycle left work behind, and not twice within two budgets.
-            let stale = ACCEPTABLE_STALE_PERCENT as f64 - effort as f64;
-            if !self.cut_short && space.stats.expired_stale_percent < stale {
-                return;
-            }
-            if self.last_fast.is_some_and(|last| started - last < budget * 2) {
-                return;
-            }
-            self.last_fast = Some(started);
-        }
+        self.sweep(space, effort, || started.elapsed() > budget);
+        space.stats.expire_cycle_us += started.elapsed().as_micros() as u64;
+    }
+
+    /// Goes through the databases until `out_of_time`, which is asked after each round.
+    fn sweep(&mut self, space: &mut Keyspace, effort: Effort, mut out_of_time: impl FnMut() -> bool) {
+        let databases = space.dbs.len();
+        // Where time was short, one database may have taken all of it: then each gets its turn.
+        let turns = if self.cut_short { databases } else { databases.min(DBS_PER_CYCLE) };
         self.cut_short = false;
-        let (mut looked, mut due) = (0, 0);
-        for _ in 0..space.dbs.len().min(DBS_PER_CALL) {
-            let db = self.next_db % space.dbs.len();
+        let mut seen = Seen::default();
+        for _ in 0..turns {
+            let db = self.next_db % databases;
             self.next_db = db + 1;
-            let (l, d, out_of_time) = expire_in(space, db, effort as usize, started, budget);
-            looked += l;
-            due += d;
-            if out_of_time {
-                self.cut_short = true;
+            while let Some(round) = space.expire_round(db, effort.keys_per_round, &mut self.due) {
+                seen.keys += round.keys;
+                seen.due += round.due;
+                self.cut_short = out_of_time();
+                let enough = round.keys > 0 && round.due * 100 <= effort.acceptable_stale * round.keys;
+                if self.cut_short || enough {
+                    break;
+                }
+            }
+            if self.cut_short {
                 space.stats.expire_cycle_cut_short += 1;
                 break;
             }
         }
-        space.stats.expire_cycle_us += started.elapsed().as_micros() as u64;
-        let percent = if looked > 0 { due as f64 * 100.0 / looked as f64 } else { 0.0 };
-        space.stats.expired_stale_percent = percent * 0.05 + space.stats.expired_stale_percent * 0.95;
+        let percent = if seen.keys > 0 { seen.due as f64 * 100.0 / seen.keys as f64 } else { 0.0 };
+        // A running average; one cycle moves it by a twentieth.
+        let average = &mut space.stats.expired_stale_percent;
+        *average = percent * 0.05 + *average * 0.95;
     }
 }
 
-/// Rounds over one database; keys looked at, keys removed, whether time ran out.
-fn expire_in(
-    space: &mut Keyspace,
-    index: usize,
-    effort: usize,
-    started: Instant,
-    budget: Duration,
-) -> (usize, usize, bool) {
-    let per_round = KEYS_PER_ROUND + KEYS_PER_ROUND / 4 * effort;
-    let acceptable = ACCEPTABLE_STALE_PERCENT.saturating_sub(effort);
-    let (mut looked_in_all, mut due_in_all) = (0, 0);
-    let mut due_keys: Vec<Vec<u8>> = Vec::new();
-    for round in 1usize.. {
-        let now = space.now;
-        let db = &mut space.dbs[index];
+impl Keyspace {
+    /// Looks at about `wanted` keys with an expiry, where the last round of this database stopped,
+    /// and removes those that are due. `None` when there is nothing to look at.
+    fn expire_round(&mut self, index: usize, wanted: usize, due: &mut Vec<Due>) -> Option<Seen> {
+        let now = self.now;
+        let db = &mut self.dbs[index];
         if db.expires.is_empty() {
             db.cycle.avg_ttl_ms = 0.0;
-            break;
+            return None;
         }
-        let wanted = per_round.min(db.expires.len());
-        let (mut looked, mut ttl_sum, mut alive) = (0usize, 0f64, 0usize);
-        let mut buckets = 0;
-        let mut cursor = db.cycle.cursor;
-        while looked < wanted && buckets < wanted * 20 {
-            cursor = db.expires.scan(cursor, |reference| {
-                looked += 1;
-                let (at, key) = look(*reference);
+        if db.expires.len() * SPARSE < db.expires.table_sizes().iter().sum() {
+            return None;
+        }
+        let wanted = wanted.min(db.expires.len());
+        let mut seen = Seen::default();
+        let mut ttl_sum = 0.0;
+        for _ in 0..wanted * BUCKETS_PER_KEY {
+            db.cycle.cursor = db.expires.scan(db.cycle.cursor, |&entry| {
+                seen.keys += 1;
+                let (at, key) = look(entry);
                 if at <= now {
-                    due_keys.push(key.to_vec());
+                    let hash = Key::new(key).hash;
+                    db.keys.prefetch_bucket(hash);
+                    due.push(Due { hash, entry });
                 } else {
-                    ttl_sum += (at.0 - now.0) as f64;
-                    alive += 1;
+                    ttl_sum += (at - now) as f64;
                 }
             });
-            buckets += 1;
-            if cursor == 0 {
+            // A key is seen at most once between two cursors of 0, so that none is removed twice.
+            if seen.keys >= wanted || db.cycle.cursor == 0 {
                 break;
             }
         }
-        db.cycle.cursor = cursor;
-        if alive > 0 {
-            let average = ttl_sum / alive as f64;
-            let state = &mut db.cycle;
-            // A running average; one sample moves it by a fiftieth.
-            state.avg_ttl_ms =
-                if state.avg_ttl_ms == 0.0 { average } else { state.avg_ttl_ms * 0.98 + average * 0.02 };
+        seen.due = due.len();
+        if seen.keys > seen.due {
+            let average = ttl_sum / (seen.keys - seen.due) as f64;
+            let known = &mut db.cycle.avg_ttl_ms;
+            // A running average; one round moves it by a fiftieth.
+            *known = if *known == 0.0 { average } else { *known * 0.98 + average * 0.02 };
         }
-        let due = due_keys.len();
-        for key in due_keys.drain(..) {
-            space.remove_due_key(index, Key::new(&key));
+        for Due { hash, entry } in due.drain(..) {
+            let (_, bytes) = look(entry);
+            let taken = self.dbs[index].take(Key { bytes, hash });
+            self.expired(index, taken.expect("what is in the table of expiries is in that of keys"));
         }
-        looked_in_all += looked;
-        due_in_all += due;
-        if round.is_multiple_of(16) && started.elapsed() > budget {
-            return (looked_in_all, due_in_all, true);
-        }
-        if looked == 0 || due * 100 <= acceptable * looked {
-            break;
-        }
+        Some(seen)
     }
-    (looked_in_all, due_in_all, false)
 }
 
 /// The expiry and key of an entry in the table of expiries.
 #[allow(unsafe_code)]
-fn look<'a>(reference: super::entry::EntryRef) -> (UnixMillis, &'a [u8]) {
-    // SAFETY: the table of expiries holds live entries only, and the key is copied before
-    // anything is removed.
-    let (at, key) = unsafe { reference.look() };
+fn look<'a>(entry: EntryRef) -> (UnixMillis, &'a [u8]) {
+    // SAFETY: the callers hold references from the table of expiries to entries that they have
+    // not removed yet, and let go of the key before they do.
+    let (at, key) = unsafe { entry.look() };
     (at.expect("only entries with an expiry are in the table"), key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::free::Reclaimer;
+    use crate::keyspace::{Listeners, Ttl};
+    use crate::stdx::rng::Rng;
+    use crate::types::Value;
+
+    const NOW: i64 = 1_000_000;
+
+    fn space(databases: usize) -> Keyspace {
+        let mut space = Keyspace::new(databases, Reclaimer::default(), Rng::new(1));
+        space.set_now(UnixMillis(NOW));
+        space
+    }
+
+    /// Keys `from..to`, of which those that `ttl` gives a time expire so much later.
+    fn fill(
+        space: &mut Keyspace,
+        db: usize,
+        keys: std::ops::Range<usize>,
+        ttl: impl Fn(usize) -> Option<i64>,
+    ) {
+        for i in keys {
+            let key = format!("key:{i}");
+            let ttl = ttl(i).map_or(Ttl::Clear, |ttl| Ttl::At(UnixMillis(NOW + ttl)));
+            space.db(db).set_string(Key::new(key.as_bytes()), Value::Int(i as i64), ttl);
+        }
+    }
+
+    fn sweep(active: &mut ActiveExpire, space: &mut Keyspace, effort: u32) {
+        active.sweep(space, Effort::new(effort), || false);
+        for db in space.databases() {
+            db.check();
+        }
+    }
+
+    #[test]
+    fn a_sweep_leaves_at_most_the_acceptable_share() {
+        for effort in [1, 10] {
+            let mut space = space(1);
+            let mut active = ActiveExpire::default();
+            fill(&mut space, 0, 0..10_000, |i| (i % 4 != 0).then_some(1 + (i % 4) as i64 * 1000));
+            sweep(&mut active, &mut space, effort);
+            assert_eq!(space.stats.expired, 0);
+            assert_eq!(space.stats.expired_stale_percent, 0.0);
+            assert!((1000.0..3002.0).contains(&space.dbs[0].cycle.avg_ttl_ms));
+            space.set_now(UnixMillis(NOW + 2500));
+            // Two thirds are due now: the sweep goes on until few are left.
+            for _ in 0..50 {
+                sweep(&mut active, &mut space, effort);
+            }
+            let left = 5000 - space.stats.expired;
+            assert!(left <= 600 / u64::from(effort), "{left} at effort {effort}");
+            assert_eq!(space.len() as u64, 5000 + left);
+            assert!(space.stats.expired_stale_percent > 0.0);
+        }
+    }
+
+    #[test]
+    fn a_sweep_removes_what_is_due_and_nothing_else() {
+        let mut space = space(3);
+        space.ledger.listeners.set(Listeners::NOTIFY, true);
+        for db in [0, 2] {
+            fill(&mut space, db, 0..500, |i| (i % 2 == 0).then_some(if i < 400 { 10 } else { 10_000 }));
+        }
+        space.ledger.take();
+        space.set_now(UnixMillis(NOW + 10));
+        let mut active = ActiveExpire::default();
+        for _ in 0..100 {
+            sweep(&mut active, &mut space, 10);
+        }
+        assert_eq!(space.stats.expired, 400);
+        assert_eq!(space.len(), 600);
+        assert_eq!(space.databases()[2].volatile(), 50);
+        assert_eq!(space.ledger.take().0.len(), 400);
+        assert_eq!(space.databases()[0].avg_ttl_ms(), 9990);
+        assert_eq!(space.databases()[1].avg_ttl_ms(), 0);
+        assert!(active.due.is_empty());
+    }
+
+    #[test]
+    fn a_sweep_that_is_cut_short_goes_on_with_the_next_database() {
+        let mut space = space(40);
+        for db in 0..40 {
+            fill(&mut space, db, 0..100, |_| Some(0));
+        }
+        let mut active = ActiveExpire::default();
+        let effort = Effort::new(1);
+        active.sweep(&mut space, effort, || true);
+        assert!(active.cut_short);
+        assert_eq!(space.stats.expire_cycle_cut_short, 1);
+        assert!(space.databases()[0].len() < 100, "one round was made");
+        assert!(space.databases()[1..].iter().all(|db| db.len() == 100));
+        active.sweep(&mut space, effort, || false);
+        assert!(!active.cut_short);
+        assert!(space.databases().iter().all(super::super::db::Database::is_empty), "each had its turn");
+        for db in 0..40 {
+            fill(&mut space, db, 0..100, |_| Some(0));
+        }
+        active.sweep(&mut space, effort, || false);
+        let emptied = space.databases().iter().filter(|db| db.is_empty()).count();
+        assert_eq!(emptied, DBS_PER_CYCLE);
+    }
+
+    #[test]
+    fn cycles_run_when_they_should() {
+        let mut space = space(1);
+        let mut active = ActiveExpire::default();
+        let slow = Cycle::Slow { tick: Duration::from_secs(1000) };
+        fill(&mut space, 0, 0..10, |_| Some(0));
+        // Nothing is known to be stale: the fast cycle has nothing to do.
+        active.run(&mut space, Cycle::Fast, 1);
+        assert_eq!(space.len(), 10);
+        space.expiry = Expiry::Hide;
+        active.run(&mut space, slow, 1);
+        assert_eq!(space.len(), 10);
+        space.expiry = Expiry::Remove;
+        active.paused = true;
+        active.run(&mut space, slow, 1);
+        assert_eq!(space.len(), 10);
+        active.paused = false;
+        active.run(&mut space, slow, 1);
+        assert_eq!(space.len(), 0);
+        fill(&mut space, 0, 0..10, |_| Some(0));
+        active.cut_short = true;
+        active.run(&mut space, Cycle::Fast, 1);
+        assert_eq!(space.len(), 0);
+        assert!(active.last_fast.is_some());
+    }
+
+    #[test]
+    fn effort() {
+        let (least, most) = (Effort::new(0), Effort::new(11));
+        assert_eq!((least.keys_per_round, most.keys_per_round), (20, 65));
+        assert_eq!((least.acceptable_stale, most.acceptable_stale), (10, 1));
+        assert_eq!((least.slow_percent, most.slow_percent), (25, 43));
+        assert_eq!((least.fast.as_micros(), most.fast.as_micros()), (1000, 3250));
+    }
+
+    #[test]
+    fn a_table_that_is_all_but_empty_is_left_alone() {
+        let mut space = space(1);
+        space.dbs[0].reserve(0, 100_000);
+        fill(&mut space, 0, 0..10, |_| Some(0));
+        let mut active = ActiveExpire::default();
+        active.sweep(&mut space, Effort::new(10), || panic!("no round is made"));
+        assert_eq!(space.len(), 10);
+    }
 }

@@ -106,6 +106,12 @@ impl Ledger {
             return;
         }
         self.dirty += n as u64;
+        self.also_changed(db, key, event);
+    }
+
+    /// Another key took part in the change that was counted last.
+    #[inline]
+    pub fn also_changed(&mut self, db: usize, key: &[u8], event: Event) {
         if !self.listeners.none() {
             let key = self.keep(key);
             self.changes.push(Change::Key { db: db as u32, key, event });

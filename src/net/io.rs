@@ -1,7 +1,8 @@
 //! The bytes of one connection: what has arrived and is not read yet, what is to be sent.
 //!
 //! An idle connection holds no buffer. Buffers come from a [`Pool`] when bytes arrive or a reply
-//! is written, and go back when they are used up; a handful serves thousands of connections.
+//! is written, and go back when they are used up; a handful serves thousands of connections. While
+//! connections are few, each keeps its input buffer as long as it is busy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,8 +13,14 @@ use bytes::{Buf, Bytes};
 use super::stream::Stream;
 use crate::resp::request::Decoder;
 
-/// Room offered to one `recv`.
-const READ_CHUNK: usize = 64 << 10;
+/// Capacity of a fresh buffer, for input and output alike.
+pub const BUFFER: usize = 16 << 10;
+/// Room offered to one `recv`, at least.
+const READ_MIN: usize = 4 << 10;
+/// Room offered to a connection that filled what it was offered before.
+const READ_MORE: usize = 64 << 10;
+/// An input buffer above this shrinks when half of it would do.
+const SHRINK_ABOVE: usize = 2 * BUFFER;
 /// A buffer that grew beyond this is freed instead of pooled.
 const POOLED_MAX: usize = 256 << 10;
 const POOLED: usize = 64;
@@ -25,19 +32,24 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty buffer, with capacity if one is at hand.
+    /// An empty buffer, of [`BUFFER`] bytes or more.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
     /// Takes a buffer back.
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= POOLED_MAX && self.buffers.len() < POOLED {
+        if (BUFFER..=POOLED_MAX).contains(&buffer.capacity()) && self.buffers.len() < POOLED {
             buffer.clear();
             self.buffers.push(buffer);
         }
+    }
+
+    /// Bytes allocated for buffers that wait to be used.
+    pub fn allocated(&self) -> usize {
+        self.buffers.iter().map(Vec::capacity).sum()
     }
 
     /// Frees all buffers.
@@ -53,6 +65,12 @@ pub struct Input {
     /// Where the next request begins in `buf`.
     pub pos: usize,
     pub decoder: Decoder,
+    /// Length and capacity of `buf` while it is lent; else zero.
+    lent: (usize, usize),
+    /// Most bytes that were in `buf` since the last [`Input::shrink`].
+    peak: usize,
+    /// The last receive filled its room.
+    filled: bool,
 }
 
 /// How a receive ended.
@@ -92,7 +110,11 @@ impl Input {
             self.buf = pool.take();
         }
         self.compact();
-        self.buf.reserve(READ_CHUNK);
+        if self.filled {
+            self.buf.reserve(READ_MORE);
+        } else if self.free() < READ_MIN {
+            self.buf.reserve(BUFFER);
+        }
         let len = self.buf.len();
         let room: &mut [MaybeUninit<u8>] = self.buf.spare_capacity_mut();
         let offered = room.len();
@@ -100,6 +122,8 @@ impl Input {
         if let Received::Drained(n) | Received::More(n) = received {
             // SAFETY: `recv` has written `n` bytes to the front of the spare capacity.
             unsafe { self.buf.set_len(len + n) };
+            self.peak = self.peak.max(len + n);
+            self.filled = n == offered;
         }
         Ok(received)
     }
@@ -112,13 +136,50 @@ impl Input {
         }
     }
 
-    /// Gives the buffer back when all of it has been read.
+    /// Hands out the buffer for the time the requests in it are executed. It still counts in what is told
+    /// about this input.
     #[inline]
-    pub fn release(&mut self, pool: &mut Pool) {
+    pub fn lend(&mut self) -> Vec<u8> {
+        let buf = std::mem::take(&mut self.buf);
+        self.lent = (buf.len(), buf.capacity());
+        buf
+    }
+
+    /// Takes the lent buffer back.
+    #[inline]
+    pub fn put_back(&mut self, buf: Vec<u8>) {
+        self.lent = (0, 0);
+        self.buf = buf;
+    }
+
+    /// Empties the buffer when all of it has been read, and gives it back unless the connection may `keep` it.
+    #[inline]
+    pub fn release(&mut self, pool: &mut Pool, keep: bool) {
         if self.pos >= self.buf.len() {
             self.pos = 0;
-            pool.give(std::mem::take(&mut self.buf));
+            self.buf.clear();
+            if !keep {
+                pool.give(std::mem::take(&mut self.buf));
+            }
         }
+    }
+
+    /// Frees what the recent past did not need: all room for bytes that are not here when the connection is
+    /// `idle`, else half of a large buffer that was not half full. Called now and then.
+    pub fn shrink(&mut self, idle: bool) {
+        if self.lent.1 > 0 {
+            return;
+        }
+        self.compact();
+        if idle {
+            self.buf.shrink_to_fit();
+            self.decoder.shrink();
+            self.filled = false;
+        } else if self.buf.capacity() > SHRINK_ABOVE && self.peak < self.buf.capacity() / 2 {
+            self.buf.shrink_to(self.peak.max(BUFFER));
+            self.filled = false;
+        }
+        self.peak = self.buf.len();
     }
 
     /// Bytes that wait to be read.
@@ -126,14 +187,19 @@ impl Input {
         self.buf.len() - self.pos + self.decoder.unfinished().large_bytes
     }
 
+    /// Bytes that are held, those of requests being executed included.
+    pub fn held(&self) -> usize {
+        self.buf.len() + self.lent.0 + self.decoder.unfinished().large_bytes
+    }
+
     /// Bytes of the buffer that are free.
-    pub fn free(&self) -> usize {
+    fn free(&self) -> usize {
         self.buf.capacity() - self.buf.len()
     }
 
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
-        self.buf.capacity() + self.decoder.unfinished().allocated_bytes
+        self.buf.capacity() + self.lent.1 + self.decoder.unfinished().allocated_bytes
     }
 }
 
@@ -190,9 +256,26 @@ impl Output {
         self.sent = 0;
     }
 
-    /// Number of segments and bytes in them, and bytes in the reply buffer.
-    pub fn sizes(&self) -> (usize, usize, usize) {
-        (self.segments.len(), self.queued, self.tail.len() - self.sent)
+    /// Bytes waiting in the reply buffer.
+    pub fn in_buffer(&self) -> usize {
+        self.tail.len() - self.sent
+    }
+
+    /// Number of segments that wait.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Bytes that are held, if they are more than one buffer of the usual size: what limits on output go by.
+    #[inline]
+    pub fn excess(&self) -> usize {
+        let tail = if self.tail.len() > BUFFER { self.tail.len() } else { 0 };
+        self.queued + self.segments.len() * size_of::<Bytes>() + tail
+    }
+
+    /// Forgets and frees everything: it will not be sent.
+    pub fn discard(&mut self) {
+        *self = Output::default();
     }
 
     /// Bytes allocated (shared segments count in full).
@@ -229,7 +312,10 @@ impl Output {
                     total += n;
                     self.consume(n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(total),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.compact();
+                    return Ok(total);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -237,6 +323,15 @@ impl Output {
         self.sent = 0;
         pool.give(std::mem::take(&mut self.tail));
         Ok(total)
+    }
+
+    /// Drops what is sent from the reply buffer, once that is most of it: a reader that is slow but never
+    /// stops would otherwise make it grow forever. Each byte is moved once on average.
+    fn compact(&mut self) {
+        if self.sent > self.tail.len() / 2 {
+            self.tail.drain(..self.sent);
+            self.sent = 0;
+        }
     }
 
     fn consume(&mut self, mut n: usize) {
@@ -261,4 +356,112 @@ pub struct ClientIo {
     pub stream: Stream,
     pub input: Input,
     pub output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::request::Limits;
+
+    fn pair() -> (Stream, Stream) {
+        let (a, b) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
+        for end in [&a, &b] {
+            end.set_nonblocking(true).expect("a socket can be non-blocking");
+        }
+        (Stream::from_unix(a), Stream::from_unix(b))
+    }
+
+    #[test]
+    fn a_buffer_is_kept_while_busy_and_freed_when_idle() {
+        let (ours, theirs) = pair();
+        let (mut input, mut pool, mut spans) = (Input::default(), Pool::default(), Vec::new());
+        let mut request = |input: &mut Input, pool: &mut Pool, text: &[u8]| {
+            theirs.send(text).expect("room for it");
+            assert_eq!(input.receive(&ours, pool).expect("connected"), Received::Drained(text.len()));
+            let next = input.decoder.next(&mut input.buf, &mut input.pos, &mut spans, &Limits::default());
+            assert!(next.expect("well formed").is_some());
+            let lent = input.lend();
+            assert_eq!((lent.len(), input.held()), (text.len(), text.len()));
+            assert_eq!(input.allocated(), lent.capacity());
+            input.put_back(lent);
+        };
+        request(&mut input, &mut pool, b"PING\r\n");
+        input.release(&mut pool, true);
+        assert_eq!((input.held(), input.allocated()), (0, BUFFER));
+        input.shrink(false);
+        assert_eq!(input.allocated(), BUFFER);
+        input.shrink(true);
+        assert_eq!(input.allocated(), 0);
+
+        request(&mut input, &mut pool, b"PING\r\n");
+        input.release(&mut pool, false);
+        assert_eq!((input.allocated(), pool.allocated()), (0, BUFFER));
+    }
+
+    #[test]
+    fn who_fills_the_room_gets_more_until_it_is_not_needed() {
+        let (ours, theirs) = pair();
+        let (mut input, mut pool) = (Input::default(), Pool::default());
+        let bytes = vec![b'x'; BUFFER];
+        theirs.send(&bytes).expect("room for it");
+        assert_eq!(input.receive(&ours, &mut pool).expect("connected"), Received::More(BUFFER));
+        theirs.send(b"yy").expect("room for it");
+        assert_eq!(input.receive(&ours, &mut pool).expect("connected"), Received::Drained(2));
+        assert!(input.allocated() >= BUFFER + READ_MORE);
+        let large = input.allocated();
+        input.pos = input.buf.len();
+        input.release(&mut pool, true);
+        input.shrink(false);
+        assert_eq!(input.allocated(), BUFFER + 2, "what the recent past needed stays");
+        assert!(large > SHRINK_ABOVE);
+    }
+
+    #[test]
+    fn room_for_a_large_string_is_given_back() {
+        let (ours, theirs) = pair();
+        let (mut input, mut pool, mut spans) = (Input::default(), Pool::default(), Vec::new());
+        theirs.send(b"*2\r\n$4\r\nECHO\r\n$1000000\r\nab").expect("room for it");
+        input.receive(&ours, &mut pool).expect("connected");
+        let limits = Limits { trusted: true, ..Limits::default() };
+        let mut next = |input: &mut Input| {
+            input.decoder.next(&mut input.buf, &mut input.pos, &mut spans, &limits).expect("well formed")
+        };
+        assert!(next(&mut input).is_none());
+        assert!(input.allocated() >= 1_000_000);
+        input.shrink(true);
+        assert!(input.allocated() < 1000, "{}", input.allocated());
+        let rest = [vec![b'c'; 999_998], b"\r\n".to_vec()].concat();
+        let mut sent = 0;
+        let frame = loop {
+            sent += theirs.send(&rest[sent..]).unwrap_or(0);
+            input.receive(&ours, &mut pool).expect("connected");
+            if let Some(frame) = next(&mut input) {
+                break frame;
+            }
+        };
+        assert_eq!(frame.large()[0].len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_slow_reader_does_not_make_the_buffer_grow() {
+        let (ours, theirs) = pair();
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.tail.resize(4 << 20, b'x');
+        let (mut written, mut read) = (output.tail.len(), 0);
+        let mut room = vec![MaybeUninit::uninit(); 64 << 10];
+        for _ in 0..1000 {
+            output.send(&ours, &mut pool).expect("connected");
+            assert!(output.pending() > 0);
+            assert!(output.tail.len() < 10 << 20);
+            let n = theirs.recv(&mut room).expect("something is there");
+            read += n;
+            output.tail.resize(output.tail.len() + n, b'y');
+            written += n;
+        }
+        while read < written {
+            output.send(&ours, &mut pool).expect("connected");
+            read += theirs.recv(&mut room).expect("something is there");
+        }
+        assert!(output.is_empty());
+    }
 }

@@ -7,7 +7,6 @@ pub mod poll;
 pub mod signals;
 pub mod stream;
 
-
 /// The system's words for an error (`Address already in use`), without the number that `io::Error` adds.
 pub fn error_text(error: &std::io::Error) -> String {
     let text = error.to_string();

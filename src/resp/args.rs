@@ -36,6 +36,11 @@ impl<'a> Args<'a> {
         Args { hashed: index, hash, ..self }
     }
 
+    /// The request's bytes, where its arguments lie in them, and those received apart.
+    pub fn parts(&self) -> (&'a [u8], &'a [Span], &'a [Arc<Sds>]) {
+        (self.bytes, self.spans, self.large)
+    }
+
     /// How many arguments there are, the command's name included.
     #[inline]
     #[allow(clippy::len_without_is_empty)] // A request always has its command's name.
@@ -105,6 +110,37 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn float(&self, i: usize) -> Result<f64, Error> {
         num::parse_f64(self.at(i)).ok_or(Error::NotFloat)
+    }
+
+    /// Argument `i` as the cursor of a scan, as C's `strtoul` reads it: an optional sign (a minus counts
+    /// from 2^64 down), then digits, of which there may be none at all in an empty argument.
+    ///
+    /// # Errors
+    /// "invalid cursor", when it is something else or needs more than 64 bits.
+    pub fn cursor(&self, i: usize) -> Result<u64, Error> {
+        let text = self.at(i);
+        let digits = match text {
+            [b'+' | b'-', digits @ ..] if !digits.is_empty() => digits,
+            text => text,
+        };
+        let value = digits.iter().try_fold(0u64, |value, &byte| match byte {
+            b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+            _ => None,
+        });
+        let value = value.ok_or_else(|| Error::text("ERR invalid cursor"))?;
+        Ok(if text.first() == Some(&b'-') { value.wrapping_neg() } else { value })
+    }
+
+    /// Argument `i` as the number of one of `databases` databases.
+    ///
+    /// # Errors
+    /// It is not a 32-bit integer, or there is no such database.
+    pub fn database(&self, i: usize, databases: usize) -> Result<usize, Error> {
+        let number = i32::try_from(self.int(i)?).map_err(|_| {
+            Error::text("ERR value is out of range, value must between -2147483648 and 2147483647")
+        })?;
+        let index = usize::try_from(number).ok().filter(|&index| index < databases);
+        index.ok_or_else(|| Error::text("ERR DB index is out of range"))
     }
 
     /// The arguments from `i` on, as arguments of their own (`at(0)` is then argument `i`).

@@ -6,6 +6,7 @@
 
 use super::error::Error;
 use crate::stdx::num;
+use crate::structures::listpack::Item;
 
 /// The protocol version of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,13 +36,28 @@ pub struct Deferred(usize);
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     protocol: Protocol,
+    /// Once `out` is longer than this, nobody will get it.
+    ceiling: usize,
 }
 
 impl<'a> Reply<'a> {
     /// A writer at the end of `out`.
     #[inline]
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
-        Reply { out, protocol }
+        Reply { out, protocol, ceiling: usize::MAX }
+    }
+
+    /// The same writer, to a client that is closed when more than `ceiling` bytes are waiting for it.
+    #[inline]
+    pub fn with_ceiling(self, ceiling: usize) -> Self {
+        Reply { ceiling, ..self }
+    }
+
+    /// Whether the reply has become so long that the client will be closed instead of getting it. Commands
+    /// whose reply has no natural bound ask now and then, and stop.
+    #[inline]
+    pub fn is_futile(&self) -> bool {
+        self.out.len() > self.ceiling
     }
 
     /// The protocol the client speaks.
@@ -59,7 +75,7 @@ impl<'a> Reply<'a> {
     /// A second writer to the same place, for a function that wants one by value.
     #[inline]
     pub fn reborrow(&mut self) -> Reply<'_> {
-        Reply { out: self.out, protocol: self.protocol }
+        Reply { out: self.out, protocol: self.protocol, ceiling: self.ceiling }
     }
 
     /// Bytes that are RESP already.
@@ -150,6 +166,15 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn bulk_int(&mut self, n: i64) -> Replied {
         self.bulk(itoa::Buffer::new().format(n).as_bytes())
+    }
+
+    /// A value of a listpack as a string.
+    #[inline]
+    pub fn item(&mut self, item: Item<'_>) -> Replied {
+        match item {
+            Item::Str(bytes) => self.bulk(bytes),
+            Item::Int(n) => self.bulk_int(n),
+        }
     }
 
     /// A string, or the null of an absent one.
@@ -297,6 +322,16 @@ impl<'a> Reply<'a> {
         self.insert_header(at, |reply| reply.map(n))
     }
 
+    /// Ends the array of `n` elements that one step of a scan found, as the second element of an
+    /// array that begins with the cursor to go on from.
+    pub fn end_scan(&mut self, at: Deferred, cursor: u64, n: usize) -> Replied {
+        self.insert_header(at, |reply| {
+            reply.array(2);
+            reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+            reply.array(n)
+        })
+    }
+
     /// Moves the elements up by the header's length: one copy inside one buffer.
     fn insert_header(&mut self, at: Deferred, header: impl FnOnce(&mut Reply<'_>) -> Replied) -> Replied {
         let end = self.out.len();
@@ -336,8 +371,19 @@ mod tests {
             (|r| r.int(42), ":42\r\n", ":42\r\n"),
             (|r| r.int(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
             (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
-            (|r| r.bulk(&[b'x'; 123]), concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n"),
-                concat!("$123\r\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\r\n")),
+            (
+                |r| r.bulk(&[b'x'; 123]),
+                concat!(
+                    "$123\r\n",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "\r\n"
+                ),
+                concat!(
+                    "$123\r\n",
+                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                    "\r\n"
+                ),
+            ),
             (|r| r.bulk_int(-10), "$3\r\n-10\r\n", "$3\r\n-10\r\n"),
             (|r| r.null(), "$-1\r\n", "_\r\n"),
             (|r| r.null_array(), "*-1\r\n", "_\r\n"),
@@ -351,8 +397,20 @@ mod tests {
             (|r| r.verbatim("txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
         ];
         for (i, (f, resp2, resp3)) in cases.iter().enumerate() {
-            assert_eq!(written(Protocol::Resp2, |r| { f(r); }), *resp2, "case {i}");
-            assert_eq!(written(Protocol::Resp3, |r| { f(r); }), *resp3, "case {i}");
+            assert_eq!(
+                written(Protocol::Resp2, |r| {
+                    f(r);
+                }),
+                *resp2,
+                "case {i}"
+            );
+            assert_eq!(
+                written(Protocol::Resp3, |r| {
+                    f(r);
+                }),
+                *resp3,
+                "case {i}"
+            );
         }
     }
 
@@ -370,8 +428,23 @@ mod tests {
     }
 
     #[test]
+    fn the_cursor_goes_before_what_a_scan_found() {
+        let text = written(Protocol::Resp3, |r| {
+            let at = r.defer();
+            r.bulk(b"a");
+            r.end_scan(at, u64::MAX, 1);
+        });
+        assert_eq!(text, "*2\r\n$20\r\n18446744073709551615\r\n*1\r\n$1\r\na\r\n");
+    }
+
+    #[test]
     fn an_error_stays_one_line() {
         let error = Error::text("ERR what 'a\r\nb' is");
-        assert_eq!(written(Protocol::Resp2, |r| { r.error(&error); }), "-ERR what 'a  b' is\r\n");
+        assert_eq!(
+            written(Protocol::Resp2, |r| {
+                r.error(&error);
+            }),
+            "-ERR what 'a  b' is\r\n"
+        );
     }
 }

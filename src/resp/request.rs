@@ -732,6 +732,13 @@ impl Decoder {
         }
     }
 
+    /// Gives back the room reserved for bytes of a large string that have not come. They find new room.
+    pub fn shrink(&mut self) {
+        if let Some(string) = self.partial.as_mut().and_then(|partial| partial.large.last_mut()) {
+            string.shrink_to_fit();
+        }
+    }
+
     /// Is there no unfinished request?
     #[inline]
     pub fn is_idle(&self) -> bool {

@@ -5,7 +5,7 @@
 //! the order in which Redis refuses, and the first that stays shut gives the answer.
 
 use super::Server;
-use super::command::{Commands, CommandId, Flags, Spec};
+use super::command::{CommandId, Commands, Flags, Spec};
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error};
 
@@ -68,7 +68,11 @@ impl Server {
     /// # Errors
     /// No such command or subcommand, or a wrong number of arguments.
     #[inline]
-    pub fn resolve(&self, found: Option<CommandId>, args: &Args<'_>) -> Result<(CommandId, &'static Spec), Error> {
+    pub fn resolve(
+        &self,
+        found: Option<CommandId>,
+        args: &Args<'_>,
+    ) -> Result<(CommandId, &'static Spec), Error> {
         let Some(id) = found else { return Err(unknown_command(args)) };
         let spec = self.commands.spec(id);
         if !spec.subcommands.is_empty() && args.len() > 1 {
@@ -80,7 +84,12 @@ impl Server {
         Ok((id, spec))
     }
 
-    fn resolve_sub(&self, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> Result<(CommandId, &'static Spec), Error> {
+    fn resolve_sub(
+        &self,
+        id: CommandId,
+        spec: &'static Spec,
+        args: &Args<'_>,
+    ) -> Result<(CommandId, &'static Spec), Error> {
         let Some(sub) = self.commands.find_sub(id, args.at(1)) else {
             return Err(Error::unknown_subcommand(args.at(1), spec.name));
         };
@@ -89,6 +98,32 @@ impl Server {
             return Err(Error::arity(spec.name));
         }
         Ok((sub, spec))
+    }
+
+    /// Lets a client in as `user` (`None`: whoever comes with a password alone) if the password is right.
+    ///
+    /// # Errors
+    /// Wrong, or there is no password to compare with. The client is what it was before.
+    pub fn authenticate(
+        &mut self,
+        key: ClientKey,
+        user: Option<&[u8]>,
+        password: &[u8],
+    ) -> Result<(), Error> {
+        let required = &self.config.security.requirepass;
+        if required.is_empty() && user.is_none() {
+            return Err(Error::text(
+                "ERR AUTH <password> called without any password configured for the default user. \
+                 Are you sure your configuration is correct?",
+            ));
+        }
+        let known = user.is_none_or(|user| user == b"default");
+        if !known || !(required.is_empty() || same_secret(password, required)) {
+            self.stats.auth_denied += 1;
+            return Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."));
+        }
+        self.clients[key].flags.set(ClientFlags::AUTHENTICATED, true);
+        Ok(())
     }
 
     /// Walks the gates for a command that some condition holds up.
@@ -106,6 +141,12 @@ impl Server {
         }
         Verdict::Run
     }
+}
+
+/// Compares in a time that does not tell where the first difference is.
+fn same_secret(given: &[u8], secret: &[u8]) -> bool {
+    let different = given.iter().zip(secret).fold(0, |different, (a, b)| different | (a ^ b));
+    given.len() == secret.len() && std::hint::black_box(different) == 0
 }
 
 #[cold]

@@ -65,7 +65,8 @@ impl Server {
         let command = self.commands.find(args.at(0));
         let (mut hashed, mut hash) = (0, 0);
         if let Some(id) = command
-            && let [KeySpec { begin: super::command::Begin::Index(first), .. }, ..] = self.commands.spec(id).keys
+            && let [KeySpec { begin: super::command::Begin::Index(first), .. }, ..] =
+                self.commands.spec(id).keys
             && let Some(key) = args.get(*first as usize)
         {
             hashed = *first as u32;
@@ -85,22 +86,25 @@ impl Server {
                 }
             }
         }
+        // Receiving and parsing are not the first command's doing.
+        self.turn.command_started_ns = clock::monotonic_ns();
         let mut at = 0;
         while at < batch.pending.len() {
             let key = batch.pending[at].client;
-            let input = std::mem::take(&mut self.clients[key].io.input.buf);
+            let input = self.clients[key].io.input.lend();
             while let Some(pending) = batch.pending.get(at).filter(|p| p.client == key) {
                 at += 1;
                 if self.clients[key].is_closing() {
                     continue;
                 }
-                let args = Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
-                    .with_hash(pending.hashed, pending.hash);
+                let args =
+                    Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
+                        .with_hash(pending.hashed, pending.hash);
                 crash::running(key, &args);
                 self.execute(key, pending.command, args);
                 crash::not_running();
             }
-            self.clients[key].io.input.buf = input;
+            self.clients[key].io.input.put_back(input);
         }
         batch.pending.clear();
         batch.spans.clear();
@@ -111,6 +115,9 @@ impl Server {
     pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: Args<'_>) {
         let client = &mut self.clients[key];
         client.commands += 1;
+        if client.io.output.tail.capacity() == 0 {
+            client.io.output.tail = self.pool.take();
+        }
         let before = client.io.output.tail.len();
         let conditions = Conditions::of(client).with(self.conditions);
         match self.resolve(command, &args) {
@@ -118,6 +125,7 @@ impl Server {
                 if let Some(id) = command {
                     self.stats.commands[id.0 as usize].rejected += 1;
                 }
+                self.break_transaction(key);
                 self.refuse(key, &error);
             }
             Ok((id, spec)) => {
@@ -127,11 +135,10 @@ impl Server {
                         Verdict::Run => self.call(key, id, spec, args),
                         Verdict::Refuse(error) => {
                             self.stats.commands[id.0 as usize].rejected += 1;
+                            self.break_transaction(key);
                             self.refuse(key, &error);
                         }
-                        Verdict::Queue => {
-                            self.reply(key).simple("QUEUED");
-                        }
+                        Verdict::Queue => self.queue(key, id, &args),
                     }
                 } else {
                     self.call(key, id, spec, args);
@@ -152,7 +159,7 @@ impl Server {
                 }
             };
         }
-        self.turn.written(key, &mut self.clients);
+        self.written(key);
     }
 
     #[cold]
@@ -162,9 +169,11 @@ impl Server {
     }
 
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
-    fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+    pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+        let started = self.turn.command_started_ns;
         let result = match spec.handler {
             Handler::Data(handler) => {
+                let ceiling = self.output_ceiling(key);
                 let client = &mut self.clients[key];
                 let before = client.io.output.tail.len();
                 let now = self.keyspace.now();
@@ -174,7 +183,7 @@ impl Server {
                         .keyspace
                         .db(client.db as usize)
                         .without_touch(client.flags.has(ClientFlags::NO_TOUCH)),
-                    reply: Reply::new(&mut client.io.output.tail, client.protocol),
+                    reply: Reply::new(&mut client.io.output.tail, client.protocol).with_ceiling(ceiling),
                     limits: &self.config.limits,
                     feed: &mut self.feed,
                     name: spec.name,
@@ -193,9 +202,10 @@ impl Server {
             self.stats.commands[id.0 as usize].failed += 1;
             self.refuse(key, &error);
         }
+        self.propagate();
         self.stats.commands_processed += 1;
         let end = clock::monotonic_ns();
-        let spent = end.saturating_sub(self.turn.command_started_ns);
+        let spent = end.saturating_sub(started);
         self.turn.command_started_ns = end;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);

@@ -59,7 +59,7 @@ macro_rules! bits {
             pub const fn with(self, other: $type) -> $type { $type(self.0 | other.0) }
             pub const fn without(self, other: $type) -> $type { $type(self.0 & !other.0) }
             /// The names of the set bits.
-            pub fn names(self) -> impl Iterator<Item = &'static str> {
+            pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {
                 Self::NAMES.iter().filter(move |(bit, name)| self.has(*bit) && !name.is_empty()).map(|(_, name)| *name)
             }
         }
@@ -204,9 +204,17 @@ pub enum Begin {
 pub enum Find {
     /// `last`: relative to the first, or from the end when negative; every `step`th argument;
     /// `limit`: with `last` −1, only the first 1/limit of what is left.
-    Range { last: i16, step: u16, limit: u16 },
+    Range {
+        last: i16,
+        step: u16,
+        limit: u16,
+    },
     /// The number of keys is the argument at `at`, the first key the one at `first`.
-    Count { at: u16, first: u16, step: u16 },
+    Count {
+        at: u16,
+        first: u16,
+        step: u16,
+    },
     Unknown,
 }
 
@@ -291,14 +299,18 @@ impl KeySpec {
                     }
                 } else {
                     match args.len().checked_sub(first) {
-                        Some(rest) => (first + rest / limit as usize + 1).saturating_sub(last.unsigned_abs() as usize),
+                        Some(rest) => {
+                            (first + rest / limit as usize + 1).saturating_sub(last.unsigned_abs() as usize)
+                        }
                         None => return false,
                     }
                 };
                 (first, last, step as usize)
             }
             Find::Count { at, first: offset, step } => {
-                let Some(n) = args.get(first + at as usize).and_then(crate::stdx::num::parse_i64) else { return false };
+                let Some(n) = args.get(first + at as usize).and_then(crate::stdx::num::parse_i64) else {
+                    return false;
+                };
                 let begin = first + offset as usize;
                 if n < 0 || n as usize > args.len() {
                     return false;
@@ -592,12 +604,24 @@ impl Spec {
         })
     }
 
+    /// Whether some key's place depends on the request.
+    pub fn has_movable_keys(&self) -> bool {
+        let fixed = |spec: &KeySpec| matches!((spec.begin, spec.find), (Begin::Index(_), Find::Range { .. }));
+        self.find_keys.is_some() || !self.keys.iter().all(fixed)
+    }
+
+    /// Whether some argument may be a key.
+    pub fn has_keys(&self) -> bool {
+        self.find_keys.is_some() || self.keys.iter().any(|spec| !spec.flags.has(KeyFlags::NOT_KEY))
+    }
+
     /// The classic triple of `COMMAND INFO`: first key, last key, step.
     pub fn key_range(&self) -> (i64, i64, i64) {
         // Specifications that begin at a fixed argument and follow one another are one range.
         let mut range: Option<(i64, i64, i64)> = None;
         for spec in self.keys {
-            let (Begin::Index(first), Find::Range { last, step, limit: 0 | 1 }) = (spec.begin, spec.find) else {
+            let (Begin::Index(first), Find::Range { last, step, limit: 0 | 1 }) = (spec.begin, spec.find)
+            else {
                 continue;
             };
             let first = first as i64;

@@ -25,6 +25,9 @@ impl Server {
         }
         let tick = self.tick();
         self.turn.next_cron = Some(now + tick);
+        if self.turn.cron_paused {
+            return;
+        }
         self.turn.cron_ticks += 1;
         self.cron(tick);
     }
@@ -38,6 +41,9 @@ impl Server {
         stats.rates.commands.sample(stats.commands_processed, now_us, 1_000_000);
         stats.rates.net_input.sample(stats.net_input_bytes, now_us, 1_000_000);
         stats.rates.net_output.sample(stats.net_output_bytes, now_us, 1_000_000);
+        stats.rates.loop_turns.sample(stats.loop_turns, now_us, 1_000_000);
+        stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
+        self.visit_clients();
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
         if self.config.advanced.active_rehashing {

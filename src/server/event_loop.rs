@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use super::call::Batch;
-use crate::clients::{Client, ClientFlags, ClientKey, Clients};
+use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
 use crate::net::poll::{Poll, Registry, Token};
 use crate::net::signals::Signals;
 use crate::resp::request;
-use crate::resp::Error;
 use crate::stdx::clock::{self, UnixMillis};
 
 /// Tokens from here on are listeners; below are clients.
-const LISTENERS: usize = usize::MAX / 2;
+pub(super) const LISTENERS: usize = usize::MAX / 2;
 
 /// Bytes read from one client per turn before others get theirs.
 const READ_BUDGET: usize = 256 << 10;
+
+/// As long as there are no more connections, each keeps its input buffer while it is busy.
+const KEEPERS: usize = 64;
 
 /// What the loop keeps between turns.
 #[derive(Default)]
@@ -39,20 +41,14 @@ pub struct Loop {
     pub(super) command_started_ns: u64,
     pub(super) next_cron: Option<Instant>,
     pub(super) cron_ticks: u64,
+    /// Nothing is done by the clock (`DEBUG PAUSE-CRON`).
+    pub cron_paused: bool,
+    /// Where the timer's visits to clients go on.
+    pub(super) next_visited: usize,
     pub(super) stop: bool,
 }
 
 impl Loop {
-    /// Notes that a client's output may have grown.
-    #[inline]
-    pub(super) fn written(&mut self, key: ClientKey, clients: &mut Clients) {
-        let client = &mut clients[key];
-        if !client.flags.has(ClientFlags::IN_SEND_LIST) && !client.io.output.is_empty() {
-            client.flags.set(ClientFlags::IN_SEND_LIST, true);
-            self.sending.push(key);
-        }
-    }
-
     /// Ends the loop after this turn.
     pub fn stop(&mut self) {
         self.stop = true;
@@ -128,7 +124,6 @@ impl Server {
 
     /// Reads from each ready client and executes what it sent.
     fn serve(&mut self, ready: &[ClientKey], batch: &mut Batch) {
-        self.turn.command_started_ns = clock::monotonic_ns();
         // Clients in the batch keep their input buffers until it has run.
         let mut held: Vec<ClientKey> = Vec::new();
         for &key in ready {
@@ -141,8 +136,25 @@ impl Server {
 
     fn run_held(&mut self, batch: &mut Batch, held: &mut Vec<ClientKey>) {
         self.run_batch(batch);
+        let keep = self.clients.len() <= KEEPERS;
         for key in held.drain(..) {
-            self.clients[key].io.input.release(&mut self.pool);
+            self.clients[key].io.input.release(&mut self.pool, keep);
+        }
+    }
+
+    /// Notes that a client's output may have grown.
+    #[inline]
+    pub(super) fn written(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        if client.io.output.is_empty() {
+            return;
+        }
+        if !client.flags.has(ClientFlags::IN_SEND_LIST) {
+            client.flags.set(ClientFlags::IN_SEND_LIST, true);
+            self.turn.sending.push(key);
+        }
+        if client.io.output.excess() > 0 {
+            self.check_output(key);
         }
     }
 
@@ -161,7 +173,7 @@ impl Server {
             Ok(Received::More(n)) => (n, true),
             Ok(Received::Nothing) => (0, false),
             Ok(Received::Closed) => {
-                tracing::debug!("Client closed connection id={}", client.id);
+                tracing::debug!("Client closed connection {}", self.client_line(key));
                 self.close_soon(key);
                 return false;
             }
@@ -185,20 +197,6 @@ impl Server {
             return false;
         }
         true
-    }
-
-    #[cold]
-    fn query_buffer_exceeded(&mut self, key: ClientKey) {
-        self.stats.query_buffer_limit_disconnections += 1;
-        let line = self.client_line(key);
-        tracing::warn!("Closing client that reached max query buffer length: {line}");
-        self.close_soon(key);
-    }
-
-    /// One client in a log line.
-    pub fn client_line(&self, key: ClientKey) -> String {
-        let client = &self.clients[key];
-        format!("id={} addr={}", client.id, client.io.stream.peer_addr())
     }
 
     /// Moves complete requests into the batch, running it each time it is full.
@@ -237,22 +235,13 @@ impl Server {
         }
     }
 
-    #[cold]
-    fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
-        tracing::debug!("Protocol error ({error}) from client: {}", self.client_line(key));
-        let mut text = b"ERR Protocol error: ".to_vec();
-        error.write_text(&mut text);
-        let error = Error::quoting(&[&text]);
-        self.stats.error(error.code());
-        self.reply(key).error(&error);
-        self.close_after_reply(key);
-    }
-
     /// Takes new connections.
     fn accept(&mut self, listener: usize) {
         let mut streams = Vec::new();
         let keepalive = self.config.net.tcp_keepalive_s;
-        let result = self.turn.listeners[listener].accept(keepalive, |stream| streams.push(stream));
+        // A command of this turn may have had the server listen elsewhere.
+        let Some(socket) = self.turn.listeners.get(listener) else { return };
+        let result = socket.accept(keepalive, |stream| streams.push(stream));
         for stream in streams {
             self.welcome(stream);
         }
@@ -275,6 +264,11 @@ impl Server {
     }
 
     fn welcome(&mut self, mut stream: crate::net::stream::Stream) {
+        if stream.is_unix() {
+            tracing::debug!("Accepted connection to {}", self.config.net.unixsocket);
+        } else {
+            tracing::debug!("Accepted {}", stream.peer_addr());
+        }
         if self.clients.len() >= self.config.net.maxclients as usize {
             self.stats.connections_rejected += 1;
             // The socket is fresh: so short a line always fits.
@@ -323,6 +317,9 @@ impl Server {
                     self.stats.writes += 1;
                     self.stats.net_output_bytes += n as u64;
                     client.total_out += n as u64;
+                    if n > 0 && !client.flags.has(ClientFlags::PRIMARY) {
+                        client.last_active = self.keyspace.now();
+                    }
                     if io.output.is_empty() {
                         client.over_soft_limit_since = None;
                         if client.flags.has(ClientFlags::CLOSE_AFTER_REPLY) {
@@ -345,11 +342,10 @@ impl Server {
 
     fn close_clients(&mut self) {
         while let Some(key) = self.turn.closing.pop() {
+            self.end_transaction(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);
-                self.pool.give(std::mem::take(&mut client.io.input.buf));
-                self.pool.give(std::mem::take(&mut client.io.output.tail));
                 self.turn.reading.retain(|&other| other != key);
             }
         }

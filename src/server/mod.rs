@@ -9,17 +9,21 @@ pub mod daemon;
 pub mod error;
 pub mod event_loop;
 pub mod feed;
+pub mod limits;
+pub mod propagate;
+pub mod reconfigure;
 pub mod shutdown;
 pub mod startup;
+pub mod transaction;
 
 use std::sync::Arc;
 
 use crate::background::Background;
 use crate::clients::{ClientFlags, ClientKey, Clients};
 use crate::config::Config;
+use crate::keyspace::Keyspace;
 use crate::keyspace::expire::ActiveExpire;
 use crate::keyspace::free::Reclaimer;
-use crate::keyspace::Keyspace;
 use crate::net::io::Pool;
 use crate::resp::Reply;
 use crate::stats::Stats;
@@ -57,6 +61,17 @@ pub struct Identity {
     pub config_file: Option<std::path::PathBuf>,
     pub executable: std::path::PathBuf,
     pub pid: u32,
+    /// Names the history of the data: replicas that know it may continue instead of copying.
+    pub replication_id: String,
+    /// Bytes allocated before the first key.
+    pub startup_memory: usize,
+}
+
+/// 40 hexadecimal digits that nobody else will draw.
+pub fn random_id(rng: &mut Rng) -> String {
+    let mut id = vec![0u8; 40];
+    rng.fill_hex(&mut id);
+    String::from_utf8(id).expect("hexadecimal digits are text")
 }
 
 impl Server {
@@ -64,15 +79,15 @@ impl Server {
     pub fn new(config: Config, groups: &[&'static [Spec]], background: Arc<Background>) -> Self {
         let commands = Commands::new(groups);
         let mut rng = Rng::from_os();
-        let mut run_id = vec![0u8; 40];
-        rng.fill_hex(&mut run_id);
+        let run_id = random_id(&mut rng);
+        let replication_id = random_id(&mut rng);
         let held_by = commands.iter().map(|(_, spec)| Conditions::holding(spec)).collect();
         let stats = Stats::new(commands.len());
         let databases = config.general.databases as usize;
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
         keyspace.set_now(now);
-        Server {
+        let mut server = Server {
             config,
             commands,
             held_by,
@@ -86,14 +101,19 @@ impl Server {
             expire: ActiveExpire::default(),
             turn: Loop::default(),
             identity: Identity {
-                run_id: String::from_utf8(run_id).expect("hexadecimal digits are text"),
+                run_id,
                 started: now,
                 config_file: None,
                 executable: std::env::current_exe().unwrap_or_default(),
                 pid: std::process::id(),
+                replication_id,
+                startup_memory: 0,
             },
             process: startup::Process::default(),
-        }
+        };
+        server.take_up_options();
+        server.identity.startup_memory = crate::stdx::alloc::used();
+        server
     }
 
     /// A writer at the end of a client's output.

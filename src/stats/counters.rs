@@ -98,6 +98,9 @@ pub struct Rates {
     pub commands: Rate,
     pub net_input: Rate,
     pub net_output: Rate,
+    /// Turns of the event loop.
+    pub loop_turns: Rate,
+    /// Microseconds of one turn.
     pub loop_us: Rate,
     pub loop_cmd_us: Rate,
 }

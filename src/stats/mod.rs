@@ -3,6 +3,7 @@
 
 pub mod counters;
 pub mod histogram;
+pub mod info;
 pub mod log;
 
 pub use counters::{CommandStats, Stats};

@@ -129,6 +129,29 @@ pub fn statistic(name: &std::ffi::CStr) -> usize {
     value
 }
 
+/// Gives unused pages of all arenas back to the system.
+pub fn purge() {
+    // All arenas at once have the index 4096, `MALLCTL_ARENAS_ALL`.
+    let name = c"arena.4096.purge";
+    // SAFETY: the control reads and writes nothing of ours.
+    unsafe {
+        ffi::mallctl(name.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    }
+}
+
+/// The allocator's own report, for people.
+pub fn report() -> Vec<u8> {
+    unsafe extern "C" fn collect(out: *mut std::ffi::c_void, text: *const std::ffi::c_char) {
+        // SAFETY: `report` passes a `Vec<u8>` that nothing else uses meanwhile, and jemalloc a C string.
+        let (out, text) = unsafe { (&mut *out.cast::<Vec<u8>>(), std::ffi::CStr::from_ptr(text)) };
+        out.extend_from_slice(text.to_bytes());
+    }
+    let mut out = Vec::new();
+    // SAFETY: `collect` gets the vector back as what it is, and the call ends before the vector is read.
+    unsafe { ffi::malloc_stats_print(Some(collect), (&raw mut out).cast(), std::ptr::null()) };
+    out
+}
+
 /// jemalloc's version, as `INFO` prints it.
 pub const NAME: &str = "jemalloc-5.3.1";
 

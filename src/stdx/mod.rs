@@ -7,6 +7,7 @@ pub mod extended;
 pub mod glob;
 pub mod hash;
 pub mod num;
+pub mod process;
 pub mod quote;
 pub mod rng;
 pub mod text;

@@ -96,6 +96,14 @@ impl Rng {
         if items.is_empty() { None } else { Some(&items[self.index(items.len())]) }
     }
 
+    /// `k` different indices below `n` in ascending order, each such choice equally likely. O(n) in all.
+    ///
+    /// Panics if `k` is larger than `n`.
+    pub fn select(&mut self, k: usize, n: usize) -> Selection<'_> {
+        assert!(k <= n, "there are only {n} indices below {n}");
+        Selection { rng: self, at: 0, wanted: k, left: n }
+    }
+
     /// Brings the items into a random order, each equally likely. O(n).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -119,6 +127,33 @@ impl Rng {
                 bits >>= 4;
             }
         }
+    }
+}
+
+/// The iterator of [`Rng::select`]: "Algorithm S" of Knuth's second volume.
+pub struct Selection<'r> {
+    rng: &'r mut Rng,
+    at: usize,
+    wanted: usize,
+    /// Indices from `at` on.
+    left: usize,
+}
+
+impl Iterator for Selection<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.wanted > 0 {
+            let taken = self.rng.index(self.left) < self.wanted;
+            self.at += 1;
+            self.left -= 1;
+            if taken {
+                self.wanted -= 1;
+                return Some(self.at - 1);
+            }
+        }
+        None
     }
 }
 
@@ -205,6 +240,20 @@ mod tests {
         rng.shuffle::<u8>(&mut []);
         assert_eq!(rng.choose::<u8>(&[]), None);
         assert_eq!(rng.choose(&[9]), Some(&9));
+    }
+
+    #[test]
+    fn selections_ascend_and_each_index_is_as_likely() {
+        let mut rng = Rng::new(6);
+        let mut counts = [0u32; 10];
+        for _ in 0..10_000 {
+            let chosen: Vec<usize> = rng.select(3, 10).collect();
+            assert!(chosen.len() == 3 && chosen.is_sorted_by(|a, b| a < b), "{chosen:?}");
+            chosen.iter().for_each(|&i| counts[i] += 1);
+        }
+        assert!(counts.iter().all(|&count| (2_800..3_200).contains(&count)), "{counts:?}");
+        assert_eq!(rng.select(4, 4).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(rng.select(0, 0).next(), None);
     }
 
     #[test]

@@ -1,31 +1,543 @@
-//! Lists. (Encodings follow.)
+//! Lists: byte strings in order, cheap at both ends.
+//!
+//! A list is a single listpack while it fits into what one quicklist node may hold, and a
+//! quicklist beyond. It goes back when a quicklist has shrunk to one node of at most half that
+//! size, so that a list at the border does not change to and fro.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use super::Limits;
+use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind};
+use crate::structures::listpack::{Item, Listpack, Needle};
+use crate::structures::quicklist::{Direction, Options, Quicklist};
 
-/// A list.
+const PACK: usize = 0;
+const QUICK: usize = 1;
+
+/// A list of byte strings in one machine word.
 #[repr(transparent)]
-pub struct List(u64);
+pub struct List(Tagged);
 
-impl Describe for List {
-    fn len(&self) -> usize {
-        self.0 as usize
+// SAFETY: a list owns what its word points to, and both structures are `Send`.
+unsafe impl Send for List {}
+
+/// An end of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Head,
+    Tail,
+}
+
+impl End {
+    /// The direction in which a walk from this end goes.
+    fn direction(self) -> Direction {
+        match self {
+            End::Head => Direction::Forward,
+            End::Tail => Direction::Backward,
+        }
     }
-    fn effort(&self) -> usize {
-        1
-    }
-    fn encoding(&self) -> &'static str {
-        "listpack"
-    }
-    fn bytes(&self, _samples: usize) -> usize {
-        0
+
+    /// The index of the element at this end.
+    fn index(self) -> i64 {
+        match self {
+            End::Head => 0,
+            End::Tail => -1,
+        }
     }
 }
 
-// SAFETY: one word.
+/// The options of a quicklist, out of the configuration.
+fn options(limits: &Limits) -> Options {
+    Options {
+        fill: limits.list_max_listpack_size.clamp(i16::MIN as i32, i16::MAX as i32) as i16,
+        depth: limits.list_compress_depth.min(u16::MAX as u32) as u16,
+        packed_threshold: limits.list_packed_threshold.min(u32::MAX as usize) as u32,
+    }
+}
+
+/// Whether one listpack may hold `count` elements in `bytes` bytes.
+fn one_node(limits: &Limits, count: usize, bytes: usize) -> bool {
+    let options = options(limits);
+    count <= options.max_count() && bytes <= options.max_bytes()
+}
+
+enum View<'a> {
+    Pack(Lent<'a, Listpack>),
+    Quick(&'a Quicklist),
+}
+
+enum ViewMut<'a> {
+    Pack(LentMut<'a, Listpack>),
+    Quick(&'a mut Quicklist),
+}
+
+impl List {
+    /// An empty list.
+    pub fn new() -> List {
+        List::pack(Listpack::new())
+    }
+
+    fn pack(pack: Listpack) -> List {
+        List(Tagged::new(pack.into_raw(), PACK))
+    }
+
+    fn quick(list: Quicklist) -> List {
+        let raw = Box::into_raw(Box::new(list));
+        List(Tagged::new(NonNull::new(raw).expect("a box is not null").cast(), QUICK))
+    }
+
+    fn view(&self) -> View<'_> {
+        match self.0.tag() {
+            // SAFETY: the tag says that the word came from `Listpack::into_raw`.
+            PACK => View::Pack(unsafe { Lent::new(self.0, PACK) }),
+            // SAFETY: the tag says that the word is a `Box<Quicklist>`, owned by `self`.
+            _ => View::Quick(unsafe { self.0.pointer(QUICK).cast::<Quicklist>().as_ref() }),
+        }
+    }
+
+    fn view_mut(&mut self) -> ViewMut<'_> {
+        match self.0.tag() {
+            // SAFETY: as in `view`; the borrow is unique.
+            PACK => ViewMut::Pack(unsafe { LentMut::new(&mut self.0, PACK) }),
+            // SAFETY: as in `view`; the borrow is unique.
+            _ => ViewMut::Quick(unsafe { self.0.pointer(QUICK).cast::<Quicklist>().as_mut() }),
+        }
+    }
+
+    /// Makes room for `count` more elements of `bytes` bytes in all: the one place where a
+    /// listpack becomes a quicklist.
+    pub fn prepare(&mut self, count: usize, bytes: usize, limits: &Limits) {
+        let View::Pack(pack) = self.view() else { return };
+        if one_node(limits, pack.len() + count, pack.bytes() + bytes) {
+            return;
+        }
+        let old = ManuallyDrop::new(std::mem::take(self));
+        // SAFETY: the word is a listpack's, whose ownership moves out here.
+        let pack = unsafe { Listpack::from_raw(old.0.pointer(PACK)) };
+        *self = if pack.is_empty() {
+            List::quick(Quicklist::new(options(limits)))
+        } else {
+            List::quick(Quicklist::from_listpack(pack, options(limits)))
+        };
+    }
+
+    /// Goes back to a listpack when little is left: the one place where a quicklist becomes one.
+    pub fn relax(&mut self, limits: &Limits) {
+        let View::Quick(list) = self.view() else { return };
+        let Some(pack) = list.single_listpack() else { return };
+        if !one_node(limits, pack.len() * 2, pack.bytes() * 2) {
+            return;
+        }
+        let old = ManuallyDrop::new(std::mem::take(self));
+        // SAFETY: the word is a `Box<Quicklist>`, whose ownership moves out here.
+        let list = unsafe { Box::from_raw(old.0.pointer(QUICK).cast::<Quicklist>().as_ptr()) };
+        *self = match list.into_listpack() {
+            Ok(pack) => List::pack(pack),
+            Err(list) => List::quick(list),
+        };
+    }
+
+    /// Adds an element at an end. Call [`List::prepare`] first.
+    #[inline]
+    pub fn push(&mut self, end: End, element: &[u8]) {
+        match (self.view_mut(), end) {
+            (ViewMut::Pack(mut pack), End::Head) => pack.push_front(element),
+            (ViewMut::Pack(mut pack), End::Tail) => pack.push_back(element),
+            (ViewMut::Quick(list), End::Head) => list.push_front(element),
+            (ViewMut::Quick(list), End::Tail) => list.push_back(element),
+        }
+    }
+
+    /// Takes the element at an end out, after showing it to `f`.
+    #[inline]
+    pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        match self.view_mut() {
+            ViewMut::Pack(mut pack) => {
+                let pos = match end {
+                    End::Head => pack.first()?,
+                    End::Tail => pack.last()?,
+                };
+                let result = f(pack.get(pos));
+                pack.remove(pos);
+                Some(result)
+            }
+            ViewMut::Quick(list) => list.pop(end.direction(), f),
+        }
+    }
+
+    /// Shows the element with this index to `f`; negative indices count from the end.
+    pub fn get<R>(&self, index: i64, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        match self.view() {
+            View::Pack(pack) => pack.seek(index).map(|pos| f(pack.get(pos))),
+            View::Quick(list) => list.get(index).map(|entry| f(entry.item())),
+        }
+    }
+
+    /// Shows up to `count` elements from index `start` on, walking away from `end`, to `f`.
+    #[inline]
+    pub fn visit(&self, start: i64, end: End, count: usize, mut f: impl FnMut(Item<'_>)) {
+        if count == 0 {
+            return;
+        }
+        match self.view() {
+            View::Pack(pack) => {
+                let Some(pos) = pack.seek(start) else { return };
+                match end {
+                    End::Head => pack.iter_from(pos).take(count).for_each(f),
+                    End::Tail => {
+                        let mut at = Some(pos);
+                        for _ in 0..count {
+                            let Some(pos) = at else { return };
+                            f(pack.get(pos));
+                            at = pack.prev(pos);
+                        }
+                    }
+                }
+            }
+            View::Quick(list) => {
+                let mut left = count;
+                list.visit(start, end.direction(), |item| {
+                    f(item);
+                    left -= 1;
+                    left > 0
+                });
+            }
+        }
+    }
+
+    /// Replaces the element with this index; false if there is none. Call [`List::prepare`] first.
+    pub fn set(&mut self, index: i64, element: &[u8]) -> bool {
+        match self.view_mut() {
+            ViewMut::Pack(mut pack) => match pack.seek(index) {
+                Some(pos) => {
+                    pack.replace(pos, element);
+                    true
+                }
+                None => false,
+            },
+            ViewMut::Quick(list) => list.replace(index, element),
+        }
+    }
+
+    /// Puts an element before or after the first one equal to `pivot`; false if there is none.
+    /// Call [`List::prepare`] first.
+    pub fn insert(&mut self, pivot: &[u8], after: bool, element: &[u8]) -> bool {
+        match self.view_mut() {
+            ViewMut::Pack(mut pack) => {
+                let Some(pos) = pack.find(pivot, 0) else { return false };
+                if after {
+                    pack.insert_after(pos, element);
+                } else {
+                    pack.insert_before(pos, element);
+                }
+                true
+            }
+            ViewMut::Quick(list) => {
+                let needle = Needle::new(pivot);
+                let mut cursor = list.cursor(0, Direction::Forward);
+                while let Some(item) = cursor.next() {
+                    if needle.matches(item) {
+                        if after {
+                            cursor.insert_after(element);
+                        } else {
+                            cursor.insert_before(element);
+                        }
+                        return true;
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    /// Removes up to `count` elements equal to `element`, those nearest to `end` first; how many.
+    pub fn remove(&mut self, element: &[u8], end: End, count: usize) -> usize {
+        let needle = Needle::new(element);
+        let mut removed = 0;
+        match self.view_mut() {
+            ViewMut::Pack(mut pack) => {
+                let mut at = match end {
+                    End::Head => pack.first(),
+                    End::Tail => pack.last(),
+                };
+                while let Some(pos) = at.filter(|_| removed < count) {
+                    let matches = needle.matches(pack.get(pos));
+                    at = match (end, matches) {
+                        (End::Head, true) => pack.remove(pos),
+                        (End::Head, false) => pack.next(pos),
+                        (End::Tail, _) => pack.prev(pos),
+                    };
+                    if matches && end == End::Tail {
+                        // What lies before `pos`, where the walk goes on, stays where it is.
+                        pack.remove(pos);
+                    }
+                    removed += usize::from(matches);
+                }
+            }
+            ViewMut::Quick(list) => {
+                let mut cursor = list.cursor(end.index(), end.direction());
+                while removed < count {
+                    let Some(item) = cursor.next() else { break };
+                    if needle.matches(item) {
+                        cursor.remove();
+                        removed += 1;
+                    }
+                }
+            }
+        }
+        removed
+    }
+
+    /// Calls `f` with the index of each element equal to `element`, from `end` on, looking at no
+    /// more than `most` elements, until it returns false.
+    pub fn positions(&self, element: &[u8], end: End, most: usize, mut f: impl FnMut(usize) -> bool) {
+        let needle = Needle::new(element);
+        let len = self.len();
+        let mut seen = 0;
+        let mut go_on = |item: Item<'_>| {
+            let index = if end == End::Head { seen } else { len - 1 - seen };
+            seen += 1;
+            (!needle.matches(item) || f(index)) && seen < most
+        };
+        match self.view() {
+            View::Pack(pack) => {
+                let mut items = pack.items();
+                loop {
+                    let item = if end == End::Head { items.next() } else { items.next_back() };
+                    if !item.is_some_and(&mut go_on) {
+                        break;
+                    }
+                }
+            }
+            View::Quick(list) => list.visit(end.index(), end.direction(), go_on),
+        }
+    }
+
+    /// Removes `count` elements from index `start` on.
+    pub fn remove_range(&mut self, start: usize, count: usize) {
+        if count == 0 {
+            return;
+        }
+        match self.view_mut() {
+            ViewMut::Pack(mut pack) => pack.remove_range(start as i64, count),
+            ViewMut::Quick(list) => {
+                list.delete_range(start as i64, count);
+            }
+        }
+    }
+
+    /// The quicklist, if the list is one: its nodes are of interest to those who inspect or save it.
+    pub fn quicklist(&self) -> Option<&Quicklist> {
+        match self.view() {
+            View::Pack(_) => None,
+            View::Quick(list) => Some(list),
+        }
+    }
+
+    /// Checks all that must hold. O(n).
+    pub fn check(&self) {
+        match self.view() {
+            View::Pack(pack) => pack.check(),
+            View::Quick(list) => list.check(),
+        }
+    }
+}
+
+impl Default for List {
+    fn default() -> Self {
+        List::new()
+    }
+}
+
+impl Describe for List {
+    fn len(&self) -> usize {
+        match self.view() {
+            View::Pack(pack) => pack.len(),
+            View::Quick(list) => list.len(),
+        }
+    }
+
+    fn effort(&self) -> usize {
+        match self.view() {
+            View::Pack(_) => 1,
+            View::Quick(list) => list.node_count(),
+        }
+    }
+
+    fn encoding(&self) -> &'static str {
+        match self.view() {
+            View::Pack(_) => "listpack",
+            View::Quick(_) => "quicklist",
+        }
+    }
+
+    fn bytes(&self, _samples: usize) -> usize {
+        match self.view() {
+            View::Pack(pack) => pack.allocated(),
+            View::Quick(list) => size_of::<Quicklist>() + list.bytes(),
+        }
+    }
+}
+
+// SAFETY: one word by `repr(transparent)`; it owns what it points to.
 unsafe impl Collection for List {
     const KIND: Kind = Kind::List;
+
     fn duplicate(&self) -> Self {
-        List(self.0)
+        match self.view() {
+            View::Pack(pack) => List::pack((*pack).clone()),
+            View::Quick(list) => List::quick(list.clone()),
+        }
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        match self.0.tag() {
+            // SAFETY: the word owns the listpack, and is not used afterwards.
+            PACK => drop(unsafe { Listpack::from_raw(self.0.pointer(PACK)) }),
+            // SAFETY: the word owns the box, and is not used afterwards.
+            _ => drop(unsafe { Box::from_raw(self.0.pointer(QUICK).cast::<Quicklist>().as_ptr()) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::stdx::rng::Rng;
+
+    fn limits(fill: i32, depth: u32, threshold: usize) -> Limits {
+        Limits {
+            list_max_listpack_size: fill,
+            list_compress_depth: depth,
+            list_packed_threshold: threshold,
+            ..Limits::default()
+        }
+    }
+
+    fn contents(list: &List) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        list.visit(0, End::Head, usize::MAX, |item| out.push(item.to_vec()));
+        out
+    }
+
+    #[test]
+    fn behaves_as_a_deque_whatever_the_encoding() {
+        let settings = [
+            limits(-2, 0, 1 << 30),
+            limits(4, 0, 1 << 30),
+            limits(4, 1, 1 << 30),
+            limits(-1, 1, 200),
+            limits(1, 0, 1 << 30),
+        ];
+        for (seed, limits) in settings.into_iter().enumerate() {
+            let mut rng = Rng::new(seed as u64);
+            let mut list = List::new();
+            let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+            for step in 0..4000 {
+                let at = format!("seed {seed}, step {step}");
+                let element = match rng.below(8) {
+                    0 => vec![b'x'; rng.index(300)],
+                    1 => rng.next_u64().to_string().into_bytes(),
+                    _ => format!("e{}", rng.below(6)).into_bytes(),
+                };
+                let end = if rng.one_in(2) { End::Head } else { End::Tail };
+                match rng.below(9) {
+                    0..=2 => {
+                        list.prepare(1, element.len(), &limits);
+                        list.push(end, &element);
+                        if end == End::Head { model.push_front(element) } else { model.push_back(element) }
+                    }
+                    3 => {
+                        let got = list.pop(end, |item| item.to_vec());
+                        let want = if end == End::Head { model.pop_front() } else { model.pop_back() };
+                        assert_eq!(got, want, "{at}");
+                        list.relax(&limits);
+                    }
+                    4 if !model.is_empty() => {
+                        let i = rng.index(model.len());
+                        list.prepare(0, element.len(), &limits);
+                        assert!(list.set(i as i64, &element), "{at}");
+                        model[i] = element;
+                    }
+                    5 => {
+                        let pivot = format!("e{}", rng.below(6)).into_bytes();
+                        let after = rng.one_in(2);
+                        list.prepare(1, element.len(), &limits);
+                        let found = model.iter().position(|e| *e == pivot);
+                        assert_eq!(list.insert(&pivot, after, &element), found.is_some(), "{at}");
+                        if let Some(i) = found {
+                            model.insert(i + usize::from(after), element);
+                        }
+                    }
+                    6 => {
+                        let count = 1 + rng.index(3);
+                        let mut wanted = 0;
+                        while wanted < count {
+                            let found = match end {
+                                End::Head => model.iter().position(|e| *e == element),
+                                End::Tail => model.iter().rposition(|e| *e == element),
+                            };
+                            let Some(i) = found else { break };
+                            model.remove(i);
+                            wanted += 1;
+                        }
+                        assert_eq!(list.remove(&element, end, count), wanted, "{at}");
+                        list.relax(&limits);
+                    }
+                    7 if rng.one_in(20) && !model.is_empty() => {
+                        let start = rng.index(model.len());
+                        let count = 1 + rng.index(model.len() - start);
+                        list.remove_range(start, count);
+                        model.drain(start..start + count);
+                        list.relax(&limits);
+                    }
+                    _ => {
+                        let mut got = Vec::new();
+                        list.positions(&element, End::Head, usize::MAX, |i| {
+                            got.push(i);
+                            true
+                        });
+                        let all = model.iter().enumerate();
+                        let want: Vec<usize> = all.filter(|(_, e)| **e == element).map(|(i, _)| i).collect();
+                        assert_eq!(got, want, "{at}");
+                    }
+                }
+                list.check();
+                assert_eq!(list.len(), model.len(), "{at}");
+                if step % 50 == 0 {
+                    assert_eq!(contents(&list), Vec::from(model.clone()), "{at}");
+                    assert_eq!(contents(&list.duplicate()), contents(&list));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn converts_at_the_limit_and_back_below_half_of_it() {
+        let limits = limits(4, 0, 1 << 30);
+        let mut list = List::new();
+        for i in 0..4 {
+            list.prepare(1, 1, &limits);
+            list.push(End::Tail, b"x");
+            assert_eq!(list.encoding(), "listpack", "{i} elements");
+        }
+        list.prepare(1, 1, &limits);
+        list.push(End::Tail, b"x");
+        assert_eq!(list.encoding(), "quicklist");
+        for left in [4, 3] {
+            list.pop(End::Tail, |_| ());
+            list.relax(&limits);
+            assert_eq!((list.len(), list.encoding()), (left, "quicklist"));
+        }
+        list.pop(End::Tail, |_| ());
+        list.relax(&limits);
+        assert_eq!((list.len(), list.encoding()), (2, "listpack"));
     }
 }

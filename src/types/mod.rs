@@ -4,11 +4,15 @@
 //! the keyspace's entry, so that a small hash costs two allocations: the entry and the listpack.
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
 
+pub mod bits;
 pub mod hash;
+pub mod lcs;
 pub mod limits;
 pub mod list;
+mod random;
 pub mod set;
 pub mod string;
+mod tagged;
 pub mod value;
 pub mod zset;
 
@@ -16,5 +20,5 @@ pub use hash::Hash;
 pub use limits::Limits;
 pub use list::List;
 pub use set::Set;
-pub use value::{Collection, Describe, Kind, Value};
+pub use value::{Collection, Describe, Kind, Part, Value};
 pub use zset::Zset;

@@ -1,31 +1,790 @@
-//! Sets. (Encodings follow.)
+//! Sets: different byte strings in no order.
+//!
+//! A set is an intset while all members are integers, else a listpack while it is short, else a hash table:
+//!
+//! ```text
+//!   intset ──── a text comes in, and few short members ────► listpack
+//!     │                                                         │
+//!     └── a text comes in, or too many ──► hash table ◄── too many, or too long
+//! ```
+//!
+//! What always holds: a member is stored once; nothing goes back along the arrows but by a set
+//! being built anew; the hash table holds one allocation per member, `[length][bytes]`.
+//!
+//! Set algebra looks members up in windows of 16: what one set does not have is dropped from the window, the
+//! rest goes on to the next set, and the memory that 16 lookups need is asked for before the first.
 #![allow(unsafe_code)]
 
-use super::value::{Collection, Describe, Kind};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::{ManuallyDrop, take};
+use std::ops::ControlFlow;
+use std::ptr::NonNull;
 
-/// A set.
+use super::Limits;
+use super::random;
+use super::tagged::{Lent, LentMut, Tagged, Thin};
+use super::value::{Collection, Describe, Kind};
+use crate::stdx::alloc::size_class;
+use crate::stdx::hash::hash;
+use crate::stdx::num;
+use crate::stdx::rng::Rng;
+use crate::structures::dict::{self, Dict, Element, Place};
+use crate::structures::intset::{self, Intset};
+use crate::structures::listpack::{self, Item, Listpack, encoded_size};
+
+/// No intset grows beyond this, whatever the configuration says: its count has 32 bits.
+const INTSET_MAX: usize = 1 << 30;
+
+// ---- a member of a hash table ---------------------------------------------------------------
+
+/// A length byte of this value says that the length follows in eight bytes.
+const LONG: u8 = u8::MAX;
+const LONG_PREFIX: usize = 1 + size_of::<u64>();
+
+/// A member in a hash table: `[length u8][bytes]`, or `[255][length u64][bytes]`.
+pub struct Member(NonNull<u8>);
+
+// SAFETY: a member owns its block alone and never changes it.
+unsafe impl Send for Member {}
+// SAFETY: as above.
+unsafe impl Sync for Member {}
+
+impl Member {
+    /// Bytes before a text of `len` bytes.
+    #[inline]
+    const fn prefix(len: usize) -> usize {
+        if len < LONG as usize { 1 } else { LONG_PREFIX }
+    }
+
+    #[inline]
+    fn layout(len: usize) -> Layout {
+        Layout::from_size_align(size_class(Member::prefix(len) + len), 1).expect("a text fits in memory")
+    }
+
+    fn new(text: &[u8]) -> Member {
+        let layout = Member::layout(text.len());
+        // SAFETY: no class is of zero size.
+        let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        // SAFETY: the block has room for the prefix and the text.
+        unsafe {
+            if text.len() < LONG as usize {
+                block.write(text.len() as u8);
+            } else {
+                block.write(LONG);
+                block.add(1).cast::<u64>().write_unaligned(text.len() as u64);
+            }
+            let bytes = block.add(Member::prefix(text.len()));
+            bytes.copy_from_nonoverlapping(NonNull::from(text).cast(), text.len());
+        }
+        Member(block)
+    }
+
+    /// The member's text.
+    #[inline]
+    pub fn text(&self) -> &[u8] {
+        // SAFETY: the member is alive while it is borrowed.
+        unsafe { Member::key(self.0) }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let layout = Member::layout(self.text().len());
+        // SAFETY: the block was allocated with the layout of its text.
+        unsafe { dealloc(self.0.as_ptr(), layout) };
+    }
+}
+
+// SAFETY: the pointer is the allocator's; the text stays in the block, which never changes.
+unsafe impl Element for Member {
+    #[inline(always)]
+    fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).0
+    }
+
+    #[inline(always)]
+    unsafe fn from_raw(raw: NonNull<u8>) -> Member {
+        Member(raw)
+    }
+
+    #[inline(always)]
+    unsafe fn key<'a>(raw: NonNull<u8>) -> &'a [u8] {
+        // SAFETY: the member is alive during 'a, and its prefix tells how long the text behind it is.
+        unsafe {
+            let len = match raw.read() {
+                LONG => raw.add(1).cast::<u64>().read_unaligned() as usize,
+                len => usize::from(len),
+            };
+            std::slice::from_raw_parts(raw.add(Member::prefix(len)).as_ptr(), len)
+        }
+    }
+}
+
+// ---- the set --------------------------------------------------------------------------------
+
+const INTS: usize = 0;
+const PACK: usize = 1;
+const TABLE: usize = 2;
+
+type Table = Dict<Member>;
+
+/// A set of byte strings in one machine word.
 #[repr(transparent)]
-pub struct Set(u64);
+pub struct Set(Tagged);
+
+// SAFETY: a set owns what its word points to.
+unsafe impl Send for Set {}
+
+enum Encoding<'a> {
+    Ints(Lent<'a, Intset>),
+    Pack(Lent<'a, Listpack>),
+    Table(&'a Table),
+}
+
+enum EncodingMut<'a> {
+    Ints(LentMut<'a, Intset>),
+    Pack(LentMut<'a, Listpack>),
+    Table(&'a mut Table),
+}
+
+impl From<Intset> for Set {
+    fn from(ints: Intset) -> Set {
+        Set(Tagged::new(ints.into_raw(), INTS))
+    }
+}
+
+impl From<Listpack> for Set {
+    /// The values of the listpack are all different.
+    fn from(pack: Listpack) -> Set {
+        Set(Tagged::new(pack.into_raw(), PACK))
+    }
+}
+
+impl From<Table> for Set {
+    fn from(table: Table) -> Set {
+        Set(Tagged::new(NonNull::from(Box::leak(Box::new(table))).cast(), TABLE))
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        // SAFETY: the tag says what the word owns; nobody uses the word after this.
+        unsafe {
+            match self.0.tag() {
+                INTS => drop(<Intset as Thin>::from_raw(self.0.pointer(INTS))),
+                PACK => drop(<Listpack as Thin>::from_raw(self.0.pointer(PACK))),
+                _ => drop(Box::from_raw(self.0.pointer(TABLE).cast::<Table>().as_ptr())),
+            }
+        }
+    }
+}
+
+impl Default for Set {
+    fn default() -> Set {
+        Set::new()
+    }
+}
+
+/// Making, reading and changing.
+impl Set {
+    /// An empty intset.
+    pub fn new() -> Set {
+        Intset::new().into()
+    }
+
+    /// An empty set in the encoding for `n` members of which `first` is one.
+    pub fn for_members(first: &[u8], n: usize, limits: &Limits) -> Set {
+        if n <= limits.set_max_intset_entries && num::parse_i64(first).is_some() {
+            Intset::new().into()
+        } else if n <= limits.set_max_listpack_entries {
+            Listpack::new().into()
+        } else {
+            Dict::with_capacity(n).into()
+        }
+    }
+
+    #[inline(always)]
+    fn encoded(&self) -> Encoding<'_> {
+        // SAFETY: the tag says what the word owns, which stays as it is while the set is borrowed.
+        unsafe {
+            match self.0.tag() {
+                INTS => Encoding::Ints(Lent::new(self.0, INTS)),
+                PACK => Encoding::Pack(Lent::new(self.0, PACK)),
+                _ => Encoding::Table(self.0.pointer(TABLE).cast().as_ref()),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn encoded_mut(&mut self) -> EncodingMut<'_> {
+        // SAFETY: the tag says what the word owns; the word is borrowed exclusively, and no value of
+        // `LentMut` is forgotten in this module.
+        unsafe {
+            match self.0.tag() {
+                INTS => EncodingMut::Ints(LentMut::new(&mut self.0, INTS)),
+                PACK => EncodingMut::Pack(LentMut::new(&mut self.0, PACK)),
+                _ => EncodingMut::Table(self.0.pointer(TABLE).cast().as_mut()),
+            }
+        }
+    }
+
+    /// Converts to the encoding in which `item`, which is absent, can be added within the limits: the one
+    /// place that decides about it.
+    #[inline]
+    fn admit(&mut self, item: Item<'_>, limits: &Limits) {
+        let short = |pack_len: usize| {
+            pack_len < limits.set_max_listpack_entries && item.len() <= limits.set_max_listpack_value
+        };
+        let to_pack = match self.encoded() {
+            Encoding::Table(_) => return,
+            Encoding::Pack(pack) => {
+                if short(pack.len()) && pack.would_fit(encoded_size(item)) {
+                    return;
+                }
+                false
+            }
+            Encoding::Ints(ints) => {
+                if item.int().is_some() {
+                    if ints.len() < limits.set_max_intset_entries.min(INTSET_MAX) {
+                        return;
+                    }
+                    false
+                } else {
+                    let longest = |v: Option<i64>| v.map_or(0, num::decimal_len);
+                    let widest = longest(ints.min()).max(longest(ints.max()));
+                    short(ints.len()) && widest <= limits.set_max_listpack_value
+                }
+            }
+        };
+        if to_pack { self.become_pack() } else { self.become_table(self.len() + 1) }
+    }
+
+    #[cold]
+    fn become_pack(&mut self) {
+        let items: Vec<Item<'_>> = self.iter().collect();
+        *self = Listpack::from_items(&items).into();
+    }
+
+    #[cold]
+    fn become_table(&mut self, capacity: usize) {
+        let mut table = Table::with_capacity(capacity);
+        for item in self.iter() {
+            let mut digits = itoa::Buffer::new();
+            let text = item.text(&mut digits);
+            table.insert_unique(hash(text), Member::new(text));
+        }
+        *self = table.into();
+    }
+
+    /// Prepares for `n` members to be added: where they would not fit, the set changes to a hash
+    /// table of that size at once.
+    pub fn expect(&mut self, n: usize, limits: &Limits) {
+        let too_many = match self.encoded() {
+            Encoding::Ints(_) => n > limits.set_max_intset_entries,
+            Encoding::Pack(_) => n > limits.set_max_listpack_entries,
+            Encoding::Table(_) => false,
+        };
+        if too_many {
+            self.become_table(n);
+        }
+    }
+
+    /// Adds a member; whether it was absent. O(1), O(n) in the small encodings.
+    #[inline]
+    pub fn add(&mut self, member: &[u8], limits: &Limits) -> bool {
+        self.add_item(Item::Str(member), limits)
+    }
+
+    /// Adds a member; whether it was absent. O(1), O(n) in the small encodings.
+    pub fn add_item(&mut self, item: Item<'_>, limits: &Limits) -> bool {
+        let present = match self.encoded_mut() {
+            EncodingMut::Table(table) => return add_to_table(table, item),
+            EncodingMut::Pack(pack) => pack.find(item, 0).is_some(),
+            EncodingMut::Ints(ints) => item.int().is_some_and(|v| ints.contains(v)),
+        };
+        if present {
+            return false;
+        }
+        self.admit(item, limits);
+        match self.encoded_mut() {
+            EncodingMut::Table(table) => add_to_table(table, item),
+            EncodingMut::Pack(mut pack) => {
+                pack.push_back(item);
+                true
+            }
+            EncodingMut::Ints(mut ints) => ints.add(item.int().expect("a text is admitted to no intset")),
+        }
+    }
+
+    /// Removes a member; whether it was there. O(1), O(n) in the small encodings.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        match self.encoded_mut() {
+            EncodingMut::Ints(mut ints) => num::parse_i64(member).is_some_and(|v| ints.remove(v)),
+            EncodingMut::Pack(mut pack) => match pack.find(member, 0) {
+                Some(pos) => {
+                    pack.remove(pos);
+                    true
+                }
+                None => false,
+            },
+            EncodingMut::Table(table) => table.remove(hash(member), member).is_some(),
+        }
+    }
+
+    /// Whether `member` is in the set. O(1), O(log n) in an intset, O(n) in a listpack.
+    #[inline]
+    pub fn contains(&self, member: &[u8]) -> bool {
+        match self.encoded() {
+            Encoding::Ints(ints) => num::parse_i64(member).is_some_and(|v| ints.contains(v)),
+            Encoding::Pack(pack) => pack.find(member, 0).is_some(),
+            Encoding::Table(table) => table.find(hash(member), member).is_some(),
+        }
+    }
+
+    /// Calls `each` with whether each of `members`, in order, is in the set.
+    pub fn contains_each<'m>(&self, members: impl Iterator<Item = &'m [u8]>, mut each: impl FnMut(bool)) {
+        let Encoding::Table(table) = self.encoded() else {
+            return members.for_each(|member| each(self.contains(member)));
+        };
+        let mut members = members.map(|member| (hash(member), member));
+        let mut window = Vec::with_capacity(WINDOW);
+        loop {
+            window.extend(members.by_ref().take(WINDOW));
+            if window.is_empty() {
+                return;
+            }
+            window.iter().for_each(|&(hash, _)| table.prefetch_bucket(hash));
+            window.iter().for_each(|&(hash, _)| table.prefetch_element(hash));
+            window.drain(..).for_each(|(hash, member)| each(table.find(hash, member).is_some()));
+        }
+    }
+
+    /// The members, in no particular order.
+    #[inline]
+    pub fn iter(&self) -> Members<'_> {
+        Members(match self.encoded() {
+            Encoding::Ints(ints) => Walk::Ints(ints.ints()),
+            Encoding::Pack(pack) => Walk::Pack(pack.items()),
+            Encoding::Table(table) => Walk::Table(table.iter()),
+        })
+    }
+
+    /// Calls `each` with the members at `cursor` and returns the next cursor: start with 0, stop at 0.
+    ///
+    /// Every member that stays in the set from the first call to the last is seen. A small encoding shows all
+    /// its members at once.
+    pub fn scan(&self, cursor: u64, mut each: impl FnMut(Item<'_>)) -> u64 {
+        match self.encoded() {
+            Encoding::Table(table) => table.scan(cursor, |member| each(Item::Str(member.text()))),
+            _ => {
+                self.iter().for_each(each);
+                0
+            }
+        }
+    }
+
+    /// Panics unless what always holds does. O(n).
+    pub fn check(&self) {
+        match self.encoded() {
+            Encoding::Ints(ints) => assert!(ints.iter().is_sorted_by(|a, b| a < b)),
+            Encoding::Pack(pack) => {
+                pack.check();
+                for (pos, item) in pack.entries() {
+                    assert_eq!(pack.find(item, 0), Some(pos), "a member is stored once");
+                }
+            }
+            Encoding::Table(table) => {
+                for member in table.iter() {
+                    let found = table.find(hash(member.key()), member.key()).map(|found| found.as_raw());
+                    assert_eq!(found, Some(member.as_raw()), "a member is stored once");
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn add_to_table(table: &mut Table, item: Item<'_>) -> bool {
+    let mut digits = itoa::Buffer::new();
+    let text = item.text(&mut digits);
+    match table.entry(hash(text), text) {
+        Place::Occupied(_) => false,
+        Place::Vacant(place) => {
+            place.insert(Member::new(text));
+            true
+        }
+    }
+}
+
+/// The members of a [`Set`].
+pub struct Members<'a>(Walk<'a>);
+
+enum Walk<'a> {
+    Ints(intset::Iter<'a>),
+    Pack(listpack::Iter<'a>),
+    Table(dict::Iter<'a, Member>),
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = Item<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Item<'a>> {
+        match &mut self.0 {
+            Walk::Ints(ints) => ints.next().map(Item::Int),
+            Walk::Pack(items) => items.next(),
+            Walk::Table(members) => members.next().map(|member| Item::Str(member.key())),
+        }
+    }
+
+    fn fold<B, F: FnMut(B, Item<'a>) -> B>(self, init: B, mut f: F) -> B {
+        match self.0 {
+            Walk::Ints(ints) => ints.map(Item::Int).fold(init, f),
+            Walk::Pack(items) => items.fold(init, f),
+            Walk::Table(members) => members.fold(init, |acc, member| f(acc, Item::Str(member.key()))),
+        }
+    }
+}
+
+// ---- random members -------------------------------------------------------------------------
+
+/// How many times as many members as stay must go, for those that stay to be chosen instead.
+const KEEP_FEW: usize = 5;
+
+/// Choosing and taking at random: each member, and each combination of members, is equally likely.
+impl Set {
+    /// A random member; none if the set is empty. O(1), O(n) in a listpack.
+    pub fn random(&self, rng: &mut Rng) -> Option<Item<'_>> {
+        if self.is_empty() {
+            return None;
+        }
+        match self.encoded() {
+            Encoding::Ints(ints) => ints.get(rng.index(ints.len())).map(Item::Int),
+            Encoding::Pack(pack) => pack.items().nth(rng.index(pack.len())),
+            Encoding::Table(table) => {
+                table.random(&mut || rng.next_u64()).map(|member| Item::Str(member.key()))
+            }
+        }
+    }
+
+    /// Calls `each` with a random member, `n` times; with none if the set is empty.
+    pub fn random_repeated(&self, n: usize, rng: &mut Rng, mut each: impl FnMut(Item<'_>)) {
+        if self.is_empty() {
+            return;
+        }
+        match self.encoded() {
+            Encoding::Ints(ints) => {
+                let len = ints.len();
+                (0..n).filter_map(|_| ints.get(rng.index(len))).for_each(|v| each(Item::Int(v)));
+            }
+            Encoding::Pack(pack) => {
+                let items: Vec<Item<'_>> = pack.items().collect();
+                (0..n).for_each(|_| each(items[rng.index(items.len())]));
+            }
+            Encoding::Table(table) => {
+                random::repeated(table, n, rng, |member| each(Item::Str(member.key())));
+            }
+        }
+    }
+
+    /// Calls `each` with `k` different random members, or with all if there are fewer. O(k), but
+    /// O(n) in the small encodings and where `k` is a large part of the members.
+    pub fn random_distinct(&self, k: usize, rng: &mut Rng, mut each: impl FnMut(Item<'_>)) {
+        let k = k.min(self.len());
+        match self.encoded() {
+            Encoding::Table(table) => random::distinct(table, k, rng, |m| each(Item::Str(m.key()))),
+            Encoding::Ints(ints) => {
+                rng.select(k, ints.len()).filter_map(|i| ints.get(i)).for_each(|v| each(Item::Int(v)));
+            }
+            Encoding::Pack(pack) => {
+                let (mut items, mut passed) = (pack.items(), 0);
+                for i in rng.select(k, pack.len()) {
+                    each(items.nth(i - passed).expect("an index below the length"));
+                    passed = i + 1;
+                }
+            }
+        }
+    }
+
+    /// Removes `k` random members, or all if there are fewer, and calls `each` with each of them. O(k), but
+    /// O(n) in the small encodings and where few members stay.
+    ///
+    /// If few stay, they go into a new set, in the encoding that suits them.
+    pub fn pop(&mut self, k: usize, rng: &mut Rng, limits: &Limits, mut each: impl FnMut(Item<'_>)) {
+        let stay = self.len().saturating_sub(k);
+        if stay == 0 {
+            take(self).iter().for_each(each);
+            return;
+        }
+        let kept = match self.encoded_mut() {
+            EncodingMut::Ints(mut ints) if k == 1 => {
+                let v = ints.get(rng.index(ints.len())).expect("an index below the length");
+                ints.remove(v);
+                return each(Item::Int(v));
+            }
+            EncodingMut::Ints(mut ints) => {
+                let mut kept = Vec::with_capacity(stay);
+                split(ints.iter(), rng.select(k, ints.len()), |v| each(Item::Int(v)), |v| kept.push(v));
+                *ints = Intset::from_sorted(kept);
+                return;
+            }
+            EncodingMut::Pack(mut pack) if k == 1 => {
+                let (pos, item) =
+                    pack.entries().nth(rng.index(pack.len())).expect("an index below the length");
+                each(item);
+                pack.remove(pos);
+                return;
+            }
+            EncodingMut::Pack(mut pack) => {
+                let mut kept = Vec::with_capacity(stay);
+                split(pack.iter(), rng.select(k, pack.len()), each, |item| kept.push(item));
+                let kept = Listpack::from_items(&kept);
+                *pack = kept;
+                return;
+            }
+            EncodingMut::Table(table) if stay.saturating_mul(KEEP_FEW) > k => {
+                for _ in 0..k {
+                    each(Item::Str(take_random(table, rng).text()));
+                }
+                return;
+            }
+            EncodingMut::Table(table) => {
+                let mut kept = Set::new();
+                for _ in 0..stay {
+                    kept.add(take_random(table, rng).text(), limits);
+                }
+                table.iter().for_each(|member| each(Item::Str(member.key())));
+                kept
+            }
+        };
+        *self = kept;
+    }
+}
+
+/// Hands each of `items` to `chosen` if its index is among `indices`, which ascend, else to `other`.
+fn split<T>(
+    items: impl Iterator<Item = T>,
+    mut indices: impl Iterator<Item = usize>,
+    mut chosen: impl FnMut(T),
+    mut other: impl FnMut(T),
+) {
+    let mut next = indices.next();
+    for (i, item) in items.enumerate() {
+        if next == Some(i) {
+            next = indices.next();
+            chosen(item);
+        } else {
+            other(item);
+        }
+    }
+}
+
+/// Takes a random member out of a table that is not empty.
+fn take_random(table: &mut Table, rng: &mut Rng) -> Member {
+    let raw = table.random(&mut || rng.next_u64()).expect("the table is not empty").as_raw();
+    // SAFETY: the member is alive until the caller drops what is returned.
+    let text = unsafe { Member::key(raw) };
+    table.remove(hash(text), text).expect("the member was found")
+}
+
+// ---- set algebra ----------------------------------------------------------------------------
+
+/// Members that are looked up together.
+const WINDOW: usize = 16;
+
+/// A member on its way through several sets.
+struct Wanted<'a> {
+    item: Item<'a>,
+    /// Computed when the first hash table is met.
+    hash: Option<u64>,
+}
+
+impl Wanted<'_> {
+    #[inline]
+    fn hash(&mut self) -> u64 {
+        let item = self.item;
+        *self.hash.get_or_insert_with(|| hash(item.text(&mut itoa::Buffer::new())))
+    }
+}
+
+impl Set {
+    /// Keeps those of the window that are in this set, or those that are not.
+    fn filter(&self, window: &mut Vec<Wanted<'_>>, keep_present: bool) {
+        match self.encoded() {
+            Encoding::Ints(ints) => {
+                window.retain(|w| w.item.int().is_some_and(|v| ints.contains(v)) == keep_present);
+            }
+            Encoding::Pack(pack) => window.retain(|w| pack.find(w.item, 0).is_some() == keep_present),
+            Encoding::Table(table) => {
+                window.iter_mut().for_each(|w| table.prefetch_bucket(w.hash()));
+                window.iter_mut().for_each(|w| table.prefetch_element(w.hash()));
+                window.retain_mut(|w| {
+                    let hash = w.hash();
+                    let found = table.find(hash, w.item.text(&mut itoa::Buffer::new())).is_some();
+                    found == keep_present
+                });
+            }
+        }
+    }
+}
+
+/// Calls `each` with those of `items` that all of `sets` have, or that none of them has.
+fn filtered<'a>(
+    items: impl Iterator<Item = Item<'a>>,
+    sets: &[&Set],
+    keep_present: bool,
+    each: &mut impl FnMut(Item<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut items = items.map(|item| Wanted { item, hash: None });
+    let mut window = Vec::with_capacity(WINDOW);
+    loop {
+        window.extend(items.by_ref().take(WINDOW));
+        if window.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        for set in sets {
+            if window.is_empty() {
+                break;
+            }
+            set.filter(&mut window, keep_present);
+        }
+        for wanted in window.drain(..) {
+            each(wanted.item)?;
+        }
+    }
+}
+
+/// Calls `each` with the members that all sets have, until it breaks. Sorts `sets` by size.
+///
+/// O(s·k) for k sets of which the smallest has s members; two intsets gallop through each other.
+pub fn intersect<'a>(sets: &mut [&'a Set], mut each: impl FnMut(Item<'a>) -> ControlFlow<()>) {
+    sets.sort_by_key(|set| set.len());
+    let Some((&smallest, others)) = sets.split_first() else { return };
+    if let Some((&second, others)) = others.split_first()
+        && let (Encoding::Ints(a), Encoding::Ints(b)) = (smallest.encoded(), second.encoded())
+    {
+        let mut common = Vec::new();
+        a.intersect(&b, |v| common.push(v));
+        let _ = filtered(common.into_iter().map(Item::Int), others, true, &mut each);
+        return;
+    }
+    let _ = filtered(smallest.iter(), others, true, &mut each);
+}
+
+/// Sets up to which [`union`] looks each member up in the sets before, rather than collecting all seen.
+const UNION_PROBES: usize = 3;
+
+/// Calls `each` once with every member that any of the sets has. O(total).
+pub fn union<'a>(sets: &[&'a Set], limits: &Limits, mut each: impl FnMut(Item<'a>)) {
+    if sets.len() <= UNION_PROBES {
+        for (i, set) in sets.iter().enumerate() {
+            let _ = filtered(set.iter(), &sets[..i], false, &mut |item| {
+                each(item);
+                ControlFlow::Continue(())
+            });
+        }
+        return;
+    }
+    let mut seen = Set::new();
+    for item in sets.iter().flat_map(|set| set.iter()) {
+        if seen.add_item(item, limits) {
+            each(item);
+        }
+    }
+}
+
+/// Calls `each` with the members of `first` that none of `others` has. Sorts `others` by size.
+///
+/// Either each member of `first` is looked up in the others, or each of theirs in `first`: what takes fewer
+/// lookups. A lookup of the first kind may be the last for its member, and so counts half.
+pub fn difference<'a>(
+    first: &'a Set,
+    others: &mut [&'a Set],
+    limits: &Limits,
+    mut each: impl FnMut(Item<'a>),
+) {
+    let mut each = |item| {
+        each(item);
+        ControlFlow::Continue(())
+    };
+    let forward = first.len().saturating_mul(others.len() + 1) / 2;
+    let backward = others.iter().fold(first.len(), |sum, set| sum.saturating_add(set.len()));
+    if forward <= backward {
+        // A large set is the likeliest to have a member.
+        others.sort_by_key(|set| std::cmp::Reverse(set.len()));
+        let _ = filtered(first.iter(), others, false, &mut each);
+        return;
+    }
+    let mut removed = Set::new();
+    for set in others.iter() {
+        let _ = filtered(set.iter(), &[first], true, &mut |item| {
+            removed.add_item(item, limits);
+            ControlFlow::Continue(())
+        });
+    }
+    let _ = filtered(first.iter(), &[&removed], false, &mut each);
+}
+
+// ---- what the keyspace asks -----------------------------------------------------------------
 
 impl Describe for Set {
+    #[inline]
     fn len(&self) -> usize {
-        self.0 as usize
+        match self.encoded() {
+            Encoding::Ints(ints) => ints.len(),
+            Encoding::Pack(pack) => pack.len(),
+            Encoding::Table(table) => table.len(),
+        }
     }
+
     fn effort(&self) -> usize {
-        1
+        match self.encoded() {
+            Encoding::Table(table) => table.len(),
+            _ => 1,
+        }
     }
+
     fn encoding(&self) -> &'static str {
-        "listpack"
+        match self.encoded() {
+            Encoding::Ints(_) => "intset",
+            Encoding::Pack(_) => "listpack",
+            Encoding::Table(_) => "hashtable",
+        }
     }
-    fn bytes(&self, _samples: usize) -> usize {
-        0
+
+    fn bytes(&self, samples: usize) -> usize {
+        match self.encoded() {
+            Encoding::Ints(ints) => ints.bytes(),
+            Encoding::Pack(pack) => pack.allocated(),
+            Encoding::Table(table) => {
+                let samples = if samples == 0 { table.len() } else { samples.min(table.len()) };
+                let sampled: usize =
+                    table.iter().take(samples).map(|m| Member::layout(m.key().len()).size()).sum();
+                let members = sampled as f64 / samples.max(1) as f64 * table.len() as f64;
+                size_of::<Table>() + table.bytes() + members as usize
+            }
+        }
     }
 }
 
-// SAFETY: one word.
+// SAFETY: one word that owns what it points to; `Send` holds for all three encodings.
 unsafe impl Collection for Set {
     const KIND: Kind = Kind::Set;
-    fn duplicate(&self) -> Self {
-        Set(self.0)
+
+    fn duplicate(&self) -> Set {
+        match self.encoded() {
+            Encoding::Ints(ints) => Intset::clone(&ints).into(),
+            Encoding::Pack(pack) => Listpack::clone(&pack).into(),
+            Encoding::Table(table) => {
+                let mut copy = Table::with_capacity(table.len());
+                for member in table.iter() {
+                    copy.insert_unique(hash(member.key()), Member::new(member.key()));
+                }
+                copy.into()
+            }
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

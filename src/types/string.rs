@@ -3,9 +3,11 @@
 //! Where the bytes lie (inside the entry, or in a shared string of their own) is the keyspace's
 //! business; what is decided here is which texts are integers and how long a string may get.
 
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
 use crate::stdx::num;
 use crate::structures::sds::Sds;
-use std::sync::Arc;
 
 /// Longest string reported as `embstr`; a longer one is `raw`.
 pub const EMBSTR_MAX: usize = 44;
@@ -56,7 +58,76 @@ impl<'a> StringRef<'a> {
     }
 }
 
+/// The text of a string value, on its own.
+#[derive(Clone, Debug)]
+pub enum Text {
+    Copied(Vec<u8>),
+    Shared(Arc<Sds>),
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Text::Copied(bytes) => bytes,
+            Text::Shared(shared) => shared,
+        }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Text::Copied(Vec::new())
+    }
+}
+
+/// The part of `len` elements that `start` to `end` mean, both ends included; negative ones count
+/// from the end. What lies outside is cut off, but an `end` before the first element means the
+/// first one.
+pub fn clamp_range(start: i64, end: i64, len: usize) -> Range<usize> {
+    let len = len as i64;
+    let from_front = |i: i64| if i < 0 { (len + i).max(0) } else { i };
+    let (start, end) = (from_front(start), from_front(end).min(len - 1));
+    if start > end { 0..0 } else { start as usize..end as usize + 1 }
+}
+
+/// As [`clamp_range`], but nothing when both ends count from the end in the wrong order.
+pub fn clamp_ordered(start: i64, end: i64, len: usize) -> Range<usize> {
+    if start < 0 && end < 0 && start > end { 0..0 } else { clamp_range(start, end, len) }
+}
+
 /// The text as a string ready for changes, with its own buffer.
 pub fn unshare(shared: &mut Arc<Sds>) -> &mut Sds {
     Arc::make_mut(shared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_to_what_is_there() {
+        let cases: &[(i64, i64, usize, Range<usize>)] = &[
+            (0, -1, 5, 0..5),
+            (1, 3, 5, 1..4),
+            (-3, -2, 5, 2..4),
+            (0, 100, 5, 0..5),
+            (-100, 100, 5, 0..5),
+            (5, 9, 5, 0..0),
+            (3, 2, 5, 0..0),
+            (0, -100, 5, 0..1),
+            (-100, -90, 5, 0..1),
+            (0, -1, 0, 0..0),
+            (0, 0, 0, 0..0),
+            (i64::MIN, i64::MAX, 5, 0..5),
+            (i64::MAX, i64::MIN, 5, 0..0),
+        ];
+        for (start, end, len, expected) in cases.iter().cloned() {
+            assert_eq!(clamp_range(start, end, len), expected, "{start} to {end} of {len}");
+            assert_eq!(clamp_ordered(start, end, len), expected, "{start} to {end} of {len}");
+        }
+        assert_eq!(clamp_range(-6, -7, 5), 0..1);
+        assert_eq!(clamp_ordered(-6, -7, 5), 0..0);
+    }
 }

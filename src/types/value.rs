@@ -57,6 +57,28 @@ pub trait Describe {
 
     /// Bytes it occupies outside its entry, estimated from `samples` elements (0: all of them).
     fn bytes(&self, samples: usize) -> usize;
+
+    /// Calls `f` with each element, in its order where there is one: for digests and inspection.
+    fn each_part(&self, _f: &mut dyn FnMut(Part<'_>)) {}
+
+    /// Appends to `out` what `DEBUG OBJECT` tells about this encoding in particular, as ` name:value` words.
+    fn details(&self, _out: &mut String) {}
+
+    /// The hash table inside, as `DEBUG HTSTATS-KEY` describes it, where there is one.
+    fn table_stats(&self) -> Option<crate::structures::dict::Stats> {
+        None
+    }
+}
+
+/// One element of a collection.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// An element of a list or a member of a set.
+    Item(&'a [u8]),
+    /// A field of a hash and its value.
+    Field(&'a [u8], &'a [u8]),
+    /// A member of a sorted set and its score.
+    Scored(&'a [u8], f64),
 }
 
 /// A collection that can be stored in an entry.

@@ -599,12 +599,13 @@ fn a_forgotten_slot_loses_its_element_only() {
     let before = live();
     let mut dict = filled(300);
     let mut other = Item::new(&key_of(5), 77);
+    let lost = other.0;
     {
         let mut slot = dict.find_mut(hash(&key_of(5)), &key_of(5)).expect("inserted");
         mem::swap(&mut *slot, &mut other);
         mem::forget(slot);
     }
-    // `other` owns what the dict held; the swapped-in item leaks.
+    // `other` owns what the dict held; the item swapped in is lost with the slot.
     assert_eq!(other.value(), 5);
     assert!(dict.find(hash(&key_of(5)), &key_of(5)).is_none());
     assert_eq!(dict.iter().count(), 299);
@@ -617,6 +618,9 @@ fn a_forgotten_slot_loses_its_element_only() {
     drop(dict);
     drop(other);
     assert_eq!(live(), before + 1);
+    // Had the dict kept a second owner, this would free it twice.
+    drop(Item::<64>(lost));
+    assert_eq!(live(), before);
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod tests;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::fmt;
 use std::iter::FusedIterator;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::stdx::alloc::size_class;
@@ -45,6 +46,9 @@ pub const SAFETY_LIMIT: usize = 1 << 30;
 const _: () = assert!(size_of::<Option<Listpack>>() == 8);
 
 /// A sequence of texts and integers in one block of memory.
+///
+/// It is laid out as the block's address, never zero, whose low three bits are zero.
+#[repr(transparent)]
 pub struct Listpack {
     block: NonNull<u8>,
 }
@@ -60,6 +64,11 @@ unsafe impl Sync for Listpack {}
 /// yields some value or a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pos(u32);
+
+impl Pos {
+    /// Where the first entry of any listpack starts.
+    pub(super) const FIRST: Pos = Pos(HEADER as u32);
+}
 
 /// The bytes are not a listpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +150,28 @@ impl Listpack {
         Ok(lp)
     }
 
+    /// A listpack whose `total` bytes are written by `fill`, to which they come zeroed; it says whether
+    /// it succeeded. The bytes must be those of a listpack: only header size and end mark are checked.
+    pub(super) fn from_filled(total: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Option<Self> {
+        if total < EMPTY || u32::try_from(total).is_err() {
+            return None;
+        }
+        // Not dropped while its header may be untrue: if `fill` panics, the block leaks.
+        let mut lp = ManuallyDrop::new(Self::allocate(total));
+        let block = lp.block.as_ptr();
+        // SAFETY: the block has `total` bytes, which are initialised before they become a slice; nothing
+        // else refers to them.
+        let bytes = unsafe {
+            block.write_bytes(0, total);
+            std::slice::from_raw_parts_mut(block, total)
+        };
+        let filled = fill(bytes) && bytes.ends_with(&[END]);
+        let valid = filled && lp.bytes() == total;
+        lp.set_total(total);
+        let lp = ManuallyDrop::into_inner(lp);
+        valid.then_some(lp)
+    }
+
     /// A block for `total` bytes, none of them written yet.
     fn allocate(total: usize) -> Self {
         let layout = layout(total);
@@ -149,6 +180,21 @@ impl Listpack {
             Some(block) => Listpack { block },
             None => handle_alloc_error(layout),
         }
+    }
+
+    /// Gives up the listpack as one word whose low three bits are zero; only [`Listpack::from_raw`] frees it.
+    #[inline]
+    pub fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).block
+    }
+
+    /// Takes back a listpack from [`Listpack::into_raw`].
+    ///
+    /// # Safety
+    /// `raw` comes from `into_raw`, and is taken back at most once.
+    #[inline]
+    pub unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
+        Listpack { block: raw }
     }
 
     /// The block, as it goes into an RDB file.
@@ -361,6 +407,16 @@ impl Listpack {
         let steps = usize::try_from(steps).ok()?;
         let found = if from_front { entries.nth(steps) } else { entries.nth_back(steps) };
         found.map(|(pos, _)| pos)
+    }
+
+    /// Bytes of the entry at `pos`. O(1).
+    pub fn entry_size(&self, pos: Pos) -> usize {
+        entry::after(self.as_bytes(), pos.0 as usize) - pos.0 as usize
+    }
+
+    /// The index of the entry at `pos`. O(n).
+    pub fn index_of(&self, pos: Pos) -> usize {
+        Entries { back: pos.0 as usize, ..self.entries() }.count()
     }
 
     /// The first entry equal to `item`, comparing every `skip + 1`-th entry from the first on: with `skip` 1,

@@ -1,0 +1,67 @@
+//! A transaction being put together: requests kept as the bytes that arrived.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::resp::Args;
+use crate::resp::request::Span;
+use crate::structures::sds::Sds;
+
+/// The requests between MULTI and EXEC.
+#[derive(Default)]
+pub struct Transaction {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    requests: Vec<Queued>,
+    /// A request was refused: EXEC will run nothing.
+    pub broken: bool,
+}
+
+struct Queued {
+    command: u16,
+    bytes: Range<usize>,
+    spans: Range<usize>,
+    large: Vec<Arc<Sds>>,
+}
+
+impl Transaction {
+    /// Keeps one request for the command at place `command` of the command table.
+    pub fn push(&mut self, command: u16, args: &Args<'_>) {
+        let (bytes, spans, large) = args.parts();
+        let queued = Queued {
+            command,
+            bytes: self.bytes.len()..self.bytes.len() + bytes.len(),
+            spans: self.spans.len()..self.spans.len() + spans.len(),
+            large: large.to_vec(),
+        };
+        self.bytes.extend_from_slice(bytes);
+        self.spans.extend_from_slice(spans);
+        self.requests.push(queued);
+    }
+
+    /// Number of requests kept.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether no request was kept yet.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// The requests in order, each with its command's place.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u16, Args<'_>)> {
+        self.requests.iter().map(|queued| {
+            let bytes = &self.bytes[queued.bytes.clone()];
+            (queued.command, Args::new(bytes, &self.spans[queued.spans.clone()], &queued.large))
+        })
+    }
+
+    /// Bytes allocated for the requests.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.requests.capacity() * size_of::<Queued>()
+            + self.requests.iter().flat_map(|q| &q.large).map(|s| s.len()).sum::<usize>()
+    }
+}

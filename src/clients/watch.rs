@@ -1,0 +1,93 @@
+//! Keys watched for optimistic locking, and by whom.
+//!
+//! A client that watches a key learns nothing until EXEC; a change only marks it. What existed
+//! when the watch began is remembered, for a flush or a swap of databases comes too late to ask.
+
+use std::collections::HashMap;
+
+use super::ClientKey;
+
+/// One client's watch on one key.
+#[derive(Clone, Copy, Debug)]
+struct Watcher {
+    client: ClientKey,
+    /// The key was there (and not due) when the watch began.
+    existed: bool,
+}
+
+/// All watches.
+#[derive(Default)]
+pub struct Watches {
+    by_key: HashMap<(u32, Box<[u8]>), Vec<Watcher>>,
+}
+
+/// What a client watches.
+pub type Watched = Vec<(u32, Box<[u8]>)>;
+
+impl Watches {
+    /// Begins a watch; false when the client watches the key already.
+    pub fn add(&mut self, client: ClientKey, db: u32, key: &[u8], existed: bool) -> bool {
+        let watchers = self.by_key.entry((db, key.into())).or_default();
+        if watchers.iter().any(|w| w.client == client) {
+            return false;
+        }
+        watchers.push(Watcher { client, existed });
+        true
+    }
+
+    /// Ends a client's watches.
+    pub fn remove(&mut self, client: ClientKey, watched: Watched) {
+        for place in watched {
+            if let Some(watchers) = self.by_key.get_mut(&place) {
+                watchers.retain(|w| w.client != client);
+                if watchers.is_empty() {
+                    self.by_key.remove(&place);
+                }
+            }
+        }
+    }
+
+    /// Whether nobody watches anything.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Number of keys that are watched.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether the key was there when this client's watch on it began.
+    pub fn existed(&self, client: ClientKey, db: u32, key: &[u8]) -> bool {
+        let watchers = self.by_key.get(&(db, Box::from(key)));
+        watchers.is_some_and(|w| w.iter().any(|w| w.client == client && w.existed))
+    }
+
+    /// Calls `mark` for each client that watches the key. When the key went away by itself,
+    /// those who began to watch it when it was due already are not concerned.
+    pub fn touched(&self, db: u32, key: &[u8], went_by_itself: bool, mut mark: impl FnMut(ClientKey)) {
+        for watcher in self.by_key.get(&(db, Box::from(key))).into_iter().flatten() {
+            if watcher.existed || !went_by_itself {
+                mark(watcher.client);
+            }
+        }
+    }
+
+    /// Calls `mark` for each client that watches a key of a database (`None`: of any) which was
+    /// there, or of which `exists` says that it is there now.
+    pub fn all_touched(
+        &self,
+        db: Option<u32>,
+        mut exists: impl FnMut(u32, &[u8]) -> bool,
+        mut mark: impl FnMut(ClientKey),
+    ) {
+        for ((at, key), watchers) in &self.by_key {
+            if db.is_none_or(|db| db == *at) {
+                let there = exists(*at, key);
+                for watcher in watchers.iter().filter(|w| w.existed || there) {
+                    mark(watcher.client);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! Commands on strings as arrays of bits.
+//!
+//! Bit 0 is the highest bit of the first byte. A write past the end makes the string grow; a read
+//! there finds zeros.
+
+use crate::config::Limits;
+use crate::keyspace::{Event, Ttl};
+use crate::resp::{Args, Error};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::num;
+use crate::types::bits::{self, Field, Operation, Overflow};
+use crate::types::string::{Text, clamp_ordered, clamp_range};
+
+pub const COMMANDS: &[Spec] = &[BITCOUNT, BITFIELD, BITFIELD_RO, BITOP, BITPOS, GETBIT, SETBIT];
+
+const SETBIT_EVENT: Event = Event::string("setbit");
+
+// ---- single bits ---------------------------------------------------------------------------------
+
+/// A position in the array, with `#` in front counted in units of `width` bits: within the longest
+/// string there may be.
+fn offset(text: &[u8], width: Option<usize>, limits: &Limits) -> Result<usize, Error> {
+    let (digits, unit) = match (text, width) {
+        ([b'#', digits @ ..], Some(width)) => (digits, width as i64),
+        _ => (text, 1),
+    };
+    num::parse_i64(digits)
+        .and_then(|n| n.checked_mul(unit))
+        .filter(|&bit| bit >= 0 && (bit as u64 >> 3) < limits.proto_max_bulk_len)
+        .map(|bit| bit as usize)
+        .ok_or_else(|| Error::text("ERR bit offset is not an integer or out of range"))
+}
+
+const SETBIT: Spec = Spec::data("setbit", 4, setbit)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::BITMAP)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Writes one bit of a string, which grows if it must.",
+        since: "2.2.0",
+        complexity: "O(1), and O(N) for N bytes by which the string grows.",
+        group: Group::Bitmap,
+        args: &[Arg::key("key"), Arg::integer("offset"), Arg::integer("value")],
+        ..Docs::NONE
+    });
+
+/// SETBIT key offset value → the bit from before.
+fn setbit(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let at = offset(ctx.args.at(2), None, ctx.limits)?;
+    let on = match ctx.args.at(3) {
+        b"0" => false,
+        b"1" => true,
+        _ => return Err(Error::text("ERR bit is not an integer or out of range")),
+    };
+    let string = ctx.db.string_mut(key)?;
+    let missing = (at / 8 + 1).saturating_sub(string.len());
+    string.append_zeros(missing);
+    let was = bits::set(string, at, on);
+    ctx.db.changed(key, SETBIT_EVENT, usize::from(missing > 0 || was != on));
+    Ok(ctx.reply.int(i64::from(was)))
+}
+
+const GETBIT: Spec = Spec::data("getbit", 3, getbit)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::BITMAP)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Reads one bit of a string.",
+        since: "2.2.0",
+        complexity: "O(1)",
+        group: Group::Bitmap,
+        args: &[Arg::key("key"), Arg::integer("offset")],
+        ..Docs::NONE
+    });
+
+/// GETBIT key offset → the bit.
+fn getbit(ctx: &mut Ctx<'_>) -> CmdResult {
+    let at = offset(ctx.args.at(2), None, ctx.limits)?;
+    let mut digits = itoa::Buffer::new();
+    let text = ctx.db.read_string(ctx.args.key(1))?;
+    let bit = text.is_some_and(|text| bits::get(text.text(&mut digits), at));
+    Ok(ctx.reply.int(i64::from(bit)))
+}
+
+// ---- ranges of bits ------------------------------------------------------------------------------
+
+const UNIT: Arg =
+    Arg::one_of("unit", &[Arg::word("byte", "BYTE"), Arg::word("bit", "BIT")]).since("7.0.0").optional();
+
+const UNITS_SINCE: &[(&str, &str)] = &[("7.0.0", "The range can be given in `BIT`s as well as in `BYTE`s.")];
+
+/// Whether the word at argument `i` says that a range is given in bits; without a word it is bytes.
+fn in_bits(args: Args<'_>, i: usize) -> Result<bool, Error> {
+    match args.len() {
+        len if len <= i => Ok(false),
+        len if len == i + 1 && args.is(i, "BIT") => Ok(true),
+        len if len == i + 1 && args.is(i, "BYTE") => Ok(false),
+        _ => Err(Error::Syntax),
+    }
+}
+
+const BITCOUNT: Spec = Spec::data("bitcount", -2, bitcount)
+    .flags(Flags::READONLY)
+    .acl(Acl::BITMAP)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Counts the bits of a string that are 1.",
+        since: "2.6.0",
+        complexity: "O(N) for N bytes looked at.",
+        group: Group::Bitmap,
+        history: UNITS_SINCE,
+        args: &[
+            Arg::key("key"),
+            Arg::block("range", &[Arg::integer("start"), Arg::integer("end"), UNIT]).optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// BITCOUNT key [start end [BYTE | BIT]] → how many bits are 1.
+fn bitcount(ctx: &mut Ctx<'_>) -> CmdResult {
+    let args = ctx.args;
+    // The range is not looked at where there is nothing to count.
+    let Some(text) = ctx.db.read_string(args.key(1))? else {
+        return Ok(ctx.reply.int(0));
+    };
+    let mut digits = itoa::Buffer::new();
+    let bytes = text.text(&mut digits);
+    let range = match args.len() {
+        2 => 0..bytes.len() * 8,
+        3 => return Err(Error::Syntax),
+        _ => {
+            let (start, end) = (args.int(2)?, args.int(3)?);
+            if in_bits(args, 4)? {
+                clamp_ordered(start, end, bytes.len() * 8)
+            } else {
+                let range = clamp_ordered(start, end, bytes.len());
+                range.start * 8..range.end * 8
+            }
+        }
+    };
+    Ok(ctx.reply.int(bits::count_in(bytes, range) as i64))
+}
+
+const BITPOS: Spec = Spec::data("bitpos", -3, bitpos)
+    .flags(Flags::READONLY)
+    .acl(Acl::BITMAP)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Finds the first bit of a string that is 1, or 0.",
+        since: "2.8.7",
+        complexity: "O(N) for N bytes looked at.",
+        group: Group::Bitmap,
+        history: UNITS_SINCE,
+        args: &[
+            Arg::key("key"),
+            Arg::integer("bit"),
+            Arg::block(
+                "range",
+                &[
+                    Arg::integer("start"),
+                    Arg::block("end-unit-block", &[Arg::integer("end"), UNIT]).optional(),
+                ],
+            )
+            .optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// BITPOS key bit [start [end [BYTE | BIT]]] → the position of the first such bit, or −1.
+///
+/// Without an end the string goes on with zeros for ever, so that there is always a 0.
+fn bitpos(ctx: &mut Ctx<'_>) -> CmdResult {
+    let args = ctx.args;
+    let bit = match args.int(2)? {
+        0 => false,
+        1 => true,
+        _ => return Err(Error::text("ERR The bit argument must be 1 or 0.")),
+    };
+    let Some(text) = ctx.db.read_string(args.key(1))? else {
+        return Ok(ctx.reply.int(if bit { -1 } else { 0 }));
+    };
+    let mut digits = itoa::Buffer::new();
+    let bytes = text.text(&mut digits);
+    let start = if args.len() > 3 { args.int(3)? } else { 0 };
+    let end = if args.len() > 4 { Some(args.int(4)?) } else { None };
+    let range = if in_bits(args, 5)? {
+        clamp_range(start, end.unwrap_or(-1), bytes.len() * 8)
+    } else {
+        let range = clamp_range(start, end.unwrap_or(-1), bytes.len());
+        range.start * 8..range.end * 8
+    };
+    let beyond = !bit && end.is_none() && !range.is_empty();
+    let found = bits::find(bytes, bit, range).or(beyond.then_some(bytes.len() * 8));
+    Ok(ctx.reply.int(found.map_or(-1, |at| at as i64)))
+}
+
+// ---- whole strings -------------------------------------------------------------------------------
+
+const BITOP: Spec = Spec::data("bitop", -4, bitop)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::BITMAP)
+    .keys(&[
+        KeySpec::at(2).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+        KeySpec::at(3).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+    ])
+    .docs(Docs {
+        summary: "Combines strings bit by bit and stores the outcome.",
+        since: "2.6.0",
+        complexity: "O(N) for N bytes in all.",
+        group: Group::Bitmap,
+        args: &[
+            Arg::one_of(
+                "operation",
+                &[
+                    Arg::word("and", "AND"),
+                    Arg::word("or", "OR"),
+                    Arg::word("xor", "XOR"),
+                    Arg::word("not", "NOT"),
+                ],
+            ),
+            Arg::key("destkey"),
+            Arg::key("key").key_spec(1).multiple(),
+        ],
+        ..Docs::NONE
+    });
+
+/// BITOP AND | OR | XOR | NOT destkey key [key …] → the length of what was stored.
+fn bitop(ctx: &mut Ctx<'_>) -> CmdResult {
+    let args = ctx.args;
+    let operation =
+        [("AND", Operation::And), ("OR", Operation::Or), ("XOR", Operation::Xor), ("NOT", Operation::Not)]
+            .into_iter()
+            .find_map(|(name, operation)| args.is(1, name).then_some(operation))
+            .ok_or(Error::Syntax)?;
+    if operation == Operation::Not && args.len() != 4 {
+        return Err(Error::text("ERR BITOP NOT must be called with a single source key."));
+    }
+    let dest = args.key(2);
+    let mut texts: Vec<Text> = Vec::with_capacity(args.len() - 3);
+    for i in 3..args.len() {
+        texts.push(ctx.db.read_text(args.key(i))?.unwrap_or_default());
+    }
+    let sources: Vec<&[u8]> = texts.iter().map(|text| &**text).collect();
+    let result = bits::combine(operation, &sources);
+    drop(texts);
+    let len = result.len();
+    if len > 0 {
+        ctx.db.set_raw_string(dest, result, Ttl::Clear);
+        ctx.db.changed(dest, Event::string("set"), 1);
+    } else if ctx.db.remove(dest, false) {
+        ctx.db.changed(dest, Event::generic("del"), 1);
+    }
+    Ok(ctx.reply.int(len as i64))
+}
+
+// ---- integers ------------------------------------------------------------------------------------
+
+const BITFIELD: Spec = Spec::data("bitfield", -2, bitfield)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::BITMAP)
+    .keys(&[KeySpec::at(1)
+        .flags(KeyFlags::RW.with(KeyFlags::UPDATE).with(KeyFlags::ACCESS).with(KeyFlags::VARIABLE_FLAGS))
+        .notes("The key is only read when every operation is a `GET`")])
+    .find_keys(bitfield_keys)
+    .docs(Docs {
+        summary: "Reads and writes integers of any width in a string.",
+        since: "3.2.0",
+        complexity: "O(1) per operation.",
+        group: Group::Bitmap,
+        args: &[
+            Arg::key("key"),
+            Arg::one_of(
+                "operation",
+                &[
+                    GET_OPERATION,
+                    Arg::block(
+                        "write",
+                        &[
+                            Arg::one_of(
+                                "overflow-block",
+                                &[
+                                    Arg::word("wrap", "WRAP"),
+                                    Arg::word("sat", "SAT"),
+                                    Arg::word("fail", "FAIL"),
+                                ],
+                            )
+                            .token("OVERFLOW")
+                            .optional(),
+                            Arg::one_of(
+                                "write-operation",
+                                &[
+                                    Arg::block(
+                                        "set-block",
+                                        &[
+                                            Arg::string("encoding"),
+                                            Arg::integer("offset"),
+                                            Arg::integer("value"),
+                                        ],
+                                    )
+                                    .token("SET"),
+                                    Arg::block(
+                                        "incrby-block",
+                                        &[
+                                            Arg::string("encoding"),
+                                            Arg::integer("offset"),
+                                            Arg::integer("increment"),
+                                        ],
+                                    )
+                                    .token("INCRBY"),
+                                ],
+                            ),
+                        ],
+                    ),
+                ],
+            )
+            .optional()
+            .multiple(),
+        ],
+        ..Docs::NONE
+    });
+
+const GET_OPERATION: Arg =
+    Arg::block("get-block", &[Arg::string("encoding"), Arg::integer("offset")]).token("GET");
+
+/// The key of a BITFIELD, which is only read when nothing but well-formed GETs follow.
+fn bitfield_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
+    let mut flags = KeyFlags::RO | KeyFlags::ACCESS;
+    let mut i = 2;
+    while i < args.len() {
+        if args.is(i, "GET") && i + 2 < args.len() {
+            i += 3;
+        } else if args.is(i, "OVERFLOW") && i + 1 < args.len() {
+            i += 2;
+        } else {
+            flags = KeyFlags::RW | KeyFlags::ACCESS | KeyFlags::UPDATE;
+            break;
+        }
+    }
+    f(1, flags);
+    true
+}
+
+/// What one operation does to its field.
+#[derive(Clone, Copy)]
+enum Change {
+    None,
+    Set(i64),
+    Add(i64),
+}
+
+/// One operation of a BITFIELD.
+#[derive(Clone, Copy)]
+struct FieldOperation {
+    field: Field,
+    at: usize,
+    change: Change,
+    overflow: Overflow,
+}
+
+/// The operations of a request, read as they are asked for: once to check them, once to carry
+/// them out, and nothing in between is kept.
+struct Operations<'a> {
+    args: Args<'a>,
+    limits: &'a Limits,
+    next: usize,
+    overflow: Overflow,
+}
+
+impl<'a> Operations<'a> {
+    fn new(ctx: &Ctx<'a>) -> Self {
+        Operations { args: ctx.args, limits: ctx.limits, next: 2, overflow: Overflow::Wrap }
+    }
+
+    /// The operation whose name is at argument `i`.
+    fn read(&mut self, i: usize) -> Result<FieldOperation, Error> {
+        let args = self.args;
+        let gets = args.is(i, "GET");
+        let adds = args.is(i, "INCRBY");
+        let operands = match () {
+            () if gets => 2,
+            () if adds || args.is(i, "SET") => 3,
+            () => return Err(Error::Syntax),
+        };
+        if i + operands >= args.len() {
+            return Err(Error::Syntax);
+        }
+        self.next = i + operands + 1;
+        let field = Field::parse(args.at(i + 1)).ok_or_else(|| {
+            Error::text(
+                "ERR Invalid bitfield type. Use something like i16 u8. \
+                 Note that u64 is not supported but i64 is.",
+            )
+        })?;
+        let at = offset(args.at(i + 2), Some(field.bits()), self.limits)?;
+        let change = match () {
+            () if gets => Change::None,
+            () if adds => Change::Add(args.int(i + 3)?),
+            () => Change::Set(args.int(i + 3)?),
+        };
+        Ok(FieldOperation { field, at, change, overflow: self.overflow })
+    }
+
+    /// The overflow named by argument `i`.
+    fn overflow(&mut self, i: usize) -> Result<Overflow, Error> {
+        let args = self.args;
+        match () {
+            () if i >= args.len() => Err(Error::Syntax),
+            () if args.is(i, "WRAP") => Ok(Overflow::Wrap),
+            () if args.is(i, "SAT") => Ok(Overflow::Saturate),
+            () if args.is(i, "FAIL") => Ok(Overflow::Fail),
+            () => Err(Error::text("ERR Invalid OVERFLOW type specified")),
+        }
+    }
+}
+
+impl Iterator for Operations<'_> {
+    type Item = Result<FieldOperation, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.next < self.args.len() {
+            let i = self.next;
+            if !self.args.is(i, "OVERFLOW") {
+                return Some(self.read(i));
+            }
+            match self.overflow(i + 1) {
+                Ok(overflow) => self.overflow = overflow,
+                Err(error) => return Some(Err(error)),
+            }
+            self.next += 2;
+        }
+        None
+    }
+}
+
+/// BITFIELD key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY
+/// type offset increment …] → for each operation the integer: after INCRBY, from before SET, null
+/// where an overflow made it fail.
+fn bitfield(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let (mut count, mut bytes_needed) = (0, 0);
+    for operation in Operations::new(ctx) {
+        let FieldOperation { field, at, change, .. } = operation?;
+        count += 1;
+        if !matches!(change, Change::None) {
+            bytes_needed = bytes_needed.max((at + field.bits()).div_ceil(8));
+        }
+    }
+    if bytes_needed == 0 {
+        return read_fields(ctx, count);
+    }
+    let operations = Operations::new(ctx);
+    let string = ctx.db.string_mut(key)?;
+    let missing = bytes_needed.saturating_sub(string.len());
+    string.append_zeros(missing);
+    let grown = missing > 0;
+    let mut changes = 0;
+    let replied = ctx.reply.array(count);
+    for operation in operations {
+        let FieldOperation { field, at, change, overflow } = operation?;
+        let old = field.read(string, at);
+        let (new, answer) = match change {
+            Change::None => (Some(old), Some(old)),
+            Change::Set(value) => {
+                let new = field.assign(value, overflow);
+                (new, new.map(|_| old))
+            }
+            Change::Add(increment) => {
+                let new = field.add(old, increment, overflow);
+                (new, new)
+            }
+        };
+        if let (Some(new), Change::Set(_) | Change::Add(_)) = (new, change) {
+            field.write(string, at, new);
+            changes += usize::from(grown || new != old);
+        }
+        match answer {
+            Some(n) => ctx.reply.int(n),
+            None => ctx.reply.null(),
+        };
+    }
+    // A string that has grown differs, even if no operation came to anything.
+    ctx.db.changed(key, SETBIT_EVENT, changes.max(usize::from(grown)));
+    Ok(replied)
+}
+
+const BITFIELD_RO: Spec = Spec::data("bitfield_ro", -2, bitfield_ro)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::BITMAP)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Reads integers of any width in a string.",
+        since: "6.0.0",
+        complexity: "O(1) per operation.",
+        group: Group::Bitmap,
+        args: &[Arg::key("key"), GET_OPERATION.optional().multiple().multiple_token()],
+        ..Docs::NONE
+    });
+
+/// BITFIELD_RO key [GET type offset …] → the integers.
+fn bitfield_ro(ctx: &mut Ctx<'_>) -> CmdResult {
+    let (mut count, mut writes) = (0, false);
+    for operation in Operations::new(ctx) {
+        writes |= !matches!(operation?.change, Change::None);
+        count += 1;
+    }
+    if writes {
+        return Err(Error::text("ERR BITFIELD_RO only supports the GET subcommand"));
+    }
+    read_fields(ctx, count)
+}
+
+/// Answers the `count` operations of a request, all of them being GETs.
+fn read_fields(ctx: &mut Ctx<'_>, count: usize) -> CmdResult {
+    let operations = Operations::new(ctx);
+    let mut digits = itoa::Buffer::new();
+    let text = ctx.db.read_string(ctx.args.key(1))?;
+    let bytes = text.as_ref().map_or(&[][..], |text| text.text(&mut digits));
+    let replied = ctx.reply.array(count);
+    for operation in operations {
+        let FieldOperation { field, at, .. } = operation?;
+        ctx.reply.int(field.read(bytes, at));
+    }
+    Ok(replied)
+}

@@ -1,0 +1,705 @@
+//! `CLIENT`: looking at connections, naming them, ending them.
+
+use crate::clients::{Client, ClientFlags, ClientKey, ClientKind, ReplyMode};
+use crate::resp::{Args, Error, reply::Replied};
+use crate::server::Server;
+use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
+use crate::stdx::num;
+
+pub const COMMANDS: &[Spec] = &[CLIENT];
+
+const CLIENT: Spec = Spec::container(
+    "client",
+    -2,
+    &[
+        CLIENT_GETNAME,
+        CLIENT_GETREDIR,
+        CLIENT_HELP,
+        CLIENT_ID,
+        CLIENT_INFO,
+        CLIENT_KILL,
+        CLIENT_LIST,
+        CLIENT_NO_EVICT,
+        CLIENT_NO_TOUCH,
+        CLIENT_REPLY,
+        CLIENT_SETINFO,
+        CLIENT_SETNAME,
+        CLIENT_TRACKINGINFO,
+        CLIENT_UNBLOCK,
+    ],
+)
+.docs(Docs {
+    summary: "Commands about client connections.",
+    since: "2.4.0",
+    complexity: "That of the subcommand.",
+    group: Group::Connection,
+    ..Docs::NONE
+});
+
+/// About the own connection.
+const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE);
+/// About any connection.
+const ANY: Flags = OWN.with(Flags::ADMIN);
+
+const DOCS: Docs = Docs { group: Group::Connection, ..Docs::NONE };
+
+const ON_OFF: &[Arg] = &[Arg::one_of("enabled", &[Arg::word("on", "ON"), Arg::word("off", "OFF")])];
+
+/// Checks a name or another property that a list of clients shows between blanks.
+fn is_printable(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_graphic)
+}
+
+/// Checks the name of a connection.
+///
+/// # Errors
+/// It would break the lines of lists.
+pub(super) fn check_name(name: &[u8]) -> Result<(), Error> {
+    if is_printable(name) {
+        return Ok(());
+    }
+    Err(Error::text("ERR Client names cannot contain spaces, newlines or special characters."))
+}
+
+/// Argument `i` as ON or OFF.
+fn on_off(args: Args<'_>, i: usize) -> Result<bool, Error> {
+    match () {
+        () if args.is(i, "ON") => Ok(true),
+        () if args.is(i, "OFF") => Ok(false),
+        () => Err(Error::Syntax),
+    }
+}
+
+fn kind_named(name: &[u8]) -> Result<ClientKind, Error> {
+    ClientKind::from_name(name).ok_or_else(|| Error::quoting(&[b"ERR Unknown client type '", name, b"'"]))
+}
+
+const CLIENT_GETNAME: Spec = Spec::admin("client|getname", 2, client_getname)
+    .flags(OWN)
+    .acl(Acl::CONNECTION)
+    .docs(Docs { summary: "Tells the connection's name.", since: "2.6.9", ..DOCS });
+
+/// CLIENT GETNAME → the name, or null.
+fn client_getname(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let name = server.clients[key].names.name.clone();
+    Ok(server.reply(key).bulk_or_null((!name.is_empty()).then_some(&*name)))
+}
+
+const CLIENT_GETREDIR: Spec =
+    Spec::admin("client|getredir", 2, client_getredir).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Tells which client gets this connection's invalidation messages.",
+        since: "6.0.0",
+        ..DOCS
+    });
+
+/// CLIENT GETREDIR → −1: keys are not tracked for this connection.
+fn client_getredir(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    Ok(server.reply(key).int(-1))
+}
+
+const CLIENT_HELP: Spec = Spec::admin("client|help", 2, client_help)
+    .flags(Flags::LOADING.with(Flags::STALE))
+    .acl(Acl::CONNECTION)
+    .docs(Docs { summary: "Lists the subcommands.", since: "5.0.0", ..DOCS });
+
+/// CLIENT HELP → lines of text.
+fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    Ok(server.reply(key).lines(&[
+        "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "GETNAME",
+        "    The connection's name.",
+        "GETREDIR",
+        "    The client that gets this connection's invalidation messages.",
+        "ID",
+        "    The connection's ID.",
+        "INFO",
+        "    One line about the connection.",
+        "KILL <ip:port>",
+        "    Close the connection from this address.",
+        "KILL <option> <value> [<option> <value> [...]]",
+        "    Close all connections to which every option applies:",
+        "    * ADDR (<ip:port>|<unixsocket>:0)",
+        "      It comes from this address.",
+        "    * ID <client-id>",
+        "      It has this ID.",
+        "    * LADDR (<ip:port>|<unixsocket>:0)",
+        "      It goes to this address of ours.",
+        "    * MAXAGE <seconds>",
+        "      It is at least this old.",
+        "    * SKIPME (YES|NO)",
+        "      Whether the connection that asks is spared (default: yes).",
+        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+        "      It is of this type.",
+        "    * USER <username>",
+        "      It acts as this user.",
+        "LIST [options ...]",
+        "    One line about each connection, or about those of:",
+        "    * ID <client-id> [<client-id> [...]]",
+        "      These IDs.",
+        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+        "      This type.",
+        "NO-EVICT (ON|OFF)",
+        "    Whether the connection is spared when clients take too much memory.",
+        "NO-TOUCH (ON|OFF)",
+        "    Whether its commands leave the access times of keys alone.",
+        "REPLY (ON|OFF|SKIP)",
+        "    Which replies the connection wants: all, none, or none to the next command.",
+        "SETINFO <option> <value>",
+        "    Tell about the client's library:",
+        "    * LIB-NAME <name>",
+        "      Its name.",
+        "    * LIB-VER <version>",
+        "      Its version.",
+        "SETNAME <name>",
+        "    Name the connection.",
+        "TRACKINGINFO",
+        "    How keys are tracked for the connection.",
+        "UNBLOCK <client-id> [TIMEOUT|ERROR]",
+        "    End the blocking command a client waits in.",
+        "HELP",
+        "    Print this help.",
+    ]))
+}
+
+const CLIENT_ID: Spec = Spec::admin("client|id", 2, client_id).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
+    summary: "Tells the connection's ID.",
+    since: "5.0.0",
+    ..DOCS
+});
+
+/// CLIENT ID → a number no other connection has had.
+fn client_id(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let id = server.clients[key].id;
+    Ok(server.reply(key).int(id as i64))
+}
+
+const CLIENT_INFO: Spec = Spec::admin("client|info", 2, client_info)
+    .flags(OWN)
+    .acl(Acl::CONNECTION)
+    .tips(&["nondeterministic_output"])
+    .docs(Docs { summary: "Tells about the connection.", since: "6.2.0", ..DOCS });
+
+/// CLIENT INFO → the connection's line of CLIENT LIST.
+fn client_info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    Ok(list(server, key, args, &[key]))
+}
+
+/// Answers with a line about each of `clients`.
+fn list(server: &mut Server, key: ClientKey, args: Args<'_>, clients: &[ClientKey]) -> Replied {
+    let mut lines = Vec::new();
+    for &listed in clients {
+        let args = if listed == key { args.iter().map(<[u8]>::len).sum() } else { 0 };
+        server.write_client_line(listed, args, &mut lines);
+        lines.push(b'\n');
+    }
+    server.reply(key).verbatim("txt", &lines)
+}
+
+const CLIENT_KILL: Spec =
+    Spec::admin("client|kill", -3, client_kill).flags(ANY).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Closes connections.",
+        since: "2.4.0",
+        complexity: "O(N), N being the number of connections.",
+        history: &[
+            ("2.8.12", "Options instead of an address."),
+            ("2.8.12", "The `ID` option."),
+            ("3.2.0", "The type `master`."),
+            ("5.0.0", "The type `replica`; `slave` means the same."),
+            ("6.2.0", "The `LADDR` option."),
+        ],
+        args: &[Arg::one_of(
+            "filter",
+            &[
+                Arg::string("old-format").deprecated("2.8.12").display("ip:port"),
+                Arg::one_of(
+                    "new-format",
+                    &[
+                        Arg::integer("client-id").token("ID").since("2.8.12").optional(),
+                        Arg::one_of(
+                            "client-type",
+                            &[
+                                Arg::word("normal", "normal"),
+                                Arg::word("master", "master").since("3.2.0"),
+                                Arg::word("slave", "slave"),
+                                Arg::word("replica", "replica").since("5.0.0"),
+                                Arg::word("pubsub", "pubsub"),
+                            ],
+                        )
+                        .token("TYPE")
+                        .since("2.8.12")
+                        .optional(),
+                        Arg::string("username").token("USER").optional(),
+                        Arg::string("addr").token("ADDR").display("ip:port").optional(),
+                        Arg::string("laddr").token("LADDR").since("6.2.0").display("ip:port").optional(),
+                        Arg::one_of("skipme", &[Arg::word("yes", "YES"), Arg::word("no", "NO")])
+                            .token("SKIPME")
+                            .optional(),
+                    ],
+                )
+                .multiple(),
+            ],
+        )],
+        ..DOCS
+    });
+
+/// Which connections CLIENT KILL means: those that meet every condition given.
+#[derive(Default)]
+struct Filter<'a> {
+    id: Option<u64>,
+    kind: Option<ClientKind>,
+    user: Option<&'a [u8]>,
+    addr: Option<&'a [u8]>,
+    laddr: Option<&'a [u8]>,
+    min_age_s: Option<i64>,
+    skip_me: bool,
+}
+
+impl<'a> Filter<'a> {
+    /// The conditions in the pairs of arguments from `args.at(2)` on.
+    fn parse(args: Args<'a>) -> Result<Self, Error> {
+        let mut filter = Filter { skip_me: true, ..Filter::default() };
+        for i in (2..args.len()).step_by(2) {
+            let value = args.get(i + 1).ok_or(Error::Syntax)?;
+            if args.is(i, "ID") {
+                let id = num::parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|&id| id > 0);
+                filter.id = Some(id.ok_or_else(|| Error::text("ERR client-id should be greater than 0"))?);
+            } else if args.is(i, "TYPE") {
+                filter.kind = Some(kind_named(value)?);
+            } else if args.is(i, "ADDR") {
+                filter.addr = Some(value);
+            } else if args.is(i, "LADDR") {
+                filter.laddr = Some(value);
+            } else if args.is(i, "USER") {
+                if value != b"default" {
+                    return Err(Error::quoting(&[b"ERR No such user '", value, b"'"]));
+                }
+                filter.user = Some(value);
+            } else if args.is(i, "MAXAGE") {
+                let age = num::parse_i64(value)
+                    .ok_or_else(|| Error::text("ERR maxage is not an integer or out of range"))?;
+                if age <= 0 {
+                    return Err(Error::text("ERR maxage should be greater than 0"));
+                }
+                filter.min_age_s = Some(age);
+            } else if args.is(i, "SKIPME") {
+                filter.skip_me = match () {
+                    () if args.is(i + 1, "YES") => true,
+                    () if args.is(i + 1, "NO") => false,
+                    () => return Err(Error::Syntax),
+                };
+            } else {
+                return Err(Error::Syntax);
+            }
+        }
+        Ok(filter)
+    }
+
+    fn admits(&self, client: &Client, now: crate::stdx::clock::UnixMillis) -> bool {
+        self.id.is_none_or(|id| id == client.id)
+            && self.kind.is_none_or(|kind| kind == client.kind())
+            && self.user.is_none_or(|user| user == client.user().as_bytes())
+            && self.addr.is_none_or(|addr| addr == client.io.stream.peer_addr().as_bytes())
+            && self.laddr.is_none_or(|addr| addr == client.io.stream.local_addr().as_bytes())
+            && self.min_age_s.is_none_or(|age| now.since(client.connected_at) / 1000 >= age)
+    }
+}
+
+/// CLIENT KILL address → OK; CLIENT KILL option value [option value …] → how many connections were closed.
+fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let by_address = args.len() == 3;
+    let filter =
+        if by_address { Filter { addr: args.get(2), ..Filter::default() } } else { Filter::parse(args)? };
+    let now = server.keyspace.now();
+    let meant: Vec<ClientKey> = server
+        .clients
+        .iter()
+        .filter(|(found, client)| {
+            !(filter.skip_me && *found == key)
+                && !client.flags.has(ClientFlags::CLOSE_SOON)
+                && filter.admits(client, now)
+        })
+        .map(|(found, _)| found)
+        .collect();
+    if by_address && meant.is_empty() {
+        return Err(Error::text("ERR No such client"));
+    }
+    let mut reply = server.reply(key);
+    let replied = if by_address { reply.ok() } else { reply.int(meant.len() as i64) };
+    for found in meant {
+        // Who kills its own connection still reads the answer.
+        if found == key {
+            server.close_after_reply(found);
+        } else {
+            server.close_soon(found);
+        }
+    }
+    Ok(replied)
+}
+
+const CLIENT_LIST: Spec = Spec::admin("client|list", -2, client_list)
+    .flags(ANY)
+    .acl(Acl::CONNECTION)
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Lists the connections.",
+        since: "2.4.0",
+        complexity: "O(N log N), N being the number of connections.",
+        history: &[
+            ("2.8.12", "The field `id`."),
+            ("5.0.0", "The `TYPE` option."),
+            ("6.0.0", "The field `user`."),
+            ("6.2.0", "The fields `argv-mem`, `tot-mem`, `laddr` and `redir`, and the `ID` option."),
+            ("7.0.0", "The fields `resp`, `multi-mem`, `rbs` and `rbp`."),
+            ("7.0.3", "The field `ssub`."),
+        ],
+        args: &[
+            Arg::one_of(
+                "client-type",
+                &[
+                    Arg::word("normal", "normal"),
+                    Arg::word("master", "master"),
+                    Arg::word("replica", "replica"),
+                    Arg::word("pubsub", "pubsub"),
+                ],
+            )
+            .token("TYPE")
+            .since("5.0.0")
+            .optional(),
+            Arg::integer("client-id").token("ID").since("6.2.0").optional().multiple(),
+        ],
+        ..DOCS
+    });
+
+/// CLIENT LIST [TYPE type | ID id …] → a line about each connection, by age or in the order of the IDs.
+fn client_list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let clients = &server.clients;
+    let mut listed = if args.len() == 2 {
+        clients.by_age()
+    } else if args.len() == 4 && args.is(2, "TYPE") {
+        let kind = kind_named(args.at(3))?;
+        let mut listed = clients.by_age();
+        listed.retain(|&client| clients[client].kind() == kind);
+        listed
+    } else if args.len() > 3 && args.is(2, "ID") {
+        let parse = |id| num::parse_i64(id).ok_or_else(|| Error::text("ERR Invalid client ID"));
+        let ids = args.rest(3).iter().map(parse).collect::<Result<Vec<i64>, Error>>()?;
+        let by_age = clients.by_age();
+        let find = |id: i64| {
+            let place = by_age.binary_search_by_key(&id, |&client| clients[client].id as i64);
+            place.ok().map(|place| by_age[place])
+        };
+        ids.into_iter().filter_map(find).collect()
+    } else {
+        return Err(Error::Syntax);
+    };
+    listed.retain(|&client| !clients[client].flags.has(ClientFlags::CLOSE_SOON));
+    Ok(list(server, key, args, &listed))
+}
+
+const CLIENT_NO_EVICT: Spec =
+    Spec::admin("client|no-evict", 3, client_no_evict).flags(ANY).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Spares the connection when clients take too much memory, or no longer.",
+        since: "7.0.0",
+        args: ON_OFF,
+        ..DOCS
+    });
+
+/// CLIENT NO-EVICT ON|OFF → OK.
+fn client_no_evict(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let on = on_off(args, 2)?;
+    server.clients[key].flags.set(ClientFlags::NO_EVICT, on);
+    Ok(server.reply(key).ok())
+}
+
+const CLIENT_NO_TOUCH: Spec =
+    Spec::admin("client|no-touch", 3, client_no_touch).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Chooses whether the connection's commands count as accesses to keys.",
+        since: "7.2.0",
+        args: ON_OFF,
+        ..DOCS
+    });
+
+/// CLIENT NO-TOUCH ON|OFF → OK.
+fn client_no_touch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let on = on_off(args, 2)?;
+    server.clients[key].flags.set(ClientFlags::NO_TOUCH, on);
+    Ok(server.reply(key).ok())
+}
+
+const CLIENT_REPLY: Spec =
+    Spec::admin("client|reply", 3, client_reply).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Chooses which replies the connection gets.",
+        since: "3.2.0",
+        args: &[Arg::one_of(
+            "action",
+            &[Arg::word("on", "ON"), Arg::word("off", "OFF"), Arg::word("skip", "SKIP")],
+        )],
+        ..DOCS
+    });
+
+/// CLIENT REPLY ON → OK; CLIENT REPLY OFF|SKIP → nothing.
+fn client_reply(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let client = &mut server.clients[key];
+    if args.is(2, "ON") {
+        client.reply_mode = ReplyMode::On;
+        return Ok(server.reply(key).ok());
+    }
+    if args.is(2, "OFF") {
+        client.reply_mode = ReplyMode::Off;
+    } else if args.is(2, "SKIP") {
+        if client.reply_mode != ReplyMode::Off {
+            client.reply_mode = ReplyMode::SkipNext;
+        }
+    } else {
+        return Err(Error::Syntax);
+    }
+    Ok(Replied::later())
+}
+
+const CLIENT_SETINFO: Spec = Spec::admin("client|setinfo", 4, client_setinfo)
+    .flags(OWN)
+    .acl(Acl::CONNECTION)
+    .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+    .docs(Docs {
+        summary: "Tells the server which library the client uses.",
+        since: "7.2.0",
+        args: &[Arg::one_of(
+            "attr",
+            &[Arg::string("libname").token("lib-name"), Arg::string("libver").token("lib-ver")],
+        )],
+        ..DOCS
+    });
+
+/// CLIENT SETINFO lib-name|lib-ver text → OK. An empty text clears it.
+fn client_setinfo(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let (option, text) = (args.at(2), args.at(3));
+    let names = &mut server.clients[key].names;
+    let place = match () {
+        () if args.is(2, "LIB-NAME") => &mut names.lib_name,
+        () if args.is(2, "LIB-VER") => &mut names.lib_ver,
+        () => return Err(Error::quoting(&[b"ERR Unrecognized option '", option, b"'"])),
+    };
+    if !is_printable(text) {
+        let reason = b" cannot contain spaces, newlines or special characters.";
+        return Err(Error::quoting(&[b"ERR ", option, reason]));
+    }
+    *place = text.into();
+    Ok(server.reply(key).ok())
+}
+
+const CLIENT_SETNAME: Spec = Spec::admin("client|setname", 3, client_setname)
+    .flags(OWN)
+    .acl(Acl::CONNECTION)
+    .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+    .docs(Docs {
+        summary: "Names the connection.",
+        since: "2.6.9",
+        args: &[Arg::string("connection-name")],
+        ..DOCS
+    });
+
+/// CLIENT SETNAME name → OK. An empty name clears it.
+fn client_setname(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    check_name(args.at(2))?;
+    server.clients[key].names.name = args.at(2).into();
+    Ok(server.reply(key).ok())
+}
+
+const CLIENT_TRACKINGINFO: Spec = Spec::admin("client|trackinginfo", 2, client_trackinginfo)
+    .flags(OWN)
+    .acl(Acl::CONNECTION)
+    .docs(Docs { summary: "Tells how keys are tracked for the connection.", since: "6.2.0", ..DOCS });
+
+/// CLIENT TRACKINGINFO → a map that says: not at all.
+fn client_trackinginfo(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let mut reply = server.reply(key);
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.bulk(b"off");
+    reply.bulk(b"redirect");
+    reply.int(-1);
+    reply.bulk(b"prefixes");
+    Ok(reply.array(0))
+}
+
+const CLIENT_UNBLOCK: Spec =
+    Spec::admin("client|unblock", -3, client_unblock).flags(ANY).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Ends the blocking command another connection waits in.",
+        since: "5.0.0",
+        complexity: "O(N), N being the number of connections.",
+        args: &[
+            Arg::integer("client-id"),
+            Arg::one_of("unblock-type", &[Arg::word("timeout", "TIMEOUT"), Arg::word("error", "ERROR")])
+                .optional(),
+        ],
+        ..DOCS
+    });
+
+/// CLIENT UNBLOCK id [TIMEOUT|ERROR] → whether that client was waiting.
+fn client_unblock(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    if args.len() > 4 {
+        return Err(Error::quoting(&[
+            b"ERR unknown subcommand or wrong number of arguments for '",
+            args.at(1),
+            b"'. Try CLIENT HELP.",
+        ]));
+    }
+    if args.len() == 4 && !args.is(3, "TIMEOUT") && !args.is(3, "ERROR") {
+        return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+    }
+    args.int(2)?;
+    Ok(server.reply(key).int(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::{Harness, check, check_with};
+
+    /// The fields of a line, in order.
+    fn fields(line: &[u8]) -> Vec<(String, String)> {
+        let text = String::from_utf8_lossy(line);
+        let (_, line) = text.split_once("\r\n").expect("a bulk's header");
+        let split = |field: &str| {
+            let (name, value) = field.split_once('=').expect("name=value");
+            (name.to_owned(), value.to_owned())
+        };
+        line.trim_end().split(' ').map(split).collect()
+    }
+
+    #[test]
+    fn the_line_has_all_fields_in_order() {
+        let mut harness = Harness::default();
+        harness.run("CLIENT SETNAME me");
+        harness.run("CLIENT SETINFO LIB-NAME lib");
+        harness.run("CLIENT NO-EVICT ON");
+        harness.run("SELECT 3");
+        let fields = fields(&harness.raw(&[b"client", b"info"]));
+        let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names.join(" "),
+            "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp \
+             obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
+        );
+        let value = |name: &str| &fields.iter().find(|field| field.0 == name).expect(name).1;
+        for (name, expected) in [
+            ("id", "1"),
+            ("name", "me"),
+            ("flags", "Ue"),
+            ("db", "3"),
+            ("multi", "-1"),
+            ("qbuf", "26"),
+            ("argv-mem", "10"),
+            ("obl", "0"),
+            ("omem", "0"),
+            ("events", "r"),
+            ("cmd", "client|info"),
+            ("user", "default"),
+            ("resp", "2"),
+            ("lib-name", "lib"),
+            ("lib-ver", ""),
+        ] {
+            assert_eq!(value(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn errors() {
+        check(
+            r#"
+            CLIENT
+            CLIENT NOSUCH
+            CLIENT LIST TYPE nosuch
+            CLIENT LIST TYPE normal more
+            CLIENT LIST ID
+            CLIENT LIST ID 1 x
+            CLIENT LIST ID 99
+            CLIENT LIST TYPE replica
+            CLIENT KILL
+            CLIENT KILL nosuch:1
+            CLIENT KILL ID x
+            CLIENT KILL ID 0 MORE
+            CLIENT KILL ID 1 MORE
+            CLIENT KILL TYPE nosuch ID 1
+            CLIENT KILL USER nobody SKIPME yes
+            CLIENT KILL SKIPME maybe ID 1
+            CLIENT KILL MAXAGE 0 ID 1
+            CLIENT KILL MAXAGE x ID 1
+            CLIENT KILL ID 99 TYPE normal USER default ADDR a LADDR b SKIPME no
+            CLIENT KILL SKIPME yes
+            CLIENT REPLY maybe
+            CLIENT NO-EVICT maybe
+            CLIENT NO-TOUCH maybe
+            CLIENT SETINFO nosuch a
+            CLIENT SETINFO Lib-Ver "a b"
+            CLIENT SETNAME "a\n"
+            CLIENT UNBLOCK x
+            CLIENT UNBLOCK x maybe
+            CLIENT UNBLOCK 1 timeout
+            CLIENT GETREDIR
+            "#,
+            r#"
+            (error) ERR wrong number of arguments for 'client' command
+            (error) ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.
+            (error) ERR Unknown client type 'nosuch'
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR Invalid client ID
+            ""
+            ""
+            (error) ERR wrong number of arguments for 'client|kill' command
+            (error) ERR No such client
+            (error) ERR client-id should be greater than 0
+            (error) ERR client-id should be greater than 0
+            (error) ERR syntax error
+            (error) ERR Unknown client type 'nosuch'
+            (error) ERR No such user 'nobody'
+            (error) ERR syntax error
+            (error) ERR maxage should be greater than 0
+            (error) ERR maxage is not an integer or out of range
+            (integer) 0
+            (integer) 0
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR Unrecognized option 'nosuch'
+            (error) ERR Lib-Ver cannot contain spaces, newlines or special characters.
+            (error) ERR Client names cannot contain spaces, newlines or special characters.
+            (error) ERR value is not an integer or out of range
+            (error) ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR
+            (integer) 0
+            (integer) -1
+            "#,
+        );
+    }
+
+    #[test]
+    fn replies_are_silenced() {
+        let mut harness = Harness::default();
+        let mut say = |words: &[&[u8]]| String::from_utf8(harness.raw(words)).expect("text");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"SKIP"]), "");
+        assert_eq!(say(&[b"PING"]), "");
+        assert_eq!(say(&[b"PING"]), "+PONG\r\n");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"SKIP"]), "");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"SKIP"]), "");
+        assert_eq!(say(&[b"PING"]), "");
+        assert_eq!(say(&[b"PING"]), "+PONG\r\n");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"SKIP"]), "");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"ON"]), "+OK\r\n");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"OFF"]), "");
+        assert_eq!(say(&[b"NOSUCH"]), "");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"SKIP"]), "");
+        assert_eq!(say(&[b"PING"]), "");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"ON"]), "+OK\r\n");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"OFF"]), "");
+        assert_eq!(say(&[b"RESET"]), "+RESET\r\n");
+        assert_eq!(say(&[b"PING"]), "+PONG\r\n");
+    }
+
+    #[test]
+    fn a_client_may_kill_itself() {
+        let mut harness = Harness::default();
+        check_with(&mut harness, "CLIENT KILL SKIPME NO ID 1", "(integer) 1");
+        assert!(harness.server.clients[harness.client].is_closing());
+    }
+}

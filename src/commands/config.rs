@@ -1,0 +1,228 @@
+//! CONFIG: reading and changing the configuration of a running server.
+
+use super::help::help;
+use crate::clients::ClientKey;
+use crate::config::{Origin, SetError, os_error, rewrite};
+use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::admission::Conditions;
+use crate::server::command::{Arg, CmdResult, Docs, Flags, Group, Spec};
+
+pub const COMMANDS: &[Spec] = &[CONFIG];
+
+const CONFIG: Spec = Spec::container("config", -2, &[GET, HELP, RESETSTAT, REWRITE, SET]).docs(Docs {
+    summary: "Reads and changes the configuration.",
+    since: "2.0.0",
+    complexity: "That of the subcommand.",
+    group: Group::Server,
+    ..Docs::NONE
+});
+
+const FLAGS: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE);
+const ON_ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
+
+const GET: Spec = Spec::admin("config|get", -3, get).flags(FLAGS).docs(Docs {
+    summary: "Tells the values of parameters.",
+    since: "2.0.0",
+    complexity: "O(N) for N patterns",
+    group: Group::Server,
+    history: &[("7.0.0", "Several patterns may be given.")],
+    args: &[Arg::string("parameter").multiple()],
+    ..Docs::NONE
+});
+
+/// CONFIG GET pattern [pattern …] → a map of the parameters that match and their values.
+fn get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let patterns: Vec<&[u8]> = args.rest(2).iter().collect();
+    let found = server.config.get(&patterns);
+    let mut reply = server.reply(key);
+    let mut done = reply.map(found.len());
+    for (name, value) in &found {
+        reply.bulk(name);
+        done = reply.bulk(value);
+    }
+    Ok(done)
+}
+
+const SET: Spec = Spec::admin("config|set", -4, set).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
+    summary: "Changes parameters, all or none of them.",
+    since: "2.0.0",
+    complexity: "O(N) for N parameters",
+    group: Group::Server,
+    history: &[("7.0.0", "Several parameters may be set at once.")],
+    args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
+    ..Docs::NONE
+});
+
+/// CONFIG SET parameter value [parameter value …] → OK. Nothing changes when one of them is refused.
+fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let args = args.rest(2);
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::arity("config|set"));
+    }
+    let pairs: Vec<(&[u8], &[u8])> =
+        (0..args.len()).step_by(2).map(|i| (args.at(i), args.at(i + 1))).collect();
+    let stream = &server.clients[key].io.stream;
+    let origin = Origin {
+        local: stream.is_unix() || stream.is_loopback(),
+        loading: server.conditions.has(Conditions::LOADING),
+    };
+    let before = server.config.clone();
+    let effects = server.config.set(&pairs, origin)?;
+    server.apply(before, effects)?;
+    Ok(server.reply(key).ok())
+}
+
+impl From<SetError> for Error {
+    fn from(error: SetError) -> Error {
+        match error {
+            // The name is the client's and need not be text.
+            SetError::Unknown(name) => Error::quoting(&[
+                b"ERR Unknown option or number of arguments for CONFIG SET - '",
+                &name,
+                b"'",
+            ]),
+            SetError::Refused { name, reason } => Error::quoting(&[
+                b"ERR CONFIG SET failed (possibly related to argument '",
+                &name,
+                b"') - ",
+                reason.as_bytes(),
+            ]),
+            SetError::Loading => Error::text(error.to_string()),
+        }
+    }
+}
+
+const REWRITE: Spec =
+    Spec::admin("config|rewrite", 2, rewrite_file).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
+        summary: "Writes the values in force into the configuration file.",
+        since: "2.8.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        ..Docs::NONE
+    });
+
+/// CONFIG REWRITE → OK, once the configuration file says what is in force.
+fn rewrite_file(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let Some(path) = &server.identity.config_file else {
+        return Err(Error::text("ERR The server is running without a config file"));
+    };
+    if let Err(error) = rewrite::rewrite(&server.config, path) {
+        let reason = os_error(&error);
+        tracing::warn!("CONFIG REWRITE failed: {reason}");
+        return Err(Error::text(format!("ERR Rewriting config file: {reason}")));
+    }
+    tracing::info!("CONFIG REWRITE executed with success.");
+    Ok(server.reply(key).ok())
+}
+
+const RESETSTAT: Spec =
+    Spec::admin("config|resetstat", 2, resetstat).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
+        summary: "Sets the counters of INFO back to zero.",
+        since: "2.0.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        ..Docs::NONE
+    });
+
+/// CONFIG RESETSTAT → OK; the counters start anew.
+fn resetstat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    server.stats.reset();
+    server.keyspace.stats = Default::default();
+    server.keyspace.reclaimer.reset();
+    Ok(server.reply(key).ok())
+}
+
+const HELP: Spec =
+    Spec::admin("config|help", 2, help_text).flags(Flags::LOADING.with(Flags::STALE)).docs(Docs {
+        summary: "Describes the subcommands.",
+        since: "5.0.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        ..Docs::NONE
+    });
+
+/// CONFIG HELP → what the subcommands do.
+fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    Ok(help(
+        &mut server.reply(key),
+        "CONFIG",
+        &[
+            ("GET <pattern> [<pattern> ...]", "The parameters whose names match, and their values."),
+            ("SET <parameter> <value> [<parameter> <value> ...]", "Change parameters; all of them or none."),
+            ("RESETSTAT", "Set the counters of INFO back to zero."),
+            ("REWRITE", "Write the values in force into the configuration file."),
+        ],
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::{Harness, check, check_with};
+
+    #[test]
+    fn several_are_set_or_none() {
+        check(
+            r#"
+            CONFIG SET maxmemory 10mb hz 50
+            CONFIG GET maxmemory
+            CONFIG SET maxmemory 1 hz many
+            CONFIG GET maxmemory HZ
+            CONFIG SET hz 1 nosuch 2
+            CONFIG SET hz 1 hz 2
+            CONFIG SET databases 3
+            CONFIG SET hz
+            CONFIG SET hz 1 maxmemory
+            CONFIG GET nosuch
+            CONFIG REWRITE
+            CONFIG nosuch
+            CONFIG GET
+            "#,
+            r#"
+            OK
+            1) "maxmemory"
+            2) "10485760"
+            (error) ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer
+            1) "maxmemory"
+            2) "10485760"
+            3) "HZ"
+            4) "50"
+            (error) ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'
+            (error) ERR CONFIG SET failed (possibly related to argument 'hz') - duplicate parameter
+            (error) ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config
+            (error) ERR wrong number of arguments for 'config|set' command
+            (error) ERR wrong number of arguments for 'config|set' command
+            (empty array)
+            (error) ERR The server is running without a config file
+            (error) ERR unknown subcommand 'nosuch'. Try CONFIG HELP.
+            (error) ERR wrong number of arguments for 'config|get' command
+            "#,
+        );
+    }
+
+    #[test]
+    fn options_reach_the_rooms_that_copy_them() {
+        let mut harness = Harness::default();
+        assert!(!harness.server.keyspace.access.lfu && !harness.server.keyspace.lazy.user_flush);
+        check_with(
+            &mut harness,
+            "CONFIG SET maxmemory-policy allkeys-lfu lfu-decay-time 7 lazyfree-lazy-user-flush yes",
+            "OK",
+        );
+        let keyspace = &harness.server.keyspace;
+        assert!(keyspace.access.lfu && keyspace.lazy.user_flush);
+        assert_eq!(keyspace.access.decay_minutes, 7);
+    }
+
+    #[test]
+    fn resetstat_forgets() {
+        let mut harness = Harness::default();
+        check_with(
+            &mut harness,
+            "GET a\nNOSUCH\nCONFIG RESETSTAT",
+            "(nil)\n(error) ERR unknown command 'NOSUCH', with args beginning with: \nOK",
+        );
+        assert_eq!(harness.server.keyspace.stats.misses, 0);
+        assert!(harness.server.stats.errors.is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! The options `EX`, `PX`, `EXAT` and `PXAT`, which several commands share.
+//!
+//! Whatever an option counts in, what comes out is an instant of the wall clock in milliseconds:
+//! that is what the keyspace stores and what is passed on to others, whose "now" differs.
+
+use crate::resp::{Args, Error};
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::num;
+
+/// What a time to live is counted in, and from when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// Seconds from now (`EX`).
+    Seconds,
+    /// Milliseconds from now (`PX`).
+    Millis,
+    /// Seconds since 1970 (`EXAT`).
+    UnixSeconds,
+    /// Milliseconds since 1970 (`PXAT`).
+    UnixMillis,
+}
+
+impl Unit {
+    /// The unit an option stands for.
+    pub fn named(option: &[u8]) -> Option<Unit> {
+        Some(match option.len() {
+            2 if option.eq_ignore_ascii_case(b"EX") => Unit::Seconds,
+            2 if option.eq_ignore_ascii_case(b"PX") => Unit::Millis,
+            4 if option.eq_ignore_ascii_case(b"EXAT") => Unit::UnixSeconds,
+            4 if option.eq_ignore_ascii_case(b"PXAT") => Unit::UnixMillis,
+            _ => return None,
+        })
+    }
+
+    /// Whether it counts from 1970 and not from now.
+    pub fn is_absolute(self) -> bool {
+        matches!(self, Unit::UnixSeconds | Unit::UnixMillis)
+    }
+
+    /// The instant that is `amount` of this unit from its beginning.
+    ///
+    /// # Errors
+    /// [`Error::NotInteger`], or that `command` got an invalid expire time: not positive, or more
+    /// milliseconds than 63 bits hold.
+    pub fn instant(self, amount: &[u8], now: UnixMillis, command: &str) -> Result<UnixMillis, Error> {
+        let amount = num::parse_i64(amount).ok_or(Error::NotInteger)?;
+        let ms = match self {
+            Unit::Seconds | Unit::UnixSeconds => amount.checked_mul(1000),
+            Unit::Millis | Unit::UnixMillis => Some(amount),
+        };
+        let base = if self.is_absolute() { 0 } else { now.0 };
+        ms.filter(|&ms| ms > 0)
+            .and_then(|ms| ms.checked_add(base))
+            .map(UnixMillis)
+            .ok_or_else(|| Error::invalid_expire(command))
+    }
+}
+
+/// One of the options with its amount, not looked at yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiry<'a> {
+    pub unit: Unit,
+    amount: &'a [u8],
+}
+
+impl<'a> Expiry<'a> {
+    /// The option at argument `i`, with its amount in the argument after it; `None` when it is
+    /// another option or the amount is missing.
+    pub fn at(args: Args<'a>, i: usize) -> Option<Expiry<'a>> {
+        let unit = Unit::named(args.get(i)?)?;
+        Some(Expiry { unit, amount: args.get(i + 1)? })
+    }
+
+    /// When the key is to expire.
+    ///
+    /// # Errors
+    /// As [`Unit::instant`].
+    pub fn instant(self, now: UnixMillis, command: &str) -> Result<UnixMillis, Error> {
+        self.unit.instant(self.amount, now, command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_and_their_limits() {
+        let now = UnixMillis(1_000_000);
+        let invalid = || Err(Error::invalid_expire("set"));
+        let cases: &[(Unit, &str, Result<i64, Error>)] = &[
+            (Unit::Seconds, "10", Ok(1_010_000)),
+            (Unit::Millis, "10", Ok(1_000_010)),
+            (Unit::UnixSeconds, "10", Ok(10_000)),
+            (Unit::UnixMillis, "10", Ok(10)),
+            (Unit::Seconds, "0", invalid()),
+            (Unit::UnixMillis, "-1", invalid()),
+            (Unit::UnixSeconds, "9223372036854775", Ok(9_223_372_036_854_775_000)),
+            (Unit::UnixSeconds, "9223372036854776", invalid()),
+            (Unit::Seconds, "9223372036854775", invalid()),
+            (Unit::Seconds, "-9223372036854775808", invalid()),
+            (Unit::UnixMillis, "9223372036854775807", Ok(i64::MAX)),
+            (Unit::Millis, "9223372036854775807", invalid()),
+            (Unit::Millis, "9223372036854775808", Err(Error::NotInteger)),
+            (Unit::Millis, " 1", Err(Error::NotInteger)),
+        ];
+        for (unit, amount, expected) in cases {
+            let got = unit.instant(amount.as_bytes(), now, "set").map(|at| at.0);
+            assert_eq!(&got, expected, "{unit:?} {amount}");
+        }
+        assert_eq!(Unit::named(b"pXaT"), Some(Unit::UnixMillis));
+        assert_eq!(Unit::named(b"EXX"), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! The answer of a container's HELP subcommand.
+
+use crate::resp::{Replied, Reply};
+
+/// A heading, then each form with what it does in the lines below it.
+pub fn help(reply: &mut Reply<'_>, container: &str, forms: &[(&str, &str)]) -> Replied {
+    let mut lines = vec![format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")];
+    for (form, what) in forms.iter().chain(&[("HELP", "Show this text.")]) {
+        lines.push(form.to_string());
+        lines.extend(what.lines().map(|line| format!("    {line}")));
+    }
+    reply.lines(&lines)
+}

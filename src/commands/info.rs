@@ -1,0 +1,505 @@
+//! INFO: what the server knows about itself, as text.
+//!
+//! Each section is a function that writes its lines; [`SECTIONS`] gives their order and names. Fields and their
+//! order are those of Redis 7.2, because tools read them by name; a field of a feature that is absent says so by
+//! its neutral value.
+
+use crate::clients::ClientKey;
+use crate::config::value::{Choice, Supervised};
+use crate::resp::Args;
+use crate::server::Server;
+use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
+use crate::stats::info::{InfoText, Safe};
+use crate::stdx::clock::{self, UnixMillis};
+use crate::stdx::num::human_bytes;
+use crate::stdx::process::{self, CpuTime, Who};
+use crate::stdx::{alloc, text};
+
+pub const COMMANDS: &[Spec] = &[INFO];
+
+/// The version of Redis whose commands, replies and files are followed.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+const INFO: Spec = Spec::admin("info", -1, info)
+    .flags(Flags::LOADING.with(Flags::STALE))
+    .acl(Acl::DANGEROUS)
+    .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+    .docs(Docs {
+        summary: "Tells facts and counters of the server.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        history: &[("7.0.0", "Several sections may be named.")],
+        args: &[Arg::string("section").optional().multiple()],
+        ..Docs::NONE
+    });
+
+/// One section.
+struct Section {
+    /// The names it goes by in a request.
+    names: &'static [&'static str],
+    /// Whether it is part of INFO without arguments.
+    by_default: bool,
+    write: fn(&Server, &mut InfoText),
+}
+
+const SECTIONS: &[Section] = &[
+    Section { names: &["server"], by_default: true, write: server_section },
+    Section { names: &["clients"], by_default: true, write: clients_section },
+    Section { names: &["memory"], by_default: true, write: memory_section },
+    Section { names: &["persistence"], by_default: true, write: persistence_section },
+    Section { names: &["stats"], by_default: true, write: stats_section },
+    Section { names: &["replication"], by_default: true, write: replication_section },
+    Section { names: &["cpu"], by_default: true, write: cpu_section },
+    Section { names: &["modules", "module_list"], by_default: true, write: modules_section },
+    Section { names: &["commandstats"], by_default: false, write: commandstats_section },
+    Section { names: &["errorstats"], by_default: true, write: errorstats_section },
+    Section { names: &["latencystats"], by_default: false, write: latencystats_section },
+    Section { names: &["cluster"], by_default: true, write: cluster_section },
+    Section { names: &["keyspace"], by_default: true, write: keyspace_section },
+];
+
+/// INFO [section …] → the text of these sections, in the order in which they always stand.
+fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let text = about(server, args.rest(1).iter());
+    Ok(server.reply(key).verbatim("txt", text.as_bytes()))
+}
+
+/// The sections named, or the default ones where none is.
+pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>) -> String {
+    let mut wanted = [false; SECTIONS.len()];
+    let mut select = |choose: &dyn Fn(&Section) -> bool| {
+        for (wanted, section) in wanted.iter_mut().zip(SECTIONS) {
+            *wanted |= choose(section);
+        }
+    };
+    if names.len() == 0 {
+        select(&|section| section.by_default);
+    }
+    for name in names {
+        if text::eq_ignore_case(name, b"default") {
+            select(&|section| section.by_default);
+        } else if text::eq_ignore_case(name, b"all") || text::eq_ignore_case(name, b"everything") {
+            select(&|_| true);
+        } else {
+            select(&|section| section.names.iter().any(|known| text::eq_ignore_case(name, known.as_bytes())));
+        }
+    }
+    let mut out = InfoText::default();
+    for (_, section) in wanted.iter().zip(SECTIONS).filter(|(wanted, _)| **wanted) {
+        (section.write)(server, &mut out);
+    }
+    out.finish()
+}
+
+fn server_section(server: &Server, out: &mut InfoText) {
+    let (config, identity) = (&server.config, &server.identity);
+    let now = UnixMillis::now();
+    let uptime_s = now.since(identity.started).max(0) / 1000;
+    let supervised = match config.general.supervised {
+        Supervised::No => "no",
+        manager => manager.name(),
+    };
+    out.section("Server")
+        .field("redis_version", REDIS_VERSION)
+        .field("server_name", "spinel")
+        .field("spinel_version", env!("CARGO_PKG_VERSION"))
+        .field("redis_git_sha1", "00000000")
+        .field("redis_git_dirty", 0)
+        .field("redis_build_id", "0000000000000000")
+        .field("redis_mode", if config.cluster.enabled { "cluster" } else { "standalone" })
+        .field("os", process::system_name())
+        .field("arch_bits", usize::BITS)
+        .field("monotonic_clock", "POSIX clock_gettime")
+        .field("multiplexing_api", if cfg!(target_os = "linux") { "epoll" } else { "kqueue" })
+        .field("atomicvar_api", "rust-core")
+        // What Redis prints when another compiler made it.
+        .field("gcc_version", "0.0.0")
+        .field("process_id", identity.pid)
+        .field("process_supervised", supervised)
+        .field("run_id", &identity.run_id)
+        .field("tcp_port", config.net.port)
+        .field("server_time_usec", clock::now_us())
+        .field("uptime_in_seconds", uptime_s)
+        .field("uptime_in_days", uptime_s / (24 * 3600))
+        .field("hz", config.advanced.hz)
+        .field("configured_hz", config.advanced.hz)
+        .field("lru_clock", now.as_secs() & 0xff_ffff)
+        .field("executable", identity.executable.display())
+        .field("config_file", identity.config_file.as_deref().unwrap_or("".as_ref()).display())
+        .flag("io_threads_active", false);
+    let mut listeners = 0;
+    if config.net.port != 0 && !config.net.bind.is_empty() {
+        let addresses: String = config.net.bind.iter().map(|address| format!(",bind={address}")).collect();
+        out.line(format_args!("listener0:name=tcp{addresses},port={}", config.net.port));
+        listeners += 1;
+    }
+    if !config.net.unixsocket.is_empty() {
+        out.line(format_args!(
+            "listener{listeners}:name=unix,bind={}",
+            Safe(config.net.unixsocket.as_bytes())
+        ));
+    }
+}
+
+fn clients_section(server: &Server, out: &mut InfoText) {
+    let clients = || server.clients.iter().map(|(_, client)| client);
+    out.section("Clients")
+        .field("connected_clients", server.clients.len())
+        .field("cluster_connections", 0)
+        .field("maxclients", server.config.net.maxclients)
+        .field("client_recent_max_input_buffer", clients().map(|c| c.io.input.allocated()).max().unwrap_or(0))
+        .field(
+            "client_recent_max_output_buffer",
+            clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
+        )
+        .field("blocked_clients", 0)
+        .field("tracking_clients", 0)
+        .field("clients_in_timeout_table", 0)
+        .field("total_blocking_keys", 0)
+        .field("total_blocking_keys_on_nokey", 0);
+}
+
+/// Where the memory went.
+pub(super) struct MemoryReport {
+    pub used: usize,
+    pub peak: usize,
+    pub startup: usize,
+    pub clients: usize,
+    /// Bytes of the tables of each database: keys, expiries.
+    pub tables: Vec<(usize, usize)>,
+    pub allocated: usize,
+    pub active: usize,
+    pub resident: usize,
+    /// What the system counts for the process.
+    pub rss: usize,
+}
+
+impl MemoryReport {
+    pub fn of(server: &Server) -> MemoryReport {
+        let used = alloc::used();
+        MemoryReport {
+            used,
+            peak: server.stats.peak_memory.max(used),
+            startup: server.identity.startup_memory,
+            clients: server.clients.iter().map(|(_, client)| client.memory()).sum(),
+            tables: server
+                .keyspace
+                .databases()
+                .iter()
+                .map(|db| (db.keys().bytes(), db.expires().bytes()))
+                .collect(),
+            allocated: alloc::statistic(c"stats.allocated"),
+            active: alloc::statistic(c"stats.active"),
+            resident: alloc::statistic(c"stats.resident"),
+            rss: process::resident_memory() as usize,
+        }
+    }
+
+    /// Bytes that hold no data: the server itself, its clients, the tables.
+    pub fn overhead(&self) -> usize {
+        self.startup + self.clients + self.tables.iter().map(|(keys, expires)| keys + expires).sum::<usize>()
+    }
+
+    pub fn dataset(&self) -> usize {
+        self.used.saturating_sub(self.overhead())
+    }
+
+    pub fn dataset_percent(&self) -> f64 {
+        100.0 * ratio(self.dataset(), self.used.saturating_sub(self.startup))
+    }
+}
+
+/// `a` for each `b`; 0 where there is no `b`.
+pub(super) fn ratio(a: usize, b: usize) -> f64 {
+    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+}
+
+fn memory_section(server: &Server, out: &mut InfoText) {
+    let memory = MemoryReport::of(server);
+    let config = &server.config.memory;
+    let human = |bytes: usize| human_bytes(bytes as u64);
+    let more = |a: usize, b: usize| a as i64 - b as i64;
+    out.section("Memory")
+        .field("used_memory", memory.used)
+        .field("used_memory_human", human(memory.used))
+        .field("used_memory_rss", memory.rss)
+        .field("used_memory_rss_human", human(memory.rss))
+        .field("used_memory_peak", memory.peak)
+        .field("used_memory_peak_human", human(memory.peak))
+        .line(format_args!("used_memory_peak_perc:{:.2}%", 100.0 * ratio(memory.used, memory.peak)))
+        .field("used_memory_overhead", memory.overhead())
+        .field("used_memory_startup", memory.startup)
+        .field("used_memory_dataset", memory.dataset())
+        .line(format_args!("used_memory_dataset_perc:{:.2}%", memory.dataset_percent()))
+        .field("allocator_allocated", memory.allocated)
+        .field("allocator_active", memory.active)
+        .field("allocator_resident", memory.resident)
+        .field("total_system_memory", process::total_memory())
+        .field("total_system_memory_human", human_bytes(process::total_memory()));
+    // Scripts and functions: an interpreter that is not there takes no memory.
+    out.field("used_memory_lua", 0)
+        .field("used_memory_vm_eval", 0)
+        .field("used_memory_lua_human", human(0))
+        .field("used_memory_scripts_eval", 0)
+        .field("number_of_cached_scripts", 0)
+        .field("number_of_functions", 0)
+        .field("number_of_libraries", 0)
+        .field("used_memory_vm_functions", 0)
+        .field("used_memory_vm_total", 0)
+        .field("used_memory_vm_total_human", human(0))
+        .field("used_memory_functions", 0)
+        .field("used_memory_scripts", 0)
+        .field("used_memory_scripts_human", human(0));
+    out.field("maxmemory", config.maxmemory)
+        .field("maxmemory_human", human_bytes(config.maxmemory))
+        .field("maxmemory_policy", config.policy.name())
+        .ratio("allocator_frag_ratio", ratio(memory.active, memory.allocated))
+        .field("allocator_frag_bytes", more(memory.active, memory.allocated))
+        .ratio("allocator_rss_ratio", ratio(memory.resident, memory.active))
+        .field("allocator_rss_bytes", more(memory.resident, memory.active))
+        .ratio("rss_overhead_ratio", ratio(memory.rss, memory.resident))
+        .field("rss_overhead_bytes", more(memory.rss, memory.resident))
+        .ratio("mem_fragmentation_ratio", ratio(memory.rss, memory.used))
+        .field("mem_fragmentation_bytes", more(memory.rss, memory.used))
+        .field("mem_not_counted_for_evict", 0)
+        .field("mem_replication_backlog", 0)
+        .field("mem_total_replication_buffers", 0)
+        .field("mem_clients_slaves", 0)
+        .field("mem_clients_normal", memory.clients)
+        .field("mem_cluster_links", 0)
+        .field("mem_aof_buffer", 0)
+        .field("mem_allocator", alloc::NAME)
+        .flag("active_defrag_running", false)
+        .field("lazyfree_pending_objects", server.keyspace.reclaimer.pending())
+        .field("lazyfreed_objects", server.keyspace.reclaimer.freed());
+}
+
+fn persistence_section(server: &Server, out: &mut InfoText) {
+    out.section("Persistence")
+        .flag("loading", server.conditions.has(crate::server::admission::Conditions::LOADING))
+        .flag("async_loading", false)
+        .field("current_cow_peak", 0)
+        .field("current_cow_size", 0)
+        .field("current_cow_size_age", 0)
+        .ratio("current_fork_perc", 0.0)
+        .field("current_save_keys_processed", 0)
+        .field("current_save_keys_total", 0)
+        .field("rdb_changes_since_last_save", server.keyspace.ledger.dirty)
+        .flag("rdb_bgsave_in_progress", false)
+        .field("rdb_last_save_time", server.identity.started.as_secs())
+        .field("rdb_last_bgsave_status", "ok")
+        .field("rdb_last_bgsave_time_sec", -1)
+        .field("rdb_current_bgsave_time_sec", -1)
+        .field("rdb_saves", 0)
+        .field("rdb_last_cow_size", 0)
+        .field("rdb_last_load_keys_expired", 0)
+        .field("rdb_last_load_keys_loaded", 0)
+        .flag("aof_enabled", false)
+        .flag("aof_rewrite_in_progress", false)
+        .flag("aof_rewrite_scheduled", false)
+        .field("aof_last_rewrite_time_sec", -1)
+        .field("aof_current_rewrite_time_sec", -1)
+        .field("aof_last_bgrewrite_status", "ok")
+        .field("aof_rewrites", 0)
+        .field("aof_rewrites_consecutive_failures", 0)
+        .field("aof_last_write_status", "ok")
+        .field("aof_last_cow_size", 0)
+        .flag("module_fork_in_progress", false)
+        .field("module_fork_last_cow_size", 0);
+}
+
+fn stats_section(server: &Server, out: &mut InfoText) {
+    let (stats, keyspace) = (&server.stats, &server.keyspace.stats);
+    let kilobytes = |rate: u64| rate as f64 / 1024.0;
+    let in_commands_ns: u64 = stats.commands.iter().map(|command| command.ns).sum();
+    out.section("Stats")
+        .field("total_connections_received", stats.connections_received)
+        .field("total_commands_processed", stats.commands_processed)
+        .field("instantaneous_ops_per_sec", stats.rates.commands.get())
+        .field("total_net_input_bytes", stats.net_input_bytes)
+        .field("total_net_output_bytes", stats.net_output_bytes)
+        .field("total_net_repl_input_bytes", 0)
+        .field("total_net_repl_output_bytes", 0)
+        .ratio("instantaneous_input_kbps", kilobytes(stats.rates.net_input.get()))
+        .ratio("instantaneous_output_kbps", kilobytes(stats.rates.net_output.get()))
+        .ratio("instantaneous_input_repl_kbps", 0.0)
+        .ratio("instantaneous_output_repl_kbps", 0.0)
+        .field("rejected_connections", stats.connections_rejected)
+        .field("sync_full", 0)
+        .field("sync_partial_ok", 0)
+        .field("sync_partial_err", 0)
+        .field("expired_keys", keyspace.expired)
+        .ratio("expired_stale_perc", keyspace.expired_stale_percent)
+        .field("expired_time_cap_reached_count", keyspace.expire_cycle_cut_short)
+        .field("expire_cycle_cpu_milliseconds", keyspace.expire_cycle_us / 1000)
+        .field("evicted_keys", keyspace.evicted)
+        .field("evicted_clients", 0)
+        .field("total_eviction_exceeded_time", 0)
+        .field("current_eviction_exceeded_time", 0)
+        .field("keyspace_hits", keyspace.hits)
+        .field("keyspace_misses", keyspace.misses);
+    out.field("pubsub_channels", 0)
+        .field("pubsub_patterns", 0)
+        .field("pubsubshard_channels", 0)
+        .field("latest_fork_usec", 0)
+        .field("total_forks", 0)
+        .field("migrate_cached_sockets", 0)
+        .field("slave_expires_tracked_keys", 0)
+        .field("active_defrag_hits", 0)
+        .field("active_defrag_misses", 0)
+        .field("active_defrag_key_hits", 0)
+        .field("active_defrag_key_misses", 0)
+        .field("total_active_defrag_time", 0)
+        .field("current_active_defrag_time", 0)
+        .field("tracking_total_keys", 0)
+        .field("tracking_total_items", 0)
+        .field("tracking_total_prefixes", 0)
+        .field("unexpected_error_replies", stats.unexpected_errors)
+        .field("total_error_replies", stats.error_replies)
+        .field("dump_payload_sanitizations", 0)
+        .field("total_reads_processed", stats.reads)
+        .field("total_writes_processed", stats.writes)
+        .field("io_threaded_reads_processed", 0)
+        .field("io_threaded_writes_processed", 0)
+        .field("client_query_buffer_limit_disconnections", stats.query_buffer_limit_disconnections)
+        .field("client_output_buffer_limit_disconnections", stats.output_buffer_limit_disconnections)
+        .field("reply_buffer_shrinks", 0)
+        .field("reply_buffer_expands", 0)
+        .field("eventloop_cycles", stats.loop_turns)
+        .field("eventloop_duration_sum", stats.loop_ns / 1000)
+        .field("eventloop_duration_cmd_sum", in_commands_ns / 1000)
+        .field("instantaneous_eventloop_cycles_per_sec", stats.rates.loop_turns.get())
+        .field("instantaneous_eventloop_duration_usec", stats.rates.loop_us.get())
+        .field("acl_access_denied_auth", stats.auth_denied)
+        .field("acl_access_denied_cmd", 0)
+        .field("acl_access_denied_key", 0)
+        .field("acl_access_denied_channel", 0);
+}
+
+fn replication_section(server: &Server, out: &mut InfoText) {
+    out.section("Replication")
+        .field("role", "master")
+        .field("connected_slaves", 0)
+        .field("master_failover_state", "no-failover")
+        .field("master_replid", &server.identity.replication_id)
+        .field("master_replid2", "0000000000000000000000000000000000000000")
+        .field("master_repl_offset", 0)
+        .field("second_repl_offset", -1)
+        .flag("repl_backlog_active", false)
+        .field("repl_backlog_size", server.config.replication.backlog_size)
+        .field("repl_backlog_first_byte_offset", 0)
+        .field("repl_backlog_histlen", 0);
+}
+
+fn cpu_section(_: &Server, out: &mut InfoText) {
+    out.section("CPU");
+    let mut both = |what: &str, time: CpuTime| {
+        out.line(format_args!("used_cpu_sys{what}:{:.6}", time.system.as_secs_f64()));
+        out.line(format_args!("used_cpu_user{what}:{:.6}", time.user.as_secs_f64()));
+    };
+    both("", process::cpu_time(Who::Process));
+    both("_children", process::cpu_time(Who::Children));
+    both("_main_thread", process::cpu_time(Who::Thread));
+}
+
+fn modules_section(_: &Server, out: &mut InfoText) {
+    out.section("Modules");
+}
+
+fn commandstats_section(server: &Server, out: &mut InfoText) {
+    out.section("Commandstats");
+    for (id, spec) in server.commands.iter() {
+        let stats = &server.stats.commands[id.0 as usize];
+        if !stats.is_empty() {
+            let us = stats.ns / 1000;
+            let per_call = if stats.calls == 0 { 0.0 } else { us as f64 / stats.calls as f64 };
+            out.line(format_args!(
+                "cmdstat_{}:calls={},usec={us},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
+                spec.name, stats.calls, stats.rejected, stats.failed
+            ));
+        }
+    }
+}
+
+fn errorstats_section(server: &Server, out: &mut InfoText) {
+    out.section("Errorstats");
+    for (code, count) in &server.stats.errors {
+        out.line(format_args!("errorstat_{}:count={count}", Safe(code)));
+    }
+}
+
+fn latencystats_section(server: &Server, out: &mut InfoText) {
+    out.section("Latencystats");
+    let percentiles = &server.config.logs.latency_percentiles.0;
+    for (id, spec) in server.commands.iter() {
+        let Some(latency) = &server.stats.commands[id.0 as usize].latency else { continue };
+        let shown: Vec<String> = percentiles
+            .iter()
+            .map(|&percent| format!("p{percent}={:.3}", latency.percentile(percent) as f64 / 1000.0))
+            .collect();
+        out.line(format_args!("latency_percentiles_usec_{}:{}", spec.name, shown.join(",")));
+    }
+}
+
+fn cluster_section(server: &Server, out: &mut InfoText) {
+    out.section("Cluster").flag("cluster_enabled", server.config.cluster.enabled);
+}
+
+fn keyspace_section(server: &Server, out: &mut InfoText) {
+    out.section("Keyspace");
+    for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
+        let (keys, volatile, ttl) = (db.len(), db.volatile(), db.avg_ttl_ms());
+        out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::Harness;
+
+    fn sections(harness: &mut Harness, line: &str) -> Vec<String> {
+        let reply = harness.raw(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        let text = String::from_utf8(reply).expect("INFO is text");
+        text.lines().filter_map(|line| line.strip_prefix("# ")).map(str::to_string).collect()
+    }
+
+    #[test]
+    fn arguments_choose_sections_but_not_their_order() {
+        let mut harness = Harness::default();
+        let by_default = sections(&mut harness, "INFO");
+        assert_eq!(by_default.first().map(String::as_str), Some("Server"));
+        assert_eq!(by_default.last().map(String::as_str), Some("Keyspace"));
+        assert!(!by_default.contains(&"Commandstats".to_string()));
+        assert_eq!(sections(&mut harness, "info DEFAULT"), by_default);
+        assert_eq!(sections(&mut harness, "info all").len(), SECTIONS.len());
+        assert_eq!(sections(&mut harness, "info everything nosuch").len(), SECTIONS.len());
+        assert_eq!(sections(&mut harness, "info KEYSPACE cpu cpu"), ["CPU", "Keyspace"]);
+        assert_eq!(sections(&mut harness, "info default commandStats").len(), by_default.len() + 1);
+        assert!(sections(&mut harness, "info nosuch").is_empty());
+    }
+
+    #[test]
+    fn numbers_follow_what_happened() {
+        let mut harness = Harness::default();
+        harness.run("SET k v");
+        harness.run("GET k");
+        harness.run("GET nosuch");
+        harness.run("NOSUCH");
+        let text = about(&harness.server, [&b"all"[..]].into_iter());
+        for line in [
+            "keyspace_hits:1",
+            "keyspace_misses:1",
+            "total_error_replies:1",
+            "errorstat_ERR:count=1",
+            "db0:keys=1,expires=0,avg_ttl=0",
+            "rdb_changes_since_last_save:1",
+            "connected_clients:1",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.contains("cmdstat_get:calls=2,"));
+        assert!(text.contains("latency_percentiles_usec_get:p50="));
+    }
+}

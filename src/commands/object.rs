@@ -1,0 +1,245 @@
+//! OBJECT: what is known about a value beside its content.
+
+use crate::keyspace::Entry;
+use crate::keyspace::access::Access;
+use crate::resp::Error;
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::types::string::StringRef;
+
+pub const COMMANDS: &[Spec] = &[OBJECT];
+
+/// The reference count that is answered for values that are never freed.
+const SHARED: i64 = i32::MAX as i64;
+/// Small integers that Redis keeps once for all keys, unless it needs a clock for each of them.
+const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
+
+const OBJECT: Spec = Spec::container(
+    "object",
+    -2,
+    &[OBJECT_ENCODING, OBJECT_FREQ, OBJECT_HELP, OBJECT_IDLETIME, OBJECT_REFCOUNT],
+)
+.docs(Docs {
+    summary: "Tells about the value under a key beside its content.",
+    since: "2.2.3",
+    complexity: "That of the subcommand.",
+    group: Group::Generic,
+    ..Docs::NONE
+});
+
+const OBJECT_ENCODING: Spec = Spec::data("object|encoding", 3, object_encoding)
+    .flags(Flags::READONLY)
+    .acl(Acl::KEYSPACE)
+    .keys(&[KeySpec::at(2).flags(KeyFlags::RO)])
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Names the way in which a value is stored.",
+        since: "2.2.3",
+        complexity: "O(1)",
+        group: Group::Generic,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// OBJECT ENCODING key → the encoding, or null.
+fn object_encoding(ctx: &mut Ctx<'_>) -> CmdResult {
+    let encoding = look_up(ctx, |entry| entry.encoding());
+    Ok(ctx.reply.bulk_or_null(encoding.map(str::as_bytes)))
+}
+
+const OBJECT_FREQ: Spec = Spec::data("object|freq", 3, object_freq)
+    .flags(Flags::READONLY)
+    .acl(Acl::KEYSPACE)
+    .keys(&[KeySpec::at(2).flags(KeyFlags::RO)])
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Tells how often a key is used, on a logarithmic scale.",
+        since: "4.0.0",
+        complexity: "O(1)",
+        group: Group::Generic,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// OBJECT FREQ key → the frequency counter, or null. Only under an LFU policy.
+fn object_freq(ctx: &mut Ctx<'_>) -> CmdResult {
+    if let Some(bits) = look_up(ctx, Entry::access) {
+        let access = access(ctx);
+        if !access.lfu {
+            return Err(Error::text(concat!(
+                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when ",
+                "switching between policies at runtime LRU and LFU data will take some time to adjust."
+            )));
+        }
+        return Ok(ctx.reply.int(i64::from(access.frequency(bits))));
+    }
+    Ok(ctx.reply.null())
+}
+
+const OBJECT_IDLETIME: Spec = Spec::data("object|idletime", 3, object_idletime)
+    .flags(Flags::READONLY)
+    .acl(Acl::KEYSPACE)
+    .keys(&[KeySpec::at(2).flags(KeyFlags::RO)])
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Tells for how many seconds a key has not been used.",
+        since: "2.2.3",
+        complexity: "O(1)",
+        group: Group::Generic,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// OBJECT IDLETIME key → seconds since the last access, or null. Not under an LFU policy.
+fn object_idletime(ctx: &mut Ctx<'_>) -> CmdResult {
+    if let Some(bits) = look_up(ctx, Entry::access) {
+        let access = access(ctx);
+        if access.lfu {
+            return Err(Error::text(concat!(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching ",
+                "between policies at runtime LRU and LFU data will take some time to adjust."
+            )));
+        }
+        return Ok(ctx.reply.int(i64::from(access.idle_seconds(bits))));
+    }
+    Ok(ctx.reply.null())
+}
+
+const OBJECT_REFCOUNT: Spec = Spec::data("object|refcount", 3, object_refcount)
+    .flags(Flags::READONLY)
+    .acl(Acl::KEYSPACE)
+    .keys(&[KeySpec::at(2).flags(KeyFlags::RO)])
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Tells how many owners a value has: one, but for small integers.",
+        since: "2.2.3",
+        complexity: "O(1)",
+        group: Group::Generic,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+
+/// OBJECT REFCOUNT key → 1, or for a small integer what stands for "shared by all"; or null.
+fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
+    let small = look_up(
+        ctx,
+        |entry| matches!(entry.string(), Some(StringRef::Int(n)) if SHARED_INTEGERS.contains(&n)),
+    );
+    Ok(match small {
+        None => ctx.reply.null(),
+        Some(small) => {
+            let shared = small && !access(ctx).guides_eviction;
+            ctx.reply.int(if shared { SHARED } else { 1 })
+        }
+    })
+}
+
+fn access(ctx: &mut Ctx<'_>) -> Access {
+    ctx.db.space().access
+}
+
+/// What `tell` says about the entry of argument 2. Looking counts as a hit or a miss, but neither
+/// as an access nor as an event.
+fn look_up<T>(ctx: &mut Ctx<'_>, tell: impl FnOnce(&Entry) -> T) -> Option<T> {
+    let told = ctx.db.inspect(ctx.args.key(2)).map(|entry| tell(&entry));
+    let stats = &mut ctx.db.space().stats;
+    match told {
+        Some(_) => stats.hits += 1,
+        None => stats.misses += 1,
+    }
+    told
+}
+
+const OBJECT_HELP: Spec = Spec::data("object|help", 2, object_help)
+    .flags(Flags::LOADING.with(Flags::STALE))
+    .acl(Acl::KEYSPACE)
+    .docs(Docs {
+        summary: "Lists the subcommands.",
+        since: "6.2.0",
+        complexity: "O(1)",
+        group: Group::Generic,
+        ..Docs::NONE
+    });
+
+/// OBJECT HELP → lines to read.
+fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
+    Ok(ctx.reply.lines(&[
+        "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "ENCODING <key>",
+        "    How the value is stored.",
+        "FREQ <key>",
+        "    How often the key is used: a counter from 0 to 255 that grows with the logarithm",
+        "    of the accesses and falls with time. Needs an LFU maxmemory-policy.",
+        "IDLETIME <key>",
+        "    Seconds since the key was last used. Needs a maxmemory-policy other than LFU.",
+        "REFCOUNT <key>",
+        "    How many owners the value has.",
+        "HELP",
+        "    These lines.",
+    ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::{Harness, check};
+
+    #[test]
+    fn strings() {
+        check(
+            r#"
+            SET k 9999
+            OBJECT ENCODING k
+            OBJECT REFCOUNT k
+            OBJECT IDLETIME k
+            SET k 10000
+            OBJECT REFCOUNT k
+            SET k hello
+            object encoding k
+            OBJECT REFCOUNT k
+            OBJECT ENCODING nosuch
+            OBJECT REFCOUNT nosuch
+            OBJECT IDLETIME nosuch
+            OBJECT FREQ nosuch
+            OBJECT FREQ k
+            OBJECT ENCODING
+            OBJECT WHAT k
+            OBJECT
+            "#,
+            r#"
+            OK
+            "int"
+            (integer) 2147483647
+            (integer) 0
+            OK
+            (integer) 1
+            OK
+            "embstr"
+            (integer) 1
+            (nil)
+            (nil)
+            (nil)
+            (nil)
+            (error) ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.
+            (error) ERR wrong number of arguments for 'object|encoding' command
+            (error) ERR unknown subcommand 'WHAT'. Try OBJECT HELP.
+            (error) ERR wrong number of arguments for 'object' command
+            "#,
+        );
+    }
+
+    #[test]
+    fn under_an_eviction_policy() {
+        let mut harness = Harness::default();
+        harness.server.keyspace.access.lfu = true;
+        harness.server.keyspace.access.guides_eviction = true;
+        harness.run("SET k 7");
+        assert_eq!(harness.run("OBJECT FREQ k"), "(integer) 5");
+        assert_eq!(harness.run("OBJECT REFCOUNT k"), "(integer) 1");
+        harness.run("TOUCH k");
+        assert_eq!(harness.run("OBJECT FREQ k"), "(integer) 6");
+        for quiet in ["EXISTS k", "TYPE k", "TTL k", "OBJECT ENCODING k"] {
+            harness.run(quiet);
+            assert_eq!(harness.run("OBJECT FREQ k"), "(integer) 6", "after {quiet}");
+        }
+        assert!(harness.run("OBJECT IDLETIME k").contains("An LFU maxmemory policy is selected"));
+    }
+}

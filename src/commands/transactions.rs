@@ -1,0 +1,203 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+//!
+//! Between MULTI and EXEC requests are checked and kept; EXEC runs them one after the other with
+//! nothing in between. An error while queueing makes EXEC run nothing; an error while running
+//! stops nothing.
+
+use crate::clients::{ClientFlags, ClientKey};
+use crate::keyspace::Listeners;
+use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::hash::Key;
+
+pub const COMMANDS: &[Spec] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
+
+const ANYTIME: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::ALLOW_BUSY);
+
+const MULTI: Spec = Spec::admin("multi", 1, multi)
+    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI))
+    .acl(Acl::TRANSACTION)
+    .docs(Docs {
+        summary: "Begins a transaction.",
+        since: "1.2.0",
+        complexity: "O(1)",
+        group: Group::Transactions,
+        ..Docs::NONE
+    });
+
+/// MULTI → OK; what follows is kept for EXEC.
+fn multi(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
+    let client = &mut server.clients[key];
+    if client.flags.has(ClientFlags::IN_MULTI) {
+        return Err(Error::text("ERR MULTI calls can not be nested"));
+    }
+    client.flags.set(ClientFlags::IN_MULTI, true);
+    client.transaction = Some(Box::default());
+    Ok(server.reply(key).ok())
+}
+
+const DISCARD: Spec = Spec::admin("discard", 1, discard)
+    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI))
+    .acl(Acl::TRANSACTION)
+    .docs(Docs {
+        summary: "Gives a transaction up.",
+        since: "2.0.0",
+        complexity: "O(N) for N queued commands.",
+        group: Group::Transactions,
+        ..Docs::NONE
+    });
+
+/// DISCARD → OK; what was kept is forgotten, and so are the watches.
+fn discard(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
+    if !server.clients[key].flags.has(ClientFlags::IN_MULTI) {
+        return Err(Error::text("ERR DISCARD without MULTI"));
+    }
+    server.end_transaction(key);
+    Ok(server.reply(key).ok())
+}
+
+const EXEC: Spec = Spec::admin("exec", 1, exec)
+    .flags(
+        Flags::NOSCRIPT
+            .with(Flags::LOADING)
+            .with(Flags::STALE)
+            .with(Flags::SKIP_SLOWLOG)
+            .with(Flags::RUNS_IN_MULTI),
+    )
+    .acl(Acl::TRANSACTION)
+    .docs(Docs {
+        summary: "Runs the commands of a transaction.",
+        since: "1.2.0",
+        complexity: "That of the commands.",
+        group: Group::Transactions,
+        ..Docs::NONE
+    });
+
+/// EXEC → the replies of what was kept, or null when a watched key was changed.
+fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
+    if !server.clients[key].flags.has(ClientFlags::IN_MULTI) {
+        return Err(Error::text("ERR EXEC without MULTI"));
+    }
+    let watch_broken = server.watch_is_broken(key);
+    let Some(transaction) = server.end_transaction(key) else {
+        return Err(Error::text("ERR EXEC without MULTI"));
+    };
+    if transaction.broken {
+        return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
+    }
+    if watch_broken {
+        return Ok(server.reply(key).null_array());
+    }
+    let replied = server.reply(key).array(transaction.len());
+    for (command, args) in transaction.iter() {
+        server.call_queued(key, command, args);
+    }
+    Ok(replied)
+}
+
+const WATCH: Spec = Spec::admin("watch", -2, watch)
+    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI))
+    .acl(Acl::TRANSACTION)
+    .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KeyFlags::RO)])
+    .docs(Docs {
+        summary: "Makes the next transaction depend on keys staying as they are.",
+        since: "2.2.0",
+        complexity: "O(1) per key.",
+        group: Group::Transactions,
+        args: &[Arg::key("key").multiple()],
+        ..Docs::NONE
+    });
+
+/// WATCH key [key …] → OK.
+fn watch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    if server.clients[key].flags.has(ClientFlags::IN_MULTI) {
+        return Err(Error::text("ERR WATCH inside MULTI is not allowed"));
+    }
+    // Nothing can mend a watch that is broken already.
+    if !server.clients[key].flags.has(ClientFlags::WATCH_BROKEN) {
+        let db = server.clients[key].db;
+        for watched in args.rest(1).iter() {
+            let existed = server.keyspace.db(db as usize).is_there_now(Key::new(watched));
+            if server.clients.watches.add(key, db, watched, existed) {
+                server.clients[key].watched.push((db, watched.into()));
+            }
+        }
+        server.keyspace.ledger.listeners.set(Listeners::WATCH, true);
+    }
+    Ok(server.reply(key).ok())
+}
+
+const UNWATCH: Spec =
+    Spec::admin("unwatch", 1, unwatch).flags(ANYTIME.with(Flags::FAST)).acl(Acl::TRANSACTION).docs(Docs {
+        summary: "Forgets all watched keys.",
+        since: "2.2.0",
+        complexity: "O(1)",
+        group: Group::Transactions,
+        ..Docs::NONE
+    });
+
+/// UNWATCH → OK.
+fn unwatch(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
+    server.unwatch(key);
+    Ok(server.reply(key).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::check;
+
+    #[test]
+    fn replies_come_together() {
+        check(
+            "MULTI\nSET a 1\nGET a\nEXEC\nGET a",
+            r#"
+            OK
+            QUEUED
+            QUEUED
+            1) OK
+            2) "1"
+            "1"
+            "#,
+        );
+    }
+
+    #[test]
+    fn an_error_while_queueing_stops_all_and_one_while_running_stops_nothing() {
+        check(
+            "MULTI\nSET a 1\nNOSUCH\nEXEC\nGET a\nEXEC\nDISCARD",
+            r#"
+            OK
+            QUEUED
+            (error) ERR unknown command 'NOSUCH', with args beginning with:
+            (error) EXECABORT Transaction discarded because of previous errors.
+            (nil)
+            (error) ERR EXEC without MULTI
+            (error) ERR DISCARD without MULTI
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_changed_key_breaks_the_watch() {
+        check(
+            "WATCH a\nSET a 2\nMULTI\nGET a\nEXEC\nMULTI\nGET a\nEXEC\nWATCH a\nUNWATCH\nSET a 3\nMULTI\nGET a\nEXEC",
+            r#"
+            OK
+            OK
+            OK
+            QUEUED
+            (nil)
+            OK
+            QUEUED
+            1) "2"
+            OK
+            OK
+            OK
+            OK
+            QUEUED
+            1) "3"
+            "#,
+        );
+    }
+}

@@ -1,0 +1,267 @@
+//! Limits on connections: how long one may be idle, how much it may send without making sense, how much may wait
+//! for it unread.
+//!
+//! Output is looked at where it grows, after each command, and only beyond one buffer of the usual size; what
+//! depends on time is left to the timer, which visits every client about once a second, some in each tick. A client
+//! past a limit is closed at the end of the turn, never in the middle of a command, and what waits for it is freed.
+
+use super::Server;
+use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
+use crate::config::value::OutputBufferLimit;
+use crate::net::io::BUFFER;
+use crate::resp::{Error, request};
+use crate::stdx::quote;
+
+/// Buffers of a client that was idle for longer are freed.
+const IDLE_MS: i64 = 2000;
+
+/// Clients visited in one tick, at least.
+const MIN_VISITS: usize = 5;
+
+/// Output that may wait for a client that has not authenticated.
+const UNTRUSTED_OUTPUT: usize = BUFFER + 1024;
+
+impl Server {
+    fn output_limit(&self, client: &Client) -> OutputBufferLimit {
+        let limits = &self.config.limits.client_output_buffer;
+        match client.kind() {
+            ClientKind::Normal | ClientKind::Primary => limits.normal,
+            ClientKind::Replica => limits.replica,
+            ClientKind::PubSub => limits.pubsub,
+        }
+    }
+
+    /// Length of a client's reply buffer from which on it will surely be closed.
+    #[inline]
+    pub(super) fn output_ceiling(&self, key: ClientKey) -> usize {
+        match self.output_limit(&self.clients[key]).hard_bytes {
+            0 => usize::MAX,
+            bytes => (bytes as usize).max(BUFFER),
+        }
+    }
+
+    /// Closes a client soon if more is waiting for it than may be.
+    #[cold]
+    pub(super) fn check_output(&mut self, key: ClientKey) {
+        let now = self.keyspace.now();
+        let limit = self.output_limit(&self.clients[key]);
+        let client = &mut self.clients[key];
+        // Our primary is never given up for being slow.
+        if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::PRIMARY)) {
+            return;
+        }
+        let waiting = client.io.output.excess();
+        let beyond = |bytes: u64| bytes > 0 && waiting as u64 >= bytes;
+        let too_long = if beyond(limit.soft_bytes) {
+            let since = *client.over_soft_limit_since.get_or_insert(now);
+            now.since(since) > i64::from(limit.soft_seconds) * 1000
+        } else {
+            client.over_soft_limit_since = None;
+            false
+        };
+        let untrusted = !client.flags.has(ClientFlags::AUTHENTICATED) && waiting > UNTRUSTED_OUTPUT;
+        if beyond(limit.hard_bytes) || too_long || untrusted {
+            self.stats.output_buffer_limit_disconnections += 1;
+            let line = self.client_line(key);
+            tracing::warn!(
+                "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
+            );
+            self.close_soon(key);
+            self.clients[key].io.output.discard();
+        }
+    }
+
+    /// Closes a client soon: it has sent too much that is not a whole request.
+    #[cold]
+    pub(super) fn query_buffer_exceeded(&mut self, key: ClientKey) {
+        self.stats.query_buffer_limit_disconnections += 1;
+        let input = &self.clients[key].io.input;
+        let start = quote::repr(&input.buf[..input.buf.len().min(64)]);
+        let line = self.client_line(key);
+        tracing::warn!(
+            "Closing client that reached max query buffer length: {line} (qbuf initial bytes: {start})"
+        );
+        self.close_soon(key);
+    }
+
+    /// Tells a client that what it sends is no request, and closes it.
+    #[cold]
+    pub(super) fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
+        tracing::debug!(
+            "Protocol error ({error}) from client: {}. Query buffer during protocol error: {}",
+            self.client_line(key),
+            excerpt(&self.clients[key].io.input.buf[self.clients[key].io.input.pos..]),
+        );
+        let mut text = b"ERR Protocol error: ".to_vec();
+        error.write_text(&mut text);
+        let error = Error::quoting(&[&text]);
+        self.stats.error(error.code());
+        self.reply(key).error(&error);
+        self.close_after_reply(key);
+    }
+
+    /// The line about one client that logs and lists print.
+    pub fn client_line(&self, key: ClientKey) -> String {
+        let mut line = Vec::new();
+        self.write_client_line(key, 0, &mut line);
+        // Names are printable ASCII; only the path of a Unix socket may be anything.
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    /// Appends the line about one client, whose arguments have `args` bytes now.
+    pub fn write_client_line(&self, key: ClientKey, args: usize, out: &mut Vec<u8>) {
+        let client = &self.clients[key];
+        let command =
+            client.last_command.map_or("NULL", |id| self.commands.spec(super::command::CommandId(id)).name);
+        client.write_line(self.keyspace.now(), command, args, out);
+    }
+
+    /// Visits the next clients, so that each has its turn once a second: whoever was idle for too long leaves,
+    /// buffers shrink, memory is counted.
+    pub(super) fn visit_clients(&mut self) {
+        let places = self.clients.places();
+        let ticks_per_second = self.config.advanced.hz.max(1) as usize;
+        let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);
+        for _ in 0..visits {
+            self.turn.next_visited = if self.turn.next_visited < places { self.turn.next_visited } else { 0 };
+            let key = ClientKey(self.turn.next_visited);
+            self.turn.next_visited += 1;
+            if self.clients.get(key).is_some_and(|client| !client.flags.has(ClientFlags::CLOSE_SOON)) {
+                self.visit(key);
+            }
+        }
+    }
+
+    fn visit(&mut self, key: ClientKey) {
+        let now = self.keyspace.now();
+        let client = &mut self.clients[key];
+        let idle_ms = client.idle_ms(now);
+        const PATIENT: ClientFlags = ClientFlags::REPLICA
+            .with(ClientFlags::PRIMARY)
+            .with(ClientFlags::BLOCKED)
+            .with(ClientFlags::SUBSCRIBED)
+            .with(ClientFlags::MONITOR);
+        let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
+        if timeout_ms > 0 && idle_ms > timeout_ms && !client.flags.has(PATIENT) {
+            tracing::debug!("Closing idle client");
+            self.close_soon(key);
+            return;
+        }
+        client.io.input.shrink(idle_ms > IDLE_MS);
+        self.clients.count_memory(key, now);
+        self.check_output(key);
+    }
+}
+
+/// The start of what was not understood, and the end of it if it is long, with dots for what cannot be printed.
+fn excerpt(bytes: &[u8]) -> String {
+    const SHOWN: usize = 128;
+    let text = |bytes: &[u8]| {
+        let printable = |&byte: &u8| if (b' '..=b'~').contains(&byte) { char::from(byte) } else { '.' };
+        bytes.iter().map(printable).collect::<String>()
+    };
+    if bytes.len() <= SHOWN {
+        return format!("'{}'", text(bytes));
+    }
+    let (start, end) = (&bytes[..SHOWN / 2], &bytes[bytes.len() - SHOWN / 2..]);
+    format!("'{}' (... more {} bytes ...) '{}'", text(start), bytes.len() - SHOWN, text(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use crate::background::Background;
+    use crate::config::Config;
+    use crate::net::stream::Stream;
+    use crate::stdx::clock::UnixMillis;
+
+    const KEY: ClientKey = ClientKey(0);
+
+    /// A server with one client.
+    fn server(config: Config) -> Server {
+        let background = Background::start(None).expect("threads can be started");
+        let mut server = Server::new(config, &[], Arc::new(background));
+        let (ours, _) = UnixStream::pair().expect("descriptors are left");
+        let now = server.keyspace.now();
+        let key = server.clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true));
+        assert_eq!(key, KEY);
+        server
+    }
+
+    /// A server whose client has `bytes` waiting, `seconds` after they came.
+    fn waiting(config: &Config, bytes: usize, seconds: i64) -> Server {
+        let mut server = server(config.clone());
+        server.clients[KEY].io.output.tail.resize(bytes, b'x');
+        server.written(KEY);
+        server.keyspace.set_now(UnixMillis(server.keyspace.now().0 + seconds * 1000));
+        server.visit(KEY);
+        server
+    }
+
+    fn closes(config: &Config, bytes: usize, seconds: i64) -> bool {
+        let server = waiting(config, bytes, seconds);
+        let client = &server.clients[KEY];
+        let closes = client.is_closing();
+        assert_eq!(client.io.output.is_empty(), closes);
+        assert_eq!(server.stats.output_buffer_limit_disconnections, u64::from(closes));
+        closes
+    }
+
+    #[test]
+    fn output_is_limited() {
+        let mut config = Config::default();
+        assert!(!closes(&config, 100 << 20, 1_000_000));
+        config.limits.client_output_buffer.normal =
+            OutputBufferLimit { hard_bytes: 100_000, soft_bytes: 50_000, soft_seconds: 3 };
+        assert!(closes(&config, 100_000, 0));
+        assert!(!closes(&config, 99_999, 3));
+        assert!(closes(&config, 50_000, 4));
+        assert!(!closes(&config, 49_999, 4));
+    }
+
+    #[test]
+    fn strangers_get_little() {
+        let mut server = server(Config::default());
+        server.clients[KEY].flags.set(ClientFlags::AUTHENTICATED, false);
+        server.clients[KEY].io.output.tail.resize(UNTRUSTED_OUTPUT, b'x');
+        server.written(KEY);
+        assert!(!server.clients[KEY].is_closing());
+        server.clients[KEY].io.output.tail.push(b'x');
+        server.written(KEY);
+        assert!(server.clients[KEY].is_closing());
+    }
+
+    #[test]
+    fn idle_clients_leave() {
+        let mut config = Config::default();
+        config.net.timeout_s = 5;
+        assert!(!waiting(&config, 1, 5).clients[KEY].is_closing());
+        assert!(waiting(&config, 1, 6).clients[KEY].is_closing());
+        let mut server = server(config);
+        server.clients[KEY].flags.set(ClientFlags::BLOCKED, true);
+        server.keyspace.set_now(UnixMillis(i64::MAX / 2));
+        server.visit(KEY);
+        assert!(!server.clients[KEY].is_closing());
+    }
+
+    #[test]
+    fn all_clients_are_visited_within_a_second() {
+        let mut server = server(Config::default());
+        server.config.advanced.hz = 10;
+        for _ in 0..10 {
+            server.visit_clients();
+        }
+        assert!(server.clients.memory.total() > 0);
+    }
+
+    #[test]
+    fn excerpts() {
+        assert_eq!(excerpt(b"foo\r\n\x01'"), "'foo...''");
+        let long: Vec<u8> = (0..200).map(|i| if i < 100 { b'a' } else { b'b' }).collect();
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        assert_eq!(excerpt(&long), format!("'{a}' (... more 72 bytes ...) '{b}'"));
+    }
+}

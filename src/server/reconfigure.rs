@@ -1,0 +1,151 @@
+//! What a change of the configuration does.
+//!
+//! Most options are read where they matter, by a plain load, and need nothing here. Some are copied into rooms that
+//! do not know the configuration ([`Server::take_up_options`]), and a few concern the operating system and may fail
+//! ([`Server::apply`]): a change that fails there is undone as a whole.
+
+use super::Server;
+use super::admission::Conditions;
+use super::event_loop::LISTENERS;
+use crate::clients::ClientFlags;
+use crate::config::value::{Choice, EvictionPolicy};
+use crate::config::{Config, Effects, Reason, SetError};
+use crate::keyspace::free::LazyFree;
+use crate::net::limits;
+use crate::net::listener::{self, Listener};
+use crate::net::poll::Token;
+use crate::stats::log;
+
+impl Server {
+    /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
+    pub fn take_up_options(&mut self) {
+        let memory = &self.config.memory;
+        self.conditions.set(Conditions::MAXMEMORY, memory.maxmemory > 0);
+        let access = &mut self.keyspace.access;
+        access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
+        access.log_factor = memory.lfu_log_factor;
+        access.decay_minutes = memory.lfu_decay_time_min;
+        let now = self.keyspace.now();
+        self.keyspace.set_now(now);
+        let lazy = &self.config.lazyfree;
+        self.keyspace.lazy = LazyFree {
+            eviction: lazy.eviction,
+            expire: lazy.expire,
+            server_del: lazy.server_del,
+            user_del: lazy.user_del,
+            user_flush: lazy.user_flush,
+        };
+    }
+
+    /// Makes the configuration take effect after `effects` changed; `before` is what it was.
+    ///
+    /// # Errors
+    /// The system refused something, named by its parameter. The configuration is `before` again then, and in effect.
+    pub fn apply(&mut self, mut before: Config, effects: Effects) -> Result<(), SetError> {
+        if effects.touches(Effects::DIR) {
+            // Where a relative path leads back to must be known before it is left.
+            before.persistence.dir = working_directory(&before.persistence.dir);
+        }
+        match self.try_apply(&before, effects) {
+            Ok(()) => Ok(()),
+            Err((parameter, reason)) => {
+                let failed = std::mem::replace(&mut self.config, before);
+                // Going back to what was in effect a moment ago; what fails now cannot be helped.
+                let _ = self.try_apply(&failed, effects);
+                Err(SetError::refused(parameter.as_bytes(), reason))
+            }
+        }
+    }
+
+    fn try_apply(&mut self, before: &Config, effects: Effects) -> Result<(), (&'static str, Reason)> {
+        self.take_up_options();
+        if effects.touches(Effects::DIR) {
+            let dir = &mut self.config.persistence.dir;
+            std::env::set_current_dir(&*dir)
+                .map_err(|error| ("dir", crate::net::error_text(&error).into()))?;
+            *dir = working_directory(dir);
+        }
+        if effects.touches(Effects::MAXCLIENTS) {
+            self.allow_clients(before)?;
+        }
+        if effects.touches(Effects::LISTENERS) && listeners_differ(before, &self.config) {
+            self.listen_anew().map_err(|()| {
+                if before.net.bind != self.config.net.bind {
+                    ("bind", "Failed to bind to specified addresses.".into())
+                } else {
+                    ("port", "Unable to listen on this port. Check server logs.".into())
+                }
+            })?;
+        }
+        if effects.touches(Effects::LOG_LEVEL)
+            && let Ok(level) = self.config.logs.level.name().parse()
+        {
+            log::set_level(level);
+        }
+        if effects.touches(Effects::PASSWORD) && self.config.security.requirepass.is_empty() {
+            // Nothing is left to ask for: whoever had not given the password may go on.
+            for (_, client) in self.clients.iter_mut() {
+                client.flags.set(ClientFlags::AUTHENTICATED, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn allow_clients(&mut self, before: &Config) -> Result<(), (&'static str, Reason)> {
+        let wanted = self.config.net.maxclients as usize;
+        if wanted <= before.net.maxclients as usize {
+            return Ok(());
+        }
+        let served = limits::adjust_open_files(wanted).unwrap_or(before.net.maxclients as usize);
+        if served >= wanted {
+            return Ok(());
+        }
+        let reason = format!(
+            "The operating system is not able to handle the specified number of clients, try with {served}"
+        );
+        Err(("maxclients", reason.into()))
+    }
+
+    /// Closes the TCP sockets that listen and opens those of the configuration.
+    ///
+    /// The old ones go first: an address may be among the new ones too.
+    fn listen_anew(&mut self) -> Result<(), ()> {
+        let Some(registry) = self.turn.registry.as_ref() else { return Ok(()) };
+        let mut kept: Vec<Listener> = Vec::new();
+        for mut listener in self.turn.listeners.drain(..) {
+            // A socket that is closed leaves the poll by itself; one that stays gets a new token.
+            let _ = registry.deregister(&mut listener);
+            if listener.port().is_none() {
+                kept.push(listener);
+            }
+        }
+        let net = &self.config.net;
+        let wanted = net.port != 0 && !net.bind.is_empty();
+        let opened =
+            if wanted { listener::listen_tcp(&net.bind, net.port, net.backlog) } else { Ok(Vec::new()) };
+        let failed = match opened {
+            Ok(opened) => {
+                let none = wanted && opened.is_empty();
+                self.turn.listeners.extend(opened);
+                none
+            }
+            Err(_) => true,
+        };
+        self.turn.listeners.extend(kept);
+        for (i, listener) in self.turn.listeners.iter_mut().enumerate() {
+            if let Err(error) = registry.register_readable(listener, Token(LISTENERS + i)) {
+                tracing::warn!("Cannot watch a listening socket: {error}");
+            }
+        }
+        if failed { Err(()) } else { Ok(()) }
+    }
+}
+
+fn listeners_differ(a: &Config, b: &Config) -> bool {
+    (a.net.port, &a.net.bind) != (b.net.port, &b.net.bind)
+}
+
+/// The absolute path of the directory the process is in, or `otherwise` when it cannot be told.
+fn working_directory(otherwise: &str) -> String {
+    std::env::current_dir().map_or_else(|_| otherwise.to_string(), |path| path.to_string_lossy().into_owned())
+}

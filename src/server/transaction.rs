@@ -1,0 +1,65 @@
+//! Keeping requests for EXEC, running them, and the watches around them.
+
+use super::Server;
+use super::command::CommandId;
+use crate::clients::multi::Transaction;
+use crate::clients::{ClientFlags, ClientKey};
+use crate::keyspace::Listeners;
+use crate::resp::Args;
+use crate::stdx::hash::Key;
+
+impl Server {
+    /// Keeps a request of a client that is between MULTI and EXEC.
+    pub(super) fn queue(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>) {
+        if let Some(transaction) = &mut self.clients[key].transaction {
+            transaction.push(id.0, args);
+        }
+        self.reply(key).simple("QUEUED");
+    }
+
+    /// Runs a kept request.
+    pub fn call_queued(&mut self, key: ClientKey, command: u16, args: Args<'_>) {
+        let id = CommandId(command);
+        let spec = self.commands.spec(id);
+        self.call(key, id, spec, args);
+    }
+
+    /// A request was refused: the client's transaction, if it is in one, will not run.
+    pub(super) fn break_transaction(&mut self, key: ClientKey) {
+        if let Some(transaction) = &mut self.clients[key].transaction {
+            transaction.broken = true;
+        }
+    }
+
+    /// Ends a transaction and the watches that belong to it; what was kept.
+    pub fn end_transaction(&mut self, key: ClientKey) -> Option<Box<Transaction>> {
+        self.unwatch(key);
+        let client = &mut self.clients[key];
+        client.flags.set(ClientFlags::IN_MULTI, false);
+        client.transaction.take()
+    }
+
+    /// Forgets what a client watches.
+    pub fn unwatch(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        client.flags.set(ClientFlags::WATCH_BROKEN, false);
+        let watched = std::mem::take(&mut client.watched);
+        if !watched.is_empty() {
+            self.clients.watches.remove(key, watched);
+            let any = !self.clients.watches.is_empty();
+            self.keyspace.ledger.listeners.set(Listeners::WATCH, any);
+        }
+    }
+
+    /// Whether a key the client watches was changed, or has expired since.
+    pub fn watch_is_broken(&mut self, key: ClientKey) -> bool {
+        if self.clients[key].flags.has(ClientFlags::WATCH_BROKEN) {
+            return true;
+        }
+        let clients = &self.clients;
+        let keyspace = &mut self.keyspace;
+        clients[key].watched.iter().any(|(db, name)| {
+            clients.watches.existed(key, *db, name) && !keyspace.db(*db as usize).is_there_now(Key::new(name))
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! Random elements of a dict that holds a collection.
+
+use std::collections::HashSet;
+
+use crate::stdx::rng::Rng;
+use crate::structures::dict::{Borrowed, Dict, Element};
+
+/// A choice of more than one in so many elements is made among all of them at hand.
+const DENSE: usize = 3;
+
+/// Calls `each` with an element of which each is equally likely, `n` times. Nothing if the dict is empty.
+pub(super) fn repeated<'a, E: Element>(
+    dict: &'a Dict<E>,
+    n: usize,
+    rng: &mut Rng,
+    mut each: impl FnMut(Borrowed<'a, E>),
+) {
+    for _ in 0..n {
+        let Some(e) = dict.random(&mut || rng.next_u64()) else { return };
+        each(e);
+    }
+}
+
+/// Calls `each` with `k` different elements, or with all if there are fewer; each such choice is equally likely.
+///
+/// O(k) where that is a small part of the elements, else O(n).
+pub(super) fn distinct<'a, E: Element>(
+    dict: &'a Dict<E>,
+    k: usize,
+    rng: &mut Rng,
+    mut each: impl FnMut(Borrowed<'a, E>),
+) {
+    if k >= dict.len() {
+        dict.iter().for_each(each);
+    } else if k > dict.len() / DENSE {
+        let mut all: Vec<Borrowed<'a, E>> = dict.iter().collect();
+        for left in (dict.len() - k + 1..=dict.len()).rev() {
+            each(all.swap_remove(rng.index(left)));
+        }
+    } else {
+        let mut seen = HashSet::with_capacity(k);
+        while seen.len() < k {
+            let Some(e) = dict.random(&mut || rng.next_u64()) else { return };
+            if seen.insert(e.as_raw()) {
+                each(e);
+            }
+        }
+    }
+}

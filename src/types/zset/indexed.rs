@@ -1,0 +1,159 @@
+//! A sorted set as a skip list in order, with a hash table of its nodes by member.
+//!
+//! What always holds: the table refers to exactly the nodes of the list. A node is taken out of the
+//! table before the list frees it, so that no reference is ever followed to a freed node.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Outcome, Rule};
+use crate::stdx::hash::hash;
+use crate::stdx::rng::Rng;
+use crate::structures::dict::{Dict, Element, Place};
+use crate::structures::skiplist::{self, NodeRef, SkipList};
+
+/// A node of the list, as the table that does not own it sees it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Member(NonNull<u8>);
+
+// SAFETY: it is an address; whoever follows it owns the list on its thread.
+unsafe impl Send for Member {}
+
+impl Member {
+    /// The node, for as long as the set is borrowed.
+    #[inline]
+    fn node(raw: NonNull<u8>, _set: &Indexed) -> NodeRef<'_> {
+        // SAFETY: `raw` is in the table, so its node is in the list, which is not changed
+        // while the set is borrowed.
+        unsafe { NodeRef::from_raw(raw) }
+    }
+}
+
+// SAFETY: `into_raw` and `from_raw` round-trip the node's address, which has 48 bits and is not null; dropping a
+// `Member` frees nothing. A node's member never changes and lives as long as the node.
+unsafe impl Element for Member {
+    #[inline]
+    fn into_raw(self) -> NonNull<u8> {
+        self.0
+    }
+    #[inline]
+    unsafe fn from_raw(raw: NonNull<u8>) -> Self {
+        Member(raw)
+    }
+    #[inline]
+    unsafe fn key<'a>(raw: NonNull<u8>) -> &'a [u8] {
+        // SAFETY: the table holds nodes of the list only, and the caller promises that this one lives.
+        unsafe { skiplist::member_of(raw) }
+    }
+}
+
+/// A sorted set that is not packed.
+pub(super) struct Indexed {
+    pub(super) list: SkipList,
+    index: Dict<Member>,
+}
+
+/// A seed for the levels of a list: different each time, and unknown outside of this process.
+fn seed() -> u64 {
+    static LISTS: AtomicU64 = AtomicU64::new(0);
+    hash(&LISTS.fetch_add(1, Ordering::Relaxed).to_le_bytes())
+}
+
+impl Indexed {
+    /// An empty set with room in the table for `len` members.
+    pub(super) fn with_capacity(len: usize) -> Indexed {
+        Indexed { list: SkipList::new(seed()), index: Dict::with_capacity(len) }
+    }
+
+    /// The set of `len` pairs that ascend. O(n).
+    pub(super) fn from_sorted<'m>(len: usize, pairs: impl Iterator<Item = (f64, &'m [u8])>) -> Indexed {
+        let list = SkipList::from_sorted(seed(), pairs);
+        let mut index = Dict::with_capacity(len);
+        for node in &list {
+            index.insert_unique(hash(node.member()), Member(node.into_raw()));
+        }
+        Indexed { list, index }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, member: &[u8], score: f64, rule: Rule) -> Outcome {
+        match self.index.entry(hash(member), member) {
+            Place::Vacant(place) => {
+                let outcome = rule.decide(None, score);
+                if let Outcome::Added(score) = outcome {
+                    place.insert(Member(self.list.insert(score, member).into_raw()));
+                }
+                outcome
+            }
+            Place::Occupied(slot) => {
+                let raw = slot.0;
+                // SAFETY: the node is in the table, therefore in the list, which is not changed
+                // while this reference lives.
+                let old = unsafe { NodeRef::from_raw(raw) }.score();
+                let outcome = rule.decide(Some(old), score);
+                if let Outcome::Updated(score) = outcome {
+                    // SAFETY: as above; the node stays the same, and so does the table.
+                    unsafe { self.list.update_score(raw, score) };
+                }
+                outcome
+            }
+        }
+    }
+
+    /// Adds a pair whose member is absent.
+    pub(super) fn insert_absent(&mut self, score: f64, member: &[u8]) {
+        let node = self.list.insert(score, member).into_raw();
+        self.index.insert_unique(hash(member), Member(node));
+    }
+
+    #[inline]
+    pub(super) fn remove(&mut self, member: &[u8]) -> bool {
+        let Some(Member(raw)) = self.index.remove(hash(member), member) else { return false };
+        // SAFETY: the node was in the table, therefore in the list, and is in the table no more.
+        unsafe { self.list.remove(raw) };
+        true
+    }
+
+    /// Removes the pairs of these ranks, which exist.
+    pub(super) fn remove_ranks(&mut self, ranks: Range<usize>) {
+        let Indexed { list, index } = self;
+        let all = ranks.len() == list.len();
+        if all {
+            index.clear();
+        }
+        list.delete_ranks(ranks.start as u64..ranks.end as u64, |node| {
+            if !all {
+                index.remove(hash(node.member()), node.member());
+            }
+        });
+    }
+
+    #[inline]
+    pub(super) fn find(&self, member: &[u8]) -> Option<NodeRef<'_>> {
+        self.index.find(hash(member), member).map(|found| Member::node(found.0, self))
+    }
+
+    pub(super) fn random(&self, rng: &mut Rng) -> Option<NodeRef<'_>> {
+        self.index.random(&mut || rng.next_u64()).map(|found| Member::node(found.0, self))
+    }
+
+    pub(super) fn scan(&self, cursor: u64, mut f: impl FnMut(NodeRef<'_>)) -> u64 {
+        self.index.scan(cursor, |member| f(Member::node(member.0, self)))
+    }
+
+    pub(super) fn index_bytes(&self) -> usize {
+        self.index.bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.list.check();
+        assert_eq!(self.list.len(), self.index.len());
+        for node in &self.list {
+            assert_eq!(self.find(node.member()), Some(node), "the table leads to the node");
+        }
+    }
+}

@@ -1,0 +1,702 @@
+//! Sorted sets: members with a score each, in the order of scores and, among equal ones, of bytes.
+//!
+//! ```text
+//! word: address | 0   listpack of member, score, member, score … in order
+//!       address | 1   skip list of the pairs, and a hash table of its nodes by member
+//! ```
+//!
+//! A set is packed while it has few and short members; then it is one block of memory, searched
+//! by walking. What always holds:
+//!
+//! - no member occurs twice, and no score is NaN;
+//! - [`packable`] alone says which sets may be packed. A set that is not packed stays so as it
+//!   shrinks; one that is built at once is looked at as a whole.
+//!
+//! The two encodings and their thresholds are Redis's.
+#![allow(unsafe_code)]
+
+mod indexed;
+mod packed;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+
+use super::limits::Limits;
+use super::value::{Collection, Describe, Kind};
+use crate::stdx::num::{self, FloatBuf};
+use crate::stdx::rng::Rng;
+pub use crate::structures::listpack::Item;
+use crate::structures::listpack::{Listpack, Pairs};
+use crate::structures::skiplist::{Backward, Forward, NodeRef};
+pub use crate::structures::skiplist::{LexBound, LexRange, ScoreRange};
+use indexed::Indexed;
+
+/// A sorted set: one word.
+#[repr(transparent)]
+pub struct Zset {
+    word: NonNull<u8>,
+}
+
+const _: () = assert!(size_of::<Zset>() == 8 && size_of::<Listpack>() == 8 && align_of::<Indexed>() >= 2);
+
+/// Set in the word of a set that is not packed.
+const INDEXED: usize = 1;
+
+// SAFETY: the word owns a listpack or a boxed `Indexed`, both of which are `Send`.
+unsafe impl Send for Zset {}
+
+enum View<'a> {
+    Packed(&'a Listpack),
+    Indexed(&'a Indexed),
+}
+
+enum ViewMut<'a> {
+    Packed(&'a mut Listpack),
+    Indexed(&'a mut Indexed),
+}
+
+/// May a set of `len` members, the longest of `longest` bytes, be packed?
+#[inline]
+fn packable(len: usize, longest: usize, limits: &Limits) -> bool {
+    len <= limits.zset_max_listpack_entries && longest <= limits.zset_max_listpack_value
+}
+
+/// What [`Zset::add`] may do; by default, add a member or set its score.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Leave members alone that are there.
+    pub only_new: bool,
+    /// Add no members.
+    pub only_existing: bool,
+    /// Lower no score, and do not set the same one again.
+    pub only_greater: bool,
+    /// Raise no score, and do not set the same one again.
+    pub only_less: bool,
+    /// Add to the score that is there.
+    pub increment: bool,
+}
+
+/// What [`Zset::add`] did, with the score the member has now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// The member is new.
+    Added(f64),
+    /// The member has another score than before.
+    Updated(f64),
+    /// The member has that score already.
+    Same(f64),
+    /// The rule forbade it.
+    Refused,
+    /// The sum is not a number: infinities of both signs were added.
+    NotANumber,
+}
+
+impl Rule {
+    /// What becomes of a member with the score `old`, if it is there, when `score` is given.
+    #[inline]
+    fn decide(self, old: Option<f64>, score: f64) -> Outcome {
+        let Some(old) = old else {
+            return if self.only_existing { Outcome::Refused } else { Outcome::Added(score) };
+        };
+        if self.only_new {
+            return Outcome::Refused;
+        }
+        let score = if self.increment { old + score } else { score };
+        if score.is_nan() {
+            return Outcome::NotANumber;
+        }
+        if (self.only_greater && score <= old) || (self.only_less && score >= old) {
+            return Outcome::Refused;
+        }
+        if score == old { Outcome::Same(score) } else { Outcome::Updated(score) }
+    }
+}
+
+/// A member with its score.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// The member.
+    pub member: Item<'a>,
+    score: Score<'a>,
+}
+
+/// A score as it is stored: the text in a listpack is read only when somebody asks for the number.
+#[derive(Clone, Copy, Debug)]
+enum Score<'a> {
+    Plain(f64),
+    Packed(Item<'a>),
+}
+
+impl<'a> Pair<'a> {
+    /// The score: not NaN.
+    #[inline]
+    pub fn score(&self) -> f64 {
+        match self.score {
+            Score::Plain(score) => score,
+            Score::Packed(item) => packed::score_of(item),
+        }
+    }
+
+    /// Passes the score's text as scans answer it to `f`: as it is packed, or with 17 significant digits.
+    pub fn with_scan_text<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        match self.score {
+            Score::Plain(score) => f(num::fmt_f64_17(score, &mut FloatBuf::new())),
+            Score::Packed(item) => f(item.text(&mut itoa::Buffer::new())),
+        }
+    }
+
+    #[inline]
+    fn packed((member, score): (Item<'a>, Item<'a>)) -> Self {
+        Pair { member, score: Score::Packed(score) }
+    }
+
+    #[inline]
+    fn indexed(node: NodeRef<'a>) -> Self {
+        Pair { member: Item::Str(node.member()), score: Score::Plain(node.score()) }
+    }
+}
+
+/// The text of a member, also of one that is stored as an integer. Compares and hashes as bytes.
+#[derive(Clone, Copy)]
+pub enum Text<'a> {
+    /// As it is stored.
+    Stored(&'a [u8]),
+    /// The decimal digits of an integer, and how many characters they are.
+    Digits([u8; 20], u8),
+}
+
+impl<'a> From<Item<'a>> for Text<'a> {
+    #[inline]
+    fn from(item: Item<'a>) -> Self {
+        match item {
+            Item::Str(text) => Text::Stored(text),
+            Item::Int(n) => {
+                let mut buffer = itoa::Buffer::new();
+                let digits = buffer.format(n).as_bytes();
+                let mut text = [0; 20];
+                text[..digits.len()].copy_from_slice(digits);
+                Text::Digits(text, digits.len() as u8)
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Text<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Text::Stored(text) => text,
+            Text::Digits(text, len) => &text[..usize::from(*len)],
+        }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl Hash for Text<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.as_ref());
+    }
+}
+
+/// The order of a set: by score, then by the bytes of the member.
+#[inline]
+pub fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
+    a.0.partial_cmp(&b.0).expect("no score is NaN").then_with(|| a.1.cmp(b.1))
+}
+
+impl Zset {
+    /// An empty set, packed.
+    pub fn new() -> Zset {
+        Zset::from_packed(Listpack::new())
+    }
+
+    /// An empty set into which `len` members, the longest of `longest` bytes, are about to be put.
+    #[inline]
+    pub fn sized_for(len: usize, longest: usize, limits: &Limits) -> Zset {
+        if packable(len, longest, limits) {
+            Zset::new()
+        } else {
+            Zset::from_indexed(Indexed::with_capacity(len))
+        }
+    }
+
+    /// The set of these pairs, which ascend by score and member; the encoding is the one that fits. O(n).
+    ///
+    /// # Panics
+    /// If the pairs do not ascend.
+    pub fn from_sorted<M: AsRef<[u8]>>(pairs: &[(f64, M)], limits: &Limits) -> Zset {
+        let longest = pairs.iter().map(|(_, member)| member.as_ref().len()).max().unwrap_or(0);
+        if packable(pairs.len(), longest, limits) {
+            Zset::from_packed(packed::from_sorted(pairs))
+        } else {
+            Zset::from_indexed(Indexed::from_sorted(
+                pairs.len(),
+                pairs.iter().map(|(score, m)| (*score, m.as_ref())),
+            ))
+        }
+    }
+
+    /// A set from the listpack of one, as it stands in a file; `None` if it is not that. It is unpacked if
+    /// the limits ask for it. O(n).
+    pub fn from_listpack(listpack: Listpack, limits: &Limits) -> Option<Zset> {
+        let longest = packed::longest_if_valid(&listpack)?;
+        let mut set = Zset::from_packed(listpack);
+        if !packable(set.len(), longest, limits) {
+            set.unpack(0);
+        }
+        Some(set)
+    }
+
+    /// The listpack of a packed set, to be written to a file as it is.
+    pub fn as_listpack(&self) -> Option<&Listpack> {
+        match self.view() {
+            View::Packed(listpack) => Some(listpack),
+            View::Indexed(_) => None,
+        }
+    }
+
+    fn from_packed(listpack: Listpack) -> Zset {
+        // SAFETY: a listpack is laid out as the address of its block, whose low bits are zero.
+        Zset { word: unsafe { std::mem::transmute::<Listpack, NonNull<u8>>(listpack) } }
+    }
+
+    fn from_indexed(indexed: Indexed) -> Zset {
+        let address = NonNull::from(Box::leak(Box::new(indexed))).cast::<u8>();
+        Zset { word: address.map_addr(|a| a | INDEXED) }
+    }
+
+    #[inline]
+    fn is_packed(&self) -> bool {
+        self.word.addr().get() & INDEXED == 0
+    }
+
+    #[inline]
+    fn indexed(&self) -> NonNull<Indexed> {
+        debug_assert!(!self.is_packed());
+        // SAFETY: the word is the tag and an address that is not null.
+        unsafe { self.word.byte_sub(INDEXED) }.cast()
+    }
+
+    #[inline]
+    fn view(&self) -> View<'_> {
+        // SAFETY: without the tag the word is a listpack (both are one address, transparently); with it,
+        // the address of a box that this set owns.
+        unsafe {
+            if self.is_packed() {
+                View::Packed(&*ptr::from_ref(self).cast::<Listpack>())
+            } else {
+                View::Indexed(self.indexed().as_ref())
+            }
+        }
+    }
+
+    #[inline]
+    fn view_mut(&mut self) -> ViewMut<'_> {
+        // SAFETY: as in `view`; `&mut self` makes the access unique, and whatever address the
+        // listpack moves to is a word without the tag.
+        unsafe {
+            if self.is_packed() {
+                ViewMut::Packed(&mut *ptr::from_mut(self).cast::<Listpack>())
+            } else {
+                ViewMut::Indexed(self.indexed().as_mut())
+            }
+        }
+    }
+
+    /// Gives a packed set the other encoding, with room for `len` members or those that it has.
+    #[cold]
+    fn unpack(&mut self, len: usize) {
+        let View::Packed(listpack) = self.view() else { return };
+        let len = len.max(listpack.len() / 2);
+        let mut buffer = itoa::Buffer::new();
+        let mut indexed = Indexed::with_capacity(len);
+        for (member, score) in listpack.pairs() {
+            indexed.insert_absent(packed::score_of(score), member.text(&mut buffer));
+        }
+        *self = Zset::from_indexed(indexed);
+    }
+
+    /// Changes the encoding if `len` members, the longest of `longest` bytes, are about to be put in
+    /// and would not fit.
+    #[inline]
+    pub fn expect(&mut self, len: usize, longest: usize, limits: &Limits) {
+        if self.is_packed() && !packable(len, longest, limits) {
+            self.unpack(len);
+        }
+    }
+
+    /// Adds `member` with `score`, or gives it that score, as far as `rule` allows. `score` is not NaN.
+    ///
+    /// O(log n) on average; O(n) while packed.
+    #[inline]
+    pub fn add(&mut self, member: &[u8], score: f64, rule: Rule, limits: &Limits) -> Outcome {
+        debug_assert!(!score.is_nan());
+        match self.view_mut() {
+            ViewMut::Indexed(indexed) => indexed.add(member, score, rule),
+            ViewMut::Packed(listpack) => {
+                let found = listpack.find(member, 1);
+                let outcome = rule.decide(found.map(|at| packed::score_at(listpack, at)), score);
+                match outcome {
+                    Outcome::Added(score) => {
+                        let len = listpack.len() / 2 + 1;
+                        if packable(len, member.len(), limits)
+                            && listpack.would_fit(packed::pair_size(score, member))
+                        {
+                            packed::insert(listpack, score, member);
+                        } else {
+                            self.unpack(len);
+                            self.insert_absent(member, score);
+                        }
+                    }
+                    Outcome::Updated(score) => {
+                        let at = found.expect("a member that is updated was found");
+                        packed::update(listpack, at, score, member);
+                    }
+                    Outcome::Same(_) | Outcome::Refused | Outcome::NotANumber => {}
+                }
+                outcome
+            }
+        }
+    }
+
+    fn insert_absent(&mut self, member: &[u8], score: f64) {
+        match self.view_mut() {
+            ViewMut::Packed(listpack) => packed::insert(listpack, score, member),
+            ViewMut::Indexed(indexed) => indexed.insert_absent(score, member),
+        }
+    }
+
+    /// Removes a member; whether it was there. O(log n) on average; O(n) while packed.
+    #[inline]
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        match self.view_mut() {
+            ViewMut::Packed(listpack) => {
+                let Some(at) = listpack.find(member, 1) else { return false };
+                listpack.remove_range_at(at, 2);
+                true
+            }
+            ViewMut::Indexed(indexed) => indexed.remove(member),
+        }
+    }
+
+    /// Removes the members of these ranks, as far as they exist; how many there were.
+    ///
+    /// O(log n) and O(1) for each; O(n) while packed.
+    pub fn remove_ranks(&mut self, ranks: Range<usize>) -> usize {
+        let ranks = ranks.start..ranks.end.min(self.len());
+        if ranks.is_empty() {
+            return 0;
+        }
+        match self.view_mut() {
+            ViewMut::Packed(listpack) => listpack.remove_range(2 * ranks.start as i64, 2 * ranks.len()),
+            ViewMut::Indexed(indexed) => indexed.remove_ranks(ranks.clone()),
+        }
+        ranks.len()
+    }
+
+    /// The score of a member. O(1); O(n) while packed.
+    #[inline]
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        match self.view() {
+            View::Packed(listpack) => listpack.find(member, 1).map(|at| packed::score_at(listpack, at)),
+            View::Indexed(indexed) => indexed.find(member).map(NodeRef::score),
+        }
+    }
+
+    /// How many members come before this one, and its score. O(log n); O(n) while packed.
+    #[inline]
+    pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
+        match self.view() {
+            View::Packed(listpack) => packed::rank(listpack, member),
+            View::Indexed(indexed) => {
+                let node = indexed.find(member)?;
+                Some((indexed.list.rank(node) as usize, node.score()))
+            }
+        }
+    }
+
+    /// The ranks of the members with a score in `range`. O(log n); O(n) while packed.
+    pub fn ranks_by_score(&self, range: &ScoreRange) -> Range<usize> {
+        match self.view() {
+            View::Packed(listpack) => packed::ranks(
+                listpack,
+                |pair| range.above_min(packed::score_of(pair.1)),
+                |pair| range.below_max(packed::score_of(pair.1)),
+            ),
+            View::Indexed(indexed) => narrow(indexed.list.ranks_in_score_range(range)),
+        }
+    }
+
+    /// The ranks of the members in `range`, in a set whose scores are all equal. O(log n); O(n) while packed.
+    pub fn ranks_by_lex(&self, range: &LexRange<'_>) -> Range<usize> {
+        match self.view() {
+            View::Packed(listpack) => {
+                let (mut a, mut b) = (itoa::Buffer::new(), itoa::Buffer::new());
+                packed::ranks(
+                    listpack,
+                    |pair| range.above_min(pair.0.text(&mut a)),
+                    |pair| range.below_max(pair.0.text(&mut b)),
+                )
+            }
+            View::Indexed(indexed) => narrow(indexed.list.ranks_in_lex_range(range)),
+        }
+    }
+
+    /// The pairs from the one with this rank on: ascending, or descending with the rank counted from the
+    /// highest pair. O(log n) for the first; O(n) while packed.
+    pub fn from_rank(&self, rank: usize, reverse: bool) -> Iter<'_> {
+        if rank >= self.len() {
+            return Iter(Walk::Done);
+        }
+        match (self.view(), reverse) {
+            (View::Packed(listpack), false) => {
+                let mut pairs = listpack.pairs();
+                if rank > 0 {
+                    pairs.nth(rank - 1);
+                }
+                Iter(Walk::Packed(pairs))
+            }
+            (View::Packed(listpack), true) => {
+                let mut pairs = listpack.pairs();
+                if rank > 0 {
+                    pairs.nth_back(rank - 1);
+                }
+                Iter(Walk::PackedBack(pairs))
+            }
+            (View::Indexed(indexed), _) => {
+                let list = &indexed.list;
+                // The ends are at hand without a search.
+                let ascending = if reverse { list.len() - 1 - rank } else { rank };
+                let node = match ascending {
+                    0 => list.first(),
+                    last if last == list.len() - 1 => list.last(),
+                    rank => list.by_rank(rank as u64),
+                };
+                Iter::indexed(node, reverse)
+            }
+        }
+    }
+
+    /// All pairs in order, or backwards.
+    #[inline]
+    pub fn iter(&self, reverse: bool) -> Iter<'_> {
+        self.from_rank(0, reverse)
+    }
+
+    /// The pairs from the first in `range` on (from the last backwards): they leave the range at its other end.
+    pub fn from_score(&self, range: &ScoreRange, reverse: bool) -> Iter<'_> {
+        match (self.view(), reverse) {
+            (View::Packed(listpack), false) => {
+                Iter(Walk::Packed(packed::skip(listpack, |pair| !range.above_min(packed::score_of(pair.1)))))
+            }
+            (View::Packed(listpack), true) => Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| {
+                !range.below_max(packed::score_of(pair.1))
+            }))),
+            (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_score_range(range), false),
+            (View::Indexed(indexed), true) => Iter::indexed(indexed.list.last_in_score_range(range), true),
+        }
+    }
+
+    /// As [`Zset::from_score`], by the bytes of members, in a set whose scores are all equal.
+    pub fn from_lex(&self, range: &LexRange<'_>, reverse: bool) -> Iter<'_> {
+        let mut text = itoa::Buffer::new();
+        match (self.view(), reverse) {
+            (View::Packed(listpack), false) => {
+                Iter(Walk::Packed(packed::skip(listpack, |pair| !range.above_min(pair.0.text(&mut text)))))
+            }
+            (View::Packed(listpack), true) => Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| {
+                !range.below_max(pair.0.text(&mut text))
+            }))),
+            (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_lex_range(range), false),
+            (View::Indexed(indexed), true) => Iter::indexed(indexed.list.last_in_lex_range(range), true),
+        }
+    }
+
+    /// A pair of which each is equally likely. O(1); O(n) while packed.
+    pub fn random(&self, rng: &mut Rng) -> Option<Pair<'_>> {
+        if self.is_empty() {
+            return None;
+        }
+        match self.view() {
+            View::Packed(listpack) => listpack.pairs().nth(rng.index(listpack.len() / 2)).map(Pair::packed),
+            View::Indexed(indexed) => indexed.random(rng).map(Pair::indexed),
+        }
+    }
+
+    /// Passes `count` different pairs, or all if there are not more, to `f`. Each choice is equally likely.
+    ///
+    /// O(count · log n), but never more than O(n).
+    pub fn sample(&self, count: usize, rng: &mut Rng, mut f: impl FnMut(Pair<'_>)) {
+        let len = self.len();
+        // A search costs a few times what a step does.
+        if self.is_packed() || count >= len / 4 {
+            // Knuth's selection sampling: each pair is taken with the probability that remains.
+            let mut wanted = count.min(len);
+            for (i, pair) in self.iter(false).enumerate() {
+                if wanted == 0 {
+                    break;
+                }
+                if rng.below((len - i) as u64) < wanted as u64 {
+                    wanted -= 1;
+                    f(pair);
+                }
+            }
+            return;
+        }
+        // Floyd's sampling: `count` different ranks by as many draws.
+        let mut seen = std::collections::HashSet::with_capacity(count);
+        for end in len - count..len {
+            let draw = rng.index(end + 1);
+            let rank = if seen.insert(draw) { draw } else { end };
+            seen.insert(rank);
+            if let Some(pair) = self.from_rank(rank, false).next() {
+                f(pair);
+            }
+        }
+    }
+
+    /// Passes the pairs at `cursor` to `f` and returns the next cursor: start with 0, stop at 0. A packed set is
+    /// passed whole. Every member that is there from the first call to the last is seen.
+    pub fn scan(&self, cursor: u64, mut f: impl FnMut(Pair<'_>)) -> u64 {
+        match self.view() {
+            View::Packed(listpack) => {
+                listpack.pairs().map(Pair::packed).for_each(f);
+                0
+            }
+            View::Indexed(indexed) => indexed.scan(cursor, |node| f(Pair::indexed(node))),
+        }
+    }
+
+    /// Panics unless the encoding's promises hold. O(n).
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        match self.view() {
+            View::Packed(listpack) => {
+                listpack.check();
+                assert!(packed::longest_if_valid(listpack).is_some());
+            }
+            View::Indexed(indexed) => indexed.check(),
+        }
+    }
+}
+
+#[inline]
+fn narrow(ranks: Range<u64>) -> Range<usize> {
+    ranks.start as usize..ranks.end as usize
+}
+
+impl Default for Zset {
+    fn default() -> Self {
+        Zset::new()
+    }
+}
+
+impl Drop for Zset {
+    fn drop(&mut self) {
+        // SAFETY: as in `view`; the word is not used again.
+        unsafe {
+            if self.is_packed() {
+                ptr::drop_in_place(ptr::from_mut(self).cast::<Listpack>());
+            } else {
+                drop(Box::from_raw(self.indexed().as_ptr()));
+            }
+        }
+    }
+}
+
+impl Describe for Zset {
+    #[inline]
+    fn len(&self) -> usize {
+        match self.view() {
+            View::Packed(listpack) => listpack.len() / 2,
+            View::Indexed(indexed) => indexed.list.len(),
+        }
+    }
+
+    fn effort(&self) -> usize {
+        match self.view() {
+            View::Packed(_) => 1,
+            View::Indexed(indexed) => indexed.list.len(),
+        }
+    }
+
+    fn encoding(&self) -> &'static str {
+        if self.is_packed() { "listpack" } else { "skiplist" }
+    }
+
+    fn bytes(&self, _samples: usize) -> usize {
+        match self.view() {
+            View::Packed(listpack) => listpack.allocated(),
+            // Both keep count of what they allocate.
+            View::Indexed(indexed) => size_of::<Indexed>() + indexed.list.bytes() + indexed.index_bytes(),
+        }
+    }
+}
+
+// SAFETY: `Zset` is one word that owns what it points to and is `Send`; no other collection is a `Kind::Zset`.
+unsafe impl Collection for Zset {
+    const KIND: Kind = Kind::Zset;
+
+    fn duplicate(&self) -> Self {
+        match self.view() {
+            View::Packed(listpack) => Zset::from_packed(listpack.clone()),
+            View::Indexed(indexed) => {
+                let pairs = indexed.list.iter().map(|node| (node.score(), node.member()));
+                Zset::from_indexed(Indexed::from_sorted(indexed.list.len(), pairs))
+            }
+        }
+    }
+}
+
+/// Pairs of a [`Zset`] in one direction.
+#[derive(Clone)]
+pub struct Iter<'a>(Walk<'a>);
+
+#[derive(Clone)]
+enum Walk<'a> {
+    Packed(Pairs<'a>),
+    PackedBack(Pairs<'a>),
+    Indexed(Forward<'a>),
+    IndexedBack(Backward<'a>),
+    Done,
+}
+
+impl<'a> Iter<'a> {
+    fn indexed(node: Option<NodeRef<'a>>, reverse: bool) -> Self {
+        Iter(match node {
+            None => Walk::Done,
+            Some(node) if reverse => Walk::IndexedBack(node.backward()),
+            Some(node) => Walk::Indexed(node.forward()),
+        })
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Pair<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Pair<'a>> {
+        match &mut self.0 {
+            Walk::Packed(pairs) => pairs.next().map(Pair::packed),
+            Walk::PackedBack(pairs) => pairs.next_back().map(Pair::packed),
+            Walk::Indexed(nodes) => nodes.next().map(Pair::indexed),
+            Walk::IndexedBack(nodes) => nodes.next().map(Pair::indexed),
+            Walk::Done => None,
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Iter<'_> {}

@@ -1,0 +1,178 @@
+//! Servers started for a test, and a plain client to talk to them.
+#![allow(dead_code)] // Each test binary uses its own part of this.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server process in a directory of its own, killed when dropped.
+pub struct ServerProcess {
+    child: Child,
+    pub port: u16,
+    pub dir: PathBuf,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// The binary of this crate.
+pub fn spinel() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_spinel"))
+}
+
+/// A real `redis-server`, if one is installed.
+pub fn redis() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("redis-server")).find(|file| file.is_file())
+}
+
+impl ServerProcess {
+    /// Starts `binary` with the given options and waits until it answers.
+    pub fn start(binary: &Path, options: &[&str]) -> ServerProcess {
+        let port = free_port();
+        let dir = std::env::temp_dir().join(format!("spinel-test-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory can be made");
+        let log = std::fs::File::create(dir.join("stdout")).expect("a file can be made");
+        let child = Command::new(binary)
+            .args(["--port", &port.to_string(), "--dir"])
+            .arg(&dir)
+            .args(["--save", "", "--bind", "127.0.0.1"])
+            .args(options)
+            .stdout(log.try_clone().expect("a descriptor is left"))
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()));
+        let mut server = ServerProcess { child, port, dir };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Ok(mut client) = Client::connect(port) {
+                if client
+                    .command(&[b"PING"])
+                    .is_ok_and(|reply| reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAUTH"))
+                {
+                    return server;
+                }
+            }
+            if let Some(status) = server.child.try_wait().expect("a child can be asked") {
+                panic!("{} ended with {status}: {}", binary.display(), server.log());
+            }
+            assert!(Instant::now() < deadline, "{} does not answer: {}", binary.display(), server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the server has printed.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.join("stdout")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// A connection to it.
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).expect("the server takes connections")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the process to end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("a child can be waited for")
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A connection that sends requests and reads replies as raw RESP.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(port: u16) -> io::Result<Client> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Client { stream: BufReader::with_capacity(1 << 16, stream) })
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Sends one request and reads its reply.
+    pub fn command(&mut self, args: &[&[u8]]) -> io::Result<Vec<u8>> {
+        let mut request = Vec::new();
+        spinel::resp::request::write_request(&mut request, args.iter().copied());
+        self.send(&request)?;
+        self.reply()
+    }
+
+    /// Reads one reply, whole.
+    pub fn reply(&mut self) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.read_value(&mut out)?;
+        Ok(out)
+    }
+
+    fn read_value(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        let start = out.len();
+        loop {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte)?;
+            out.push(byte[0]);
+            if out.ends_with(b"\r\n") {
+                break;
+            }
+        }
+        let line = out[start..out.len() - 2].to_vec();
+        let number = || std::str::from_utf8(&line[1..]).ok().and_then(|n| n.parse::<i64>().ok()).unwrap_or(0);
+        match line[0] {
+            b'$' | b'=' if number() >= 0 => {
+                let at = out.len();
+                out.resize(at + number() as usize + 2, 0);
+                self.stream.read_exact(&mut out[at..])?;
+            }
+            b'*' | b'~' | b'>' => {
+                for _ in 0..number().max(0) {
+                    self.read_value(out)?;
+                }
+            }
+            b'%' => {
+                for _ in 0..2 * number().max(0) {
+                    self.read_value(out)?;
+                }
+            }
+            b'|' => {
+                for _ in 0..2 * number().max(0) {
+                    self.read_value(out)?;
+                }
+                self.read_value(out)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads whatever arrives until the server closes the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let _ = self.stream.read_to_end(&mut out);
+        out
+    }
+}
