@@ -58,7 +58,7 @@ const SET: Spec = Spec::admin("config|set", -4, set).flags(FLAGS).tips(ON_ALL_NO
 fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let args = args.rest(2);
     if !args.len().is_multiple_of(2) {
-        return Err(Error::arity("config|set"));
+        return Err(Error::Syntax);
     }
     let pairs: Vec<(&[u8], &[u8])> =
         (0..args.len()).step_by(2).map(|i| (args.at(i), args.at(i + 1))).collect();
@@ -191,7 +191,7 @@ mod tests {
             (error) ERR CONFIG SET failed (possibly related to argument 'hz') - duplicate parameter
             (error) ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config
             (error) ERR wrong number of arguments for 'config|set' command
-            (error) ERR wrong number of arguments for 'config|set' command
+            (error) ERR syntax error
             (empty array)
             (error) ERR The server is running without a config file
             (error) ERR unknown subcommand 'nosuch'. Try CONFIG HELP.

@@ -57,6 +57,7 @@ const SECTIONS: &[Section] = &[
     Section { names: &["latencystats"], by_default: false, write: latencystats_section },
     Section { names: &["cluster"], by_default: true, write: cluster_section },
     Section { names: &["keyspace"], by_default: true, write: keyspace_section },
+    Section { names: &["debug"], by_default: false, write: debug_section },
 ];
 
 /// INFO [section …] → the text of these sections, in the order in which they always stand.
@@ -80,7 +81,7 @@ pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>
         if text::eq_ignore_case(name, b"default") {
             select(&|section| section.by_default);
         } else if text::eq_ignore_case(name, b"all") || text::eq_ignore_case(name, b"everything") {
-            select(&|_| true);
+            select(&|section| section.names != ["debug"]);
         } else {
             select(&|section| section.names.iter().any(|known| text::eq_ignore_case(name, known.as_bytes())));
         }
@@ -377,6 +378,16 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("acl_access_denied_channel", 0);
 }
 
+/// Named only: no group of sections includes it.
+fn debug_section(server: &Server, out: &mut InfoText) {
+    let stats = &server.stats;
+    out.section("Debug")
+        .field("eventloop_duration_aof_sum", 0)
+        .field("eventloop_duration_cron_sum", stats.cron_ns / 1000)
+        .field("eventloop_duration_max", stats.loop_ns_max / 1000)
+        .field("eventloop_cmd_per_cycle_max", stats.loop_commands_max);
+}
+
 fn replication_section(server: &Server, out: &mut InfoText) {
     out.section("Replication")
         .field("role", "master")
@@ -473,8 +484,8 @@ mod tests {
         assert_eq!(by_default.last().map(String::as_str), Some("Keyspace"));
         assert!(!by_default.contains(&"Commandstats".to_string()));
         assert_eq!(sections(&mut harness, "info DEFAULT"), by_default);
-        assert_eq!(sections(&mut harness, "info all").len(), SECTIONS.len());
-        assert_eq!(sections(&mut harness, "info everything nosuch").len(), SECTIONS.len());
+        assert_eq!(sections(&mut harness, "info all").len(), SECTIONS.len() - 1);
+        assert_eq!(sections(&mut harness, "info everything debug").len(), SECTIONS.len());
         assert_eq!(sections(&mut harness, "info KEYSPACE cpu cpu"), ["CPU", "Keyspace"]);
         assert_eq!(sections(&mut harness, "info default commandStats").len(), by_default.len() + 1);
         assert!(sections(&mut harness, "info nosuch").is_empty());

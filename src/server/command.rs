@@ -607,7 +607,7 @@ impl Spec {
     /// Whether some key's place depends on the request.
     pub fn has_movable_keys(&self) -> bool {
         let fixed = |spec: &KeySpec| matches!((spec.begin, spec.find), (Begin::Index(_), Find::Range { .. }));
-        self.find_keys.is_some() || !self.keys.iter().all(fixed)
+        !self.keys.iter().all(fixed)
     }
 
     /// Whether some argument may be a key.

@@ -29,7 +29,9 @@ impl Server {
             return;
         }
         self.turn.cron_ticks += 1;
+        let started = clock::monotonic_ns();
         self.cron(tick);
+        self.stats.cron_ns += clock::monotonic_ns() - started;
     }
 
     fn cron(&mut self, tick: Duration) {

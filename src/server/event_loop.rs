@@ -79,6 +79,7 @@ impl Server {
             let timeout = if self.turn.reading.is_empty() { self.until_cron() } else { Duration::ZERO };
             poll.wait(Some(timeout))?;
             let started = clock::monotonic_ns();
+            let commands_before = self.stats.commands_processed;
             self.keyspace.set_now(UnixMillis::now());
             ready.clear();
             ready.append(&mut self.turn.reading);
@@ -110,8 +111,8 @@ impl Server {
             if let Some(stop) = signals.stop_requested() {
                 self.asked_to_stop(stop, signals);
             }
-            self.stats.loop_turns += 1;
-            self.stats.loop_ns += clock::monotonic_ns() - started;
+            let now = clock::monotonic_ns();
+            self.stats.turn_ended(now - started, commands_before);
             self.cron_if_due();
         }
         self.before_sleep();

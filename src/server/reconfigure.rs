@@ -77,6 +77,20 @@ impl Server {
                 }
             })?;
         }
+        if effects.touches(Effects::OOM_SCORE)
+            && let Err(error) = self.apply_oom_score()
+        {
+            tracing::warn!("Unable to write oom_score_adj: {}", crate::net::error_text(&error));
+            let mode_differs = before.advanced.oom_score_adj != self.config.advanced.oom_score_adj;
+            let parameter = if mode_differs { "oom-score-adj" } else { "oom-score-adj-values" };
+            return Err((
+                parameter,
+                "Failed to apply new oom_score_adj configuration, check server logs.".into(),
+            ));
+        }
+        if effects.touches(Effects::PROC_TITLE | Effects::LISTENERS) {
+            self.show_title();
+        }
         if effects.touches(Effects::LOG_LEVEL)
             && let Ok(level) = self.config.logs.level.name().parse()
         {

@@ -58,7 +58,12 @@ pub struct Stats {
     pub peak_memory: usize,
     pub loop_turns: u64,
     pub loop_ns: u64,
-    pub loop_cmd_ns: u64,
+    /// The longest turn.
+    pub loop_ns_max: u64,
+    /// Most commands run in one turn.
+    pub loop_commands_max: u64,
+    /// Time spent on what the clock demands.
+    pub cron_ns: u64,
     pub rates: Rates,
 }
 
@@ -71,6 +76,17 @@ impl Stats {
     /// Starts counting anew.
     pub fn reset(&mut self) {
         *self = Stats { peak_memory: self.peak_memory, ..Stats::new(self.commands.len()) };
+    }
+
+    /// Counts a turn of the event loop that took `ns` and began when `commands_before` commands had been run.
+    #[inline]
+    pub fn turn_ended(&mut self, ns: u64, commands_before: u64) {
+        self.loop_turns += 1;
+        self.loop_ns += ns;
+        self.loop_ns_max = self.loop_ns_max.max(ns);
+        // The counter may have been reset meanwhile.
+        let commands = self.commands_processed.saturating_sub(commands_before);
+        self.loop_commands_max = self.loop_commands_max.max(commands);
     }
 
     /// Counts an error reply by its code.
@@ -102,7 +118,6 @@ pub struct Rates {
     pub loop_turns: Rate,
     /// Microseconds of one turn.
     pub loop_us: Rate,
-    pub loop_cmd_us: Rate,
 }
 
 /// The rate of one growing counter.

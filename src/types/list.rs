@@ -10,9 +10,9 @@ use std::ptr::NonNull;
 
 use super::Limits;
 use super::tagged::{Lent, LentMut, Tagged};
-use super::value::{Collection, Describe, Kind};
+use super::value::{Collection, Describe, Kind, Part};
 use crate::structures::listpack::{Item, Listpack, Needle};
-use crate::structures::quicklist::{Direction, Options, Quicklist};
+use crate::structures::quicklist::{Direction, NodeRef, Options, Quicklist};
 
 const PACK: usize = 0;
 const QUICK: usize = 1;
@@ -379,6 +379,32 @@ impl Describe for List {
             View::Pack(pack) => pack.allocated(),
             View::Quick(list) => size_of::<Quicklist>() + list.bytes(),
         }
+    }
+
+    fn each_part(&self, f: &mut dyn FnMut(Part<'_>)) {
+        self.visit(0, End::Head, self.len(), |item| f(Part::Item(item.text(&mut itoa::Buffer::new()))));
+    }
+
+    fn details(&self, out: &mut String) {
+        let View::Quick(list) = self.view() else { return };
+        let (mut compressed, mut bytes) = (false, 0);
+        for node in list.nodes() {
+            bytes += match node {
+                NodeRef::Packed(entries) => entries.bytes(),
+                NodeRef::Plain(element) => element.len(),
+                NodeRef::PackedLzf { raw_len, .. } | NodeRef::PlainLzf { raw_len, .. } => {
+                    compressed = true;
+                    raw_len
+                }
+            };
+        }
+        out.push_str(&format!(
+            " ql_nodes:{} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
+            list.node_count(),
+            list.len() as f64 / list.node_count().max(1) as f64,
+            list.options().fill,
+            u8::from(compressed || list.options().depth > 0),
+        ));
     }
 }
 

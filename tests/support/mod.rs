@@ -22,7 +22,8 @@ pub fn free_port() -> u16 {
 
 /// The binary of this crate.
 pub fn spinel() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_spinel"))
+    // Another build may be named, for long runs.
+    std::env::var_os("SPINEL_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_spinel")), PathBuf::from)
 }
 
 /// A real `redis-server`, if one is installed.

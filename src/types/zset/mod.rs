@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::limits::Limits;
-use super::value::{Collection, Describe, Kind};
+use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
 pub use crate::structures::listpack::Item;
@@ -642,6 +642,12 @@ impl Describe for Zset {
             View::Packed(listpack) => listpack.allocated(),
             // Both keep count of what they allocate.
             View::Indexed(indexed) => size_of::<Indexed>() + indexed.list.bytes() + indexed.index_bytes(),
+        }
+    }
+
+    fn each_part(&self, f: &mut dyn FnMut(Part<'_>)) {
+        for pair in self.iter(false) {
+            f(Part::Scored(pair.member.text(&mut itoa::Buffer::new()), pair.score()));
         }
     }
 }
