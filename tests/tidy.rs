@@ -1,0 +1,356 @@
+//! The rules of the house that the compiler does not know, checked on the text of the sources.
+//!
+//! One crate gives no fences between its rooms: this test is the fence. Each complaint quotes the line that
+//! breaks a rule; all complaints of a rule are listed at once.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms from the ground up. A room imports only from rooms of lower layers.
+const LAYERS: [&[&str]; 10] = [
+    &["stdx"],
+    &["structures"],
+    &["resp", "background", "stats"],
+    &["types"],
+    &["keyspace"],
+    &["net"],
+    &["config"],
+    &["clients"],
+    &["server"],
+    &["commands"],
+];
+
+/// Command modules that other command modules may use. All others stand alone.
+const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "scratch", "testing", "window"];
+
+/// Groups of commands written in several files, which may use each other. A shared beginning of the name, as in
+/// `zset` and `zset_range`, says so as well.
+const GROUPS: &[&[&str]] = &[&["client", "connection"], &["info", "server"]];
+
+/// Where `unsafe` may be written: a file, or a directory with all its files.
+const UNSAFE: &[&str] = &[
+    "background/",
+    "commands/scratch.rs",
+    "keyspace/entry.rs",
+    "keyspace/expire.rs",
+    "net/io.rs",
+    "net/limits.rs",
+    "net/listener.rs",
+    "net/signals.rs",
+    "net/stream.rs",
+    "resp/request.rs",
+    "server/crash.rs",
+    "server/daemon.rs",
+    "stats/log.rs",
+    "stdx/alloc.rs",
+    "stdx/cpu.rs",
+    "stdx/process.rs",
+    "structures/",
+    "types/",
+];
+
+/// Lines above an `unsafe` within which its reason must stand.
+const NEAR: usize = 12;
+
+/// A source file.
+struct Source {
+    /// Below `src`, such as `net/io.rs`.
+    name: String,
+    lines: Vec<String>,
+    /// The same lines without comments and what stands in quotes.
+    code: Vec<String>,
+}
+
+impl Source {
+    /// The room it belongs to; `None` for `lib.rs` and `main.rs`.
+    fn room(&self) -> Option<&str> {
+        self.name.split_once('/').map(|(room, _)| room)
+    }
+
+    fn at(&self, line: usize) -> String {
+        format!("src/{}:{}: {}", self.name, line + 1, self.lines[line].trim())
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut found, mut directories) = (Vec::new(), vec![root.clone()]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("a directory of the sources") {
+            let path: PathBuf = entry.expect("a directory of the sources").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("sources are text");
+                let name = path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
+                let lines: Vec<String> = text.lines().map(String::from).collect();
+                let code = bare(&text).lines().map(String::from).collect();
+                found.push(Source { name, lines, code });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(found.len() > 20, "the sources are where they are expected");
+    found
+}
+
+/// The text with comments, strings and character literals blanked; line ends stay.
+fn bare(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len());
+    let mut i = 0;
+    // Blanks everything from `i` to `end`.
+    let skip = |out: &mut String, from: usize, end: usize| {
+        let line_ends = bytes[from..end].iter().filter(|&&byte| byte == b'\n').count();
+        out.push(' ');
+        out.push_str(&"\n".repeat(line_ends));
+        end
+    };
+    let find = |from: usize, what: &str| {
+        text.get(from..).and_then(|rest| rest.find(what)).map_or(bytes.len(), |at| from + at)
+    };
+    while i < bytes.len() {
+        let rest = &bytes[i..];
+        let after_word = i > 0 && (bytes[i - 1].is_ascii_alphanumeric() || bytes[i - 1] == b'_');
+        if rest.starts_with(b"//") {
+            i = skip(&mut out, i, find(i, "\n"));
+        } else if rest.starts_with(b"/*") {
+            i = skip(&mut out, i, (find(i, "*/") + 2).min(bytes.len()));
+        } else if let Some(hashes) = raw_string(rest).filter(|_| !after_word || bytes[i - 1] == b'b') {
+            let start = i + 2 + hashes;
+            let end = find(start, &format!("\"{}", "#".repeat(hashes))) + 1 + hashes;
+            i = skip(&mut out, i, end.min(bytes.len()));
+        } else if rest[0] == b'"' {
+            let mut end = i + 1;
+            while end < bytes.len() && bytes[end] != b'"' {
+                end += if bytes[end] == b'\\' { 2 } else { 1 };
+            }
+            i = skip(&mut out, i, (end + 1).min(bytes.len()));
+        } else if rest[0] == b'\'' && rest.len() > 2 && (rest[1] == b'\\' || rest[2] == b'\'') {
+            // A lifetime has no second quote behind one character.
+            i = skip(&mut out, i, find(i + 2 + usize::from(rest[1] == b'\\'), "'") + 1);
+        } else {
+            out.push(if rest[0].is_ascii() { char::from(rest[0]) } else { ' ' });
+            i += 1;
+        }
+    }
+    out
+}
+
+/// How many `#` a raw string that starts here has.
+fn raw_string(text: &[u8]) -> Option<usize> {
+    let hashes = text.strip_prefix(b"r")?.iter().take_while(|&&byte| byte == b'#').count();
+    (text.get(1 + hashes) == Some(&b'"')).then_some(hashes)
+}
+
+/// The rooms that paths from `crate::` in a file lead to, each with its line. Understands
+/// `crate::a::b`, `use crate::{a::b, c}` over several lines, and nothing more.
+fn rooms_used(source: &Source) -> Vec<(usize, String)> {
+    let text = source.code.join("\n");
+    let mut used = Vec::new();
+    for (at, prefix) in text.match_indices("crate::") {
+        let line = text[..at].matches('\n').count();
+        let rest = &text[at + prefix.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            used.push((line, name_at(rest)));
+            continue;
+        };
+        let mut depth = 0;
+        let mut item = String::new();
+        for symbol in list.chars() {
+            match symbol {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => used.push((line, name_at(&std::mem::take(&mut item)))),
+                _ => {}
+            }
+            if symbol != ',' || depth > 0 {
+                item.push(symbol);
+            }
+        }
+        used.push((line, name_at(&item)));
+    }
+    used
+}
+
+fn name_at(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn layer(room: &str) -> Option<usize> {
+    LAYERS.iter().position(|rooms| rooms.contains(&room))
+}
+
+/// Fails with all complaints, if there are any.
+#[track_caller]
+fn expect_none(rule: &str, complaints: &[String]) {
+    let mut text = String::new();
+    for complaint in complaints {
+        let _ = writeln!(text, "  {complaint}");
+    }
+    assert!(complaints.is_empty(), "{rule}\n{text}");
+}
+
+#[test]
+fn rooms_import_from_lower_layers_only() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let Some(room) = source.room() else { continue };
+        let Some(here) = layer(room) else {
+            complaints.push(format!("src/{}: the room '{room}' has no layer in tests/tidy.rs", source.name));
+            continue;
+        };
+        for (line, other) in rooms_used(&source) {
+            let Some(there) = layer(&other) else { continue };
+            if other != room && there >= here {
+                complaints
+                    .push(format!("{room} ({here}) may not know {other} ({there}): {}", source.at(line)));
+            }
+        }
+    }
+    expect_none("A room imports only from rooms of lower layers.", &complaints);
+}
+
+#[test]
+fn commands_do_not_import_each_other() {
+    let sources = sources();
+    let groups: Vec<&str> = sources
+        .iter()
+        .filter_map(|source| source.name.strip_prefix("commands/"))
+        .map(|name| name.split(['/', '.']).next().expect("split yields at least one"))
+        .filter(|name| *name != "mod" && !SHARED_COMMANDS.contains(name))
+        .collect();
+    let mut complaints = Vec::new();
+    for source in &sources {
+        let Some(own) = source.name.strip_prefix("commands/").and_then(|name| name.split(['/', '.']).next())
+        else {
+            continue;
+        };
+        if own == "mod" {
+            continue;
+        }
+        for (line, code) in source.code.iter().enumerate() {
+            for prefix in ["super::", "crate::commands::"] {
+                for (at, _) in code.match_indices(prefix) {
+                    let other = name_at(&code[at + prefix.len()..]);
+                    if !of_one_group(&other, own) && groups.contains(&other.as_str()) {
+                        complaints.push(format!("{own} may not know {other}: {}", source.at(line)));
+                    }
+                }
+            }
+        }
+    }
+    expect_none("Command groups share helpers in named modules only.", &complaints);
+}
+
+fn of_one_group(a: &str, b: &str) -> bool {
+    let begin = |name: &str| name.split('_').next().map(String::from);
+    begin(a) == begin(b) || GROUPS.iter().any(|files| files.contains(&a) && files.contains(&b))
+}
+
+#[test]
+fn the_map_declares_rooms_in_layer_order() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("the map");
+    let declared: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let layers: Vec<usize> = declared
+        .iter()
+        .map(|room| layer(room).unwrap_or_else(|| panic!("the room '{room}' has no layer")))
+        .collect();
+    assert!(layers.is_sorted(), "lib.rs declares rooms from the ground up: {declared:?}");
+    assert_eq!(declared.len(), LAYERS.iter().map(|rooms| rooms.len()).sum::<usize>(), "{declared:?}");
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        // Tests in a file of their own are part of the module they test.
+        if source.name.ends_with("/tests.rs") {
+            continue;
+        }
+        let first = source.lines.iter().find(|line| !line.trim().is_empty());
+        if !first.is_some_and(|line| line.starts_with("//! ")) {
+            complaints.push(format!("src/{}", source.name));
+        }
+    }
+    expect_none("A module opens with //! and what it is.", &complaints);
+}
+
+#[test]
+fn every_unsafe_has_its_reason() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (line, code) in source.code.iter().enumerate() {
+            let is_function = code.split("unsafe fn ").nth(1).is_some_and(|rest| !name_at(rest).is_empty());
+            let needs_reason = is_function || code.contains("unsafe {") || code.contains("unsafe impl");
+            if !needs_reason {
+                continue;
+            }
+            let has_reason = |line: &String| line.contains("SAFETY:") || line.contains("# Safety");
+            // The contract of a trait's method stands with the trait; its reasons stand inside.
+            let below = if is_function { 3 } else { 0 };
+            let last = (line + below).min(source.lines.len() - 1);
+            let mut first = line.saturating_sub(NEAR);
+            // A long comment right above may begin further up.
+            while first > 0 && source.lines[first].trim_start().starts_with("//") {
+                first -= 1;
+            }
+            if !source.lines[first..=last].iter().any(has_reason) {
+                complaints.push(source.at(line));
+            }
+        }
+    }
+    expect_none("Every unsafe is preceded by SAFETY: or # Safety.", &complaints);
+}
+
+#[test]
+fn unsafe_code_is_allowed_in_named_places_only() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let named = UNSAFE
+            .iter()
+            .any(|place| source.name == *place || place.ends_with('/') && source.name.starts_with(place));
+        for (line, code) in source.code.iter().enumerate() {
+            if code.contains("allow(unsafe_code)") && !named {
+                complaints.push(source.at(line));
+            }
+        }
+        if source.name == "lib.rs" && !source.code.iter().any(|line| line == "#![deny(unsafe_code)]") {
+            complaints.push("src/lib.rs does not deny unsafe_code".into());
+        }
+    }
+    expect_none("Modules with unsafe code are named in tests/tidy.rs.", &complaints);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (line, code) in source.code.iter().enumerate() {
+            if ["todo!", "unimplemented!", "dbg!"].iter().any(|word| code.contains(word)) {
+                complaints.push(source.at(line));
+            }
+        }
+    }
+    expect_none("No todo!, unimplemented! or dbg!.", &complaints);
+}
+
+#[test]
+fn texts_are_taken_apart_rightly() {
+    let text = "a /* b\n */ c // d\n\"e\\\" f\" g 'h' i<'j> '\\n' r#\"k\"\nl\"# m b\"n\" '\\'' o";
+    let words = bare(text);
+    assert_eq!(words.split_whitespace().collect::<Vec<_>>(), ["a", "c", "g", "i<'j>", "m", "b", "o"]);
+    assert_eq!(words.matches('\n').count(), text.matches('\n').count());
+    let source = Source {
+        name: "net/io.rs".into(),
+        lines: Vec::new(),
+        code: ["use crate::{stats::{log, Stats}, stdx,", "  config::Config};", "crate::net::x()"]
+            .map(String::from)
+            .into(),
+    };
+    let expected = [(0, "stats"), (0, "stdx"), (0, "config"), (2, "net")];
+    assert_eq!(rooms_used(&source), expected.map(|(line, room)| (line, room.to_string())));
+}
