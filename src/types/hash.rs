@@ -25,7 +25,7 @@ use std::sync::Arc;
 use super::Limits;
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged, Thin};
-use super::value::{Collection, Describe, Kind, Value};
+use super::value::{Collection, Describe, Kind, Part, Value};
 use crate::stdx::alloc::size_class;
 use crate::stdx::hash::hash;
 use crate::stdx::num;
@@ -735,6 +735,12 @@ impl Describe for Hash {
                 let fields = sampled as f64 / samples.max(1) as f64 * table.len() as f64;
                 size_of::<Table>() + table.bytes() + fields as usize
             }
+        }
+    }
+
+    fn each_part(&self, f: &mut dyn FnMut(Part<'_>)) {
+        for (field, value) in self.iter() {
+            f(Part::Field(field.text(&mut itoa::Buffer::new()), value.text(&mut itoa::Buffer::new())));
         }
     }
 }
