@@ -147,6 +147,10 @@ const ZINCRBY: Spec = Spec::data("zincrby", 4, zincrby)
 
 /// ZINCRBY key increment member → the member's score.
 fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    // ZADD's options are known here too; after one of them no pair of score and member is left.
+    if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|option| ctx.args.is(2, option)) {
+        return Err(Error::Syntax);
+    }
     let counts = add(ctx, ctx.args.rest(2), Rule { increment: true, ..Rule::default() })?;
     Ok(ctx.reply.double(counts.last.expect("without conditions no increment is refused")))
 }

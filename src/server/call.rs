@@ -159,7 +159,8 @@ impl Server {
     fn reject(&mut self, key: ClientKey, command: Option<CommandId>, mut error: Error) {
         if let Some(id) = command {
             self.stats.commands[id.0 as usize].rejected += 1;
-            if self.commands.spec(id).flags.has(Flags::ENDS_MULTI) && self.end_transaction(key).is_some() {
+            if self.commands.spec(id).flags.has(Flags::ENDS_MULTI) {
+                self.end_transaction(key);
                 let text = error.as_bytes();
                 let reason = text.strip_prefix(b"ERR ").unwrap_or(text);
                 error = Error::quoting(&[b"EXECABORT Transaction discarded because of: ", reason]);
