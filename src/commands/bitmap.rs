@@ -128,8 +128,7 @@ fn bitcount(ctx: &mut Ctx<'_>) -> CmdResult {
     let bytes = text.text(&mut digits);
     let range = match args.len() {
         2 => 0..bytes.len() * 8,
-        3 => return Err(Error::Syntax),
-        _ => {
+        4 | 5 => {
             let (start, end) = (args.int(2)?, args.int(3)?);
             if in_bits(args, 4)? {
                 clamp_ordered(start, end, bytes.len() * 8)
@@ -138,6 +137,7 @@ fn bitcount(ctx: &mut Ctx<'_>) -> CmdResult {
                 range.start * 8..range.end * 8
             }
         }
+        _ => return Err(Error::Syntax),
     };
     Ok(ctx.reply.int(bits::count_in(bytes, range) as i64))
 }
@@ -182,9 +182,14 @@ fn bitpos(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let mut digits = itoa::Buffer::new();
     let bytes = text.text(&mut digits);
+    if args.len() > 6 {
+        return Err(Error::Syntax);
+    }
     let start = if args.len() > 3 { args.int(3)? } else { 0 };
+    // The unit is judged before the end it applies to.
+    let in_bits = in_bits(args, 5)?;
     let end = if args.len() > 4 { Some(args.int(4)?) } else { None };
-    let range = if in_bits(args, 5)? {
+    let range = if in_bits {
         clamp_range(start, end.unwrap_or(-1), bytes.len() * 8)
     } else {
         let range = clamp_range(start, end.unwrap_or(-1), bytes.len());

@@ -314,9 +314,8 @@ fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult
         .clients
         .iter()
         .filter(|(found, client)| {
-            !(filter.skip_me && *found == key)
-                && !client.flags.has(ClientFlags::CLOSE_SOON)
-                && filter.admits(client, now)
+            let spared = filter.skip_me && *found == key || client.flags.has(ClientFlags::CLOSE_SOON);
+            !spared && filter.admits(client, now)
         })
         .map(|(found, _)| found)
         .collect();

@@ -121,7 +121,11 @@ impl Conditions {
                 () if args.is(i, "XX") => &mut found.xx,
                 () if args.is(i, "GT") => &mut found.gt,
                 () if args.is(i, "LT") => &mut found.lt,
-                () => return Err(Error::quoting(&[b"ERR Unsupported option ", args.at(i)])),
+                () => {
+                    // The original prints the option as a C string.
+                    let option = args.at(i).split(|&b| b == 0).next().unwrap_or_default();
+                    return Err(Error::quoting(&[b"ERR Unsupported option ", option]));
+                }
             };
             *flag = true;
         }

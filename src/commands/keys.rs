@@ -443,7 +443,7 @@ mod tests {
     fn events(harness: &mut Harness, dirty: &mut u64) -> (Vec<String>, u64) {
         let ledger = &mut harness.server.keyspace.ledger;
         let rose = ledger.dirty - std::mem::replace(dirty, ledger.dirty);
-        let (changes, keys) = ledger.take();
+        let (changes, keys) = std::mem::take(&mut ledger.drained);
         let show = |db: u32, key: &std::ops::Range<usize>, event: &str| {
             format!("{db}:{event} {}", keys[key.clone()].escape_ascii())
         };

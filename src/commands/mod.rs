@@ -8,6 +8,7 @@ pub mod connection;
 pub mod debug;
 pub mod expire;
 pub mod expiry;
+pub mod hash;
 pub mod help;
 pub mod info;
 pub mod keys;
@@ -36,6 +37,7 @@ pub const ALL: &[&[Spec]] = &[
     connection::COMMANDS,
     debug::COMMANDS,
     expire::COMMANDS,
+    hash::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,

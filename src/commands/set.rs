@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::keyspace::{Db, Event, Key};
-use crate::resp::{Error, Replied};
+use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
@@ -159,10 +159,10 @@ fn smismember(ctx: &mut Ctx<'_>) -> CmdResult {
     let members = ctx.args.rest(2);
     let set = ctx.db.read_as::<Set>(ctx.args.key(1))?;
     let reply = &mut ctx.reply;
-    let mut replied = reply.array(members.len());
+    let replied = reply.array(members.len());
     match set {
-        Some(set) => set.contains_each(members.iter(), |present| replied = reply.int(i64::from(present))),
-        None => members.iter().for_each(|_| replied = reply.int(0)),
+        Some(set) => set.contains_each(members.iter(), |present| _ = reply.int(i64::from(present))),
+        None => members.iter().for_each(|_| _ = reply.int(0)),
     }
     Ok(replied)
 }
@@ -332,13 +332,14 @@ fn pop_one(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut rng = fork(ctx);
     let Some(set) = ctx.db.write_as::<Set>(key)? else { return Ok(ctx.reply.null()) };
     let (reply, feed) = (&mut ctx.reply, &mut *ctx.feed);
+    let mut replied = None;
     set.pop(1, &mut rng, &ctx.limits.types, |member| {
-        reply.item(member);
+        replied = Some(reply.item(member));
         feed.instead(&[b"SREM", key.bytes, member.text(&mut itoa::Buffer::new())]);
     });
     ctx.db.changed(key, Event::set("spop"), 1);
     ctx.db.settle::<Set>(key);
-    Ok(Replied::later())
+    Ok(replied.expect("no empty set is kept under a key"))
 }
 
 /// Members that are passed on in one SREM.

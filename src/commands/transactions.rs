@@ -63,7 +63,8 @@ const EXEC: Spec = Spec::admin("exec", 1, exec)
             .with(Flags::LOADING)
             .with(Flags::STALE)
             .with(Flags::SKIP_SLOWLOG)
-            .with(Flags::RUNS_IN_MULTI),
+            .with(Flags::RUNS_IN_MULTI)
+            .with(Flags::ENDS_MULTI),
     )
     .acl(Acl::TRANSACTION)
     .docs(Docs {

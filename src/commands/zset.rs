@@ -1,9 +1,9 @@
 //! Commands on sorted sets: single members, counts, the ends, random members.
 
+use super::scan_args::ScanArgs;
 use crate::keyspace::Event;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
-use crate::stdx::glob::Pattern;
 use crate::stdx::hash::Key;
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
@@ -147,6 +147,10 @@ const ZINCRBY: Spec = Spec::data("zincrby", 4, zincrby)
 
 /// ZINCRBY key increment member → the member's score.
 fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    // ZADD's options are known here too; after one of them no pair of score and member is left.
+    if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|option| ctx.args.is(2, option)) {
+        return Err(Error::Syntax);
+    }
     let counts = add(ctx, ctx.args.rest(2), Rule { increment: true, ..Rule::default() })?;
     Ok(ctx.reply.double(counts.last.expect("without conditions no increment is refused")))
 }
@@ -610,39 +614,24 @@ const ZSCAN: Spec = Spec::data("zscan", -3, zscan)
 /// ZSCAN key cursor [MATCH pattern] [COUNT count] → the next cursor, and some members with their scores.
 fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
-    let mut cursor = args.cursor(2)?;
+    let cursor = args.cursor(2)?;
     let start = ctx.reply.defer();
     let Some(set) = ctx.db.read_as::<Zset>(args.key(1))? else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
-    let (mut pattern, mut count) = (&b"*"[..], 10);
-    for i in (3..args.len()).step_by(2) {
-        let Some(value) = args.get(i + 1) else { return Err(Error::Syntax) };
-        if args.is(i, "COUNT") {
-            count = u64::try_from(args.int(i + 1)?).ok().filter(|&n| n > 0).ok_or(Error::Syntax)?;
-        } else if args.is(i, "MATCH") {
-            pattern = value;
-        } else {
-            return Err(Error::Syntax);
-        }
-    }
-    let pattern = Pattern::compile(pattern);
+    let scan = ScanArgs::parse(args, 3, false)?;
     let reply = &mut ctx.reply;
-    let (mut seen, mut found) = (0, 0);
-    // So that a call is short also where most buckets are empty.
-    let mut buckets = count.saturating_mul(10);
-    loop {
-        cursor = set.scan(cursor, |pair| {
+    let mut found = 0;
+    let cursor = scan.run(cursor, |cursor| {
+        let mut seen = 0;
+        let next = set.scan(cursor, |pair| {
             seen += 1;
-            if pattern.matches(pair.member.text(&mut itoa::Buffer::new())) {
+            if scan.pattern.matches(pair.member.text(&mut itoa::Buffer::new())) {
                 reply.item(pair.member);
                 pair.with_scan_text(|score| reply.bulk(score));
                 found += 2;
             }
         });
-        buckets -= 1;
-        if cursor == 0 || seen >= count || buckets == 0 {
-            break;
-        }
-    }
+        (next, seen)
+    });
     Ok(reply.end_scan(start, cursor, found))
 }
 

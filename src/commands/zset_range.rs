@@ -147,11 +147,11 @@ impl<'a> Query<'a> {
                 offset = args.int(i + 1)?;
                 limit = args.int(i + 2)?;
                 i += 2;
-            } else if reverse.is_none() && args.is(i, "REV") {
+            } else if reverse.is_none() && !reversed && args.is(i, "REV") {
                 reversed = true;
-            } else if by.is_none() && args.is(i, "BYLEX") {
+            } else if chosen_by.is_none() && args.is(i, "BYLEX") {
                 chosen_by = Some(By::Lex);
-            } else if by.is_none() && args.is(i, "BYSCORE") {
+            } else if chosen_by.is_none() && args.is(i, "BYSCORE") {
                 chosen_by = Some(By::Score);
             } else {
                 return Err(Error::Syntax);
@@ -587,6 +587,7 @@ mod tests {
             ZLEXCOUNT x - (c
             ZCOUNT k (1 +inf
             ZRANGE k 0 -1 LIMIT 0 1
+            ZRANGE k 0 -1 REV REV
             ZRANGE x - + BYLEX WITHSCORES
             ZRANGEBYSCORE k x 1
             ZRANGEBYLEX k a +
@@ -612,6 +613,7 @@ mod tests {
             (integer) 2
             (integer) 3
             (error) ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX
+            (error) ERR syntax error
             (error) ERR syntax error, WITHSCORES not supported in combination with BYLEX
             (error) ERR min or max is not a float
             (error) ERR min or max not valid string range item

@@ -96,6 +96,9 @@ pub struct Ledger {
     pub listeners: Listeners,
     changes: Vec<Change>,
     keys: Vec<u8>,
+    /// The last record that was drained, for tests to look at.
+    #[cfg(test)]
+    pub drained: (Vec<Change>, Vec<u8>),
 }
 
 impl Ledger {
@@ -171,6 +174,10 @@ impl Ledger {
 
     /// Gives the buffers of [`Ledger::take`] back for reuse.
     pub fn put_back(&mut self, (mut changes, mut keys): (Vec<Change>, Vec<u8>)) {
+        #[cfg(test)]
+        {
+            self.drained = (changes.clone(), keys.clone());
+        }
         if self.changes.is_empty() {
             changes.clear();
             keys.clear();

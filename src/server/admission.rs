@@ -136,10 +136,24 @@ impl Server {
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
+        if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
+            return Verdict::Refuse(Error::OutOfMemory);
+        }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
+            if spec.flags.has(Flags::NO_MULTI) {
+                return Verdict::Refuse(Error::text("ERR Command not allowed inside a transaction"));
+            }
             return Verdict::Queue;
         }
         Verdict::Run
+    }
+}
+
+impl Server {
+    /// Whether more memory is in use than `maxmemory` allows.
+    fn out_of_memory(&self) -> bool {
+        let limit = self.config.memory.maxmemory;
+        limit > 0 && crate::stdx::alloc::used() as u64 > limit
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::Server;
 use super::admission::{Conditions, Verdict};
-use super::command::{CommandId, Ctx, Handler, KeySpec, Spec};
+use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::request::{Frame, Span};
@@ -122,22 +122,14 @@ impl Server {
         let conditions = Conditions::of(client).with(self.conditions);
         match self.resolve(command, &args) {
             Err(error) => {
-                if let Some(id) = command {
-                    self.stats.commands[id.0 as usize].rejected += 1;
-                }
-                self.break_transaction(key);
-                self.refuse(key, &error);
+                self.reject(key, command, error);
             }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
                 if conditions.has(self.held_by[id.0 as usize]) {
                     match self.walk_gates(key, spec) {
                         Verdict::Run => self.call(key, id, spec, args),
-                        Verdict::Refuse(error) => {
-                            self.stats.commands[id.0 as usize].rejected += 1;
-                            self.break_transaction(key);
-                            self.refuse(key, &error);
-                        }
+                        Verdict::Refuse(error) => self.reject(key, Some(id), error),
                         Verdict::Queue => self.queue(key, id, &args),
                     }
                 } else {
@@ -160,6 +152,22 @@ impl Server {
             };
         }
         self.written(key);
+    }
+
+    /// Answers why a request does not run; a transaction it was meant for will not run either.
+    #[cold]
+    fn reject(&mut self, key: ClientKey, command: Option<CommandId>, mut error: Error) {
+        if let Some(id) = command {
+            self.stats.commands[id.0 as usize].rejected += 1;
+            if self.commands.spec(id).flags.has(Flags::ENDS_MULTI) {
+                self.end_transaction(key);
+                let text = error.as_bytes();
+                let reason = text.strip_prefix(b"ERR ").unwrap_or(text);
+                error = Error::quoting(&[b"EXECABORT Transaction discarded because of: ", reason]);
+            }
+        }
+        self.break_transaction(key);
+        self.refuse(key, &error);
     }
 
     #[cold]

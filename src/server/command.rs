@@ -99,6 +99,8 @@ bits! {
         RUNS_IN_MULTI = 22, "";
         /// Allowed to a RESP2 client that has subscribed.
         RUNS_SUBSCRIBED = 23, "";
+        /// Ends a transaction, even when it is refused.
+        ENDS_MULTI = 24, "";
     }
 }
 

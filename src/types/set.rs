@@ -23,7 +23,7 @@ use std::ptr::NonNull;
 use super::Limits;
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged, Thin};
-use super::value::{Collection, Describe, Kind};
+use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::alloc::size_class;
 use crate::stdx::hash::hash;
 use crate::stdx::num;
@@ -763,6 +763,12 @@ impl Describe for Set {
                 let members = sampled as f64 / samples.max(1) as f64 * table.len() as f64;
                 size_of::<Table>() + table.bytes() + members as usize
             }
+        }
+    }
+
+    fn each_part(&self, f: &mut dyn FnMut(Part<'_>)) {
+        for member in self.iter() {
+            f(Part::Item(member.text(&mut itoa::Buffer::new())));
         }
     }
 }

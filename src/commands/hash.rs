@@ -1,0 +1,672 @@
+//! Commands on hashes.
+
+use std::sync::Arc;
+
+use crate::keyspace::{Event, Key};
+use crate::resp::{Args, Error};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::extended::Extended;
+use crate::stdx::rng::Rng;
+use crate::structures::listpack::Item;
+use crate::types::{Describe, Hash, Value};
+
+use super::scan_args::ScanArgs;
+
+pub const COMMANDS: &[Spec] = &[
+    HDEL,
+    HEXISTS,
+    HGET,
+    HGETALL,
+    HINCRBY,
+    HINCRBYFLOAT,
+    HKEYS,
+    HLEN,
+    HMGET,
+    HMSET,
+    HRANDFIELD,
+    HSCAN,
+    HSET,
+    HSETNX,
+    HSTRLEN,
+    HVALS,
+];
+
+// ---- setting --------------------------------------------------------------------------------
+
+const HSET: Spec = Spec::data("hset", -4, hset)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Sets the values of fields of a hash, creating it if need be.",
+        since: "2.0.0",
+        complexity: "O(N) for N fields set.",
+        group: Group::Hash,
+        history: &[("4.0.0", "Several pairs of `field` and `value`.")],
+        args: &[
+            Arg::key("key"),
+            Arg::block("data", &[Arg::string("field"), Arg::string("value")]).multiple(),
+        ],
+        ..Docs::NONE
+    });
+/// HSET key field value [field value …] → how many fields were new.
+fn hset(ctx: &mut Ctx<'_>) -> CmdResult {
+    let added = set_fields(ctx)?;
+    Ok(ctx.reply.int(added as i64))
+}
+
+const HMSET: Spec = Spec::data("hmset", -4, hmset)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Sets the values of fields of a hash.",
+        since: "2.0.0",
+        complexity: "O(N) for N fields set.",
+        group: Group::Hash,
+        deprecated_since: "4.0.0",
+        replaced_by: "`HSET` with multiple field-value pairs",
+        args: &[
+            Arg::key("key"),
+            Arg::block("data", &[Arg::string("field"), Arg::string("value")]).multiple(),
+        ],
+        ..Docs::NONE
+    });
+/// HMSET key field value [field value …] → OK.
+fn hmset(ctx: &mut Ctx<'_>) -> CmdResult {
+    set_fields(ctx)?;
+    Ok(ctx.reply.ok())
+}
+
+/// Sets the fields from argument 2 on; how many were new.
+fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
+    if ctx.args.len() % 2 == 1 {
+        return Err(Error::arity(ctx.name));
+    }
+    let key = ctx.args.key(1);
+    let limits = &ctx.limits.types;
+    let hash = ctx.db.write_or_insert(key, Hash::new)?;
+    hash.prepare(ctx.args.rest(2).iter(), limits);
+    let mut added = 0;
+    for i in (2..ctx.args.len()).step_by(2) {
+        added += usize::from(hash.set(ctx.args.at(i), value_at(ctx.args, i + 1), limits));
+    }
+    ctx.db.changed(key, Event::hash("hset"), (ctx.args.len() - 2) / 2);
+    Ok(added)
+}
+
+/// Argument `i` as a value, shared where it was received apart.
+fn value_at<'a>(args: Args<'a>, i: usize) -> Value<'a> {
+    match args.shared(i) {
+        Some(shared) => Value::Shared(Arc::clone(shared)),
+        None => Value::Bytes(args.at(i)),
+    }
+}
+
+const HSETNX: Spec = Spec::data("hsetnx", 4, hsetnx)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .docs(Docs {
+        summary: "Sets the value of a field that the hash does not have yet.",
+        since: "2.0.0",
+        complexity: "O(1).",
+        group: Group::Hash,
+        args: &[Arg::key("key"), Arg::string("field"), Arg::string("value")],
+        ..Docs::NONE
+    });
+/// HSETNX key field value → 1 if the field was new, else 0.
+fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
+    let (key, field) = (ctx.args.key(1), ctx.args.at(2));
+    if ctx.db.write_as::<Hash>(key)?.is_some_and(|hash| hash.contains(field)) {
+        return Ok(ctx.reply.int(0));
+    }
+    set_field(ctx, key, value_at(ctx.args, 3), "hset")?;
+    Ok(ctx.reply.int(1))
+}
+
+/// Sets the field that argument 2 names.
+fn set_field(ctx: &mut Ctx<'_>, key: Key<'_>, value: Value<'_>, event: &'static str) -> Result<(), Error> {
+    let hash = ctx.db.write_or_insert(key, Hash::new)?;
+    hash.set(ctx.args.at(2), value, &ctx.limits.types);
+    ctx.db.changed(key, Event::hash(event), 1);
+    Ok(())
+}
+
+const HINCRBY: Spec = Spec::data("hincrby", 4, hincrby)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Adds an integer to the value of a field, which counts as 0 if there is none.",
+        since: "2.0.0",
+        complexity: "O(1).",
+        group: Group::Hash,
+        args: &[Arg::key("key"), Arg::string("field"), Arg::integer("increment")],
+        ..Docs::NONE
+    });
+/// HINCRBY key field increment → the sum.
+fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    let (key, increment) = (ctx.args.key(1), ctx.args.int(3)?);
+    let old = match ctx.db.write_as::<Hash>(key)?.and_then(|hash| hash.get(ctx.args.at(2))) {
+        Some(value) => value.int().ok_or_else(|| Error::text("ERR hash value is not an integer"))?,
+        None => 0,
+    };
+    let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
+    set_field(ctx, key, Value::Int(sum), "hincrby")?;
+    Ok(ctx.reply.int(sum))
+}
+
+const HINCRBYFLOAT: Spec = Spec::data("hincrbyfloat", 4, hincrbyfloat)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "Adds a number to the value of a field, which counts as 0 if there is none.",
+        since: "2.6.0",
+        complexity: "O(1).",
+        group: Group::Hash,
+        args: &[Arg::key("key"), Arg::string("field"), Arg::double("increment")],
+        ..Docs::NONE
+    });
+/// HINCRBYFLOAT key field increment → the sum, as text.
+fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
+    let (key, field) = (ctx.args.key(1), ctx.args.at(2));
+    let increment = Extended::parse(ctx.args.at(3)).ok_or(Error::NotFloat)?;
+    if increment.is_infinite() {
+        return Err(Error::text("ERR value is NaN or Infinity"));
+    }
+    let old = match ctx.db.write_as::<Hash>(key)?.and_then(|hash| hash.get(field)) {
+        Some(value) => Extended::parse(value.text(&mut itoa::Buffer::new()))
+            .ok_or_else(|| Error::text("ERR hash value is not a float"))?,
+        None => Extended::ZERO,
+    };
+    let sum = old + increment;
+    if sum.is_nan() || sum.is_infinite() {
+        return Err(Error::NanOrInfinity);
+    }
+    let mut text = Vec::new();
+    sum.fmt_human(&mut text);
+    set_field(ctx, key, Value::Bytes(&text), "hincrbyfloat")?;
+    // Whoever adds in another precision would come to another sum.
+    ctx.feed.instead(&[b"HSET", key.bytes, field, &text]);
+    Ok(ctx.reply.bulk(&text))
+}
+
+const HDEL: Spec = Spec::data("hdel", -3, hdel)
+    .flags(Flags::WRITE.with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::DELETE))])
+    .docs(Docs {
+        summary: "Removes fields of a hash; a hash without fields is deleted.",
+        since: "2.0.0",
+        complexity: "O(N) for N fields removed.",
+        group: Group::Hash,
+        history: &[("2.4.0", "Several `field` arguments.")],
+        args: &[Arg::key("key"), Arg::string("field").multiple()],
+        ..Docs::NONE
+    });
+/// HDEL key field [field …] → how many there were.
+fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let Some(hash) = ctx.db.write_as::<Hash>(key)? else { return Ok(ctx.reply.int(0)) };
+    let removed = ctx.args.rest(2).iter().filter(|field| hash.remove(field)).count();
+    ctx.db.changed(key, Event::hash("hdel"), removed);
+    ctx.db.settle::<Hash>(key);
+    Ok(ctx.reply.int(removed as i64))
+}
+
+// ---- reading --------------------------------------------------------------------------------
+
+const HGET: Spec = Spec::data("hget", 3, hget)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Answers the value of a field of a hash.",
+        since: "2.0.0",
+        complexity: "O(1).",
+        group: Group::Hash,
+        args: &[Arg::key("key"), Arg::string("field")],
+        ..Docs::NONE
+    });
+/// HGET key field → its value, or null.
+fn hget(ctx: &mut Ctx<'_>) -> CmdResult {
+    let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
+    Ok(match hash.and_then(|hash| hash.get(ctx.args.at(2))) {
+        Some(value) => ctx.reply.item(value),
+        None => ctx.reply.null(),
+    })
+}
+
+const HMGET: Spec = Spec::data("hmget", -3, hmget)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .docs(Docs {
+        summary: "Answers the values of several fields of a hash.",
+        since: "2.0.0",
+        complexity: "O(N) for N fields asked for.",
+        group: Group::Hash,
+        args: &[Arg::key("key"), Arg::string("field").multiple()],
+        ..Docs::NONE
+    });
+/// HMGET key field [field …] → the value, or null, of each.
+fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
+    let fields = ctx.args.rest(2);
+    let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
+    let reply = &mut ctx.reply;
+    let replied = reply.array(fields.len());
+    let mut each = |value: Option<Item<'_>>| {
+        match value {
+            Some(value) => reply.item(value),
+            None => reply.null(),
+        };
+    };
+    match hash {
+        Some(hash) => hash.get_each(fields.iter(), each),
+        None => fields.iter().for_each(|_| each(None)),
+    }
+    Ok(replied)
+}
+
+const HEXISTS: Spec = Spec::data("hexists", 3, hexists)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .docs(Docs {
+        summary: "Tells whether a hash has a field.",
+        since: "2.0.0",
+        complexity: "O(1).",
+        group: Group::Hash,
+        args: &[Arg::key("key"), Arg::string("field")],
+        ..Docs::NONE
+    });
+/// HEXISTS key field → 1 if the hash has it, else 0.
+fn hexists(ctx: &mut Ctx<'_>) -> CmdResult {
+    let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
+    let present = hash.is_some_and(|hash| hash.contains(ctx.args.at(2)));
+    Ok(ctx.reply.int(i64::from(present)))
+}
+
+const HSTRLEN: Spec = Spec::data("hstrlen", 3, hstrlen)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .docs(Docs {
+        summary: "Answers the length of a field's value.",
+        since: "3.2.0",
+        complexity: "O(1).",
+        group: Group::Hash,
+        args: &[Arg::key("key"), Arg::string("field")],
+        ..Docs::NONE
+    });
+/// HSTRLEN key field → the length of its value, 0 if there is none.
+fn hstrlen(ctx: &mut Ctx<'_>) -> CmdResult {
+    let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
+    let len = hash.and_then(|hash| hash.get(ctx.args.at(2))).map_or(0, Item::len);
+    Ok(ctx.reply.int(len as i64))
+}
+
+const HLEN: Spec = Spec::data("hlen", 2, hlen)
+    .flags(Flags::READONLY.with(Flags::FAST))
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .docs(Docs {
+        summary: "Counts the fields of a hash.",
+        since: "2.0.0",
+        complexity: "O(1).",
+        group: Group::Hash,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+/// HLEN key → the number of fields.
+fn hlen(ctx: &mut Ctx<'_>) -> CmdResult {
+    let len = ctx.db.read_as::<Hash>(ctx.args.key(1))?.map_or(0, Hash::len);
+    Ok(ctx.reply.int(len as i64))
+}
+
+const HGETALL: Spec = Spec::data("hgetall", 2, hgetall)
+    .flags(Flags::READONLY)
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["nondeterministic_output_order"])
+    .docs(Docs {
+        summary: "Answers all fields of a hash with their values.",
+        since: "2.0.0",
+        complexity: "O(N) for N fields.",
+        group: Group::Hash,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+/// HGETALL key → all fields with their values.
+fn hgetall(ctx: &mut Ctx<'_>) -> CmdResult {
+    let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key(1))? else { return Ok(ctx.reply.map(0)) };
+    let replied = ctx.reply.map(hash.len());
+    hash.iter().for_each(|(field, value)| {
+        ctx.reply.item(field);
+        ctx.reply.item(value);
+    });
+    Ok(replied)
+}
+
+const HKEYS: Spec = Spec::data("hkeys", 2, hkeys)
+    .flags(Flags::READONLY)
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["nondeterministic_output_order"])
+    .docs(Docs {
+        summary: "Answers all fields of a hash.",
+        since: "2.0.0",
+        complexity: "O(N) for N fields.",
+        group: Group::Hash,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+/// HKEYS key → all fields.
+fn hkeys(ctx: &mut Ctx<'_>) -> CmdResult {
+    all(ctx, |(field, _)| field)
+}
+
+const HVALS: Spec = Spec::data("hvals", 2, hvals)
+    .flags(Flags::READONLY)
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["nondeterministic_output_order"])
+    .docs(Docs {
+        summary: "Answers the values of all fields of a hash.",
+        since: "2.0.0",
+        complexity: "O(N) for N fields.",
+        group: Group::Hash,
+        args: &[Arg::key("key")],
+        ..Docs::NONE
+    });
+/// HVALS key → the values of all fields.
+fn hvals(ctx: &mut Ctx<'_>) -> CmdResult {
+    all(ctx, |(_, value)| value)
+}
+
+/// One part of every field.
+fn all(ctx: &mut Ctx<'_>, part: impl for<'i> Fn((Item<'i>, Item<'i>)) -> Item<'i>) -> CmdResult {
+    let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key(1))? else { return Ok(ctx.reply.array(0)) };
+    let replied = ctx.reply.array(hash.len());
+    hash.iter().for_each(|pair| _ = ctx.reply.item(part(pair)));
+    Ok(replied)
+}
+
+const HSCAN: Spec = Spec::data("hscan", -3, hscan)
+    .flags(Flags::READONLY)
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Goes through the fields of a hash, some with each call.",
+        since: "2.8.0",
+        complexity: "O(1) for a call, O(N) for all calls until the cursor is 0 again, for N fields.",
+        group: Group::Hash,
+        args: &[
+            Arg::key("key"),
+            Arg::integer("cursor"),
+            Arg::pattern("pattern").token("MATCH").optional(),
+            Arg::integer("count").token("COUNT").optional(),
+            Arg::word("novalues", "NOVALUES").optional(),
+        ],
+        ..Docs::NONE
+    });
+/// HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES] → the next cursor, and some fields with their values.
+fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
+    let cursor = ctx.args.cursor(2)?;
+    let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
+    let start = ctx.reply.defer();
+    let Some(hash) = hash else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
+    let options = ScanArgs::parse(ctx.args, 3, true)?;
+    let (reply, mut found) = (&mut ctx.reply, 0);
+    let cursor = options.run(cursor, |cursor| {
+        let mut seen = 0;
+        let next = hash.scan(cursor, |field, value| {
+            seen += 1;
+            if !options.pattern.matches(field.text(&mut itoa::Buffer::new())) {
+                return;
+            }
+            reply.item(field);
+            found += 1;
+            if !options.no_values {
+                reply.item(value);
+                found += 1;
+            }
+        });
+        (next, seen)
+    });
+    Ok(ctx.reply.end_scan(start, cursor, found))
+}
+
+const HRANDFIELD: Spec = Spec::data("hrandfield", -2, hrandfield)
+    .flags(Flags::READONLY)
+    .acl(Acl::HASH)
+    .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Answers random fields of a hash.",
+        since: "6.2.0",
+        complexity: "O(N) for N fields answered.",
+        group: Group::Hash,
+        args: &[
+            Arg::key("key"),
+            Arg::block("options", &[Arg::integer("count"), Arg::word("withvalues", "WITHVALUES").optional()])
+                .optional(),
+        ],
+        ..Docs::NONE
+    });
+/// HRANDFIELD key → a random field, or null.
+/// HRANDFIELD key count [WITHVALUES] → so many different ones; with a negative count, the same may come again.
+fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.args.key(1);
+    let mut rng = Rng::new(ctx.db.rng().next_u64());
+    if ctx.args.len() == 2 {
+        let hash = ctx.db.read_as::<Hash>(key)?;
+        return Ok(match hash.and_then(|hash| hash.random(&mut rng)) {
+            Some((field, _)) => ctx.reply.item(field),
+            None => ctx.reply.null(),
+        });
+    }
+    let count = ctx.args.int(2)?;
+    if count == i64::MIN {
+        let text =
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+        return Err(Error::text(text));
+    }
+    let with_values = ctx.args.is(3, "WITHVALUES");
+    if ctx.args.len() > 4 || (ctx.args.len() == 4 && !with_values) {
+        return Err(Error::Syntax);
+    }
+    // Twice as many elements must be countable.
+    if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(Error::OutOfRange);
+    }
+    let hash = ctx.db.read_as::<Hash>(key)?;
+    let reply = &mut ctx.reply;
+    let Some(hash) = hash else { return Ok(reply.array(0)) };
+    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    let fields = if count < 0 { n } else { n.min(hash.len()) };
+    let pairs = with_values && reply.resp3();
+    let replied = reply.array(if with_values && !pairs { 2 * fields } else { fields });
+    let each = |field: Item<'_>, value: Item<'_>| {
+        if pairs {
+            reply.array(2);
+        }
+        reply.item(field);
+        if with_values {
+            reply.item(value);
+        }
+    };
+    if count < 0 {
+        hash.random_repeated(n, &mut rng, each);
+    } else {
+        hash.random_distinct(n, &mut rng, each);
+    }
+    Ok(replied)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::check;
+
+    #[test]
+    fn fields_come_and_go() {
+        check(
+            r#"
+            HSET h f v g w
+            HSET h f x i 5
+            HSET h f
+            HSET h f x g
+            HMSET h f y
+            HMSET h f
+            HGET h f
+            HGET h nosuch
+            HGET nosuch f
+            HMGET h f nosuch i
+            HMGET nosuch f
+            HSETNX h f z
+            HSETNX h new z
+            HLEN h
+            HSTRLEN h i
+            HSTRLEN h nosuch
+            HEXISTS h f
+            HEXISTS h nosuch
+            HDEL h f g nosuch
+            HGETALL h
+            HKEYS h
+            HVALS h
+            HDEL h i new
+            EXISTS h
+            HGETALL h
+            SET str v
+            HSET str f v
+            HGETALL str
+            "#,
+            r#"
+            (integer) 2
+            (integer) 1
+            (error) ERR wrong number of arguments for 'hset' command
+            (error) ERR wrong number of arguments for 'hset' command
+            OK
+            (error) ERR wrong number of arguments for 'hmset' command
+            "y"
+            (nil)
+            (nil)
+            1) "y"
+            2) (nil)
+            3) "5"
+            1) (nil)
+            (integer) 0
+            (integer) 1
+            (integer) 4
+            (integer) 1
+            (integer) 0
+            (integer) 1
+            (integer) 0
+            (integer) 2
+            1) "i"
+            2) "5"
+            3) "new"
+            4) "z"
+            1) "i"
+            2) "new"
+            1) "5"
+            2) "z"
+            (integer) 2
+            (integer) 0
+            (empty array)
+            OK
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    #[test]
+    fn increments() {
+        check(
+            r#"
+            HINCRBY h n 5
+            HINCRBY h n -7
+            HINCRBY h n 9223372036854775807
+            HINCRBY h n 3
+            HINCRBY h n x
+            HINCRBYFLOAT h x 10.5
+            HINCRBYFLOAT h x 0.1
+            HINCRBYFLOAT h y 5.0e3
+            HINCRBYFLOAT h x inf
+            HINCRBYFLOAT h x foo
+            HINCRBY h x 1
+            HSET h t text
+            HINCRBY h t 1
+            HINCRBYFLOAT h t 1
+            HGET h n
+            "#,
+            r#"
+            (integer) 5
+            (integer) -2
+            (integer) 9223372036854775805
+            (error) ERR increment or decrement would overflow
+            (error) ERR value is not an integer or out of range
+            "10.5"
+            "10.6"
+            "5000"
+            (error) ERR value is NaN or Infinity
+            (error) ERR value is not a valid float
+            (error) ERR hash value is not an integer
+            (integer) 1
+            (error) ERR hash value is not an integer
+            (error) ERR hash value is not a float
+            "9223372036854775805"
+            "#,
+        );
+    }
+
+    #[test]
+    fn random_fields_and_scans() {
+        check(
+            r#"
+            HSET h f v
+            HRANDFIELD h
+            HRANDFIELD h -2
+            HRANDFIELD h 2 WITHVALUES
+            HRANDFIELD h 0
+            HRANDFIELD nosuch
+            HRANDFIELD nosuch 1 WITHVALUES
+            HRANDFIELD h 1 FOO
+            HRANDFIELD h 1 WITHVALUES x
+            HRANDFIELD h -9223372036854775808
+            HRANDFIELD h -9223372036854775807 WITHVALUES
+            HSCAN h 0
+            HSCAN h 0 NOVALUES
+            HSCAN h 0 MATCH x*
+            HSCAN h 0 COUNT x
+            "#,
+            r#"
+            (integer) 1
+            "f"
+            1) "f"
+            2) "f"
+            1) "f"
+            2) "v"
+            (empty array)
+            (nil)
+            (empty array)
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807
+            (error) ERR value is out of range
+            1) "0"
+            2) 1) "f"
+               2) "v"
+            1) "0"
+            2) 1) "f"
+            1) "0"
+            2) (empty array)
+            (error) ERR value is not an integer or out of range
+            "#,
+        );
+    }
+}
