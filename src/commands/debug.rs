@@ -7,7 +7,7 @@ use crate::clients::ClientKey;
 use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
-use crate::server::{Server, random_id};
+use crate::server::{Server, crash, random_id};
 use crate::stdx::{glob, num};
 use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;
@@ -34,6 +34,7 @@ type Handler = fn(&mut Server, ClientKey, Args<'_>) -> CmdResult;
 
 /// Name, least and greatest number of arguments (both names included), handler.
 const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
+    ("ASSERT", 2, usize::MAX, fail_assertion),
     ("CHANGE-REPL-ID", 2, 2, change_repl_id),
     ("DIGEST", 2, 2, digest),
     ("DIGEST-VALUE", 2, usize::MAX, digest_value),
@@ -44,10 +45,12 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("LISTPACK", 3, 3, listpack),
     ("LOG", 3, 3, log),
     ("OBJECT", 3, 4, object),
+    ("PANIC", 2, usize::MAX, panic),
     ("PAUSE-CRON", 3, 3, pause_cron),
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, packed_threshold),
+    ("SEGFAULT", 2, usize::MAX, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SLEEP", 3, 3, sleep),
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
@@ -451,6 +454,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         &mut server.reply(key),
         "DEBUG",
         &[
+            ("ASSERT", "End by a failed assertion, with a crash report."),
             ("CHANGE-REPL-ID", "Begin a new replication history."),
             ("DIGEST", "40 digits that are equal where all data are equal."),
             ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
@@ -460,6 +464,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
             ("LISTPACK <key>", "Whether the value is one listpack."),
             ("LOG <text>", "Write the text to the log."),
             ("OBJECT <key>", "Encoding, size and last access of a value."),
+            ("PANIC", "End by a panic, with a crash report."),
             ("PAUSE-CRON <0|1>", "Whether nothing is done by the clock."),
             (
                 "POPULATE <count> [<prefix>] [<size>]",
@@ -473,11 +478,28 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
                 "QUICKLIST-PACKED-THRESHOLD <bytes>",
                 "From which size a list element gets a node of its own; 0: the usual.",
             ),
+            ("SEGFAULT", "End by a fault of memory access, with a crash report."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys that are due are looked for."),
             ("SLEEP <seconds>", "Stand still."),
             ("STRINGMATCH-LEN <length> <pattern>", "Whether so many letters 'a' match the pattern."),
         ],
     ))
+}
+
+/// DEBUG ASSERT → the server ends with a crash report.
+fn fail_assertion(_: &mut Server, _: ClientKey, args: Args<'_>) -> CmdResult {
+    assert!(args.len() < 2);
+    Err(Error::Syntax)
+}
+
+/// DEBUG PANIC → the server ends with a crash report.
+fn panic(_: &mut Server, _: ClientKey, _: Args<'_>) -> CmdResult {
+    panic!("a client asked for a panic")
+}
+
+/// DEBUG SEGFAULT → the server ends with a crash report.
+fn segfault(_: &mut Server, _: ClientKey, _: Args<'_>) -> CmdResult {
+    crash::segfault()
 }
 
 #[cfg(test)]

@@ -105,6 +105,18 @@ fn end(signal: c_int) -> ! {
     }
 }
 
+/// Ends the process by a fault, with a report: for tests of that.
+pub fn segfault() -> ! {
+    // SAFETY: a fresh page that may only be read. Writing to it faults before anything is written; should there
+    // be no page, writing to the address that stands for failure faults as well.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let page = libc::mmap(ptr::null_mut(), 4096, libc::PROT_READ, flags, -1, 0);
+        page.cast::<u8>().write_volatile(0);
+    }
+    end(libc::SIGSEGV)
+}
+
 fn on_panic(info: &PanicHookInfo<'_>, main: ThreadId) {
     let message = info.payload_as_str().unwrap_or("unknown reason");
     let place = info.location().map_or_else(String::new, ToString::to_string);
