@@ -205,8 +205,8 @@ fn a_field_with_its_value_is_one_small_block() {
     assert_eq!(Shape::of(16, 13).layout().size(), 32);
     let field = Field::new(b"f", Value::Bytes(b"12345"));
     let block = field.0;
-    let field = field.with_value(Value::Bytes(b"1234"));
-    assert_eq!((field.0, field.value()), (block, &b"1234"[..]), "overwritten at its place");
+    let field = field.with_value(Value::Bytes(b"123456"));
+    assert_eq!((field.0, field.value()), (block, &b"123456"[..]), "overwritten at its place");
     // A long value is shared, not copied.
     let shared = Arc::new(Sds::from_slice(&[b'x'; 5000]));
     let field = field.with_value(Value::Shared(Arc::clone(&shared)));
