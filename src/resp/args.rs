@@ -118,7 +118,8 @@ impl<'a> Args<'a> {
     /// # Errors
     /// "invalid cursor", when it is something else or needs more than 64 bits.
     pub fn cursor(&self, i: usize) -> Result<u64, Error> {
-        let text = self.at(i);
+        // Whatever follows a NUL byte is not looked at.
+        let text = self.at(i).split(|&b| b == 0).next().unwrap_or_default();
         let digits = match text {
             [b'+' | b'-', digits @ ..] if !digits.is_empty() => digits,
             text => text,

@@ -106,6 +106,9 @@ impl<'a> Reply<'a> {
         self.out.push(b'-');
         let start = self.out.len();
         error.write(self.out);
+        while self.out.len() > start && matches!(self.out.last(), Some(b'\r' | b'\n')) {
+            self.out.pop();
+        }
         // Whatever part of the text a client supplied must not end the line early.
         for byte in &mut self.out[start..] {
             if *byte == b'\r' || *byte == b'\n' {

@@ -483,6 +483,10 @@ impl Docs {
     };
 }
 
+/// Calls its second argument with the position of each key of a request and what happens to it;
+/// false when the request does not have the command's form.
+pub type FindKeys = fn(&Args<'_>, &mut dyn FnMut(usize, KeyFlags)) -> bool;
+
 /// One command or subcommand.
 #[derive(Clone, Copy)]
 pub struct Spec {
@@ -498,7 +502,7 @@ pub struct Spec {
     pub tips: &'static [&'static str],
     pub docs: Docs,
     /// Finds the keys of a request where the specifications cannot.
-    pub find_keys: Option<fn(&Args<'_>, &mut dyn FnMut(usize, KeyFlags)) -> bool>,
+    pub find_keys: Option<FindKeys>,
 }
 
 impl Spec {
@@ -557,7 +561,7 @@ impl Spec {
         Spec { docs, ..self }
     }
 
-    pub const fn find_keys(self, find: fn(&Args<'_>, &mut dyn FnMut(usize, KeyFlags)) -> bool) -> Spec {
+    pub const fn find_keys(self, find: FindKeys) -> Spec {
         Spec { find_keys: Some(find), ..self }
     }
 

@@ -136,7 +136,7 @@ impl Rate {
         if self.last_base > 0 {
             let elapsed = base.saturating_sub(self.last_base);
             let grown = value.saturating_sub(self.last_value);
-            self.samples[self.at] = if elapsed > 0 { grown * factor / elapsed } else { 0 };
+            self.samples[self.at] = (grown * factor).checked_div(elapsed).unwrap_or(0);
             self.at = (self.at + 1) % SAMPLES;
         }
         (self.last_base, self.last_value) = (base, value);

@@ -52,13 +52,9 @@ impl ServerProcess {
         let mut server = ServerProcess { child, port, dir };
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            if let Ok(mut client) = Client::connect(port) {
-                if client
-                    .command(&[b"PING"])
-                    .is_ok_and(|reply| reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAUTH"))
-                {
-                    return server;
-                }
+            let answer = Client::connect(port).and_then(|mut client| client.command(&[b"PING"]));
+            if answer.is_ok_and(|reply| reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAUTH")) {
+                return server;
             }
             if let Some(status) = server.child.try_wait().expect("a child can be asked") {
                 panic!("{} ended with {status}: {}", binary.display(), server.log());

@@ -183,6 +183,47 @@ fn algebra_agrees_with_the_model_and_commutes() {
 }
 
 #[test]
+fn laws_of_algebra() {
+    let limits = low_limits();
+    let and = |a: &Set, b: &Set| {
+        let mut result = Set::new();
+        intersect(&mut [a, b], |item| {
+            result.add_item(item, &limits);
+            ControlFlow::Continue(())
+        });
+        result
+    };
+    let or = |a: &Set, b: &Set| {
+        let mut result = Set::new();
+        union(&[a, b], &limits, |item| _ = result.add_item(item, &limits));
+        result
+    };
+    let minus = |a: &Set, b: &Set| {
+        let mut result = Set::new();
+        difference(a, &mut [b], &limits, |item| _ = result.add_item(item, &limits));
+        result
+    };
+    for seed in 0..500 {
+        println!("seed {seed}");
+        let mut rng = Rng::new(seed);
+        let [(a, _), (b, _), (c, _)] = std::array::from_fn(|_| random_set(&mut rng, &limits));
+        // Associative.
+        assert_eq!(members(&and(&a, &and(&b, &c))), members(&and(&and(&a, &b), &c)));
+        assert_eq!(members(&or(&a, &or(&b, &c))), members(&or(&or(&a, &b), &c)));
+        // Commutative.
+        assert_eq!(members(&and(&a, &b)), members(&and(&b, &a)));
+        assert_eq!(members(&or(&a, &b)), members(&or(&b, &a)));
+        // Idempotent, and a set minus itself is empty.
+        assert_eq!(members(&and(&a, &a)), members(&a));
+        assert_eq!(members(&or(&a, &a)), members(&a));
+        assert!(minus(&a, &a).is_empty());
+        // Each distributes over the other, and what is taken away with what stays is the whole.
+        assert_eq!(members(&and(&a, &or(&b, &c))), members(&or(&and(&a, &b), &and(&a, &c))));
+        assert_eq!(members(&or(&minus(&a, &b), &and(&a, &b))), members(&a));
+    }
+}
+
+#[test]
 fn a_difference_looks_up_the_fewer_members() {
     let limits = Limits::default();
     let range = |n: usize| set_of(&(0..n).map(|i| format!("m{i}").into_bytes()).collect(), &limits);
