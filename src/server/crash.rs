@@ -118,7 +118,10 @@ pub fn segfault() -> ! {
 }
 
 fn on_panic(info: &PanicHookInfo<'_>, main: ThreadId) {
-    let message = info.payload_as_str().unwrap_or("unknown reason");
+    let payload = info.payload();
+    let message = payload.downcast_ref::<&str>().copied();
+    let message =
+        message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason");
     let place = info.location().map_or_else(String::new, ToString::to_string);
     if std::thread::current().id() != main {
         // Whoever waits for that thread deals with it.
