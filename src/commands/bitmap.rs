@@ -9,7 +9,7 @@ use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::num;
 use crate::types::bits::{self, Field, Operation, Overflow};
-use crate::types::string::{Text, clamp_ordered, clamp_range};
+use crate::types::string::{Text, clamp_range};
 
 pub const COMMANDS: &[Spec] = &[BITCOUNT, BITFIELD, BITFIELD_RO, BITOP, BITPOS, GETBIT, SETBIT];
 
@@ -130,10 +130,14 @@ fn bitcount(ctx: &mut Ctx<'_>) -> CmdResult {
         2 => 0..bytes.len() * 8,
         4 | 5 => {
             let (start, end) = (args.int(2)?, args.int(3)?);
+            // What is certainly nothing has no unit that could be wrong.
+            if start < 0 && end < 0 && start > end {
+                return Ok(ctx.reply.int(0));
+            }
             if in_bits(args, 4)? {
-                clamp_ordered(start, end, bytes.len() * 8)
+                clamp_range(start, end, bytes.len() * 8)
             } else {
-                let range = clamp_ordered(start, end, bytes.len());
+                let range = clamp_range(start, end, bytes.len());
                 range.start * 8..range.end * 8
             }
         }
@@ -527,4 +531,251 @@ fn read_fields(ctx: &mut Ctx<'_>, count: usize) -> CmdResult {
         ctx.reply.int(field.read(bytes, at));
     }
     Ok(replied)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::{Harness, check};
+
+    #[test]
+    fn single_bits() {
+        check(
+            r#"
+            SETBIT k 7 1
+            SETBIT k 7 0
+            GETBIT k 7
+            SETBIT k 100 1
+            STRLEN k
+            GETBIT k 100
+            GETBIT k 4000000000
+            GETBIT nosuch 1
+            SETBIT k -1 1
+            SETBIT k 4294967296 1
+            SETBIT k 1 2
+            SET n 1
+            SETBIT n 6 1
+            GET n
+            OBJECT ENCODING n
+            RPUSH list a
+            SETBIT list 0 1
+            GETBIT list 0
+            "#,
+            r#"
+            (integer) 0
+            (integer) 1
+            (integer) 0
+            (integer) 0
+            (integer) 13
+            (integer) 1
+            (integer) 0
+            (integer) 0
+            (error) ERR bit offset is not an integer or out of range
+            (error) ERR bit offset is not an integer or out of range
+            (error) ERR bit is not an integer or out of range
+            OK
+            (integer) 0
+            "3"
+            "raw"
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    #[test]
+    fn ranges_of_bits() {
+        check(
+            r#"
+            SET k foobar
+            BITCOUNT k
+            BITCOUNT k 0 0
+            BITCOUNT k 5 30 BIT
+            BITCOUNT k 1 -2 BYTE
+            BITCOUNT k -2 -4 FOO
+            BITCOUNT k 0 1 FOO
+            BITCOUNT k 0
+            BITCOUNT nosuch 0 1 FOO
+            SET k "\xff\xf0\x00"
+            BITPOS k 0
+            BITPOS k 1 2
+            BITPOS k 1 0 -1 BIT
+            BITPOS k 0 13 -1 BIT
+            BITPOS k 2
+            BITPOS k 1 0 x FOO
+            SET k "\xff\xff"
+            BITPOS k 0
+            BITPOS k 0 0 -1
+            BITPOS k 0 5
+            BITPOS nosuch 0
+            BITPOS nosuch 1
+            SET e ""
+            BITPOS e 0
+            RPUSH list a
+            BITCOUNT list
+            BITPOS list 1
+            "#,
+            r#"
+            OK
+            (integer) 26
+            (integer) 4
+            (integer) 17
+            (integer) 18
+            (integer) 0
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (integer) 0
+            OK
+            (integer) 12
+            (integer) -1
+            (integer) 0
+            (integer) 13
+            (error) ERR The bit argument must be 1 or 0.
+            (error) ERR syntax error
+            OK
+            (integer) 16
+            (integer) -1
+            (integer) -1
+            (integer) 0
+            (integer) -1
+            OK
+            (integer) -1
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    #[test]
+    fn combining_strings() {
+        check(
+            r#"
+            MSET a "\x01\x02\xff" b "\x03"
+            BITOP AND r a b
+            GET r
+            BITOP OR r a b nosuch
+            GET r
+            BITOP XOR r a b
+            GET r
+            BITOP NOT a a
+            GET a
+            SET n 5
+            BITOP OR n n
+            OBJECT ENCODING n
+            BITOP NOT r a b
+            BITOP FOO r a
+            BITOP AND r nosuch
+            EXISTS r
+            RPUSH list a
+            BITOP AND r list
+            BITOP AND list nosuch
+            EXISTS list
+            "#,
+            r#"
+            OK
+            (integer) 3
+            "\x01\x00\x00"
+            (integer) 3
+            "\x03\x02\xff"
+            (integer) 3
+            "\x02\x02\xff"
+            (integer) 3
+            "\xfe\xfd\x00"
+            OK
+            (integer) 1
+            "raw"
+            (error) ERR BITOP NOT must be called with a single source key.
+            (error) ERR syntax error
+            (integer) 0
+            (integer) 0
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (integer) 0
+            (integer) 0
+            "#,
+        );
+    }
+
+    #[test]
+    fn integers_in_strings() {
+        check(
+            r#"
+            BITFIELD k INCRBY i5 100 1 GET u4 0
+            BITFIELD k SET u8 #0 65 SET u8 #1 66 GET u16 0
+            GET k
+            BITFIELD k INCRBY u2 100 1 OVERFLOW SAT INCRBY u2 102 5
+            BITFIELD k OVERFLOW FAIL INCRBY u2 102 1 SET u2 102 4
+            BITFIELD k OVERFLOW SAT SET i8 0 -9223372036854775808 GET i8 0
+            BITFIELD k GET i64 4000000000
+            BITFIELD k
+            BITFIELD k GET u64 0
+            BITFIELD k GET u8 -1
+            BITFIELD k GET u8 #536870912
+            BITFIELD k SET u8 0 x
+            BITFIELD k OVERFLOW x
+            BITFIELD k GET u8
+            BITFIELD_RO k GET u8 0 GET u8 #1
+            BITFIELD_RO k SET u8 0 1
+            BITFIELD new OVERFLOW FAIL INCRBY u2 0 10
+            STRLEN new
+            RPUSH list a
+            BITFIELD list
+            BITFIELD list SET u8 0 1
+            BITFIELD_RO list GET u8 0
+            "#,
+            r#"
+            1) (integer) 1
+            2) (integer) 0
+            1) (integer) 0
+            2) (integer) 0
+            3) (integer) 16706
+            "AB\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80"
+            1) (integer) 1
+            2) (integer) 3
+            1) (nil)
+            2) (nil)
+            1) (integer) 65
+            2) (integer) 127
+            1) (integer) 0
+            (empty array)
+            (error) ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.
+            (error) ERR bit offset is not an integer or out of range
+            (error) ERR bit offset is not an integer or out of range
+            (error) ERR value is not an integer or out of range
+            (error) ERR Invalid OVERFLOW type specified
+            (error) ERR syntax error
+            1) (integer) 127
+            2) (integer) 66
+            (error) ERR BITFIELD_RO only supports the GET subcommand
+            1) (nil)
+            (integer) 1
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    #[test]
+    fn only_a_difference_counts_as_a_change() {
+        let mut harness = Harness::default();
+        let mut dirty = |line: &str| {
+            let before = harness.server.keyspace.ledger.dirty;
+            harness.run(line);
+            harness.server.keyspace.ledger.dirty - before
+        };
+        assert_eq!(dirty("SETBIT k 0 0"), 1);
+        assert_eq!(dirty("SETBIT k 0 0"), 0);
+        assert_eq!(dirty("SETBIT k 0 1"), 1);
+        assert_eq!(dirty("SETBIT k 90 0"), 1);
+        assert_eq!(dirty("BITFIELD f SET i5 0 0"), 1);
+        assert_eq!(dirty("BITFIELD f SET i5 0 0"), 0);
+        assert_eq!(dirty("BITFIELD f SET i5 0 1 INCRBY i5 0 1"), 2);
+        assert_eq!(dirty("BITFIELD f SET i5 90 0"), 1);
+        assert_eq!(dirty("BITFIELD f OVERFLOW FAIL INCRBY u1 200 2"), 1);
+        assert_eq!(dirty("BITFIELD f OVERFLOW FAIL INCRBY u1 200 2"), 0);
+        assert_eq!(dirty("BITFIELD f GET i5 0"), 0);
+    }
 }

@@ -1019,3 +1019,578 @@ fn lcs(ctx: &mut Ctx<'_>) -> CmdResult {
     reply.bulk(b"len");
     Ok(reply.int(alignment.len() as i64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::{Harness, check};
+    use crate::resp::reply::Protocol;
+    use crate::resp::request::{self, Decoder};
+    use crate::server::command::Handler;
+    use crate::server::feed::Feed;
+
+    #[test]
+    fn setting_with_conditions_and_expiry() {
+        check(
+            r#"
+            SET k hello
+            GET k
+            SET k 12
+            GET k
+            GET nosuch
+            SET k
+            RPUSH list a
+            GET list
+            SET k v NX
+            SET k v XX
+            SET nosuch v XX
+            SET k w GET
+            SET nosuch w GET NX
+            SET list w GET
+            SET list w NX
+            SET k v NX XX
+            SET k v EX
+            SET k v EX 0
+            SET k v EX abc
+            SET k v EX 10 PX 10
+            SET k v EX 10 KEEPTTL
+            SET k v EX 9223372036854775807
+            SET k v EXAT 9999999999
+            EXPIRETIME k
+            SET k w KEEPTTL
+            EXPIRETIME k
+            SET k w
+            TTL k
+            SETEX k 0 v
+            SETEX list 100 v
+            PSETEX k 9223372036854775807 v
+            SETNX k v
+            SETNX fresh v
+            GETSET k x
+            GETSET fresher x
+            GETDEL k
+            GETDEL k
+            EXISTS k
+            "#,
+            r#"
+            OK
+            "hello"
+            OK
+            "12"
+            (nil)
+            (error) ERR wrong number of arguments for 'set' command
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (nil)
+            OK
+            (nil)
+            "v"
+            (nil)
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (nil)
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR invalid expire time in 'set' command
+            (error) ERR value is not an integer or out of range
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR invalid expire time in 'set' command
+            OK
+            (integer) 9999999999
+            OK
+            (integer) 9999999999
+            OK
+            (integer) -1
+            (error) ERR invalid expire time in 'setex' command
+            OK
+            (error) ERR invalid expire time in 'psetex' command
+            (integer) 0
+            (integer) 1
+            "w"
+            (nil)
+            "x"
+            (nil)
+            (integer) 0
+            "#,
+        );
+    }
+
+    #[test]
+    fn getex_changes_the_expiry_only() {
+        check(
+            r#"
+            SET k v EXAT 9999999999
+            GETEX k
+            EXPIRETIME k
+            GETEX k PXAT 8888888888888
+            PEXPIRETIME k
+            GETEX k PERSIST
+            TTL k
+            GETEX k PERSIST EX 10
+            GETEX k KEEPTTL
+            GETEX k EX 0
+            GETEX nosuch EX 0
+            GETEX k EXAT 1
+            EXISTS k
+            "#,
+            r#"
+            OK
+            "v"
+            (integer) 9999999999
+            "v"
+            (integer) 8888888888888
+            "v"
+            (integer) -1
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR invalid expire time in 'getex' command
+            (nil)
+            "v"
+            (integer) 0
+            "#,
+        );
+    }
+
+    #[test]
+    fn parts_of_strings_and_their_encodings() {
+        check(
+            r#"
+            APPEND k 12
+            OBJECT ENCODING k
+            APPEND k 34
+            OBJECT ENCODING k
+            INCR k
+            OBJECT ENCODING k
+            SETRANGE k 0 ""
+            OBJECT ENCODING k
+            SETRANGE k 6 xy
+            GET k
+            OBJECT ENCODING k
+            STRLEN k
+            STRLEN nosuch
+            GETRANGE k 1 -3
+            GETRANGE k 0 -100
+            GETRANGE k -5 -6
+            GETRANGE k a 1
+            SUBSTR k -2 -1
+            SETRANGE k -1 x
+            SETRANGE k 536870912 x
+            SETRANGE nosuch 536870912 ""
+            SETRANGE k 9223372036854775807 x
+            RPUSH list a
+            APPEND list x
+            SETRANGE list 0 x
+            GETRANGE list 0 1
+            STRLEN list
+            SET k 12345678901234567890123456789012345678901234
+            OBJECT ENCODING k
+            SET k 123456789012345678901234567890123456789012345
+            OBJECT ENCODING k
+            SET k 9223372036854775808
+            OBJECT ENCODING k
+            SET k -1
+            OBJECT ENCODING k
+            "#,
+            r#"
+            (integer) 2
+            "int"
+            (integer) 4
+            "raw"
+            (integer) 1235
+            "int"
+            (integer) 4
+            "int"
+            (integer) 8
+            "1235\x00\x00xy"
+            "raw"
+            (integer) 8
+            (integer) 0
+            "235\x00\x00"
+            "1"
+            ""
+            (error) ERR value is not an integer or out of range
+            "xy"
+            (error) ERR offset is out of range
+            (error) ERR string exceeds maximum allowed size (proto-max-bulk-len)
+            (integer) 0
+            (error) ERR string exceeds maximum allowed size (proto-max-bulk-len)
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            OK
+            "embstr"
+            OK
+            "raw"
+            OK
+            "embstr"
+            OK
+            "int"
+            "#,
+        );
+    }
+
+    #[test]
+    fn numbers() {
+        check(
+            r#"
+            INCR n
+            INCRBY n 41
+            DECR n
+            DECRBY n 42
+            GET n
+            SET n 9223372036854775807
+            INCR n
+            DECRBY n -1
+            DECRBY n -9223372036854775808
+            SET n " 1"
+            INCR n
+            INCRBY n abc
+            RPUSH list a
+            INCR list
+            SET f 10.5
+            INCRBYFLOAT f 0.1
+            OBJECT ENCODING f
+            INCRBYFLOAT f -5
+            INCRBYFLOAT f 1e3
+            INCRBYFLOAT f abc
+            INCRBYFLOAT f inf
+            INCRBYFLOAT list abc
+            INCRBYFLOAT n 1
+            SET f 3.0e3
+            INCRBYFLOAT f 200
+            OBJECT ENCODING f
+            "#,
+            r#"
+            (integer) 1
+            (integer) 42
+            (integer) 41
+            (integer) -1
+            "-1"
+            OK
+            (error) ERR increment or decrement would overflow
+            (error) ERR increment or decrement would overflow
+            (error) ERR decrement would overflow
+            OK
+            (error) ERR value is not an integer or out of range
+            (error) ERR value is not an integer or out of range
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            OK
+            "10.6"
+            "embstr"
+            "5.6"
+            "1005.59999999999999998"
+            (error) ERR value is not a valid float
+            (error) ERR increment would produce NaN or Infinity
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) ERR value is not a valid float
+            OK
+            "3200"
+            "embstr"
+            "#,
+        );
+    }
+
+    #[test]
+    fn many_at_once() {
+        check(
+            r#"
+            RPUSH list a
+            MSET a 1 b two a 3
+            MGET a nosuch b list
+            MSET a 1 b
+            MSETNX c 1 a 2
+            EXISTS c
+            MSETNX c 1 c 2
+            GET c
+            MSETNX c
+            "#,
+            r#"
+            (integer) 1
+            OK
+            1) "3"
+            2) (nil)
+            3) "two"
+            4) (nil)
+            (error) ERR wrong number of arguments for 'mset' command
+            (integer) 0
+            (integer) 0
+            (integer) 1
+            "2"
+            (error) ERR wrong number of arguments for 'msetnx' command
+            "#,
+        );
+    }
+
+    #[test]
+    fn longest_common_subsequence() {
+        check(
+            r#"
+            MSET a ohmytext b mynewtext
+            LCS a b
+            LCS a b LEN
+            LCS a b IDX
+            LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN
+            LCS a b LEN IDX
+            LCS a b MINMATCHLEN
+            LCS a b MINMATCHLEN x
+            LCS nosuch b
+            LCS nosuch b IDX
+            RPUSH list a
+            LCS a list
+            "#,
+            r#"
+            OK
+            "mytext"
+            (integer) 6
+            1) "matches"
+            2) 1) 1) 1) (integer) 4
+                     2) (integer) 7
+                  2) 1) (integer) 5
+                     2) (integer) 8
+               2) 1) 1) (integer) 2
+                     2) (integer) 3
+                  2) 1) (integer) 0
+                     2) (integer) 1
+            3) "len"
+            4) (integer) 6
+            1) "matches"
+            2) 1) 1) 1) (integer) 4
+                     2) (integer) 7
+                  2) 1) (integer) 5
+                     2) (integer) 8
+                  3) (integer) 4
+            3) "len"
+            4) (integer) 6
+            (error) ERR If you want both the length and indexes, please just use IDX.
+            (error) ERR syntax error
+            (error) ERR value is not an integer or out of range
+            ""
+            1) "matches"
+            2) (empty array)
+            3) "len"
+            4) (integer) 0
+            (integer) 1
+            (error) ERR The specified keys must contain string values
+            "#,
+        );
+    }
+
+    #[test]
+    fn comparing_before_writing() {
+        check(
+            r#"
+            SET k a
+            SET k b IFEQ a
+            SET k c IFEQ a
+            SET k c IFEQ a GET
+            SET k c IFEQ b GET
+            SET k d IFEQ c NX
+            SET k d IFEQ
+            SET n 10
+            SET n 11 IFEQ 010
+            SET n 11 IFEQ 10 EXAT 9999999999
+            EXPIRETIME n
+            SET nosuch x IFEQ x
+            RPUSH list a
+            SET list x IFEQ a
+            DELIFEQ n 10
+            DELIFEQ n 11
+            DELIFEQ n 11
+            DELIFEQ list a
+            "#,
+            r#"
+            OK
+            OK
+            (nil)
+            "b"
+            "b"
+            (error) ERR syntax error
+            (error) ERR syntax error
+            OK
+            (nil)
+            OK
+            (integer) 9999999999
+            (nil)
+            (integer) 1
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (integer) 0
+            (integer) 1
+            (integer) 0
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            "#,
+        );
+    }
+
+    #[test]
+    fn many_at_once_with_an_expiry() {
+        check(
+            r#"
+            MSETEX 2 a 1 b 2 EXAT 9999999999
+            EXPIRETIME b
+            MSETEX 1 a 3 KEEPTTL
+            EXPIRETIME a
+            MSETEX 2 a 4 c 5 NX
+            MSETEX 2 a 4 c 5 XX
+            MSETEX 2 a 4 b 5 XX
+            TTL a
+            MGET a b c
+            MSETEX 0 a 1
+            MSETEX 2 a 1
+            MSETEX 2147483648 a 1
+            MSETEX 1 a 1 NX XX
+            MSETEX 1 a 1 EX 0
+            MSETEX 1 a 1 GET
+            COMMAND GETKEYS MSETEX 2 a 1 b 2 NX
+            "#,
+            r#"
+            (integer) 1
+            (integer) 9999999999
+            (integer) 1
+            (integer) 9999999999
+            (integer) 0
+            (integer) 0
+            (integer) 1
+            (integer) -1
+            1) "4"
+            2) "5"
+            3) (nil)
+            (error) ERR invalid numkeys value or out of range
+            (error) ERR syntax error
+            (error) ERR invalid numkeys value or out of range
+            (error) ERR syntax error
+            (error) ERR invalid expire time in 'msetex' command
+            (error) ERR syntax error
+            1) "a"
+            2) "b"
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_subsequence_is_refused_above_the_bound() {
+        let mut harness = Harness::default();
+        harness.server.config.limits.proto_max_bulk_len = 1 << 20;
+        let refusal = "(error) ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
+        harness.raw(&[b"SET", b"a", &[b'x'; 500]]);
+        harness.raw(&[b"SET", b"b", &[b'x'; 522]]);
+        assert_eq!(harness.run("LCS a b LEN"), "(integer) 500");
+        harness.raw(&[b"SET", b"b", &[b'x'; 523]]);
+        assert_eq!(harness.run("LCS a b LEN"), refusal);
+        assert_eq!(harness.run("LCS a b"), refusal);
+    }
+
+    #[test]
+    fn strings_do_not_grow_beyond_the_bound() {
+        let mut harness = Harness::default();
+        harness.server.config.limits.proto_max_bulk_len = 1 << 20;
+        assert_eq!(harness.run("SETRANGE k 1048575 x"), "(integer) 1048576");
+        let refusal = "(error) ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+        assert_eq!(harness.run("SETRANGE k 1048576 x"), refusal);
+        assert_eq!(harness.run("APPEND k x"), refusal);
+        assert_eq!(harness.run("APPEND k \"\""), "(integer) 1048576");
+        let refusal = "(error) ERR bit offset is not an integer or out of range";
+        assert_eq!(harness.run("SETBIT k 8388608 1"), refusal);
+        assert_eq!(harness.run("SETBIT k 8388607 1"), "(integer) 0");
+    }
+
+    #[test]
+    fn more_pairs_than_a_window_holds() {
+        let mut harness = Harness::default();
+        let keys: Vec<String> = (0..100).map(|i| format!("key:{i}")).collect();
+        let pairs =
+            keys.iter().enumerate().map(|(i, key)| format!("{key} {i}")).collect::<Vec<_>>().join(" ");
+        let values = (0..100).map(|i| format!("{:>3}) \"{i}\"", i + 1)).collect::<Vec<_>>().join("\n");
+        assert_eq!(harness.run(&format!("MSET {pairs}")), "OK");
+        assert_eq!(harness.run(&format!("MGET {}", keys.join(" "))), values);
+        assert_eq!(harness.run(&format!("MSETNX {} key:99 y", pairs.replace("key", "new"))), "(integer) 0");
+        assert_eq!(harness.run("EXISTS new:0"), "(integer) 0");
+        assert_eq!(harness.run("DBSIZE"), "(integer) 100");
+    }
+
+    #[test]
+    fn a_value_written_over_a_due_one_inherits_nothing() {
+        let mut harness = Harness::default();
+        assert_eq!(harness.run("SET k v PXAT 1"), "OK");
+        assert_eq!(harness.run("SET k w KEEPTTL"), "OK");
+        assert_eq!(harness.run("TTL k"), "(integer) -1");
+        assert_eq!(harness.server.keyspace.stats.expired, 1);
+        assert_eq!(harness.run("SET n 5 PXAT 1"), "OK");
+        assert_eq!(harness.run("INCR n"), "(integer) 1");
+        assert_eq!(harness.run("TTL n"), "(integer) -1");
+    }
+
+    /// What is passed on for one command, time standing still at 1000 ms; empty: as received.
+    fn fed(harness: &mut Harness, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut bytes = Vec::new();
+        request::write_request(&mut bytes, words.iter().copied());
+        let (mut spans, mut at) = (Vec::new(), 0);
+        let frame = Decoder::default()
+            .next(&mut bytes, &mut at, &mut spans, &request::Limits::default())
+            .expect("the request is well formed")
+            .expect("the request is complete");
+        let args = Args::new(frame.head(&bytes), frame.spans(&spans), &[]);
+        let server = &mut harness.server;
+        let id = server.commands.find(words[0]).expect("a command");
+        let spec = server.commands.spec(id);
+        let Handler::Data(handler) = spec.handler else { panic!("not a data command") };
+        server.keyspace.set_now(UnixMillis(1000));
+        server.keyspace.ledger.listeners.set(Listeners::FEED, true);
+        let (mut out, mut feed) = (Vec::new(), Feed::AsReceived);
+        let mut ctx = Ctx {
+            args,
+            db: server.keyspace.db(0),
+            reply: Reply::new(&mut out, Protocol::Resp2),
+            limits: &server.config.limits,
+            feed: &mut feed,
+            name: spec.name,
+            now: UnixMillis(1000),
+        };
+        handler(&mut ctx).expect("the command succeeds");
+        match feed {
+            Feed::Instead(bytes) => {
+                let text = String::from_utf8(bytes).expect("the tests write text");
+                text.split("\r\n")
+                    .filter(|l| !l.is_empty() && !l.starts_with(['*', '$']))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }
+            _ => String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_passed_on_does_not_depend_on_the_clock() {
+        let mut harness = Harness::default();
+        let cases = [
+            ("SET k v", ""),
+            ("SET k v PXAT 5000", ""),
+            ("SET k v EX 10", "SET k v PXAT 11000"),
+            ("SET k v EXAT 10 XX GET", "SET k v PXAT 10000"),
+            ("SET k v GET KEEPTTL", "SET k v KEEPTTL"),
+            ("SET k w IFEQ v", ""),
+            ("SET k v IFEQ w PX 10", "SET k v PXAT 1010"),
+            ("SETEX k 10 v", "SET k v PXAT 11000"),
+            ("PSETEX k 10 v", "SET k v PXAT 1010"),
+            ("GETSET k v", "SET k v"),
+            ("GETEX k", ""),
+            ("GETEX k EX 10", "PEXPIREAT k 11000"),
+            ("GETEX k PERSIST", "PERSIST k"),
+            ("GETEX k PERSIST", ""),
+            ("GETEX k PXAT 1000", "DEL k"),
+            ("GETDEL k", ""),
+            ("SET k v", ""),
+            ("GETDEL k", "DEL k"),
+            ("INCRBYFLOAT k 1.50", "SET k 1.5 KEEPTTL"),
+            ("DELIFEQ k 1.5", "DEL k"),
+            ("MSETEX 2 a 1 b 2 NX EX 10", "MSETEX 2 a 1 b 2 PXAT 11000"),
+            ("MSETEX 2 a 1 b 2 PXAT 9000", ""),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(fed(&mut harness, line), expected, "{line}");
+        }
+    }
+}

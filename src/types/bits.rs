@@ -214,9 +214,18 @@ impl Field {
 
     /// What a field holds after `value` is stored in it. To an unsigned field a negative number
     /// is one above 2^63.
+    ///
+    /// A number so low that its distance to the field's highest one is not an `i64` saturates at
+    /// that end: compatible with Redis, whose arithmetic wraps around there.
     pub fn assign(self, value: i64, overflow: Overflow) -> Option<i64> {
-        let value = if self.signed { i128::from(value) } else { i128::from(value as u64) };
-        self.fit(value, overflow)
+        if !self.signed {
+            return self.fit(i128::from(value as u64), overflow);
+        }
+        let highest = i64::MAX >> (64 - self.bits);
+        if overflow == Overflow::Saturate && self.bits < 64 && highest.checked_sub(value).is_none() {
+            return Some(highest);
+        }
+        self.fit(i128::from(value), overflow)
     }
 
     /// What a field that held `old` holds after `increment` is added.
@@ -377,6 +386,9 @@ mod tests {
         }
         assert_eq!(field("u8").assign(-1, Saturate), Some(255));
         assert_eq!(field("i8").assign(-200, Saturate), Some(-128));
+        assert_eq!(field("i8").assign(i64::MIN + 128, Saturate), Some(-128));
+        assert_eq!(field("i8").assign(i64::MIN + 127, Saturate), Some(127));
+        assert_eq!(field("i64").assign(i64::MIN, Saturate), Some(i64::MIN));
         assert_eq!(field("u8").assign(-1, Fail), None);
         assert_eq!(field("i1").assign(1, Wrap), Some(-1));
         for text in ["u64", "i65", "i0", "u", "", "x8", "u08", "I8", "i-1", "i8 "] {
