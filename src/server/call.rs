@@ -25,6 +25,9 @@ use crate::structures::sds::Sds;
 /// Commands whose memory accesses overlap. More would evict each other's lines before use.
 pub const WINDOW: usize = 16;
 
+/// Room for arguments that a batch keeps for the next one.
+const SPANS_KEPT: usize = 4096;
+
 /// A parsed request of one client.
 pub struct Pending {
     pub client: ClientKey,
@@ -108,6 +111,8 @@ impl Server {
         }
         batch.pending.clear();
         batch.spans.clear();
+        // A request of many arguments must not leave its room behind.
+        batch.spans.shrink_to(SPANS_KEPT);
     }
 
     /// Runs one request of a client, or answers why not.
