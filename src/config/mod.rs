@@ -2,7 +2,7 @@
 //!
 //! * [`options`] holds the structs other rooms read: `config.limits.hash_max_listpack_entries` is one load.
 //! * [`table`] has one line per parameter: name, alias, kind, range, what a change touches.
-//! * [`file`] reads configuration files and the command line; [`rewrite`] writes a file anew.
+//! * [`mod@file`] reads configuration files and the command line; [`mod@rewrite`] writes a file anew.
 //!
 //! What always holds: a value in a [`Config`] passed its parameter's check; whatever is printed reads back
 //! as the same value; a failed [`Config::set`] changes nothing.
