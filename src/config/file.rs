@@ -272,3 +272,227 @@ impl CommandLine {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::{LogLevel, SaveRules, Words};
+
+    fn loaded(text: &str) -> Config {
+        let mut config = Config::default();
+        load(text.as_bytes(), &mut config).unwrap_or_else(|error| panic!("{}", error.message("Redis")));
+        config
+    }
+
+    /// The line a text is refused for, and why.
+    fn refused(text: &str) -> (usize, String, String) {
+        match load(text.as_bytes(), &mut Config::default()) {
+            Err(FileError::Line { file: None, line, text, reason }) => {
+                (line, String::from_utf8_lossy(&text).into(), reason.into())
+            }
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn parse(args: &[&str]) -> CommandLine {
+        CommandLine::parse(&args.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn options(args: &[&str]) -> String {
+        String::from_utf8(parse(args).options).expect("the test uses ASCII")
+    }
+
+    #[test]
+    fn lines_are_words_in_any_case_and_quoting() {
+        let config = loaded(
+            "# a comment\r\n\n  PORT   7000 \t\r\n\"timeout\" '30'\nrequirepass \"a b\\x01\"\nslave-priority 5\n\
+             loglevel DEBUG\nbind\nlist-max-ziplist-entries 512",
+        );
+        assert_eq!(config.net.port, 7000);
+        assert_eq!(config.net.timeout_s, 30);
+        assert_eq!(config.security.requirepass, b"a b\x01");
+        assert_eq!(config.replication.priority, 5);
+        assert_eq!(config.logs.level, LogLevel::Debug);
+        assert!(config.net.bind.is_empty());
+    }
+
+    #[test]
+    fn save_lines_add_up_after_the_first() {
+        let save = |text: &str| loaded(text).persistence.save.print();
+        assert_eq!(save(""), SaveRules::default().print());
+        assert_eq!(save("save 900 1"), "900 1");
+        assert_eq!(save("save 900 1\nsave 100 100 50 1"), "900 1 100 100 50 1");
+        assert_eq!(save("save \"900 1\"\nsave ''\nsave 5 6"), "5 6");
+        assert_eq!(save("save 900 1\nsave \"\""), "");
+        assert_eq!(save("save"), "");
+    }
+
+    #[test]
+    fn buffer_limits_name_the_classes_they_mean() {
+        let limits =
+            loaded("client-output-buffer-limit pubsub 1gb 2 3\nclient-output-buffer-limit slave 0 0 0");
+        assert_eq!(
+            limits.limits.client_output_buffer.print(),
+            "normal 0 0 0 slave 0 0 0 pubsub 1073741824 2 3"
+        );
+    }
+
+    #[test]
+    fn faults_are_found_where_they_are() {
+        let at = |line: usize, text: &str, reason: &str| (line, text.to_string(), reason.to_string());
+        let bad = "Bad directive or wrong number of arguments";
+        assert_eq!(refused("port 1\n\n   foo \"x y\" 'z'  \n"), at(3, "foo \"x y\" 'z'", bad));
+        assert_eq!(refused("port \"a"), at(1, "port \"a", "Unbalanced quotes in configuration line"));
+        assert_eq!(refused("port \"1\"2"), at(1, "port \"1\"2", "Unbalanced quotes in configuration line"));
+        assert_eq!(refused("port"), at(1, "port", "wrong number of arguments"));
+        assert_eq!(refused("port 1 2"), at(1, "port 1 2", "wrong number of arguments"));
+        assert_eq!(refused("aclfile"), at(1, "aclfile", "wrong number of arguments"));
+        assert_eq!(
+            refused("unixsocketperm 8"),
+            at(1, "unixsocketperm 8", "argument couldn't be parsed as an octal number")
+        );
+        assert_eq!(
+            refused("unixsocketperm 1000"),
+            at(1, "unixsocketperm 1000", "argument must be between 0 and 777 inclusive")
+        );
+        assert_eq!(refused("replicaof a 99999"), at(1, "replicaof a 99999", "Invalid master port"));
+        assert_eq!(refused("replicaof a"), at(1, "replicaof a", "wrong number of arguments"));
+        assert_eq!(refused("appendfilename ''"), at(1, "appendfilename ''", "appendfilename can't be empty"));
+        assert_eq!(refused("rename-command get"), at(1, "rename-command get", bad));
+        assert_eq!(refused("user"), at(1, "user", bad));
+        assert_eq!(refused("include"), at(1, "include", bad));
+        assert!(refused("loadmodule x.so a b").2.contains("not supported"));
+        assert!(refused("user a on\nuser a off").2.starts_with("Error in user declaration 'a': Duplicate"));
+        let clash = load(b"cluster-enabled yes\nreplicaof a 1", &mut Config::default());
+        assert_eq!(clash, Err(FileError::Conflict("replicaof directive not allowed in cluster mode".into())));
+    }
+
+    #[test]
+    fn messages_have_the_shape_tools_look_for() {
+        let error = load(b"foo bar", &mut Config::default()).expect_err("no such directive");
+        assert_eq!(
+            error.message("Redis 7.2.4"),
+            "*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\nReading the configuration file, at line 1\n\
+             >>> 'foo bar'\nBad directive or wrong number of arguments\n"
+        );
+    }
+
+    #[test]
+    fn users_and_renamed_commands_are_kept() {
+        let config = loaded("user bob on '>p w' ~*\nrename-command FLUSHALL \"\"\nreplicaof host 7000\n");
+        assert_eq!(config.security.users[0].name, b"bob");
+        assert_eq!(config.security.users[0].rules, [&b"on"[..], b">p w", b"~*"]);
+        assert_eq!(
+            config.security.renamed_commands,
+            [RenamedCommand { from: b"FLUSHALL".into(), to: vec![] }]
+        );
+        let primary = config.replication.replicaof.expect("just set");
+        assert_eq!((primary.host.as_str(), primary.port), ("host", 7000));
+        assert_eq!(loaded("replicaof host 1\nslaveof NO one").replication.replicaof, None);
+    }
+
+    /// A directory of the test's own, removed when dropped.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("spinel-config-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("the temporary directory is writable");
+            Scratch(path)
+        }
+
+        fn write(&self, name: &str, text: &str) -> String {
+            let path = self.0.join(name);
+            std::fs::write(&path, text).expect("the scratch directory is writable");
+            path.to_str().expect("the test uses ASCII").into()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn included_files_are_read_in_place_and_in_order() {
+        let scratch = Scratch::new("include");
+        scratch.write("b.conf", "port 2\nsave 5 6");
+        scratch.write("a.conf", "port 1\ntimeout 9");
+        scratch.write(".hidden.conf", "nonsense");
+        scratch.write("other.txt", "nonsense");
+        let directory = scratch.0.to_str().expect("the test uses ASCII");
+        let config =
+            loaded(&format!("save 3 4\ninclude {directory}/*.conf\ninclude {directory}/*.none\ntimeout 8"));
+        assert_eq!(config.net.port, 2);
+        assert_eq!(config.net.timeout_s, 8);
+        assert_eq!(config.persistence.save.print(), "3 4 5 6");
+
+        let broken = scratch.write("broken", "\nfoo");
+        let error = load(format!("include {broken}").as_bytes(), &mut Config::default());
+        let message = error.expect_err("foo is no directive").message("Redis");
+        assert!(
+            message.contains(&format!("Reading the configuration file '{broken}', at line 2\n>>> 'foo'"))
+        );
+
+        let missing = load(b"include /nonexistent/x.conf", &mut Config::default()).expect_err("no such file");
+        assert_eq!(
+            missing.message("Redis"),
+            "Fatal error, can't open config file '/nonexistent/x.conf': No such file or directory\n"
+        );
+        let circle = scratch.write("circle", &format!("include {directory}/circle"));
+        let message =
+            load(format!("include {circle}").as_bytes(), &mut Config::default()).expect_err("endless");
+        assert!(message.message("Redis").contains("Too many levels of included files"));
+    }
+
+    #[test]
+    fn options_become_lines() {
+        assert_eq!(options(&["--port", "7000", "--timeout", "5"]), "port \"7000\" \ntimeout \"5\" ");
+        assert_eq!(options(&["--port", "1", "2"]), "port \"1\" \"2\" ");
+        assert_eq!(
+            options(&["--port", "--bla", "--loglevel", "verbose"]),
+            "port \"--bla\" \nloglevel \"verbose\" "
+        );
+        assert_eq!(options(&["--maxmemory 7mb", "--port '1'"]), "maxmemory 7mb \nport '1' ");
+        assert_eq!(
+            options(&["f", "loglevel", "debug", "--port", "1"]),
+            "\"loglevel\" \"debug\" \nport \"1\" "
+        );
+        assert_eq!(options(&["--foo", "a \"b"]), "foo \"a \\\"b\" ");
+        assert_eq!(options(&["--replicaof", "--h", "--abc"]), "replicaof \"--h\" \nabc ");
+        assert_eq!(options(&["--save", "--loglevel", "debug"]), "save \"\"\nloglevel \"debug\" ");
+        assert_eq!(options(&["--save"]), "save \"\"");
+        assert_eq!(options(&["--save", "", "--port", "1"]), "save \"\" \nport \"1\" ");
+        assert_eq!(
+            options(&["--proc-title-template", "--save", "--save", "", "--port", "1"]),
+            "proc-title-template \"--save\" \nsave \"\" \nport \"1\" "
+        );
+    }
+
+    #[test]
+    fn a_file_and_standard_input_may_come_with_options() {
+        assert_eq!(parse(&[]), CommandLine::default());
+        assert_eq!(parse(&["a.conf"]).file, Some("a.conf".into()));
+        assert_eq!(parse(&["--port", "1"]).file, None);
+        assert!(parse(&["-"]).stdin && parse(&["a.conf", "--port", "1", "-"]).stdin);
+        let inside = parse(&["a.conf", "-", "--port", "1"]);
+        assert!(!inside.stdin && inside.options == b"\"-\" \nport \"1\" ");
+    }
+
+    /// The file's rules and those of the command line are one list.
+    #[test]
+    fn options_follow_the_file() {
+        let scratch = Scratch::new("options");
+        let file = scratch.write("x.conf", "save 900 1\nport 5\n");
+        let line =
+            parse(&[&file, "--save", "100", "100", "--shutdown-on-sigint", "nosave force", "--port", "6"]);
+        let mut config = Config::default();
+        load(&line.text().expect("just written"), &mut config).expect("all lines are right");
+        assert_eq!(config.persistence.save.print(), "900 1 100 100");
+        assert_eq!(config.general.shutdown_on_sigint.print(), "nosave force");
+        assert_eq!(config.net.port, 6);
+        let wrong = parse(&[&file, "--port"]).text().expect("just written");
+        assert!(matches!(load(&wrong, &mut config), Err(FileError::Line { line: 4, .. })));
+    }
+}

@@ -352,9 +352,6 @@ impl Param {
 
     /// The directives that restore the value, without the name; none if nothing needs to be said.
     pub fn lines(&self, config: &Config) -> Vec<Vec<u8>> {
-        let quoted = |bytes: &[u8], unset: bool| {
-            if unset { Vec::new() } else { vec![quote::repr(bytes).into_bytes()] }
-        };
         match &self.kind {
             Kind::Memory(at, _) => {
                 vec![value::memory_text(at.get(config).try_into().expect("no size is negative")).into()]
@@ -363,11 +360,7 @@ impl Param {
                 MemoryOrPercent::Bytes(bytes) => vec![value::memory_text(bytes).into()],
                 MemoryOrPercent::Percent(_) => vec![self.print(config)],
             },
-            Kind::Text(at, _) => {
-                let text = (at.get)(config);
-                quoted(text.as_bytes(), text.is_empty() && (at.get)(&Config::default()).is_empty())
-            }
-            Kind::Bytes(at) => quoted((at.get)(config), (at.get)(config).is_empty()),
+            Kind::Text(..) | Kind::Bytes(_) => vec![quote::repr(&self.print(config)).into()],
             Kind::Word(at) | Kind::Words(at) => at.lines(config).into_iter().map(Vec::from).collect(),
             Kind::Bool(_) | Kind::Int(..) | Kind::Octal(..) | Kind::Choice(_) => vec![self.print(config)],
         }

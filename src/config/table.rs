@@ -387,3 +387,144 @@ const TESTING: &[Param] = &[
     p("use-exit-on-panic", yes_no(at!(debug.use_exit_on_panic)), Effects::NONE, "Exit instead of aborting after a crash report.").hidden(),
     p("cluster-ping-interval", int(at!(cluster.ping_interval_ms), 1, I32), Effects::NONE, "Milliseconds between pings to a random node.").hidden(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::config::file;
+
+    const REDIS_CONF: &str = include_str!("../../redis.conf");
+
+    #[test]
+    fn names_are_unique() {
+        let mut names = HashSet::new();
+        for name in params().flat_map(Param::names) {
+            assert!(names.insert(name), "{name} twice");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_".contains(&byte)), "{name}");
+        }
+    }
+
+    #[test]
+    fn defaults_read_back_as_themselves() {
+        let defaults = Config::default();
+        for param in params() {
+            let mut config = defaults.clone();
+            let printed = param.print(&defaults);
+            if printed.is_empty() && param.name == "replicaof" {
+                continue; // CONFIG GET shows no server as nothing, which is no server to copy
+            }
+            param
+                .read(&mut config, &[&printed], false)
+                .unwrap_or_else(|reason| panic!("{}: {reason}", param.name));
+            assert!(config == defaults, "{}", param.name);
+        }
+    }
+
+    /// The ends of every range fit the field, and what lies beyond is refused.
+    #[test]
+    fn ranges_fit_their_fields() {
+        for param in params() {
+            let (Kind::Int(at, range) | Kind::Memory(at, range) | Kind::Octal(at, range)) = &param.kind
+            else {
+                continue;
+            };
+            let mut config = Config::default();
+            for end in [range.min, range.max] {
+                at.set(&mut config, end);
+                assert_eq!(at.get(&config), end, "{}", param.name);
+                if let Kind::Int(..) = param.kind {
+                    param.read(&mut config, &[end.to_string().as_bytes()], false).expect(param.name);
+                }
+            }
+            for beyond in [range.min - 1, range.max + 1] {
+                let before = config.clone();
+                let octal = matches!(param.kind, Kind::Octal(..));
+                let text = if octal { format!("{beyond:o}") } else { beyond.to_string() };
+                assert!(param.read(&mut config, &[text.as_bytes()], false).is_err(), "{}", param.name);
+                assert!(before == config);
+            }
+        }
+    }
+
+    #[test]
+    fn each_parameter_has_a_field_of_its_own() {
+        let mut config = Config::default();
+        let before: Vec<_> = params().map(|param| param.print(&config)).collect();
+        for (index, param) in params().enumerate() {
+            config = Config::default();
+            let accepted =
+                ["yes", "no", "1", "2", "20", "1048577", "x", "1 2", "1 2 3", "pubsub 1 2 3", "E", "warning"]
+                    .into_iter()
+                    .chain(match &param.kind {
+                        Kind::Choice(at) => at.words(),
+                        _ => vec!["save", "/", "host 1", "{port}"],
+                    })
+                    .any(|value| {
+                        param.read(&mut config, &[value.as_bytes()], false).is_ok()
+                            && param.print(&config) != before[index]
+                    });
+            assert!(accepted, "{} takes no other value", param.name);
+            for (other, printed) in params().zip(&before) {
+                assert!(
+                    other.name == param.name || other.print(&config) == *printed,
+                    "{} {}",
+                    param.name,
+                    other.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn summaries_are_sentences() {
+        for param in params() {
+            assert!(param.summary.ends_with('.') && param.summary.len() < 100, "{}", param.name);
+        }
+    }
+
+    #[test]
+    fn help_shows_everything_but_what_is_hidden() {
+        let shown: Vec<_> = help_by_group().flat_map(|(_, params)| params).map(|param| param.name).collect();
+        let visible: Vec<_> = params().filter(|param| !param.hidden).map(|param| param.name).collect();
+        assert_eq!(shown, visible);
+        assert!(help_by_group().all(|(title, _)| title != "Testing"));
+    }
+
+    /// `(name, line)` of every parameter in `redis.conf`, commented ones included.
+    fn conf_lines() -> impl Iterator<Item = (&'static str, &'static str)> {
+        REDIS_CONF.lines().filter_map(|line| {
+            let setting = line.strip_prefix('#').unwrap_or(line);
+            let starts_name = setting.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+            starts_name.then(|| (setting.split(' ').next().expect("not empty"), setting))
+        })
+    }
+
+    #[test]
+    fn redis_conf_mentions_every_parameter_once_and_in_order() {
+        // The one parameter with several lines: one for each class of clients.
+        const LIMIT: &str = "client-output-buffer-limit";
+        let mentioned: Vec<_> = conf_lines().map(|(name, _)| name).collect();
+        assert_eq!(mentioned.iter().filter(|name| **name == LIMIT).count(), 3);
+        let visible = params().filter(|param| !param.hidden).map(|param| param.name);
+        let others: Vec<_> = mentioned.into_iter().filter(|name| *name != LIMIT).collect();
+        assert_eq!(others, visible.filter(|name| *name != LIMIT).collect::<Vec<_>>());
+        for (title, _) in help_by_group() {
+            assert!(REDIS_CONF.contains(&format!("# {title} #")), "{title} is no heading");
+        }
+    }
+
+    #[test]
+    fn redis_conf_states_the_defaults() {
+        let mut config = Config::default();
+        file::load(REDIS_CONF.as_bytes(), &mut config).expect("redis.conf is right");
+        assert!(config == Config::default());
+        let all: String = conf_lines().map(|(_, line)| format!("{line}\n")).collect();
+        file::load(all.as_bytes(), &mut config).expect("commented lines are right, too");
+        for param in params() {
+            let (left, right) = (param.print(&config), param.print(&Config::default()));
+            assert_eq!(left, right, "{}", param.name);
+        }
+    }
+}
