@@ -450,14 +450,20 @@ mod tests {
 
     #[test]
     fn all_of_both_families_share_a_port() {
-        let first = listen_tcp(&["-::*"], 0, 511).expect("optional");
-        let Some(first) = first.first() else { return };
+        // Somebody else may have the port on IPv4: then another is tried.
+        let pair = (0..10).find_map(|_| {
+            let first = listen_tcp(&["-::*"], 0, 511).expect("optional").pop()?;
+            let second = listen_tcp(&["*"], first.port()?, 511).ok()?.pop()?;
+            Some((first, second))
+        });
+        let Some((first, second)) = pair else {
+            assert!(listen_tcp(&["-::*"], 0, 511).expect("optional").is_empty(), "IPv4 is never left alone");
+            return;
+        };
         let port = first.port().expect("TCP");
-        // IPv6 leaves IPv4 alone. Another process may have taken the port there meanwhile, unlikely as it is.
-        let second = listen_tcp(&["*"], port, 511).expect("IPv4 is free");
         TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
-        assert_eq!(accept(&second[0]).len(), 1);
-        assert!(accept(first).is_empty());
+        assert_eq!(accept(&second).len(), 1);
+        assert!(accept(&first).is_empty());
     }
 
     #[test]
@@ -503,5 +509,39 @@ mod tests {
         registry.rearm_readable(&mut listeners[0], LISTENER).expect("registered");
         wait(&mut poll, LISTENER);
         assert_eq!(accept(&listeners[0]).len(), 1);
+    }
+
+    /// Descriptors belong to the process: they run out in a child of it.
+    fn without_descriptors() {
+        let listeners = listen_tcp(&["127.0.0.1"], 0, 511).expect("a free port");
+        let port = listeners[0].port().expect("TCP");
+        let _clients = [(); 3].map(|()| TcpStream::connect(("127.0.0.1", port)).expect("somebody listens"));
+        let next = fs::File::open("/dev/null").expect("it exists").as_raw_fd() as libc::rlim_t;
+        let limit = |soft| {
+            let limit = libc::rlimit { rlim_cur: soft, rlim_max: 1000 };
+            // SAFETY: the call reads the struct it is given.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+        };
+        limit(next + 1);
+        let mut streams = Vec::new();
+        let error = listeners[0].accept(0, |stream| streams.push(stream)).expect_err("one is left");
+        assert_eq!((error.raw_os_error(), streams.len()), (Some(libc::EMFILE), 1));
+        assert_eq!(error_text(&error), "Too many open files");
+        limit(1000);
+        assert_eq!(accept(&listeners[0]).len(), 2);
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_told() {
+        const INNER: &str = "SPINEL_TEST_DESCRIPTORS";
+        if std::env::var_os(INNER).is_some() {
+            return without_descriptors();
+        }
+        let out = std::process::Command::new(std::env::current_exe().expect("we run"))
+            .args(["--exact", "net::listener::tests::running_out_of_descriptors_is_told", "--nocapture"])
+            .env(INNER, "1")
+            .output()
+            .expect("the test binary starts");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 }

@@ -201,6 +201,8 @@ pub fn init(options: Options) -> io::Result<()> {
     set_file(options.file.as_deref())?;
     set_syslog(options.syslog.as_ref())?;
     MAIN_PROCESS.store(std::process::id(), Ordering::Relaxed);
+    // Now, so that a child forked before the first line knows it, too.
+    utc_offset(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64, false);
     // Fails if there is a subscriber already: the one of an earlier call, or a test's own.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Lines));
     set_level(options.level);
