@@ -97,7 +97,8 @@ impl Server {
             let input = self.clients[key].io.input.lend();
             while let Some(pending) = batch.pending.get(at).filter(|p| p.client == key) {
                 at += 1;
-                if self.clients[key].is_closing() {
+                // What follows a command that ended the loop would be answered and lost.
+                if self.turn.stop || self.clients[key].is_closing() {
                     continue;
                 }
                 let args =

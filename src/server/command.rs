@@ -652,6 +652,8 @@ pub struct CommandId(pub u16);
 /// lower case, and a quarter full at most: a lookup is one probe and one comparison.
 pub struct Commands {
     specs: Vec<&'static Spec>,
+    /// The name each is called by, unless the configuration took it away.
+    names: Vec<Option<Box<[u8]>>>,
     /// Of each container: its subcommands' identities.
     subcommands: Vec<Vec<CommandId>>,
     slots: Vec<u16>,
@@ -686,17 +688,43 @@ impl Commands {
                 specs.push(sub);
             }
         }
-        let size = (top_level * 4).next_power_of_two();
-        let mut slots = vec![EMPTY; size];
-        for (i, spec) in specs[..top_level].iter().enumerate() {
-            let mut at = fold(spec.name.as_bytes()) & (size - 1);
-            while slots[at] != EMPTY {
-                assert_ne!(specs[slots[at] as usize].name, spec.name, "two commands of one name");
+        let names = specs.iter().map(|spec| Some(spec.name.as_bytes().into())).collect();
+        let mut commands = Commands { specs, names, subcommands, slots: Vec::new(), top_level };
+        commands.index();
+        commands
+    }
+
+    /// Builds the table of names anew.
+    fn index(&mut self) {
+        let size = (self.top_level * 4).next_power_of_two();
+        self.slots = vec![EMPTY; size];
+        for (i, name) in self.names[..self.top_level].iter().enumerate() {
+            let Some(name) = name else { continue };
+            let mut at = fold(name) & (size - 1);
+            while self.slots[at] != EMPTY {
+                assert_ne!(
+                    self.names[self.slots[at] as usize].as_ref(),
+                    Some(name),
+                    "two commands of one name"
+                );
                 at = (at + 1) & (size - 1);
             }
-            slots[at] = i as u16;
+            self.slots[at] = i as u16;
         }
-        Commands { specs, subcommands, slots, top_level }
+    }
+
+    /// Has the command `from` called `to` from now on, or by no name at all when `to` is empty.
+    ///
+    /// # Errors
+    /// There is no such command, or another one has that name already.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), &'static str> {
+        let id = self.find(from).ok_or("No such command in rename-command")?;
+        if !to.is_empty() && self.find(to).is_some() {
+            return Err("Target command name already exists");
+        }
+        self.names[id.0 as usize] = (!to.is_empty()).then(|| to.to_ascii_lowercase().into());
+        self.index();
+        Ok(())
     }
 
     /// The command called `name`, in any case. Subcommands are not looked at.
@@ -709,7 +737,7 @@ impl Commands {
             if id == EMPTY {
                 return None;
             }
-            if name.eq_ignore_ascii_case(self.specs[id as usize].name.as_bytes()) {
+            if self.names[id as usize].as_ref().is_some_and(|known| name.eq_ignore_ascii_case(known)) {
                 return Some(CommandId(id));
             }
             at = (at + 1) & mask;

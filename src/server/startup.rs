@@ -167,7 +167,13 @@ fn start(
         Signals::install(&poll.waker()).map_err(|error| Failure::line(format!("Signals: {error}")))?;
 
     // Never freed: the system takes back the memory faster than we could, key by key.
+    let renamed = config.security.renamed_commands.clone();
     let server = crash::watch(Box::leak(Box::new(Server::new(config, groups, Arc::new(background)))));
+    for command in renamed {
+        server.commands.rename(&command.from, &command.to).map_err(|reason| {
+            Failure::line(format!("{reason}: '{}'", String::from_utf8_lossy(&command.from)))
+        })?;
+    }
     server.identity.config_file = config_file;
     server.identity.executable = executable;
     server.process = Process { name, title, manager, oom_score: OomScore::default() };
