@@ -413,7 +413,7 @@ mod tests {
             &[("hash-max-ziplist-entries", "1"), ("hash-max-listpack-entries", "2"), ("hz", "20")],
         );
         assert_eq!(effects, Ok(Effects::ENCODINGS | Effects::HZ));
-        assert_eq!(config.limits.hash_max_listpack_entries, 2);
+        assert_eq!(config.limits.types.hash_max_listpack_entries, 2);
         assert_eq!(config.advanced.hz, 20);
     }
 
