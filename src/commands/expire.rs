@@ -425,8 +425,8 @@ mod tests {
     #[test]
     fn what_is_passed_on_is_absolute() {
         let mut harness = Harness::default();
+        harness.server.keyspace.ledger.listeners.set(crate::keyspace::Listeners::FEED, true);
         let mut fed = |line: &str| {
-            harness.server.feed = Feed::AsReceived;
             harness.run(line);
             match &harness.server.feed {
                 Feed::Instead(bytes) => String::from_utf8_lossy(bytes).replace("\r\n", " "),
@@ -439,7 +439,6 @@ mod tests {
         assert_eq!(fed("EXPIRE k -5"), "*2 $3 DEL $1 k ");
         harness.server.keyspace.lazy.expire = true;
         let mut fed = |line: &str| {
-            harness.server.feed = Feed::AsReceived;
             harness.run(line);
             matches!(&harness.server.feed, Feed::Instead(bytes) if bytes.ends_with(b"UNLINK\r\n$1\r\nk\r\n"))
         };

@@ -18,7 +18,7 @@ use crate::stdx::{alloc, text};
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
-pub const REDIS_VERSION: &str = "7.2.4";
+pub use crate::server::startup::REDIS_VERSION;
 
 const INFO: Spec = Spec::admin("info", -1, info)
     .flags(Flags::LOADING.with(Flags::STALE))

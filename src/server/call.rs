@@ -15,7 +15,9 @@ use super::Server;
 use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
+use super::feed::Feed;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
+use crate::keyspace::Listeners;
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error, Reply};
 use crate::stdx::clock::{self, UnixMillis};
@@ -185,6 +187,9 @@ impl Server {
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
     pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
         let started = self.turn.command_started_ns;
+        // What one command is passed on as must not be there for the next.
+        let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
+        self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
         let result = match spec.handler {
             Handler::Data(handler) => {
                 let ceiling = self.output_ceiling(key);

@@ -3,6 +3,8 @@
 /// What to pass on, if the command changed something.
 #[derive(Default, Debug)]
 pub enum Feed {
+    /// Nobody listens: nothing is kept.
+    Unheard,
     /// The request, byte for byte.
     #[default]
     AsReceived,
@@ -15,6 +17,9 @@ pub enum Feed {
 impl Feed {
     /// Passes on the request made of `args` instead of the one received.
     pub fn instead(&mut self, args: &[&[u8]]) {
+        if matches!(self, Feed::Unheard) {
+            return;
+        }
         let mut out = match std::mem::take(self) {
             Feed::Instead(out) => out,
             _ => Vec::new(),
