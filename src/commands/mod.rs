@@ -6,6 +6,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+pub mod dump;
 pub mod expire;
 pub mod expiry;
 pub mod hash;
@@ -14,6 +15,7 @@ pub mod info;
 pub mod keys;
 pub mod list;
 pub mod object;
+pub mod persistence;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
@@ -36,12 +38,14 @@ pub const ALL: &[&[Spec]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
     object::COMMANDS,
+    persistence::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,

@@ -23,6 +23,8 @@ impl Conditions {
     pub const LOADING: Conditions = Conditions(4);
     /// `maxmemory` is set, so that writes must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
+    /// The data cannot be saved, and until they can, they must not change.
+    pub const DISK_ERROR: Conditions = Conditions(1 << 16);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -41,6 +43,7 @@ impl Conditions {
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
         held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
+        held.set(Conditions::DISK_ERROR, needs_disk(spec));
         held
     }
 
@@ -53,6 +56,18 @@ impl Conditions {
         now
     }
 }
+
+/// Whether a command is refused while the data cannot be saved.
+fn needs_disk(spec: &Spec) -> bool {
+    spec.flags.has(Flags::WRITE.with(Flags::SHOWS_HEALTH))
+}
+
+const CANNOT_SAVE: &str = concat!(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that ",
+    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB ",
+    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB ",
+    "error."
+);
 
 /// What a gate lets happen.
 pub enum Verdict {
@@ -138,6 +153,9 @@ impl Server {
         }
         if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
             return Verdict::Refuse(Error::OutOfMemory);
+        }
+        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
+            return Verdict::Refuse(Error::text(CANNOT_SAVE));
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {

@@ -101,6 +101,8 @@ bits! {
         RUNS_SUBSCRIBED = 23, "";
         /// Ends a transaction, even when it is refused.
         ENDS_MULTI = 24, "";
+        /// Asks whether the server is well: refused while data cannot be saved.
+        SHOWS_HEALTH = 30, "";
     }
 }
 

@@ -45,7 +45,16 @@ pub struct Loop {
     pub cron_paused: bool,
     /// Where the timer's visits to clients go on.
     pub(super) next_visited: usize,
+    /// The running command is one of a transaction.
+    pub in_exec: bool,
     pub(super) stop: bool,
+}
+
+/// Memory of a turn, kept for the next.
+#[derive(Default)]
+pub struct Work {
+    batch: Batch,
+    ready: Vec<ClientKey>,
 }
 
 impl Loop {
@@ -66,56 +75,79 @@ impl Server {
     /// # Errors
     /// The poll cannot be used.
     pub fn run(&mut self, poll: &mut Poll, signals: &Signals) -> io::Result<()> {
+        let mut work = Work::default();
+        while !self.turn.stop {
+            self.turn_once(poll, signals, &mut work, Duration::MAX)?;
+        }
+        self.before_sleep();
+        Ok(())
+    }
+
+    /// Begins to watch the sockets: from here on there can be turns.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn watch_sockets(&mut self, poll: &Poll) -> io::Result<()> {
         self.turn.registry = Some(poll.registry()?);
         let mut listeners = std::mem::take(&mut self.turn.listeners);
         for (i, listener) in listeners.iter_mut().enumerate() {
             self.registry().register_readable(listener, Token(LISTENERS + i))?;
         }
         self.turn.listeners = listeners;
-        let mut batch = Batch::default();
-        let mut ready = Vec::new();
-        while !self.turn.stop {
-            self.before_sleep();
-            let timeout = if self.turn.reading.is_empty() { self.until_cron() } else { Duration::ZERO };
-            poll.wait(Some(timeout))?;
-            let started = clock::monotonic_ns();
-            let commands_before = self.stats.commands_processed;
-            self.keyspace.set_now(UnixMillis::now());
-            ready.clear();
-            ready.append(&mut self.turn.reading);
-            let mut accept = Vec::new();
-            for event in poll.ready() {
-                if event.token.0 >= LISTENERS {
-                    accept.push(event.token.0 - LISTENERS);
-                    continue;
-                }
-                let key = ClientKey(event.token.0);
-                let Some(client) = self.clients.get_mut(key) else { continue };
-                if event.closed {
-                    client.flags.set(ClientFlags::PEER_CLOSED, true);
-                }
-                // One receive per client and turn: requests of the first are still in the batch.
-                if event.readable && !client.flags.has(ClientFlags::IN_READ_LIST) {
-                    client.flags.set(ClientFlags::IN_READ_LIST, true);
-                    ready.push(key);
-                }
-                if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
-                    client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
-                    self.send_soon(key);
-                }
-            }
-            self.serve(&ready, &mut batch);
-            for listener in accept {
-                self.accept(listener);
-            }
-            if let Some(stop) = signals.stop_requested() {
-                self.asked_to_stop(stop, signals);
-            }
-            let now = clock::monotonic_ns();
-            self.stats.turn_ended(now - started, commands_before);
-            self.cron_if_due();
-        }
+        Ok(())
+    }
+
+    /// Does once what the loop does again and again, waiting for at most `patience`.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn turn_once(
+        &mut self,
+        poll: &mut Poll,
+        signals: &Signals,
+        work: &mut Work,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let Work { batch, ready } = work;
         self.before_sleep();
+        let timeout = if self.turn.reading.is_empty() { self.until_cron() } else { Duration::ZERO };
+        poll.wait(Some(timeout.min(patience)))?;
+        let started = clock::monotonic_ns();
+        let commands_before = self.stats.commands_processed;
+        self.keyspace.set_now(UnixMillis::now());
+        ready.clear();
+        ready.append(&mut self.turn.reading);
+        let mut accept = Vec::new();
+        for event in poll.ready() {
+            if event.token.0 >= LISTENERS {
+                accept.push(event.token.0 - LISTENERS);
+                continue;
+            }
+            let key = ClientKey(event.token.0);
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            if event.closed {
+                client.flags.set(ClientFlags::PEER_CLOSED, true);
+            }
+            // One receive per client and turn: requests of the first are still in the batch.
+            if event.readable && !client.flags.has(ClientFlags::IN_READ_LIST) {
+                client.flags.set(ClientFlags::IN_READ_LIST, true);
+                ready.push(key);
+            }
+            if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
+                self.send_soon(key);
+            }
+        }
+        self.serve(ready, batch);
+        for listener in accept {
+            self.accept(listener);
+        }
+        if let Some(stop) = signals.stop_requested() {
+            self.asked_to_stop(stop, signals);
+        }
+        let now = clock::monotonic_ns();
+        self.stats.turn_ended(now - started, commands_before);
+        self.cron_if_due();
         Ok(())
     }
 

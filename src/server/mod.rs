@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod call;
+pub mod child;
 pub mod command;
 pub mod crash;
 pub mod cron;
@@ -10,6 +11,7 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod persistence;
 pub mod propagate;
 pub mod reconfigure;
 pub mod shutdown;
@@ -49,6 +51,8 @@ pub struct Server {
     pub conditions: Conditions,
     pub feed: Feed,
     pub expire: ActiveExpire,
+    pub persistence: persistence::Persistence,
+    pub children: child::Children,
     pub turn: Loop,
     pub identity: Identity,
     pub process: startup::Process,
@@ -99,6 +103,8 @@ impl Server {
             conditions: Conditions::NONE,
             feed: Feed::AsReceived,
             expire: ActiveExpire::default(),
+            persistence: persistence::Persistence::new(now),
+            children: child::Children::default(),
             turn: Loop::default(),
             identity: Identity {
                 run_id,
