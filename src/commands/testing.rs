@@ -33,6 +33,8 @@ impl Harness {
     pub fn new(config: Config) -> Self {
         let background = Arc::new(Background::start(None).expect("threads can be started"));
         let mut server = Server::new(config, super::ALL, background);
+        // What is tested in memory leaves no files behind.
+        server.config.persistence.save.0.clear();
         let (ours, peer) = UnixStream::pair().expect("a socket pair can be made");
         ours.set_nonblocking(true).expect("a socket can be non-blocking");
         let now = server.keyspace.now();

@@ -45,8 +45,8 @@ impl Receive for Findings {
     }
 
     fn receive(&mut self, db: usize, batch: &mut Vec<(u64, Entry)>, _: bool) -> Result<(), Entry> {
-        self.databases = self.databases.max(db + 1);
-        if self.seen.0 != db {
+        if self.databases == 0 || self.seen.0 != db {
+            self.databases += 1;
             self.seen = (db, HashSet::new());
         }
         for (hash, entry) in batch.drain(..) {
@@ -131,10 +131,10 @@ fn describe(loader: &Loader<'_>, findings: &Findings, out: &mut dyn Write) -> io
         writeln!(out, "It is the base of an append-only file.")?;
     }
     let tally = loader.tally();
-    writeln!(out, "{} keys read in {} databases", tally.loaded + tally.empty, findings.databases)?;
-    writeln!(out, "{} expires, {} of them already expired", findings.volatile, findings.due)?;
+    writeln!(out, "Keys read: {}, in databases: {}", tally.loaded + tally.empty, findings.databases)?;
+    writeln!(out, "Keys that expire: {}, already expired: {}", findings.volatile, findings.due)?;
     if tally.empty > 0 {
-        writeln!(out, "{} empty keys, which would be skipped", tally.empty)?;
+        writeln!(out, "Empty keys, which would be skipped: {}", tally.empty)?;
     }
     for (number, count) in findings.by_type.iter().enumerate().filter(|(_, count)| count.keys > 0) {
         writeln!(
@@ -192,7 +192,7 @@ mod tests {
         let (whole, text) = checked(string, "whole");
         assert!(whole, "{text}");
         assert!(text.contains("Format: Valkey, version 80\n"), "{text}");
-        assert!(text.contains("1 keys read in 1 databases\n"), "{text}");
+        assert!(text.contains("Keys read: 1, in databases: 1\n"), "{text}");
         assert!(text.contains("[offset 32] RDB looks OK"), "{text}");
         let (whole, text) = checked(&string[..20], "cut");
         assert!(!whole);

@@ -13,8 +13,10 @@ use crate::types::packed::Unfit;
 
 /// Bytes read at a time. What is longer is read past the buffer.
 const PIECE: usize = 256 << 10;
+/// Bytes that are believed to follow where the end is not known.
+const ROOM: usize = 16 << 10;
 /// What a string without known end is given room for at a time.
-const GROWTH: usize = 16 << 20;
+const GROWTH: usize = 1 << 20;
 
 /// Why bytes cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +212,7 @@ impl<'a> Input<'a> {
     /// How many of `n` things of at least `size` bytes each to make room for at once: where the end is not known,
     /// the number may be a lie.
     pub fn room(&self, n: usize, size: usize) -> usize {
-        let most = if self.size.is_some() { self.left() } else { PIECE };
+        let most = if self.size.is_some() { self.left() } else { ROOM };
         n.min(most / size)
     }
 

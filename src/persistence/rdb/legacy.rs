@@ -142,7 +142,8 @@ pub fn from_zipmap(blob: &[u8]) -> Result<Listpack, Corrupt> {
         pack.append(&[Item::Str(field), Item::Str(value)]);
         found += 1;
     }
-    if !bytes.0.is_empty() || (count < LONG && usize::from(count) != found) {
+    // A hash without fields was never written.
+    if !bytes.0.is_empty() || found == 0 || (count < LONG && usize::from(count) != found) {
         return Err(Corrupt);
     }
     Ok(pack)

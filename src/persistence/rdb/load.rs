@@ -247,7 +247,11 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// The file is damaged or holds what we do not have. The keys before that point have been received.
     pub fn step(&mut self, to: &mut impl Receive, bytes: u64, keys: u64) -> Result<Step, LoadError> {
-        let step = self.try_step(to, bytes, keys);
+        let mut step = self.try_step(to, bytes, keys);
+        if step.is_err() && self.reading.is_some() {
+            // What came before the fault is whole.
+            step = self.hand_over(to).and(step);
+        }
         step.map_err(|fault| LoadError {
             fault,
             offset: self.input.offset(),
@@ -499,10 +503,10 @@ pub(super) fn read_value(
         (HASH, _) => keep(key, expires, hash_fields(input, limits)?),
         (HASH_ZIPMAP, _) => {
             let pack = blob(input, |blob| legacy::from_zipmap(blob).map_err(|_| BAD_ZIPMAP))?;
-            keep(key, expires, packed_hash(pack, options)?)
+            keep(key, expires, packed_hash(pack, Scrutiny::Full, limits)?)
         }
-        (HASH_ZIPLIST, _) => keep(key, expires, packed_hash(ziplist(input)?, options)?),
-        (HASH_LISTPACK, _) => keep(key, expires, packed_hash(listpack(input)?, options)?),
+        (HASH_ZIPLIST, _) => keep(key, expires, packed_hash(ziplist(input)?, Scrutiny::Full, limits)?),
+        (HASH_LISTPACK, _) => keep(key, expires, packed_hash(listpack(input)?, options.scrutiny, limits)?),
         (VALKEY_HASH_2, Dialect::Valkey) => {
             keep(key, expires, expiring_fields(input, FieldExpiry::After, options)?)
         }
@@ -568,8 +572,8 @@ fn ziplist(input: &mut Input<'_>) -> Result<Listpack, Fault> {
     blob(input, |blob| legacy::from_ziplist(blob).map_err(|_| BAD_ZIPLIST))
 }
 
-fn packed_hash(pack: Listpack, options: &LoadOptions) -> Result<Hash, Fault> {
-    Hash::from_listpack(pack, options.scrutiny, &options.limits).map_err(|why| Fault::Unfit("Hash", why))
+fn packed_hash(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Hash, Fault> {
+    Hash::from_listpack(pack, scrutiny, limits).map_err(|why| Fault::Unfit("Hash", why))
 }
 
 fn packed_zset(pack: Listpack, limits: &Limits) -> Result<Zset, Fault> {
