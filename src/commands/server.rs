@@ -185,9 +185,10 @@ const SHUTDOWN: Spec = Spec::admin("shutdown", -1, shutdown)
     });
 
 /// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] | ABORT → no reply: the connection closes with the server.
-fn shutdown(server: &mut Server, _: ClientKey, args: Args<'_>) -> CmdResult {
+fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let Some(flags) = shutdown_flags(&args)? else {
-        return Err(Error::text("ERR No shutdown in progress."));
+        server.abort_shutdown()?;
+        return Ok(server.reply(key).ok());
     };
     server.prepare_shutdown(flags)?;
     server.turn.stop();

@@ -91,7 +91,7 @@ pub enum Change {
 /// The record of one command's changes.
 #[derive(Default)]
 pub struct Ledger {
-    /// Changes since the last save; never falls while a command runs.
+    /// Changes since the last save; falls only when the data were saved.
     pub dirty: u64,
     pub listeners: Listeners,
     changes: Vec<Change>,

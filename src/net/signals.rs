@@ -5,9 +5,11 @@
 //! server outlives its terminal, and learns of a closed connection from `send`.
 #![allow(unsafe_code)]
 
+use std::ffi::{CString, c_char};
 use std::io;
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -78,9 +80,25 @@ impl Signals {
         self.flags.stop.store(0, Ordering::Relaxed);
     }
 
+    /// The request as something to hand on to whoever may take it back.
+    pub fn request(&self) -> Request {
+        Request(Arc::clone(&self.flags))
+    }
+
     /// While the server loads its data set, a request ends the process at once.
     pub fn set_loading(&self, loading: bool) {
         self.flags.loading.store(loading, Ordering::Relaxed);
+    }
+}
+
+/// A request to stop that there may be.
+#[derive(Clone, Debug)]
+pub struct Request(Arc<Flags>);
+
+impl Request {
+    /// Takes the request back; whether there was one.
+    pub fn take_back(&self) -> bool {
+        self.0.stop.swap(0, Ordering::Relaxed) != 0
     }
 }
 
@@ -92,11 +110,29 @@ impl Drop for Signals {
     }
 }
 
+/// The file that a process which ends at once takes along; null for none.
+static HALF_DONE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
+
+/// Names the file, if it is there at that time, that is removed when somebody insists on the end: one that is
+/// written only in parts would be of no use. The name is kept for good.
+///
+/// # Errors
+/// It contains a NUL byte.
+pub fn remove_when_interrupted(path: &str) -> io::Result<()> {
+    HALF_DONE.store(CString::new(path)?.into_raw(), Ordering::Release);
+    Ok(())
+}
+
 /// Runs within the signal handler.
 fn on_signal(stop: Stop, flags: &Flags, waker: &Waker) {
     let before = flags.stop.swap(stop as u8 + 1, Ordering::Relaxed);
     if before != 0 && stop == Stop::Interrupt {
         log::from_signal_handler("You insist... exiting now.");
+        let file = HALF_DONE.load(Ordering::Acquire);
+        if !file.is_null() {
+            // SAFETY: a C string that is never freed; `unlink` is async-signal-safe.
+            unsafe { libc::unlink(file) };
+        }
         low_level::exit(1);
     }
     if flags.loading.load(Ordering::Relaxed) {

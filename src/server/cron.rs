@@ -50,7 +50,8 @@ impl Server {
         self.save_if_due();
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
-        if self.config.advanced.active_rehashing {
+        // While data are loaded, tables have room for what is still to come: that is not to be taken away.
+        if self.config.advanced.active_rehashing && self.persistence.loading.is_none() {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {
                     break;

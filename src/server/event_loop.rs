@@ -13,7 +13,7 @@ use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
 use crate::net::poll::{Poll, Registry, Token};
-use crate::net::signals::Signals;
+use crate::net::signals::{Request, Signals};
 use crate::resp::request;
 use crate::stdx::clock::{self, UnixMillis};
 
@@ -45,6 +45,8 @@ pub struct Loop {
     pub cron_paused: bool,
     /// Where the timer's visits to clients go on.
     pub(super) next_visited: usize,
+    /// By which a signal asks for the end.
+    pub(super) request: Option<Request>,
     /// The running command is one of a transaction.
     pub in_exec: bool,
     pub(super) stop: bool,
@@ -142,7 +144,9 @@ impl Server {
         for listener in accept {
             self.accept(listener);
         }
-        if let Some(stop) = signals.stop_requested() {
+        if let Some(stop) = signals.stop_requested()
+            && !self.turn.cron_paused
+        {
             self.asked_to_stop(stop, signals);
         }
         let now = clock::monotonic_ns();

@@ -99,7 +99,8 @@ fn pause_after_key(keys: u64, delay_us: i64) {
     }
 }
 
-fn temporary_name(pid: u32) -> String {
+/// The name of the file that the process `pid` writes a snapshot to, until it is whole.
+pub(super) fn temporary_name(pid: u32) -> String {
     format!("temp-{pid}.rdb")
 }
 
@@ -170,7 +171,8 @@ impl Server {
     /// # Errors
     /// The file cannot be written, as the log says.
     pub fn save_now(&mut self) -> io::Result<()> {
-        self.write_snapshot(|_| {})?;
+        let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
+        self.write_snapshot(|keys| pause_after_key(keys, delay_us))?;
         self.keyspace.ledger.dirty = 0;
         self.persistence.bgsave_ok = true;
         self.persistence.saves += 1;
@@ -286,11 +288,8 @@ impl Server {
             self.kill_child();
         }
         if !self.config.persistence.save.0.is_empty() && self.persistence.loading.is_none() {
-            // That the data changed must still be known to whoever counts changes.
-            let dirty = self.keyspace.ledger.dirty;
-            // The reason is in the log. As a rule demands, it will be tried again.
+            // The reason is in the log. If it fails, the changes are still counted and a rule will demand it again.
             let _ = self.save_now();
-            self.keyspace.ledger.dirty = dirty;
         }
     }
 

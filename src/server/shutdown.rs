@@ -6,7 +6,7 @@
 use super::Server;
 use super::child::Task;
 use crate::config::value::ShutdownFlags;
-use crate::net::signals::{Signals, Stop};
+use crate::net::signals::{Request, Signals, Stop};
 use crate::resp::Error;
 
 impl Server {
@@ -31,6 +31,18 @@ impl Server {
             }
         }
         self.process.manager.notify("STOPPING=1\n");
+        Ok(())
+    }
+
+    /// Takes back a signal's request to end the server.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn abort_shutdown(&mut self) -> Result<(), Error> {
+        if !self.turn.request.as_ref().is_some_and(Request::take_back) {
+            return Err(Error::text("ERR No shutdown in progress."));
+        }
+        tracing::info!("Shutdown manually aborted.");
         Ok(())
     }
 

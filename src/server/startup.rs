@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::command::Spec;
 use super::daemon::{self, Manager, OomScore, Title};
 use super::event_loop::Work;
-use super::persistence::LoadFailure;
+use super::persistence::{LoadFailure, temporary_name};
 use super::{Server, crash};
 use crate::background::Background;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::config::file::{self, CommandLine, FileError};
 use crate::config::value::Choice;
 use crate::net::listener::{self, ListenError};
 use crate::net::poll::Poll;
-use crate::net::signals::Signals;
+use crate::net::signals::{self, Signals};
 use crate::net::{error_text, limits};
 use crate::persistence::rdb::load::Fault;
 use crate::stats::log;
@@ -170,6 +170,9 @@ fn start(
     let signals =
         Signals::install(&poll.waker()).map_err(|error| Failure::line(format!("Signals: {error}")))?;
 
+    // A plain number: there is no NUL byte in it.
+    let _ = signals::remove_when_interrupted(&temporary_name(std::process::id()));
+
     // Never freed: the system takes back the memory faster than we could, key by key.
     let renamed = config.security.renamed_commands.clone();
     let server = crash::watch(Box::leak(Box::new(Server::new(config, groups, Arc::new(background)))));
@@ -194,6 +197,7 @@ fn start(
     server
         .watch_sockets(&poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
+    server.turn.request = Some(signals.request());
     server.load_data(&mut poll, &signals)?;
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
