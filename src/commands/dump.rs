@@ -246,8 +246,9 @@ mod tests {
         // As redis-server 7.0 gives it, but for the version and so the checksum.
         assert!(payload(&mut harness, b"foo").starts_with(b"\x00\x05hello\x0b\x00"));
         // Redis 7.0's own.
-        let theirs = b"\x00\x05hello\x0a\x00\xc3\x06\xb8\xb9\x0b\x46\x16\x06";
-        let _ = harness.raw(&[b"RESTORE", b"bar", b"0", theirs]);
+        let theirs = b"\x00\x03m13\x0a\x00\xe5K?K\xaa\xad\xa1\x01";
+        assert_eq!(harness.raw(&[b"RESTORE", b"bar", b"0", theirs]), b"+OK\r\n");
+        assert_eq!(harness.run("GET bar"), "\"m13\"");
         // Valkey 9.1's own.
         let theirs = b"\x00\x05hello\x50\x00\xac\x58\x16\xe7\xfb\x66\x47\xfe";
         assert_eq!(harness.raw(&[b"RESTORE", b"baz", b"0", theirs]), b"+OK\r\n");
