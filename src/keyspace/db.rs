@@ -572,7 +572,7 @@ impl<'s> Db<'s> {
             return false;
         }
         self.database_mut().take(key);
-        self.changed(key, Event::generic("del"), 1);
+        self.also_changed(key, Event::generic("del"));
         true
     }
 
