@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["resp", "background", "stats"],
     &["types"],
     &["keyspace"],
-    &["net"],
+    &["net", "persistence"],
     &["config"],
     &["clients"],
     &["server"],
