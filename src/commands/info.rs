@@ -331,6 +331,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("sync_partial_ok", 0)
         .field("sync_partial_err", 0)
         .field("expired_keys", keyspace.expired)
+        .field("expired_fields", keyspace.expired_fields)
         .ratio("expired_stale_perc", keyspace.expired_stale_percent)
         .field("expired_time_cap_reached_count", keyspace.expire_cycle_cut_short)
         .field("expire_cycle_cpu_milliseconds", keyspace.expire_cycle_us / 1000)

@@ -31,7 +31,7 @@ impl Server {
         let clients = &mut self.clients;
         let mut marked = Vec::new();
         match change {
-            Change::Key { db, key, .. } => {
+            Change::Key { db, key, .. } | Change::FieldGone { db, key, .. } => {
                 clients.watches.touched(*db, &keys[key.clone()], false, |client| marked.push(client));
             }
             Change::Gone { db, key, .. } => {

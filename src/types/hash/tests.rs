@@ -2,6 +2,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::*;
 
+/// The time where no field expires.
+const NOW: UnixMillis = UnixMillis(1_000_000);
+
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Limits so low that a few additions convert.
@@ -74,11 +77,11 @@ fn agrees_with_a_model_in_both_encodings() {
                     let value = value_from(&new, &mut rng);
                     assert_eq!(hash.set(&field, value, &limits), model.insert(field, new).is_none());
                 }
-                5..=6 => assert_eq!(hash.remove(&field), model.remove(&field).is_some()),
+                5..=6 => assert_eq!(hash.remove(&field, NOW), model.remove(&field).is_some()),
                 7 => {
                     let k = rng.index(15);
                     let mut chosen = Model::new();
-                    hash.random_distinct(k, &mut rng, |name, value| {
+                    hash.random_distinct(k, &mut rng, NOW, |name, value| {
                         assert_eq!(model[&name.to_vec()], value.to_vec());
                         assert!(chosen.insert(name.to_vec(), value.to_vec()).is_none());
                     });
@@ -86,12 +89,12 @@ fn agrees_with_a_model_in_both_encodings() {
                 }
                 8 => {
                     let mut n = 0;
-                    hash.random_repeated(5, &mut rng, |name, value| {
+                    hash.random_repeated(5, &mut rng, NOW, |name, value| {
                         assert_eq!(model[&name.to_vec()], value.to_vec());
                         n += 1;
                     });
                     assert_eq!(n, if model.is_empty() { 0 } else { 5 });
-                    assert_eq!(hash.random(&mut rng).is_some(), !model.is_empty());
+                    assert_eq!(hash.random(&mut rng, NOW).is_some(), !model.is_empty());
                 }
                 _ => hash = hash.duplicate(),
             }
@@ -101,11 +104,11 @@ fn agrees_with_a_model_in_both_encodings() {
             let wanted: Vec<Vec<u8>> = (0..20).map(|_| name(&mut rng)).collect();
             let mut answers = Vec::new();
             let fields = wanted.iter().map(Vec::as_slice);
-            hash.get_each(fields, |value| answers.push(value.map(Item::to_vec)));
+            hash.get_each(fields, NOW, |value| answers.push(value.map(Item::to_vec)));
             assert_eq!(answers, wanted.iter().map(|field| model.get(field).cloned()).collect::<Vec<_>>());
             for field in &wanted {
-                assert_eq!(hash.contains(field), model.contains_key(field));
-                assert_eq!(hash.get(field).map(Item::to_vec), model.get(field).cloned());
+                assert_eq!(hash.contains(field, NOW), model.contains_key(field));
+                assert_eq!(hash.get(field, NOW).map(Item::to_vec), model.get(field).cloned());
             }
             *seen.entry(hash.encoding()).or_insert(0) += 1;
         }
@@ -150,7 +153,7 @@ fn scan_shows_every_field_that_stays() {
         let mut hash = hash_of(&stay, &limits);
         let (mut seen, mut cursor) = (Model::new(), 0);
         loop {
-            cursor = hash.scan(cursor, |name, value| _ = seen.insert(name.to_vec(), value.to_vec()));
+            cursor = hash.scan(cursor, NOW, |name, value| _ = seen.insert(name.to_vec(), value.to_vec()));
             if cursor == 0 {
                 break;
             }
@@ -159,7 +162,7 @@ fn scan_shows_every_field_that_stays() {
                 if rng.one_in(2) {
                     hash.set(field.as_bytes(), Value::Int(1), &limits);
                 } else {
-                    hash.remove(field.as_bytes());
+                    hash.remove(field.as_bytes(), NOW);
                 }
             }
         }
@@ -181,12 +184,12 @@ fn choices_are_fair_in_both_encodings() {
             for _ in 0..200 {
                 match way {
                     0 => (0..len / 2).for_each(|_| {
-                        let (name, value) = hash.random(&mut rng).expect("not empty");
+                        let (name, value) = hash.random(&mut rng, NOW).expect("not empty");
                         note(name, value);
                     }),
-                    1 => hash.random_repeated(len / 2, &mut rng, &mut note),
-                    2 => hash.random_distinct(len / 2, &mut rng, &mut note),
-                    _ => (0..5).for_each(|_| hash.random_distinct(len / 10, &mut rng, &mut note)),
+                    1 => hash.random_repeated(len / 2, &mut rng, NOW, &mut note),
+                    2 => hash.random_distinct(len / 2, &mut rng, NOW, &mut note),
+                    _ => (0..5).for_each(|_| hash.random_distinct(len / 10, &mut rng, NOW, &mut note)),
                 }
             }
             assert_eq!(counts.len(), len);
@@ -201,19 +204,19 @@ fn choices_are_fair_in_both_encodings() {
 
 #[test]
 fn a_field_with_its_value_is_one_small_block() {
-    assert_eq!(Shape::of(16, 8).layout().size(), 32);
-    assert_eq!(Shape::of(16, 13).layout().size(), 32);
-    let field = Field::new(b"f", Value::Bytes(b"12345"));
+    assert_eq!(Shape::of(16, 8, false).layout().size(), 32);
+    assert_eq!(Shape::of(16, 13, false).layout().size(), 32);
+    let field = Field::new(b"f", Value::Bytes(b"12345"), None);
     let block = field.0;
-    let field = field.with_value(Value::Bytes(b"123456"));
+    let field = field.with_value(Value::Bytes(b"123456"), None);
     assert_eq!((field.0, field.value()), (block, &b"123456"[..]), "overwritten at its place");
     // A long value is shared, not copied.
     let shared = Arc::new(Sds::from_slice(&[b'x'; 5000]));
-    let field = field.with_value(Value::Shared(Arc::clone(&shared)));
-    let copy = field.copy();
+    let field = field.with_value(Value::Shared(Arc::clone(&shared)), None);
+    let copy = field.copy(None);
     assert_eq!(copy.value().as_ptr(), shared.as_slice().as_ptr());
     assert_eq!(Arc::strong_count(&shared), 3);
-    drop(copy.with_value(Value::Int(7)));
+    drop(copy.with_value(Value::Int(7), None));
     drop(field);
     assert_eq!(Arc::strong_count(&shared), 1);
 }
