@@ -462,7 +462,12 @@ fn keyspace_section(server: &Server, out: &mut InfoText) {
     out.section("Keyspace");
     for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         let (keys, volatile, ttl) = (db.len(), db.volatile(), db.avg_ttl_ms());
-        out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}"));
+        // Only where there are such: readers of old expect the line to end here.
+        let fields = match db.with_volatile_fields() {
+            0 => String::new(),
+            n => format!(",keys_with_volatile_items={n}"),
+        };
+        out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}{fields}"));
     }
 }
 
