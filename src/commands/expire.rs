@@ -237,7 +237,6 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::commands::testing::{Harness, check};
     use crate::keyspace::expire::Expiry;
     use crate::server::feed::Feed;

@@ -138,13 +138,13 @@ impl Database {
                 self.expires.prefetch_bucket(*hash);
             }
         }
-        for (hash, entry) in batch.drain(..) {
+        for (hash, mut entry) in batch.drain(..) {
             if replace {
                 let key = entry.key().to_vec();
                 self.put(Key { bytes: &key, hash }, entry);
                 continue;
             }
-            let (volatile, address) = (entry.expires().is_some(), entry.as_ref());
+            let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.as_ref());
             match self.keys.entry(hash, entry.key()) {
                 Place::Vacant(place) => drop(place.insert(entry)),
                 Place::Occupied(_) => return Err(entry),
@@ -152,6 +152,7 @@ impl Database {
             if volatile {
                 self.expires.insert_unique(hash, address);
             }
+            self.alarms.add(alarm, address);
         }
         Ok(())
     }

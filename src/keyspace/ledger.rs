@@ -90,6 +90,18 @@ pub enum Change {
     Swapped { a: u32, b: u32 },
 }
 
+impl Change {
+    /// Whether both are fields that are gone from one hash at the same time.
+    pub fn is_of_same_hash(&self, other: &Change) -> bool {
+        match (self, other) {
+            (Change::FieldGone { db, key, .. }, Change::FieldGone { db: other_db, key: other_key, .. }) => {
+                (db, key) == (other_db, other_key)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The record of one command's changes.
 #[derive(Default)]
 pub struct Ledger {

@@ -1016,7 +1016,7 @@ impl Hash {
     pub fn as_listpack(&self) -> Option<&[u8]> {
         match self.encoded() {
             Encoding::Pack(pack) => Some(pack.bytes_of()),
-            Encoding::Table(_) => None,
+            Encoding::Table(_) | Encoding::Volatile(_) => None,
         }
     }
 
