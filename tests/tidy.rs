@@ -34,6 +34,7 @@ const UNSAFE: &[&str] = &[
     "commands/scratch.rs",
     "keyspace/entry.rs",
     "keyspace/expire.rs",
+    "keyspace/fields.rs",
     "net/io.rs",
     "net/limits.rs",
     "net/listener.rs",

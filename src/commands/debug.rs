@@ -11,7 +11,7 @@ use crate::server::{Server, crash, random_id};
 use crate::stdx::{glob, num};
 use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;
-use crate::types::{Kind, Limits, Part, Value};
+use crate::types::{Hash, Kind, Limits, Part, Value};
 
 pub const COMMANDS: &[Spec] = &[DEBUG];
 
@@ -390,6 +390,16 @@ impl DataDigest {
         self.mix(&(kind as u32).to_be_bytes());
         if let Some(string) = entry.string() {
             self.mix(string.text(&mut itoa::Buffer::new()));
+        } else if let Some(hash) = entry.collection::<Hash>() {
+            for (field, value, expires) in hash.iter_with_expiry() {
+                let mut pair = DataDigest::default();
+                pair.mix(field.text(&mut itoa::Buffer::new()));
+                pair.mix(value.text(&mut itoa::Buffer::new()));
+                if let Some(at) = expires {
+                    pair.mix(&at.0.to_be_bytes());
+                }
+                self.add(&pair.0);
+            }
         } else if let Some(collection) = entry.describe() {
             collection.each_part(&mut |part| match part {
                 Part::Item(item) if kind == Kind::List => self.mix(item),

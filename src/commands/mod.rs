@@ -9,6 +9,7 @@ pub mod debug;
 pub mod expire;
 pub mod expiry;
 pub mod hash;
+pub mod hash_ttl;
 pub mod help;
 pub mod info;
 pub mod keys;
@@ -41,6 +42,7 @@ pub const ALL: &[&[Spec]] = &[
     debug::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
+    hash_ttl::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
