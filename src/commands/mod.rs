@@ -18,6 +18,7 @@ pub mod scan;
 pub mod scan_args;
 pub mod server;
 pub mod set;
+pub mod sort;
 pub mod string;
 pub mod testing;
 pub mod transactions;
@@ -45,6 +46,7 @@ pub const ALL: &[&[Spec]] = &[
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,
