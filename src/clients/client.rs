@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
+use super::held::Held;
 use super::multi::Transaction;
 use super::watch::Watched;
 use crate::net::io::{ClientIo, Input, Output};
@@ -47,6 +48,10 @@ impl ClientFlags {
     pub const MONITOR: ClientFlags = ClientFlags(1 << 15);
     /// Waits in a blocking command.
     pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
+    /// Its requests are kept until a pause ends.
+    pub const HELD: ClientFlags = ClientFlags(1 << 24);
+    /// Runs the commands of a transaction, where nothing may wait.
+    pub const IN_EXEC: ClientFlags = ClientFlags(1 << 25);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -120,6 +125,8 @@ pub struct Client {
     /// The requests kept since MULTI.
     pub transaction: Option<Box<Transaction>>,
     pub watched: Watched,
+    /// The requests kept until a pause ends.
+    pub held: Option<Box<Held>>,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
@@ -154,6 +161,7 @@ impl Client {
             names: Names::default(),
             transaction: None,
             watched: Watched::new(),
+            held: None,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -204,6 +212,7 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
+            + self.held.as_ref().map_or(0, |held| held.memory())
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
@@ -264,7 +273,7 @@ impl Client {
             (flags.has(ClientFlags::PRIMARY), b'M'),
             (flags.has(ClientFlags::SUBSCRIBED), b'P'),
             (flags.has(ClientFlags::IN_MULTI), b'x'),
-            (flags.has(ClientFlags::BLOCKED), b'b'),
+            (flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)), b'b'),
             (flags.has(ClientFlags::WATCH_BROKEN), b'd'),
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),

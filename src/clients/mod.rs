@@ -1,6 +1,7 @@
 //! Who is connected, and who waits for what.
 
 pub mod client;
+pub mod held;
 pub mod memory;
 pub mod multi;
 pub mod watch;
@@ -23,6 +24,8 @@ pub struct Clients {
     next_id: u64,
     pub watches: watch::Watches,
     pub memory: memory::ClientMemory,
+    /// Those that see every command (`MONITOR`).
+    pub monitors: Vec<ClientKey>,
 }
 
 impl Clients {

@@ -2,6 +2,7 @@
 
 pub mod bitmap;
 pub mod client;
+pub mod client_pause;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -12,12 +13,15 @@ pub mod hash;
 pub mod help;
 pub mod info;
 pub mod keys;
+pub mod latency;
 pub mod list;
+pub mod monitor;
 pub mod object;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
 pub mod set;
+pub mod slowlog;
 pub mod string;
 pub mod testing;
 pub mod transactions;
@@ -40,11 +44,14 @@ pub const ALL: &[&[Spec]] = &[
     hash::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     list::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

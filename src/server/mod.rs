@@ -10,6 +10,9 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod monitor;
+pub mod observe;
+pub mod pause;
 pub mod propagate;
 pub mod reconfigure;
 pub mod shutdown;
@@ -49,6 +52,7 @@ pub struct Server {
     pub conditions: Conditions,
     pub feed: Feed,
     pub expire: ActiveExpire,
+    pub pause: pause::Pause,
     pub turn: Loop,
     pub identity: Identity,
     pub process: startup::Process,
@@ -99,6 +103,7 @@ impl Server {
             conditions: Conditions::NONE,
             feed: Feed::AsReceived,
             expire: ActiveExpire::default(),
+            pause: pause::Pause::default(),
             turn: Loop::default(),
             identity: Identity {
                 run_id,
