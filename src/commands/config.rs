@@ -218,6 +218,45 @@ mod tests {
     }
 
     #[test]
+    fn renamed_commands_go_by_their_new_names_only() {
+        let mut harness = Harness::default();
+        let commands = &mut harness.server.commands;
+        assert_eq!(commands.rename(b"flushall", b"Wipe"), Ok(()));
+        assert_eq!(commands.rename(b"CONFIG", b"settings"), Ok(()));
+        assert_eq!(commands.rename(b"keys", b""), Ok(()));
+        assert_eq!(commands.rename(b"keys", b"names"), Err("No such command in rename-command"));
+        assert_eq!(commands.rename(b"set", b"get"), Err("Target command name already exists"));
+        check_with(
+            &mut harness,
+            r#"
+            FLUSHALL
+            WIPE
+            KEYS *
+            CONFIG GET hz
+            Settings GET hz
+            Settings nosuch
+            MULTI
+            wipe
+            flushall
+            EXEC
+            "#,
+            r#"
+            (error) ERR unknown command 'FLUSHALL', with args beginning with:
+            OK
+            (error) ERR unknown command 'KEYS', with args beginning with: '*'
+            (error) ERR unknown command 'CONFIG', with args beginning with: 'GET' 'hz'
+            1) "hz"
+            2) "10"
+            (error) ERR unknown subcommand 'nosuch'. Try CONFIG HELP.
+            OK
+            QUEUED
+            (error) ERR unknown command 'flushall', with args beginning with:
+            (error) EXECABORT Transaction discarded because of previous errors.
+            "#,
+        );
+    }
+
+    #[test]
     fn resetstat_forgets() {
         let mut harness = Harness::default();
         check_with(
