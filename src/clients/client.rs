@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
-use super::held::Held;
+use super::blocking::Blocked;
+use super::kept::KeptRequest;
 use super::multi::Transaction;
 use super::watch::Watched;
 use crate::net::io::{ClientIo, Input, Output};
@@ -50,8 +51,6 @@ impl ClientFlags {
     pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
     /// Its requests are kept until a pause ends.
     pub const HELD: ClientFlags = ClientFlags(1 << 24);
-    /// Runs the commands of a transaction, where nothing may wait.
-    pub const IN_EXEC: ClientFlags = ClientFlags(1 << 25);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -126,7 +125,9 @@ pub struct Client {
     pub transaction: Option<Box<Transaction>>,
     pub watched: Watched,
     /// The requests kept until a pause ends.
-    pub held: Option<Box<Held>>,
+    pub held: Vec<KeptRequest>,
+    /// What it waits for, in a blocking command.
+    pub blocked: Option<Box<Blocked>>,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
@@ -161,7 +162,8 @@ impl Client {
             names: Names::default(),
             transaction: None,
             watched: Watched::new(),
-            held: None,
+            held: Vec::new(),
+            blocked: None,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -212,7 +214,8 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
-            + self.held.as_ref().map_or(0, |held| held.memory())
+            + self.held.iter().map(KeptRequest::memory).sum::<usize>()
+            + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.

@@ -15,6 +15,7 @@ pub mod info;
 pub mod keys;
 pub mod latency;
 pub mod list;
+pub mod list_blocking;
 pub mod monitor;
 pub mod object;
 pub mod scan;
@@ -24,10 +25,12 @@ pub mod set;
 pub mod slowlog;
 pub mod string;
 pub mod testing;
+pub mod timeout;
 pub mod transactions;
 pub mod window;
 pub mod zset;
 pub mod zset_algebra;
+pub mod zset_blocking;
 pub mod zset_range;
 
 use crate::server::command::Spec;
@@ -46,6 +49,7 @@ pub const ALL: &[&[Spec]] = &[
     keys::COMMANDS,
     latency::COMMANDS,
     list::COMMANDS,
+    list_blocking::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     scan::COMMANDS,
@@ -56,5 +60,6 @@ pub const ALL: &[&[Spec]] = &[
     transactions::COMMANDS,
     zset::COMMANDS,
     zset_algebra::COMMANDS,
+    zset_blocking::COMMANDS,
     zset_range::COMMANDS,
 ];

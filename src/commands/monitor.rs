@@ -1,7 +1,7 @@
 //! MONITOR: seeing every command the server runs.
 
-use crate::clients::{ClientFlags, ClientKey};
-use crate::resp::{Args, Error, Replied};
+use crate::clients::ClientKey;
+use crate::resp::{Args, Replied};
 use crate::server::Server;
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
 
@@ -19,10 +19,7 @@ const MONITOR: Spec = Spec::admin("monitor", 1, monitor)
 
 /// MONITOR → OK, then a status for each command anybody runs.
 fn monitor(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    if server.clients[key].flags.has(ClientFlags::IN_EXEC) {
-        return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
-    }
-    Ok(if server.start_monitoring(key) { server.reply(key).ok() } else { Replied::later() })
+    Ok(if server.start_monitoring(key)? { server.reply(key).ok() } else { Replied::later() })
 }
 
 #[cfg(test)]

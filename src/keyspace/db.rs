@@ -114,6 +114,38 @@ impl Database {
         self.keys.prefetch_element(hash);
     }
 
+    /// Adds entries that come from a file and empties `batch`. The memory that they go to is asked for first, for
+    /// all of them at once.
+    ///
+    /// Of two entries with one key the later stays if `replace`.
+    ///
+    /// # Errors
+    /// A key was there before and `replace` is false: its entry, where it stopped.
+    pub fn load(&mut self, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry> {
+        for (hash, entry) in batch.iter() {
+            self.prefetch_bucket(*hash);
+            if entry.expires().is_some() {
+                self.expires.prefetch_bucket(*hash);
+            }
+        }
+        for (hash, entry) in batch.drain(..) {
+            if replace {
+                let key = entry.key().to_vec();
+                self.put(Key { bytes: &key, hash }, entry);
+                continue;
+            }
+            let (volatile, address) = (entry.expires().is_some(), entry.as_ref());
+            match self.keys.entry(hash, entry.key()) {
+                Place::Vacant(place) => drop(place.insert(entry)),
+                Place::Occupied(_) => return Err(entry),
+            }
+            if volatile {
+                self.expires.insert_unique(hash, address);
+            }
+        }
+        Ok(())
+    }
+
     /// Puts `new` where the key's entry is, or adds it; the old one is handed back.
     fn put(&mut self, key: Key<'_>, new: Entry) -> Option<Entry> {
         let volatile = new.expires().is_some();
@@ -228,6 +260,13 @@ impl Keyspace {
     /// Database `index`, for maintenance.
     pub fn database_mut(&mut self, index: usize) -> &mut Database {
         &mut self.dbs[index]
+    }
+
+    /// The type of the value at `key` of database `db`, if it is there and not due.
+    pub fn kind_of(&self, db: usize, key: Key<'_>) -> Option<Kind> {
+        let entry = self.dbs[db].keys.find(key.hash, key.bytes)?;
+        let due = entry.expires().is_some_and(|at| at <= self.now);
+        if due && self.expiry != Expiry::Ignore { None } else { Some(entry.kind()) }
     }
 
     /// A view of database `index`.
@@ -565,7 +604,7 @@ impl<'s> Db<'s> {
             return false;
         }
         self.database_mut().take(key);
-        self.changed(key, Event::generic("del"), 1);
+        self.also_changed(key, Event::generic("del"));
         true
     }
 

@@ -36,7 +36,7 @@ pub struct Loop {
     /// Clients to close at the end of the turn.
     pub(super) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
-    reading: Vec<ClientKey>,
+    pub(super) reading: Vec<ClientKey>,
     /// When the running command started: the end of the one before.
     pub(super) command_started_ns: u64,
     pub(super) next_cron: Option<Instant>,
@@ -46,6 +46,14 @@ pub struct Loop {
     /// Where the timer's visits to clients go on.
     pub(super) next_visited: usize,
     pub(super) stop: bool,
+    /// How many commands run inside another one.
+    pub(super) depth: u32,
+    /// The request of a client that waits is being run once more.
+    pub(super) runs_again: bool,
+    /// It found nothing, and waits on.
+    pub(super) waits_on: bool,
+    /// The command that ran, with those inside it, has something to pass on.
+    pub(super) unit_pending: bool,
 }
 
 impl Loop {
@@ -76,11 +84,16 @@ impl Server {
         let mut ready = Vec::new();
         while !self.turn.stop {
             self.before_sleep();
-            let timeout = if self.turn.reading.is_empty() { self.until_cron() } else { Duration::ZERO };
+            let timeout = if self.turn.reading.is_empty() {
+                self.until_cron().min(self.until_deadline())
+            } else {
+                Duration::ZERO
+            };
             poll.wait(Some(timeout))?;
             let started = clock::monotonic_ns();
             let commands_before = self.stats.commands_processed;
             self.keyspace.set_now(UnixMillis::now());
+            self.blocked_timeouts();
             ready.clear();
             ready.append(&mut self.turn.reading);
             let mut accept = Vec::new();
@@ -200,21 +213,12 @@ impl Server {
         true
     }
 
-    /// Reads from a client in the next turn, whether or not an event tells of it.
-    pub(super) fn read_soon(&mut self, key: ClientKey) {
-        let client = &mut self.clients[key];
-        if !client.flags.has(ClientFlags::IN_READ_LIST) {
-            client.flags.set(ClientFlags::IN_READ_LIST, true);
-            self.turn.reading.push(key);
-        }
-    }
-
     /// Moves complete requests into the batch, running it each time it is full.
     fn parse(&mut self, key: ClientKey, batch: &mut Batch, held: &mut Vec<ClientKey>) {
         held.push(key);
         loop {
             let client = &mut self.clients[key];
-            if client.is_closing() || client.flags.has(ClientFlags::HELD) {
+            if client.is_closing() || client.flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)) {
                 return;
             }
             let trusted = client.flags.has(ClientFlags::AUTHENTICATED);
@@ -227,9 +231,9 @@ impl Server {
             match input.decoder.next(&mut input.buf, &mut input.pos, &mut batch.spans, &limits) {
                 Ok(None) => return,
                 Ok(Some(frame)) => {
-                    self.enqueue(batch, key, frame);
+                    let barrier = self.enqueue(batch, key, frame);
                     // What an unauthenticated client may send next depends on this command.
-                    if batch.is_full() || !trusted {
+                    if batch.is_full() || barrier || !trusted {
                         self.run_held(batch, held);
                         held.push(key);
                     }
@@ -355,6 +359,7 @@ impl Server {
         while let Some(key) = self.turn.closing.pop() {
             self.end_transaction(key);
             self.stop_monitoring(key);
+            self.forget_blocked(key);
             self.forget_paused(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.

@@ -1,6 +1,7 @@
 //! The machine: joins all rooms below, and names no command.
 
 pub mod admission;
+mod blocking;
 pub mod call;
 pub mod command;
 pub mod crash;
@@ -33,9 +34,10 @@ use crate::stats::Stats;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 use admission::Conditions;
+pub use blocking::Unblock;
 use command::{Commands, Spec};
 use event_loop::Loop;
-use feed::Feed;
+use feed::{Feed, Unit};
 
 /// Everything there is, room by room.
 pub struct Server {
@@ -51,6 +53,8 @@ pub struct Server {
     /// Conditions now true for every client.
     pub conditions: Conditions,
     pub feed: Feed,
+    /// What the running command, and those inside it, pass on.
+    pub unit: Unit,
     pub expire: ActiveExpire,
     pub pause: pause::Pause,
     pub turn: Loop,
@@ -102,6 +106,7 @@ impl Server {
             pool: Pool::default(),
             conditions: Conditions::NONE,
             feed: Feed::AsReceived,
+            unit: Unit::default(),
             expire: ActiveExpire::default(),
             pause: pause::Pause::default(),
             turn: Loop::default(),

@@ -14,20 +14,26 @@ use std::io::Write as _;
 use super::Server;
 use super::command::{Flags, Spec};
 use crate::clients::{ClientFlags, ClientKey};
-use crate::resp::Args;
+use crate::resp::{Args, Error};
 use crate::stdx::clock;
 use crate::stdx::quote;
 
 impl Server {
     /// Shows every command to this client from now on; false when it sees them already.
-    pub fn start_monitoring(&mut self, key: ClientKey) -> bool {
+    ///
+    /// # Errors
+    /// Not where the client has to read a reply of known length, as in a transaction.
+    pub fn start_monitoring(&mut self, key: ClientKey) -> Result<bool, Error> {
+        if self.turn.depth > 0 {
+            return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+        }
         let client = &mut self.clients[key];
         if client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)) {
-            return false;
+            return Ok(false);
         }
         client.flags.set(ClientFlags::MONITOR, true);
         self.clients.monitors.push(key);
-        true
+        Ok(true)
     }
 
     /// Shows nothing to this client any more.
@@ -40,8 +46,9 @@ impl Server {
     }
 
     /// Shows a command that was run, unless commands of its kind are not shown.
+    #[cold]
     pub(super) fn feed_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
-        if !self.clients.monitors.is_empty() && !spec.flags.has(Flags::SKIP_MONITOR.with(Flags::ADMIN)) {
+        if !spec.flags.has(Flags::SKIP_MONITOR.with(Flags::ADMIN)) {
             self.show_to_monitors(key, spec, args);
         }
     }

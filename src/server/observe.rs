@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Server;
 use super::command::{Flags, Spec};
-use crate::clients::{ClientFlags, ClientKey};
+use crate::clients::ClientKey;
 use crate::resp::Args;
 use crate::stats::counters::Thresholds;
 use crate::stats::latency::event;
@@ -24,7 +24,7 @@ pub(super) struct Ran {
 }
 
 impl Server {
-    /// Remembers a command if it is remarkable, and shows it to those who see all of them.
+    /// Remembers a command that has ended if it is remarkable.
     #[inline]
     pub(super) fn observe(&mut self, key: ClientKey, spec: &'static Spec, args: &Args<'_>, ran: Ran) {
         let (bytes, _, large) = args.parts();
@@ -36,18 +36,11 @@ impl Server {
         if remarkable {
             self.remember(key, spec, args, ran);
         }
-        if !self.clients.monitors.is_empty() {
-            self.feed_monitors(key, spec, args);
-        }
     }
 
     #[cold]
     fn remember(&mut self, key: ClientKey, spec: &'static Spec, args: &Args<'_>, ran: Ran) {
         let client = &self.clients[key];
-        // A command that waits has not ended: it is looked at again when it has.
-        if client.flags.has(ClientFlags::BLOCKED) {
-            return;
-        }
         let cause = if spec.flags.has(Flags::FAST) { event::FAST_COMMAND } else { event::COMMAND };
         self.stats.latency.note(cause, Duration::from_nanos(ran.ns));
         if spec.flags.has(Flags::SKIP_SLOWLOG) {

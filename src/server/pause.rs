@@ -1,7 +1,6 @@
 //! Pauses: for a while, requests of ordinary clients stay where they are.
 //!
-//! A request that a pause concerns is kept with its client ([`Held`](crate::clients::held::Held)), and so is
-//! everything the client sends after it; when the pause ends, the requests are run in order, clients in the order
+//! A request that a pause concerns is kept with its client, and so is everything the client sent after it; when the pause ends, the requests are run in order, clients in the order
 //! in which they were stopped. Meanwhile keys that are due are hidden but stay, and nothing is evicted: the data
 //! do not change, which is what a pause is for.
 //!
@@ -12,11 +11,12 @@ use std::time::{Duration, Instant};
 use super::Server;
 use super::admission::Conditions;
 use super::command::{CommandId, Flags, Spec};
+use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::expire::Expiry;
 use crate::resp::Args;
 use crate::stats::latency::event;
-use crate::stdx::clock::UnixMillis;
+use crate::stdx::clock::{self, UnixMillis};
 
 /// What may change the data, or what replicas are told.
 pub(super) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
@@ -102,7 +102,7 @@ impl Server {
         if std::mem::take(&mut self.pause.over) {
             let started = Instant::now();
             for key in std::mem::take(&mut self.pause.waiting) {
-                self.release(key);
+                self.resume(key);
             }
             self.stats.latency.note(event::COMMAND_UNBLOCKING, started.elapsed());
         }
@@ -136,25 +136,26 @@ impl Server {
             client.flags.set(ClientFlags::HELD, true);
             self.pause.waiting.push(key);
         }
-        client.held.get_or_insert_default().push(command.map(|id| id.0), args);
+        client.held.push(KeptRequest::new(command.map_or(KeptRequest::UNKNOWN, |id| id.0), args));
     }
 
     /// Runs what was kept of a client, as far as it may be run now.
-    fn release(&mut self, key: ClientKey) {
+    fn resume(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.flags.set(ClientFlags::HELD, false);
-        let held = client.held.take().unwrap_or_default();
-        for (command, args) in held.iter() {
-            let client = &self.clients[key];
+        // Nothing is behind a command that may wait for a key: such a command is the last of its batch.
+        for request in std::mem::take(&mut client.held) {
+            let client = &mut self.clients[key];
             if self.turn.stop || client.is_closing() {
                 return;
             }
-            let command = command.map(CommandId);
             if client.flags.has(ClientFlags::HELD) {
-                self.hold(key, command, &args);
-            } else {
-                self.execute(key, command, args);
+                client.held.push(request);
+                continue;
             }
+            let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
+            self.turn.command_started_ns = clock::monotonic_ns();
+            self.execute(key, command, request.args());
         }
         // What arrived meanwhile is in the buffer, and no event will tell of it.
         self.read_soon(key);

@@ -21,9 +21,9 @@ impl Server {
     pub fn call_queued(&mut self, key: ClientKey, command: u16, args: Args<'_>) {
         let id = CommandId(command);
         let spec = self.commands.spec(id);
-        self.clients[key].flags.set(ClientFlags::IN_EXEC, true);
+        self.turn.depth += 1;
         self.call(key, id, spec, args);
-        self.clients[key].flags.set(ClientFlags::IN_EXEC, false);
+        self.turn.depth -= 1;
     }
 
     /// A request was refused: the client's transaction, if it is in one, will not run.

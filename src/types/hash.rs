@@ -23,6 +23,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::Limits;
+use super::packed::longest_key;
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged, Thin};
 use super::value::{Collection, Describe, Kind, Part, Value};
@@ -650,6 +651,33 @@ impl Hash {
                     passed = i + 1;
                 }
             }
+        }
+    }
+
+    /// A hash from the listpack of one, as it stands in a file: fields and values in turn; `None` if it is not that,
+    /// or a field occurs twice. It becomes a hash table if the limits ask for it. O(n).
+    pub fn from_listpack(pack: Listpack, limits: &Limits) -> Option<Hash> {
+        let longest = longest_key(&pack, 2)?;
+        let longest = pack.pairs().map(|(_, value)| value.len()).fold(longest, usize::max);
+        let mut hash = Hash::from(pack);
+        hash.admit(hash.len(), longest, 0, limits);
+        Some(hash)
+    }
+
+    /// An empty hash for `fields` fields: a hash table if that is beyond the limits.
+    pub fn sized_for(fields: usize, limits: &Limits) -> Hash {
+        if fields <= limits.hash_max_listpack_entries {
+            Hash::new()
+        } else {
+            Table::with_capacity(fields).into()
+        }
+    }
+
+    /// The listpack of a hash that is one, as it goes into a file.
+    pub fn as_listpack(&self) -> Option<&[u8]> {
+        match self.encoded() {
+            Encoding::Pack(pack) => Some(pack.bytes_of()),
+            Encoding::Table(_) => None,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod lcs;
 pub mod limits;
 pub mod list;
+mod packed;
 mod random;
 pub mod set;
 pub mod string;
