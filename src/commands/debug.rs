@@ -4,6 +4,7 @@ use sha1::{Digest, Sha1};
 
 use super::help::help;
 use crate::clients::ClientKey;
+use crate::config::rewrite::Scope;
 use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
@@ -36,6 +37,7 @@ type Handler = fn(&mut Server, ClientKey, Args<'_>) -> CmdResult;
 const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("ASSERT", 2, usize::MAX, fail_assertion),
     ("CHANGE-REPL-ID", 2, 2, change_repl_id),
+    ("CONFIG-REWRITE-FORCE-ALL", 2, 2, rewrite_config),
     ("DIGEST", 2, 2, digest),
     ("DIGEST-VALUE", 2, usize::MAX, digest_value),
     ("ERROR", 3, 3, error),
@@ -104,6 +106,12 @@ fn pause_cron(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult 
 fn change_repl_id(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     tracing::info!("Changing the replication IDs after DEBUG CHANGE-REPL-ID");
     server.identity.replication_id = random_id(&mut server.keyspace.rng);
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG CONFIG-REWRITE-FORCE-ALL → OK, once the configuration file names every parameter.
+fn rewrite_config(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    server.rewrite_config(Scope::Everything)?;
     Ok(server.reply(key).ok())
 }
 
@@ -466,6 +474,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         &[
             ("ASSERT", "End by a failed assertion, with a crash report."),
             ("CHANGE-REPL-ID", "Begin a new replication history."),
+            ("CONFIG-REWRITE-FORCE-ALL", "Write every parameter into the configuration file."),
             ("DIGEST", "40 digits that are equal where all data are equal."),
             ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
             ("ERROR <text>", "Answer with this error."),

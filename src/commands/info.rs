@@ -154,7 +154,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
             "client_recent_max_output_buffer",
             clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
         )
-        .field("blocked_clients", server.clients.blocking.clients())
+        .field("blocked_clients", server.clients.blocking.clients() + server.pause.waiting())
         .field("tracking_clients", 0)
         .field("clients_in_timeout_table", server.clients.blocking.with_deadline())
         .field("total_blocking_keys", server.clients.blocking.keys())

@@ -6,6 +6,7 @@
 
 use super::Server;
 use super::command::{CommandId, Commands, Flags, Spec};
+use super::pause;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error};
 
@@ -23,6 +24,12 @@ impl Conditions {
     pub const LOADING: Conditions = Conditions(4);
     /// `maxmemory` is set, so that writes must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
+    /// The client is fed with data, or monitors: it may not ask for keys.
+    pub const FED: Conditions = Conditions(1 << 20);
+    /// A pause is on, at least for what may change the data.
+    pub const PAUSED_WRITES: Conditions = Conditions(1 << 21);
+    /// A pause is on for all commands.
+    pub const PAUSED_ALL: Conditions = Conditions(1 << 22);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -41,6 +48,9 @@ impl Conditions {
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
         held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
+        held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
+        held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
+        held.set(Conditions::PAUSED_ALL, true);
         held
     }
 
@@ -50,6 +60,7 @@ impl Conditions {
         let mut now = Conditions::NONE;
         now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
+        now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now
     }
 }
@@ -60,6 +71,8 @@ pub enum Verdict {
     Refuse(Error),
     /// Kept for EXEC.
     Queue,
+    /// Kept until a pause ends.
+    Hold,
 }
 
 impl Server {
@@ -138,6 +151,12 @@ impl Server {
         }
         if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
             return Verdict::Refuse(Error::OutOfMemory);
+        }
+        if client.has(Conditions::FED) && spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)) {
+            return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
+        }
+        if self.is_paused_for(key, spec) {
+            return Verdict::Hold;
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {
