@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+pub mod dump;
 pub mod expire;
 pub mod expiry;
 pub mod hash;
@@ -19,6 +20,7 @@ pub mod list;
 pub mod list_blocking;
 pub mod monitor;
 pub mod object;
+pub mod persistence;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
@@ -45,6 +47,7 @@ pub const ALL: &[&[Spec]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
@@ -55,6 +58,7 @@ pub const ALL: &[&[Spec]] = &[
     list_blocking::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
+    persistence::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
