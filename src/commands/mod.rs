@@ -2,6 +2,7 @@
 
 pub mod bitmap;
 pub mod client;
+pub mod client_tracking;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -14,6 +15,7 @@ pub mod info;
 pub mod keys;
 pub mod list;
 pub mod object;
+pub mod pubsub;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
@@ -42,6 +44,7 @@ pub const ALL: &[&[Spec]] = &[
     keys::COMMANDS,
     list::COMMANDS,
     object::COMMANDS,
+    pubsub::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,

@@ -7,7 +7,7 @@
 use super::Server;
 use super::command::{CommandId, Commands, Flags, Spec};
 use crate::clients::{Client, ClientFlags, ClientKey};
-use crate::resp::{Args, Error};
+use crate::resp::{Args, Error, Protocol};
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,6 +23,11 @@ impl Conditions {
     pub const LOADING: Conditions = Conditions(4);
     /// `maxmemory` is set, so that writes must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
+
+    /// The client has subscribed to something: it may be one that cannot tell messages from replies.
+    pub const SUBSCRIBED: Conditions = Conditions(1 << 8);
+    /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
+    pub const TRACKING_FULL: Conditions = Conditions(1 << 9);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -41,6 +46,8 @@ impl Conditions {
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
         held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
+        held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
+        held.set(Conditions::TRACKING_FULL, true);
         held
     }
 
@@ -50,6 +57,7 @@ impl Conditions {
         let mut now = Conditions::NONE;
         now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
+        now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
         now
     }
 }
@@ -138,6 +146,18 @@ impl Server {
         }
         if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
             return Verdict::Refuse(Error::OutOfMemory);
+        }
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
+        let only_messages =
+            client.has(Conditions::SUBSCRIBED) && self.clients[key].protocol == Protocol::Resp2;
+        if only_messages && !spec.flags.has(Flags::RUNS_SUBSCRIBED) {
+            return Verdict::Refuse(Error::text(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                spec.name
+            )));
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {

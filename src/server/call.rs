@@ -126,24 +126,34 @@ impl Server {
         if client.io.output.tail.capacity() == 0 {
             client.io.output.tail = self.pool.take();
         }
-        let before = client.io.output.tail.len();
+        let mut before = client.io.output.tail.len();
         let conditions = Conditions::of(client).with(self.conditions);
+        let mut keeps_caching = false;
+        let mut outer = None;
         match self.resolve(command, &args) {
             Err(error) => {
                 self.reject(key, command, error);
             }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
+                keeps_caching = spec.flags.has(Flags::KEEPS_CACHING);
+                let mut verdict = Verdict::Run;
                 if conditions.has(self.held_by[id.0 as usize]) {
-                    match self.walk_gates(key, spec) {
-                        Verdict::Run => self.call(key, id, spec, args),
-                        Verdict::Refuse(error) => self.reject(key, Some(id), error),
-                        Verdict::Queue => self.queue(key, id, &args),
-                    }
-                } else {
-                    self.call(key, id, spec, args);
+                    verdict = self.walk_gates(key, spec);
+                    // What made room for the command may have had something to tell the client.
+                    before = self.clients[key].io.output.tail.len();
+                }
+                outer = Some(self.begin_answer(key));
+                match verdict {
+                    Verdict::Run => self.call(key, id, spec, args),
+                    Verdict::Refuse(error) => self.reject(key, Some(id), error),
+                    Verdict::Queue => self.queue(key, id, &args),
                 }
             }
+        }
+        let client = &mut self.clients[key];
+        if client.flags.has(ClientFlags::CHOSE_CACHING) {
+            self.used_caching(key, keeps_caching);
         }
         let client = &mut self.clients[key];
         if client.reply_mode != ReplyMode::On {
@@ -158,6 +168,9 @@ impl Server {
                     mode
                 }
             };
+        }
+        if let Some(outer) = outer {
+            self.end_answer(outer);
         }
         self.written(key);
     }
@@ -222,6 +235,9 @@ impl Server {
             self.refuse(key, &error);
         }
         self.propagate();
+        if self.clients[key].flags.has(ClientFlags::TRACKS_READS) {
+            self.remember_keys(key, spec, &args);
+        }
         self.stats.commands_processed += 1;
         let end = clock::monotonic_ns();
         let spent = end.saturating_sub(started);

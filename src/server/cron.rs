@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Server;
+use super::admission::Conditions;
 use crate::keyspace::expire::Cycle;
 use crate::stdx::{alloc, clock};
 
@@ -48,6 +49,10 @@ impl Server {
         self.visit_clients();
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
+        self.propagate();
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
         if self.config.advanced.active_rehashing {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {

@@ -10,10 +10,13 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod notify;
 pub mod propagate;
+pub mod publish;
 pub mod reconfigure;
 pub mod shutdown;
 pub mod startup;
+pub mod tracking;
 pub mod transaction;
 
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! What follows from a command's changes, in one place and one order.
 //!
 //! A command records what it changed in the keyspace's ledger. Afterwards the ledger is drained
-//! here: watchers of keys are marked first, since a transaction that is checked next must see it.
+//! here: watchers of keys are marked first, since a transaction that is checked next must see it; then clients are
+//! told that copies of keys are stale, then events are published.
 
 use super::Server;
 use crate::clients::ClientFlags;
@@ -23,6 +24,12 @@ impl Server {
             for change in &changes {
                 self.mark_watchers(change, &keys);
             }
+        }
+        if self.keyspace.ledger.listeners.has(Listeners::TRACKING) {
+            self.invalidate(&changes, &keys);
+        }
+        if self.keyspace.ledger.listeners.has(Listeners::NOTIFY) {
+            self.notify(&changes, &keys);
         }
         self.keyspace.ledger.put_back((changes, keys));
     }

@@ -19,6 +19,8 @@ use crate::stats::log;
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
     pub fn take_up_options(&mut self) {
+        self.check_tracked();
+        self.hear_events();
         let memory = &self.config.memory;
         self.conditions.set(Conditions::MAXMEMORY, memory.maxmemory > 0);
         let access = &mut self.keyspace.access;
