@@ -234,3 +234,186 @@ fn client_trackinginfo(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdR
     }
     Ok(replied)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clients::ClientKey;
+    use crate::commands::testing::{Harness, check};
+
+    const PUSH: &str = "1) \"invalidate\"\n2) 1) ";
+
+    /// A server with a RESP3 client that tracks as `options` say, and another client.
+    fn tracking(options: &str) -> (Harness, ClientKey, ClientKey) {
+        let mut harness = Harness::default();
+        let (a, b) = (harness.client, harness.connect());
+        harness.run_as(a, "HELLO 3");
+        assert_eq!(harness.run_as(a, &format!("CLIENT TRACKING ON {options}")), "OK");
+        (harness, a, b)
+    }
+
+    #[test]
+    fn who_has_read_a_key_is_told_once() {
+        let (mut server, a, b) = tracking("");
+        server.run_as(a, "MGET k l");
+        assert_eq!(server.server.clients.tracking.keys(), 2);
+        server.run_as(b, "SET k 1");
+        assert_eq!(server.told(a), format!("{PUSH}\"k\""));
+        server.run_as(b, "SET k 2");
+        assert_eq!(server.told(a), "");
+        // Its own changes follow the reply.
+        assert_eq!(server.run_as(a, "SET l 1"), format!("OK\n{PUSH}\"l\""));
+        server.run_as(a, "GET k");
+        server.run_as(b, "FLUSHDB");
+        assert_eq!(server.told(a), "1) \"invalidate\"\n2) (nil)");
+        server.run_as(a, "GET k");
+        assert_eq!(server.run_as(a, "CLIENT TRACKING OFF"), "OK");
+        assert_eq!(server.server.clients.tracking.keys(), 0);
+        server.run_as(b, "SET k 1");
+        assert_eq!(server.told(a), "");
+    }
+
+    #[test]
+    fn own_changes_are_left_out_on_demand() {
+        let (mut server, a, b) = tracking("NOLOOP");
+        server.run_as(a, "GET k");
+        assert_eq!(server.run_as(a, "SET k 1"), "OK");
+        server.run_as(a, "GET k");
+        server.run_as(b, "SET k 1");
+        assert_eq!(server.told(a), format!("{PUSH}\"k\""));
+    }
+
+    #[test]
+    fn keys_are_chosen_by_command() {
+        let (mut server, a, b) = tracking("OPTIN");
+        server.run_as(a, "GET k");
+        server.run_as(a, "CLIENT CACHING YES");
+        server.run_as(a, "CLIENT ID");
+        server.run_as(a, "GET l");
+        server.run_as(a, "GET m");
+        assert_eq!(server.server.clients.tracking.keys(), 1);
+        server.run_as(b, "MSET k 1 l 1 m 1");
+        assert_eq!(server.told(a), format!("{PUSH}\"l\""));
+        for line in ["CLIENT CACHING YES", "MULTI", "GET k", "GET l", "EXEC", "GET m"] {
+            server.run_as(a, line);
+        }
+        assert_eq!(server.server.clients.tracking.keys(), 2);
+        server.run_as(a, "CLIENT TRACKING OFF");
+        for line in ["CLIENT TRACKING ON OPTOUT", "CLIENT CACHING NO", "GET k", "GET l"] {
+            server.run_as(a, line);
+        }
+        assert_eq!(server.server.clients.tracking.keys(), 1);
+    }
+
+    #[test]
+    fn prefixes_are_told_at_the_end_of_the_turn() {
+        let (mut server, a, b) = tracking("BCAST PREFIX a: PREFIX b: NOLOOP");
+        for line in ["MULTI", "SET a:2 1", "SET a:1 1", "SET c:1 1", "EXEC"] {
+            server.request_as(b, line);
+        }
+        assert_eq!(server.told(a), format!("{PUSH}\"a:1\"\n   2) \"a:2\""));
+        server.request_as(b, "SET a:1 1");
+        server.request_as(a, "SET a:2 1");
+        server.request_as(a, "SET b:1 1");
+        assert_eq!(server.told(a), format!("OK\nOK\n{PUSH}\"a:1\""));
+        assert_eq!(server.server.clients.tracking.prefixes(), 2);
+        server.run_as(a, "RESET");
+        assert_eq!(server.server.clients.tracking.prefixes(), 0);
+        assert_eq!(server.server.clients.tracking.clients(), 0);
+    }
+
+    #[test]
+    fn another_connection_may_be_told() {
+        let mut server = Harness::default();
+        let (a, b, c) = (server.client, server.connect(), server.connect());
+        assert_eq!(server.run_as(a, "CLIENT TRACKING ON REDIRECT 2"), "OK");
+        assert_eq!(server.run_as(a, "CLIENT GETREDIR"), "(integer) 2");
+        server.run_as(a, "GET k");
+        server.run_as(c, "SET k 1");
+        assert_eq!(server.told(b), "", "it cannot tell what a message is");
+        server.run_as(b, "SUBSCRIBE __redis__:invalidate");
+        server.run_as(a, "GET k");
+        server.run_as(c, "SET k 1");
+        assert_eq!(server.told(b), "1) \"message\"\n2) \"__redis__:invalidate\"\n3) 1) \"k\"");
+        server.run_as(a, "HELLO 3");
+        server.run_as(a, "GET k");
+        server.server.clients.unsubscribe_all(b);
+        server.server.clients.remove(b);
+        server.run_as(c, "SET k 1");
+        assert_eq!(server.told(a), "1) \"tracking-redir-broken\"\n2) (integer) 2");
+        assert!(server.run_as(a, "CLIENT INFO").contains(" flags=tRU "));
+    }
+
+    #[test]
+    fn the_table_of_keys_has_a_limit() {
+        let (mut server, a, b) = tracking("");
+        server.run_as(b, "CONFIG SET tracking-table-max-keys 10");
+        let mut told = 0;
+        for i in 0..50 {
+            told += server.run_as(a, &format!("GET key{i}")).matches("invalidate").count();
+        }
+        assert_eq!(server.server.clients.tracking.keys(), 11);
+        assert_eq!(told, 39);
+        server.run_as(b, "CONFIG SET tracking-table-max-keys 1");
+        server.run_as(b, "PING");
+        assert_eq!(server.told(a).matches("invalidate").count(), 10);
+    }
+
+    #[test]
+    fn errors() {
+        check(
+            r#"
+            CLIENT TRACKING
+            CLIENT TRACKING MAYBE
+            CLIENT TRACKING ON PREFIX
+            CLIENT TRACKING ON PREFIX a
+            CLIENT TRACKING ON REDIRECT 1000
+            CLIENT TRACKING ON REDIRECT x
+            CLIENT TRACKING ON REDIRECT 1 REDIRECT 1
+            CLIENT TRACKING OFF BCAST
+            CLIENT TRACKING ON BCAST OPTIN
+            CLIENT TRACKING ON OPTIN OPTOUT
+            CLIENT TRACKING ON BCAST PREFIX a PREFIX ab
+            CLIENT CACHING YES
+            CLIENT TRACKING ON OPTIN
+            CLIENT CACHING NO
+            CLIENT CACHING MAYBE
+            CLIENT TRACKING ON OPTOUT
+            CLIENT TRACKING ON BCAST
+            CLIENT TRACKING OFF
+            CLIENT TRACKING ON BCAST PREFIX foo PREFIX bar
+            CLIENT TRACKING ON BCAST PREFIX fo
+            CLIENT TRACKINGINFO
+            "#,
+            r#"
+            (error) ERR wrong number of arguments for 'client|tracking' command
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR PREFIX option requires BCAST mode to be enabled
+            (error) ERR The client ID you want redirect to does not exist
+            (error) ERR value is not an integer or out of range
+            (error) ERR A client can only redirect to a single other client
+            OK
+            (error) ERR OPTIN and OPTOUT are not compatible with BCAST
+            (error) ERR You can't specify both OPTIN mode and OPTOUT mode
+            (error) ERR Prefix 'a' overlaps with another provided prefix 'ab'. Prefixes for a single client must not overlap.
+            (error) ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled
+            OK
+            (error) ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.
+            (error) ERR syntax error
+            (error) ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.
+            (error) ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.
+            OK
+            OK
+            (error) ERR Prefix 'fo' overlaps with an existing prefix 'foo'. Prefixes for a single client must not overlap.
+            1) "flags"
+            2) 1) "on"
+               2) "bcast"
+            3) "redirect"
+            4) (integer) 0
+            5) "prefixes"
+            6) 1) "bar"
+               2) "foo"
+            "#,
+        );
+    }
+}

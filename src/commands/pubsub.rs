@@ -302,3 +302,173 @@ fn counts(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> 
     }
     Ok(replied)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clients::ClientKey;
+    use crate::commands::testing::{Harness, check};
+
+    /// A server, one client that listens and one that does not.
+    fn two() -> (Harness, ClientKey, ClientKey) {
+        let mut harness = Harness::default();
+        let (a, b) = (harness.client, harness.connect());
+        (harness, a, b)
+    }
+
+    /// Arrays on one line each, without the numbers of elements.
+    fn flat(text: &str) -> String {
+        let items = text.lines().map(|line| match line.trim_start().split_once(") ") {
+            Some((number, item)) => (number != "1", item),
+            None => (false, line),
+        });
+        let mut out = String::new();
+        for (follows, item) in items {
+            if !out.is_empty() {
+                out.push(if follows { ' ' } else { '\n' });
+            }
+            out.push_str(item.trim_start_matches("(integer) "));
+        }
+        out
+    }
+
+    #[test]
+    fn messages_reach_subscribers_of_channels_and_patterns() {
+        let (mut server, a, b) = two();
+        assert_eq!(
+            flat(&server.run_as(a, "SUBSCRIBE news other news")),
+            "\"subscribe\" \"news\" 1\n\"subscribe\" \"other\" 2\n\"subscribe\" \"news\" 2"
+        );
+        assert_eq!(flat(&server.run_as(a, "PSUBSCRIBE n*")), "\"psubscribe\" \"n*\" 3");
+        assert_eq!(flat(&server.run_as(a, "SSUBSCRIBE news")), "\"ssubscribe\" \"news\" 1");
+        assert_eq!(server.run_as(b, "PUBLISH news hi"), "(integer) 2");
+        assert_eq!(flat(&server.told(a)), "\"message\" \"news\" \"hi\"\n\"pmessage\" \"n*\" \"news\" \"hi\"");
+        assert_eq!(server.run_as(b, "SPUBLISH news hi"), "(integer) 1");
+        assert_eq!(flat(&server.told(a)), "\"smessage\" \"news\" \"hi\"");
+        assert_eq!(server.run_as(b, "PUBLISH nothing hi"), "(integer) 1");
+        assert_eq!(server.run_as(b, "PUBLISH elsewhere hi"), "(integer) 0");
+        assert_eq!(flat(&server.told(a)), "\"pmessage\" \"n*\" \"nothing\" \"hi\"");
+        assert_eq!(
+            flat(&server.run_as(b, "PUBSUB NUMSUB news x")),
+            "\"news\" 1 \"x\" 0",
+            "patterns are not counted"
+        );
+        assert_eq!(flat(&server.run_as(b, "PUBSUB CHANNELS ne*")), "\"news\"");
+        assert_eq!(flat(&server.run_as(b, "PUBSUB SHARDCHANNELS x*")), "(empty array)");
+        assert_eq!(flat(&server.run_as(b, "PUBSUB SHARDNUMSUB news")), "\"news\" 1");
+        assert_eq!(server.run_as(b, "PUBSUB NUMPAT"), "(integer) 1");
+        assert_eq!(flat(&server.run_as(a, "UNSUBSCRIBE news")), "\"unsubscribe\" \"news\" 2");
+        assert_eq!(flat(&server.run_as(a, "PUNSUBSCRIBE")), "\"punsubscribe\" \"n*\" 1");
+        assert_eq!(flat(&server.run_as(a, "PUNSUBSCRIBE")), "\"punsubscribe\" (nil) 1");
+        assert_eq!(server.run_as(a, "RESET"), "RESET");
+        assert!(server.server.clients.pubsub.is_empty());
+        assert_eq!(server.run_as(a, "PING"), "PONG");
+    }
+
+    #[test]
+    fn a_long_message_is_shared_and_a_short_one_copied() {
+        let (mut server, a, b) = two();
+        let c = server.connect();
+        server.run_as(c, "HELLO 3");
+        for client in [a, c] {
+            server.run_as(client, "SUBSCRIBE news");
+        }
+        for length in [10, 900, 1100, 100_000] {
+            let text = "x".repeat(length);
+            server.run_as(b, &format!("PUBLISH news {text}"));
+            server.run_as(b, "PUBLISH news end");
+            let output = &server.server.clients[a].io.output;
+            assert_eq!(output.segments() > 0, length > 900, "{length}");
+            for client in [a, c] {
+                let expected = format!("\"message\" \"news\" \"{text}\"\n\"message\" \"news\" \"end\"");
+                assert_eq!(flat(&server.told(client)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn who_cannot_tell_messages_from_replies_may_only_listen() {
+        check(
+            r#"
+            SUBSCRIBE a
+            PING
+            PING "a b"
+            GET x
+            CLIENT LIST
+            MULTI
+            NOSUCH
+            UNSUBSCRIBE a
+            GET x
+            "#,
+            r#"
+            1) "subscribe"
+            2) "a"
+            3) (integer) 1
+            1) "pong"
+            2) ""
+            1) "pong"
+            2) "a b"
+            (error) ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+            (error) ERR Can't execute 'client|list': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+            (error) ERR Can't execute 'multi': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+            (error) ERR unknown command 'NOSUCH', with args beginning with:
+            1) "unsubscribe"
+            2) "a"
+            3) (integer) 0
+            (nil)
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_a_client_sends_itself_follows_the_reply() {
+        let (mut server, a, _) = two();
+        server.run_as(a, "HELLO 3");
+        server.run_as(a, "SUBSCRIBE foo bar");
+        assert_eq!(flat(&server.run_as(a, "PUBLISH foo x")), "1\n\"message\" \"foo\" \"x\"");
+        for line in ["MULTI", "PUBLISH foo 1", "UNSUBSCRIBE bar", "PUBLISH foo 2", "PING"] {
+            server.run_as(a, line);
+        }
+        let raw = server.raw(&[b"EXEC"]);
+        let expected = "*4\r\n:1\r\n>3\r\n$11\r\nunsubscribe\r\n$3\r\nbar\r\n:1\r\n:1\r\n+PONG\r\n\
+                        >3\r\n$7\r\nmessage\r\n$3\r\nfoo\r\n$1\r\n1\r\n>3\r\n$7\r\nmessage\r\n$3\r\nfoo\r\n$1\r\n2\r\n";
+        assert_eq!(String::from_utf8_lossy(&raw), expected);
+    }
+
+    #[test]
+    fn messages_come_even_to_who_wants_no_replies() {
+        let (mut server, a, b) = two();
+        server.run_as(a, "HELLO 3");
+        server.run_as(a, "CLIENT REPLY OFF");
+        assert_eq!(flat(&server.run_as(a, "SUBSCRIBE foo")), "\"subscribe\" \"foo\" 1");
+        assert_eq!(flat(&server.run_as(a, "PUBLISH foo x")), "\"message\" \"foo\" \"x\"");
+        server.run_as(b, "PUBLISH foo y");
+        assert_eq!(flat(&server.told(a)), "\"message\" \"foo\" \"y\"");
+        assert_eq!(flat(&server.run_as(a, "UNSUBSCRIBE")), "\"unsubscribe\" \"foo\" 0");
+        assert_eq!(server.run_as(a, "PING"), "");
+    }
+
+    #[test]
+    fn events_are_published_in_order() {
+        let (mut server, a, b) = two();
+        server.run_as(b, "CONFIG SET notify-keyspace-events KEAnm");
+        server.run_as(a, "PSUBSCRIBE __key*");
+        let mut events = |line: &str| {
+            server.run_as(b, line);
+            let told = flat(&server.told(a)).replace("\"pmessage\" \"__key*\" ", "").replace('"', "");
+            told.lines().map(|line| format!("{line}; ")).collect::<String>()
+        };
+        assert_eq!(
+            events("SET k v EX 100"),
+            "__keyspace@0__:k new; __keyevent@0__:new k; __keyspace@0__:k set; __keyevent@0__:set k; \
+             __keyspace@0__:k expire; __keyevent@0__:expire k; "
+        );
+        assert_eq!(events("GET nosuch"), "__keyspace@0__:nosuch keymiss; __keyevent@0__:keymiss nosuch; ");
+        assert_eq!(events("GET k"), "");
+        events("CONFIG SET notify-keyspace-events Eg");
+        assert_eq!(events("SET k v2"), "");
+        assert_eq!(events("RENAME k l"), "__keyevent@0__:rename_from k; __keyevent@0__:rename_to l; ");
+        assert_eq!(events("DEL l k"), "__keyevent@0__:del l; ");
+        events("CONFIG SET notify-keyspace-events \"\"");
+        assert_eq!(events("SET k v2"), "");
+    }
+}

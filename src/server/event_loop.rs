@@ -302,14 +302,19 @@ impl Server {
 
     /// Everything between executing and waiting: replies go out, clients that are done leave.
     fn before_sleep(&mut self) {
+        self.finish_turn();
+        self.send_replies();
+        self.close_clients();
+    }
+
+    /// What is done once per turn after all requests and may still write to clients.
+    pub fn finish_turn(&mut self) {
         self.fast_expire_cycle();
         // What expired by itself concerns somebody too.
         self.propagate();
         if self.clients.tracking.has_pending() {
             self.broadcast_changes();
         }
-        self.send_replies();
-        self.close_clients();
     }
 
     fn send_replies(&mut self) {
