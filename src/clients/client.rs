@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd as _;
 use super::blocking::Blocked;
 use super::kept::KeptRequest;
 use super::multi::Transaction;
+use super::pubsub::{Scope, Subscriptions};
+use super::tracking::Tracking;
 use super::watch::Watched;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::stream::Stream;
@@ -51,6 +53,10 @@ impl ClientFlags {
     pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
     /// Its requests are kept until a pause ends.
     pub const HELD: ClientFlags = ClientFlags(1 << 24);
+    /// The keys it reads are remembered, so that it can be told when they change.
+    pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 26);
+    /// It has chosen whether the keys of its next command are remembered.
+    pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 25);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -128,6 +134,10 @@ pub struct Client {
     pub held: Vec<KeptRequest>,
     /// What it waits for, in a blocking command.
     pub blocked: Option<Box<Blocked>>,
+    /// What it listens to; `None`: nothing.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// How its keys are tracked; `None`: not at all.
+    pub tracking: Option<Box<Tracking>>,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
@@ -164,6 +174,8 @@ impl Client {
             watched: Watched::new(),
             held: Vec::new(),
             blocked: None,
+            subscriptions: None,
+            tracking: None,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -216,6 +228,7 @@ impl Client {
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
             + self.held.iter().map(KeptRequest::memory).sum::<usize>()
             + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
+            + self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.memory())
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
@@ -229,6 +242,7 @@ impl Client {
         };
         let held = input.held();
         let waiting = self.flags.has(ClientFlags::AWAITS_WRITABLE);
+        let listens = |scope| self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.len(scope));
         // Writing to a `Vec` cannot fail.
         let _ = write!(
             out,
@@ -248,9 +262,12 @@ impl Client {
         self.write_letters(out);
         let _ = write!(
             out,
-            " db={} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
-             rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir=-1 resp={} lib-name=",
+            " db={} sub={} psub={} ssub={} multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
+             rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir={} resp={} lib-name=",
             self.db,
+            listens(Scope::Channel),
+            listens(Scope::Pattern),
+            listens(Scope::Shard),
             input.allocated().saturating_sub(held),
             output.tail.capacity(),
             output.tail.len(),
@@ -260,6 +277,7 @@ impl Client {
             self.memory(),
             if waiting { "rw" } else { "r" },
             self.user(),
+            self.tracking.as_ref().map_or(-1, |tracking| tracking.redirect_id()),
             self.protocol as u8,
         );
         out.extend_from_slice(&self.names.lib_name);
@@ -270,6 +288,7 @@ impl Client {
     /// One letter per remarkable property; `N` for none.
     fn write_letters(&self, out: &mut Vec<u8>) {
         let flags = self.flags;
+        let tracking = self.tracking.as_deref();
         let letters = [
             (flags.has(ClientFlags::MONITOR), b'O'),
             (flags.has(ClientFlags::REPLICA), b'S'),
@@ -277,6 +296,9 @@ impl Client {
             (flags.has(ClientFlags::SUBSCRIBED), b'P'),
             (flags.has(ClientFlags::IN_MULTI), b'x'),
             (flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)), b'b'),
+            (tracking.is_some(), b't'),
+            (tracking.is_some_and(|tracking| tracking.broken), b'R'),
+            (tracking.is_some_and(|tracking| tracking.broadcast), b'B'),
             (flags.has(ClientFlags::WATCH_BROKEN), b'd'),
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),

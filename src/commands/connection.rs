@@ -215,11 +215,15 @@ const RESET: Spec = Spec::admin("reset", 1, reset)
         ..Docs::NONE
     });
 
-/// RESET → RESET. Ends the transaction, forgets name, database, protocol, modes and authentication; what
+/// RESET → RESET. Ends the transaction, subscriptions and tracking of keys, forgets name, database, protocol, modes and authentication; what
 /// library the client uses stays known.
 fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.end_transaction(key);
     server.stop_monitoring(key);
+    server.unsubscribe_all(key);
+    if server.clients[key].tracking.is_some() {
+        server.untrack(key);
+    }
     let open = server.config.security.requirepass.is_empty();
     let client = &mut server.clients[key];
     client.flags.set(ClientFlags::AUTHENTICATED, open);

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::clients::ClientKey;
+use crate::clients::pubsub::Scope;
 use crate::config::value::{Choice, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
@@ -158,7 +159,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
             clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
         )
         .field("blocked_clients", server.clients.blocking.clients() + server.pause.waiting())
-        .field("tracking_clients", 0)
+        .field("tracking_clients", server.clients.tracking.clients())
         .field("clients_in_timeout_table", server.clients.blocking.with_deadline())
         .field("total_blocking_keys", server.clients.blocking.keys())
         .field("total_blocking_keys_on_nokey", 0);
@@ -361,9 +362,9 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("current_eviction_exceeded_time", 0)
         .field("keyspace_hits", keyspace.hits)
         .field("keyspace_misses", keyspace.misses);
-    out.field("pubsub_channels", 0)
-        .field("pubsub_patterns", 0)
-        .field("pubsubshard_channels", 0)
+    out.field("pubsub_channels", server.clients.pubsub.len(Scope::Channel))
+        .field("pubsub_patterns", server.clients.pubsub.len(Scope::Pattern))
+        .field("pubsubshard_channels", server.clients.pubsub.len(Scope::Shard))
         .field("latest_fork_usec", server.children.fork_us)
         .field("total_forks", server.children.forks)
         .field("migrate_cached_sockets", 0)
@@ -374,9 +375,9 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("active_defrag_key_misses", 0)
         .field("total_active_defrag_time", 0)
         .field("current_active_defrag_time", 0)
-        .field("tracking_total_keys", 0)
-        .field("tracking_total_items", 0)
-        .field("tracking_total_prefixes", 0)
+        .field("tracking_total_keys", server.clients.tracking.keys())
+        .field("tracking_total_items", server.clients.tracking.items())
+        .field("tracking_total_prefixes", server.clients.tracking.prefixes())
         .field("unexpected_error_replies", stats.unexpected_errors)
         .field("total_error_replies", stats.error_replies)
         .field("dump_payload_sanitizations", 0)

@@ -693,6 +693,8 @@ impl<'s> Db<'s> {
 
     /// Stores a collection under `key`, whatever was there before. The caller reports the change.
     pub fn set_collection<T: Collection>(&mut self, key: Key<'_>, value: T, expires: Option<UnixMillis>) {
+        // A key whose time has come is not overwritten: it goes, and another one comes.
+        self.expire_if_due(key);
         let mut entry = Entry::with_collection(key.bytes, expires, value);
         entry.set_access(self.space.access.fresh());
         self.put(key, entry);
@@ -736,6 +738,18 @@ impl<'s> Db<'s> {
     /// whether it was there. The caller reports the change.
     pub fn remove(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.take(key) {
+            Some(old) => {
+                self.space.reclaimer.entry(old, lazily);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// As [`Db::remove`], for a result that is empty and leaves nothing under its key: what was there goes as the
+    /// command's doing, also when its time has come.
+    pub fn displace(&mut self, key: Key<'_>, lazily: bool) -> bool {
+        match self.database_mut().take(key) {
             Some(old) => {
                 self.space.reclaimer.entry(old, lazily);
                 true

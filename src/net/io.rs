@@ -38,6 +38,13 @@ impl Pool {
         self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
+    /// An empty buffer, of [`BUFFER`] bytes or more if one is waiting to be used; else one of `wanted` bytes.
+    /// What goes to thousands of connections at once must not cost each of them a large buffer.
+    #[inline]
+    pub fn take_or(&mut self, wanted: usize) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(wanted))
+    }
+
     /// Takes a buffer back.
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
@@ -271,6 +278,14 @@ impl Output {
     pub fn excess(&self) -> usize {
         let tail = if self.tail.len() > BUFFER { self.tail.len() } else { 0 };
         self.queued + self.segments.len() * size_of::<Bytes>() + tail
+    }
+
+    /// Takes out all that is still to be sent, as one piece.
+    pub fn take_all(&mut self) -> Vec<u8> {
+        let mut all = self.segments.iter().flatten().copied().collect::<Vec<u8>>();
+        all.extend_from_slice(&self.tail[self.sent..]);
+        self.discard();
+        all
     }
 
     /// Forgets and frees everything: it will not be sent.

@@ -8,7 +8,7 @@ use super::Server;
 use super::command::{CommandId, Commands, Flags, Spec};
 use super::pause;
 use crate::clients::{Client, ClientFlags, ClientKey};
-use crate::resp::{Args, Error};
+use crate::resp::{Args, Error, Protocol};
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,6 +33,11 @@ impl Conditions {
     /// The data cannot be saved, and until they can, they must not change.
     pub const DISK_ERROR: Conditions = Conditions(1 << 16);
 
+    /// The client has subscribed to something: it may be one that cannot tell messages from replies.
+    pub const SUBSCRIBED: Conditions = Conditions(1 << 8);
+    /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
+    pub const TRACKING_FULL: Conditions = Conditions(1 << 9);
+
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
     }
@@ -54,6 +59,8 @@ impl Conditions {
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
         held.set(Conditions::DISK_ERROR, needs_disk(spec));
+        held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
+        held.set(Conditions::TRACKING_FULL, true);
         held
     }
 
@@ -64,6 +71,7 @@ impl Conditions {
         now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
+        now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
         now
     }
 }
@@ -161,20 +169,32 @@ impl Server {
         if client.has(Conditions::NEEDS_AUTH) && !spec.flags.has(Flags::NO_AUTH) {
             return Verdict::Refuse(Error::text("NOAUTH Authentication required."));
         }
-        if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
-            return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
-        }
         if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
             return Verdict::Refuse(Error::OutOfMemory);
+        }
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
+        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
+            return Verdict::Refuse(Error::text(CANNOT_SAVE));
+        }
+        let only_messages =
+            client.has(Conditions::SUBSCRIBED) && self.clients[key].protocol == Protocol::Resp2;
+        if only_messages && !spec.flags.has(Flags::RUNS_SUBSCRIBED) {
+            return Verdict::Refuse(Error::text(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                spec.name
+            )));
+        }
+        if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
+            return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
         if client.has(Conditions::FED) && spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)) {
             return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
         }
         if self.is_paused_for(key, spec) {
             return Verdict::Hold;
-        }
-        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
-            return Verdict::Refuse(Error::text(CANNOT_SAVE));
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {

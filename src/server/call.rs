@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use super::Server;
+use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use super::feed::Feed;
@@ -133,22 +134,52 @@ impl Server {
         if client.io.output.tail.capacity() == 0 {
             client.io.output.tail = self.pool.take();
         }
-        let before = client.io.output.tail.len();
+        let mut keeps_caching = false;
         match self.resolve(command, &args) {
-            Err(error) => {
-                self.reject(key, command, error);
-            }
+            Err(error) => self.answer(key, |server| server.reject(key, command, error)),
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
+                keeps_caching = spec.flags.has(Flags::KEEPS_CACHING);
                 self.admit(key, id, spec, args);
             }
         }
         if self.turn.unit_pending {
             self.end_unit();
         }
+        if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
+            self.used_caching(key, keeps_caching);
+        }
+        self.written(key);
+        if self.clients.blocking.any_ready() {
+            self.serve_blocked();
+        }
+    }
+
+    /// Runs a command if it may run, and answers why not otherwise.
+    #[inline]
+    pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+        let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
+        if !conditions.has(self.held_by[id.0 as usize]) {
+            return self.answer(key, |server| server.call(key, id, spec, args));
+        }
+        match self.walk_gates(key, spec) {
+            Verdict::Run => self.answer(key, |server| server.call(key, id, spec, args)),
+            Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), error)),
+            Verdict::Queue => self.answer(key, |server| server.queue(key, id, &args)),
+            Verdict::Hold => self.hold(key, Some(id), &args),
+        }
+    }
+
+    /// Lets `write` answer a client's request, if the client wants an answer. Messages to the client that are caused
+    /// by the request follow the answer.
+    #[inline]
+    pub(super) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
+        let before = self.clients[key].io.output.tail.len();
+        let outer = self.begin_answer(key);
+        write(self);
         let client = &mut self.clients[key];
-        // A request that is held up will be answered another time.
-        if client.reply_mode != ReplyMode::On && !client.flags.has(ClientFlags::HELD) {
+        // A client that waits will be answered another time.
+        if client.reply_mode != ReplyMode::On && !client.flags.has(ClientFlags::BLOCKED) {
             client.reply_mode = match client.reply_mode {
                 ReplyMode::SkipNext => ReplyMode::Skip,
                 ReplyMode::Skip => {
@@ -161,10 +192,7 @@ impl Server {
                 }
             };
         }
-        self.written(key);
-        if self.clients.blocking.any_ready() {
-            self.serve_blocked();
-        }
+        self.end_answer(outer);
     }
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
@@ -234,6 +262,9 @@ impl Server {
         self.propagate(db, &args, self.keyspace.ledger.dirty != dirty);
         if !self.clients.monitors.is_empty() && !self.turn.runs_again {
             self.feed_monitors(key, spec, &args);
+        }
+        if self.clients[key].flags.has(ClientFlags::TRACKS_READS) {
+            self.remember_keys(key, spec, &args);
         }
         if blocked {
             return;

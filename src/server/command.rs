@@ -116,6 +116,8 @@ bits! {
         BARRIER = 25, "";
         /// Asks whether the server is well: refused while data cannot be saved.
         SHOWS_HEALTH = 30, "";
+        /// What the client chose for the caching of its next command is not used up by this one.
+        KEEPS_CACHING = 26, "";
     }
 }
 
@@ -349,6 +351,49 @@ impl KeySpec {
     }
 }
 
+/// What a command does with the channels it names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChannelUse {
+    Publish,
+    Subscribe,
+    Unsubscribe,
+}
+
+/// Which arguments of a command name channels, for rules about who may use which.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelSpec {
+    /// The first of them.
+    pub first: u16,
+    /// Whether all arguments behind it are channels too.
+    pub all: bool,
+    /// They are patterns that stand for the channels they match.
+    pub pattern: bool,
+    pub usage: ChannelUse,
+}
+
+impl ChannelSpec {
+    /// Argument 1 is the channel that is published to.
+    pub const PUBLISH: ChannelSpec =
+        ChannelSpec { first: 1, all: false, pattern: false, usage: ChannelUse::Publish };
+    /// All arguments are channels to be listened to.
+    pub const SUBSCRIBE: ChannelSpec =
+        ChannelSpec { first: 1, all: true, pattern: false, usage: ChannelUse::Subscribe };
+    /// All arguments are channels that were listened to.
+    pub const UNSUBSCRIBE: ChannelSpec =
+        ChannelSpec { first: 1, all: true, pattern: false, usage: ChannelUse::Unsubscribe };
+
+    /// The same, but the arguments are patterns.
+    pub const fn patterns(self) -> ChannelSpec {
+        ChannelSpec { pattern: true, ..self }
+    }
+
+    /// The channels, or patterns, of a request.
+    pub fn of<'a>(&self, args: &Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let last = if self.all { args.len() } else { self.first as usize + 1 };
+        args.range(self.first as usize..last.min(args.len())).iter()
+    }
+}
+
 /// The type of an argument, as `COMMAND DOCS` names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ArgKind {
@@ -515,6 +560,7 @@ pub struct Spec {
     pub flags: Flags,
     pub acl: Acl,
     pub keys: &'static [KeySpec],
+    pub channels: Option<ChannelSpec>,
     pub handler: Handler,
     pub subcommands: &'static [Spec],
     pub tips: &'static [&'static str],
@@ -533,6 +579,7 @@ impl Spec {
             flags: Flags::NONE,
             acl: Acl::NONE,
             keys: &[],
+            channels: None,
             handler,
             subcommands: &[],
             tips: &[],
@@ -572,6 +619,10 @@ impl Spec {
 
     pub const fn keys(self, keys: &'static [KeySpec]) -> Spec {
         Spec { keys, ..self }
+    }
+
+    pub const fn channels(self, channels: ChannelSpec) -> Spec {
+        Spec { channels: Some(channels), ..self }
     }
 
     pub const fn tips(self, tips: &'static [&'static str]) -> Spec {

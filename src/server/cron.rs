@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Server;
+use super::admission::Conditions;
 use crate::keyspace::expire::Cycle;
 use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
@@ -51,6 +52,9 @@ impl Server {
         self.look_after_child();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
         if self.config.advanced.active_rehashing {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use super::call::Batch;
+use super::publish::Answering;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
@@ -37,6 +38,8 @@ pub struct Loop {
     pub(super) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
     pub(super) reading: Vec<ClientKey>,
+    /// Whose request is being answered.
+    pub(super) answering: Answering,
     /// When the running command started: the end of the one before.
     pub(super) command_started_ns: u64,
     pub(super) next_cron: Option<Instant>,
@@ -342,10 +345,18 @@ impl Server {
 
     /// Everything between executing and waiting: replies go out, clients that are done leave.
     fn before_sleep(&mut self) {
-        self.end_pause_if_due();
-        self.fast_expire_cycle();
+        self.finish_turn();
         self.send_replies();
         self.close_clients();
+    }
+
+    /// What is done once per turn after all requests and may still write to clients.
+    pub fn finish_turn(&mut self) {
+        self.end_pause_if_due();
+        self.fast_expire_cycle();
+        if self.clients.tracking.has_pending() {
+            self.broadcast_changes();
+        }
     }
 
     fn send_replies(&mut self) {
@@ -391,6 +402,7 @@ impl Server {
             self.stop_monitoring(key);
             self.forget_blocked(key);
             self.forget_paused(key);
+            self.leave(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);

@@ -13,13 +13,16 @@ pub mod event_loop;
 pub mod feed;
 pub mod limits;
 pub mod monitor;
+pub mod notify;
 pub mod observe;
 pub mod pause;
 pub mod persistence;
 pub mod propagate;
+pub mod publish;
 pub mod reconfigure;
 pub mod shutdown;
 pub mod startup;
+pub mod tracking;
 pub mod transaction;
 
 use std::sync::Arc;

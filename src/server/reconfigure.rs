@@ -23,6 +23,8 @@ impl Server {
     pub fn take_up_options(&mut self) {
         self.note_disk_error();
         self.conditions.set(Conditions::MAXMEMORY, self.config.memory.maxmemory > 0);
+        self.check_tracked();
+        self.hear_events();
         let memory = &self.config.memory;
         let access = &mut self.keyspace.access;
         access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
