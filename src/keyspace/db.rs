@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::access::Access;
 use super::entry::{self, EMBED_MAX, Entry, EntryRef};
+use super::evict::Evictor;
 use super::expire::{CycleState, Expiry};
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
@@ -188,6 +189,7 @@ pub struct Keyspace {
     pub reclaimer: Reclaimer,
     pub lazy: LazyFree,
     pub expiry: Expiry,
+    pub evictor: Evictor,
     pub(super) now: UnixMillis,
 }
 
@@ -203,6 +205,7 @@ impl Keyspace {
             reclaimer,
             lazy: LazyFree::default(),
             expiry: Expiry::Remove,
+            evictor: Evictor::default(),
             now: UnixMillis(0),
         }
     }
