@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
+use super::memory::Counted;
 use super::multi::Transaction;
 use super::watch::Watched;
 use crate::net::io::{ClientIo, Input, Output};
@@ -120,11 +121,13 @@ pub struct Client {
     /// The requests kept since MULTI.
     pub transaction: Option<Box<Transaction>>,
     pub watched: Watched,
+    /// Bytes that its watches cost.
+    pub watched_bytes: usize,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
     /// What it was last counted with: see [`super::memory`].
-    pub(super) counted: Option<(ClientKind, usize)>,
+    pub(super) counted: Option<Counted>,
 }
 
 /// What the client calls itself; nothing is allocated before it does.
@@ -154,6 +157,7 @@ impl Client {
             names: Names::default(),
             transaction: None,
             watched: Watched::new(),
+            watched_bytes: 0,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -194,7 +198,7 @@ impl Client {
         self.flags.has(ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON))
     }
 
-    /// Bytes the connection costs: its own record, names, buffers and kept requests.
+    /// Bytes the connection costs: its own record, names, buffers, kept requests and watches. O(1).
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
@@ -204,6 +208,7 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
+            + self.watched_bytes
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
@@ -240,8 +245,8 @@ impl Client {
              rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir=-1 resp={} lib-name=",
             self.db,
             input.allocated().saturating_sub(held),
-            output.tail.capacity(),
-            output.tail.len(),
+            output.room(),
+            output.peak(),
             output.in_buffer(),
             output.segments(),
             output.excess(),

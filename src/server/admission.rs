@@ -21,8 +21,10 @@ impl Conditions {
     pub const IN_MULTI: Conditions = Conditions(2);
     /// The data set is being loaded.
     pub const LOADING: Conditions = Conditions(4);
-    /// `maxmemory` is set, so that writes must look whether there is room.
+    /// `maxmemory` is set, so that each command must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
+    /// `maxmemory-clients` is set, so that each command must look at what its client costs.
+    pub const CLIENT_MEMORY: Conditions = Conditions(1 << 16);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -40,7 +42,8 @@ impl Conditions {
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
-        held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
+        held.set(Conditions::MAXMEMORY, true);
+        held.set(Conditions::CLIENT_MEMORY, true);
         held
     }
 
@@ -60,6 +63,8 @@ pub enum Verdict {
     Refuse(Error),
     /// Kept for EXEC.
     Queue,
+    /// The client is on its way out: nothing runs and nothing is answered.
+    Drop,
 }
 
 impl Server {
@@ -136,7 +141,14 @@ impl Server {
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
-        if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
+        if self.conditions.has(Conditions::CLIENT_MEMORY) {
+            self.count_client(key);
+            self.evict_clients();
+            if self.clients[key].is_closing() {
+                return Verdict::Drop;
+            }
+        }
+        if self.conditions.has(Conditions::MAXMEMORY) && self.lacks_room(key, spec) {
             return Verdict::Refuse(Error::OutOfMemory);
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
@@ -146,14 +158,6 @@ impl Server {
             return Verdict::Queue;
         }
         Verdict::Run
-    }
-}
-
-impl Server {
-    /// Whether more memory is in use than `maxmemory` allows.
-    fn out_of_memory(&self) -> bool {
-        let limit = self.config.memory.maxmemory;
-        limit > 0 && crate::stdx::alloc::used() as u64 > limit
     }
 }
 

@@ -62,9 +62,12 @@ impl Server {
     pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) {
         let large = match &mut frame.apart {
             None => Vec::new(),
-            Some(apart) => apart.large.drain(..).map(Arc::new).collect(),
+            Some(apart) => apart.large.drain(..).map(Arc::new).collect::<Vec<_>>(),
         };
-        let input = &self.clients[client].io.input;
+        let input = &mut self.clients[client].io.input;
+        if !large.is_empty() {
+            input.lend_apart(large.iter().map(|string| string.allocated_bytes()).sum());
+        }
         let head = frame.head(&input.buf);
         let args = Args::new(head, frame.spans(&batch.spans), &large);
         let command = self.commands.find(args.at(0));
@@ -111,6 +114,7 @@ impl Server {
                 crash::not_running();
             }
             self.clients[key].io.input.put_back(input);
+            self.count_client(key);
         }
         batch.pending.clear();
         batch.spans.clear();
@@ -124,7 +128,7 @@ impl Server {
         let client = &mut self.clients[key];
         client.commands += 1;
         if client.io.output.tail.capacity() == 0 {
-            client.io.output.tail = self.pool.take();
+            client.io.output.begin(&mut self.pool);
         }
         let before = client.io.output.tail.len();
         let conditions = Conditions::of(client).with(self.conditions);
@@ -139,6 +143,7 @@ impl Server {
                         Verdict::Run => self.call(key, id, spec, args),
                         Verdict::Refuse(error) => self.reject(key, Some(id), error),
                         Verdict::Queue => self.queue(key, id, &args),
+                        Verdict::Drop => {}
                     }
                 } else {
                     self.call(key, id, spec, args);

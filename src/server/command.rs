@@ -101,6 +101,8 @@ bits! {
         RUNS_SUBSCRIBED = 23, "";
         /// Ends a transaction, even when it is refused.
         ENDS_MULTI = 24, "";
+        /// No transaction is open after it.
+        LEAVES_MULTI = 28, "";
     }
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod memory;
 pub mod propagate;
 pub mod reconfigure;
 pub mod shutdown;
