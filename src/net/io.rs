@@ -125,8 +125,6 @@ impl Input {
                 // SAFETY: `recv` has just written `n` bytes to the front of `large_spare`.
                 unsafe { self.decoder.large_received(n) };
             }
-            // Who sends one large string often sends another: there will be room for more of it at once.
-            self.filled = true;
             return Ok(received);
         }
         if self.buf.capacity() == 0 {
@@ -178,8 +176,12 @@ impl Input {
     #[inline]
     pub fn put_back(&mut self, buf: Vec<u8>) {
         self.lent = (0, 0);
-        self.lent_apart = 0;
         self.buf = buf;
+        if self.lent_apart > 0 {
+            self.lent_apart = 0;
+            // Who sends one large string often sends another: there will be room for more of it at once.
+            self.buf.reserve(READ_MORE);
+        }
     }
 
     /// Empties the buffer when all of it has been read, and gives it back unless the connection may `keep` it.
