@@ -16,12 +16,18 @@ use crate::net::limits;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
 use crate::stats::log;
+use crate::structures::dict::set_growth_ceiling;
 
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
     pub fn take_up_options(&mut self) {
         let memory = &self.config.memory;
         self.conditions.set(Conditions::MAXMEMORY, memory.maxmemory > 0);
+        // What does not count against the limit is left out here: tables are of the data.
+        set_growth_ceiling(match memory.maxmemory {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        });
         let limits_clients = memory.maxmemory_clients.bytes(memory.maxmemory).is_some();
         self.conditions.set(Conditions::CLIENT_MEMORY, limits_clients);
         self.keyspace.evictor.set_policy(super::memory::policy(memory.policy));

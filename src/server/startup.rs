@@ -191,6 +191,13 @@ fn start(
             "Snapshots are not implemented yet: the save rules are ignored and data lives in memory only."
         );
     }
+    let maxmemory = server.config.memory.maxmemory;
+    if (1..1 << 20).contains(&maxmemory) {
+        tracing::warn!(
+            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {maxmemory} bytes). \
+             Are you sure this is what you really want?"
+        );
+    }
     tracing::info!("Server initialized");
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
