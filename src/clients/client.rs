@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd as _;
 
 use super::blocking::Blocked;
 use super::kept::KeptRequest;
+use super::memory::Counted;
 use super::multi::Transaction;
 use super::pubsub::{Scope, Subscriptions};
 use super::tracking::Tracking;
@@ -138,11 +139,13 @@ pub struct Client {
     pub subscriptions: Option<Box<Subscriptions>>,
     /// How its keys are tracked; `None`: not at all.
     pub tracking: Option<Box<Tracking>>,
+    /// Bytes that its watches cost.
+    pub watched_bytes: usize,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
     /// What it was last counted with: see [`super::memory`].
-    pub(super) counted: Option<(ClientKind, usize)>,
+    pub(super) counted: Option<Counted>,
 }
 
 /// What the client calls itself; nothing is allocated before it does.
@@ -176,6 +179,7 @@ impl Client {
             blocked: None,
             subscriptions: None,
             tracking: None,
+            watched_bytes: 0,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -216,7 +220,7 @@ impl Client {
         self.flags.has(ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON))
     }
 
-    /// Bytes the connection costs: its own record, names, buffers and kept requests.
+    /// Bytes the connection costs: its own record, names, buffers, kept requests and watches. O(1).
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
@@ -229,6 +233,7 @@ impl Client {
             + self.held.iter().map(KeptRequest::memory).sum::<usize>()
             + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
             + self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.memory())
+            + self.watched_bytes
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
@@ -269,8 +274,8 @@ impl Client {
             listens(Scope::Pattern),
             listens(Scope::Shard),
             input.allocated().saturating_sub(held),
-            output.tail.capacity(),
-            output.tail.len(),
+            output.room(),
+            output.peak(),
             output.in_buffer(),
             output.segments(),
             output.excess(),

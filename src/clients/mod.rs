@@ -53,9 +53,8 @@ impl Clients {
 
     /// Forgets a connection and hands it back.
     pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
-        let mut client = self.slab.try_remove(key.0)?;
-        self.forget_memory(&mut client);
-        Some(client)
+        self.uncount_memory(key);
+        self.slab.try_remove(key.0)
     }
 
     /// The connection at `key`, if there still is one.

@@ -185,7 +185,7 @@ fn ping(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 }
 
 const QUIT: Spec = Spec::admin("quit", -1, quit)
-    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::RUNS_SUBSCRIBED))
+    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI).with(Flags::RUNS_SUBSCRIBED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Ends the connection.",
@@ -205,7 +205,7 @@ fn quit(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 }
 
 const RESET: Spec = Spec::admin("reset", 1, reset)
-    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::RUNS_SUBSCRIBED))
+    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI).with(Flags::RUNS_SUBSCRIBED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Puts the connection back to how it began.",

@@ -22,7 +22,7 @@ impl Conditions {
     pub const IN_MULTI: Conditions = Conditions(2);
     /// The data set is being loaded.
     pub const LOADING: Conditions = Conditions(4);
-    /// `maxmemory` is set, so that writes must look whether there is room.
+    /// `maxmemory` is set, so that each command must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
     /// The client is fed with data, or monitors: it may not ask for keys.
     pub const FED: Conditions = Conditions(1 << 20);
@@ -37,6 +37,8 @@ impl Conditions {
     pub const SUBSCRIBED: Conditions = Conditions(1 << 8);
     /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
     pub const TRACKING_FULL: Conditions = Conditions(1 << 9);
+    /// `maxmemory-clients` is set, so that each command must look at what its client costs.
+    pub const CLIENT_MEMORY: Conditions = Conditions(1 << 17);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -54,13 +56,14 @@ impl Conditions {
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
-        held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
         held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
         held.set(Conditions::DISK_ERROR, needs_disk(spec));
         held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
         held.set(Conditions::TRACKING_FULL, true);
+        held.set(Conditions::MAXMEMORY, true);
+        held.set(Conditions::CLIENT_MEMORY, true);
         held
     }
 
@@ -96,6 +99,8 @@ pub enum Verdict {
     Queue,
     /// Kept until a pause ends.
     Hold,
+    /// The client is on its way out: nothing runs and nothing is answered.
+    Drop,
 }
 
 impl Server {
@@ -169,7 +174,14 @@ impl Server {
         if client.has(Conditions::NEEDS_AUTH) && !spec.flags.has(Flags::NO_AUTH) {
             return Verdict::Refuse(Error::text("NOAUTH Authentication required."));
         }
-        if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
+        if self.conditions.has(Conditions::CLIENT_MEMORY) {
+            self.count_client(key);
+            self.evict_clients();
+            if self.clients[key].is_closing() {
+                return Verdict::Drop;
+            }
+        }
+        if self.conditions.has(Conditions::MAXMEMORY) && self.lacks_room(key, spec) {
             return Verdict::Refuse(Error::OutOfMemory);
         }
         if self.conditions.has(Conditions::TRACKING_FULL) {
@@ -203,14 +215,6 @@ impl Server {
             return Verdict::Queue;
         }
         Verdict::Run
-    }
-}
-
-impl Server {
-    /// Whether more memory is in use than `maxmemory` allows.
-    fn out_of_memory(&self) -> bool {
-        let limit = self.config.memory.maxmemory;
-        limit > 0 && crate::stdx::alloc::used() as u64 > limit
     }
 }
 

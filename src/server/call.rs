@@ -63,9 +63,12 @@ impl Server {
     pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) -> bool {
         let large = match &mut frame.apart {
             None => Vec::new(),
-            Some(apart) => apart.large.drain(..).map(Arc::new).collect(),
+            Some(apart) => apart.large.drain(..).map(Arc::new).collect::<Vec<_>>(),
         };
-        let input = &self.clients[client].io.input;
+        let input = &mut self.clients[client].io.input;
+        if !large.is_empty() {
+            input.lend_apart(large.iter().map(|string| string.allocated_bytes()).sum());
+        }
         let head = frame.head(&input.buf);
         let args = Args::new(head, frame.spans(&batch.spans), &large);
         let command = self.commands.find(args.at(0));
@@ -119,6 +122,7 @@ impl Server {
                 crash::not_running();
             }
             self.clients[key].io.input.put_back(input);
+            self.count_client(key);
         }
         batch.pending.clear();
         batch.spans.clear();
@@ -132,7 +136,7 @@ impl Server {
         let client = &mut self.clients[key];
         client.commands += 1;
         if client.io.output.tail.capacity() == 0 {
-            client.io.output.tail = self.pool.take();
+            client.io.output.begin(&mut self.pool);
         }
         let mut keeps_caching = false;
         match self.resolve(command, &args) {
@@ -167,6 +171,7 @@ impl Server {
             Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), error)),
             Verdict::Queue => self.answer(key, |server| server.queue(key, id, &args)),
             Verdict::Hold => self.hold(key, Some(id), &args),
+            Verdict::Drop => {}
         }
     }
 

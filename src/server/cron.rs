@@ -15,6 +15,7 @@ impl Server {
 
     pub(super) fn until_cron(&self) -> Duration {
         let tick = match self.turn.next_cron {
+            _ if self.turn.evicting => Duration::ZERO,
             None => Duration::ZERO,
             Some(at) => at.saturating_duration_since(Instant::now()),
         };

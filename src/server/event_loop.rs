@@ -48,6 +48,10 @@ pub struct Loop {
     pub cron_paused: bool,
     /// Where the timer's visits to clients go on.
     pub(super) next_visited: usize,
+    /// Evicting ran out of time, and goes on when the turn ends.
+    pub(super) evicting: bool,
+    /// How reply buffers follow what clients need.
+    pub reply_buffers: ReplyBuffers,
     pub(super) stop: bool,
     /// How many commands run inside another one.
     pub depth: u32,
@@ -64,6 +68,21 @@ pub struct Loop {
 pub struct Work {
     batch: Batch,
     ready: Vec<ClientKey>,
+}
+
+/// How the reply buffers of clients follow what is written to them.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyBuffers {
+    /// Whether they change their size at all.
+    pub resizing: bool,
+    /// After so many milliseconds, the most that was ever in one is forgotten; never if `None`.
+    pub peak_reset_ms: Option<i64>,
+}
+
+impl Default for ReplyBuffers {
+    fn default() -> Self {
+        ReplyBuffers { resizing: true, peak_reset_ms: Some(5000) }
+    }
 }
 
 impl Loop {
@@ -176,6 +195,7 @@ impl Server {
         for &key in ready {
             if self.receive(key) {
                 self.parse(key, batch, &mut held);
+                self.count_client(key);
             }
         }
         self.run_held(batch, &mut held);
@@ -347,6 +367,7 @@ impl Server {
     fn before_sleep(&mut self) {
         self.finish_turn();
         self.send_replies();
+        self.evict_clients();
         self.close_clients();
     }
 
@@ -354,6 +375,7 @@ impl Server {
     pub fn finish_turn(&mut self) {
         self.end_pause_if_due();
         self.fast_expire_cycle();
+        self.continue_evicting();
         if self.clients.tracking.has_pending() {
             self.broadcast_changes();
         }
@@ -365,6 +387,7 @@ impl Server {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             if client.flags.has(ClientFlags::CLOSE_SOON) || client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                self.count_client(key);
                 continue;
             }
             let io = &mut *client.io;
@@ -384,6 +407,7 @@ impl Server {
                     } else {
                         client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
                     }
+                    self.count_client(key);
                 }
                 Err(error) => {
                     tracing::debug!("Error writing to client: {}", crate::net::error_text(&error));

@@ -12,6 +12,7 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod memory;
 pub mod monitor;
 pub mod notify;
 pub mod observe;
