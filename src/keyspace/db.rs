@@ -8,6 +8,7 @@
 //! - an entry's address is used by no one else, so that it may move on any write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::Access;
 use super::entry::{self, EMBED_MAX, Entry, EntryRef};
@@ -45,6 +46,15 @@ pub struct KeyspaceStats {
     pub expire_cycle_cut_short: u64,
     pub expire_cycle_us: u64,
     pub evicted: u64,
+}
+
+/// How long it took to free what nobody asked to remove: the longest since somebody last looked.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Removals {
+    /// Whether anybody wants to know; otherwise no clock is read.
+    pub timed: bool,
+    /// Of a key whose time had come.
+    pub expired: Duration,
 }
 
 /// One database: its keys, and which of them expire.
@@ -220,6 +230,7 @@ pub struct Keyspace {
     pub reclaimer: Reclaimer,
     pub lazy: LazyFree,
     pub expiry: Expiry,
+    pub removals: Removals,
     pub(super) now: UnixMillis,
 }
 
@@ -235,6 +246,7 @@ impl Keyspace {
             reclaimer,
             lazy: LazyFree::default(),
             expiry: Expiry::Remove,
+            removals: Removals::default(),
             now: UnixMillis(0),
         }
     }
