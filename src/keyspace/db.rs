@@ -9,6 +9,7 @@
 //! - an entry's address is used by no one else, so that it may move on any write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::Access;
 use super::entry::{self, EMBED_MAX, Entry, EntryRef};
@@ -50,6 +51,15 @@ pub struct KeyspaceStats {
     pub expire_cycle_cut_short: u64,
     pub expire_cycle_us: u64,
     pub evicted: u64,
+}
+
+/// How long it took to free what nobody asked to remove: the longest since somebody last looked.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Removals {
+    /// Whether anybody wants to know; otherwise no clock is read.
+    pub timed: bool,
+    /// Of a key whose time had come.
+    pub expired: Duration,
 }
 
 /// One database: its keys, and which of them expire.
@@ -241,7 +251,11 @@ pub struct Keyspace {
     pub reclaimer: Reclaimer,
     pub lazy: LazyFree,
     pub expiry: Expiry,
+<<<<<<< HEAD
     pub evictor: Evictor,
+=======
+    pub removals: Removals,
+>>>>>>> h-watch
     pub(super) now: UnixMillis,
 }
 
@@ -257,7 +271,11 @@ impl Keyspace {
             reclaimer,
             lazy: LazyFree::default(),
             expiry: Expiry::Remove,
+<<<<<<< HEAD
             evictor: Evictor::default(),
+=======
+            removals: Removals::default(),
+>>>>>>> h-watch
             now: UnixMillis(0),
         }
     }

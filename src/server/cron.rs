@@ -74,6 +74,7 @@ impl Server {
         self.expire.run(&mut self.keyspace, cycle, self.config.memory.active_expire_effort as u32);
         let spent = Duration::from_micros(self.keyspace.stats.expire_cycle_us - before);
         self.stats.latency.note(event::EXPIRE_CYCLE, spent);
+        self.note_removals();
         self.propagate_by_itself();
     }
 }
