@@ -107,6 +107,7 @@ fn rewrite_file(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let Some(path) = &server.identity.config_file else {
         return Err(Error::text("ERR The server is running without a config file"));
     };
+    server.config.security.users = server.user_lines();
     if let Err(error) = rewrite::rewrite(&server.config, path) {
         let reason = os_error(&error);
         tracing::warn!("CONFIG REWRITE failed: {reason}");

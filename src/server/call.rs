@@ -135,7 +135,7 @@ impl Server {
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
                 if conditions.has(self.held_by[id.0 as usize]) {
-                    match self.walk_gates(key, spec) {
+                    match self.walk_gates(key, id, spec, &args) {
                         Verdict::Run => self.call(key, id, spec, args),
                         Verdict::Refuse(error) => self.reject(key, Some(id), error),
                         Verdict::Queue => self.queue(key, id, &args),
@@ -179,7 +179,7 @@ impl Server {
     }
 
     #[cold]
-    fn refuse(&mut self, key: ClientKey, error: &Error) {
+    pub(super) fn refuse(&mut self, key: ClientKey, error: &Error) {
         self.stats.error(error.code());
         self.reply(key).error(error);
     }

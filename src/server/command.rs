@@ -483,6 +483,19 @@ impl Docs {
     };
 }
 
+/// Which arguments of a command are channels that the user must be allowed to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Channels {
+    /// None: also of a command that only leaves channels.
+    None,
+    /// The first.
+    First,
+    /// All.
+    All,
+    /// All, and they are patterns.
+    Patterns,
+}
+
 /// Calls its second argument with the position of each key of a request and what happens to it;
 /// false when the request does not have the command's form.
 pub type FindKeys = fn(&Args<'_>, &mut dyn FnMut(usize, KeyFlags)) -> bool;
@@ -497,6 +510,7 @@ pub struct Spec {
     pub flags: Flags,
     pub acl: Acl,
     pub keys: &'static [KeySpec],
+    pub channels: Channels,
     pub handler: Handler,
     pub subcommands: &'static [Spec],
     pub tips: &'static [&'static str],
@@ -513,6 +527,7 @@ impl Spec {
             flags: Flags::NONE,
             acl: Acl::NONE,
             keys: &[],
+            channels: Channels::None,
             handler,
             subcommands: &[],
             tips: &[],
@@ -551,6 +566,10 @@ impl Spec {
 
     pub const fn keys(self, keys: &'static [KeySpec]) -> Spec {
         Spec { keys, ..self }
+    }
+
+    pub const fn channels(self, channels: Channels) -> Spec {
+        Spec { channels, ..self }
     }
 
     pub const fn tips(self, tips: &'static [&'static str]) -> Spec {
@@ -748,6 +767,13 @@ impl Commands {
     pub fn find_sub(&self, container: CommandId, name: &[u8]) -> Option<CommandId> {
         let subs = self.subcommands.get(container.0 as usize)?;
         subs.iter().copied().find(|&sub| name.eq_ignore_ascii_case(self.spec(sub).short_name().as_bytes()))
+    }
+
+    /// The command that has `spec` among its subcommands.
+    pub fn container(&self, spec: &Spec) -> Option<CommandId> {
+        let (container, _) = spec.name.split_once('|')?;
+        let place = self.specs[..self.top_level].iter().position(|spec| spec.name == container)?;
+        Some(CommandId(place as u16))
     }
 
     /// The command or subcommand a request means. `name` may be `container|sub`.

@@ -15,9 +15,11 @@ pub mod reconfigure;
 pub mod shutdown;
 pub mod startup;
 pub mod transaction;
+pub mod users;
 
 use std::sync::Arc;
 
+use crate::acl::Acl;
 use crate::background::Background;
 use crate::clients::{ClientFlags, ClientKey, Clients};
 use crate::config::Config;
@@ -42,6 +44,7 @@ pub struct Server {
     pub held_by: Vec<Conditions>,
     pub keyspace: Keyspace,
     pub clients: Clients,
+    pub acl: Acl,
     pub stats: Stats,
     pub background: Arc<Background>,
     pub pool: Pool,
@@ -83,6 +86,7 @@ impl Server {
         let replication_id = random_id(&mut rng);
         let held_by = commands.iter().map(|(_, spec)| Conditions::holding(spec)).collect();
         let stats = Stats::new(commands.len());
+        let acl = Acl::new(users::catalog(&commands));
         let databases = config.general.databases as usize;
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
@@ -93,6 +97,7 @@ impl Server {
             held_by,
             keyspace,
             clients: Clients::default(),
+            acl,
             stats,
             background,
             pool: Pool::default(),
@@ -112,6 +117,7 @@ impl Server {
             process: startup::Process::default(),
         };
         server.take_up_options();
+        server.take_up_password();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server
     }

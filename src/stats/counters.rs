@@ -54,7 +54,6 @@ pub struct Stats {
     pub error_replies: u64,
     pub errors: BTreeMap<Box<[u8]>, u64>,
     pub errors_disabled: bool,
-    pub auth_denied: u64,
     pub peak_memory: usize,
     pub loop_turns: u64,
     pub loop_ns: u64,
