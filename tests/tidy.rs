@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Command modules that other command modules may use. All others stand alone.
-const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "scratch", "testing", "window"];
+const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "scratch", "testing", "timeout", "window"];
 
 /// Groups of commands written in several files, which may use each other. A shared beginning of the name, as in
 /// `zset` and `zset_range`, says so as well.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
+use super::blocking::Blocked;
 use super::multi::Transaction;
 use super::watch::Watched;
 use crate::acl::UserId;
@@ -125,6 +126,8 @@ pub struct Client {
     /// The requests kept since MULTI.
     pub transaction: Option<Box<Transaction>>,
     pub watched: Watched,
+    /// What it waits for, in a blocking command.
+    pub blocked: Option<Box<Blocked>>,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
@@ -160,6 +163,7 @@ impl Client {
             names: Names::default(),
             transaction: None,
             watched: Watched::new(),
+            blocked: None,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -210,6 +214,7 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
+            + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.

@@ -1,6 +1,8 @@
 //! Who is connected, and who waits for what.
 
+pub mod blocking;
 pub mod client;
+pub mod kept;
 pub mod memory;
 pub mod multi;
 pub mod watch;
@@ -22,6 +24,7 @@ pub struct Clients {
     slab: Slab<Client>,
     next_id: u64,
     pub watches: watch::Watches,
+    pub blocking: blocking::Blocking,
     pub memory: memory::ClientMemory,
 }
 

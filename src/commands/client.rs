@@ -3,8 +3,8 @@
 use crate::acl::{Acl as Users, UserId};
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind, ReplyMode};
 use crate::resp::{Args, Error, reply::Replied};
-use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
+use crate::server::{Server, Unblock};
 use crate::stdx::num;
 
 pub const COMMANDS: &[Spec] = &[CLIENT];
@@ -29,6 +29,7 @@ const CLIENT: Spec = Spec::container(
         CLIENT_UNBLOCK,
     ],
 )
+.flags(Flags::BARRIER)
 .docs(Docs {
     summary: "Commands about client connections.",
     since: "2.4.0",
@@ -550,8 +551,11 @@ fn client_unblock(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRes
     if args.len() == 4 && !args.is(3, "TIMEOUT") && !args.is(3, "ERROR") {
         return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
-    args.int(2)?;
-    Ok(server.reply(key).int(0))
+    let id = args.int(2)?;
+    let how = if args.is(3, "ERROR") { Unblock::Error } else { Unblock::Timeout };
+    let found = u64::try_from(id).ok().and_then(|id| server.clients.find(id));
+    let unblocked = found.is_some_and(|other| server.unblock(other, how));
+    Ok(server.reply(key).int(unblocked.into()))
 }
 
 #[cfg(test)]

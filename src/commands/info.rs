@@ -154,10 +154,10 @@ fn clients_section(server: &Server, out: &mut InfoText) {
             "client_recent_max_output_buffer",
             clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
         )
-        .field("blocked_clients", 0)
+        .field("blocked_clients", server.clients.blocking.clients())
         .field("tracking_clients", 0)
-        .field("clients_in_timeout_table", 0)
-        .field("total_blocking_keys", 0)
+        .field("clients_in_timeout_table", server.clients.blocking.with_deadline())
+        .field("total_blocking_keys", server.clients.blocking.keys())
         .field("total_blocking_keys_on_nokey", 0);
 }
 

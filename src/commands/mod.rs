@@ -14,6 +14,7 @@ pub mod help;
 pub mod info;
 pub mod keys;
 pub mod list;
+pub mod list_blocking;
 pub mod object;
 pub mod scan;
 pub mod scan_args;
@@ -21,10 +22,12 @@ pub mod server;
 pub mod set;
 pub mod string;
 pub mod testing;
+pub mod timeout;
 pub mod transactions;
 pub mod window;
 pub mod zset;
 pub mod zset_algebra;
+pub mod zset_blocking;
 pub mod zset_range;
 
 use crate::server::command::Spec;
@@ -43,6 +46,7 @@ pub const ALL: &[&[Spec]] = &[
     info::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
+    list_blocking::COMMANDS,
     object::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
@@ -51,5 +55,6 @@ pub const ALL: &[&[Spec]] = &[
     transactions::COMMANDS,
     zset::COMMANDS,
     zset_algebra::COMMANDS,
+    zset_blocking::COMMANDS,
     zset_range::COMMANDS,
 ];

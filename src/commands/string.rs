@@ -1548,6 +1548,7 @@ mod tests {
             feed: &mut feed,
             name: spec.name,
             now: UnixMillis(1000),
+            wait: &mut None,
         };
         handler(&mut ctx).expect("the command succeeds");
         match feed {

@@ -9,6 +9,7 @@ use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::feed::Feed;
 use crate::stdx::hash::Key;
 
 pub const COMMANDS: &[Spec] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
@@ -64,7 +65,8 @@ const EXEC: Spec = Spec::admin("exec", 1, exec)
             .with(Flags::STALE)
             .with(Flags::SKIP_SLOWLOG)
             .with(Flags::RUNS_IN_MULTI)
-            .with(Flags::ENDS_MULTI),
+            .with(Flags::ENDS_MULTI)
+            .with(Flags::BARRIER),
     )
     .acl(Acl::TRANSACTION)
     .docs(Docs {
@@ -94,6 +96,8 @@ fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
     for (command, args) in transaction.iter() {
         server.call_queued(key, command, args);
     }
+    // Its commands are passed on; it is not.
+    server.feed = Feed::Nothing;
     Ok(replied)
 }
 

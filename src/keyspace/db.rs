@@ -230,6 +230,13 @@ impl Keyspace {
         &mut self.dbs[index]
     }
 
+    /// The type of the value at `key` of database `db`, if it is there and not due.
+    pub fn kind_of(&self, db: usize, key: Key<'_>) -> Option<Kind> {
+        let entry = self.dbs[db].keys.find(key.hash, key.bytes)?;
+        let due = entry.expires().is_some_and(|at| at <= self.now);
+        if due && self.expiry != Expiry::Ignore { None } else { Some(entry.kind()) }
+    }
+
     /// A view of database `index`.
     #[inline]
     pub fn db(&mut self, index: usize) -> Db<'_> {

@@ -12,7 +12,6 @@
 use std::sync::Arc;
 
 use super::Server;
-use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use super::feed::Feed;
@@ -57,9 +56,9 @@ impl Batch {
 }
 
 impl Server {
-    /// Adds a parsed request to the batch.
+    /// Adds a parsed request to the batch; whether the batch must be executed before more is read.
     #[inline]
-    pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) {
+    pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) -> bool {
         let large = match &mut frame.apart {
             None => Vec::new(),
             Some(apart) => apart.large.drain(..).map(Arc::new).collect(),
@@ -79,6 +78,8 @@ impl Server {
             self.keyspace.databases()[self.clients[client].db as usize].prefetch_bucket(hash);
         }
         batch.pending.push(Pending { client, command, frame, large, hashed, hash });
+        const BARRIER: Flags = Flags::BLOCKING.with(Flags::BARRIER);
+        command.is_some_and(|id| self.commands.spec(id).flags.has(BARRIER))
     }
 
     /// Executes all requests of the batch, in order, and empties it.
@@ -127,23 +128,17 @@ impl Server {
             client.io.output.tail = self.pool.take();
         }
         let before = client.io.output.tail.len();
-        let conditions = Conditions::of(client).with(self.conditions);
         match self.resolve(command, &args) {
             Err(error) => {
                 self.reject(key, command, error);
             }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
-                if conditions.has(self.held_by[id.0 as usize]) {
-                    match self.walk_gates(key, id, spec, &args) {
-                        Verdict::Run => self.call(key, id, spec, args),
-                        Verdict::Refuse(error) => self.reject(key, Some(id), error),
-                        Verdict::Queue => self.queue(key, id, &args),
-                    }
-                } else {
-                    self.call(key, id, spec, args);
-                }
+                self.admit(key, id, spec, args);
             }
+        }
+        if self.turn.unit_pending {
+            self.end_unit();
         }
         let client = &mut self.clients[key];
         if client.reply_mode != ReplyMode::On {
@@ -160,11 +155,14 @@ impl Server {
             };
         }
         self.written(key);
+        if self.clients.blocking.any_ready() {
+            self.serve_blocked();
+        }
     }
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
     #[cold]
-    fn reject(&mut self, key: ClientKey, command: Option<CommandId>, mut error: Error) {
+    pub(super) fn reject(&mut self, key: ClientKey, command: Option<CommandId>, mut error: Error) {
         if let Some(id) = command {
             self.stats.commands[id.0 as usize].rejected += 1;
             if self.commands.spec(id).flags.has(Flags::ENDS_MULTI) {
@@ -190,6 +188,8 @@ impl Server {
         // What one command is passed on as must not be there for the next.
         let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
+        let mut wait = None;
+        let (db, dirty) = (self.clients[key].db, self.keyspace.ledger.dirty);
         let result = match spec.handler {
             Handler::Data(handler) => {
                 let ceiling = self.output_ceiling(key);
@@ -207,6 +207,7 @@ impl Server {
                     feed: &mut self.feed,
                     name: spec.name,
                     now,
+                    wait: &mut wait,
                 };
                 let result = handler(&mut ctx);
                 if result.is_err() {
@@ -221,7 +222,11 @@ impl Server {
             self.stats.commands[id.0 as usize].failed += 1;
             self.refuse(key, &error);
         }
-        self.propagate();
+        let blocked = wait.is_some_and(|wait| self.block(key, id, &args, wait));
+        self.propagate(db, &args, self.keyspace.ledger.dirty != dirty);
+        if blocked {
+            return;
+        }
         self.stats.commands_processed += 1;
         let end = clock::monotonic_ns();
         let spent = end.saturating_sub(started);

@@ -8,6 +8,7 @@
 use super::Server;
 use super::feed::Feed;
 use crate::clients::ClientKey;
+use crate::clients::blocking::Wait;
 use crate::config::Limits;
 use crate::keyspace::Db;
 use crate::resp::{Args, Error, Replied, Reply};
@@ -32,6 +33,16 @@ pub struct Ctx<'a> {
     pub name: &'static str,
     /// The time at which the command runs.
     pub now: UnixMillis,
+    /// What the command waits for, if it found nothing to do.
+    pub wait: &'a mut Option<Wait>,
+}
+
+impl Ctx<'_> {
+    /// Ends the command for now: it is run again when there may be something for it.
+    pub fn wait_for(&mut self, wait: Wait) -> CmdResult {
+        *self.wait = Some(wait);
+        Ok(Replied::later())
+    }
 }
 
 /// The function behind a command.
@@ -101,6 +112,8 @@ bits! {
         RUNS_SUBSCRIBED = 23, "";
         /// Ends a transaction, even when it is refused.
         ENDS_MULTI = 24, "";
+        /// What follows it may have to wait, so that it is executed before more is read.
+        BARRIER = 25, "";
     }
 }
 

@@ -48,6 +48,7 @@ impl Server {
         self.visit_clients();
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
+        self.propagate_by_itself();
         if self.config.advanced.active_rehashing {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {
@@ -60,5 +61,6 @@ impl Server {
     pub(super) fn fast_expire_cycle(&mut self) {
         let effort = self.config.memory.active_expire_effort as u32;
         self.expire.run(&mut self.keyspace, Cycle::Fast, effort);
+        self.propagate_by_itself();
     }
 }

@@ -37,7 +37,7 @@ pub struct Loop {
     /// Clients to close at the end of the turn.
     pub(super) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
-    reading: Vec<ClientKey>,
+    pub(super) reading: Vec<ClientKey>,
     /// When the running command started: the end of the one before.
     pub(super) command_started_ns: u64,
     pub(super) next_cron: Option<Instant>,
@@ -47,6 +47,14 @@ pub struct Loop {
     /// Where the timer's visits to clients go on.
     pub(super) next_visited: usize,
     pub(super) stop: bool,
+    /// How many commands run inside another one.
+    pub(super) depth: u32,
+    /// The request of a client that waits is being run once more.
+    pub(super) runs_again: bool,
+    /// It found nothing, and waits on.
+    pub(super) waits_on: bool,
+    /// The command that ran, with those inside it, has something to pass on.
+    pub(super) unit_pending: bool,
 }
 
 impl Loop {
@@ -77,11 +85,16 @@ impl Server {
         let mut ready = Vec::new();
         while !self.turn.stop {
             self.before_sleep();
-            let timeout = if self.turn.reading.is_empty() { self.until_cron() } else { Duration::ZERO };
+            let timeout = if self.turn.reading.is_empty() {
+                self.until_cron().min(self.until_deadline())
+            } else {
+                Duration::ZERO
+            };
             poll.wait(Some(timeout))?;
             let started = clock::monotonic_ns();
             let commands_before = self.stats.commands_processed;
             self.keyspace.set_now(UnixMillis::now());
+            self.blocked_timeouts();
             ready.clear();
             ready.append(&mut self.turn.reading);
             let mut accept = Vec::new();
@@ -206,7 +219,7 @@ impl Server {
         held.push(key);
         loop {
             let client = &mut self.clients[key];
-            if client.is_closing() {
+            if client.is_closing() || client.flags.has(ClientFlags::BLOCKED) {
                 return;
             }
             let trusted = client.flags.has(ClientFlags::AUTHENTICATED) || self.acl.is_open();
@@ -219,9 +232,9 @@ impl Server {
             match input.decoder.next(&mut input.buf, &mut input.pos, &mut batch.spans, &limits) {
                 Ok(None) => return,
                 Ok(Some(frame)) => {
-                    self.enqueue(batch, key, frame);
+                    let barrier = self.enqueue(batch, key, frame);
                     // What an unauthenticated client may send next depends on this command.
-                    if batch.is_full() || !trusted {
+                    if batch.is_full() || barrier || !trusted {
                         self.run_held(batch, held);
                         held.push(key);
                     }
@@ -346,6 +359,7 @@ impl Server {
     fn close_clients(&mut self) {
         while let Some(key) = self.turn.closing.pop() {
             self.end_transaction(key);
+            self.forget_blocked(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);

@@ -1,6 +1,7 @@
 //! The machine: joins all rooms below, and names no command.
 
 pub mod admission;
+mod blocking;
 pub mod call;
 pub mod command;
 pub mod crash;
@@ -32,9 +33,10 @@ use crate::stats::Stats;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 use admission::Conditions;
+pub use blocking::Unblock;
 use command::{Commands, Spec};
 use event_loop::Loop;
-use feed::Feed;
+use feed::{Feed, Unit};
 
 /// Everything there is, room by room.
 pub struct Server {
@@ -51,6 +53,8 @@ pub struct Server {
     /// Conditions now true for every client.
     pub conditions: Conditions,
     pub feed: Feed,
+    /// What the running command, and those inside it, pass on.
+    pub unit: Unit,
     pub expire: ActiveExpire,
     pub turn: Loop,
     pub identity: Identity,
@@ -103,6 +107,7 @@ impl Server {
             pool: Pool::default(),
             conditions: Conditions::NONE,
             feed: Feed::AsReceived,
+            unit: Unit::default(),
             expire: ActiveExpire::default(),
             turn: Loop::default(),
             identity: Identity {
