@@ -40,8 +40,8 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("DIGEST-VALUE", 2, usize::MAX, digest_value),
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help_text),
-    ("HTSTATS", 3, 3, htstats),
-    ("HTSTATS-KEY", 3, 3, htstats_key),
+    ("HTSTATS", 3, 4, htstats),
+    ("HTSTATS-KEY", 3, 4, htstats_key),
     ("LISTPACK", 3, 3, listpack),
     ("LOG", 3, 3, log),
     ("OBJECT", 3, 4, object),
@@ -306,7 +306,7 @@ fn listpack(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
 }
 
-/// DEBUG HTSTATS db → how full the tables of a database are, as text.
+/// DEBUG HTSTATS db [full] → how full the tables of a database are, as text, in full either way.
 fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = args.int(2)?;
     let db = usize::try_from(index).ok().and_then(|index| server.keyspace.databases().get(index));
@@ -318,7 +318,7 @@ fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 
-/// DEBUG HTSTATS-KEY key → how full the hash table of a value is, as text.
+/// DEBUG HTSTATS-KEY key [full] → how full the hash table of a value is, as text, in full either way.
 fn htstats_key(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let mut db = server.keyspace.db(index);
@@ -459,8 +459,8 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
             ("DIGEST", "40 digits that are equal where all data are equal."),
             ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
             ("ERROR <text>", "Answer with this error."),
-            ("HTSTATS <db>", "How full the tables of a database are."),
-            ("HTSTATS-KEY <key>", "How full the hash table of a value is."),
+            ("HTSTATS <db> [full]", "How full the tables of a database are."),
+            ("HTSTATS-KEY <key> [full]", "How full the hash table of a value is."),
             ("LISTPACK <key>", "Whether the value is one listpack."),
             ("LOG <text>", "Write the text to the log."),
             ("OBJECT <key>", "Encoding, size and last access of a value."),

@@ -20,6 +20,7 @@ pub mod scan;
 pub mod scan_args;
 pub mod server;
 pub mod set;
+pub mod sort;
 pub mod string;
 pub mod testing;
 pub mod timeout;
@@ -51,6 +52,7 @@ pub const ALL: &[&[Spec]] = &[
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

@@ -187,7 +187,7 @@ impl Server {
         if !conditions.has(self.held_by[id.0 as usize]) {
             return self.call(key, id, spec, args);
         }
-        match self.walk_gates(key, spec) {
+        match self.walk_gates(key, id, spec, &args) {
             Verdict::Run => self.call(key, id, spec, args),
             Verdict::Refuse(error) => self.reject(key, Some(id), error),
             Verdict::Queue => self.queue(key, id, &args),
