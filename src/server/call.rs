@@ -15,6 +15,7 @@ use super::Server;
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use super::feed::Feed;
+use super::users::Permissions;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::keyspace::Listeners;
 use crate::resp::request::{Frame, Span};
@@ -196,6 +197,8 @@ impl Server {
                 let client = &mut self.clients[key];
                 let before = client.io.output.tail.len();
                 let now = self.keyspace.now();
+                let limited = client.flags.has(ClientFlags::LIMITED_USER);
+                let permissions = limited.then(|| Permissions::new(&self.acl, client.user, id, spec));
                 let mut ctx = Ctx {
                     args,
                     db: self
@@ -207,6 +210,7 @@ impl Server {
                     feed: &mut self.feed,
                     name: spec.name,
                     now,
+                    permissions,
                     wait: &mut wait,
                 };
                 let result = handler(&mut ctx);

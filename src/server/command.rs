@@ -7,6 +7,7 @@
 
 use super::Server;
 use super::feed::Feed;
+use super::users::Permissions;
 use crate::clients::ClientKey;
 use crate::clients::blocking::Wait;
 use crate::config::Limits;
@@ -33,11 +34,18 @@ pub struct Ctx<'a> {
     pub name: &'static str,
     /// The time at which the command runs.
     pub now: UnixMillis,
+    /// What the user may do; `None`: everything.
+    pub permissions: Option<Permissions<'a>>,
     /// What the command waits for, if it found nothing to do.
     pub wait: &'a mut Option<Wait>,
 }
 
 impl Ctx<'_> {
+    /// Whether the user may read every key, whatever its name: what a command needs that finds keys in values.
+    pub fn reads_every_key(&self) -> bool {
+        self.permissions.is_none_or(|permissions| permissions.read_every_key(&self.args))
+    }
+
     /// Ends the command for now: it is run again when there may be something for it.
     pub fn wait_for(&mut self, wait: Wait) -> CmdResult {
         *self.wait = Some(wait);
@@ -347,6 +355,49 @@ impl KeySpec {
     }
 }
 
+/// What a command does with the channels it names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChannelUse {
+    Publish,
+    Subscribe,
+    Unsubscribe,
+}
+
+/// Which arguments of a command name channels, for rules about who may use which.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelSpec {
+    /// The first of them.
+    pub first: u16,
+    /// Whether all arguments behind it are channels too.
+    pub all: bool,
+    /// They are patterns that stand for the channels they match.
+    pub pattern: bool,
+    pub usage: ChannelUse,
+}
+
+impl ChannelSpec {
+    /// Argument 1 is the channel that is published to.
+    pub const PUBLISH: ChannelSpec =
+        ChannelSpec { first: 1, all: false, pattern: false, usage: ChannelUse::Publish };
+    /// All arguments are channels to be listened to.
+    pub const SUBSCRIBE: ChannelSpec =
+        ChannelSpec { first: 1, all: true, pattern: false, usage: ChannelUse::Subscribe };
+    /// All arguments are channels that were listened to.
+    pub const UNSUBSCRIBE: ChannelSpec =
+        ChannelSpec { first: 1, all: true, pattern: false, usage: ChannelUse::Unsubscribe };
+
+    /// The same, but the arguments are patterns.
+    pub const fn patterns(self) -> ChannelSpec {
+        ChannelSpec { pattern: true, ..self }
+    }
+
+    /// The channels, or patterns, of a request.
+    pub fn of<'a>(&self, args: &Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let last = if self.all { args.len() } else { self.first as usize + 1 };
+        args.range(self.first as usize..last.min(args.len())).iter()
+    }
+}
+
 /// The type of an argument, as `COMMAND DOCS` names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ArgKind {
@@ -496,19 +547,6 @@ impl Docs {
     };
 }
 
-/// Which arguments of a command are channels that the user must be allowed to use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Channels {
-    /// None: also of a command that only leaves channels.
-    None,
-    /// The first.
-    First,
-    /// All.
-    All,
-    /// All, and they are patterns.
-    Patterns,
-}
-
 /// Calls its second argument with the position of each key of a request and what happens to it;
 /// false when the request does not have the command's form.
 pub type FindKeys = fn(&Args<'_>, &mut dyn FnMut(usize, KeyFlags)) -> bool;
@@ -523,7 +561,7 @@ pub struct Spec {
     pub flags: Flags,
     pub acl: Acl,
     pub keys: &'static [KeySpec],
-    pub channels: Channels,
+    pub channels: Option<ChannelSpec>,
     pub handler: Handler,
     pub subcommands: &'static [Spec],
     pub tips: &'static [&'static str],
@@ -540,7 +578,7 @@ impl Spec {
             flags: Flags::NONE,
             acl: Acl::NONE,
             keys: &[],
-            channels: Channels::None,
+            channels: None,
             handler,
             subcommands: &[],
             tips: &[],
@@ -581,8 +619,8 @@ impl Spec {
         Spec { keys, ..self }
     }
 
-    pub const fn channels(self, channels: Channels) -> Spec {
-        Spec { channels, ..self }
+    pub const fn channels(self, channels: ChannelSpec) -> Spec {
+        Spec { channels: Some(channels), ..self }
     }
 
     pub const fn tips(self, tips: &'static [&'static str]) -> Spec {

@@ -4,13 +4,13 @@
 //! the client, brought up to date whenever the user changes, so that admission costs an unrestricted user nothing.
 
 use super::Server;
-use super::command::{Acl as Category, Channels, CommandId, Commands, Flags, KeyFlags, Spec};
+use super::command::{Acl as Category, ChannelSpec, ChannelUse, CommandId, Commands, Flags, KeyFlags, Spec};
 use crate::acl::catalog::Command;
 use crate::acl::log::Event;
 use crate::acl::{
-    Access, Catalog, Channel, Context, DEFAULT_NAME, Denied, Reason, Request, SetError, UserId,
+    Access, Acl, Catalog, Channel, Context, DEFAULT_NAME, Denied, Reason, Request, SetError, User, UserId,
+    file, user,
 };
-use crate::acl::{file, user};
 use crate::clients::{ClientFlags, ClientKey};
 use crate::config::options::{SecurityOptions, UserLine};
 use crate::config::os_error;
@@ -44,14 +44,17 @@ fn keys_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Access)> {
     keys
 }
 
-/// The channels of a request.
+/// The channels of a request. Everybody may leave a channel.
 fn channels_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Channel)> {
-    match spec.channels {
-        Channels::None => Vec::new(),
-        Channels::First => vec![(1, Channel::Literal)],
-        Channels::All => (1..args.len()).map(|at| (at, Channel::Literal)).collect(),
-        Channels::Patterns => (1..args.len()).map(|at| (at, Channel::Pattern)).collect(),
-    }
+    let Some(ChannelSpec { first, all, pattern, usage: ChannelUse::Publish | ChannelUse::Subscribe }) =
+        spec.channels
+    else {
+        return Vec::new();
+    };
+    let first = usize::from(first);
+    let end = if all { args.len() } else { first + 1 };
+    let kind = if pattern { Channel::Pattern } else { Channel::Literal };
+    (first..end).map(|at| (at, kind)).collect()
 }
 
 /// Calls `f` with what is to be checked about a request.
@@ -63,6 +66,29 @@ fn with_request<T>(id: CommandId, spec: &Spec, args: &Args<'_>, f: impl FnOnce(&
         keys: &keys_of(spec, args),
         channels: &channels_of(spec, args),
     })
+}
+
+/// What the user of a running command may do, for what cannot be known before it runs.
+#[derive(Clone, Copy)]
+pub struct Permissions<'a> {
+    acl: &'a Acl,
+    user: UserId,
+    id: CommandId,
+    spec: &'static Spec,
+}
+
+impl<'a> Permissions<'a> {
+    /// What `user` may do while the command `id` runs.
+    pub fn new(acl: &'a Acl, user: UserId, id: CommandId, spec: &'static Spec) -> Self {
+        Permissions { acl, user, id, spec }
+    }
+
+    /// Whether the user may run this request and read every key besides, whatever its name.
+    pub fn read_every_key(&self, args: &Args<'_>) -> bool {
+        with_request(self.id, self.spec, args, |request| {
+            self.acl[self.user].check_with_every_key(request, Access::READ)
+        })
+    }
 }
 
 /// Why a request of the user `name` may not run, in words; `fully` says which key or channel it is.
@@ -192,15 +218,6 @@ impl Server {
         Error::quoting(&[b"NOPERM ", &denial(denied, name, spec, args, false)])
     }
 
-    /// Whether a client that runs this request may read every key, whatever its name.
-    pub fn reads_every_key(&self, key: ClientKey, id: CommandId, spec: &Spec, args: &Args<'_>) -> bool {
-        let client = &self.clients[key];
-        !client.flags.has(ClientFlags::LIMITED_USER)
-            || with_request(id, spec, args, |request| {
-                self.acl[client.user].check_with_every_key(request, Access::READ)
-            })
-    }
-
     /// Notes in the log that a client was denied something.
     fn note_denial(
         &mut self,
@@ -324,12 +341,12 @@ impl Server {
         if !self.config.security.aclfile.is_empty() {
             return Vec::new();
         }
-        let mut plain = crate::acl::Acl::new(catalog(&self.commands));
+        let mut plain = Acl::new(catalog(&self.commands));
         plain.set_default_password(&self.config.security.requirepass);
         let others = self.acl.users().filter(|&(name, user)| {
             name != DEFAULT_NAME || user.describe() != plain[UserId::DEFAULT].describe()
         });
-        let line = |(name, user): (&[u8], &crate::acl::User)| UserLine {
+        let line = |(name, user): (&[u8], &User)| UserLine {
             name: name.into(),
             rules: user::words(&user.describe()).map(Vec::from).collect(),
         };
