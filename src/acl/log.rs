@@ -14,6 +14,9 @@ const JOIN_WITHIN_MS: i64 = 60_000;
 /// How many of the newest entries are compared.
 const COMPARED: usize = 10;
 
+/// Longer names are cut off: whoever is denied something chooses them.
+const MAX_NAME: usize = 1024;
+
 /// What was denied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
@@ -110,12 +113,12 @@ pub struct Entry {
 }
 
 /// What one denial is about; what makes it the same as another.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event<'a> {
     pub reason: Reason,
     pub context: Context,
-    pub object: Vec<u8>,
-    pub username: Vec<u8>,
+    pub object: &'a [u8],
+    pub username: &'a [u8],
 }
 
 /// Entries, newest first.
@@ -127,8 +130,9 @@ pub struct Log {
 
 impl Log {
     /// Notes that something was denied to the client of the line `client`; at most `max_len` entries stay.
-    pub fn add(&mut self, event: Event, client: Vec<u8>, now: UnixMillis, max_len: usize) {
+    pub fn add(&mut self, event: Event<'_>, client: Vec<u8>, now: UnixMillis, max_len: usize) {
         let Event { reason, context, object, username } = event;
+        let [object, username] = [object, username].map(|name| &name[..name.len().min(MAX_NAME)]);
         let same = self.entries.iter().take(COMPARED).position(|entry| {
             entry.reason == reason
                 && entry.context == context
@@ -141,6 +145,7 @@ impl Log {
             None => {
                 let id = self.next_id;
                 self.next_id += 1;
+                let (object, username) = (object.into(), username.into());
                 Entry { id, count: 1, reason, context, object, username, client, created: now, updated: now }
             }
         };
@@ -168,13 +173,8 @@ impl Log {
 mod tests {
     use super::*;
 
-    fn event(object: &str) -> Event {
-        Event {
-            reason: Reason::Key,
-            context: Context::TopLevel,
-            object: object.into(),
-            username: b"u".to_vec(),
-        }
+    fn event(object: &str) -> Event<'_> {
+        Event { reason: Reason::Key, context: Context::TopLevel, object: object.as_bytes(), username: b"u" }
     }
 
     #[test]
@@ -209,5 +209,15 @@ mod tests {
         log.add(event("none"), Vec::new(), UnixMillis(0), 0);
         assert_eq!(log.entries().len(), 0);
         log.clear();
+    }
+
+    #[test]
+    fn long_names_are_cut_off() {
+        let mut log = Log::default();
+        for tail in ["a", "b"] {
+            log.add(event(&format!("{}{tail}", "x".repeat(MAX_NAME))), Vec::new(), UnixMillis(0), 9);
+        }
+        let seen: Vec<_> = log.entries().map(|entry| (entry.object.len(), entry.count)).collect();
+        assert_eq!(seen, [(MAX_NAME, 2)]);
     }
 }

@@ -22,6 +22,7 @@ pub mod user;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -162,21 +163,29 @@ pub struct Changed {
 /// All users, and what was denied them.
 pub struct Acl {
     catalog: Catalog,
-    users: Slab<User>,
-    names: BTreeMap<Box<[u8]>, UserId>,
+    users: Slab<Named>,
+    names: BTreeMap<Arc<[u8]>, UserId>,
     /// What was denied of late.
     pub log: Log,
     /// How often what was denied, since the start.
     pub denials: Denials,
 }
 
+/// A user as the name and the identity find them.
+struct Named {
+    name: Arc<[u8]>,
+    user: User,
+}
+
 impl Acl {
     /// The default user alone, who may do everything.
     pub fn new(catalog: Catalog) -> Self {
         let mut users = Slab::new();
-        let default = UserId(users.insert(User::unrestricted(&catalog)));
+        let name: Arc<[u8]> = DEFAULT_NAME.into();
+        let default = Named { name: Arc::clone(&name), user: User::unrestricted(&catalog) };
+        let default = UserId(users.insert(default));
         assert_eq!(default, UserId::DEFAULT, "a slab is filled from 0");
-        let names = BTreeMap::from([(DEFAULT_NAME.into(), default)]);
+        let names = BTreeMap::from([(name, default)]);
         Acl { catalog, users, names, log: Log::default(), denials: Denials::default() }
     }
 
@@ -190,12 +199,9 @@ impl Acl {
         self.names.get(name).copied()
     }
 
-    /// The name of a user. O(users).
+    /// The name of a user.
     pub fn name(&self, id: UserId) -> &[u8] {
-        if id == UserId::DEFAULT {
-            return DEFAULT_NAME;
-        }
-        self.names.iter().find(|(_, known)| **known == id).map_or(&[], |(name, _)| name)
+        &self.users[id.0].name
     }
 
     /// All users by name.
@@ -241,14 +247,15 @@ impl Acl {
             }
         }
         Ok(match known {
-            Some(id) => Changed { id, before: Some(std::mem::replace(&mut self.users[id.0], user)) },
+            Some(id) => Changed { id, before: Some(std::mem::replace(&mut self.users[id.0].user, user)) },
             None => Changed { id: self.insert(name, user), before: None },
         })
     }
 
     fn insert(&mut self, name: &[u8], user: User) -> UserId {
-        let id = UserId(self.users.insert(user));
-        self.names.insert(name.into(), id);
+        let name: Arc<[u8]> = name.into();
+        let id = UserId(self.users.insert(Named { name: Arc::clone(&name), user }));
+        self.names.insert(name, id);
         id
     }
 
@@ -266,7 +273,7 @@ impl Acl {
     /// Gives the default user one password, or none to ask for.
     pub fn set_default_password(&mut self, password: &[u8]) {
         let rule = if password.is_empty() { b"nopass".to_vec() } else { [b">", password].concat() };
-        let default = &mut self.users[UserId::DEFAULT.0];
+        let default = &mut self.users[UserId::DEFAULT.0].user;
         for rule in [b"resetpass".as_slice(), &rule] {
             default.apply(rule, &self.catalog, true).expect("a password is always right");
         }
@@ -278,8 +285,9 @@ impl Acl {
         self.names.clear();
         self.users.clear();
         let default = users.get(DEFAULT_NAME).cloned();
-        let default = self.users.insert(default.unwrap_or_else(|| User::unrestricted(&self.catalog)));
-        self.names.insert(DEFAULT_NAME.into(), UserId(default));
+        let default = default.unwrap_or_else(|| User::unrestricted(&self.catalog));
+        let default = self.insert(DEFAULT_NAME, default);
+        assert_eq!(default, UserId::DEFAULT, "a slab is filled from 0");
         for (name, user) in users {
             if *name != *DEFAULT_NAME {
                 self.insert(&name, user);
@@ -292,6 +300,6 @@ impl std::ops::Index<UserId> for Acl {
     type Output = User;
     #[inline]
     fn index(&self, id: UserId) -> &User {
-        &self.users[id.0]
+        &self.users[id.0].user
     }
 }

@@ -154,7 +154,7 @@ const GETUSER: Spec = Spec::admin("acl|getuser", 3, getuser).flags(ADMIN).docs(D
 
 /// ACL GETUSER user → a map of flags, passwords, commands, keys, channels, selectors; null for nobody.
 fn getuser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    let Some(user) = server.acl.find(args.at(2)) else { return Ok(server.reply(key).null_array()) };
+    let Some(user) = server.acl.find(args.at(2)) else { return Ok(server.reply(key).null()) };
     let user = server.acl[user].clone();
     let mut reply = server.reply(key);
     reply.map(6);

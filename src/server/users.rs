@@ -16,6 +16,7 @@ use crate::config::options::{SecurityOptions, UserLine};
 use crate::config::os_error;
 use crate::config::value::AclPubsubDefault;
 use crate::resp::{Args, Error};
+use crate::stdx::clock::UnixMillis;
 
 /// What rules need to know about the commands.
 pub fn catalog(commands: &Commands) -> Catalog {
@@ -135,7 +136,10 @@ impl Server {
             self.act_as(key, user);
             return Ok(());
         }
-        self.note_denial(key, Reason::Auth, self.context(key), command.into(), name.into());
+        self.note_denial(
+            key,
+            Event { reason: Reason::Auth, context: self.context(key), object: command, username: name },
+        );
         Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."))
     }
 
@@ -207,8 +211,8 @@ impl Server {
             Denied::Command => spec.name.as_bytes(),
             Denied::Key(at) | Denied::Channel(at) => args.get(at).unwrap_or_default(),
         };
-        let name = self.acl.name(user).to_vec();
-        self.note_denial(key, denied.into(), context, object.into(), name);
+        let username = self.acl.name(user).to_vec();
+        self.note_denial(key, Event { reason: denied.into(), context, object, username: &username });
         Err(denied)
     }
 
@@ -219,20 +223,12 @@ impl Server {
     }
 
     /// Notes in the log that a client was denied something.
-    fn note_denial(
-        &mut self,
-        key: ClientKey,
-        reason: Reason,
-        context: Context,
-        object: Vec<u8>,
-        username: Vec<u8>,
-    ) {
-        self.acl.denials.count(reason);
+    fn note_denial(&mut self, key: ClientKey, event: Event<'_>) {
+        self.acl.denials.count(event.reason);
         let mut client = Vec::new();
         self.write_client_line(key, 0, &mut client);
         let max_len = usize::try_from(self.config.security.acllog_max_len).unwrap_or(usize::MAX);
-        let event = Event { reason, context, object, username };
-        self.acl.log.add(event, client, crate::stdx::clock::UnixMillis::now(), max_len);
+        self.acl.log.add(event, client, UnixMillis::now(), max_len);
     }
 
     /// Applies rules to a user, who is made if need be; connected clients of theirs are bound by them at once.
