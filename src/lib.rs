@@ -17,6 +17,7 @@
 //! | 4 | [`keyspace`] | databases, expiry, a ledger of what changed | clients and replies: it records a change and tells nobody |
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
 //! | 5 | [`net`] | sockets, buffers, readiness, signals | commands, keys |
+//! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 6 | [`config`] | one table of parameters over plain structs | how a change takes effect: it returns *what* changed |
 //! | 7 | [`clients`] | who is connected, and what each has chosen | how a command is run |
 //! | 8 | [`server`] | all of the above | the name of any command: what is special about one is a flag in its entry |
@@ -75,6 +76,7 @@ pub mod keyspace;
 
 pub mod acl;
 pub mod net;
+pub mod persistence;
 
 pub mod config;
 

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
 use super::blocking::Blocked;
+use super::kept::KeptRequest;
 use super::multi::Transaction;
 use super::watch::Watched;
 use crate::acl::UserId;
@@ -51,6 +52,8 @@ impl ClientFlags {
     pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
     /// Its user may not do everything.
     pub const LIMITED_USER: ClientFlags = ClientFlags(1 << 31);
+    /// Its requests are kept until a pause ends.
+    pub const HELD: ClientFlags = ClientFlags(1 << 24);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -126,6 +129,8 @@ pub struct Client {
     /// The requests kept since MULTI.
     pub transaction: Option<Box<Transaction>>,
     pub watched: Watched,
+    /// The requests kept until a pause ends.
+    pub held: Vec<KeptRequest>,
     /// What it waits for, in a blocking command.
     pub blocked: Option<Box<Blocked>>,
     pub total_in: u64,
@@ -163,6 +168,7 @@ impl Client {
             names: Names::default(),
             transaction: None,
             watched: Watched::new(),
+            held: Vec::new(),
             blocked: None,
             total_in: 0,
             total_out: 0,
@@ -214,6 +220,7 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
+            + self.held.iter().map(KeptRequest::memory).sum::<usize>()
             + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
     }
 
@@ -275,7 +282,7 @@ impl Client {
             (flags.has(ClientFlags::PRIMARY), b'M'),
             (flags.has(ClientFlags::SUBSCRIBED), b'P'),
             (flags.has(ClientFlags::IN_MULTI), b'x'),
-            (flags.has(ClientFlags::BLOCKED), b'b'),
+            (flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)), b'b'),
             (flags.has(ClientFlags::WATCH_BROKEN), b'd'),
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),

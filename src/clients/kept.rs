@@ -6,8 +6,9 @@ use crate::resp::Args;
 use crate::resp::request::Span;
 use crate::structures::sds::Sds;
 
-/// One request, for the command at place `command` of the command table.
+/// One request.
 pub struct KeptRequest {
+    /// Place of its command in the command table; [`KeptRequest::UNKNOWN`] where there is no such command.
     pub command: u16,
     bytes: Box<[u8]>,
     spans: Box<[Span]>,
@@ -15,6 +16,9 @@ pub struct KeptRequest {
 }
 
 impl KeptRequest {
+    /// Stands for a command that is not in the table.
+    pub const UNKNOWN: u16 = u16::MAX;
+
     /// Copies a request. O(bytes); arguments that were received apart are shared.
     pub fn new(command: u16, args: &Args<'_>) -> Self {
         let (bytes, spans, large) = args.parts();

@@ -26,6 +26,8 @@ pub struct Clients {
     pub watches: watch::Watches,
     pub blocking: blocking::Blocking,
     pub memory: memory::ClientMemory,
+    /// Those that see every command (`MONITOR`).
+    pub monitors: Vec<ClientKey>,
 }
 
 impl Clients {

@@ -22,11 +22,13 @@ const CLIENT: Spec = Spec::container(
         CLIENT_LIST,
         CLIENT_NO_EVICT,
         CLIENT_NO_TOUCH,
+        super::client_pause::PAUSE,
         CLIENT_REPLY,
         CLIENT_SETINFO,
         CLIENT_SETNAME,
         CLIENT_TRACKINGINFO,
         CLIENT_UNBLOCK,
+        super::client_pause::UNPAUSE,
     ],
 )
 .flags(Flags::BARRIER)
@@ -144,6 +146,8 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "    Whether the connection is spared when clients take too much memory.",
         "NO-TOUCH (ON|OFF)",
         "    Whether its commands leave the access times of keys alone.",
+        "PAUSE <timeout> [WRITE|ALL]",
+        "    Keep requests, or those that may change data, for <timeout> milliseconds.",
         "REPLY (ON|OFF|SKIP)",
         "    Which replies the connection wants: all, none, or none to the next command.",
         "SETINFO <option> <value>",
@@ -158,6 +162,8 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "    How keys are tracked for the connection.",
         "UNBLOCK <client-id> [TIMEOUT|ERROR]",
         "    End the blocking command a client waits in.",
+        "UNPAUSE",
+        "    End a pause.",
         "HELP",
         "    Print this help.",
     ]))

@@ -19,15 +19,21 @@ const ALWAYS: Flags = Flags::NOSCRIPT
     .with(Flags::NO_AUTH)
     .with(Flags::ALLOW_BUSY);
 
-const AUTH: Spec = Spec::admin("auth", -2, auth).flags(ALWAYS).acl(Acl::CONNECTION).docs(Docs {
-    summary: "Proves the connection's identity with a password.",
-    since: "1.0.0",
-    complexity: "O(N), N being the number of passwords the user has.",
-    group: Group::Connection,
-    history: &[("6.0.0", "A user name may come before the password.")],
-    args: &[Arg::string("username").since("6.0.0").optional(), Arg::string("password")],
-    ..Docs::NONE
-});
+const AUTH: Spec =
+    Spec::admin("auth", -2, auth).flags(ALWAYS).acl(Acl::CONNECTION).secrets(auth_secrets).docs(Docs {
+        summary: "Proves the connection's identity with a password.",
+        since: "1.0.0",
+        complexity: "O(N), N being the number of passwords the user has.",
+        group: Group::Connection,
+        history: &[("6.0.0", "A user name may come before the password.")],
+        args: &[Arg::string("username").since("6.0.0").optional(), Arg::string("password")],
+        ..Docs::NONE
+    });
+
+/// All that is said about who it is.
+fn auth_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
+    (1..args.len()).for_each(secret);
+}
 
 /// AUTH [username] password → OK.
 fn auth(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -56,23 +62,39 @@ fn echo(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.bulk(ctx.args.at(1)))
 }
 
-const HELLO: Spec = Spec::admin("hello", -1, hello).flags(ALWAYS).acl(Acl::CONNECTION).docs(Docs {
-    summary: "Agrees on a protocol version and tells about the server.",
-    since: "6.0.0",
-    complexity: "O(1)",
-    group: Group::Connection,
-    history: &[("6.2.0", "Without arguments it only tells about the server and the connection.")],
-    args: &[Arg::block(
-        "arguments",
-        &[
-            Arg::integer("protover"),
-            Arg::block("auth", &[Arg::string("username"), Arg::string("password")]).token("AUTH").optional(),
-            Arg::string("clientname").token("SETNAME").optional(),
-        ],
-    )
-    .optional()],
-    ..Docs::NONE
-});
+const HELLO: Spec =
+    Spec::admin("hello", -1, hello).flags(ALWAYS).acl(Acl::CONNECTION).secrets(hello_secrets).docs(Docs {
+        summary: "Agrees on a protocol version and tells about the server.",
+        since: "6.0.0",
+        complexity: "O(1)",
+        group: Group::Connection,
+        history: &[("6.2.0", "Without arguments it only tells about the server and the connection.")],
+        args: &[Arg::block(
+            "arguments",
+            &[
+                Arg::integer("protover"),
+                Arg::block("auth", &[Arg::string("username"), Arg::string("password")])
+                    .token("AUTH")
+                    .optional(),
+                Arg::string("clientname").token("SETNAME").optional(),
+            ],
+        )
+        .optional()],
+        ..Docs::NONE
+    });
+
+/// The user and password behind each AUTH.
+fn hello_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
+    let mut i = 2;
+    while i < args.len() {
+        if args.is(i, "AUTH") {
+            (i + 1..args.len().min(i + 3)).for_each(&mut *secret);
+            i += 3;
+        } else {
+            i += 2;
+        }
+    }
+}
 
 /// HELLO [version [AUTH user password] [SETNAME name]] → a map about the server and the connection.
 fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -198,10 +220,10 @@ const RESET: Spec = Spec::admin("reset", 1, reset)
 fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.end_transaction(key);
     server.act_as_default(key);
+    server.stop_monitoring(key);
     let client = &mut server.clients[key];
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
-    client.flags.set(ClientFlags::MONITOR, false);
     client.reply_mode = ReplyMode::On;
     client.protocol = Protocol::Resp2;
     client.db = 0;

@@ -4,6 +4,7 @@ use sha1::{Digest, Sha1};
 
 use super::help::help;
 use crate::clients::ClientKey;
+use crate::config::rewrite::Scope;
 use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
@@ -11,7 +12,7 @@ use crate::server::{Server, crash, random_id};
 use crate::stdx::{glob, num};
 use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;
-use crate::types::{Kind, Limits, Part, Value};
+use crate::types::{Hash, Kind, Limits, Part, Value};
 
 pub const COMMANDS: &[Spec] = &[DEBUG];
 
@@ -36,6 +37,7 @@ type Handler = fn(&mut Server, ClientKey, Args<'_>) -> CmdResult;
 const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("ASSERT", 2, usize::MAX, fail_assertion),
     ("CHANGE-REPL-ID", 2, 2, change_repl_id),
+    ("CONFIG-REWRITE-FORCE-ALL", 2, 2, rewrite_config),
     ("DIGEST", 2, 2, digest),
     ("DIGEST-VALUE", 2, usize::MAX, digest_value),
     ("ERROR", 3, 3, error),
@@ -104,6 +106,12 @@ fn pause_cron(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult 
 fn change_repl_id(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     tracing::info!("Changing the replication IDs after DEBUG CHANGE-REPL-ID");
     server.identity.replication_id = random_id(&mut server.keyspace.rng);
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG CONFIG-REWRITE-FORCE-ALL → OK, once the configuration file names every parameter.
+fn rewrite_config(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    server.rewrite_config(Scope::Everything)?;
     Ok(server.reply(key).ok())
 }
 
@@ -390,6 +398,16 @@ impl DataDigest {
         self.mix(&(kind as u32).to_be_bytes());
         if let Some(string) = entry.string() {
             self.mix(string.text(&mut itoa::Buffer::new()));
+        } else if let Some(hash) = entry.collection::<Hash>() {
+            for (field, value, expires) in hash.iter_with_expiry() {
+                let mut pair = DataDigest::default();
+                pair.mix(field.text(&mut itoa::Buffer::new()));
+                pair.mix(value.text(&mut itoa::Buffer::new()));
+                if let Some(at) = expires {
+                    pair.mix(&at.0.to_be_bytes());
+                }
+                self.add(&pair.0);
+            }
         } else if let Some(collection) = entry.describe() {
             collection.each_part(&mut |part| match part {
                 Part::Item(item) if kind == Kind::List => self.mix(item),
@@ -456,6 +474,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         &[
             ("ASSERT", "End by a failed assertion, with a crash report."),
             ("CHANGE-REPL-ID", "Begin a new replication history."),
+            ("CONFIG-REWRITE-FORCE-ALL", "Write every parameter into the configuration file."),
             ("DIGEST", "40 digits that are equal where all data are equal."),
             ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
             ("ERROR <text>", "Answer with this error."),

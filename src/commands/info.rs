@@ -154,7 +154,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
             "client_recent_max_output_buffer",
             clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
         )
-        .field("blocked_clients", server.clients.blocking.clients())
+        .field("blocked_clients", server.clients.blocking.clients() + server.pause.waiting())
         .field("tracking_clients", 0)
         .field("clients_in_timeout_table", server.clients.blocking.with_deadline())
         .field("total_blocking_keys", server.clients.blocking.keys())
@@ -331,6 +331,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("sync_partial_ok", 0)
         .field("sync_partial_err", 0)
         .field("expired_keys", keyspace.expired)
+        .field("expired_fields", keyspace.expired_fields)
         .ratio("expired_stale_perc", keyspace.expired_stale_percent)
         .field("expired_time_cap_reached_count", keyspace.expire_cycle_cut_short)
         .field("expire_cycle_cpu_milliseconds", keyspace.expire_cycle_us / 1000)
@@ -461,7 +462,12 @@ fn keyspace_section(server: &Server, out: &mut InfoText) {
     out.section("Keyspace");
     for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         let (keys, volatile, ttl) = (db.len(), db.volatile(), db.avg_ttl_ms());
-        out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}"));
+        // Only where there are such: readers of old expect the line to end here.
+        let fields = match db.with_volatile_fields() {
+            0 => String::new(),
+            n => format!(",keys_with_volatile_items={n}"),
+        };
+        out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}{fields}"));
     }
 }
 

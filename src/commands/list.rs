@@ -654,7 +654,7 @@ pub(super) fn move_element(ctx: &mut Ctx<'_>, from: End, to: End) -> Result<Opti
         list.push(to, &element);
     }
     ctx.db.changed(destination, pushed(to), 1);
-    ctx.db.changed(source, popped(from), 1);
+    ctx.db.also_changed(source, popped(from));
     ctx.db.settle::<List>(source);
     Ok(Some(ctx.reply.bulk(&element)))
 }

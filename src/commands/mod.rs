@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod client_pause;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -10,16 +11,20 @@ pub mod debug;
 pub mod expire;
 pub mod expiry;
 pub mod hash;
+pub mod hash_ttl;
 pub mod help;
 pub mod info;
 pub mod keys;
+pub mod latency;
 pub mod list;
 pub mod list_blocking;
+pub mod monitor;
 pub mod object;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
 pub mod set;
+pub mod slowlog;
 pub mod sort;
 pub mod string;
 pub mod testing;
@@ -44,14 +49,18 @@ pub const ALL: &[&[Spec]] = &[
     debug::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
+    hash_ttl::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    slowlog::COMMANDS,
     sort::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,

@@ -56,6 +56,11 @@ impl Harness {
         self.server.keyspace.set_now(crate::stdx::clock::UnixMillis::now());
         self.server.enqueue(&mut batch, self.client, frame);
         self.server.run_batch(&mut batch);
+        self.take_output()
+    }
+
+    /// What was written to the client since.
+    pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.server.clients[self.client].io.output.tail)
     }
 

@@ -5,6 +5,7 @@
 //! whose time has come, notes the access, counts hits and misses. What always holds:
 //!
 //! - the table of expiries refers to exactly the entries that have an expiry;
+//! - the alarms refer to each hash with fields that expire, at a time when none or only the first is due;
 //! - an entry's address is used by no one else, so that it may move on any write.
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::entry::{self, EMBED_MAX, Entry, EntryRef};
 use super::expire::{CycleState, Expiry};
+use super::fields::Alarms;
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
 use crate::stdx::clock::UnixMillis;
@@ -41,6 +43,8 @@ pub struct KeyspaceStats {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    /// Fields of hashes whose time had come and that were removed for it.
+    pub expired_fields: u64,
     pub expired_stale_percent: f64,
     pub expire_cycle_cut_short: u64,
     pub expire_cycle_us: u64,
@@ -52,6 +56,7 @@ pub struct KeyspaceStats {
 pub struct Database {
     pub(super) keys: Dict<Entry>,
     pub(super) expires: Dict<EntryRef>,
+    pub(super) alarms: Alarms,
     pub(super) cycle: CycleState,
 }
 
@@ -69,6 +74,11 @@ impl Database {
     /// Number of keys with an expiry.
     pub fn volatile(&self) -> usize {
         self.expires.len()
+    }
+
+    /// Number of hashes with fields that expire, and of those of late.
+    pub fn with_volatile_fields(&self) -> usize {
+        self.alarms.len()
     }
 
     /// Average time to live in milliseconds, as the expiry cycle last estimated it.
@@ -114,9 +124,43 @@ impl Database {
         self.keys.prefetch_element(hash);
     }
 
+    /// Adds entries that come from a file and empties `batch`. The memory that they go to is asked for first, for
+    /// all of them at once.
+    ///
+    /// Of two entries with one key the later stays if `replace`.
+    ///
+    /// # Errors
+    /// A key was there before and `replace` is false: its entry, where it stopped.
+    pub fn load(&mut self, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry> {
+        for (hash, entry) in batch.iter() {
+            self.prefetch_bucket(*hash);
+            if entry.expires().is_some() {
+                self.expires.prefetch_bucket(*hash);
+            }
+        }
+        for (hash, mut entry) in batch.drain(..) {
+            if replace {
+                let key = entry.key().to_vec();
+                self.put(Key { bytes: &key, hash }, entry);
+                continue;
+            }
+            let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.as_ref());
+            match self.keys.entry(hash, entry.key()) {
+                Place::Vacant(place) => drop(place.insert(entry)),
+                Place::Occupied(_) => return Err(entry),
+            }
+            if volatile {
+                self.expires.insert_unique(hash, address);
+            }
+            self.alarms.add(alarm, address);
+        }
+        Ok(())
+    }
+
     /// Puts `new` where the key's entry is, or adds it; the old one is handed back.
-    fn put(&mut self, key: Key<'_>, new: Entry) -> Option<Entry> {
+    fn put(&mut self, key: Key<'_>, mut new: Entry) -> Option<Entry> {
         let volatile = new.expires().is_some();
+        let alarm = new.arm();
         let address = new.as_ref();
         let old = match self.keys.entry(key.hash, key.bytes) {
             Place::Occupied(mut slot) => Some(slot.replace(new)),
@@ -137,6 +181,10 @@ impl Database {
                 slot.replace(address);
             }
         }
+        if let Some(old) = &old {
+            self.alarms.remove(old.alarm(), old.as_ref());
+        }
+        self.alarms.add(alarm, address);
         old
     }
 
@@ -147,10 +195,12 @@ impl Database {
         if slot.expires().is_some() {
             self.expires.remove(key.hash, key.bytes);
         }
+        self.alarms.remove(slot.alarm(), slot.as_ref());
         slot.map(change);
         if slot.expires().is_some() {
             self.expires.insert_unique(key.hash, slot.as_ref());
         }
+        self.alarms.add(slot.alarm(), slot.as_ref());
         true
     }
 
@@ -166,6 +216,7 @@ impl Database {
             volatile += usize::from(expected.is_some());
         }
         assert_eq!(volatile, self.expires.len(), "the table of expiries refers to keys that are gone");
+        self.alarms.check(&self.keys);
     }
 
     /// Takes the key's entry out.
@@ -174,6 +225,7 @@ impl Database {
         if slot.expires().is_some() {
             self.expires.remove(key.hash, key.bytes);
         }
+        self.alarms.remove(slot.alarm(), slot.as_ref());
         Some(slot.remove())
     }
 }
@@ -572,7 +624,7 @@ impl<'s> Db<'s> {
             return false;
         }
         self.database_mut().take(key);
-        self.changed(key, Event::generic("del"), 1);
+        self.also_changed(key, Event::generic("del"));
         true
     }
 

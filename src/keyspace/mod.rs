@@ -7,6 +7,7 @@ pub mod access;
 pub mod db;
 pub mod entry;
 pub mod expire;
+mod fields;
 pub mod free;
 pub mod ledger;
 

@@ -288,7 +288,7 @@ impl Frame {
 }
 
 /// Appends `marker`, a number, and a line end.
-fn write_header(out: &mut Vec<u8>, marker: u8, n: usize) {
+pub fn write_header(out: &mut Vec<u8>, marker: u8, n: usize) {
     out.push(marker);
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -298,10 +298,15 @@ fn write_header(out: &mut Vec<u8>, marker: u8, n: usize) {
 pub fn write_request<'a>(out: &mut Vec<u8>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
     write_header(out, b'*', args.len());
     for arg in args {
-        write_header(out, b'$', arg.len());
-        out.extend_from_slice(arg);
-        out.extend_from_slice(b"\r\n");
+        write_bulk(out, arg);
     }
+}
+
+/// Appends one argument of a request.
+pub fn write_bulk(out: &mut Vec<u8>, arg: &[u8]) {
+    write_header(out, b'$', arg.len());
+    out.extend_from_slice(arg);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The number in a complete header of the form `marker digits \r\n`, and the header's length, if the number has one

@@ -6,6 +6,7 @@
 
 use super::Server;
 use super::command::{CommandId, Commands, Flags, Spec};
+use super::pause;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error};
 
@@ -25,6 +26,12 @@ impl Conditions {
     pub const MAXMEMORY: Conditions = Conditions(8);
     /// The client's user may not do everything.
     pub const LIMITED_USER: Conditions = Conditions(1 << 31);
+    /// The client is fed with data, or monitors: it may not ask for keys.
+    pub const FED: Conditions = Conditions(1 << 20);
+    /// A pause is on, at least for what may change the data.
+    pub const PAUSED_WRITES: Conditions = Conditions(1 << 21);
+    /// A pause is on for all commands.
+    pub const PAUSED_ALL: Conditions = Conditions(1 << 22);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -44,6 +51,9 @@ impl Conditions {
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
         held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
         held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
+        held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
+        held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
+        held.set(Conditions::PAUSED_ALL, true);
         held
     }
 
@@ -54,6 +64,7 @@ impl Conditions {
         now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
         now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
+        now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now
     }
 }
@@ -64,6 +75,8 @@ pub enum Verdict {
     Refuse(Error),
     /// Kept for EXEC.
     Queue,
+    /// Kept until a pause ends.
+    Hold,
 }
 
 impl Server {
@@ -130,6 +143,12 @@ impl Server {
         }
         if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
             return Verdict::Refuse(Error::OutOfMemory);
+        }
+        if client.has(Conditions::FED) && spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)) {
+            return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
+        }
+        if self.is_paused_for(key, spec) {
+            return Verdict::Hold;
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Server;
 use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Spec};
+use super::observe::Ran;
 use crate::clients::blocking::{Absent, Blocked, Wait};
 use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
@@ -143,6 +144,9 @@ impl Server {
         let spent = clock::monotonic_ns().saturating_sub(blocked.since_ns);
         self.stats.commands[id].called(spent, self.config.logs.latency_tracking);
         self.stats.commands_processed += 1;
+        let reply = self.clients[key].io.output.tail.len().saturating_sub(before);
+        let spec = self.commands.spec(CommandId(blocked.request.command));
+        self.observe(key, spec, &blocked.request.args(), Ran { ns: spent, reply });
         self.answered_late(key, before);
         true
     }
@@ -191,6 +195,7 @@ impl Server {
             Verdict::Run => self.call(key, id, spec, args),
             Verdict::Refuse(error) => self.reject(key, Some(id), error),
             Verdict::Queue => self.queue(key, id, &args),
+            Verdict::Hold => self.hold(key, Some(id), &args),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::Server;
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use super::feed::Feed;
+use super::observe::Ran;
 use super::users::Permissions;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::keyspace::Listeners;
@@ -108,6 +109,11 @@ impl Server {
                 let args =
                     Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
                         .with_hash(pending.hashed, pending.hash);
+                // What follows a request that waits must wait behind it.
+                if self.clients[key].flags.has(ClientFlags::HELD) {
+                    self.hold(key, pending.command, &args);
+                    continue;
+                }
                 crash::running(key, &args);
                 self.execute(key, pending.command, args);
                 crash::not_running();
@@ -142,7 +148,8 @@ impl Server {
             self.end_unit();
         }
         let client = &mut self.clients[key];
-        if client.reply_mode != ReplyMode::On {
+        // A request that is held up will be answered another time.
+        if client.reply_mode != ReplyMode::On && !client.flags.has(ClientFlags::HELD) {
             client.reply_mode = match client.reply_mode {
                 ReplyMode::SkipNext => ReplyMode::Skip,
                 ReplyMode::Skip => {
@@ -186,6 +193,7 @@ impl Server {
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
     pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
         let started = self.turn.command_started_ns;
+        let waiting_before = self.clients[key].io.output.pending();
         // What one command is passed on as must not be there for the next.
         let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
@@ -228,6 +236,9 @@ impl Server {
         }
         let blocked = wait.is_some_and(|wait| self.block(key, id, &args, wait));
         self.propagate(db, &args, self.keyspace.ledger.dirty != dirty);
+        if !self.clients.monitors.is_empty() && !self.turn.runs_again {
+            self.feed_monitors(key, spec, &args);
+        }
         if blocked {
             return;
         }
@@ -237,6 +248,8 @@ impl Server {
         self.turn.command_started_ns = end;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
+        let reply = self.clients[key].io.output.pending().saturating_sub(waiting_before);
+        self.observe(key, spec, &args, Ran { ns: spent, reply });
         // The clock that commands go by moves on once it is noticeably late.
         if spent > 500_000 {
             self.keyspace.set_now(UnixMillis::now());

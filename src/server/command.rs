@@ -551,6 +551,9 @@ impl Docs {
 /// false when the request does not have the command's form.
 pub type FindKeys = fn(&Args<'_>, &mut dyn FnMut(usize, KeyFlags)) -> bool;
 
+/// Calls its second argument with the position of each argument that nobody but the server may see.
+pub type FindSecrets = fn(&Args<'_>, &mut dyn FnMut(usize));
+
 /// One command or subcommand.
 #[derive(Clone, Copy)]
 pub struct Spec {
@@ -568,6 +571,8 @@ pub struct Spec {
     pub docs: Docs,
     /// Finds the keys of a request where the specifications cannot.
     pub find_keys: Option<FindKeys>,
+    /// Finds passwords and the like, which logs and monitors leave out.
+    pub secrets: Option<FindSecrets>,
 }
 
 impl Spec {
@@ -584,6 +589,7 @@ impl Spec {
             tips: &[],
             docs: Docs::NONE,
             find_keys: None,
+            secrets: None,
         }
     }
 
@@ -633,6 +639,19 @@ impl Spec {
 
     pub const fn find_keys(self, find: FindKeys) -> Spec {
         Spec { find_keys: Some(find), ..self }
+    }
+
+    pub const fn secrets(self, find: FindSecrets) -> Spec {
+        Spec { secrets: Some(find), ..self }
+    }
+
+    /// The arguments of a request as others may see them.
+    pub fn shown<'a>(&self, args: &Args<'a>) -> Vec<&'a [u8]> {
+        let mut shown: Vec<&[u8]> = args.iter().collect();
+        if let Some(find) = self.secrets {
+            find(args, &mut |i| shown[i] = b"(redacted)");
+        }
+        shown
     }
 
     /// The name within its container, or the whole name.

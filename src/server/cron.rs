@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use crate::keyspace::expire::Cycle;
+use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
 
 impl Server {
@@ -12,10 +13,11 @@ impl Server {
     }
 
     pub(super) fn until_cron(&self) -> Duration {
-        match self.turn.next_cron {
+        let tick = match self.turn.next_cron {
             None => Duration::ZERO,
             Some(at) => at.saturating_duration_since(Instant::now()),
-        }
+        };
+        self.until_unpause().map_or(tick, |pause| pause.min(tick))
     }
 
     pub(super) fn cron_if_due(&mut self) {
@@ -46,9 +48,7 @@ impl Server {
         stats.rates.loop_turns.sample(stats.loop_turns, now_us, 1_000_000);
         stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
         self.visit_clients();
-        let effort = self.config.memory.active_expire_effort as u32;
-        self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
-        self.propagate_by_itself();
+        self.expire_cycle(Cycle::Slow { tick });
         if self.config.advanced.active_rehashing {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {
@@ -59,8 +59,14 @@ impl Server {
     }
 
     pub(super) fn fast_expire_cycle(&mut self) {
-        let effort = self.config.memory.active_expire_effort as u32;
-        self.expire.run(&mut self.keyspace, Cycle::Fast, effort);
+        self.expire_cycle(Cycle::Fast);
+    }
+
+    fn expire_cycle(&mut self, cycle: Cycle) {
+        let before = self.keyspace.stats.expire_cycle_us;
+        self.expire.run(&mut self.keyspace, cycle, self.config.memory.active_expire_effort as u32);
+        let spent = Duration::from_micros(self.keyspace.stats.expire_cycle_us - before);
+        self.stats.latency.note(event::EXPIRE_CYCLE, spent);
         self.propagate_by_itself();
     }
 }

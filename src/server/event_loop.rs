@@ -199,9 +199,9 @@ impl Server {
             }
         };
         if more {
-            client.flags.set(ClientFlags::IN_READ_LIST, true);
-            self.turn.reading.push(key);
+            self.read_soon(key);
         }
+        let client = &mut self.clients[key];
         client.total_in += n as u64;
         client.last_active = self.keyspace.now();
         self.stats.net_input_bytes += n as u64;
@@ -219,7 +219,7 @@ impl Server {
         held.push(key);
         loop {
             let client = &mut self.clients[key];
-            if client.is_closing() || client.flags.has(ClientFlags::BLOCKED) {
+            if client.is_closing() || client.flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)) {
                 return;
             }
             let trusted = client.flags.has(ClientFlags::AUTHENTICATED) || self.acl.is_open();
@@ -314,6 +314,7 @@ impl Server {
 
     /// Everything between executing and waiting: replies go out, clients that are done leave.
     fn before_sleep(&mut self) {
+        self.end_pause_if_due();
         self.fast_expire_cycle();
         self.send_replies();
         self.close_clients();
@@ -359,7 +360,9 @@ impl Server {
     fn close_clients(&mut self) {
         while let Some(key) = self.turn.closing.pop() {
             self.end_transaction(key);
+            self.stop_monitoring(key);
             self.forget_blocked(key);
+            self.forget_paused(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);

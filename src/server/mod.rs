@@ -11,6 +11,9 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod monitor;
+pub mod observe;
+pub mod pause;
 pub mod propagate;
 pub mod reconfigure;
 pub mod shutdown;
@@ -56,6 +59,7 @@ pub struct Server {
     /// What the running command, and those inside it, pass on.
     pub unit: Unit,
     pub expire: ActiveExpire,
+    pub pause: pause::Pause,
     pub turn: Loop,
     pub identity: Identity,
     pub process: startup::Process,
@@ -109,6 +113,7 @@ impl Server {
             feed: Feed::AsReceived,
             unit: Unit::default(),
             expire: ActiveExpire::default(),
+            pause: pause::Pause::default(),
             turn: Loop::default(),
             identity: Identity {
                 run_id,

@@ -48,8 +48,8 @@ impl Server {
             }
         }
         if listeners.has(Listeners::FEED) {
-            for change in &changes {
-                self.pass_on_removal(change, &keys);
+            for group in changes.chunk_by(Change::is_of_same_hash) {
+                self.pass_on_removal(group, &keys);
             }
         }
         self.keyspace.ledger.put_back((changes, keys));
@@ -59,7 +59,7 @@ impl Server {
         let clients = &mut self.clients;
         let mut marked = Vec::new();
         match change {
-            Change::Key { db, key, .. } => {
+            Change::Key { db, key, .. } | Change::FieldGone { db, key, .. } => {
                 clients.watches.touched(*db, &keys[key.clone()], false, |client| marked.push(client));
             }
             Change::Gone { db, key, .. } => {
@@ -90,14 +90,25 @@ impl Server {
                 blocking.all_touched(*a);
                 blocking.all_touched(*b);
             }
-            Change::Gone { .. } | Change::Flushed { .. } | Change::Told { .. } => {}
+            Change::Gone { .. } | Change::FieldGone { .. } | Change::Flushed { .. } | Change::Told { .. } => {
+            }
         }
     }
 
     /// A key that went away by itself is removed by name wherever the data are repeated: only here its time
     /// is looked at.
-    fn pass_on_removal(&mut self, change: &Change, keys: &[u8]) {
-        let Change::Gone { db, key, event } = change else { return };
+    /// So are fields; `group` is one change, or the fields of one hash that went together.
+    fn pass_on_removal(&mut self, group: &[Change], keys: &[u8]) {
+        if let [Change::FieldGone { db, key, .. }, ..] = group {
+            let fields = group.iter().filter_map(|change| match change {
+                Change::FieldGone { field, .. } => Some(&keys[field.clone()]),
+                _ => None,
+            });
+            let parts: Vec<&[u8]> = [&b"HDEL"[..], &keys[key.clone()]].into_iter().chain(fields).collect();
+            self.unit.push(*db, |out| write_request(out, parts.into_iter()));
+            self.turn.unit_pending = true;
+        }
+        let [Change::Gone { db, key, event }] = group else { return };
         let lazily = match event.class {
             Class::Evicted => self.keyspace.lazy.eviction,
             _ => self.keyspace.lazy.expire,

@@ -7,12 +7,14 @@
 use super::Server;
 use super::admission::Conditions;
 use super::event_loop::LISTENERS;
+use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
-use crate::config::{Config, Effects, Reason, SetError};
+use crate::config::{Config, Effects, Reason, SetError, os_error};
 use crate::keyspace::free::LazyFree;
 use crate::net::limits;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
+use crate::resp::Error;
 use crate::stats::log;
 
 impl Server {
@@ -26,6 +28,7 @@ impl Server {
         access.decay_minutes = memory.lfu_decay_time_min;
         let now = self.keyspace.now();
         self.keyspace.set_now(now);
+        self.take_up_thresholds();
         let lazy = &self.config.lazyfree;
         self.keyspace.lazy = LazyFree {
             eviction: lazy.eviction,
@@ -34,6 +37,24 @@ impl Server {
             user_del: lazy.user_del,
             user_flush: lazy.user_flush,
         };
+    }
+
+    /// Writes the configuration file anew.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be written; it is as it was then.
+    pub fn rewrite_config(&mut self, scope: Scope) -> Result<(), Error> {
+        self.config.security.users = self.user_lines();
+        let Some(path) = &self.identity.config_file else {
+            return Err(Error::text("ERR The server is running without a config file"));
+        };
+        if let Err(error) = rewrite::rewrite(&self.config, path, scope) {
+            let reason = os_error(&error);
+            tracing::warn!("CONFIG REWRITE failed: {reason}");
+            return Err(Error::text(format!("ERR Rewriting config file: {reason}")));
+        }
+        tracing::info!("CONFIG REWRITE executed with success.");
+        Ok(())
     }
 
     /// Makes the configuration take effect after `effects` changed; `before` is what it was.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::histogram::Histogram;
+use super::latency::Latency;
+use super::slowlog::CommandLogs;
 
 /// What is known about one command's calls.
 #[derive(Default, Clone)]
@@ -64,6 +66,28 @@ pub struct Stats {
     /// Time spent on what the clock demands.
     pub cron_ns: u64,
     pub rates: Rates,
+    pub logs: CommandLogs,
+    pub latency: Latency,
+    pub thresholds: Thresholds,
+}
+
+/// From where on a command is remembered. What is switched off is never reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// Run time for the slow log.
+    pub slow_ns: u64,
+    /// Run time for the slow log or the latency monitor, whichever is shorter.
+    pub long_ns: u64,
+    /// Bytes of a request.
+    pub request: usize,
+    /// Bytes of a reply.
+    pub reply: usize,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Thresholds { slow_ns: u64::MAX, long_ns: u64::MAX, request: usize::MAX, reply: usize::MAX }
+    }
 }
 
 impl Stats {
@@ -72,9 +96,15 @@ impl Stats {
         Stats { commands: vec![CommandStats::default(); commands], ..Stats::default() }
     }
 
-    /// Starts counting anew.
+    /// Starts counting anew. What was noted of single commands and waits stays.
     pub fn reset(&mut self) {
-        *self = Stats { peak_memory: self.peak_memory, ..Stats::new(self.commands.len()) };
+        *self = Stats {
+            peak_memory: self.peak_memory,
+            logs: std::mem::take(&mut self.logs),
+            latency: std::mem::take(&mut self.latency),
+            thresholds: self.thresholds,
+            ..Stats::new(self.commands.len())
+        };
     }
 
     /// Counts a turn of the event loop that took `ns` and began when `commands_before` commands had been run.

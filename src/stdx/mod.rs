@@ -3,6 +3,7 @@
 pub mod alloc;
 pub mod clock;
 pub mod cpu;
+pub mod crc64;
 pub mod extended;
 pub mod glob;
 pub mod hash;

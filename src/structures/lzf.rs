@@ -153,7 +153,7 @@ fn put_literals(bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
 /// # Errors
 /// [`Corrupt`] if `input` is no LZF stream or stands for another number of bytes.
 pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
-    if !may_expand_to(input, len) {
+    if !may_expand_to(input.len(), len) {
         return Err(Corrupt);
     }
     let mut out = vec![0; len];
@@ -161,10 +161,12 @@ pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
     Ok(out)
 }
 
-/// Whether a stream of this size can stand for `len` bytes: ask before allocating for a length from outside.
-pub fn may_expand_to(input: &[u8], len: usize) -> bool {
-    // Three bytes stand for at most `MAX_MATCH`.
-    len <= input.len().saturating_mul(MAX_MATCH / 3)
+/// How many bytes each byte of a stream stands for at most: three bytes stand for at most `MAX_MATCH`.
+pub const MAX_EXPANSION: usize = MAX_MATCH / 3;
+
+/// Whether a stream of `stream` bytes can stand for `len` bytes: ask before allocating for a length from outside.
+pub fn may_expand_to(stream: usize, len: usize) -> bool {
+    len <= stream.saturating_mul(MAX_EXPANSION)
 }
 
 /// Fills `out` with the bytes that `input` stands for. O(n).

@@ -337,6 +337,31 @@ impl List {
         }
     }
 
+    /// The listpack of a list that is one, as it goes into a file.
+    pub fn as_listpack(&self) -> Option<&[u8]> {
+        match self.view() {
+            View::Pack(pack) => Some(pack.bytes_of()),
+            View::Quick(_) => None,
+        }
+    }
+
+    /// A quicklist to which nodes can be added as they are, for [`List::from_nodes`].
+    pub fn nodes(limits: &Limits) -> Quicklist {
+        Quicklist::new(options(limits))
+    }
+
+    /// The list of these nodes: a listpack if there is just one and it is within the limits.
+    pub fn from_nodes(nodes: Quicklist, limits: &Limits) -> List {
+        match nodes.single_listpack() {
+            None => List::quick(nodes),
+            Some(pack) if !one_node(limits, pack.len(), pack.bytes()) => List::quick(nodes),
+            Some(_) => match nodes.into_listpack() {
+                Ok(pack) => List::pack(pack),
+                Err(nodes) => List::quick(nodes),
+            },
+        }
+    }
+
     /// Checks all that must hold. O(n).
     pub fn check(&self) {
         match self.view() {

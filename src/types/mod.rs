@@ -9,6 +9,7 @@ pub mod hash;
 pub mod lcs;
 pub mod limits;
 pub mod list;
+mod packed;
 mod random;
 pub mod set;
 pub mod string;
@@ -16,7 +17,7 @@ mod tagged;
 pub mod value;
 pub mod zset;
 
-pub use hash::Hash;
+pub use hash::{Before, Hash, NewExpiry};
 pub use limits::Limits;
 pub use list::List;
 pub use set::Set;

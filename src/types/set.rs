@@ -21,6 +21,7 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 use super::Limits;
+use super::packed::longest_key;
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged, Thin};
 use super::value::{Collection, Describe, Kind, Part};
@@ -380,6 +381,35 @@ impl Set {
                 self.iter().for_each(each);
                 0
             }
+        }
+    }
+
+    /// A set from the intset of one, as it stands in a file. It becomes a hash table if the limits ask for it. O(n).
+    pub fn from_intset(ints: Intset, limits: &Limits) -> Set {
+        let mut set = Set::from(ints);
+        set.expect(set.len(), limits);
+        set
+    }
+
+    /// A set from the listpack of one, as it stands in a file; `None` if a member occurs twice. It becomes a
+    /// hash table if the limits ask for it. O(n).
+    pub fn from_listpack(pack: Listpack, limits: &Limits) -> Option<Set> {
+        let longest = longest_key(&pack, 1)?;
+        let mut set = Set::from(pack);
+        if longest > limits.set_max_listpack_value {
+            set.become_table(set.len());
+        }
+        set.expect(set.len(), limits);
+        Some(set)
+    }
+
+    /// The members as they go into a file in one piece, and whether that is an intset rather than a listpack;
+    /// `None` for a hash table.
+    pub fn as_packed(&self) -> Option<(&[u8], bool)> {
+        match self.encoded() {
+            Encoding::Ints(ints) => Some((ints.bytes_of(), true)),
+            Encoding::Pack(pack) => Some((pack.bytes_of(), false)),
+            Encoding::Table(_) => None,
         }
     }
 

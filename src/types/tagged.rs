@@ -102,6 +102,13 @@ impl<T> Deref for Lent<'_, T> {
 }
 
 impl<'a> Lent<'a, Intset> {
+    /// The block as it goes into a file.
+    #[inline]
+    pub fn bytes_of(&self) -> &'a [u8] {
+        // SAFETY: as in `ints`.
+        unsafe { transmute::<&[u8], &'a [u8]>(self.value.as_bytes()) }
+    }
+
     /// The integers, ascending.
     #[inline]
     pub fn ints(&self) -> intset::Iter<'a> {
@@ -116,6 +123,13 @@ impl<'a> Lent<'a, Listpack> {
     pub fn items(&self) -> listpack::Iter<'a> {
         // SAFETY: as in `ints`.
         unsafe { transmute::<listpack::Iter<'_>, listpack::Iter<'a>>(self.value.iter()) }
+    }
+
+    /// The block as it goes into a file.
+    #[inline]
+    pub fn bytes_of(&self) -> &'a [u8] {
+        // SAFETY: as in `ints`.
+        unsafe { transmute::<&[u8], &'a [u8]>(self.value.as_bytes()) }
     }
 
     /// The values two by two.

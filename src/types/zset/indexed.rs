@@ -78,6 +78,22 @@ impl Indexed {
         Indexed { list, index }
     }
 
+    /// As [`Indexed::from_sorted`]; `None` if a member occurs twice, with different scores.
+    pub(super) fn from_sorted_checked<'m>(
+        len: usize,
+        pairs: impl Iterator<Item = (f64, &'m [u8])>,
+    ) -> Option<Indexed> {
+        let list = SkipList::from_sorted(seed(), pairs);
+        let mut index = Dict::with_capacity(len);
+        for node in &list {
+            match index.entry(hash(node.member()), node.member()) {
+                Place::Occupied(_) => return None,
+                Place::Vacant(place) => drop(place.insert(Member(node.into_raw()))),
+            }
+        }
+        Some(Indexed { list, index })
+    }
+
     #[inline]
     pub(super) fn add(&mut self, member: &[u8], score: f64, rule: Rule) -> Outcome {
         match self.index.entry(hash(member), member) {

@@ -261,6 +261,26 @@ impl Zset {
         Some(set)
     }
 
+    /// The set of these pairs, as they stand in a file, in any order; `None` if a member occurs twice. No score is
+    /// NaN. O(n) if they ascend or descend, else O(n log n).
+    pub fn from_pairs(mut pairs: Vec<(f64, &[u8])>, limits: &Limits) -> Option<Zset> {
+        let ascend = |pairs: &[(f64, &[u8])]| pairs.is_sorted_by(|a, b| order(*a, *b).is_lt());
+        if !ascend(&pairs) {
+            pairs.reverse();
+        }
+        if !ascend(&pairs) {
+            pairs.sort_unstable_by(|a, b| order(*a, *b));
+            if !ascend(&pairs) {
+                return None;
+            }
+        }
+        let longest = pairs.iter().map(|(_, member)| member.len()).max().unwrap_or(0);
+        if packable(pairs.len(), longest, limits) {
+            return Zset::from_listpack(packed::from_sorted(&pairs), limits);
+        }
+        Indexed::from_sorted_checked(pairs.len(), pairs.iter().copied()).map(Zset::from_indexed)
+    }
+
     /// The listpack of a packed set, to be written to a file as it is.
     pub fn as_listpack(&self) -> Option<&Listpack> {
         match self.view() {

@@ -5,8 +5,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::super::packed::longest_key;
 use super::order;
-use crate::stdx::hash::hash;
 use crate::stdx::num::{self, FloatBuf};
 use crate::structures::listpack::{Item, Listpack, Pairs, Pos, encoded_size};
 
@@ -171,11 +171,7 @@ pub(super) fn from_sorted<M: AsRef<[u8]>>(pairs: &[(f64, M)]) -> Listpack {
 
 /// Length of the longest member, if these are pairs that ascend and no member occurs twice. O(n log n).
 pub(super) fn longest_if_valid(listpack: &Listpack) -> Option<usize> {
-    if !listpack.len().is_multiple_of(2) {
-        return None;
-    }
-    let mut longest = 0;
-    let mut hashes = Vec::with_capacity(listpack.len() / 2);
+    let longest = longest_key(listpack, 2)?;
     let mut last: Option<(Item<'_>, Item<'_>)> = None;
     for (member, score) in listpack.pairs() {
         if let Item::Str(text) = score {
@@ -186,15 +182,7 @@ pub(super) fn longest_if_valid(listpack: &Listpack) -> Option<usize> {
         if last.is_some_and(|last| compare(last, score_of(score), text) != Ordering::Less) {
             return None;
         }
-        hashes.push(hash(text));
         last = Some((member, score));
-        longest = longest.max(member.len());
-    }
-    hashes.sort_unstable();
-    // Members with one hash are most likely one member; only then each is looked for among the others.
-    let suspicious = hashes.windows(2).any(|pair| pair[0] == pair[1]);
-    if suspicious && listpack.entries().step_by(2).any(|(at, member)| listpack.find(member, 1) != Some(at)) {
-        return None;
     }
     Some(longest)
 }

@@ -1,0 +1,758 @@
+//! RDB bytes back to values.
+//!
+//! A [`Loader`] reads some of a file each time it is asked to, so that whoever drives it can do other things in
+//! between. It takes every version of Redis's format from 1 on and Valkey's, as long as it knows the types in it.
+//!
+//! What comes from a file is not trusted: the checksum at the end tells of accidents, but comes too late, and not of
+//! malice. Every block is checked in full before it becomes a value, every count against the bytes that are left.
+//! Keys are added in batches, so that the memory they go to is on its way while others are decoded.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+
+use super::format::{self, CHECKSUM_SINCE, Dialect, NEVER, container, opcode, value_type};
+pub use super::input::Fault;
+use super::input::{Input, Kept, Text};
+use super::legacy;
+use crate::keyspace::access::Access;
+use crate::keyspace::{Entry, Keyspace};
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash::hash;
+use crate::stdx::num;
+use crate::structures::intset::Intset;
+use crate::structures::listpack::{Item, Listpack};
+use crate::structures::lzf;
+use crate::types::list::End;
+use crate::types::{Before, Collection, Hash, Limits, List, NewExpiry, Set, Value, Zset};
+
+/// How many times the bytes read loading may allocate at most: what compression can hide, and for each byte of
+/// that what the smallest element of a hash table takes.
+pub const EXPANSION: usize = lzf::MAX_EXPANSION * 16;
+
+/// Keys that are added together.
+const BATCH: usize = 32;
+/// The longest text that may be an integer.
+const LONGEST_INT: usize = 20;
+
+/// What a loader does with what it reads.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    pub limits: Limits,
+    /// Keys that are due at this time are left out.
+    pub drop_due: Option<UnixMillis>,
+    /// A key that is there already is replaced instead of being an error.
+    pub replace: bool,
+    /// Compare the checksum.
+    pub checksum: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions { limits: Limits::default(), drop_due: None, replace: false, checksum: true }
+    }
+}
+
+/// Why a file could not be loaded, and where.
+#[derive(Debug)]
+pub struct LoadError {
+    pub fault: Fault,
+    /// How far reading got, in bytes.
+    pub offset: u64,
+    /// The key whose value was being read.
+    pub key: Option<Vec<u8>>,
+    /// The type of that value.
+    pub value_type: Option<(u8, Dialect)>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, at offset {}", self.fault, self.offset)?;
+        if let Some((number, dialect)) = self.value_type {
+            write!(f, ", in a value of type {number}")?;
+            if let Some(name) = format::type_name(number, dialect) {
+                write!(f, " ({name})")?;
+            }
+        }
+        if let Some(key) = &self.key {
+            let shown = &key[..key.len().min(128)];
+            write!(f, ", of the key '{}'", shown.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// What the file says about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct About {
+    /// The server that wrote it, `redis-ver` or `valkey-ver`.
+    pub writer: Option<Vec<u8>>,
+    /// Seconds since 1970.
+    pub created: Option<i64>,
+    pub used_memory: Option<i64>,
+    /// It begins an append-only file.
+    pub aof_base: bool,
+    /// The replication history it belongs to, and how far that had come.
+    pub replication_id: Option<Vec<u8>>,
+    pub replication_offset: Option<i64>,
+    pub replication_db: Option<i64>,
+}
+
+/// What was found so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub loaded: u64,
+    /// Left out because their time had come.
+    pub expired: u64,
+    /// Left out because their value has no element.
+    pub empty: u64,
+}
+
+/// Where a loader stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    More,
+    Done,
+}
+
+/// Who gets the keys of a file.
+pub trait Receive {
+    /// How many databases there are.
+    fn databases(&self) -> usize;
+    /// About to come: so many keys, so many of them with an expiry.
+    fn expect(&mut self, _db: usize, _keys: usize, _volatile: usize) {}
+    /// Takes the keys and leaves `batch` empty.
+    ///
+    /// # Errors
+    /// One of them is there already, and may not be replaced: that one.
+    fn receive(&mut self, db: usize, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry>;
+    /// The clocks that access data are measured by.
+    fn access(&self) -> Access;
+    /// A key was read: the type of its value in the file, the bytes it takes there with all that belongs to it,
+    /// and the entry unless it is left out.
+    fn read(&mut self, _value_type: u8, _bytes: u64, _entry: Option<&Entry>) {}
+}
+
+impl Receive for Keyspace {
+    fn databases(&self) -> usize {
+        Keyspace::databases(self).len()
+    }
+
+    fn expect(&mut self, db: usize, keys: usize, volatile: usize) {
+        self.database_mut(db).reserve(keys, volatile);
+    }
+
+    fn receive(&mut self, db: usize, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry> {
+        self.database_mut(db).load(batch, replace)
+    }
+
+    fn access(&self) -> Access {
+        self.access
+    }
+}
+
+/// A file that is being loaded.
+pub struct Loader<'a> {
+    input: Input<'a>,
+    options: LoadOptions,
+    version: u32,
+    db: usize,
+    /// What stood before the key that comes next.
+    next: Attributes,
+    batch: Vec<(u64, Entry)>,
+    key: Vec<u8>,
+    about: About,
+    tally: Tally,
+    /// The type of the value that is being read.
+    reading: Option<u8>,
+}
+
+/// What may stand before a key.
+#[derive(Clone, Copy, Default)]
+struct Attributes {
+    expires: Option<UnixMillis>,
+    idle: Option<u32>,
+    frequency: Option<u8>,
+    /// Where the first of them is.
+    start: Option<u64>,
+}
+
+impl<'a> Loader<'a> {
+    /// Loads from `source`, which has `size` bytes if that is known.
+    pub fn new(source: Box<dyn Read + 'a>, size: Option<u64>, options: LoadOptions) -> Loader<'a> {
+        Loader {
+            input: Input::new(source, size, options.checksum),
+            options,
+            version: 0,
+            db: 0,
+            next: Attributes::default(),
+            batch: Vec::with_capacity(BATCH),
+            key: Vec::new(),
+            about: About::default(),
+            tally: Tally::default(),
+            reading: None,
+        }
+    }
+
+    /// Bytes read so far; after [`Step::Done`], where the file ends and something else may begin.
+    pub fn offset(&self) -> u64 {
+        self.input.offset()
+    }
+
+    /// Bytes of the file, 0 if that is not known.
+    pub fn size(&self) -> u64 {
+        self.input.size()
+    }
+
+    /// What the file said about itself so far: all of it once a key was seen.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// How many keys there were so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// The version of the format, once something was read.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Loads everything.
+    ///
+    /// # Errors
+    /// As [`Loader::step`].
+    pub fn run(&mut self, to: &mut impl Receive) -> Result<(), LoadError> {
+        while self.step(to, u64::MAX, u64::MAX)? == Step::More {}
+        Ok(())
+    }
+
+    /// Loads until at least `bytes` bytes or `keys` keys more are read, or all.
+    ///
+    /// # Errors
+    /// The file is damaged or holds what we do not have. The keys before that point have been received.
+    pub fn step(&mut self, to: &mut impl Receive, bytes: u64, keys: u64) -> Result<Step, LoadError> {
+        let step = self.try_step(to, bytes, keys);
+        step.map_err(|fault| LoadError {
+            fault,
+            offset: self.input.offset(),
+            key: self.reading.map(|_| self.key.clone()),
+            value_type: self.reading.map(|number| (number, Dialect::of(self.version))),
+        })
+    }
+
+    fn try_step(&mut self, to: &mut impl Receive, bytes: u64, keys: u64) -> Result<Step, Fault> {
+        if self.version == 0 {
+            self.version = magic(self.input.array()?)?;
+        }
+        let until = self.input.offset().saturating_add(bytes);
+        let mut keys_left = keys;
+        loop {
+            let at = self.input.offset();
+            if at >= until || keys_left == 0 {
+                self.hand_over(to)?;
+                return Ok(Step::More);
+            }
+            let code = self.input.byte()?;
+            match code {
+                opcode::EXPIRE_MS => {
+                    self.next.expires = Some(UnixMillis(i64::from_le_bytes(self.input.array()?)));
+                }
+                opcode::EXPIRE_S => {
+                    let seconds = i32::from_le_bytes(self.input.array()?);
+                    self.next.expires = Some(UnixMillis(i64::from(seconds) * 1000));
+                }
+                opcode::FREQ => self.next.frequency = Some(self.input.byte()?),
+                opcode::IDLE => {
+                    self.next.idle = Some(u32::try_from(self.input.number()?).unwrap_or(u32::MAX));
+                }
+                opcode::EOF => {
+                    self.hand_over(to)?;
+                    self.end()?;
+                    return Ok(Step::Done);
+                }
+                opcode::SELECT_DB => {
+                    self.hand_over(to)?;
+                    let db = self.input.number()?;
+                    self.db =
+                        usize::try_from(db).ok().filter(|&db| db < to.databases()).ok_or_else(|| {
+                            Fault::Unsupported(format!(
+                                "the data have a database {db}, which the configuration does not allow"
+                            ))
+                        })?;
+                }
+                opcode::RESIZE_DB => {
+                    let (keys, volatile) = (self.input.number()?, self.input.number()?);
+                    // A key takes a type and two lengths.
+                    let most = (self.input.left() / 3) as u64;
+                    to.expect(self.db, keys.min(most) as usize, volatile.min(keys).min(most) as usize);
+                }
+                opcode::SLOT_INFO => {
+                    for _ in 0..3 {
+                        self.input.number()?;
+                    }
+                }
+                opcode::AUX => self.aux()?,
+                opcode::FUNCTION2 | opcode::FUNCTION_PRE_GA => {
+                    return Err(Fault::Unsupported(
+                        "the data have a library of functions, which are not supported".into(),
+                    ));
+                }
+                opcode::MODULE_AUX => return Err(Fault::Unsupported(self.module("data")?)),
+                number => {
+                    self.key_value(number, self.next.start.unwrap_or(at), to)?;
+                    self.next = Attributes::default();
+                    keys_left -= 1;
+                    continue;
+                }
+            }
+            self.next.start.get_or_insert(at);
+            if !matches!(code, opcode::EXPIRE_MS | opcode::EXPIRE_S | opcode::FREQ | opcode::IDLE) {
+                self.next.start = None;
+            }
+        }
+    }
+
+    fn hand_over(&mut self, to: &mut impl Receive) -> Result<(), Fault> {
+        if !self.batch.is_empty()
+            && let Err(entry) = to.receive(self.db, &mut self.batch, self.options.replace)
+        {
+            self.key = entry.key().to_vec();
+            self.reading.get_or_insert(entry.kind() as u8);
+            return Err(Fault::Duplicate);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Fault> {
+        if self.version < CHECKSUM_SINCE {
+            return Ok(());
+        }
+        let expected = self.input.sum();
+        let found = u64::from_le_bytes(self.input.array()?);
+        // No sum at all is what a server writes that was told not to sum.
+        if self.options.checksum && found != 0 && found != expected {
+            return Err(Fault::Checksum { expected, found });
+        }
+        Ok(())
+    }
+
+    fn aux(&mut self) -> Result<(), Fault> {
+        let mut digits = itoa::Buffer::new();
+        let name = self.input.string()?.bytes(&mut digits).to_vec();
+        let text = self.input.string()?;
+        let text = text.bytes(&mut digits);
+        let about = &mut self.about;
+        match name.as_slice() {
+            b"redis-ver" | b"valkey-ver" => about.writer = Some(text.to_vec()),
+            b"ctime" => about.created = num::parse_i64(text),
+            b"used-mem" => about.used_memory = num::parse_i64(text),
+            b"aof-base" | b"aof-preamble" => about.aof_base = text == b"1",
+            b"repl-id" => about.replication_id = Some(text.to_vec()),
+            b"repl-offset" => about.replication_offset = num::parse_i64(text),
+            b"repl-stream-db" => about.replication_db = num::parse_i64(text),
+            // There are many, and others may come: they are hints.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What to say about something of a module, whose id comes next.
+    fn module(&mut self, what: &str) -> Result<String, Fault> {
+        Ok(format!(
+            "{what} of the module '{}', and modules are not supported",
+            module_name(self.input.number()?)
+        ))
+    }
+
+    /// Reads a key with its value.
+    #[inline]
+    fn key_value(&mut self, number: u8, start: u64, to: &mut impl Receive) -> Result<(), Fault> {
+        self.reading = Some(number);
+        let key = self.input.string()?;
+        self.key.clear();
+        self.key.extend_from_slice(key.bytes(&mut itoa::Buffer::new()));
+        if matches!(number, value_type::MODULE_PRE_GA | value_type::MODULE_2) {
+            return Err(Fault::Unsupported(self.module("a value")?));
+        }
+        let expires = self.next.expires;
+        let dialect = Dialect::of(self.version);
+        let entry = read_value(&mut self.input, number, dialect, &self.key, expires, &self.options)?;
+        self.reading = None;
+        let due = self.options.drop_due.is_some_and(|now| expires.is_some_and(|at| at <= now));
+        match entry {
+            _ if due => {
+                self.tally.expired += 1;
+                to.read(number, self.input.offset() - start, None);
+            }
+            None => {
+                self.tally.empty += 1;
+                to.read(number, self.input.offset() - start, None);
+            }
+            Some(mut entry) => {
+                entry.set_access(self.next.access(&to.access()));
+                to.read(number, self.input.offset() - start, Some(&entry));
+                self.batch.push((hash(&self.key), entry));
+                self.tally.loaded += 1;
+                if self.batch.len() == BATCH {
+                    self.hand_over(to)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Attributes {
+    /// The access data of a key, on our clocks.
+    fn access(&self, clocks: &Access) -> u32 {
+        match (self.idle, self.frequency) {
+            (_, Some(frequency)) if clocks.lfu => clocks.bits_for_frequency(frequency),
+            (Some(idle), _) if !clocks.lfu => clocks.bits_for_idle(idle),
+            _ => clocks.fresh(),
+        }
+    }
+}
+
+/// The version that the first bytes of a file tell.
+fn magic(bytes: [u8; 9]) -> Result<u32, Fault> {
+    let unknown = || Fault::Corrupt("these are not the first bytes of an RDB file");
+    let (digits, dialect) = match &bytes {
+        [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (&digits[..], Dialect::Redis),
+        [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..] => (&digits[..], Dialect::Valkey),
+        _ => return Err(unknown()),
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Err(unknown());
+    }
+    let version = digits.iter().fold(0, |n, digit| n * 10 + u32::from(digit - b'0'));
+    if version == 0 || Dialect::of(version) != dialect {
+        return Err(Fault::Unsupported(format!("version {version} of the format is unknown")));
+    }
+    Ok(version)
+}
+
+/// The name in a module's id: nine characters of six bits, before ten bits of version.
+fn module_name(id: u64) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..9).rev().map(|i| char::from(LETTERS[(id >> (10 + 6 * i)) as usize & 63])).collect()
+}
+
+/// Reads one value in the encoding `number` as an entry for `key`; `None` for a collection without elements.
+///
+/// # Errors
+/// The bytes are no such value, or there is no such encoding.
+pub(super) fn read_value(
+    input: &mut Input<'_>,
+    number: u8,
+    dialect: Dialect,
+    key: &[u8],
+    expires: Option<UnixMillis>,
+    options: &LoadOptions,
+) -> Result<Option<Entry>, Fault> {
+    use value_type::*;
+    let limits = &options.limits;
+    if number == STRING {
+        return string(input, key, expires).map(Some);
+    }
+    let entry = match (number, dialect) {
+        (LIST, _) => keep(key, expires, list(input, limits)?),
+        (LIST_ZIPLIST, _) => {
+            let mut nodes = List::nodes(limits);
+            nodes.append_listpack(ziplist(input)?);
+            keep(key, expires, List::from_nodes(nodes, limits))
+        }
+        (LIST_QUICKLIST | LIST_QUICKLIST_2, _) => keep(key, expires, nodes(input, number, limits)?),
+        (SET, _) => keep(key, expires, set(input, limits)?),
+        (SET_INTSET, _) => {
+            let ints = blob(input, |blob| Intset::from_bytes_checked(blob).ok_or(BAD_INTSET))?;
+            keep(key, expires, Set::from_intset(ints, limits))
+        }
+        (SET_LISTPACK, _) => {
+            keep(key, expires, Set::from_listpack(listpack(input)?, limits).ok_or(REPEATED)?)
+        }
+        (ZSET | ZSET_2, _) => keep(key, expires, zset(input, number, limits)?),
+        (ZSET_ZIPLIST, _) => keep(key, expires, packed_zset(ziplist(input)?, limits)?),
+        (ZSET_LISTPACK, _) => keep(key, expires, packed_zset(listpack(input)?, limits)?),
+        (HASH, _) => keep(key, expires, hash_fields(input, limits)?),
+        (HASH_ZIPMAP, _) => {
+            let pack = blob(input, |blob| legacy::from_zipmap(blob).map_err(|_| BAD_ZIPMAP))?;
+            keep(key, expires, packed_hash(pack, limits)?)
+        }
+        (HASH_ZIPLIST, _) => keep(key, expires, packed_hash(ziplist(input)?, limits)?),
+        (HASH_LISTPACK, _) => keep(key, expires, packed_hash(listpack(input)?, limits)?),
+        (VALKEY_HASH_2, Dialect::Valkey) => {
+            keep(key, expires, expiring_fields(input, FieldExpiry::After, options)?)
+        }
+        (HASH_METADATA_PRE_GA, Dialect::Redis) => {
+            keep(key, expires, expiring_fields(input, FieldExpiry::Before, options)?)
+        }
+        (HASH_METADATA, Dialect::Redis) => {
+            let least = i64::from_le_bytes(input.array()?);
+            keep(key, expires, expiring_fields(input, FieldExpiry::BeforeFrom(least), options)?)
+        }
+        (HASH_LISTPACK_EX_PRE_GA, Dialect::Redis) => keep(key, expires, expiring_listpack(input, options)?),
+        (HASH_LISTPACK_EX, Dialect::Redis) => {
+            // The least expiry of all fields, which they tell themselves.
+            input.array::<8>()?;
+            keep(key, expires, expiring_listpack(input, options)?)
+        }
+        (STREAM_LISTPACKS | STREAM_LISTPACKS_2 | STREAM_LISTPACKS_3, _)
+        | (STREAM_LISTPACKS_4, Dialect::Redis) => {
+            return Err(Fault::Unsupported("a stream, and streams are not supported".into()));
+        }
+        _ => return Err(Fault::Unsupported(format!("a value of type {number}, which is unknown"))),
+    };
+    input.forget_long();
+    Ok(entry)
+}
+
+const BAD_INTSET: Fault = Fault::Corrupt("a damaged intset");
+const BAD_LISTPACK: Fault = Fault::Corrupt("a damaged listpack");
+const BAD_ZIPLIST: Fault = Fault::Corrupt("a damaged ziplist");
+const BAD_ZIPMAP: Fault = Fault::Corrupt("a damaged zipmap");
+const BAD_SCORE: Fault = Fault::Corrupt("a score is not a number");
+const REPEATED: Fault = Fault::Corrupt("an element occurs twice");
+
+/// The value as an entry, unless it is empty.
+fn keep<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Option<Entry> {
+    (!value.is_empty()).then(|| Entry::with_collection(key, expires, value))
+}
+
+#[inline]
+fn string(input: &mut Input<'_>, key: &[u8], expires: Option<UnixMillis>) -> Result<Entry, Fault> {
+    let value = match input.kept_string()? {
+        Kept::Lent(Text::Int(n)) => Value::Int(n),
+        Kept::Lent(Text::Bytes(bytes)) => match num::parse_i64(bytes) {
+            Some(n) if bytes.len() <= LONGEST_INT => Value::Int(n),
+            _ => Value::Bytes(bytes),
+        },
+        Kept::Own(text) => Value::Shared(Arc::new(text)),
+    };
+    Ok(Entry::new(key, expires, value))
+}
+
+/// A string that is a block of memory, made into something.
+fn blob<T>(input: &mut Input<'_>, make: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Result<T, Fault> {
+    make(input.string()?.bytes(&mut itoa::Buffer::new()))
+}
+
+fn listpack(input: &mut Input<'_>) -> Result<Listpack, Fault> {
+    blob(input, |blob| Listpack::from_bytes_checked(blob).map_err(|_| BAD_LISTPACK))
+}
+
+fn ziplist(input: &mut Input<'_>) -> Result<Listpack, Fault> {
+    blob(input, |blob| legacy::from_ziplist(blob).map_err(|_| BAD_ZIPLIST))
+}
+
+fn packed_hash(pack: Listpack, limits: &Limits) -> Result<Hash, Fault> {
+    Hash::from_listpack(pack, limits).ok_or(Fault::Corrupt("a field occurs twice or lacks its value"))
+}
+
+fn packed_zset(pack: Listpack, limits: &Limits) -> Result<Zset, Fault> {
+    Zset::from_listpack(pack, limits).ok_or(Fault::Corrupt("members are not in order, or occur twice"))
+}
+
+fn list(input: &mut Input<'_>, limits: &Limits) -> Result<List, Fault> {
+    let mut list = List::new();
+    let mut digits = itoa::Buffer::new();
+    for _ in 0..input.count(1)? {
+        let element = input.string()?;
+        let element = element.bytes(&mut digits);
+        list.prepare(1, element.len(), limits);
+        list.push(End::Tail, element);
+    }
+    Ok(list)
+}
+
+fn nodes(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<List, Fault> {
+    let mut nodes = List::nodes(limits);
+    for _ in 0..input.count(1)? {
+        if number == value_type::LIST_QUICKLIST {
+            nodes.append_listpack(ziplist(input)?);
+            continue;
+        }
+        match input.number()? {
+            container::PACKED => nodes.append_listpack(listpack(input)?),
+            container::PLAIN => {
+                let element = blob(input, |bytes| Ok(bytes.to_vec()))?;
+                // No element is so short that it would not share a node.
+                if element.is_empty() {
+                    return Err(Fault::Corrupt("an empty element has a node of its own"));
+                }
+                nodes.append_plain(element);
+            }
+            _ => return Err(Fault::Corrupt("an unknown kind of list node")),
+        }
+    }
+    Ok(List::from_nodes(nodes, limits))
+}
+
+fn set(input: &mut Input<'_>, limits: &Limits) -> Result<Set, Fault> {
+    let len = input.count(1)?;
+    let mut set = Set::new();
+    set.expect(len, limits);
+    for _ in 0..len {
+        let new = match input.string()? {
+            Text::Int(n) => set.add_item(Item::Int(n), limits),
+            Text::Bytes(bytes) => set.add(bytes, limits),
+        };
+        if !new {
+            return Err(REPEATED);
+        }
+    }
+    Ok(set)
+}
+
+fn zset(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<Zset, Fault> {
+    let len = input.count(2)?;
+    // All members in one piece of memory, and where each begins.
+    let mut bytes = Vec::new();
+    let mut pairs = Vec::with_capacity(len);
+    let mut digits = itoa::Buffer::new();
+    for _ in 0..len {
+        let start = bytes.len();
+        bytes.extend_from_slice(input.string()?.bytes(&mut digits));
+        let score = if number == value_type::ZSET_2 {
+            f64::from_le_bytes(input.array()?)
+        } else {
+            text_score(input)?
+        };
+        if score.is_nan() {
+            return Err(BAD_SCORE);
+        }
+        pairs.push((score, start..bytes.len()));
+    }
+    let pairs = pairs.into_iter().map(|(score, range)| (score, &bytes[range])).collect();
+    Zset::from_pairs(pairs, limits).ok_or(REPEATED)
+}
+
+/// A score as text after its length, of which three values mean what text cannot say.
+fn text_score(input: &mut Input<'_>) -> Result<f64, Fault> {
+    match input.byte()? {
+        253 => Err(BAD_SCORE),
+        254 => Ok(f64::INFINITY),
+        255 => Ok(f64::NEG_INFINITY),
+        len => {
+            // The longest is longer than what `take` promises to have room for.
+            let mut text = [0; 252];
+            let text = &mut text[..usize::from(len)];
+            for byte in text.iter_mut() {
+                *byte = input.byte()?;
+            }
+            num::parse_f64_saturating(text).ok_or(BAD_SCORE)
+        }
+    }
+}
+
+fn hash_fields(input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Fault> {
+    let len = input.count(2)?;
+    let mut hash = Hash::sized_for(len, limits);
+    let mut field = Vec::new();
+    for _ in 0..len {
+        read_into(input, &mut field)?;
+        add_field(&mut hash, &field, input.string()?, limits)?;
+    }
+    Ok(hash)
+}
+
+/// Reads a string into memory of ours.
+#[inline]
+fn read_into(input: &mut Input<'_>, text: &mut Vec<u8>) -> Result<(), Fault> {
+    text.clear();
+    text.extend_from_slice(input.string()?.bytes(&mut itoa::Buffer::new()));
+    Ok(())
+}
+
+#[inline]
+fn add_field(hash: &mut Hash, field: &[u8], value: Text<'_>, limits: &Limits) -> Result<(), Fault> {
+    set_field(hash, field, value, NewExpiry::Never, limits)
+}
+
+/// Sets a field that is not there yet.
+#[inline]
+fn set_field(
+    hash: &mut Hash,
+    field: &[u8],
+    value: Text<'_>,
+    expiry: NewExpiry,
+    limits: &Limits,
+) -> Result<(), Fault> {
+    let value = match value {
+        Text::Int(n) => Value::Int(n),
+        Text::Bytes(bytes) => Value::Bytes(bytes),
+    };
+    match hash.put(field, value, expiry, limits, UnixMillis(i64::MIN)) {
+        Before::Absent => Ok(()),
+        _ => Err(Fault::Corrupt("a field occurs twice")),
+    }
+}
+
+/// Where the expiry of a field stands, and how.
+#[derive(Clone, Copy)]
+enum FieldExpiry {
+    /// After its value, in eight bytes, -1 for none.
+    After,
+    /// Before its name, as a length, 0 for none.
+    Before,
+    /// As before, but the distance from this time, plus one.
+    BeforeFrom(i64),
+}
+
+fn expiring_fields(input: &mut Input<'_>, how: FieldExpiry, options: &LoadOptions) -> Result<Hash, Fault> {
+    let len = input.count(2)?;
+    let mut hash = Hash::sized_for(len, &options.limits);
+    let (mut field, mut value) = (Vec::new(), Vec::new());
+    for _ in 0..len {
+        let mut at = None;
+        if !matches!(how, FieldExpiry::After) {
+            let n = i64::try_from(input.number()?).map_err(|_| BAD_EXPIRY)?;
+            let base = if let FieldExpiry::BeforeFrom(least) = how { least - 1 } else { 0 };
+            if n != 0 {
+                at = Some(base.checked_add(n).ok_or(BAD_EXPIRY)?);
+            }
+        }
+        read_into(input, &mut field)?;
+        read_into(input, &mut value)?;
+        if matches!(how, FieldExpiry::After) {
+            at = Some(i64::from_le_bytes(input.array()?)).filter(|&at| at != NEVER);
+        }
+        add_expiring(&mut hash, &field, Text::Bytes(&value), at, options)?;
+    }
+    Ok(hash)
+}
+
+fn expiring_listpack(input: &mut Input<'_>, options: &LoadOptions) -> Result<Hash, Fault> {
+    let pack = listpack(input)?;
+    let mut hash = Hash::new();
+    let mut items = pack.iter();
+    let (mut field_digits, mut value_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+    while let Some(field) = items.next() {
+        let (Some(value), Some(at)) = (items.next(), items.next()) else { return Err(BAD_LISTPACK) };
+        let at = at.int().ok_or(BAD_EXPIRY)?;
+        let value = Text::Bytes(value.text(&mut value_digits));
+        add_expiring(&mut hash, field.text(&mut field_digits), value, (at != 0).then_some(at), options)?;
+    }
+    Ok(hash)
+}
+
+const BAD_EXPIRY: Fault = Fault::Corrupt("a field's expiry is no time");
+
+/// Adds a field that may expire.
+fn add_expiring(
+    hash: &mut Hash,
+    field: &[u8],
+    value: Text<'_>,
+    at: Option<i64>,
+    options: &LoadOptions,
+) -> Result<(), Fault> {
+    match (at, options.drop_due) {
+        (Some(at), Some(now)) if at <= now.0 => Ok(()),
+        (Some(at), _) if at < 0 => Err(BAD_EXPIRY),
+        (Some(at), _) => set_field(hash, field, value, NewExpiry::At(UnixMillis(at)), &options.limits),
+        (None, _) => add_field(hash, field, value, &options.limits),
+    }
+}

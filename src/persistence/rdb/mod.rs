@@ -1,0 +1,31 @@
+//! RDB: the whole data set, or one value, as a compact sequence of bytes.
+//!
+//! ```text
+//! "REDIS0011"  or "VALKEY080"                      what wrote it, and the version of the format
+//! 0xFA name text …                                 auxiliary fields
+//! 0xFE db, 0xFB keys volatile                      a database begins; how large it is
+//!   [0xFC expiry] [0xF8 idle | 0xF9 frequency] type key value     …
+//! 0xFF checksum                                    the end; CRC-64 of everything before
+//! ```
+//!
+//! [`format`] has the numbers, [`output`] and [`input`] move bytes in bulk and sum them, [`save`] and [`load`] are the two
+//! directions, [`legacy`] reads the encodings that servers wrote until 2022, and [`dump`] wraps one value for `DUMP`.
+//!
+//! What always holds: whatever the bytes are, loading ends with an error or with values whose invariants hold; it
+//! does not panic, and allocates no more than [`load::EXPANSION`] times what it has read.
+//!
+//! The format is Salvatore Sanfilippo's, grown over all versions of Redis and, since 2024, of Valkey.
+
+pub mod dump;
+pub mod format;
+pub mod input;
+pub mod legacy;
+pub mod load;
+pub mod output;
+pub mod save;
+#[cfg(test)]
+mod tests;
+
+pub use dump::{dump, restore};
+pub use load::{LoadError, LoadOptions, Loader, Step};
+pub use save::{SaveOptions, save};

@@ -1,0 +1,277 @@
+//! The data set, or one value, as RDB bytes.
+//!
+//! Values in a compact encoding are one block of memory, which is written as it is; the others are written element
+//! by element, as Redis 7.2 does it.
+
+use std::io;
+
+use super::format::{NEVER, container, opcode, value_type};
+use super::output::Output;
+use crate::keyspace::Entry;
+use crate::keyspace::Keyspace;
+use crate::keyspace::access::Access;
+use crate::structures::quicklist::NodeRef;
+use crate::types::string::StringRef;
+use crate::types::{Describe, Hash, Kind, List, Set, Zset};
+
+/// Which servers are to understand the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Version {
+    /// Version 10: Redis 7.0 and everything newer.
+    Redis70,
+    /// Version 11: Redis 7.2 and everything newer.
+    #[default]
+    Redis72,
+    /// Version 80 with Valkey's magic, for fields that expire: Valkey 9.
+    Valkey9,
+}
+
+impl Version {
+    /// The number.
+    pub fn number(self) -> u32 {
+        match self {
+            Version::Redis70 => 10,
+            Version::Redis72 => 11,
+            Version::Valkey9 => 80,
+        }
+    }
+
+    /// The newest version of Redis's own format that this setting allows.
+    pub fn newest(number: u32) -> Version {
+        if number <= 10 { Version::Redis70 } else { Version::Redis72 }
+    }
+
+    fn magic(self) -> &'static [u8; 9] {
+        match self {
+            Version::Redis70 => b"REDIS0010",
+            Version::Redis72 => b"REDIS0011",
+            Version::Valkey9 => b"VALKEY080",
+        }
+    }
+}
+
+/// What is written of the accesses to a key, so that eviction goes on where it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SavedAccess {
+    #[default]
+    None,
+    /// Seconds since the last one.
+    Idle,
+    /// How many there were, logarithmically.
+    Frequency,
+}
+
+/// How a data set is written.
+#[derive(Clone, Debug, Default)]
+pub struct SaveOptions {
+    pub version: Version,
+    pub access: SavedAccess,
+    /// The file begins an append-only file.
+    pub aof_base: bool,
+    /// Seconds since 1970.
+    pub created: i64,
+    pub used_memory: u64,
+    /// The version of Redis that we pass for.
+    pub redis_version: &'static str,
+}
+
+/// Writes the data set, and calls `each` after each key with how many there were. Call [`Output::end`] afterwards.
+///
+/// # Errors
+/// `each` returned one. (Errors of `out` are kept there, and end the work early.)
+pub fn save(
+    space: &Keyspace,
+    options: &SaveOptions,
+    out: &mut Output<'_>,
+    each: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<()> {
+    out.raw(options.version.magic());
+    aux(out, b"redis-ver", |out| out.string(options.redis_version.as_bytes()));
+    aux(out, b"redis-bits", |out| out.int(i64::from(usize::BITS)));
+    aux(out, b"ctime", |out| out.int(options.created));
+    aux(out, b"used-mem", |out| out.int(options.used_memory as i64));
+    aux(out, b"aof-base", |out| out.int(i64::from(options.aof_base)));
+    let mut keys = 0;
+    for (index, db) in space.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
+        out.byte(opcode::SELECT_DB);
+        out.len(index);
+        out.byte(opcode::RESIZE_DB);
+        out.len(db.len());
+        out.len(db.volatile());
+        for entry in db.keys().iter() {
+            key_value(&entry, options, &space.access, out);
+            keys += 1;
+            each(keys)?;
+            if out.failed() {
+                return Ok(());
+            }
+        }
+    }
+    out.byte(opcode::EOF);
+    let sum = out.sum();
+    out.raw(&sum.to_le_bytes());
+    Ok(())
+}
+
+fn aux(out: &mut Output<'_>, name: &[u8], text: impl FnOnce(&mut Output<'_>)) {
+    out.byte(opcode::AUX);
+    out.string(name);
+    text(out);
+}
+
+/// Writes an entry with all that belongs to it.
+#[inline]
+fn key_value(entry: &Entry, options: &SaveOptions, access: &Access, out: &mut Output<'_>) {
+    if let Some(at) = entry.expires() {
+        out.byte(opcode::EXPIRE_MS);
+        out.raw(&at.0.to_le_bytes());
+    }
+    match options.access {
+        SavedAccess::None => {}
+        SavedAccess::Idle => {
+            out.byte(opcode::IDLE);
+            out.len(access.idle_seconds(entry.access()) as usize);
+        }
+        SavedAccess::Frequency => {
+            out.byte(opcode::FREQ);
+            out.byte(access.frequency(entry.access()));
+        }
+    }
+    out.byte(type_of(entry, options.version));
+    out.string(entry.key());
+    value(entry, options.version, out);
+}
+
+/// The version in which all of `space` can be written, if that is not `wanted`.
+///
+/// Of those we write, only Valkey's knows fields that expire.
+pub fn version_for(space: &Keyspace, wanted: Version) -> Version {
+    let fields_expire = space.databases().iter().any(|db| db.with_volatile_fields() > 0);
+    if fields_expire { Version::Valkey9 } else { wanted }
+}
+
+/// The version in which this value can be written, if that is not `wanted`.
+pub fn version_for_value(entry: &Entry, wanted: Version) -> Version {
+    let fields_expire = entry.collection::<Hash>().is_some_and(|hash| hash.volatile() > 0);
+    if fields_expire { Version::Valkey9 } else { wanted }
+}
+
+/// Whether the expiries of its fields are written with a hash. They are lost on those who do not know any.
+fn with_expiries(hash: &Hash, version: Version) -> bool {
+    version == Version::Valkey9 && hash.volatile() > 0
+}
+
+const KIND: &str = "the kind says so";
+
+/// The number of the encoding in which [`value`] writes.
+pub fn type_of(entry: &Entry, version: Version) -> u8 {
+    match entry.kind() {
+        Kind::String => value_type::STRING,
+        Kind::List => value_type::LIST_QUICKLIST_2,
+        Kind::Set => match entry.collection::<Set>().expect(KIND).as_packed() {
+            Some((_, true)) => value_type::SET_INTSET,
+            Some((_, false)) if version != Version::Redis70 => value_type::SET_LISTPACK,
+            _ => value_type::SET,
+        },
+        Kind::Zset => match entry.collection::<Zset>().expect(KIND).as_listpack() {
+            Some(_) => value_type::ZSET_LISTPACK,
+            None => value_type::ZSET_2,
+        },
+        Kind::Hash => {
+            let hash = entry.collection::<Hash>().expect(KIND);
+            match hash.as_listpack() {
+                Some(_) => value_type::HASH_LISTPACK,
+                None if with_expiries(hash, version) => value_type::VALKEY_HASH_2,
+                None => value_type::HASH,
+            }
+        }
+        Kind::Stream => unreachable!("there are no streams yet"),
+    }
+}
+
+/// Writes the value alone.
+#[inline]
+pub fn value(entry: &Entry, version: Version, out: &mut Output<'_>) {
+    match entry.string() {
+        Some(StringRef::Bytes(bytes)) => out.string(bytes),
+        Some(StringRef::Int(n)) => out.int(n),
+        None => match entry.kind() {
+            Kind::List => list(entry.collection().expect(KIND), out),
+            Kind::Set => set(entry.collection().expect(KIND), version, out),
+            Kind::Zset => zset(entry.collection().expect(KIND), out),
+            Kind::Hash => hash(entry.collection().expect(KIND), version, out),
+            Kind::String | Kind::Stream => unreachable!("{KIND}"),
+        },
+    }
+}
+
+fn list(list: &List, out: &mut Output<'_>) {
+    if let Some(pack) = list.as_listpack() {
+        out.len(1);
+        out.len(container::PACKED as usize);
+        return out.string(pack);
+    }
+    let nodes = list.quicklist().expect("a list is one or the other").nodes();
+    out.len(nodes.len());
+    for node in nodes {
+        match node {
+            NodeRef::Packed(pack) => {
+                out.len(container::PACKED as usize);
+                out.string(pack.as_bytes());
+            }
+            NodeRef::Plain(element) => {
+                out.len(container::PLAIN as usize);
+                out.string(element);
+            }
+            NodeRef::PackedLzf { raw_len, stream } => {
+                out.len(container::PACKED as usize);
+                out.lzf(raw_len, stream);
+            }
+            NodeRef::PlainLzf { raw_len, stream } => {
+                out.len(container::PLAIN as usize);
+                out.lzf(raw_len, stream);
+            }
+        }
+    }
+}
+
+fn set(set: &Set, version: Version, out: &mut Output<'_>) {
+    if let Some((packed, ints)) = set.as_packed()
+        && (ints || version != Version::Redis70)
+    {
+        return out.string(packed);
+    }
+    out.len(set.len());
+    set.iter().for_each(|member| out.item(member));
+}
+
+fn zset(zset: &Zset, out: &mut Output<'_>) {
+    if let Some(pack) = zset.as_listpack() {
+        return out.string(pack.as_bytes());
+    }
+    out.len(zset.len());
+    // The greatest first: a reader that inserts one by one finds the place of each at the front.
+    for pair in zset.iter(true) {
+        out.item(pair.member);
+        out.raw(&pair.score().to_le_bytes());
+    }
+}
+
+fn hash(hash: &Hash, version: Version, out: &mut Output<'_>) {
+    if let Some(pack) = hash.as_listpack() {
+        return out.string(pack);
+    }
+    out.len(hash.len());
+    if with_expiries(hash, version) {
+        for (field, value, expires) in hash.iter_with_expiry() {
+            out.item(field);
+            out.item(value);
+            out.raw(&expires.map_or(NEVER, |at| at.0).to_le_bytes());
+        }
+        return;
+    }
+    for (field, value) in hash.iter() {
+        out.item(field);
+        out.item(value);
+    }
+}

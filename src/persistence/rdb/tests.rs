@@ -1,0 +1,461 @@
+//! Laws: what is saved is loaded, value by value and as a whole; damaged bytes are refused and nothing worse.
+
+use std::collections::BTreeMap;
+
+use super::dump::RestoreError;
+use super::load::{EXPANSION, Fault, Tally};
+use super::output::Output;
+use super::save::{SavedAccess, Version, version_for};
+use super::*;
+use crate::keyspace::expire::{ActiveExpire, Cycle};
+use crate::keyspace::free::Reclaimer;
+use crate::keyspace::{Entry, Key, Keyspace};
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::num;
+use crate::stdx::rng::Rng;
+use crate::types::list::End;
+use crate::types::zset::Rule;
+use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Value, Zset};
+
+const DBS: usize = 4;
+
+fn empty() -> Keyspace {
+    let mut space = Keyspace::new(DBS, Reclaimer::default(), Rng::new(1));
+    space.set_now(UnixMillis(1_700_000_000_000));
+    space
+}
+
+/// Limits so low that each encoding is met often.
+fn low(rng: &mut Rng) -> Limits {
+    Limits {
+        hash_max_listpack_entries: 8,
+        hash_max_listpack_value: 40,
+        list_max_listpack_size: [3, -1][rng.index(2)],
+        list_compress_depth: rng.index(3) as u32,
+        set_max_intset_entries: 8,
+        set_max_listpack_entries: 8,
+        set_max_listpack_value: 40,
+        zset_max_listpack_entries: 8,
+        zset_max_listpack_value: 40,
+        list_packed_threshold: [100, 1 << 30][rng.index(2)],
+        ..Limits::default()
+    }
+}
+
+fn text(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(9) {
+        0 => Vec::new(),
+        1 => (rng.next_u64() as i64 >> rng.below(64)).to_string().into_bytes(),
+        2 => vec![b'x'; rng.index(300)],
+        3 => {
+            let mut bytes = vec![0; rng.index(100)];
+            rng.fill(&mut bytes);
+            bytes
+        }
+        4 => format!("0{}", rng.below(100)).into_bytes(),
+        5 if rng.one_in(40) => b"long and repeated ".repeat(rng.index(5000)),
+        6 if rng.one_in(40) => {
+            let mut bytes = vec![0; rng.index(300_000)];
+            rng.fill(&mut bytes);
+            bytes
+        }
+        _ => format!("text:{}", rng.below(1000)).into_bytes(),
+    }
+}
+
+fn score(rng: &mut Rng) -> f64 {
+    match rng.below(6) {
+        0 => f64::INFINITY,
+        1 => f64::NEG_INFINITY,
+        2 => rng.f64() * 1e300,
+        3 => rng.f64(),
+        _ => rng.below(20) as f64 - 10.0,
+    }
+}
+
+/// A value of any type and encoding under `key`.
+fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
+    let expires = rng.one_in(3).then(|| UnixMillis(1_800_000_000_000 + rng.below(1 << 40) as i64));
+    let most = if rng.one_in(4) { 40 } else { 10 };
+    let len = 1 + rng.index(most);
+    match rng.below(6) {
+        0 => {
+            // What is the text of an integer is stored as one.
+            let text = text(rng);
+            let value = num::parse_i64(&text).map_or(Value::Bytes(&text), Value::Int);
+            Entry::new(key, expires, value)
+        }
+        1 => Entry::new(key, expires, Value::Int(rng.next_u64() as i64 >> rng.below(64))),
+        2 => {
+            let mut list = List::new();
+            for _ in 0..len {
+                let element = text(rng);
+                list.prepare(1, element.len(), limits);
+                list.push(End::Tail, &element);
+            }
+            Entry::with_collection(key, expires, list)
+        }
+        3 => {
+            let ints = rng.one_in(2);
+            let mut set = Set::new();
+            for _ in 0..len {
+                let member = if ints {
+                    (rng.next_u64() as i64 >> rng.below(64)).to_string().into_bytes()
+                } else {
+                    text(rng)
+                };
+                set.add(&member, limits);
+            }
+            Entry::with_collection(key, expires, set)
+        }
+        4 => {
+            let mut zset = Zset::new();
+            for _ in 0..len {
+                zset.add(&text(rng), score(rng), Rule::default(), limits);
+            }
+            Entry::with_collection(key, expires, zset)
+        }
+        _ => {
+            let mut hash = Hash::new();
+            let fields_expire = rng.one_in(3);
+            for _ in 0..len {
+                let field = text(rng);
+                hash.set(&field, Value::Bytes(&text(rng)), limits);
+                if fields_expire && rng.one_in(2) {
+                    hash.set_expiry(&field, Some(UnixMillis((rng.next_u64() >> 1) as i64)));
+                }
+            }
+            Entry::with_collection(key, expires, hash)
+        }
+    }
+}
+
+fn random_space(rng: &mut Rng, keys: usize, limits: &Limits) -> Keyspace {
+    let mut space = empty();
+    for _ in 0..keys {
+        let key = text(rng);
+        let entry = random_entry(rng, &key, limits);
+        space.db(rng.index(DBS)).put(Key::new(&key), entry);
+    }
+    space
+}
+
+/// All that must be the same afterwards. What has no order is put into one.
+fn portrait(entry: &Entry) -> String {
+    let mut parts = Vec::new();
+    if let Some(text) = entry.string() {
+        parts.push(text.to_vec().escape_ascii().to_string());
+    } else if let Some(collection) = entry.describe() {
+        collection.each_part(&mut |part| {
+            parts.push(match part {
+                Part::Item(item) => item.escape_ascii().to_string(),
+                Part::Field(field, value) => format!("{}={}", field.escape_ascii(), value.escape_ascii()),
+                Part::Scored(member, score) => {
+                    format!("{}:{:x}", member.escape_ascii(), (score + 0.0).to_bits())
+                }
+            });
+        });
+        if matches!(entry.kind(), Kind::Set | Kind::Hash) {
+            parts.sort_unstable();
+        }
+    }
+    if let Some(hash) = entry.collection::<Hash>() {
+        let expiries =
+            hash.iter_with_expiry().filter_map(|(field, _, at)| at.map(|at| (field.to_vec(), at.0)));
+        let expiries: BTreeMap<Vec<u8>, i64> = expiries.collect();
+        parts.push(format!("{expiries:?}"));
+    }
+    format!("{} {:?} {}", entry.kind().name(), entry.expires(), parts.join(" "))
+}
+
+fn portraits(space: &Keyspace) -> BTreeMap<(usize, Vec<u8>), String> {
+    let mut all = BTreeMap::new();
+    for (index, db) in space.databases().iter().enumerate() {
+        for entry in db.keys().iter() {
+            all.insert((index, entry.key().to_vec()), portrait(&entry));
+        }
+    }
+    all
+}
+
+/// Says briefly what differs.
+fn assert_same(space: &Keyspace, expected: &BTreeMap<(usize, Vec<u8>), String>) {
+    let found = portraits(space);
+    for (key, portrait) in expected {
+        let other = found.get(key).map_or("nothing", String::as_str);
+        if other != portrait {
+            let cut = |text: &str| text.chars().take(300).collect::<String>();
+            panic!("{}: {} became {}", key.1.escape_ascii(), cut(portrait), cut(other));
+        }
+    }
+    assert_eq!(found.len(), expected.len(), "keys");
+}
+
+fn saved(space: &Keyspace, version: Version) -> Vec<u8> {
+    let version = version_for(space, version);
+    saved_as(space, &SaveOptions { version, redis_version: "7.2.4", ..SaveOptions::default() }, true)
+}
+
+fn saved_as(space: &Keyspace, options: &SaveOptions, compress: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut out = Output::to(&mut bytes, compress, true);
+    save(space, options, &mut out, &mut |_| Ok(())).expect("nothing fails");
+    assert_eq!(out.end().expect("memory takes all"), bytes.len() as u64);
+    bytes
+}
+
+fn loaded(bytes: &[u8], limits: &Limits) -> Result<Keyspace, LoadError> {
+    let mut space = empty();
+    let options = LoadOptions { limits: limits.clone(), ..LoadOptions::default() };
+    let mut loader = Loader::new(Box::new(bytes), Some(bytes.len() as u64), options);
+    loader.run(&mut space)?;
+    assert_eq!(loader.offset(), bytes.len() as u64);
+    Ok(space)
+}
+
+#[test]
+fn what_is_saved_is_loaded() {
+    for seed in 0..30 {
+        println!("seed {seed}");
+        let rng = &mut Rng::new(seed);
+        let limits = low(rng);
+        let keys = rng.index(300);
+        let space = random_space(rng, keys, &limits);
+        let before = portraits(&space);
+        for version in [Version::Redis72, Version::Redis70] {
+            let once = loaded(&saved(&space, version), &limits).expect("our own file");
+            assert_same(&once, &before);
+            // A value may have kept a large encoding from when it was larger. Loaded, it has the one that fits.
+            let twice = loaded(&saved(&once, version), &limits).expect("our own file");
+            assert_same(&twice, &before);
+            assert_eq!(encodings(&twice), encodings(&once));
+        }
+    }
+}
+
+fn encodings(space: &Keyspace) -> BTreeMap<(usize, Vec<u8>), &'static str> {
+    let mut all = BTreeMap::new();
+    for (index, db) in space.databases().iter().enumerate() {
+        for entry in db.keys().iter() {
+            all.insert((index, entry.key().to_vec()), entry.encoding());
+        }
+    }
+    all
+}
+
+#[test]
+fn encodings_follow_the_limits_of_who_loads() {
+    let rng = &mut Rng::new(5);
+    let wide = Limits::default();
+    let space = random_space(rng, 300, &wide);
+    let bytes = saved(&space, Version::Redis72);
+    let tight = low(rng);
+    let other = loaded(&bytes, &tight).expect("our own file");
+    for (a, b) in space.databases().iter().zip(other.databases()) {
+        assert_eq!(a.len(), b.len());
+        for entry in b.keys().iter() {
+            check(&entry);
+        }
+    }
+    assert!(other.databases()[0].keys().iter().any(|entry| entry.encoding() == "skiplist"));
+    assert!(other.databases()[0].keys().iter().any(|entry| entry.encoding() == "hashtable"));
+}
+
+fn check(entry: &Entry) {
+    if let Some(list) = entry.collection::<List>() {
+        list.check();
+    }
+    if let Some(set) = entry.collection::<Set>() {
+        set.check();
+    }
+    if let Some(zset) = entry.collection::<Zset>() {
+        zset.check();
+    }
+    if let Some(hash) = entry.collection::<Hash>() {
+        hash.check();
+    }
+}
+
+#[test]
+fn a_file_can_be_loaded_bit_by_bit_from_a_reader_that_gives_little() {
+    struct Little<'a>(&'a [u8]);
+    impl std::io::Read for Little<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let n = buffer.len().min(7);
+            self.0.read(&mut buffer[..n])
+        }
+    }
+    let rng = &mut Rng::new(9);
+    let limits = low(rng);
+    let space = random_space(rng, 100, &limits);
+    let bytes = saved(&space, Version::Redis72);
+    let size = bytes.len() as u64;
+    // Something else follows, and nobody knows the size.
+    let more = [&bytes[..], b"more"].concat();
+    let mut other = empty();
+    let options = LoadOptions { limits, ..LoadOptions::default() };
+    let mut loader = Loader::new(Box::new(Little(&more)), None, options);
+    let mut steps = 0;
+    while loader.step(&mut other, 100, 3).expect("our own file") == Step::More {
+        steps += 1;
+    }
+    assert!(steps > 20, "{steps}");
+    assert_eq!(loader.offset(), size);
+    assert_eq!(loader.tally(), Tally { loaded: space.len() as u64, ..Tally::default() });
+    assert_same(&other, &portraits(&space));
+}
+
+#[test]
+fn due_keys_are_left_out_and_accesses_kept() {
+    let mut space = empty();
+    let now = space.now();
+    let at = |ms: i64| Some(UnixMillis(now.0 + ms));
+    for (key, expires) in [(b"past", at(0)), (b"soon", at(1)), (b"ever", None)] {
+        let mut entry = Entry::new(key, expires, Value::Int(1));
+        entry.set_access(space.access.bits_for_idle(77));
+        space.db(0).put(Key::new(key), entry);
+    }
+    let options = SaveOptions { access: SavedAccess::Idle, ..SaveOptions::default() };
+    let bytes = saved_as(&space, &options, true);
+    let mut other = empty();
+    let options = LoadOptions { drop_due: Some(now), ..LoadOptions::default() };
+    let mut loader = Loader::new(Box::new(&bytes[..]), Some(bytes.len() as u64), options);
+    loader.run(&mut other).expect("our own file");
+    assert_eq!(loader.tally(), Tally { loaded: 2, expired: 1, empty: 0 });
+    assert_eq!(other.databases()[0].volatile(), 1);
+    for entry in other.databases()[0].keys().iter() {
+        assert_eq!(other.access.idle_seconds(entry.access()), 77);
+    }
+    space.access.lfu = true;
+    let options = SaveOptions { access: SavedAccess::Frequency, ..SaveOptions::default() };
+    let bytes = saved_as(&space, &options, true);
+    other.flush(None, false);
+    other.access.lfu = true;
+    let mut loader = Loader::new(Box::new(&bytes[..]), None, LoadOptions::default());
+    loader.run(&mut other).expect("our own file");
+    let frequency = |space: &Keyspace, key: &[u8]| {
+        let entry = space.databases()[0].keys().find(Key::new(key).hash, key).expect("it is there");
+        space.access.frequency(entry.access())
+    };
+    assert_eq!(frequency(&other, b"ever"), frequency(&space, b"ever"));
+}
+
+#[test]
+fn a_key_that_is_there_already() {
+    let mut space = empty();
+    space.db(0).set_string(Key::new(b"k"), Value::Bytes(b"file"), crate::keyspace::Ttl::Clear);
+    let bytes = saved(&space, Version::Redis72);
+    space.db(0).set_string(Key::new(b"k"), Value::Bytes(b"memory"), crate::keyspace::Ttl::Clear);
+    let mut loader = Loader::new(Box::new(&bytes[..]), None, LoadOptions::default());
+    let error = loader.run(&mut space).expect_err("the key is there");
+    assert!(matches!(error.fault, Fault::Duplicate));
+    assert!(error.to_string().contains("of the key 'k'"), "{error}");
+    let options = LoadOptions { replace: true, ..LoadOptions::default() };
+    let mut loader = Loader::new(Box::new(&bytes[..]), None, options);
+    loader.run(&mut space).expect("it may be replaced");
+    let text = space.db(0).read_string(Key::new(b"k")).expect("a string").map(|text| text.to_vec());
+    assert_eq!(text.as_deref(), Some(&b"file"[..]));
+}
+
+#[test]
+fn a_value_dumped_is_restored() {
+    for seed in 0..500 {
+        let rng = &mut Rng::new(seed);
+        let limits = low(rng);
+        let entry = random_entry(rng, b"key", &limits);
+        let options = LoadOptions { limits, ..LoadOptions::default() };
+        for version in [Version::Redis70, Version::Redis72] {
+            let payload = dump(&entry, version, seed % 2 == 0);
+            let back = restore(&payload, b"key", entry.expires(), &options).expect("our own payload");
+            check(&back);
+            if version == Version::Redis72 {
+                assert!(portrait(&back) == portrait(&entry), "seed {seed}");
+            }
+            let mut bad = payload.clone();
+            let at = rng.index(bad.len());
+            bad[at] ^= 1 << rng.below(8);
+            let refused = restore(&bad, b"key", None, &options).err();
+            assert_eq!(refused, Some(RestoreError::Trailer), "seed {seed}, byte {at}");
+        }
+    }
+}
+
+/// Mutates files and payloads: see that nothing panics, and what is accepted is sound.
+fn fuzz(seed: u64, rounds: usize) {
+    let rng = &mut Rng::new(seed);
+    let limits = low(rng);
+    let space = random_space(rng, 30, &limits);
+    let version = if rng.one_in(4) { Version::Redis70 } else { Version::Redis72 };
+    let file = saved_as(&space, &SaveOptions { version, ..SaveOptions::default() }, rng.one_in(2));
+    for round in 0..rounds {
+        let mut bytes = file.clone();
+        for _ in 0..1 + rng.below(3) {
+            let at = rng.index(bytes.len());
+            match rng.below(6) {
+                0 => bytes.truncate(at),
+                1 => bytes[at] = rng.next_u64() as u8,
+                2 => bytes[at] ^= 1 << rng.below(8),
+                3 => bytes[at] = [0, 0x80, 0x81, 0xc3, 0xff, 0x3f, 0x7f, 22][rng.index(8)],
+                4 => bytes.insert(at, rng.next_u64() as u8),
+                _ => drop(bytes.remove(at)),
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+        let mut other = empty();
+        let options = LoadOptions { limits: limits.clone(), checksum: false, ..LoadOptions::default() };
+        let size = bytes.len() as u64;
+        let mut loader = Loader::new(Box::new(&bytes[..]), rng.one_in(2).then_some(size), options);
+        let _ = loader.run(&mut other);
+        let mut memory = 0;
+        for db in other.databases() {
+            memory += db.keys().bytes() + db.expires().bytes();
+            for entry in db.keys().iter() {
+                check(&entry);
+                memory += entry.block_bytes() + entry.describe().map_or(0, |collection| collection.bytes(0));
+            }
+        }
+        assert!(memory <= bytes.len() * EXPANSION + 4096, "seed {seed}, round {round}: {memory} bytes");
+    }
+}
+
+#[test]
+fn damaged_files_do_no_harm() {
+    for seed in 0..40 {
+        println!("seed {seed}");
+        fuzz(seed, 60);
+    }
+}
+
+#[test]
+fn fields_keep_their_expiries_and_go_in_time() {
+    let mut space = empty();
+    let limits = Limits::default();
+    let mut hash = Hash::new();
+    let at = |ms: i64| NewExpiry::At(UnixMillis(space.now().0 + ms));
+    for (field, expiry) in [("never", NewExpiry::Never), ("soon", at(5)), ("late", at(5000))] {
+        hash.put(field.as_bytes(), Value::Bytes(b"v"), expiry, &limits, space.now());
+    }
+    space.db(0).set_collection(Key::new(b"h"), hash, None);
+    space.db(0).set_collection(Key::new(b"plain"), Hash::new(), None);
+    let bytes = saved(&space, Version::Redis72);
+    assert!(bytes.starts_with(b"VALKEY080"));
+    let mut other = loaded(&bytes, &limits).expect("our own file");
+    assert_same(&other, &portraits(&space));
+    assert_eq!(other.databases()[0].with_volatile_fields(), 1);
+    other.set_now(UnixMillis(space.now().0 + 100));
+    let cycle = Cycle::Slow { tick: std::time::Duration::from_secs(1) };
+    ActiveExpire::default().run(&mut other, cycle, 1);
+    assert_eq!(other.stats.expired_fields, 1);
+    assert_eq!(other.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(2));
+    // Where fields that are due are not wanted, they are left out, and a hash that has no others.
+    let options = LoadOptions { drop_due: Some(UnixMillis(i64::MAX)), ..LoadOptions::default() };
+    let mut none = empty();
+    Loader::new(Box::new(&bytes[..]), None, options).run(&mut none).expect("our own file");
+    assert_eq!(none.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(1));
+    // A version that does not know of expiries has the fields without.
+    let plain = SaveOptions { redis_version: "7.2.4", ..SaveOptions::default() };
+    let other = loaded(&saved_as(&space, &plain, true), &limits).expect("our own file");
+    assert_eq!((other.len(), other.databases()[0].with_volatile_fields()), (1, 0));
+}
