@@ -41,6 +41,7 @@ const UNSAFE: &[&str] = &[
     "net/signals.rs",
     "net/stream.rs",
     "resp/request.rs",
+    "server/child.rs",
     "server/crash.rs",
     "server/daemon.rs",
     "stats/log.rs",

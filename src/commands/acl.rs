@@ -37,6 +37,11 @@ fn too_many(name: &str) -> Error {
     Error::text(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try ACL HELP."))
 }
 
+/// All that is said about users.
+fn user_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
+    (2..args.len()).for_each(secret);
+}
+
 const CAT: Spec = Spec::admin("acl|cat", -2, cat).flags(ANYBODY).docs(Docs {
     summary: "Lists the categories of commands, or the commands of one.",
     complexity: "O(N) for N commands",
@@ -61,12 +66,15 @@ fn cat(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).bulks(&names))
 }
 
-const DELUSER: Spec = Spec::admin("acl|deluser", -3, deluser).flags(ADMIN).tips(ON_ALL_NODES).docs(Docs {
-    summary: "Removes users and closes their connections.",
-    complexity: "O(N) for N connections",
-    args: &[Arg::string("username").multiple()],
-    ..DOCS
-});
+const DELUSER: Spec =
+    Spec::admin("acl|deluser", -3, deluser).flags(ADMIN).secrets(user_secrets).tips(ON_ALL_NODES).docs(
+        Docs {
+            summary: "Removes users and closes their connections.",
+            complexity: "O(N) for N connections",
+            args: &[Arg::string("username").multiple()],
+            ..DOCS
+        },
+    );
 
 /// ACL DELUSER user [user …] → how many there were.
 fn deluser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -141,7 +149,7 @@ fn genpass(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).bulk(&random))
 }
 
-const GETUSER: Spec = Spec::admin("acl|getuser", 3, getuser).flags(ADMIN).docs(Docs {
+const GETUSER: Spec = Spec::admin("acl|getuser", 3, getuser).flags(ADMIN).secrets(user_secrets).docs(Docs {
     summary: "Tells the rules of a user.",
     complexity: "O(N) for N rules",
     history: &[
@@ -301,16 +309,19 @@ fn write_entry(reply: &mut Reply<'_>, entry: &Entry, now: UnixMillis) -> Replied
     reply.int(entry.updated.0)
 }
 
-const SETUSER: Spec = Spec::admin("acl|setuser", -3, setuser).flags(ADMIN).tips(ON_ALL_NODES).docs(Docs {
-    summary: "Applies rules to a user, who is made if need be.",
-    complexity: "O(N) for N rules",
-    history: &[
-        ("6.2.0", "Rules about channels."),
-        ("7.0.0", "Selectors, and separate permissions to read and to write keys."),
-    ],
-    args: &[Arg::string("username"), Arg::string("rule").optional().multiple()],
-    ..DOCS
-});
+const SETUSER: Spec =
+    Spec::admin("acl|setuser", -3, setuser).flags(ADMIN).secrets(user_secrets).tips(ON_ALL_NODES).docs(
+        Docs {
+            summary: "Applies rules to a user, who is made if need be.",
+            complexity: "O(N) for N rules",
+            history: &[
+                ("6.2.0", "Rules about channels."),
+                ("7.0.0", "Selectors, and separate permissions to read and to write keys."),
+            ],
+            args: &[Arg::string("username"), Arg::string("rule").optional().multiple()],
+            ..DOCS
+        },
+    );
 
 /// ACL SETUSER user [rule …] → OK. Nothing changes when one of the rules is wrong.
 fn setuser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {

@@ -154,7 +154,7 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 }
 
 const PING: Spec = Spec::admin("ping", -1, ping)
-    .flags(Flags::FAST.with(Flags::RUNS_SUBSCRIBED))
+    .flags(Flags::FAST.with(Flags::RUNS_SUBSCRIBED).with(Flags::SHOWS_HEALTH))
     .acl(Acl::CONNECTION)
     .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
     .docs(Docs {

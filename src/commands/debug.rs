@@ -52,8 +52,10 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, packed_threshold),
+    ("RELOAD", 2, usize::MAX, reload),
     ("SEGFAULT", 2, usize::MAX, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
+    ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, set_skip_checksums),
     ("SLEEP", 3, 3, sleep),
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
 ];
@@ -93,6 +95,45 @@ fn sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 /// DEBUG SET-ACTIVE-EXPIRE 0|1 → OK; at 0, keys that are due go only when somebody meets them.
 fn set_active_expire(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.expire.paused = num::parse_i64(args.at(2)).unwrap_or(0) == 0;
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1 → OK; at 1, RESTORE does not look at checksums.
+fn set_skip_checksums(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    server.persistence.skip_checksums = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE] → OK; the data were saved, removed and loaded.
+fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let (mut save, mut flush, mut merge) = (true, true, false);
+    for i in 2..args.len() {
+        if args.is(i, "MERGE") {
+            merge = true;
+        } else if args.is(i, "NOFLUSH") {
+            flush = false;
+        } else if args.is(i, "NOSAVE") {
+            save = false;
+        } else {
+            return Err(Error::text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
+        }
+    }
+    if save {
+        server.save_now().map_err(|_| Error::text("ERR"))?;
+    }
+    let dirty = server.keyspace.ledger.dirty;
+    if flush {
+        server.keyspace.flush(None, false);
+    }
+    let path = std::path::PathBuf::from(&server.config.persistence.dbfilename);
+    let loaded = server.load_rdb(&path, merge, |_| Ok(()));
+    // The data are what they were.
+    server.keyspace.ledger.dirty = dirty;
+    if let Err(failure) = loaded {
+        tracing::warn!("{failure}");
+        return Err(Error::text("ERR Error trying to load the RDB dump, check server logs."));
+    }
+    tracing::warn!("DB reloaded by DEBUG RELOAD");
     Ok(server.reply(key).ok())
 }
 
@@ -497,8 +538,13 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
                 "QUICKLIST-PACKED-THRESHOLD <bytes>",
                 "From which size a list element gets a node of its own; 0: the usual.",
             ),
+            (
+                "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+                "Save all data, remove them and load them again.\nMERGE: a key that is there is replaced.",
+            ),
             ("SEGFAULT", "End by a fault of memory access, with a crash report."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys that are due are looked for."),
+            ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Whether RESTORE takes any checksum."),
             ("SLEEP <seconds>", "Stand still."),
             ("STRINGMATCH-LEN <length> <pattern>", "Whether so many letters 'a' match the pattern."),
         ],

@@ -4,10 +4,13 @@
 //! order are those of Redis 7.2, because tools read them by name; a field of a feature that is absent says so by
 //! its neutral value.
 
+use std::time::Duration;
+
 use crate::clients::ClientKey;
 use crate::config::value::{Choice, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
+use crate::server::child::{Child, Task};
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::stats::info::{InfoText, Safe};
 use crate::stdx::clock::{self, UnixMillis};
@@ -277,26 +280,31 @@ fn memory_section(server: &Server, out: &mut InfoText) {
 }
 
 fn persistence_section(server: &Server, out: &mut InfoText) {
+    let (persistence, now) = (&server.persistence, server.keyspace.now());
+    let child = server.children.current.as_ref();
+    let saving = child.filter(|child| child.task == Task::Rdb);
+    let seconds = |time: Option<Duration>| time.map_or(-1, |time| time.as_secs() as i64);
+    let copied_age = child.and_then(|child| child.reported).map_or(0, |at| at.elapsed().as_secs());
     out.section("Persistence")
-        .flag("loading", server.conditions.has(crate::server::admission::Conditions::LOADING))
+        .flag("loading", persistence.loading.is_some())
         .flag("async_loading", false)
-        .field("current_cow_peak", 0)
-        .field("current_cow_size", 0)
-        .field("current_cow_size_age", 0)
-        .ratio("current_fork_perc", 0.0)
-        .field("current_save_keys_processed", 0)
-        .field("current_save_keys_total", 0)
+        .field("current_cow_peak", child.map_or(0, |child| child.copied_peak))
+        .field("current_cow_size", child.map_or(0, |child| child.report.copied))
+        .field("current_cow_size_age", copied_age)
+        .ratio("current_fork_perc", child.map_or(0.0, Child::percent))
+        .field("current_save_keys_processed", child.map_or(0, |child| child.report.keys))
+        .field("current_save_keys_total", child.map_or(0, |child| child.keys_total))
         .field("rdb_changes_since_last_save", server.keyspace.ledger.dirty)
-        .flag("rdb_bgsave_in_progress", false)
-        .field("rdb_last_save_time", server.identity.started.as_secs())
-        .field("rdb_last_bgsave_status", "ok")
-        .field("rdb_last_bgsave_time_sec", -1)
-        .field("rdb_current_bgsave_time_sec", -1)
-        .field("rdb_saves", 0)
-        .field("rdb_last_cow_size", 0)
-        .field("rdb_last_load_keys_expired", 0)
-        .field("rdb_last_load_keys_loaded", 0)
-        .flag("aof_enabled", false)
+        .flag("rdb_bgsave_in_progress", saving.is_some())
+        .field("rdb_last_save_time", persistence.saved_at.as_secs())
+        .field("rdb_last_bgsave_status", if persistence.bgsave_ok { "ok" } else { "err" })
+        .field("rdb_last_bgsave_time_sec", seconds(persistence.bgsave_took))
+        .field("rdb_current_bgsave_time_sec", seconds(saving.map(|child| child.started.elapsed())))
+        .field("rdb_saves", persistence.saves)
+        .field("rdb_last_cow_size", persistence.copied)
+        .field("rdb_last_load_keys_expired", persistence.last_load.expired)
+        .field("rdb_last_load_keys_loaded", persistence.last_load.loaded);
+    out.flag("aof_enabled", false)
         .flag("aof_rewrite_in_progress", false)
         .flag("aof_rewrite_scheduled", false)
         .field("aof_last_rewrite_time_sec", -1)
@@ -308,6 +316,18 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
         .field("aof_last_cow_size", 0)
         .flag("module_fork_in_progress", false)
         .field("module_fork_last_cow_size", 0);
+    if let Some(loading) = &persistence.loading {
+        let elapsed_s = (now.0 - loading.started.0) as f64 / 1000.0;
+        let part = loading.loaded_bytes as f64 / loading.total_bytes.max(1) as f64;
+        // At first nothing can be told.
+        let left_s = if part > 0.0 { elapsed_s * (1.0 - part) / part } else { 1.0 };
+        out.field("loading_start_time", loading.started.as_secs())
+            .field("loading_total_bytes", loading.total_bytes)
+            .field("loading_rdb_used_mem", loading.used_memory)
+            .field("loading_loaded_bytes", loading.loaded_bytes)
+            .ratio("loading_loaded_perc", part * 100.0)
+            .field("loading_eta_seconds", left_s as u64);
+    }
 }
 
 fn stats_section(server: &Server, out: &mut InfoText) {
@@ -344,8 +364,8 @@ fn stats_section(server: &Server, out: &mut InfoText) {
     out.field("pubsub_channels", 0)
         .field("pubsub_patterns", 0)
         .field("pubsubshard_channels", 0)
-        .field("latest_fork_usec", 0)
-        .field("total_forks", 0)
+        .field("latest_fork_usec", server.children.fork_us)
+        .field("total_forks", server.children.forks)
         .field("migrate_cached_sockets", 0)
         .field("slave_expires_tracked_keys", 0)
         .field("active_defrag_hits", 0)

@@ -8,6 +8,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+pub mod dump;
 pub mod expire;
 pub mod expiry;
 pub mod hash;
@@ -20,6 +21,7 @@ pub mod list;
 pub mod list_blocking;
 pub mod monitor;
 pub mod object;
+pub mod persistence;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
@@ -47,6 +49,7 @@ pub const ALL: &[&[Spec]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
@@ -57,6 +60,7 @@ pub const ALL: &[&[Spec]] = &[
     list_blocking::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
+    persistence::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,

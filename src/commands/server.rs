@@ -4,15 +4,14 @@ use super::help::help;
 use super::info::{MemoryReport, REDIS_VERSION, ratio};
 use crate::clients::ClientKey;
 use crate::config::value::ShutdownFlags;
-use crate::keyspace::Database;
+use crate::keyspace::{Database, Keyspace};
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::rng::Rng;
 use crate::stdx::{alloc, clock, num};
 
-pub const COMMANDS: &[Spec] =
-    &[DBSIZE, FLUSHALL, FLUSHDB, LASTSAVE, LOLWUT, MEMORY, ROLE, SHUTDOWN, SWAPDB, TIME];
+pub const COMMANDS: &[Spec] = &[DBSIZE, FLUSHALL, FLUSHDB, LOLWUT, MEMORY, ROLE, SHUTDOWN, SWAPDB, TIME];
 
 const DBSIZE: Spec = Spec::data("dbsize", 1, dbsize)
     .flags(Flags::READONLY.with(Flags::FAST))
@@ -38,7 +37,7 @@ const HOW_TO_FLUSH: &[Arg] = &[Arg::one_of(
 )
 .optional()];
 
-const FLUSHALL: Spec = Spec::data("flushall", -1, flushall)
+const FLUSHALL: Spec = Spec::admin("flushall", -1, flushall)
     .flags(Flags::WRITE)
     .acl(Acl::KEYSPACE.with(Acl::DANGEROUS))
     .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
@@ -53,10 +52,11 @@ const FLUSHALL: Spec = Spec::data("flushall", -1, flushall)
     });
 
 /// FLUSHALL [ASYNC | SYNC] → OK; no database has a key.
-fn flushall(ctx: &mut Ctx<'_>) -> CmdResult {
-    let lazily = flush_lazily(ctx)?;
-    ctx.db.space().flush(None, lazily);
-    Ok(ctx.reply.ok())
+fn flushall(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let lazily = flush_lazily(&args, &server.keyspace)?;
+    server.keyspace.flush(None, lazily);
+    server.emptied_on_demand();
+    Ok(server.reply(key).ok())
 }
 
 const FLUSHDB: Spec = Spec::data("flushdb", -1, flushdb)
@@ -75,18 +75,18 @@ const FLUSHDB: Spec = Spec::data("flushdb", -1, flushdb)
 
 /// FLUSHDB [ASYNC | SYNC] → OK; the selected database has no key.
 fn flushdb(ctx: &mut Ctx<'_>) -> CmdResult {
-    let lazily = flush_lazily(ctx)?;
+    let lazily = flush_lazily(&ctx.args, ctx.db.space())?;
     let db = ctx.db.index();
     ctx.db.space().flush(Some(db), lazily);
     Ok(ctx.reply.ok())
 }
 
 /// Whether the keys are to be freed in the background.
-fn flush_lazily(ctx: &mut Ctx<'_>) -> Result<bool, Error> {
-    match ctx.args.len() {
-        1 => Ok(ctx.db.space().lazy.user_flush),
-        2 if ctx.args.is(1, "ASYNC") => Ok(true),
-        2 if ctx.args.is(1, "SYNC") => Ok(false),
+fn flush_lazily(args: &Args<'_>, space: &Keyspace) -> Result<bool, Error> {
+    match args.len() {
+        1 => Ok(space.lazy.user_flush),
+        2 if args.is(1, "ASYNC") => Ok(true),
+        2 if args.is(1, "SYNC") => Ok(false),
         _ => Err(Error::Syntax),
     }
 }
@@ -137,24 +137,6 @@ fn time(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.array(2);
     ctx.reply.bulk_int(now_us / 1_000_000);
     Ok(ctx.reply.bulk_int(now_us % 1_000_000))
-}
-
-const LASTSAVE: Spec = Spec::admin("lastsave", 1, lastsave)
-    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
-    .acl(Acl::ADMIN.with(Acl::DANGEROUS))
-    .tips(&["nondeterministic_output"])
-    .docs(Docs {
-        summary: "Tells when the data were last saved.",
-        since: "1.0.0",
-        complexity: "O(1)",
-        group: Group::Server,
-        ..Docs::NONE
-    });
-
-/// LASTSAVE → Unix time of the last snapshot; of the start before there is one.
-fn lastsave(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    let at = server.identity.started.as_secs();
-    Ok(server.reply(key).int(at))
 }
 
 const ROLE: Spec = Spec::admin("role", 1, role)

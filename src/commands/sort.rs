@@ -309,6 +309,7 @@ fn look_up<'a>(
                 *key = Key::new(&names[name.clone()]);
             }
         }
+        let now = db.now();
         db.prefetch(&keys[..window.len()]);
         for (&key, &(pattern, element, _)) in keys.iter().zip(&window) {
             let go_on = match pattern {
@@ -320,7 +321,9 @@ fn look_up<'a>(
                 },
                 Pattern::Lookup { field: Some(field), .. } => match db.read_as::<Hash>(key) {
                     Ok(Some(hash)) => each(
-                        hash.get(field).map(|item| item.text(&mut itoa::Buffer::new()).to_vec()).as_deref(),
+                        hash.get(field, now)
+                            .map(|item| item.text(&mut itoa::Buffer::new()).to_vec())
+                            .as_deref(),
                     ),
                     _ => each(None),
                 },

@@ -270,6 +270,8 @@ pub struct PersistenceOptions {
     pub rdb_compression: bool,
     /// End snapshots with a checksum, and check it.
     pub rdb_checksum: bool,
+    /// Version of the format in which snapshots are written: 10 for Redis 7.0, 11 for Redis 7.2.
+    pub rdb_save_version: u32,
     /// Delete snapshots used only for replication.
     pub rdb_del_sync_files: bool,
     /// Flush snapshots to disk every few megabytes.
@@ -311,6 +313,7 @@ impl Default for PersistenceOptions {
             stop_writes_on_bgsave_error: true,
             rdb_compression: true,
             rdb_checksum: true,
+            rdb_save_version: 11,
             rdb_del_sync_files: false,
             rdb_save_incremental_fsync: true,
             sanitize_dump_payload: SanitizePayload::No,

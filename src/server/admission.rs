@@ -32,6 +32,8 @@ impl Conditions {
     pub const PAUSED_WRITES: Conditions = Conditions(1 << 21);
     /// A pause is on for all commands.
     pub const PAUSED_ALL: Conditions = Conditions(1 << 22);
+    /// The data cannot be saved, and until they can, they must not change.
+    pub const DISK_ERROR: Conditions = Conditions(1 << 16);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -54,6 +56,7 @@ impl Conditions {
         held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
+        held.set(Conditions::DISK_ERROR, needs_disk(spec));
         held
     }
 
@@ -68,6 +71,18 @@ impl Conditions {
         now
     }
 }
+
+/// Whether a command is refused while the data cannot be saved.
+fn needs_disk(spec: &Spec) -> bool {
+    spec.flags.has(Flags::WRITE.with(Flags::SHOWS_HEALTH))
+}
+
+const CANNOT_SAVE: &str = concat!(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that ",
+    "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB ",
+    "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB ",
+    "error."
+);
 
 /// What a gate lets happen.
 pub enum Verdict {
@@ -149,6 +164,9 @@ impl Server {
         }
         if self.is_paused_for(key, spec) {
             return Verdict::Hold;
+        }
+        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
+            return Verdict::Refuse(Error::text(CANNOT_SAVE));
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {

@@ -122,6 +122,8 @@ bits! {
         ENDS_MULTI = 24, "";
         /// What follows it may have to wait, so that it is executed before more is read.
         BARRIER = 25, "";
+        /// Asks whether the server is well: refused while data cannot be saved.
+        SHOWS_HEALTH = 30, "";
     }
 }
 

@@ -48,6 +48,8 @@ impl Server {
         stats.rates.loop_turns.sample(stats.loop_turns, now_us, 1_000_000);
         stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
         self.visit_clients();
+        self.look_after_child();
+        self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
         if self.config.advanced.active_rehashing {
             for db in 0..self.keyspace.databases().len() {

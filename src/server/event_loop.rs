@@ -48,13 +48,20 @@ pub struct Loop {
     pub(super) next_visited: usize,
     pub(super) stop: bool,
     /// How many commands run inside another one.
-    pub(super) depth: u32,
+    pub depth: u32,
     /// The request of a client that waits is being run once more.
     pub(super) runs_again: bool,
     /// It found nothing, and waits on.
     pub(super) waits_on: bool,
     /// The command that ran, with those inside it, has something to pass on.
     pub(super) unit_pending: bool,
+}
+
+/// Memory of a turn, kept for the next.
+#[derive(Default)]
+pub struct Work {
+    batch: Batch,
+    ready: Vec<ClientKey>,
 }
 
 impl Loop {
@@ -75,61 +82,84 @@ impl Server {
     /// # Errors
     /// The poll cannot be used.
     pub fn run(&mut self, poll: &mut Poll, signals: &Signals) -> io::Result<()> {
+        let mut work = Work::default();
+        while !self.turn.stop {
+            self.turn_once(poll, signals, &mut work, Duration::MAX)?;
+        }
+        self.before_sleep();
+        Ok(())
+    }
+
+    /// Begins to watch the sockets: from here on there can be turns.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn watch_sockets(&mut self, poll: &Poll) -> io::Result<()> {
         self.turn.registry = Some(poll.registry()?);
         let mut listeners = std::mem::take(&mut self.turn.listeners);
         for (i, listener) in listeners.iter_mut().enumerate() {
             self.registry().register_readable(listener, Token(LISTENERS + i))?;
         }
         self.turn.listeners = listeners;
-        let mut batch = Batch::default();
-        let mut ready = Vec::new();
-        while !self.turn.stop {
-            self.before_sleep();
-            let timeout = if self.turn.reading.is_empty() {
-                self.until_cron().min(self.until_deadline())
-            } else {
-                Duration::ZERO
-            };
-            poll.wait(Some(timeout))?;
-            let started = clock::monotonic_ns();
-            let commands_before = self.stats.commands_processed;
-            self.keyspace.set_now(UnixMillis::now());
-            self.blocked_timeouts();
-            ready.clear();
-            ready.append(&mut self.turn.reading);
-            let mut accept = Vec::new();
-            for event in poll.ready() {
-                if event.token.0 >= LISTENERS {
-                    accept.push(event.token.0 - LISTENERS);
-                    continue;
-                }
-                let key = ClientKey(event.token.0);
-                let Some(client) = self.clients.get_mut(key) else { continue };
-                if event.closed {
-                    client.flags.set(ClientFlags::PEER_CLOSED, true);
-                }
-                // One receive per client and turn: requests of the first are still in the batch.
-                if event.readable && !client.flags.has(ClientFlags::IN_READ_LIST) {
-                    client.flags.set(ClientFlags::IN_READ_LIST, true);
-                    ready.push(key);
-                }
-                if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
-                    client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
-                    self.send_soon(key);
-                }
-            }
-            self.serve(&ready, &mut batch);
-            for listener in accept {
-                self.accept(listener);
-            }
-            if let Some(stop) = signals.stop_requested() {
-                self.asked_to_stop(stop, signals);
-            }
-            let now = clock::monotonic_ns();
-            self.stats.turn_ended(now - started, commands_before);
-            self.cron_if_due();
-        }
+        Ok(())
+    }
+
+    /// Does once what the loop does again and again, waiting for at most `patience`.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn turn_once(
+        &mut self,
+        poll: &mut Poll,
+        signals: &Signals,
+        work: &mut Work,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let Work { batch, ready } = work;
         self.before_sleep();
+        let timeout = if self.turn.reading.is_empty() {
+            self.until_cron().min(self.until_deadline())
+        } else {
+            Duration::ZERO
+        };
+        poll.wait(Some(timeout.min(patience)))?;
+        let started = clock::monotonic_ns();
+        let commands_before = self.stats.commands_processed;
+        self.keyspace.set_now(UnixMillis::now());
+        self.blocked_timeouts();
+        ready.clear();
+        ready.append(&mut self.turn.reading);
+        let mut accept = Vec::new();
+        for event in poll.ready() {
+            if event.token.0 >= LISTENERS {
+                accept.push(event.token.0 - LISTENERS);
+                continue;
+            }
+            let key = ClientKey(event.token.0);
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            if event.closed {
+                client.flags.set(ClientFlags::PEER_CLOSED, true);
+            }
+            // One receive per client and turn: requests of the first are still in the batch.
+            if event.readable && !client.flags.has(ClientFlags::IN_READ_LIST) {
+                client.flags.set(ClientFlags::IN_READ_LIST, true);
+                ready.push(key);
+            }
+            if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
+                self.send_soon(key);
+            }
+        }
+        self.serve(ready, batch);
+        for listener in accept {
+            self.accept(listener);
+        }
+        if let Some(stop) = signals.stop_requested() {
+            self.asked_to_stop(stop, signals);
+        }
+        let now = clock::monotonic_ns();
+        self.stats.turn_ended(now - started, commands_before);
+        self.cron_if_due();
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 pub mod admission;
 mod blocking;
 pub mod call;
+pub mod child;
 pub mod command;
 pub mod crash;
 pub mod cron;
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod monitor;
 pub mod observe;
 pub mod pause;
+pub mod persistence;
 pub mod propagate;
 pub mod reconfigure;
 pub mod shutdown;
@@ -60,6 +62,8 @@ pub struct Server {
     pub unit: Unit,
     pub expire: ActiveExpire,
     pub pause: pause::Pause,
+    pub persistence: persistence::Persistence,
+    pub children: child::Children,
     pub turn: Loop,
     pub identity: Identity,
     pub process: startup::Process,
@@ -114,6 +118,8 @@ impl Server {
             unit: Unit::default(),
             expire: ActiveExpire::default(),
             pause: pause::Pause::default(),
+            persistence: persistence::Persistence::new(now),
+            children: child::Children::default(),
             turn: Loop::default(),
             identity: Identity {
                 run_id,

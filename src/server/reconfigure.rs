@@ -20,8 +20,9 @@ use crate::stats::log;
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
     pub fn take_up_options(&mut self) {
+        self.note_disk_error();
+        self.conditions.set(Conditions::MAXMEMORY, self.config.memory.maxmemory > 0);
         let memory = &self.config.memory;
-        self.conditions.set(Conditions::MAXMEMORY, memory.maxmemory > 0);
         let access = &mut self.keyspace.access;
         access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
         access.log_factor = memory.lfu_log_factor;

@@ -4,6 +4,7 @@
 //! loop has ended, its replies sent, [`Server::finish_shutdown`] tidies up; nothing there can fail any more.
 
 use super::Server;
+use super::child::Task;
 use crate::config::value::ShutdownFlags;
 use crate::net::signals::{Signals, Stop};
 use crate::resp::Error;
@@ -16,10 +17,18 @@ impl Server {
     /// Data that should be kept cannot be, and `flags` do not force the end; the log says why.
     pub fn prepare_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Error> {
         tracing::info!("User requested shutdown...");
-        // Until there are snapshots, only an explicit demand for one can fail.
-        if flags.save && !flags.force {
-            tracing::error!("Error trying to save the DB, can't exit: snapshots are not implemented yet.");
-            return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
+        if self.has_child_for(Task::Rdb) {
+            tracing::warn!("There is a child saving an .rdb. Killing it!");
+            self.kill_child();
+        }
+        let by_rule = !self.config.persistence.save.0.is_empty() && !flags.nosave;
+        if (flags.save || by_rule) && self.persistence.loading.is_none() {
+            tracing::info!("Saving the final RDB snapshot before exiting.");
+            self.process.manager.notify("STATUS=Saving the final RDB snapshot\n");
+            if self.save_now().is_err() && !flags.force {
+                tracing::warn!("Error trying to save the DB, can't exit.");
+                return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
+            }
         }
         self.process.manager.notify("STOPPING=1\n");
         Ok(())

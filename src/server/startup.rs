@@ -10,9 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::command::Spec;
 use super::daemon::{self, Manager, OomScore, Title};
+use super::event_loop::Work;
+use super::persistence::LoadFailure;
 use super::users::UsersError;
 use super::{Server, crash};
 use crate::background::Background;
@@ -23,6 +26,7 @@ use crate::net::listener::{self, ListenError};
 use crate::net::poll::Poll;
 use crate::net::signals::Signals;
 use crate::net::{error_text, limits};
+use crate::persistence::rdb::load::Fault;
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
@@ -188,12 +192,11 @@ fn start(
     if let Err(error) = server.apply_oom_score() {
         tracing::warn!("Unable to write oom_score_adj: {}", error_text(&error));
     }
-    if server.config.persistence.save.0.iter().any(|rule| rule.changes > 0) {
-        tracing::warn!(
-            "Snapshots are not implemented yet: the save rules are ignored and data lives in memory only."
-        );
-    }
     tracing::info!("Server initialized");
+    server
+        .watch_sockets(&poll)
+        .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
+    server.load_data(&mut poll, &signals)?;
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
     }
@@ -287,6 +290,38 @@ fn cpu_list(text: &str) -> Option<CpuList> {
 }
 
 impl Server {
+    /// Loads what was saved, if anything was. Clients that come meanwhile are told to wait.
+    fn load_data(&mut self, poll: &mut Poll, signals: &Signals) -> Result<(), Failure> {
+        let started = Instant::now();
+        let path = PathBuf::from(&self.config.persistence.dbfilename);
+        let mut work = Work::default();
+        signals.set_loading(true);
+        let loaded =
+            self.load_rdb(&path, false, |server| server.turn_once(poll, signals, &mut work, Duration::ZERO));
+        signals.set_loading(false);
+        match loaded {
+            Ok(()) => {
+                tracing::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
+                Ok(())
+            }
+            Err(LoadFailure::Open { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(failure @ LoadFailure::Open { .. }) => {
+                tracing::warn!("Fatal error: {failure}");
+                Err(Failure::line("Fatal error loading the DB, check server logs. Exiting."))
+            }
+            Err(LoadFailure::Load(error)) => {
+                let kind = match error.fault {
+                    Fault::Checksum { .. } => "RDB CRC error: ",
+                    Fault::Truncated => "Short read or OOM loading DB. Unrecoverable error, aborting now: ",
+                    Fault::Duplicate => "RDB has duplicated keys: ",
+                    _ => "",
+                };
+                tracing::warn!("Internal error in RDB reading offset {}: {kind}{error}", error.offset);
+                Err(Failure::line("Terminating server after rdb file reading failure."))
+            }
+        }
+    }
+
     /// Listens wherever the configuration says; returns the kinds of sockets there are.
     fn open_listeners(&mut self) -> Result<Vec<&'static str>, Failure> {
         let net = &self.config.net;

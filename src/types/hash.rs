@@ -1129,13 +1129,6 @@ impl Describe for Hash {
         }
     }
 
-    fn table_stats(&self) -> Option<dict::Stats> {
-        match self.encoded() {
-            Encoding::Table(table) => Some(table.stats()),
-            _ => None,
-        }
-    }
-
     fn each_part(&self, f: &mut dyn FnMut(Part<'_>)) {
         for (field, value) in self.iter() {
             f(Part::Field(field.text(&mut itoa::Buffer::new()), value.text(&mut itoa::Buffer::new())));

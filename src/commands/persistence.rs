@@ -1,0 +1,88 @@
+//! SAVE, BGSAVE, LASTSAVE: snapshots on demand.
+
+use crate::clients::ClientKey;
+use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::child::Task;
+use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
+
+pub const COMMANDS: &[Spec] = &[BGSAVE, LASTSAVE, SAVE];
+
+const SAVE: Spec = Spec::admin("save", 1, save)
+    .flags(Flags::NO_ASYNC_LOADING.with(Flags::ADMIN).with(Flags::NOSCRIPT).with(Flags::NO_MULTI))
+    .docs(Docs {
+        summary: "Takes a snapshot while everybody waits.",
+        since: "1.0.0",
+        complexity: "O(N) for N keys in all databases",
+        group: Group::Server,
+        ..Docs::NONE
+    });
+
+/// SAVE → OK, once the snapshot is on disk.
+fn save(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    if server.has_child_for(Task::Rdb) {
+        return Err(in_progress());
+    }
+    server.save_now().map_err(|_| Error::text("ERR"))?;
+    Ok(server.reply(key).ok())
+}
+
+fn in_progress() -> Error {
+    Error::text("ERR Background save already in progress")
+}
+
+const BGSAVE: Spec = Spec::admin("bgsave", -1, bgsave)
+    .flags(Flags::NO_ASYNC_LOADING.with(Flags::ADMIN).with(Flags::NOSCRIPT))
+    .docs(Docs {
+        summary: "Takes a snapshot in the background.",
+        since: "1.0.0",
+        complexity: "O(1), but for the copy of the page tables",
+        group: Group::Server,
+        history: &[("3.2.2", "Added the option `SCHEDULE`.")],
+        args: &[Arg::word("schedule", "SCHEDULE").since("3.2.2").optional()],
+        ..Docs::NONE
+    });
+
+/// BGSAVE [SCHEDULE] → a status: a child process writes, or will once another one is done.
+fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let schedule = match args.len() {
+        1 => false,
+        2 if args.is(1, "SCHEDULE") => true,
+        _ => return Err(Error::Syntax),
+    };
+    if server.has_child_for(Task::Rdb) {
+        return Err(in_progress());
+    }
+    // A transaction is not interrupted for a fork, which takes its time.
+    let in_exec = server.turn.depth > 0;
+    if server.has_child() || in_exec {
+        if !schedule && !in_exec {
+            return Err(Error::text(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to \
+                 schedule a BGSAVE whenever possible.",
+            ));
+        }
+        server.persistence.scheduled = true;
+        return Ok(server.reply(key).simple("Background saving scheduled"));
+    }
+    server.save_in_background().map_err(|_| Error::text("ERR"))?;
+    Ok(server.reply(key).simple("Background saving started"))
+}
+
+const LASTSAVE: Spec = Spec::admin("lastsave", 1, lastsave)
+    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
+    .acl(Acl::ADMIN.with(Acl::DANGEROUS))
+    .tips(&["nondeterministic_output"])
+    .docs(Docs {
+        summary: "Tells when the data were last saved.",
+        since: "1.0.0",
+        complexity: "O(1)",
+        group: Group::Server,
+        ..Docs::NONE
+    });
+
+/// LASTSAVE → Unix time of the last snapshot; of the start before there is one.
+fn lastsave(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let at = server.persistence.saved_at.as_secs();
+    Ok(server.reply(key).int(at))
+}

@@ -1,0 +1,311 @@
+//! Child processes: one at a time, each with a copy of all data as they are now.
+//!
+//! The kernel copies a page only once parent or child writes to it, so a child can write a snapshot while the
+//! parent serves on. What both must know:
+//!
+//! - The child has only the thread that forked: it submits nothing to the workers and waits for nobody. It does
+//!   its work, reports through a pipe and ends by `_exit`, running nothing of ours on the way.
+//! - The parent avoids moving memory about as long as there is a child ([`ResizePolicy::Avoid`]).
+//!
+//! A child that is told to end by SIGUSR1 has not failed: nobody wants its work any more.
+#![allow(unsafe_code)]
+
+use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use mio::unix::pipe;
+
+use super::Server;
+use crate::stdx::process;
+use crate::structures::dict::{ResizePolicy, set_resize_policy};
+
+/// What a child is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task {
+    /// A snapshot.
+    Rdb,
+}
+
+impl Task {
+    /// Its name in lists of processes.
+    fn title(self) -> &'static str {
+        match self {
+            Task::Rdb => "spinel-rdb-bgsave",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Task::Rdb => "RDB",
+        }
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Success,
+    Failure,
+    /// By this signal.
+    Signal(i32),
+}
+
+/// What a child tells about its work, in its own words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Keys written so far.
+    pub keys: u64,
+    /// Bytes that had to be copied because parent or child wrote to them.
+    pub copied: u64,
+}
+
+impl Report {
+    const SIZE: usize = 16;
+
+    fn to_bytes(self) -> [u8; Report::SIZE] {
+        let mut bytes = [0; Report::SIZE];
+        bytes[..8].copy_from_slice(&self.keys.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.copied.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; Report::SIZE]) -> Report {
+        let word = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("sixteen bytes"));
+        Report { keys: word(0), copied: word(8) }
+    }
+}
+
+/// A child as its parent knows it.
+#[derive(Debug)]
+pub struct Child {
+    pub task: Task,
+    pub pid: i32,
+    pub started: Instant,
+    pub report: Report,
+    /// The greatest number of bytes it reported.
+    pub copied_peak: u64,
+    pub reported: Option<Instant>,
+    /// Keys there were when it began.
+    pub keys_total: u64,
+    pipe: pipe::Receiver,
+}
+
+/// How the child tells how far it is.
+#[derive(Debug)]
+pub struct Reporter {
+    pipe: pipe::Sender,
+    sent: Instant,
+    copied_peak: u64,
+    copied_sum: u64,
+    reports: u64,
+}
+
+/// Keys between two looks at the clock.
+const KEYS_PER_LOOK: u64 = 1024;
+/// Time between two reports.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+impl Reporter {
+    /// Reports now and then that `keys` keys are written. To be called after each of them.
+    #[inline]
+    pub fn written(&mut self, keys: u64) {
+        if keys.is_multiple_of(KEYS_PER_LOOK) && self.sent.elapsed() >= REPORT_EVERY {
+            self.send(keys);
+        }
+    }
+
+    /// Reports; the number of bytes copied.
+    #[cold]
+    pub fn send(&mut self, keys: u64) -> u64 {
+        let copied = process::private_dirty_memory();
+        self.copied_peak = self.copied_peak.max(copied);
+        self.copied_sum += copied;
+        self.reports += 1;
+        // If the parent reads too slowly it will get a later report, or does not care any more.
+        let _ = self.pipe.write(&Report { keys, copied }.to_bytes());
+        self.sent = Instant::now();
+        copied
+    }
+}
+
+/// What the server remembers of its children.
+#[derive(Debug, Default)]
+pub struct Children {
+    pub current: Option<Child>,
+    /// How long the last fork took.
+    pub fork_us: u64,
+    pub forks: u64,
+}
+
+impl Server {
+    /// Whether there is a child.
+    pub fn has_child(&self) -> bool {
+        self.children.current.is_some()
+    }
+
+    /// Whether there is a child for this task.
+    pub fn has_child_for(&self, task: Task) -> bool {
+        self.children.current.as_ref().is_some_and(|child| child.task == task)
+    }
+
+    /// Lets a child do `work` on a copy of everything. How it ended comes to
+    /// [`Server::child_ended`].
+    ///
+    /// # Errors
+    /// There is a child already, or the system has no room for another process.
+    pub fn fork(
+        &mut self,
+        task: Task,
+        work: impl FnOnce(&mut Server, &mut Reporter) -> io::Result<()>,
+    ) -> io::Result<i32> {
+        if self.has_child() {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        let (sender, receiver) = pipe::new()?;
+        let keys_total = self.keyspace.len() as u64;
+        let started = Instant::now();
+        // SAFETY: the child has this thread alone. Other threads hold no lock that it takes: it touches no queue of
+        // the workers, the log takes no locks, and the allocator sees to its own across forks.
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                let reporter = Reporter {
+                    pipe: sender,
+                    sent: Instant::now(),
+                    copied_peak: 0,
+                    copied_sum: 0,
+                    reports: 0,
+                };
+                self.be_child(task, reporter, work)
+            }
+            _ => {
+                self.children.fork_us = started.elapsed().as_micros() as u64;
+                self.children.forks += 1;
+                self.children.current = Some(Child {
+                    task,
+                    pid,
+                    started,
+                    report: Report::default(),
+                    copied_peak: 0,
+                    reported: None,
+                    keys_total,
+                    pipe: receiver,
+                });
+                set_resize_policy(ResizePolicy::Avoid);
+                Ok(pid)
+            }
+        }
+    }
+
+    /// The child's life.
+    fn be_child(
+        &mut self,
+        task: Task,
+        mut reporter: Reporter,
+        work: impl FnOnce(&mut Server, &mut Reporter) -> io::Result<()>,
+    ) -> ! {
+        for signal in [libc::SIGINT, libc::SIGTERM] {
+            // SAFETY: the usual effect of a signal; the parent's handlers would wake the parent's loop.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        // A parent that ends must be able to come back on the same port while its child is busy.
+        self.turn.listeners.clear();
+        self.process.name = task.title().into();
+        self.show_title();
+        self.settle_in_child(task);
+        let done = catch_unwind(AssertUnwindSafe(|| work(self, &mut reporter)));
+        let success = matches!(done, Ok(Ok(())));
+        if success {
+            let copied = reporter.send(self.keyspace.len() as u64);
+            let mb = |bytes: u64| bytes >> 20;
+            tracing::info!(
+                "Fork CoW for {}: current {} MB, peak {} MB, average {} MB",
+                task.name(),
+                mb(copied),
+                mb(reporter.copied_peak),
+                mb(reporter.copied_sum / reporter.reports)
+            );
+        }
+        // SAFETY: ends the process at once: the parent's destructors are the parent's.
+        unsafe { libc::_exit(i32::from(!success)) }
+    }
+
+    /// Looks whether the child has something to tell, or has ended. Called by the timer.
+    pub(super) fn look_after_child(&mut self) {
+        let Some(child) = &mut self.children.current else { return };
+        child.listen();
+        let mut status = 0;
+        // SAFETY: `status` may be written to.
+        let ended = unsafe { libc::waitpid(child.pid, &raw mut status, libc::WNOHANG) };
+        if ended == 0 {
+            return;
+        }
+        if ended == -1 {
+            let error = io::Error::last_os_error();
+            tracing::warn!(
+                "waitpid() of the {} child failed: {}",
+                child.task.name(),
+                crate::net::error_text(&error)
+            );
+        }
+        self.bury(if ended == -1 { Outcome::Failure } else { outcome(status) });
+    }
+
+    /// Ends the child and waits until it is gone.
+    pub fn kill_child(&mut self) {
+        let Some(child) = &self.children.current else { return };
+        let mut status = 0;
+        // SAFETY: the process is our child, not waited for yet, so its number is nobody else's.
+        unsafe {
+            libc::kill(child.pid, libc::SIGUSR1);
+            while libc::waitpid(child.pid, &raw mut status, 0) == -1
+                && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+            {}
+        }
+        self.bury(outcome(status));
+    }
+
+    fn bury(&mut self, outcome: Outcome) {
+        let Some(mut child) = self.children.current.take() else { return };
+        child.listen();
+        set_resize_policy(ResizePolicy::Allow);
+        self.child_ended(child, outcome);
+    }
+
+    /// Sees to what follows from a child's work.
+    fn child_ended(&mut self, child: Child, outcome: Outcome) {
+        match child.task {
+            Task::Rdb => self.snapshot_ended(&child, outcome),
+        }
+    }
+}
+
+fn outcome(status: i32) -> Outcome {
+    if libc::WIFSIGNALED(status) {
+        Outcome::Signal(libc::WTERMSIG(status))
+    } else if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
+        Outcome::Success
+    } else {
+        Outcome::Failure
+    }
+}
+
+impl Child {
+    /// Takes in all reports there are.
+    fn listen(&mut self) {
+        let mut bytes = [0; Report::SIZE];
+        // A report is written at once, so it is read at once, or there is none.
+        while self.pipe.read(&mut bytes).is_ok_and(|n| n == bytes.len()) {
+            self.report = Report::from_bytes(&bytes);
+            self.copied_peak = self.copied_peak.max(self.report.copied);
+            self.reported = Some(Instant::now());
+        }
+    }
+
+    /// How much of its work is done, in percent.
+    pub fn percent(&self) -> f64 {
+        100.0 * self.report.keys as f64 / self.keys_total.max(1) as f64
+    }
+}

@@ -1,0 +1,412 @@
+//! Snapshots: when they are taken, by whom, what follows if that fails, and how they come back.
+//!
+//! A snapshot is written to a temporary file in the data directory, flushed to disk and renamed, so that under the
+//! name of the snapshot there is always a whole one. In the background a child process does that.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Server;
+use super::admission::Conditions;
+use super::child::{Child, Outcome, Task};
+use super::startup::REDIS_VERSION;
+use crate::config::value::EvictionPolicy;
+use crate::keyspace::expire::Expiry;
+use crate::net::error_text;
+use crate::persistence::rdb::input::Fault;
+use crate::persistence::rdb::load::{LoadError, Tally};
+use crate::persistence::rdb::output::{Output, SyncedFile};
+use crate::persistence::rdb::save::{self, SaveOptions, SavedAccess, Version};
+use crate::persistence::rdb::{LoadOptions, Loader, Step};
+use crate::stdx::alloc;
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::cpu::CpuList;
+
+/// How long to wait after a snapshot failed before the next is tried unasked.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What the server remembers of its snapshots.
+#[derive(Debug)]
+pub struct Persistence {
+    /// When the data were last known to be on disk; at first, when the server started.
+    pub saved_at: UnixMillis,
+    /// Snapshots taken.
+    pub saves: u64,
+    /// Whether the last one in the background succeeded.
+    pub bgsave_ok: bool,
+    tried: Option<Instant>,
+    /// How long the last one in the background took.
+    pub bgsave_took: Option<Duration>,
+    /// One is to be taken as soon as there is no child.
+    pub scheduled: bool,
+    /// Changes there were when the child began: those it writes.
+    dirty_at_fork: u64,
+    /// Bytes that had to be copied during the last one.
+    pub copied: u64,
+    pub loading: Option<Loading>,
+    pub last_load: Tally,
+    /// DUMP payloads are taken whatever their checksum (`DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
+    pub skip_checksums: bool,
+}
+
+impl Persistence {
+    /// Nothing saved yet, by a server that starts now.
+    pub fn new(now: UnixMillis) -> Persistence {
+        Persistence {
+            saved_at: now,
+            saves: 0,
+            bgsave_ok: true,
+            tried: None,
+            bgsave_took: None,
+            scheduled: false,
+            dirty_at_fork: 0,
+            copied: 0,
+            loading: None,
+            last_load: Tally::default(),
+            skip_checksums: false,
+        }
+    }
+}
+
+/// How far loading has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Loading {
+    pub started: UnixMillis,
+    pub total_bytes: u64,
+    pub loaded_bytes: u64,
+    /// What the server that wrote the file had in use.
+    pub used_memory: i64,
+}
+
+/// Why the data could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadFailure {
+    #[error("can't open the RDB file {path} for reading: {}", error_text(.error))]
+    Open { path: String, error: io::Error },
+    #[error("{0}")]
+    Load(LoadError),
+}
+
+/// Stands still after each key, as told by tests: so many microseconds, or if negative, one after so many keys.
+fn pause_after_key(keys: u64, delay_us: i64) {
+    if delay_us > 0 {
+        std::thread::sleep(Duration::from_micros(delay_us.unsigned_abs()));
+    } else if delay_us < 0 && keys.is_multiple_of(delay_us.unsigned_abs()) {
+        std::thread::sleep(Duration::from_micros(1));
+    }
+}
+
+fn temporary_name(pid: u32) -> String {
+    format!("temp-{pid}.rdb")
+}
+
+impl Server {
+    // ---- saving ---------------------------------------------------------------------------
+
+    /// How snapshots are to be written now.
+    pub fn save_options(&self) -> SaveOptions {
+        let access = match self.config.memory.policy {
+            EvictionPolicy::AllkeysLru | EvictionPolicy::VolatileLru => SavedAccess::Idle,
+            EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu => SavedAccess::Frequency,
+            _ => SavedAccess::None,
+        };
+        let wanted = Version::newest(self.config.persistence.rdb_save_version);
+        SaveOptions {
+            version: save::version_for(&self.keyspace, wanted),
+            access,
+            aof_base: false,
+            created: UnixMillis::now().as_secs(),
+            used_memory: alloc::used() as u64,
+            redis_version: REDIS_VERSION,
+        }
+    }
+
+    /// Writes a snapshot to `path` and flushes it to disk. `each` is called after each key.
+    ///
+    /// # Errors
+    /// The file cannot be written; what there is of it is gone again.
+    pub fn write_rdb(&self, path: &Path, options: &SaveOptions, mut each: impl FnMut(u64)) -> io::Result<()> {
+        let config = &self.config.persistence;
+        let mut file = SyncedFile::new(File::create(path)?, config.rdb_save_incremental_fsync);
+        let mut out = Output::to(&mut file, config.rdb_compression, config.rdb_checksum);
+        let written = save::save(&self.keyspace, options, &mut out, &mut |keys| {
+            each(keys);
+            Ok(())
+        })
+        .and_then(|()| out.end())
+        .and_then(|_| file.file.sync_all());
+        if written.is_err() {
+            // The reason why it could not be written matters, not why it could not be removed.
+            let _ = fs::remove_file(path);
+        }
+        written
+    }
+
+    /// Writes the snapshot under its name.
+    fn write_snapshot(&self, each: impl FnMut(u64)) -> io::Result<()> {
+        let name = &self.config.persistence.dbfilename;
+        let temporary = PathBuf::from(temporary_name(std::process::id()));
+        let written = self.write_rdb(&temporary, &self.save_options(), each).and_then(|()| {
+            fs::rename(&temporary, name).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+            // The new name is on disk only once its directory is.
+            File::open(".")?.sync_all()
+        });
+        match &written {
+            Ok(()) => tracing::info!("DB saved on disk"),
+            Err(error) => tracing::warn!(
+                "Error saving the DB on disk ({name}, in directory {}): {}",
+                self.config.persistence.dir,
+                error_text(error)
+            ),
+        }
+        written
+    }
+
+    /// Takes a snapshot now, while everybody waits.
+    ///
+    /// # Errors
+    /// The file cannot be written, as the log says.
+    pub fn save_now(&mut self) -> io::Result<()> {
+        self.write_snapshot(|_| {})?;
+        self.keyspace.ledger.dirty = 0;
+        self.persistence.bgsave_ok = true;
+        self.persistence.saves += 1;
+        self.persistence.saved_at = UnixMillis::now();
+        self.note_disk_error();
+        Ok(())
+    }
+
+    /// Has a child take a snapshot.
+    ///
+    /// # Errors
+    /// There is a child already, or there can be none.
+    pub fn save_in_background(&mut self) -> io::Result<()> {
+        self.persistence.dirty_at_fork = self.keyspace.ledger.dirty;
+        self.persistence.tried = Some(Instant::now());
+        let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
+        let forked = self.fork(Task::Rdb, |server, reporter| {
+            server.write_snapshot(|keys| {
+                reporter.written(keys);
+                pause_after_key(keys, delay_us);
+            })
+        });
+        match forked {
+            Ok(pid) => {
+                tracing::info!("Background saving started by pid {pid}");
+                Ok(())
+            }
+            Err(error) => {
+                self.persistence.bgsave_ok = false;
+                self.note_disk_error();
+                tracing::warn!("Can't save in background: fork: {}", error_text(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Where a child is to run, and how soon the kernel may kill it.
+    pub(super) fn settle_in_child(&mut self, task: Task) {
+        let cpus = match task {
+            Task::Rdb => &self.config.advanced.bgsave_cpulist,
+        };
+        if !cpus.is_empty()
+            && let Ok(cpus) = cpus.parse::<CpuList>()
+        {
+            // What it is told to do it can do anywhere.
+            let _ = cpus.pin_this_thread();
+        }
+        let [_, _, background] = self.config.advanced.oom_score_adj_values;
+        let _ = self.process.oom_score.apply(self.config.advanced.oom_score_adj, background);
+    }
+
+    /// A child that took a snapshot is gone.
+    pub(super) fn snapshot_ended(&mut self, child: &Child, outcome: Outcome) {
+        let persistence = &mut self.persistence;
+        persistence.copied = child.report.copied;
+        persistence.bgsave_took = Some(child.started.elapsed());
+        match outcome {
+            Outcome::Success => {
+                tracing::info!("Background saving terminated with success");
+                let ledger = &mut self.keyspace.ledger;
+                ledger.dirty = ledger.dirty.saturating_sub(persistence.dirty_at_fork);
+                persistence.saved_at = UnixMillis::now();
+                persistence.bgsave_ok = true;
+                persistence.saves += 1;
+            }
+            Outcome::Failure => {
+                tracing::warn!("Background saving error");
+                persistence.bgsave_ok = false;
+            }
+            Outcome::Signal(signal) => {
+                tracing::warn!("Background saving terminated by signal {signal}");
+                // It may be gone already; whatever the reason, the next snapshot is not in its way.
+                let _ = fs::remove_file(temporary_name(child.pid.unsigned_abs()));
+                // That signal says that nobody wants the snapshot any more.
+                persistence.bgsave_ok &= signal == libc::SIGUSR1;
+            }
+        }
+        self.note_disk_error();
+    }
+
+    /// Holds up writes while the data cannot be saved, if so configured.
+    pub fn note_disk_error(&mut self) {
+        let config = &self.config.persistence;
+        let refused =
+            !self.persistence.bgsave_ok && config.stop_writes_on_bgsave_error && !config.save.0.is_empty();
+        self.conditions.set(Conditions::DISK_ERROR, refused);
+    }
+
+    /// Takes a snapshot if one is scheduled, or a rule demands it. Called by the timer.
+    pub(super) fn save_if_due(&mut self) {
+        if self.has_child() || self.persistence.loading.is_some() {
+            return;
+        }
+        let may_try = self.persistence.bgsave_ok
+            || self.persistence.tried.is_none_or(|tried| tried.elapsed() > RETRY_AFTER);
+        let dirty = self.keyspace.ledger.dirty;
+        let elapsed_s = (self.keyspace.now().0 - self.persistence.saved_at.0) / 1000;
+        let rules = self.config.persistence.save.0.iter();
+        let mut met =
+            rules.filter(|rule| dirty >= u64::from(rule.changes) && elapsed_s > i64::from(rule.seconds));
+        if may_try && let Some(rule) = met.next() {
+            tracing::info!("{} changes in {} seconds. Saving...", rule.changes, rule.seconds);
+            // The reason is in the log, and there will be another try.
+            let _ = self.save_in_background();
+        } else if may_try && self.persistence.scheduled && self.save_in_background().is_ok() {
+            self.persistence.scheduled = false;
+        }
+    }
+
+    /// All keys were removed on demand: a snapshot that has them must neither be finished nor be loaded.
+    pub fn emptied_on_demand(&mut self) {
+        if self.has_child_for(Task::Rdb) {
+            self.kill_child();
+        }
+        if !self.config.persistence.save.0.is_empty() && self.persistence.loading.is_none() {
+            // That the data changed must still be known to whoever counts changes.
+            let dirty = self.keyspace.ledger.dirty;
+            // The reason is in the log. As a rule demands, it will be tried again.
+            let _ = self.save_now();
+            self.keyspace.ledger.dirty = dirty;
+        }
+    }
+
+    // ---- loading --------------------------------------------------------------------------
+
+    /// Loads the snapshot, adding to what is there. While it lasts, `between` is called now and then.
+    ///
+    /// # Errors
+    /// There is no such file, or it is damaged; what was loaded before that point stays.
+    pub fn load_rdb(
+        &mut self,
+        path: &Path,
+        replace: bool,
+        mut between: impl FnMut(&mut Server) -> io::Result<()>,
+    ) -> Result<(), LoadFailure> {
+        let open = || -> io::Result<_> {
+            let file = File::open(path)?;
+            let size = file.metadata()?.len();
+            Ok((file, size))
+        };
+        let (file, size) =
+            open().map_err(|error| LoadFailure::Open { path: path.to_string_lossy().into_owned(), error })?;
+        let options = LoadOptions {
+            limits: self.config.limits.types.clone(),
+            drop_due: Some(UnixMillis::now()),
+            replace,
+            checksum: self.config.persistence.rdb_checksum,
+        };
+        let mut loader = Loader::new(Box::new(file), Some(size), options);
+        self.begin_loading(size);
+        let result = self.load_steps(&mut loader, &mut between);
+        self.end_loading();
+        self.persistence.last_load = loader.tally();
+        result.map_err(LoadFailure::Load)
+    }
+
+    fn load_steps(
+        &mut self,
+        loader: &mut Loader<'_>,
+        between: &mut impl FnMut(&mut Server) -> io::Result<()>,
+    ) -> Result<(), LoadError> {
+        let mut told = false;
+        let mut keys = 0;
+        let mut next_turn = 0;
+        loop {
+            let delay_us = i64::from(self.config.debug.key_load_delay_us);
+            let turn_every = u64::from(self.config.debug.loading_process_events_interval_bytes);
+            let step =
+                loader.step(&mut self.keyspace, turn_every, if delay_us == 0 { u64::MAX } else { 1 })?;
+            if !told {
+                told = true;
+                self.tell_about(loader);
+            }
+            if delay_us != 0 {
+                keys += 1;
+                pause_after_key(keys, delay_us);
+            }
+            if let Some(loading) = &mut self.persistence.loading {
+                loading.loaded_bytes = loader.offset();
+                loading.used_memory = loader.about().used_memory.unwrap_or(0);
+            }
+            if step == Step::Done {
+                break;
+            }
+            if loader.offset() >= next_turn {
+                next_turn = loader.offset() + turn_every;
+                between(self).map_err(|error| LoadError {
+                    fault: Fault::Io(error),
+                    offset: loader.offset(),
+                    key: None,
+                    value_type: None,
+                })?;
+            }
+        }
+        let tally = loader.tally();
+        let empty = match tally.empty {
+            0 => String::new(),
+            n => format!(", empty keys skipped: {n}"),
+        };
+        tracing::info!(
+            "Done loading RDB, keys loaded: {}, keys expired: {}{empty}.",
+            tally.loaded,
+            tally.expired
+        );
+        Ok(())
+    }
+
+    /// Logs what a file says about itself.
+    fn tell_about(&self, loader: &Loader<'_>) {
+        let about = loader.about();
+        if let Some(writer) = &about.writer {
+            tracing::info!("Loading RDB produced by version {}", crate::stdx::text::Lossy(writer));
+        }
+        if let Some(created) = about.created {
+            tracing::info!("RDB age {} seconds", (UnixMillis::now().as_secs() - created).max(0));
+        }
+        if let Some(used) = about.used_memory {
+            tracing::info!("RDB memory usage when created {:.2} Mb", used as f64 / (1 << 20) as f64);
+        }
+        if about.aof_base {
+            tracing::info!("RDB is base AOF");
+        }
+    }
+
+    /// From here to [`Server::end_loading`] the data are incomplete: most commands are refused and nothing
+    /// expires.
+    pub fn begin_loading(&mut self, total_bytes: u64) {
+        self.persistence.loading =
+            Some(Loading { started: UnixMillis::now(), total_bytes, loaded_bytes: 0, used_memory: 0 });
+        self.conditions.set(Conditions::LOADING, true);
+        self.keyspace.expiry = Expiry::Ignore;
+    }
+
+    /// The data are complete, or loading was given up.
+    pub fn end_loading(&mut self) {
+        self.persistence.loading = None;
+        self.conditions.set(Conditions::LOADING, false);
+        self.keyspace.expiry = Expiry::Remove;
+    }
+}
