@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["resp", "background", "stats"],
     &["types"],
     &["keyspace"],
-    &["net", "persistence"],
+    &["acl", "net", "persistence"],
     &["config"],
     &["clients"],
     &["server"],

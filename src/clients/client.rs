@@ -10,6 +10,7 @@ use super::multi::Transaction;
 use super::pubsub::{Scope, Subscriptions};
 use super::tracking::Tracking;
 use super::watch::Watched;
+use crate::acl::UserId;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::stream::Stream;
 use crate::resp::Protocol;
@@ -52,6 +53,8 @@ impl ClientFlags {
     pub const MONITOR: ClientFlags = ClientFlags(1 << 15);
     /// Waits in a blocking command.
     pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
+    /// Its user may not do everything.
+    pub const LIMITED_USER: ClientFlags = ClientFlags(1 << 31);
     /// Its requests are kept until a pause ends.
     pub const HELD: ClientFlags = ClientFlags(1 << 24);
     /// The keys it reads are remembered, so that it can be told when they change.
@@ -116,6 +119,8 @@ pub struct Client {
     /// The identity users see: counts up from 1 and is never used twice.
     pub id: u64,
     pub io: Box<ClientIo>,
+    /// Who it acts as, unless it is the connection to our primary.
+    pub user: UserId,
     pub flags: ClientFlags,
     pub protocol: Protocol,
     pub reply_mode: ReplyMode,
@@ -164,6 +169,7 @@ impl Client {
         Client {
             id,
             io: Box::new(ClientIo { stream, input: Input::default(), output: Output::default() }),
+            user: UserId::DEFAULT,
             flags,
             protocol: Protocol::Resp2,
             reply_mode: ReplyMode::On,
@@ -204,9 +210,9 @@ impl Client {
         }
     }
 
-    /// The user it acts as.
-    pub fn user(&self) -> &'static str {
-        if self.flags.has(ClientFlags::PRIMARY) { "(superuser)" } else { "default" }
+    /// The user it acts as: a name for somebody who is above users, or a user.
+    pub fn user(&self) -> Result<&'static [u8], UserId> {
+        if self.flags.has(ClientFlags::PRIMARY) { Ok(b"(superuser)") } else { Err(self.user) }
     }
 
     /// How long nothing was received from it or sent to it, in milliseconds.
@@ -238,8 +244,8 @@ impl Client {
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
     ///
-    /// `command` is the name of the last command; `args` is the size of the arguments it has now.
-    pub fn write_line(&self, now: UnixMillis, command: &str, args: usize, out: &mut Vec<u8>) {
+    /// `command` is the name of the last command, `user` that of the user; `args` is the size of the arguments it has now.
+    pub fn write_line(&self, now: UnixMillis, command: &str, user: &[u8], args: usize, out: &mut Vec<u8>) {
         let (stream, input, output) = (&self.io.stream, &self.io.input, &self.io.output);
         let (queued, queued_bytes) = match &self.transaction {
             Some(transaction) => (transaction.len() as i64, transaction.memory()),
@@ -268,7 +274,7 @@ impl Client {
         let _ = write!(
             out,
             " db={} sub={} psub={} ssub={} multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
-             rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir={} resp={} lib-name=",
+             rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user=",
             self.db,
             listens(Scope::Channel),
             listens(Scope::Pattern),
@@ -281,10 +287,10 @@ impl Client {
             output.excess(),
             self.memory(),
             if waiting { "rw" } else { "r" },
-            self.user(),
-            self.tracking.as_ref().map_or(-1, |tracking| tracking.redirect_id()),
-            self.protocol as u8,
         );
+        out.extend_from_slice(user);
+        let redirect = self.tracking.as_ref().map_or(-1, |tracking| tracking.redirect_id());
+        let _ = write!(out, " redir={redirect} resp={} lib-name=", self.protocol as u8);
         out.extend_from_slice(&self.names.lib_name);
         out.extend_from_slice(b" lib-ver=");
         out.extend_from_slice(&self.names.lib_ver);

@@ -1,6 +1,7 @@
 //! `CLIENT`: looking at connections, naming them, ending them.
 
 use super::client_tracking::{CLIENT_CACHING, CLIENT_GETREDIR, CLIENT_TRACKING, CLIENT_TRACKINGINFO};
+use crate::acl::{Acl as Users, UserId};
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind, ReplyMode};
 use crate::resp::{Args, Error, reply::Replied};
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
@@ -256,7 +257,7 @@ const CLIENT_KILL: Spec =
 struct Filter<'a> {
     id: Option<u64>,
     kind: Option<ClientKind>,
-    user: Option<&'a [u8]>,
+    user: Option<UserId>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     min_age_s: Option<i64>,
@@ -265,7 +266,7 @@ struct Filter<'a> {
 
 impl<'a> Filter<'a> {
     /// The conditions in the pairs of arguments from `args.at(2)` on.
-    fn parse(args: Args<'a>) -> Result<Self, Error> {
+    fn parse(args: Args<'a>, users: &Users) -> Result<Self, Error> {
         let mut filter = Filter { skip_me: true, ..Filter::default() };
         for i in (2..args.len()).step_by(2) {
             let value = args.get(i + 1).ok_or(Error::Syntax)?;
@@ -279,10 +280,9 @@ impl<'a> Filter<'a> {
             } else if args.is(i, "LADDR") {
                 filter.laddr = Some(value);
             } else if args.is(i, "USER") {
-                if value != b"default" {
-                    return Err(Error::quoting(&[b"ERR No such user '", value, b"'"]));
-                }
-                filter.user = Some(value);
+                let user = users.find(value);
+                filter.user =
+                    Some(user.ok_or_else(|| Error::quoting(&[b"ERR No such user '", value, b"'"]))?);
             } else if args.is(i, "MAXAGE") {
                 let age = num::parse_i64(value)
                     .ok_or_else(|| Error::text("ERR maxage is not an integer or out of range"))?;
@@ -306,7 +306,7 @@ impl<'a> Filter<'a> {
     fn admits(&self, client: &Client, now: crate::stdx::clock::UnixMillis) -> bool {
         self.id.is_none_or(|id| id == client.id)
             && self.kind.is_none_or(|kind| kind == client.kind())
-            && self.user.is_none_or(|user| user == client.user().as_bytes())
+            && self.user.is_none_or(|user| client.user() == Err(user))
             && self.addr.is_none_or(|addr| addr == client.io.stream.peer_addr().as_bytes())
             && self.laddr.is_none_or(|addr| addr == client.io.stream.local_addr().as_bytes())
             && self.min_age_s.is_none_or(|age| now.since(client.connected_at) / 1000 >= age)
@@ -316,8 +316,11 @@ impl<'a> Filter<'a> {
 /// CLIENT KILL address → OK; CLIENT KILL option value [option value …] → how many connections were closed.
 fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let by_address = args.len() == 3;
-    let filter =
-        if by_address { Filter { addr: args.get(2), ..Filter::default() } } else { Filter::parse(args)? };
+    let filter = if by_address {
+        Filter { addr: args.get(2), ..Filter::default() }
+    } else {
+        Filter::parse(args, &server.acl)?
+    };
     let now = server.keyspace.now();
     let meant: Vec<ClientKey> = server
         .clients

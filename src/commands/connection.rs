@@ -38,8 +38,8 @@ fn auth_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
 /// AUTH [username] password → OK.
 fn auth(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     match args.len() {
-        2 => server.authenticate(key, None, args.at(1))?,
-        3 => server.authenticate(key, Some(args.at(1)), args.at(2))?,
+        2 => server.authenticate(key, None, args.at(1), args.at(0))?,
+        3 => server.authenticate(key, Some(args.at(1)), args.at(2), args.at(0))?,
         _ => return Err(Error::Syntax),
     }
     Ok(server.reply(key).ok())
@@ -120,7 +120,7 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         }
     }
     if let Some((user, password)) = credentials {
-        server.authenticate(key, Some(user), password)?;
+        server.authenticate(key, Some(user), password, args.at(0))?;
     }
     if !server.clients[key].flags.has(ClientFlags::AUTHENTICATED) {
         return Err(Error::text(
@@ -219,14 +219,13 @@ const RESET: Spec = Spec::admin("reset", 1, reset)
 /// library the client uses stays known.
 fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.end_transaction(key);
+    server.act_as_default(key);
     server.stop_monitoring(key);
     server.unsubscribe_all(key);
     if server.clients[key].tracking.is_some() {
         server.untrack(key);
     }
-    let open = server.config.security.requirepass.is_empty();
     let client = &mut server.clients[key];
-    client.flags.set(ClientFlags::AUTHENTICATED, open);
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
     client.reply_mode = ReplyMode::On;
@@ -395,7 +394,7 @@ mod tests {
             PONG
             "#,
         );
-        assert_eq!(harness.server.stats.auth_denied, 3);
+        assert_eq!(harness.server.acl.denials.logins, 3);
     }
 
     #[test]

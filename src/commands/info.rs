@@ -394,10 +394,10 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("eventloop_duration_cmd_sum", in_commands_ns / 1000)
         .field("instantaneous_eventloop_cycles_per_sec", stats.rates.loop_turns.get())
         .field("instantaneous_eventloop_duration_usec", stats.rates.loop_us.get())
-        .field("acl_access_denied_auth", stats.auth_denied)
-        .field("acl_access_denied_cmd", 0)
-        .field("acl_access_denied_key", 0)
-        .field("acl_access_denied_channel", 0);
+        .field("acl_access_denied_auth", server.acl.denials.logins)
+        .field("acl_access_denied_cmd", server.acl.denials.commands)
+        .field("acl_access_denied_key", server.acl.denials.keys)
+        .field("acl_access_denied_channel", server.acl.denials.channels);
 }
 
 /// Named only: no group of sections includes it.

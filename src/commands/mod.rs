@@ -1,5 +1,6 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod client_pause;
@@ -43,6 +44,7 @@ use crate::server::command::Spec;
 
 /// The table of all commands.
 pub const ALL: &[&[Spec]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
     command::COMMANDS,

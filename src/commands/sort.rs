@@ -55,7 +55,7 @@ const SORT: Spec = Spec::data("sort", -2, sort)
 /// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE destination]
 /// → the elements in order, or how many were stored.
 fn sort(ctx: &mut Ctx<'_>) -> CmdResult {
-    let options = Options::parse(ctx.args, true)?;
+    let options = Options::parse(ctx.args, true, ctx.reads_every_key())?;
     run(ctx, &options)
 }
 
@@ -87,7 +87,7 @@ const SORT_RO: Spec = Spec::data("sort_ro", -2, sort_ro)
 
 /// SORT_RO key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] → the elements in order.
 fn sort_ro(ctx: &mut Ctx<'_>) -> CmdResult {
-    let options = Options::parse(ctx.args, false)?;
+    let options = Options::parse(ctx.args, false, ctx.reads_every_key())?;
     run(ctx, &options)
 }
 
@@ -169,8 +169,14 @@ struct Options<'a> {
     store: Option<Key<'a>>,
 }
 
+/// The user may not read keys that only the elements name.
+fn denied(option: &str) -> Error {
+    Error::text(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+}
+
 impl<'a> Options<'a> {
-    fn parse(args: Args<'a>, may_store: bool) -> Result<Options<'a>, Error> {
+    /// `reads_every_key` says whether the user may look up keys of any name.
+    fn parse(args: Args<'a>, may_store: bool, reads_every_key: bool) -> Result<Options<'a>, Error> {
         let mut options = Options {
             by: None,
             ordered: true,
@@ -199,10 +205,16 @@ impl<'a> Options<'a> {
                 i += 1;
             } else if args.is(i, "by") && left >= 1 {
                 let pattern = Pattern::parse(args.at(i + 1));
+                if memchr::memchr(b'*', up_to_nul(args.at(i + 1))).is_some() && !reads_every_key {
+                    return Err(denied("BY"));
+                }
                 options.ordered &= memchr::memchr(b'*', up_to_nul(args.at(i + 1))).is_some();
                 options.by = Some(pattern);
                 i += 1;
             } else if args.is(i, "get") && left >= 1 {
+                if !reads_every_key {
+                    return Err(denied("GET"));
+                }
                 options.get.push(Pattern::parse(args.at(i + 1)));
                 i += 1;
             } else {

@@ -1547,6 +1547,7 @@ mod tests {
         server.keyspace.ledger.listeners.set(Listeners::FEED, true);
         let (mut out, mut feed) = (Vec::new(), Feed::AsReceived);
         let mut ctx = Ctx {
+            permissions: None,
             args,
             db: server.keyspace.db(0),
             reply: Reply::new(&mut out, Protocol::Resp2),

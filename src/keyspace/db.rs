@@ -251,11 +251,8 @@ pub struct Keyspace {
     pub reclaimer: Reclaimer,
     pub lazy: LazyFree,
     pub expiry: Expiry,
-<<<<<<< HEAD
     pub evictor: Evictor,
-=======
     pub removals: Removals,
->>>>>>> h-watch
     pub(super) now: UnixMillis,
 }
 
@@ -271,11 +268,8 @@ impl Keyspace {
             reclaimer,
             lazy: LazyFree::default(),
             expiry: Expiry::Remove,
-<<<<<<< HEAD
             evictor: Evictor::default(),
-=======
             removals: Removals::default(),
->>>>>>> h-watch
             now: UnixMillis(0),
         }
     }

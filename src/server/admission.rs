@@ -24,6 +24,8 @@ impl Conditions {
     pub const LOADING: Conditions = Conditions(4);
     /// `maxmemory` is set, so that each command must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
+    /// The client's user may not do everything.
+    pub const LIMITED_USER: Conditions = Conditions(1 << 31);
     /// The client is fed with data, or monitors: it may not ask for keys.
     pub const FED: Conditions = Conditions(1 << 20);
     /// A pause is on, at least for what may change the data.
@@ -55,6 +57,7 @@ impl Conditions {
         let mut held = Conditions::NONE;
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
+        held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
         held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
@@ -73,6 +76,7 @@ impl Conditions {
         let mut now = Conditions::NONE;
         now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
+        now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
         now
@@ -141,38 +145,26 @@ impl Server {
         Ok((sub, spec))
     }
 
-    /// Lets a client in as `user` (`None`: whoever comes with a password alone) if the password is right.
-    ///
-    /// # Errors
-    /// Wrong, or there is no password to compare with. The client is what it was before.
-    pub fn authenticate(
-        &mut self,
-        key: ClientKey,
-        user: Option<&[u8]>,
-        password: &[u8],
-    ) -> Result<(), Error> {
-        let required = &self.config.security.requirepass;
-        if required.is_empty() && user.is_none() {
-            return Err(Error::text(
-                "ERR AUTH <password> called without any password configured for the default user. \
-                 Are you sure your configuration is correct?",
-            ));
-        }
-        let known = user.is_none_or(|user| user == b"default");
-        if !known || !(required.is_empty() || same_secret(password, required)) {
-            self.stats.auth_denied += 1;
-            return Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."));
-        }
-        self.clients[key].flags.set(ClientFlags::AUTHENTICATED, true);
-        Ok(())
-    }
-
     /// Walks the gates for a command that some condition holds up.
     #[cold]
-    pub fn walk_gates(&mut self, key: ClientKey, spec: &'static Spec) -> Verdict {
+    pub fn walk_gates(
+        &mut self,
+        key: ClientKey,
+        id: CommandId,
+        spec: &'static Spec,
+        args: &Args<'_>,
+    ) -> Verdict {
         let client = Conditions::of(&self.clients[key]);
-        if client.has(Conditions::NEEDS_AUTH) && !spec.flags.has(Flags::NO_AUTH) {
+        if client.has(Conditions::NEEDS_AUTH)
+            && !spec.flags.has(Flags::NO_AUTH)
+            && self.must_authenticate(key)
+        {
             return Verdict::Refuse(Error::text("NOAUTH Authentication required."));
+        }
+        if client.has(Conditions::LIMITED_USER)
+            && let Err(denied) = self.permit(key, id, spec, args, self.context(key))
+        {
+            return Verdict::Refuse(self.no_permission(key, denied, spec, args));
         }
         if self.conditions.has(Conditions::CLIENT_MEMORY) {
             self.count_client(key);
@@ -216,12 +208,6 @@ impl Server {
         }
         Verdict::Run
     }
-}
-
-/// Compares in a time that does not tell where the first difference is.
-fn same_secret(given: &[u8], secret: &[u8]) -> bool {
-    let different = given.iter().zip(secret).fold(0, |different, (a, b)| different | (a ^ b));
-    given.len() == secret.len() && std::hint::black_box(different) == 0
 }
 
 #[cold]

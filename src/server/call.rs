@@ -17,6 +17,7 @@ use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use super::feed::Feed;
 use super::observe::Ran;
+use super::users::Permissions;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::keyspace::Listeners;
 use crate::resp::request::{Frame, Span};
@@ -166,7 +167,7 @@ impl Server {
         if !conditions.has(self.held_by[id.0 as usize]) {
             return self.answer(key, |server| server.call(key, id, spec, args));
         }
-        match self.walk_gates(key, spec) {
+        match self.walk_gates(key, id, spec, &args) {
             Verdict::Run => self.answer(key, |server| server.call(key, id, spec, args)),
             Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), error)),
             Verdict::Queue => self.answer(key, |server| server.queue(key, id, &args)),
@@ -217,7 +218,7 @@ impl Server {
     }
 
     #[cold]
-    fn refuse(&mut self, key: ClientKey, error: &Error) {
+    pub(super) fn refuse(&mut self, key: ClientKey, error: &Error) {
         self.stats.error(error.code());
         self.reply(key).error(error);
     }
@@ -237,6 +238,8 @@ impl Server {
                 let client = &mut self.clients[key];
                 let before = client.io.output.tail.len();
                 let now = self.keyspace.now();
+                let limited = client.flags.has(ClientFlags::LIMITED_USER);
+                let permissions = limited.then(|| Permissions::new(&self.acl, client.user, id, spec));
                 let mut ctx = Ctx {
                     args,
                     db: self
@@ -248,6 +251,7 @@ impl Server {
                     feed: &mut self.feed,
                     name: spec.name,
                     now,
+                    permissions,
                     wait: &mut wait,
                 };
                 let result = handler(&mut ctx);

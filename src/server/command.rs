@@ -7,6 +7,7 @@
 
 use super::Server;
 use super::feed::Feed;
+use super::users::Permissions;
 use crate::clients::ClientKey;
 use crate::clients::blocking::Wait;
 use crate::config::Limits;
@@ -33,11 +34,18 @@ pub struct Ctx<'a> {
     pub name: &'static str,
     /// The time at which the command runs.
     pub now: UnixMillis,
+    /// What the user may do; `None`: everything.
+    pub permissions: Option<Permissions<'a>>,
     /// What the command waits for, if it found nothing to do.
     pub wait: &'a mut Option<Wait>,
 }
 
 impl Ctx<'_> {
+    /// Whether the user may read every key, whatever its name: what a command needs that finds keys in values.
+    pub fn reads_every_key(&self) -> bool {
+        self.permissions.is_none_or(|permissions| permissions.read_every_key(&self.args))
+    }
+
     /// Ends the command for now: it is run again when there may be something for it.
     pub fn wait_for(&mut self, wait: Wait) -> CmdResult {
         *self.wait = Some(wait);
@@ -835,6 +843,13 @@ impl Commands {
     pub fn find_sub(&self, container: CommandId, name: &[u8]) -> Option<CommandId> {
         let subs = self.subcommands.get(container.0 as usize)?;
         subs.iter().copied().find(|&sub| name.eq_ignore_ascii_case(self.spec(sub).short_name().as_bytes()))
+    }
+
+    /// The command that has `spec` among its subcommands.
+    pub fn container(&self, spec: &Spec) -> Option<CommandId> {
+        let (container, _) = spec.name.split_once('|')?;
+        let place = self.specs[..self.top_level].iter().position(|spec| spec.name == container)?;
+        Some(CommandId(place as u16))
     }
 
     /// The command or subcommand a request means. `name` may be `container|sub`.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::Server;
 use super::call::Batch;
 use super::publish::Answering;
+use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
@@ -274,7 +275,7 @@ impl Server {
             if client.is_closing() || client.flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)) {
                 return;
             }
-            let trusted = client.flags.has(ClientFlags::AUTHENTICATED);
+            let trusted = client.flags.has(ClientFlags::AUTHENTICATED) || self.acl.is_open();
             let limits = request::Limits {
                 max_bulk: self.config.limits.proto_max_bulk_len as usize,
                 trusted,
@@ -342,8 +343,8 @@ impl Server {
             let _ = stream.send(b"-ERR max number of clients reached\r\n");
             return;
         }
-        let open = self.config.security.requirepass.is_empty();
-        if open && self.config.net.protected_mode && !stream.is_unix() && !stream.is_loopback() {
+        let no_password = self.acl[UserId::DEFAULT].needs_no_password();
+        if no_password && self.config.net.protected_mode && !stream.is_unix() && !stream.is_loopback() {
             self.stats.connections_rejected += 1;
             let _ = stream.send(PROTECTED_MODE.as_bytes());
             return;
@@ -353,13 +354,14 @@ impl Server {
         let registry = self.turn.registry.as_ref().expect("set when the loop starts");
         let key = self.clients.insert_with(|id, key| {
             failed = registry.register(&mut stream, Token(key.0)).err();
-            Client::new(id, stream, now, open)
+            Client::new(id, stream, now, false)
         });
         if let Some(error) = failed {
             tracing::warn!("Error registering fd event for the new client: {error}");
             self.clients.remove(key);
             return;
         }
+        self.act_as_default(key);
         self.stats.connections_received += 1;
     }
 

@@ -59,7 +59,9 @@ impl Server {
             client.over_soft_limit_since = None;
             false
         };
-        let untrusted = !client.flags.has(ClientFlags::AUTHENTICATED) && waiting > UNTRUSTED_OUTPUT;
+        let untrusted = waiting > UNTRUSTED_OUTPUT
+            && !client.flags.has(ClientFlags::AUTHENTICATED)
+            && !self.acl.is_open();
         if beyond(limit.hard_bytes) || too_long || untrusted {
             self.stats.output_buffer_limit_disconnections += 1;
             let line = self.client_line(key);
@@ -113,7 +115,7 @@ impl Server {
         let client = &self.clients[key];
         let command =
             client.last_command.map_or("NULL", |id| self.commands.spec(super::command::CommandId(id)).name);
-        client.write_line(self.keyspace.now(), command, args, out);
+        client.write_line(self.keyspace.now(), command, self.user_name(key), args, out);
     }
 
     /// Visits the next clients, so that each has its turn once a second: whoever was idle for too long leaves,
@@ -233,7 +235,9 @@ mod tests {
 
     #[test]
     fn strangers_get_little() {
-        let mut server = server(Config::default());
+        let mut config = Config::default();
+        config.security.requirepass = b"pw".to_vec();
+        let mut server = server(config);
         server.clients[KEY].flags.set(ClientFlags::AUTHENTICATED, false);
         server.clients[KEY].io.output.tail.resize(UNTRUSTED_OUTPUT, b'x');
         server.written(KEY);

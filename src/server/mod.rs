@@ -25,9 +25,11 @@ pub mod shutdown;
 pub mod startup;
 pub mod tracking;
 pub mod transaction;
+pub mod users;
 
 use std::sync::Arc;
 
+use crate::acl::Acl;
 use crate::background::Background;
 use crate::clients::{ClientFlags, ClientKey, Clients};
 use crate::config::Config;
@@ -53,6 +55,7 @@ pub struct Server {
     pub held_by: Vec<Conditions>,
     pub keyspace: Keyspace,
     pub clients: Clients,
+    pub acl: Acl,
     pub stats: Stats,
     pub background: Arc<Background>,
     pub pool: Pool,
@@ -99,6 +102,7 @@ impl Server {
         let replication_id = random_id(&mut rng);
         let held_by = commands.iter().map(|(_, spec)| Conditions::holding(spec)).collect();
         let stats = Stats::new(commands.len());
+        let acl = Acl::new(users::catalog(&commands));
         let databases = config.general.databases as usize;
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
@@ -109,6 +113,7 @@ impl Server {
             held_by,
             keyspace,
             clients: Clients::default(),
+            acl,
             stats,
             background,
             pool: Pool::default(),
@@ -132,6 +137,7 @@ impl Server {
             process: startup::Process::default(),
         };
         server.take_up_options();
+        server.take_up_password();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server
     }

@@ -7,7 +7,6 @@
 use super::Server;
 use super::admission::Conditions;
 use super::event_loop::LISTENERS;
-use crate::clients::ClientFlags;
 use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
 use crate::config::{Config, Effects, Reason, SetError, os_error};
@@ -61,7 +60,8 @@ impl Server {
     ///
     /// # Errors
     /// There is none, or it cannot be written; it is as it was then.
-    pub fn rewrite_config(&self, scope: Scope) -> Result<(), Error> {
+    pub fn rewrite_config(&mut self, scope: Scope) -> Result<(), Error> {
+        self.config.security.users = self.user_lines();
         let Some(path) = &self.identity.config_file else {
             return Err(Error::text("ERR The server is running without a config file"));
         };
@@ -136,11 +136,12 @@ impl Server {
         {
             log::set_level(level);
         }
-        if effects.touches(Effects::PASSWORD) && self.config.security.requirepass.is_empty() {
-            // Nothing is left to ask for: whoever had not given the password may go on.
-            for (_, client) in self.clients.iter_mut() {
-                client.flags.set(ClientFlags::AUTHENTICATED, true);
-            }
+        if effects.touches(Effects::PASSWORD) {
+            self.take_up_password();
+        }
+        if effects.touches(Effects::ACL_LOG) {
+            let max_len = self.config.security.acllog_max_len;
+            self.acl.log.trim(usize::try_from(max_len).unwrap_or(usize::MAX));
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::command::Spec;
 use super::daemon::{self, Manager, OomScore, Title};
 use super::event_loop::Work;
 use super::persistence::LoadFailure;
+use super::users::UsersError;
 use super::{Server, crash};
 use crate::background::Background;
 use crate::config::Config;
@@ -178,6 +179,7 @@ fn start(
             Failure::line(format!("{reason}: '{}'", String::from_utf8_lossy(&command.from)))
         })?;
     }
+    server.take_up_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
     server.identity.executable = executable;
     server.process = Process { name, title, manager, oom_score: OomScore::default() };
@@ -220,6 +222,19 @@ fn unusable(error: FileError) -> Failure {
     match error {
         FileError::Open { .. } => Failure::Line(text.trim_end().into()),
         _ => Failure::Config(text),
+    }
+}
+
+fn unusable_users(error: UsersError) -> Failure {
+    match error {
+        UsersError::Both => Failure::line(
+            "There are users in the configuration and a file of users (aclfile) besides. Only one of them can be \
+             right: please keep all users in the file, or none.",
+        ),
+        UsersError::Line(reason) => unusable(FileError::Conflict(reason.into())),
+        UsersError::File(reason) => {
+            Failure::line(format!("Aborting Redis startup because of ACL errors: {reason}"))
+        }
     }
 }
 

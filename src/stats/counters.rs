@@ -57,7 +57,6 @@ pub struct Stats {
     pub error_replies: u64,
     pub errors: BTreeMap<Box<[u8]>, u64>,
     pub errors_disabled: bool,
-    pub auth_denied: u64,
     /// Clients closed because all together took too much memory.
     pub evicted_clients: u64,
     /// How often a client's buffer for replies was made smaller, and larger.
