@@ -438,7 +438,6 @@ fn fields_keep_their_expiries_and_go_in_time() {
         hash.put(field.as_bytes(), Value::Bytes(b"v"), expiry, &limits, space.now());
     }
     space.db(0).set_collection(Key::new(b"h"), hash, None);
-    space.db(0).set_collection(Key::new(b"plain"), Hash::new(), None);
     let bytes = saved(&space, Version::Redis72);
     assert!(bytes.starts_with(b"VALKEY080"));
     let mut other = loaded(&bytes, &limits).expect("our own file");
