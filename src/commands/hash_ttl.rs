@@ -612,7 +612,6 @@ fn set_and_remove(ctx: &mut Ctx<'_>, key: Key<'_>, fields: Args<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::commands::testing::{Harness, check, check_with};
     use crate::keyspace::expire::Expiry as Due;
     use crate::keyspace::{Change, Listeners};
