@@ -38,6 +38,9 @@ pub struct Unit {
     bytes: Vec<u8>,
     /// Of each: its database, and where its bytes end.
     parts: Vec<(u32, usize)>,
+    /// The bytes of the last unit, for tests to look at.
+    #[cfg(test)]
+    pub drained: Vec<u8>,
 }
 
 impl Unit {
@@ -55,6 +58,8 @@ impl Unit {
     /// Forgets everything; room for a usual unit is kept.
     pub fn clear(&mut self) {
         const KEPT: usize = 64 << 10;
+        #[cfg(test)]
+        self.drained.clone_from(&self.bytes);
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.parts.clear();

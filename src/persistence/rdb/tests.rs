@@ -438,7 +438,6 @@ fn fields_keep_their_expiries_and_go_in_time() {
         hash.put(field.as_bytes(), Value::Bytes(b"v"), expiry, &limits, space.now());
     }
     space.db(0).set_collection(Key::new(b"h"), hash, None);
-    space.db(0).set_collection(Key::new(b"plain"), Hash::new(), None);
     let bytes = saved(&space, Version::Redis72);
     assert!(bytes.starts_with(b"VALKEY080"));
     let mut other = loaded(&bytes, &limits).expect("our own file");
@@ -458,4 +457,21 @@ fn fields_keep_their_expiries_and_go_in_time() {
     let plain = SaveOptions { redis_version: "7.2.4", ..SaveOptions::default() };
     let other = loaded(&saved_as(&space, &plain, true), &limits).expect("our own file");
     assert_eq!((other.len(), other.databases()[0].with_volatile_fields()), (1, 0));
+}
+
+#[test]
+fn a_hash_with_expiries_is_written_as_valkey_writes_it() {
+    // `HSETEX h PXAT 4102444800123 FIELDS 1 a v`, and `HSET h b 2` after it, dumped by Valkey 9.1.
+    let one = b"\x16\x01\x01a\x01v\x7b\xd8\xc3\x2c\xbb\x03\x00\x00\x50\x00\x3d\xb0\x5c\xcb\x9a\xfd\x4b\x41";
+    let two =
+        b"\x16\x02\x01a\x01v\x7b\xd8\xc3\x2c\xbb\x03\x00\x00\x01b\xc0\x02\xff\xff\xff\xff\xff\xff\xff\xff\
+        \x50\x00\x65\xf1\x88\x37\x4d\xb7\x69\x64";
+    let options = LoadOptions::default();
+    let entry = restore(one, b"h", None, &options).expect("Valkey's own payload");
+    assert_eq!(dump(&entry, Version::Redis72, true), one);
+    let entry = restore(two, b"h", None, &options).expect("Valkey's own payload");
+    let hash = entry.collection::<Hash>().expect("it is a hash");
+    let expiries: BTreeMap<_, _> = hash.iter_with_expiry().map(|(name, _, at)| (name.to_vec(), at)).collect();
+    let expected = [(b"a".to_vec(), Some(UnixMillis(4_102_444_800_123))), (b"b".to_vec(), None)];
+    assert_eq!(expiries, BTreeMap::from(expected));
 }
