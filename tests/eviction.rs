@@ -74,7 +74,8 @@ fn without_a_policy_exactly_the_commands_that_take_memory_are_refused() {
 
 #[test]
 fn each_policy_keeps_the_limit_and_what_it_may_not_touch() {
-    const VALUE: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    const VALUE: &str =
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
     let server = server(&["--latency-tracking", "no"]);
     let mut client = server.client();
     for policy in [
@@ -123,7 +124,8 @@ fn a_lower_limit_is_reached_without_another_command() {
         let server = server(&[&options[..], &["--lazyfree-lazy-eviction", lazily]].concat());
         let mut client = server.client();
         for i in 0..20 {
-            let members: Vec<String> = (0..100).map(|member| format!("member-{i}-{member}-{member}")).collect();
+            let members: Vec<String> =
+                (0..100).map(|member| format!("member-{i}-{member}-{member}")).collect();
             run(&mut client, &format!("SADD set:{i} {}", members.join(" ")));
         }
         run(&mut client, "DEBUG POPULATE 20000");

@@ -168,7 +168,8 @@ impl Clients {
 
 /// Whether a client is one of those that are closed when all together take too much.
 fn may_be_closed(client: &Client) -> bool {
-    !client.flags.has(ClientFlags::NO_EVICT) && matches!(client.kind(), ClientKind::Normal | ClientKind::PubSub)
+    !client.flags.has(ClientFlags::NO_EVICT)
+        && matches!(client.kind(), ClientKind::Normal | ClientKind::PubSub)
 }
 
 #[cfg(test)]

@@ -388,8 +388,10 @@ mod tests {
         for _ in 0..500 {
             space.evict(10);
         }
-        let mut left: Vec<i64> =
-            (0..1000).filter(|&i| is_there(&mut space, 0, i)).map(|i| (i as i64 * 7919) % 1_000_000).collect();
+        let mut left: Vec<i64> = (0..1000)
+            .filter(|&i| is_there(&mut space, 0, i))
+            .map(|i| (i as i64 * 7919) % 1_000_000)
+            .collect();
         left.sort_unstable();
         assert_eq!(left.len(), 500);
         let early = left.iter().filter(|&&ttl| ttl < 400_000).count();

@@ -125,6 +125,8 @@ impl Input {
                 // SAFETY: `recv` has just written `n` bytes to the front of `large_spare`.
                 unsafe { self.decoder.large_received(n) };
             }
+            // What comes behind the string may be as little as its line end.
+            self.filled = false;
             return Ok(received);
         }
         if self.buf.capacity() == 0 {
@@ -359,7 +361,8 @@ impl Output {
 
     /// Forgets and frees everything: it will not be sent.
     pub fn discard(&mut self) {
-        *self = Output { small: self.small, peak: self.peak, peak_since: self.peak_since, ..Output::default() };
+        *self =
+            Output { small: self.small, peak: self.peak, peak_since: self.peak_since, ..Output::default() };
     }
 
     /// Bytes allocated (shared segments count in full).

@@ -241,7 +241,8 @@ mod tests {
         assert_eq!(time_limit(0), Some(Duration::ZERO));
         assert_eq!(time_limit(1), Some(Duration::from_micros(50)));
         assert_eq!(time_limit(10), Some(Duration::from_micros(500)));
-        let limits: Vec<_> = (0..100).map(|tenacity| time_limit(tenacity).expect("there is a limit")).collect();
+        let limits: Vec<_> =
+            (0..100).map(|tenacity| time_limit(tenacity).expect("there is a limit")).collect();
         assert!(limits.is_sorted());
         assert!((100..130).contains(&limits[99].as_secs()), "{:?}", limits[99]);
         assert_eq!(time_limit(100), None);
