@@ -132,6 +132,8 @@ impl Input {
                 // SAFETY: `recv` has just written `n` bytes to the front of `large_spare`.
                 unsafe { self.decoder.large_received(n) };
             }
+            // What comes behind the string may be as little as its line end.
+            self.filled = false;
             return Ok(received);
         }
         if self.buf.capacity() == 0 {

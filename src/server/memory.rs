@@ -175,6 +175,7 @@ impl Server {
     pub(super) fn maxmemory_changed(&mut self) {
         let limit = self.config.memory.maxmemory;
         if limit == 0 {
+            self.stats.memory_sufficed();
             return;
         }
         let used = alloc::used().saturating_sub(self.memory_not_counted());
