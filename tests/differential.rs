@@ -804,10 +804,6 @@ fn known_difference(args: &[Vec<u8>], ours: &[u8], theirs: &[u8]) -> bool {
             };
             match key.first() {
                 _ if theirs.contains("quicklist") => either(&ours, &["listpack", "quicklist"]),
-                // 7.2 goes by what is given, though it be there already or not be taken.
-                Some(b'h') if theirs.contains("listpack") => either(&ours, &["hashtable"]),
-                Some(b'z') if theirs.contains("listpack") => either(&ours, &["skiplist"]),
-                Some(b'e' | b'i') if theirs.contains("intset") => either(&ours, &["hashtable"]),
                 _ if theirs.contains("hashtable") => {
                     either(&ours, &["listpack", "hashtable"]) && key[0] != b'h'
                 }
@@ -943,6 +939,10 @@ fn spinel_answers_as_redis_does() {
                 continue;
             }
         }
+        if name == "dbsize" {
+            // How many keys that are due have been met is a matter of chance.
+            both(speaker, &words(&["SCAN", "0", "COUNT", "100000"]));
+        }
         if name.starts_with("sort") {
             // It takes a number that an earlier command found out of range for one of its own, unless one that
             // was in range came in between.
@@ -962,6 +962,19 @@ fn spinel_answers_as_redis_does() {
             differences.entry(name).or_default().push(text);
             if differences.values().map(Vec::len).sum::<usize>() >= 40 {
                 break;
+            }
+        }
+        if matches!(name, "zadd" | "zincrby" | "hset" | "hmset" | "sadd") && args.len() > 1 {
+            // 7.2 chooses the encoding by what is given, though it be there already or not be taken. A value that
+            // is encoded otherwise for that reason goes, for the encodings differ in what becomes of -0.
+            let (x, y) = both(speaker, &[b"OBJECT".to_vec(), b"ENCODING".to_vec(), args[1].clone()]);
+            let larger: &[&[u8]] = match &y[..] {
+                b"$8\r\nlistpack\r\n" => &[b"$8\r\nskiplist\r\n", b"$9\r\nhashtable\r\n"],
+                b"$6\r\nintset\r\n" => &[b"$9\r\nhashtable\r\n", b"$8\r\nlistpack\r\n"],
+                _ => &[],
+            };
+            if larger.contains(&&x[..]) {
+                both(speaker, &[b"DEL".to_vec(), args[1].clone()]);
             }
         }
         if i % 1000 == 999 {
