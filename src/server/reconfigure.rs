@@ -15,6 +15,7 @@ use crate::net::limits;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
 use crate::stats::log;
+use crate::stdx::alloc;
 
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
@@ -95,6 +96,9 @@ impl Server {
             && let Ok(level) = self.config.logs.level.name().parse()
         {
             log::set_level(level);
+        }
+        if effects.touches(Effects::ALLOCATOR) {
+            alloc::purge_in_background(self.config.advanced.jemalloc_bg_thread);
         }
         if effects.touches(Effects::PASSWORD) && self.config.security.requirepass.is_empty() {
             // Nothing is left to ask for: whoever had not given the password may go on.

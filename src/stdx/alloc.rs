@@ -159,6 +159,23 @@ pub unsafe fn discard(start: NonNull<u8>, len: usize) {
     }
 }
 
+/// Whether a thread of the allocator's own gives unused pages back to the system. Otherwise whoever frees memory
+/// does it now and then, which takes milliseconds after much was freed at once.
+pub fn purge_in_background(yes: bool) {
+    let mut yes = yes;
+    // SAFETY: the control reads one boolean.
+    unsafe {
+        let value = (&raw mut yes).cast();
+        ffi::mallctl(
+            c"background_thread".as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            value,
+            size_of::<bool>(),
+        );
+    }
+}
+
 /// The allocator's own report, for people.
 pub fn report() -> Vec<u8> {
     unsafe extern "C" fn collect(out: *mut std::ffi::c_void, text: *const std::ffi::c_char) {
