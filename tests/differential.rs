@@ -259,7 +259,7 @@ impl Grammar {
 
     /// Whether values grow at the moment.
     fn grows(&self) -> bool {
-        self.made / PHASE % 2 == 0
+        (self.made / PHASE).is_multiple_of(2)
     }
 
     /// A random request.

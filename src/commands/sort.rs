@@ -630,7 +630,7 @@ mod tests {
     fn numbers_are_read_as_c_reads_them() {
         let cases: &[(&[u8], Option<f64>)] = &[
             (b"", Some(0.0)),
-            (b"\01", Some(0.0)),
+            (b"\x001", Some(0.0)),
             (b" \t\x0b5", Some(5.0)),
             (b"5\0x", Some(5.0)),
             (b" ", None),
