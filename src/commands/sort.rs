@@ -224,7 +224,8 @@ impl<'a> Options<'a> {
 
 // ---- the elements --------------------------------------------------------------------------------
 
-/// Texts one after the other in one block, each followed by a NUL that is not part of it.
+/// Texts one after the other in one block, each followed by a NUL that is not part of it: no two begin at the same
+/// place, not even empty ones.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
