@@ -87,10 +87,10 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 impl From<SetError> for Error {
     fn from(error: SetError) -> Error {
         match error {
-            // The name is the client's and need not be text.
+            // The name is the client's and need not be text. C prints it up to a NUL.
             SetError::Unknown(name) => Error::quoting(&[
                 b"ERR Unknown option or number of arguments for CONFIG SET - '",
-                &name,
+                name.split(|&b| b == 0).next().unwrap_or_default(),
                 b"'",
             ]),
             SetError::Refused { name, reason } => Error::quoting(&[

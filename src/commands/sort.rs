@@ -236,7 +236,8 @@ impl<'a> Options<'a> {
 
 // ---- the elements --------------------------------------------------------------------------------
 
-/// Texts one after the other in one block, each followed by a NUL that is not part of it.
+/// Texts one after the other in one block, each followed by a NUL that is not part of it: no two begin at the same
+/// place, not even empty ones.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
@@ -645,7 +646,7 @@ mod tests {
     fn numbers_are_read_as_c_reads_them() {
         let cases: &[(&[u8], Option<f64>)] = &[
             (b"", Some(0.0)),
-            (b"\01", Some(0.0)),
+            (b"\x001", Some(0.0)),
             (b" \t\x0b5", Some(5.0)),
             (b"5\0x", Some(5.0)),
             (b" ", None),

@@ -18,6 +18,7 @@ use crate::net::poll::Token;
 use crate::resp::Error;
 use crate::stats::log;
 use crate::structures::dict::set_growth_ceiling;
+use crate::stdx::alloc;
 
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
@@ -135,6 +136,9 @@ impl Server {
             && let Ok(level) = self.config.logs.level.name().parse()
         {
             log::set_level(level);
+        }
+        if effects.touches(Effects::ALLOCATOR) {
+            alloc::purge_in_background(self.config.advanced.jemalloc_bg_thread);
         }
         if effects.touches(Effects::PASSWORD) {
             self.take_up_password();

@@ -159,7 +159,8 @@ fn start(
     let background = Background::start(bio_cpus.as_ref()).map_err(|error| {
         Failure::line(format!("Fatal: Can't initialize Background Jobs. Error message: {error}"))
     })?;
-    // After the workers, which would inherit it.
+    alloc::purge_in_background(config.advanced.jemalloc_bg_thread);
+    // After the threads, which would inherit it.
     if let Some(cpus) = cpu_list(&config.advanced.server_cpulist)
         && let Err(error) = cpus.pin_this_thread()
     {

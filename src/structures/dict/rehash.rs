@@ -100,6 +100,9 @@ const SPARSE: usize = 10;
 const AVOID_SPARSE: usize = 50;
 /// A change of size by this factor was forced, under whatever policy it began.
 const FORCED_RATIO: usize = 4;
+/// Emptied buckets whose memory is given back at a time, 2 MB: enough for a system call to pay, few enough to take
+/// no noticeable time. Without it, the last step would free them all.
+const DISCARD: usize = if cfg!(test) { 256 } else { 32_768 };
 /// Empty buckets that one step passes over for each bucket it is asked to move.
 const EMPTY_PER_STEP: usize = 10;
 
@@ -229,6 +232,7 @@ impl<E: Element> Dict<E> {
         }
         let mut to_move = buckets;
         let mut to_pass = buckets.saturating_mul(EMPTY_PER_STEP);
+        let first = self.moved;
         while to_move > 0 && to_pass > 0 && self.moved < self.tables[0].len() {
             let index = self.moved;
             // From here on the bucket counts as emptied: should the element's code panic, elements
@@ -239,6 +243,12 @@ impl<E: Element> Dict<E> {
             } else {
                 to_pass -= 1;
             }
+        }
+        // (Tables are powers of two: one of more than a chunk ends with a whole one.)
+        let (from, to) = (first / DISCARD * DISCARD, self.moved / DISCARD * DISCARD);
+        if from < to {
+            // SAFETY: all before `moved` have been emptied.
+            unsafe { self.tables[0].discard(from..to) };
         }
         if self.moved < self.tables[0].len() {
             self.prefetch_move();
