@@ -44,17 +44,18 @@ impl Invalidation {
         Reply::new(&mut null, protocol).null();
         Invalidation { keys: null, push: None, message: None }
     }
+}
 
-    fn encode(&self, parts: &[&[u8]]) -> Message {
-        let mut bytes = Vec::with_capacity(64 + self.keys.len());
-        let mut reply = Reply::new(&mut bytes, Protocol::Resp3);
-        reply.push(parts.len() + 1);
-        for part in parts {
-            reply.bulk(part);
-        }
-        reply.raw(&self.keys);
-        Message::from_push(bytes)
+/// A message of some strings and, as its last element, `keys`.
+fn encode(strings: &[&[u8]], keys: &[u8]) -> Message {
+    let mut bytes = Vec::with_capacity(64 + keys.len());
+    let mut reply = Reply::new(&mut bytes, Protocol::Resp3);
+    reply.push(strings.len() + 1);
+    for string in strings {
+        reply.bulk(string);
     }
+    reply.raw(keys);
+    Message::from_push(bytes)
 }
 
 impl Server {
@@ -134,7 +135,8 @@ impl Server {
         for &reader in readers {
             let Some(reader) = self.clients.resolve(reader) else { continue };
             let tracking = self.clients[reader].tracking.as_ref();
-            let told = tracking.is_some_and(|own| !own.broadcast && !(own.no_loop && by == Some(reader)));
+            let spared = by == Some(reader);
+            let told = tracking.is_some_and(|own| !(own.broadcast || spared && own.no_loop));
             if told {
                 self.tell(reader, &mut news);
             }
@@ -182,23 +184,21 @@ impl Server {
             },
         };
         let client = &self.clients[told];
-        let mut form = if client.protocol == Protocol::Resp3 {
-            news.push.take().unwrap_or_else(|| news.encode(&[b"invalidate"]))
+        let Invalidation { keys, push, message } = news;
+        let form = if client.protocol == Protocol::Resp3 {
+            push.get_or_insert_with(|| encode(&[b"invalidate"], keys))
         } else if redirect.is_some() && client.flags.has(ClientFlags::SUBSCRIBED) {
-            news.message.take().unwrap_or_else(|| news.encode(&[b"message", CHANNEL]))
+            message.get_or_insert_with(|| encode(&[b"message", CHANNEL], keys))
         } else {
             return;
         };
-        self.push(told, &mut form);
-        *(if self.clients[told].protocol == Protocol::Resp3 { &mut news.push } else { &mut news.message }) =
-            Some(form);
+        self.push(told, form);
     }
 
     /// Tells about the changed keys of all prefixes. Called at the end of a turn.
     pub(super) fn broadcast_changes(&mut self) {
         while let Some(Broadcast { listeners, changed }) = self.clients.tracking.take_pending() {
-            let mut all =
-                Invalidation::of_keys(changed.iter().map(|(key, _)| &**key).collect::<Vec<_>>().into_iter());
+            let mut all = Invalidation::of_keys(changed.iter().map(|(key, _)| &**key));
             for listener in listeners {
                 let no_loop = self.clients[listener].tracking.as_ref().is_some_and(|own| own.no_loop);
                 if no_loop && changed.iter().any(|(_, by)| *by == Some(listener)) {
