@@ -5,7 +5,10 @@ use std::os::fd::AsRawFd as _;
 
 use super::blocking::Blocked;
 use super::kept::KeptRequest;
+use super::memory::Counted;
 use super::multi::Transaction;
+use super::pubsub::{Scope, Subscriptions};
+use super::tracking::Tracking;
 use super::watch::Watched;
 use crate::acl::UserId;
 use crate::net::io::{ClientIo, Input, Output};
@@ -54,6 +57,10 @@ impl ClientFlags {
     pub const LIMITED_USER: ClientFlags = ClientFlags(1 << 31);
     /// Its requests are kept until a pause ends.
     pub const HELD: ClientFlags = ClientFlags(1 << 24);
+    /// The keys it reads are remembered, so that it can be told when they change.
+    pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 26);
+    /// It has chosen whether the keys of its next command are remembered.
+    pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 25);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -133,11 +140,17 @@ pub struct Client {
     pub held: Vec<KeptRequest>,
     /// What it waits for, in a blocking command.
     pub blocked: Option<Box<Blocked>>,
+    /// What it listens to; `None`: nothing.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// How its keys are tracked; `None`: not at all.
+    pub tracking: Option<Box<Tracking>>,
+    /// Bytes that its watches cost.
+    pub watched_bytes: usize,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
     /// What it was last counted with: see [`super::memory`].
-    pub(super) counted: Option<(ClientKind, usize)>,
+    pub(super) counted: Option<Counted>,
 }
 
 /// What the client calls itself; nothing is allocated before it does.
@@ -170,6 +183,9 @@ impl Client {
             watched: Watched::new(),
             held: Vec::new(),
             blocked: None,
+            subscriptions: None,
+            tracking: None,
+            watched_bytes: 0,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -210,7 +226,7 @@ impl Client {
         self.flags.has(ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON))
     }
 
-    /// Bytes the connection costs: its own record, names, buffers and kept requests.
+    /// Bytes the connection costs: its own record, names, buffers, kept requests and watches. O(1).
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
@@ -222,6 +238,8 @@ impl Client {
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
             + self.held.iter().map(KeptRequest::memory).sum::<usize>()
             + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
+            + self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.memory())
+            + self.watched_bytes
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
@@ -235,6 +253,7 @@ impl Client {
         };
         let held = input.held();
         let waiting = self.flags.has(ClientFlags::AWAITS_WRITABLE);
+        let listens = |scope| self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.len(scope));
         // Writing to a `Vec` cannot fail.
         let _ = write!(
             out,
@@ -254,12 +273,15 @@ impl Client {
         self.write_letters(out);
         let _ = write!(
             out,
-            " db={} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
+            " db={} sub={} psub={} ssub={} multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
              rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user=",
             self.db,
+            listens(Scope::Channel),
+            listens(Scope::Pattern),
+            listens(Scope::Shard),
             input.allocated().saturating_sub(held),
-            output.tail.capacity(),
-            output.tail.len(),
+            output.room(),
+            output.peak(),
             output.in_buffer(),
             output.segments(),
             output.excess(),
@@ -267,7 +289,8 @@ impl Client {
             if waiting { "rw" } else { "r" },
         );
         out.extend_from_slice(user);
-        let _ = write!(out, " redir=-1 resp={} lib-name=", self.protocol as u8);
+        let redirect = self.tracking.as_ref().map_or(-1, |tracking| tracking.redirect_id());
+        let _ = write!(out, " redir={redirect} resp={} lib-name=", self.protocol as u8);
         out.extend_from_slice(&self.names.lib_name);
         out.extend_from_slice(b" lib-ver=");
         out.extend_from_slice(&self.names.lib_ver);
@@ -276,6 +299,7 @@ impl Client {
     /// One letter per remarkable property; `N` for none.
     fn write_letters(&self, out: &mut Vec<u8>) {
         let flags = self.flags;
+        let tracking = self.tracking.as_deref();
         let letters = [
             (flags.has(ClientFlags::MONITOR), b'O'),
             (flags.has(ClientFlags::REPLICA), b'S'),
@@ -283,6 +307,9 @@ impl Client {
             (flags.has(ClientFlags::SUBSCRIBED), b'P'),
             (flags.has(ClientFlags::IN_MULTI), b'x'),
             (flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)), b'b'),
+            (tracking.is_some(), b't'),
+            (tracking.is_some_and(|tracking| tracking.broken), b'R'),
+            (tracking.is_some_and(|tracking| tracking.broadcast), b'B'),
             (flags.has(ClientFlags::WATCH_BROKEN), b'd'),
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),

@@ -1,5 +1,6 @@
 //! `CLIENT`: looking at connections, naming them, ending them.
 
+use super::client_tracking::{CLIENT_CACHING, CLIENT_GETREDIR, CLIENT_TRACKING, CLIENT_TRACKINGINFO};
 use crate::acl::{Acl as Users, UserId};
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind, ReplyMode};
 use crate::resp::{Args, Error, reply::Replied};
@@ -13,6 +14,7 @@ const CLIENT: Spec = Spec::container(
     "client",
     -2,
     &[
+        CLIENT_CACHING,
         CLIENT_GETNAME,
         CLIENT_GETREDIR,
         CLIENT_HELP,
@@ -26,6 +28,7 @@ const CLIENT: Spec = Spec::container(
         CLIENT_REPLY,
         CLIENT_SETINFO,
         CLIENT_SETNAME,
+        CLIENT_TRACKING,
         CLIENT_TRACKINGINFO,
         CLIENT_UNBLOCK,
         super::client_pause::UNPAUSE,
@@ -41,7 +44,7 @@ const CLIENT: Spec = Spec::container(
 });
 
 /// About the own connection.
-const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE);
+const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::KEEPS_CACHING);
 /// About any connection.
 const ANY: Flags = OWN.with(Flags::ADMIN);
 
@@ -89,20 +92,8 @@ fn client_getname(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult
     Ok(server.reply(key).bulk_or_null((!name.is_empty()).then_some(&*name)))
 }
 
-const CLIENT_GETREDIR: Spec =
-    Spec::admin("client|getredir", 2, client_getredir).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
-        summary: "Tells which client gets this connection's invalidation messages.",
-        since: "6.0.0",
-        ..DOCS
-    });
-
-/// CLIENT GETREDIR → −1: keys are not tracked for this connection.
-fn client_getredir(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    Ok(server.reply(key).int(-1))
-}
-
 const CLIENT_HELP: Spec = Spec::admin("client|help", 2, client_help)
-    .flags(Flags::LOADING.with(Flags::STALE))
+    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::KEEPS_CACHING))
     .acl(Acl::CONNECTION)
     .docs(Docs { summary: "Lists the subcommands.", since: "5.0.0", ..DOCS });
 
@@ -110,6 +101,8 @@ const CLIENT_HELP: Spec = Spec::admin("client|help", 2, client_help)
 fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).lines(&[
         "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "CACHING (YES|NO)",
+        "    Whether the keys of the next command are tracked, with the option OPTIN or OPTOUT.",
         "GETNAME",
         "    The connection's name.",
         "GETREDIR",
@@ -158,6 +151,15 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "      Its version.",
         "SETNAME <name>",
         "    Name the connection.",
+        "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [PREFIX <prefix> ...]]",
+        "         [OPTIN] [OPTOUT] [NOLOOP]",
+        "    Tell the connection, or another one, when keys change that it has read:",
+        "    * BCAST",
+        "      All keys, or those with one of the prefixes, whether it has read them or not.",
+        "    * OPTIN, OPTOUT",
+        "      Only keys read by commands that follow CACHING YES; or all but those after CACHING NO.",
+        "    * NOLOOP",
+        "      Nothing about its own changes.",
         "TRACKINGINFO",
         "    How keys are tracked for the connection.",
         "UNBLOCK <client-id> [TIMEOUT|ERROR]",
@@ -512,24 +514,6 @@ fn client_setname(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRes
     check_name(args.at(2))?;
     server.clients[key].names.name = args.at(2).into();
     Ok(server.reply(key).ok())
-}
-
-const CLIENT_TRACKINGINFO: Spec = Spec::admin("client|trackinginfo", 2, client_trackinginfo)
-    .flags(OWN)
-    .acl(Acl::CONNECTION)
-    .docs(Docs { summary: "Tells how keys are tracked for the connection.", since: "6.2.0", ..DOCS });
-
-/// CLIENT TRACKINGINFO → a map that says: not at all.
-fn client_trackinginfo(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    let mut reply = server.reply(key);
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.int(-1);
-    reply.bulk(b"prefixes");
-    Ok(reply.array(0))
 }
 
 const CLIENT_UNBLOCK: Spec =

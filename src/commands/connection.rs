@@ -185,7 +185,7 @@ fn ping(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 }
 
 const QUIT: Spec = Spec::admin("quit", -1, quit)
-    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::RUNS_SUBSCRIBED))
+    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI).with(Flags::RUNS_SUBSCRIBED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Ends the connection.",
@@ -205,7 +205,7 @@ fn quit(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 }
 
 const RESET: Spec = Spec::admin("reset", 1, reset)
-    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::RUNS_SUBSCRIBED))
+    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI).with(Flags::RUNS_SUBSCRIBED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Puts the connection back to how it began.",
@@ -215,12 +215,16 @@ const RESET: Spec = Spec::admin("reset", 1, reset)
         ..Docs::NONE
     });
 
-/// RESET → RESET. Ends the transaction, forgets name, database, protocol, modes and authentication; what
+/// RESET → RESET. Ends the transaction, subscriptions and tracking of keys, forgets name, database, protocol, modes and authentication; what
 /// library the client uses stays known.
 fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.end_transaction(key);
     server.act_as_default(key);
     server.stop_monitoring(key);
+    server.unsubscribe_all(key);
+    if server.clients[key].tracking.is_some() {
+        server.untrack(key);
+    }
     let client = &mut server.clients[key];
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);

@@ -8,6 +8,7 @@ use crate::config::rewrite::Scope;
 use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
+use crate::server::event_loop::ReplyBuffers;
 use crate::server::{Server, crash, random_id};
 use crate::stdx::{glob, num};
 use crate::structures::dict::{Stats, TableStats};
@@ -53,6 +54,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, packed_threshold),
     ("RELOAD", 2, usize::MAX, reload),
+    ("REPLYBUFFER", 4, 4, reply_buffer),
     ("SEGFAULT", 2, usize::MAX, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, set_skip_checksums),
@@ -140,6 +142,23 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 /// DEBUG PAUSE-CRON 0|1 → OK; at 1, nothing is done by the clock.
 fn pause_cron(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.turn.cron_paused = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG REPLYBUFFER PEAK-RESET-TIME ms|NEVER|RESET, or RESIZING 0|1 → OK; when clients' reply buffers change their size.
+fn reply_buffer(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let buffers = &mut server.turn.reply_buffers;
+    if args.is(2, "PEAK-RESET-TIME") {
+        buffers.peak_reset_ms = match () {
+            () if args.is(3, "NEVER") => None,
+            () if args.is(3, "RESET") => ReplyBuffers::default().peak_reset_ms,
+            () => Some(args.int(3)?),
+        };
+    } else if args.is(2, "RESIZING") {
+        buffers.resizing = num::parse_i64(args.at(3)).unwrap_or(0) != 0;
+    } else {
+        return Err(Error::Syntax);
+    }
     Ok(server.reply(key).ok())
 }
 
@@ -542,6 +561,11 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
                 "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
                 "Save all data, remove them and load them again.\nMERGE: a key that is there is replaced.",
             ),
+            (
+                "REPLYBUFFER PEAK-RESET-TIME <ms>|NEVER|RESET",
+                "After which time the most that was written into a client's buffer is forgotten;\nRESET: the usual.",
+            ),
+            ("REPLYBUFFER RESIZING <0|1>", "Whether the buffers of clients follow what they need."),
             ("SEGFAULT", "End by a fault of memory access, with a crash report."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys that are due are looked for."),
             ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Whether RESTORE takes any checksum."),

@@ -239,6 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_took_long_to_free_are_reported() {
+        let mut harness = Harness::default();
+        harness.server.keyspace.removals.expired = Duration::from_millis(30);
+        check_with(&mut harness, "PING\nCONFIG SET latency-monitor-threshold 20\nPING", "PONG\nOK\nPONG");
+        assert!(harness.run("LATENCY HISTORY expire-del").ends_with("2) (integer) 30"));
+        check_with(&mut harness, "SET k v PX 1", "OK");
+        std::thread::sleep(Duration::from_millis(3));
+        check_with(&mut harness, "GET k\nCONFIG SET latency-monitor-threshold 0", "(nil)\nOK");
+        assert!(!harness.server.keyspace.removals.timed);
+    }
+
+    #[test]
     fn histograms_of_commands_that_ran() {
         let mut harness = Harness::default();
         check_with(&mut harness, "SET a b\nSET a c\nCLIENT ID\nCLIENT GETNAME", "OK\nOK\n(integer) 1\n(nil)");

@@ -4,6 +4,7 @@ pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod client_pause;
+pub mod client_tracking;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -22,6 +23,7 @@ pub mod list_blocking;
 pub mod monitor;
 pub mod object;
 pub mod persistence;
+pub mod pubsub;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
@@ -61,6 +63,7 @@ pub const ALL: &[&[Spec]] = &[
     monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
+    pubsub::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,

@@ -4,6 +4,7 @@
 //! nothing in between. An error while queueing makes EXEC run nothing; an error while running
 //! stops nothing.
 
+use crate::clients::watch::WATCH_BYTES;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
@@ -39,7 +40,7 @@ fn multi(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
 }
 
 const DISCARD: Spec = Spec::admin("discard", 1, discard)
-    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI))
+    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI))
     .acl(Acl::TRANSACTION)
     .docs(Docs {
         summary: "Gives a transaction up.",
@@ -66,7 +67,8 @@ const EXEC: Spec = Spec::admin("exec", 1, exec)
             .with(Flags::SKIP_SLOWLOG)
             .with(Flags::RUNS_IN_MULTI)
             .with(Flags::ENDS_MULTI)
-            .with(Flags::BARRIER),
+            .with(Flags::BARRIER)
+            .with(Flags::LEAVES_MULTI),
     )
     .acl(Acl::TRANSACTION)
     .docs(Docs {
@@ -125,7 +127,9 @@ fn watch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         for watched in args.rest(1).iter() {
             let existed = server.keyspace.db(db as usize).is_there_now(Key::new(watched));
             if server.clients.watches.add(key, db, watched, existed) {
-                server.clients[key].watched.push((db, watched.into()));
+                let client = &mut server.clients[key];
+                client.watched.push((db, watched.into()));
+                client.watched_bytes += WATCH_BYTES + 2 * watched.len();
             }
         }
         server.keyspace.ledger.listeners.set(Listeners::WATCH, true);

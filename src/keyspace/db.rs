@@ -9,9 +9,11 @@
 //! - an entry's address is used by no one else, so that it may move on any write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::Access;
 use super::entry::{self, EMBED_MAX, Entry, EntryRef};
+use super::evict::Evictor;
 use super::expire::{CycleState, Expiry};
 use super::fields::Alarms;
 use super::free::{LazyFree, Reclaimer};
@@ -49,6 +51,15 @@ pub struct KeyspaceStats {
     pub expire_cycle_cut_short: u64,
     pub expire_cycle_us: u64,
     pub evicted: u64,
+}
+
+/// How long it took to free what nobody asked to remove: the longest since somebody last looked.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Removals {
+    /// Whether anybody wants to know; otherwise no clock is read.
+    pub timed: bool,
+    /// Of a key whose time had come.
+    pub expired: Duration,
 }
 
 /// One database: its keys, and which of them expire.
@@ -240,6 +251,8 @@ pub struct Keyspace {
     pub reclaimer: Reclaimer,
     pub lazy: LazyFree,
     pub expiry: Expiry,
+    pub evictor: Evictor,
+    pub removals: Removals,
     pub(super) now: UnixMillis,
 }
 
@@ -255,6 +268,8 @@ impl Keyspace {
             reclaimer,
             lazy: LazyFree::default(),
             expiry: Expiry::Remove,
+            evictor: Evictor::default(),
+            removals: Removals::default(),
             now: UnixMillis(0),
         }
     }
@@ -454,8 +469,7 @@ impl<'s> Db<'s> {
     }
 
     #[inline]
-    fn touch(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
-        let touch = self.touch;
+    fn slot(&mut self, key: Key<'_>, touch: bool) -> Option<Slot<'_, Entry>> {
         let Keyspace { dbs, access, rng, .. } = &mut *self.space;
         let mut slot = dbs[self.index].keys.find_mut(key.hash, key.bytes)?;
         if touch {
@@ -514,7 +528,7 @@ impl<'s> Db<'s> {
         if self.expire_if_due(key) {
             return None;
         }
-        self.touch(key)
+        self.slot(key, self.touch)
     }
 
     /// Whether the key is there. Changes nothing but removing it when its time has come.
@@ -606,13 +620,16 @@ impl<'s> Db<'s> {
         key: Key<'_>,
         make: impl FnOnce() -> T,
     ) -> Result<&mut T, WrongType> {
+        let mut touch = self.touch;
         if self.expire_if_due(key) || self.database().keys.find(key.hash, key.bytes).is_none() {
             let mut entry = Entry::with_collection(key.bytes, None, make());
             entry.set_access(self.space.access.fresh());
             self.database_mut().put(key, entry);
             self.born(key);
+            // Coming into being is no access: the frequency stays where it begins.
+            touch = false;
         }
-        let slot = self.touch(key).expect("the key was there or has just been added");
+        let slot = self.slot(key, touch).expect("the key was there or has just been added");
         entry::collection_in::<T>(slot).ok_or(WrongType)
     }
 
@@ -676,8 +693,15 @@ impl<'s> Db<'s> {
             Ttl::Keep => self.database().keys.find(key.hash, key.bytes).and_then(|old| old.expires()),
         };
         let mut entry = Entry::new(key.bytes, expires, value);
-        entry.set_access(self.space.access.fresh());
+        entry.set_access(self.access_of_new_value(key));
         self.put(key, entry);
+    }
+
+    /// The access data of a value that is about to be stored: a key stays as frequent as it was, and is used.
+    fn access_of_new_value(&mut self, key: Key<'_>) -> u32 {
+        let Keyspace { dbs, access, rng, .. } = &mut *self.space;
+        let old = if access.lfu { dbs[self.index].keys.find(key.hash, key.bytes) } else { None };
+        old.map_or_else(|| access.fresh(), |old| access.touched(old.access(), rng))
     }
 
     /// As [`Db::set_string`], for bytes that are the outcome of changes: they are reported as `raw`.
@@ -693,8 +717,10 @@ impl<'s> Db<'s> {
 
     /// Stores a collection under `key`, whatever was there before. The caller reports the change.
     pub fn set_collection<T: Collection>(&mut self, key: Key<'_>, value: T, expires: Option<UnixMillis>) {
+        // A key whose time has come is not overwritten: it goes, and another one comes.
+        self.expire_if_due(key);
         let mut entry = Entry::with_collection(key.bytes, expires, value);
-        entry.set_access(self.space.access.fresh());
+        entry.set_access(self.access_of_new_value(key));
         self.put(key, entry);
     }
 
@@ -736,6 +762,18 @@ impl<'s> Db<'s> {
     /// whether it was there. The caller reports the change.
     pub fn remove(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.take(key) {
+            Some(old) => {
+                self.space.reclaimer.entry(old, lazily);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// As [`Db::remove`], for a result that is empty and leaves nothing under its key: what was there goes as the
+    /// command's doing, also when its time has come.
+    pub fn displace(&mut self, key: Key<'_>, lazily: bool) -> bool {
+        match self.database_mut().take(key) {
             Some(old) => {
                 self.space.reclaimer.entry(old, lazily);
                 true

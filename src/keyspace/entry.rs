@@ -666,6 +666,16 @@ impl EntryRef {
     }
 }
 
+impl EntryRef {
+    /// The entry itself, lent.
+    ///
+    /// # Safety
+    /// The entry is alive, and neither changed nor moved while the loan lasts.
+    pub unsafe fn lend(&self) -> impl std::ops::Deref<Target = Entry> {
+        ManuallyDrop::new(Entry(self.0))
+    }
+}
+
 // SAFETY: as for `Entry`; dropping an `EntryRef` frees nothing.
 unsafe impl Element for EntryRef {
     #[inline]

@@ -129,7 +129,11 @@ impl Keyspace {
     fn expired(&mut self, db: usize, entry: Entry) {
         self.stats.expired += 1;
         self.ledger.gone(db, entry.key(), Event { class: Class::Expired, name: "expired" });
+        let started = self.removals.timed.then(Instant::now);
         self.reclaimer.entry(entry, self.lazy.expire);
+        if let Some(started) = started {
+            self.removals.expired = self.removals.expired.max(started.elapsed());
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod db;
 pub mod entry;
+pub mod evict;
 pub mod expire;
 mod fields;
 pub mod free;

@@ -584,8 +584,12 @@ pub struct Unfinished {
     pub args_announced: usize,
     /// Arguments that are complete.
     pub args_read: usize,
+    /// Bytes in the buffer that are understood: headers and complete arguments.
+    pub head_bytes: usize,
     /// Bytes received into large strings.
     pub large_bytes: usize,
+    /// Bytes of these in the one that is still being received.
+    pub receiving_bytes: usize,
     /// Bytes allocated for all of it, large strings included.
     pub allocated_bytes: usize,
 }
@@ -756,6 +760,11 @@ impl Decoder {
         Unfinished {
             args_announced: partial.announced,
             args_read: partial.spans.len(),
+            head_bytes: partial.at,
+            receiving_bytes: match (partial.receiving, partial.large.last()) {
+                (Some(_), Some(string)) => string.len(),
+                _ => 0,
+            },
             large_bytes: partial.large.iter().map(|string| string.len()).sum(),
             allocated_bytes: size_of::<Partial>()
                 + partial.spans.capacity() * size_of::<Span>()

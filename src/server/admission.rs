@@ -8,7 +8,7 @@ use super::Server;
 use super::command::{CommandId, Commands, Flags, Spec};
 use super::pause;
 use crate::clients::{Client, ClientFlags, ClientKey};
-use crate::resp::{Args, Error};
+use crate::resp::{Args, Error, Protocol};
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,7 +22,7 @@ impl Conditions {
     pub const IN_MULTI: Conditions = Conditions(2);
     /// The data set is being loaded.
     pub const LOADING: Conditions = Conditions(4);
-    /// `maxmemory` is set, so that writes must look whether there is room.
+    /// `maxmemory` is set, so that each command must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
     /// The client's user may not do everything.
     pub const LIMITED_USER: Conditions = Conditions(1 << 31);
@@ -34,6 +34,13 @@ impl Conditions {
     pub const PAUSED_ALL: Conditions = Conditions(1 << 22);
     /// The data cannot be saved, and until they can, they must not change.
     pub const DISK_ERROR: Conditions = Conditions(1 << 16);
+
+    /// The client has subscribed to something: it may be one that cannot tell messages from replies.
+    pub const SUBSCRIBED: Conditions = Conditions(1 << 8);
+    /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
+    pub const TRACKING_FULL: Conditions = Conditions(1 << 9);
+    /// `maxmemory-clients` is set, so that each command must look at what its client costs.
+    pub const CLIENT_MEMORY: Conditions = Conditions(1 << 17);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -51,12 +58,15 @@ impl Conditions {
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
-        held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
         held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
         held.set(Conditions::DISK_ERROR, needs_disk(spec));
+        held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
+        held.set(Conditions::TRACKING_FULL, true);
+        held.set(Conditions::MAXMEMORY, true);
+        held.set(Conditions::CLIENT_MEMORY, true);
         held
     }
 
@@ -68,6 +78,7 @@ impl Conditions {
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
         now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
+        now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
         now
     }
 }
@@ -92,6 +103,8 @@ pub enum Verdict {
     Queue,
     /// Kept until a pause ends.
     Hold,
+    /// The client is on its way out: nothing runs and nothing is answered.
+    Drop,
 }
 
 impl Server {
@@ -153,20 +166,39 @@ impl Server {
         {
             return Verdict::Refuse(self.no_permission(key, denied, spec, args));
         }
+        if self.conditions.has(Conditions::CLIENT_MEMORY) {
+            self.count_client(key);
+            self.evict_clients();
+            if self.clients[key].is_closing() {
+                return Verdict::Drop;
+            }
+        }
+        if self.conditions.has(Conditions::MAXMEMORY) && self.lacks_room(key, spec) {
+            return Verdict::Refuse(Error::OutOfMemory);
+        }
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
+        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
+            return Verdict::Refuse(Error::text(CANNOT_SAVE));
+        }
+        let only_messages =
+            client.has(Conditions::SUBSCRIBED) && self.clients[key].protocol == Protocol::Resp2;
+        if only_messages && !spec.flags.has(Flags::RUNS_SUBSCRIBED) {
+            return Verdict::Refuse(Error::text(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                spec.name
+            )));
+        }
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
-        }
-        if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
-            return Verdict::Refuse(Error::OutOfMemory);
         }
         if client.has(Conditions::FED) && spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)) {
             return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
         }
         if self.is_paused_for(key, spec) {
             return Verdict::Hold;
-        }
-        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
-            return Verdict::Refuse(Error::text(CANNOT_SAVE));
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {
@@ -175,14 +207,6 @@ impl Server {
             return Verdict::Queue;
         }
         Verdict::Run
-    }
-}
-
-impl Server {
-    /// Whether more memory is in use than `maxmemory` allows.
-    fn out_of_memory(&self) -> bool {
-        let limit = self.config.memory.maxmemory;
-        limit > 0 && crate::stdx::alloc::used() as u64 > limit
     }
 }
 

@@ -8,12 +8,11 @@
 use std::time::Duration;
 
 use super::Server;
-use super::admission::{Conditions, Verdict};
-use super::command::{CommandId, Spec};
+use super::command::CommandId;
 use super::observe::Ran;
 use crate::clients::blocking::{Absent, Blocked, Wait};
 use crate::clients::kept::KeptRequest;
-use crate::clients::{ClientFlags, ClientKey, ReplyMode};
+use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
 use crate::stdx::clock;
@@ -94,7 +93,6 @@ impl Server {
         if client.io.output.tail.capacity() == 0 {
             client.io.output.tail = self.pool.take();
         }
-        let before = client.io.output.tail.len();
         let started = std::mem::replace(&mut self.turn.command_started_ns, clock::monotonic_ns());
         self.turn.runs_again = true;
         self.turn.waits_on = false;
@@ -110,15 +108,6 @@ impl Server {
             return;
         }
         self.release(key, &blocked);
-        self.answered_late(key, before);
-    }
-
-    /// A client that waited has been answered.
-    fn answered_late(&mut self, key: ClientKey, before: usize) {
-        let client = &mut self.clients[key];
-        if client.reply_mode == ReplyMode::Off {
-            client.io.output.tail.truncate(before);
-        }
         self.written(key);
     }
 
@@ -128,26 +117,26 @@ impl Server {
             return false;
         };
         self.release(key, &blocked);
-        let before = self.clients[key].io.output.tail.len();
         let id = blocked.request.command as usize;
-        match how {
+        let before = self.clients[key].io.output.tail.len();
+        self.answer(key, |server| match how {
             Unblock::Timeout => {
-                self.reply(key).null_array();
+                server.reply(key).null_array();
             }
             Unblock::Error => {
                 let error = Error::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                self.stats.commands[id].failed += 1;
-                self.stats.error(error.code());
-                self.reply(key).error(&error);
+                server.stats.commands[id].failed += 1;
+                server.stats.error(error.code());
+                server.reply(key).error(&error);
             }
-        }
+        });
         let spent = clock::monotonic_ns().saturating_sub(blocked.since_ns);
         self.stats.commands[id].called(spent, self.config.logs.latency_tracking);
         self.stats.commands_processed += 1;
         let reply = self.clients[key].io.output.tail.len().saturating_sub(before);
         let spec = self.commands.spec(CommandId(blocked.request.command));
         self.observe(key, spec, &blocked.request.args(), Ran { ns: spent, reply });
-        self.answered_late(key, before);
+        self.written(key);
         true
     }
 
@@ -181,21 +170,6 @@ impl Server {
         if !client.flags.has(ClientFlags::IN_READ_LIST) {
             client.flags.set(ClientFlags::IN_READ_LIST, true);
             self.turn.reading.push(key);
-        }
-    }
-
-    /// Runs a command if it may run, and answers why not otherwise.
-    #[inline]
-    pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
-        let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
-        if !conditions.has(self.held_by[id.0 as usize]) {
-            return self.call(key, id, spec, args);
-        }
-        match self.walk_gates(key, id, spec, &args) {
-            Verdict::Run => self.call(key, id, spec, args),
-            Verdict::Refuse(error) => self.reject(key, Some(id), error),
-            Verdict::Queue => self.queue(key, id, &args),
-            Verdict::Hold => self.hold(key, Some(id), &args),
         }
     }
 }

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use super::Server;
+use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use super::feed::Feed;
@@ -63,9 +64,12 @@ impl Server {
     pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) -> bool {
         let large = match &mut frame.apart {
             None => Vec::new(),
-            Some(apart) => apart.large.drain(..).map(Arc::new).collect(),
+            Some(apart) => apart.large.drain(..).map(Arc::new).collect::<Vec<_>>(),
         };
-        let input = &self.clients[client].io.input;
+        let input = &mut self.clients[client].io.input;
+        if !large.is_empty() {
+            input.lend_apart(large.iter().map(|string| string.allocated_bytes()).sum());
+        }
         let head = frame.head(&input.buf);
         let args = Args::new(head, frame.spans(&batch.spans), &large);
         let command = self.commands.find(args.at(0));
@@ -119,6 +123,7 @@ impl Server {
                 crash::not_running();
             }
             self.clients[key].io.input.put_back(input);
+            self.count_client(key);
         }
         batch.pending.clear();
         batch.spans.clear();
@@ -132,24 +137,55 @@ impl Server {
         let client = &mut self.clients[key];
         client.commands += 1;
         if client.io.output.tail.capacity() == 0 {
-            client.io.output.tail = self.pool.take();
+            client.io.output.begin(&mut self.pool);
         }
-        let before = client.io.output.tail.len();
+        let mut keeps_caching = false;
         match self.resolve(command, &args) {
-            Err(error) => {
-                self.reject(key, command, error);
-            }
+            Err(error) => self.answer(key, |server| server.reject(key, command, error)),
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
+                keeps_caching = spec.flags.has(Flags::KEEPS_CACHING);
                 self.admit(key, id, spec, args);
             }
         }
         if self.turn.unit_pending {
             self.end_unit();
         }
+        if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
+            self.used_caching(key, keeps_caching);
+        }
+        self.written(key);
+        if self.clients.blocking.any_ready() {
+            self.serve_blocked();
+        }
+    }
+
+    /// Runs a command if it may run, and answers why not otherwise.
+    #[inline]
+    pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+        let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
+        if !conditions.has(self.held_by[id.0 as usize]) {
+            return self.answer(key, |server| server.call(key, id, spec, args));
+        }
+        match self.walk_gates(key, id, spec, &args) {
+            Verdict::Run => self.answer(key, |server| server.call(key, id, spec, args)),
+            Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), error)),
+            Verdict::Queue => self.answer(key, |server| server.queue(key, id, &args)),
+            Verdict::Hold => self.hold(key, Some(id), &args),
+            Verdict::Drop => {}
+        }
+    }
+
+    /// Lets `write` answer a client's request, if the client wants an answer. Messages to the client that are caused
+    /// by the request follow the answer.
+    #[inline]
+    pub(super) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
+        let before = self.clients[key].io.output.tail.len();
+        let outer = self.begin_answer(key);
+        write(self);
         let client = &mut self.clients[key];
-        // A request that is held up will be answered another time.
-        if client.reply_mode != ReplyMode::On && !client.flags.has(ClientFlags::HELD) {
+        // A client that waits will be answered another time.
+        if client.reply_mode != ReplyMode::On && !client.flags.has(ClientFlags::BLOCKED) {
             client.reply_mode = match client.reply_mode {
                 ReplyMode::SkipNext => ReplyMode::Skip,
                 ReplyMode::Skip => {
@@ -162,10 +198,7 @@ impl Server {
                 }
             };
         }
-        self.written(key);
-        if self.clients.blocking.any_ready() {
-            self.serve_blocked();
-        }
+        self.end_answer(outer);
     }
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
@@ -238,6 +271,9 @@ impl Server {
         self.propagate(db, &args, self.keyspace.ledger.dirty != dirty);
         if !self.clients.monitors.is_empty() && !self.turn.runs_again {
             self.feed_monitors(key, spec, &args);
+        }
+        if self.clients[key].flags.has(ClientFlags::TRACKS_READS) {
+            self.remember_keys(key, spec, &args);
         }
         if blocked {
             return;

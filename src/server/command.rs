@@ -124,6 +124,10 @@ bits! {
         BARRIER = 25, "";
         /// Asks whether the server is well: refused while data cannot be saved.
         SHOWS_HEALTH = 30, "";
+        /// What the client chose for the caching of its next command is not used up by this one.
+        KEEPS_CACHING = 26, "";
+        /// No transaction is open after it.
+        LEAVES_MULTI = 28, "";
     }
 }
 

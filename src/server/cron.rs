@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Server;
+use super::admission::Conditions;
 use crate::keyspace::expire::Cycle;
 use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
@@ -14,6 +15,7 @@ impl Server {
 
     pub(super) fn until_cron(&self) -> Duration {
         let tick = match self.turn.next_cron {
+            _ if self.turn.evicting => Duration::ZERO,
             None => Duration::ZERO,
             Some(at) => at.saturating_duration_since(Instant::now()),
         };
@@ -51,6 +53,9 @@ impl Server {
         self.look_after_child();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
         if self.config.advanced.active_rehashing {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {
@@ -69,6 +74,7 @@ impl Server {
         self.expire.run(&mut self.keyspace, cycle, self.config.memory.active_expire_effort as u32);
         let spent = Duration::from_micros(self.keyspace.stats.expire_cycle_us - before);
         self.stats.latency.note(event::EXPIRE_CYCLE, spent);
+        self.note_removals();
         self.propagate_by_itself();
     }
 }

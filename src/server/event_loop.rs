@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use super::call::Batch;
+use super::publish::Answering;
 use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
@@ -38,6 +39,8 @@ pub struct Loop {
     pub(super) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
     pub(super) reading: Vec<ClientKey>,
+    /// Whose request is being answered.
+    pub(super) answering: Answering,
     /// When the running command started: the end of the one before.
     pub(super) command_started_ns: u64,
     pub(super) next_cron: Option<Instant>,
@@ -46,6 +49,10 @@ pub struct Loop {
     pub cron_paused: bool,
     /// Where the timer's visits to clients go on.
     pub(super) next_visited: usize,
+    /// Evicting ran out of time, and goes on when the turn ends.
+    pub(super) evicting: bool,
+    /// How reply buffers follow what clients need.
+    pub reply_buffers: ReplyBuffers,
     pub(super) stop: bool,
     /// How many commands run inside another one.
     pub depth: u32,
@@ -62,6 +69,21 @@ pub struct Loop {
 pub struct Work {
     batch: Batch,
     ready: Vec<ClientKey>,
+}
+
+/// How the reply buffers of clients follow what is written to them.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyBuffers {
+    /// Whether they change their size at all.
+    pub resizing: bool,
+    /// After so many milliseconds, the most that was ever in one is forgotten; never if `None`.
+    pub peak_reset_ms: Option<i64>,
+}
+
+impl Default for ReplyBuffers {
+    fn default() -> Self {
+        ReplyBuffers { resizing: true, peak_reset_ms: Some(5000) }
+    }
 }
 
 impl Loop {
@@ -174,6 +196,7 @@ impl Server {
         for &key in ready {
             if self.receive(key) {
                 self.parse(key, batch, &mut held);
+                self.count_client(key);
             }
         }
         self.run_held(batch, &mut held);
@@ -344,10 +367,20 @@ impl Server {
 
     /// Everything between executing and waiting: replies go out, clients that are done leave.
     fn before_sleep(&mut self) {
+        self.finish_turn();
+        self.send_replies();
+        self.evict_clients();
+        self.close_clients();
+    }
+
+    /// What is done once per turn after all requests and may still write to clients.
+    pub fn finish_turn(&mut self) {
         self.end_pause_if_due();
         self.fast_expire_cycle();
-        self.send_replies();
-        self.close_clients();
+        self.continue_evicting();
+        if self.clients.tracking.has_pending() {
+            self.broadcast_changes();
+        }
     }
 
     fn send_replies(&mut self) {
@@ -356,6 +389,7 @@ impl Server {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             if client.flags.has(ClientFlags::CLOSE_SOON) || client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                self.count_client(key);
                 continue;
             }
             let io = &mut *client.io;
@@ -375,6 +409,7 @@ impl Server {
                     } else {
                         client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
                     }
+                    self.count_client(key);
                 }
                 Err(error) => {
                     tracing::debug!("Error writing to client: {}", crate::net::error_text(&error));
@@ -393,6 +428,7 @@ impl Server {
             self.stop_monitoring(key);
             self.forget_blocked(key);
             self.forget_paused(key);
+            self.leave(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);

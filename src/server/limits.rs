@@ -8,7 +8,7 @@
 use super::Server;
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::value::OutputBufferLimit;
-use crate::net::io::BUFFER;
+use crate::net::io::{Adapted, BUFFER};
 use crate::resp::{Error, request};
 use crate::stdx::quote;
 
@@ -151,6 +151,14 @@ impl Server {
             return;
         }
         client.io.input.shrink(idle_ms > IDLE_MS);
+        let buffers = self.turn.reply_buffers;
+        if buffers.resizing {
+            match client.io.output.adapt(now, buffers.peak_reset_ms) {
+                None => {}
+                Some(Adapted::Shrunk) => self.stats.reply_buffer_shrinks += 1,
+                Some(Adapted::Grown) => self.stats.reply_buffer_expands += 1,
+            }
+        }
         self.clients.count_memory(key, now);
         self.check_output(key);
     }

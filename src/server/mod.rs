@@ -12,14 +12,18 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod memory;
 pub mod monitor;
+pub mod notify;
 pub mod observe;
 pub mod pause;
 pub mod persistence;
 pub mod propagate;
+pub mod publish;
 pub mod reconfigure;
 pub mod shutdown;
 pub mod startup;
+pub mod tracking;
 pub mod transaction;
 pub mod users;
 

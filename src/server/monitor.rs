@@ -65,7 +65,11 @@ impl Server {
         let line = line(clock::now_us(), client.db, &origin, &spec.shown(args));
         for i in 0..self.clients.monitors.len() {
             let monitor = self.clients.monitors[i];
-            self.clients[monitor].io.output.tail.extend_from_slice(&line);
+            let tail = &mut self.clients[monitor].io.output.tail;
+            if tail.capacity() == 0 {
+                *tail = self.pool.take();
+            }
+            tail.extend_from_slice(&line);
             self.written(monitor);
         }
     }

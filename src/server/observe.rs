@@ -36,6 +36,16 @@ impl Server {
         if remarkable {
             self.remember(key, spec, args, ran);
         }
+        self.note_removals();
+    }
+
+    /// Reports keys that took long to free, if anybody wants to know.
+    #[inline]
+    pub(super) fn note_removals(&mut self) {
+        let removals = &mut self.keyspace.removals;
+        if removals.timed {
+            self.stats.latency.note(event::EXPIRE_DEL, std::mem::take(&mut removals.expired));
+        }
     }
 
     #[cold]
@@ -87,6 +97,7 @@ impl Server {
             reply: bytes(options.large_reply_bytes),
         };
         self.stats.latency.threshold_ms = options.latency_monitor_threshold_ms;
+        self.keyspace.removals.timed = self.stats.latency.is_on();
         for (kind, most) in [
             (LogKind::Slow, options.slowlog_max_len),
             (LogKind::LargeRequest, options.large_request_max_len),

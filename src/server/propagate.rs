@@ -2,6 +2,7 @@
 //!
 //! A command records what it changed in the keyspace's ledger. Afterwards the ledger is drained
 //! here: watchers of keys are marked first, since a transaction that is checked next must see it;
+//! then clients are told that copies of keys are stale, and events are published;
 //! then the keys are noted that clients may be waiting for; then the removals that no command
 //! asked for, and the command itself, are added to the unit that goes to the append-only file.
 //! The unit ends when the outermost command does.
@@ -41,6 +42,12 @@ impl Server {
             for change in &changes {
                 self.mark_watchers(change, &keys);
             }
+        }
+        if listeners.has(Listeners::TRACKING) {
+            self.invalidate(&changes, &keys);
+        }
+        if listeners.has(Listeners::NOTIFY) {
+            self.notify(&changes, &keys);
         }
         if listeners.has(Listeners::BLOCKED) {
             for change in &changes {

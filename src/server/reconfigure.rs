@@ -10,26 +10,42 @@ use super::event_loop::LISTENERS;
 use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
 use crate::config::{Config, Effects, Reason, SetError, os_error};
+use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
 use crate::net::limits;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
 use crate::resp::Error;
 use crate::stats::log;
+use crate::structures::dict::set_growth_ceiling;
 
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
     pub fn take_up_options(&mut self) {
         self.note_disk_error();
-        self.conditions.set(Conditions::MAXMEMORY, self.config.memory.maxmemory > 0);
+        self.check_tracked();
+        self.hear_events();
         let memory = &self.config.memory;
+        self.conditions.set(Conditions::MAXMEMORY, memory.maxmemory > 0);
+        // What does not count against the limit is left out here: tables are of the data.
+        set_growth_ceiling(match memory.maxmemory {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        });
+        let limits_clients = memory.maxmemory_clients.bytes(memory.maxmemory).is_some();
+        self.conditions.set(Conditions::CLIENT_MEMORY, limits_clients);
+        self.keyspace.evictor.set_policy(super::memory::policy(memory.policy));
         let access = &mut self.keyspace.access;
         access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
         access.log_factor = memory.lfu_log_factor;
         access.decay_minutes = memory.lfu_decay_time_min;
+        let by_access = |policy: Policy| matches!(policy.order, Order::LeastRecent | Order::LeastFrequent);
+        access.guides_eviction =
+            memory.maxmemory > 0 && super::memory::policy(memory.policy).is_some_and(by_access);
         let now = self.keyspace.now();
         self.keyspace.set_now(now);
         self.take_up_thresholds();
+        self.clients.order_by_memory(limits_clients, now);
         let lazy = &self.config.lazyfree;
         self.keyspace.lazy = LazyFree {
             eviction: lazy.eviction,
@@ -108,6 +124,9 @@ impl Server {
                 parameter,
                 "Failed to apply new oom_score_adj configuration, check server logs.".into(),
             ));
+        }
+        if before.memory.maxmemory != self.config.memory.maxmemory {
+            self.maxmemory_changed();
         }
         if effects.touches(Effects::PROC_TITLE | Effects::LISTENERS) {
             self.show_title();

@@ -192,6 +192,13 @@ fn start(
     if let Err(error) = server.apply_oom_score() {
         tracing::warn!("Unable to write oom_score_adj: {}", error_text(&error));
     }
+    let maxmemory = server.config.memory.maxmemory;
+    if (1..1 << 20).contains(&maxmemory) {
+        tracing::warn!(
+            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {maxmemory} bytes). \
+             Are you sure this is what you really want?"
+        );
+    }
     tracing::info!("Server initialized");
     server
         .watch_sockets(&poll)

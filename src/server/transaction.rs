@@ -62,6 +62,7 @@ impl Server {
     pub fn unwatch(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::WATCH_BROKEN, false);
+        client.watched_bytes = 0;
         let watched = std::mem::take(&mut client.watched);
         if !watched.is_empty() {
             self.clients.watches.remove(key, watched);
