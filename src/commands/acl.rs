@@ -735,6 +735,22 @@ mod tests {
     }
 
     #[test]
+    fn who_listens_to_what_is_revoked_is_closed() {
+        let mut harness = Harness::default();
+        for line in ["ACL SETUSER u on nopass +@all &a* &b*", "AUTH u x", "SUBSCRIBE ax", "PSUBSCRIBE b*"] {
+            let reply = harness.run(line);
+            assert!(!reply.contains("(error)"), "{reply}");
+        }
+        let closing = |harness: &Harness| harness.server.clients[harness.client].is_closing();
+        let mut set = |rule: &str| {
+            harness.server.set_user(b"u", rule.split(' ').map(str::as_bytes)).expect("right");
+            closing(&harness)
+        };
+        assert!(!set("resetchannels &ax &b* &c") && !set("allchannels") && !set("resetchannels &a* &b*"));
+        assert!(set("resetchannels &a* &b"));
+    }
+
+    #[test]
     fn the_default_user_is_who_comes() {
         let mut harness = Harness::default();
         let lets_in = |harness: &mut Harness| {

@@ -11,7 +11,8 @@ use crate::acl::{
     Access, Acl, Catalog, Channel, Context, DEFAULT_NAME, Denied, Reason, Request, SetError, User, UserId,
     file, user,
 };
-use crate::clients::{ClientFlags, ClientKey};
+use crate::clients::pubsub::{Scope, Subscriptions};
+use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::config::options::{SecurityOptions, UserLine};
 use crate::config::os_error;
 use crate::config::value::AclPubsubDefault;
@@ -244,8 +245,25 @@ impl Server {
         let changed = self.acl.set_user(name, rules, every_channel)?;
         if changed.before.is_some() {
             self.user_changed(changed.id);
+            self.close_revoked_subscribers(changed.id);
         }
         Ok(())
+    }
+
+    /// Closes the connections of a user that listen to what the user may not use any more.
+    fn close_revoked_subscribers(&mut self, user: UserId) {
+        let rights = &self.acl[user];
+        let revoked = |subscriptions: &Subscriptions| {
+            Scope::ALL.into_iter().any(|scope| {
+                let kind = if scope == Scope::Pattern { Channel::Pattern } else { Channel::Literal };
+                subscriptions.names(scope).any(|name| !rights.allows_channel(name, kind))
+            })
+        };
+        let listen = |client: &Client| client.subscriptions.as_deref().is_some_and(revoked);
+        let theirs = self.clients.iter().filter(|(_, client)| client.user == user && listen(client));
+        for key in theirs.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.close_soon(key);
+        }
     }
 
     /// Gives the default user the password of the configuration, or none.
