@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::OsStringValueParser;
@@ -13,6 +14,7 @@ use clap::{Arg, ArgAction, Command};
 use spinel::commands;
 use spinel::config::file::CommandLine;
 use spinel::config::table;
+use spinel::persistence::rdb::check;
 use spinel::server::daemon::Title;
 use spinel::server::startup;
 use spinel::stdx::alloc;
@@ -23,6 +25,9 @@ static GLOBAL: alloc::Jemalloc = alloc::Jemalloc;
 fn main() -> ExitCode {
     alloc::count_this_thread();
     let mut given: Vec<OsString> = std::env::args_os().collect();
+    if let Some(files) = files_to_check(&given) {
+        return check_rdb(files);
+    }
     let words = command().get_matches_from(&given).remove_many("words");
     let words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
     if let Some(refusal) = words.first().and_then(|word| refused(&word.to_string_lossy())) {
@@ -31,6 +36,31 @@ fn main() -> ExitCode {
     }
     let name = if given.is_empty() { "spinel".into() } else { given.swap_remove(0) };
     startup::run(name, Title::claim(), &CommandLine::parse(&words), commands::ALL)
+}
+
+/// What stands behind `check-rdb`, or behind the program's name if that says the same.
+fn files_to_check(given: &[OsString]) -> Option<&[OsString]> {
+    let called = given.first().and_then(|name| Path::new(name).file_stem());
+    if called.is_some_and(|name| name.to_string_lossy().ends_with("-check-rdb")) {
+        return given.get(1..);
+    }
+    (given.get(1)? == "check-rdb").then(|| &given[2..])
+}
+
+/// Tells what is in a snapshot and whether it is whole.
+fn check_rdb(files: &[OsString]) -> ExitCode {
+    let [file] = files else {
+        eprintln!("Usage: spinel check-rdb FILE");
+        return ExitCode::FAILURE;
+    };
+    match check::check(Path::new(file), &mut std::io::stdout()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Cannot check {}: {error}", file.to_string_lossy());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Options that Redis's server has and this one does not.
@@ -48,7 +78,7 @@ fn command() -> Command {
         .display_name("Spinel server")
         .version(startup::version_text())
         .about("A Redis-compatible in-memory key-value server.")
-        .override_usage("spinel [redis.conf | -] [--directive value …]… [-]")
+        .override_usage("spinel [redis.conf | -] [--directive value …]… [-]\n       spinel check-rdb FILE")
         .disable_version_flag(true)
         .arg(
             Arg::new("version")

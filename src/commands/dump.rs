@@ -128,11 +128,15 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let load = LoadOptions {
         limits: server.config.limits.types.clone(),
         checksum: !server.persistence.skip_checksums,
+        scrutiny: server.scrutiny(true),
         ..LoadOptions::default()
     };
     let mut entry = rdb::restore(args.at(3), name.bytes, expires, &load).map_err(|error| match error {
         RestoreError::Trailer => Error::text("ERR DUMP payload version or checksum are wrong"),
-        RestoreError::Value => Error::text("ERR Bad data format"),
+        RestoreError::Value(fault) => {
+            tracing::warn!("RESTORE: {fault}");
+            Error::text("ERR Bad data format")
+        }
     })?;
     let access = server.keyspace.access;
     entry.set_access(match (options.idle, options.frequency) {

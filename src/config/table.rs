@@ -455,17 +455,30 @@ mod tests {
         let before: Vec<_> = params().map(|param| param.print(&config)).collect();
         for (index, param) in params().enumerate() {
             config = Config::default();
-            let accepted =
-                ["yes", "no", "1", "2", "20", "1048577", "x", "1 2", "1 2 3", "pubsub 1 2 3", "E", "warning"]
-                    .into_iter()
-                    .chain(match &param.kind {
-                        Kind::Choice(at) => at.words(),
-                        _ => vec!["save", "/", "host 1", "{port}"],
-                    })
-                    .any(|value| {
-                        param.read(&mut config, &[value.as_bytes()], false).is_ok()
-                            && param.print(&config) != before[index]
-                    });
+            let accepted = [
+                "yes",
+                "no",
+                "1",
+                "2",
+                "10",
+                "20",
+                "1048577",
+                "x",
+                "1 2",
+                "1 2 3",
+                "pubsub 1 2 3",
+                "E",
+                "warning",
+            ]
+            .into_iter()
+            .chain(match &param.kind {
+                Kind::Choice(at) => at.words(),
+                _ => vec!["save", "/", "host 1", "{port}"],
+            })
+            .any(|value| {
+                param.read(&mut config, &[value.as_bytes()], false).is_ok()
+                    && param.print(&config) != before[index]
+            });
             assert!(accepted, "{} takes no other value", param.name);
             for (other, printed) in params().zip(&before) {
                 assert!(

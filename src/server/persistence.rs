@@ -12,7 +12,7 @@ use super::Server;
 use super::admission::Conditions;
 use super::child::{Child, Outcome, Task};
 use super::startup::REDIS_VERSION;
-use crate::config::value::EvictionPolicy;
+use crate::config::value::{EvictionPolicy, SanitizePayload};
 use crate::keyspace::expire::Expiry;
 use crate::net::error_text;
 use crate::persistence::rdb::input::Fault;
@@ -23,6 +23,7 @@ use crate::persistence::rdb::{LoadOptions, Loader, Step};
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;
+use crate::types::packed::Scrutiny;
 
 /// How long to wait after a snapshot failed before the next is tried unasked.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -293,6 +294,15 @@ impl Server {
         }
     }
 
+    /// How closely values are looked at that come from a client, or from a file.
+    pub fn scrutiny(&self, from_client: bool) -> Scrutiny {
+        match self.config.persistence.sanitize_dump_payload {
+            SanitizePayload::Yes => Scrutiny::Full,
+            SanitizePayload::Clients if from_client => Scrutiny::Full,
+            SanitizePayload::Clients | SanitizePayload::No => Scrutiny::Trusting,
+        }
+    }
+
     // ---- loading --------------------------------------------------------------------------
 
     /// Loads the snapshot, adding to what is there. While it lasts, `between` is called now and then.
@@ -317,6 +327,7 @@ impl Server {
             drop_due: Some(UnixMillis::now()),
             replace,
             checksum: self.config.persistence.rdb_checksum,
+            scrutiny: self.scrutiny(false),
         };
         let mut loader = Loader::new(Box::new(file), Some(size), options);
         self.begin_loading(size);

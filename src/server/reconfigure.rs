@@ -17,8 +17,8 @@ use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
 use crate::resp::Error;
 use crate::stats::log;
-use crate::structures::dict::set_growth_ceiling;
 use crate::stdx::alloc;
+use crate::structures::dict::set_growth_ceiling;
 
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.

@@ -324,7 +324,12 @@ impl Server {
                     Fault::Duplicate => "RDB has duplicated keys: ",
                     _ => "",
                 };
-                tracing::warn!("Internal error in RDB reading offset {}: {kind}{error}", error.offset);
+                tracing::warn!(
+                    "Internal error in RDB reading offset {}: {kind}{}",
+                    error.offset,
+                    error.fault
+                );
+                tracing::warn!("The data cannot be loaded: {error}");
                 Err(Failure::line("Terminating server after rdb file reading failure."))
             }
         }

@@ -27,7 +27,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::Limits;
-use super::packed::longest_key;
+use super::packed::{Scrutiny, Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged, Thin};
 use super::value::{Collection, Describe, Kind, Part, Value};
@@ -993,14 +993,25 @@ impl Hash {
         }
     }
 
-    /// A hash from the listpack of one, as it stands in a file: fields and values in turn; `None` if it is not that,
-    /// or a field occurs twice. It becomes a hash table if the limits ask for it. O(n).
-    pub fn from_listpack(pack: Listpack, limits: &Limits) -> Option<Hash> {
-        let longest = longest_key(&pack, 2)?;
+    /// A hash from the listpack of one, as it stands in a file: fields and values in turn. It becomes a hash table if
+    /// the limits ask for it. O(n).
+    ///
+    /// # Errors
+    /// It is not that, or a field occurs twice.
+    pub fn from_listpack(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Hash, Unfit> {
+        let longest = longest_key(&pack, 2, scrutiny)?;
         let longest = pack.pairs().map(|(_, value)| value.len()).fold(longest, usize::max);
         let mut hash = Hash::from(pack);
         hash.admit(hash.len(), longest, 0, limits);
-        Some(hash)
+        if let (Encoding::Table(table), Scrutiny::Trusting) = (hash.encoded(), scrutiny)
+            && table.iter().any(|field| {
+                table.find(self::hash(field.key()), field.key()).map(|one| one.as_raw())
+                    != Some(field.as_raw())
+            })
+        {
+            return Err(Unfit::Repeated);
+        }
+        Ok(hash)
     }
 
     /// An empty hash for `fields` fields: a hash table if that is beyond the limits.

@@ -9,7 +9,7 @@ pub mod hash;
 pub mod lcs;
 pub mod limits;
 pub mod list;
-mod packed;
+pub mod packed;
 mod random;
 pub mod set;
 pub mod string;

@@ -3,21 +3,46 @@
 use crate::stdx::hash::hash;
 use crate::structures::listpack::Listpack;
 
+/// Why a listpack cannot be a collection's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("the listpack has too few or too many entries")]
+    Uneven,
+    #[error("listpack with dup elements")]
+    Repeated,
+    #[error("the listpack is not in order")]
+    Unordered,
+}
+
+/// How closely a listpack is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scrutiny {
+    /// Each key occurs once.
+    Full,
+    /// That is believed, where it is not needed to keep memory sound: nothing worse than wrong answers follows.
+    Trusting,
+}
+
 /// The length of the longest of every `step`th text, beginning with the first, if they all differ and the listpack
-/// consists of whole steps; `None` otherwise. O(n log n).
-pub(super) fn longest_key(pack: &Listpack, step: usize) -> Option<usize> {
-    let mut hashes = Vec::with_capacity(pack.len().div_ceil(step));
+/// consists of whole steps. O(n log n), O(n) if it is trusted.
+///
+/// # Errors
+/// It does not, or two are equal; a trusted one is not looked at that closely.
+pub(super) fn longest_key(pack: &Listpack, step: usize, scrutiny: Scrutiny) -> Result<usize, Unfit> {
+    let full = scrutiny == Scrutiny::Full;
+    let mut hashes = Vec::with_capacity(if full { pack.len().div_ceil(step) } else { 0 });
     let (mut longest, mut digits, mut count) = (0, itoa::Buffer::new(), 0usize);
     for item in pack.iter() {
         if count.is_multiple_of(step) {
-            let text = item.text(&mut digits);
-            longest = longest.max(text.len());
-            hashes.push(hash(text));
+            longest = longest.max(item.len());
+            if full {
+                hashes.push(hash(item.text(&mut digits)));
+            }
         }
         count += 1;
     }
     if !count.is_multiple_of(step) {
-        return None;
+        return Err(Unfit::Uneven);
     }
     hashes.sort_unstable();
     // Texts with one hash are most likely one text; only then the texts themselves are compared.
@@ -25,10 +50,10 @@ pub(super) fn longest_key(pack: &Listpack, step: usize) -> Option<usize> {
         let mut texts: Vec<Vec<u8>> = pack.iter().step_by(step).map(|item| item.to_vec()).collect();
         texts.sort_unstable();
         if texts.windows(2).any(|pair| pair[0] == pair[1]) {
-            return None;
+            return Err(Unfit::Repeated);
         }
     }
-    Some(longest)
+    Ok(longest)
 }
 
 #[cfg(test)]
@@ -41,11 +66,13 @@ mod tests {
         let pack = |items: &[&[u8]]| {
             Listpack::from_items(&items.iter().map(|item| Item::Str(item)).collect::<Vec<_>>())
         };
-        assert_eq!(longest_key(&pack(&[]), 2), Some(0));
-        assert_eq!(longest_key(&pack(&[b"a", b"a", b"-10", b"a"]), 2), Some(3));
-        assert_eq!(longest_key(&pack(&[b"a", b"b", b"a", b"c"]), 2), None);
-        assert_eq!(longest_key(&pack(&[b"a", b"b", b"c"]), 2), None);
-        assert_eq!(longest_key(&pack(&[b"a", b"b", b"12345"]), 1), Some(5));
-        assert_eq!(longest_key(&pack(&[b"1", b"b", b"1"]), 1), None);
+        let full = |items: &[&[u8]], step| longest_key(&pack(items), step, Scrutiny::Full);
+        assert_eq!(full(&[], 2), Ok(0));
+        assert_eq!(full(&[b"a", b"a", b"-10", b"a"], 2), Ok(3));
+        assert_eq!(full(&[b"a", b"b", b"a", b"c"], 2), Err(Unfit::Repeated));
+        assert_eq!(full(&[b"a", b"b", b"c"], 2), Err(Unfit::Uneven));
+        assert_eq!(full(&[b"a", b"b", b"12345"], 1), Ok(5));
+        assert_eq!(full(&[b"1", b"b", b"1"], 1), Err(Unfit::Repeated));
+        assert_eq!(longest_key(&pack(&[b"1", b"b", b"1"]), 1, Scrutiny::Trusting), Ok(1));
     }
 }

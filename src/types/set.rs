@@ -21,7 +21,7 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 use super::Limits;
-use super::packed::longest_key;
+use super::packed::{Scrutiny, Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged, Thin};
 use super::value::{Collection, Describe, Kind, Part};
@@ -391,16 +391,24 @@ impl Set {
         set
     }
 
-    /// A set from the listpack of one, as it stands in a file; `None` if a member occurs twice. It becomes a
-    /// hash table if the limits ask for it. O(n).
-    pub fn from_listpack(pack: Listpack, limits: &Limits) -> Option<Set> {
-        let longest = longest_key(&pack, 1)?;
+    /// A set from the listpack of one, as it stands in a file. It becomes a hash table if the limits ask for it.
+    /// O(n).
+    ///
+    /// # Errors
+    /// A member occurs twice.
+    pub fn from_listpack(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Set, Unfit> {
+        let longest = longest_key(&pack, 1, scrutiny)?;
+        let fits = longest <= limits.set_max_listpack_value && pack.len() <= limits.set_max_listpack_entries;
         let mut set = Set::from(pack);
-        if longest > limits.set_max_listpack_value {
-            set.become_table(set.len());
+        if !fits {
+            let len = set.len();
+            let mut table = Table::with_capacity(len);
+            if !set.iter().all(|item| add_to_table(&mut table, item)) {
+                return Err(Unfit::Repeated);
+            }
+            set = table.into();
         }
-        set.expect(set.len(), limits);
-        Some(set)
+        Ok(set)
     }
 
     /// The members as they go into a file in one piece, and whether that is an intset rather than a listpack;

@@ -5,7 +5,7 @@
 //! ```
 
 use super::format::Dialect;
-use super::input::Input;
+use super::input::{Fault, Input};
 use super::load::{LoadOptions, read_value};
 use super::output::Output;
 use super::save::{self, Version};
@@ -19,12 +19,12 @@ const TRAILER: usize = 10;
 const NEWEST: [(Dialect, u32); 2] = [(Dialect::Redis, 79), (Dialect::Valkey, 99)];
 
 /// Why a payload was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("the version is unknown or the checksum wrong")]
     Trailer,
-    #[error("the bytes are no value")]
-    Value,
+    #[error("{0}")]
+    Value(Fault),
 }
 
 /// The value of `entry` as a payload; `compress` long strings.
@@ -59,9 +59,10 @@ pub fn restore(
         return Err(RestoreError::Trailer);
     }
     let mut input = Input::new(Box::new(body), Some(body.len() as u64), false);
-    let number = input.byte().map_err(|_| RestoreError::Value)?;
-    match read_value(&mut input, number, dialect, key, expires, options) {
-        Ok(Some(entry)) if input.left() == 0 => Ok(entry),
-        _ => Err(RestoreError::Value),
+    let number = input.byte().map_err(RestoreError::Value)?;
+    match read_value(&mut input, number, dialect, key, expires, options).map_err(RestoreError::Value)? {
+        Some(entry) if input.left() == 0 => Ok(entry),
+        Some(_) => Err(RestoreError::Value(Fault::Corrupt("something follows the value"))),
+        None => Err(RestoreError::Value(Fault::Corrupt("the value is empty"))),
     }
 }

@@ -9,6 +9,7 @@ use super::format::{ENCODED, LEN_6, LEN_14, LEN_32, LEN_64, encoding};
 use crate::stdx::crc64;
 use crate::structures::lzf;
 use crate::structures::sds::Sds;
+use crate::types::packed::Unfit;
 
 /// Bytes read at a time. What is longer is read past the buffer.
 const PIECE: usize = 256 << 10;
@@ -26,6 +27,9 @@ pub enum Fault {
     /// They contradict the format.
     #[error("{0}")]
     Corrupt(&'static str),
+    /// The listpack of a collection is well-formed, but not what such a collection is made of.
+    #[error("{0} listpack integrity check failed: {1}")]
+    Unfit(&'static str, Unfit),
     /// They stand for something this server does not have.
     #[error("{0}")]
     Unsupported(String),
@@ -201,6 +205,13 @@ impl<'a> Input<'a> {
             Ok(n) if n <= self.left() / size => Ok(n),
             _ => Err(Fault::Truncated),
         }
+    }
+
+    /// How many of `n` things of at least `size` bytes each to make room for at once: where the end is not known,
+    /// the number may be a lie.
+    pub fn room(&self, n: usize, size: usize) -> usize {
+        let most = if self.size.is_some() { self.left() } else { PIECE };
+        n.min(most / size)
     }
 
     fn int(&mut self, how: u8) -> Result<i64, Fault> {

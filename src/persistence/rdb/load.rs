@@ -24,11 +24,15 @@ use crate::structures::intset::Intset;
 use crate::structures::listpack::{Item, Listpack};
 use crate::structures::lzf;
 use crate::types::list::End;
+use crate::types::packed::Scrutiny;
 use crate::types::{Before, Collection, Hash, Limits, List, NewExpiry, Set, Value, Zset};
 
 /// How many times the bytes read loading may allocate at most: what compression can hide, and for each byte of
 /// that what the smallest element of a hash table takes.
 pub const EXPANSION: usize = lzf::MAX_EXPANSION * 16;
+
+/// Empty keys that the log names; the number of all is told at the end.
+const EMPTY_TOLD: u64 = 10;
 
 /// Keys that are added together.
 const BATCH: usize = 32;
@@ -45,11 +49,19 @@ pub struct LoadOptions {
     pub replace: bool,
     /// Compare the checksum.
     pub checksum: bool,
+    /// How closely values are looked at.
+    pub scrutiny: Scrutiny,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { limits: Limits::default(), drop_due: None, replace: false, checksum: true }
+        LoadOptions {
+            limits: Limits::default(),
+            drop_due: None,
+            replace: false,
+            checksum: true,
+            scrutiny: Scrutiny::Full,
+        }
     }
 }
 
@@ -287,8 +299,8 @@ impl<'a> Loader<'a> {
                 opcode::RESIZE_DB => {
                     let (keys, volatile) = (self.input.number()?, self.input.number()?);
                     // A key takes a type and two lengths.
-                    let most = (self.input.left() / 3) as u64;
-                    to.expect(self.db, keys.min(most) as usize, volatile.min(keys).min(most) as usize);
+                    let room = |n: u64| self.input.room(usize::try_from(n).unwrap_or(usize::MAX), 3);
+                    to.expect(self.db, room(keys), room(volatile.min(keys)));
                 }
                 opcode::SLOT_INFO => {
                     for _ in 0..3 {
@@ -389,6 +401,9 @@ impl<'a> Loader<'a> {
                 to.read(number, self.input.offset() - start, None);
             }
             None => {
+                if self.tally.empty < EMPTY_TOLD {
+                    tracing::info!("Loading is skipping empty key: {}", self.key.escape_ascii());
+                }
                 self.tally.empty += 1;
                 to.read(number, self.input.offset() - start, None);
             }
@@ -472,18 +487,22 @@ pub(super) fn read_value(
             keep(key, expires, Set::from_intset(ints, limits))
         }
         (SET_LISTPACK, _) => {
-            keep(key, expires, Set::from_listpack(listpack(input)?, limits).ok_or(REPEATED)?)
+            let set = Set::from_listpack(listpack(input)?, options.scrutiny, limits);
+            keep(key, expires, set.map_err(|why| Fault::Unfit("Set", why))?)
         }
         (ZSET | ZSET_2, _) => keep(key, expires, zset(input, number, limits)?),
-        (ZSET_ZIPLIST, _) => keep(key, expires, packed_zset(ziplist(input)?, limits)?),
+        (ZSET_ZIPLIST, _) => {
+            let pack = blob(input, |blob| legacy::from_ziplist(blob).map_err(|_| BAD_ZSET))?;
+            keep(key, expires, packed_zset(pack, limits)?)
+        }
         (ZSET_LISTPACK, _) => keep(key, expires, packed_zset(listpack(input)?, limits)?),
         (HASH, _) => keep(key, expires, hash_fields(input, limits)?),
         (HASH_ZIPMAP, _) => {
             let pack = blob(input, |blob| legacy::from_zipmap(blob).map_err(|_| BAD_ZIPMAP))?;
-            keep(key, expires, packed_hash(pack, limits)?)
+            keep(key, expires, packed_hash(pack, options)?)
         }
-        (HASH_ZIPLIST, _) => keep(key, expires, packed_hash(ziplist(input)?, limits)?),
-        (HASH_LISTPACK, _) => keep(key, expires, packed_hash(listpack(input)?, limits)?),
+        (HASH_ZIPLIST, _) => keep(key, expires, packed_hash(ziplist(input)?, options)?),
+        (HASH_LISTPACK, _) => keep(key, expires, packed_hash(listpack(input)?, options)?),
         (VALKEY_HASH_2, Dialect::Valkey) => {
             keep(key, expires, expiring_fields(input, FieldExpiry::After, options)?)
         }
@@ -510,10 +529,11 @@ pub(super) fn read_value(
     Ok(entry)
 }
 
-const BAD_INTSET: Fault = Fault::Corrupt("a damaged intset");
-const BAD_LISTPACK: Fault = Fault::Corrupt("a damaged listpack");
-const BAD_ZIPLIST: Fault = Fault::Corrupt("a damaged ziplist");
-const BAD_ZIPMAP: Fault = Fault::Corrupt("a damaged zipmap");
+const BAD_INTSET: Fault = Fault::Corrupt("Intset integrity check failed");
+const BAD_LISTPACK: Fault = Fault::Corrupt("Listpack integrity check failed");
+const BAD_ZIPLIST: Fault = Fault::Corrupt("Ziplist integrity check failed");
+const BAD_ZSET: Fault = Fault::Corrupt("Zset ziplist integrity check failed");
+const BAD_ZIPMAP: Fault = Fault::Corrupt("Zipmap integrity check failed");
 const BAD_SCORE: Fault = Fault::Corrupt("a score is not a number");
 const REPEATED: Fault = Fault::Corrupt("an element occurs twice");
 
@@ -548,12 +568,12 @@ fn ziplist(input: &mut Input<'_>) -> Result<Listpack, Fault> {
     blob(input, |blob| legacy::from_ziplist(blob).map_err(|_| BAD_ZIPLIST))
 }
 
-fn packed_hash(pack: Listpack, limits: &Limits) -> Result<Hash, Fault> {
-    Hash::from_listpack(pack, limits).ok_or(Fault::Corrupt("a field occurs twice or lacks its value"))
+fn packed_hash(pack: Listpack, options: &LoadOptions) -> Result<Hash, Fault> {
+    Hash::from_listpack(pack, options.scrutiny, &options.limits).map_err(|why| Fault::Unfit("Hash", why))
 }
 
 fn packed_zset(pack: Listpack, limits: &Limits) -> Result<Zset, Fault> {
-    Zset::from_listpack(pack, limits).ok_or(Fault::Corrupt("members are not in order, or occur twice"))
+    Zset::from_listpack(pack, limits).map_err(|why| Fault::Unfit("Zset", why))
 }
 
 fn list(input: &mut Input<'_>, limits: &Limits) -> Result<List, Fault> {
@@ -594,7 +614,7 @@ fn nodes(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<List, Fau
 fn set(input: &mut Input<'_>, limits: &Limits) -> Result<Set, Fault> {
     let len = input.count(1)?;
     let mut set = Set::new();
-    set.expect(len, limits);
+    set.expect(input.room(len, 1), limits);
     for _ in 0..len {
         let new = match input.string()? {
             Text::Int(n) => set.add_item(Item::Int(n), limits),
@@ -611,7 +631,7 @@ fn zset(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<Zset, Faul
     let len = input.count(2)?;
     // All members in one piece of memory, and where each begins.
     let mut bytes = Vec::new();
-    let mut pairs = Vec::with_capacity(len);
+    let mut pairs = Vec::with_capacity(input.room(len, 2));
     let mut digits = itoa::Buffer::new();
     for _ in 0..len {
         let start = bytes.len();
@@ -650,7 +670,7 @@ fn text_score(input: &mut Input<'_>) -> Result<f64, Fault> {
 
 fn hash_fields(input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Fault> {
     let len = input.count(2)?;
-    let mut hash = Hash::sized_for(len, limits);
+    let mut hash = Hash::sized_for(input.room(len, 2), limits);
     let mut field = Vec::new();
     for _ in 0..len {
         read_into(input, &mut field)?;
@@ -704,7 +724,7 @@ enum FieldExpiry {
 
 fn expiring_fields(input: &mut Input<'_>, how: FieldExpiry, options: &LoadOptions) -> Result<Hash, Fault> {
     let len = input.count(2)?;
-    let mut hash = Hash::sized_for(len, &options.limits);
+    let mut hash = Hash::sized_for(input.room(len, 2), &options.limits);
     let (mut field, mut value) = (Vec::new(), Vec::new());
     for _ in 0..len {
         let mut at = None;

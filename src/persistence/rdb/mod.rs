@@ -16,6 +16,7 @@
 //!
 //! The format is Salvatore Sanfilippo's, grown over all versions of Redis and, since 2024, of Valkey.
 
+pub mod check;
 pub mod dump;
 pub mod format;
 pub mod input;

@@ -26,6 +26,7 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::limits::Limits;
+use super::packed::Unfit;
 use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
@@ -250,15 +251,17 @@ impl Zset {
         }
     }
 
-    /// A set from the listpack of one, as it stands in a file; `None` if it is not that. It is unpacked if
-    /// the limits ask for it. O(n).
-    pub fn from_listpack(listpack: Listpack, limits: &Limits) -> Option<Zset> {
+    /// A set from the listpack of one, as it stands in a file. It is unpacked if the limits ask for it. O(n log n).
+    ///
+    /// # Errors
+    /// The listpack does not consist of members and scores that ascend, or a member occurs twice.
+    pub fn from_listpack(listpack: Listpack, limits: &Limits) -> Result<Zset, Unfit> {
         let longest = packed::longest_if_valid(&listpack)?;
         let mut set = Zset::from_packed(listpack);
         if !packable(set.len(), longest, limits) {
             set.unpack(0);
         }
-        Some(set)
+        Ok(set)
     }
 
     /// The set of these pairs, as they stand in a file, in any order; `None` if a member occurs twice. No score is
@@ -276,7 +279,7 @@ impl Zset {
         }
         let longest = pairs.iter().map(|(_, member)| member.len()).max().unwrap_or(0);
         if packable(pairs.len(), longest, limits) {
-            return Zset::from_listpack(packed::from_sorted(&pairs), limits);
+            return Zset::from_listpack(packed::from_sorted(&pairs), limits).ok();
         }
         Indexed::from_sorted_checked(pairs.len(), pairs.iter().copied()).map(Zset::from_indexed)
     }
@@ -607,7 +610,7 @@ impl Zset {
         match self.view() {
             View::Packed(listpack) => {
                 listpack.check();
-                assert!(packed::longest_if_valid(listpack).is_some());
+                assert!(packed::longest_if_valid(listpack).is_ok());
             }
             View::Indexed(indexed) => indexed.check(),
         }

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::super::packed::longest_key;
+use super::super::packed::{Scrutiny, Unfit, longest_key};
 use super::order;
 use crate::stdx::num::{self, FloatBuf};
 use crate::structures::listpack::{Item, Listpack, Pairs, Pos, encoded_size};
@@ -170,19 +170,19 @@ pub(super) fn from_sorted<M: AsRef<[u8]>>(pairs: &[(f64, M)]) -> Listpack {
 }
 
 /// Length of the longest member, if these are pairs that ascend and no member occurs twice. O(n log n).
-pub(super) fn longest_if_valid(listpack: &Listpack) -> Option<usize> {
-    let longest = longest_key(listpack, 2)?;
+pub(super) fn longest_if_valid(listpack: &Listpack) -> Result<usize, Unfit> {
+    let longest = longest_key(listpack, 2, Scrutiny::Full)?;
     let mut last: Option<(Item<'_>, Item<'_>)> = None;
     for (member, score) in listpack.pairs() {
         if let Item::Str(text) = score {
-            num::parse_f64_saturating(text)?;
+            num::parse_f64_saturating(text).ok_or(Unfit::Unordered)?;
         }
         let mut text = itoa::Buffer::new();
         let text = member.text(&mut text);
         if last.is_some_and(|last| compare(last, score_of(score), text) != Ordering::Less) {
-            return None;
+            return Err(Unfit::Unordered);
         }
         last = Some((member, score));
     }
-    Some(longest)
+    Ok(longest)
 }

@@ -271,7 +271,7 @@ fn listpacks_from_outside_are_looked_at() {
         &["a", "2", "b", "1"],
         &["a", "1", "a", "2"],
     ] {
-        assert!(build(bad).is_none(), "{bad:?}");
+        assert!(build(bad).is_err(), "{bad:?}");
     }
 }
 

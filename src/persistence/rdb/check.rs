@@ -1,0 +1,210 @@
+//! Is this file whole? `spinel check-rdb FILE` reads it as a server would, but keeps nothing.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use super::format::{Dialect, type_name};
+use super::load::{LoadError, LoadOptions, Loader, Receive, Step};
+use crate::keyspace::Entry;
+use crate::keyspace::access::Access;
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::num::human_bytes;
+
+/// Bytes between two looks at how far it is.
+const STEP: u64 = 4 << 20;
+/// Files above this size get a progress bar.
+const LONG: u64 = 64 << 20;
+/// Characters of the bar.
+const BAR: usize = 40;
+
+/// What was found of one type.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    keys: u64,
+    elements: u64,
+    bytes: u64,
+    largest: u64,
+}
+
+/// What was found so far.
+struct Findings {
+    now: UnixMillis,
+    by_type: [Count; 256],
+    volatile: u64,
+    due: u64,
+    databases: usize,
+    /// Hashes of the keys of the database at hand: no key may occur twice.
+    seen: (usize, HashSet<u64>),
+}
+
+impl Receive for Findings {
+    fn databases(&self) -> usize {
+        usize::MAX
+    }
+
+    fn receive(&mut self, db: usize, batch: &mut Vec<(u64, Entry)>, _: bool) -> Result<(), Entry> {
+        self.databases = self.databases.max(db + 1);
+        if self.seen.0 != db {
+            self.seen = (db, HashSet::new());
+        }
+        for (hash, entry) in batch.drain(..) {
+            if !self.seen.1.insert(hash) {
+                return Err(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn access(&self) -> Access {
+        Access::default()
+    }
+
+    fn read(&mut self, value_type: u8, bytes: u64, entry: Option<&Entry>) {
+        let count = &mut self.by_type[usize::from(value_type)];
+        count.keys += 1;
+        count.bytes += bytes;
+        count.largest = count.largest.max(bytes);
+        let Some(entry) = entry else { return };
+        count.elements += entry.describe().map_or(1, |collection| collection.len() as u64);
+        if let Some(at) = entry.expires() {
+            self.volatile += 1;
+            self.due += u64::from(at <= self.now);
+        }
+    }
+}
+
+/// Checks the file at `path` and tells `out` what is in it; whether a server would load it.
+///
+/// # Errors
+/// The file cannot be read, or `out` cannot be written to.
+pub fn check(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    writeln!(out, "Checking RDB file {} ({})", path.display(), human_bytes(size))?;
+    let mut loader = Loader::new(Box::new(file), Some(size), LoadOptions::default());
+    let mut findings = Findings {
+        now: UnixMillis::now(),
+        by_type: [Count::default(); 256],
+        volatile: 0,
+        due: 0,
+        databases: 0,
+        seen: (0, HashSet::new()),
+    };
+    let shows_bar = size >= LONG && io::stderr().is_terminal();
+    let result = loop {
+        match loader.step(&mut findings, STEP, u64::MAX) {
+            Ok(Step::More) if shows_bar => bar(loader.offset(), size),
+            Ok(Step::More) => {}
+            Ok(Step::Done) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if shows_bar {
+        eprint!("\r{:width$}\r", "", width = BAR + 10);
+    }
+    describe(&loader, &findings, out)?;
+    verdict(&loader, result, size, out)
+}
+
+fn bar(offset: u64, size: u64) {
+    let filled = (offset as u128 * BAR as u128 / size.max(1) as u128) as usize;
+    let percent = offset as f64 / size.max(1) as f64 * 100.0;
+    eprint!("\r[{:#<filled$}{:empty$}] {percent:3.0}%", "", "", empty = BAR - filled.min(BAR));
+}
+
+fn describe(loader: &Loader<'_>, findings: &Findings, out: &mut dyn Write) -> io::Result<()> {
+    let dialect = Dialect::of(loader.version());
+    let about = loader.about();
+    if loader.version() != 0 {
+        let whose = if dialect == Dialect::Valkey { "Valkey" } else { "Redis" };
+        writeln!(out, "Format: {whose}, version {}", loader.version())?;
+    }
+    if let Some(writer) = &about.writer {
+        writeln!(out, "Written by version {}", writer.escape_ascii())?;
+    }
+    if let Some(created) = about.created {
+        writeln!(out, "Created {} seconds ago", (findings.now.as_secs() - created).max(0))?;
+    }
+    if about.aof_base {
+        writeln!(out, "It is the base of an append-only file.")?;
+    }
+    let tally = loader.tally();
+    writeln!(out, "{} keys read in {} databases", tally.loaded + tally.empty, findings.databases)?;
+    writeln!(out, "{} expires, {} of them already expired", findings.volatile, findings.due)?;
+    if tally.empty > 0 {
+        writeln!(out, "{} empty keys, which would be skipped", tally.empty)?;
+    }
+    for (number, count) in findings.by_type.iter().enumerate().filter(|(_, count)| count.keys > 0) {
+        writeln!(
+            out,
+            "  {:<30} {:>12} keys {:>14} elements {:>10} in all {:>10} the largest",
+            type_name(number as u8, dialect).unwrap_or("unknown"),
+            count.keys,
+            count.elements,
+            human_bytes(count.bytes),
+            human_bytes(count.largest),
+        )?;
+    }
+    Ok(())
+}
+
+fn verdict(
+    loader: &Loader<'_>,
+    result: Result<(), LoadError>,
+    size: u64,
+    out: &mut dyn Write,
+) -> io::Result<bool> {
+    match result {
+        Ok(()) => {
+            let left = size - loader.offset();
+            if left > 0 {
+                writeln!(out, "[offset {}] {left} bytes follow the end of the data.", loader.offset())?;
+            }
+            writeln!(out, "[offset {}] RDB looks OK", loader.offset())?;
+            Ok(true)
+        }
+        Err(error) => {
+            writeln!(out, "[offset {}] RDB ERROR DETECTED: {error}", error.offset)?;
+            Ok(false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(bytes: &[u8], name: &str) -> (bool, String) {
+        let path = std::env::temp_dir().join(format!("spinel-check-{}-{name}.rdb", std::process::id()));
+        std::fs::write(&path, bytes).expect("a temporary file");
+        let mut out = Vec::new();
+        let whole = check(&path, &mut out).expect("a file that can be read");
+        std::fs::remove_file(&path).expect("our own file");
+        (whole, String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn whole_and_damaged_files() {
+        // What Valkey 9.1 wrote for a string and a hash one of whose fields expires.
+        let string = b"VALKEY080\xfe\x00\xfb\x01\x00\x00\x01s\x05hello\xff\0\0\0\0\0\0\0\0";
+        let (whole, text) = checked(string, "whole");
+        assert!(whole, "{text}");
+        assert!(text.contains("Format: Valkey, version 80\n"), "{text}");
+        assert!(text.contains("1 keys read in 1 databases\n"), "{text}");
+        assert!(text.contains("[offset 32] RDB looks OK"), "{text}");
+        let (whole, text) = checked(&string[..20], "cut");
+        assert!(!whole);
+        assert!(text.contains("RDB ERROR DETECTED: the data end too early"), "{text}");
+        let stream = b"REDIS0011\xfe\x00\x15\x02xs\x01";
+        let (whole, text) = checked(stream, "stream");
+        assert!(!whole);
+        assert!(
+            text.contains(
+                "streams are not supported, at offset 15, in a value of type 21 (stream-v3), of the key 'xs'"
+            ),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! How much memory a damaged snapshot can make the loader ask for.
+//!
+//! The only test of its program, for it counts what everybody allocates.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use spinel::keyspace::Keyspace;
+use spinel::keyspace::free::Reclaimer;
+use spinel::persistence::rdb::load::EXPANSION;
+use spinel::persistence::rdb::{LoadOptions, Loader};
+use spinel::stdx::rng::Rng;
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn grown(by: usize) {
+    let now = NOW.fetch_add(by, Ordering::Relaxed) + by;
+    PEAK.fetch_max(now, Ordering::Relaxed);
+}
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Buffers, and room made before anything is read.
+const FIXED: usize = 2 << 20;
+
+#[test]
+fn no_file_takes_more_than_its_share() {
+    let files: [&[u8]; 4] = [
+        include_bytes!("data/redis-7.0.rdb"),
+        include_bytes!("data/valkey-9.1.rdb"),
+        include_bytes!("data/old.rdb"),
+        // Lengths that nothing backs: a string, a set, a sorted set, a hash, a list, a compressed string.
+        b"REDIS0011\xfe\x00\xfb\x81\xff\xff\xff\xff\xff\xff\xff\xff\x02\x02\x01s\x81\x00\x00\x00\xff\xff\xff\xff\xff",
+    ];
+    let rng = &mut Rng::new(42);
+    for round in 0..6000 {
+        let mut bytes = files[rng.index(files.len())].to_vec();
+        for _ in 0..rng.below(4) {
+            let at = rng.index(bytes.len());
+            match rng.below(5) {
+                0 => bytes[at] = rng.next_u64() as u8,
+                1 => bytes[at] = [0x80, 0x81, 0xc3, 0xbf, 0x7f][rng.index(5)],
+                2 => bytes[at] ^= 1 << rng.below(8),
+                3 => bytes.insert(at, 0xff),
+                _ => bytes.truncate(at + 1),
+            }
+        }
+        let known = rng.one_in(2).then_some(bytes.len() as u64);
+        let before = NOW.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let mut space = Keyspace::new(16, Reclaimer::default(), Rng::new(1));
+        let options = LoadOptions { checksum: false, ..LoadOptions::default() };
+        let _ = Loader::new(Box::new(&bytes[..]), known, options).run(&mut space);
+        let used = PEAK.load(Ordering::Relaxed) - before;
+        let most = bytes.len() * EXPANSION + FIXED;
+        assert!(
+            used <= most,
+            "round {round}: {used} bytes for {} ({known:?}): {}",
+            bytes.len(),
+            bytes.escape_ascii()
+        );
+        drop(space);
+    }
+}
