@@ -127,10 +127,10 @@ impl Server {
 
     /// Adds a command to the unit, in the form its handler chose.
     fn pass_on(&mut self, db: u32, args: &Args<'_>) {
-        match std::mem::take(&mut self.feed) {
+        match &self.feed {
             Feed::Unheard | Feed::Nothing => return,
             Feed::AsReceived => self.unit.push(db, |out| args.write_request(out)),
-            Feed::Instead(request) => self.unit.push(db, |out| out.extend_from_slice(&request)),
+            Feed::Instead(request) => self.unit.push(db, |out| out.extend_from_slice(request)),
         }
         self.turn.unit_pending = true;
     }
