@@ -12,9 +12,10 @@
 //! | 1 | [`structures`] | the layout of memory | keys, expiry, configuration |
 //! | 2 | [`resp`] | the wire format | sockets, commands; no bytes make it panic, however they are split |
 //! | 2 | [`background`] | three threads with queues of jobs | what a job means |
-//! | 2 | [`stats`] | counters, histograms, the log | who asks for them |
+//! | 2 | [`stats`] | counters, histograms, the log, lists of slow commands and long waits | who asks for them |
 //! | 3 | [`types`] | encodings, and when a value changes from one to the other | keys, expiry, clients, replies |
 //! | 4 | [`keyspace`] | databases, expiry, a ledger of what changed | clients and replies: it records a change and tells nobody |
+//! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
 //! | 5 | [`net`] | sockets, buffers, readiness, signals | commands, keys |
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 6 | [`config`] | one table of parameters over plain structs | how a change takes effect: it returns *what* changed |
@@ -73,6 +74,7 @@ pub mod types;
 
 pub mod keyspace;
 
+pub mod acl;
 pub mod net;
 pub mod persistence;
 

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["resp", "background", "stats"],
     &["types"],
     &["keyspace"],
-    &["net", "persistence"],
+    &["acl", "net", "persistence"],
     &["config"],
     &["clients"],
     &["server"],
@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Command modules that other command modules may use. All others stand alone.
-const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "scratch", "testing", "window"];
+const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "scratch", "testing", "timeout", "window"];
 
 /// Groups of commands written in several files, which may use each other. A shared beginning of the name, as in
 /// `zset` and `zset_range`, says so as well.
@@ -33,7 +33,9 @@ const UNSAFE: &[&str] = &[
     "background/",
     "commands/scratch.rs",
     "keyspace/entry.rs",
+    "keyspace/evict.rs",
     "keyspace/expire.rs",
+    "keyspace/fields.rs",
     "net/io.rs",
     "net/limits.rs",
     "net/listener.rs",

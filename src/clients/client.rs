@@ -3,8 +3,14 @@
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
+use super::blocking::Blocked;
+use super::kept::KeptRequest;
+use super::memory::Counted;
 use super::multi::Transaction;
+use super::pubsub::{Scope, Subscriptions};
+use super::tracking::Tracking;
 use super::watch::Watched;
+use crate::acl::UserId;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::stream::Stream;
 use crate::resp::Protocol;
@@ -47,6 +53,14 @@ impl ClientFlags {
     pub const MONITOR: ClientFlags = ClientFlags(1 << 15);
     /// Waits in a blocking command.
     pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
+    /// Its user may not do everything.
+    pub const LIMITED_USER: ClientFlags = ClientFlags(1 << 31);
+    /// Its requests are kept until a pause ends.
+    pub const HELD: ClientFlags = ClientFlags(1 << 24);
+    /// The keys it reads are remembered, so that it can be told when they change.
+    pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 26);
+    /// It has chosen whether the keys of its next command are remembered.
+    pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 25);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -105,6 +119,8 @@ pub struct Client {
     /// The identity users see: counts up from 1 and is never used twice.
     pub id: u64,
     pub io: Box<ClientIo>,
+    /// Who it acts as, unless it is the connection to our primary.
+    pub user: UserId,
     pub flags: ClientFlags,
     pub protocol: Protocol,
     pub reply_mode: ReplyMode,
@@ -120,11 +136,21 @@ pub struct Client {
     /// The requests kept since MULTI.
     pub transaction: Option<Box<Transaction>>,
     pub watched: Watched,
+    /// The requests kept until a pause ends.
+    pub held: Vec<KeptRequest>,
+    /// What it waits for, in a blocking command.
+    pub blocked: Option<Box<Blocked>>,
+    /// What it listens to; `None`: nothing.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// How its keys are tracked; `None`: not at all.
+    pub tracking: Option<Box<Tracking>>,
+    /// Bytes that its watches cost.
+    pub watched_bytes: usize,
     pub total_in: u64,
     pub total_out: u64,
     pub commands: u64,
     /// What it was last counted with: see [`super::memory`].
-    pub(super) counted: Option<(ClientKind, usize)>,
+    pub(super) counted: Option<Counted>,
 }
 
 /// What the client calls itself; nothing is allocated before it does.
@@ -143,6 +169,7 @@ impl Client {
         Client {
             id,
             io: Box::new(ClientIo { stream, input: Input::default(), output: Output::default() }),
+            user: UserId::DEFAULT,
             flags,
             protocol: Protocol::Resp2,
             reply_mode: ReplyMode::On,
@@ -154,6 +181,11 @@ impl Client {
             names: Names::default(),
             transaction: None,
             watched: Watched::new(),
+            held: Vec::new(),
+            blocked: None,
+            subscriptions: None,
+            tracking: None,
+            watched_bytes: 0,
             total_in: 0,
             total_out: 0,
             commands: 0,
@@ -178,9 +210,9 @@ impl Client {
         }
     }
 
-    /// The user it acts as.
-    pub fn user(&self) -> &'static str {
-        if self.flags.has(ClientFlags::PRIMARY) { "(superuser)" } else { "default" }
+    /// The user it acts as: a name for somebody who is above users, or a user.
+    pub fn user(&self) -> Result<&'static [u8], UserId> {
+        if self.flags.has(ClientFlags::PRIMARY) { Ok(b"(superuser)") } else { Err(self.user) }
     }
 
     /// How long nothing was received from it or sent to it, in milliseconds.
@@ -194,7 +226,7 @@ impl Client {
         self.flags.has(ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON))
     }
 
-    /// Bytes the connection costs: its own record, names, buffers and kept requests.
+    /// Bytes the connection costs: its own record, names, buffers, kept requests and watches. O(1).
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
@@ -204,12 +236,16 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
+            + self.held.iter().map(KeptRequest::memory).sum::<usize>()
+            + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
+            + self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.memory())
+            + self.watched_bytes
     }
 
     /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
     ///
-    /// `command` is the name of the last command; `args` is the size of the arguments it has now.
-    pub fn write_line(&self, now: UnixMillis, command: &str, args: usize, out: &mut Vec<u8>) {
+    /// `command` is the name of the last command, `user` that of the user; `args` is the size of the arguments it has now.
+    pub fn write_line(&self, now: UnixMillis, command: &str, user: &[u8], args: usize, out: &mut Vec<u8>) {
         let (stream, input, output) = (&self.io.stream, &self.io.input, &self.io.output);
         let (queued, queued_bytes) = match &self.transaction {
             Some(transaction) => (transaction.len() as i64, transaction.memory()),
@@ -217,6 +253,7 @@ impl Client {
         };
         let held = input.held();
         let waiting = self.flags.has(ClientFlags::AWAITS_WRITABLE);
+        let listens = |scope| self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.len(scope));
         // Writing to a `Vec` cannot fail.
         let _ = write!(
             out,
@@ -236,20 +273,24 @@ impl Client {
         self.write_letters(out);
         let _ = write!(
             out,
-            " db={} sub=0 psub=0 ssub=0 multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
-             rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir=-1 resp={} lib-name=",
+            " db={} sub={} psub={} ssub={} multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
+             rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user=",
             self.db,
+            listens(Scope::Channel),
+            listens(Scope::Pattern),
+            listens(Scope::Shard),
             input.allocated().saturating_sub(held),
-            output.tail.capacity(),
-            output.tail.len(),
+            output.room(),
+            output.peak(),
             output.in_buffer(),
             output.segments(),
             output.excess(),
             self.memory(),
             if waiting { "rw" } else { "r" },
-            self.user(),
-            self.protocol as u8,
         );
+        out.extend_from_slice(user);
+        let redirect = self.tracking.as_ref().map_or(-1, |tracking| tracking.redirect_id());
+        let _ = write!(out, " redir={redirect} resp={} lib-name=", self.protocol as u8);
         out.extend_from_slice(&self.names.lib_name);
         out.extend_from_slice(b" lib-ver=");
         out.extend_from_slice(&self.names.lib_ver);
@@ -258,13 +299,17 @@ impl Client {
     /// One letter per remarkable property; `N` for none.
     fn write_letters(&self, out: &mut Vec<u8>) {
         let flags = self.flags;
+        let tracking = self.tracking.as_deref();
         let letters = [
             (flags.has(ClientFlags::MONITOR), b'O'),
             (flags.has(ClientFlags::REPLICA), b'S'),
             (flags.has(ClientFlags::PRIMARY), b'M'),
             (flags.has(ClientFlags::SUBSCRIBED), b'P'),
             (flags.has(ClientFlags::IN_MULTI), b'x'),
-            (flags.has(ClientFlags::BLOCKED), b'b'),
+            (flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)), b'b'),
+            (tracking.is_some(), b't'),
+            (tracking.is_some_and(|tracking| tracking.broken), b'R'),
+            (tracking.is_some_and(|tracking| tracking.broadcast), b'B'),
             (flags.has(ClientFlags::WATCH_BROKEN), b'd'),
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),

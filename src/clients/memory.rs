@@ -2,9 +2,30 @@
 //!
 //! Nothing is added up when a buffer grows: the timer visits each client about once a second and corrects what
 //! it was counted with. Totals are therefore up to a second old, and reading them costs nothing.
+//!
+//! Where clients may take only so much, they are counted with every command, and those that may be closed
+//! for their size stand in buckets by the power of two of what they cost: finding one of the largest, and
+//! moving one that has grown, takes constant time. (The buckets are Yoav Steinberg's, from Redis.)
 
-use super::{Client, ClientKey, ClientKind, Clients};
+use super::{Client, ClientFlags, ClientKey, ClientKind, Clients};
 use crate::stdx::clock::UnixMillis;
+
+/// The first bucket is for clients below 64 KB (2^16 bytes), the last for those from 8 GB on.
+const BUCKETS: usize = 19;
+const FIRST_BUCKET_LOG: u32 = 16;
+
+fn bucket_of(bytes: usize) -> usize {
+    ((usize::BITS - bytes.leading_zeros()).saturating_sub(FIRST_BUCKET_LOG) as usize).min(BUCKETS - 1)
+}
+
+/// What a client was last counted with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Counted {
+    kind: ClientKind,
+    bytes: usize,
+    /// Its place among those that may be closed for their size: bucket and index.
+    place: Option<(usize, usize)>,
+}
 
 /// How many seconds "recent" means.
 const SECONDS: usize = 8;
@@ -14,6 +35,9 @@ const SECONDS: usize = 8;
 pub struct ClientMemory {
     bytes: [usize; ClientKind::ALL.len()],
     recent: Recent,
+    /// Whether the buckets are kept.
+    ordered: bool,
+    buckets: [Vec<ClientKey>; BUCKETS],
 }
 
 /// Per second (modulo 8), the largest input and output seen in it.
@@ -62,29 +86,90 @@ impl ClientMemory {
         self.recent.peaks.iter().map(|peak| peak.1).max().unwrap_or(0)
     }
 
-    fn correct(&mut self, before: Option<(ClientKind, usize)>, after: Option<(ClientKind, usize)>) {
-        if let Some((kind, bytes)) = before {
+    /// One of the largest clients, as powers of two go, that may be closed for their size.
+    pub fn largest(&self) -> Option<ClientKey> {
+        self.buckets.iter().rev().find_map(|bucket| bucket.first().copied())
+    }
+
+    fn correct(&mut self, before: Option<Counted>, after: Option<Counted>) {
+        if let Some(Counted { kind, bytes, .. }) = before {
             self.bytes[kind as usize] -= bytes;
         }
-        if let Some((kind, bytes)) = after {
+        if let Some(Counted { kind, bytes, .. }) = after {
             self.bytes[kind as usize] += bytes;
         }
     }
 }
 
 impl Clients {
-    /// Counts a connection with what it costs now.
+    /// Counts a connection with what it costs now. O(1).
     pub fn count_memory(&mut self, key: ClientKey, now: UnixMillis) {
         let Some(client) = self.slab.get_mut(key.0) else { return };
-        let after = Some((client.kind(), client.memory()));
-        self.memory.correct(std::mem::replace(&mut client.counted, after), after);
+        // Whoever is on the way out was taken off the count, or soon is.
+        if client.flags.has(ClientFlags::CLOSE_SOON) {
+            return;
+        }
+        let bucket = (self.memory.ordered && may_be_closed(client)).then(|| bucket_of(client.memory()));
+        let before = client.counted;
+        let mut after = Counted { kind: client.kind(), bytes: client.memory(), place: None };
+        let place = before.and_then(|counted| counted.place);
         self.memory.recent.note(now, client.io.input.allocated(), client.io.output.excess());
+        if place.map(|(bucket, _)| bucket) == bucket {
+            after.place = place;
+        } else {
+            if let Some(place) = place {
+                self.leave_bucket(place);
+            }
+            if let Some(bucket) = bucket {
+                let keys = &mut self.memory.buckets[bucket];
+                after.place = Some((bucket, keys.len()));
+                keys.push(key);
+            }
+        }
+        self.memory.correct(before, Some(after));
+        self.slab[key.0].counted = Some(after);
     }
 
-    /// A connection is gone: it costs nothing any more.
-    pub(super) fn forget_memory(&mut self, client: &mut Client) {
-        self.memory.correct(client.counted.take(), None);
+    /// Takes a connection off the count: what it costs is about to be freed.
+    pub fn uncount_memory(&mut self, key: ClientKey) {
+        let Some(client) = self.slab.get_mut(key.0) else { return };
+        let counted = client.counted.take();
+        self.memory.correct(counted, None);
+        if let Some(place) = counted.and_then(|counted| counted.place) {
+            self.leave_bucket(place);
+        }
     }
+
+    fn leave_bucket(&mut self, (bucket, index): (usize, usize)) {
+        let keys = &mut self.memory.buckets[bucket];
+        keys.swap_remove(index);
+        // The last one has moved into the gap.
+        if let Some(moved) = keys.get(index)
+            && let Some(counted) = &mut self.slab[moved.0].counted
+        {
+            counted.place = Some((bucket, index));
+        }
+    }
+
+    /// Keeps the clients ordered by what they cost from now on, or no longer. O(clients) when that changes.
+    pub fn order_by_memory(&mut self, ordered: bool, now: UnixMillis) {
+        if self.memory.ordered == ordered {
+            return;
+        }
+        self.memory.ordered = ordered;
+        for place in 0..self.places() {
+            self.count_memory(ClientKey(place), now);
+        }
+        if !ordered {
+            self.memory.buckets = Default::default();
+        }
+    }
+}
+
+/// Whether a client is one of those that are closed when all together take too much.
+fn may_be_closed(client: &Client) -> bool {
+    !client.flags.has(ClientFlags::NO_EVICT)
+        && matches!(client.kind(), ClientKind::Normal | ClientKind::PubSub)
 }
 
 #[cfg(test)]
@@ -114,11 +199,81 @@ mod tests {
     #[test]
     fn totals_follow_corrections() {
         let mut memory = ClientMemory::default();
-        memory.correct(None, Some((ClientKind::Normal, 100)));
-        memory.correct(None, Some((ClientKind::PubSub, 10)));
-        memory.correct(Some((ClientKind::Normal, 100)), Some((ClientKind::PubSub, 50)));
+        let counted = |kind, bytes| Some(Counted { kind, bytes, place: None });
+        memory.correct(None, counted(ClientKind::Normal, 100));
+        memory.correct(None, counted(ClientKind::PubSub, 10));
+        memory.correct(counted(ClientKind::Normal, 100), counted(ClientKind::PubSub, 50));
         assert_eq!((memory.of(ClientKind::Normal), memory.of(ClientKind::PubSub)), (0, 60));
-        memory.correct(Some((ClientKind::PubSub, 50)), None);
+        memory.correct(counted(ClientKind::PubSub, 50), None);
         assert_eq!(memory.total(), 10);
+    }
+
+    #[test]
+    fn buckets_are_powers_of_two() {
+        assert_eq!((bucket_of(0), bucket_of(65_535), bucket_of(65_536)), (0, 0, 1));
+        assert_eq!((bucket_of(131_071), bucket_of(131_072)), (1, 2));
+        assert_eq!(bucket_of(8 << 30), BUCKETS - 1);
+        assert_eq!(bucket_of((8 << 30) - 1), BUCKETS - 2);
+        assert_eq!(bucket_of(usize::MAX), BUCKETS - 1);
+    }
+
+    /// Connections to nobody.
+    fn connect(clients: &mut Clients) -> ClientKey {
+        let (ours, _) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
+        let stream = crate::net::stream::Stream::from_unix(ours);
+        clients.insert_with(|id, _| Client::new(id, stream, UnixMillis(0), true))
+    }
+
+    fn check(clients: &Clients) {
+        let (mut bytes, mut placed) = ([0; ClientKind::ALL.len()], 0);
+        for (key, client) in clients.iter() {
+            let Some(counted) = client.counted else { continue };
+            bytes[counted.kind as usize] += counted.bytes;
+            if let Some((bucket, index)) = counted.place {
+                assert_eq!(clients.memory.buckets[bucket][index], key);
+                assert_eq!(bucket, bucket_of(counted.bytes));
+                placed += 1;
+            }
+        }
+        assert_eq!(bytes, clients.memory.bytes);
+        assert_eq!(placed, clients.memory.buckets.iter().map(Vec::len).sum::<usize>());
+    }
+
+    #[test]
+    fn the_largest_is_found_whatever_happens() {
+        for seed in 0..20 {
+            println!("seed {seed}");
+            let mut rng = crate::stdx::rng::Rng::new(seed);
+            let mut clients = Clients::default();
+            let mut keys = Vec::new();
+            for _ in 0..400 {
+                match rng.below(10) {
+                    0 if keys.len() < 20 => keys.push(connect(&mut clients)),
+                    1 if !keys.is_empty() => {
+                        clients.remove(keys.swap_remove(rng.index(keys.len())));
+                    }
+                    2 => clients.order_by_memory(rng.chance(0.8), UnixMillis(0)),
+                    3 => {
+                        if let Some(&key) = rng.choose(&keys) {
+                            clients.uncount_memory(key);
+                        }
+                    }
+                    _ => {
+                        let Some(&key) = rng.choose(&keys) else { continue };
+                        let client = &mut clients[key];
+                        client.flags.set(ClientFlags::NO_EVICT, rng.one_in(5));
+                        client.flags.set(ClientFlags::SUBSCRIBED, rng.one_in(5));
+                        client.io.output.tail = Vec::with_capacity(1 << rng.below(20));
+                        clients.count_memory(key, UnixMillis(0));
+                    }
+                }
+                check(&clients);
+                let costs = |key: &ClientKey| clients[*key].counted.map(|counted| bucket_of(counted.bytes));
+                let largest = clients.memory.largest();
+                let may_go = |key: &&ClientKey| clients[**key].counted.is_some_and(|c| c.place.is_some());
+                let expected = keys.iter().filter(may_go).map(costs).max();
+                assert_eq!(largest.as_ref().map(costs), expected);
+            }
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! Who is connected, and who waits for what.
 
+pub mod blocking;
 pub mod client;
+pub mod kept;
 pub mod memory;
 pub mod multi;
+pub mod pubsub;
+pub mod tracking;
 pub mod watch;
 
 use slab::Slab;
@@ -16,13 +20,25 @@ pub use client::{Client, ClientFlags, ClientKind, ReplyMode};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct ClientKey(pub usize);
 
+/// A client that others remember, for as long as it is connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientRef {
+    pub key: ClientKey,
+    pub id: u64,
+}
+
 /// All connections.
 #[derive(Default)]
 pub struct Clients {
     slab: Slab<Client>,
     next_id: u64,
     pub watches: watch::Watches,
+    pub blocking: blocking::Blocking,
+    pub pubsub: pubsub::Registry,
+    pub tracking: tracking::Tracked,
     pub memory: memory::ClientMemory,
+    /// Those that see every command (`MONITOR`).
+    pub monitors: Vec<ClientKey>,
 }
 
 impl Clients {
@@ -37,9 +53,8 @@ impl Clients {
 
     /// Forgets a connection and hands it back.
     pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
-        let mut client = self.slab.try_remove(key.0)?;
-        self.forget_memory(&mut client);
-        Some(client)
+        self.uncount_memory(key);
+        self.slab.try_remove(key.0)
     }
 
     /// The connection at `key`, if there still is one.
@@ -52,6 +67,17 @@ impl Clients {
     #[inline]
     pub fn get(&self, key: ClientKey) -> Option<&Client> {
         self.slab.get(key.0)
+    }
+
+    /// A reference to a client that outlives it.
+    pub fn reference(&self, key: ClientKey) -> ClientRef {
+        ClientRef { key, id: self[key].id }
+    }
+
+    /// Where the client is, if it still is connected. O(1).
+    #[inline]
+    pub fn resolve(&self, client: ClientRef) -> Option<ClientKey> {
+        self.get(client.key).filter(|found| found.id == client.id).map(|_| client.key)
     }
 
     /// Number of connections.

@@ -13,6 +13,8 @@ pub struct Transaction {
     bytes: Vec<u8>,
     spans: Vec<Span>,
     requests: Vec<Queued>,
+    /// Bytes of the large strings of all requests.
+    large_bytes: usize,
     /// A request was refused: EXEC will run nothing.
     pub broken: bool,
 }
@@ -34,6 +36,7 @@ impl Transaction {
             spans: self.spans.len()..self.spans.len() + spans.len(),
             large: large.to_vec(),
         };
+        self.large_bytes += large.iter().map(|string| string.allocated_bytes()).sum::<usize>();
         self.bytes.extend_from_slice(bytes);
         self.spans.extend_from_slice(spans);
         self.requests.push(queued);
@@ -57,11 +60,11 @@ impl Transaction {
         })
     }
 
-    /// Bytes allocated for the requests.
+    /// Bytes allocated for the requests. O(1).
     pub fn memory(&self) -> usize {
         self.bytes.capacity()
             + self.spans.capacity() * size_of::<Span>()
             + self.requests.capacity() * size_of::<Queued>()
-            + self.requests.iter().flat_map(|q| &q.large).map(|s| s.len()).sum::<usize>()
+            + self.large_bytes
     }
 }

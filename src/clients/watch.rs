@@ -15,6 +15,11 @@ struct Watcher {
     existed: bool,
 }
 
+/// Bytes that one client's watch on one key costs, besides the key's bytes, which are kept twice: here, where
+/// most keys have one watcher, and with the client.
+pub const WATCH_BYTES: usize =
+    size_of::<((u32, Box<[u8]>), Vec<Watcher>)>() + size_of::<Watcher>() + size_of::<(u32, Box<[u8]>)>();
+
 /// All watches.
 #[derive(Default)]
 pub struct Watches {

@@ -257,7 +257,7 @@ fn bitop(ctx: &mut Ctx<'_>) -> CmdResult {
     if len > 0 {
         ctx.db.set_raw_string(dest, result, Ttl::Clear);
         ctx.db.changed(dest, Event::string("set"), 1);
-    } else if ctx.db.remove(dest, false) {
+    } else if ctx.db.displace(dest, false) {
         ctx.db.changed(dest, Event::generic("del"), 1);
     }
     Ok(ctx.reply.int(len as i64))

@@ -1,9 +1,11 @@
 //! `CLIENT`: looking at connections, naming them, ending them.
 
+use super::client_tracking::{CLIENT_CACHING, CLIENT_GETREDIR, CLIENT_TRACKING, CLIENT_TRACKINGINFO};
+use crate::acl::{Acl as Users, UserId};
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind, ReplyMode};
 use crate::resp::{Args, Error, reply::Replied};
-use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
+use crate::server::{Server, Unblock};
 use crate::stdx::num;
 
 pub const COMMANDS: &[Spec] = &[CLIENT];
@@ -12,6 +14,7 @@ const CLIENT: Spec = Spec::container(
     "client",
     -2,
     &[
+        CLIENT_CACHING,
         CLIENT_GETNAME,
         CLIENT_GETREDIR,
         CLIENT_HELP,
@@ -21,13 +24,17 @@ const CLIENT: Spec = Spec::container(
         CLIENT_LIST,
         CLIENT_NO_EVICT,
         CLIENT_NO_TOUCH,
+        super::client_pause::PAUSE,
         CLIENT_REPLY,
         CLIENT_SETINFO,
         CLIENT_SETNAME,
+        CLIENT_TRACKING,
         CLIENT_TRACKINGINFO,
         CLIENT_UNBLOCK,
+        super::client_pause::UNPAUSE,
     ],
 )
+.flags(Flags::BARRIER)
 .docs(Docs {
     summary: "Commands about client connections.",
     since: "2.4.0",
@@ -37,7 +44,7 @@ const CLIENT: Spec = Spec::container(
 });
 
 /// About the own connection.
-const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE);
+const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::KEEPS_CACHING);
 /// About any connection.
 const ANY: Flags = OWN.with(Flags::ADMIN);
 
@@ -85,20 +92,8 @@ fn client_getname(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult
     Ok(server.reply(key).bulk_or_null((!name.is_empty()).then_some(&*name)))
 }
 
-const CLIENT_GETREDIR: Spec =
-    Spec::admin("client|getredir", 2, client_getredir).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
-        summary: "Tells which client gets this connection's invalidation messages.",
-        since: "6.0.0",
-        ..DOCS
-    });
-
-/// CLIENT GETREDIR → −1: keys are not tracked for this connection.
-fn client_getredir(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    Ok(server.reply(key).int(-1))
-}
-
 const CLIENT_HELP: Spec = Spec::admin("client|help", 2, client_help)
-    .flags(Flags::LOADING.with(Flags::STALE))
+    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::KEEPS_CACHING))
     .acl(Acl::CONNECTION)
     .docs(Docs { summary: "Lists the subcommands.", since: "5.0.0", ..DOCS });
 
@@ -106,6 +101,8 @@ const CLIENT_HELP: Spec = Spec::admin("client|help", 2, client_help)
 fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).lines(&[
         "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "CACHING (YES|NO)",
+        "    Whether the keys of the next command are tracked, with the option OPTIN or OPTOUT.",
         "GETNAME",
         "    The connection's name.",
         "GETREDIR",
@@ -142,6 +139,8 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "    Whether the connection is spared when clients take too much memory.",
         "NO-TOUCH (ON|OFF)",
         "    Whether its commands leave the access times of keys alone.",
+        "PAUSE <timeout> [WRITE|ALL]",
+        "    Keep requests, or those that may change data, for <timeout> milliseconds.",
         "REPLY (ON|OFF|SKIP)",
         "    Which replies the connection wants: all, none, or none to the next command.",
         "SETINFO <option> <value>",
@@ -152,10 +151,21 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "      Its version.",
         "SETNAME <name>",
         "    Name the connection.",
+        "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [PREFIX <prefix> ...]]",
+        "         [OPTIN] [OPTOUT] [NOLOOP]",
+        "    Tell the connection, or another one, when keys change that it has read:",
+        "    * BCAST",
+        "      All keys, or those with one of the prefixes, whether it has read them or not.",
+        "    * OPTIN, OPTOUT",
+        "      Only keys read by commands that follow CACHING YES; or all but those after CACHING NO.",
+        "    * NOLOOP",
+        "      Nothing about its own changes.",
         "TRACKINGINFO",
         "    How keys are tracked for the connection.",
         "UNBLOCK <client-id> [TIMEOUT|ERROR]",
         "    End the blocking command a client waits in.",
+        "UNPAUSE",
+        "    End a pause.",
         "HELP",
         "    Print this help.",
     ]))
@@ -247,7 +257,7 @@ const CLIENT_KILL: Spec =
 struct Filter<'a> {
     id: Option<u64>,
     kind: Option<ClientKind>,
-    user: Option<&'a [u8]>,
+    user: Option<UserId>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     min_age_s: Option<i64>,
@@ -256,7 +266,7 @@ struct Filter<'a> {
 
 impl<'a> Filter<'a> {
     /// The conditions in the pairs of arguments from `args.at(2)` on.
-    fn parse(args: Args<'a>) -> Result<Self, Error> {
+    fn parse(args: Args<'a>, users: &Users) -> Result<Self, Error> {
         let mut filter = Filter { skip_me: true, ..Filter::default() };
         for i in (2..args.len()).step_by(2) {
             let value = args.get(i + 1).ok_or(Error::Syntax)?;
@@ -270,10 +280,9 @@ impl<'a> Filter<'a> {
             } else if args.is(i, "LADDR") {
                 filter.laddr = Some(value);
             } else if args.is(i, "USER") {
-                if value != b"default" {
-                    return Err(Error::quoting(&[b"ERR No such user '", value, b"'"]));
-                }
-                filter.user = Some(value);
+                let user = users.find(value);
+                filter.user =
+                    Some(user.ok_or_else(|| Error::quoting(&[b"ERR No such user '", value, b"'"]))?);
             } else if args.is(i, "MAXAGE") {
                 let age = num::parse_i64(value)
                     .ok_or_else(|| Error::text("ERR maxage is not an integer or out of range"))?;
@@ -297,7 +306,7 @@ impl<'a> Filter<'a> {
     fn admits(&self, client: &Client, now: crate::stdx::clock::UnixMillis) -> bool {
         self.id.is_none_or(|id| id == client.id)
             && self.kind.is_none_or(|kind| kind == client.kind())
-            && self.user.is_none_or(|user| user == client.user().as_bytes())
+            && self.user.is_none_or(|user| client.user() == Err(user))
             && self.addr.is_none_or(|addr| addr == client.io.stream.peer_addr().as_bytes())
             && self.laddr.is_none_or(|addr| addr == client.io.stream.local_addr().as_bytes())
             && self.min_age_s.is_none_or(|age| now.since(client.connected_at) / 1000 >= age)
@@ -307,8 +316,11 @@ impl<'a> Filter<'a> {
 /// CLIENT KILL address → OK; CLIENT KILL option value [option value …] → how many connections were closed.
 fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let by_address = args.len() == 3;
-    let filter =
-        if by_address { Filter { addr: args.get(2), ..Filter::default() } } else { Filter::parse(args)? };
+    let filter = if by_address {
+        Filter { addr: args.get(2), ..Filter::default() }
+    } else {
+        Filter::parse(args, &server.acl)?
+    };
     let now = server.keyspace.now();
     let meant: Vec<ClientKey> = server
         .clients
@@ -504,24 +516,6 @@ fn client_setname(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRes
     Ok(server.reply(key).ok())
 }
 
-const CLIENT_TRACKINGINFO: Spec = Spec::admin("client|trackinginfo", 2, client_trackinginfo)
-    .flags(OWN)
-    .acl(Acl::CONNECTION)
-    .docs(Docs { summary: "Tells how keys are tracked for the connection.", since: "6.2.0", ..DOCS });
-
-/// CLIENT TRACKINGINFO → a map that says: not at all.
-fn client_trackinginfo(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    let mut reply = server.reply(key);
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.int(-1);
-    reply.bulk(b"prefixes");
-    Ok(reply.array(0))
-}
-
 const CLIENT_UNBLOCK: Spec =
     Spec::admin("client|unblock", -3, client_unblock).flags(ANY).acl(Acl::CONNECTION).docs(Docs {
         summary: "Ends the blocking command another connection waits in.",
@@ -547,8 +541,11 @@ fn client_unblock(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRes
     if args.len() == 4 && !args.is(3, "TIMEOUT") && !args.is(3, "ERROR") {
         return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
-    args.int(2)?;
-    Ok(server.reply(key).int(0))
+    let id = args.int(2)?;
+    let how = if args.is(3, "ERROR") { Unblock::Error } else { Unblock::Timeout };
+    let found = u64::try_from(id).ok().and_then(|id| server.clients.find(id));
+    let unblocked = found.is_some_and(|other| server.unblock(other, how));
+    Ok(server.reply(key).int(unblocked.into()))
 }
 
 #[cfg(test)]

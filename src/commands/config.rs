@@ -2,7 +2,8 @@
 
 use super::help::help;
 use crate::clients::ClientKey;
-use crate::config::{Origin, SetError, os_error, rewrite};
+use crate::config::rewrite::Scope;
+use crate::config::{Origin, SetError, table};
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::admission::Conditions;
@@ -44,15 +45,25 @@ fn get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(done)
 }
 
-const SET: Spec = Spec::admin("config|set", -4, set).flags(FLAGS).tips(ON_ALL_NODES).docs(Docs {
-    summary: "Changes parameters, all or none of them.",
-    since: "2.0.0",
-    complexity: "O(N) for N parameters",
-    group: Group::Server,
-    history: &[("7.0.0", "Several parameters may be set at once.")],
-    args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
-    ..Docs::NONE
-});
+const SET: Spec =
+    Spec::admin("config|set", -4, set).flags(FLAGS).tips(ON_ALL_NODES).secrets(set_secrets).docs(Docs {
+        summary: "Changes parameters, all or none of them.",
+        since: "2.0.0",
+        complexity: "O(N) for N parameters",
+        group: Group::Server,
+        history: &[("7.0.0", "Several parameters may be set at once.")],
+        args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
+        ..Docs::NONE
+    });
+
+/// The values of parameters that are secrets.
+fn set_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
+    for i in (2..args.len() - 1).step_by(2) {
+        if table::find(args.at(i)).is_some_and(|param| param.sensitive) {
+            secret(i + 1);
+        }
+    }
+}
 
 /// CONFIG SET parameter value [parameter value …] → OK. Nothing changes when one of them is refused.
 fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -76,10 +87,10 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 impl From<SetError> for Error {
     fn from(error: SetError) -> Error {
         match error {
-            // The name is the client's and need not be text.
+            // The name is the client's and need not be text. C prints it up to a NUL.
             SetError::Unknown(name) => Error::quoting(&[
                 b"ERR Unknown option or number of arguments for CONFIG SET - '",
-                &name,
+                name.split(|&b| b == 0).next().unwrap_or_default(),
                 b"'",
             ]),
             SetError::Refused { name, reason } => Error::quoting(&[
@@ -104,15 +115,7 @@ const REWRITE: Spec =
 
 /// CONFIG REWRITE → OK, once the configuration file says what is in force.
 fn rewrite_file(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    let Some(path) = &server.identity.config_file else {
-        return Err(Error::text("ERR The server is running without a config file"));
-    };
-    if let Err(error) = rewrite::rewrite(&server.config, path) {
-        let reason = os_error(&error);
-        tracing::warn!("CONFIG REWRITE failed: {reason}");
-        return Err(Error::text(format!("ERR Rewriting config file: {reason}")));
-    }
-    tracing::info!("CONFIG REWRITE executed with success.");
+    server.rewrite_config(Scope::Needed)?;
     Ok(server.reply(key).ok())
 }
 
@@ -212,6 +215,45 @@ mod tests {
         let keyspace = &harness.server.keyspace;
         assert!(keyspace.access.lfu && keyspace.lazy.user_flush);
         assert_eq!(keyspace.access.decay_minutes, 7);
+    }
+
+    #[test]
+    fn renamed_commands_go_by_their_new_names_only() {
+        let mut harness = Harness::default();
+        let commands = &mut harness.server.commands;
+        assert_eq!(commands.rename(b"flushall", b"Wipe"), Ok(()));
+        assert_eq!(commands.rename(b"CONFIG", b"settings"), Ok(()));
+        assert_eq!(commands.rename(b"keys", b""), Ok(()));
+        assert_eq!(commands.rename(b"keys", b"names"), Err("No such command in rename-command"));
+        assert_eq!(commands.rename(b"set", b"get"), Err("Target command name already exists"));
+        check_with(
+            &mut harness,
+            r#"
+            FLUSHALL
+            WIPE
+            KEYS *
+            CONFIG GET hz
+            Settings GET hz
+            Settings nosuch
+            MULTI
+            wipe
+            flushall
+            EXEC
+            "#,
+            r#"
+            (error) ERR unknown command 'FLUSHALL', with args beginning with:
+            OK
+            (error) ERR unknown command 'KEYS', with args beginning with: '*'
+            (error) ERR unknown command 'CONFIG', with args beginning with: 'GET' 'hz'
+            1) "hz"
+            2) "10"
+            (error) ERR unknown subcommand 'nosuch'. Try CONFIG HELP.
+            OK
+            QUEUED
+            (error) ERR unknown command 'flushall', with args beginning with:
+            (error) EXECABORT Transaction discarded because of previous errors.
+            "#,
+        );
     }
 
     #[test]

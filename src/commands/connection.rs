@@ -19,21 +19,27 @@ const ALWAYS: Flags = Flags::NOSCRIPT
     .with(Flags::NO_AUTH)
     .with(Flags::ALLOW_BUSY);
 
-const AUTH: Spec = Spec::admin("auth", -2, auth).flags(ALWAYS).acl(Acl::CONNECTION).docs(Docs {
-    summary: "Proves the connection's identity with a password.",
-    since: "1.0.0",
-    complexity: "O(N), N being the number of passwords the user has.",
-    group: Group::Connection,
-    history: &[("6.0.0", "A user name may come before the password.")],
-    args: &[Arg::string("username").since("6.0.0").optional(), Arg::string("password")],
-    ..Docs::NONE
-});
+const AUTH: Spec =
+    Spec::admin("auth", -2, auth).flags(ALWAYS).acl(Acl::CONNECTION).secrets(auth_secrets).docs(Docs {
+        summary: "Proves the connection's identity with a password.",
+        since: "1.0.0",
+        complexity: "O(N), N being the number of passwords the user has.",
+        group: Group::Connection,
+        history: &[("6.0.0", "A user name may come before the password.")],
+        args: &[Arg::string("username").since("6.0.0").optional(), Arg::string("password")],
+        ..Docs::NONE
+    });
+
+/// All that is said about who it is.
+fn auth_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
+    (1..args.len()).for_each(secret);
+}
 
 /// AUTH [username] password → OK.
 fn auth(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     match args.len() {
-        2 => server.authenticate(key, None, args.at(1))?,
-        3 => server.authenticate(key, Some(args.at(1)), args.at(2))?,
+        2 => server.authenticate(key, None, args.at(1), args.at(0))?,
+        3 => server.authenticate(key, Some(args.at(1)), args.at(2), args.at(0))?,
         _ => return Err(Error::Syntax),
     }
     Ok(server.reply(key).ok())
@@ -56,23 +62,39 @@ fn echo(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.bulk(ctx.args.at(1)))
 }
 
-const HELLO: Spec = Spec::admin("hello", -1, hello).flags(ALWAYS).acl(Acl::CONNECTION).docs(Docs {
-    summary: "Agrees on a protocol version and tells about the server.",
-    since: "6.0.0",
-    complexity: "O(1)",
-    group: Group::Connection,
-    history: &[("6.2.0", "Without arguments it only tells about the server and the connection.")],
-    args: &[Arg::block(
-        "arguments",
-        &[
-            Arg::integer("protover"),
-            Arg::block("auth", &[Arg::string("username"), Arg::string("password")]).token("AUTH").optional(),
-            Arg::string("clientname").token("SETNAME").optional(),
-        ],
-    )
-    .optional()],
-    ..Docs::NONE
-});
+const HELLO: Spec =
+    Spec::admin("hello", -1, hello).flags(ALWAYS).acl(Acl::CONNECTION).secrets(hello_secrets).docs(Docs {
+        summary: "Agrees on a protocol version and tells about the server.",
+        since: "6.0.0",
+        complexity: "O(1)",
+        group: Group::Connection,
+        history: &[("6.2.0", "Without arguments it only tells about the server and the connection.")],
+        args: &[Arg::block(
+            "arguments",
+            &[
+                Arg::integer("protover"),
+                Arg::block("auth", &[Arg::string("username"), Arg::string("password")])
+                    .token("AUTH")
+                    .optional(),
+                Arg::string("clientname").token("SETNAME").optional(),
+            ],
+        )
+        .optional()],
+        ..Docs::NONE
+    });
+
+/// The user and password behind each AUTH.
+fn hello_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
+    let mut i = 2;
+    while i < args.len() {
+        if args.is(i, "AUTH") {
+            (i + 1..args.len().min(i + 3)).for_each(&mut *secret);
+            i += 3;
+        } else {
+            i += 2;
+        }
+    }
+}
 
 /// HELLO [version [AUTH user password] [SETNAME name]] → a map about the server and the connection.
 fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -98,7 +120,7 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         }
     }
     if let Some((user, password)) = credentials {
-        server.authenticate(key, Some(user), password)?;
+        server.authenticate(key, Some(user), password, args.at(0))?;
     }
     if !server.clients[key].flags.has(ClientFlags::AUTHENTICATED) {
         return Err(Error::text(
@@ -163,7 +185,7 @@ fn ping(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 }
 
 const QUIT: Spec = Spec::admin("quit", -1, quit)
-    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::RUNS_SUBSCRIBED))
+    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI).with(Flags::RUNS_SUBSCRIBED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Ends the connection.",
@@ -183,7 +205,7 @@ fn quit(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 }
 
 const RESET: Spec = Spec::admin("reset", 1, reset)
-    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::RUNS_SUBSCRIBED))
+    .flags(ALWAYS.with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI).with(Flags::RUNS_SUBSCRIBED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Puts the connection back to how it began.",
@@ -193,16 +215,19 @@ const RESET: Spec = Spec::admin("reset", 1, reset)
         ..Docs::NONE
     });
 
-/// RESET → RESET. Ends the transaction, forgets name, database, protocol, modes and authentication; what
+/// RESET → RESET. Ends the transaction, subscriptions and tracking of keys, forgets name, database, protocol, modes and authentication; what
 /// library the client uses stays known.
 fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.end_transaction(key);
-    let open = server.config.security.requirepass.is_empty();
+    server.act_as_default(key);
+    server.stop_monitoring(key);
+    server.unsubscribe_all(key);
+    if server.clients[key].tracking.is_some() {
+        server.untrack(key);
+    }
     let client = &mut server.clients[key];
-    client.flags.set(ClientFlags::AUTHENTICATED, open);
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
-    client.flags.set(ClientFlags::MONITOR, false);
     client.reply_mode = ReplyMode::On;
     client.protocol = Protocol::Resp2;
     client.db = 0;
@@ -369,7 +394,7 @@ mod tests {
             PONG
             "#,
         );
-        assert_eq!(harness.server.stats.auth_denied, 3);
+        assert_eq!(harness.server.acl.denials.logins, 3);
     }
 
     #[test]

@@ -4,14 +4,16 @@ use sha1::{Digest, Sha1};
 
 use super::help::help;
 use crate::clients::ClientKey;
+use crate::config::rewrite::Scope;
 use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
+use crate::server::event_loop::ReplyBuffers;
 use crate::server::{Server, crash, random_id};
 use crate::stdx::{glob, num};
 use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;
-use crate::types::{Kind, Limits, Part, Value};
+use crate::types::{Hash, Kind, Limits, Part, Value};
 
 pub const COMMANDS: &[Spec] = &[DEBUG];
 
@@ -36,12 +38,13 @@ type Handler = fn(&mut Server, ClientKey, Args<'_>) -> CmdResult;
 const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("ASSERT", 2, usize::MAX, fail_assertion),
     ("CHANGE-REPL-ID", 2, 2, change_repl_id),
+    ("CONFIG-REWRITE-FORCE-ALL", 2, 2, rewrite_config),
     ("DIGEST", 2, 2, digest),
     ("DIGEST-VALUE", 2, usize::MAX, digest_value),
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help_text),
-    ("HTSTATS", 3, 3, htstats),
-    ("HTSTATS-KEY", 3, 3, htstats_key),
+    ("HTSTATS", 3, 4, htstats),
+    ("HTSTATS-KEY", 3, 4, htstats_key),
     ("LISTPACK", 3, 3, listpack),
     ("LOG", 3, 3, log),
     ("OBJECT", 3, 4, object),
@@ -51,6 +54,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, packed_threshold),
     ("RELOAD", 2, usize::MAX, reload),
+    ("REPLYBUFFER", 4, 4, reply_buffer),
     ("SEGFAULT", 2, usize::MAX, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, set_skip_checksums),
@@ -141,10 +145,33 @@ fn pause_cron(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult 
     Ok(server.reply(key).ok())
 }
 
+/// DEBUG REPLYBUFFER PEAK-RESET-TIME ms|NEVER|RESET, or RESIZING 0|1 → OK; when clients' reply buffers change their size.
+fn reply_buffer(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let buffers = &mut server.turn.reply_buffers;
+    if args.is(2, "PEAK-RESET-TIME") {
+        buffers.peak_reset_ms = match () {
+            () if args.is(3, "NEVER") => None,
+            () if args.is(3, "RESET") => ReplyBuffers::default().peak_reset_ms,
+            () => Some(args.int(3)?),
+        };
+    } else if args.is(2, "RESIZING") {
+        buffers.resizing = num::parse_i64(args.at(3)).unwrap_or(0) != 0;
+    } else {
+        return Err(Error::Syntax);
+    }
+    Ok(server.reply(key).ok())
+}
+
 /// DEBUG CHANGE-REPL-ID → OK; the data begin a new history.
 fn change_repl_id(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     tracing::info!("Changing the replication IDs after DEBUG CHANGE-REPL-ID");
     server.identity.replication_id = random_id(&mut server.keyspace.rng);
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG CONFIG-REWRITE-FORCE-ALL → OK, once the configuration file names every parameter.
+fn rewrite_config(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    server.rewrite_config(Scope::Everything)?;
     Ok(server.reply(key).ok())
 }
 
@@ -347,7 +374,7 @@ fn listpack(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
 }
 
-/// DEBUG HTSTATS db → how full the tables of a database are, as text.
+/// DEBUG HTSTATS db [full] → how full the tables of a database are, as text, in full either way.
 fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = args.int(2)?;
     let db = usize::try_from(index).ok().and_then(|index| server.keyspace.databases().get(index));
@@ -359,7 +386,7 @@ fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 
-/// DEBUG HTSTATS-KEY key → how full the hash table of a value is, as text.
+/// DEBUG HTSTATS-KEY key [full] → how full the hash table of a value is, as text, in full either way.
 fn htstats_key(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let mut db = server.keyspace.db(index);
@@ -431,6 +458,16 @@ impl DataDigest {
         self.mix(&(kind as u32).to_be_bytes());
         if let Some(string) = entry.string() {
             self.mix(string.text(&mut itoa::Buffer::new()));
+        } else if let Some(hash) = entry.collection::<Hash>() {
+            for (field, value, expires) in hash.iter_with_expiry() {
+                let mut pair = DataDigest::default();
+                pair.mix(field.text(&mut itoa::Buffer::new()));
+                pair.mix(value.text(&mut itoa::Buffer::new()));
+                if let Some(at) = expires {
+                    pair.mix(&at.0.to_be_bytes());
+                }
+                self.add(&pair.0);
+            }
         } else if let Some(collection) = entry.describe() {
             collection.each_part(&mut |part| match part {
                 Part::Item(item) if kind == Kind::List => self.mix(item),
@@ -497,11 +534,12 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         &[
             ("ASSERT", "End by a failed assertion, with a crash report."),
             ("CHANGE-REPL-ID", "Begin a new replication history."),
+            ("CONFIG-REWRITE-FORCE-ALL", "Write every parameter into the configuration file."),
             ("DIGEST", "40 digits that are equal where all data are equal."),
             ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
             ("ERROR <text>", "Answer with this error."),
-            ("HTSTATS <db>", "How full the tables of a database are."),
-            ("HTSTATS-KEY <key>", "How full the hash table of a value is."),
+            ("HTSTATS <db> [full]", "How full the tables of a database are."),
+            ("HTSTATS-KEY <key> [full]", "How full the hash table of a value is."),
             ("LISTPACK <key>", "Whether the value is one listpack."),
             ("LOG <text>", "Write the text to the log."),
             ("OBJECT <key>", "Encoding, size and last access of a value."),
@@ -523,6 +561,11 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
                 "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
                 "Save all data, remove them and load them again.\nMERGE: a key that is there is replaced.",
             ),
+            (
+                "REPLYBUFFER PEAK-RESET-TIME <ms>|NEVER|RESET",
+                "After which time the most that was written into a client's buffer is forgotten;\nRESET: the usual.",
+            ),
+            ("REPLYBUFFER RESIZING <0|1>", "Whether the buffers of clients follow what they need."),
             ("SEGFAULT", "End by a fault of memory access, with a crash report."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys that are due are looked for."),
             ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Whether RESTORE takes any checksum."),

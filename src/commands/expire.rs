@@ -4,9 +4,11 @@
 //! that is what is passed on: a replica or a reader of the AOF has another "now".
 
 use crate::keyspace::Event;
-use crate::resp::{Args, Error};
+use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::clock::UnixMillis;
+
+use super::expiry::{Conditions, rounded_secs};
 
 pub const COMMANDS: &[Spec] =
     &[EXPIRE, EXPIREAT, EXPIRETIME, PERSIST, PEXPIRE, PEXPIREAT, PEXPIRETIME, PTTL, TTL];
@@ -98,59 +100,11 @@ fn pexpireat(ctx: &mut Ctx<'_>) -> CmdResult {
     set_expiry(ctx, Some)
 }
 
-/// Which expiries may be replaced.
-#[derive(Clone, Copy, Default)]
-struct Conditions {
-    /// None at all.
-    nx: bool,
-    /// Any.
-    xx: bool,
-    /// Earlier ones; no expiry is later than all.
-    gt: bool,
-    /// Later ones.
-    lt: bool,
-}
-
-impl Conditions {
-    /// The arguments from 3 on.
-    fn parse(args: Args<'_>) -> Result<Conditions, Error> {
-        let mut found = Conditions::default();
-        for i in 3..args.len() {
-            let flag = match () {
-                () if args.is(i, "NX") => &mut found.nx,
-                () if args.is(i, "XX") => &mut found.xx,
-                () if args.is(i, "GT") => &mut found.gt,
-                () if args.is(i, "LT") => &mut found.lt,
-                () => {
-                    // The original prints the option as a C string.
-                    let option = args.at(i).split(|&b| b == 0).next().unwrap_or_default();
-                    return Err(Error::quoting(&[b"ERR Unsupported option ", option]));
-                }
-            };
-            *flag = true;
-        }
-        if found.nx && (found.xx || found.gt || found.lt) {
-            return Err(Error::text("ERR NX and XX, GT or LT options at the same time are not compatible"));
-        }
-        if found.gt && found.lt {
-            return Err(Error::text("ERR GT and LT options at the same time are not compatible"));
-        }
-        Ok(found)
-    }
-
-    fn allow(self, old: Option<UnixMillis>, new: UnixMillis) -> bool {
-        match old {
-            None => !self.xx && !self.gt,
-            Some(old) => !self.nx && (!self.gt || new > old) && (!self.lt || new < old),
-        }
-    }
-}
-
 /// Gives the key the expiry that `absolute` makes of argument 2, in milliseconds since 1970. A key
 /// whose time is over already is removed.
 fn set_expiry(ctx: &mut Ctx<'_>, absolute: impl FnOnce(i64) -> Option<i64>) -> CmdResult {
     let key = ctx.args.key(1);
-    let conditions = Conditions::parse(ctx.args)?;
+    let conditions = Conditions::parse(ctx.args.rest(3))?;
     let at = absolute(ctx.args.int(2)?).ok_or_else(|| Error::invalid_expire(ctx.name))?;
     let at = UnixMillis(at);
     let allowed = ctx.db.write(key).is_some_and(|entry| conditions.allow(entry.expires(), at));
@@ -257,11 +211,6 @@ fn tell_expiry(ctx: &mut Ctx<'_>, tell: impl FnOnce(UnixMillis) -> i64) -> CmdRe
     Ok(ctx.reply.int(answer))
 }
 
-/// Half a second and more counts as one.
-fn rounded_secs(ms: i64) -> i64 {
-    ms / 1000 + (ms % 1000 + 500) / 1000
-}
-
 const PERSIST: Spec = Spec::data("persist", 2, persist)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::KEYSPACE)
@@ -288,7 +237,6 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::commands::testing::{Harness, check};
     use crate::keyspace::expire::Expiry;
     use crate::server::feed::Feed;
@@ -401,25 +349,6 @@ mod tests {
             (integer) 0
             "#,
         );
-    }
-
-    #[test]
-    fn conditions_on_the_old_expiry() {
-        let old = Some(UnixMillis(50));
-        let new = [UnixMillis(40), UnixMillis(50), UnixMillis(60)];
-        let any = Conditions::default();
-        for (conditions, without, with) in [
-            (any, true, [true; 3]),
-            (Conditions { nx: true, ..any }, true, [false; 3]),
-            (Conditions { xx: true, ..any }, false, [true; 3]),
-            (Conditions { gt: true, ..any }, false, [false, false, true]),
-            (Conditions { lt: true, ..any }, true, [true, false, false]),
-            (Conditions { xx: true, gt: true, ..any }, false, [false, false, true]),
-            (Conditions { xx: true, lt: true, ..any }, false, [true, false, false]),
-        ] {
-            assert_eq!(new.map(|new| conditions.allow(None, new)), [without; 3]);
-            assert_eq!(new.map(|new| conditions.allow(old, new)), with);
-        }
     }
 
     #[test]

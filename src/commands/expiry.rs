@@ -1,4 +1,5 @@
-//! The options `EX`, `PX`, `EXAT` and `PXAT`, which several commands share.
+//! What several commands on expiries share: the options `EX`, `PX`, `EXAT` and `PXAT`, and the conditions `NX`,
+//! `XX`, `GT` and `LT`.
 //!
 //! Whatever an option counts in, what comes out is an instant of the wall clock in milliseconds:
 //! that is what the keyspace stores and what is passed on to others, whose "now" differs.
@@ -44,15 +45,28 @@ impl Unit {
     /// milliseconds than 63 bits hold.
     pub fn instant(self, amount: &[u8], now: UnixMillis, command: &str) -> Result<UnixMillis, Error> {
         let amount = num::parse_i64(amount).ok_or(Error::NotInteger)?;
+        let positive = Some(amount).filter(|&amount| amount > 0);
+        positive.and_then(|amount| self.after(amount, now)).ok_or_else(|| Error::invalid_expire(command))
+    }
+
+    /// As [`Unit::instant`], but no time at all will do as well.
+    ///
+    /// # Errors
+    /// As [`Unit::instant`].
+    pub fn instant_or_now(self, amount: &[u8], now: UnixMillis, command: &str) -> Result<UnixMillis, Error> {
+        let amount = num::parse_i64(amount).ok_or(Error::NotInteger)?;
+        let natural = Some(amount).filter(|&amount| amount >= 0);
+        natural.and_then(|amount| self.after(amount, now)).ok_or_else(|| Error::invalid_expire(command))
+    }
+
+    /// `amount` of this unit from its beginning, where that can be told.
+    fn after(self, amount: i64, now: UnixMillis) -> Option<UnixMillis> {
         let ms = match self {
-            Unit::Seconds | Unit::UnixSeconds => amount.checked_mul(1000),
-            Unit::Millis | Unit::UnixMillis => Some(amount),
+            Unit::Seconds | Unit::UnixSeconds => amount.checked_mul(1000)?,
+            Unit::Millis | Unit::UnixMillis => amount,
         };
         let base = if self.is_absolute() { 0 } else { now.0 };
-        ms.filter(|&ms| ms > 0)
-            .and_then(|ms| ms.checked_add(base))
-            .map(UnixMillis)
-            .ok_or_else(|| Error::invalid_expire(command))
+        ms.checked_add(base).map(UnixMillis)
     }
 }
 
@@ -78,11 +92,97 @@ impl<'a> Expiry<'a> {
     pub fn instant(self, now: UnixMillis, command: &str) -> Result<UnixMillis, Error> {
         self.unit.instant(self.amount, now, command)
     }
+
+    /// When a field is to expire, which may be at once.
+    ///
+    /// # Errors
+    /// As [`Unit::instant_or_now`].
+    pub fn instant_or_now(self, now: UnixMillis, command: &str) -> Result<UnixMillis, Error> {
+        self.unit.instant_or_now(self.amount, now, command)
+    }
+}
+
+// ---- conditions -----------------------------------------------------------------------------
+
+/// Which expiries may be replaced.
+#[derive(Clone, Copy, Default)]
+pub struct Conditions {
+    /// None at all.
+    nx: bool,
+    /// Any.
+    xx: bool,
+    /// Earlier ones; no expiry is later than all.
+    gt: bool,
+    /// Later ones.
+    lt: bool,
+}
+
+impl Conditions {
+    /// All of `args`.
+    ///
+    /// # Errors
+    /// One of them is no condition, or they contradict each other.
+    pub fn parse(args: Args<'_>) -> Result<Conditions, Error> {
+        let mut found = Conditions::default();
+        for i in 0..args.len() {
+            let flag = match () {
+                () if args.is(i, "NX") => &mut found.nx,
+                () if args.is(i, "XX") => &mut found.xx,
+                () if args.is(i, "GT") => &mut found.gt,
+                () if args.is(i, "LT") => &mut found.lt,
+                () => {
+                    // The original prints the option as a C string.
+                    let option = args.at(i).split(|&b| b == 0).next().unwrap_or_default();
+                    return Err(Error::quoting(&[b"ERR Unsupported option ", option]));
+                }
+            };
+            *flag = true;
+        }
+        if found.nx && (found.xx || found.gt || found.lt) {
+            return Err(Error::text("ERR NX and XX, GT or LT options at the same time are not compatible"));
+        }
+        if found.gt && found.lt {
+            return Err(Error::text("ERR GT and LT options at the same time are not compatible"));
+        }
+        Ok(found)
+    }
+
+    /// Whether an expiry may be replaced by another one.
+    pub fn allow(self, old: Option<UnixMillis>, new: UnixMillis) -> bool {
+        match old {
+            None => !self.xx && !self.gt,
+            Some(old) => !self.nx && (!self.gt || new > old) && (!self.lt || new < old),
+        }
+    }
+}
+
+/// Milliseconds in seconds; half a second and more counts as one.
+pub fn rounded_secs(ms: i64) -> i64 {
+    ms / 1000 + (ms % 1000 + 500) / 1000
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conditions_on_the_old_expiry() {
+        let old = Some(UnixMillis(50));
+        let new = [UnixMillis(40), UnixMillis(50), UnixMillis(60)];
+        let any = Conditions::default();
+        for (conditions, without, with) in [
+            (any, true, [true; 3]),
+            (Conditions { nx: true, ..any }, true, [false; 3]),
+            (Conditions { xx: true, ..any }, false, [true; 3]),
+            (Conditions { gt: true, ..any }, false, [false, false, true]),
+            (Conditions { lt: true, ..any }, true, [true, false, false]),
+            (Conditions { xx: true, gt: true, ..any }, false, [false, false, true]),
+            (Conditions { xx: true, lt: true, ..any }, false, [true, false, false]),
+        ] {
+            assert_eq!(new.map(|new| conditions.allow(None, new)), [without; 3]);
+            assert_eq!(new.map(|new| conditions.allow(old, new)), with);
+        }
+    }
 
     #[test]
     fn instants_and_their_limits() {

@@ -1,14 +1,18 @@
 //! Commands on hashes.
+//!
+//! A field whose time has come is shown to nobody, and is still counted until it has been removed. A command that
+//! gives it a value makes a new field of it.
 
 use std::sync::Arc;
 
-use crate::keyspace::{Event, Key};
+use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::clock::UnixMillis;
 use crate::stdx::extended::Extended;
 use crate::stdx::rng::Rng;
 use crate::structures::listpack::Item;
-use crate::types::{Describe, Hash, Value};
+use crate::types::{Before, Describe, Hash, NewExpiry, Value};
 
 use super::scan_args::ScanArgs;
 
@@ -83,20 +87,32 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
     if ctx.args.len() % 2 == 1 {
         return Err(Error::arity(ctx.name));
     }
-    let key = ctx.args.key(1);
+    let (key, now) = (ctx.args.key(1), ctx.db.due_by());
     let limits = &ctx.limits.types;
     let hash = ctx.db.write_or_insert(key, Hash::new)?;
     hash.prepare(ctx.args.rest(2).iter(), limits);
-    let mut added = 0;
+    let (mut added, mut due) = (0, 0);
     for i in (2..ctx.args.len()).step_by(2) {
-        added += usize::from(hash.set(ctx.args.at(i), value_at(ctx.args, i + 1), limits));
+        let value = value_at(ctx.args, i + 1);
+        let before = hash.put(ctx.args.at(i), value, NewExpiry::Never, limits, now);
+        added += usize::from(before.is_new());
+        due += usize::from(before == Before::Due);
     }
+    met_due(&mut ctx.db, key, due);
     ctx.db.changed(key, Event::hash("hset"), (ctx.args.len() - 2) / 2);
     Ok(added)
 }
 
+/// Tells that `n` fields were found to be due, before what became of them is reported.
+pub(super) fn met_due(db: &mut Db<'_>, key: Key<'_>, n: usize) {
+    if n > 0 {
+        db.space().stats.expired_fields += n as u64;
+        db.told(key, Event::hash("hexpired"));
+    }
+}
+
 /// Argument `i` as a value, shared where it was received apart.
-fn value_at<'a>(args: Args<'a>, i: usize) -> Value<'a> {
+pub(super) fn value_at<'a>(args: Args<'a>, i: usize) -> Value<'a> {
     match args.shared(i) {
         Some(shared) => Value::Shared(Arc::clone(shared)),
         None => Value::Bytes(args.at(i)),
@@ -118,19 +134,44 @@ const HSETNX: Spec = Spec::data("hsetnx", 4, hsetnx)
 /// HSETNX key field value → 1 if the field was new, else 0.
 fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, field) = (ctx.args.key(1), ctx.args.at(2));
-    if ctx.db.write_as::<Hash>(key)?.is_some_and(|hash| hash.contains(field)) {
+    let now = ctx.db.due_by();
+    if ctx.db.write_as::<Hash>(key)?.is_some_and(|hash| hash.contains(field, now)) {
         return Ok(ctx.reply.int(0));
     }
-    set_field(ctx, key, value_at(ctx.args, 3), "hset")?;
+    let before = set_field(ctx, key, value_at(ctx.args, 3), "hset")?;
+    if before == Before::Due {
+        // Others do not remove it by themselves.
+        ctx.feed.instead(&[b"HSET", key.bytes, field, ctx.args.at(3)]);
+    }
     Ok(ctx.reply.int(1))
 }
 
-/// Sets the field that argument 2 names.
-fn set_field(ctx: &mut Ctx<'_>, key: Key<'_>, value: Value<'_>, event: &'static str) -> Result<(), Error> {
+/// Sets the field that argument 2 names, which keeps its expiry.
+fn set_field(
+    ctx: &mut Ctx<'_>,
+    key: Key<'_>,
+    value: Value<'_>,
+    event: &'static str,
+) -> Result<Before, Error> {
+    let now = ctx.db.due_by();
     let hash = ctx.db.write_or_insert(key, Hash::new)?;
-    hash.set(ctx.args.at(2), value, &ctx.limits.types);
+    let before = hash.put(ctx.args.at(2), value, NewExpiry::Same, &ctx.limits.types, now);
+    met_due(&mut ctx.db, key, usize::from(before == Before::Due));
     ctx.db.changed(key, Event::hash(event), 1);
-    Ok(())
+    Ok(before)
+}
+
+/// Passes on the outcome of a command that set the field which argument 2 names.
+fn feed_field(ctx: &mut Ctx<'_>, key: Key<'_>, value: &[u8], expires: Option<UnixMillis>) {
+    let field = ctx.args.at(2);
+    match expires {
+        None => ctx.feed.instead(&[b"HSET", key.bytes, field, value]),
+        Some(at) => {
+            let mut digits = itoa::Buffer::new();
+            let at = digits.format(at.0).as_bytes();
+            ctx.feed.instead(&[b"HSETEX", key.bytes, b"PXAT", at, b"FIELDS", b"1", field, value]);
+        }
+    }
 }
 
 const HINCRBY: Spec = Spec::data("hincrby", 4, hincrby)
@@ -148,12 +189,20 @@ const HINCRBY: Spec = Spec::data("hincrby", 4, hincrby)
 /// HINCRBY key field increment → the sum.
 fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, increment) = (ctx.args.key(1), ctx.args.int(3)?);
-    let old = match ctx.db.write_as::<Hash>(key)?.and_then(|hash| hash.get(ctx.args.at(2))) {
-        Some(value) => value.int().ok_or_else(|| Error::text("ERR hash value is not an integer"))?,
-        None => 0,
+    let now = ctx.db.due_by();
+    let hash = ctx.db.write_as::<Hash>(key)?;
+    let (old, expires) = match hash.and_then(|hash| hash.get_with_expiry(ctx.args.at(2), now)) {
+        Some((value, expires)) => {
+            (value.int().ok_or_else(|| Error::text("ERR hash value is not an integer"))?, expires)
+        }
+        None => (0, None),
     };
     let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
-    set_field(ctx, key, Value::Int(sum), "hincrby")?;
+    let before = set_field(ctx, key, Value::Int(sum), "hincrby")?;
+    // Others do not notice by themselves that the field was due, or may do so before they hear of this.
+    if expires.is_some() || before == Before::Due {
+        feed_field(ctx, key, itoa::Buffer::new().format(sum).as_bytes(), expires);
+    }
     Ok(ctx.reply.int(sum))
 }
 
@@ -176,10 +225,14 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     if increment.is_infinite() {
         return Err(Error::text("ERR value is NaN or Infinity"));
     }
-    let old = match ctx.db.write_as::<Hash>(key)?.and_then(|hash| hash.get(field)) {
-        Some(value) => Extended::parse(value.text(&mut itoa::Buffer::new()))
-            .ok_or_else(|| Error::text("ERR hash value is not a float"))?,
-        None => Extended::ZERO,
+    let now = ctx.db.due_by();
+    let hash = ctx.db.write_as::<Hash>(key)?;
+    let (old, expires) = match hash.and_then(|hash| hash.get_with_expiry(field, now)) {
+        Some((value, expires)) => {
+            let value = Extended::parse(value.text(&mut itoa::Buffer::new()));
+            (value.ok_or_else(|| Error::text("ERR hash value is not a float"))?, expires)
+        }
+        None => (Extended::ZERO, None),
     };
     let sum = old + increment;
     if sum.is_nan() || sum.is_infinite() {
@@ -189,7 +242,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     sum.fmt_human(&mut text);
     set_field(ctx, key, Value::Bytes(&text), "hincrbyfloat")?;
     // Whoever adds in another precision would come to another sum.
-    ctx.feed.instead(&[b"HSET", key.bytes, field, &text]);
+    feed_field(ctx, key, &text, expires);
     Ok(ctx.reply.bulk(&text))
 }
 
@@ -208,9 +261,9 @@ const HDEL: Spec = Spec::data("hdel", -3, hdel)
     });
 /// HDEL key field [field …] → how many there were.
 fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
-    let key = ctx.args.key(1);
+    let (key, now) = (ctx.args.key(1), ctx.db.due_by());
     let Some(hash) = ctx.db.write_as::<Hash>(key)? else { return Ok(ctx.reply.int(0)) };
-    let removed = ctx.args.rest(2).iter().filter(|field| hash.remove(field)).count();
+    let removed = ctx.args.rest(2).iter().filter(|field| hash.remove(field, now)).count();
     ctx.db.changed(key, Event::hash("hdel"), removed);
     ctx.db.settle::<Hash>(key);
     Ok(ctx.reply.int(removed as i64))
@@ -232,8 +285,9 @@ const HGET: Spec = Spec::data("hget", 3, hget)
     });
 /// HGET key field → its value, or null.
 fn hget(ctx: &mut Ctx<'_>) -> CmdResult {
+    let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
-    Ok(match hash.and_then(|hash| hash.get(ctx.args.at(2))) {
+    Ok(match hash.and_then(|hash| hash.get(ctx.args.at(2), now)) {
         Some(value) => ctx.reply.item(value),
         None => ctx.reply.null(),
     })
@@ -253,7 +307,7 @@ const HMGET: Spec = Spec::data("hmget", -3, hmget)
     });
 /// HMGET key field [field …] → the value, or null, of each.
 fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
-    let fields = ctx.args.rest(2);
+    let (fields, now) = (ctx.args.rest(2), ctx.db.due_by());
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
     let reply = &mut ctx.reply;
     let replied = reply.array(fields.len());
@@ -264,7 +318,7 @@ fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
         };
     };
     match hash {
-        Some(hash) => hash.get_each(fields.iter(), each),
+        Some(hash) => hash.get_each(fields.iter(), now, each),
         None => fields.iter().for_each(|_| each(None)),
     }
     Ok(replied)
@@ -284,8 +338,9 @@ const HEXISTS: Spec = Spec::data("hexists", 3, hexists)
     });
 /// HEXISTS key field → 1 if the hash has it, else 0.
 fn hexists(ctx: &mut Ctx<'_>) -> CmdResult {
+    let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
-    let present = hash.is_some_and(|hash| hash.contains(ctx.args.at(2)));
+    let present = hash.is_some_and(|hash| hash.contains(ctx.args.at(2), now));
     Ok(ctx.reply.int(i64::from(present)))
 }
 
@@ -303,8 +358,9 @@ const HSTRLEN: Spec = Spec::data("hstrlen", 3, hstrlen)
     });
 /// HSTRLEN key field → the length of its value, 0 if there is none.
 fn hstrlen(ctx: &mut Ctx<'_>) -> CmdResult {
+    let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
-    let len = hash.and_then(|hash| hash.get(ctx.args.at(2))).map_or(0, Item::len);
+    let len = hash.and_then(|hash| hash.get(ctx.args.at(2), now)).map_or(0, Item::len);
     Ok(ctx.reply.int(len as i64))
 }
 
@@ -320,7 +376,7 @@ const HLEN: Spec = Spec::data("hlen", 2, hlen)
         args: &[Arg::key("key")],
         ..Docs::NONE
     });
-/// HLEN key → the number of fields.
+/// HLEN key → the number of fields, those that are due and not removed yet among them.
 fn hlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let len = ctx.db.read_as::<Hash>(ctx.args.key(1))?.map_or(0, Hash::len);
     Ok(ctx.reply.int(len as i64))
@@ -341,9 +397,10 @@ const HGETALL: Spec = Spec::data("hgetall", 2, hgetall)
     });
 /// HGETALL key → all fields with their values.
 fn hgetall(ctx: &mut Ctx<'_>) -> CmdResult {
+    let now = ctx.db.due_by();
     let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key(1))? else { return Ok(ctx.reply.map(0)) };
-    let replied = ctx.reply.map(hash.len());
-    hash.iter().for_each(|(field, value)| {
+    let replied = ctx.reply.map(hash.len_at(now));
+    hash.iter_at(now).for_each(|(field, value)| {
         ctx.reply.item(field);
         ctx.reply.item(value);
     });
@@ -388,9 +445,10 @@ fn hvals(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// One part of every field.
 fn all(ctx: &mut Ctx<'_>, part: impl for<'i> Fn((Item<'i>, Item<'i>)) -> Item<'i>) -> CmdResult {
+    let now = ctx.db.due_by();
     let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key(1))? else { return Ok(ctx.reply.array(0)) };
-    let replied = ctx.reply.array(hash.len());
-    hash.iter().for_each(|pair| _ = ctx.reply.item(part(pair)));
+    let replied = ctx.reply.array(hash.len_at(now));
+    hash.iter_at(now).for_each(|pair| _ = ctx.reply.item(part(pair)));
     Ok(replied)
 }
 
@@ -416,6 +474,7 @@ const HSCAN: Spec = Spec::data("hscan", -3, hscan)
 /// HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES] → the next cursor, and some fields with their values.
 fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let cursor = ctx.args.cursor(2)?;
+    let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
     let start = ctx.reply.defer();
     let Some(hash) = hash else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
@@ -423,7 +482,7 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let (reply, mut found) = (&mut ctx.reply, 0);
     let cursor = options.run(cursor, |cursor| {
         let mut seen = 0;
-        let next = hash.scan(cursor, |field, value| {
+        let next = hash.scan(cursor, now, |field, value| {
             seen += 1;
             if !options.pattern.matches(field.text(&mut itoa::Buffer::new())) {
                 return;
@@ -462,9 +521,10 @@ const HRANDFIELD: Spec = Spec::data("hrandfield", -2, hrandfield)
 fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let mut rng = Rng::new(ctx.db.rng().next_u64());
+    let now = ctx.db.due_by();
     if ctx.args.len() == 2 {
         let hash = ctx.db.read_as::<Hash>(key)?;
-        return Ok(match hash.and_then(|hash| hash.random(&mut rng)) {
+        return Ok(match hash.and_then(|hash| hash.random(&mut rng, now)) {
             Some((field, _)) => ctx.reply.item(field),
             None => ctx.reply.null(),
         });
@@ -487,7 +547,11 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     let reply = &mut ctx.reply;
     let Some(hash) = hash else { return Ok(reply.array(0)) };
     let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-    let fields = if count < 0 { n } else { n.min(hash.len()) };
+    let fields = match hash.len_at(now) {
+        0 => 0,
+        _ if count < 0 => n,
+        len => n.min(len),
+    };
     let pairs = with_values && reply.resp3();
     let replied = reply.array(if with_values && !pairs { 2 * fields } else { fields });
     let each = |field: Item<'_>, value: Item<'_>| {
@@ -500,9 +564,9 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
         }
     };
     if count < 0 {
-        hash.random_repeated(n, &mut rng, each);
+        hash.random_repeated(n, &mut rng, now, each);
     } else {
-        hash.random_distinct(n, &mut rng, each);
+        hash.random_distinct(n, &mut rng, now, each);
     }
     Ok(replied)
 }

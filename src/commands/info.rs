@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::clients::ClientKey;
+use crate::clients::pubsub::Scope;
 use crate::config::value::{Choice, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
@@ -157,10 +158,10 @@ fn clients_section(server: &Server, out: &mut InfoText) {
             "client_recent_max_output_buffer",
             clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
         )
-        .field("blocked_clients", 0)
-        .field("tracking_clients", 0)
-        .field("clients_in_timeout_table", 0)
-        .field("total_blocking_keys", 0)
+        .field("blocked_clients", server.clients.blocking.clients() + server.pause.waiting())
+        .field("tracking_clients", server.clients.tracking.clients())
+        .field("clients_in_timeout_table", server.clients.blocking.with_deadline())
+        .field("total_blocking_keys", server.clients.blocking.keys())
         .field("total_blocking_keys_on_nokey", 0);
 }
 
@@ -266,7 +267,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("rss_overhead_bytes", more(memory.rss, memory.resident))
         .ratio("mem_fragmentation_ratio", ratio(memory.rss, memory.used))
         .field("mem_fragmentation_bytes", more(memory.rss, memory.used))
-        .field("mem_not_counted_for_evict", 0)
+        .field("mem_not_counted_for_evict", server.memory_not_counted())
         .field("mem_replication_backlog", 0)
         .field("mem_total_replication_buffers", 0)
         .field("mem_clients_slaves", 0)
@@ -351,18 +352,19 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("sync_partial_ok", 0)
         .field("sync_partial_err", 0)
         .field("expired_keys", keyspace.expired)
+        .field("expired_fields", keyspace.expired_fields)
         .ratio("expired_stale_perc", keyspace.expired_stale_percent)
         .field("expired_time_cap_reached_count", keyspace.expire_cycle_cut_short)
         .field("expire_cycle_cpu_milliseconds", keyspace.expire_cycle_us / 1000)
         .field("evicted_keys", keyspace.evicted)
-        .field("evicted_clients", 0)
-        .field("total_eviction_exceeded_time", 0)
-        .field("current_eviction_exceeded_time", 0)
+        .field("evicted_clients", stats.evicted_clients)
+        .field("total_eviction_exceeded_time", stats.short_of_memory_ms().0)
+        .field("current_eviction_exceeded_time", stats.short_of_memory_ms().1)
         .field("keyspace_hits", keyspace.hits)
         .field("keyspace_misses", keyspace.misses);
-    out.field("pubsub_channels", 0)
-        .field("pubsub_patterns", 0)
-        .field("pubsubshard_channels", 0)
+    out.field("pubsub_channels", server.clients.pubsub.len(Scope::Channel))
+        .field("pubsub_patterns", server.clients.pubsub.len(Scope::Pattern))
+        .field("pubsubshard_channels", server.clients.pubsub.len(Scope::Shard))
         .field("latest_fork_usec", server.children.fork_us)
         .field("total_forks", server.children.forks)
         .field("migrate_cached_sockets", 0)
@@ -373,9 +375,9 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("active_defrag_key_misses", 0)
         .field("total_active_defrag_time", 0)
         .field("current_active_defrag_time", 0)
-        .field("tracking_total_keys", 0)
-        .field("tracking_total_items", 0)
-        .field("tracking_total_prefixes", 0)
+        .field("tracking_total_keys", server.clients.tracking.keys())
+        .field("tracking_total_items", server.clients.tracking.items())
+        .field("tracking_total_prefixes", server.clients.tracking.prefixes())
         .field("unexpected_error_replies", stats.unexpected_errors)
         .field("total_error_replies", stats.error_replies)
         .field("dump_payload_sanitizations", 0)
@@ -385,17 +387,17 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("io_threaded_writes_processed", 0)
         .field("client_query_buffer_limit_disconnections", stats.query_buffer_limit_disconnections)
         .field("client_output_buffer_limit_disconnections", stats.output_buffer_limit_disconnections)
-        .field("reply_buffer_shrinks", 0)
-        .field("reply_buffer_expands", 0)
+        .field("reply_buffer_shrinks", stats.reply_buffer_shrinks)
+        .field("reply_buffer_expands", stats.reply_buffer_expands)
         .field("eventloop_cycles", stats.loop_turns)
         .field("eventloop_duration_sum", stats.loop_ns / 1000)
         .field("eventloop_duration_cmd_sum", in_commands_ns / 1000)
         .field("instantaneous_eventloop_cycles_per_sec", stats.rates.loop_turns.get())
         .field("instantaneous_eventloop_duration_usec", stats.rates.loop_us.get())
-        .field("acl_access_denied_auth", stats.auth_denied)
-        .field("acl_access_denied_cmd", 0)
-        .field("acl_access_denied_key", 0)
-        .field("acl_access_denied_channel", 0);
+        .field("acl_access_denied_auth", server.acl.denials.logins)
+        .field("acl_access_denied_cmd", server.acl.denials.commands)
+        .field("acl_access_denied_key", server.acl.denials.keys)
+        .field("acl_access_denied_channel", server.acl.denials.channels);
 }
 
 /// Named only: no group of sections includes it.
@@ -481,7 +483,12 @@ fn keyspace_section(server: &Server, out: &mut InfoText) {
     out.section("Keyspace");
     for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         let (keys, volatile, ttl) = (db.len(), db.volatile(), db.avg_ttl_ms());
-        out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}"));
+        // Only where there are such: readers of old expect the line to end here.
+        let fields = match db.with_volatile_fields() {
+            0 => String::new(),
+            n => format!(",keys_with_volatile_items={n}"),
+        };
+        out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}{fields}"));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Commands on lists.
 
+use std::ops::Range;
+
 use crate::keyspace::{Event, Key};
 use crate::resp::{Error, Replied};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -163,22 +165,26 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
         None => None,
         Some(_) => Some(count_arg(ctx, 2, 0)?),
     };
-    let Some(list) = ctx.db.write_as::<List>(key)? else {
+    if ctx.db.write_as::<List>(key)?.is_none() {
         return Ok(if count.is_some() { ctx.reply.null_array() } else { ctx.reply.null() });
-    };
-    let Some(count) = count else {
-        let reply = &mut ctx.reply;
-        list.pop(end, |item| reply.item(item));
-        list.relax(&ctx.limits.types);
-        ctx.db.changed(key, popped(end), 1);
-        ctx.db.settle::<List>(key);
-        return Ok(Replied::later());
-    };
+    }
+    let Some(count) = count else { return Ok(pop_one(ctx, key, end)) };
     if count == 0 {
         return Ok(ctx.reply.array(0));
     }
     pop_many(ctx, key, end, count);
     Ok(Replied::later())
+}
+
+/// Takes an element, which is there, and replies with it.
+pub(super) fn pop_one(ctx: &mut Ctx<'_>, key: Key<'_>, end: End) -> Replied {
+    let Ok(Some(list)) = ctx.db.write_as::<List>(key) else { unreachable!("looked up by the caller") };
+    let reply = &mut ctx.reply;
+    let replied = list.pop(end, |item| reply.item(item)).expect("no empty list is kept");
+    list.relax(&ctx.limits.types);
+    ctx.db.changed(key, popped(end), 1);
+    ctx.db.settle::<List>(key);
+    replied
 }
 
 /// Takes up to `count` elements, at least one of which is there, and replies with an array of them.
@@ -229,37 +235,69 @@ const LMPOP: Spec = Spec::data("lmpop", -4, lmpop)
 
 /// LMPOP numkeys key [key …] LEFT|RIGHT [COUNT count] → the key and an array of elements, or null.
 fn lmpop(ctx: &mut Ctx<'_>) -> CmdResult {
-    let numkeys = match ctx.args.int(1) {
-        Ok(n) if n > 0 => n as usize,
-        _ => return Err(Error::text("ERR numkeys should be greater than 0")),
-    };
-    let at = numkeys.saturating_add(2);
-    if at >= ctx.args.len() {
-        return Err(Error::Syntax);
-    }
-    let end = end_arg(ctx, at)?;
-    let mut count = None;
-    let mut i = at + 1;
-    while i < ctx.args.len() {
-        if count.is_some() || !ctx.args.is(i, "count") || i + 1 >= ctx.args.len() {
+    let popping = MultiPop::parse(ctx, 1)?;
+    Ok(popping.run(ctx)?.unwrap_or_else(|| ctx.reply.null_array()))
+}
+
+/// Taking elements from the first list of several that is not empty.
+pub(super) struct MultiPop {
+    /// The arguments that are keys.
+    pub keys: Range<usize>,
+    end: End,
+    count: usize,
+}
+
+impl MultiPop {
+    /// Reads `numkeys key [key …] LEFT|RIGHT [COUNT count]` from argument `at` on.
+    pub fn parse(ctx: &Ctx<'_>, at: usize) -> Result<MultiPop, Error> {
+        let numkeys = match ctx.args.int(at) {
+            Ok(n) if n > 0 => n as usize,
+            _ => return Err(Error::text("ERR numkeys should be greater than 0")),
+        };
+        let keys = at + 1..numkeys.saturating_add(at + 1);
+        if keys.end >= ctx.args.len() {
             return Err(Error::Syntax);
         }
-        count = match ctx.args.int(i + 1) {
-            Ok(n) if n > 0 => Some(n as usize),
-            _ => return Err(Error::text("ERR count should be greater than 0")),
-        };
-        i += 2;
+        let end = end_arg(ctx, keys.end)?;
+        let mut count = None;
+        let mut i = keys.end + 1;
+        while i < ctx.args.len() {
+            if count.is_some() || !ctx.args.is(i, "count") || i + 1 >= ctx.args.len() {
+                return Err(Error::Syntax);
+            }
+            count = match ctx.args.int(i + 1) {
+                Ok(n) if n > 0 => Some(n as usize),
+                _ => return Err(Error::text("ERR count should be greater than 0")),
+            };
+            i += 2;
+        }
+        Ok(MultiPop { keys, end, count: count.unwrap_or(1) })
     }
-    for i in 2..at {
-        let key = ctx.args.key(i);
-        if ctx.db.write_as::<List>(key)?.is_some() {
+
+    /// Takes the elements and answers with the key and them; `None` when all lists are empty.
+    pub fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
+        for i in self.keys.clone() {
+            let key = ctx.args.key(i);
+            let Some(list) = ctx.db.write_as::<List>(key)? else { continue };
+            let count = self.count.min(list.len());
             ctx.reply.array(2);
             let replied = ctx.reply.bulk(key.bytes);
-            pop_many(ctx, key, end, count.unwrap_or(1));
-            return Ok(replied);
+            pop_many(ctx, key, self.end, count);
+            // Which of the keys it was need not be found out again.
+            let count = itoa::Buffer::new().format(count).to_owned();
+            ctx.feed.instead(&[pop_command(self.end), key.bytes, count.as_bytes()]);
+            return Ok(Some(replied));
         }
+        Ok(None)
     }
-    Ok(ctx.reply.null_array())
+}
+
+/// The command that takes elements from one end of a list.
+pub(super) fn pop_command(end: End) -> &'static [u8] {
+    match end {
+        End::Head => b"LPOP",
+        End::Tail => b"RPOP",
+    }
 }
 
 const LLEN: Spec = Spec::data("llen", 2, llen)
@@ -581,11 +619,11 @@ const LMOVE: Spec = Spec::data("lmove", 5, lmove)
 fn lmove(ctx: &mut Ctx<'_>) -> CmdResult {
     let from = end_arg(ctx, 3)?;
     let to = end_arg(ctx, 4)?;
-    move_element(ctx, from, to)
+    Ok(move_element(ctx, from, to)?.unwrap_or_else(|| ctx.reply.null()))
 }
 
 /// Argument `i` as an end of a list.
-fn end_arg(ctx: &Ctx<'_>, i: usize) -> Result<End, Error> {
+pub(super) fn end_arg(ctx: &Ctx<'_>, i: usize) -> Result<End, Error> {
     if ctx.args.is(i, "left") {
         Ok(End::Head)
     } else if ctx.args.is(i, "right") {
@@ -595,10 +633,12 @@ fn end_arg(ctx: &Ctx<'_>, i: usize) -> Result<End, Error> {
     }
 }
 
-fn move_element(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
+/// Takes an element from the list at argument 1, puts it into the one at argument 2, and replies with it; `None`
+/// when there is none.
+pub(super) fn move_element(ctx: &mut Ctx<'_>, from: End, to: End) -> Result<Option<Replied>, Error> {
     let (source, destination) = (ctx.args.key(1), ctx.args.key(2));
     if ctx.db.write_as::<List>(source)?.is_none() {
-        return Ok(ctx.reply.null());
+        return Ok(None);
     }
     // The destination's type is checked before anything is taken.
     ctx.db.write_as::<List>(destination)?;
@@ -614,9 +654,9 @@ fn move_element(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
         list.push(to, &element);
     }
     ctx.db.changed(destination, pushed(to), 1);
-    ctx.db.changed(source, popped(from), 1);
+    ctx.db.also_changed(source, popped(from));
     ctx.db.settle::<List>(source);
-    Ok(ctx.reply.bulk(&element))
+    Ok(Some(ctx.reply.bulk(&element)))
 }
 
 const RPOPLPUSH: Spec = Spec::data("rpoplpush", 3, rpoplpush)
@@ -639,7 +679,7 @@ const RPOPLPUSH: Spec = Spec::data("rpoplpush", 3, rpoplpush)
 
 /// RPOPLPUSH source destination → the element, or null.
 fn rpoplpush(ctx: &mut Ctx<'_>) -> CmdResult {
-    move_element(ctx, End::Tail, End::Head)
+    Ok(move_element(ctx, End::Tail, End::Head)?.unwrap_or_else(|| ctx.reply.null()))
 }
 
 #[cfg(test)]

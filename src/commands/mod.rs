@@ -1,7 +1,10 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod client_pause;
+pub mod client_tracking;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -10,28 +13,38 @@ pub mod dump;
 pub mod expire;
 pub mod expiry;
 pub mod hash;
+pub mod hash_ttl;
 pub mod help;
 pub mod info;
 pub mod keys;
+pub mod latency;
 pub mod list;
+pub mod list_blocking;
+pub mod monitor;
 pub mod object;
 pub mod persistence;
+pub mod pubsub;
 pub mod scan;
 pub mod scan_args;
 pub mod server;
 pub mod set;
+pub mod slowlog;
+pub mod sort;
 pub mod string;
 pub mod testing;
+pub mod timeout;
 pub mod transactions;
 pub mod window;
 pub mod zset;
 pub mod zset_algebra;
+pub mod zset_blocking;
 pub mod zset_range;
 
 use crate::server::command::Spec;
 
 /// The table of all commands.
 pub const ALL: &[&[Spec]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
     command::COMMANDS,
@@ -41,17 +54,25 @@ pub const ALL: &[&[Spec]] = &[
     dump::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
+    hash_ttl::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     list::COMMANDS,
+    list_blocking::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
+    pubsub::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    slowlog::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,
     zset_algebra::COMMANDS,
+    zset_blocking::COMMANDS,
     zset_range::COMMANDS,
 ];

@@ -54,7 +54,7 @@ fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         return Err(in_progress());
     }
     // A transaction is not interrupted for a fork, which takes its time.
-    let in_exec = server.turn.in_exec;
+    let in_exec = server.turn.depth > 0;
     if server.has_child() || in_exec {
         if !schedule && !in_exec {
             return Err(Error::text(

@@ -102,6 +102,10 @@ const SMOVE: Spec = Spec::data("smove", 4, smove)
 fn smove(ctx: &mut Ctx<'_>) -> CmdResult {
     let (source, destination) = (ctx.args.key(1), ctx.args.key(2));
     let member = ctx.args.at(3);
+    // Both keys are met before either's type matters.
+    for key in [source, destination] {
+        ctx.db.expire_due(key);
+    }
     if ctx.db.write_as::<Set>(source)?.is_none() {
         return Ok(ctx.reply.int(0));
     }
@@ -412,7 +416,7 @@ fn store(ctx: &mut Ctx<'_>, result: Set, event: &'static str) -> CmdResult {
         ctx.db.changed(key, Event::set(event), 1);
     } else {
         let lazily = ctx.db.space().lazy.server_del;
-        if ctx.db.remove(key, lazily) {
+        if ctx.db.displace(key, lazily) {
             ctx.db.changed(key, Event::generic("del"), 1);
         }
     }

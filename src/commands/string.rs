@@ -563,11 +563,17 @@ const APPEND: Spec = Spec::data("append", 3, append)
         ..Docs::NONE
     });
 
+/// The length of the string at `key`, for a command that goes on to change it: that is the access.
+fn length(ctx: &mut Ctx<'_>, key: Key<'_>) -> Result<Option<usize>, Error> {
+    let Some(entry) = ctx.db.inspect(key) else { return Ok(None) };
+    entry.string().map(|text| Some(text.len())).ok_or(Error::WrongType)
+}
+
 /// APPEND key value → the length after it.
 fn append(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let bytes = ctx.args.at(2);
-    let len = match ctx.db.write_string(key)?.map(|text| text.len()) {
+    let len = match length(ctx, key)? {
         None => {
             ctx.db.set_string(key, value_arg(ctx.args, 2), Ttl::Clear);
             bytes.len()
@@ -608,7 +614,7 @@ fn setrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let bytes = ctx.args.at(3);
     let offset = usize::try_from(ctx.args.int(2)?).map_err(|_| Error::text("ERR offset is out of range"))?;
-    let before = ctx.db.write_string(key)?.map(|text| text.len());
+    let before = length(ctx, key)?;
     if bytes.is_empty() {
         return Ok(ctx.reply.int(before.unwrap_or(0) as i64));
     }
@@ -1541,6 +1547,7 @@ mod tests {
         server.keyspace.ledger.listeners.set(Listeners::FEED, true);
         let (mut out, mut feed) = (Vec::new(), Feed::AsReceived);
         let mut ctx = Ctx {
+            permissions: None,
             args,
             db: server.keyspace.db(0),
             reply: Reply::new(&mut out, Protocol::Resp2),
@@ -1548,6 +1555,7 @@ mod tests {
             feed: &mut feed,
             name: spec.name,
             now: UnixMillis(1000),
+            wait: &mut None,
         };
         handler(&mut ctx).expect("the command succeeds");
         match feed {

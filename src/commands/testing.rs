@@ -15,11 +15,13 @@ use crate::server::Server;
 use crate::server::call::Batch;
 use crate::stdx::quote;
 
-/// A server with one client.
+/// A server with one client, or several.
 pub struct Harness {
     pub server: Server,
+    /// Whose requests are run.
     pub client: ClientKey,
-    _peer: UnixStream,
+    /// The other ends of the clients' sockets.
+    peers: Vec<UnixStream>,
 }
 
 impl Default for Harness {
@@ -35,15 +37,55 @@ impl Harness {
         let mut server = Server::new(config, super::ALL, background);
         // What is tested in memory leaves no files behind.
         server.config.persistence.save.0.clear();
+        let mut harness = Harness { server, client: ClientKey(0), peers: Vec::new() };
+        harness.client = harness.connect();
+        harness
+    }
+
+    /// One more client; requests still come from the one they came from.
+    pub fn connect(&mut self) -> ClientKey {
         let (ours, peer) = UnixStream::pair().expect("a socket pair can be made");
         ours.set_nonblocking(true).expect("a socket can be non-blocking");
-        let now = server.keyspace.now();
-        let client = server.clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true));
-        Harness { server, client, _peer: peer }
+        self.peers.push(peer);
+        let now = self.server.keyspace.now();
+        self.server.clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true))
+    }
+
+    /// Runs one line as a request of `client`, without looking at what it gets.
+    pub fn request_as(&mut self, client: ClientKey, line: &str) {
+        let args = quote::split_args(line.as_bytes()).expect("balanced quotes");
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let before = std::mem::replace(&mut self.client, client);
+        self.request(&args);
+        self.client = before;
+    }
+
+    /// Runs one line as a request of `client`; all that is written for it by the end of the turn.
+    pub fn run_as(&mut self, client: ClientKey, line: &str) -> String {
+        self.request_as(client, line);
+        self.told(client)
+    }
+
+    /// What is written for `client` by the end of the turn.
+    pub fn told(&mut self, client: ClientKey) -> String {
+        self.server.finish_turn();
+        let written = self.server.clients[client].io.output.take_all();
+        let (mut shown, mut rest) = (Vec::new(), &written[..]);
+        while !rest.is_empty() {
+            let (text, after) = show(rest, "");
+            shown.push(text);
+            rest = after;
+        }
+        shown.join("\n")
     }
 
     /// Runs one request; the reply as RESP.
     pub fn raw(&mut self, args: &[&[u8]]) -> Vec<u8> {
+        self.request(args);
+        self.take_output()
+    }
+
+    fn request(&mut self, args: &[&[u8]]) {
         let mut batch = Batch::default();
         let input = &mut self.server.clients[self.client].io.input;
         input.buf.clear();
@@ -58,6 +100,10 @@ impl Harness {
         self.server.keyspace.set_now(crate::stdx::clock::UnixMillis::now());
         self.server.enqueue(&mut batch, self.client, frame);
         self.server.run_batch(&mut batch);
+    }
+
+    /// What was written to the client since.
+    pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.server.clients[self.client].io.output.tail)
     }
 

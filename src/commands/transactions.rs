@@ -4,11 +4,13 @@
 //! nothing in between. An error while queueing makes EXEC run nothing; an error while running
 //! stops nothing.
 
+use crate::clients::watch::WATCH_BYTES;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::feed::Feed;
 use crate::stdx::hash::Key;
 
 pub const COMMANDS: &[Spec] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
@@ -38,7 +40,7 @@ fn multi(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
 }
 
 const DISCARD: Spec = Spec::admin("discard", 1, discard)
-    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI))
+    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI).with(Flags::LEAVES_MULTI))
     .acl(Acl::TRANSACTION)
     .docs(Docs {
         summary: "Gives a transaction up.",
@@ -64,7 +66,9 @@ const EXEC: Spec = Spec::admin("exec", 1, exec)
             .with(Flags::STALE)
             .with(Flags::SKIP_SLOWLOG)
             .with(Flags::RUNS_IN_MULTI)
-            .with(Flags::ENDS_MULTI),
+            .with(Flags::ENDS_MULTI)
+            .with(Flags::BARRIER)
+            .with(Flags::LEAVES_MULTI),
     )
     .acl(Acl::TRANSACTION)
     .docs(Docs {
@@ -94,6 +98,8 @@ fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
     for (command, args) in transaction.iter() {
         server.call_queued(key, command, args);
     }
+    // Its commands are passed on; it is not.
+    server.feed = Feed::Nothing;
     Ok(replied)
 }
 
@@ -121,7 +127,9 @@ fn watch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         for watched in args.rest(1).iter() {
             let existed = server.keyspace.db(db as usize).is_there_now(Key::new(watched));
             if server.clients.watches.add(key, db, watched, existed) {
-                server.clients[key].watched.push((db, watched.into()));
+                let client = &mut server.clients[key];
+                client.watched.push((db, watched.into()));
+                client.watched_bytes += WATCH_BYTES + 2 * watched.len();
             }
         }
         server.keyspace.ledger.listeners.set(Listeners::WATCH, true);

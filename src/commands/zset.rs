@@ -1,6 +1,8 @@
 //! Commands on sorted sets: single members, counts, the ends, random members.
 
 use super::scan_args::ScanArgs;
+use std::ops::Range;
+
 use crate::keyspace::Event;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -378,7 +380,7 @@ fn rank(ctx: &mut Ctx<'_>, reverse: bool) -> CmdResult {
 
 /// One of the ends of a set, where members are taken out.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Min,
     Max,
 }
@@ -487,41 +489,83 @@ const ZMPOP: Spec = Spec::data("zmpop", -4, zmpop)
 
 /// ZMPOP numkeys key [key …] MIN | MAX [COUNT count] → the first key with a set, and what was taken out; or null.
 fn zmpop(ctx: &mut Ctx<'_>) -> CmdResult {
-    let args = ctx.args;
-    let keys = positive(&args, 1, "ERR numkeys should be greater than 0")?;
-    let place = keys.checked_add(2).filter(|&place| place < args.len()).ok_or(Error::Syntax)?;
-    let end = if args.is(place, "MIN") {
-        End::Min
-    } else if args.is(place, "MAX") {
-        End::Max
-    } else {
-        return Err(Error::Syntax);
-    };
-    let mut count = None;
-    for i in (place + 1..args.len()).step_by(2) {
-        if count.is_some() || !args.is(i, "COUNT") || i + 1 == args.len() {
+    let popping = MultiPop::parse(&ctx.args, 1)?;
+    Ok(popping.run(ctx)?.unwrap_or_else(|| ctx.reply.null_array()))
+}
+
+/// Taking members out of the first set of several that is not empty.
+pub(super) struct MultiPop {
+    /// The arguments that are keys.
+    pub keys: Range<usize>,
+    end: End,
+    count: usize,
+}
+
+impl MultiPop {
+    /// Reads `numkeys key [key …] MIN|MAX [COUNT count]` from argument `at` on.
+    pub fn parse(args: &Args<'_>, at: usize) -> Result<MultiPop, Error> {
+        let keys = positive(args, at, "ERR numkeys should be greater than 0")?;
+        let place = keys.checked_add(at + 1).filter(|&place| place < args.len()).ok_or(Error::Syntax)?;
+        let end = if args.is(place, "MIN") {
+            End::Min
+        } else if args.is(place, "MAX") {
+            End::Max
+        } else {
             return Err(Error::Syntax);
+        };
+        let mut count = None;
+        for i in (place + 1..args.len()).step_by(2) {
+            if count.is_some() || !args.is(i, "COUNT") || i + 1 == args.len() {
+                return Err(Error::Syntax);
+            }
+            count = Some(positive(args, i + 1, "ERR count should be greater than 0")?);
         }
-        count = Some(positive(&args, i + 1, "ERR count should be greater than 0")?);
+        Ok(MultiPop { keys: at + 1..place, end, count: count.unwrap_or(1) })
     }
-    for i in 2..place {
-        let key = args.key(i);
-        let Some(set) = ctx.db.write_as::<Zset>(key)? else { continue };
-        let (n, reply) = (count.unwrap_or(1).min(set.len()), &mut ctx.reply);
-        reply.array(2);
-        reply.bulk(key.bytes);
-        let replied = reply.array(n);
-        end.pop(set, n, |pair| {
+
+    /// Takes the members and answers with the key and them; `None` when there is no set.
+    pub fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
+        let args = ctx.args;
+        for i in self.keys.clone() {
+            let key = args.key(i);
+            let Some(set) = ctx.db.write_as::<Zset>(key)? else { continue };
+            let (n, reply) = (self.count.min(set.len()), &mut ctx.reply);
             reply.array(2);
+            reply.bulk(key.bytes);
+            let replied = reply.array(n);
+            self.end.pop(set, n, |pair| {
+                reply.array(2);
+                reply.item(pair.member);
+                reply.double(pair.score());
+            });
+            finish_removal(ctx, key, self.end.command(), n);
+            // Which of the keys it was need not be found out again.
+            let count = itoa::Buffer::new().format(n).to_owned();
+            ctx.feed.instead(&[self.end.command().as_bytes(), key.bytes, count.as_bytes()]);
+            return Ok(Some(replied));
+        }
+        Ok(None)
+    }
+}
+
+/// Takes the member at one end out of the first set, of those at arguments `keys`, that there is; replies with the
+/// key, the member and its score.
+pub(super) fn pop_first(ctx: &mut Ctx<'_>, keys: Range<usize>, end: End) -> Result<Option<Replied>, Error> {
+    for i in keys {
+        let key = ctx.args.key(i);
+        let Some(set) = ctx.db.write_as::<Zset>(key)? else { continue };
+        let reply = &mut ctx.reply;
+        let replied = reply.array(3);
+        reply.bulk(key.bytes);
+        end.pop(set, 1, |pair| {
             reply.item(pair.member);
             reply.double(pair.score());
         });
-        finish_removal(ctx, key, end.command(), n);
-        // Which of the keys it was need not be found out again.
-        ctx.feed.instead(&[end.command().as_bytes(), key.bytes, itoa::Buffer::new().format(n).as_bytes()]);
-        return Ok(replied);
+        finish_removal(ctx, key, end.command(), 1);
+        ctx.feed.instead(&[end.command().as_bytes(), key.bytes]);
+        return Ok(Some(replied));
     }
-    Ok(ctx.reply.null_array())
+    Ok(None)
 }
 
 // ---- any members --------------------------------------------------------------------------------

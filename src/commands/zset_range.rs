@@ -448,7 +448,7 @@ pub(super) fn store(ctx: &mut Ctx<'_>, key: Key<'_>, set: Zset, event: &'static 
     if len > 0 {
         ctx.db.set_collection(key, set, None);
         ctx.db.changed(key, Event::zset(event), 1);
-    } else if ctx.db.remove(key, false) {
+    } else if ctx.db.displace(key, false) {
         ctx.db.changed(key, Event::generic("del"), 1);
     }
     Ok(ctx.reply.int(len as i64))

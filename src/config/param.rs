@@ -127,7 +127,7 @@ impl Effects {
     pub const MAXCLIENTS: Effects = Effects(1 << 1);
     /// The memory limit or what is evicted: evict now.
     pub const MAXMEMORY: Effects = Effects(1 << 2);
-    /// The limit on clients' memory: close the largest now.
+    /// The limit on clients' memory: the largest are closed before the loop waits.
     pub const CLIENT_MEMORY: Effects = Effects(1 << 3);
     /// The rate of the timer.
     pub const HZ: Effects = Effects(1 << 4);

@@ -27,15 +27,25 @@ enum Subject {
     User,
 }
 
+/// How much of the configuration a rewrite writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// What the file mentions, and what differs from the default.
+    Needed,
+    /// Every parameter.
+    Everything,
+}
+
 /// The text that replaces `old`: the same file saying what `config` says.
-pub fn rewritten(config: &Config, old: &[u8]) -> Vec<u8> {
+pub fn rewritten(config: &Config, old: &[u8], scope: Scope) -> Vec<u8> {
     let mut wanted = wanted_lines(config);
     let mentioned: Vec<(&[u8], Option<Subject>)> = lines(old).map(|line| (line, subject(line))).collect();
 
     let defaults = Config::default();
     for param in table::params() {
         let is_mentioned = mentioned.iter().any(|(_, subject)| *subject == Some(Subject::Param(param.name)));
-        if !is_mentioned && param.print(config) == param.print(&defaults) {
+        let is_needed = is_mentioned || scope == Scope::Everything;
+        if !is_needed && param.print(config) == param.print(&defaults) {
             wanted.remove(&Subject::Param(param.name));
         }
     }
@@ -77,7 +87,7 @@ pub fn rewritten(config: &Config, old: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// Those of reading, writing, flushing and renaming. The old file is then as it was.
-pub fn rewrite(config: &Config, path: &Path) -> io::Result<()> {
+pub fn rewrite(config: &Config, path: &Path, scope: Scope) -> io::Result<()> {
     let path = match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
         result => result?,
@@ -89,7 +99,7 @@ pub fn rewrite(config: &Config, path: &Path) -> io::Result<()> {
     let temporary = temporary_path(&path);
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(&rewritten(config, &old))?;
+        file.write_all(&rewritten(config, &old, scope))?;
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)?;
         }
@@ -176,7 +186,7 @@ mod tests {
     }
 
     fn text(config: &Config, old: &str) -> String {
-        String::from_utf8(rewritten(config, old.as_bytes())).expect("the test uses ASCII")
+        String::from_utf8(rewritten(config, old.as_bytes(), Scope::Needed)).expect("the test uses ASCII")
     }
 
     #[test]
@@ -185,6 +195,9 @@ mod tests {
                    user bob on >pw ~* +@all\nsave 900 1\nsave 300 10\nhz 10\n# end\n";
         assert_eq!(text(&loaded(old.as_bytes()), old), old);
         assert_eq!(text(&Config::default(), ""), "");
+        let everything = rewritten(&Config::default(), b"", Scope::Everything);
+        assert_eq!(loaded(&everything), Config::default());
+        assert!(everything.split(|&byte| byte == b'\n').count() > 100);
         let conf = include_str!("../../redis.conf");
         let again = text(&Config::default(), conf);
         assert!(file::load(again.as_bytes(), &mut Config::default()).is_ok());
@@ -273,7 +286,7 @@ mod tests {
         set(&mut config, "maxmemory-clients", "12%");
         config.replication.replicaof = None; // a node of a cluster is told whom to copy by the cluster
         for old in [&b""[..], include_bytes!("../../redis.conf")] {
-            let new = rewritten(&config, old);
+            let new = rewritten(&config, old, Scope::Needed);
             let mut again = Config::default();
             file::load(&new, &mut again).unwrap_or_else(|error| panic!("{}", error.message("Redis")));
             for param in table::params() {
@@ -300,7 +313,7 @@ mod tests {
             }
             let mut config = Config::default();
             if file::load(&line, &mut config).is_ok() {
-                let new = rewritten(&config, &line);
+                let new = rewritten(&config, &line, Scope::Needed);
                 assert!(loaded(&new) == config, "seed {seed:#x} round {round}: {}", line.escape_ascii());
             }
         }
@@ -314,17 +327,17 @@ mod tests {
         let (path, link) = (directory.join("x.conf"), directory.join("link.conf"));
         let mut config = Config::default();
         set(&mut config, "port", "7000");
-        rewrite(&config, &path).expect("the directory is writable");
+        rewrite(&config, &path, Scope::Needed).expect("the directory is writable");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("the file is ours");
         std::os::unix::fs::symlink(&path, &link).expect("the directory is writable");
         set(&mut config, "port", "7001");
-        rewrite(&config, &link).expect("the directory is writable");
+        rewrite(&config, &link, Scope::Needed).expect("the directory is writable");
         assert!(fs::symlink_metadata(&link).expect("still there").is_symlink());
         assert_eq!(fs::metadata(&path).expect("still there").permissions().mode() & 0o777, 0o640);
         let text = fs::read_to_string(&path).expect("still there");
         assert_eq!(text, "\n# Generated by CONFIG REWRITE\nport 7001\n");
         assert_eq!(fs::read_dir(&directory).expect("still there").count(), 2, "no temporary file is left");
-        assert!(rewrite(&config, &directory.join("no/such/x.conf")).is_err());
+        assert!(rewrite(&config, &directory.join("no/such/x.conf"), Scope::Needed).is_err());
         fs::remove_dir_all(&directory).expect("the directory is ours");
     }
 }

@@ -80,6 +80,12 @@ impl Access {
         self.lru_clock().wrapping_sub(bits) & 0xff_ffff
     }
 
+    /// The second of the last access, from LRU bits: comparable across their wrap.
+    #[inline]
+    pub fn last_used(&self, bits: u32) -> u64 {
+        self.seconds.saturating_sub(u64::from(self.idle_seconds(bits)))
+    }
+
     /// The counter as it is after the decay for the time since the last access, from LFU bits.
     pub fn frequency(&self, bits: u32) -> u8 {
         let counter = bits as u8;

@@ -5,13 +5,17 @@
 //! whose time has come, notes the access, counts hits and misses. What always holds:
 //!
 //! - the table of expiries refers to exactly the entries that have an expiry;
+//! - the alarms refer to each hash with fields that expire, at a time when none or only the first is due;
 //! - an entry's address is used by no one else, so that it may move on any write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::Access;
 use super::entry::{self, EMBED_MAX, Entry, EntryRef};
+use super::evict::Evictor;
 use super::expire::{CycleState, Expiry};
+use super::fields::Alarms;
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
 use crate::stdx::clock::UnixMillis;
@@ -41,10 +45,21 @@ pub struct KeyspaceStats {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    /// Fields of hashes whose time had come and that were removed for it.
+    pub expired_fields: u64,
     pub expired_stale_percent: f64,
     pub expire_cycle_cut_short: u64,
     pub expire_cycle_us: u64,
     pub evicted: u64,
+}
+
+/// How long it took to free what nobody asked to remove: the longest since somebody last looked.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Removals {
+    /// Whether anybody wants to know; otherwise no clock is read.
+    pub timed: bool,
+    /// Of a key whose time had come.
+    pub expired: Duration,
 }
 
 /// One database: its keys, and which of them expire.
@@ -52,6 +67,7 @@ pub struct KeyspaceStats {
 pub struct Database {
     pub(super) keys: Dict<Entry>,
     pub(super) expires: Dict<EntryRef>,
+    pub(super) alarms: Alarms,
     pub(super) cycle: CycleState,
 }
 
@@ -69,6 +85,11 @@ impl Database {
     /// Number of keys with an expiry.
     pub fn volatile(&self) -> usize {
         self.expires.len()
+    }
+
+    /// Number of hashes with fields that expire, and of those of late.
+    pub fn with_volatile_fields(&self) -> usize {
+        self.alarms.len()
     }
 
     /// Average time to live in milliseconds, as the expiry cycle last estimated it.
@@ -128,13 +149,13 @@ impl Database {
                 self.expires.prefetch_bucket(*hash);
             }
         }
-        for (hash, entry) in batch.drain(..) {
+        for (hash, mut entry) in batch.drain(..) {
             if replace {
                 let key = entry.key().to_vec();
                 self.put(Key { bytes: &key, hash }, entry);
                 continue;
             }
-            let (volatile, address) = (entry.expires().is_some(), entry.as_ref());
+            let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.as_ref());
             match self.keys.entry(hash, entry.key()) {
                 Place::Vacant(place) => drop(place.insert(entry)),
                 Place::Occupied(_) => return Err(entry),
@@ -142,13 +163,15 @@ impl Database {
             if volatile {
                 self.expires.insert_unique(hash, address);
             }
+            self.alarms.add(alarm, address);
         }
         Ok(())
     }
 
     /// Puts `new` where the key's entry is, or adds it; the old one is handed back.
-    fn put(&mut self, key: Key<'_>, new: Entry) -> Option<Entry> {
+    fn put(&mut self, key: Key<'_>, mut new: Entry) -> Option<Entry> {
         let volatile = new.expires().is_some();
+        let alarm = new.arm();
         let address = new.as_ref();
         let old = match self.keys.entry(key.hash, key.bytes) {
             Place::Occupied(mut slot) => Some(slot.replace(new)),
@@ -169,6 +192,10 @@ impl Database {
                 slot.replace(address);
             }
         }
+        if let Some(old) = &old {
+            self.alarms.remove(old.alarm(), old.as_ref());
+        }
+        self.alarms.add(alarm, address);
         old
     }
 
@@ -179,10 +206,12 @@ impl Database {
         if slot.expires().is_some() {
             self.expires.remove(key.hash, key.bytes);
         }
+        self.alarms.remove(slot.alarm(), slot.as_ref());
         slot.map(change);
         if slot.expires().is_some() {
             self.expires.insert_unique(key.hash, slot.as_ref());
         }
+        self.alarms.add(slot.alarm(), slot.as_ref());
         true
     }
 
@@ -198,6 +227,7 @@ impl Database {
             volatile += usize::from(expected.is_some());
         }
         assert_eq!(volatile, self.expires.len(), "the table of expiries refers to keys that are gone");
+        self.alarms.check(&self.keys);
     }
 
     /// Takes the key's entry out.
@@ -206,6 +236,7 @@ impl Database {
         if slot.expires().is_some() {
             self.expires.remove(key.hash, key.bytes);
         }
+        self.alarms.remove(slot.alarm(), slot.as_ref());
         Some(slot.remove())
     }
 }
@@ -220,6 +251,8 @@ pub struct Keyspace {
     pub reclaimer: Reclaimer,
     pub lazy: LazyFree,
     pub expiry: Expiry,
+    pub evictor: Evictor,
+    pub removals: Removals,
     pub(super) now: UnixMillis,
 }
 
@@ -235,6 +268,8 @@ impl Keyspace {
             reclaimer,
             lazy: LazyFree::default(),
             expiry: Expiry::Remove,
+            evictor: Evictor::default(),
+            removals: Removals::default(),
             now: UnixMillis(0),
         }
     }
@@ -260,6 +295,13 @@ impl Keyspace {
     /// Database `index`, for maintenance.
     pub fn database_mut(&mut self, index: usize) -> &mut Database {
         &mut self.dbs[index]
+    }
+
+    /// The type of the value at `key` of database `db`, if it is there and not due.
+    pub fn kind_of(&self, db: usize, key: Key<'_>) -> Option<Kind> {
+        let entry = self.dbs[db].keys.find(key.hash, key.bytes)?;
+        let due = entry.expires().is_some_and(|at| at <= self.now);
+        if due && self.expiry != Expiry::Ignore { None } else { Some(entry.kind()) }
     }
 
     /// A view of database `index`.
@@ -427,8 +469,7 @@ impl<'s> Db<'s> {
     }
 
     #[inline]
-    fn touch(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
-        let touch = self.touch;
+    fn slot(&mut self, key: Key<'_>, touch: bool) -> Option<Slot<'_, Entry>> {
         let Keyspace { dbs, access, rng, .. } = &mut *self.space;
         let mut slot = dbs[self.index].keys.find_mut(key.hash, key.bytes)?;
         if touch {
@@ -487,7 +528,7 @@ impl<'s> Db<'s> {
         if self.expire_if_due(key) {
             return None;
         }
-        self.touch(key)
+        self.slot(key, self.touch)
     }
 
     /// Whether the key is there. Changes nothing but removing it when its time has come.
@@ -579,13 +620,16 @@ impl<'s> Db<'s> {
         key: Key<'_>,
         make: impl FnOnce() -> T,
     ) -> Result<&mut T, WrongType> {
+        let mut touch = self.touch;
         if self.expire_if_due(key) || self.database().keys.find(key.hash, key.bytes).is_none() {
             let mut entry = Entry::with_collection(key.bytes, None, make());
             entry.set_access(self.space.access.fresh());
             self.database_mut().put(key, entry);
             self.born(key);
+            // Coming into being is no access: the frequency stays where it begins.
+            touch = false;
         }
-        let slot = self.touch(key).expect("the key was there or has just been added");
+        let slot = self.slot(key, touch).expect("the key was there or has just been added");
         entry::collection_in::<T>(slot).ok_or(WrongType)
     }
 
@@ -597,7 +641,7 @@ impl<'s> Db<'s> {
             return false;
         }
         self.database_mut().take(key);
-        self.changed(key, Event::generic("del"), 1);
+        self.also_changed(key, Event::generic("del"));
         true
     }
 
@@ -649,8 +693,15 @@ impl<'s> Db<'s> {
             Ttl::Keep => self.database().keys.find(key.hash, key.bytes).and_then(|old| old.expires()),
         };
         let mut entry = Entry::new(key.bytes, expires, value);
-        entry.set_access(self.space.access.fresh());
+        entry.set_access(self.access_of_new_value(key));
         self.put(key, entry);
+    }
+
+    /// The access data of a value that is about to be stored: a key stays as frequent as it was, and is used.
+    fn access_of_new_value(&mut self, key: Key<'_>) -> u32 {
+        let Keyspace { dbs, access, rng, .. } = &mut *self.space;
+        let old = if access.lfu { dbs[self.index].keys.find(key.hash, key.bytes) } else { None };
+        old.map_or_else(|| access.fresh(), |old| access.touched(old.access(), rng))
     }
 
     /// As [`Db::set_string`], for bytes that are the outcome of changes: they are reported as `raw`.
@@ -666,8 +717,10 @@ impl<'s> Db<'s> {
 
     /// Stores a collection under `key`, whatever was there before. The caller reports the change.
     pub fn set_collection<T: Collection>(&mut self, key: Key<'_>, value: T, expires: Option<UnixMillis>) {
+        // A key whose time has come is not overwritten: it goes, and another one comes.
+        self.expire_if_due(key);
         let mut entry = Entry::with_collection(key.bytes, expires, value);
-        entry.set_access(self.space.access.fresh());
+        entry.set_access(self.access_of_new_value(key));
         self.put(key, entry);
     }
 
@@ -709,6 +762,18 @@ impl<'s> Db<'s> {
     /// whether it was there. The caller reports the change.
     pub fn remove(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.take(key) {
+            Some(old) => {
+                self.space.reclaimer.entry(old, lazily);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// As [`Db::remove`], for a result that is empty and leaves nothing under its key: what was there goes as the
+    /// command's doing, also when its time has come.
+    pub fn displace(&mut self, key: Key<'_>, lazily: bool) -> bool {
+        match self.database_mut().take(key) {
             Some(old) => {
                 self.space.reclaimer.entry(old, lazily);
                 true

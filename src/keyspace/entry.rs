@@ -44,6 +44,8 @@ const HAS_EXPIRE: u8 = 1;
 const HAS_LONG_KEY: u8 = 2;
 /// A short string that is reported as `raw`, because it was changed in place.
 const WAS_CHANGED: u8 = 4;
+/// The value is a hash whose alarm is to stand in the alarms of its database.
+const HAS_ALARM: u8 = 8;
 
 /// What the value part of an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,7 +130,9 @@ impl Entry {
     /// An entry whose value is a collection.
     pub fn with_collection<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Entry {
         const { assert!(size_of::<T>() == WORD && align_of::<T>() <= 8) };
-        let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let expiry = if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let alarm = if value.earliest_expiry().is_some() { HAS_ALARM } else { 0 };
+        let flags = expiry | alarm;
         let value = ManuallyDrop::new(value);
         // SAFETY: `T` is one word, by the assertion; its ownership goes into the entry.
         let word = unsafe { (&raw const value).cast::<u64>().read() };
@@ -311,6 +315,38 @@ impl Entry {
         Some(unsafe { &mut *self.0.as_ptr().add(shape.word_at()).cast::<T>() })
     }
 
+    /// When to look for due fields of the hash, if that is noted in the alarms of its database.
+    #[inline]
+    pub fn alarm(&self) -> Option<UnixMillis> {
+        if self.shape().flags & HAS_ALARM == 0 {
+            return None;
+        }
+        self.collection::<Hash>().and_then(Hash::alarm)
+    }
+
+    /// Sets the alarm: `None` where no field expires. The caller keeps the alarms of the database in step.
+    pub fn set_alarm(&mut self, alarm: Option<UnixMillis>) {
+        let Some(hash) = self.collection_mut::<Hash>() else { return };
+        hash.set_alarm(alarm);
+        let flag = if hash.alarm().is_some() { HAS_ALARM } else { 0 };
+        // SAFETY: byte 1 of the header is the flags.
+        unsafe {
+            let flags = self.0.as_ptr().add(1);
+            *flags = *flags & !HAS_ALARM | flag;
+        }
+    }
+
+    /// As [`Entry::set_alarm`], to the time at which the first field expires.
+    #[inline]
+    pub fn arm(&mut self) -> Option<UnixMillis> {
+        if self.shape().flags & HAS_ALARM == 0 {
+            return None;
+        }
+        let earliest = self.collection::<Hash>().and_then(Describe::earliest_expiry);
+        self.set_alarm(earliest);
+        earliest
+    }
+
     /// Overwrites a string by `bytes` without moving, where the block allows it.
     #[inline]
     pub fn overwrite(&mut self, bytes: &[u8]) -> bool {
@@ -406,7 +442,7 @@ impl Entry {
     fn rebuilt(&self, key: Option<&[u8]>, expires: Option<UnixMillis>) -> Entry {
         let shape = self.shape();
         let key = key.unwrap_or(self.key());
-        let flags = shape.flags & WAS_CHANGED | if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let flags = shape.flags & (WAS_CHANGED | HAS_ALARM) | if expires.is_some() { HAS_EXPIRE } else { 0 };
         let mut new = match (shape.form, self.string()) {
             (Form::Embedded, Some(StringRef::Bytes(bytes))) => Entry::with_bytes(key, flags, bytes),
             _ => Entry::with_word(key, flags, shape.kind, shape.form, self.word()),
@@ -608,10 +644,10 @@ unsafe impl Element for Entry {
     }
 }
 
-/// An entry seen by the table of expiries, which does not own it.
+/// An entry seen by the table of expiries and by the alarms, which do not own it.
 ///
-/// Only `keyspace::db` makes and follows these; it removes one before it frees or moves the entry.
-#[derive(Clone, Copy)]
+/// Only the database makes and follows these; it removes one before it frees or moves the entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct EntryRef(NonNull<u8>);
 
@@ -627,6 +663,16 @@ impl EntryRef {
         // SAFETY: the caller promises that the block is live; `ManuallyDrop` leaves it owned
         // by its database.
         unsafe { (ManuallyDrop::new(Entry(self.0)).expires(), key_of(self.0)) }
+    }
+}
+
+impl EntryRef {
+    /// The entry itself, lent.
+    ///
+    /// # Safety
+    /// The entry is alive, and neither changed nor moved while the loan lasts.
+    pub unsafe fn lend(&self) -> impl std::ops::Deref<Target = Entry> {
+        ManuallyDrop::new(Entry(self.0))
     }
 }
 

@@ -6,6 +6,8 @@
 //! keys are due it thus costs next to nothing; where many are, it is bounded by time, not by work:
 //! the slow cycle may take a quarter of a timer tick, the fast one a millisecond. The setting
 //! `active-expire-effort` raises all of these. (The scheme is Redis' since 6.0.)
+//!
+//! Fields of hashes expire too. Nobody has to look for these: see `fields`. They have a time of their own.
 
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,8 @@ pub enum Cycle {
 const DBS_PER_CYCLE: usize = 16;
 /// Buckets looked at for each key a round is to see: an end where many are empty.
 const BUCKETS_PER_KEY: usize = 20;
+/// The time for fields of hashes, as a share of that for keys.
+const FIELDS_SHARE: u32 = 4;
 /// A table with fewer entries than one in so many buckets is left alone: it will be made smaller
 /// soon, and until then finding a key costs more than the key does.
 const SPARSE: usize = 10;
@@ -97,6 +101,9 @@ pub struct ActiveExpire {
     pub paused: bool,
     next_db: usize,
     cut_short: bool,
+    /// The database whose fields are next, and whether due ones were left behind.
+    next_fields_db: usize,
+    fields_left: bool,
     last_fast: Option<Instant>,
     /// The due keys of a round; empty between rounds.
     due: Vec<Due>,
@@ -122,7 +129,11 @@ impl Keyspace {
     fn expired(&mut self, db: usize, entry: Entry) {
         self.stats.expired += 1;
         self.ledger.gone(db, entry.key(), Event { class: Class::Expired, name: "expired" });
+        let started = self.removals.timed.then(Instant::now);
         self.reclaimer.entry(entry, self.lazy.expire);
+        if let Some(started) = started {
+            self.removals.expired = self.removals.expired.max(started.elapsed());
+        }
     }
 }
 
@@ -137,7 +148,7 @@ impl ActiveExpire {
         }
         let effort = Effort::new(effort);
         let stale = space.stats.expired_stale_percent >= effort.acceptable_stale as f64;
-        if cycle == Cycle::Fast && !self.cut_short && !stale {
+        if cycle == Cycle::Fast && !self.cut_short && !self.fields_left && !stale {
             return;
         }
         let started = Instant::now();
@@ -152,6 +163,8 @@ impl ActiveExpire {
             }
         };
         self.sweep(space, effort, || started.elapsed() > budget);
+        let keys_done = Instant::now();
+        self.sweep_fields(space, || keys_done.elapsed() > budget / FIELDS_SHARE);
         space.stats.expire_cycle_us += started.elapsed().as_micros() as u64;
     }
 
@@ -183,6 +196,23 @@ impl ActiveExpire {
         // A running average; one cycle moves it by a twentieth.
         let average = &mut space.stats.expired_stale_percent;
         *average = percent * 0.05 + *average * 0.95;
+    }
+
+    /// Removes the fields that are due, database after database, until `out_of_time`, which is asked after each
+    /// hash.
+    fn sweep_fields(&mut self, space: &mut Keyspace, mut out_of_time: impl FnMut() -> bool) {
+        let databases = space.dbs.len();
+        self.fields_left = false;
+        for _ in 0..databases.min(DBS_PER_CYCLE) {
+            let db = self.next_fields_db % databases;
+            self.next_fields_db = db + 1;
+            while space.expire_fields(db) {
+                if out_of_time() {
+                    self.fields_left = true;
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -80,12 +80,26 @@ pub enum Change {
     Key { db: u32, key: Range<usize>, event: Event },
     /// A key was removed because its time had come, or memory was short.
     Gone { db: u32, key: Range<usize>, event: Event },
+    /// A field of a hash was removed because its time had come. What follows of the same hash may follow at once.
+    FieldGone { db: u32, key: Range<usize>, field: Range<usize> },
     /// Something happened that only subscribers care about: the data are as they were.
     Told { db: u32, key: Range<usize>, event: Event },
     /// All keys of a database are gone (`None`: of all databases).
     Flushed { db: Option<u32> },
     /// Two databases changed places.
     Swapped { a: u32, b: u32 },
+}
+
+impl Change {
+    /// Whether both are fields that are gone from one hash at the same time.
+    pub fn is_of_same_hash(&self, other: &Change) -> bool {
+        match (self, other) {
+            (Change::FieldGone { db, key, .. }, Change::FieldGone { db: other_db, key: other_key, .. }) => {
+                (db, key) == (other_db, other_key)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The record of one command's changes.
@@ -128,6 +142,24 @@ impl Ledger {
             let key = self.keep(key);
             self.changes.push(Change::Gone { db: db as u32, key, event });
         }
+    }
+
+    /// A field of a hash went away by itself.
+    pub fn field_gone(&mut self, db: usize, key: &[u8], field: &[u8]) {
+        if self.listeners.none() {
+            return;
+        }
+        let (db, field) = (db as u32, self.keep(field));
+        // The fields of one hash go together: its key is kept once.
+        let key = match self.changes.last() {
+            Some(Change::FieldGone { db: same, key: last, .. })
+                if *same == db && self.keys[last.clone()] == *key =>
+            {
+                last.clone()
+            }
+            _ => self.keep(key),
+        };
+        self.changes.push(Change::FieldGone { db, key, field });
     }
 
     /// An event without a change.

@@ -6,7 +6,9 @@
 pub mod access;
 pub mod db;
 pub mod entry;
+pub mod evict;
 pub mod expire;
+mod fields;
 pub mod free;
 pub mod ledger;
 

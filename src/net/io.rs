@@ -2,7 +2,9 @@
 //!
 //! An idle connection holds no buffer. Buffers come from a [`Pool`] when bytes arrive or a reply
 //! is written, and go back when they are used up; a handful serves thousands of connections. While
-//! connections are few, each keeps its input buffer as long as it is busy.
+//! connections are few, each keeps its input buffer as long as it is busy. Who has had small replies
+//! only for a while writes the next into a small buffer: when thousands are answered in the same turn,
+//! all of them hold one.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,9 +14,12 @@ use bytes::{Buf, Bytes};
 
 use super::stream::Stream;
 use crate::resp::request::Decoder;
+use crate::stdx::clock::UnixMillis;
 
 /// Capacity of a fresh buffer, for input and output alike.
 pub const BUFFER: usize = 16 << 10;
+/// Capacity of the buffer that replies to a connection begin in which lately had small ones only.
+pub const SMALL_BUFFER: usize = 1 << 10;
 /// Room offered to one `recv`, at least.
 const READ_MIN: usize = 4 << 10;
 /// Room offered to a connection that filled what it was offered before.
@@ -29,6 +34,8 @@ const POOLED: usize = 64;
 #[derive(Default)]
 pub struct Pool {
     buffers: Vec<Vec<u8>>,
+    /// Of [`SMALL_BUFFER`] bytes or somewhat more.
+    small: Vec<Vec<u8>>,
 }
 
 impl Pool {
@@ -38,23 +45,42 @@ impl Pool {
         self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
+    /// An empty buffer, of [`BUFFER`] bytes or more if one is waiting to be used; else one of `wanted` bytes.
+    /// What goes to thousands of connections at once must not cost each of them a large buffer.
+    #[inline]
+    pub fn take_or(&mut self, wanted: usize) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(wanted))
+    }
+
+    /// An empty buffer, of [`SMALL_BUFFER`] bytes or more.
+    #[inline]
+    fn take_small(&mut self) -> Vec<u8> {
+        self.small.pop().unwrap_or_else(|| Vec::with_capacity(SMALL_BUFFER))
+    }
+
     /// Takes a buffer back.
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if (BUFFER..=POOLED_MAX).contains(&buffer.capacity()) && self.buffers.len() < POOLED {
+        let shelf = match buffer.capacity() {
+            BUFFER..=POOLED_MAX => &mut self.buffers,
+            SMALL_BUFFER..BUFFER => &mut self.small,
+            _ => return,
+        };
+        if shelf.len() < POOLED {
             buffer.clear();
-            self.buffers.push(buffer);
+            shelf.push(buffer);
         }
     }
 
     /// Bytes allocated for buffers that wait to be used.
     pub fn allocated(&self) -> usize {
-        self.buffers.iter().map(Vec::capacity).sum()
+        self.buffers.iter().chain(&self.small).map(Vec::capacity).sum()
     }
 
     /// Frees all buffers.
     pub fn clear(&mut self) {
         self.buffers.clear();
+        self.small.clear();
     }
 }
 
@@ -67,6 +93,8 @@ pub struct Input {
     pub decoder: Decoder,
     /// Length and capacity of `buf` while it is lent; else zero.
     lent: (usize, usize),
+    /// Bytes of the large strings of requests that are handed out and not executed yet.
+    lent_apart: usize,
     /// Most bytes that were in `buf` since the last [`Input::shrink`].
     peak: usize,
     /// The last receive filled its room.
@@ -104,6 +132,8 @@ impl Input {
                 // SAFETY: `recv` has just written `n` bytes to the front of `large_spare`.
                 unsafe { self.decoder.large_received(n) };
             }
+            // What comes behind the string may be as little as its line end.
+            self.filled = false;
             return Ok(received);
         }
         if self.buf.capacity() == 0 {
@@ -145,11 +175,22 @@ impl Input {
         buf
     }
 
+    /// Large strings of so many bytes, which do not lie in the buffer, are handed out with a request. They
+    /// count until the buffer comes back.
+    pub fn lend_apart(&mut self, bytes: usize) {
+        self.lent_apart += bytes;
+    }
+
     /// Takes the lent buffer back.
     #[inline]
     pub fn put_back(&mut self, buf: Vec<u8>) {
         self.lent = (0, 0);
         self.buf = buf;
+        if self.lent_apart > 0 {
+            self.lent_apart = 0;
+            // Who sends one large string often sends another: there will be room for more of it at once.
+            self.buf.reserve(READ_MORE);
+        }
     }
 
     /// Empties the buffer when all of it has been read, and gives it back unless the connection may `keep` it.
@@ -187,9 +228,11 @@ impl Input {
         self.buf.len() - self.pos + self.decoder.unfinished().large_bytes
     }
 
-    /// Bytes that are held, those of requests being executed included.
+    /// Bytes that are held and not yet part of a complete argument, and those of requests being executed.
     pub fn held(&self) -> usize {
-        self.buf.len() + self.lent.0 + self.decoder.unfinished().large_bytes
+        let unfinished = self.decoder.unfinished();
+        let understood = (self.pos + unfinished.head_bytes).min(self.buf.len());
+        self.buf.len() - understood + self.lent.0 + unfinished.receiving_bytes
     }
 
     /// Bytes of the buffer that are free.
@@ -199,7 +242,7 @@ impl Input {
 
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
-        self.buf.capacity() + self.lent.1 + self.decoder.unfinished().allocated_bytes
+        self.buf.capacity() + self.lent.1 + self.lent_apart + self.decoder.unfinished().allocated_bytes
     }
 }
 
@@ -223,9 +266,59 @@ pub struct Output {
     pub tail: Vec<u8>,
     /// Bytes of `tail` that are sent already.
     sent: usize,
+    /// Replies begin in a small buffer.
+    small: bool,
+    /// Most bytes that were in `tail` since `peak_since`; `None`: it is not known yet.
+    peak: Option<usize>,
+    peak_since: Option<UnixMillis>,
+}
+
+/// How [`Output::adapt`] changed the size of a connection's next buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Adapted {
+    Shrunk,
+    Grown,
 }
 
 impl Output {
+    /// Makes ready for a reply: there is a buffer afterwards.
+    #[inline]
+    pub fn begin(&mut self, pool: &mut Pool) {
+        self.tail = if self.small { pool.take_small() } else { pool.take() };
+    }
+
+    /// Size of the buffer that is being written into, or that the next reply will be.
+    pub fn room(&self) -> usize {
+        match self.tail.capacity() {
+            0 if self.small => SMALL_BUFFER,
+            0 => BUFFER,
+            capacity => capacity,
+        }
+    }
+
+    /// Most bytes that were in the buffer lately.
+    pub fn peak(&self) -> usize {
+        self.peak.unwrap_or(BUFFER).max(self.tail.len())
+    }
+
+    /// Chooses the size of the next buffer by the most that was in one lately, which is forgotten after
+    /// `reset_ms` milliseconds (`None`: never). Called now and then.
+    pub fn adapt(&mut self, now: UnixMillis, reset_ms: Option<i64>) -> Option<Adapted> {
+        let fits = self.peak() <= SMALL_BUFFER;
+        let adapted = match (self.small, fits) {
+            (false, true) => Some(Adapted::Shrunk),
+            (true, false) => Some(Adapted::Grown),
+            _ => None,
+        };
+        self.small = fits;
+        let since = *self.peak_since.get_or_insert(now);
+        if reset_ms.is_some_and(|reset| now.since(since) > reset) {
+            self.peak = Some(self.tail.len());
+            self.peak_since = Some(now);
+        }
+        adapted
+    }
+
     /// Bytes that are still to be sent.
     #[inline]
     pub fn pending(&self) -> usize {
@@ -273,9 +366,18 @@ impl Output {
         self.queued + self.segments.len() * size_of::<Bytes>() + tail
     }
 
+    /// Takes out all that is still to be sent, as one piece.
+    pub fn take_all(&mut self) -> Vec<u8> {
+        let mut all = self.segments.iter().flatten().copied().collect::<Vec<u8>>();
+        all.extend_from_slice(&self.tail[self.sent..]);
+        self.discard();
+        all
+    }
+
     /// Forgets and frees everything: it will not be sent.
     pub fn discard(&mut self) {
-        *self = Output::default();
+        *self =
+            Output { small: self.small, peak: self.peak, peak_since: self.peak_since, ..Output::default() };
     }
 
     /// Bytes allocated (shared segments count in full).
@@ -291,6 +393,9 @@ impl Output {
     /// What the socket says, but never `WouldBlock`.
     pub fn send(&mut self, stream: &Stream, pool: &mut Pool) -> io::Result<usize> {
         let mut total = 0;
+        if let Some(peak) = &mut self.peak {
+            *peak = (*peak).max(self.tail.len());
+        }
         while !self.is_empty() {
             let sent = if self.segments.is_empty() {
                 stream.send(&self.tail[self.sent..])
@@ -440,6 +545,33 @@ mod tests {
             }
         };
         assert_eq!(frame.large()[0].len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_buffer_for_replies_is_as_large_as_they_were() {
+        let (ours, theirs) = pair();
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        let mut reply = |output: &mut Output, bytes: usize| {
+            output.begin(&mut pool);
+            output.tail.resize(bytes, b'x');
+            output.send(&ours, &mut pool).expect("connected");
+            let mut room = vec![MaybeUninit::uninit(); bytes];
+            theirs.recv(&mut room).expect("something is there");
+        };
+        let at = UnixMillis;
+        reply(&mut output, 10);
+        assert_eq!((output.room(), output.peak()), (BUFFER, BUFFER));
+        // What is not known yet is taken to be much, until that is forgotten.
+        assert_eq!(output.adapt(at(0), Some(5000)), None);
+        assert_eq!(output.adapt(at(5001), Some(5000)), None);
+        reply(&mut output, 700);
+        assert_eq!(output.adapt(at(6000), Some(5000)), Some(Adapted::Shrunk));
+        assert_eq!((output.room(), output.peak()), (SMALL_BUFFER, 700));
+        reply(&mut output, SMALL_BUFFER + 1);
+        assert_eq!(output.adapt(at(7000), Some(5000)), Some(Adapted::Grown));
+        assert_eq!(output.room(), BUFFER);
+        assert_eq!(output.adapt(at(99_000), None), None);
+        assert_eq!(output.peak(), SMALL_BUFFER + 1);
     }
 
     #[test]

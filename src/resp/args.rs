@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::Error;
-use super::request::Span;
+use super::request::{self, Span};
 use crate::stdx::hash::{self, Key};
 use crate::stdx::num;
 use crate::structures::sds::Sds;
@@ -154,6 +154,15 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn range(&self, range: std::ops::Range<usize>) -> Args<'a> {
         Args { spans: &self.spans[range], hashed: 0, ..*self }
+    }
+
+    /// Appends the request these are the arguments of: as it arrived, where it is in one piece.
+    pub fn write_request(&self, out: &mut Vec<u8>) {
+        if self.bytes.first() == Some(&b'*') && self.large.is_empty() {
+            out.extend_from_slice(self.bytes);
+        } else {
+            request::write_request(out, self.iter());
+        }
     }
 
     /// All arguments in order.

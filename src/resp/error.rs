@@ -57,7 +57,8 @@ impl Error {
     /// A subcommand nobody knows.
     #[cold]
     pub fn unknown_subcommand(sub: &[u8], container: &str) -> Self {
-        let sub = &sub[..sub.len().min(128)];
+        // As C prints it: whatever follows a NUL byte is not shown.
+        let sub = sub[..sub.len().min(128)].split(|&b| b == 0).next().unwrap_or_default();
         let container = container.to_ascii_uppercase();
         Error::quoting(&[b"ERR unknown subcommand '", sub, b"'. Try ", container.as_bytes(), b" HELP."])
     }

@@ -288,7 +288,7 @@ impl Frame {
 }
 
 /// Appends `marker`, a number, and a line end.
-fn write_header(out: &mut Vec<u8>, marker: u8, n: usize) {
+pub fn write_header(out: &mut Vec<u8>, marker: u8, n: usize) {
     out.push(marker);
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -298,10 +298,15 @@ fn write_header(out: &mut Vec<u8>, marker: u8, n: usize) {
 pub fn write_request<'a>(out: &mut Vec<u8>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
     write_header(out, b'*', args.len());
     for arg in args {
-        write_header(out, b'$', arg.len());
-        out.extend_from_slice(arg);
-        out.extend_from_slice(b"\r\n");
+        write_bulk(out, arg);
     }
+}
+
+/// Appends one argument of a request.
+pub fn write_bulk(out: &mut Vec<u8>, arg: &[u8]) {
+    write_header(out, b'$', arg.len());
+    out.extend_from_slice(arg);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The number in a complete header of the form `marker digits \r\n`, and the header's length, if the number has one
@@ -579,8 +584,12 @@ pub struct Unfinished {
     pub args_announced: usize,
     /// Arguments that are complete.
     pub args_read: usize,
+    /// Bytes in the buffer that are understood: headers and complete arguments.
+    pub head_bytes: usize,
     /// Bytes received into large strings.
     pub large_bytes: usize,
+    /// Bytes of these in the one that is still being received.
+    pub receiving_bytes: usize,
     /// Bytes allocated for all of it, large strings included.
     pub allocated_bytes: usize,
 }
@@ -751,6 +760,11 @@ impl Decoder {
         Unfinished {
             args_announced: partial.announced,
             args_read: partial.spans.len(),
+            head_bytes: partial.at,
+            receiving_bytes: match (partial.receiving, partial.large.last()) {
+                (Some(_), Some(string)) => string.len(),
+                _ => 0,
+            },
             large_bytes: partial.large.iter().map(|string| string.len()).sum(),
             allocated_bytes: size_of::<Partial>()
                 + partial.spans.capacity() * size_of::<Span>()

@@ -6,8 +6,9 @@
 
 use super::Server;
 use super::command::{CommandId, Commands, Flags, Spec};
+use super::pause;
 use crate::clients::{Client, ClientFlags, ClientKey};
-use crate::resp::{Args, Error};
+use crate::resp::{Args, Error, Protocol};
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,10 +22,25 @@ impl Conditions {
     pub const IN_MULTI: Conditions = Conditions(2);
     /// The data set is being loaded.
     pub const LOADING: Conditions = Conditions(4);
-    /// `maxmemory` is set, so that writes must look whether there is room.
+    /// `maxmemory` is set, so that each command must look whether there is room.
     pub const MAXMEMORY: Conditions = Conditions(8);
+    /// The client's user may not do everything.
+    pub const LIMITED_USER: Conditions = Conditions(1 << 31);
+    /// The client is fed with data, or monitors: it may not ask for keys.
+    pub const FED: Conditions = Conditions(1 << 20);
+    /// A pause is on, at least for what may change the data.
+    pub const PAUSED_WRITES: Conditions = Conditions(1 << 21);
+    /// A pause is on for all commands.
+    pub const PAUSED_ALL: Conditions = Conditions(1 << 22);
     /// The data cannot be saved, and until they can, they must not change.
     pub const DISK_ERROR: Conditions = Conditions(1 << 16);
+
+    /// The client has subscribed to something: it may be one that cannot tell messages from replies.
+    pub const SUBSCRIBED: Conditions = Conditions(1 << 8);
+    /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
+    pub const TRACKING_FULL: Conditions = Conditions(1 << 9);
+    /// `maxmemory-clients` is set, so that each command must look at what its client costs.
+    pub const CLIENT_MEMORY: Conditions = Conditions(1 << 17);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -41,9 +57,16 @@ impl Conditions {
         let mut held = Conditions::NONE;
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
+        held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
-        held.set(Conditions::MAXMEMORY, spec.flags.has(Flags::DENYOOM));
+        held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
+        held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
+        held.set(Conditions::PAUSED_ALL, true);
         held.set(Conditions::DISK_ERROR, needs_disk(spec));
+        held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
+        held.set(Conditions::TRACKING_FULL, true);
+        held.set(Conditions::MAXMEMORY, true);
+        held.set(Conditions::CLIENT_MEMORY, true);
         held
     }
 
@@ -53,6 +76,9 @@ impl Conditions {
         let mut now = Conditions::NONE;
         now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));
+        now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
+        now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
+        now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
         now
     }
 }
@@ -75,6 +101,10 @@ pub enum Verdict {
     Refuse(Error),
     /// Kept for EXEC.
     Queue,
+    /// Kept until a pause ends.
+    Hold,
+    /// The client is on its way out: nothing runs and nothing is answered.
+    Drop,
 }
 
 impl Server {
@@ -115,47 +145,60 @@ impl Server {
         Ok((sub, spec))
     }
 
-    /// Lets a client in as `user` (`None`: whoever comes with a password alone) if the password is right.
-    ///
-    /// # Errors
-    /// Wrong, or there is no password to compare with. The client is what it was before.
-    pub fn authenticate(
-        &mut self,
-        key: ClientKey,
-        user: Option<&[u8]>,
-        password: &[u8],
-    ) -> Result<(), Error> {
-        let required = &self.config.security.requirepass;
-        if required.is_empty() && user.is_none() {
-            return Err(Error::text(
-                "ERR AUTH <password> called without any password configured for the default user. \
-                 Are you sure your configuration is correct?",
-            ));
-        }
-        let known = user.is_none_or(|user| user == b"default");
-        if !known || !(required.is_empty() || same_secret(password, required)) {
-            self.stats.auth_denied += 1;
-            return Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."));
-        }
-        self.clients[key].flags.set(ClientFlags::AUTHENTICATED, true);
-        Ok(())
-    }
-
     /// Walks the gates for a command that some condition holds up.
     #[cold]
-    pub fn walk_gates(&mut self, key: ClientKey, spec: &'static Spec) -> Verdict {
+    pub fn walk_gates(
+        &mut self,
+        key: ClientKey,
+        id: CommandId,
+        spec: &'static Spec,
+        args: &Args<'_>,
+    ) -> Verdict {
         let client = Conditions::of(&self.clients[key]);
-        if client.has(Conditions::NEEDS_AUTH) && !spec.flags.has(Flags::NO_AUTH) {
+        if client.has(Conditions::NEEDS_AUTH)
+            && !spec.flags.has(Flags::NO_AUTH)
+            && self.must_authenticate(key)
+        {
             return Verdict::Refuse(Error::text("NOAUTH Authentication required."));
+        }
+        if client.has(Conditions::LIMITED_USER)
+            && let Err(denied) = self.permit(key, id, spec, args, self.context(key))
+        {
+            return Verdict::Refuse(self.no_permission(key, denied, spec, args));
+        }
+        if self.conditions.has(Conditions::CLIENT_MEMORY) {
+            self.count_client(key);
+            self.evict_clients();
+            if self.clients[key].is_closing() {
+                return Verdict::Drop;
+            }
+        }
+        if self.conditions.has(Conditions::MAXMEMORY) && self.lacks_room(key, spec) {
+            return Verdict::Refuse(Error::OutOfMemory);
+        }
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
+        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
+            return Verdict::Refuse(Error::text(CANNOT_SAVE));
+        }
+        let only_messages =
+            client.has(Conditions::SUBSCRIBED) && self.clients[key].protocol == Protocol::Resp2;
+        if only_messages && !spec.flags.has(Flags::RUNS_SUBSCRIBED) {
+            return Verdict::Refuse(Error::text(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                 context",
+                spec.name
+            )));
         }
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
-        if spec.flags.has(Flags::DENYOOM) && self.out_of_memory() {
-            return Verdict::Refuse(Error::OutOfMemory);
+        if client.has(Conditions::FED) && spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)) {
+            return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
         }
-        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
-            return Verdict::Refuse(Error::text(CANNOT_SAVE));
+        if self.is_paused_for(key, spec) {
+            return Verdict::Hold;
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             if spec.flags.has(Flags::NO_MULTI) {
@@ -165,20 +208,6 @@ impl Server {
         }
         Verdict::Run
     }
-}
-
-impl Server {
-    /// Whether more memory is in use than `maxmemory` allows.
-    fn out_of_memory(&self) -> bool {
-        let limit = self.config.memory.maxmemory;
-        limit > 0 && crate::stdx::alloc::used() as u64 > limit
-    }
-}
-
-/// Compares in a time that does not tell where the first difference is.
-fn same_secret(given: &[u8], secret: &[u8]) -> bool {
-    let different = given.iter().zip(secret).fold(0, |different, (a, b)| different | (a ^ b));
-    given.len() == secret.len() && std::hint::black_box(different) == 0
 }
 
 #[cold]

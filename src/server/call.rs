@@ -16,6 +16,8 @@ use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
 use super::crash;
 use super::feed::Feed;
+use super::observe::Ran;
+use super::users::Permissions;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::keyspace::Listeners;
 use crate::resp::request::{Frame, Span};
@@ -57,14 +59,17 @@ impl Batch {
 }
 
 impl Server {
-    /// Adds a parsed request to the batch.
+    /// Adds a parsed request to the batch; whether the batch must be executed before more is read.
     #[inline]
-    pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) {
+    pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) -> bool {
         let large = match &mut frame.apart {
             None => Vec::new(),
-            Some(apart) => apart.large.drain(..).map(Arc::new).collect(),
+            Some(apart) => apart.large.drain(..).map(Arc::new).collect::<Vec<_>>(),
         };
-        let input = &self.clients[client].io.input;
+        let input = &mut self.clients[client].io.input;
+        if !large.is_empty() {
+            input.lend_apart(large.iter().map(|string| string.allocated_bytes()).sum());
+        }
         let head = frame.head(&input.buf);
         let args = Args::new(head, frame.spans(&batch.spans), &large);
         let command = self.commands.find(args.at(0));
@@ -79,6 +84,8 @@ impl Server {
             self.keyspace.databases()[self.clients[client].db as usize].prefetch_bucket(hash);
         }
         batch.pending.push(Pending { client, command, frame, large, hashed, hash });
+        const BARRIER: Flags = Flags::BLOCKING.with(Flags::BARRIER);
+        command.is_some_and(|id| self.commands.spec(id).flags.has(BARRIER))
     }
 
     /// Executes all requests of the batch, in order, and empties it.
@@ -106,11 +113,17 @@ impl Server {
                 let args =
                     Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
                         .with_hash(pending.hashed, pending.hash);
+                // What follows a request that waits must wait behind it.
+                if self.clients[key].flags.has(ClientFlags::HELD) {
+                    self.hold(key, pending.command, &args);
+                    continue;
+                }
                 crash::running(key, &args);
                 self.execute(key, pending.command, args);
                 crash::not_running();
             }
             self.clients[key].io.input.put_back(input);
+            self.count_client(key);
         }
         batch.pending.clear();
         batch.spans.clear();
@@ -124,29 +137,55 @@ impl Server {
         let client = &mut self.clients[key];
         client.commands += 1;
         if client.io.output.tail.capacity() == 0 {
-            client.io.output.tail = self.pool.take();
+            client.io.output.begin(&mut self.pool);
         }
-        let before = client.io.output.tail.len();
-        let conditions = Conditions::of(client).with(self.conditions);
+        let mut keeps_caching = false;
         match self.resolve(command, &args) {
-            Err(error) => {
-                self.reject(key, command, error);
-            }
+            Err(error) => self.answer(key, |server| server.reject(key, command, error)),
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
-                if conditions.has(self.held_by[id.0 as usize]) {
-                    match self.walk_gates(key, spec) {
-                        Verdict::Run => self.call(key, id, spec, args),
-                        Verdict::Refuse(error) => self.reject(key, Some(id), error),
-                        Verdict::Queue => self.queue(key, id, &args),
-                    }
-                } else {
-                    self.call(key, id, spec, args);
-                }
+                keeps_caching = spec.flags.has(Flags::KEEPS_CACHING);
+                self.admit(key, id, spec, args);
             }
         }
+        if self.turn.unit_pending {
+            self.end_unit();
+        }
+        if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
+            self.used_caching(key, keeps_caching);
+        }
+        self.written(key);
+        if self.clients.blocking.any_ready() {
+            self.serve_blocked();
+        }
+    }
+
+    /// Runs a command if it may run, and answers why not otherwise.
+    #[inline]
+    pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+        let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
+        if !conditions.has(self.held_by[id.0 as usize]) {
+            return self.answer(key, |server| server.call(key, id, spec, args));
+        }
+        match self.walk_gates(key, id, spec, &args) {
+            Verdict::Run => self.answer(key, |server| server.call(key, id, spec, args)),
+            Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), error)),
+            Verdict::Queue => self.answer(key, |server| server.queue(key, id, &args)),
+            Verdict::Hold => self.hold(key, Some(id), &args),
+            Verdict::Drop => {}
+        }
+    }
+
+    /// Lets `write` answer a client's request, if the client wants an answer. Messages to the client that are caused
+    /// by the request follow the answer.
+    #[inline]
+    pub(super) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
+        let before = self.clients[key].io.output.tail.len();
+        let outer = self.begin_answer(key);
+        write(self);
         let client = &mut self.clients[key];
-        if client.reply_mode != ReplyMode::On {
+        // A client that waits will be answered another time.
+        if client.reply_mode != ReplyMode::On && !client.flags.has(ClientFlags::BLOCKED) {
             client.reply_mode = match client.reply_mode {
                 ReplyMode::SkipNext => ReplyMode::Skip,
                 ReplyMode::Skip => {
@@ -159,12 +198,12 @@ impl Server {
                 }
             };
         }
-        self.written(key);
+        self.end_answer(outer);
     }
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
     #[cold]
-    fn reject(&mut self, key: ClientKey, command: Option<CommandId>, mut error: Error) {
+    pub(super) fn reject(&mut self, key: ClientKey, command: Option<CommandId>, mut error: Error) {
         if let Some(id) = command {
             self.stats.commands[id.0 as usize].rejected += 1;
             if self.commands.spec(id).flags.has(Flags::ENDS_MULTI) {
@@ -179,7 +218,7 @@ impl Server {
     }
 
     #[cold]
-    fn refuse(&mut self, key: ClientKey, error: &Error) {
+    pub(super) fn refuse(&mut self, key: ClientKey, error: &Error) {
         self.stats.error(error.code());
         self.reply(key).error(error);
     }
@@ -187,15 +226,20 @@ impl Server {
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
     pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
         let started = self.turn.command_started_ns;
+        let waiting_before = self.clients[key].io.output.pending();
         // What one command is passed on as must not be there for the next.
         let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
+        let mut wait = None;
+        let (db, dirty) = (self.clients[key].db, self.keyspace.ledger.dirty);
         let result = match spec.handler {
             Handler::Data(handler) => {
                 let ceiling = self.output_ceiling(key);
                 let client = &mut self.clients[key];
                 let before = client.io.output.tail.len();
                 let now = self.keyspace.now();
+                let limited = client.flags.has(ClientFlags::LIMITED_USER);
+                let permissions = limited.then(|| Permissions::new(&self.acl, client.user, id, spec));
                 let mut ctx = Ctx {
                     args,
                     db: self
@@ -207,6 +251,8 @@ impl Server {
                     feed: &mut self.feed,
                     name: spec.name,
                     now,
+                    permissions,
+                    wait: &mut wait,
                 };
                 let result = handler(&mut ctx);
                 if result.is_err() {
@@ -221,13 +267,25 @@ impl Server {
             self.stats.commands[id.0 as usize].failed += 1;
             self.refuse(key, &error);
         }
-        self.propagate();
+        let blocked = wait.is_some_and(|wait| self.block(key, id, &args, wait));
+        self.propagate(db, &args, self.keyspace.ledger.dirty != dirty);
+        if !self.clients.monitors.is_empty() && !self.turn.runs_again {
+            self.feed_monitors(key, spec, &args);
+        }
+        if self.clients[key].flags.has(ClientFlags::TRACKS_READS) {
+            self.remember_keys(key, spec, &args);
+        }
+        if blocked {
+            return;
+        }
         self.stats.commands_processed += 1;
         let end = clock::monotonic_ns();
         let spent = end.saturating_sub(started);
         self.turn.command_started_ns = end;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
+        let reply = self.clients[key].io.output.pending().saturating_sub(waiting_before);
+        self.observe(key, spec, &args, Ran { ns: spent, reply });
         // The clock that commands go by moves on once it is noticeably late.
         if spent > 500_000 {
             self.keyspace.set_now(UnixMillis::now());

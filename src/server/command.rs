@@ -7,7 +7,9 @@
 
 use super::Server;
 use super::feed::Feed;
+use super::users::Permissions;
 use crate::clients::ClientKey;
+use crate::clients::blocking::Wait;
 use crate::config::Limits;
 use crate::keyspace::Db;
 use crate::resp::{Args, Error, Replied, Reply};
@@ -32,6 +34,23 @@ pub struct Ctx<'a> {
     pub name: &'static str,
     /// The time at which the command runs.
     pub now: UnixMillis,
+    /// What the user may do; `None`: everything.
+    pub permissions: Option<Permissions<'a>>,
+    /// What the command waits for, if it found nothing to do.
+    pub wait: &'a mut Option<Wait>,
+}
+
+impl Ctx<'_> {
+    /// Whether the user may read every key, whatever its name: what a command needs that finds keys in values.
+    pub fn reads_every_key(&self) -> bool {
+        self.permissions.is_none_or(|permissions| permissions.read_every_key(&self.args))
+    }
+
+    /// Ends the command for now: it is run again when there may be something for it.
+    pub fn wait_for(&mut self, wait: Wait) -> CmdResult {
+        *self.wait = Some(wait);
+        Ok(Replied::later())
+    }
 }
 
 /// The function behind a command.
@@ -101,8 +120,14 @@ bits! {
         RUNS_SUBSCRIBED = 23, "";
         /// Ends a transaction, even when it is refused.
         ENDS_MULTI = 24, "";
+        /// What follows it may have to wait, so that it is executed before more is read.
+        BARRIER = 25, "";
         /// Asks whether the server is well: refused while data cannot be saved.
         SHOWS_HEALTH = 30, "";
+        /// What the client chose for the caching of its next command is not used up by this one.
+        KEEPS_CACHING = 26, "";
+        /// No transaction is open after it.
+        LEAVES_MULTI = 28, "";
     }
 }
 
@@ -336,6 +361,49 @@ impl KeySpec {
     }
 }
 
+/// What a command does with the channels it names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChannelUse {
+    Publish,
+    Subscribe,
+    Unsubscribe,
+}
+
+/// Which arguments of a command name channels, for rules about who may use which.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelSpec {
+    /// The first of them.
+    pub first: u16,
+    /// Whether all arguments behind it are channels too.
+    pub all: bool,
+    /// They are patterns that stand for the channels they match.
+    pub pattern: bool,
+    pub usage: ChannelUse,
+}
+
+impl ChannelSpec {
+    /// Argument 1 is the channel that is published to.
+    pub const PUBLISH: ChannelSpec =
+        ChannelSpec { first: 1, all: false, pattern: false, usage: ChannelUse::Publish };
+    /// All arguments are channels to be listened to.
+    pub const SUBSCRIBE: ChannelSpec =
+        ChannelSpec { first: 1, all: true, pattern: false, usage: ChannelUse::Subscribe };
+    /// All arguments are channels that were listened to.
+    pub const UNSUBSCRIBE: ChannelSpec =
+        ChannelSpec { first: 1, all: true, pattern: false, usage: ChannelUse::Unsubscribe };
+
+    /// The same, but the arguments are patterns.
+    pub const fn patterns(self) -> ChannelSpec {
+        ChannelSpec { pattern: true, ..self }
+    }
+
+    /// The channels, or patterns, of a request.
+    pub fn of<'a>(&self, args: &Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let last = if self.all { args.len() } else { self.first as usize + 1 };
+        args.range(self.first as usize..last.min(args.len())).iter()
+    }
+}
+
 /// The type of an argument, as `COMMAND DOCS` names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ArgKind {
@@ -489,6 +557,9 @@ impl Docs {
 /// false when the request does not have the command's form.
 pub type FindKeys = fn(&Args<'_>, &mut dyn FnMut(usize, KeyFlags)) -> bool;
 
+/// Calls its second argument with the position of each argument that nobody but the server may see.
+pub type FindSecrets = fn(&Args<'_>, &mut dyn FnMut(usize));
+
 /// One command or subcommand.
 #[derive(Clone, Copy)]
 pub struct Spec {
@@ -499,12 +570,15 @@ pub struct Spec {
     pub flags: Flags,
     pub acl: Acl,
     pub keys: &'static [KeySpec],
+    pub channels: Option<ChannelSpec>,
     pub handler: Handler,
     pub subcommands: &'static [Spec],
     pub tips: &'static [&'static str],
     pub docs: Docs,
     /// Finds the keys of a request where the specifications cannot.
     pub find_keys: Option<FindKeys>,
+    /// Finds passwords and the like, which logs and monitors leave out.
+    pub secrets: Option<FindSecrets>,
 }
 
 impl Spec {
@@ -515,11 +589,13 @@ impl Spec {
             flags: Flags::NONE,
             acl: Acl::NONE,
             keys: &[],
+            channels: None,
             handler,
             subcommands: &[],
             tips: &[],
             docs: Docs::NONE,
             find_keys: None,
+            secrets: None,
         }
     }
 
@@ -555,6 +631,10 @@ impl Spec {
         Spec { keys, ..self }
     }
 
+    pub const fn channels(self, channels: ChannelSpec) -> Spec {
+        Spec { channels: Some(channels), ..self }
+    }
+
     pub const fn tips(self, tips: &'static [&'static str]) -> Spec {
         Spec { tips, ..self }
     }
@@ -565,6 +645,19 @@ impl Spec {
 
     pub const fn find_keys(self, find: FindKeys) -> Spec {
         Spec { find_keys: Some(find), ..self }
+    }
+
+    pub const fn secrets(self, find: FindSecrets) -> Spec {
+        Spec { secrets: Some(find), ..self }
+    }
+
+    /// The arguments of a request as others may see them.
+    pub fn shown<'a>(&self, args: &Args<'a>) -> Vec<&'a [u8]> {
+        let mut shown: Vec<&[u8]> = args.iter().collect();
+        if let Some(find) = self.secrets {
+            find(args, &mut |i| shown[i] = b"(redacted)");
+        }
+        shown
     }
 
     /// The name within its container, or the whole name.
@@ -750,6 +843,13 @@ impl Commands {
     pub fn find_sub(&self, container: CommandId, name: &[u8]) -> Option<CommandId> {
         let subs = self.subcommands.get(container.0 as usize)?;
         subs.iter().copied().find(|&sub| name.eq_ignore_ascii_case(self.spec(sub).short_name().as_bytes()))
+    }
+
+    /// The command that has `spec` among its subcommands.
+    pub fn container(&self, spec: &Spec) -> Option<CommandId> {
+        let (container, _) = spec.name.split_once('|')?;
+        let place = self.specs[..self.top_level].iter().position(|spec| spec.name == container)?;
+        Some(CommandId(place as u16))
     }
 
     /// The command or subcommand a request means. `name` may be `container|sub`.

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::Server;
+use super::admission::Conditions;
 use crate::keyspace::expire::Cycle;
+use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
 
 impl Server {
@@ -12,10 +14,12 @@ impl Server {
     }
 
     pub(super) fn until_cron(&self) -> Duration {
-        match self.turn.next_cron {
+        let tick = match self.turn.next_cron {
+            _ if self.turn.evicting => Duration::ZERO,
             None => Duration::ZERO,
             Some(at) => at.saturating_duration_since(Instant::now()),
-        }
+        };
+        self.until_unpause().map_or(tick, |pause| pause.min(tick))
     }
 
     pub(super) fn cron_if_due(&mut self) {
@@ -48,8 +52,10 @@ impl Server {
         self.visit_clients();
         self.look_after_child();
         self.save_if_due();
-        let effort = self.config.memory.active_expire_effort as u32;
-        self.expire.run(&mut self.keyspace, Cycle::Slow { tick }, effort);
+        self.expire_cycle(Cycle::Slow { tick });
+        if self.conditions.has(Conditions::TRACKING_FULL) {
+            self.limit_tracked();
+        }
         // While data are loaded, tables have room for what is still to come: that is not to be taken away.
         if self.config.advanced.active_rehashing && self.persistence.loading.is_none() {
             for db in 0..self.keyspace.databases().len() {
@@ -61,7 +67,15 @@ impl Server {
     }
 
     pub(super) fn fast_expire_cycle(&mut self) {
-        let effort = self.config.memory.active_expire_effort as u32;
-        self.expire.run(&mut self.keyspace, Cycle::Fast, effort);
+        self.expire_cycle(Cycle::Fast);
+    }
+
+    fn expire_cycle(&mut self, cycle: Cycle) {
+        let before = self.keyspace.stats.expire_cycle_us;
+        self.expire.run(&mut self.keyspace, cycle, self.config.memory.active_expire_effort as u32);
+        let spent = Duration::from_micros(self.keyspace.stats.expire_cycle_us - before);
+        self.stats.latency.note(event::EXPIRE_CYCLE, spent);
+        self.note_removals();
+        self.propagate_by_itself();
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use super::call::Batch;
+use super::publish::Answering;
+use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
@@ -36,7 +38,9 @@ pub struct Loop {
     /// Clients to close at the end of the turn.
     pub(super) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
-    reading: Vec<ClientKey>,
+    pub(super) reading: Vec<ClientKey>,
+    /// Whose request is being answered.
+    pub(super) answering: Answering,
     /// When the running command started: the end of the one before.
     pub(super) command_started_ns: u64,
     pub(super) next_cron: Option<Instant>,
@@ -47,9 +51,19 @@ pub struct Loop {
     pub(super) next_visited: usize,
     /// By which a signal asks for the end.
     pub(super) request: Option<Request>,
-    /// The running command is one of a transaction.
-    pub in_exec: bool,
+    /// Evicting ran out of time, and goes on when the turn ends.
+    pub(super) evicting: bool,
+    /// How reply buffers follow what clients need.
+    pub reply_buffers: ReplyBuffers,
     pub(super) stop: bool,
+    /// How many commands run inside another one.
+    pub depth: u32,
+    /// The request of a client that waits is being run once more.
+    pub(super) runs_again: bool,
+    /// It found nothing, and waits on.
+    pub(super) waits_on: bool,
+    /// The command that ran, with those inside it, has something to pass on.
+    pub(super) unit_pending: bool,
 }
 
 /// Memory of a turn, kept for the next.
@@ -57,6 +71,21 @@ pub struct Loop {
 pub struct Work {
     batch: Batch,
     ready: Vec<ClientKey>,
+}
+
+/// How the reply buffers of clients follow what is written to them.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyBuffers {
+    /// Whether they change their size at all.
+    pub resizing: bool,
+    /// After so many milliseconds, the most that was ever in one is forgotten; never if `None`.
+    pub peak_reset_ms: Option<i64>,
+}
+
+impl Default for ReplyBuffers {
+    fn default() -> Self {
+        ReplyBuffers { resizing: true, peak_reset_ms: Some(5000) }
+    }
 }
 
 impl Loop {
@@ -112,11 +141,16 @@ impl Server {
     ) -> io::Result<()> {
         let Work { batch, ready } = work;
         self.before_sleep();
-        let timeout = if self.turn.reading.is_empty() { self.until_cron() } else { Duration::ZERO };
+        let timeout = if self.turn.reading.is_empty() {
+            self.until_cron().min(self.until_deadline())
+        } else {
+            Duration::ZERO
+        };
         poll.wait(Some(timeout.min(patience)))?;
         let started = clock::monotonic_ns();
         let commands_before = self.stats.commands_processed;
         self.keyspace.set_now(UnixMillis::now());
+        self.blocked_timeouts();
         ready.clear();
         ready.append(&mut self.turn.reading);
         let mut accept = Vec::new();
@@ -166,6 +200,7 @@ impl Server {
         for &key in ready {
             if self.receive(key) {
                 self.parse(key, batch, &mut held);
+                self.count_client(key);
             }
         }
         self.run_held(batch, &mut held);
@@ -221,9 +256,9 @@ impl Server {
             }
         };
         if more {
-            client.flags.set(ClientFlags::IN_READ_LIST, true);
-            self.turn.reading.push(key);
+            self.read_soon(key);
         }
+        let client = &mut self.clients[key];
         client.total_in += n as u64;
         client.last_active = self.keyspace.now();
         self.stats.net_input_bytes += n as u64;
@@ -241,10 +276,10 @@ impl Server {
         held.push(key);
         loop {
             let client = &mut self.clients[key];
-            if client.is_closing() {
+            if client.is_closing() || client.flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)) {
                 return;
             }
-            let trusted = client.flags.has(ClientFlags::AUTHENTICATED);
+            let trusted = client.flags.has(ClientFlags::AUTHENTICATED) || self.acl.is_open();
             let limits = request::Limits {
                 max_bulk: self.config.limits.proto_max_bulk_len as usize,
                 trusted,
@@ -254,9 +289,9 @@ impl Server {
             match input.decoder.next(&mut input.buf, &mut input.pos, &mut batch.spans, &limits) {
                 Ok(None) => return,
                 Ok(Some(frame)) => {
-                    self.enqueue(batch, key, frame);
+                    let barrier = self.enqueue(batch, key, frame);
                     // What an unauthenticated client may send next depends on this command.
-                    if batch.is_full() || !trusted {
+                    if batch.is_full() || barrier || !trusted {
                         self.run_held(batch, held);
                         held.push(key);
                     }
@@ -312,8 +347,8 @@ impl Server {
             let _ = stream.send(b"-ERR max number of clients reached\r\n");
             return;
         }
-        let open = self.config.security.requirepass.is_empty();
-        if open && self.config.net.protected_mode && !stream.is_unix() && !stream.is_loopback() {
+        let no_password = self.acl[UserId::DEFAULT].needs_no_password();
+        if no_password && self.config.net.protected_mode && !stream.is_unix() && !stream.is_loopback() {
             self.stats.connections_rejected += 1;
             let _ = stream.send(PROTECTED_MODE.as_bytes());
             return;
@@ -323,21 +358,33 @@ impl Server {
         let registry = self.turn.registry.as_ref().expect("set when the loop starts");
         let key = self.clients.insert_with(|id, key| {
             failed = registry.register(&mut stream, Token(key.0)).err();
-            Client::new(id, stream, now, open)
+            Client::new(id, stream, now, false)
         });
         if let Some(error) = failed {
             tracing::warn!("Error registering fd event for the new client: {error}");
             self.clients.remove(key);
             return;
         }
+        self.act_as_default(key);
         self.stats.connections_received += 1;
     }
 
     /// Everything between executing and waiting: replies go out, clients that are done leave.
     fn before_sleep(&mut self) {
-        self.fast_expire_cycle();
+        self.finish_turn();
         self.send_replies();
+        self.evict_clients();
         self.close_clients();
+    }
+
+    /// What is done once per turn after all requests and may still write to clients.
+    pub fn finish_turn(&mut self) {
+        self.end_pause_if_due();
+        self.fast_expire_cycle();
+        self.continue_evicting();
+        if self.clients.tracking.has_pending() {
+            self.broadcast_changes();
+        }
     }
 
     fn send_replies(&mut self) {
@@ -346,6 +393,7 @@ impl Server {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             if client.flags.has(ClientFlags::CLOSE_SOON) || client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                self.count_client(key);
                 continue;
             }
             let io = &mut *client.io;
@@ -365,6 +413,7 @@ impl Server {
                     } else {
                         client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
                     }
+                    self.count_client(key);
                 }
                 Err(error) => {
                     tracing::debug!("Error writing to client: {}", crate::net::error_text(&error));
@@ -380,6 +429,10 @@ impl Server {
     fn close_clients(&mut self) {
         while let Some(key) = self.turn.closing.pop() {
             self.end_transaction(key);
+            self.stop_monitoring(key);
+            self.forget_blocked(key);
+            self.forget_paused(key);
+            self.leave(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);

@@ -1,5 +1,7 @@
 //! How a command is passed on to the AOF and to replicas.
 
+use crate::resp::request::write_request;
+
 /// What to pass on, if the command changed something.
 #[derive(Default, Debug)]
 pub enum Feed {
@@ -24,7 +26,93 @@ impl Feed {
             Feed::Instead(out) => out,
             _ => Vec::new(),
         };
-        crate::resp::request::write_request(&mut out, args.iter().copied());
+        write_request(&mut out, args.iter().copied());
         *self = Feed::Instead(out);
+    }
+}
+
+/// What one unit of execution passes on, in order: a command by itself, or all those that a
+/// transaction or a script runs, with the removals of due keys in between.
+#[derive(Default)]
+pub struct Unit {
+    bytes: Vec<u8>,
+    /// Of each: its database, and where its bytes end.
+    parts: Vec<(u32, usize)>,
+    /// The bytes of the last unit, for tests to look at.
+    #[cfg(test)]
+    pub drained: Vec<u8>,
+}
+
+impl Unit {
+    /// Adds what `write` appends, to be executed in database `db`.
+    pub fn push(&mut self, db: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.parts.push((db, self.bytes.len()));
+    }
+
+    /// Whether there is nothing to pass on.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Forgets everything; room for a usual unit is kept.
+    pub fn clear(&mut self) {
+        const KEPT: usize = 64 << 10;
+        #[cfg(test)]
+        self.drained.clone_from(&self.bytes);
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.parts.clear();
+        self.parts.shrink_to(KEPT / size_of::<(u32, usize)>());
+    }
+
+    /// Appends the unit to a stream in which database `selected` is selected (`None`: that is
+    /// not known). More than one part is enclosed in MULTI and EXEC, so that none is executed
+    /// without the others.
+    ///
+    /// When `apart`, each part is a unit of its own instead.
+    pub fn write(&self, selected: &mut Option<u32>, apart: bool, out: &mut Vec<u8>) {
+        let together = self.parts.len() > 1 && !apart;
+        let mut start = 0;
+        for (i, &(db, end)) in self.parts.iter().enumerate() {
+            if *selected != Some(db) {
+                let number = itoa::Buffer::new().format(db).to_owned();
+                write_request(out, [&b"SELECT"[..], number.as_bytes()].into_iter());
+                *selected = Some(db);
+            }
+            if together && i == 0 {
+                write_request(out, [&b"MULTI"[..]].into_iter());
+            }
+            out.extend_from_slice(&self.bytes[start..end]);
+            start = end;
+        }
+        if together {
+            write_request(out, [&b"EXEC"[..]].into_iter());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(unit: &Unit, selected: &mut Option<u32>) -> String {
+        let mut out = Vec::new();
+        unit.write(selected, false, &mut out);
+        String::from_utf8(out).expect("text").replace("\r\n", " ")
+    }
+
+    #[test]
+    fn one_part_stands_alone_and_several_stay_together() {
+        let mut unit = Unit::default();
+        unit.push(3, |out| out.extend_from_slice(b"a\r\n"));
+        let mut selected = None;
+        assert_eq!(written(&unit, &mut selected), "*2 $6 SELECT $1 3 a ");
+        assert_eq!(written(&unit, &mut selected), "a ");
+        unit.push(0, |out| out.extend_from_slice(b"b\r\n"));
+        assert_eq!(written(&unit, &mut selected), "*1 $5 MULTI a *2 $6 SELECT $1 0 b *1 $4 EXEC ");
+        assert_eq!(selected, Some(0));
+        unit.clear();
+        assert!(unit.is_empty());
     }
 }

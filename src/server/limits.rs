@@ -8,7 +8,7 @@
 use super::Server;
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::value::OutputBufferLimit;
-use crate::net::io::BUFFER;
+use crate::net::io::{Adapted, BUFFER};
 use crate::resp::{Error, request};
 use crate::stdx::quote;
 
@@ -59,7 +59,9 @@ impl Server {
             client.over_soft_limit_since = None;
             false
         };
-        let untrusted = !client.flags.has(ClientFlags::AUTHENTICATED) && waiting > UNTRUSTED_OUTPUT;
+        let untrusted = waiting > UNTRUSTED_OUTPUT
+            && !client.flags.has(ClientFlags::AUTHENTICATED)
+            && !self.acl.is_open();
         if beyond(limit.hard_bytes) || too_long || untrusted {
             self.stats.output_buffer_limit_disconnections += 1;
             let line = self.client_line(key);
@@ -113,7 +115,7 @@ impl Server {
         let client = &self.clients[key];
         let command =
             client.last_command.map_or("NULL", |id| self.commands.spec(super::command::CommandId(id)).name);
-        client.write_line(self.keyspace.now(), command, args, out);
+        client.write_line(self.keyspace.now(), command, self.user_name(key), args, out);
     }
 
     /// Visits the next clients, so that each has its turn once a second: whoever was idle for too long leaves,
@@ -139,6 +141,7 @@ impl Server {
         const PATIENT: ClientFlags = ClientFlags::REPLICA
             .with(ClientFlags::PRIMARY)
             .with(ClientFlags::BLOCKED)
+            .with(ClientFlags::HELD)
             .with(ClientFlags::SUBSCRIBED)
             .with(ClientFlags::MONITOR);
         let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
@@ -148,6 +151,14 @@ impl Server {
             return;
         }
         client.io.input.shrink(idle_ms > IDLE_MS);
+        let buffers = self.turn.reply_buffers;
+        if buffers.resizing {
+            match client.io.output.adapt(now, buffers.peak_reset_ms) {
+                None => {}
+                Some(Adapted::Shrunk) => self.stats.reply_buffer_shrinks += 1,
+                Some(Adapted::Grown) => self.stats.reply_buffer_expands += 1,
+            }
+        }
         self.clients.count_memory(key, now);
         self.check_output(key);
     }
@@ -224,7 +235,9 @@ mod tests {
 
     #[test]
     fn strangers_get_little() {
-        let mut server = server(Config::default());
+        let mut config = Config::default();
+        config.security.requirepass = b"pw".to_vec();
+        let mut server = server(config);
         server.clients[KEY].flags.set(ClientFlags::AUTHENTICATED, false);
         server.clients[KEY].io.output.tail.resize(UNTRUSTED_OUTPUT, b'x');
         server.written(KEY);

@@ -1,6 +1,7 @@
 //! The machine: joins all rooms below, and names no command.
 
 pub mod admission;
+mod blocking;
 pub mod call;
 pub mod child;
 pub mod command;
@@ -11,15 +12,24 @@ pub mod error;
 pub mod event_loop;
 pub mod feed;
 pub mod limits;
+pub mod memory;
+pub mod monitor;
+pub mod notify;
+pub mod observe;
+pub mod pause;
 pub mod persistence;
 pub mod propagate;
+pub mod publish;
 pub mod reconfigure;
 pub mod shutdown;
 pub mod startup;
+pub mod tracking;
 pub mod transaction;
+pub mod users;
 
 use std::sync::Arc;
 
+use crate::acl::Acl;
 use crate::background::Background;
 use crate::clients::{ClientFlags, ClientKey, Clients};
 use crate::config::Config;
@@ -32,9 +42,10 @@ use crate::stats::Stats;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 use admission::Conditions;
+pub use blocking::Unblock;
 use command::{Commands, Spec};
 use event_loop::Loop;
-use feed::Feed;
+use feed::{Feed, Unit};
 
 /// Everything there is, room by room.
 pub struct Server {
@@ -44,13 +55,17 @@ pub struct Server {
     pub held_by: Vec<Conditions>,
     pub keyspace: Keyspace,
     pub clients: Clients,
+    pub acl: Acl,
     pub stats: Stats,
     pub background: Arc<Background>,
     pub pool: Pool,
     /// Conditions now true for every client.
     pub conditions: Conditions,
     pub feed: Feed,
+    /// What the running command, and those inside it, pass on.
+    pub unit: Unit,
     pub expire: ActiveExpire,
+    pub pause: pause::Pause,
     pub persistence: persistence::Persistence,
     pub children: child::Children,
     pub turn: Loop,
@@ -87,6 +102,7 @@ impl Server {
         let replication_id = random_id(&mut rng);
         let held_by = commands.iter().map(|(_, spec)| Conditions::holding(spec)).collect();
         let stats = Stats::new(commands.len());
+        let acl = Acl::new(users::catalog(&commands));
         let databases = config.general.databases as usize;
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
@@ -97,12 +113,15 @@ impl Server {
             held_by,
             keyspace,
             clients: Clients::default(),
+            acl,
             stats,
             background,
             pool: Pool::default(),
             conditions: Conditions::NONE,
             feed: Feed::AsReceived,
+            unit: Unit::default(),
             expire: ActiveExpire::default(),
+            pause: pause::Pause::default(),
             persistence: persistence::Persistence::new(now),
             children: child::Children::default(),
             turn: Loop::default(),
@@ -118,6 +137,7 @@ impl Server {
             process: startup::Process::default(),
         };
         server.take_up_options();
+        server.take_up_password();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server
     }

@@ -1,27 +1,62 @@
 //! What follows from a command's changes, in one place and one order.
 //!
 //! A command records what it changed in the keyspace's ledger. Afterwards the ledger is drained
-//! here: watchers of keys are marked first, since a transaction that is checked next must see it.
+//! here: watchers of keys are marked first, since a transaction that is checked next must see it;
+//! then clients are told that copies of keys are stale, and events are published;
+//! then the keys are noted that clients may be waiting for; then the removals that no command
+//! asked for, and the command itself, are added to the unit that goes to the append-only file.
+//! The unit ends when the outermost command does.
 
 use super::Server;
+use super::feed::Feed;
 use crate::clients::ClientFlags;
-use crate::keyspace::ledger::{Change, Listeners};
+use crate::keyspace::ledger::{Change, Class, Listeners};
+use crate::resp::Args;
+use crate::resp::request::write_request;
 use crate::stdx::hash::Key;
 
 impl Server {
-    /// Drains the ledger. One test when nobody listens.
+    /// Drains the ledger after a command that was run in database `db`. Two tests when nobody listens.
     #[inline]
-    pub(super) fn propagate(&mut self) {
+    pub(super) fn propagate(&mut self, db: u32, args: &Args<'_>, changed: bool) {
         if !self.keyspace.ledger.is_empty() {
             self.drain_ledger();
+        }
+        if changed && !matches!(self.feed, Feed::Unheard | Feed::Nothing) {
+            self.pass_on(db, args);
+        }
+    }
+
+    /// Drains the ledger after something that no command did; each change is a unit of its own.
+    pub(super) fn propagate_by_itself(&mut self) {
+        if !self.keyspace.ledger.is_empty() {
+            self.drain_ledger();
+            self.pass_on_unit(true);
         }
     }
 
     fn drain_ledger(&mut self) {
         let (changes, keys) = self.keyspace.ledger.take();
-        if self.keyspace.ledger.listeners.has(Listeners::WATCH) {
+        let listeners = self.keyspace.ledger.listeners;
+        if listeners.has(Listeners::WATCH) {
             for change in &changes {
                 self.mark_watchers(change, &keys);
+            }
+        }
+        if listeners.has(Listeners::TRACKING) {
+            self.invalidate(&changes, &keys);
+        }
+        if listeners.has(Listeners::NOTIFY) {
+            self.notify(&changes, &keys);
+        }
+        if listeners.has(Listeners::BLOCKED) {
+            for change in &changes {
+                self.note_ready(change, &keys);
+            }
+        }
+        if listeners.has(Listeners::FEED) {
+            for group in changes.chunk_by(Change::is_of_same_hash) {
+                self.pass_on_removal(group, &keys);
             }
         }
         self.keyspace.ledger.put_back((changes, keys));
@@ -31,7 +66,7 @@ impl Server {
         let clients = &mut self.clients;
         let mut marked = Vec::new();
         match change {
-            Change::Key { db, key, .. } => {
+            Change::Key { db, key, .. } | Change::FieldGone { db, key, .. } => {
                 clients.watches.touched(*db, &keys[key.clone()], false, |client| marked.push(client));
             }
             Change::Gone { db, key, .. } => {
@@ -52,5 +87,62 @@ impl Server {
         for client in marked {
             clients[client].flags.set(ClientFlags::WATCH_BROKEN, true);
         }
+    }
+
+    fn note_ready(&mut self, change: &Change, keys: &[u8]) {
+        let blocking = &mut self.clients.blocking;
+        match change {
+            Change::Key { db, key, .. } => blocking.touched(*db, &keys[key.clone()]),
+            Change::Swapped { a, b } => {
+                blocking.all_touched(*a);
+                blocking.all_touched(*b);
+            }
+            Change::Gone { .. } | Change::FieldGone { .. } | Change::Flushed { .. } | Change::Told { .. } => {
+            }
+        }
+    }
+
+    /// A key that went away by itself is removed by name wherever the data are repeated: only here its time
+    /// is looked at.
+    /// So are fields; `group` is one change, or the fields of one hash that went together.
+    fn pass_on_removal(&mut self, group: &[Change], keys: &[u8]) {
+        if let [Change::FieldGone { db, key, .. }, ..] = group {
+            let fields = group.iter().filter_map(|change| match change {
+                Change::FieldGone { field, .. } => Some(&keys[field.clone()]),
+                _ => None,
+            });
+            let parts: Vec<&[u8]> = [&b"HDEL"[..], &keys[key.clone()]].into_iter().chain(fields).collect();
+            self.unit.push(*db, |out| write_request(out, parts.into_iter()));
+            self.turn.unit_pending = true;
+        }
+        let [Change::Gone { db, key, event }] = group else { return };
+        let lazily = match event.class {
+            Class::Evicted => self.keyspace.lazy.eviction,
+            _ => self.keyspace.lazy.expire,
+        };
+        let name: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
+        self.unit.push(*db, |out| write_request(out, [name, &keys[key.clone()]].into_iter()));
+        self.turn.unit_pending = true;
+    }
+
+    /// Adds a command to the unit, in the form its handler chose.
+    fn pass_on(&mut self, db: u32, args: &Args<'_>) {
+        match &self.feed {
+            Feed::Unheard | Feed::Nothing => return,
+            Feed::AsReceived => self.unit.push(db, |out| args.write_request(out)),
+            Feed::Instead(request) => self.unit.push(db, |out| out.extend_from_slice(request)),
+        }
+        self.turn.unit_pending = true;
+    }
+
+    /// The outermost command is done, with all those inside it: what they pass on goes out together.
+    #[cold]
+    pub(super) fn end_unit(&mut self) {
+        self.pass_on_unit(false);
+    }
+
+    fn pass_on_unit(&mut self, _apart: bool) {
+        self.turn.unit_pending = false;
+        self.unit.clear();
     }
 }

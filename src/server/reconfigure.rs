@@ -7,27 +7,46 @@
 use super::Server;
 use super::admission::Conditions;
 use super::event_loop::LISTENERS;
-use crate::clients::ClientFlags;
+use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
-use crate::config::{Config, Effects, Reason, SetError};
+use crate::config::{Config, Effects, Reason, SetError, os_error};
+use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
 use crate::net::limits;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
+use crate::resp::Error;
 use crate::stats::log;
+use crate::stdx::alloc;
+use crate::structures::dict::set_growth_ceiling;
 
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
     pub fn take_up_options(&mut self) {
         self.note_disk_error();
-        self.conditions.set(Conditions::MAXMEMORY, self.config.memory.maxmemory > 0);
+        self.check_tracked();
+        self.hear_events();
         let memory = &self.config.memory;
+        self.conditions.set(Conditions::MAXMEMORY, memory.maxmemory > 0);
+        // What does not count against the limit is left out here: tables are of the data.
+        set_growth_ceiling(match memory.maxmemory {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        });
+        let limits_clients = memory.maxmemory_clients.bytes(memory.maxmemory).is_some();
+        self.conditions.set(Conditions::CLIENT_MEMORY, limits_clients);
+        self.keyspace.evictor.set_policy(super::memory::policy(memory.policy));
         let access = &mut self.keyspace.access;
         access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
         access.log_factor = memory.lfu_log_factor;
         access.decay_minutes = memory.lfu_decay_time_min;
+        let by_access = |policy: Policy| matches!(policy.order, Order::LeastRecent | Order::LeastFrequent);
+        access.guides_eviction =
+            memory.maxmemory > 0 && super::memory::policy(memory.policy).is_some_and(by_access);
         let now = self.keyspace.now();
         self.keyspace.set_now(now);
+        self.take_up_thresholds();
+        self.clients.order_by_memory(limits_clients, now);
         let lazy = &self.config.lazyfree;
         self.keyspace.lazy = LazyFree {
             eviction: lazy.eviction,
@@ -36,6 +55,24 @@ impl Server {
             user_del: lazy.user_del,
             user_flush: lazy.user_flush,
         };
+    }
+
+    /// Writes the configuration file anew.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be written; it is as it was then.
+    pub fn rewrite_config(&mut self, scope: Scope) -> Result<(), Error> {
+        self.config.security.users = self.user_lines();
+        let Some(path) = &self.identity.config_file else {
+            return Err(Error::text("ERR The server is running without a config file"));
+        };
+        if let Err(error) = rewrite::rewrite(&self.config, path, scope) {
+            let reason = os_error(&error);
+            tracing::warn!("CONFIG REWRITE failed: {reason}");
+            return Err(Error::text(format!("ERR Rewriting config file: {reason}")));
+        }
+        tracing::info!("CONFIG REWRITE executed with success.");
+        Ok(())
     }
 
     /// Makes the configuration take effect after `effects` changed; `before` is what it was.
@@ -89,6 +126,9 @@ impl Server {
                 "Failed to apply new oom_score_adj configuration, check server logs.".into(),
             ));
         }
+        if before.memory.maxmemory != self.config.memory.maxmemory {
+            self.maxmemory_changed();
+        }
         if effects.touches(Effects::PROC_TITLE | Effects::LISTENERS) {
             self.show_title();
         }
@@ -97,11 +137,15 @@ impl Server {
         {
             log::set_level(level);
         }
-        if effects.touches(Effects::PASSWORD) && self.config.security.requirepass.is_empty() {
-            // Nothing is left to ask for: whoever had not given the password may go on.
-            for (_, client) in self.clients.iter_mut() {
-                client.flags.set(ClientFlags::AUTHENTICATED, true);
-            }
+        if effects.touches(Effects::ALLOCATOR) {
+            alloc::purge_in_background(self.config.advanced.jemalloc_bg_thread);
+        }
+        if effects.touches(Effects::PASSWORD) {
+            self.take_up_password();
+        }
+        if effects.touches(Effects::ACL_LOG) {
+            let max_len = self.config.security.acllog_max_len;
+            self.acl.log.trim(usize::try_from(max_len).unwrap_or(usize::MAX));
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::command::Spec;
 use super::daemon::{self, Manager, OomScore, Title};
 use super::event_loop::Work;
 use super::persistence::{LoadFailure, temporary_name};
+use super::users::UsersError;
 use super::{Server, crash};
 use crate::background::Background;
 use crate::config::Config;
@@ -158,7 +159,8 @@ fn start(
     let background = Background::start(bio_cpus.as_ref()).map_err(|error| {
         Failure::line(format!("Fatal: Can't initialize Background Jobs. Error message: {error}"))
     })?;
-    // After the workers, which would inherit it.
+    alloc::purge_in_background(config.advanced.jemalloc_bg_thread);
+    // After the threads, which would inherit it.
     if let Some(cpus) = cpu_list(&config.advanced.server_cpulist)
         && let Err(error) = cpus.pin_this_thread()
     {
@@ -181,6 +183,7 @@ fn start(
             Failure::line(format!("{reason}: '{}'", String::from_utf8_lossy(&command.from)))
         })?;
     }
+    server.take_up_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
     server.identity.executable = executable;
     server.process = Process { name, title, manager, oom_score: OomScore::default() };
@@ -192,6 +195,13 @@ fn start(
     let ready = server.open_listeners()?;
     if let Err(error) = server.apply_oom_score() {
         tracing::warn!("Unable to write oom_score_adj: {}", error_text(&error));
+    }
+    let maxmemory = server.config.memory.maxmemory;
+    if (1..1 << 20).contains(&maxmemory) {
+        tracing::warn!(
+            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {maxmemory} bytes). \
+             Are you sure this is what you really want?"
+        );
     }
     tracing::info!("Server initialized");
     server
@@ -217,6 +227,19 @@ fn unusable(error: FileError) -> Failure {
     match error {
         FileError::Open { .. } => Failure::Line(text.trim_end().into()),
         _ => Failure::Config(text),
+    }
+}
+
+fn unusable_users(error: UsersError) -> Failure {
+    match error {
+        UsersError::Both => Failure::line(
+            "There are users in the configuration and a file of users (aclfile) besides. Only one of them can be \
+             right: please keep all users in the file, or none.",
+        ),
+        UsersError::Line(reason) => unusable(FileError::Conflict(reason.into())),
+        UsersError::File(reason) => {
+            Failure::line(format!("Aborting Redis startup because of ACL errors: {reason}"))
+        }
     }
 }
 

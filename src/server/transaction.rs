@@ -2,10 +2,11 @@
 
 use super::Server;
 use super::command::CommandId;
+use crate::acl::{Context, Denied};
 use crate::clients::multi::Transaction;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
-use crate::resp::Args;
+use crate::resp::{Args, Error};
 use crate::stdx::hash::Key;
 
 impl Server {
@@ -21,9 +22,25 @@ impl Server {
     pub fn call_queued(&mut self, key: ClientKey, command: u16, args: Args<'_>) {
         let id = CommandId(command);
         let spec = self.commands.spec(id);
-        self.turn.in_exec = true;
+        // The user may have changed since the request was kept.
+        if let Err(denied) = self.permit(key, id, spec, &args, Context::Multi) {
+            let reason = match denied {
+                Denied::Command => "no permission to execute the command or subcommand",
+                Denied::Key(_) => "no permission to touch the specified keys",
+                Denied::Channel(_) => {
+                    "no permission to access one of the channels used as arguments to the command"
+                }
+            };
+            let error = Error::text(format!(
+                "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. \
+                 This command is no longer allowed for the following reason: {reason}"
+            ));
+            self.stats.commands[command as usize].rejected += 1;
+            return self.refuse(key, &error);
+        }
+        self.turn.depth += 1;
         self.call(key, id, spec, args);
-        self.turn.in_exec = false;
+        self.turn.depth -= 1;
     }
 
     /// A request was refused: the client's transaction, if it is in one, will not run.
@@ -45,6 +62,7 @@ impl Server {
     pub fn unwatch(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::WATCH_BROKEN, false);
+        client.watched_bytes = 0;
         let watched = std::mem::take(&mut client.watched);
         if !watched.is_empty() {
             self.clients.watches.remove(key, watched);

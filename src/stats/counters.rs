@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::histogram::Histogram;
+use super::latency::Latency;
+use super::slowlog::CommandLogs;
+use crate::stdx::clock;
 
 /// What is known about one command's calls.
 #[derive(Default, Clone)]
@@ -54,7 +57,15 @@ pub struct Stats {
     pub error_replies: u64,
     pub errors: BTreeMap<Box<[u8]>, u64>,
     pub errors_disabled: bool,
-    pub auth_denied: u64,
+    /// Clients closed because all together took too much memory.
+    pub evicted_clients: u64,
+    /// How often a client's buffer for replies was made smaller, and larger.
+    pub reply_buffer_shrinks: u64,
+    pub reply_buffer_expands: u64,
+    /// Microseconds above the memory limit, up to when it last sufficed.
+    short_us: u64,
+    /// Since when (by the monotonic clock) memory is short.
+    short_since_us: Option<u64>,
     pub peak_memory: usize,
     pub loop_turns: u64,
     pub loop_ns: u64,
@@ -65,6 +76,28 @@ pub struct Stats {
     /// Time spent on what the clock demands.
     pub cron_ns: u64,
     pub rates: Rates,
+    pub logs: CommandLogs,
+    pub latency: Latency,
+    pub thresholds: Thresholds,
+}
+
+/// From where on a command is remembered. What is switched off is never reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// Run time for the slow log.
+    pub slow_ns: u64,
+    /// Run time for the slow log or the latency monitor, whichever is shorter.
+    pub long_ns: u64,
+    /// Bytes of a request.
+    pub request: usize,
+    /// Bytes of a reply.
+    pub reply: usize,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Thresholds { slow_ns: u64::MAX, long_ns: u64::MAX, request: usize::MAX, reply: usize::MAX }
+    }
 }
 
 impl Stats {
@@ -73,9 +106,34 @@ impl Stats {
         Stats { commands: vec![CommandStats::default(); commands], ..Stats::default() }
     }
 
-    /// Starts counting anew.
+    /// Starts counting anew. What was noted of single commands and waits stays.
     pub fn reset(&mut self) {
-        *self = Stats { peak_memory: self.peak_memory, ..Stats::new(self.commands.len()) };
+        *self = Stats {
+            peak_memory: self.peak_memory,
+            logs: std::mem::take(&mut self.logs),
+            latency: std::mem::take(&mut self.latency),
+            thresholds: self.thresholds,
+            ..Stats::new(self.commands.len())
+        };
+    }
+
+    /// Memory is above its limit, and could not be made less at once.
+    pub fn memory_was_short(&mut self) {
+        self.short_since_us.get_or_insert_with(clock::monotonic_us);
+    }
+
+    /// Memory is below its limit. One test as long as it always is.
+    #[inline]
+    pub fn memory_sufficed(&mut self) {
+        if let Some(since) = self.short_since_us.take() {
+            self.short_us += clock::monotonic_us().saturating_sub(since);
+        }
+    }
+
+    /// Milliseconds above the memory limit: in all, up to when it last sufficed, and since then.
+    pub fn short_of_memory_ms(&self) -> (u64, u64) {
+        let now = self.short_since_us.map_or(0, |since| clock::monotonic_us().saturating_sub(since));
+        (self.short_us / 1000, now / 1000)
     }
 
     /// Counts a turn of the event loop that took `ns` and began when `commands_before` commands had been run.

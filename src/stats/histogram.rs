@@ -74,25 +74,25 @@ impl Histogram {
         0
     }
 
-    /// Cumulative counts at powers of two of microseconds, from the first that is not 0 to the
-    /// one that holds all: what `LATENCY HISTOGRAM` shows.
-    pub fn by_powers_of_two(&self) -> Vec<(u64, u64)> {
-        let mut out = Vec::new();
-        let (mut seen, mut next) = (0u64, 0usize);
-        for power in 0..=(MAX_BITS - 10) {
-            let limit_us = 1u64 << power;
-            while next < BUCKETS && upper(next) <= limit_us * 1000 {
-                seen += self.counts[next] as u64;
+    /// Cumulative counts for `LATENCY HISTOGRAM`: of each limit (in microseconds) up to which more durations
+    /// were counted than up to the limit before, how many.
+    ///
+    /// Limits double, beginning with 1024 ns; each is told as the largest value that a histogram with three digits
+    /// of precision cannot tell from it, because that is what Redis's readers know.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        const FIRST_BITS: u32 = 10;
+        let (mut seen, mut told, mut next) = (0u64, 0u64, 0usize);
+        (FIRST_BITS..=MAX_BITS).filter_map(move |bits| {
+            let limit = if bits == MAX_BITS { u64::MAX } else { 1 << bits };
+            while next < BUCKETS && upper(next) <= limit {
+                seen += u64::from(self.counts[next]);
                 next += 1;
             }
-            if seen > 0 {
-                out.push((limit_us, seen));
-            }
-            if seen == self.total {
-                break;
-            }
-        }
-        out
+            let grown = seen > told;
+            told = seen;
+            let limit_us = ((129u64 << (bits - 7)) - 1) / 1000;
+            grown.then_some((limit_us, seen))
+        })
     }
 }
 
@@ -124,5 +124,16 @@ mod tests {
             assert!(got >= exact && got <= exact * 1.07 + 1.0, "p{percent}: {got}");
         }
         assert_eq!(histogram.total(), 1000);
+    }
+
+    #[test]
+    fn cumulative_counts() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.cumulative().count(), 0);
+        for us in [1, 15, 15, 20, 1500, 1600, 2_000_000, 2_000_000_000] {
+            histogram.add(us * 1000);
+        }
+        let got: Vec<_> = histogram.cumulative().collect();
+        assert_eq!(got, [(1, 1), (16, 3), (33, 4), (2113, 6), (2_164_260, 7), (1_108_101_562, 8)]);
     }
 }

@@ -4,6 +4,8 @@
 pub mod counters;
 pub mod histogram;
 pub mod info;
+pub mod latency;
 pub mod log;
+pub mod slowlog;
 
 pub use counters::{CommandStats, Stats};

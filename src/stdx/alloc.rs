@@ -10,6 +10,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::c_int;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use tikv_jemalloc_sys as ffi;
@@ -139,6 +140,42 @@ pub fn purge() {
     }
 }
 
+/// Gives the memory of the whole pages within `len` bytes from `start` back to the system, ahead of the block
+/// they belong to. Those bytes read as zeros from then on, or as what they were: the system may refuse.
+///
+/// Freeing a block of many megabytes takes milliseconds; given back in parts, it takes none of them at once.
+///
+/// # Safety
+/// The bytes belong to one block of this allocator, and their content is of no use any more.
+pub unsafe fn discard(start: NonNull<u8>, len: usize) {
+    // SAFETY: asks for a constant.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
+    let skipped = start.as_ptr().align_offset(page);
+    let whole = len.saturating_sub(skipped) / page * page;
+    if whole > 0 {
+        // SAFETY: whole pages of a live block whose content nobody needs. The pages of private anonymous memory, which
+        // is all that this allocator has, are replaced by zeros.
+        unsafe { libc::madvise(start.as_ptr().add(skipped).cast(), whole, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Whether a thread of the allocator's own gives unused pages back to the system. Otherwise whoever frees memory
+/// does it now and then, which takes milliseconds after much was freed at once.
+pub fn purge_in_background(yes: bool) {
+    let mut yes = yes;
+    // SAFETY: the control reads one boolean.
+    unsafe {
+        let value = (&raw mut yes).cast();
+        ffi::mallctl(
+            c"background_thread".as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            value,
+            size_of::<bool>(),
+        );
+    }
+}
+
 /// The allocator's own report, for people.
 pub fn report() -> Vec<u8> {
     unsafe extern "C" fn collect(out: *mut std::ffi::c_void, text: *const std::ffi::c_char) {
@@ -171,6 +208,17 @@ mod tests {
             assert!(size_class(n) >= n && size_class(n) <= n + n / 4);
             assert_eq!(size_class(size_class(n)), size_class(n));
         }
+    }
+
+    #[test]
+    fn discarding_stays_inside() {
+        let mut block = vec![7u8; 100_000];
+        let start = NonNull::new(&raw mut block[5000]).expect("a reference is not null").cast();
+        // SAFETY: the bytes lie in the block, and nothing but this test reads them.
+        unsafe { discard(start, 50_000) };
+        assert!(block[..5000].iter().chain(&block[55_000..]).all(|&byte| byte == 7));
+        assert!(block[5000..55_000].iter().all(|&byte| byte == 0 || byte == 7));
+        assert!(!cfg!(target_os = "linux") || block[20_000..30_000].iter().all(|&byte| byte == 0));
     }
 
     #[test]

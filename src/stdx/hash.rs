@@ -53,6 +53,9 @@ pub fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// A map from names that outsiders choose: std's, with this module's hash function (each map draws its own seed).
+pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
+
 /// Bytes with their hash, computed once and carried along.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {

@@ -228,12 +228,14 @@ impl Sds {
         }
     }
 
-    /// Makes room for `extra` more bytes and, when that takes an allocation, for as much again:
-    /// twice the new length below 1 MB, 1 MB more above. Amortised O(1) per byte appended.
+    /// Makes room for `extra` more bytes and, when that takes another allocation than the first, for as much
+    /// again: twice the new length below 1 MB, 1 MB more above. Amortised O(1) per byte appended.
+    ///
+    /// The first one is exact: most strings are written once.
     #[inline]
     pub fn reserve(&mut self, extra: usize) {
         if extra > self.capacity() - self.len() {
-            self.grow(extra, true);
+            self.grow(extra, self.capacity() > 0);
         }
     }
 

@@ -1,19 +1,23 @@
 //! Hashes: fields with a value each, in no order.
 //!
-//! A hash is a listpack of fields and values in turn while it is short, else a hash table. There is no way back.
+//! A hash is a listpack of fields and values in turn while it is short and none of them expires, else a hash table.
+//! There is no way back. A table some of whose fields expire has a queue of these beside it (`volatile`); any
+//! other pays nothing for the possibility.
+//!
+//! A hash does not know the time. Whoever reads says what `now` is: a field whose time has come by then is as
+//! good as absent, but stays until it is overwritten or [`Hash::pop_due`] removes it.
 //!
 //! What always holds: a field is stored once; the hash table holds one allocation per field,
 //! value included:
 //!
 //! ```text
-//! ┌─────────┬──────────────────┬──────────────────────┬─────────┬─────────────────────────────┐
-//! │flags u8 │field length u8,  │value length u8 or u16│ field … │ value …, or a pointer to it │
-//! │         │or u64 if it is   │or none, as the flags │         │                             │
-//! │         │long              │say                   │         │                             │
-//! └─────────┴──────────────────┴──────────────────────┴─────────┴─────────────────────────────┘
+//! ┌─────────┬──────────────────┬──────────────────────┬────────────┬─────────┬─────────────────────────────┐
+//! │flags u8 │field length u8,  │value length u8 or u16│ [expiry    │ field … │ value …, or a pointer to it │
+//! │         │or u64 if it is   │or none, as the flags │  i64 ms]   │         │                             │
+//! │         │long              │say                   │            │         │                             │
+//! └─────────┴──────────────────┴──────────────────────┴────────────┴─────────┴─────────────────────────────┘
 //! ```
 //!
-//! Of the flags, five bits are free: one is meant to say that eight bytes of expiry follow the lengths.
 //! A value above about a kilobyte is a string of its own, shared with whoever received or copied it.
 #![allow(unsafe_code)]
 
@@ -28,12 +32,17 @@ use super::random;
 use super::tagged::{Lent, LentMut, Tagged, Thin};
 use super::value::{Collection, Describe, Kind, Part, Value};
 use crate::stdx::alloc::size_class;
+use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::hash;
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{self, Borrowed, Dict, Element, Place};
 use crate::structures::listpack::{self, Item, Listpack, Pos, encoded_size};
 use crate::structures::sds::Sds;
+
+mod volatile;
+
+use volatile::Volatile;
 
 // ---- a field of a hash table ----------------------------------------------------------------
 
@@ -47,6 +56,9 @@ const SHORT: u8 = 0;
 const MEDIUM: u8 = 2;
 /// In a string of its own, to which a pointer lies behind the field.
 const APART: u8 = 4;
+/// Flag: an expiry lies before the field. It is the number of bytes of one, so that it can be added as it is.
+const EXPIRES: u8 = size_of::<i64>() as u8;
+const _: () = assert!(EXPIRES.is_power_of_two() && EXPIRES & (LONG_FIELD | VALUE_FORM) == 0);
 
 /// The longest value that lies in its field's block, in bytes.
 const EMBEDDED_MAX: usize = 1024;
@@ -75,14 +87,16 @@ struct Shape {
 
 impl Shape {
     #[inline]
-    fn of(field: usize, value: usize) -> Shape {
+    fn of(field: usize, value: usize, expires: bool) -> Shape {
+        let expires = if expires { EXPIRES } else { 0 };
         let (long, prefix) =
             if field <= u8::MAX as usize { (0, 2) } else { (LONG_FIELD, 1 + size_of::<u64>()) };
-        match value {
-            0..=255 => Shape { flags: long | SHORT, head: prefix + 1, field, value },
-            256..=EMBEDDED_MAX => Shape { flags: long | MEDIUM, head: prefix + 2, field, value },
-            _ => Shape { flags: long | APART, head: prefix, field, value: POINTER },
-        }
+        let (form, length, value) = match value {
+            0..=255 => (SHORT, 1, value),
+            256..=EMBEDDED_MAX => (MEDIUM, 2, value),
+            _ => (APART, 0, POINTER),
+        };
+        Shape { flags: long | form | expires, head: prefix + length + usize::from(expires), field, value }
     }
 
     /// The shape of a block.
@@ -98,16 +112,16 @@ impl Shape {
                 0 => (usize::from(raw.add(1).read()), 2),
                 _ => (raw.add(1).cast::<u64>().read_unaligned() as usize, 1 + size_of::<u64>()),
             };
-            let (value, head) = match flags & VALUE_FORM {
+            let (value, at) = match flags & VALUE_FORM {
                 SHORT => (usize::from(raw.add(at).read()), at + 1),
                 MEDIUM => (usize::from(raw.add(at).cast::<u16>().read_unaligned()), at + 2),
                 _ => (POINTER, at),
             };
-            Shape { flags, head, field, value }
+            Shape { flags, head: at + usize::from(flags & EXPIRES), field, value }
         }
     }
 
-    /// Writes what lies before the field.
+    /// Writes what lies before the field, but for the expiry.
     ///
     /// # Safety
     /// `raw` is a block with the layout of this shape.
@@ -139,6 +153,17 @@ impl Shape {
 
     fn is_apart(self) -> bool {
         self.flags & VALUE_FORM == APART
+    }
+
+    #[inline(always)]
+    fn expires(self) -> bool {
+        self.flags & EXPIRES != 0
+    }
+
+    /// Where the expiry is, if there is one.
+    #[inline(always)]
+    fn expiry_at(self) -> usize {
+        self.head - usize::from(EXPIRES)
     }
 
     /// Where the value, or the pointer to it, begins.
@@ -205,8 +230,8 @@ fn item_of<'t>(value: &'t Value<'_>) -> Item<'t> {
 }
 
 impl Field {
-    fn new(field: &[u8], value: Value<'_>) -> Field {
-        let shape = Shape::of(field.len(), len_of(&value));
+    fn new(field: &[u8], value: Value<'_>, expires: Option<UnixMillis>) -> Field {
+        let shape = Shape::of(field.len(), len_of(&value), expires.is_some());
         let layout = shape.layout();
         // SAFETY: no class is of zero size.
         let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
@@ -216,7 +241,36 @@ impl Field {
             block.add(shape.head).copy_from_nonoverlapping(NonNull::from(field).cast(), field.len());
             write_value(block, shape, value);
         }
-        Field(block)
+        let mut field = Field(block);
+        if let Some(at) = expires {
+            field.write_expiry(at);
+        }
+        field
+    }
+
+    /// Writes the expiry of a field that has one.
+    #[inline]
+    fn write_expiry(&mut self, at: UnixMillis) {
+        let shape = self.shape();
+        assert!(shape.expires(), "there is room for an expiry only where there is one");
+        // SAFETY: the field is alive, and its shape says that the expiry is there.
+        unsafe { self.0.add(shape.expiry_at()).cast::<i64>().write_unaligned(at.0) }
+    }
+
+    /// When the field expires, if it does.
+    #[inline]
+    fn expires(&self) -> Option<UnixMillis> {
+        let shape = self.shape();
+        // SAFETY: the field is alive, and the expiry is there if its shape says so.
+        shape
+            .expires()
+            .then(|| unsafe { UnixMillis(self.0.add(shape.expiry_at()).cast::<i64>().read_unaligned()) })
+    }
+
+    /// Whether the field's time has come.
+    #[inline]
+    fn is_due(&self, now: UnixMillis) -> bool {
+        self.expires().is_some_and(|at| at <= now)
     }
 
     #[inline]
@@ -285,12 +339,13 @@ impl Field {
         }
     }
 
-    /// The same field with another value: in the same block where the size class allows it.
-    fn with_value(mut self, value: Value<'_>) -> Field {
+    /// The same field with another value and expiry: in the same block where the size class allows it.
+    #[inline]
+    fn with_value(mut self, value: Value<'_>, expires: Option<UnixMillis>) -> Field {
         let old = self.shape();
-        let new = Shape::of(old.field, len_of(&value));
+        let new = Shape::of(old.field, len_of(&value), expires.is_some());
         if old.flags != new.flags {
-            return Field::new(self.name(), value);
+            return Field::new(self.name(), value, expires);
         }
         let (from, to) = (old.layout(), new.layout());
         // SAFETY: the block has the old layout, and afterwards the new one. Equal flags mean that the field stays
@@ -305,14 +360,29 @@ impl Field {
             new.write(self.0);
             write_value(self.0, new, value);
         }
+        if let Some(at) = expires {
+            self.write_expiry(at);
+        }
         self
     }
 
-    /// A copy; a value that lies apart is shared.
-    fn copy(&self) -> Field {
+    /// The same field with another expiry.
+    fn with_expiry(mut self, expires: Option<UnixMillis>) -> Field {
+        match expires {
+            Some(at) if self.shape().expires() => {
+                self.write_expiry(at);
+                self
+            }
+            None if !self.shape().expires() => self,
+            _ => self.copy(expires),
+        }
+    }
+
+    /// A copy with the given expiry; a value that lies apart is shared.
+    fn copy(&self, expires: Option<UnixMillis>) -> Field {
         match self.shared() {
-            Some(shared) => Field::new(self.name(), Value::Shared(shared)),
-            None => Field::new(self.name(), Value::Bytes(self.value())),
+            Some(shared) => Field::new(self.name(), Value::Shared(shared), expires),
+            None => Field::new(self.name(), Value::Bytes(self.value()), expires),
         }
     }
 
@@ -373,6 +443,7 @@ fn value<'a>(field: &Borrowed<'a, Field>) -> Item<'a> {
 
 const PACK: usize = 0;
 const TABLE: usize = 1;
+const VOLATILE: usize = 2;
 
 type Table = Dict<Field>;
 
@@ -386,11 +457,44 @@ unsafe impl Send for Hash {}
 enum Encoding<'a> {
     Pack(Lent<'a, Listpack>),
     Table(&'a Table),
+    /// A table with at least one field that expires, or that had one when it was last tended to.
+    Volatile(&'a Volatile),
 }
 
 enum EncodingMut<'a> {
     Pack(LentMut<'a, Listpack>),
     Table(&'a mut Table),
+    Volatile(&'a mut Volatile),
+}
+
+/// What becomes of a field's expiry when its value is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewExpiry {
+    /// It has none from now on.
+    Never,
+    /// It keeps what it had, unless its time had come.
+    Same,
+    /// It expires then.
+    At(UnixMillis),
+}
+
+/// What there was under a field's name before its value was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Before {
+    /// Nothing: the field is new.
+    Absent,
+    /// Another value.
+    Present,
+    /// A value whose time had come: the field is new to those who look.
+    Due,
+}
+
+impl Before {
+    /// Whether the field is new to those who look.
+    #[inline]
+    pub fn is_new(self) -> bool {
+        self != Before::Present
+    }
 }
 
 impl From<Listpack> for Hash {
@@ -406,13 +510,20 @@ impl From<Table> for Hash {
     }
 }
 
+impl From<Volatile> for Hash {
+    fn from(volatile: Volatile) -> Hash {
+        Hash(Tagged::new(NonNull::from(Box::leak(Box::new(volatile))).cast(), VOLATILE))
+    }
+}
+
 impl Drop for Hash {
     fn drop(&mut self) {
         // SAFETY: the tag says what the word owns; nobody uses the word after this.
         unsafe {
             match self.0.tag() {
                 PACK => drop(<Listpack as Thin>::from_raw(self.0.pointer(PACK))),
-                _ => drop(Box::from_raw(self.0.pointer(TABLE).cast::<Table>().as_ptr())),
+                TABLE => drop(Box::from_raw(self.0.pointer(TABLE).cast::<Table>().as_ptr())),
+                _ => drop(Box::from_raw(self.0.pointer(VOLATILE).cast::<Volatile>().as_ptr())),
             }
         }
     }
@@ -426,6 +537,29 @@ impl Default for Hash {
 
 /// Members of one window of lookups in a hash table.
 const WINDOW: usize = 16;
+
+/// Random choices that may fall on fields that are due, above half of all, before those that are not are gathered.
+const MISSES: usize = 100;
+
+/// Calls `each` with each of `fields`, in order, the accesses to memory of a window of them overlapping.
+#[inline]
+fn find_each<'a, 'f>(
+    table: &'a Table,
+    fields: impl Iterator<Item = &'f [u8]>,
+    mut each: impl FnMut(Option<Borrowed<'a, Field>>),
+) {
+    let mut fields = fields.map(|field| (hash(field), field));
+    let mut window = Vec::with_capacity(WINDOW);
+    loop {
+        window.extend(fields.by_ref().take(WINDOW));
+        if window.is_empty() {
+            return;
+        }
+        window.iter().for_each(|&(hash, _)| table.prefetch_bucket(hash));
+        window.iter().for_each(|&(hash, _)| table.prefetch_element(hash));
+        window.drain(..).for_each(|(hash, field)| each(table.find(hash, field)));
+    }
+}
 
 /// The position of a field in a listpack, and that of its value.
 #[inline]
@@ -446,7 +580,8 @@ impl Hash {
         unsafe {
             match self.0.tag() {
                 PACK => Encoding::Pack(Lent::new(self.0, PACK)),
-                _ => Encoding::Table(self.0.pointer(TABLE).cast().as_ref()),
+                TABLE => Encoding::Table(self.0.pointer(TABLE).cast().as_ref()),
+                _ => Encoding::Volatile(self.0.pointer(VOLATILE).cast().as_ref()),
             }
         }
     }
@@ -458,7 +593,8 @@ impl Hash {
         unsafe {
             match self.0.tag() {
                 PACK => EncodingMut::Pack(LentMut::new(&mut self.0, PACK)),
-                _ => EncodingMut::Table(self.0.pointer(TABLE).cast().as_mut()),
+                TABLE => EncodingMut::Table(self.0.pointer(TABLE).cast().as_mut()),
+                _ => EncodingMut::Volatile(self.0.pointer(VOLATILE).cast().as_mut()),
             }
         }
     }
@@ -482,15 +618,37 @@ impl Hash {
         let (mut name_digits, mut value_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
         for (name, value) in self.iter() {
             let (name, value) = (name.text(&mut name_digits), value.text(&mut value_digits));
-            table.insert_unique(hash(name), Field::new(name, Value::Bytes(value)));
+            table.insert_unique(hash(name), Field::new(name, Value::Bytes(value), None));
         }
         *self = table.into();
+    }
+
+    /// Makes it a hash whose fields can expire.
+    #[cold]
+    fn become_volatile(&mut self) {
+        if let Encoding::Pack(_) = self.encoded() {
+            self.become_table(0);
+        }
+        let table = match self.encoded_mut() {
+            EncodingMut::Table(table) => std::mem::take(table),
+            _ => return,
+        };
+        *self = Volatile::new(table).into();
+    }
+
+    /// The hash table inside, unless it is a listpack.
+    fn table(&self) -> Option<&Table> {
+        match self.encoded() {
+            Encoding::Pack(_) => None,
+            Encoding::Table(table) => Some(table),
+            Encoding::Volatile(volatile) => Some(volatile.table()),
+        }
     }
 
     /// Prepares for fields and values to be set, in turn: where one is too long for a listpack, or the
     /// fields are too many even if the hash was empty, it changes to a hash table at once.
     pub fn prepare<'t>(&mut self, texts: impl ExactSizeIterator<Item = &'t [u8]>, limits: &Limits) {
-        if let Encoding::Table(_) = self.encoded() {
+        if self.table().is_some() {
             return;
         }
         let fields = texts.len() / 2;
@@ -500,8 +658,25 @@ impl Hash {
         self.admit(fields, longest, total, limits);
     }
 
-    /// Gives `field` a value; whether the field is new. O(1), O(n) in a listpack.
+    /// Gives `field` a value, and no expiry; whether there was none by this name. O(1), O(n) in a listpack.
     pub fn set(&mut self, field: &[u8], value: Value<'_>, limits: &Limits) -> bool {
+        self.put(field, value, NewExpiry::Never, limits, UnixMillis(i64::MIN)) == Before::Absent
+    }
+
+    /// Gives `field` a value and an expiry; what there was before, as of `now`. O(1), O(n) in a listpack,
+    /// O(log n) for a field that expires or did.
+    #[inline]
+    pub fn put(
+        &mut self,
+        field: &[u8],
+        value: Value<'_>,
+        expiry: NewExpiry,
+        limits: &Limits,
+        now: UnixMillis,
+    ) -> Before {
+        if let NewExpiry::At(_) = expiry {
+            self.become_volatile();
+        }
         let bytes = |name: &[u8], value: &Value<'_>| encoded_size(name) + encoded_size(item_of(value));
         if let Encoding::Pack(pack) = self.encoded() {
             let (found, fields) = (find_in(&pack, field), pack.len() / 2);
@@ -509,71 +684,84 @@ impl Hash {
             let added = usize::from(found.is_none());
             self.admit(fields + added, longest, bytes(field, &value), limits);
             if let EncodingMut::Pack(mut pack) = self.encoded_mut() {
-                match found {
-                    Some((_, at)) => pack.replace(at, item_of(&value)),
-                    None => pack.append(&[Item::Str(field), item_of(&value)]),
-                }
-                return added == 1;
+                return match found {
+                    Some((_, at)) => {
+                        pack.replace(at, item_of(&value));
+                        Before::Present
+                    }
+                    None => {
+                        pack.append(&[Item::Str(field), item_of(&value)]);
+                        Before::Absent
+                    }
+                };
             }
         }
-        let EncodingMut::Table(table) = self.encoded_mut() else {
-            unreachable!("a listpack was seen to above")
+        let table = match self.encoded_mut() {
+            EncodingMut::Table(table) => table,
+            EncodingMut::Volatile(volatile) => return volatile.put(field, value, expiry, now),
+            EncodingMut::Pack(_) => unreachable!("a listpack was seen to above"),
         };
         match table.entry(hash(field), field) {
             Place::Occupied(mut slot) => {
-                slot.map(|field| field.with_value(value));
-                false
+                slot.map(|field| field.with_value(value, None));
+                Before::Present
             }
             Place::Vacant(place) => {
-                place.insert(Field::new(field, value));
-                true
+                place.insert(Field::new(field, value, None));
+                Before::Absent
             }
         }
     }
 
-    /// The value of a field. O(1), O(n) in a listpack.
+    /// The value of a field that is not due. O(1), O(n) in a listpack.
     #[inline]
-    pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
+    pub fn get(&self, field: &[u8], now: UnixMillis) -> Option<Item<'_>> {
         match self.encoded() {
             Encoding::Pack(pack) => find_in(&pack, field).map(|(_, at)| pack.at(at)),
             Encoding::Table(table) => table.find(hash(field), field).map(|field| value(&field)),
+            Encoding::Volatile(volatile) => volatile.find(hash(field), field, now).map(|field| value(&field)),
         }
     }
 
-    /// Calls `each` with the value of each of `fields`, in order.
+    /// The value of a field that is not due, and when it expires. O(1), O(n) in a listpack.
+    pub fn get_with_expiry(&self, field: &[u8], now: UnixMillis) -> Option<(Item<'_>, Option<UnixMillis>)> {
+        match self.encoded() {
+            Encoding::Volatile(volatile) => {
+                volatile.find(hash(field), field, now).map(|field| (value(&field), field.expires()))
+            }
+            _ => self.get(field, now).map(|value| (value, None)),
+        }
+    }
+
+    /// Calls `each` with the value of each of `fields` that is not due, in order.
     pub fn get_each<'f>(
         &self,
         fields: impl Iterator<Item = &'f [u8]>,
+        now: UnixMillis,
         mut each: impl FnMut(Option<Item<'_>>),
     ) {
-        let Encoding::Table(table) = self.encoded() else {
-            return fields.for_each(|field| each(self.get(field)));
-        };
-        let mut fields = fields.map(|field| (hash(field), field));
-        let mut window = Vec::with_capacity(WINDOW);
-        loop {
-            window.extend(fields.by_ref().take(WINDOW));
-            if window.is_empty() {
-                return;
+        match self.encoded() {
+            Encoding::Pack(_) => fields.for_each(|field| each(self.get(field, now))),
+            Encoding::Table(table) => {
+                find_each(table, fields, |found| each(found.map(|field| value(&field))));
             }
-            window.iter().for_each(|&(hash, _)| table.prefetch_bucket(hash));
-            window.iter().for_each(|&(hash, _)| table.prefetch_element(hash));
-            window
-                .drain(..)
-                .for_each(|(hash, field)| each(table.find(hash, field).map(|field| value(&field))));
+            Encoding::Volatile(volatile) => find_each(volatile.table(), fields, |found| {
+                each(found.filter(|field| !field.is_due(now)).map(|field| value(&field)));
+            }),
         }
     }
 
-    /// Whether the hash has a field. O(1), O(n) in a listpack.
-    pub fn contains(&self, field: &[u8]) -> bool {
+    /// Whether the hash has a field that is not due. O(1), O(n) in a listpack.
+    pub fn contains(&self, field: &[u8], now: UnixMillis) -> bool {
         match self.encoded() {
             Encoding::Pack(pack) => pack.find(field, 1).is_some(),
             Encoding::Table(table) => table.find(hash(field), field).is_some(),
+            Encoding::Volatile(volatile) => volatile.find(hash(field), field, now).is_some(),
         }
     }
 
-    /// Removes a field; whether it was there. O(1), O(n) in a listpack.
-    pub fn remove(&mut self, field: &[u8]) -> bool {
+    /// Removes a field that is not due; whether it was there. O(1), O(n) in a listpack.
+    pub fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
         match self.encoded_mut() {
             EncodingMut::Pack(mut pack) => match pack.find(field, 1) {
                 Some(at) => {
@@ -583,27 +771,72 @@ impl Hash {
                 None => false,
             },
             EncodingMut::Table(table) => table.remove(hash(field), field).is_some(),
+            EncodingMut::Volatile(volatile) => volatile.remove(field, now),
         }
     }
 
-    /// Fields and values, in no particular order.
+    /// Fields and values, those that are due among them, in no particular order.
     #[inline]
     pub fn iter(&self) -> Fields<'_> {
-        Fields(match self.encoded() {
-            Encoding::Pack(pack) => Walk::Pack(pack.pairs()),
-            Encoding::Table(table) => Walk::Table(table.iter()),
-        })
+        Fields(self.walk())
     }
 
-    /// Calls `each` with the fields and values at `cursor` and returns the next cursor: start with 0, stop at 0.
+    #[inline]
+    fn walk(&self) -> Walk<'_> {
+        match self.encoded() {
+            Encoding::Pack(pack) => Walk::Pack(pack.pairs()),
+            Encoding::Table(table) => Walk::Table(table.iter()),
+            Encoding::Volatile(volatile) => Walk::Table(volatile.table().iter()),
+        }
+    }
+
+    /// Fields that are not due, and their values, in no particular order.
+    #[inline]
+    pub fn iter_at(&self, now: UnixMillis) -> Fields<'_> {
+        match self.encoded() {
+            Encoding::Volatile(volatile) if volatile.any_due(now) => {
+                Fields(Walk::NotDue(volatile.table().iter(), now))
+            }
+            _ => self.iter(),
+        }
+    }
+
+    /// All fields and values with the time at which they expire, in no particular order.
+    pub fn iter_with_expiry(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<UnixMillis>)> {
+        let (pack, table) = match self.walk() {
+            Walk::Pack(pairs) => (Some(pairs), None),
+            Walk::Table(fields) | Walk::NotDue(fields, _) => (None, Some(fields)),
+        };
+        let pack = pack.into_iter().flatten().map(|(name, value)| (name, value, None));
+        pack.chain(table.into_iter().flatten().map(|field| {
+            let (name, value) = pair(&field);
+            (name, value, field.expires())
+        }))
+    }
+
+    /// Number of fields that are not due. O(1), but O(d) for d fields that are.
+    #[inline]
+    pub fn len_at(&self, now: UnixMillis) -> usize {
+        match self.encoded() {
+            Encoding::Volatile(volatile) => volatile.table().len() - volatile.count_due(now),
+            _ => self.len(),
+        }
+    }
+
+    /// Calls `each` with the fields at `cursor` that are not due, and their values, and returns the next cursor:
+    /// start with 0, stop at 0.
     ///
     /// Every field that stays in the hash from the first call to the last is seen. A listpack shows all its
     /// fields at once.
-    pub fn scan(&self, cursor: u64, mut each: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
+    pub fn scan(&self, cursor: u64, now: UnixMillis, mut each: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
+        let mut show = |field: &Field| each(Item::Str(field.name()), Item::Str(field.value()));
         match self.encoded() {
-            Encoding::Table(table) => {
-                table.scan(cursor, |field| each(Item::Str(field.name()), Item::Str(field.value())))
-            }
+            Encoding::Table(table) => table.scan(cursor, show),
+            Encoding::Volatile(volatile) => volatile.table().scan(cursor, |field| {
+                if !field.is_due(now) {
+                    show(field);
+                }
+            }),
             Encoding::Pack(pack) => {
                 pack.pairs().for_each(|(name, value)| each(name, value));
                 0
@@ -611,39 +844,145 @@ impl Hash {
         }
     }
 
-    /// A random field with its value; none if the hash is empty. O(1), O(n) in a listpack.
-    pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, Item<'_>)> {
-        if self.is_empty() {
-            return None;
+    // ---- expiry ---------------------------------------------------------------------------
+
+    /// Gives a field another expiry, whether it is due or not; whether it is there. O(log n), O(n) in a listpack,
+    /// which turns into a hash table if the field is to expire.
+    pub fn set_expiry(&mut self, field: &[u8], expires: Option<UnixMillis>) -> bool {
+        let anyway = UnixMillis(i64::MIN);
+        if !matches!(self.encoded(), Encoding::Volatile(_)) {
+            let there = self.contains(field, anyway);
+            if !there || expires.is_none() {
+                return there;
+            }
+            self.become_volatile();
         }
-        match self.encoded() {
-            Encoding::Pack(pack) => pack.pairs().nth(rng.index(pack.len() / 2)),
-            Encoding::Table(table) => table.random(&mut || rng.next_u64()).map(|field| pair(&field)),
+        match self.encoded_mut() {
+            EncodingMut::Volatile(volatile) => volatile.set_expiry(field, expires),
+            _ => unreachable!("it has just become volatile"),
         }
     }
 
-    /// Calls `each` with a random field and its value, `n` times; with none if the hash is empty.
-    pub fn random_repeated(&self, n: usize, rng: &mut Rng, mut each: impl FnMut(Item<'_>, Item<'_>)) {
+    /// Number of fields that expire, those that are due among them. O(1).
+    pub fn volatile(&self) -> usize {
+        match self.encoded() {
+            Encoding::Volatile(volatile) => volatile.len(),
+            _ => 0,
+        }
+    }
+
+    /// Removes fields that are due, earliest first and at most `most` of them, calling `each` with their names; how
+    /// many. O(log n) for each.
+    pub fn pop_due(&mut self, now: UnixMillis, most: usize, each: impl FnMut(&[u8])) -> usize {
+        match self.encoded_mut() {
+            EncodingMut::Volatile(volatile) => volatile.pop_due(now, most, each),
+            _ => 0,
+        }
+    }
+
+    /// A time that its owner noted with [`set_alarm`](Self::set_alarm), to look for due fields then.
+    pub fn alarm(&self) -> Option<UnixMillis> {
+        match self.encoded() {
+            Encoding::Volatile(volatile) => volatile.alarm,
+            _ => None,
+        }
+    }
+
+    /// Notes a time for its owner: kept until it is taken away with `None`. Nothing happens to a hash of which no field
+    /// ever expired.
+    pub fn set_alarm(&mut self, alarm: Option<UnixMillis>) {
+        if let EncodingMut::Volatile(volatile) = self.encoded_mut() {
+            volatile.alarm = alarm;
+        }
+    }
+
+    /// Drops what only fields that expire need, if no field does and no alarm is noted. O(1).
+    pub fn calm(&mut self) {
+        let table = match self.encoded_mut() {
+            EncodingMut::Volatile(volatile) if volatile.len() == 0 && volatile.alarm.is_none() => {
+                volatile.take_table()
+            }
+            _ => return,
+        };
+        *self = table.into();
+    }
+
+    // ---- chance ---------------------------------------------------------------------------
+
+    /// A random field that is not due, with its value; none if there is no such. O(1), O(n) in a listpack and where
+    /// many are due.
+    pub fn random(&self, rng: &mut Rng, now: UnixMillis) -> Option<(Item<'_>, Item<'_>)> {
+        let mut chosen = None;
+        self.random_repeated(1, rng, now, |name, value| chosen = Some((name, value)));
+        chosen
+    }
+
+    /// Calls `each` with a random field that is not due and its value, `n` times; with none if there is no such.
+    pub fn random_repeated<'a>(
+        &'a self,
+        n: usize,
+        rng: &mut Rng,
+        now: UnixMillis,
+        mut each: impl FnMut(Item<'a>, Item<'a>),
+    ) {
         if self.is_empty() {
             return;
         }
         let mut each = |(name, value)| each(name, value);
         match self.encoded() {
+            Encoding::Pack(pack) if n == 1 => {
+                each(pack.pairs().nth(rng.index(pack.len() / 2)).expect("an index below the length"));
+            }
             Encoding::Pack(pack) => {
                 let pairs: Vec<_> = pack.pairs().collect();
                 (0..n).for_each(|_| each(pairs[rng.index(pairs.len())]));
             }
             Encoding::Table(table) => random::repeated(table, n, rng, |field| each(pair(&field))),
+            Encoding::Volatile(volatile) => {
+                let (mut chosen, mut missed) = (0, 0);
+                // Where few are due, most choices count.
+                while chosen < n && missed <= chosen + MISSES {
+                    let Some(field) = volatile.table().random(&mut || rng.next_u64()) else { return };
+                    if field.is_due(now) {
+                        missed += 1;
+                    } else {
+                        each(pair(&field));
+                        chosen += 1;
+                    }
+                }
+                if chosen == n {
+                    return;
+                }
+                let pairs: Vec<_> = self.iter_at(now).collect();
+                if !pairs.is_empty() {
+                    (chosen..n).for_each(|_| each(pairs[rng.index(pairs.len())]));
+                }
+            }
         }
     }
 
-    /// Calls `each` with `k` different random fields and their values, or with all if there are fewer. O(k), but
-    /// O(n) in a listpack and where `k` is a large part of the fields.
-    pub fn random_distinct(&self, k: usize, rng: &mut Rng, mut each: impl FnMut(Item<'_>, Item<'_>)) {
+    /// Calls `each` with `k` different random fields that are not due and their values, or with all if there are
+    /// fewer. O(k), but O(n) in a listpack, where `k` is a large part of the fields and where fields are due.
+    pub fn random_distinct(
+        &self,
+        k: usize,
+        rng: &mut Rng,
+        now: UnixMillis,
+        mut each: impl FnMut(Item<'_>, Item<'_>),
+    ) {
         let k = k.min(self.len());
         let mut each = |(name, value)| each(name, value);
         match self.encoded() {
             Encoding::Table(table) => random::distinct(table, k, rng, |field| each(pair(&field))),
+            Encoding::Volatile(volatile) if !volatile.any_due(now) => {
+                random::distinct(volatile.table(), k, rng, |field| each(pair(&field)));
+            }
+            Encoding::Volatile(_) => {
+                let mut pairs: Vec<_> = self.iter_at(now).collect();
+                for _ in 0..k.min(pairs.len()) {
+                    each(pairs.swap_remove(rng.index(pairs.len())));
+                }
+            }
             Encoding::Pack(pack) => {
                 let (mut pairs, mut passed) = (pack.pairs(), 0);
                 for i in rng.select(k, pack.len() / 2) {
@@ -688,7 +1027,7 @@ impl Hash {
     pub fn as_listpack(&self) -> Option<&[u8]> {
         match self.encoded() {
             Encoding::Pack(pack) => Some(pack.bytes_of()),
-            Encoding::Table(_) => None,
+            Encoding::Table(_) | Encoding::Volatile(_) => None,
         }
     }
 
@@ -704,12 +1043,21 @@ impl Hash {
                 }
             }
             Encoding::Table(table) => {
-                for field in table.iter() {
-                    let found = table.find(hash(field.key()), field.key()).map(|found| found.as_raw());
-                    assert_eq!(found, Some(field.as_raw()), "a field is stored once");
-                }
+                check_table(table);
+                assert!(table.iter().all(|field| field.expires().is_none()), "no field expires unnoticed");
+            }
+            Encoding::Volatile(volatile) => {
+                check_table(volatile.table());
+                volatile.check();
             }
         }
+    }
+}
+
+fn check_table(table: &Table) {
+    for field in table.iter() {
+        let found = table.find(hash(field.key()), field.key()).map(|found| found.as_raw());
+        assert_eq!(found, Some(field.as_raw()), "a field is stored once");
     }
 }
 
@@ -719,6 +1067,8 @@ pub struct Fields<'a>(Walk<'a>);
 enum Walk<'a> {
     Pack(listpack::Pairs<'a>),
     Table(dict::Iter<'a, Field>),
+    /// Those fields of a table that are not due.
+    NotDue(dict::Iter<'a, Field>, UnixMillis),
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -729,6 +1079,7 @@ impl<'a> Iterator for Fields<'a> {
         match &mut self.0 {
             Walk::Pack(pairs) => pairs.next(),
             Walk::Table(fields) => fields.next().map(|field| pair(&field)),
+            Walk::NotDue(fields, now) => fields.find(|field| !field.is_due(*now)).map(|field| pair(&field)),
         }
     }
 
@@ -736,6 +1087,10 @@ impl<'a> Iterator for Fields<'a> {
         match self.0 {
             Walk::Pack(pairs) => pairs.fold(init, f),
             Walk::Table(fields) => fields.fold(init, |acc, field| f(acc, pair(&field))),
+            Walk::NotDue(fields, now) => {
+                let fields = fields.filter(|field| !field.is_due(now));
+                fields.fold(init, |acc, field| f(acc, pair(&field)))
+            }
         }
     }
 }
@@ -748,32 +1103,40 @@ impl Describe for Hash {
         match self.encoded() {
             Encoding::Pack(pack) => pack.len() / 2,
             Encoding::Table(table) => table.len(),
+            Encoding::Volatile(volatile) => volatile.table().len(),
         }
     }
 
     fn effort(&self) -> usize {
-        match self.encoded() {
-            Encoding::Table(table) => table.len(),
-            Encoding::Pack(_) => 1,
-        }
+        self.table().map_or(1, Table::len)
     }
 
     fn encoding(&self) -> &'static str {
-        match self.encoded() {
-            Encoding::Pack(_) => "listpack",
-            Encoding::Table(_) => "hashtable",
-        }
+        if self.table().is_some() { "hashtable" } else { "listpack" }
     }
 
     fn bytes(&self, samples: usize) -> usize {
+        let of_table = |table: &Table| {
+            let samples = if samples == 0 { table.len() } else { samples.min(table.len()) };
+            let sampled: usize = table.iter().take(samples).map(|field| field.bytes()).sum();
+            let fields = sampled as f64 / samples.max(1) as f64 * table.len() as f64;
+            table.bytes() + fields as usize
+        };
         match self.encoded() {
             Encoding::Pack(pack) => pack.allocated(),
-            Encoding::Table(table) => {
-                let samples = if samples == 0 { table.len() } else { samples.min(table.len()) };
-                let sampled: usize = table.iter().take(samples).map(|field| field.bytes()).sum();
-                let fields = sampled as f64 / samples.max(1) as f64 * table.len() as f64;
-                size_of::<Table>() + table.bytes() + fields as usize
-            }
+            Encoding::Table(table) => size_of::<Table>() + of_table(table),
+            Encoding::Volatile(volatile) => volatile.bytes() + of_table(volatile.table()),
+        }
+    }
+
+    fn table_stats(&self) -> Option<dict::Stats> {
+        self.table().map(Table::stats)
+    }
+
+    fn earliest_expiry(&self) -> Option<UnixMillis> {
+        match self.encoded() {
+            Encoding::Volatile(volatile) => volatile.earliest(),
+            _ => None,
         }
     }
 
@@ -791,15 +1154,18 @@ unsafe impl Collection for Hash {
     fn duplicate(&self) -> Hash {
         match self.encoded() {
             Encoding::Pack(pack) => Listpack::clone(&pack).into(),
-            Encoding::Table(table) => {
-                let mut copy = Table::with_capacity(table.len());
-                for field in table.iter() {
-                    copy.insert_unique(hash(field.key()), field.copy());
-                }
-                copy.into()
-            }
+            Encoding::Table(table) => copy_table(table).into(),
+            Encoding::Volatile(volatile) => Volatile::new(copy_table(volatile.table())).into(),
         }
     }
+}
+
+fn copy_table(table: &Table) -> Table {
+    let mut copy = Table::with_capacity(table.len());
+    for field in table.iter() {
+        copy.insert_unique(hash(field.key()), field.copy(field.expires()));
+    }
+    copy
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod tagged;
 pub mod value;
 pub mod zset;
 
-pub use hash::Hash;
+pub use hash::{Before, Hash, NewExpiry};
 pub use limits::Limits;
 pub use list::List;
 pub use set::Set;

@@ -804,6 +804,13 @@ impl Describe for Set {
         }
     }
 
+    fn table_stats(&self) -> Option<dict::Stats> {
+        match self.encoded() {
+            Encoding::Table(table) => Some(table.stats()),
+            _ => None,
+        }
+    }
+
     fn each_part(&self, f: &mut dyn FnMut(Part<'_>)) {
         for member in self.iter() {
             f(Part::Item(member.text(&mut itoa::Buffer::new())));

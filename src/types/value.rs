@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::stdx::clock::UnixMillis;
 use crate::structures::sds::Sds;
 
 /// The type of a value, with the number it has in files.
@@ -63,6 +64,11 @@ pub trait Describe {
 
     /// Appends to `out` what `DEBUG OBJECT` tells about this encoding in particular, as ` name:value` words.
     fn details(&self, _out: &mut String) {}
+
+    /// When the first of its elements expires by itself, where elements can.
+    fn earliest_expiry(&self) -> Option<UnixMillis> {
+        None
+    }
 
     /// The hash table inside, as `DEBUG HTSTATS-KEY` describes it, where there is one.
     fn table_stats(&self) -> Option<crate::structures::dict::Stats> {

@@ -69,7 +69,7 @@ pub mod value_type {
     pub const SET_LISTPACK: u8 = 20;
     pub const STREAM_LISTPACKS_3: u8 = 21;
 
-    /// In files of Valkey: fields, each with its value and its expiry in eight bytes, -1 for none.
+    /// In files of Valkey: fields, each with its value and its expiry in eight bytes, [`NEVER`](super::NEVER) for none.
     pub const VALKEY_HASH_2: u8 = 22;
 
     /// In files of Redis: fields, each after its expiry, as previews of Redis 7.4 wrote them.
@@ -83,6 +83,9 @@ pub mod value_type {
     /// Of Redis 8.
     pub const STREAM_LISTPACKS_4: u8 = 26;
 }
+
+/// In a [`value_type::VALKEY_HASH_2`], the expiry of a field that has none.
+pub const NEVER: i64 = -1;
 
 /// What a node of a [`value_type::LIST_QUICKLIST_2`] is.
 pub mod container {

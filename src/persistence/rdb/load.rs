@@ -11,7 +11,7 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
-use super::format::{self, CHECKSUM_SINCE, Dialect, container, opcode, value_type};
+use super::format::{self, CHECKSUM_SINCE, Dialect, NEVER, container, opcode, value_type};
 pub use super::input::Fault;
 use super::input::{Input, Kept, Text};
 use super::legacy;
@@ -25,7 +25,7 @@ use crate::structures::listpack::{Item, Listpack};
 use crate::structures::lzf;
 use crate::types::list::End;
 use crate::types::packed::Scrutiny;
-use crate::types::{Collection, Hash, Limits, List, Set, Value, Zset};
+use crate::types::{Before, Collection, Hash, Limits, List, NewExpiry, Set, Value, Zset};
 
 /// How many times the bytes read loading may allocate at most: what compression can hide, and for each byte of
 /// that what the smallest element of a hash table takes.
@@ -693,11 +693,26 @@ fn read_into(input: &mut Input<'_>, text: &mut Vec<u8>) -> Result<(), Fault> {
 
 #[inline]
 fn add_field(hash: &mut Hash, field: &[u8], value: Text<'_>, limits: &Limits) -> Result<(), Fault> {
+    set_field(hash, field, value, NewExpiry::Never, limits)
+}
+
+/// Sets a field that is not there yet.
+#[inline]
+fn set_field(
+    hash: &mut Hash,
+    field: &[u8],
+    value: Text<'_>,
+    expiry: NewExpiry,
+    limits: &Limits,
+) -> Result<(), Fault> {
     let value = match value {
         Text::Int(n) => Value::Int(n),
         Text::Bytes(bytes) => Value::Bytes(bytes),
     };
-    if hash.set(field, value, limits) { Ok(()) } else { Err(Fault::Corrupt("a field occurs twice")) }
+    match hash.put(field, value, expiry, limits, UnixMillis(i64::MIN)) {
+        Before::Absent => Ok(()),
+        _ => Err(Fault::Corrupt("a field occurs twice")),
+    }
 }
 
 /// Where the expiry of a field stands, and how.
@@ -727,7 +742,7 @@ fn expiring_fields(input: &mut Input<'_>, how: FieldExpiry, options: &LoadOption
         read_into(input, &mut field)?;
         read_into(input, &mut value)?;
         if matches!(how, FieldExpiry::After) {
-            at = Some(i64::from_le_bytes(input.array()?)).filter(|&at| at != -1);
+            at = Some(i64::from_le_bytes(input.array()?)).filter(|&at| at != NEVER);
         }
         add_expiring(&mut hash, &field, Text::Bytes(&value), at, options)?;
     }
@@ -760,7 +775,8 @@ fn add_expiring(
 ) -> Result<(), Fault> {
     match (at, options.drop_due) {
         (Some(at), Some(now)) if at <= now.0 => Ok(()),
-        (Some(_), _) => Err(Fault::Unsupported("a field of a hash expires, which is not supported".into())),
+        (Some(at), _) if at < 0 => Err(BAD_EXPIRY),
+        (Some(at), _) => set_field(hash, field, value, NewExpiry::At(UnixMillis(at)), &options.limits),
         (None, _) => add_field(hash, field, value, &options.limits),
     }
 }

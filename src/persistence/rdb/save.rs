@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::format::{container, opcode, value_type};
+use super::format::{NEVER, container, opcode, value_type};
 use super::output::Output;
 use crate::keyspace::Entry;
 use crate::keyspace::Keyspace;
@@ -143,13 +143,22 @@ fn key_value(entry: &Entry, options: &SaveOptions, access: &Access, out: &mut Ou
 }
 
 /// The version in which all of `space` can be written, if that is not `wanted`.
-pub fn version_for(_space: &Keyspace, wanted: Version) -> Version {
-    wanted
+///
+/// Of those we write, only Valkey's knows fields that expire.
+pub fn version_for(space: &Keyspace, wanted: Version) -> Version {
+    let fields_expire = space.databases().iter().any(|db| db.with_volatile_fields() > 0);
+    if fields_expire { Version::Valkey9 } else { wanted }
 }
 
 /// The version in which this value can be written, if that is not `wanted`.
-pub fn version_for_value(_entry: &Entry, wanted: Version) -> Version {
-    wanted
+pub fn version_for_value(entry: &Entry, wanted: Version) -> Version {
+    let fields_expire = entry.collection::<Hash>().is_some_and(|hash| hash.volatile() > 0);
+    if fields_expire { Version::Valkey9 } else { wanted }
+}
+
+/// Whether the expiries of its fields are written with a hash. They are lost on those who do not know any.
+fn with_expiries(hash: &Hash, version: Version) -> bool {
+    version == Version::Valkey9 && hash.volatile() > 0
 }
 
 const KIND: &str = "the kind says so";
@@ -168,10 +177,14 @@ pub fn type_of(entry: &Entry, version: Version) -> u8 {
             Some(_) => value_type::ZSET_LISTPACK,
             None => value_type::ZSET_2,
         },
-        Kind::Hash => match entry.collection::<Hash>().expect(KIND).as_listpack() {
-            Some(_) => value_type::HASH_LISTPACK,
-            None => value_type::HASH,
-        },
+        Kind::Hash => {
+            let hash = entry.collection::<Hash>().expect(KIND);
+            match hash.as_listpack() {
+                Some(_) => value_type::HASH_LISTPACK,
+                None if with_expiries(hash, version) => value_type::VALKEY_HASH_2,
+                None => value_type::HASH,
+            }
+        }
         Kind::Stream => unreachable!("there are no streams yet"),
     }
 }
@@ -186,7 +199,7 @@ pub fn value(entry: &Entry, version: Version, out: &mut Output<'_>) {
             Kind::List => list(entry.collection().expect(KIND), out),
             Kind::Set => set(entry.collection().expect(KIND), version, out),
             Kind::Zset => zset(entry.collection().expect(KIND), out),
-            Kind::Hash => hash(entry.collection().expect(KIND), out),
+            Kind::Hash => hash(entry.collection().expect(KIND), version, out),
             Kind::String | Kind::Stream => unreachable!("{KIND}"),
         },
     }
@@ -244,11 +257,19 @@ fn zset(zset: &Zset, out: &mut Output<'_>) {
     }
 }
 
-fn hash(hash: &Hash, out: &mut Output<'_>) {
+fn hash(hash: &Hash, version: Version, out: &mut Output<'_>) {
     if let Some(pack) = hash.as_listpack() {
         return out.string(pack);
     }
     out.len(hash.len());
+    if with_expiries(hash, version) {
+        for (field, value, expires) in hash.iter_with_expiry() {
+            out.item(field);
+            out.item(value);
+            out.raw(&expires.map_or(NEVER, |at| at.0).to_le_bytes());
+        }
+        return;
+    }
     for (field, value) in hash.iter() {
         out.item(field);
         out.item(value);

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::dump::RestoreError;
 use super::load::{EXPANSION, Fault, Tally};
 use super::output::Output;
-use super::save::{SavedAccess, Version};
+use super::save::{SavedAccess, Version, version_for};
 use super::*;
+use crate::keyspace::expire::{ActiveExpire, Cycle};
 use crate::keyspace::free::Reclaimer;
 use crate::keyspace::{Entry, Key, Keyspace};
 use crate::stdx::clock::UnixMillis;
@@ -15,7 +16,7 @@ use crate::stdx::rng::Rng;
 use crate::types::list::End;
 use crate::types::packed::Scrutiny;
 use crate::types::zset::Rule;
-use crate::types::{Hash, Kind, Limits, List, Part, Set, Value, Zset};
+use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Value, Zset};
 
 const DBS: usize = 4;
 
@@ -117,8 +118,13 @@ fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
         }
         _ => {
             let mut hash = Hash::new();
+            let fields_expire = rng.one_in(3);
             for _ in 0..len {
-                hash.set(&text(rng), Value::Bytes(&text(rng)), limits);
+                let field = text(rng);
+                hash.set(&field, Value::Bytes(&text(rng)), limits);
+                if fields_expire && rng.one_in(2) {
+                    hash.set_expiry(&field, Some(UnixMillis((rng.next_u64() >> 1) as i64)));
+                }
             }
             Entry::with_collection(key, expires, hash)
         }
@@ -154,6 +160,12 @@ fn portrait(entry: &Entry) -> String {
             parts.sort_unstable();
         }
     }
+    if let Some(hash) = entry.collection::<Hash>() {
+        let expiries =
+            hash.iter_with_expiry().filter_map(|(field, _, at)| at.map(|at| (field.to_vec(), at.0)));
+        let expiries: BTreeMap<Vec<u8>, i64> = expiries.collect();
+        parts.push(format!("{expiries:?}"));
+    }
     format!("{} {:?} {}", entry.kind().name(), entry.expires(), parts.join(" "))
 }
 
@@ -181,6 +193,7 @@ fn assert_same(space: &Keyspace, expected: &BTreeMap<(usize, Vec<u8>), String>) 
 }
 
 fn saved(space: &Keyspace, version: Version) -> Vec<u8> {
+    let version = version_for(space, version);
     saved_as(space, &SaveOptions { version, redis_version: "7.2.4", ..SaveOptions::default() }, true)
 }
 
@@ -419,4 +432,52 @@ fn damaged_files_do_no_harm() {
         println!("seed {seed}");
         fuzz(seed, 60);
     }
+}
+
+#[test]
+fn fields_keep_their_expiries_and_go_in_time() {
+    let mut space = empty();
+    let limits = Limits::default();
+    let mut hash = Hash::new();
+    let at = |ms: i64| NewExpiry::At(UnixMillis(space.now().0 + ms));
+    for (field, expiry) in [("never", NewExpiry::Never), ("soon", at(5)), ("late", at(5000))] {
+        hash.put(field.as_bytes(), Value::Bytes(b"v"), expiry, &limits, space.now());
+    }
+    space.db(0).set_collection(Key::new(b"h"), hash, None);
+    let bytes = saved(&space, Version::Redis72);
+    assert!(bytes.starts_with(b"VALKEY080"));
+    let mut other = loaded(&bytes, &limits).expect("our own file");
+    assert_same(&other, &portraits(&space));
+    assert_eq!(other.databases()[0].with_volatile_fields(), 1);
+    other.set_now(UnixMillis(space.now().0 + 100));
+    let cycle = Cycle::Slow { tick: std::time::Duration::from_secs(1) };
+    ActiveExpire::default().run(&mut other, cycle, 1);
+    assert_eq!(other.stats.expired_fields, 1);
+    assert_eq!(other.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(2));
+    // Where fields that are due are not wanted, they are left out, and a hash that has no others.
+    let options = LoadOptions { drop_due: Some(UnixMillis(i64::MAX)), ..LoadOptions::default() };
+    let mut none = empty();
+    Loader::new(Box::new(&bytes[..]), None, options).run(&mut none).expect("our own file");
+    assert_eq!(none.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(1));
+    // A version that does not know of expiries has the fields without.
+    let plain = SaveOptions { redis_version: "7.2.4", ..SaveOptions::default() };
+    let other = loaded(&saved_as(&space, &plain, true), &limits).expect("our own file");
+    assert_eq!((other.len(), other.databases()[0].with_volatile_fields()), (1, 0));
+}
+
+#[test]
+fn a_hash_with_expiries_is_written_as_valkey_writes_it() {
+    // `HSETEX h PXAT 4102444800123 FIELDS 1 a v`, and `HSET h b 2` after it, dumped by Valkey 9.1.
+    let one = b"\x16\x01\x01a\x01v\x7b\xd8\xc3\x2c\xbb\x03\x00\x00\x50\x00\x3d\xb0\x5c\xcb\x9a\xfd\x4b\x41";
+    let two =
+        b"\x16\x02\x01a\x01v\x7b\xd8\xc3\x2c\xbb\x03\x00\x00\x01b\xc0\x02\xff\xff\xff\xff\xff\xff\xff\xff\
+        \x50\x00\x65\xf1\x88\x37\x4d\xb7\x69\x64";
+    let options = LoadOptions::default();
+    let entry = restore(one, b"h", None, &options).expect("Valkey's own payload");
+    assert_eq!(dump(&entry, Version::Redis72, true), one);
+    let entry = restore(two, b"h", None, &options).expect("Valkey's own payload");
+    let hash = entry.collection::<Hash>().expect("it is a hash");
+    let expiries: BTreeMap<_, _> = hash.iter_with_expiry().map(|(name, _, at)| (name.to_vec(), at)).collect();
+    let expected = [(b"a".to_vec(), Some(UnixMillis(4_102_444_800_123))), (b"b".to_vec(), None)];
+    assert_eq!(expiries, BTreeMap::from(expected));
 }

@@ -32,7 +32,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 pub use iter::{IntoIter, Iter};
-pub use rehash::{ResizePolicy, set_resize_policy};
+pub use rehash::{ResizePolicy, set_growth_ceiling, set_resize_policy};
 use table::{At, Bucket, Table, chain, tag_of};
 
 use crate::stdx::hash::hash;

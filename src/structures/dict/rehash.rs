@@ -7,11 +7,12 @@
 //!
 //! The thresholds are those of Redis and Valkey, known to work for this use.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::table::{self, SLOTS, Table};
+use super::table::{self, Bucket, SLOTS, Table};
 use super::{Dict, Element};
+use crate::stdx::alloc;
 
 /// How eagerly the dicts of this process change their size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +62,36 @@ fn with_policy<R>(f: impl FnOnce(&AtomicU8) -> R) -> R {
     POLICY.with(f)
 }
 
+/// Sets how many bytes may be in use in the process with the larger table that a dict is about to grow to.
+///
+/// A dict that would go beyond it stays as it is, with longer chains, until it is overfull: of little use is a
+/// table of twice the size for which a good part of the elements must be given up at once. The idea is Redis'.
+pub fn set_growth_ceiling(bytes: usize) {
+    with_ceiling(|ceiling| ceiling.store(bytes, Ordering::Relaxed));
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+fn with_ceiling<R>(f: impl FnOnce(&AtomicUsize) -> R) -> R {
+    static CEILING: AtomicUsize = AtomicUsize::new(usize::MAX);
+    f(&CEILING)
+}
+
+/// Of each thread its own in unit tests, like the policy.
+#[cfg(test)]
+fn with_ceiling<R>(f: impl FnOnce(&AtomicUsize) -> R) -> R {
+    thread_local!(static CEILING: AtomicUsize = const { AtomicUsize::new(usize::MAX) });
+    CEILING.with(f)
+}
+
+/// Whether a table of so many buckets keeps below the ceiling.
+fn is_affordable(buckets: usize) -> bool {
+    let ceiling = with_ceiling(|ceiling| ceiling.load(Ordering::Relaxed));
+    ceiling == usize::MAX || alloc::used().saturating_add(buckets * size_of::<Bucket>()) <= ceiling
+}
+
+/// Elements per thousand slots above which a table grows whatever the ceiling.
+const OVERFULL: usize = 1618;
 /// Under [`ResizePolicy::Avoid`], elements per slot above which a table must grow.
 const AVOID_LOAD: usize = 5;
 /// Slots per element above which a table shrinks.
@@ -69,6 +100,9 @@ const SPARSE: usize = 10;
 const AVOID_SPARSE: usize = 50;
 /// A change of size by this factor was forced, under whatever policy it began.
 const FORCED_RATIO: usize = 4;
+/// Emptied buckets whose memory is given back at a time, 2 MB: enough for a system call to pay, few enough to take
+/// no noticeable time. Without it, the last step would free them all.
+const DISCARD: usize = if cfg!(test) { 256 } else { 32_768 };
 /// Empty buckets that one step passes over for each bucket it is asked to move.
 const EMPTY_PER_STEP: usize = 10;
 
@@ -107,7 +141,10 @@ impl<E: Element> Dict<E> {
             };
         let buckets = buckets_for(used);
         if wanted && buckets > self.tables[0].len() {
-            self.resize(buckets);
+            let needed = slots == 0 || used * 1000 > slots * OVERFULL;
+            if needed || is_affordable(buckets) {
+                self.resize(buckets);
+            }
         }
     }
 
@@ -195,6 +232,7 @@ impl<E: Element> Dict<E> {
         }
         let mut to_move = buckets;
         let mut to_pass = buckets.saturating_mul(EMPTY_PER_STEP);
+        let first = self.moved;
         while to_move > 0 && to_pass > 0 && self.moved < self.tables[0].len() {
             let index = self.moved;
             // From here on the bucket counts as emptied: should the element's code panic, elements
@@ -205,6 +243,12 @@ impl<E: Element> Dict<E> {
             } else {
                 to_pass -= 1;
             }
+        }
+        // (Tables are powers of two: one of more than a chunk ends with a whole one.)
+        let (from, to) = (first / DISCARD * DISCARD, self.moved / DISCARD * DISCARD);
+        if from < to {
+            // SAFETY: all before `moved` have been emptied.
+            unsafe { self.tables[0].discard(from..to) };
         }
         if self.moved < self.tables[0].len() {
             self.prefetch_move();

@@ -20,9 +20,11 @@
 //! tables; 48-bit slots make nine of what would be seven.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::Element;
+use crate::stdx::alloc;
 
 /// Elements that a bucket holds before it is chained.
 pub(super) const SLOTS: usize = 9;
@@ -556,6 +558,16 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// Gives back the memory of the buckets in `range`, as far as it makes whole pages, while the table lives on.
+    ///
+    /// # Safety
+    /// Those buckets have been emptied, and are never looked at again.
+    pub(super) unsafe fn discard(&self, range: Range<usize>) {
+        debug_assert!(range.end <= self.len());
+        // SAFETY: the buckets lie in the table's block, and the caller needs them no more.
+        unsafe { alloc::discard(self.head(range.start).cast(), range.len() * size_of::<Bucket>()) };
     }
 
     /// Frees the table's memory; `from` is the first bucket that may still have children, and

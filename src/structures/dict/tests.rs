@@ -408,6 +408,28 @@ fn the_policy_decides_when_to_resize() {
 }
 
 #[test]
+fn a_table_that_cannot_be_afforded_is_put_off() {
+    set_growth_ceiling(0);
+    let mut dict = filled(9);
+    assert_eq!(dict.table_sizes(), [1, 0]);
+    let mut n = 9;
+    while dict.len() * 1000 <= 9 * 1618 {
+        insert(&mut dict, n, 0);
+        assert_eq!(dict.table_sizes(), [1, 0]);
+        n += 1;
+    }
+    insert(&mut dict, n, 0);
+    finish(&mut dict);
+    assert_eq!(dict.table_sizes(), [2, 0]);
+    dict.check();
+    // A ceiling that leaves room changes nothing.
+    set_growth_ceiling(1 << 40);
+    let dict = filled(9 * 256 + 1);
+    assert!(dict.table_sizes().contains(&512));
+    set_growth_ceiling(usize::MAX);
+}
+
+#[test]
 fn a_rehash_pauses_while_it_is_avoided_but_not_for_ever() {
     let mut dict = filled(9 * 256);
     finish(&mut dict);

@@ -2,6 +2,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::*;
 
+/// The time where no field expires.
+const NOW: UnixMillis = UnixMillis(1_000_000);
+
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Limits so low that a few additions convert.
@@ -74,11 +77,11 @@ fn agrees_with_a_model_in_both_encodings() {
                     let value = value_from(&new, &mut rng);
                     assert_eq!(hash.set(&field, value, &limits), model.insert(field, new).is_none());
                 }
-                5..=6 => assert_eq!(hash.remove(&field), model.remove(&field).is_some()),
+                5..=6 => assert_eq!(hash.remove(&field, NOW), model.remove(&field).is_some()),
                 7 => {
                     let k = rng.index(15);
                     let mut chosen = Model::new();
-                    hash.random_distinct(k, &mut rng, |name, value| {
+                    hash.random_distinct(k, &mut rng, NOW, |name, value| {
                         assert_eq!(model[&name.to_vec()], value.to_vec());
                         assert!(chosen.insert(name.to_vec(), value.to_vec()).is_none());
                     });
@@ -86,12 +89,12 @@ fn agrees_with_a_model_in_both_encodings() {
                 }
                 8 => {
                     let mut n = 0;
-                    hash.random_repeated(5, &mut rng, |name, value| {
+                    hash.random_repeated(5, &mut rng, NOW, |name, value| {
                         assert_eq!(model[&name.to_vec()], value.to_vec());
                         n += 1;
                     });
                     assert_eq!(n, if model.is_empty() { 0 } else { 5 });
-                    assert_eq!(hash.random(&mut rng).is_some(), !model.is_empty());
+                    assert_eq!(hash.random(&mut rng, NOW).is_some(), !model.is_empty());
                 }
                 _ => hash = hash.duplicate(),
             }
@@ -101,11 +104,11 @@ fn agrees_with_a_model_in_both_encodings() {
             let wanted: Vec<Vec<u8>> = (0..20).map(|_| name(&mut rng)).collect();
             let mut answers = Vec::new();
             let fields = wanted.iter().map(Vec::as_slice);
-            hash.get_each(fields, |value| answers.push(value.map(Item::to_vec)));
+            hash.get_each(fields, NOW, |value| answers.push(value.map(Item::to_vec)));
             assert_eq!(answers, wanted.iter().map(|field| model.get(field).cloned()).collect::<Vec<_>>());
             for field in &wanted {
-                assert_eq!(hash.contains(field), model.contains_key(field));
-                assert_eq!(hash.get(field).map(Item::to_vec), model.get(field).cloned());
+                assert_eq!(hash.contains(field, NOW), model.contains_key(field));
+                assert_eq!(hash.get(field, NOW).map(Item::to_vec), model.get(field).cloned());
             }
             *seen.entry(hash.encoding()).or_insert(0) += 1;
         }
@@ -150,7 +153,7 @@ fn scan_shows_every_field_that_stays() {
         let mut hash = hash_of(&stay, &limits);
         let (mut seen, mut cursor) = (Model::new(), 0);
         loop {
-            cursor = hash.scan(cursor, |name, value| _ = seen.insert(name.to_vec(), value.to_vec()));
+            cursor = hash.scan(cursor, NOW, |name, value| _ = seen.insert(name.to_vec(), value.to_vec()));
             if cursor == 0 {
                 break;
             }
@@ -159,7 +162,7 @@ fn scan_shows_every_field_that_stays() {
                 if rng.one_in(2) {
                     hash.set(field.as_bytes(), Value::Int(1), &limits);
                 } else {
-                    hash.remove(field.as_bytes());
+                    hash.remove(field.as_bytes(), NOW);
                 }
             }
         }
@@ -181,12 +184,12 @@ fn choices_are_fair_in_both_encodings() {
             for _ in 0..200 {
                 match way {
                     0 => (0..len / 2).for_each(|_| {
-                        let (name, value) = hash.random(&mut rng).expect("not empty");
+                        let (name, value) = hash.random(&mut rng, NOW).expect("not empty");
                         note(name, value);
                     }),
-                    1 => hash.random_repeated(len / 2, &mut rng, &mut note),
-                    2 => hash.random_distinct(len / 2, &mut rng, &mut note),
-                    _ => (0..5).for_each(|_| hash.random_distinct(len / 10, &mut rng, &mut note)),
+                    1 => hash.random_repeated(len / 2, &mut rng, NOW, &mut note),
+                    2 => hash.random_distinct(len / 2, &mut rng, NOW, &mut note),
+                    _ => (0..5).for_each(|_| hash.random_distinct(len / 10, &mut rng, NOW, &mut note)),
                 }
             }
             assert_eq!(counts.len(), len);
@@ -201,19 +204,260 @@ fn choices_are_fair_in_both_encodings() {
 
 #[test]
 fn a_field_with_its_value_is_one_small_block() {
-    assert_eq!(Shape::of(16, 8).layout().size(), 32);
-    assert_eq!(Shape::of(16, 13).layout().size(), 32);
-    let field = Field::new(b"f", Value::Bytes(b"12345"));
+    assert_eq!(Shape::of(16, 8, false).layout().size(), 32);
+    assert_eq!(Shape::of(16, 13, false).layout().size(), 32);
+    let field = Field::new(b"f", Value::Bytes(b"12345"), None);
     let block = field.0;
-    let field = field.with_value(Value::Bytes(b"123456"));
+    let field = field.with_value(Value::Bytes(b"123456"), None);
     assert_eq!((field.0, field.value()), (block, &b"123456"[..]), "overwritten at its place");
     // A long value is shared, not copied.
     let shared = Arc::new(Sds::from_slice(&[b'x'; 5000]));
-    let field = field.with_value(Value::Shared(Arc::clone(&shared)));
-    let copy = field.copy();
+    let field = field.with_value(Value::Shared(Arc::clone(&shared)), None);
+    let copy = field.copy(None);
     assert_eq!(copy.value().as_ptr(), shared.as_slice().as_ptr());
     assert_eq!(Arc::strong_count(&shared), 3);
-    drop(copy.with_value(Value::Int(7)));
+    drop(copy.with_value(Value::Int(7), None));
     drop(field);
     assert_eq!(Arc::strong_count(&shared), 1);
+}
+
+// ---- fields that expire ---------------------------------------------------------------------
+
+/// Name → value and expiry.
+type Timed = BTreeMap<Vec<u8>, (Vec<u8>, Option<UnixMillis>)>;
+
+fn timed_of(hash: &Hash) -> Timed {
+    let mut model = Timed::new();
+    for (name, value, expires) in hash.iter_with_expiry() {
+        assert!(model.insert(name.to_vec(), (value.to_vec(), expires)).is_none());
+    }
+    model
+}
+
+/// What those see who look at `now`.
+fn seen_at(model: &Timed, now: UnixMillis) -> Model {
+    let not_due = model.iter().filter(|(_, (_, expires))| expires.is_none_or(|at| at > now));
+    not_due.map(|(name, (value, _))| (name.clone(), value.clone())).collect()
+}
+
+fn some_expiry(rng: &mut Rng, now: UnixMillis) -> Option<UnixMillis> {
+    rng.chance(0.7).then(|| now.saturating_add(rng.below(100) as i64 - 20))
+}
+
+/// One random step on a hash and its model.
+fn step(rng: &mut Rng, hash: &mut Hash, model: &mut Timed, now: UnixMillis, long: bool) {
+    let limits = low_limits();
+    let (field, new) = (name(rng), text(rng, long));
+    let old = model.get(&field).map(|(_, expires)| *expires);
+    let due = |expires: Option<UnixMillis>| expires.is_some_and(|at| at <= now);
+    match rng.below(12) {
+        0..=3 => {
+            let at = now.saturating_add(rng.below(100) as i64 - 20);
+            let same = old.flatten().filter(|&at| at > now);
+            let (expiry, expires) = match rng.below(3) {
+                0 => (NewExpiry::Never, None),
+                1 => (NewExpiry::Same, same),
+                _ => (NewExpiry::At(at), Some(at)),
+            };
+            let before = match old {
+                None => Before::Absent,
+                Some(old) if due(old) => Before::Due,
+                Some(_) => Before::Present,
+            };
+            assert_eq!(hash.put(&field, value_from(&new, rng), expiry, &limits, now), before);
+            model.insert(field, (new, expires));
+        }
+        4..=5 => {
+            let there = old.is_some_and(|old| !due(old));
+            assert_eq!(hash.remove(&field, now), there);
+            if there {
+                model.remove(&field);
+            }
+        }
+        6..=8 => {
+            let expires = some_expiry(rng, now);
+            assert_eq!(hash.set_expiry(&field, expires), old.is_some());
+            if let Some((_, old)) = model.get_mut(&field) {
+                *old = expires;
+            }
+        }
+        9 => {
+            let most = rng.index(6);
+            let mut gone: Vec<_> = model
+                .iter()
+                .filter_map(|(name, (_, at))| at.filter(|&at| at <= now).map(|at| (at, name.clone())))
+                .collect();
+            gone.sort();
+            let (mut popped, mut earlier) = (0, UnixMillis(i64::MIN));
+            let n = hash.pop_due(now, most, |name| {
+                let (_, expires) = model.remove(name).expect("a field of the hash");
+                let at = expires.expect("only fields that expire are removed");
+                assert!(earlier <= at && at <= now);
+                (popped, earlier) = (popped + 1, at);
+            });
+            assert_eq!((n, popped), (gone.len().min(most), n));
+        }
+        10 => *hash = hash.duplicate(),
+        _ => {
+            let before = hash.encoding();
+            hash.calm();
+            assert_eq!(hash.encoding(), before);
+        }
+    }
+}
+
+#[test]
+fn fields_expire_as_in_a_model() {
+    let mut seen = HashMap::new();
+    for seed in 0..300 {
+        println!("seed {seed}");
+        let mut rng = Rng::new(seed);
+        let long = seed % 3 == 0;
+        let (mut hash, mut model, mut now) = (Hash::new(), Timed::new(), NOW);
+        for _ in 0..100 {
+            step(&mut rng, &mut hash, &mut model, now, long);
+            now = now.saturating_add(rng.below(8) as i64);
+            hash.check();
+            assert_eq!(timed_of(&hash), model);
+            assert_eq!(hash.len(), model.len());
+            assert_eq!(model_of(&hash).len(), model.len());
+            let expiries = model.values().filter_map(|(_, expires)| *expires);
+            assert_eq!(hash.volatile(), expiries.clone().count());
+            assert_eq!(hash.earliest_expiry(), expiries.min());
+            let visible = seen_at(&model, now);
+            assert_eq!(hash.len_at(now), visible.len());
+            let mut shown = Model::new();
+            hash.iter_at(now).for_each(|(name, value)| {
+                assert!(shown.insert(name.to_vec(), value.to_vec()).is_none());
+            });
+            assert_eq!(shown, visible);
+            assert_eq!(hash.iter_at(now).next().is_some(), !visible.is_empty());
+            let (mut scanned, mut cursor) = (Model::new(), 0);
+            loop {
+                cursor = hash.scan(cursor, now, |name, value| {
+                    scanned.insert(name.to_vec(), value.to_vec());
+                });
+                if cursor == 0 {
+                    break;
+                }
+            }
+            assert_eq!(scanned, visible);
+            let wanted: Vec<Vec<u8>> = (0..20).map(|_| name(&mut rng)).collect();
+            let mut answers = Vec::new();
+            let fields = wanted.iter().map(Vec::as_slice);
+            hash.get_each(fields, now, |value| answers.push(value.map(Item::to_vec)));
+            assert_eq!(answers, wanted.iter().map(|field| visible.get(field).cloned()).collect::<Vec<_>>());
+            for field in &wanted {
+                let expected = visible.get(field).map(|value| (value.clone(), model[field].1));
+                assert_eq!(hash.contains(field, now), expected.is_some());
+                assert_eq!(hash.get(field, now).map(Item::to_vec), visible.get(field).cloned());
+                let got = hash.get_with_expiry(field, now).map(|(value, expires)| (value.to_vec(), expires));
+                assert_eq!(got, expected);
+            }
+            check_choices(&hash, &visible, &mut rng, now);
+            let state = (hash.encoding(), hash.volatile() > 0, visible.len() < model.len());
+            *seen.entry(state).or_insert(0) += 1;
+        }
+    }
+    for state in [("listpack", false, false), ("hashtable", false, false), ("hashtable", true, true)] {
+        assert!(seen[&state] > 500, "{seen:?}");
+    }
+}
+
+/// Random fields are among those that are visible.
+fn check_choices(hash: &Hash, visible: &Model, rng: &mut Rng, now: UnixMillis) {
+    let k = rng.index(15);
+    let mut chosen = Model::new();
+    hash.random_distinct(k, rng, now, |name, value| {
+        assert_eq!(visible[&name.to_vec()], value.to_vec());
+        assert!(chosen.insert(name.to_vec(), value.to_vec()).is_none());
+    });
+    assert_eq!(chosen.len(), k.min(visible.len()));
+    let mut n = 0;
+    hash.random_repeated(5, rng, now, |name, value| {
+        assert_eq!(visible[&name.to_vec()], value.to_vec());
+        n += 1;
+    });
+    assert_eq!(n, if visible.is_empty() { 0 } else { 5 });
+    assert_eq!(hash.random(rng, now).is_some(), !visible.is_empty());
+}
+
+#[test]
+fn choices_are_fair_where_fields_are_due() {
+    let limits = Limits::default();
+    // With few that are due, with many, and with all but a few.
+    for (len, every) in [(600, 50), (600, 2), (4000, 200)] {
+        let mut hash = Hash::new();
+        let mut visible = 0;
+        for i in 0..len {
+            let due = if every == 200 { i % every != 0 } else { i % every == 0 };
+            visible += usize::from(!due);
+            let expiry = if due { NewExpiry::At(NOW) } else { NewExpiry::Never };
+            hash.put(format!("f{i}").as_bytes(), Value::Int(1), expiry, &limits, NOW);
+        }
+        let mut rng = Rng::new(2);
+        for distinct in [false, true] {
+            let mut counts: HashMap<Vec<u8>, f64> = HashMap::new();
+            let mut note = |name: Item<'_>, _: Item<'_>| *counts.entry(name.to_vec()).or_default() += 1.0;
+            for _ in 0..200 {
+                if distinct {
+                    hash.random_distinct(visible / 2, &mut rng, NOW, &mut note);
+                } else {
+                    hash.random_repeated(visible / 2, &mut rng, NOW, &mut note);
+                }
+            }
+            assert_eq!(counts.len(), visible);
+            let chi: f64 = counts.values().map(|c| (c - 100.0) * (c - 100.0) / 100.0).sum();
+            let freedom = visible as f64 - 1.0;
+            assert!(chi < freedom + 6.0 * (2.0 * freedom).sqrt(), "{len}, {every}: {chi}");
+        }
+    }
+}
+
+#[test]
+fn an_expiry_takes_eight_bytes_where_it_is_and_none_elsewhere() {
+    assert_eq!(Shape::of(16, 8, true).layout().size() - Shape::of(16, 8, false).layout().size(), 8);
+    let field = Field::new(b"f", Value::Bytes(b"v"), None);
+    assert_eq!(field.expires(), None);
+    let field = field.with_expiry(Some(NOW));
+    assert_eq!((field.name(), field.value(), field.expires()), (&b"f"[..], &b"v"[..], Some(NOW)));
+    let block = field.0;
+    let field = field.with_expiry(Some(UnixMillis(-1)));
+    assert_eq!((field.0, field.expires()), (block, Some(UnixMillis(-1))), "changed at its place");
+    assert_eq!(field.with_expiry(None).expires(), None);
+
+    let limits = Limits::default();
+    let mut hash = Hash::new();
+    (0..600).for_each(|i: u32| _ = hash.set(&i.to_le_bytes(), Value::Int(1), &limits));
+    let plain = hash.bytes(0);
+    assert!(hash.table_stats().is_some_and(|stats| stats.tables[0].elements > 0));
+    for i in 0..600u32 {
+        assert!(hash.set_expiry(&i.to_le_bytes(), Some(NOW)));
+    }
+    assert!(hash.bytes(0) > plain + 600 * 16);
+    hash.set_alarm(Some(NOW));
+    (0..600).for_each(|i: u32| _ = hash.set_expiry(&i.to_le_bytes(), None));
+    hash.calm();
+    assert_eq!(hash.alarm(), Some(NOW), "kept as long as somebody counts on it");
+    hash.set_alarm(None);
+    hash.calm();
+    hash.set_alarm(Some(NOW));
+    assert_eq!(hash.alarm(), None);
+    assert!(hash.bytes(0) <= plain, "nothing is left of it");
+    assert_eq!(hash.encoding(), "hashtable", "there is no way back");
+}
+
+#[test]
+fn a_listpack_turns_into_a_table_when_a_field_is_to_expire() {
+    let limits = Limits::default();
+    let mut hash = Hash::new();
+    hash.set(b"a", Value::Int(1), &limits);
+    assert!(!hash.set_expiry(b"nosuch", Some(NOW)));
+    assert!(hash.set_expiry(b"a", None));
+    assert_eq!(hash.pop_due(NOW, 10, |_| ()), 0);
+    assert_eq!(hash.encoding(), "listpack");
+    assert!(hash.table_stats().is_none());
+    assert!(hash.set_expiry(b"a", Some(NOW)));
+    assert_eq!((hash.encoding(), hash.get(b"a", NOW)), ("hashtable", None));
+    assert!(hash.get(b"a", UnixMillis(NOW.0 - 1)).is_some());
 }

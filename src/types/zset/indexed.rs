@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Outcome, Rule};
 use crate::stdx::hash::hash;
 use crate::stdx::rng::Rng;
-use crate::structures::dict::{Dict, Element, Place};
+use crate::structures::dict::{Dict, Element, Place, Stats};
 use crate::structures::skiplist::{self, NodeRef, SkipList};
 
 /// A node of the list, as the table that does not own it sees it.
@@ -158,6 +158,10 @@ impl Indexed {
 
     pub(super) fn scan(&self, cursor: u64, mut f: impl FnMut(NodeRef<'_>)) -> u64 {
         self.index.scan(cursor, |member| f(Member::node(member.0, self)))
+    }
+
+    pub(super) fn index_stats(&self) -> Stats {
+        self.index.stats()
     }
 
     pub(super) fn index_bytes(&self) -> usize {

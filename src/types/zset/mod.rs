@@ -30,6 +30,7 @@ use super::packed::Unfit;
 use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
+use crate::structures::dict::Stats;
 pub use crate::structures::listpack::Item;
 use crate::structures::listpack::{Listpack, Pairs};
 use crate::structures::skiplist::{Backward, Forward, NodeRef};
@@ -665,6 +666,13 @@ impl Describe for Zset {
             View::Packed(listpack) => listpack.allocated(),
             // Both keep count of what they allocate.
             View::Indexed(indexed) => size_of::<Indexed>() + indexed.list.bytes() + indexed.index_bytes(),
+        }
+    }
+
+    fn table_stats(&self) -> Option<Stats> {
+        match self.view() {
+            View::Packed(_) => None,
+            View::Indexed(indexed) => Some(indexed.index_stats()),
         }
     }
 

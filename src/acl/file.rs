@@ -1,0 +1,119 @@
+//! Files of users: one line each, `user NAME RULES…`, blanks between words and no quotes.
+//!
+//! A file is read as a whole or not at all: every complaint has its line number, and one complaint is enough to
+//! leave the users as they are. It is written beside the old one, flushed, and renamed over it, so that a crash
+//! leaves one or the other.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::user::join_selectors;
+use super::{Acl, RuleError, User, selector};
+
+/// The users that `text` describes. `name` is the file's, for complaints; `every_channel` says what users and
+/// selectors begin with. O(text × commands).
+///
+/// # Errors
+/// Everything that is wrong, in one line of text.
+pub fn parse(
+    acl: &Acl,
+    text: &[u8],
+    name: &str,
+    every_channel: bool,
+) -> Result<BTreeMap<Box<[u8]>, User>, Vec<u8>> {
+    let catalog = acl.catalog();
+    let mut users = BTreeMap::new();
+    let mut errors: Vec<u8> = Vec::new();
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let at = format!("{name}:{}", index + 1);
+        let line = trim(line, b" \t\r\n");
+        if line.is_empty() {
+            continue;
+        }
+        let mut complain = |parts: &[&[u8]]| errors.extend_from_slice(&parts.concat());
+        let mut words = line.split(|&byte| byte == b' ');
+        let (Some(b"user"), Some(username)) = (words.next(), words.next()) else {
+            complain(&[at.as_bytes(), b" should start with user keyword followed by the username. "]);
+            continue;
+        };
+        if selector::has_spaces(username) {
+            complain(&[b"'", at.as_bytes(), b": username '", username, b"' contains invalid characters. "]);
+            continue;
+        }
+        if users.contains_key(username) {
+            let line = format!("' found on line {}. ", index + 1);
+            complain(&[b"WARNING: Duplicate user '", username, line.as_bytes()]);
+            continue;
+        }
+        let Ok(rules) = join_selectors(words) else {
+            complain(&[at.as_bytes(), b": Unmatched parenthesis in selector definition. "]);
+            continue;
+        };
+        let mut user = User::new(catalog, every_channel);
+        let mut said = false;
+        for rule in &rules {
+            let rule = trim(rule, b"\t\r\n");
+            match user.apply(rule, catalog, every_channel) {
+                Ok(()) => {}
+                // Names of commands are no secrets. Anything else may be a mistyped password.
+                Err(error @ RuleError::UnknownCommand) => {
+                    let error = format!("': {error}. ");
+                    complain(&[at.as_bytes(), b": Error in applying operation '", rule, error.as_bytes()]);
+                }
+                // What follows a first mistake may well be its consequence.
+                Err(_) if said => {}
+                Err(error) => {
+                    said = true;
+                    complain(&[at.as_bytes(), format!(": {error}. ").as_bytes()]);
+                }
+            }
+        }
+        users.insert(username.into(), user);
+    }
+    if errors.is_empty() {
+        return Ok(users);
+    }
+    errors.extend_from_slice(
+        b"WARNING: ACL errors detected, no change to the previously active ACL rules was performed",
+    );
+    Err(errors)
+}
+
+fn trim<'t>(text: &'t [u8], blanks: &[u8]) -> &'t [u8] {
+    let Some(start) = text.iter().position(|byte| !blanks.contains(byte)) else { return &[] };
+    let end = text.iter().rposition(|byte| !blanks.contains(byte)).expect("one was found from the front");
+    &text[start..=end]
+}
+
+/// A line for each user.
+pub fn text(acl: &Acl) -> Vec<u8> {
+    let lines = acl.users().map(|(name, user)| [b"user ", name, b" ", &user.describe(), b"\n"].concat());
+    lines.collect::<Vec<_>>().concat()
+}
+
+/// Writes all users into the file at `path`, which is replaced.
+///
+/// # Errors
+/// Those of writing, flushing and renaming. The old file is then as it was.
+pub fn save(acl: &Acl, path: &Path) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_os_string();
+    temporary.push(format!(".tmp-{}-{}", std::process::id(), crate::stdx::clock::now_ms()));
+    let written = (|| {
+        let mut file = File::create_new(&temporary)?;
+        file.write_all(&text(acl))?;
+        if let Ok(old) = fs::metadata(path) {
+            file.set_permissions(old.permissions())?;
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // Nothing more can be done about a file that cannot be removed either.
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}

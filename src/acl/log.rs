@@ -1,0 +1,223 @@
+//! What was denied of late: `ACL LOG`.
+//!
+//! Whoever is denied something tends to try again: what happens again within a minute is counted with what
+//! happened before, so that a single stubborn client does not push out everything else.
+
+use std::collections::VecDeque;
+
+use super::Denied;
+use crate::stdx::clock::UnixMillis;
+
+/// Denials less than this apart are one entry.
+const JOIN_WITHIN_MS: i64 = 60_000;
+
+/// How many of the newest entries are compared.
+const COMPARED: usize = 10;
+
+/// Longer names are cut off: whoever is denied something chooses them.
+const MAX_NAME: usize = 1024;
+
+/// What was denied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// A command.
+    Command,
+    /// A key.
+    Key,
+    /// A channel.
+    Channel,
+    /// Logging in.
+    Auth,
+}
+
+impl Reason {
+    /// The name clients see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Command => "command",
+            Reason::Key => "key",
+            Reason::Channel => "channel",
+            Reason::Auth => "auth",
+        }
+    }
+}
+
+impl From<Denied> for Reason {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Command => Reason::Command,
+            Denied::Key(_) => Reason::Key,
+            Denied::Channel(_) => Reason::Channel,
+        }
+    }
+}
+
+/// Where a command came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Context {
+    /// A client, directly.
+    TopLevel,
+    /// A transaction, as it is put together or run.
+    Multi,
+    /// A script.
+    Lua,
+}
+
+impl Context {
+    /// The name clients see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Context::TopLevel => "toplevel",
+            Context::Multi => "multi",
+            Context::Lua => "lua",
+        }
+    }
+}
+
+/// How often what was denied.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Denials {
+    pub commands: u64,
+    pub keys: u64,
+    pub channels: u64,
+    pub logins: u64,
+}
+
+impl Denials {
+    /// Counts one more.
+    pub fn count(&mut self, reason: Reason) {
+        *match reason {
+            Reason::Command => &mut self.commands,
+            Reason::Key => &mut self.keys,
+            Reason::Channel => &mut self.channels,
+            Reason::Auth => &mut self.logins,
+        } += 1;
+    }
+}
+
+/// One thing that was denied, once or several times.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Counts up; an entry keeps its number when it is counted again.
+    pub id: u64,
+    pub count: u64,
+    pub reason: Reason,
+    pub context: Context,
+    /// The command, key or channel.
+    pub object: Vec<u8>,
+    pub username: Vec<u8>,
+    /// A line about the client that tried last.
+    pub client: Vec<u8>,
+    pub created: UnixMillis,
+    pub updated: UnixMillis,
+}
+
+/// What one denial is about; what makes it the same as another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event<'a> {
+    pub reason: Reason,
+    pub context: Context,
+    pub object: &'a [u8],
+    pub username: &'a [u8],
+}
+
+/// Entries, newest first.
+#[derive(Default)]
+pub struct Log {
+    entries: VecDeque<Entry>,
+    next_id: u64,
+}
+
+impl Log {
+    /// Notes that something was denied to the client of the line `client`; at most `max_len` entries stay.
+    pub fn add(&mut self, event: Event<'_>, client: Vec<u8>, now: UnixMillis, max_len: usize) {
+        let Event { reason, context, object, username } = event;
+        let [object, username] = [object, username].map(|name| &name[..name.len().min(MAX_NAME)]);
+        let same = self.entries.iter().take(COMPARED).position(|entry| {
+            entry.reason == reason
+                && entry.context == context
+                && entry.object == object
+                && entry.username == username
+                && now.since(entry.updated) <= JOIN_WITHIN_MS
+        });
+        let entry = match same.and_then(|at| self.entries.remove(at)) {
+            Some(entry) => Entry { count: entry.count + 1, client, updated: now, ..entry },
+            None => {
+                let id = self.next_id;
+                self.next_id += 1;
+                let (object, username) = (object.into(), username.into());
+                Entry { id, count: 1, reason, context, object, username, client, created: now, updated: now }
+            }
+        };
+        self.entries.push_front(entry);
+        self.trim(max_len);
+    }
+
+    /// Forgets all but the newest `max_len` entries.
+    pub fn trim(&mut self, max_len: usize) {
+        self.entries.truncate(max_len);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Newest first.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.entries.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(object: &str) -> Event<'_> {
+        Event { reason: Reason::Key, context: Context::TopLevel, object: object.as_bytes(), username: b"u" }
+    }
+
+    #[test]
+    fn the_same_within_a_minute_is_one_entry() {
+        let mut log = Log::default();
+        let mut add = |object: &str, now| log.add(event(object), object.into(), UnixMillis(now), 100);
+        add("a", 0);
+        add("b", 1);
+        add("a", 60_000);
+        add("a", 120_000);
+        add("a", 180_001);
+        let seen: Vec<_> =
+            log.entries().map(|entry| (entry.id, entry.count, entry.created.0, entry.updated.0)).collect();
+        assert_eq!(seen, [(2, 1, 180_001, 180_001), (0, 3, 0, 120_000), (1, 1, 1, 1)]);
+        let other = Event { context: Context::Multi, ..event("a") };
+        log.add(other, Vec::new(), UnixMillis(180_002), 100);
+        assert_eq!(log.entries().len(), 4);
+    }
+
+    #[test]
+    fn only_the_newest_are_compared_and_kept() {
+        let mut log = Log::default();
+        for i in 0..COMPARED + 1 {
+            log.add(event(&i.to_string()), Vec::new(), UnixMillis(0), 100);
+        }
+        log.add(event("1"), Vec::new(), UnixMillis(0), 100);
+        assert_eq!(log.entries().len(), COMPARED + 1);
+        log.add(event("0"), Vec::new(), UnixMillis(0), 100);
+        assert_eq!(log.entries().len(), COMPARED + 2);
+        log.add(event("new"), Vec::new(), UnixMillis(0), 3);
+        assert_eq!(log.entries().map(|entry| &*entry.object).collect::<Vec<_>>(), [&b"new"[..], b"0", b"1"]);
+        log.add(event("none"), Vec::new(), UnixMillis(0), 0);
+        assert_eq!(log.entries().len(), 0);
+        log.clear();
+    }
+
+    #[test]
+    fn long_names_are_cut_off() {
+        let mut log = Log::default();
+        for tail in ["a", "b"] {
+            log.add(event(&format!("{}{tail}", "x".repeat(MAX_NAME))), Vec::new(), UnixMillis(0), 9);
+        }
+        let seen: Vec<_> = log.entries().map(|entry| (entry.object.len(), entry.count)).collect();
+        assert_eq!(seen, [(MAX_NAME, 2)]);
+    }
+}

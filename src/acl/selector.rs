@@ -1,0 +1,381 @@
+//! One set of permissions: which commands, on which keys, through which channels.
+//!
+//! A user has one selector of their own and any number of further ones; a command may run if a single selector
+//! allows all of it. Permissions are kept twice: as bits, which are asked for every command, and as the rules that
+//! made them, which are shown and saved.
+//!
+//! What always holds: the rules, applied in order to an empty selector, give the same permissions. A rule that is
+//! repeated takes the place of its earlier self, and a rule about a command those about its subcommands and first
+//! arguments: whatever they did is undone by the later one anyway.
+
+use std::collections::BTreeMap;
+
+use super::catalog::{Catalog, CommandSet};
+use super::{Access, Channel, Denied, Request, RuleError};
+use crate::stdx::{glob, quote};
+
+/// Permission to use some commands with some keys and channels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Selector {
+    commands: CommandSet,
+    /// Commands that this server does not have are allowed: the rules begin with `+@all`.
+    others: bool,
+    /// Every command is allowed; all bits are set.
+    every_command: bool,
+    /// What changed `commands` since all were allowed or denied.
+    rules: Vec<CommandRule>,
+    /// Of commands that are denied: first arguments, in lower case, with which they are allowed.
+    first_args: BTreeMap<u16, Vec<Box<[u8]>>>,
+    every_key: bool,
+    keys: Vec<KeyPattern>,
+    every_channel: bool,
+    channels: Vec<Box<[u8]>>,
+}
+
+/// A rule about commands, as it is shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct CommandRule {
+    allow: bool,
+    /// A command, `container|subcommand`, `command|argument` or `@category`, in lower case.
+    subject: Box<[u8]>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct KeyPattern {
+    access: Access,
+    pattern: Box<[u8]>,
+}
+
+impl Selector {
+    /// No command and no key; all channels or none.
+    pub fn new(catalog: &Catalog, every_channel: bool) -> Self {
+        Selector {
+            commands: CommandSet::none(catalog.len()),
+            others: false,
+            every_command: catalog.is_empty(),
+            rules: Vec::new(),
+            first_args: BTreeMap::new(),
+            every_key: false,
+            keys: Vec::new(),
+            every_channel,
+            channels: Vec::new(),
+        }
+    }
+
+    /// The selector that `text` describes, the rules between a pair of parentheses.
+    ///
+    /// # Errors
+    /// The first rule that is wrong.
+    pub fn parse(text: &[u8], catalog: &Catalog, every_channel: bool) -> Result<Self, RuleError> {
+        let mut selector = Selector::new(catalog, every_channel);
+        for rule in quote::split_args(text).map_err(|_| RuleError::Syntax)? {
+            selector.apply(&rule, catalog)?;
+        }
+        Ok(selector)
+    }
+
+    /// Changes the permissions by one rule.
+    ///
+    /// # Errors
+    /// The rule is wrong, and nothing has changed.
+    pub fn apply(&mut self, rule: &[u8], catalog: &Catalog) -> Result<(), RuleError> {
+        let is = |word: &str| rule.eq_ignore_ascii_case(word.as_bytes());
+        if is("allkeys") || is("~*") {
+            self.every_key = true;
+            self.keys.clear();
+        } else if is("resetkeys") {
+            self.every_key = false;
+            self.keys.clear();
+        } else if is("allchannels") || is("&*") {
+            self.every_channel = true;
+            self.channels.clear();
+        } else if is("resetchannels") {
+            self.every_channel = false;
+            self.channels.clear();
+        } else if is("allcommands") || is("+@all") {
+            self.set_all_commands(true);
+        } else if is("nocommands") || is("-@all") {
+            self.set_all_commands(false);
+        } else {
+            match rule {
+                [b'~', pattern @ ..] => self.add_keys(Access::ALL, pattern)?,
+                [b'%', rest @ ..] => {
+                    if self.every_key {
+                        return Err(RuleError::PatternAfterAll);
+                    }
+                    let (access, pattern) = parse_access(rest)?;
+                    self.add_keys(access, pattern)?;
+                }
+                [b'&', pattern @ ..] => self.add_channels(pattern)?,
+                [sign @ (b'+' | b'-'), subject @ ..] => {
+                    self.change_commands(*sign == b'+', subject, catalog)?
+                }
+                _ => return Err(RuleError::Syntax),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_keys(&mut self, access: Access, pattern: &[u8]) -> Result<(), RuleError> {
+        if self.every_key {
+            return Err(RuleError::PatternAfterAll);
+        }
+        if has_spaces(pattern) {
+            return Err(RuleError::Syntax);
+        }
+        match self.keys.iter_mut().find(|known| *known.pattern == *pattern) {
+            Some(known) => known.access = known.access.with(access),
+            None => self.keys.push(KeyPattern { access, pattern: pattern.into() }),
+        }
+        Ok(())
+    }
+
+    fn add_channels(&mut self, pattern: &[u8]) -> Result<(), RuleError> {
+        if self.every_channel {
+            return Err(RuleError::ChannelAfterAll);
+        }
+        if has_spaces(pattern) {
+            return Err(RuleError::Syntax);
+        }
+        if !self.channels.iter().any(|known| **known == *pattern) {
+            self.channels.push(pattern.into());
+        }
+        Ok(())
+    }
+
+    fn set_all_commands(&mut self, allow: bool) {
+        self.commands.set_all(allow);
+        self.others = allow;
+        self.every_command = self.commands.is_full();
+        self.rules.clear();
+        self.first_args.clear();
+    }
+
+    fn change_commands(&mut self, allow: bool, subject: &[u8], catalog: &Catalog) -> Result<(), RuleError> {
+        if let [b'@', category @ ..] = subject {
+            let bit = catalog.category(category).ok_or(RuleError::UnknownCommand)?;
+            for (number, _) in catalog.in_category(bit) {
+                self.change_command(allow, number, catalog);
+            }
+        } else if let Some(number) = catalog.find(subject) {
+            self.change_command(allow, number, catalog);
+        } else {
+            let bar = subject.iter().rposition(|&byte| byte == b'|').filter(|_| allow);
+            let (name, argument) = subject.split_at(bar.ok_or(RuleError::UnknownCommand)?);
+            let number = catalog.find(name).ok_or(RuleError::UnknownCommand)?;
+            if catalog.get(number).container.is_some() {
+                return Err(RuleError::FirstArgOfSubcommand);
+            }
+            let argument = &argument[1..];
+            if argument.is_empty() || has_spaces(argument) {
+                return Err(RuleError::Syntax);
+            }
+            if !catalog.subcommands(number).is_empty() {
+                return Err(RuleError::UnknownCommand);
+            }
+            let known = self.first_args.entry(number).or_default();
+            known.retain(|known| !known.eq_ignore_ascii_case(argument));
+            known.push(argument.to_ascii_lowercase().into());
+            tracing::warn!(
+                "Deprecation warning: allowing a command with one first argument only is not what ACLs are made \
+                 for, and may not be possible in future (found: +{})",
+                quote::repr(subject)
+            );
+        }
+        self.every_command = self.commands.is_full();
+        self.note_rule(allow, subject.to_ascii_lowercase().into());
+        Ok(())
+    }
+
+    /// Allows or denies a command with everything that is part of it.
+    fn change_command(&mut self, allow: bool, number: u16, catalog: &Catalog) {
+        self.commands.set(number, allow);
+        self.first_args.remove(&number);
+        for &sub in catalog.subcommands(number) {
+            self.commands.set(sub, allow);
+        }
+    }
+
+    fn note_rule(&mut self, allow: bool, subject: Box<[u8]>) {
+        self.rules.retain(|rule| {
+            let rest = rule.subject.strip_prefix(&*subject);
+            !rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'|')
+        });
+        self.rules.push(CommandRule { allow, subject });
+    }
+
+    /// Whether everything may be done.
+    pub fn is_unrestricted(&self) -> bool {
+        self.every_command && self.every_key && self.every_channel
+    }
+
+    /// Checks whether a request may run.
+    ///
+    /// # Errors
+    /// The command, or else the first key, or else the first channel that is not allowed.
+    pub fn check(&self, request: &Request<'_>) -> Result<(), Denied> {
+        if !self.every_command && !request.needs_no_permission && !self.allows_command(request) {
+            return Err(Denied::Command);
+        }
+        if !self.every_key {
+            let denied = request
+                .keys
+                .iter()
+                .find(|&&(at, access)| request.args.get(at).is_some_and(|key| !self.allows_key(key, access)));
+            if let Some(&(at, _)) = denied {
+                return Err(Denied::Key(at));
+            }
+        }
+        if !self.every_channel {
+            let denied = request.channels.iter().find(|&&(at, kind)| {
+                request.args.get(at).is_some_and(|channel| !self.allows_channel(channel, kind))
+            });
+            if let Some(&(at, _)) = denied {
+                return Err(Denied::Channel(at));
+            }
+        }
+        Ok(())
+    }
+
+    fn allows_command(&self, request: &Request<'_>) -> bool {
+        self.commands.has(request.command)
+            || self.first_args.get(&request.command).is_some_and(|allowed| {
+                request
+                    .args
+                    .get(1)
+                    .is_some_and(|given| allowed.iter().any(|known| given.eq_ignore_ascii_case(known)))
+            })
+    }
+
+    /// Whether a key may be used so. No access at all stands for asking whether the key is there, which any
+    /// permission covers.
+    fn allows_key(&self, key: &[u8], access: Access) -> bool {
+        self.every_key
+            || self.keys.iter().any(|known| known.access.covers(access) && glob::matches(&known.pattern, key))
+    }
+
+    /// Whether every key may be used so, whatever its name.
+    pub fn allows_every_key(&self, access: Access) -> bool {
+        self.every_key || self.keys.iter().any(|known| known.access.covers(access) && *known.pattern == *b"*")
+    }
+
+    /// Whether a channel may be used. A pattern to subscribe to must itself be among the rules: whether one
+    /// pattern covers another is not decided.
+    pub fn allows_channel(&self, channel: &[u8], kind: Channel) -> bool {
+        self.every_channel
+            || self.channels.iter().any(|known| match kind {
+                Channel::Literal => glob::matches(known, channel),
+                Channel::Pattern => **known == *channel,
+            })
+    }
+
+    /// The rules about commands, beginning with `+@all` or `-@all`.
+    pub fn describe_commands(&self) -> Vec<u8> {
+        let mut text = if self.others { b"+@all".to_vec() } else { b"-@all".to_vec() };
+        for rule in &self.rules {
+            text.extend_from_slice(if rule.allow { b" +" } else { b" -" });
+            text.extend_from_slice(&rule.subject);
+        }
+        text
+    }
+
+    /// The rules about keys; empty if no key may be used.
+    pub fn describe_keys(&self) -> Vec<u8> {
+        if self.every_key {
+            return b"~*".to_vec();
+        }
+        let words = self.keys.iter().map(|known| {
+            // `~*` excludes other patterns, so that with them the same must be said in another way.
+            let everything = known.access == Access::ALL && *known.pattern == *b"*" && self.keys.len() > 1;
+            let prefix = if everything { b"%RW~" } else { known.access.prefix() };
+            [prefix, &*known.pattern].concat()
+        });
+        words.collect::<Vec<_>>().join(&b' ')
+    }
+
+    /// The rules about channels; empty if no channel may be used.
+    pub fn describe_channels(&self) -> Vec<u8> {
+        if self.every_channel {
+            return b"&*".to_vec();
+        }
+        let words = self.channels.iter().map(|known| [b"&", &**known].concat());
+        words.collect::<Vec<_>>().join(&b' ')
+    }
+
+    /// All rules: applied in order, they make this selector out of any other.
+    pub fn describe(&self) -> Vec<u8> {
+        let mut text = self.describe_keys();
+        if !text.is_empty() {
+            text.push(b' ');
+        }
+        if !self.every_channel {
+            text.extend_from_slice(b"resetchannels ");
+        }
+        let channels = self.describe_channels();
+        if !channels.is_empty() {
+            text.extend_from_slice(&channels);
+            text.push(b' ');
+        }
+        text.extend_from_slice(&self.describe_commands());
+        text
+    }
+
+    /// All rules between parentheses, in words that [`Selector::parse`] tells apart.
+    pub fn describe_in_parentheses(&self) -> Vec<u8> {
+        let mut text = b"(".to_vec();
+        for (i, word) in self.describe().split(|&byte| byte == b' ').enumerate() {
+            if i > 0 {
+                text.push(b' ');
+            }
+            // A closing parenthesis at the end of a word would end the selector there.
+            if quote::needs_quotes(word) || word.ends_with(b")") {
+                quote::push_repr(word, &mut text);
+            } else {
+                text.extend_from_slice(word);
+            }
+        }
+        text.push(b')');
+        text
+    }
+
+    /// Checks what always holds. O(rules × commands).
+    #[cfg(test)]
+    pub fn check_invariants(&self, catalog: &Catalog) {
+        assert_eq!(self.every_command, self.commands.is_full());
+        assert!(!self.every_key || self.keys.is_empty());
+        assert!(!self.every_channel || self.channels.is_empty());
+        let text = self.describe_in_parentheses();
+        let mut again =
+            Selector::parse(&text[1..text.len() - 1], catalog, true).expect("what is shown is read");
+        assert_eq!(again.describe(), self.describe());
+        // Every key has two names.
+        if again.every_key {
+            (again.every_key, again.keys) = (self.every_key, self.keys.clone());
+        }
+        assert_eq!(*self, again, "{}", text.escape_ascii());
+    }
+}
+
+/// What stands between `%` and `~`, and the pattern. (Without `~`, all of it says what access is meant, and the
+/// pattern is empty.)
+fn parse_access(text: &[u8]) -> Result<(Access, &[u8]), RuleError> {
+    let mut access = Access::NONE;
+    for (i, byte) in text.iter().enumerate() {
+        let more = match byte.to_ascii_uppercase() {
+            b'R' => Access::READ,
+            b'W' => Access::WRITE,
+            b'~' if access != Access::NONE => return Ok((access, &text[i + 1..])),
+            _ => return Err(RuleError::Syntax),
+        };
+        if access.covers(more) {
+            return Err(RuleError::Syntax);
+        }
+        access = access.with(more);
+    }
+    if access == Access::NONE { Err(RuleError::Syntax) } else { Ok((access, b"")) }
+}
+
+/// Whether a text would fall apart, or be cut short, where it is saved.
+pub(super) fn has_spaces(text: &[u8]) -> bool {
+    text.iter().any(|&byte| matches!(byte, b' ' | b'\t'..=b'\r' | 0))
+}

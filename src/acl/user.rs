@@ -1,0 +1,238 @@
+//! A user: whether and how they log in, and what they may do then.
+
+use sha2::{Digest, Sha256};
+
+use super::catalog::Catalog;
+use super::selector::Selector;
+use super::{Access, Channel, Denied, Request, RuleError};
+
+/// The SHA-256 digest of a password, all that is kept of it.
+pub type Digest256 = [u8; 32];
+
+/// One user without the name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    enabled: bool,
+    /// Any password is right.
+    no_password: bool,
+    /// What RESTORE is given by this user is trusted.
+    skip_sanitize: bool,
+    passwords: Vec<Digest256>,
+    /// The user's own permissions: those of rules outside of parentheses.
+    own: Selector,
+    more: Vec<Selector>,
+}
+
+impl User {
+    /// Somebody who may not log in and do nothing; `every_channel` is what the configuration gives new users.
+    pub fn new(catalog: &Catalog, every_channel: bool) -> Self {
+        User {
+            enabled: false,
+            no_password: false,
+            skip_sanitize: false,
+            passwords: Vec::new(),
+            own: Selector::new(catalog, every_channel),
+            more: Vec::new(),
+        }
+    }
+
+    /// Somebody who logs in with any password and may do everything: the default user of a new server.
+    pub fn unrestricted(catalog: &Catalog) -> Self {
+        let mut user = User::new(catalog, true);
+        for rule in ["on", "nopass", "+@all", "~*"] {
+            user.apply(rule.as_bytes(), catalog, true).expect("these rules are right");
+        }
+        user
+    }
+
+    /// Changes the user by one rule; one in parentheses is a selector.
+    ///
+    /// # Errors
+    /// The rule is wrong, and nothing has changed.
+    pub fn apply(&mut self, rule: &[u8], catalog: &Catalog, every_channel: bool) -> Result<(), RuleError> {
+        let is = |word: &str| rule.eq_ignore_ascii_case(word.as_bytes());
+        match rule {
+            [] => {}
+            _ if is("on") => self.enabled = true,
+            _ if is("off") => self.enabled = false,
+            _ if is("nopass") => {
+                self.no_password = true;
+                self.passwords.clear();
+            }
+            _ if is("resetpass") => {
+                self.no_password = false;
+                self.passwords.clear();
+            }
+            _ if is("skip-sanitize-payload") => self.skip_sanitize = true,
+            _ if is("sanitize-payload") => self.skip_sanitize = false,
+            _ if is("clearselectors") => self.more.clear(),
+            _ if is("reset") => *self = User::new(catalog, every_channel),
+            [b'>', password @ ..] => self.add_password(digest(password)),
+            [b'#', digits @ ..] => self.add_password(parse_digest(digits)?),
+            [b'<', password @ ..] => self.remove_password(&digest(password))?,
+            [b'!', digits @ ..] => self.remove_password(&parse_digest(digits)?)?,
+            [b'(', rules @ .., b')'] => self.more.push(Selector::parse(rules, catalog, every_channel)?),
+            _ => self.own.apply(rule, catalog)?,
+        }
+        Ok(())
+    }
+
+    fn add_password(&mut self, digest: Digest256) {
+        self.no_password = false;
+        if !self.passwords.contains(&digest) {
+            self.passwords.push(digest);
+        }
+    }
+
+    fn remove_password(&mut self, digest: &Digest256) -> Result<(), RuleError> {
+        let at = self.passwords.iter().position(|known| known == digest).ok_or(RuleError::NoSuchPassword)?;
+        self.passwords.remove(at);
+        Ok(())
+    }
+
+    /// Whether the user may log in with this password. The time it takes does not tell how close it was.
+    pub fn logs_in_with(&self, password: &[u8]) -> bool {
+        self.enabled && (self.no_password || self.has_password(&digest(password)))
+    }
+
+    fn has_password(&self, given: &Digest256) -> bool {
+        let equal = |known: &Digest256| {
+            let different = known.iter().zip(given).fold(0, |different, (a, b)| different | (a ^ b));
+            std::hint::black_box(different) == 0
+        };
+        self.passwords.iter().fold(false, |found, known| found | equal(known))
+    }
+
+    /// Whether the user may log in.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Whether any password is right.
+    pub fn needs_no_password(&self) -> bool {
+        self.no_password
+    }
+
+    /// Whether what the user gives RESTORE is trusted.
+    pub fn skips_sanitizing(&self) -> bool {
+        self.skip_sanitize
+    }
+
+    /// Whether everything may be done: nothing needs to be checked.
+    pub fn is_unrestricted(&self) -> bool {
+        self.selectors().any(Selector::is_unrestricted)
+    }
+
+    fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        std::iter::once(&self.own).chain(&self.more)
+    }
+
+    /// Checks whether a request may run: some selector must allow all of it.
+    ///
+    /// # Errors
+    /// Of what the selectors object to, the most telling: rather a channel than a key, rather a key than the
+    /// command, rather the last argument than an earlier one.
+    pub fn check(&self, request: &Request<'_>) -> Result<(), Denied> {
+        let mut worst = Denied::Command;
+        for selector in self.selectors() {
+            match selector.check(request) {
+                Ok(()) => return Ok(()),
+                Err(denied) => worst = worst.max(denied),
+            }
+        }
+        Err(worst)
+    }
+
+    /// Whether a request may run and, besides its own keys, use every key so.
+    pub fn check_with_every_key(&self, request: &Request<'_>, access: Access) -> bool {
+        self.selectors().any(|selector| selector.allows_every_key(access) && selector.check(request).is_ok())
+    }
+
+    /// Whether the user may subscribe to a channel, or have it published to, with some command.
+    pub fn allows_channel(&self, channel: &[u8], kind: Channel) -> bool {
+        self.selectors().any(|selector| selector.allows_channel(channel, kind))
+    }
+
+    /// The words for whether and how the user logs in.
+    pub fn flags(&self) -> impl Iterator<Item = &'static str> + Clone {
+        let words = [
+            (true, if self.enabled { "on" } else { "off" }),
+            (self.no_password, "nopass"),
+            (true, if self.skip_sanitize { "skip-sanitize-payload" } else { "sanitize-payload" }),
+        ];
+        words.into_iter().filter(|(set, _)| *set).map(|(_, word)| word)
+    }
+
+    /// The passwords' digests in hexadecimal digits.
+    pub fn passwords(&self) -> impl ExactSizeIterator<Item = String> + '_ {
+        self.passwords.iter().map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The user's own permissions.
+    pub fn own(&self) -> &Selector {
+        &self.own
+    }
+
+    /// Further permissions, each of which allows commands by itself.
+    pub fn more(&self) -> &[Selector] {
+        &self.more
+    }
+
+    /// All rules, one blank between two: applied to a new user they make this one.
+    pub fn describe(&self) -> Vec<u8> {
+        let mut words: Vec<Vec<u8>> = self.flags().map(Vec::from).collect();
+        words.extend(self.passwords().map(|digits| format!("#{digits}").into_bytes()));
+        words.push(self.own.describe());
+        words.extend(self.more.iter().map(Selector::describe_in_parentheses));
+        words.join(&b' ')
+    }
+}
+
+fn digest(password: &[u8]) -> Digest256 {
+    Sha256::digest(password).into()
+}
+
+/// 64 hexadecimal digits in lower case.
+fn parse_digest(digits: &[u8]) -> Result<Digest256, RuleError> {
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> =
+        digits.chunks(2).map(|pair| Some(value(pair[0])? << 4 | value(*pair.get(1)?)?)).collect();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(RuleError::BadDigest)
+}
+
+/// Puts together what blanks have torn apart: arguments from one that begins with an opening parenthesis to one
+/// that ends with a closing one are one rule.
+///
+/// # Errors
+/// The argument that opens what nothing closes.
+pub fn join_selectors<'r>(rules: impl IntoIterator<Item = &'r [u8]>) -> Result<Vec<Vec<u8>>, &'r [u8]> {
+    let mut joined: Vec<Vec<u8>> = Vec::new();
+    let mut open: Option<&[u8]> = None;
+    for rule in rules {
+        match (open, joined.last_mut()) {
+            (Some(_), Some(selector)) => {
+                selector.push(b' ');
+                selector.extend_from_slice(rule);
+                if rule.ends_with(b")") {
+                    open = None;
+                }
+            }
+            _ => {
+                if rule.starts_with(b"(") && !rule.ends_with(b")") {
+                    open = Some(rule);
+                }
+                joined.push(rule.to_vec());
+            }
+        }
+    }
+    open.map_or(Ok(joined), Err)
+}
+
+/// The words of a user's description: rules, selectors torn apart as [`join_selectors`] expects them.
+pub fn words(description: &[u8]) -> impl Iterator<Item = &[u8]> {
+    description.split(|&byte| byte == b' ')
+}

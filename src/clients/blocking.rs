@@ -1,0 +1,213 @@
+//! Who waits for which key, since when, and until when.
+//!
+//! A command that finds nothing to take says what it waits for; its request is kept and the
+//! client registered under each key, behind those who came earlier. When a key gets a value of
+//! the right type the requests of its clients are run again in that order. A client that finds
+//! nothing then, because another was faster, has kept its place.
+//!
+//! What always holds: a client is in the queue of each key it waits for exactly once, and in no
+//! other; a queue without clients is not kept.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+
+use super::ClientKey;
+use super::kept::KeptRequest;
+use crate::stdx::clock::UnixMillis;
+use crate::types::Kind;
+
+/// What the client gets when its time is over, or when it may not wait at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absent {
+    Null,
+    NullArray,
+}
+
+/// What a command waits for.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// The arguments that are keys.
+    pub keys: Range<usize>,
+    /// The type of value that is of use.
+    pub kind: Kind,
+    /// When to give up; `None` is never.
+    pub until: Option<UnixMillis>,
+    /// What is answered where waiting is not possible. When time is over it is always a null array.
+    pub absent: Absent,
+}
+
+/// A client that waits.
+pub struct Blocked {
+    pub request: KeptRequest,
+    pub wait: Wait,
+    pub db: u32,
+    /// When it began to wait, on the monotonic clock.
+    pub since_ns: u64,
+}
+
+type Place = (u32, Box<[u8]>);
+
+/// All waiting, by key and by time.
+#[derive(Default)]
+pub struct Blocking {
+    queues: HashMap<Place, Vec<ClientKey>>,
+    deadlines: BTreeSet<(UnixMillis, usize)>,
+    clients: usize,
+    /// Keys that got a value, in that order, each once.
+    ready: Vec<Place>,
+    is_ready: HashSet<Place>,
+}
+
+/// The places a client waits at, each once.
+fn places(blocked: &Blocked) -> Vec<Place> {
+    let args = blocked.request.args();
+    let mut places: Vec<Place> = Vec::with_capacity(blocked.wait.keys.len());
+    for i in blocked.wait.keys.clone() {
+        let place = (blocked.db, Box::from(args.at(i)));
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+impl Blocking {
+    /// Registers a client, behind all others. O(keys).
+    pub fn add(&mut self, client: ClientKey, blocked: &Blocked) {
+        for place in places(blocked) {
+            self.queues.entry(place).or_default().push(client);
+        }
+        if let Some(until) = blocked.wait.until {
+            self.deadlines.insert((until, client.0));
+        }
+        self.clients += 1;
+    }
+
+    /// Takes a client out of all queues. O(keys × clients that wait for them).
+    pub fn remove(&mut self, client: ClientKey, blocked: &Blocked) {
+        for place in places(blocked) {
+            if let Some(queue) = self.queues.get_mut(&place) {
+                queue.retain(|&other| other != client);
+                if queue.is_empty() {
+                    self.queues.remove(&place);
+                }
+            }
+        }
+        if let Some(until) = blocked.wait.until {
+            self.deadlines.remove(&(until, client.0));
+        }
+        self.clients -= 1;
+    }
+
+    /// Whether nobody waits for a key.
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Clients that wait.
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// Clients that wait for a limited time.
+    pub fn with_deadline(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Keys that somebody waits for.
+    pub fn keys(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Notes that a key may have a value now.
+    pub fn touched(&mut self, db: u32, key: &[u8]) {
+        let place = (db, Box::from(key));
+        if self.queues.contains_key(&place) && self.is_ready.insert(place.clone()) {
+            self.ready.push(place);
+        }
+    }
+
+    /// Notes that any key of a database may have a value now. O(keys that are waited for).
+    pub fn all_touched(&mut self, db: u32) {
+        let mut keys: Vec<Box<[u8]>> =
+            self.queues.keys().filter(|place| place.0 == db).map(|place| place.1.clone()).collect();
+        keys.sort_unstable();
+        for key in keys {
+            self.touched(db, &key);
+        }
+    }
+
+    /// Whether some key is to be looked at.
+    #[inline]
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The keys noted since the last call, in order.
+    pub fn take_ready(&mut self) -> Vec<Place> {
+        self.is_ready.clear();
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Who waits for a key now, first come first.
+    pub fn queue(&self, place: &Place) -> Vec<ClientKey> {
+        self.queues.get(place).cloned().unwrap_or_default()
+    }
+
+    /// The first deadline.
+    pub fn next_deadline(&self) -> Option<UnixMillis> {
+        self.deadlines.first().map(|&(until, _)| until)
+    }
+
+    /// The client whose time was over first, if that is not after `now`.
+    pub fn overdue(&self, now: UnixMillis) -> Option<ClientKey> {
+        self.deadlines.first().filter(|&&(until, _)| until <= now).map(|&(_, client)| ClientKey(client))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::request::{self, write_request};
+
+    fn blocked(words: &[&[u8]], until: Option<i64>) -> Blocked {
+        let mut buf = Vec::new();
+        write_request(&mut buf, words.iter().copied());
+        let (mut pos, mut spans) = (0, Vec::new());
+        let mut decoder = request::Decoder::default();
+        let frame = decoder
+            .next(&mut buf, &mut pos, &mut spans, &request::Limits::default())
+            .expect("well formed")
+            .expect("complete");
+        let request = KeptRequest::new(0, &Args::new(frame.head(&buf), frame.spans(&spans), &[]));
+        let keys = 1..words.len();
+        let wait = Wait { keys, kind: Kind::List, until: until.map(UnixMillis), absent: Absent::NullArray };
+        Blocked { request, wait, db: 0, since_ns: 0 }
+    }
+    use crate::resp::Args;
+
+    #[test]
+    fn first_come_first() {
+        let mut blocking = Blocking::default();
+        let (a, b) = (blocked(&[b"x", b"k", b"k", b"l"], Some(50)), blocked(&[b"x", b"k"], Some(20)));
+        blocking.add(ClientKey(7), &a);
+        blocking.add(ClientKey(3), &b);
+        assert_eq!(blocking.queue(&(0, Box::from(&b"k"[..]))), [ClientKey(7), ClientKey(3)]);
+        assert_eq!((blocking.keys(), blocking.clients(), blocking.with_deadline()), (2, 2, 2));
+        blocking.touched(0, b"nobody");
+        blocking.touched(1, b"k");
+        assert!(!blocking.any_ready());
+        blocking.touched(0, b"l");
+        blocking.touched(0, b"k");
+        blocking.touched(0, b"l");
+        let ready = blocking.take_ready();
+        assert_eq!(ready.iter().map(|place| &*place.1).collect::<Vec<_>>(), [b"l", b"k"]);
+        assert!(!blocking.any_ready());
+        assert_eq!(blocking.overdue(UnixMillis(19)), None);
+        assert_eq!(blocking.overdue(UnixMillis(20)), Some(ClientKey(3)));
+        blocking.remove(ClientKey(3), &b);
+        assert_eq!(blocking.next_deadline(), Some(UnixMillis(50)));
+        blocking.remove(ClientKey(7), &a);
+        assert!(blocking.is_empty() && blocking.next_deadline().is_none() && blocking.clients() == 0);
+    }
+}

@@ -1,0 +1,345 @@
+//! Keys that clients keep copies of, and whom to tell when one changes.
+//!
+//! There are two ways to be told. By default the server remembers which keys a client has read; a key that changes
+//! is forgotten together with those who had read it, so that each is told once per read. In broadcast mode nothing
+//! is remembered but prefixes: a client is told of every changed key that begins with one of its own, all keys of a
+//! turn of the event loop at once.
+//!
+//! Clients are remembered by reference: one that leaves stays in the table of keys until these change or are pushed
+//! out by others, and is then found to be gone. Leaving is therefore cheap, and the table has a limit.
+//! (The scheme is that of Redis 6, by Salvatore Sanfilippo.)
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::{ClientFlags, ClientKey, ClientRef, Clients};
+use crate::stdx::hash::Map;
+use crate::stdx::rng::Rng;
+
+/// When the keys of a command are remembered, if they are remembered at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Caching {
+    /// Always.
+    #[default]
+    Always,
+    /// If the client says so right before the command.
+    OptIn,
+    /// Unless the client says so right before the command.
+    OptOut,
+}
+
+/// How a client's keys are tracked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tracking {
+    /// By prefix, not by what was read.
+    pub broadcast: bool,
+    pub caching: Caching,
+    /// The client is not told of its own changes.
+    pub no_loop: bool,
+    /// Who gets the messages instead of the client.
+    pub redirect: Option<ClientRef>,
+    /// The client that was to get the messages is gone.
+    pub broken: bool,
+    /// In broadcast mode.
+    prefixes: Vec<Arc<[u8]>>,
+}
+
+impl Tracking {
+    /// The identity of the client that gets the messages, 0 for the client itself.
+    pub fn redirect_id(&self) -> i64 {
+        self.redirect.map_or(0, |client| client.id as i64)
+    }
+
+    /// The prefixes in broadcast mode, sorted.
+    pub fn prefixes(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.prefixes.iter().map(|prefix| &**prefix)
+    }
+}
+
+/// A key that clients have read.
+struct ReadKey {
+    key: Arc<[u8]>,
+    /// Sorted by identity.
+    readers: Vec<ClientRef>,
+}
+
+/// A prefix that clients are told about.
+#[derive(Default)]
+struct Prefix {
+    listeners: HashSet<ClientKey>,
+    /// Keys that changed in this turn, each with the client that changed it last.
+    changed: BTreeMap<Box<[u8]>, Option<ClientKey>>,
+}
+
+/// Everything that is tracked.
+#[derive(Default)]
+pub struct Tracked {
+    /// Number of clients whose keys are tracked.
+    clients: usize,
+    /// Each key's place in `read`.
+    places: Map<Arc<[u8]>, u32>,
+    read: Vec<ReadKey>,
+    items: usize,
+    prefixes: Map<Arc<[u8]>, Prefix>,
+    /// How many prefixes there are of each length: a key is looked up by its own beginnings of these lengths.
+    lengths: BTreeMap<usize, usize>,
+    /// Prefixes with changed keys.
+    pending: Vec<Arc<[u8]>>,
+    /// How often in a row the table of keys was found too large and could not be made smaller at once.
+    pub hurry: usize,
+}
+
+impl Tracked {
+    /// Number of clients whose keys are tracked.
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// Number of keys that are remembered.
+    pub fn keys(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Number of readers of all remembered keys.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Number of prefixes.
+    pub fn prefixes(&self) -> usize {
+        self.prefixes.len()
+    }
+
+    /// Remembers that a client has read a key. O(log readers), and as many moves for a new one in the worst case.
+    pub fn remember(&mut self, key: &[u8], reader: ClientRef) {
+        let place = match self.places.get(key) {
+            Some(&place) => place as usize,
+            None => {
+                // Places are 32 bits wide: what does not fit is not remembered, and so nobody may keep a copy.
+                let Ok(place) = u32::try_from(self.read.len()) else { return };
+                let key: Arc<[u8]> = key.into();
+                self.places.insert(Arc::clone(&key), place);
+                self.read.push(ReadKey { key, readers: vec![reader] });
+                self.items += 1;
+                return;
+            }
+        };
+        let readers = &mut self.read[place].readers;
+        if let Err(at) = readers.binary_search_by_key(&reader.id, |reader| reader.id) {
+            readers.insert(at, reader);
+            self.items += 1;
+        }
+    }
+
+    /// Forgets a key; who had read it.
+    pub fn forget(&mut self, key: &[u8]) -> Vec<ClientRef> {
+        let Some(place) = self.places.remove(key) else { return Vec::new() };
+        let gone = self.read.swap_remove(place as usize);
+        if let Some(moved) = self.read.get(place as usize) {
+            *self.places.get_mut(&moved.key).expect("each key has its place") = place;
+        }
+        self.items -= gone.readers.len();
+        gone.readers
+    }
+
+    /// Forgets all keys.
+    pub fn forget_all(&mut self) {
+        self.places = Map::default();
+        self.read = Vec::new();
+        self.items = 0;
+    }
+
+    /// One of the keys, each as likely as the others.
+    pub fn random_key(&self, rng: &mut Rng) -> Option<Arc<[u8]>> {
+        rng.choose(&self.read).map(|read| Arc::clone(&read.key))
+    }
+
+    /// Notes for all prefixes of a key that it was changed, and by whom. O(lengths of prefixes).
+    pub fn changed(&mut self, key: &[u8], by: Option<ClientKey>) {
+        for (&length, _) in self.lengths.range(..=key.len()) {
+            let Some((name, _)) = self.prefixes.get_key_value(&key[..length]) else { continue };
+            let name = Arc::clone(name);
+            let prefix = self.prefixes.get_mut(&name).expect("it was there just now");
+            if prefix.changed.is_empty() {
+                self.pending.push(name);
+            }
+            prefix.changed.insert(key.into(), by);
+        }
+    }
+
+    /// Whether clients are to be told of changed keys that begin with their prefixes.
+    #[inline]
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Takes out what is to be told: for some prefix the clients, and the keys with those who changed them last.
+    pub fn take_pending(&mut self) -> Option<Broadcast> {
+        loop {
+            // Nobody may be left who wants to hear of a prefix.
+            let Some(prefix) = self.prefixes.get_mut(&self.pending.pop()?) else { continue };
+            let listeners = prefix.listeners.iter().copied().collect();
+            let changed = std::mem::take(&mut prefix.changed).into_iter().collect();
+            return Some(Broadcast { listeners, changed });
+        }
+    }
+
+    fn add_prefix(&mut self, name: &Arc<[u8]>, client: ClientKey) {
+        let lengths = &mut self.lengths;
+        let prefix = self.prefixes.entry(Arc::clone(name)).or_insert_with(|| {
+            *lengths.entry(name.len()).or_default() += 1;
+            Prefix::default()
+        });
+        prefix.listeners.insert(client);
+    }
+
+    fn remove_prefix(&mut self, name: &Arc<[u8]>, client: ClientKey) {
+        let Some(prefix) = self.prefixes.get_mut(name) else { return };
+        prefix.listeners.remove(&client);
+        if prefix.listeners.is_empty() {
+            self.prefixes.remove(name);
+            if let Some(count) = self.lengths.get_mut(&name.len()) {
+                *count -= 1;
+                if *count == 0 {
+                    self.lengths.remove(&name.len());
+                }
+            }
+        }
+    }
+}
+
+/// What is to be told about one prefix.
+pub struct Broadcast {
+    pub listeners: Vec<ClientKey>,
+    pub changed: Vec<(Box<[u8]>, Option<ClientKey>)>,
+}
+
+impl Clients {
+    /// Tracks a client's keys as `wanted` says from now on; `prefixes` are added to those it has (broadcast mode).
+    pub fn track(&mut self, key: ClientKey, wanted: Tracking, prefixes: &[&[u8]]) {
+        let client = &mut self.slab[key.0];
+        let before = client.tracking.take();
+        self.tracking.clients += usize::from(before.is_none());
+        let mut tracking = wanted;
+        tracking.prefixes = before.map(|tracking| tracking.prefixes).unwrap_or_default();
+        for &prefix in prefixes {
+            let Err(at) = tracking.prefixes.binary_search_by(|known| (**known).cmp(prefix)) else { continue };
+            let name = match self.tracking.prefixes.get_key_value(prefix) {
+                Some((name, _)) => Arc::clone(name),
+                None => prefix.into(),
+            };
+            self.tracking.add_prefix(&name, key);
+            tracking.prefixes.insert(at, name);
+        }
+        client.flags.set(ClientFlags::TRACKS_READS, !tracking.broadcast);
+        client.flags.set(ClientFlags::CHOSE_CACHING, false);
+        client.tracking = Some(Box::new(tracking));
+    }
+
+    /// Ends the tracking of a client's keys. O(its prefixes).
+    pub fn untrack(&mut self, key: ClientKey) {
+        let client = &mut self.slab[key.0];
+        client.flags.set(ClientFlags::TRACKS_READS, false);
+        client.flags.set(ClientFlags::CHOSE_CACHING, false);
+        let Some(tracking) = client.tracking.take() else { return };
+        for name in &tracking.prefixes {
+            self.tracking.remove_prefix(name, key);
+        }
+        self.tracking.clients -= 1;
+        if self.tracking.clients == 0 {
+            // Nobody is left to be told.
+            self.tracking.forget_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    impl Tracked {
+        fn check(&self) {
+            assert_eq!(self.places.len(), self.read.len());
+            assert_eq!(self.items, self.read.iter().map(|read| read.readers.len()).sum::<usize>());
+            for (place, read) in self.read.iter().enumerate() {
+                assert_eq!(self.places[&read.key], place as u32);
+                assert!(!read.readers.is_empty() && read.readers.is_sorted_by_key(|reader| reader.id));
+            }
+            let mut lengths = BTreeMap::new();
+            for (name, prefix) in &self.prefixes {
+                *lengths.entry(name.len()).or_insert(0) += 1;
+                assert!(!prefix.listeners.is_empty());
+                assert_eq!(!prefix.changed.is_empty(), self.pending.contains(name));
+            }
+            assert_eq!(self.lengths, lengths);
+        }
+    }
+
+    #[test]
+    fn keys_and_readers_agree_with_a_set_of_pairs() {
+        let seed = rand::random();
+        let mut rng = Rng::new(seed);
+        let mut tracked = Tracked::default();
+        let mut model: BTreeSet<(Vec<u8>, u64)> = BTreeSet::new();
+        for step in 0..5000 {
+            let key = format!("key{}", rng.below(40)).into_bytes();
+            let id = rng.below(10);
+            match rng.below(100) {
+                0 => {
+                    tracked.forget_all();
+                    model.clear();
+                }
+                1..30 => {
+                    let expected: Vec<u64> =
+                        model.iter().filter(|pair| pair.0 == key).map(|pair| pair.1).collect();
+                    let told: Vec<u64> = tracked.forget(&key).iter().map(|reader| reader.id).collect();
+                    assert_eq!(told, expected, "step {step} of seed {seed}");
+                    model.retain(|pair| pair.0 != key);
+                }
+                _ => {
+                    tracked.remember(&key, ClientRef { key: ClientKey(id as usize), id });
+                    model.insert((key, id));
+                }
+            }
+            tracked.check();
+            assert_eq!(tracked.items(), model.len(), "step {step} of seed {seed}");
+            let random = tracked.random_key(&mut rng);
+            assert_eq!(random.is_none(), model.is_empty());
+            assert!(random.is_none_or(|key| model.iter().any(|pair| pair.0 == *key)));
+        }
+    }
+
+    #[test]
+    fn a_changed_key_is_noted_for_each_of_its_prefixes() {
+        let mut tracked = Tracked::default();
+        let names: Vec<Arc<[u8]>> =
+            [&b""[..], b"a", b"ab", b"b", b"abcd"].iter().map(|&name| name.into()).collect();
+        for (i, name) in names.iter().enumerate() {
+            tracked.add_prefix(name, ClientKey(i));
+        }
+        tracked.add_prefix(&names[2], ClientKey(9));
+        tracked.check();
+        tracked.changed(b"abc", Some(ClientKey(1)));
+        tracked.changed(b"b", None);
+        tracked.changed(b"abc", None);
+        tracked.check();
+        let mut told = BTreeMap::new();
+        while let Some(Broadcast { mut listeners, changed }) = tracked.take_pending() {
+            listeners.sort_unstable_by_key(|client| client.0);
+            assert!(changed.iter().all(|(_, by)| by.is_none()));
+            let keys: Vec<String> =
+                changed.iter().map(|(key, _)| String::from_utf8_lossy(key).into()).collect();
+            told.insert(listeners.iter().map(|client| client.0).collect::<Vec<_>>(), keys.join(" "));
+        }
+        let expected = [(vec![0], "abc b"), (vec![1], "abc"), (vec![2, 9], "abc"), (vec![3], "b")];
+        assert_eq!(told, expected.map(|(clients, keys)| (clients, keys.to_owned())).into());
+        for (i, name) in names.iter().enumerate() {
+            tracked.changed(b"abcd", None);
+            tracked.remove_prefix(name, ClientKey(i));
+        }
+        tracked.remove_prefix(&names[2], ClientKey(9));
+        assert!(tracked.take_pending().is_none() && tracked.lengths.is_empty() && !tracked.has_pending());
+    }
+}

@@ -1,0 +1,474 @@
+//! Publish/subscribe: messages to whoever listens to a channel when they are sent. Nothing is kept.
+
+use crate::clients::ClientKey;
+use crate::clients::pubsub::Scope;
+use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::command::{Arg, ChannelSpec, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::glob;
+
+pub const COMMANDS: &[Spec] =
+    &[PSUBSCRIBE, PUBLISH, PUBSUB, PUNSUBSCRIBE, SPUBLISH, SSUBSCRIBE, SUBSCRIBE, SUNSUBSCRIBE, UNSUBSCRIBE];
+
+/// Begins or ends listening.
+const LISTEN: Flags =
+    Flags::PUBSUB.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::RUNS_SUBSCRIBED);
+/// Sends a message.
+const SEND: Flags =
+    Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST).with(Flags::MAY_REPLICATE);
+/// Tells who listens.
+const ASK: Flags = Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE);
+
+const DOCS: Docs = Docs { group: Group::PubSub, ..Docs::NONE };
+
+/// The channels of a cluster's slots are found like keys.
+const SLOTTED: KeySpec = KeySpec::at(1).flags(KeyFlags::NOT_KEY);
+
+// ---- listening --------------------------------------------------------------------------------
+
+const SUBSCRIBE: Spec =
+    Spec::admin("subscribe", -2, subscribe).flags(LISTEN).channels(ChannelSpec::SUBSCRIBE).docs(Docs {
+        summary: "Listens to channels.",
+        since: "2.0.0",
+        complexity: "O(1) per channel.",
+        args: &[Arg::string("channel").multiple()],
+        ..DOCS
+    });
+
+/// SUBSCRIBE channel [channel …] → for each, its name and the number of subscriptions.
+fn subscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    listen(server, key, args, Scope::Channel)
+}
+
+const PSUBSCRIBE: Spec = Spec::admin("psubscribe", -2, psubscribe)
+    .flags(LISTEN)
+    .channels(ChannelSpec::SUBSCRIBE.patterns())
+    .docs(Docs {
+        summary: "Listens to all channels that match patterns.",
+        since: "2.0.0",
+        complexity: "O(1) per pattern.",
+        args: &[Arg::pattern("pattern").multiple()],
+        ..DOCS
+    });
+
+/// PSUBSCRIBE pattern [pattern …] → for each, the pattern and the number of subscriptions.
+fn psubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    listen(server, key, args, Scope::Pattern)
+}
+
+const SSUBSCRIBE: Spec = Spec::admin("ssubscribe", -2, ssubscribe)
+    .flags(LISTEN)
+    .keys(&[SLOTTED.range(-1, 1, 0)])
+    .channels(ChannelSpec::SUBSCRIBE)
+    .docs(Docs {
+        summary: "Listens to shard channels.",
+        since: "7.0.0",
+        complexity: "O(1) per channel.",
+        args: &[Arg::string("shardchannel").multiple()],
+        ..DOCS
+    });
+
+/// SSUBSCRIBE channel [channel …] → for each, its name and the number of subscriptions to shard channels.
+fn ssubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    listen(server, key, args, Scope::Shard)
+}
+
+fn listen(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> CmdResult {
+    let mut replied = None;
+    for name in args.rest(1).iter() {
+        replied = Some(server.subscribe(key, scope, name));
+    }
+    Ok(replied.expect("there are two arguments at least"))
+}
+
+const UNSUBSCRIBE: Spec =
+    Spec::admin("unsubscribe", -1, unsubscribe).flags(LISTEN).channels(ChannelSpec::UNSUBSCRIBE).docs(Docs {
+        summary: "Listens to channels no longer.",
+        since: "2.0.0",
+        complexity: "O(1) per channel.",
+        args: &[Arg::string("channel").optional().multiple()],
+        ..DOCS
+    });
+
+/// UNSUBSCRIBE [channel …] → for each, or for all there are, its name and how many subscriptions are left.
+fn unsubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    listen_no_more(server, key, args, Scope::Channel)
+}
+
+const PUNSUBSCRIBE: Spec = Spec::admin("punsubscribe", -1, punsubscribe)
+    .flags(LISTEN)
+    .channels(ChannelSpec::UNSUBSCRIBE.patterns())
+    .docs(Docs {
+        summary: "Listens to channels that match patterns no longer.",
+        since: "2.0.0",
+        complexity: "O(1) per pattern.",
+        args: &[Arg::pattern("pattern").optional().multiple()],
+        ..DOCS
+    });
+
+/// PUNSUBSCRIBE [pattern …] → for each, or for all there are, the pattern and how many subscriptions are left.
+fn punsubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    listen_no_more(server, key, args, Scope::Pattern)
+}
+
+const SUNSUBSCRIBE: Spec = Spec::admin("sunsubscribe", -1, sunsubscribe)
+    .flags(LISTEN)
+    .keys(&[SLOTTED.range(-1, 1, 0)])
+    .channels(ChannelSpec::UNSUBSCRIBE)
+    .docs(Docs {
+        summary: "Listens to shard channels no longer.",
+        since: "7.0.0",
+        complexity: "O(1) per channel.",
+        args: &[Arg::string("shardchannel").optional().multiple()],
+        ..DOCS
+    });
+
+/// SUNSUBSCRIBE [channel …] → for each, or for all there are, its name and how many such subscriptions are left.
+fn sunsubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    listen_no_more(server, key, args, Scope::Shard)
+}
+
+fn listen_no_more(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> CmdResult {
+    let mut replied = None;
+    for name in args.rest(1).iter() {
+        replied = Some(server.unsubscribe(key, scope, name));
+    }
+    Ok(replied.unwrap_or_else(|| server.unsubscribe_scope(key, scope)))
+}
+
+// ---- sending ----------------------------------------------------------------------------------
+
+const PUBLISH: Spec =
+    Spec::admin("publish", 3, publish).flags(SEND).channels(ChannelSpec::PUBLISH).docs(Docs {
+        summary: "Sends a message to a channel.",
+        since: "2.0.0",
+        complexity: "O(N+M), N being the subscribers it reaches and M the patterns of all clients.",
+        args: &[Arg::string("channel"), Arg::string("message")],
+        ..DOCS
+    });
+
+/// PUBLISH channel message → how many subscriptions it reached.
+fn publish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let reached = server.publish(Scope::Channel, args.at(1), args.at(2));
+    Ok(server.reply(key).int(reached as i64))
+}
+
+const SPUBLISH: Spec =
+    Spec::admin("spublish", 3, spublish).flags(SEND).keys(&[SLOTTED]).channels(ChannelSpec::PUBLISH).docs(
+        Docs {
+            summary: "Sends a message to a shard channel.",
+            since: "7.0.0",
+            complexity: "O(N), N being the subscribers it reaches.",
+            args: &[Arg::string("shardchannel"), Arg::string("message")],
+            ..DOCS
+        },
+    );
+
+/// SPUBLISH channel message → how many subscribers it reached.
+fn spublish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let reached = server.publish(Scope::Shard, args.at(1), args.at(2));
+    Ok(server.reply(key).int(reached as i64))
+}
+
+// ---- asking -----------------------------------------------------------------------------------
+
+const PUBSUB: Spec = Spec::container(
+    "pubsub",
+    -2,
+    &[PUBSUB_CHANNELS, PUBSUB_HELP, PUBSUB_NUMPAT, PUBSUB_NUMSUB, PUBSUB_SHARDCHANNELS, PUBSUB_SHARDNUMSUB],
+)
+.docs(Docs {
+    summary: "Commands about who listens to what.",
+    since: "2.8.0",
+    complexity: "That of the subcommand.",
+    ..DOCS
+});
+
+const PUBSUB_CHANNELS: Spec = Spec::admin("pubsub|channels", -2, pubsub_channels).flags(ASK).docs(Docs {
+    summary: "Lists the channels that have subscribers.",
+    since: "2.8.0",
+    complexity: "O(N), N being the number of channels.",
+    args: &[Arg::pattern("pattern").optional()],
+    ..DOCS
+});
+
+/// PUBSUB CHANNELS [pattern] → channels with subscribers, those by pattern not counted.
+fn pubsub_channels(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    channels(server, key, args, Scope::Channel)
+}
+
+const PUBSUB_SHARDCHANNELS: Spec =
+    Spec::admin("pubsub|shardchannels", -2, pubsub_shardchannels).flags(ASK).docs(Docs {
+        summary: "Lists the shard channels that have subscribers.",
+        since: "7.0.0",
+        complexity: "O(N), N being the number of shard channels.",
+        args: &[Arg::pattern("pattern").optional()],
+        ..DOCS
+    });
+
+/// PUBSUB SHARDCHANNELS [pattern] → shard channels with subscribers.
+fn pubsub_shardchannels(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    channels(server, key, args, Scope::Shard)
+}
+
+fn channels(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> CmdResult {
+    if args.len() > 3 {
+        return Err(Error::quoting(&[
+            b"ERR unknown subcommand or wrong number of arguments for '",
+            args.at(1),
+            b"'. Try PUBSUB HELP.",
+        ]));
+    }
+    let client = &mut server.clients[key];
+    let protocol = client.protocol;
+    // The answer is written while the names are looked at: it leaves its client for that time.
+    let mut out = std::mem::take(&mut client.io.output.tail);
+    let mut reply = crate::resp::Reply::new(&mut out, protocol);
+    let (at, mut count) = (reply.defer(), 0);
+    for name in server.clients.pubsub.names(scope) {
+        if args.get(2).is_none_or(|pattern| glob::matches(pattern, name)) {
+            reply.bulk(name);
+            count += 1;
+        }
+    }
+    let replied = reply.end_array(at, count);
+    server.clients[key].io.output.tail = out;
+    Ok(replied)
+}
+
+const PUBSUB_HELP: Spec = Spec::admin("pubsub|help", 2, pubsub_help)
+    .flags(Flags::LOADING.with(Flags::STALE))
+    .docs(Docs { summary: "Lists the subcommands.", since: "6.2.0", ..DOCS });
+
+/// PUBSUB HELP → lines of text.
+fn pubsub_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let forms = [
+        ("CHANNELS [<pattern>]", "The channels that have subscribers."),
+        ("NUMPAT", "How many patterns have subscribers."),
+        ("NUMSUB [<channel> ...]", "How many subscribers each channel has."),
+        ("SHARDCHANNELS [<pattern>]", "The shard channels that have subscribers."),
+        ("SHARDNUMSUB [<shardchannel> ...]", "How many subscribers each shard channel has."),
+    ];
+    Ok(super::help::help(&mut server.reply(key), "PUBSUB", &forms))
+}
+
+const PUBSUB_NUMPAT: Spec = Spec::admin("pubsub|numpat", 2, pubsub_numpat).flags(ASK).docs(Docs {
+    summary: "Tells how many patterns have subscribers.",
+    since: "2.8.0",
+    ..DOCS
+});
+
+/// PUBSUB NUMPAT → how many different patterns clients listen by.
+fn pubsub_numpat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let patterns = server.clients.pubsub.len(Scope::Pattern);
+    Ok(server.reply(key).int(patterns as i64))
+}
+
+const PUBSUB_NUMSUB: Spec = Spec::admin("pubsub|numsub", -2, pubsub_numsub).flags(ASK).docs(Docs {
+    summary: "Tells how many subscribers channels have.",
+    since: "2.8.0",
+    complexity: "O(1) per channel.",
+    args: &[Arg::string("channel").optional().multiple()],
+    ..DOCS
+});
+
+/// PUBSUB NUMSUB [channel …] → each channel and its number of subscribers, those by pattern not counted.
+fn pubsub_numsub(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    counts(server, key, args, Scope::Channel)
+}
+
+const PUBSUB_SHARDNUMSUB: Spec =
+    Spec::admin("pubsub|shardnumsub", -2, pubsub_shardnumsub).flags(ASK).docs(Docs {
+        summary: "Tells how many subscribers shard channels have.",
+        since: "7.0.0",
+        complexity: "O(1) per channel.",
+        args: &[Arg::string("shardchannel").optional().multiple()],
+        ..DOCS
+    });
+
+/// PUBSUB SHARDNUMSUB [channel …] → each shard channel and its number of subscribers.
+fn pubsub_shardnumsub(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    counts(server, key, args, Scope::Shard)
+}
+
+fn counts(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> CmdResult {
+    let names = args.rest(2);
+    let mut replied = server.reply(key).array(2 * names.len());
+    for name in names.iter() {
+        let subscribers = server.clients.pubsub.subscribers(scope, name);
+        let mut reply = server.reply(key);
+        reply.bulk(name);
+        replied = reply.int(subscribers as i64);
+    }
+    Ok(replied)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clients::ClientKey;
+    use crate::commands::testing::{Harness, check};
+
+    /// A server, one client that listens and one that does not.
+    fn two() -> (Harness, ClientKey, ClientKey) {
+        let mut harness = Harness::default();
+        let (a, b) = (harness.client, harness.connect());
+        (harness, a, b)
+    }
+
+    /// Arrays on one line each, without the numbers of elements.
+    fn flat(text: &str) -> String {
+        let items = text.lines().map(|line| match line.trim_start().split_once(") ") {
+            Some((number, item)) => (number != "1", item),
+            None => (false, line),
+        });
+        let mut out = String::new();
+        for (follows, item) in items {
+            if !out.is_empty() {
+                out.push(if follows { ' ' } else { '\n' });
+            }
+            out.push_str(item.trim_start_matches("(integer) "));
+        }
+        out
+    }
+
+    #[test]
+    fn messages_reach_subscribers_of_channels_and_patterns() {
+        let (mut server, a, b) = two();
+        assert_eq!(
+            flat(&server.run_as(a, "SUBSCRIBE news other news")),
+            "\"subscribe\" \"news\" 1\n\"subscribe\" \"other\" 2\n\"subscribe\" \"news\" 2"
+        );
+        assert_eq!(flat(&server.run_as(a, "PSUBSCRIBE n*")), "\"psubscribe\" \"n*\" 3");
+        assert_eq!(flat(&server.run_as(a, "SSUBSCRIBE news")), "\"ssubscribe\" \"news\" 1");
+        assert_eq!(server.run_as(b, "PUBLISH news hi"), "(integer) 2");
+        assert_eq!(flat(&server.told(a)), "\"message\" \"news\" \"hi\"\n\"pmessage\" \"n*\" \"news\" \"hi\"");
+        assert_eq!(server.run_as(b, "SPUBLISH news hi"), "(integer) 1");
+        assert_eq!(flat(&server.told(a)), "\"smessage\" \"news\" \"hi\"");
+        assert_eq!(server.run_as(b, "PUBLISH nothing hi"), "(integer) 1");
+        assert_eq!(server.run_as(b, "PUBLISH elsewhere hi"), "(integer) 0");
+        assert_eq!(flat(&server.told(a)), "\"pmessage\" \"n*\" \"nothing\" \"hi\"");
+        assert_eq!(
+            flat(&server.run_as(b, "PUBSUB NUMSUB news x")),
+            "\"news\" 1 \"x\" 0",
+            "patterns are not counted"
+        );
+        assert_eq!(flat(&server.run_as(b, "PUBSUB CHANNELS ne*")), "\"news\"");
+        assert_eq!(flat(&server.run_as(b, "PUBSUB SHARDCHANNELS x*")), "(empty array)");
+        assert_eq!(flat(&server.run_as(b, "PUBSUB SHARDNUMSUB news")), "\"news\" 1");
+        assert_eq!(server.run_as(b, "PUBSUB NUMPAT"), "(integer) 1");
+        assert_eq!(flat(&server.run_as(a, "UNSUBSCRIBE news")), "\"unsubscribe\" \"news\" 2");
+        assert_eq!(flat(&server.run_as(a, "PUNSUBSCRIBE")), "\"punsubscribe\" \"n*\" 1");
+        assert_eq!(flat(&server.run_as(a, "PUNSUBSCRIBE")), "\"punsubscribe\" (nil) 1");
+        assert_eq!(server.run_as(a, "RESET"), "RESET");
+        assert!(server.server.clients.pubsub.is_empty());
+        assert_eq!(server.run_as(a, "PING"), "PONG");
+    }
+
+    #[test]
+    fn a_long_message_is_shared_and_a_short_one_copied() {
+        let (mut server, a, b) = two();
+        let c = server.connect();
+        server.run_as(c, "HELLO 3");
+        for client in [a, c] {
+            server.run_as(client, "SUBSCRIBE news");
+        }
+        for length in [10, 900, 1100, 100_000] {
+            let text = "x".repeat(length);
+            server.run_as(b, &format!("PUBLISH news {text}"));
+            server.run_as(b, "PUBLISH news end");
+            let output = &server.server.clients[a].io.output;
+            assert_eq!(output.segments() > 0, length > 900, "{length}");
+            for client in [a, c] {
+                let expected = format!("\"message\" \"news\" \"{text}\"\n\"message\" \"news\" \"end\"");
+                assert_eq!(flat(&server.told(client)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn who_cannot_tell_messages_from_replies_may_only_listen() {
+        check(
+            r#"
+            SUBSCRIBE a
+            PING
+            PING "a b"
+            GET x
+            CLIENT LIST
+            MULTI
+            NOSUCH
+            UNSUBSCRIBE a
+            GET x
+            "#,
+            r#"
+            1) "subscribe"
+            2) "a"
+            3) (integer) 1
+            1) "pong"
+            2) ""
+            1) "pong"
+            2) "a b"
+            (error) ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+            (error) ERR Can't execute 'client|list': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+            (error) ERR Can't execute 'multi': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+            (error) ERR unknown command 'NOSUCH', with args beginning with:
+            1) "unsubscribe"
+            2) "a"
+            3) (integer) 0
+            (nil)
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_a_client_sends_itself_follows_the_reply() {
+        let (mut server, a, _) = two();
+        server.run_as(a, "HELLO 3");
+        server.run_as(a, "SUBSCRIBE foo bar");
+        assert_eq!(flat(&server.run_as(a, "PUBLISH foo x")), "1\n\"message\" \"foo\" \"x\"");
+        for line in ["MULTI", "PUBLISH foo 1", "UNSUBSCRIBE bar", "PUBLISH foo 2", "PING"] {
+            server.run_as(a, line);
+        }
+        let raw = server.raw(&[b"EXEC"]);
+        let expected = "*4\r\n:1\r\n>3\r\n$11\r\nunsubscribe\r\n$3\r\nbar\r\n:1\r\n:1\r\n+PONG\r\n\
+                        >3\r\n$7\r\nmessage\r\n$3\r\nfoo\r\n$1\r\n1\r\n>3\r\n$7\r\nmessage\r\n$3\r\nfoo\r\n$1\r\n2\r\n";
+        assert_eq!(String::from_utf8_lossy(&raw), expected);
+    }
+
+    #[test]
+    fn messages_come_even_to_who_wants_no_replies() {
+        let (mut server, a, b) = two();
+        server.run_as(a, "HELLO 3");
+        server.run_as(a, "CLIENT REPLY OFF");
+        assert_eq!(flat(&server.run_as(a, "SUBSCRIBE foo")), "\"subscribe\" \"foo\" 1");
+        assert_eq!(flat(&server.run_as(a, "PUBLISH foo x")), "\"message\" \"foo\" \"x\"");
+        server.run_as(b, "PUBLISH foo y");
+        assert_eq!(flat(&server.told(a)), "\"message\" \"foo\" \"y\"");
+        assert_eq!(flat(&server.run_as(a, "UNSUBSCRIBE")), "\"unsubscribe\" \"foo\" 0");
+        assert_eq!(server.run_as(a, "PING"), "");
+    }
+
+    #[test]
+    fn events_are_published_in_order() {
+        let (mut server, a, b) = two();
+        server.run_as(b, "CONFIG SET notify-keyspace-events KEAnm");
+        server.run_as(a, "PSUBSCRIBE __key*");
+        let mut events = |line: &str| {
+            server.run_as(b, line);
+            let told = flat(&server.told(a)).replace("\"pmessage\" \"__key*\" ", "").replace('"', "");
+            told.lines().map(|line| format!("{line}; ")).collect::<String>()
+        };
+        assert_eq!(
+            events("SET k v EX 100"),
+            "__keyspace@0__:k new; __keyevent@0__:new k; __keyspace@0__:k set; __keyevent@0__:set k; \
+             __keyspace@0__:k expire; __keyevent@0__:expire k; "
+        );
+        assert_eq!(events("GET nosuch"), "__keyspace@0__:nosuch keymiss; __keyevent@0__:keymiss nosuch; ");
+        assert_eq!(events("GET k"), "");
+        events("CONFIG SET notify-keyspace-events Eg");
+        assert_eq!(events("SET k v2"), "");
+        assert_eq!(events("RENAME k l"), "__keyevent@0__:rename_from k; __keyevent@0__:rename_to l; ");
+        assert_eq!(events("DEL l k"), "__keyevent@0__:del l; ");
+        events("CONFIG SET notify-keyspace-events \"\"");
+        assert_eq!(events("SET k v2"), "");
+    }
+}

@@ -1,0 +1,664 @@
+//! SORT: the elements of a list, set or sorted set in the order of numbers or texts, which may be
+//! looked up under other keys.
+//!
+//! The elements are copied into one block first: looking up other keys needs the whole keyspace, so
+//! that nothing of it can stay borrowed meanwhile. What always holds:
+//!
+//! - the sort is stable, though made of unstable parts: an element's place in the block says when it
+//!   was read, and decides last;
+//! - of a `LIMIT`, no more than its window is sorted, after a selection that is linear.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use crate::keyspace::{Db, Event, Key};
+use crate::resp::{Args, Error};
+use crate::server::call::WINDOW;
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::num;
+use crate::structures::listpack::Item;
+use crate::types::list::End;
+use crate::types::{Describe, Hash, List, Set, Zset};
+
+pub const COMMANDS: &[Spec] = &[SORT, SORT_RO];
+
+const SORT: Spec = Spec::data("sort", -2, sort)
+    .flags(Flags::WRITE.with(Flags::DENYOOM))
+    .acl(Acl::SET.with(Acl::SORTEDSET).with(Acl::LIST).with(Acl::DANGEROUS))
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+        KeySpec::unknown().flags(KeyFlags::RO.with(KeyFlags::ACCESS)).notes(
+            "What BY and GET look up: the names of these keys are made from the elements, and so cannot be known beforehand",
+        ),
+        KeySpec::unknown()
+            .flags(KeyFlags::OW.with(KeyFlags::UPDATE))
+            .notes("The destination after STORE: the word may stand anywhere, and the last one counts"),
+    ])
+    .find_keys(sort_keys)
+    .docs(Docs {
+        summary: "Answers the elements of a list, set or sorted set in order, or stores them as a list.",
+        since: "1.0.0",
+        complexity: "O(N+M*log(M)) for N elements, M of which are answered; O(N) with a constant BY.",
+        group: Group::Generic,
+        args: &[
+            Arg::key("key"),
+            Arg::pattern("by-pattern").token("BY").display("pattern").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
+            Arg::pattern("get-pattern").token("GET").display("pattern").optional().multiple().multiple_token(),
+            Arg::one_of("order", &[Arg::word("asc", "ASC"), Arg::word("desc", "DESC")]).optional(),
+            Arg::word("sorting", "ALPHA").optional(),
+            Arg::key("destination").key_spec(2).token("STORE").optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE destination]
+/// → the elements in order, or how many were stored.
+fn sort(ctx: &mut Ctx<'_>) -> CmdResult {
+    let options = Options::parse(ctx.args, true, ctx.reads_every_key())?;
+    run(ctx, &options)
+}
+
+const SORT_RO: Spec = Spec::data("sort_ro", -2, sort_ro)
+    .flags(Flags::READONLY)
+    .acl(Acl::SET.with(Acl::SORTEDSET).with(Acl::LIST).with(Acl::DANGEROUS))
+    .keys(&[
+        KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+        KeySpec::unknown().flags(KeyFlags::RO.with(KeyFlags::ACCESS)).notes(
+            "What BY and GET look up: the names of these keys are made from the elements, and so cannot be known beforehand",
+        ),
+    ])
+    .find_keys(sort_ro_keys)
+    .docs(Docs {
+        summary: "Answers the elements of a list, set or sorted set in order.",
+        since: "7.0.0",
+        complexity: "O(N+M*log(M)) for N elements, M of which are answered; O(N) with a constant BY.",
+        group: Group::Generic,
+        args: &[
+            Arg::key("key"),
+            Arg::pattern("by-pattern").token("BY").display("pattern").optional(),
+            Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
+            Arg::pattern("get-pattern").token("GET").display("pattern").optional().multiple().multiple_token(),
+            Arg::one_of("order", &[Arg::word("asc", "ASC"), Arg::word("desc", "DESC")]).optional(),
+            Arg::word("sorting", "ALPHA").optional(),
+        ],
+        ..Docs::NONE
+    });
+
+/// SORT_RO key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] → the elements in order.
+fn sort_ro(ctx: &mut Ctx<'_>) -> CmdResult {
+    let options = Options::parse(ctx.args, false, ctx.reads_every_key())?;
+    run(ctx, &options)
+}
+
+/// The keys of SORT that can be known: the sorted one, and the destination named last.
+fn sort_keys(args: &Args<'_>, found: &mut dyn FnMut(usize, KeyFlags)) -> bool {
+    found(1, KeyFlags::RO.with(KeyFlags::ACCESS));
+    let mut destination = None;
+    let mut i = 2;
+    while i < args.len() {
+        if args.is(i, "limit") {
+            i += 2;
+        } else if args.is(i, "get") || args.is(i, "by") {
+            i += 1;
+        } else if args.is(i, "store") && i + 1 < args.len() {
+            i += 1;
+            destination = Some(i);
+        }
+        i += 1;
+    }
+    if let Some(i) = destination {
+        found(i, KeyFlags::OW.with(KeyFlags::UPDATE));
+    }
+    true
+}
+
+/// The one key of SORT_RO that can be known.
+fn sort_ro_keys(_: &Args<'_>, found: &mut dyn FnMut(usize, KeyFlags)) -> bool {
+    found(1, KeyFlags::RO.with(KeyFlags::ACCESS));
+    true
+}
+
+// ---- the request ---------------------------------------------------------------------------------
+
+/// What `text` is to a program that takes a NUL for the end of it.
+fn up_to_nul(text: &[u8]) -> &[u8] {
+    memchr::memchr(0, text).map_or(text, |end| &text[..end])
+}
+
+/// What an element is replaced by.
+#[derive(Clone, Copy)]
+enum Pattern<'a> {
+    /// `#`: by itself.
+    Element,
+    /// No `*` for the element to stand in: by nothing.
+    Nothing,
+    /// By the string at the key between `prefix` and `suffix`, or by a field of the hash there.
+    Lookup { prefix: &'a [u8], suffix: &'a [u8], field: Option<&'a [u8]> },
+}
+
+impl<'a> Pattern<'a> {
+    fn parse(text: &'a [u8]) -> Pattern<'a> {
+        if text == b"#" {
+            return Pattern::Element;
+        }
+        let Some(star) = memchr::memchr(b'*', up_to_nul(text)) else { return Pattern::Nothing };
+        let (prefix, rest) = (&text[..star], &text[star + 1..]);
+        let arrow = up_to_nul(rest).windows(2).position(|two| two == b"->");
+        match arrow {
+            // An arrow at the very end points at no field: it belongs to the name of the key.
+            Some(at) if up_to_nul(&rest[at + 2..]) != b"" => {
+                Pattern::Lookup { prefix, suffix: &rest[..at], field: Some(&rest[at + 2..]) }
+            }
+            _ => Pattern::Lookup { prefix, suffix: rest, field: None },
+        }
+    }
+}
+
+struct Options<'a> {
+    /// Where the weights are; the elements are their own weights without it.
+    by: Option<Pattern<'a>>,
+    /// Whether there is an order at all: a `BY` without `*` says no.
+    ordered: bool,
+    alpha: bool,
+    descending: bool,
+    /// How many elements are skipped, and how many are answered (all when negative).
+    offset: i64,
+    count: i64,
+    get: Vec<Pattern<'a>>,
+    store: Option<Key<'a>>,
+}
+
+/// The user may not read keys that only the elements name.
+fn denied(option: &str) -> Error {
+    Error::text(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+}
+
+impl<'a> Options<'a> {
+    /// `reads_every_key` says whether the user may look up keys of any name.
+    fn parse(args: Args<'a>, may_store: bool, reads_every_key: bool) -> Result<Options<'a>, Error> {
+        let mut options = Options {
+            by: None,
+            ordered: true,
+            alpha: false,
+            descending: false,
+            offset: 0,
+            count: -1,
+            get: Vec::new(),
+            store: None,
+        };
+        let mut i = 2;
+        while i < args.len() {
+            let left = args.len() - i - 1;
+            if args.is(i, "asc") {
+                options.descending = false;
+            } else if args.is(i, "desc") {
+                options.descending = true;
+            } else if args.is(i, "alpha") {
+                options.alpha = true;
+            } else if args.is(i, "limit") && left >= 2 {
+                options.offset = args.int(i + 1)?;
+                options.count = args.int(i + 2)?;
+                i += 2;
+            } else if args.is(i, "store") && left >= 1 && may_store {
+                options.store = Some(args.key(i + 1));
+                i += 1;
+            } else if args.is(i, "by") && left >= 1 {
+                let pattern = Pattern::parse(args.at(i + 1));
+                if memchr::memchr(b'*', up_to_nul(args.at(i + 1))).is_some() && !reads_every_key {
+                    return Err(denied("BY"));
+                }
+                options.ordered &= memchr::memchr(b'*', up_to_nul(args.at(i + 1))).is_some();
+                options.by = Some(pattern);
+                i += 1;
+            } else if args.is(i, "get") && left >= 1 {
+                if !reads_every_key {
+                    return Err(denied("GET"));
+                }
+                options.get.push(Pattern::parse(args.at(i + 1)));
+                i += 1;
+            } else {
+                return Err(Error::Syntax);
+            }
+            i += 1;
+        }
+        Ok(options)
+    }
+
+    /// Which of `len` elements are wanted.
+    fn window(&self, len: usize) -> Range<usize> {
+        let clip = |n: i64| usize::try_from(n).unwrap_or(0).min(len);
+        let start = clip(self.offset);
+        let count = if self.count < 0 { len } else { clip(self.count) };
+        start..start.saturating_add(count).min(len)
+    }
+}
+
+// ---- the elements --------------------------------------------------------------------------------
+
+/// Texts one after the other in one block, each followed by a NUL that is not part of it: no two begin at the same
+/// place, not even empty ones.
+#[derive(Default)]
+struct Texts {
+    bytes: Vec<u8>,
+}
+
+/// Where a text lies in its [`Texts`].
+#[derive(Clone, Copy)]
+struct Span {
+    start: usize,
+    len: usize,
+}
+
+impl Texts {
+    fn push(&mut self, text: &[u8]) -> Span {
+        let span = Span { start: self.bytes.len(), len: text.len() };
+        self.bytes.extend_from_slice(text);
+        self.bytes.push(0);
+        span
+    }
+
+    fn push_item(&mut self, item: Item<'_>) -> Span {
+        self.push(item.text(&mut itoa::Buffer::new()))
+    }
+
+    #[inline]
+    fn get(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start..span.start + span.len]
+    }
+}
+
+/// The number a text says, as C's `strtod` reads it: an empty text is zero, space may stand in
+/// front. `None` where it is no number, or one that no double comes near.
+fn weight(text: &[u8]) -> Option<f64> {
+    let text = up_to_nul(text);
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let start = text.iter().position(|&b| !matches!(b, b' ' | b'\t'..=b'\r'))?;
+    num::parse_f64(&text[start..]).filter(|number| !number.is_subnormal())
+}
+
+/// Calls `each` with what each element is replaced by, until it returns false.
+///
+/// A window of keys is prefetched before the first of them is looked up.
+fn look_up<'a>(
+    db: &mut Db<'_>,
+    mut wanted: impl Iterator<Item = (Pattern<'a>, &'a [u8])>,
+    mut each: impl FnMut(Option<&[u8]>) -> bool,
+) {
+    let mut names = Vec::new();
+    let mut window = Vec::with_capacity(WINDOW);
+    loop {
+        names.clear();
+        window.clear();
+        for (pattern, element) in wanted.by_ref().take(WINDOW) {
+            let start = names.len();
+            if let Pattern::Lookup { prefix, suffix, .. } = pattern {
+                names.extend_from_slice(prefix);
+                names.extend_from_slice(element);
+                names.extend_from_slice(suffix);
+            }
+            window.push((pattern, element, start..names.len()));
+        }
+        if window.is_empty() {
+            return;
+        }
+        let mut keys = [Key { bytes: &[], hash: 0 }; WINDOW];
+        for (key, (pattern, _, name)) in keys.iter_mut().zip(&window) {
+            if let Pattern::Lookup { .. } = pattern {
+                *key = Key::new(&names[name.clone()]);
+            }
+        }
+        let now = db.now();
+        db.prefetch(&keys[..window.len()]);
+        for (&key, &(pattern, element, _)) in keys.iter().zip(&window) {
+            let go_on = match pattern {
+                Pattern::Element => each(Some(element)),
+                Pattern::Nothing => each(None),
+                Pattern::Lookup { field: None, .. } => match db.read_string(key) {
+                    Ok(Some(string)) => each(Some(string.text(&mut itoa::Buffer::new()))),
+                    _ => each(None),
+                },
+                Pattern::Lookup { field: Some(field), .. } => match db.read_as::<Hash>(key) {
+                    Ok(Some(hash)) => each(
+                        hash.get(field, now)
+                            .map(|item| item.text(&mut itoa::Buffer::new()).to_vec())
+                            .as_deref(),
+                    ),
+                    _ => each(None),
+                },
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+}
+
+/// The rows in `window`, in order, after all were arranged by `compare`, which finds no two equal.
+fn arrange<T>(mut rows: Vec<T>, window: Range<usize>, compare: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    if window.is_empty() {
+        return Vec::new();
+    }
+    if window.end < rows.len() {
+        rows.select_nth_unstable_by(window.end, &compare);
+        rows.truncate(window.end);
+    }
+    if window.start > 0 {
+        rows.select_nth_unstable_by(window.start, &compare);
+        rows.drain(..window.start);
+    }
+    rows.sort_unstable_by(&compare);
+    rows
+}
+
+/// The elements of a value, and what is left to be done with them.
+struct Elements {
+    texts: Texts,
+    rows: Vec<Span>,
+    /// Which of the rows are wanted, once they are in order; `None`: just these, as they are.
+    window: Option<Range<usize>>,
+    /// Whether the order is that of the elements' own texts, whatever was asked for.
+    by_text: bool,
+}
+
+/// The elements of the value that is to be sorted; none where there is no value.
+fn read_elements(ctx: &mut Ctx<'_>, options: &Options<'_>) -> Result<Elements, Error> {
+    let mut found = Elements { texts: Texts::default(), rows: Vec::new(), window: None, by_text: false };
+    let Some(entry) = ctx.db.read(ctx.args.key(1)) else { return Ok(found) };
+    let Elements { texts, rows, window, by_text } = &mut found;
+    // What is not to be sorted is answered in the order it has, or against it, and only the window is visited.
+    let choose = |len: usize| {
+        let window = options.window(len);
+        if options.ordered { (0, len, Some(window)) } else { (window.start, window.len(), None) }
+    };
+    if let Some(list) = entry.collection::<List>() {
+        let (start, count, wanted) = choose(list.len());
+        let (end, first) = match !options.ordered && options.descending {
+            true => (End::Tail, -(start as i64) - 1),
+            false => (End::Head, start as i64),
+        };
+        rows.reserve(count);
+        list.visit(first, end, count, |item| rows.push(texts.push_item(item)));
+        *window = wanted;
+    } else if let Some(zset) = entry.collection::<Zset>() {
+        let (start, count, wanted) = choose(zset.len());
+        let pairs = zset.from_rank(start, !options.ordered && options.descending);
+        rows.reserve(count);
+        rows.extend(pairs.take(count).map(|pair| texts.push_item(pair.member)));
+        *window = wanted;
+    } else if let Some(set) = entry.collection::<Set>() {
+        // What is stored must be the same on every replica, whose sets have another order.
+        *by_text = !options.ordered && options.store.is_some();
+        let wanted = options.window(set.len());
+        rows.reserve(set.len());
+        rows.extend(set.iter().map(|item| texts.push_item(item)));
+        if options.ordered || *by_text {
+            *window = Some(wanted);
+        } else {
+            rows.truncate(wanted.end);
+            rows.drain(..wanted.start);
+        }
+    } else {
+        return Err(Error::WrongType);
+    }
+    Ok(found)
+}
+
+/// The rows in `window`, in the order of the texts or numbers that `options` name.
+fn in_order(
+    db: &mut Db<'_>,
+    options: &Options<'_>,
+    texts: &Texts,
+    rows: Vec<Span>,
+    window: Range<usize>,
+    by_text: bool,
+) -> Result<Vec<Span>, Error> {
+    let signed = |order: Ordering| if options.descending { order.reverse() } else { order };
+    let earlier = |a: Span, b: Span| a.start.cmp(&b.start);
+    // What is stored is compared as bytes, to be the same everywhere; what is shown, as text.
+    let compare = |a: &[u8], b: &[u8]| {
+        if options.store.is_some() { a.cmp(b) } else { up_to_nul(a).cmp(up_to_nul(b)) }
+    };
+    let by = if by_text { None } else { options.by };
+    if options.alpha || by_text {
+        let Some(pattern) = by else {
+            return Ok(arrange(rows, window, |&a, &b| {
+                signed(compare(texts.get(a), texts.get(b))).then_with(|| earlier(a, b))
+            }));
+        };
+        let mut weights = Texts::default();
+        let mut spans = Vec::with_capacity(rows.len());
+        look_up(db, rows.iter().map(|&row| (pattern, texts.get(row))), |text| {
+            spans.push(text.map(|text| weights.push(text)));
+            true
+        });
+        let weighted = arrange(spans.into_iter().zip(rows).collect(), window, |&(x, a), &(y, b)| {
+            let order = match (x, y) {
+                (Some(x), Some(y)) => compare(weights.get(x), weights.get(y)),
+                // What has no weight comes first.
+                (x, y) => x.is_some().cmp(&y.is_some()),
+            };
+            signed(order).then_with(|| earlier(a, b))
+        });
+        return Ok(weighted.into_iter().map(|(_, row)| row).collect());
+    }
+    let mut weights = Vec::with_capacity(rows.len());
+    let pattern = by.unwrap_or(Pattern::Element);
+    look_up(db, rows.iter().map(|&row| (pattern, texts.get(row))), |text| {
+        // What has no weight weighs nothing.
+        let number = text.map_or(Some(0.0), weight);
+        weights.extend(number);
+        number.is_some()
+    });
+    if weights.len() < rows.len() {
+        return Err(Error::text("ERR One or more scores can't be converted into double"));
+    }
+    let weighted = arrange(weights.into_iter().zip(rows).collect(), window, |&(x, a), &(y, b)| {
+        let order: Ordering = f64::partial_cmp(&x, &y).expect("no weight is NaN");
+        signed(order.then_with(|| texts.get(a).cmp(texts.get(b)))).then_with(|| earlier(a, b))
+    });
+    Ok(weighted.into_iter().map(|(_, row)| row).collect())
+}
+
+fn run(ctx: &mut Ctx<'_>, options: &Options<'_>) -> CmdResult {
+    let Elements { texts, mut rows, window, by_text } = read_elements(ctx, options)?;
+    if let Some(window) = window {
+        rows = in_order(&mut ctx.db, options, &texts, rows, window, by_text)?;
+    }
+    let gets: &[Pattern<'_>] = if options.get.is_empty() { &[Pattern::Element] } else { &options.get };
+    let wanted = rows.iter().flat_map(|&row| gets.iter().map(move |&pattern| (pattern, row)));
+    let wanted = wanted.map(|(pattern, row)| (pattern, texts.get(row)));
+    let count = rows.len() * gets.len();
+    let Some(destination) = options.store else {
+        let Ctx { db, reply, .. } = ctx;
+        let replied = reply.array(count);
+        look_up(db, wanted, |text| {
+            reply.bulk_or_null(text);
+            !reply.is_futile()
+        });
+        return Ok(replied);
+    };
+    if count == 0 {
+        let lazily = ctx.db.space().lazy.server_del;
+        if ctx.db.remove(destination, lazily) {
+            ctx.db.changed(destination, Event::generic("del"), 1);
+        }
+        return Ok(ctx.reply.int(0));
+    }
+    let mut list = List::new();
+    let limits = &ctx.limits.types;
+    look_up(&mut ctx.db, wanted, |text| {
+        let text = text.unwrap_or_default();
+        list.prepare(1, text.len(), limits);
+        list.push(End::Tail, text);
+        true
+    });
+    ctx.db.set_collection(destination, list, None);
+    ctx.db.changed(destination, Event::list("sortstore"), count);
+    Ok(ctx.reply.int(count as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::check;
+
+    #[test]
+    fn numbers_texts_and_windows() {
+        check(
+            "RPUSH l 3 10 2 1.5 -1
+            SORT l
+            SORT l DESC
+            SORT l ALPHA
+            SORT l LIMIT 1 2
+            SORT l LIMIT -5 2
+            SORT l LIMIT 2 9223372036854775807
+            SORT l LIMIT 9223372036854775807 9223372036854775807
+            SORT l BY nosort DESC LIMIT 1 2
+            SORT l LIMIT x 1
+            SORT l LIMIT 1
+            SORT l STORE",
+            "(integer) 5
+            1) \"-1\"
+            2) \"1.5\"
+            3) \"2\"
+            4) \"3\"
+            5) \"10\"
+            1) \"10\"
+            2) \"3\"
+            3) \"2\"
+            4) \"1.5\"
+            5) \"-1\"
+            1) \"-1\"
+            2) \"1.5\"
+            3) \"10\"
+            4) \"2\"
+            5) \"3\"
+            1) \"1.5\"
+            2) \"2\"
+            1) \"-1\"
+            2) \"1.5\"
+            1) \"2\"
+            2) \"3\"
+            3) \"10\"
+            (empty array)
+            1) \"1.5\"
+            2) \"2\"
+            (error) ERR value is not an integer or out of range
+            (error) ERR syntax error
+            (error) ERR syntax error",
+        );
+    }
+
+    #[test]
+    fn weights_and_values_from_other_keys() {
+        check(
+            "RPUSH l a b c d
+            MSET w_a 3 w_b 1 w_c 2
+            HSET h_a f 1 g x
+            HSET h_c f 2
+            SORT l BY w_*
+            SORT l BY h_*->f DESC GET # GET h_*->g GET w_* GET const
+            SORT l BY w_* ALPHA
+            SET w_d x
+            SORT l BY w_*
+            SORT l BY h_*
+            SORT l",
+            "(integer) 4
+            OK
+            (integer) 2
+            (integer) 1
+            1) \"d\"
+            2) \"b\"
+            3) \"c\"
+            4) \"a\"
+             1) \"c\"
+             2) (nil)
+             3) \"2\"
+             4) (nil)
+             5) \"a\"
+             6) \"x\"
+             7) \"3\"
+             8) (nil)
+             9) \"d\"
+            10) (nil)
+            11) (nil)
+            12) (nil)
+            13) \"b\"
+            14) (nil)
+            15) \"1\"
+            16) (nil)
+            1) \"d\"
+            2) \"b\"
+            3) \"c\"
+            4) \"a\"
+            OK
+            (error) ERR One or more scores can't be converted into double
+            1) \"a\"
+            2) \"b\"
+            3) \"c\"
+            4) \"d\"
+            (error) ERR One or more scores can't be converted into double",
+        );
+    }
+
+    #[test]
+    fn what_is_stored() {
+        check(
+            "SADD s c b a
+            SORT s BY nosort STORE l
+            LRANGE l 0 -1
+            SORT s BY nosort LIMIT 9 1 STORE l
+            EXISTS l
+            ZADD z 1 x 2 y 3 z
+            SORT z BY nosort DESC LIMIT 0 2 GET # GET none_* STORE z
+            LRANGE z 0 -1
+            SORT none STORE z
+            EXISTS z
+            SET str 1
+            SORT str
+            SORT_RO s ALPHA LIMIT 0 1
+            SORT_RO s ALPHA STORE l",
+            "(integer) 3
+            (integer) 3
+            1) \"a\"
+            2) \"b\"
+            3) \"c\"
+            (integer) 0
+            (integer) 0
+            (integer) 3
+            (integer) 4
+            1) \"z\"
+            2) \"\"
+            3) \"y\"
+            4) \"\"
+            (integer) 0
+            (integer) 0
+            OK
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            1) \"a\"
+            (error) ERR syntax error",
+        );
+    }
+
+    #[test]
+    fn numbers_are_read_as_c_reads_them() {
+        let cases: &[(&[u8], Option<f64>)] = &[
+            (b"", Some(0.0)),
+            (b"\x001", Some(0.0)),
+            (b" \t\x0b5", Some(5.0)),
+            (b"5\0x", Some(5.0)),
+            (b" ", None),
+            (b"5 ", None),
+            (b"nan", None),
+            (b"-inf", Some(f64::NEG_INFINITY)),
+            (b"0x10", Some(16.0)),
+            (b"1e999", None),
+            (b"1e-310", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(super::weight(text), *expected, "{}", text.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Which key goes when memory is short.
+//!
+//! The exact answer (the key not used for the longest time, the one used least, the one that expires
+//! first) would need an order of all keys, kept up to date with every access. Instead a few keys are
+//! sampled for each eviction, and the best of the samples of *all* evictions so far are remembered in a
+//! pool of 16, from which the next one is taken. With ten samples this is hardly distinguishable from the
+//! exact order, with five it is close. (The scheme is Salvatore Sanfilippo's, "Random notes on
+//! improving the Redis LRU algorithm", 2016.)
+//!
+//! A candidate's score is absolute: it depends on when the key was used, not on when it was looked at.
+//! Scores of different ages can therefore be compared, and a key that was used after it had entered the
+//! pool is recognised, and spared.
+//!
+//! This room decides which key goes; how much memory is used, and how much may be, is known above.
+#![allow(unsafe_code)]
+
+use super::access::Access;
+use super::db::{Database, Keyspace};
+use super::entry::Entry;
+use super::ledger::{Class, Event};
+use crate::stdx::alloc;
+use crate::stdx::hash::Key;
+use crate::stdx::rng::Rng;
+
+/// Candidates that are remembered.
+pub const POOL: usize = 16;
+
+/// Which keys may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    All,
+    /// Those with an expiry.
+    Volatile,
+}
+
+/// Which of them goes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    Random,
+    /// Not used for the longest time.
+    LeastRecent,
+    /// Used least.
+    LeastFrequent,
+    /// Expires next.
+    FirstToExpire,
+}
+
+/// What is evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    pub scope: Scope,
+    pub order: Order,
+}
+
+/// What is remembered between evictions.
+#[derive(Default)]
+pub struct Evictor {
+    policy: Option<Policy>,
+    pool: Pool,
+    /// Random evictions take the databases in turn.
+    next_db: usize,
+}
+
+impl Evictor {
+    /// Sets what is evicted; nothing when `None`. Candidates of another policy are forgotten.
+    pub fn set_policy(&mut self, policy: Option<Policy>) {
+        if self.policy != policy {
+            self.policy = policy;
+            self.pool = Pool::default();
+        }
+    }
+
+    /// What is evicted.
+    pub fn policy(&self) -> Option<Policy> {
+        self.policy
+    }
+}
+
+impl Keyspace {
+    /// Removes the key that the policy finds dispensable, comparing `samples` keys of each database, and
+    /// records that it is gone. How many bytes that freed at once, or `None` when no key may go.
+    ///
+    /// The room taken by the record is not deducted: it will be free again soon, and if it counted, keys
+    /// that are long and worth little would never make room. O(samples × databases).
+    pub fn evict(&mut self, samples: usize) -> Option<usize> {
+        let policy = self.evictor.policy?;
+        let (db, entry) = match policy.order {
+            Order::Random => self.take_any(policy.scope)?,
+            _ => self.take_best(policy, samples)?,
+        };
+        self.stats.evicted += 1;
+        self.ledger.gone(db, entry.key(), Event { class: Class::Evicted, name: "evicted" });
+        let before = alloc::used();
+        self.reclaimer.entry(entry, self.lazy.eviction);
+        Some(before.saturating_sub(alloc::used()))
+    }
+
+    /// Takes out a random key that may go, of the next database that has one.
+    fn take_any(&mut self, scope: Scope) -> Option<(usize, Entry)> {
+        for _ in 0..self.dbs.len() {
+            let index = self.evictor.next_db % self.dbs.len();
+            self.evictor.next_db = index + 1;
+            let Keyspace { dbs, rng, .. } = self;
+            let rng = &mut || rng.next_u64();
+            let db = &dbs[index];
+            let key = match scope {
+                Scope::All => db.keys.random(rng).map(|entry| entry.key().to_vec()),
+                Scope::Volatile => db.expires.random(rng).map(|entry| entry.key().to_vec()),
+            };
+            if let Some(key) = key {
+                let entry = self.dbs[index].take(Key::new(&key));
+                return Some((index, entry.expect("the key has just been found")));
+            }
+        }
+        None
+    }
+
+    /// Takes out the best candidate, after looking for better ones.
+    fn take_best(&mut self, policy: Policy, samples: usize) -> Option<(usize, Entry)> {
+        loop {
+            let Keyspace { dbs, rng, access, evictor, .. } = self;
+            let mut any = false;
+            for (index, db) in dbs.iter().enumerate() {
+                db.sample(policy.scope, samples, rng, |entry| {
+                    any = true;
+                    evictor.pool.offer(score(policy.order, access, entry), index, entry.key());
+                });
+            }
+            if !any {
+                return None;
+            }
+            // A candidate may be gone since, or have been used: then it is none any more. Those sampled
+            // just now are as they were, so that this ends.
+            while let Some(candidate) = evictor.pool.take_best() {
+                let key = Key { bytes: &candidate.key, hash: candidate.hash };
+                let db = candidate.db;
+                let found = dbs.get(db).and_then(|db| db.keys.find(key.hash, key.bytes));
+                let worth = found.and_then(|entry| {
+                    let may_go = policy.scope == Scope::All || entry.expires().is_some();
+                    may_go.then(|| score(policy.order, access, &entry))
+                });
+                if worth.is_some_and(|score| score >= candidate.score) {
+                    let entry = dbs[db].take(key);
+                    return Some((db, entry.expect("the key has just been found")));
+                }
+            }
+        }
+    }
+}
+
+impl Database {
+    /// Calls `f` for up to `n` of the keys that may go.
+    ///
+    /// They lie together at a random place, which is much cheaper than as many single choices and, the
+    /// order of a hash table being what it is, says as much about the others.
+    fn sample(&self, scope: Scope, n: usize, rng: &mut Rng, mut f: impl FnMut(&Entry)) {
+        let rng = &mut || rng.next_u64();
+        match scope {
+            Scope::All => self.keys.sample(n, rng, f),
+            Scope::Volatile => self.expires.sample(n, rng, |reference| {
+                // SAFETY: the table of expiries refers to entries of this database, which is borrowed.
+                f(&*unsafe { reference.lend() });
+            }),
+        };
+    }
+}
+
+/// How dispensable a key is; the highest goes first.
+#[inline]
+fn score(order: Order, access: &Access, entry: &Entry) -> u64 {
+    match order {
+        Order::Random => 0,
+        Order::LeastRecent => u64::MAX - access.last_used(entry.access()),
+        Order::LeastFrequent => u64::from(u8::MAX - access.frequency(entry.access())),
+        // A time before 1970 comes before all others.
+        Order::FirstToExpire => u64::MAX - entry.expires().map_or(u64::MAX, |at| at.0.max(0) as u64),
+    }
+}
+
+/// A key that may be the next to go.
+#[derive(Default)]
+struct Candidate {
+    score: u64,
+    hash: u64,
+    db: usize,
+    /// Its capacity is used again for the next candidate in this place.
+    key: Vec<u8>,
+}
+
+/// A key's bytes beyond this are not kept allocated for the next candidate.
+const KEY_KEPT: usize = 256;
+
+/// The best candidates known, by rising score; no key twice.
+#[derive(Default)]
+struct Pool {
+    candidates: [Candidate; POOL],
+    len: usize,
+}
+
+impl Pool {
+    /// Enters a key, unless the pool is full of better ones.
+    fn offer(&mut self, score: u64, db: usize, key: &[u8]) {
+        let full = self.len == POOL;
+        if full && score <= self.candidates[0].score {
+            return;
+        }
+        let key = Key::new(key);
+        let known = self.candidates[..self.len]
+            .iter()
+            .position(|known| known.hash == key.hash && known.db == db && known.key == key.bytes);
+        if let Some(known) = known {
+            // Its score may have changed: it finds its place anew.
+            self.candidates[known..self.len].rotate_left(1);
+            self.len -= 1;
+        }
+        let mut at = self.candidates[..self.len].partition_point(|known| known.score < score);
+        if self.len == POOL {
+            // The worst leaves; its place comes before `at`, as it is worse than this one.
+            self.candidates[..at].rotate_left(1);
+            at -= 1;
+        } else {
+            self.candidates[at..=self.len].rotate_right(1);
+            self.len += 1;
+        }
+        let candidate = &mut self.candidates[at];
+        (candidate.score, candidate.hash, candidate.db) = (score, key.hash, db);
+        candidate.key.clear();
+        candidate.key.shrink_to(KEY_KEPT.max(key.bytes.len()));
+        candidate.key.extend_from_slice(key.bytes);
+    }
+
+    /// The best candidate, which is then none any more.
+    fn take_best(&mut self) -> Option<&Candidate> {
+        self.len = self.len.checked_sub(1)?;
+        Some(&self.candidates[self.len])
+    }
+
+    /// Checks the order, and that no key is in twice.
+    #[cfg(test)]
+    fn check(&self) {
+        let candidates = &self.candidates[..self.len];
+        assert!(candidates.is_sorted_by_key(|candidate| candidate.score));
+        for (i, one) in candidates.iter().enumerate() {
+            assert!(candidates[i + 1..].iter().all(|other| (other.db, &other.key) != (one.db, &one.key)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::free::Reclaimer;
+    use crate::keyspace::{Change, Listeners, Ttl};
+    use crate::stdx::clock::UnixMillis;
+    use crate::types::Value;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    const POLICIES: [Policy; 7] = {
+        const fn policy(scope: Scope, order: Order) -> Policy {
+            Policy { scope, order }
+        }
+        [
+            policy(Scope::All, Order::Random),
+            policy(Scope::All, Order::LeastRecent),
+            policy(Scope::All, Order::LeastFrequent),
+            policy(Scope::Volatile, Order::Random),
+            policy(Scope::Volatile, Order::LeastRecent),
+            policy(Scope::Volatile, Order::LeastFrequent),
+            policy(Scope::Volatile, Order::FirstToExpire),
+        ]
+    };
+
+    fn space(databases: usize, seed: u64, policy: Policy) -> Keyspace {
+        let mut space = Keyspace::new(databases, Reclaimer::default(), Rng::new(seed));
+        space.set_now(UnixMillis(NOW));
+        space.access.lfu = policy.order == Order::LeastFrequent;
+        space.evictor.set_policy(Some(policy));
+        space
+    }
+
+    fn name(i: usize) -> Vec<u8> {
+        format!("key:{i}").into_bytes()
+    }
+
+    fn add(space: &mut Keyspace, db: usize, i: usize, ttl: Option<i64>) {
+        let ttl = ttl.map_or(Ttl::Clear, |ttl| Ttl::At(UnixMillis(NOW + ttl)));
+        space.db(db).set_string(Key::new(&name(i)), Value::Int(i as i64), ttl);
+    }
+
+    fn is_there(space: &mut Keyspace, db: usize, i: usize) -> bool {
+        space.db(db).is_there_now(Key::new(&name(i)))
+    }
+
+    #[test]
+    fn the_pool_keeps_the_best() {
+        for seed in 0..50 {
+            println!("seed {seed}");
+            let mut rng = Rng::new(seed);
+            let (mut pool, mut model) = (Pool::default(), std::collections::HashMap::new());
+            for _ in 0..500 {
+                if rng.one_in(4) {
+                    let best = pool.take_best().map(|best| (best.score, best.key.clone()));
+                    let expected = model.values().copied().max();
+                    assert_eq!(best.as_ref().map(|best| best.0), expected);
+                    if let Some((score, key)) = best {
+                        assert_eq!(model.remove(&key), Some(score));
+                    }
+                } else {
+                    let (score, key) = (rng.below(1000), name(rng.index(60)));
+                    pool.offer(score, 0, &key);
+                    let worst = model.values().copied().min();
+                    let full = model.len() == POOL;
+                    if !full || score > worst.unwrap_or(0) {
+                        let known = model.insert(key.clone(), score).is_some();
+                        if full && !known {
+                            // Of several that are worst, the pool may drop any.
+                            let kept = |dropped: &Vec<u8>| {
+                                pool.candidates[..pool.len].iter().any(|kept| kept.key == *dropped)
+                            };
+                            let dropped = model.iter().find(|(k, s)| Some(**s) == worst && !kept(k));
+                            let dropped = dropped.expect("one of the worst is dropped").0.clone();
+                            model.remove(&dropped);
+                        }
+                    }
+                }
+                pool.check();
+                assert_eq!(pool.len, model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_recently_used_stay() {
+        for (seed, samples, most_lost) in [(1, 3, 60), (2, 5, 25), (3, 10, 5)] {
+            let policy = Policy { scope: Scope::All, order: Order::LeastRecent };
+            let mut space = space(1, seed, policy);
+            for i in 0..4000 {
+                space.set_now(UnixMillis(NOW + i as i64 * 1000));
+                add(&mut space, 0, i, None);
+            }
+            // The first quarter is used again, and last.
+            for i in 0..1000 {
+                space.set_now(UnixMillis(NOW + (4000 + i as i64) * 1000));
+                assert!(space.db(0).read(Key::new(&name(i))).is_some());
+            }
+            for _ in 0..2000 {
+                assert!(space.evict(samples).is_some());
+                space.evictor.pool.check();
+            }
+            assert_eq!(space.len(), 2000);
+            space.dbs[0].check();
+            let used_lost = (0..1000).filter(|&i| !is_there(&mut space, 0, i)).count();
+            assert!(used_lost <= most_lost, "{used_lost} of the recent quarter with {samples} samples");
+            // Of the others, those added first are gone.
+            let old = (1000..2000).filter(|&i| is_there(&mut space, 0, i)).count();
+            let new = (3000..4000).filter(|&i| is_there(&mut space, 0, i)).count();
+            assert!(old < new / 2, "{old} old and {new} new ones with {samples} samples");
+        }
+    }
+
+    #[test]
+    fn the_often_used_stay() {
+        let policy = Policy { scope: Scope::All, order: Order::LeastFrequent };
+        let mut space = space(2, 7, policy);
+        for i in 0..2000 {
+            add(&mut space, i % 2, i, None);
+        }
+        for _ in 0..20 {
+            for i in 0..500 {
+                space.db(i % 2).read(Key::new(&name(i)));
+            }
+        }
+        for _ in 0..1400 {
+            space.evict(5);
+        }
+        let lost = (0..500).filter(|&i| !is_there(&mut space, i % 2, i)).count();
+        assert!(lost <= 10, "{lost} of the often used");
+    }
+
+    #[test]
+    fn what_expires_first_goes_first() {
+        let policy = Policy { scope: Scope::Volatile, order: Order::FirstToExpire };
+        let mut space = space(1, 11, policy);
+        for i in 0..1000 {
+            add(&mut space, 0, i, Some(1000 + (i as i64 * 7919) % 1_000_000));
+        }
+        for _ in 0..500 {
+            space.evict(10);
+        }
+        let mut left: Vec<i64> = (0..1000)
+            .filter(|&i| is_there(&mut space, 0, i))
+            .map(|i| (i as i64 * 7919) % 1_000_000)
+            .collect();
+        left.sort_unstable();
+        assert_eq!(left.len(), 500);
+        let early = left.iter().filter(|&&ttl| ttl < 400_000).count();
+        assert!(early < 20, "{early} of those that expire early are left");
+    }
+
+    #[test]
+    fn each_policy_evicts_what_it_may_and_then_nothing() {
+        for (seed, policy) in POLICIES.into_iter().enumerate() {
+            println!("{policy:?}");
+            let mut space = space(3, seed as u64, policy);
+            space.ledger.listeners.set(Listeners::NOTIFY, true);
+            for i in 0..600 {
+                add(&mut space, if i % 4 == 0 { 2 } else { 0 }, i, (i % 3 == 0).then_some(1000 + i as i64));
+            }
+            space.ledger.take();
+            let mut evicted = 0;
+            while space.evict(5).is_some() {
+                evicted += 1;
+                let (changes, keys) = space.ledger.take();
+                let [Change::Gone { db, key, event }] = &changes[..] else { panic!("{changes:?}") };
+                assert_eq!((event.class, event.name), (Class::Evicted, "evicted"));
+                let (db, bytes) = (*db as usize, &keys[key.clone()]);
+                assert!(!space.db(db).is_there_now(Key::new(bytes)));
+                space.dbs[db].check();
+            }
+            let all = policy.scope == Scope::All;
+            assert_eq!(evicted, if all { 600 } else { 200 });
+            assert_eq!(space.stats.evicted, evicted);
+            assert_eq!(space.len(), if all { 0 } else { 400 });
+            for i in 0..600 {
+                let there = is_there(&mut space, if i % 4 == 0 { 2 } else { 0 }, i);
+                assert_eq!(there, !all && i % 3 != 0, "key {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_goes_without_a_policy() {
+        let mut space = space(1, 1, POLICIES[0]);
+        space.evictor.set_policy(None);
+        add(&mut space, 0, 1, Some(10));
+        assert_eq!(space.evict(5), None);
+        assert_eq!(space.len(), 1);
+    }
+
+    #[test]
+    fn a_candidate_that_was_used_or_made_permanent_is_spared() {
+        let policy = Policy { scope: Scope::Volatile, order: Order::LeastRecent };
+        let mut space = space(1, 5, policy);
+        for i in 0..10 {
+            add(&mut space, 0, i, Some(100_000));
+        }
+        // All are in the pool now.
+        space.set_now(UnixMillis(NOW + 5000));
+        space.evict(64);
+        assert_eq!((space.evictor.pool.len, space.len()), (9, 9));
+        let left: Vec<usize> = (0..10).filter(|&i| is_there(&mut space, 0, i)).collect();
+        let (used, permanent, victims) = (left[0], left[1], &left[2..]);
+        space.set_now(UnixMillis(NOW + 9000));
+        space.db(0).read(Key::new(&name(used)));
+        space.db(0).set_expires(Key::new(&name(permanent)), None);
+        for _ in victims {
+            space.evict(1);
+        }
+        assert!(is_there(&mut space, 0, used) && is_there(&mut space, 0, permanent));
+        assert_eq!(space.len(), 2);
+        assert!(space.evict(1).is_some());
+        assert_eq!(space.evict(1), None);
+        assert!(is_there(&mut space, 0, permanent));
+    }
+
+    #[test]
+    fn random_evictions_take_the_databases_in_turn() {
+        let mut space = space(4, 9, Policy { scope: Scope::All, order: Order::Random });
+        for i in 0..300 {
+            add(&mut space, [0, 1, 3][i % 3], i, None);
+        }
+        for _ in 0..150 {
+            space.evict(5);
+        }
+        let left: Vec<usize> = space.databases().iter().map(Database::len).collect();
+        assert_eq!(left, [50, 50, 0, 50]);
+    }
+}

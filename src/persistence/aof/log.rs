@@ -1,0 +1,339 @@
+//! The file that grows: requests are gathered, written once per turn of the event loop, and made durable.
+//!
+//! How depends on the policy. With `everysec` and `no` the loop writes, which only moves bytes into the kernel's cache,
+//! and once a second the fsync thread is told to sync. With `always` writing and syncing both happen on that thread,
+//! for all that was gathered since the last time (a *group commit*), while the loop goes on; whoever waits for an
+//! answer gets it when [`AofLog::durable`] has reached what was [`AofLog::appended`] before.
+//!
+//! What always holds: bytes reach a file in the order they were appended, each once; a write that failed half-way is
+//! taken back, so that the file ends with a whole group.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::background::{Background, Worker};
+
+/// A write waits this long at most for a sync that is under way.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Room that is kept between turns.
+const KEPT: usize = 1 << 20;
+
+/// When what is written is made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// When the system sees fit.
+    No,
+    EverySecond,
+    /// Before anybody is told of it.
+    Always,
+}
+
+/// What the fsync thread reports.
+#[derive(Default)]
+struct Progress {
+    /// Bytes appended so far that are durable.
+    durable: AtomicU64,
+    /// The error of the last attempt, 0 if it succeeded.
+    error: AtomicI32,
+}
+
+/// What became of a flush.
+#[derive(Debug)]
+pub enum Flushed {
+    /// Nothing is left to write, or it is on its way.
+    Done,
+    /// A sync is under way, and writing would wait for it.
+    Postponed,
+    /// The disk does not take it; what was not written is kept.
+    Failed(io::Error),
+}
+
+/// The increment being written.
+pub struct AofLog {
+    file: Option<Arc<File>>,
+    /// Not written yet.
+    pub buf: Vec<u8>,
+    /// The database selected at the end of `buf`.
+    pub selected: Option<u32>,
+    /// Bytes of the current file.
+    pub file_size: u64,
+    /// Bytes ever appended to a file or on their way there.
+    handed_over: u64,
+    progress: Arc<Progress>,
+    /// Bytes appended when the last sync was asked for.
+    sync_asked: u64,
+    last_sync: Option<Instant>,
+    postponed_since: Option<Instant>,
+    /// Writes that were put off because a sync was under way.
+    pub delayed: u64,
+    /// Makes each write last longer, in microseconds, for tests.
+    pub write_delay_us: u64,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl AofLog {
+    /// A log without a file. `wake` is called, from another thread, when more has become durable.
+    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+        AofLog {
+            file: None,
+            buf: Vec::new(),
+            selected: None,
+            file_size: 0,
+            handed_over: 0,
+            progress: Arc::default(),
+            sync_asked: 0,
+            last_sync: None,
+            postponed_since: None,
+            delayed: 0,
+            write_delay_us: 0,
+            wake,
+        }
+    }
+
+    /// Goes on with `file`, which has `size` bytes, from the next flush on. The old one is handed back.
+    pub fn switch(&mut self, file: Option<File>, size: u64) -> Option<Arc<File>> {
+        self.selected = None;
+        self.file_size = size;
+        std::mem::replace(&mut self.file, file.map(Arc::new))
+    }
+
+    /// Bytes appended so far, those not written yet included.
+    #[inline]
+    pub fn appended(&self) -> u64 {
+        self.handed_over + self.buf.len() as u64
+    }
+
+    /// How many of these are durable, if all was written with the policy `always`.
+    #[inline]
+    pub fn durable(&self) -> u64 {
+        self.progress.durable.load(Ordering::Acquire)
+    }
+
+    /// Everything that has been appended counts as durable: when the policy begins to matter.
+    pub fn count_as_durable(&mut self) {
+        self.progress.durable.store(self.handed_over, Ordering::Release);
+    }
+
+    /// The error of the last sync or, under `always`, write.
+    pub fn last_error(&self) -> Option<io::Error> {
+        match self.progress.error.load(Ordering::Acquire) {
+            0 => None,
+            code => Some(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// Syncs that are asked for and not done.
+    pub fn pending_syncs(&self, background: &Background) -> usize {
+        background.pending(Worker::AofFsync)
+    }
+
+    /// Writes what was gathered, and sees to it that it becomes durable as `policy` says. `may_sync` is false while a
+    /// child process writes and syncs are to make way for it; `force` does not wait for a sync under way.
+    pub fn flush(&mut self, background: &Background, policy: Policy, may_sync: bool, force: bool) -> Flushed {
+        if self.file.is_none() {
+            self.buf.clear();
+            return Flushed::Done;
+        }
+        if policy == Policy::Always {
+            return self.commit(background, may_sync);
+        }
+        if !self.buf.is_empty() {
+            if policy == Policy::EverySecond && !force && background.pending(Worker::AofFsync) > 0 {
+                // A write to a file that is being synced waits for the disk. Rather the bytes wait here, for a while.
+                let since = *self.postponed_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < PATIENCE {
+                    return Flushed::Postponed;
+                }
+                self.delayed += 1;
+                tracing::info!(
+                    "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for \
+                     fsync to complete, this may slow down the server."
+                );
+            }
+            self.postponed_since = None;
+            if let Err(error) = self.write() {
+                return Flushed::Failed(error);
+            }
+        }
+        if policy == Policy::EverySecond && may_sync {
+            self.sync_each_second(background);
+        }
+        Flushed::Done
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let file = self.file.as_ref().expect("asked before");
+        if self.write_delay_us > 0 {
+            std::thread::sleep(Duration::from_micros(self.write_delay_us));
+        }
+        let (size, n) = (self.file_size, self.buf.len() as u64);
+        write_whole(file, &self.buf, size)?;
+        self.file_size += n;
+        self.handed_over += n;
+        self.buf.clear();
+        self.buf.shrink_to(KEPT);
+        Ok(())
+    }
+
+    fn sync_each_second(&mut self, background: &Background) {
+        let due = self.last_sync.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        if self.sync_asked < self.handed_over && due && background.pending(Worker::AofFsync) == 0 {
+            self.last_sync = Some(Instant::now());
+            self.sync_later(background);
+        }
+    }
+
+    /// Has all that is written synced by the other thread.
+    pub fn sync_later(&mut self, background: &Background) {
+        let Some(file) = self.file.clone() else { return };
+        let (progress, upto) = (Arc::clone(&self.progress), self.handed_over);
+        self.sync_asked = upto;
+        background.submit(Worker::AofFsync, move || {
+            let result = file.sync_data();
+            progress.error.store(code(&result), Ordering::Release);
+            if result.is_ok() {
+                progress.durable.fetch_max(upto, Ordering::AcqRel);
+            }
+        });
+    }
+
+    /// Hands what was gathered to the other thread, unless that still works on the last group.
+    fn commit(&mut self, background: &Background, may_sync: bool) -> Flushed {
+        if let Some(error) = self.last_error() {
+            return Flushed::Failed(error);
+        }
+        if background.pending(Worker::AofFsync) > 0 {
+            return Flushed::Done;
+        }
+        if self.buf.is_empty() {
+            return Flushed::Done;
+        }
+        let Some(file) = self.file.clone() else { return Flushed::Done };
+        let group = std::mem::take(&mut self.buf);
+        let size = self.file_size;
+        self.file_size += group.len() as u64;
+        self.handed_over += group.len() as u64;
+        self.sync_asked = self.handed_over;
+        let (progress, upto) = (Arc::clone(&self.progress), self.handed_over);
+        let (wake, delay) = (Arc::clone(&self.wake), self.write_delay_us);
+        background.submit(Worker::AofFsync, move || {
+            if delay > 0 {
+                std::thread::sleep(Duration::from_micros(delay));
+            }
+            let mut result = write_whole(&file, &group, size);
+            if result.is_ok() && may_sync {
+                result = file.sync_data();
+            }
+            progress.error.store(code(&result), Ordering::Release);
+            if result.is_ok() {
+                progress.durable.store(upto, Ordering::Release);
+            }
+            wake();
+        });
+        Flushed::Done
+    }
+
+    /// Writes everything and waits until it is durable: when the server stops, or goes on with another file.
+    ///
+    /// # Errors
+    /// The disk does not take it; what was not written is kept.
+    pub fn finish(&mut self, background: &Background) -> io::Result<()> {
+        background.drain(Worker::AofFsync);
+        let Some(file) = self.file.clone() else {
+            self.buf.clear();
+            return Ok(());
+        };
+        if let Some(error) = self.last_error() {
+            return Err(error);
+        }
+        if !self.buf.is_empty() {
+            self.write()?;
+        }
+        file.sync_data()?;
+        self.sync_asked = self.handed_over;
+        self.progress.durable.store(self.handed_over, Ordering::Release);
+        Ok(())
+    }
+}
+
+fn code(result: &io::Result<()>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+/// Appends all of `bytes` to a file of `size` bytes, or nothing.
+fn write_whole(mut file: &File, bytes: &[u8], size: u64) -> io::Result<()> {
+    let result = file.write_all(bytes);
+    if result.is_err() {
+        let length = file.metadata().map_or(size, |metadata| metadata.len());
+        if length > size
+            && let Err(error) = file.set_len(size)
+        {
+            tracing::error!("Could not remove short write from the append-only file: {error}");
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::OpenOptions;
+
+    fn log(name: &str) -> (AofLog, std::path::PathBuf) {
+        let path = std::env::temp_dir().join(format!("spinel-aof-{}-{name}", std::process::id()));
+        let file = OpenOptions::new().append(true).create(true).open(&path).expect("a temporary file");
+        let mut log = AofLog::new(Arc::new(|| {}));
+        log.switch(Some(file), 0);
+        (log, path)
+    }
+
+    #[test]
+    fn groups_become_durable_in_order() {
+        let background = Background::start(None).expect("threads can be started");
+        let (mut log, path) = log("groups");
+        for i in 0..100u8 {
+            log.buf.extend_from_slice(&[i; 10]);
+            assert!(matches!(log.flush(&background, Policy::Always, true, false), Flushed::Done));
+            assert!(log.durable() <= log.appended());
+        }
+        assert_eq!(log.appended(), 1000);
+        while log.durable() < 1000 {
+            background.drain(Worker::AofFsync);
+            log.flush(&background, Policy::Always, true, false);
+        }
+        let bytes = std::fs::read(&path).expect("it is there");
+        assert_eq!(bytes, (0..100u8).flat_map(|i| [i; 10]).collect::<Vec<_>>());
+        std::fs::remove_file(path).expect("it is ours");
+    }
+
+    #[test]
+    fn finishing_writes_everything() {
+        let background = Background::start(None).expect("threads can be started");
+        let (mut log, path) = log("finish");
+        log.buf.extend_from_slice(b"abc");
+        assert!(matches!(log.flush(&background, Policy::No, true, false), Flushed::Done));
+        assert_eq!(std::fs::read(&path).expect("it is there"), b"abc");
+        log.buf.extend_from_slice(b"def");
+        log.finish(&background).expect("room for it");
+        assert_eq!((log.durable(), log.file_size), (6, 6));
+        assert_eq!(std::fs::read(&path).expect("it is there"), b"abcdef");
+        std::fs::remove_file(path).expect("it is ours");
+    }
+
+    #[test]
+    fn a_disk_that_is_full_gets_nothing_half() {
+        let background = Background::start(None).expect("threads can be started");
+        let file = OpenOptions::new().append(true).open("/dev/full").expect("Linux has one");
+        let mut log = AofLog::new(Arc::new(|| {}));
+        log.switch(Some(file), 0);
+        log.buf.extend_from_slice(b"abc");
+        assert!(matches!(log.flush(&background, Policy::No, true, false), Flushed::Failed(_)));
+        assert_eq!((log.buf.as_slice(), log.file_size), (&b"abc"[..], 0));
+    }
+}

@@ -1,0 +1,194 @@
+//! An append-only file as a sequence of requests.
+//!
+//! Between requests there may be lines that begin with `#`: remarks such as the time. Everything else is
+//! a request in the form clients send, as an array; nothing else is accepted.
+
+use std::io::{self, Read};
+
+use crate::resp::request::{Decoder, Frame, Limits, Span};
+
+/// Bytes read at a time.
+const PIECE: usize = 512 << 10;
+/// A remark is shorter than this.
+const LONGEST_REMARK: usize = 1024;
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What begins at this offset is no request.
+    #[error("bad file format at offset {0}")]
+    Format(u64),
+    /// It ends in the middle of a request.
+    #[error("unexpected end of file")]
+    Truncated,
+}
+
+/// What comes next.
+pub enum Next {
+    Request(Frame),
+    /// Nothing whole is in the buffer: [`Requests::fill`] it. Frames handed out before are void then.
+    Fill,
+    End,
+}
+
+/// Takes a file apart.
+pub struct Requests<R> {
+    source: R,
+    /// Bytes that are read and not yet taken, from `pos` on; frames refer to it.
+    pub buf: Vec<u8>,
+    pos: usize,
+    decoder: Decoder,
+    read: u64,
+    size: u64,
+    ended: bool,
+}
+
+impl<R: Read> Requests<R> {
+    /// Reads from `source`, which stands at offset `at` of a file of `size` bytes.
+    pub fn new(source: R, at: u64, size: u64) -> Self {
+        let (buf, decoder) = (Vec::new(), Decoder::default());
+        Requests { source, buf, pos: 0, decoder, read: at, size, ended: false }
+    }
+
+    /// Offset behind the last request.
+    pub fn offset(&self) -> u64 {
+        self.read - (self.buf.len() - self.pos) as u64
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next request. Its spans are added to `spans`.
+    ///
+    /// # Errors
+    /// What follows is no request, or is cut off.
+    pub fn next(&mut self, spans: &mut Vec<Span>) -> Result<Next, Fault> {
+        // The decoder takes room for what has come, not for what is announced: no limit is needed.
+        let limits = Limits { max_bulk: i64::MAX as usize, ..Limits::default() };
+        loop {
+            if self.decoder.is_idle() {
+                match self.buf.get(self.pos) {
+                    None => return Ok(if self.ended { Next::End } else { Next::Fill }),
+                    Some(b'#') => {
+                        let rest = &self.buf[self.pos..];
+                        match memchr::memchr(b'\n', &rest[..rest.len().min(LONGEST_REMARK)]) {
+                            Some(end) => self.pos += end + 1,
+                            None if rest.len() >= LONGEST_REMARK => return Err(Fault::Format(self.offset())),
+                            None => return self.more(),
+                        }
+                        continue;
+                    }
+                    Some(b'*') => {}
+                    Some(_) => return Err(Fault::Format(self.offset())),
+                }
+            }
+            let start = self.offset();
+            return match self.decoder.next(&mut self.buf, &mut self.pos, spans, &limits) {
+                Ok(Some(frame)) => Ok(Next::Request(frame)),
+                Ok(None) => self.more(),
+                Err(_) => Err(Fault::Format(start)),
+            };
+        }
+    }
+
+    fn more(&self) -> Result<Next, Fault> {
+        if self.ended { Err(Fault::Truncated) } else { Ok(Next::Fill) }
+    }
+
+    /// Reads more.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn fill(&mut self) -> Result<(), Fault> {
+        self.buf.drain(..self.pos);
+        self.pos = 0;
+        let n = (&mut self.source).take(PIECE as u64).read_to_end(&mut self.buf)?;
+        self.read += n as u64;
+        self.ended = n == 0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::Args;
+    use crate::resp::request::write_request;
+
+    /// Reads a file that arrives in pieces of `piece` bytes: the requests' first words, and how it ended.
+    fn words(bytes: &[u8], piece: usize) -> (Vec<String>, Result<u64, Fault>) {
+        struct Pieces<'a>(&'a [u8], usize);
+        impl Read for Pieces<'_> {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                let n = self.1.min(self.0.len()).min(buf.len());
+                buf[..n].copy_from_slice(&self.0[..n]);
+                self.0 = &self.0[n..];
+                Ok(n)
+            }
+        }
+        let mut requests = Requests::new(Pieces(bytes, piece), 0, bytes.len() as u64);
+        let (mut spans, mut words) = (Vec::new(), Vec::new());
+        loop {
+            match requests.next(&mut spans) {
+                Ok(Next::Request(frame)) => {
+                    let args = Args::new(frame.head(&requests.buf), frame.spans(&spans), &[]);
+                    words.push(String::from_utf8_lossy(args.at(0)).into_owned());
+                    spans.clear();
+                }
+                Ok(Next::Fill) => {
+                    if let Err(fault) = requests.fill() {
+                        return (words, Err(fault));
+                    }
+                }
+                Ok(Next::End) => return (words, Ok(requests.offset())),
+                Err(fault) => return (words, Err(fault)),
+            }
+        }
+    }
+
+    fn file() -> Vec<u8> {
+        let mut bytes = b"#TS:1700000000\r\n".to_vec();
+        write_request(&mut bytes, [&b"SELECT"[..], b"0"].into_iter());
+        bytes.extend_from_slice(b"#TS:1700000001\r\n");
+        let long = vec![b'x'; 100_000];
+        write_request(&mut bytes, [&b"SET"[..], b"k", &long].into_iter());
+        write_request(&mut bytes, [&b"INCR"[..], b"n"].into_iter());
+        bytes
+    }
+
+    #[test]
+    fn requests_and_remarks() {
+        for piece in [1000, 65_536, 1 << 20] {
+            let (words, end) = words(&file(), piece);
+            assert_eq!(words, ["SELECT", "SET", "INCR"]);
+            assert_eq!(end.expect("well formed"), file().len() as u64);
+        }
+    }
+
+    #[test]
+    fn cut_anywhere_it_is_truncated_and_never_more() {
+        let bytes = file();
+        for cut in (1..bytes.len()).filter(|cut| *cut < 200 || *cut > bytes.len() - 200) {
+            match words(&bytes[..cut], 1 << 20).1 {
+                Err(Fault::Truncated) => {}
+                Ok(at) => assert_eq!(at, cut as u64),
+                Err(other) => panic!("cut at {cut}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_where_it_begins() {
+        let bytes = file();
+        for wrong in ["!!!", "SET a b\r\n", "*1\r\n:1\r\n", "$1\r\nx\r\n", "\r\n"] {
+            let all = [&bytes, wrong.as_bytes()].concat();
+            let (words, end) = words(&all, 1 << 20);
+            assert_eq!(words.len(), 3);
+            assert!(matches!(end, Err(Fault::Format(at)) if at == bytes.len() as u64), "{wrong}: {end:?}");
+        }
+    }
+}

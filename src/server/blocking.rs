@@ -1,0 +1,175 @@
+//! Clients that wait for a key: parked here, served here, given up here.
+//!
+//! A client waits with its request kept. When a key it waits for may have a value, the request is
+//! run again, by the way every request takes; if there still is nothing to take it waits on, with
+//! its place in the queues and its deadline unchanged. (Running the request again, instead of
+//! handing the value over, is how Redis does it since 7.2.)
+
+use std::time::Duration;
+
+use super::Server;
+use super::command::CommandId;
+use super::observe::Ran;
+use crate::clients::blocking::{Absent, Blocked, Wait};
+use crate::clients::kept::KeptRequest;
+use crate::clients::{ClientFlags, ClientKey};
+use crate::keyspace::Listeners;
+use crate::resp::{Args, Error};
+use crate::stdx::clock;
+use crate::stdx::hash::Key;
+
+/// Why a client stops waiting without having got anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unblock {
+    /// As if its time were over.
+    Timeout,
+    /// With an error that says so.
+    Error,
+}
+
+impl Server {
+    /// A command has found nothing and says what it waits for; whether the client now waits.
+    pub(super) fn block(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>, wait: Wait) -> bool {
+        if self.turn.depth > 0 {
+            let mut reply = self.reply(key);
+            match wait.absent {
+                Absent::Null => reply.null(),
+                Absent::NullArray => reply.null_array(),
+            };
+            return false;
+        }
+        if self.turn.runs_again {
+            self.turn.waits_on = true;
+            return true;
+        }
+        let db = self.clients[key].db;
+        let request = KeptRequest::new(id.0, args);
+        let blocked = Blocked { request, wait, db, since_ns: self.turn.command_started_ns };
+        self.clients.blocking.add(key, &blocked);
+        let client = &mut self.clients[key];
+        client.blocked = Some(Box::new(blocked));
+        client.flags.set(ClientFlags::BLOCKED, true);
+        self.keyspace.ledger.listeners.set(Listeners::BLOCKED, true);
+        true
+    }
+
+    /// The client waits no longer: it is out of all queues, and what it sent meanwhile will be read.
+    fn release(&mut self, key: ClientKey, blocked: &Blocked) {
+        self.clients.blocking.remove(key, blocked);
+        if self.clients.blocking.is_empty() {
+            self.keyspace.ledger.listeners.set(Listeners::BLOCKED, false);
+        }
+        let client = &mut self.clients[key];
+        client.flags.set(ClientFlags::BLOCKED, false);
+        self.read_soon(key);
+    }
+
+    /// Serves those who wait for keys that were changed, until nothing is left to take.
+    #[cold]
+    pub(super) fn serve_blocked(&mut self) {
+        while self.clients.blocking.any_ready() {
+            for place in self.clients.blocking.take_ready() {
+                let (db, name) = (place.0 as usize, Key::new(&place.1));
+                // Whoever comes to wait while the queue is served was there already, or has its turn next time.
+                for key in self.clients.blocking.queue(&place) {
+                    let Some(kind) = self.keyspace.kind_of(db, name) else { break };
+                    let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
+                    if waits.is_some_and(|blocked| blocked.wait.kind == kind && blocked.db == place.0) {
+                        self.run_again(key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the request of a client that waits once more.
+    fn run_again(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        if client.is_closing() {
+            return;
+        }
+        let Some(blocked) = client.blocked.take() else { return };
+        client.flags.set(ClientFlags::BLOCKED, false);
+        if client.io.output.tail.capacity() == 0 {
+            client.io.output.tail = self.pool.take();
+        }
+        let started = std::mem::replace(&mut self.turn.command_started_ns, clock::monotonic_ns());
+        self.turn.runs_again = true;
+        self.turn.waits_on = false;
+        let id = CommandId(blocked.request.command);
+        self.admit(key, id, self.commands.spec(id), blocked.request.args());
+        self.turn.runs_again = false;
+        self.turn.command_started_ns = self.turn.command_started_ns.max(started);
+        self.end_unit();
+        if std::mem::take(&mut self.turn.waits_on) {
+            let client = &mut self.clients[key];
+            client.flags.set(ClientFlags::BLOCKED, true);
+            client.blocked = Some(blocked);
+            return;
+        }
+        self.release(key, &blocked);
+        self.written(key);
+    }
+
+    /// Lets a client wait no longer, though it got nothing; whether it was waiting.
+    pub fn unblock(&mut self, key: ClientKey, how: Unblock) -> bool {
+        let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) else {
+            return false;
+        };
+        self.release(key, &blocked);
+        let id = blocked.request.command as usize;
+        let before = self.clients[key].io.output.tail.len();
+        self.answer(key, |server| match how {
+            Unblock::Timeout => {
+                server.reply(key).null_array();
+            }
+            Unblock::Error => {
+                let error = Error::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                server.stats.commands[id].failed += 1;
+                server.stats.error(error.code());
+                server.reply(key).error(&error);
+            }
+        });
+        let spent = clock::monotonic_ns().saturating_sub(blocked.since_ns);
+        self.stats.commands[id].called(spent, self.config.logs.latency_tracking);
+        self.stats.commands_processed += 1;
+        let reply = self.clients[key].io.output.tail.len().saturating_sub(before);
+        let spec = self.commands.spec(CommandId(blocked.request.command));
+        self.observe(key, spec, &blocked.request.args(), Ran { ns: spent, reply });
+        self.written(key);
+        true
+    }
+
+    /// A client that waits leaves.
+    pub(super) fn forget_blocked(&mut self, key: ClientKey) {
+        if let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) {
+            self.release(key, &blocked);
+        }
+    }
+
+    /// Gives up for those whose time is over.
+    #[inline]
+    pub(super) fn blocked_timeouts(&mut self) {
+        let now = self.keyspace.now();
+        while let Some(key) = self.clients.blocking.overdue(now) {
+            self.unblock(key, Unblock::Timeout);
+        }
+    }
+
+    /// How long the loop may sleep before somebody's time is over.
+    pub(super) fn until_deadline(&self) -> Duration {
+        match self.clients.blocking.next_deadline() {
+            None => Duration::MAX,
+            Some(until) => Duration::from_millis(until.since(self.keyspace.now()).max(0) as u64),
+        }
+    }
+
+    /// Has the loop look at what a client sent while nothing of it was read.
+    pub(super) fn read_soon(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        if !client.flags.has(ClientFlags::IN_READ_LIST) {
+            client.flags.set(ClientFlags::IN_READ_LIST, true);
+            self.turn.reading.push(key);
+        }
+    }
+}

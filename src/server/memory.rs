@@ -1,0 +1,251 @@
+//! Memory: how much counts, how much may be used, and what is done about the rest.
+//!
+//! Two limits, both off by default and then without cost. `maxmemory` is for everything that counts: above it
+//! keys are evicted before a command runs, for a bounded time; what is left goes between the turns of the
+//! event loop. Where no key may go, commands that take memory are refused. `maxmemory-clients` is for the
+//! buffers of connections: above it those that take most are closed.
+//!
+//! Closing clients comes first: what it frees need not be made up for with keys.
+
+use std::time::{Duration, Instant};
+
+use super::Server;
+use super::admission::Conditions;
+use super::command::{CommandId, Flags, Spec};
+use crate::clients::{ClientFlags, ClientKey, ClientKind};
+use crate::config::value::EvictionPolicy;
+use crate::keyspace::evict::{Order, Policy, Scope};
+use crate::stdx::alloc;
+
+/// Keys evicted between two looks at the clock.
+const KEYS_PER_LOOK: usize = 16;
+
+/// What an attempt to make room came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Room {
+    /// Below the limit, or the limit does not apply now.
+    Enough,
+    /// More has to go, and will: time was up.
+    Making,
+    /// Above the limit, and no key may go.
+    None,
+}
+
+/// What is evicted under a policy of the configuration.
+pub(super) fn policy(policy: EvictionPolicy) -> Option<Policy> {
+    let (scope, order) = match policy {
+        EvictionPolicy::NoEviction => return None,
+        EvictionPolicy::AllkeysLru => (Scope::All, Order::LeastRecent),
+        EvictionPolicy::AllkeysLfu => (Scope::All, Order::LeastFrequent),
+        EvictionPolicy::AllkeysRandom => (Scope::All, Order::Random),
+        EvictionPolicy::VolatileLru => (Scope::Volatile, Order::LeastRecent),
+        EvictionPolicy::VolatileLfu => (Scope::Volatile, Order::LeastFrequent),
+        EvictionPolicy::VolatileRandom => (Scope::Volatile, Order::Random),
+        EvictionPolicy::VolatileTtl => (Scope::Volatile, Order::FirstToExpire),
+    };
+    Some(Policy { scope, order })
+}
+
+/// How long one attempt may evict, by `maxmemory-eviction-tenacity`; `None` for as long as it takes.
+///
+/// Up to 10, 50 µs for each step: half a millisecond by default. Above, 15% more for each step, up to two minutes.
+fn time_limit(tenacity: u8) -> Option<Duration> {
+    match tenacity {
+        0..=10 => Some(Duration::from_micros(50 * u64::from(tenacity))),
+        11..=99 => Some(Duration::from_micros((500.0 * 1.15f64.powi(i32::from(tenacity) - 10)) as u64)),
+        _ => None,
+    }
+}
+
+impl Server {
+    /// Bytes in use that `maxmemory` does not apply to: buffers that shrink by themselves, and grow by the very
+    /// deletions that are to make room. Evicting because of them would never end.
+    ///
+    /// There are none yet: what waits for replicas and for the append-only file belongs here.
+    pub fn memory_not_counted(&self) -> usize {
+        0
+    }
+
+    /// Bytes above `maxmemory`, if there are any. A few loads as long as there are none.
+    #[inline]
+    fn excess(&self) -> Option<usize> {
+        let limit = usize::try_from(self.config.memory.maxmemory).unwrap_or(usize::MAX);
+        let used = alloc::used();
+        if used <= limit || limit == 0 {
+            return None;
+        }
+        used.checked_sub(self.memory_not_counted())?.checked_sub(limit).filter(|&excess| excess > 0)
+    }
+
+    /// Whether keys may be evicted at all now.
+    fn may_evict(&self) -> bool {
+        !self.conditions.has(Conditions::LOADING)
+    }
+
+    /// Whether a command must be refused because there is no room. Evicts first.
+    #[inline]
+    pub(super) fn lacks_room(&mut self, key: ClientKey, spec: &'static Spec) -> bool {
+        self.make_room() == Room::None && self.takes_room(key, spec)
+    }
+
+    /// Whether a command takes memory: by itself, by being kept for EXEC, or by what was kept.
+    #[cold]
+    fn takes_room(&self, key: ClientKey, spec: &'static Spec) -> bool {
+        if spec.flags.has(Flags::DENYOOM) {
+            return true;
+        }
+        let client = &self.clients[key];
+        if !client.flags.has(ClientFlags::IN_MULTI) {
+            return false;
+        }
+        let denied = |command| self.commands.spec(CommandId(command)).flags.has(Flags::DENYOOM);
+        if spec.flags.has(Flags::ENDS_MULTI) {
+            let transaction = client.transaction.as_ref();
+            return transaction.is_some_and(|kept| kept.iter().any(|(command, _)| denied(command)));
+        }
+        !spec.flags.has(Flags::LEAVES_MULTI)
+    }
+
+    #[inline]
+    fn make_room(&mut self) -> Room {
+        let room = match self.excess() {
+            None => Room::Enough,
+            Some(excess) => self.evict_keys(excess),
+        };
+        if room == Room::Enough {
+            self.stats.memory_sufficed();
+        } else {
+            self.stats.memory_was_short();
+        }
+        room
+    }
+
+    /// Evicts keys until `excess` bytes are free or time is up.
+    #[cold]
+    fn evict_keys(&mut self, excess: usize) -> Room {
+        if !self.may_evict() {
+            return Room::Enough;
+        }
+        if self.keyspace.evictor.policy().is_none() {
+            return Room::None;
+        }
+        let started = Instant::now();
+        let limit = time_limit(self.config.memory.eviction_tenacity);
+        let late = || limit.is_some_and(|limit| started.elapsed() > limit);
+        let samples = self.config.memory.samples as usize;
+        let mut freed = 0;
+        for evicted in 1.. {
+            let Some(bytes) = self.keyspace.evict(samples) else { break };
+            self.propagate_by_itself();
+            freed += bytes;
+            if freed >= excess {
+                return Room::Enough;
+            }
+            if evicted % KEYS_PER_LOOK == 0 {
+                // What another thread frees is not in `freed`.
+                if self.excess().is_none() {
+                    return Room::Enough;
+                }
+                if late() {
+                    self.turn.evicting = true;
+                    return Room::Making;
+                }
+            }
+        }
+        // Nothing is left to evict, but something may still be on its way out.
+        while self.keyspace.reclaimer.pending() > 0 && !late() {
+            if self.excess().is_none() {
+                return Room::Enough;
+            }
+            std::thread::sleep(limit.unwrap_or(Duration::MAX).min(Duration::from_millis(1)));
+        }
+        if self.excess().is_none() { Room::Enough } else { Room::None }
+    }
+
+    /// Goes on with evicting that ran out of time. One test when there is none.
+    #[inline]
+    pub(super) fn continue_evicting(&mut self) {
+        if self.turn.evicting {
+            self.turn.evicting = false;
+            self.make_room();
+        }
+    }
+
+    /// `maxmemory` was changed while serving: what is above it goes, beginning at the end of this turn.
+    pub(super) fn maxmemory_changed(&mut self) {
+        let limit = self.config.memory.maxmemory;
+        if limit == 0 {
+            self.stats.memory_sufficed();
+            return;
+        }
+        let used = alloc::used().saturating_sub(self.memory_not_counted());
+        if limit < used as u64 {
+            tracing::warn!(
+                "WARNING: the new maxmemory value set via CONFIG SET ({limit}) is smaller than the current memory \
+                 usage ({used}). This will result in key eviction and/or the inability to accept new write commands \
+                 depending on the maxmemory-policy."
+            );
+        }
+        self.turn.evicting = true;
+    }
+
+    // ---- clients --------------------------------------------------------------------------
+
+    /// Counts what a client costs now, if that is limited.
+    #[inline]
+    pub(super) fn count_client(&mut self, key: ClientKey) {
+        if self.conditions.has(Conditions::CLIENT_MEMORY) {
+            self.clients.count_memory(key, self.keyspace.now());
+        }
+    }
+
+    /// Closes the clients that take most, while all together take more than they may.
+    #[inline]
+    pub(super) fn evict_clients(&mut self) {
+        if self.conditions.has(Conditions::CLIENT_MEMORY) {
+            let memory = &self.config.memory;
+            let limit = memory.maxmemory_clients.bytes(memory.maxmemory);
+            let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            while self.clients_use() > limit && self.evict_client() {}
+        }
+    }
+
+    /// Bytes of the clients that `maxmemory-clients` is about.
+    #[inline]
+    fn clients_use(&self) -> usize {
+        let memory = &self.clients.memory;
+        memory.of(ClientKind::Normal) + memory.of(ClientKind::PubSub)
+    }
+
+    /// Closes one of the largest clients; whether there was one that may be closed.
+    #[cold]
+    fn evict_client(&mut self) -> bool {
+        let Some(key) = self.clients.memory.largest() else {
+            tracing::warn!("Over client maxmemory after evicting all evictable clients");
+            return false;
+        };
+        tracing::info!("Evicting client: {}", self.client_line(key));
+        self.stats.evicted_clients += 1;
+        self.close_soon(key);
+        self.clients[key].io.output.discard();
+        self.clients.uncount_memory(key);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_limits_grow_with_tenacity() {
+        assert_eq!(time_limit(0), Some(Duration::ZERO));
+        assert_eq!(time_limit(1), Some(Duration::from_micros(50)));
+        assert_eq!(time_limit(10), Some(Duration::from_micros(500)));
+        let limits: Vec<_> =
+            (0..100).map(|tenacity| time_limit(tenacity).expect("there is a limit")).collect();
+        assert!(limits.is_sorted());
+        assert!((100..130).contains(&limits[99].as_secs()), "{:?}", limits[99]);
+        assert_eq!(time_limit(100), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Clients that see every command, and the line each command is for them.
+//!
+//! ```text
+//! +1795337751.782000 [0 127.0.0.1:57530] "set" "k" "v"
+//!  └ Unix time        │ └ who sent it     └ the arguments, quoted
+//!                     └ database that is selected afterwards
+//! ```
+//!
+//! A command is shown once it has run, so that what a transaction runs is seen before its EXEC. Administrative
+//! commands are not shown, and neither are passwords.
+
+use std::io::Write as _;
+
+use super::Server;
+use super::command::{Flags, Spec};
+use crate::clients::{ClientFlags, ClientKey};
+use crate::resp::{Args, Error};
+use crate::stdx::clock;
+use crate::stdx::quote;
+
+impl Server {
+    /// Shows every command to this client from now on; false when it sees them already.
+    ///
+    /// # Errors
+    /// Not where the client has to read a reply of known length, as in a transaction.
+    pub fn start_monitoring(&mut self, key: ClientKey) -> Result<bool, Error> {
+        if self.turn.depth > 0 {
+            return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+        }
+        let client = &mut self.clients[key];
+        if client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)) {
+            return Ok(false);
+        }
+        client.flags.set(ClientFlags::MONITOR, true);
+        self.clients.monitors.push(key);
+        Ok(true)
+    }
+
+    /// Shows nothing to this client any more.
+    pub fn stop_monitoring(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        if client.flags.has(ClientFlags::MONITOR) {
+            client.flags.set(ClientFlags::MONITOR, false);
+            self.clients.monitors.retain(|&monitor| monitor != key);
+        }
+    }
+
+    /// Shows a command that was run, unless commands of its kind are not shown.
+    #[cold]
+    pub(super) fn feed_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
+        if !spec.flags.has(Flags::SKIP_MONITOR.with(Flags::ADMIN)) {
+            self.show_to_monitors(key, spec, args);
+        }
+    }
+
+    /// Shows a command, of whatever kind: scripts are shown by this before they run.
+    pub fn show_to_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
+        let client = &self.clients[key];
+        let stream = &client.io.stream;
+        let origin = if stream.is_unix() {
+            format!("unix:{}", self.config.net.unixsocket)
+        } else {
+            stream.peer_addr()
+        };
+        let line = line(clock::now_us(), client.db, &origin, &spec.shown(args));
+        for i in 0..self.clients.monitors.len() {
+            let monitor = self.clients.monitors[i];
+            let tail = &mut self.clients[monitor].io.output.tail;
+            if tail.capacity() == 0 {
+                *tail = self.pool.take();
+            }
+            tail.extend_from_slice(&line);
+            self.written(monitor);
+        }
+    }
+}
+
+/// A command as a status reply.
+fn line(now_us: i64, db: u32, origin: &str, args: &[&[u8]]) -> Vec<u8> {
+    let mut line = Vec::with_capacity(64 + args.iter().map(|arg| arg.len() + 3).sum::<usize>());
+    // Writing to a `Vec` cannot fail.
+    let _ = write!(line, "+{}.{:06} [{db} {origin}]", now_us / 1_000_000, now_us % 1_000_000);
+    for arg in args {
+        line.push(b' ');
+        quote::push_repr(arg, &mut line);
+    }
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_quoted_and_one_line() {
+        let got = line(1_795_337_751_000_042, 3, "127.0.0.1:9", &[b"set", b"k\x01\n\"q\xff", b""]);
+        let expected = b"+1795337751.000042 [3 127.0.0.1:9] \"set\" \"k\\x01\\n\\\"q\\xff\" \"\"\r\n";
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(expected));
+    }
+}

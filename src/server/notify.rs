@@ -1,0 +1,70 @@
+//! Keyspace notifications: what happened to a key, published for whoever subscribed to the key or to the event.
+//!
+//! Each event is published twice, on a channel named after the key with the event as the message, and on one named
+//! after the event with the key as the message. `notify-keyspace-events` chooses the kinds of channel and the
+//! classes of events; none are chosen by default. The ledger notes events for this only while some are chosen
+//! and some client has a subscription at all.
+
+use super::Server;
+use crate::clients::pubsub::Scope;
+use crate::config::value::KeyspaceEvents;
+use crate::keyspace::ledger::{Change, Class, Listeners};
+
+/// The bit of the configuration that chooses a class of events.
+fn chosen_by(class: Class) -> KeyspaceEvents {
+    match class {
+        Class::Generic => KeyspaceEvents::GENERIC,
+        Class::String => KeyspaceEvents::STRING,
+        Class::List => KeyspaceEvents::LIST,
+        Class::Set => KeyspaceEvents::SET,
+        Class::Hash => KeyspaceEvents::HASH,
+        Class::Zset => KeyspaceEvents::ZSET,
+        Class::Stream => KeyspaceEvents::STREAM,
+        Class::Expired => KeyspaceEvents::EXPIRED,
+        Class::Evicted => KeyspaceEvents::EVICTED,
+        Class::New => KeyspaceEvents::NEW,
+        Class::Miss => KeyspaceEvents::KEY_MISS,
+    }
+}
+
+impl Server {
+    /// Has the ledger note events if they can reach anybody. To be called when the configuration or the
+    /// subscriptions change.
+    pub(super) fn hear_events(&mut self) {
+        let silent = self.config.advanced.notify_keyspace_events.is_silent();
+        let heard = !silent && self.clients.pubsub.hears_channels();
+        self.keyspace.ledger.listeners.set(Listeners::NOTIFY, heard);
+    }
+
+    /// Publishes the events of a command, in order; `keys` holds the names of the changed keys.
+    pub(super) fn notify(&mut self, changes: &[Change], keys: &[u8]) {
+        let chosen = self.config.advanced.notify_keyspace_events;
+        let mut channel = Vec::new();
+        let mut digits = itoa::Buffer::new();
+        for change in changes {
+            let (Change::Key { db, key, event }
+            | Change::Gone { db, key, event }
+            | Change::Told { db, key, event }) = change
+            else {
+                continue;
+            };
+            if !chosen.contains(chosen_by(event.class)) {
+                continue;
+            }
+            let (key, name, db) = (&keys[key.clone()], event.name.as_bytes(), digits.format(*db).as_bytes());
+            let mut publish = |kind: &[u8], about: &[u8], message: &[u8]| {
+                channel.clear();
+                for part in [kind, db, b"__:", about] {
+                    channel.extend_from_slice(part);
+                }
+                self.publish(Scope::Channel, &channel, message);
+            };
+            if chosen.contains(KeyspaceEvents::KEYSPACE) {
+                publish(b"__keyspace@", key, name);
+            }
+            if chosen.contains(KeyspaceEvents::KEYEVENT) {
+                publish(b"__keyevent@", name, key);
+            }
+        }
+    }
+}

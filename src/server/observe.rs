@@ -1,0 +1,114 @@
+//! What is remembered of single commands: slow ones, those with large requests or replies, and the waits they
+//! caused.
+//!
+//! For an ordinary command this is a few comparisons with numbers that nothing reaches as long as nothing is to
+//! be remembered.
+
+use std::time::Duration;
+
+use super::Server;
+use super::command::{Flags, Spec};
+use crate::clients::ClientKey;
+use crate::resp::Args;
+use crate::stats::counters::Thresholds;
+use crate::stats::latency::event;
+use crate::stats::slowlog::{LogKind, Noted};
+
+/// A command that was run, by its measures.
+#[derive(Clone, Copy)]
+pub(super) struct Ran {
+    /// How long it ran.
+    pub ns: u64,
+    /// Bytes of its reply.
+    pub reply: usize,
+}
+
+impl Server {
+    /// Remembers a command that has ended if it is remarkable.
+    #[inline]
+    pub(super) fn observe(&mut self, key: ClientKey, spec: &'static Spec, args: &Args<'_>, ran: Ran) {
+        let (bytes, _, large) = args.parts();
+        let limits = &self.stats.thresholds;
+        let remarkable = ran.ns >= limits.long_ns
+            || ran.reply >= limits.reply
+            || bytes.len() >= limits.request
+            || !large.is_empty() && limits.request < usize::MAX;
+        if remarkable {
+            self.remember(key, spec, args, ran);
+        }
+        self.note_removals();
+    }
+
+    /// Reports keys that took long to free, if anybody wants to know.
+    #[inline]
+    pub(super) fn note_removals(&mut self) {
+        let removals = &mut self.keyspace.removals;
+        if removals.timed {
+            self.stats.latency.note(event::EXPIRE_DEL, std::mem::take(&mut removals.expired));
+        }
+    }
+
+    #[cold]
+    fn remember(&mut self, key: ClientKey, spec: &'static Spec, args: &Args<'_>, ran: Ran) {
+        let client = &self.clients[key];
+        let cause = if spec.flags.has(Flags::FAST) { event::FAST_COMMAND } else { event::COMMAND };
+        self.stats.latency.note(cause, Duration::from_nanos(ran.ns));
+        if spec.flags.has(Flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let (bytes, _, large) = args.parts();
+        let request = bytes.len() + large.iter().map(|large| large.len() + 2).sum::<usize>();
+        let (limits, options) = (self.stats.thresholds, &self.config.logs);
+        let logs = [
+            (LogKind::Slow, ran.ns >= limits.slow_ns, ran.ns / 1000, options.slowlog_max_len),
+            (LogKind::LargeRequest, request >= limits.request, request as u64, options.large_request_max_len),
+            (LogKind::LargeReply, ran.reply >= limits.reply, ran.reply as u64, options.large_reply_max_len),
+        ];
+        if logs.iter().all(|(_, passed, ..)| !passed) {
+            return;
+        }
+        let noted = Noted {
+            now: self.keyspace.now(),
+            args: &spec.shown(args),
+            address: &client.io.stream.peer_addr(),
+            name: &client.names.name,
+        };
+        for (kind, passed, value, most) in logs {
+            if passed {
+                self.stats.logs.of_mut(kind).push(value, &noted, entries(most));
+            }
+        }
+    }
+
+    /// Takes the thresholds up from the configuration, and shortens the logs to what it allows.
+    pub(super) fn take_up_thresholds(&mut self) {
+        let options = &self.config.logs;
+        let bytes = |limit: i64| usize::try_from(limit).unwrap_or(usize::MAX);
+        let slow_ns =
+            u64::try_from(options.slowlog_slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        let wait_ns = match options.latency_monitor_threshold_ms {
+            0 => u64::MAX,
+            ms => ms.saturating_mul(1_000_000),
+        };
+        self.stats.thresholds = Thresholds {
+            slow_ns,
+            long_ns: slow_ns.min(wait_ns),
+            request: bytes(options.large_request_bytes),
+            reply: bytes(options.large_reply_bytes),
+        };
+        self.stats.latency.threshold_ms = options.latency_monitor_threshold_ms;
+        self.keyspace.removals.timed = self.stats.latency.is_on();
+        for (kind, most) in [
+            (LogKind::Slow, options.slowlog_max_len),
+            (LogKind::LargeRequest, options.large_request_max_len),
+            (LogKind::LargeReply, options.large_reply_max_len),
+        ] {
+            self.stats.logs.of_mut(kind).limit(entries(most));
+        }
+    }
+}
+
+/// A number of entries from the configuration.
+fn entries(most: u64) -> usize {
+    usize::try_from(most).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,238 @@
+//! Messages that are not replies: to subscribers, and to clients that keep copies of keys.
+//!
+//! A message is encoded once per protocol, however many get it: a short one is copied to the end of each client's
+//! output, a long one is shared by all of them. Everyone gets it at the end of the turn with whatever else is
+//! written for them.
+//!
+//! A client that causes a message to itself reads the whole reply to its own request first, also when the request is
+//! an EXEC, and gets the message even when it wants no replies: see [`Answering`].
+
+use bytes::Bytes;
+
+use super::Server;
+use crate::clients::pubsub::{Name, Scope};
+use crate::clients::{ClientFlags, ClientKey, ReplyMode};
+use crate::resp::{Protocol, Replied, Reply};
+use crate::stdx::glob;
+
+/// Messages up to this size are copied to each client.
+///
+/// To share costs a record in the client's output, a counted reference, and a system call that gathers several
+/// pieces; all that is about what copying some hundreds of bytes costs, and what is copied next to a reply leaves
+/// with it in one piece. Ten thousand copies of a longer message would cost more time than that, and memory.
+const COPIED: usize = 1024;
+
+/// Whose request is being answered, and what else that client is to be told once it has been.
+#[derive(Default)]
+pub struct Answering {
+    client: Option<ClientKey>,
+    later: Vec<u8>,
+}
+
+/// A message in the form it is sent in. The protocols differ in its first byte only.
+pub struct Message {
+    bytes: Vec<u8>,
+    shared: [Option<Bytes>; 2],
+}
+
+impl Message {
+    /// A message of the given strings.
+    pub fn new(parts: &[&[u8]]) -> Self {
+        let mut bytes = Vec::with_capacity(32 + parts.iter().map(|part| part.len() + 16).sum::<usize>());
+        let mut reply = Reply::new(&mut bytes, Protocol::Resp3);
+        reply.push(parts.len());
+        for part in parts {
+            reply.bulk(part);
+        }
+        Message::from_push(bytes)
+    }
+
+    /// A message that `bytes` holds in the form of RESP3: one push of some elements, which both protocols write
+    /// alike.
+    pub fn from_push(bytes: Vec<u8>) -> Self {
+        debug_assert_eq!(bytes.first(), Some(&b'>'));
+        Message { bytes, shared: [None, None] }
+    }
+
+    fn copy_to(&self, out: &mut Vec<u8>, protocol: Protocol) {
+        out.push(first_byte(protocol));
+        out.extend_from_slice(&self.bytes[1..]);
+    }
+
+    fn share(&mut self, protocol: Protocol) -> Bytes {
+        let shared = &mut self.shared[usize::from(protocol == Protocol::Resp3)];
+        let bytes = shared.get_or_insert_with(|| {
+            let mut bytes = self.bytes.clone();
+            bytes[0] = first_byte(protocol);
+            Bytes::from(bytes)
+        });
+        bytes.clone()
+    }
+}
+
+fn first_byte(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Resp2 => b'*',
+        Protocol::Resp3 => b'>',
+    }
+}
+
+impl Server {
+    /// From now on a client's request is answered: messages to it wait until that is done. What it was before is
+    /// to be handed to [`Server::end_answer`].
+    #[inline]
+    pub(super) fn begin_answer(&mut self, key: ClientKey) -> Answering {
+        let answering = Answering { client: Some(key), later: Vec::new() };
+        std::mem::replace(&mut self.turn.answering, answering)
+    }
+
+    /// The request is answered: whatever waited for that follows the reply.
+    #[inline]
+    pub(super) fn end_answer(&mut self, before: Answering) {
+        let Answering { client, later } = std::mem::replace(&mut self.turn.answering, before);
+        if !later.is_empty()
+            && let Some(key) = client
+        {
+            let client = &mut self.clients[key];
+            client.io.output.tail.extend_from_slice(&later);
+            self.written(key);
+        }
+    }
+
+    /// Whose request is being answered, if anybody's.
+    #[inline]
+    pub(super) fn answering(&self) -> Option<ClientKey> {
+        self.turn.answering.client
+    }
+
+    /// Sends a message to one client.
+    pub(super) fn push(&mut self, key: ClientKey, message: &mut Message) {
+        let client = &mut self.clients[key];
+        let protocol = client.protocol;
+        if self.turn.answering.client == Some(key) {
+            message.copy_to(&mut self.turn.answering.later, protocol);
+            return;
+        }
+        if client.is_closing() {
+            return;
+        }
+        let output = &mut client.io.output;
+        if message.bytes.len() <= COPIED {
+            if output.tail.capacity() == 0 {
+                output.tail = self.pool.take_or(message.bytes.len());
+            }
+            message.copy_to(&mut output.tail, protocol);
+        } else {
+            output.push_shared(message.share(protocol));
+        }
+        self.written(key);
+    }
+
+    /// Sends a message to everybody who listens to a channel, in one of the two scopes that channels have; how many
+    /// got it. A client that listens by several patterns gets it, and counts, that many times.
+    pub fn publish(&mut self, scope: Scope, channel: &[u8], payload: &[u8]) -> usize {
+        let subscribers = self.clients.pubsub.lend(scope, channel);
+        let mut reached = subscribers.len();
+        if !subscribers.is_empty() {
+            let kind: &[u8] = if scope == Scope::Shard { b"smessage" } else { b"message" };
+            let mut message = Message::new(&[kind, channel, payload]);
+            for &key in &subscribers {
+                self.push(key, &mut message);
+            }
+            self.clients.pubsub.put_back(scope, channel, subscribers);
+        }
+        if scope == Scope::Channel && self.clients.pubsub.len(Scope::Pattern) > 0 {
+            let patterns = self.clients.pubsub.lend_patterns();
+            for (pattern, subscribers) in &patterns {
+                if glob::matches(pattern, channel) {
+                    let mut message = Message::new(&[b"pmessage", pattern, channel, payload]);
+                    reached += subscribers.len();
+                    for &key in subscribers {
+                        self.push(key, &mut message);
+                    }
+                }
+            }
+            self.clients.pubsub.put_back_patterns(patterns);
+        }
+        reached
+    }
+
+    /// Subscribes a client to a name and says so to it.
+    pub fn subscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> Replied {
+        if self.clients.subscribe(key, scope, name) {
+            self.hear_events();
+        }
+        let kind: &[u8] = match scope {
+            Scope::Channel => b"subscribe",
+            Scope::Pattern => b"psubscribe",
+            Scope::Shard => b"ssubscribe",
+        };
+        self.confirm(key, scope, kind, Some(name))
+    }
+
+    /// Ends a client's subscription to a name, if it has one, and says so to it.
+    pub fn unsubscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> Replied {
+        if self.clients.unsubscribe(key, scope, name) {
+            self.hear_events();
+        }
+        self.confirm(key, scope, unsubscribed(scope), Some(name))
+    }
+
+    /// Ends all subscriptions of a client in one scope, and says so to it: once if there are none.
+    pub fn unsubscribe_scope(&mut self, key: ClientKey, scope: Scope) -> Replied {
+        let subscriptions = self.clients[key].subscriptions.as_ref();
+        let names: Vec<Name> =
+            subscriptions.into_iter().flat_map(|own| own.names(scope)).map(Name::clone).collect();
+        if names.is_empty() {
+            return self.confirm(key, scope, unsubscribed(scope), None);
+        }
+        for name in names {
+            self.unsubscribe(key, scope, &name);
+        }
+        Replied::later()
+    }
+
+    /// Ends all subscriptions of a client, silently.
+    pub fn unsubscribe_all(&mut self, key: ClientKey) {
+        self.clients.unsubscribe_all(key);
+        self.hear_events();
+    }
+
+    /// Tells a client how many subscriptions it has after one has come or gone. It reads that in place of a reply,
+    /// and even if it wants no replies.
+    fn confirm(&mut self, key: ClientKey, scope: Scope, kind: &[u8], name: Option<&[u8]>) -> Replied {
+        let client = &mut self.clients[key];
+        let own = client.subscriptions.as_ref();
+        let count = own.map_or(0, |own| match scope {
+            Scope::Shard => own.len(Scope::Shard),
+            _ => own.len(Scope::Channel) + own.len(Scope::Pattern),
+        });
+        let out = match client.reply_mode {
+            ReplyMode::On => &mut client.io.output.tail,
+            _ => &mut self.turn.answering.later,
+        };
+        let mut reply = Reply::new(out, client.protocol);
+        reply.push(3);
+        reply.bulk(kind);
+        reply.bulk_or_null(name);
+        reply.int(count as i64)
+    }
+
+    /// Forgets what others know of a client that leaves: subscriptions, and copies of keys.
+    pub(super) fn leave(&mut self, key: ClientKey) {
+        if self.clients[key].flags.has(ClientFlags::SUBSCRIBED) {
+            self.unsubscribe_all(key);
+        }
+        if self.clients[key].tracking.is_some() {
+            self.untrack(key);
+        }
+    }
+}
+
+fn unsubscribed(scope: Scope) -> &'static [u8] {
+    match scope {
+        Scope::Channel => b"unsubscribe",
+        Scope::Pattern => b"punsubscribe",
+        Scope::Shard => b"sunsubscribe",
+    }
+}

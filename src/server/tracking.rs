@@ -1,0 +1,242 @@
+//! Client-side caching: clients are told when a key they may have a copy of changes.
+//!
+//! Which keys a command read follows from its table entry; handlers know nothing of it. A client that speaks RESP3
+//! gets pushes; one that speaks RESP2 names another connection that gets them as messages of a channel. Messages
+//! about keys that were read leave with the change, those about prefixes at the end of the turn.
+
+use super::Server;
+use super::admission::Conditions;
+use super::command::{Acl, Flags, Spec};
+use super::publish::Message;
+use crate::clients::tracking::{Broadcast, Caching, Tracking};
+use crate::clients::{ClientFlags, ClientKey, ClientRef};
+use crate::keyspace::ledger::{Change, Listeners};
+use crate::resp::{Args, Protocol, Reply};
+
+/// The channel that clients without pushes are told on.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// Keys that are forgotten in one step when there are too many.
+const STEP: usize = 100;
+
+/// News about keys, encoded when first needed in each of its two forms.
+struct Invalidation {
+    /// The keys as an array in RESP.
+    keys: Vec<u8>,
+    push: Option<Message>,
+    message: Option<Message>,
+}
+
+impl Invalidation {
+    fn of_keys<'k>(keys: impl ExactSizeIterator<Item = &'k [u8]>) -> Self {
+        let mut array = Vec::new();
+        let mut reply = Reply::new(&mut array, Protocol::Resp3);
+        reply.array(keys.len());
+        for key in keys {
+            reply.bulk(key);
+        }
+        Invalidation { keys: array, push: None, message: None }
+    }
+
+    /// All keys have changed: a null in place of them, as the tracked client writes it.
+    fn of_everything(protocol: Protocol) -> Self {
+        let mut null = Vec::new();
+        Reply::new(&mut null, protocol).null();
+        Invalidation { keys: null, push: None, message: None }
+    }
+}
+
+/// A message of some strings and, as its last element, `keys`.
+fn encode(strings: &[&[u8]], keys: &[u8]) -> Message {
+    let mut bytes = Vec::with_capacity(64 + keys.len());
+    let mut reply = Reply::new(&mut bytes, Protocol::Resp3);
+    reply.push(strings.len() + 1);
+    for string in strings {
+        reply.bulk(string);
+    }
+    reply.raw(keys);
+    Message::from_push(bytes)
+}
+
+impl Server {
+    /// Tracks a client's keys from now on; `prefixes` are added to those it has.
+    pub fn track(&mut self, key: ClientKey, wanted: Tracking, prefixes: &[&[u8]]) {
+        self.clients.track(key, wanted, prefixes);
+        self.keyspace.ledger.listeners.set(Listeners::TRACKING, true);
+    }
+
+    /// Tracks a client's keys no longer.
+    pub fn untrack(&mut self, key: ClientKey) {
+        self.clients.untrack(key);
+        let any = self.clients.tracking.clients() > 0;
+        self.keyspace.ledger.listeners.set(Listeners::TRACKING, any);
+    }
+
+    /// Remembers the keys that a client has just read by a command, if it wants that.
+    #[cold]
+    pub(super) fn remember_keys(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
+        // What a script reads is remembered when it does, not when it is called.
+        if !spec.flags.has(Flags::READONLY) || spec.acl.has(Acl::SCRIPTING) {
+            return;
+        }
+        let client = &self.clients[key];
+        let Some(tracking) = &client.tracking else { return };
+        let chose = client.flags.has(ClientFlags::CHOSE_CACHING);
+        let wanted = match tracking.caching {
+            Caching::Always => true,
+            Caching::OptIn => chose,
+            Caching::OptOut => !chose,
+        };
+        if !wanted {
+            return;
+        }
+        let reader = self.clients.reference(key);
+        let tracked = &mut self.clients.tracking;
+        spec.each_key(args, &mut |i, _| tracked.remember(args.at(i), reader));
+        self.check_tracked();
+    }
+
+    /// The choice made by CLIENT CACHING is for one command, or one transaction.
+    #[cold]
+    pub(super) fn used_caching(&mut self, key: ClientKey, keeps: bool) {
+        let client = &mut self.clients[key];
+        if !keeps && !client.flags.has(ClientFlags::IN_MULTI) {
+            client.flags.set(ClientFlags::CHOSE_CACHING, false);
+        }
+    }
+
+    /// Tells who may have copies that keys have changed.
+    pub(super) fn invalidate(&mut self, changes: &[Change], keys: &[u8]) {
+        let by = self.answering();
+        for change in changes {
+            match change {
+                Change::Key { key, .. } => self.invalidate_key(&keys[key.clone()], by),
+                // Nobody's doing: also those are told who do not want to hear of their own changes.
+                Change::Gone { key, .. } | Change::FieldGone { key, .. } => {
+                    self.invalidate_key(&keys[key.clone()], None)
+                }
+                Change::Flushed { .. } => self.invalidate_everything(),
+                Change::Told { .. } | Change::Swapped { .. } => {}
+            }
+        }
+    }
+
+    fn invalidate_key(&mut self, key: &[u8], by: Option<ClientKey>) {
+        self.clients.tracking.changed(key, by);
+        let readers = self.clients.tracking.forget(key);
+        self.tell_readers(key, &readers, by);
+    }
+
+    fn tell_readers(&mut self, key: &[u8], readers: &[ClientRef], by: Option<ClientKey>) {
+        if readers.is_empty() {
+            return;
+        }
+        let mut news = Invalidation::of_keys([key].into_iter());
+        for &reader in readers {
+            let Some(reader) = self.clients.resolve(reader) else { continue };
+            let tracking = self.clients[reader].tracking.as_ref();
+            let spared = by == Some(reader);
+            let told = tracking.is_some_and(|own| !(own.broadcast || spared && own.no_loop));
+            if told {
+                self.tell(reader, &mut news);
+            }
+        }
+    }
+
+    fn invalidate_everything(&mut self) {
+        self.clients.tracking.forget_all();
+        let mut news = [Protocol::Resp2, Protocol::Resp3].map(Invalidation::of_everything);
+        let tracking: Vec<(ClientKey, Protocol)> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.tracking.is_some())
+            .map(|(key, client)| (key, client.protocol))
+            .collect();
+        for (key, protocol) in tracking {
+            self.tell(key, &mut news[usize::from(protocol == Protocol::Resp3)]);
+        }
+    }
+
+    /// Tells one client, or whom it has chosen to be told instead.
+    fn tell(&mut self, tracking: ClientKey, news: &mut Invalidation) {
+        let client = &mut self.clients[tracking];
+        let protocol = client.protocol;
+        let Some(own) = &mut client.tracking else { return };
+        let redirect = own.redirect;
+        let told = match redirect {
+            None => tracking,
+            Some(other) => match self.clients.resolve(other) {
+                Some(key) => key,
+                None => {
+                    if let Some(own) = &mut self.clients[tracking].tracking {
+                        own.broken = true;
+                    }
+                    if protocol == Protocol::Resp3 {
+                        let mut bytes = Vec::new();
+                        let mut reply = Reply::new(&mut bytes, protocol);
+                        reply.push(2);
+                        reply.bulk(b"tracking-redir-broken");
+                        reply.int(other.id as i64);
+                        self.push(tracking, &mut Message::from_push(bytes));
+                    }
+                    return;
+                }
+            },
+        };
+        let client = &self.clients[told];
+        let Invalidation { keys, push, message } = news;
+        let form = if client.protocol == Protocol::Resp3 {
+            push.get_or_insert_with(|| encode(&[b"invalidate"], keys))
+        } else if redirect.is_some() && client.flags.has(ClientFlags::SUBSCRIBED) {
+            message.get_or_insert_with(|| encode(&[b"message", CHANNEL], keys))
+        } else {
+            return;
+        };
+        self.push(told, form);
+    }
+
+    /// Tells about the changed keys of all prefixes. Called at the end of a turn.
+    pub(super) fn broadcast_changes(&mut self) {
+        while let Some(Broadcast { listeners, changed }) = self.clients.tracking.take_pending() {
+            let mut all = Invalidation::of_keys(changed.iter().map(|(key, _)| &**key));
+            for listener in listeners {
+                let no_loop = self.clients[listener].tracking.as_ref().is_some_and(|own| own.no_loop);
+                if no_loop && changed.iter().any(|(_, by)| *by == Some(listener)) {
+                    let others = changed.iter().filter(|(_, by)| *by != Some(listener));
+                    let others: Vec<&[u8]> = others.map(|(key, _)| &**key).collect();
+                    if !others.is_empty() {
+                        self.tell(listener, &mut Invalidation::of_keys(others.into_iter()));
+                    }
+                } else {
+                    self.tell(listener, &mut all);
+                }
+            }
+        }
+    }
+
+    /// Notes whether more keys are remembered than may be.
+    pub(super) fn check_tracked(&mut self) {
+        let limit = self.config.security.tracking_table_max_keys;
+        let full = limit > 0 && self.clients.tracking.keys() as u64 > limit;
+        self.conditions.set(Conditions::TRACKING_FULL, full);
+    }
+
+    /// Forgets random keys if more are remembered than may be, telling their readers. One step per command and
+    /// timer tick, larger each time in a row that one was not enough.
+    #[cold]
+    pub(super) fn limit_tracked(&mut self) {
+        let limit = self.config.security.tracking_table_max_keys as usize;
+        let effort = STEP * (self.clients.tracking.hurry + 1);
+        for _ in 0..effort {
+            if self.clients.tracking.keys() <= limit {
+                break;
+            }
+            let Some(key) = self.clients.tracking.random_key(&mut self.keyspace.rng) else { break };
+            let readers = self.clients.tracking.forget(&key);
+            self.tell_readers(&key, &readers, None);
+        }
+        self.check_tracked();
+        let full = self.conditions.has(Conditions::TRACKING_FULL);
+        self.clients.tracking.hurry = if full { self.clients.tracking.hurry + 1 } else { 0 };
+    }
+}

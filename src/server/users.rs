@@ -1,0 +1,390 @@
+//! Users at work: logging in, asking whether a command may run, and what follows when users change.
+//!
+//! A client acts as a user by keeping its identity. Whether the user may do everything is a flag of
+//! the client, brought up to date whenever the user changes, so that admission costs an unrestricted user nothing.
+
+use super::Server;
+use super::command::{Acl as Category, ChannelSpec, ChannelUse, CommandId, Commands, Flags, KeyFlags, Spec};
+use crate::acl::catalog::Command;
+use crate::acl::log::Event;
+use crate::acl::{
+    Access, Acl, Catalog, Channel, Context, DEFAULT_NAME, Denied, Reason, Request, SetError, User, UserId,
+    file, user,
+};
+use crate::clients::pubsub::{Scope, Subscriptions};
+use crate::clients::{Client, ClientFlags, ClientKey};
+use crate::config::options::{SecurityOptions, UserLine};
+use crate::config::os_error;
+use crate::config::value::AclPubsubDefault;
+use crate::resp::{Args, Error};
+use crate::stdx::clock::UnixMillis;
+
+/// What rules need to know about the commands.
+pub fn catalog(commands: &Commands) -> Catalog {
+    let facts = commands.iter().map(|(_, spec)| Command {
+        name: spec.name,
+        categories: spec.categories().0,
+        container: commands.container(spec).map(|id| id.0),
+    });
+    Catalog::new(facts, Category::NAMES.iter().map(|&(bit, name)| (bit.0, name)))
+}
+
+/// What it takes to use keys in this way.
+fn access(flags: KeyFlags) -> Access {
+    const CHANGES: KeyFlags = KeyFlags::UPDATE.with(KeyFlags::INSERT).with(KeyFlags::DELETE);
+    let read = if flags.has(KeyFlags::ACCESS) { Access::READ } else { Access::NONE };
+    let write = if flags.has(CHANGES) { Access::WRITE } else { Access::NONE };
+    read.with(write)
+}
+
+/// The keys of a request; none when it does not have the command's form, which the command will complain about.
+fn keys_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Access)> {
+    let mut keys = Vec::new();
+    if !spec.each_key(args, &mut |at, flags| keys.push((at, access(flags)))) {
+        keys.clear();
+    }
+    keys
+}
+
+/// The channels of a request. Everybody may leave a channel.
+fn channels_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Channel)> {
+    let Some(ChannelSpec { first, all, pattern, usage: ChannelUse::Publish | ChannelUse::Subscribe }) =
+        spec.channels
+    else {
+        return Vec::new();
+    };
+    let first = usize::from(first);
+    let end = if all { args.len() } else { first + 1 };
+    let kind = if pattern { Channel::Pattern } else { Channel::Literal };
+    (first..end).map(|at| (at, kind)).collect()
+}
+
+/// Calls `f` with what is to be checked about a request.
+fn with_request<T>(id: CommandId, spec: &Spec, args: &Args<'_>, f: impl FnOnce(&Request<'_>) -> T) -> T {
+    f(&Request {
+        command: id.0,
+        needs_no_permission: spec.flags.has(Flags::NO_AUTH),
+        args: *args,
+        keys: &keys_of(spec, args),
+        channels: &channels_of(spec, args),
+    })
+}
+
+/// What the user of a running command may do, for what cannot be known before it runs.
+#[derive(Clone, Copy)]
+pub struct Permissions<'a> {
+    acl: &'a Acl,
+    user: UserId,
+    id: CommandId,
+    spec: &'static Spec,
+}
+
+impl<'a> Permissions<'a> {
+    /// What `user` may do while the command `id` runs.
+    pub fn new(acl: &'a Acl, user: UserId, id: CommandId, spec: &'static Spec) -> Self {
+        Permissions { acl, user, id, spec }
+    }
+
+    /// Whether the user may run this request and read every key besides, whatever its name.
+    pub fn read_every_key(&self, args: &Args<'_>) -> bool {
+        with_request(self.id, self.spec, args, |request| {
+            self.acl[self.user].check_with_every_key(request, Access::READ)
+        })
+    }
+}
+
+/// Why a request of the user `name` may not run, in words; `fully` says which key or channel it is.
+pub fn denial(denied: Denied, name: &[u8], spec: &Spec, args: &Args<'_>, fully: bool) -> Vec<u8> {
+    let quoted = |what: &[u8], thing: &[u8], kind: &[u8]| {
+        [b"User ", name, b" has no permissions to ", what, b" the '", thing, b"' ", kind].concat()
+    };
+    match denied {
+        Denied::Command => quoted(b"run", spec.name.as_bytes(), b"command"),
+        Denied::Key(at) if fully => quoted(b"access", args.get(at).unwrap_or_default(), b"key"),
+        Denied::Channel(at) if fully => quoted(b"access", args.get(at).unwrap_or_default(), b"channel"),
+        Denied::Key(_) => b"No permissions to access a key".to_vec(),
+        Denied::Channel(_) => b"No permissions to access a channel".to_vec(),
+    }
+}
+
+impl Server {
+    /// Whether new users begin with all channels.
+    pub fn new_users_have_every_channel(&self) -> bool {
+        self.config.security.acl_pubsub_default == AclPubsubDefault::AllChannels
+    }
+
+    /// Lets a client in as `name` (`None`: as the default user, who must have a password) if the password is right.
+    /// `command` is what it called the command that asks.
+    ///
+    /// # Errors
+    /// Wrong, or there is no password to compare with. The client is what it was before.
+    pub fn authenticate(
+        &mut self,
+        key: ClientKey,
+        name: Option<&[u8]>,
+        password: &[u8],
+        command: &[u8],
+    ) -> Result<(), Error> {
+        if name.is_none() && self.acl[UserId::DEFAULT].needs_no_password() {
+            return Err(Error::text(
+                "ERR AUTH <password> called without any password configured for the default user. \
+                 Are you sure your configuration is correct?",
+            ));
+        }
+        let name = name.unwrap_or(DEFAULT_NAME);
+        if let Some(user) = self.acl.authenticate(name, password) {
+            self.clients[key].flags.set(ClientFlags::AUTHENTICATED, true);
+            self.act_as(key, user);
+            return Ok(());
+        }
+        self.note_denial(
+            key,
+            Event { reason: Reason::Auth, context: self.context(key), object: command, username: name },
+        );
+        Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."))
+    }
+
+    /// Makes a client the default user, as every connection begins.
+    pub fn act_as_default(&mut self, key: ClientKey) {
+        let open = self.acl.is_open();
+        self.clients[key].flags.set(ClientFlags::AUTHENTICATED, open);
+        self.act_as(key, UserId::DEFAULT);
+    }
+
+    fn act_as(&mut self, key: ClientKey, user: UserId) {
+        let limited = !self.acl[user].is_unrestricted();
+        let client = &mut self.clients[key];
+        client.user = user;
+        client.flags.set(ClientFlags::LIMITED_USER, limited);
+    }
+
+    /// The name of the user that a client acts as.
+    pub fn user_name(&self, key: ClientKey) -> &[u8] {
+        self.clients[key].user().unwrap_or_else(|user| self.acl.name(user))
+    }
+
+    /// Whether a client must log in before it may do anything.
+    #[inline]
+    pub fn must_authenticate(&self, key: ClientKey) -> bool {
+        !self.clients[key].flags.has(ClientFlags::AUTHENTICATED) && !self.acl.is_open()
+    }
+
+    /// Where the commands of a client come from now.
+    pub fn context(&self, key: ClientKey) -> Context {
+        if self.clients[key].flags.has(ClientFlags::IN_MULTI) { Context::Multi } else { Context::TopLevel }
+    }
+
+    /// Checks whether a user may run a request.
+    ///
+    /// # Errors
+    /// What the user may not use.
+    pub fn check_user(
+        &self,
+        user: UserId,
+        id: CommandId,
+        spec: &Spec,
+        args: &Args<'_>,
+    ) -> Result<(), Denied> {
+        with_request(id, spec, args, |request| self.acl[user].check(request))
+    }
+
+    /// Checks whether a client may run a request, and notes it in the log of denials if not.
+    ///
+    /// # Errors
+    /// What the client's user may not use.
+    pub fn permit(
+        &mut self,
+        key: ClientKey,
+        id: CommandId,
+        spec: &Spec,
+        args: &Args<'_>,
+        context: Context,
+    ) -> Result<(), Denied> {
+        if !self.clients[key].flags.has(ClientFlags::LIMITED_USER) {
+            return Ok(());
+        }
+        let user = self.clients[key].user;
+        let denied = match self.check_user(user, id, spec, args) {
+            Ok(()) => return Ok(()),
+            Err(denied) => denied,
+        };
+        let object = match denied {
+            Denied::Command => spec.name.as_bytes(),
+            Denied::Key(at) | Denied::Channel(at) => args.get(at).unwrap_or_default(),
+        };
+        let username = self.acl.name(user).to_vec();
+        self.note_denial(key, Event { reason: denied.into(), context, object, username: &username });
+        Err(denied)
+    }
+
+    /// The reply to a request that [`Server::permit`] refused.
+    pub fn no_permission(&self, key: ClientKey, denied: Denied, spec: &Spec, args: &Args<'_>) -> Error {
+        let name = self.acl.name(self.clients[key].user);
+        Error::quoting(&[b"NOPERM ", &denial(denied, name, spec, args, false)])
+    }
+
+    /// Notes in the log that a client was denied something.
+    fn note_denial(&mut self, key: ClientKey, event: Event<'_>) {
+        self.acl.denials.count(event.reason);
+        let mut client = Vec::new();
+        self.write_client_line(key, 0, &mut client);
+        let max_len = usize::try_from(self.config.security.acllog_max_len).unwrap_or(usize::MAX);
+        self.acl.log.add(event, client, UnixMillis::now(), max_len);
+    }
+
+    /// Applies rules to a user, who is made if need be; connected clients of theirs are bound by them at once.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; nothing has changed.
+    pub fn set_user<'r>(
+        &mut self,
+        name: &[u8],
+        rules: impl IntoIterator<Item = &'r [u8]>,
+    ) -> Result<(), SetError> {
+        let every_channel = self.new_users_have_every_channel();
+        let changed = self.acl.set_user(name, rules, every_channel)?;
+        if changed.before.is_some() {
+            self.user_changed(changed.id);
+            self.close_revoked_subscribers(changed.id);
+        }
+        Ok(())
+    }
+
+    /// Closes the connections of a user that listen to what the user may not use any more.
+    fn close_revoked_subscribers(&mut self, user: UserId) {
+        let rights = &self.acl[user];
+        let revoked = |subscriptions: &Subscriptions| {
+            Scope::ALL.into_iter().any(|scope| {
+                let kind = if scope == Scope::Pattern { Channel::Pattern } else { Channel::Literal };
+                subscriptions.names(scope).any(|name| !rights.allows_channel(name, kind))
+            })
+        };
+        let listen = |client: &Client| client.subscriptions.as_deref().is_some_and(revoked);
+        let theirs = self.clients.iter().filter(|(_, client)| client.user == user && listen(client));
+        for key in theirs.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.close_soon(key);
+        }
+    }
+
+    /// Gives the default user the password of the configuration, or none.
+    pub fn take_up_password(&mut self) {
+        self.acl.set_default_password(&self.config.security.requirepass);
+        self.user_changed(UserId::DEFAULT);
+    }
+
+    fn user_changed(&mut self, user: UserId) {
+        let limited = !self.acl[user].is_unrestricted();
+        for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.user == user) {
+            client.flags.set(ClientFlags::LIMITED_USER, limited && !client.flags.has(ClientFlags::PRIMARY));
+        }
+    }
+
+    /// Forgets a user and closes their connections, that of the client `asks` once it has its answer. Whether
+    /// there was such a user; the default user stays.
+    pub fn delete_user(&mut self, name: &[u8], asks: ClientKey) -> bool {
+        let Some(user) = self.acl.delete(name) else { return false };
+        self.close_clients_of(|other| other == user, asks);
+        true
+    }
+
+    fn close_clients_of(&mut self, is_gone: impl Fn(UserId) -> bool, asks: ClientKey) {
+        let theirs: Vec<ClientKey> =
+            self.clients.iter().filter(|(_, client)| is_gone(client.user)).map(|(key, _)| key).collect();
+        for key in theirs {
+            self.act_as(key, UserId::DEFAULT);
+            self.clients[key].flags.set(ClientFlags::AUTHENTICATED, false);
+            if key == asks { self.close_after_reply(key) } else { self.close_soon(key) }
+        }
+    }
+
+    /// Reads the file of users anew. Connections of all users but the default one are closed, that of the client
+    /// `asks` once it has its answer.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something in it is wrong: everything is as it was.
+    pub fn load_users(&mut self, asks: ClientKey) -> Result<(), Vec<u8>> {
+        self.read_users()?;
+        self.close_clients_of(|user| user != UserId::DEFAULT, asks);
+        self.user_changed(UserId::DEFAULT);
+        Ok(())
+    }
+
+    fn read_users(&mut self) -> Result<(), Vec<u8>> {
+        let path = &self.config.security.aclfile;
+        let text = std::fs::read(path).map_err(|error| {
+            format!("Error loading ACLs, opening file '{path}': {}", os_error(&error)).into_bytes()
+        })?;
+        let users = file::parse(&self.acl, &text, path, self.new_users_have_every_channel())?;
+        self.acl.replace(users);
+        Ok(())
+    }
+
+    /// Takes up the users of the configuration: those of its lines or those of its file.
+    ///
+    /// # Errors
+    /// There are both, or something about them is wrong.
+    pub fn take_up_users(&mut self) -> Result<(), UsersError> {
+        let SecurityOptions { aclfile, users, .. } = &self.config.security;
+        if !aclfile.is_empty() && !users.is_empty() {
+            return Err(UsersError::Both);
+        }
+        for UserLine { name, rules } in users.clone() {
+            // A line says all about its user.
+            let reset: &[u8] = b"reset";
+            let rules = std::iter::once(reset).chain(rules.iter().map(Vec::as_slice));
+            self.set_user(&name, rules).map_err(|error| UsersError::Line(complaint(&name, &error)))?;
+        }
+        if !self.config.security.aclfile.is_empty() {
+            self.read_users()
+                .map_err(|errors| UsersError::File(String::from_utf8_lossy(&errors).into_owned()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the users into their file.
+    ///
+    /// # Errors
+    /// Those of writing; the file is as it was.
+    pub fn save_users(&self) -> std::io::Result<()> {
+        file::save(&self.acl, self.config.security.aclfile.as_ref())
+    }
+
+    /// The lines that a configuration file needs to have the users of now; none when they have a file of their
+    /// own. A default user who is as the rest of the configuration makes them needs no line.
+    pub fn user_lines(&self) -> Vec<UserLine> {
+        if !self.config.security.aclfile.is_empty() {
+            return Vec::new();
+        }
+        let mut plain = Acl::new(catalog(&self.commands));
+        plain.set_default_password(&self.config.security.requirepass);
+        let others = self.acl.users().filter(|&(name, user)| {
+            name != DEFAULT_NAME || user.describe() != plain[UserId::DEFAULT].describe()
+        });
+        let line = |(name, user): (&[u8], &User)| UserLine {
+            name: name.into(),
+            rules: user::words(&user.describe()).map(Vec::from).collect(),
+        };
+        others.map(line).collect()
+    }
+}
+
+/// Why the server cannot start with the users it is given.
+#[derive(Debug, PartialEq, Eq)]
+pub enum UsersError {
+    /// There are users in the configuration, and a file of users besides.
+    Both,
+    /// A line of the configuration is wrong.
+    Line(String),
+    /// The file of users is missing or wrong.
+    File(String),
+}
+
+/// What is wrong with a user of the configuration.
+fn complaint(name: &[u8], error: &SetError) -> String {
+    let (subject, reason) = match error {
+        SetError::Name => (name, "Usernames can't contain spaces or null characters".into()),
+        SetError::Unmatched(rule) => (&**rule, "Unmatched parenthesis in selector definition.".into()),
+        SetError::Rule(rule, error) => (&**rule, error.to_string()),
+    };
+    format!("Error in user declaration '{}': {reason}", String::from_utf8_lossy(subject))
+}
