@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
 use super::blocking::Blocked;
+use super::held::Held;
 use super::kept::KeptRequest;
 use super::memory::Counted;
 use super::multi::Transaction;
@@ -138,6 +139,8 @@ pub struct Client {
     pub watched: Watched,
     /// The requests kept until a pause ends.
     pub held: Vec<KeptRequest>,
+    /// Output that waits for the append-only file to be durable.
+    pub held_output: Held,
     /// What it waits for, in a blocking command.
     pub blocked: Option<Box<Blocked>>,
     /// What it listens to; `None`: nothing.
@@ -182,6 +185,7 @@ impl Client {
             transaction: None,
             watched: Watched::new(),
             held: Vec::new(),
+            held_output: Held::default(),
             blocked: None,
             subscriptions: None,
             tracking: None,

@@ -2,6 +2,7 @@
 
 pub mod blocking;
 pub mod client;
+pub mod held;
 pub mod kept;
 pub mod memory;
 pub mod multi;

@@ -36,6 +36,7 @@ type Handler = fn(&mut Server, ClientKey, Args<'_>) -> CmdResult;
 
 /// Name, least and greatest number of arguments (both names included), handler.
 const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
+    ("AOF-FLUSH-SLEEP", 3, 3, aof_flush_sleep),
     ("ASSERT", 2, usize::MAX, fail_assertion),
     ("CHANGE-REPL-ID", 2, 2, change_repl_id),
     ("CONFIG-REWRITE-FORCE-ALL", 2, 2, rewrite_config),
@@ -46,6 +47,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("HTSTATS", 3, 4, htstats),
     ("HTSTATS-KEY", 3, 4, htstats_key),
     ("LISTPACK", 3, 3, listpack),
+    ("LOADAOF", 2, 2, load_aof),
     ("LOG", 3, 3, log),
     ("OBJECT", 3, 4, object),
     ("PANIC", 2, usize::MAX, panic),
@@ -136,6 +138,27 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         return Err(Error::text("ERR Error trying to load the RDB dump, check server logs."));
     }
     tracing::warn!("DB reloaded by DEBUG RELOAD");
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG LOADAOF → OK; the data were removed and loaded from the append-only file.
+fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    server.settle_aof();
+    server.keyspace.flush(None, false);
+    let loaded = server.load_aof(&mut |_| Ok(()));
+    // The data are what they were.
+    server.keyspace.ledger.dirty = 0;
+    if let Err(reason) = loaded {
+        tracing::warn!("{reason}");
+        return Err(Error::text("ERR Error trying to load the AOF files, check server logs."));
+    }
+    tracing::warn!("Append Only File loaded by DEBUG LOADAOF");
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG AOF-FLUSH-SLEEP microseconds → OK; how much longer each write to the append-only file takes.
+fn aof_flush_sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    server.aof.log.write_delay_us = u64::try_from(args.int(2)?).unwrap_or(0);
     Ok(server.reply(key).ok())
 }
 

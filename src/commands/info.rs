@@ -11,6 +11,7 @@ use crate::clients::pubsub::Scope;
 use crate::config::value::{Choice, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
+use crate::server::aof::State;
 use crate::server::child::{Child, Task};
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::stats::info::{InfoText, Safe};
@@ -273,7 +274,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("mem_clients_slaves", 0)
         .field("mem_clients_normal", memory.clients)
         .field("mem_cluster_links", 0)
-        .field("mem_aof_buffer", 0)
+        .field("mem_aof_buffer", server.aof.log.buf.capacity())
         .field("mem_allocator", alloc::NAME)
         .flag("active_defrag_running", false)
         .field("lazyfree_pending_objects", server.keyspace.reclaimer.pending())
@@ -305,18 +306,28 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
         .field("rdb_last_cow_size", persistence.copied)
         .field("rdb_last_load_keys_expired", persistence.last_load.expired)
         .field("rdb_last_load_keys_loaded", persistence.last_load.loaded);
-    out.flag("aof_enabled", false)
-        .flag("aof_rewrite_in_progress", false)
-        .flag("aof_rewrite_scheduled", false)
-        .field("aof_last_rewrite_time_sec", -1)
-        .field("aof_current_rewrite_time_sec", -1)
-        .field("aof_last_bgrewrite_status", "ok")
-        .field("aof_rewrites", 0)
-        .field("aof_rewrites_consecutive_failures", 0)
-        .field("aof_last_write_status", "ok")
-        .field("aof_last_cow_size", 0)
+    let aof = &server.aof;
+    let rewriting = child.filter(|child| child.task == Task::Aof);
+    out.flag("aof_enabled", aof.state != State::Off)
+        .flag("aof_rewrite_in_progress", rewriting.is_some())
+        .flag("aof_rewrite_scheduled", aof.rewrite_scheduled)
+        .field("aof_last_rewrite_time_sec", seconds(aof.rewrite_took))
+        .field("aof_current_rewrite_time_sec", seconds(rewriting.map(|child| child.started.elapsed())))
+        .field("aof_last_bgrewrite_status", if aof.rewrite_ok { "ok" } else { "err" })
+        .field("aof_rewrites", aof.rewrites)
+        .field("aof_rewrites_consecutive_failures", aof.failures)
+        .field("aof_last_write_status", if aof.trouble().is_none() { "ok" } else { "err" })
+        .field("aof_last_cow_size", aof.copied)
         .flag("module_fork_in_progress", false)
         .field("module_fork_last_cow_size", 0);
+    if aof.state != State::Off {
+        out.field("aof_current_size", aof.current_size())
+            .field("aof_base_size", aof.base_size)
+            .field("aof_pending_rewrite", 0)
+            .field("aof_buffer_length", aof.log.buf.len())
+            .field("aof_pending_bio_fsync", aof.log.pending_syncs(&server.background))
+            .field("aof_delayed_fsync", aof.log.delayed);
+    }
     if let Some(loading) = &persistence.loading {
         let elapsed_s = (now.0 - loading.started.0) as f64 / 1000.0;
         let part = loading.loaded_bytes as f64 / loading.total_bytes.max(1) as f64;

@@ -1,4 +1,4 @@
-//! SAVE, BGSAVE, LASTSAVE: snapshots on demand.
+//! SAVE, BGSAVE, LASTSAVE, BGREWRITEAOF: the data to files, on demand.
 
 use crate::clients::ClientKey;
 use crate::resp::{Args, Error};
@@ -6,7 +6,7 @@ use crate::server::Server;
 use crate::server::child::Task;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 
-pub const COMMANDS: &[Spec] = &[BGSAVE, LASTSAVE, SAVE];
+pub const COMMANDS: &[Spec] = &[BGREWRITEAOF, BGSAVE, LASTSAVE, SAVE];
 
 const SAVE: Spec = Spec::admin("save", 1, save)
     .flags(Flags::NO_ASYNC_LOADING.with(Flags::ADMIN).with(Flags::NOSCRIPT).with(Flags::NO_MULTI))
@@ -67,6 +67,35 @@ fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     server.save_in_background().map_err(|_| Error::text("ERR"))?;
     Ok(server.reply(key).simple("Background saving started"))
+}
+
+const BGREWRITEAOF: Spec = Spec::admin("bgrewriteaof", 1, bgrewriteaof)
+    .flags(Flags::NO_ASYNC_LOADING.with(Flags::ADMIN).with(Flags::NOSCRIPT))
+    .docs(Docs {
+        summary: "Writes the append-only file anew, in the background.",
+        since: "1.0.0",
+        complexity: "O(1), but for the copy of the page tables",
+        group: Group::Server,
+        ..Docs::NONE
+    });
+
+/// BGREWRITEAOF → a status: a child process writes, or will once another one is done.
+fn bgrewriteaof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    if server.has_child_for(Task::Aof) {
+        return Err(Error::text("ERR Background append only file rewriting already in progress"));
+    }
+    if server.has_child() || server.turn.depth > 0 {
+        // Asked for by hand, it need not wait until failures are forgotten.
+        server.aof.forget_failures();
+        server.aof.rewrite_scheduled = true;
+        return Ok(server.reply(key).simple("Background append only file rewriting scheduled"));
+    }
+    server.rewrite_aof().map_err(|_| {
+        Error::text(
+            "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
+        )
+    })?;
+    Ok(server.reply(key).simple("Background append only file rewriting started"))
 }
 
 const LASTSAVE: Spec = Spec::admin("lastsave", 1, lastsave)

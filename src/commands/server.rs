@@ -354,6 +354,7 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         .filter(|(_, (_, db))| !db.is_empty())
         .map(|(i, (&(keys, expires), _))| (i, keys, expires))
         .collect();
+    let aof_buffer = server.aof.log.buf.capacity() as i64;
     let mut reply = server.reply(key);
     let at = reply.defer();
     let mut n = 0;
@@ -370,7 +371,7 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     int(&mut reply, "clients.slaves", 0);
     int(&mut reply, "clients.normal", size(memory.clients));
     int(&mut reply, "cluster.links", 0);
-    int(&mut reply, "aof.buffer", 0);
+    int(&mut reply, "aof.buffer", aof_buffer);
     int(&mut reply, "lua.caches", 0);
     int(&mut reply, "functions.caches", 0);
     for (i, keys, expires) in &used_by_databases {

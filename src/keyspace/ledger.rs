@@ -107,6 +107,8 @@ impl Change {
 pub struct Ledger {
     /// Changes since the last save; falls only when the data were saved.
     pub dirty: u64,
+    /// All changes there ever were: whether one was made shows in this, whatever is done to `dirty` meanwhile.
+    pub made: u64,
     pub listeners: Listeners,
     changes: Vec<Change>,
     keys: Vec<u8>,
@@ -116,13 +118,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    #[inline]
+    fn count(&mut self, n: usize) {
+        self.dirty += n as u64;
+        self.made += n as u64;
+    }
+
     /// Counts `n` changes to `key`; none when `n` is 0.
     #[inline]
     pub fn changed(&mut self, db: usize, key: &[u8], event: Event, n: usize) {
         if n == 0 {
             return;
         }
-        self.dirty += n as u64;
+        self.count(n);
         self.also_changed(db, key, event);
     }
 
@@ -173,7 +181,7 @@ impl Ledger {
 
     /// `n` keys went with their database.
     pub fn flushed(&mut self, db: Option<usize>, n: usize) {
-        self.dirty += n as u64;
+        self.count(n);
         if !self.listeners.none() {
             self.changes.push(Change::Flushed { db: db.map(|db| db as u32) });
         }
@@ -181,7 +189,7 @@ impl Ledger {
 
     /// Two databases changed places.
     pub fn swapped(&mut self, a: usize, b: usize) {
-        self.dirty += 1;
+        self.count(1);
         if !self.listeners.none() {
             self.changes.push(Change::Swapped { a: a as u32, b: b as u32 });
         }

@@ -385,13 +385,16 @@ impl Output {
         self.queued + self.segments.capacity() * size_of::<Bytes>() + self.tail.capacity()
     }
 
-    /// Sends as much as the socket takes; how many bytes that was.
+    /// Sends as much as the socket takes, and no more than `limit` bytes; how many bytes that was.
     ///
     /// What is left waits for the socket to become writable.
     ///
     /// # Errors
     /// What the socket says, but never `WouldBlock`.
-    pub fn send(&mut self, stream: &Stream, pool: &mut Pool) -> io::Result<usize> {
+    pub fn send(&mut self, stream: &Stream, pool: &mut Pool, limit: usize) -> io::Result<usize> {
+        if limit < self.pending() {
+            return self.send_part(stream, limit);
+        }
         let mut total = 0;
         if let Some(peak) = &mut self.peak {
             *peak = (*peak).max(self.tail.len());
@@ -427,6 +430,25 @@ impl Output {
         }
         self.sent = 0;
         pool.give(std::mem::take(&mut self.tail));
+        Ok(total)
+    }
+
+    fn send_part(&mut self, stream: &Stream, limit: usize) -> io::Result<usize> {
+        let mut total = 0;
+        while total < limit {
+            let left = limit - total;
+            let piece: &[u8] = self.segments.front().map_or(&self.tail[self.sent..], |segment| segment);
+            match stream.send(&piece[..piece.len().min(left)]) {
+                Ok(n) => {
+                    total += n;
+                    self.consume(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.compact();
         Ok(total)
     }
 
@@ -554,7 +576,7 @@ mod tests {
         let mut reply = |output: &mut Output, bytes: usize| {
             output.begin(&mut pool);
             output.tail.resize(bytes, b'x');
-            output.send(&ours, &mut pool).expect("connected");
+            output.send(&ours, &mut pool, usize::MAX).expect("connected");
             let mut room = vec![MaybeUninit::uninit(); bytes];
             theirs.recv(&mut room).expect("something is there");
         };
@@ -582,7 +604,7 @@ mod tests {
         let (mut written, mut read) = (output.tail.len(), 0);
         let mut room = vec![MaybeUninit::uninit(); 64 << 10];
         for _ in 0..1000 {
-            output.send(&ours, &mut pool).expect("connected");
+            output.send(&ours, &mut pool, usize::MAX).expect("connected");
             assert!(output.pending() > 0);
             assert!(output.tail.len() < 10 << 20);
             let n = theirs.recv(&mut room).expect("something is there");
@@ -591,7 +613,7 @@ mod tests {
             written += n;
         }
         while read < written {
-            output.send(&ours, &mut pool).expect("connected");
+            output.send(&ours, &mut pool, usize::MAX).expect("connected");
             read += theirs.recv(&mut room).expect("something is there");
         }
         assert!(output.is_empty());

@@ -180,7 +180,7 @@ impl Server {
             self.limit_tracked();
         }
         if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
-            return Verdict::Refuse(Error::text(CANNOT_SAVE));
+            return Verdict::Refuse(self.cannot_save());
         }
         let only_messages =
             client.has(Conditions::SUBSCRIBED) && self.clients[key].protocol == Protocol::Resp2;
@@ -207,6 +207,16 @@ impl Server {
             return Verdict::Queue;
         }
         Verdict::Run
+    }
+}
+
+impl Server {
+    /// Why the data must not change now.
+    fn cannot_save(&self) -> Error {
+        match self.aof.trouble() {
+            Some(reason) => Error::text(format!("MISCONF Errors writing to the AOF file: {reason}")),
+            None => Error::text(CANNOT_SAVE),
+        }
     }
 }
 

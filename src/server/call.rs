@@ -231,7 +231,7 @@ impl Server {
         let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
         let mut wait = None;
-        let (db, dirty) = (self.clients[key].db, self.keyspace.ledger.dirty);
+        let (db, made) = (self.clients[key].db, self.keyspace.ledger.made);
         let result = match spec.handler {
             Handler::Data(handler) => {
                 let ceiling = self.output_ceiling(key);
@@ -268,7 +268,7 @@ impl Server {
             self.refuse(key, &error);
         }
         let blocked = wait.is_some_and(|wait| self.block(key, id, &args, wait));
-        self.propagate(db, &args, self.keyspace.ledger.dirty != dirty);
+        self.propagate(db, &args, self.keyspace.ledger.made != made);
         if !self.clients.monitors.is_empty() && !self.turn.runs_again {
             self.feed_monitors(key, spec, &args);
         }

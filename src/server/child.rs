@@ -25,6 +25,8 @@ use crate::structures::dict::{ResizePolicy, set_resize_policy};
 pub enum Task {
     /// A snapshot.
     Rdb,
+    /// A new base of the append-only file.
+    Aof,
 }
 
 impl Task {
@@ -32,12 +34,14 @@ impl Task {
     fn title(self) -> &'static str {
         match self {
             Task::Rdb => "spinel-rdb-bgsave",
+            Task::Aof => "spinel-aof-rewrite",
         }
     }
 
     fn name(self) -> &'static str {
         match self {
             Task::Rdb => "RDB",
+            Task::Aof => "AOF rewrite",
         }
     }
 }
@@ -278,6 +282,7 @@ impl Server {
     fn child_ended(&mut self, child: Child, outcome: Outcome) {
         match child.task {
             Task::Rdb => self.snapshot_ended(&child, outcome),
+            Task::Aof => self.rewrite_ended(&child, outcome),
         }
     }
 }

@@ -51,6 +51,7 @@ impl Server {
         stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
         self.visit_clients();
         self.look_after_child();
+        self.look_after_aof();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
         if self.conditions.has(Conditions::TRACKING_FULL) {

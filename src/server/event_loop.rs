@@ -372,7 +372,10 @@ impl Server {
     /// Everything between executing and waiting: replies go out, clients that are done leave.
     fn before_sleep(&mut self) {
         self.finish_turn();
-        self.send_replies();
+        self.flush_aof(false);
+        if !self.hold_replies() {
+            self.send_replies();
+        }
         self.evict_clients();
         self.close_clients();
     }
@@ -392,37 +395,43 @@ impl Server {
         for key in sending.drain(..) {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
-            if client.flags.has(ClientFlags::CLOSE_SOON) || client.flags.has(ClientFlags::AWAITS_WRITABLE) {
-                self.count_client(key);
-                continue;
-            }
-            let io = &mut *client.io;
-            match io.output.send(&io.stream, &mut self.pool) {
-                Ok(n) => {
-                    self.stats.writes += 1;
-                    self.stats.net_output_bytes += n as u64;
-                    client.total_out += n as u64;
-                    if n > 0 && !client.flags.has(ClientFlags::PRIMARY) {
-                        client.last_active = self.keyspace.now();
-                    }
-                    if io.output.is_empty() {
-                        client.over_soft_limit_since = None;
-                        if client.flags.has(ClientFlags::CLOSE_AFTER_REPLY) {
-                            self.close_soon(key);
-                        }
-                    } else {
-                        client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
-                    }
-                    self.count_client(key);
-                }
-                Err(error) => {
-                    tracing::debug!("Error writing to client: {}", crate::net::error_text(&error));
-                    self.close_soon(key);
-                }
-            }
+            self.send_to(key, usize::MAX);
         }
         if self.turn.sending.is_empty() {
             self.turn.sending = sending;
+        }
+    }
+
+    /// Sends a client what waits for it, but no more than `limit` bytes.
+    pub(super) fn send_to(&mut self, key: ClientKey, limit: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE)) {
+            self.count_client(key);
+            return;
+        }
+        let io = &mut *client.io;
+        match io.output.send(&io.stream, &mut self.pool, limit) {
+            Ok(n) => {
+                self.stats.writes += 1;
+                self.stats.net_output_bytes += n as u64;
+                client.total_out += n as u64;
+                if n > 0 && !client.flags.has(ClientFlags::PRIMARY) {
+                    client.last_active = self.keyspace.now();
+                }
+                if io.output.is_empty() {
+                    client.over_soft_limit_since = None;
+                    if client.flags.has(ClientFlags::CLOSE_AFTER_REPLY) {
+                        self.close_soon(key);
+                    }
+                } else if n < limit {
+                    client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
+                }
+                self.count_client(key);
+            }
+            Err(error) => {
+                tracing::debug!("Error writing to client: {}", crate::net::error_text(&error));
+                self.close_soon(key);
+            }
         }
     }
 

@@ -61,9 +61,9 @@ impl Server {
     /// Bytes in use that `maxmemory` does not apply to: buffers that shrink by themselves, and grow by the very
     /// deletions that are to make room. Evicting because of them would never end.
     ///
-    /// There are none yet: what waits for replicas and for the append-only file belongs here.
+    /// It is what waits to be written to the append-only file; what waits for replicas belongs here too.
     pub fn memory_not_counted(&self) -> usize {
-        0
+        self.aof.log.buf.capacity()
     }
 
     /// Bytes above `maxmemory`, if there are any. A few loads as long as there are none.

@@ -1,6 +1,8 @@
 //! The machine: joins all rooms below, and names no command.
 
 pub mod admission;
+pub mod aof;
+mod aof_load;
 mod blocking;
 pub mod call;
 pub mod child;
@@ -68,6 +70,7 @@ pub struct Server {
     pub pause: pause::Pause,
     pub persistence: persistence::Persistence,
     pub children: child::Children,
+    pub aof: aof::Aof,
     pub turn: Loop,
     pub identity: Identity,
     pub process: startup::Process,
@@ -124,6 +127,7 @@ impl Server {
             pause: pause::Pause::default(),
             persistence: persistence::Persistence::new(now),
             children: child::Children::default(),
+            aof: aof::Aof::default(),
             turn: Loop::default(),
             identity: Identity {
                 run_id,

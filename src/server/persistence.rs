@@ -91,7 +91,7 @@ pub enum LoadFailure {
 }
 
 /// Stands still after each key, as told by tests: so many microseconds, or if negative, one after so many keys.
-fn pause_after_key(keys: u64, delay_us: i64) {
+pub(super) fn pause_after_key(keys: u64, delay_us: i64) {
     if delay_us > 0 {
         std::thread::sleep(Duration::from_micros(delay_us.unsigned_abs()));
     } else if delay_us < 0 && keys.is_multiple_of(delay_us.unsigned_abs()) {
@@ -213,6 +213,7 @@ impl Server {
     pub(super) fn settle_in_child(&mut self, task: Task) {
         let cpus = match task {
             Task::Rdb => &self.config.advanced.bgsave_cpulist,
+            Task::Aof => &self.config.advanced.aof_rewrite_cpulist,
         };
         if !cpus.is_empty()
             && let Ok(cpus) = cpus.parse::<CpuList>()
@@ -258,6 +259,7 @@ impl Server {
         let config = &self.config.persistence;
         let refused =
             !self.persistence.bgsave_ok && config.stop_writes_on_bgsave_error && !config.save.0.is_empty();
+        let refused = refused || self.aof.trouble().is_some();
         self.conditions.set(Conditions::DISK_ERROR, refused);
     }
 
@@ -314,6 +316,41 @@ impl Server {
         replace: bool,
         mut between: impl FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<(), LoadFailure> {
+        let options = self.load_options(replace, true);
+        self.load_rdb_with(path, options, &mut between).map(drop)
+    }
+
+    /// As [`Server::load_rdb`], for a snapshot at the beginning of an append-only file: keys that are due stay, as what
+    /// follows counts on them. The offset of what follows.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn load_rdb_part(
+        &mut self,
+        path: &Path,
+        replace: bool,
+        mut between: impl FnMut(&mut Server) -> io::Result<()>,
+    ) -> Result<u64, LoadFailure> {
+        let options = self.load_options(replace, false);
+        self.load_rdb_with(path, options, &mut between)
+    }
+
+    fn load_options(&self, replace: bool, drop_due: bool) -> LoadOptions {
+        LoadOptions {
+            limits: self.config.limits.types.clone(),
+            drop_due: drop_due.then(UnixMillis::now),
+            replace,
+            checksum: self.config.persistence.rdb_checksum,
+            scrutiny: self.scrutiny(false),
+        }
+    }
+
+    fn load_rdb_with(
+        &mut self,
+        path: &Path,
+        options: LoadOptions,
+        between: &mut impl FnMut(&mut Server) -> io::Result<()>,
+    ) -> Result<u64, LoadFailure> {
         let open = || -> io::Result<_> {
             let file = File::open(path)?;
             let size = file.metadata()?.len();
@@ -321,19 +358,12 @@ impl Server {
         };
         let (file, size) =
             open().map_err(|error| LoadFailure::Open { path: path.to_string_lossy().into_owned(), error })?;
-        let options = LoadOptions {
-            limits: self.config.limits.types.clone(),
-            drop_due: Some(UnixMillis::now()),
-            replace,
-            checksum: self.config.persistence.rdb_checksum,
-            scrutiny: self.scrutiny(false),
-        };
         let mut loader = Loader::new(Box::new(file), Some(size), options);
         self.begin_loading(size);
-        let result = self.load_steps(&mut loader, &mut between);
+        let result = self.load_steps(&mut loader, between);
         self.end_loading();
         self.persistence.last_load = loader.tally();
-        result.map_err(LoadFailure::Load)
+        result.map(|()| loader.offset()).map_err(LoadFailure::Load)
     }
 
     fn load_steps(

@@ -141,8 +141,9 @@ impl Server {
         self.pass_on_unit(false);
     }
 
-    fn pass_on_unit(&mut self, _apart: bool) {
+    fn pass_on_unit(&mut self, apart: bool) {
         self.turn.unit_pending = false;
+        self.append_unit(apart);
         self.unit.clear();
     }
 }

@@ -115,6 +115,22 @@ impl Server {
                 }
             })?;
         }
+        if effects.touches(Effects::APPEND_ONLY)
+            && before.persistence.appendonly != self.config.persistence.appendonly
+        {
+            if self.config.persistence.appendonly {
+                self.start_aof()
+                    .map_err(|()| ("appendonly", "Unable to turn on AOF. Check server logs.".into()))?;
+            } else {
+                self.stop_aof();
+            }
+        }
+        if effects.touches(Effects::APPEND_FSYNC)
+            && before.persistence.appendfsync != self.config.persistence.appendfsync
+        {
+            // What was promised under the old setting is kept before the new one counts.
+            self.finish_aof();
+        }
         if effects.touches(Effects::OOM_SCORE)
             && let Err(error) = self.apply_oom_score()
         {

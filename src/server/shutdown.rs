@@ -4,6 +4,7 @@
 //! loop has ended, its replies sent, [`Server::finish_shutdown`] tidies up; nothing there can fail any more.
 
 use super::Server;
+use super::aof::State;
 use super::child::Task;
 use crate::config::value::ShutdownFlags;
 use crate::net::signals::{Request, Signals, Stop};
@@ -29,6 +30,18 @@ impl Server {
                 tracing::warn!("Error trying to save the DB, can't exit.");
                 return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
             }
+        }
+        if self.aof.state != State::Off {
+            if self.has_child_for(Task::Aof) {
+                if self.aof.state == State::Beginning && !flags.force && !flags.nosave {
+                    tracing::warn!("Writing initial AOF. Can't exit.");
+                    return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
+                }
+                tracing::warn!("There is a child rewriting the AOF. Killing it!");
+                self.kill_child();
+            }
+            tracing::info!("Calling fsync() on the AOF file.");
+            self.finish_aof();
         }
         self.process.manager.notify("STOPPING=1\n");
         Ok(())

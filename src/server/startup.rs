@@ -279,7 +279,6 @@ fn start_log(config: &Config) -> Result<(), Failure> {
 /// Starting without what the configuration counts on would lose data in silence.
 fn refuse_missing_features(config: &Config) -> Result<(), Failure> {
     let missing = [
-        (config.persistence.appendonly, "'appendonly yes': the append-only file"),
         (config.cluster.enabled, "'cluster-enabled yes': cluster mode"),
         (config.replication.replicaof.is_some(), "'replicaof': replication"),
     ];
@@ -307,7 +306,22 @@ impl Server {
         let started = Instant::now();
         let path = PathBuf::from(&self.config.persistence.dbfilename);
         let mut work = Work::default();
+        let waker = poll.waker();
+        self.aof.log.set_wake(Arc::new(move || waker.wake()));
+        self.read_manifest().map_err(Failure::Line)?;
         signals.set_loading(true);
+        if self.config.persistence.appendonly {
+            let loaded =
+                self.load_aof(&mut |server| server.turn_once(poll, signals, &mut work, Duration::ZERO));
+            signals.set_loading(false);
+            if loaded.map_err(Failure::Line)? {
+                tracing::info!(
+                    "DB loaded from append only file: {:.3} seconds",
+                    started.elapsed().as_secs_f64()
+                );
+            }
+            return self.open_aof().map_err(Failure::Line);
+        }
         let loaded =
             self.load_rdb(&path, false, |server| server.turn_once(poll, signals, &mut work, Duration::ZERO));
         signals.set_loading(false);

@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::background::{Background, Worker};
@@ -38,6 +38,8 @@ struct Progress {
     durable: AtomicU64,
     /// The error of the last attempt, 0 if it succeeded.
     error: AtomicI32,
+    /// A group was not written.
+    lost: AtomicBool,
 }
 
 /// What became of a flush.
@@ -110,6 +112,16 @@ impl AofLog {
     #[inline]
     pub fn durable(&self) -> u64 {
         self.progress.durable.load(Ordering::Acquire)
+    }
+
+    /// How many of these have been handed over to a file, or to the thread that writes it.
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over
+    }
+
+    /// Has `wake` called, from another thread, when more has become durable.
+    pub fn set_wake(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.wake = wake;
     }
 
     /// Everything that has been appended counts as durable: when the policy begins to matter.
@@ -205,10 +217,8 @@ impl AofLog {
         if let Some(error) = self.last_error() {
             return Flushed::Failed(error);
         }
-        if background.pending(Worker::AofFsync) > 0 {
-            return Flushed::Done;
-        }
-        if self.buf.is_empty() {
+        let under_way = self.handed_over > self.durable();
+        if under_way || self.buf.is_empty() {
             return Flushed::Done;
         }
         let Some(file) = self.file.clone() else { return Flushed::Done };
@@ -228,8 +238,9 @@ impl AofLog {
                 result = file.sync_data();
             }
             progress.error.store(code(&result), Ordering::Release);
-            if result.is_ok() {
-                progress.durable.store(upto, Ordering::Release);
+            match result {
+                Ok(()) => progress.durable.store(upto, Ordering::Release),
+                Err(_) => progress.lost.store(true, Ordering::Release),
             }
             wake();
         });
@@ -246,8 +257,9 @@ impl AofLog {
             self.buf.clear();
             return Ok(());
         };
-        if let Some(error) = self.last_error() {
-            return Err(error);
+        if self.progress.lost.load(Ordering::Acquire) {
+            // What comes after what is missing must not be there.
+            return Err(self.last_error().unwrap_or_else(|| io::Error::from(io::ErrorKind::WriteZero)));
         }
         if !self.buf.is_empty() {
             self.write()?;

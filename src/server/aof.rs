@@ -1,0 +1,754 @@
+//! The append-only file in the life of the server: kept, rewritten, switched on and off, held to its promises.
+//!
+//! What commands pass on is gathered in the log's buffer and flushed once per turn, before any reply leaves. With
+//! `appendfsync always` a reply is held back until everything executed before it is durable ([`Held`](crate::clients::held::Held)), while the loop
+//! goes on: all requests that arrive during one sync share the next.
+//!
+//! A rewrite writes a new base in a child process, and a new increment begins when the child does, so that the two
+//! together are whole. Only when the base is complete does the manifest name it. When the file is switched on at run
+//! time there is nothing yet to add to: until the first base is there, what happens is kept in a temporary increment.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Server;
+use super::child::{Child, Outcome, Task};
+use crate::background::Worker;
+use crate::clients::{ClientFlags, ClientKey};
+use crate::config::value::AppendFsync;
+use crate::keyspace::Listeners;
+use crate::net::error_text;
+use crate::persistence::aof::log::{Flushed, Policy};
+use crate::persistence::aof::manifest::sync_directory;
+use crate::persistence::aof::{AofLog, Manifest, rewrite};
+use crate::persistence::rdb::output::SyncedFile;
+
+/// Failures in a row from which on a rewrite is not tried again at once.
+const FAILURES_BORNE: u64 = 3;
+/// The longest time until it is.
+const LONGEST_DELAY_MIN: u64 = 60;
+/// Time between two lines about the same trouble.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Whether changes are written down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum State {
+    #[default]
+    Off,
+    On,
+    /// Switched on; the first base is being written.
+    Beginning,
+}
+
+/// What the server remembers of its append-only file.
+pub struct Aof {
+    pub state: State,
+    pub log: AofLog,
+    manifest: Manifest,
+    /// Bytes of all files but the current increment.
+    other_bytes: u64,
+    /// Bytes of all files after the last rewrite, or when they were loaded.
+    pub base_size: u64,
+    /// A rewrite is to begin as soon as there is no child.
+    pub rewrite_scheduled: bool,
+    pub rewrite_ok: bool,
+    pub rewrites: u64,
+    pub failures: u64,
+    retry_delay_min: u64,
+    retry_at: Option<Instant>,
+    pub rewrite_took: Option<Duration>,
+    /// Bytes that had to be copied during the last rewrite.
+    pub copied: u64,
+    /// Whether the base being written is a snapshot.
+    writes_snapshot: bool,
+    /// Why the disk did not take the last write.
+    trouble: Option<String>,
+    told_of_trouble: Option<Instant>,
+    /// The second that was noted in the file last.
+    noted_second: i64,
+    /// Clients whose replies wait for what was appended up to an offset.
+    waiting: Vec<ClientKey>,
+}
+
+impl Default for Aof {
+    fn default() -> Self {
+        Aof {
+            state: State::Off,
+            log: AofLog::new(Arc::new(|| {})),
+            manifest: Manifest::default(),
+            other_bytes: 0,
+            base_size: 0,
+            rewrite_scheduled: false,
+            rewrite_ok: true,
+            rewrites: 0,
+            failures: 0,
+            retry_delay_min: 0,
+            retry_at: None,
+            rewrite_took: None,
+            copied: 0,
+            writes_snapshot: true,
+            trouble: None,
+            told_of_trouble: None,
+            noted_second: 0,
+            waiting: Vec::new(),
+        }
+    }
+}
+
+impl Aof {
+    /// Bytes of all files.
+    pub fn current_size(&self) -> u64 {
+        self.other_bytes + self.log.file_size
+    }
+
+    /// The next rewrite need not wait because others failed.
+    pub fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.retry_delay_min = 0;
+        self.retry_at = None;
+    }
+
+    /// Why the disk does not take what is written, if that is so.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+}
+
+impl Server {
+    fn aof_directory(&self) -> PathBuf {
+        PathBuf::from(&self.config.persistence.appenddirname)
+    }
+
+    fn aof_policy(&self) -> Policy {
+        match self.config.persistence.appendfsync {
+            AppendFsync::No => Policy::No,
+            AppendFsync::EverySec => Policy::EverySecond,
+            AppendFsync::Always => Policy::Always,
+        }
+    }
+
+    // ---- writing --------------------------------------------------------------------------
+
+    /// Adds a unit of execution to the file, or each of its parts as one if `apart`.
+    pub(super) fn append_unit(&mut self, apart: bool) {
+        let log = &mut self.aof.log;
+        if self.config.persistence.aof_timestamp_enabled {
+            let second = self.keyspace.now().as_secs();
+            if second != self.aof.noted_second {
+                self.aof.noted_second = second;
+                log.buf.extend_from_slice(format!("#TS:{second}\r\n").as_bytes());
+            }
+        }
+        self.unit.write(&mut log.selected, apart, &mut log.buf);
+    }
+
+    /// Writes what was appended. `force` does not make way for a sync under way.
+    pub(super) fn flush_aof(&mut self, force: bool) {
+        if self.aof.state == State::Off {
+            return;
+        }
+        let policy = self.aof_policy();
+        let may_sync = !(self.config.persistence.no_appendfsync_on_rewrite && self.has_child());
+        let flushed = self.aof.log.flush(&self.background, policy, may_sync, force);
+        match flushed {
+            Flushed::Postponed => {}
+            Flushed::Done => {
+                let sync_failed = self.aof.log.last_error().filter(|_| policy == Policy::EverySecond);
+                match sync_failed {
+                    Some(error) => self.aof_trouble("syncing", &error),
+                    None if self.aof.trouble.is_some() => {
+                        tracing::warn!("AOF write error looks solved. The server can write again.");
+                        self.aof.trouble = None;
+                        self.aof.told_of_trouble = None;
+                        self.note_disk_error();
+                    }
+                    None => {}
+                }
+            }
+            Flushed::Failed(error) => {
+                self.aof_trouble("writing to", &error);
+                if policy == Policy::Always {
+                    tracing::error!(
+                        "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."
+                    );
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+
+    fn aof_trouble(&mut self, doing: &str, error: &io::Error) {
+        let text = error_text(error);
+        if self.aof.told_of_trouble.is_none_or(|told| told.elapsed() >= QUIET) {
+            self.aof.told_of_trouble = Some(Instant::now());
+            tracing::warn!("Error {doing} the AOF file: {text}");
+        }
+        if self.aof.trouble.as_deref() != Some(&text) {
+            self.aof.trouble = Some(text);
+            self.note_disk_error();
+        }
+    }
+
+    /// Has the replies of this turn wait, if what was executed is not durable yet; whether they do.
+    #[inline]
+    pub(super) fn hold_replies(&mut self) -> bool {
+        if self.aof.state != State::On || self.config.persistence.appendfsync != AppendFsync::Always {
+            if !self.aof.waiting.is_empty() {
+                self.release_replies(u64::MAX);
+            }
+            return false;
+        }
+        self.hold_undurable()
+    }
+
+    fn hold_undurable(&mut self) -> bool {
+        let (appended, durable) = (self.aof.log.appended(), self.aof.log.durable());
+        self.release_replies(durable);
+        if appended <= durable {
+            return false;
+        }
+        let under_way = self.aof.log.handed_over();
+        for key in std::mem::take(&mut self.turn.sending) {
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            let bytes = client.total_out + client.io.output.pending() as u64;
+            if client.held_output.is_empty() {
+                self.aof.waiting.push(key);
+            }
+            client.held_output.add(appended, bytes, under_way.min(appended - 1));
+            client.flags.set(ClientFlags::IN_SEND_LIST, false);
+        }
+        true
+    }
+
+    /// Sends what may leave now that the log is durable up to `durable`.
+    fn release_replies(&mut self, durable: u64) {
+        let mut waiting = std::mem::take(&mut self.aof.waiting);
+        waiting.retain(|&key| {
+            let Some(client) = self.clients.get_mut(key) else { return false };
+            if let Some(upto) = client.held_output.release(durable) {
+                let bytes = usize::try_from(upto.saturating_sub(client.total_out)).unwrap_or(usize::MAX);
+                self.send_to(key, bytes);
+            }
+            self.clients.get(key).is_some_and(|client| !client.held_output.is_empty())
+        });
+        self.aof.waiting = waiting;
+    }
+
+    // ---- starting, switching on and off -----------------------------------------------------
+
+    /// Reads the manifest, and makes a single file of the old kind the first part of a new one.
+    ///
+    /// # Errors
+    /// A line for the log: the manifest is damaged, or cannot be read or written.
+    pub(super) fn read_manifest(&mut self) -> Result<(), String> {
+        let dir = self.aof_directory();
+        let prefix = self.config.persistence.appendfilename.clone();
+        let path = dir.join(Manifest::file_name(&prefix));
+        self.aof.manifest = match fs::read(&path) {
+            Ok(text) => Manifest::parse(&text).map_err(|error| error.to_string())?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest::default(),
+            Err(error) => {
+                return Err(format!(
+                    "Fatal error: can't open the AOF manifest file {} for reading: {}",
+                    path.display(),
+                    error_text(&error)
+                ));
+            }
+        };
+        Ok(())
+    }
+
+    fn adopt_old_file(&mut self) -> Result<(), String> {
+        let dir = self.aof_directory();
+        let prefix = self.config.persistence.appendfilename.clone();
+        let old = Path::new(&prefix);
+        if !old.is_file() {
+            return Ok(());
+        }
+        let manifest = &self.aof.manifest;
+        // The file may have been listed when the server was stopped, and not have been moved yet.
+        let half_way = manifest.increments.is_empty()
+            && manifest.base.as_ref().is_some_and(|base| base.name == prefix)
+            && !dir.join(&prefix).exists();
+        if !manifest.is_empty() && !half_way {
+            return Ok(());
+        }
+        let moved = fs::create_dir_all(&dir)
+            .and_then(|()| {
+                self.aof.manifest = Manifest::of_single_file(&prefix);
+                self.aof.manifest.store(&dir, &prefix)
+            })
+            .and_then(|()| fs::rename(old, dir.join(&prefix)))
+            .and_then(|()| sync_directory(&dir));
+        moved.map_err(|error| {
+            format!(
+                "Error trying to move the old AOF file {prefix} into dir {}: {}",
+                dir.display(),
+                error_text(&error)
+            )
+        })?;
+        tracing::info!(
+            "Successfully migrated an old-style AOF configuration ({prefix}) into the AOF directory ({}).",
+            dir.display()
+        );
+        Ok(())
+    }
+
+    /// Loads all parts of the append-only file, if there are any. While it lasts, `between` is called now and then.
+    ///
+    /// # Errors
+    /// A line for the log: a part is missing or damaged; what was loaded before that stays.
+    pub fn load_aof(
+        &mut self,
+        between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
+    ) -> Result<bool, String> {
+        self.adopt_old_file()?;
+        if self.aof.manifest.is_empty() {
+            return Ok(false);
+        }
+        let dir = self.aof_directory();
+        let parts: Vec<_> = self.aof.manifest.parts().cloned().collect();
+        let mut sizes = Vec::with_capacity(parts.len());
+        for part in &parts {
+            let size = fs::metadata(dir.join(&part.name)).map_err(|error| {
+                format!(
+                    "Fatal error: can't open the append log file {} for reading: {}",
+                    part.name,
+                    error_text(&error)
+                )
+            })?;
+            sizes.push(size.len());
+        }
+        let total: u64 = sizes.iter().sum();
+        let mut before = 0;
+        let last = parts.len() - 1;
+        for (i, (part, size)) in parts.iter().zip(&sizes).enumerate() {
+            let started = Instant::now();
+            let path = dir.join(&part.name);
+            let loaded = self.load_aof_part(&path, &part.name, i == last, (before, total), between);
+            self.end_loading();
+            loaded?;
+            before += size;
+            let role = if self.aof.manifest.base.as_ref() == Some(part) { "base" } else { "incr" };
+            tracing::info!(
+                "DB loaded from {role} file {}: {:.3} seconds",
+                part.name,
+                started.elapsed().as_secs_f64()
+            );
+        }
+        self.keyspace.ledger.dirty = 0;
+        self.aof.other_bytes = total;
+        self.aof.base_size = total;
+        Ok(true)
+    }
+
+    /// Makes the append-only file ready for writing, at start.
+    ///
+    /// # Errors
+    /// A line for the log: a file cannot be made.
+    pub(super) fn open_aof(&mut self) -> Result<(), String> {
+        let dir = self.aof_directory();
+        let prefix = self.config.persistence.appendfilename.clone();
+        let fail = |what: &str, error: &io::Error| {
+            format!("Can't {what} the append-only dir {}: {}", dir.display(), error_text(error))
+        };
+        fs::create_dir_all(&dir).map_err(|error| fail("open or create", &error))?;
+        self.remove_history();
+        let mut manifest = self.aof.manifest.clone();
+        if manifest.base.is_none() && manifest.increments.is_empty() {
+            let snapshot = self.config.persistence.aof_use_rdb_preamble;
+            let name = manifest.begin_base(&prefix, snapshot);
+            tracing::info!("Creating AOF base file {name} on server start");
+            let path = dir.join(&name);
+            self.write_base(&path, snapshot, |_| {}).map_err(|error| fail("write a base file to", &error))?;
+        }
+        let name = match manifest.increments.last() {
+            Some(part) => part.name.clone(),
+            None => {
+                let name = manifest.begin_increment(&prefix);
+                tracing::info!("Creating AOF incr file {name} on server start");
+                name
+            }
+        };
+        let open = OpenOptions::new().append(true).create(true).open(dir.join(&name));
+        let file =
+            open.map_err(|error| format!("Can't open the append-only file {name}: {}", error_text(&error)))?;
+        manifest.store(&dir, &prefix).map_err(|error| fail("write the manifest to", &error))?;
+        self.aof.manifest = manifest;
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        let bytes: u64 = self.aof_part_sizes();
+        self.aof.log.switch(Some(file), size);
+        self.aof.log.count_as_durable();
+        self.aof.other_bytes = bytes - size;
+        self.aof.base_size = bytes;
+        self.set_aof_state(State::On);
+        Ok(())
+    }
+
+    fn aof_part_sizes(&self) -> u64 {
+        let dir = self.aof_directory();
+        let parts = self.aof.manifest.parts();
+        parts.map(|part| fs::metadata(dir.join(&part.name)).map_or(0, |metadata| metadata.len())).sum()
+    }
+
+    fn set_aof_state(&mut self, state: State) {
+        self.aof.state = state;
+        self.keyspace.ledger.listeners.set(Listeners::FEED, state != State::Off);
+    }
+
+    /// Begins to write changes down, at run time.
+    ///
+    /// # Errors
+    /// No child can be made that would write the first base.
+    pub(super) fn start_aof(&mut self) -> Result<(), ()> {
+        self.set_aof_state(State::Beginning);
+        self.aof.rewrite_scheduled = true;
+        if self.has_child() {
+            tracing::info!(
+                "AOF was enabled but there is already another background operation. An AOF background was scheduled to start when \
+                 needed."
+            );
+            return Ok(());
+        }
+        if self.rewrite_aof().is_err() {
+            self.set_aof_state(State::Off);
+            self.aof.rewrite_scheduled = false;
+            tracing::warn!(
+                "Redis needs to enable the AOF but can't trigger a background AOF rewrite operation. Check the above logs for \
+                 more info about the error."
+            );
+            return Err(());
+        }
+        Ok(())
+    }
+
+    /// Stops writing changes down; what is there stays.
+    pub(super) fn stop_aof(&mut self) {
+        if self.aof.state == State::Off {
+            return;
+        }
+        if self.aof.state == State::On {
+            self.flush_aof(true);
+            self.finish_aof();
+        }
+        if self.has_child_for(Task::Aof) {
+            let pid = self.children.current.as_ref().map_or(0, |child| child.pid);
+            tracing::info!("Killing running AOF rewrite child: {pid}");
+            self.kill_child();
+        }
+        self.set_aof_state(State::Off);
+        self.aof.rewrite_scheduled = false;
+        self.aof.log.buf = Vec::new();
+        self.aof.log.switch(None, 0);
+        self.aof.trouble = None;
+        self.note_disk_error();
+    }
+
+    /// Writes everything, so that the files are what was executed.
+    pub fn settle_aof(&mut self) {
+        if self.aof.state == State::On {
+            self.finish_aof();
+        }
+    }
+
+    /// Waits until everything appended is durable. Trouble is told and kept.
+    pub(super) fn finish_aof(&mut self) -> bool {
+        match self.aof.log.finish(&self.background) {
+            Ok(()) => true,
+            Err(error) => {
+                self.aof_trouble("writing to", &error);
+                false
+            }
+        }
+    }
+
+    // ---- rewriting --------------------------------------------------------------------------
+
+    /// Writes all data to `path`, as a snapshot or as requests, and flushes them to disk.
+    fn write_base(&self, path: &Path, snapshot: bool, mut each: impl FnMut(u64)) -> io::Result<()> {
+        if snapshot {
+            let mut options = self.save_options();
+            options.aof_base = true;
+            return self.write_rdb(path, &options, each);
+        }
+        let config = &self.config.persistence;
+        let mut file = SyncedFile::new(File::create(path)?, config.aof_rewrite_incremental_fsync);
+        let written = rewrite::rewrite(&self.keyspace, &mut file, &mut |keys| {
+            each(keys);
+            Ok(())
+        })
+        .and_then(|_| file.file.sync_all());
+        if written.is_err() {
+            // The reason why it could not be written matters, not why it could not be removed.
+            let _ = fs::remove_file(path);
+        }
+        written
+    }
+
+    /// Has a child write a new base, and begins a new increment.
+    ///
+    /// # Errors
+    /// There is a child already, or there can be none, or no file can be made; the log says why.
+    pub fn rewrite_aof(&mut self) -> io::Result<()> {
+        if self.has_child() {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        let begun = self.begin_increment();
+        self.aof.rewrite_scheduled = false;
+        if let Err(error) = begun {
+            tracing::warn!("Can't begin a new AOF file: {}", error_text(&error));
+            self.rewrite_failed();
+            return Err(error);
+        }
+        let snapshot = self.config.persistence.aof_use_rdb_preamble;
+        self.aof.writes_snapshot = snapshot;
+        let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
+        let forked = self.fork(Task::Aof, |server, reporter| {
+            let path = PathBuf::from(temporary_base(std::process::id()));
+            let written = server.write_base(&path, snapshot, |keys| {
+                reporter.written(keys);
+                super::persistence::pause_after_key(keys, delay_us);
+            });
+            match &written {
+                Ok(()) => tracing::info!("SYNC append only file rewrite performed"),
+                Err(error) => {
+                    tracing::warn!("Write error writing append only file on disk: {}", error_text(error))
+                }
+            }
+            written
+        });
+        match forked {
+            Ok(pid) => {
+                tracing::info!("Background append only file rewriting started by pid {pid}");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!("Can't rewrite append only file in background: fork: {}", error_text(&error));
+                self.rewrite_failed();
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with a new increment: a temporary one as long as there is no base.
+    fn begin_increment(&mut self) -> io::Result<()> {
+        if self.aof.state == State::Off {
+            return Ok(());
+        }
+        let dir = self.aof_directory();
+        let prefix = self.config.persistence.appendfilename.clone();
+        fs::create_dir_all(&dir)?;
+        if self.aof.state == State::Beginning {
+            let path = dir.join(temporary_increment(&prefix));
+            let file = OpenOptions::new().append(true).create(true).open(&path)?;
+            file.set_len(0)?;
+            self.aof.log.buf.clear();
+            self.aof.log.switch(Some(file), 0);
+            return Ok(());
+        }
+        self.flush_aof(true);
+        if self.aof_policy() == Policy::Always {
+            self.aof.log.finish(&self.background)?;
+        } else {
+            if !self.aof.log.buf.is_empty() {
+                return Err(io::Error::other("the last file takes no more"));
+            }
+            self.aof.log.sync_later(&self.background);
+        }
+        let mut manifest = self.aof.manifest.clone();
+        let name = manifest.begin_increment(&prefix);
+        let path = dir.join(&name);
+        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        if let Err(error) = manifest.store(&dir, &prefix) {
+            // A file that no manifest names holds nothing.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        tracing::info!("Creating AOF incr file {name} on background rewrite");
+        self.aof.manifest = manifest;
+        self.aof.other_bytes += self.aof.log.file_size;
+        if let Some(old) = self.aof.log.switch(Some(file), 0) {
+            // The last reference may be the one to close, which takes its time.
+            self.background.submit(Worker::CloseFile, move || drop(old));
+        }
+        Ok(())
+    }
+
+    fn rewrite_failed(&mut self) {
+        self.aof.rewrite_ok = false;
+        self.aof.failures += 1;
+        if self.aof.state == State::Beginning {
+            let prefix = &self.config.persistence.appendfilename;
+            let name = temporary_increment(prefix);
+            tracing::info!("Removing the temp incr aof file {name} after the rewrite failed");
+            let _ = fs::remove_file(self.aof_directory().join(name));
+            self.aof.log.buf.clear();
+            self.aof.log.switch(None, 0);
+            self.aof.rewrite_scheduled = true;
+        }
+    }
+
+    /// A child that wrote a base is gone.
+    pub(super) fn rewrite_ended(&mut self, child: &Child, outcome: Outcome) {
+        self.aof.copied = child.report.copied;
+        self.aof.rewrite_took = Some(child.started.elapsed());
+        let temporary = PathBuf::from(temporary_base(child.pid.unsigned_abs()));
+        match outcome {
+            Outcome::Success => {
+                tracing::info!("Background AOF rewrite terminated with success");
+                match self.adopt_base(&temporary) {
+                    Ok(()) => {
+                        self.aof.rewrite_ok = true;
+                        self.aof.rewrites += 1;
+                        self.aof.failures = 0;
+                        self.aof.retry_delay_min = 0;
+                        self.aof.retry_at = None;
+                        tracing::info!("Background AOF rewrite finished successfully");
+                    }
+                    Err(error) => {
+                        tracing::warn!("Error taking over the rewritten AOF: {}", error_text(&error));
+                        let _ = fs::remove_file(&temporary);
+                        self.rewrite_failed();
+                    }
+                }
+            }
+            Outcome::Failure => {
+                tracing::warn!("Background AOF rewrite terminated with error");
+                let _ = fs::remove_file(&temporary);
+                self.rewrite_failed();
+            }
+            Outcome::Signal(signal) => {
+                tracing::warn!("Background AOF rewrite terminated by signal {signal}");
+                let _ = fs::remove_file(&temporary);
+                // That signal says that nobody wants the new base any more.
+                if signal != libc::SIGUSR1 {
+                    self.rewrite_failed();
+                }
+            }
+        }
+    }
+
+    /// Makes a base that is written the one that counts.
+    fn adopt_base(&mut self, temporary: &Path) -> io::Result<()> {
+        let dir = self.aof_directory();
+        let prefix = self.config.persistence.appendfilename.clone();
+        let beginning = self.aof.state == State::Beginning;
+        fs::create_dir_all(&dir)?;
+        let mut manifest = self.aof.manifest.clone();
+        let base = dir.join(manifest.begin_base(&prefix, self.aof.writes_snapshot));
+        fs::rename(temporary, &base)?;
+        let mut moved = None;
+        if beginning {
+            let increment = dir.join(manifest.begin_increment(&prefix));
+            let from = dir.join(temporary_increment(&prefix));
+            if let Err(error) = fs::rename(&from, &increment) {
+                let _ = fs::remove_file(&base);
+                return Err(error);
+            }
+            moved = Some((from, increment));
+        }
+        // Without an increment being written, the base covers all there are.
+        manifest.supersede_increments(usize::from(self.aof.state != State::Off));
+        if let Err(error) = manifest.store(&dir, &prefix) {
+            let _ = fs::remove_file(&base);
+            if let Some((from, increment)) = moved {
+                let _ = fs::rename(increment, from);
+            }
+            return Err(error);
+        }
+        self.aof.manifest = manifest;
+        self.aof.other_bytes = fs::metadata(&base).map_or(0, |metadata| metadata.len());
+        self.aof.base_size = self.aof.current_size();
+        if beginning {
+            self.set_aof_state(State::On);
+            self.aof.log.count_as_durable();
+        }
+        self.remove_history();
+        Ok(())
+    }
+
+    /// Removes files that are superseded, in the background.
+    fn remove_history(&mut self) {
+        if self.config.persistence.aof_disable_auto_gc || self.aof.manifest.history.is_empty() {
+            return;
+        }
+        let dir = self.aof_directory();
+        let mut manifest = self.aof.manifest.clone();
+        for part in manifest.history.drain(..) {
+            tracing::info!("Removing the history file {} in the background", part.name);
+            let path = dir.join(&part.name);
+            self.background.submit(Worker::CloseFile, move || drop(fs::remove_file(path)));
+        }
+        match manifest.store(&dir, &self.config.persistence.appendfilename) {
+            Ok(()) => self.aof.manifest = manifest,
+            // They are still listed, and will be tried again.
+            Err(error) => tracing::warn!("Error writing the AOF manifest: {}", error_text(&error)),
+        }
+    }
+
+    /// Rewrites if that is scheduled, or the file has grown enough; tries again what the disk did not take. Called by the
+    /// timer.
+    pub(super) fn look_after_aof(&mut self) {
+        if self.aof.trouble.is_some() {
+            self.flush_aof(false);
+        }
+        if self.has_child() || self.persistence.loading.is_some() {
+            return;
+        }
+        if self.aof.rewrite_scheduled {
+            if !self.rewrite_is_limited() {
+                // The reason is in the log.
+                let _ = self.rewrite_aof();
+            }
+            return;
+        }
+        let config = &self.config.persistence;
+        let size = self.aof.current_size();
+        if self.aof.state != State::On
+            || config.aof_rewrite_percentage == 0
+            || size <= config.aof_rewrite_min_size
+        {
+            return;
+        }
+        let base = self.aof.base_size.max(1);
+        let growth = (u128::from(size) * 100 / u128::from(base)) as i128 - 100;
+        if growth >= i128::from(config.aof_rewrite_percentage) && !self.rewrite_is_limited() {
+            tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
+            let _ = self.rewrite_aof();
+        }
+    }
+
+    /// Whether so many rewrites failed that the next has to wait. The time doubles with each failure.
+    fn rewrite_is_limited(&mut self) -> bool {
+        if self.aof.failures < FAILURES_BORNE {
+            return false;
+        }
+        match self.aof.retry_at {
+            Some(at) if Instant::now() < at => true,
+            Some(_) => {
+                self.aof.retry_at = None;
+                false
+            }
+            None => {
+                let delay = (self.aof.retry_delay_min * 2).clamp(1, LONGEST_DELAY_MIN);
+                self.aof.retry_delay_min = delay;
+                self.aof.retry_at = Some(Instant::now() + Duration::from_secs(delay * 60));
+                tracing::warn!(
+                    "Background AOF rewrite has repeatedly failed and triggered the limit, will retry in {delay} minutes"
+                );
+                true
+            }
+        }
+    }
+}
+
+fn temporary_base(pid: u32) -> String {
+    format!("temp-rewriteaof-bg-{pid}.aof")
+}
+
+fn temporary_increment(prefix: &str) -> String {
+    format!("temp-{prefix}.incr")
+}
