@@ -40,10 +40,13 @@
 //!    `structures` moves the bytes.
 //! 7. The handler reports the change once, to the ledger, and writes the reply through `resp::reply`
 //!    straight into the client's output.
-//! 8. `server::propagate` reads the ledger and tells whoever must know: watched keys first of all.
-//! 9. Before the loop sleeps, every client with output is sent it, with one system call each.
+//! 8. `server::propagate` reads the ledger and tells whoever must know: transactions that watch the key, clients with
+//!    a copy of it, subscribers, clients that wait for it, and the append-only file.
+//! 9. Before the loop sleeps, the append-only file is written; then every client with output is sent it, with one
+//!    system call each.
 //!
-//! There is no second way: a transaction, and whatever else runs commands, takes the steps from 4 on.
+//! There is no second way: a transaction, a client that waited, a file being loaded, and whatever else runs commands,
+//! takes the steps from 4 on.
 //!
 //! # Threads
 //!

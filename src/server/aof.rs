@@ -9,7 +9,7 @@
 //! time there is nothing yet to add to: until the first base is there, what happens is kept in a temporary increment.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use crate::persistence::aof::log::{Flushed, Policy};
 use crate::persistence::aof::manifest::sync_directory;
 use crate::persistence::aof::{AofLog, Manifest, rewrite};
 use crate::persistence::rdb::output::SyncedFile;
+use crate::stdx::clock::UnixMillis;
 
 /// Failures in a row from which on a rewrite is not tried again at once.
 const FAILURES_BORNE: u64 = 3;
@@ -476,11 +477,18 @@ impl Server {
         }
         let config = &self.config.persistence;
         let mut file = SyncedFile::new(File::create(path)?, config.aof_rewrite_incremental_fsync);
-        let written = rewrite::rewrite(&self.keyspace, &mut file, &mut |keys| {
-            each(keys);
-            Ok(())
-        })
-        .and_then(|_| file.file.sync_all());
+        let noted = match config.aof_timestamp_enabled {
+            true => write!(file, "#TS:{}\r\n", UnixMillis::now().as_secs()),
+            false => Ok(()),
+        };
+        let written = noted
+            .and_then(|()| {
+                rewrite::rewrite(&self.keyspace, &mut file, &mut |keys| {
+                    each(keys);
+                    Ok(())
+                })
+            })
+            .and_then(|_| file.file.sync_all());
         if written.is_err() {
             // The reason why it could not be written matters, not why it could not be removed.
             let _ = fs::remove_file(path);
@@ -671,7 +679,7 @@ impl Server {
     }
 
     /// Removes files that are superseded, in the background.
-    fn remove_history(&mut self) {
+    pub(super) fn remove_history(&mut self) {
         if self.config.persistence.aof_disable_auto_gc || self.aof.manifest.history.is_empty() {
             return;
         }

@@ -125,6 +125,9 @@ impl Server {
                 self.stop_aof();
             }
         }
+        if before.persistence.aof_disable_auto_gc && !self.config.persistence.aof_disable_auto_gc {
+            self.remove_history();
+        }
         if effects.touches(Effects::APPEND_FSYNC)
             && before.persistence.appendfsync != self.config.persistence.appendfsync
         {

@@ -41,6 +41,7 @@ pub struct Part {
 pub struct Manifest {
     pub base: Option<Part>,
     pub increments: Vec<Part>,
+    /// The latest first.
     pub history: Vec<Part>,
     base_seq: u64,
     increment_seq: u64,
@@ -130,7 +131,7 @@ impl Manifest {
     /// Makes a new base, a snapshot or a file of requests, take the place of the one there was; its name.
     pub fn begin_base(&mut self, prefix: &str, snapshot: bool) -> String {
         if let Some(old) = self.base.take() {
-            self.history.push(Part { role: Role::History, ..old });
+            self.history.insert(0, Part { role: Role::History, ..old });
         }
         self.base_seq += 1;
         let suffix = if snapshot { "rdb" } else { "aof" };
@@ -147,11 +148,15 @@ impl Manifest {
         name
     }
 
-    /// A new base covers all increments but the last `kept`.
+    /// A new base covers all increments but the last `kept`. When none is left they are numbered from 1 again.
     pub fn supersede_increments(&mut self, kept: usize) {
         let covered = self.increments.len().saturating_sub(kept);
-        let old = self.increments.drain(..covered).map(|part| Part { role: Role::History, ..part });
-        self.history.extend(old);
+        for part in self.increments.drain(..covered) {
+            self.history.insert(0, Part { role: Role::History, ..part });
+        }
+        if self.increments.is_empty() {
+            self.increment_seq = 0;
+        }
     }
 
     /// The text of the file.
@@ -251,8 +256,8 @@ mod tests {
         assert_eq!(
             manifest.text(),
             "file \" a\\nb.2.base.aof\" seq 2 type b\n\
-             file \" a\\nb.1.base.rdb\" seq 1 type h\n\
              file \" a\\nb.1.incr.aof\" seq 1 type h\n\
+             file \" a\\nb.1.base.rdb\" seq 1 type h\n\
              file \" a\\nb.2.incr.aof\" seq 2 type i\n"
         );
         let again = Manifest::parse(manifest.text().as_bytes()).expect("it is ours");
