@@ -33,8 +33,8 @@ impl Server {
         }
         if self.aof.state != State::Off {
             if self.has_child_for(Task::Aof) {
-                if self.aof.state == State::Beginning && !flags.force && !flags.nosave {
-                    tracing::warn!("Writing initial AOF. Can't exit.");
+                if self.aof.state == State::Beginning && !flags.force {
+                    tracing::warn!("Writing initial AOF, can't exit");
                     return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
                 }
                 tracing::warn!("There is a child rewriting the AOF. Killing it!");
