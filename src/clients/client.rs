@@ -230,7 +230,8 @@ impl Client {
         self.flags.has(ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON))
     }
 
-    /// Bytes the connection costs: its own record, names, buffers, kept requests and watches. O(1).
+    /// Bytes the connection costs: its own record, names, buffers, kept requests, watches, subscriptions and
+    /// prefixes. O(prefixes), and O(requests) while a pause keeps some.
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
@@ -243,6 +244,7 @@ impl Client {
             + self.held.iter().map(KeptRequest::memory).sum::<usize>()
             + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
             + self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.memory())
+            + self.tracking.as_ref().map_or(0, |tracking| tracking.memory())
             + self.watched_bytes
     }
 

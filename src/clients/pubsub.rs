@@ -43,6 +43,8 @@ pub struct Registry {
 #[derive(Default)]
 pub struct Subscriptions {
     names: [Map<Name, u32>; Scope::ALL.len()],
+    /// Bytes of all names.
+    name_bytes: usize,
 }
 
 impl Subscriptions {
@@ -61,12 +63,10 @@ impl Subscriptions {
         self.names[scope as usize].keys()
     }
 
-    /// Bytes allocated; the names themselves count in full, though others share them. O(names).
+    /// Bytes allocated; the names themselves count in full, though others share them. O(1).
     pub fn memory(&self) -> usize {
-        let table = |names: &Map<Name, u32>| {
-            names.capacity() * size_of::<(Name, u32)>() + names.keys().map(|name| name.len()).sum::<usize>()
-        };
-        size_of::<Self>() + self.names.iter().map(table).sum::<usize>()
+        let places = self.names.iter().map(Map::capacity).sum::<usize>();
+        size_of::<Self>() + places * size_of::<(Name, u32)>() + self.name_bytes
     }
 }
 
@@ -130,10 +130,12 @@ impl Clients {
     /// Subscribes a client to a name; false when it had done so before. O(1).
     pub fn subscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> bool {
         let client = &mut self.slab[key.0];
-        let own = &mut client.subscriptions.get_or_insert_default().names[scope as usize];
+        let Subscriptions { names, name_bytes } = &mut **client.subscriptions.get_or_insert_default();
+        let own = &mut names[scope as usize];
         if own.contains_key(name) {
             return false;
         }
+        *name_bytes += name.len();
         let known = &mut self.pubsub.names[scope as usize];
         let name = known.get_key_value(name).map_or_else(|| Name::from(name), |(name, _)| Name::clone(name));
         let subscribers = known.entry(Name::clone(&name)).or_default();
@@ -150,6 +152,7 @@ impl Clients {
         let own = &mut subscriptions.names[scope as usize];
         let Some(place) = own.remove(name) else { return false };
         shrink(own);
+        subscriptions.name_bytes -= name.len();
         if subscriptions.is_empty() {
             client.subscriptions = None;
             client.flags.set(ClientFlags::SUBSCRIBED, false);
@@ -198,6 +201,8 @@ impl Clients {
             assert_eq!(client.flags.has(ClientFlags::SUBSCRIBED), client.subscriptions.is_some());
             let Some(subscriptions) = &client.subscriptions else { continue };
             assert!(!subscriptions.is_empty());
+            let names = subscriptions.names.iter().flat_map(Map::keys);
+            assert_eq!(subscriptions.name_bytes, names.map(|name| name.len()).sum::<usize>());
             for scope in Scope::ALL {
                 for (name, &place) in &subscriptions.names[scope as usize] {
                     assert_eq!(self.pubsub.names[scope as usize][name][place as usize], key);

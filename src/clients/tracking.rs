@@ -50,6 +50,12 @@ impl Tracking {
         self.redirect.map_or(0, |client| client.id as i64)
     }
 
+    /// Bytes allocated; the prefixes themselves count in full, though others share them. O(prefixes).
+    pub fn memory(&self) -> usize {
+        let prefix = |prefix: &Arc<[u8]>| size_of_val(prefix) + prefix.len();
+        size_of::<Self>() + self.prefixes.iter().map(prefix).sum::<usize>()
+    }
+
     /// The prefixes in broadcast mode, sorted.
     pub fn prefixes(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.prefixes.iter().map(|prefix| &**prefix)

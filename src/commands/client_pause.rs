@@ -8,7 +8,8 @@ use crate::server::pause::Extent;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 
-const FLAGS: Flags = Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE);
+const FLAGS: Flags =
+    Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::KEEPS_CACHING);
 
 pub const PAUSE: Spec = Spec::admin("client|pause", -3, pause).flags(FLAGS).acl(Acl::CONNECTION).docs(Docs {
     summary: "Keeps requests of clients for a while instead of running them.",

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::clients::ClientKey;
 use crate::clients::pubsub::Scope;
+use crate::clients::{Client, ClientKey};
 use crate::config::value::{Choice, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
@@ -149,20 +149,21 @@ fn server_section(server: &Server, out: &mut InfoText) {
 }
 
 fn clients_section(server: &Server, out: &mut InfoText) {
-    let clients = || server.clients.iter().map(|(_, client)| client);
+    let clients = &server.clients;
+    let count = |wanted: fn(&Client) -> bool| clients.iter().filter(|(_, client)| wanted(client)).count();
     out.section("Clients")
-        .field("connected_clients", server.clients.len())
+        .field("connected_clients", clients.len())
         .field("cluster_connections", 0)
         .field("maxclients", server.config.net.maxclients)
-        .field("client_recent_max_input_buffer", clients().map(|c| c.io.input.allocated()).max().unwrap_or(0))
-        .field(
-            "client_recent_max_output_buffer",
-            clients().map(|c| c.io.output.allocated()).max().unwrap_or(0),
-        )
-        .field("blocked_clients", server.clients.blocking.clients() + server.pause.waiting())
-        .field("tracking_clients", server.clients.tracking.clients())
-        .field("clients_in_timeout_table", server.clients.blocking.with_deadline())
-        .field("total_blocking_keys", server.clients.blocking.keys())
+        .field("client_recent_max_input_buffer", clients.memory.recent_max_input())
+        .field("client_recent_max_output_buffer", clients.memory.recent_max_output())
+        .field("blocked_clients", clients.blocking.clients() + server.pause.waiting())
+        .field("tracking_clients", clients.tracking.clients())
+        .field("pubsub_clients", count(|client| client.subscriptions.is_some()))
+        .field("watching_clients", count(|client| !client.watched.is_empty()))
+        .field("clients_in_timeout_table", clients.blocking.with_deadline())
+        .field("total_watched_keys", clients.watches.len())
+        .field("total_blocking_keys", clients.blocking.keys())
         .field("total_blocking_keys_on_nokey", 0);
 }
 

@@ -244,6 +244,9 @@ mod tests {
         harness.server.keyspace.removals.expired = Duration::from_millis(30);
         check_with(&mut harness, "PING\nCONFIG SET latency-monitor-threshold 20\nPING", "PONG\nOK\nPONG");
         assert!(harness.run("LATENCY HISTORY expire-del").ends_with("2) (integer) 30"));
+        harness.server.keyspace.removals.evicted = Duration::from_millis(40);
+        check_with(&mut harness, "PING", "PONG");
+        assert!(harness.run("LATENCY HISTORY eviction-del").ends_with("2) (integer) 40"));
         check_with(&mut harness, "SET k v PX 1", "OK");
         std::thread::sleep(Duration::from_millis(3));
         check_with(&mut harness, "GET k\nCONFIG SET latency-monitor-threshold 0", "(nil)\nOK");

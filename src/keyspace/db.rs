@@ -60,6 +60,8 @@ pub struct Removals {
     pub timed: bool,
     /// Of a key whose time had come.
     pub expired: Duration,
+    /// Of a key that made room.
+    pub evicted: Duration,
 }
 
 /// One database: its keys, and which of them expire.

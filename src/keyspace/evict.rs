@@ -14,6 +14,8 @@
 //! This room decides which key goes; how much memory is used, and how much may be, is known above.
 #![allow(unsafe_code)]
 
+use std::time::Instant;
+
 use super::access::Access;
 use super::db::{Database, Keyspace};
 use super::entry::Entry;
@@ -90,8 +92,11 @@ impl Keyspace {
         };
         self.stats.evicted += 1;
         self.ledger.gone(db, entry.key(), Event { class: Class::Evicted, name: "evicted" });
-        let before = alloc::used();
+        let (before, started) = (alloc::used(), self.removals.timed.then(Instant::now));
         self.reclaimer.entry(entry, self.lazy.eviction);
+        if let Some(started) = started {
+            self.removals.evicted = self.removals.evicted.max(started.elapsed());
+        }
         Some(before.saturating_sub(alloc::used()))
     }
 

@@ -161,6 +161,9 @@ impl Server {
         {
             return Verdict::Refuse(Error::text("NOAUTH Authentication required."));
         }
+        if client.has(Conditions::IN_MULTI) && spec.flags.has(Flags::NO_MULTI) {
+            return Verdict::Refuse(Error::text("ERR Command not allowed inside a transaction"));
+        }
         if client.has(Conditions::LIMITED_USER)
             && let Err(denied) = self.permit(key, id, spec, args, self.context(key))
         {
@@ -201,9 +204,6 @@ impl Server {
             return Verdict::Hold;
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
-            if spec.flags.has(Flags::NO_MULTI) {
-                return Verdict::Refuse(Error::text("ERR Command not allowed inside a transaction"));
-            }
             return Verdict::Queue;
         }
         Verdict::Run

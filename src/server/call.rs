@@ -184,8 +184,9 @@ impl Server {
         let outer = self.begin_answer(key);
         write(self);
         let client = &mut self.clients[key];
-        // A client that waits will be answered another time.
-        if client.reply_mode != ReplyMode::On && !client.flags.has(ClientFlags::BLOCKED) {
+        // A client that waits, or waits on, will be answered another time.
+        let waits = client.flags.has(ClientFlags::BLOCKED) || self.turn.waits_on;
+        if client.reply_mode != ReplyMode::On && !waits {
             client.reply_mode = match client.reply_mode {
                 ReplyMode::SkipNext => ReplyMode::Skip,
                 ReplyMode::Skip => {

@@ -15,6 +15,7 @@ use super::command::{CommandId, Flags, Spec};
 use crate::clients::{ClientFlags, ClientKey, ClientKind};
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::evict::{Order, Policy, Scope};
+use crate::stats::latency::event;
 use crate::stdx::alloc;
 
 /// Keys evicted between two looks at the clock.
@@ -77,9 +78,10 @@ impl Server {
         used.checked_sub(self.memory_not_counted())?.checked_sub(limit).filter(|&excess| excess > 0)
     }
 
-    /// Whether keys may be evicted at all now.
+    /// Whether keys may be evicted at all now. Not while the data must stay as they are: until they are loaded, and
+    /// during a pause.
     fn may_evict(&self) -> bool {
-        !self.conditions.has(Conditions::LOADING)
+        !self.conditions.has(Conditions::LOADING.with(Conditions::PAUSED_WRITES))
     }
 
     /// Whether a command must be refused because there is no room. Evicts first.
@@ -110,7 +112,7 @@ impl Server {
     fn make_room(&mut self) -> Room {
         let room = match self.excess() {
             None => Room::Enough,
-            Some(excess) => self.evict_keys(excess),
+            Some(excess) => self.evict_for(excess),
         };
         if room == Room::Enough {
             self.stats.memory_sufficed();
@@ -120,9 +122,9 @@ impl Server {
         room
     }
 
-    /// Evicts keys until `excess` bytes are free or time is up.
+    /// Evicts keys to free `excess` bytes, if any may go, and reports how long that took.
     #[cold]
-    fn evict_keys(&mut self, excess: usize) -> Room {
+    fn evict_for(&mut self, excess: usize) -> Room {
         if !self.may_evict() {
             return Room::Enough;
         }
@@ -130,6 +132,14 @@ impl Server {
             return Room::None;
         }
         let started = Instant::now();
+        let room = self.evict_keys(excess, started);
+        self.stats.latency.note(event::EVICTION_CYCLE, started.elapsed());
+        self.note_removals();
+        room
+    }
+
+    /// Evicts keys until `excess` bytes are free or time, counted from `started`, is up.
+    fn evict_keys(&mut self, excess: usize, started: Instant) -> Room {
         let limit = time_limit(self.config.memory.eviction_tenacity);
         let late = || limit.is_some_and(|limit| started.elapsed() > limit);
         let samples = self.config.memory.samples as usize;

@@ -45,6 +45,7 @@ impl Server {
         let removals = &mut self.keyspace.removals;
         if removals.timed {
             self.stats.latency.note(event::EXPIRE_DEL, std::mem::take(&mut removals.expired));
+            self.stats.latency.note(event::EVICTION_DEL, std::mem::take(&mut removals.evicted));
         }
     }
 

@@ -12,6 +12,7 @@ use super::Server;
 use super::admission::Conditions;
 use super::child::{Child, Outcome, Task};
 use super::startup::REDIS_VERSION;
+use crate::clients::ClientKey;
 use crate::config::value::{EvictionPolicy, SanitizePayload};
 use crate::keyspace::expire::Expiry;
 use crate::net::error_text;
@@ -295,11 +296,13 @@ impl Server {
         }
     }
 
-    /// How closely values are looked at that come from a client, or from a file.
-    pub fn scrutiny(&self, from_client: bool) -> Scrutiny {
+    /// How closely values are looked at that come from this client, or from a file (`None`).
+    pub fn scrutiny(&self, from: Option<ClientKey>) -> Scrutiny {
+        let doubted =
+            |key: ClientKey| self.clients[key].user().is_err_and(|user| !self.acl[user].skips_sanitizing());
         match self.config.persistence.sanitize_dump_payload {
             SanitizePayload::Yes => Scrutiny::Full,
-            SanitizePayload::Clients if from_client => Scrutiny::Full,
+            SanitizePayload::Clients if from.is_some_and(doubted) => Scrutiny::Full,
             SanitizePayload::Clients | SanitizePayload::No => Scrutiny::Trusting,
         }
     }
@@ -341,7 +344,7 @@ impl Server {
             drop_due: drop_due.then(UnixMillis::now),
             replace,
             checksum: self.config.persistence.rdb_checksum,
-            scrutiny: self.scrutiny(false),
+            scrutiny: self.scrutiny(None),
         }
     }
 

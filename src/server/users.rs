@@ -349,22 +349,17 @@ impl Server {
         file::save(&self.acl, self.config.security.aclfile.as_ref())
     }
 
-    /// The lines that a configuration file needs to have the users of now; none when they have a file of their
-    /// own. A default user who is as the rest of the configuration makes them needs no line.
+    /// The lines that a configuration file needs to have the users of now, the default user among them; none when
+    /// they have a file of their own.
     pub fn user_lines(&self) -> Vec<UserLine> {
         if !self.config.security.aclfile.is_empty() {
             return Vec::new();
         }
-        let mut plain = Acl::new(catalog(&self.commands));
-        plain.set_default_password(&self.config.security.requirepass);
-        let others = self.acl.users().filter(|&(name, user)| {
-            name != DEFAULT_NAME || user.describe() != plain[UserId::DEFAULT].describe()
-        });
         let line = |(name, user): (&[u8], &User)| UserLine {
             name: name.into(),
             rules: user::words(&user.describe()).map(Vec::from).collect(),
         };
-        others.map(line).collect()
+        self.acl.users().map(line).collect()
     }
 }
 

@@ -1,0 +1,290 @@
+//! Two hundred clients that subscribe, block, watch, transact, track and leave, at random.
+//!
+//! What they do is drawn from a seed, which is printed; how long, in seconds, is told by `SPINEL_SOAK_SECONDS` (10),
+//! the seed by `SPINEL_SOAK_SEED`. Every request gets its answer in time. Afterwards nothing is left of the clients:
+//! no connection, subscription, wait or watch, and no memory but what the server keeps for the next ones.
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use spinel::resp::request::write_request;
+use spinel::stdx::rng::Rng;
+use support::{Client, ServerProcess, spinel};
+
+/// Connections at a time.
+const CLIENTS: usize = 200;
+/// Threads that share them.
+const THREADS: usize = 4;
+/// Names of keys and of channels; few, so that clients meet.
+const NAMES: u64 = 12;
+/// Bytes that may be in use afterwards above what was before: buffers kept for the next clients, tables that
+/// have grown, log entries.
+const MARGIN: u64 = 1 << 20;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// A request, in words.
+type Words = Vec<String>;
+
+fn words(line: &str) -> Words {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+/// What a client may do next.
+fn step(rng: &mut Rng) -> Words {
+    let mut name = |kind: &str| format!("{kind}{}", rng.below(NAMES));
+    let (list, other, zset) = (name("list"), name("list"), name("zset"));
+    let (string, second, hash) = (name("string"), name("string"), name("hash"));
+    let (channel, pattern, shard) = (name("channel"), name("chan*"), name("shard"));
+    let value = "v".repeat(rng.index(300));
+    let timeout = ["0.001", "0.01", "0.05", "0.2"][rng.index(4)];
+    let end = ["LEFT", "RIGHT"][rng.index(2)];
+    let line = match rng.below(58) {
+        0..3 => format!("SUBSCRIBE {channel} {channel}x"),
+        3 => format!("UNSUBSCRIBE {channel}"),
+        4 => "UNSUBSCRIBE".into(),
+        5..7 => format!("PSUBSCRIBE {pattern} __key*__:{string}"),
+        7 => "PUNSUBSCRIBE".into(),
+        8 => format!("SSUBSCRIBE {shard}"),
+        9 => "SUNSUBSCRIBE".into(),
+        10..13 => format!("PUBLISH {channel} {value}"),
+        13 => format!("SPUBLISH {shard} {value}"),
+        14..16 => format!("BLPOP {list} {other} {timeout}"),
+        16 => format!("BRPOP {list} {timeout}"),
+        17 => format!("BLMOVE {list} {other} {end} LEFT {timeout}"),
+        18 => format!("BLMPOP {timeout} 2 {list} {other} {end} COUNT 3"),
+        19 => format!("BZPOPMIN {zset} {zset}x {timeout}"),
+        20 => format!("BZMPOP {timeout} 1 {zset} MAX"),
+        21..24 => format!("RPUSH {list} {value} b"),
+        24..26 => format!("ZADD {zset} {} m 3 n", rng.below(100)),
+        26 => format!("RENAME {list} {other}"),
+        27 => format!("COPY {list} {other} REPLACE"),
+        28 => format!("DEL {list} {zset}"),
+        29..32 => format!("WATCH {string} {second} {list}"),
+        32 => "UNWATCH".into(),
+        33..36 => "MULTI".into(),
+        36..41 => "EXEC".into(),
+        41 => "DISCARD".into(),
+        42..44 => format!("SET {string} {value} PX {}", 1 + rng.below(100)),
+        44 => format!("INCR {string}"),
+        45..47 => format!("GET {string}"),
+        47 => format!("MGET {string} {second}"),
+        48 => format!("HSET {hash} f {value}"),
+        49 => "HELLO 3".into(),
+        50..52 => "CLIENT TRACKING ON".into(),
+        52 => format!("CLIENT TRACKING ON BCAST PREFIX {string} NOLOOP"),
+        53 => "CLIENT TRACKING OFF".into(),
+        54 => "CLIENT NO-TOUCH ON".into(),
+        55 => "RESET".into(),
+        56 => match rng.below(60) {
+            0 => "FLUSHALL".into(),
+            1 => "SWAPDB 0 1".into(),
+            2 => "CLIENT PAUSE 5 WRITE".into(),
+            3 => "CLIENT KILL TYPE pubsub".into(),
+            4..20 => "SELECT 1".into(),
+            _ => "SELECT 0".into(),
+        },
+        _ => format!("CLIENT UNBLOCK {} ERROR", rng.below(4000)),
+    };
+    words(&line)
+}
+
+/// One connection that sends without waiting, and swallows what it gets.
+struct Guest {
+    stream: TcpStream,
+    /// Sent, and not known to be read by the server; a ping tells.
+    pings: u64,
+    pongs: u64,
+    tail: Vec<u8>,
+}
+
+impl Guest {
+    fn connect(port: u16) -> io::Result<Guest> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Guest { stream, pings: 0, pongs: 0, tail: Vec::new() })
+    }
+
+    /// Reads what there is and counts the pings that came back.
+    ///
+    /// # Errors
+    /// The server has closed the connection.
+    fn drain(&mut self, room: &mut [u8]) -> io::Result<()> {
+        const MARK: &[u8] = b"are you there";
+        loop {
+            let n = match self.stream.read(room) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            // A mark may be torn apart between two reads.
+            self.tail.extend_from_slice(&room[..n]);
+            let mut from = 0;
+            while let Some(at) = self.tail[from..].windows(MARK.len()).position(|window| window == MARK) {
+                self.pongs += 1;
+                from += at + MARK.len();
+            }
+            let keep = self.tail.len().saturating_sub(MARK.len() - 1).max(from);
+            self.tail.drain(..keep);
+        }
+    }
+
+    fn send(&mut self, requests: &[u8]) -> io::Result<()> {
+        // What does not fit in the socket is lost, and with it a part of a request: the guest leaves then.
+        match self.stream.write(requests) {
+            Ok(n) if n == requests.len() => Ok(()),
+            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Lets a part of the clients loose until time is up.
+fn live(port: u16, mut rng: Rng, until: Instant, requests: &AtomicU64) {
+    let mut room = vec![0; 1 << 16];
+    let connect = || Guest::connect(port).expect("the server takes connections");
+    let mut guests: Vec<Guest> = (0..CLIENTS / THREADS).map(|_| connect()).collect();
+    let mut bytes = Vec::new();
+    while Instant::now() < until {
+        for guest in &mut guests {
+            bytes.clear();
+            for _ in 0..1 + rng.below(4) {
+                let words = step(&mut rng);
+                write_request(&mut bytes, words.iter().map(String::as_bytes));
+                requests.fetch_add(1, Ordering::Relaxed);
+            }
+            let leaves = match rng.below(400) {
+                0 => {
+                    // One of the few that see everything, for a while.
+                    write_request(&mut bytes, [&b"MONITOR"[..]].into_iter());
+                    false
+                }
+                1..6 => {
+                    // In the middle of a request.
+                    bytes.truncate(bytes.len() - 3);
+                    true
+                }
+                6..10 => true,
+                _ => false,
+            };
+            let gone = guest.drain(&mut room).is_err() || guest.send(&bytes).is_err();
+            if gone || leaves {
+                if rng.one_in(2) {
+                    let _ = guest.stream.shutdown(Shutdown::Write);
+                }
+                *guest = connect();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(rng.below(10)));
+    }
+    // Whoever is still there gets an answer: nobody waits for ever, and nobody was forgotten.
+    for guest in &mut guests {
+        let mut last = Vec::new();
+        for words in ["DISCARD", "RESET"] {
+            write_request(&mut last, [words.as_bytes()].into_iter());
+        }
+        write_request(&mut last, [&b"PING"[..], b"are you there"].into_iter());
+        guest.pings = guest.pongs + 1;
+        if guest.drain(&mut room).is_err() || guest.send(&last).is_err() {
+            guest.pings = 0;
+        }
+    }
+    let patience = Instant::now() + Duration::from_secs(30);
+    while let Some(guest) = guests.iter_mut().find(|guest| guest.pongs < guest.pings) {
+        if guest.drain(&mut room).is_err() {
+            guest.pings = 0;
+        }
+        assert!(Instant::now() < patience, "a client got no answer");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The numbers of INFO.
+fn info(client: &mut Client) -> HashMap<String, u64> {
+    let text = client.command(&[b"INFO", b"everything"]).expect("the server answers");
+    let text = String::from_utf8(text).expect("INFO is text");
+    let numbers = text.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_owned(), value.parse().ok()?))
+    });
+    numbers.collect()
+}
+
+/// What is left of clients, besides the one that asks.
+const LEFT: [(&str, u64); 12] = [
+    ("connected_clients", 1),
+    ("blocked_clients", 0),
+    ("tracking_clients", 0),
+    ("pubsub_clients", 0),
+    ("watching_clients", 0),
+    ("clients_in_timeout_table", 0),
+    ("total_watched_keys", 0),
+    ("total_blocking_keys", 0),
+    ("pubsub_channels", 0),
+    ("pubsub_patterns", 0),
+    ("pubsubshard_channels", 0),
+    ("tracking_total_items", 0),
+];
+
+fn left(now: &HashMap<String, u64>) -> Vec<String> {
+    let wrong = LEFT.iter().filter(|(name, expected)| now.get(*name) != Some(expected));
+    wrong.map(|(name, expected)| format!("{name} is {:?} instead of {expected}", now.get(*name))).collect()
+}
+
+#[test]
+fn nothing_is_left_of_clients_that_are_gone() {
+    let seed = setting("SPINEL_SOAK_SEED").unwrap_or_else(rand::random);
+    let seconds = setting("SPINEL_SOAK_SECONDS").unwrap_or(10);
+    println!("seed {seed}, {seconds} seconds");
+    let server = ServerProcess::start(
+        &spinel(),
+        &["--notify-keyspace-events", "KEA", "--tracking-table-max-keys", "8", "--maxclients", "1000"],
+    );
+    let mut observer = server.client();
+    // As many clients as there will be have been there once: what the server keeps for the next is allocated.
+    let crowd: Vec<Client> = (0..CLIENTS).map(|_| server.client()).collect();
+    drop(crowd);
+    let wait_for_quiet = |observer: &mut Client| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = info(observer);
+            let wrong = left(&now);
+            if wrong.is_empty() {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "seed {seed}: {}\n{}", wrong.join(", "), server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let before = wait_for_quiet(&mut observer);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let requests = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS as u64 {
+            let (port, requests) = (server.port, &requests);
+            scope.spawn(move || live(port, Rng::new(seed.wrapping_add(thread)), until, requests));
+        }
+    });
+    // Keys are no client's.
+    for request in [&[&b"CLIENT"[..], b"UNPAUSE"][..], &[b"FLUSHALL", b"SYNC"], &[b"SLOWLOG", b"RESET"]] {
+        assert_eq!(observer.command(request).expect("the server answers"), b"+OK\r\n");
+    }
+    let after = wait_for_quiet(&mut observer);
+    let (used, was) = (after["used_memory"], before["used_memory"]);
+    println!(
+        "{} requests of {} clients, {} commands; {was} bytes before, {used} after",
+        requests.load(Ordering::Relaxed),
+        after["total_connections_received"],
+        after["total_commands_processed"],
+    );
+    assert!(used <= was + MARGIN, "seed {seed}: {was} bytes were in use, and now {used}");
+}
