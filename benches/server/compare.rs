@@ -1,0 +1,271 @@
+//! Runs what the tables say on all servers in turn.
+//!
+//! In each round and for each set of data, every server is started afresh and loaded; then each workload runs on one
+//! server after the other, so that a drift of the machine hits all alike. Figures are compared within a round only.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use spinel::stdx::rng::Rng;
+
+use crate::load::{self, Batches, Job};
+use crate::measure::{Latencies, resident_bytes};
+use crate::process::{Program, Server};
+use crate::workloads::{Case, Data, During, Items, Pause, Write, write};
+
+/// Connections of the load generator.
+pub const CONNECTIONS: usize = 50;
+
+/// Requests sent at once while data are loaded.
+const LOAD_PIPELINE: u64 = 64;
+
+/// Requests that are prepared at a time while data are loaded.
+const LOAD_CHUNK: u64 = 200_000;
+
+/// One run of one workload on one server.
+#[derive(Clone)]
+pub struct Sample {
+    /// Nanoseconds on a processor per request, and how many of them in user code.
+    pub cpu_ns: f64,
+    pub user_ns: f64,
+    pub per_second: f64,
+    pub p50: Duration,
+    pub p99: Duration,
+    /// The part of the time, from 0 to 1, in which a processor worked for the server.
+    pub server_busy: f64,
+}
+
+/// Of each server in the order of the programs, the samples of all rounds. No samples: it cannot do this.
+pub type Samples = Vec<Vec<Sample>>;
+
+/// Where servers run.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The processor that servers are bound to, if there are several.
+    pub processor: Option<usize>,
+}
+
+impl Place {
+    fn start(self, program: &Program, data: &Data) -> io::Result<Server> {
+        let server = Server::start(&program.path, &data.options, self.processor)?;
+        for fill in &data.fills {
+            fill_with(&server, fill.requests, &fill.write)?;
+        }
+        Ok(server)
+    }
+}
+
+/// Sends requests as fast as the server takes them, and expects no errors.
+fn fill_with(server: &Server, requests: u64, write: &Write) -> io::Result<()> {
+    let mut rng = Rng::new(1);
+    let mut sent = 0;
+    while sent < requests {
+        let chunk = LOAD_CHUNK.min(requests - sent);
+        let pipeline = if chunk < LOAD_PIPELINE { 1 } else { LOAD_PIPELINE };
+        // What does not fill a batch is sent one by one.
+        let chunk = chunk / pipeline * pipeline;
+        let batches = Batches::new(chunk, pipeline, 1, |out, i| write(out, &mut rng, sent + i));
+        let chunk = batches.requests();
+        let outcome = load::run(&Job { connections: 4, ..job(server, &batches, chunk) })?;
+        if let Some(error) = outcome.error {
+            return Err(io::Error::other(error));
+        }
+        sent += chunk;
+    }
+    Ok(())
+}
+
+fn job<'a>(server: &Server, batches: &'a Batches, requests: u64) -> Job<'a> {
+    Job {
+        server: server.address,
+        pid: server.pid(),
+        batches,
+        connections: CONNECTIONS,
+        requests,
+        stop: None,
+        probe: None,
+        listeners: 0,
+    }
+}
+
+/// Runs one round of all cases and adds what it brings to `results`.
+pub fn round(programs: &[Program], place: Place, cases: &[Case], number: usize, results: &mut [Samples]) {
+    let mut at = 0;
+    while at < cases.len() {
+        let data = &cases[at].data;
+        let same = cases[at..].iter().take_while(|case| Rc::ptr_eq(&case.data, data)).count();
+        let mut servers: Vec<Option<Server>> = programs
+            .iter()
+            .map(|program| {
+                let started = place.start(program, data);
+                started.inspect_err(|error| eprintln!("{}: {}: {error}", cases[at].name, program.name)).ok()
+            })
+            .collect();
+        for (case, samples) in cases[at..at + same].iter().zip(&mut results[at..at + same]) {
+            let mut rng = Rng::new(1000 + number as u64);
+            let batches = Batches::new(case.requests, case.pipeline, case.replies, |out, i| {
+                (case.write)(out, &mut rng, i);
+            });
+            // Whoever begins in one round comes last in the next.
+            for turn in 0..programs.len() {
+                let which = (turn + number) % programs.len();
+                let Some(server) = &mut servers[which] else { continue };
+                match sample(server, case, &batches) {
+                    Ok(sample) => samples[which].push(sample),
+                    Err(error) => eprintln!("{}: {}: {error}", case.name, programs[which].name),
+                }
+            }
+        }
+        at += same;
+    }
+}
+
+fn sample(server: &Server, case: &Case, batches: &Batches) -> io::Result<Sample> {
+    let outcome = load::run(&Job { listeners: case.listeners, ..job(server, batches, case.requests) })?;
+    if let Some(error) = outcome.error {
+        return Err(io::Error::other(error));
+    }
+    let requests = outcome.requests as f64;
+    let cpu_ns = outcome.server.ns as f64 / requests;
+    let elapsed_ns = outcome.elapsed.as_nanos() as f64;
+    Ok(Sample {
+        cpu_ns,
+        user_ns: cpu_ns * outcome.server.user_share(),
+        per_second: requests / outcome.elapsed.as_secs_f64(),
+        p50: outcome.latencies.quantile(0.5),
+        p99: outcome.latencies.quantile(0.99),
+        server_busy: outcome.server.ns as f64 / elapsed_ns,
+    })
+}
+
+/// Bytes per item.
+#[derive(Clone, Copy)]
+pub struct Footprint {
+    /// By the server's own count, and by what is resident.
+    pub used: f64,
+    pub resident: f64,
+}
+
+/// What one row of the memory table says of one server: after loading, and after half of the items were overwritten
+/// and half deleted.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    pub loaded: Footprint,
+    pub churned: Option<Footprint>,
+}
+
+/// Measures the memory of some items on one server.
+///
+/// # Errors
+/// The server does not take them.
+pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memory> {
+    let mut server = place.start(program, &Data::default())?;
+    let (used, resident) = (server.used_memory(), resident_bytes(server.pid())?);
+    let footprint = |server: &mut Server, count: u64| -> io::Result<Footprint> {
+        // What is freed in the background, or returned to the system after a while, may need a moment.
+        std::thread::sleep(Duration::from_millis(1000));
+        let per_item = |now: u64, before: u64| now.saturating_sub(before) as f64 / count as f64;
+        Ok(Footprint {
+            used: per_item(server.used_memory(), used),
+            resident: per_item(resident_bytes(server.pid())?, resident),
+        })
+    };
+    fill_with(&server, items.count, &items.load)?;
+    let loaded = footprint(&mut server, items.count)?;
+    let mut churned = None;
+    if let Some([overwrite, delete]) = &items.churn {
+        // The same random half on every server; of deletions, each item's turn comes at most once.
+        let mut order: Vec<u64> = (0..items.count).collect();
+        Rng::new(7).shuffle(&mut order);
+        let half = items.count / 2;
+        let changed = order.clone();
+        let change = Rc::clone(overwrite);
+        fill_with(&server, half, &write(move |out, rng, i| change(out, rng, changed[i as usize])))?;
+        Rng::new(8).shuffle(&mut order);
+        let remove = Rc::clone(delete);
+        fill_with(&server, half, &write(move |out, rng, i| remove(out, rng, order[i as usize])))?;
+        churned = Some(footprint(&mut server, items.count - half)?);
+    }
+    Ok(Memory { loaded, churned })
+}
+
+/// Measures how long one connection waits for single replies while the server is busy with something large.
+///
+/// # Errors
+/// The server does not do it.
+pub fn pause(program: &Program, place: Place, pause: &Pause) -> io::Result<Latencies> {
+    let mut server = place.start(program, &pause.data)?;
+    let mut probe = Vec::new();
+    spinel::resp::request::write_request(&mut probe, [&b"GET"[..], b"probe"].into_iter());
+    let mut rng = Rng::new(5);
+    let mut batches =
+        |requests: u64, write: &Write| Batches::new(requests, 16, 1, |out, i| write(out, &mut rng, i));
+    match &pause.during {
+        During::Requests(requests, write) => {
+            let batches = batches(*requests, write);
+            let job = Job { connections: 4, probe: Some(&probe), ..job(&server, &batches, *requests) };
+            Ok(load::run(&job)?.latencies)
+        }
+        During::Until { request, field, write } => {
+            let batches = batches(400_000, write);
+            let (address, pid) = (server.address, server.pid());
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let control = scope.spawn(|| {
+                    let reply = server.ask(request);
+                    while server.info(field).is_some_and(|value| value != "0") {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                    reply
+                });
+                let outcome = load::run(&Job {
+                    server: address,
+                    pid,
+                    batches: &batches,
+                    connections: 4,
+                    requests: u64::MAX,
+                    stop: Some(&stop),
+                    probe: Some(&probe),
+                    listeners: 0,
+                });
+                let reply = control.join().expect("the control thread does not panic")?;
+                refused(&reply)?;
+                Ok(outcome?.latencies)
+            })
+        }
+        During::Wait { request, ms } => {
+            let batches = Batches::default();
+            let (address, pid) = (server.address, server.pid());
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let control = scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(100));
+                    let reply = if request.is_empty() { Ok(String::new()) } else { server.ask(request) };
+                    std::thread::sleep(Duration::from_millis(*ms));
+                    stop.store(true, Ordering::Relaxed);
+                    reply
+                });
+                let outcome = load::run(&Job {
+                    server: address,
+                    pid,
+                    batches: &batches,
+                    connections: 0,
+                    requests: u64::MAX,
+                    stop: Some(&stop),
+                    probe: Some(&probe),
+                    listeners: 0,
+                });
+                let reply = control.join().expect("the control thread does not panic")?;
+                refused(&reply)?;
+                Ok(outcome?.latencies)
+            })
+        }
+    }
+}
+
+fn refused(reply: &str) -> io::Result<()> {
+    if reply.starts_with('-') { Err(io::Error::other(reply.to_owned())) } else { Ok(()) }
+}

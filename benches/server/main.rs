@@ -1,0 +1,136 @@
+//! Spinel side by side with Redis and Valkey: `cargo bench --bench server`.
+//!
+//! Starts Spinel and every peer it finds (`redis-server` and `valkey-server` on the PATH, or what
+//! `SPINEL_BENCH_PEERS=name=path,…` names), and asks all of them for the same things in turn, round after round. Servers
+//! run on one processor, the load generator on another. What counts is the processor time that a server spends per
+//! request; requests per second say more about the load generator where few requests come at once.
+//!
+//! - `workloads` holds the tables: what is asked, whose memory is measured, when pauses are looked for;
+//! - `compare` runs them, by means of `process` (servers) and `load` (clients);
+//! - `measure` reads the counters, `report` writes the results.
+//!
+//! A run of everything writes `benches/results/server.md` and `server.svg`; a run with a filter only prints.
+
+mod compare;
+mod load;
+mod measure;
+mod process;
+mod report;
+mod workloads;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Command, value_parser};
+
+use compare::Place;
+use report::Results;
+use workloads::Size;
+
+fn options() -> Command {
+    Command::new("server")
+        .about("Compares Spinel with its peers")
+        .arg(
+            Arg::new("filter")
+                .action(ArgAction::Append)
+                .help("Only rows whose title (\"GET 64 B of 1 M, P = 16\") contains one of these"),
+        )
+        .arg(
+            Arg::new("rounds")
+                .long("rounds")
+                .default_value("5")
+                .value_parser(value_parser!(u64).range(1..=99))
+                .help("How often everything is repeated"),
+        )
+        .arg(flag("full").help("Every pipeline, value size and key space: about an hour"))
+        .arg(flag("list").help("Only show the titles"))
+        .arg(
+            Arg::new("out")
+                .long("out")
+                .value_parser(value_parser!(PathBuf))
+                .help("Directory for results [default: benches/results; with a filter: none]"),
+        )
+        .arg(flag("bench").hide(true))
+        .arg(flag("test").hide(true))
+}
+
+fn flag(name: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue)
+}
+
+fn main() -> io::Result<()> {
+    let options = options().get_matches();
+    // `cargo test --benches` only wants to know that this starts.
+    if options.get_flag("test") || !options.get_flag("bench") {
+        return Ok(());
+    }
+    let filter: Vec<&String> = options.get_many("filter").unwrap_or_default().collect();
+    let wanted = |title: &str| filter.is_empty() || filter.iter().any(|part| title.contains(part.as_str()));
+    let size = if options.get_flag("full") { Size::Full } else { Size::Quick };
+    let mut cases = workloads::cases(size);
+    cases.retain(|case| wanted(&report::title(case)));
+    let mut items = workloads::items(size);
+    items.retain(|items| wanted(&format!("memory: {}", items.name)));
+    let mut pauses = workloads::pauses(size);
+    pauses.retain(|pause| wanted(&format!("pause: {}", pause.name)));
+    if options.get_flag("list") {
+        cases.iter().for_each(|case| println!("{}", report::title(case)));
+        items.iter().for_each(|items| println!("memory: {}", items.name));
+        pauses.iter().for_each(|pause| println!("pause: {}", pause.name));
+        return Ok(());
+    }
+
+    // The servers get the first processor, the load generator and whatever it starts besides the second.
+    let pinned = load::processors() > 1 && load::pin(1);
+    let place = Place { processor: pinned.then_some(0) };
+    let programs = process::programs();
+    let rounds = *options.get_one::<u64>("rounds").expect("it has a default") as usize;
+    let mut samples = vec![vec![Vec::new(); programs.len()]; cases.len()];
+    for number in 0..rounds {
+        eprintln!("round {} of {rounds}", number + 1);
+        compare::round(&programs, place, &cases, number, &mut samples);
+    }
+    let complain = |what: &str, program: &process::Program, error: &io::Error| {
+        eprintln!("{what}: {}: {error}", program.name);
+    };
+    let mut results = Results {
+        programs: &programs,
+        rounds,
+        pinned,
+        cases: &cases,
+        samples: &samples,
+        memory: Vec::new(),
+        pauses: Vec::new(),
+    };
+    for which in 0..cases.len() {
+        println!("{}", results.line(which));
+    }
+    for items in &items {
+        let row = programs.iter().map(|program| {
+            let memory = compare::memory(program, place, items);
+            memory.inspect_err(|error| complain(&items.name, program, error)).ok()
+        });
+        results.memory.push((items, row.collect()));
+    }
+    for pause in &pauses {
+        let row = programs.iter().map(|program| {
+            let latencies = compare::pause(program, place, pause);
+            latencies.inspect_err(|error| complain(pause.name, program, error)).ok()
+        });
+        results.pauses.push((pause, row.collect()));
+    }
+
+    let out = options.get_one::<PathBuf>("out").cloned();
+    let everywhere = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results"));
+    match out.or_else(|| filter.is_empty().then(everywhere)) {
+        None => println!("{}", results.markdown()),
+        Some(directory) => {
+            fs::create_dir_all(&directory)?;
+            fs::write(directory.join("server.md"), results.markdown())?;
+            fs::write(directory.join("server.svg"), results.svg())?;
+            println!("written to {}", directory.display());
+        }
+    }
+    Ok(())
+}

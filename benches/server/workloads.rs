@@ -1,0 +1,503 @@
+//! What the servers are asked to do: the tables of workloads, of data whose memory is measured, and of pauses.
+//!
+//! To add a workload, add a line to [`cases`]: its name, the data it needs, and what writes its requests.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use spinel::resp::request::write_request;
+use spinel::stdx::clock;
+use spinel::stdx::rng::Rng;
+
+use crate::load::CHANNEL;
+
+/// Appends the request with the given number; random choices come from the generator.
+pub type Write = Rc<dyn Fn(&mut Vec<u8>, &mut Rng, u64)>;
+
+/// Data that are loaded before anything is measured.
+#[derive(Default)]
+pub struct Data {
+    /// Options that the servers are started with.
+    pub options: Vec<&'static str>,
+    pub fills: Vec<Fill>,
+}
+
+/// Some requests that load data.
+pub struct Fill {
+    pub requests: u64,
+    pub write: Write,
+}
+
+/// A workload.
+pub struct Case {
+    pub name: String,
+    /// Requests that each connection sends at once.
+    pub pipeline: u64,
+    /// Servers are started afresh for a case whose data are not those of the one before.
+    pub data: Rc<Data>,
+    /// Requests per measurement.
+    pub requests: u64,
+    /// Replies to each request: what counts as one request here may be several to the server.
+    pub replies: u64,
+    pub listeners: usize,
+    pub write: Write,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Size {
+    /// A few minutes.
+    Quick,
+    /// An hour: every pipeline, value size, key space and kind of persistence.
+    Full,
+}
+
+const MILLION: u64 = 1_000_000;
+
+/// Appends a request.
+macro_rules! request {
+    ($out:expr, $($arg:expr),+ $(,)?) => {
+        write_request($out, [$(AsRef::<[u8]>::as_ref(&$arg)),+].into_iter())
+    };
+}
+
+/// A writer of requests.
+pub fn write(write: impl Fn(&mut Vec<u8>, &mut Rng, u64) + 'static) -> Write {
+    Rc::new(write)
+}
+
+/// A key of 16 bytes.
+fn key(number: u64) -> String {
+    format!("key:{number:012}")
+}
+
+fn data(fills: impl IntoIterator<Item = (u64, Write)>) -> Rc<Data> {
+    data_with(&[], fills)
+}
+
+fn data_with(options: &[&'static str], fills: impl IntoIterator<Item = (u64, Write)>) -> Rc<Data> {
+    let fills = fills.into_iter().map(|(requests, write)| Fill { requests, write }).collect();
+    Rc::new(Data { options: options.to_vec(), fills })
+}
+
+/// `keys` strings with values of `bytes` bytes.
+fn strings(keys: u64, bytes: usize) -> (u64, Write) {
+    let value = vec![b'x'; bytes];
+    (keys, write(move |out, _, i| request!(out, "SET", key(i), value)))
+}
+
+fn get(keys: u64) -> Write {
+    write(move |out, rng, _| request!(out, "GET", key(rng.below(keys))))
+}
+
+fn set(keys: u64, bytes: usize) -> Write {
+    let value = vec![b'y'; bytes];
+    write(move |out, rng, _| request!(out, "SET", key(rng.below(keys)), value))
+}
+
+/// Collects cases.
+struct Table {
+    size: Size,
+    cases: Vec<Case>,
+}
+
+impl Table {
+    /// Adds a workload that may be repeated on the same data, once for each pipeline.
+    fn row(&mut self, name: &str, pipelines: &[u64], data: &Rc<Data>, cost: u64, write: &Write) {
+        for &pipeline in pipelines {
+            self.case(name, pipeline, Rc::clone(data), cost, write);
+        }
+    }
+
+    /// Adds a workload that uses its data up: they are loaded anew for each pipeline.
+    fn fresh(
+        &mut self,
+        name: &str,
+        pipelines: &[u64],
+        data: impl Fn() -> Rc<Data>,
+        cost: u64,
+        write: &Write,
+    ) {
+        for &pipeline in pipelines {
+            self.case(name, pipeline, data(), cost, write);
+        }
+    }
+
+    /// `cost` says how much work a request is, compared with a GET: of costly ones, fewer are sent.
+    fn case(&mut self, name: &str, pipeline: u64, data: Rc<Data>, cost: u64, write: &Write) {
+        let cheap = match pipeline {
+            1 => 50_000,
+            2..50 => 400_000,
+            _ => 600_000,
+        };
+        let requests = if self.size == Size::Full { 3 * cheap / cost } else { cheap / cost };
+        self.cases.push(Case {
+            name: name.to_owned(),
+            pipeline,
+            data,
+            // Several rounds of all connections even where requests are few.
+            requests: requests.max(pipeline * 100),
+            replies: 1,
+            listeners: 0,
+            write: Rc::clone(write),
+        });
+    }
+
+    /// The case that was added last.
+    fn last(&mut self) -> &mut Case {
+        self.cases.last_mut().expect("one was just added")
+    }
+}
+
+/// All workloads of a size, in the order in which they run.
+pub fn cases(size: Size) -> Vec<Case> {
+    let mut table = Table { size, cases: Vec::new() };
+    strings_and_keys(&mut table);
+    collections(&mut table);
+    transactions_and_messages(&mut table);
+    circumstances(&mut table);
+    table.cases
+}
+
+fn strings_and_keys(table: &mut Table) {
+    let full = table.size == Size::Full;
+    let none = data([]);
+    table.row("PING", &[1, 16, 100], &none, 1, &write(|out, _, _| request!(out, "PING")));
+
+    let sizes: &[usize] = if full { &[8, 64, 512] } else { &[64] };
+    let spaces: &[u64] = if full { &[1000, MILLION, 5 * MILLION] } else { &[MILLION] };
+    for &keys in spaces {
+        for &bytes in sizes {
+            let loaded = data([strings(keys, bytes)]);
+            let what = format!("{bytes} B of {}", count(keys));
+            table.row(&format!("GET {what}"), &[1, 16, 100], &loaded, 1, &get(keys));
+            table.row(&format!("SET {what}"), &[1, 16, 100], &loaded, 1, &set(keys, bytes));
+        }
+    }
+    let loaded = data([strings(MILLION, 8)]);
+    let missing = write(|out, rng, _| request!(out, "GET", key(MILLION + rng.below(MILLION))));
+    table.row("GET of absent keys", &[16], &loaded, 1, &missing);
+    let mget = write(|out, rng, _| {
+        let keys: Vec<String> = (0..10).map(|_| key(rng.below(MILLION))).collect();
+        write_request(
+            out,
+            [&b"MGET"[..]]
+                .into_iter()
+                .chain(keys.iter().map(String::as_bytes))
+                .collect::<Vec<_>>()
+                .into_iter(),
+        );
+    });
+    table.row("MGET of 10", &[1, 16], &loaded, 6, &mget);
+    let mset = write(|out, rng, _| {
+        let keys: Vec<String> = (0..10).map(|_| key(rng.below(MILLION))).collect();
+        let pairs = keys.iter().flat_map(|key| [key.as_bytes(), &b"12345678"[..]]);
+        write_request(out, [&b"MSET"[..]].into_iter().chain(pairs).collect::<Vec<_>>().into_iter());
+    });
+    table.row("MSET of 10", &[1, 16], &loaded, 8, &mset);
+    let expire = write(|out, rng, _| request!(out, "EXPIRE", key(rng.below(MILLION)), "10000"));
+    table.row("EXPIRE", &[1, 16], &loaded, 1, &expire);
+    let set_ex = write(|out, rng, _| request!(out, "SET", key(rng.below(MILLION)), "12345678", "EX", "1000"));
+    table.row("SET with EX", &[1, 16, 100], &loaded, 1, &set_ex);
+
+    let insert = write(|out, _, i| request!(out, "SET", key(i), [b'x'; 64]));
+    table.fresh("SET of new keys, 64 B", &[16, 100], || data([]), 1, &insert);
+    let numbers = data([(MILLION, write(|out, _, i| request!(out, "SET", key(i), i.to_string())))]);
+    let incr = write(|out, rng, _| request!(out, "INCR", key(rng.below(MILLION))));
+    table.row("INCR", &[1, 16, 100], &numbers, 1, &incr);
+
+    let large = data([strings(10_000, 16 << 10)]);
+    table.row("GET 16 KB", &[1, 16], &large, 4, &get(10_000));
+    table.row("SET 16 KB", &[1, 16], &large, 4, &set(10_000, 16 << 10));
+}
+
+fn collections(table: &mut Table) {
+    let push = write(|out, _, i| request!(out, "LPUSH", "list", format!("element:{i:08}")));
+    table.fresh("LPUSH", &[1, 16, 100], || data([]), 1, &push);
+    let long = || {
+        data([(2 * MILLION, write(|out, _, i| request!(out, "RPUSH", "list", format!("element:{i:08}"))))])
+    };
+    table.fresh("LPOP", &[1, 16], long, 1, &write(|out, _, _| request!(out, "LPOP", "list")));
+    let list = data([(1000, write(|out, _, i| request!(out, "RPUSH", "list", format!("element:{i:08}"))))]);
+    let range = |last: &'static str| write(move |out, _, _| request!(out, "LRANGE", "list", "0", last));
+    table.row("LRANGE of 100", &[1, 16], &list, 8, &range("99"));
+    table.row("LRANGE of 600", &[1, 16], &list, 32, &range("599"));
+
+    let add = write(|out, rng, _| request!(out, "SADD", "set", key(rng.below(MILLION))));
+    table.fresh("SADD", &[1, 16, 100], || data([]), 1, &add);
+    let set = data([
+        (MILLION, write(|out, _, i| request!(out, "SADD", "set", key(i)))),
+        (1000, write(|out, _, i| request!(out, "SADD", "a", format!("e{}", i * 2)))),
+        (1000, write(|out, _, i| request!(out, "SADD", "b", format!("e{}", i * 3)))),
+    ]);
+    let is_member = write(|out, rng, _| request!(out, "SISMEMBER", "set", key(rng.below(2 * MILLION))));
+    table.row("SISMEMBER", &[1, 16], &set, 1, &is_member);
+    table.row("SINTER 1000 × 1000", &[1], &set, 20, &write(|out, _, _| request!(out, "SINTER", "a", "b")));
+
+    let hset = write(|out, rng, i| request!(out, "HSET", "hash", key(rng.below(MILLION)), i.to_string()));
+    table.fresh("HSET", &[1, 16, 100], || data([]), 1, &hset);
+    let hash = data([
+        (MILLION, write(|out, _, i| request!(out, "HSET", "hash", key(i), i.to_string()))),
+        (10, write(|out, _, i| request!(out, "HSET", "small", format!("field{i}"), format!("value{i}")))),
+    ]);
+    let hget = write(|out, rng, _| request!(out, "HGET", "hash", key(rng.below(MILLION))));
+    table.row("HGET", &[1, 16], &hash, 1, &hget);
+    table.row("HGETALL of 10", &[1, 16], &hash, 2, &write(|out, _, _| request!(out, "HGETALL", "small")));
+
+    let zadd = write(|out, rng, _| {
+        request!(out, "ZADD", "zset", rng.below(MILLION).to_string(), key(rng.below(MILLION)));
+    });
+    table.fresh("ZADD", &[1, 16, 100], || data([]), 2, &zadd);
+    let zset = || {
+        data([(
+            MILLION,
+            write(|out, rng, i| request!(out, "ZADD", "zset", rng.below(MILLION).to_string(), key(i))),
+        )])
+    };
+    let shared = zset();
+    let rank = write(|out, rng, _| request!(out, "ZRANK", "zset", key(rng.below(MILLION))));
+    table.row("ZRANK", &[1, 16], &shared, 3, &rank);
+    let zrange = write(|out, rng, _| {
+        let start = rng.below(MILLION - 100);
+        request!(out, "ZRANGE", "zset", start.to_string(), (start + 9).to_string());
+    });
+    table.row("ZRANGE of 10", &[1, 16], &shared, 4, &zrange);
+    table.fresh("ZPOPMIN", &[1, 16], zset, 1, &write(|out, _, _| request!(out, "ZPOPMIN", "zset")));
+}
+
+fn transactions_and_messages(table: &mut Table) {
+    let loaded = data([strings(MILLION, 8)]);
+    let multi = write(|out, rng, _| {
+        request!(out, "MULTI");
+        for _ in 0..10 {
+            request!(out, "INCRBY", format!("counter:{}", rng.below(1000)), "7");
+        }
+        request!(out, "EXEC");
+    });
+    for pipeline in [1, 16] {
+        table.case("MULTI of 10", pipeline, Rc::clone(&loaded), 8, &multi);
+        table.last().replies = 12;
+    }
+    let publish = write(|out, _, i| request!(out, "PUBLISH", CHANNEL, format!("message:{i:08}")));
+    table.case("PUBLISH to 100", 1, data([]), 16, &publish);
+    table.last().listeners = 100;
+}
+
+/// GET and SET where more has to be done beside: persistence, and a limit of memory.
+fn circumstances(table: &mut Table) {
+    let pipelines: &[u64] = if table.size == Size::Full { &[1, 16, 100] } else { &[16] };
+    for (name, options) in [
+        ("maxmemory", &["--maxmemory", "4gb", "--maxmemory-policy", "allkeys-lru"][..]),
+        ("AOF everysec", &["--appendonly", "yes", "--appendfsync", "everysec"]),
+        ("AOF always", &["--appendonly", "yes", "--appendfsync", "always"]),
+    ] {
+        let loaded = data_with(options, [strings(MILLION, 64)]);
+        table.row(&format!("GET, {name}"), pipelines, &loaded, 1, &get(MILLION));
+        table.row(&format!("SET, {name}"), pipelines, &loaded, 1, &set(MILLION, 64));
+    }
+}
+
+fn count(number: u64) -> String {
+    match number {
+        MILLION.. => format!("{} M", number / MILLION),
+        1000.. => format!("{} k", number / 1000),
+        _ => number.to_string(),
+    }
+}
+
+/// Data whose memory is measured.
+pub struct Items {
+    pub name: String,
+    pub count: u64,
+    /// Adds an item.
+    pub load: Write,
+    /// Requests that change an item to something about as large, and that delete it, if items are changed one by one.
+    pub churn: Option<[Write; 2]>,
+}
+
+/// The rows of the memory table. Each ends with the bytes per item.
+pub fn items(size: Size) -> Vec<Items> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, count: u64, load: Write, churn: Option<[Write; 2]>| {
+        rows.push(Items { name: name.to_owned(), count, load, churn });
+    };
+    let value = |i: u64| format!("v{i:07}");
+    let delete = || write(|out, _, i| request!(out, "DEL", key(i)));
+    let set_anew = || write(|out, rng, i| request!(out, "SET", key(i), vec![b'z'; 1 + rng.index(16)]));
+    let spaces: &[u64] = if size == Size::Full { &[MILLION, 5 * MILLION] } else { &[MILLION] };
+    for &keys in spaces {
+        let name = format!("{} strings: key 16 B, value 8 B", count(keys));
+        row(
+            &name,
+            keys,
+            write(move |out, _, i| request!(out, "SET", key(i), value(i))),
+            Some([set_anew(), delete()]),
+        );
+    }
+    row("… value an integer", MILLION, write(|out, _, i| request!(out, "SET", key(i), i.to_string())), None);
+    row("… value 64 B", MILLION, strings(MILLION, 64).1, None);
+    row("… value 1000 B", MILLION / 5, strings(MILLION / 5, 1000).1, None);
+    row(
+        "… value 8 B, with a time to live",
+        MILLION,
+        write(move |out, _, i| request!(out, "SET", key(i), value(i), "EX", "100000")),
+        Some([write(move |out, _, i| request!(out, "SET", key(i), value(i + 1), "EX", "200000")), delete()]),
+    );
+    row(
+        "hash of 10 small fields",
+        MILLION / 10,
+        write(|out, _, i| {
+            write_request(
+                out,
+                fields("HSET", &format!("h:{i:010}"), (0..10).map(|j| (format!("f{j}"), format!("v{i:06}"))))
+                    .iter(),
+            );
+        }),
+        None,
+    );
+    row(
+        "one hash of 1 M fields",
+        MILLION,
+        write(move |out, _, i| request!(out, "HSET", "big", format!("field:{i:010}"), value(i))),
+        Some([
+            write(move |out, _, i| request!(out, "HSET", "big", format!("field:{i:010}"), value(i + 1))),
+            write(|out, _, i| request!(out, "HDEL", "big", format!("field:{i:010}"))),
+        ]),
+    );
+    row(
+        "one set of 1 M strings",
+        MILLION,
+        write(|out, _, i| request!(out, "SADD", "big", format!("member:{i:09}"))),
+        Some([
+            write(|out, _, i| request!(out, "SADD", "big", format!("member:{i:09}"))),
+            write(|out, _, i| request!(out, "SREM", "big", format!("member:{i:09}"))),
+        ]),
+    );
+    row(
+        "set of 100 integers",
+        MILLION / 50,
+        write(|out, _, i| {
+            let numbers = (i..i + 100).map(|n| n.to_string());
+            let args: Vec<String> =
+                ["SADD".to_owned(), format!("s:{i:010}")].into_iter().chain(numbers).collect();
+            write_request(out, args.iter().map(String::as_bytes));
+        }),
+        None,
+    );
+    row(
+        "one sorted set of 1 M members",
+        MILLION,
+        write(|out, _, i| {
+            request!(out, "ZADD", "big", (i * 7919 % MILLION).to_string(), format!("member:{i:09}"))
+        }),
+        Some([
+            write(|out, rng, i| {
+                request!(out, "ZADD", "big", rng.below(MILLION).to_string(), format!("member:{i:09}"));
+            }),
+            write(|out, _, i| request!(out, "ZREM", "big", format!("member:{i:09}"))),
+        ]),
+    );
+    row(
+        "sorted set of 50 members",
+        MILLION / 50,
+        write(|out, _, i| {
+            let members = (0..50).map(|j| (j.to_string(), format!("m{j:06}")));
+            write_request(out, fields("ZADD", &format!("z:{i:010}"), members).iter());
+        }),
+        None,
+    );
+    row(
+        "one list of 1 M elements",
+        MILLION,
+        write(|out, _, i| request!(out, "RPUSH", "big", format!("element:{i:08}"))),
+        None,
+    );
+    rows
+}
+
+/// The arguments of a request with pairs behind the key.
+struct Pairs(Vec<String>);
+
+impl Pairs {
+    fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.0.iter().map(String::as_bytes)
+    }
+}
+
+fn fields(command: &str, key: &str, pairs: impl Iterator<Item = (String, String)>) -> Pairs {
+    let mut args = vec![command.to_owned(), key.to_owned()];
+    args.extend(pairs.flat_map(|(a, b)| [a, b]));
+    Pairs(args)
+}
+
+/// A time in which a server has something large to do, while one connection asks for a key again and again.
+pub struct Pause {
+    pub name: &'static str,
+    pub data: Data,
+    pub during: During,
+}
+
+/// What goes on meanwhile.
+pub enum During {
+    /// These requests are sent by other connections, so many times.
+    Requests(u64, Write),
+    /// This request is sent first; others write until INFO says that `field` is 0 again.
+    Until { request: &'static [&'static str], field: &'static str, write: Write },
+    /// This request is sent, or nothing if it is empty, and then so many milliseconds pass.
+    Wait { request: &'static [&'static str], ms: u64 },
+}
+
+/// Milliseconds that keys have to live that are to expire at once, counted from when the first is loaded.
+const EXPIRING_MS: u64 = 8_000;
+
+/// Keys that all expire in the same millisecond.
+fn expiring_at_once() -> Write {
+    let deadline = Cell::new(0);
+    write(move |out, _, i| {
+        if i == 0 {
+            deadline.set(clock::now_ms() + EXPIRING_MS as i64);
+        }
+        request!(out, "SET", key(i), "12345678", "PXAT", deadline.get().to_string());
+    })
+}
+
+/// The rows of the table of pauses.
+pub fn pauses(size: Size) -> Vec<Pause> {
+    let keys = if size == Size::Full { 5 * MILLION } else { 2 * MILLION };
+    let load = |fills: Vec<(u64, Write)>| Data {
+        options: Vec::new(),
+        fills: fills.into_iter().map(|(requests, write)| Fill { requests, write }).collect(),
+    };
+    let probed = || (1, write(|out, _, _| request!(out, "SET", "probe", "value")));
+    vec![
+        Pause {
+            name: if size == Size::Full { "5 M keys are added" } else { "2 M keys are added" },
+            data: load(vec![probed()]),
+            during: During::Requests(keys, strings(keys, 8).1),
+        },
+        Pause {
+            name: "BGSAVE of 1 M keys under writes",
+            data: load(vec![probed(), strings(MILLION, 64)]),
+            during: During::Until {
+                request: &["BGSAVE"],
+                field: "rdb_bgsave_in_progress",
+                write: set(MILLION, 64),
+            },
+        },
+        Pause {
+            name: "1 M keys expire at once",
+            data: load(vec![probed(), (MILLION, expiring_at_once())]),
+            during: During::Wait { request: &[], ms: EXPIRING_MS },
+        },
+        Pause {
+            name: "UNLINK of a set of 1 M members",
+            data: load(vec![probed(), (MILLION, write(|out, _, i| request!(out, "SADD", "big", key(i))))]),
+            during: During::Wait { request: &["UNLINK", "big"], ms: 1000 },
+        },
+        Pause {
+            name: "DEL of a set of 1 M members",
+            data: load(vec![probed(), (MILLION, write(|out, _, i| request!(out, "SADD", "big", key(i))))]),
+            during: During::Wait { request: &["DEL", "big"], ms: 1000 },
+        },
+    ]
+}
