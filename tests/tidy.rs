@@ -47,6 +47,7 @@ const UNSAFE: &[&str] = &[
     "server/daemon.rs",
     "stats/log.rs",
     "stdx/alloc.rs",
+    "stdx/clock.rs",
     "stdx/cpu.rs",
     "stdx/process.rs",
     "structures/",

@@ -20,7 +20,7 @@ mod workloads;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
@@ -86,26 +86,30 @@ fn main() -> io::Result<()> {
     let place = Place { processor: pinned.then_some(0) };
     let programs = process::programs();
     let rounds = *options.get_one::<u64>("rounds").expect("it has a default") as usize;
+    let everywhere = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results"));
+    let out = options.get_one("out").cloned().or_else(|| filter.is_empty().then(everywhere));
     let mut samples = vec![vec![Vec::new(); programs.len()]; cases.len()];
-    for number in 0..rounds {
-        eprintln!("round {} of {rounds}", number + 1);
-        compare::round(&programs, place, &cases, number, &mut samples);
-    }
-    let complain = |what: &str, program: &process::Program, error: &io::Error| {
-        eprintln!("{what}: {}: {error}", program.name);
-    };
-    let mut results = Results {
+    let results = |samples, rounds| Results {
         programs: &programs,
         rounds,
         pinned,
         cases: &cases,
-        samples: &samples,
+        samples,
         memory: Vec::new(),
         pauses: Vec::new(),
     };
-    for which in 0..cases.len() {
-        println!("{}", results.line(which));
+    for number in 0..rounds {
+        compare::round(&programs, place, &cases, number, &mut samples);
+        // Whoever stops a long run has the rounds until then.
+        let so_far = results(samples.clone(), number + 1);
+        println!("round {} of {rounds}", number + 1);
+        (0..cases.len()).for_each(|which| println!("{}", so_far.line(which)));
+        write(&so_far, out.as_deref())?;
     }
+    let mut results = results(samples, rounds);
+    let complain = |what: &str, program: &process::Program, error: &io::Error| {
+        eprintln!("{what}: {}: {error}", program.name);
+    };
     for items in &items {
         let row = programs.iter().map(|program| {
             let memory = compare::memory(program, place, items);
@@ -121,16 +125,18 @@ fn main() -> io::Result<()> {
         results.pauses.push((pause, row.collect()));
     }
 
-    let out = options.get_one::<PathBuf>("out").cloned();
-    let everywhere = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results"));
-    match out.or_else(|| filter.is_empty().then(everywhere)) {
-        None => println!("{}", results.markdown()),
-        Some(directory) => {
-            fs::create_dir_all(&directory)?;
-            fs::write(directory.join("server.md"), results.markdown())?;
-            fs::write(directory.join("server.svg"), results.svg())?;
-            println!("written to {}", directory.display());
-        }
+    write(&results, out.as_deref())?;
+    match out {
+        None => println!("\n{}", results.markdown()),
+        Some(directory) => println!("written to {}", directory.display()),
     }
     Ok(())
+}
+
+/// Writes the results to files of a directory, if there is to be one.
+fn write(results: &Results<'_>, directory: Option<&Path>) -> io::Result<()> {
+    let Some(directory) = directory else { return Ok(()) };
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join("server.md"), results.markdown())?;
+    fs::write(directory.join("server.svg"), results.svg())
 }

@@ -20,7 +20,8 @@ pub struct Results<'a> {
     pub rounds: usize,
     pub pinned: bool,
     pub cases: &'a [Case],
-    pub samples: &'a [Samples],
+    /// Of each case.
+    pub samples: Vec<Samples>,
     pub memory: Vec<(&'a Items, Vec<Option<Memory>>)>,
     pub pauses: Vec<(&'a Pause, Vec<Option<Latencies>>)>,
 }
@@ -141,7 +142,7 @@ impl Results<'_> {
         let ratios: Vec<(String, Ratio)> = self
             .cases
             .iter()
-            .zip(self.samples)
+            .zip(&self.samples)
             .filter_map(|(case, samples)| Some((title(case), against_better(samples)?)))
             .collect();
         let lost: Vec<String> = ratios
@@ -164,7 +165,7 @@ impl Results<'_> {
         let missing: Vec<String> = self
             .cases
             .iter()
-            .zip(self.samples)
+            .zip(&self.samples)
             .filter(|(_, samples)| samples[0].is_empty())
             .map(|(case, _)| title(case))
             .collect();
@@ -193,7 +194,7 @@ impl Results<'_> {
             "## Processor time per request\n\nNanoseconds (user + system), medians of the rounds.\n\n",
         );
         self.header(out, "workload", "", &["ratio to the better peer"]);
-        for (case, samples) in self.cases.iter().zip(self.samples) {
+        for (case, samples) in self.cases.iter().zip(&self.samples) {
             let _ = write!(out, "| {} |", title(case));
             for samples in samples {
                 let (total, user) = (median_of(samples, cpu), median_of(samples, |sample| sample.user_ns));
@@ -222,7 +223,7 @@ impl Results<'_> {
             FULLY_BUSY * 100.0
         );
         self.header(out, "workload", "", &["rate, ratio to the better peer"]);
-        for (case, samples) in self.cases.iter().zip(self.samples) {
+        for (case, samples) in self.cases.iter().zip(&self.samples) {
             let _ = write!(out, "| {} |", title(case));
             for samples in samples {
                 if samples.is_empty() {
@@ -323,7 +324,7 @@ impl Results<'_> {
         let bars: Vec<(String, Ratio)> = self
             .cases
             .iter()
-            .zip(self.samples)
+            .zip(&self.samples)
             .filter_map(|(case, samples)| Some((title(case), against_better(samples)?)))
             .collect();
         let height = TOP + ROW * bars.len() + 16;

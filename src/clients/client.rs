@@ -28,6 +28,8 @@ impl ClientFlags {
     pub const CLOSE_AFTER_REPLY: ClientFlags = ClientFlags(1 << 1);
     /// Close before the loop sleeps, whatever is left.
     pub const CLOSE_SOON: ClientFlags = ClientFlags(1 << 2);
+    /// Nothing it sends is looked at any more.
+    pub const CLOSING: ClientFlags = ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON);
     pub const NO_EVICT: ClientFlags = ClientFlags(1 << 3);
     pub const NO_TOUCH: ClientFlags = ClientFlags(1 << 4);
     /// Commands are queued for EXEC.
@@ -73,6 +75,11 @@ impl ClientFlags {
     }
     pub const fn with(self, flag: ClientFlags) -> ClientFlags {
         ClientFlags(self.0 | flag.0)
+    }
+    /// Those that are in both.
+    #[inline]
+    pub const fn and(self, mask: ClientFlags) -> ClientFlags {
+        ClientFlags(self.0 & mask.0)
     }
 }
 
@@ -227,7 +234,7 @@ impl Client {
     /// Whether nothing more is read from the client.
     #[inline]
     pub fn is_closing(&self) -> bool {
-        self.flags.has(ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON))
+        self.flags.has(ClientFlags::CLOSING)
     }
 
     /// Bytes the connection costs: its own record, names, buffers, kept requests, watches, subscriptions and

@@ -73,6 +73,16 @@ impl Conditions {
     /// The conditions that are true of one client.
     #[inline]
     pub fn of(client: &Client) -> Conditions {
+        const TELLING: ClientFlags = ClientFlags::AUTHENTICATED
+            .with(ClientFlags::IN_MULTI)
+            .with(ClientFlags::LIMITED_USER)
+            .with(ClientFlags::MONITOR)
+            .with(ClientFlags::REPLICA)
+            .with(ClientFlags::SUBSCRIBED);
+        // Of most clients there is nothing to say but that they may come in.
+        if client.flags.and(TELLING) == ClientFlags::AUTHENTICATED {
+            return Conditions::NONE;
+        }
         let mut now = Conditions::NONE;
         now.set(Conditions::NEEDS_AUTH, !client.flags.has(ClientFlags::AUTHENTICATED));
         now.set(Conditions::IN_MULTI, client.flags.has(ClientFlags::IN_MULTI));

@@ -97,7 +97,7 @@ impl Server {
         self.turn.runs_again = true;
         self.turn.waits_on = false;
         let id = CommandId(blocked.request.command);
-        self.admit(key, id, self.commands.spec(id), blocked.request.args());
+        self.admit(key, id, self.commands.spec(id), &blocked.request.args());
         self.turn.runs_again = false;
         self.turn.command_started_ns = self.turn.command_started_ns.max(started);
         self.end_unit();

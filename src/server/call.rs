@@ -107,19 +107,20 @@ impl Server {
             while let Some(pending) = batch.pending.get(at).filter(|p| p.client == key) {
                 at += 1;
                 // What follows a command that ended the loop would be answered and lost.
-                if self.turn.stop || self.clients[key].is_closing() {
+                let flags = self.clients[key].flags;
+                if self.turn.stop || flags.has(ClientFlags::CLOSING) {
                     continue;
                 }
                 let args =
                     Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
                         .with_hash(pending.hashed, pending.hash);
                 // What follows a request that waits must wait behind it.
-                if self.clients[key].flags.has(ClientFlags::HELD) {
+                if flags.has(ClientFlags::HELD) {
                     self.hold(key, pending.command, &args);
                     continue;
                 }
                 crash::running(key, &args);
-                self.execute(key, pending.command, args);
+                self.execute(key, pending.command, &args);
                 crash::not_running();
             }
             self.clients[key].io.input.put_back(input);
@@ -133,21 +134,23 @@ impl Server {
 
     /// Runs one request of a client, or answers why not.
     #[inline]
-    pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: Args<'_>) {
+    pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
         client.commands += 1;
         if client.io.output.tail.capacity() == 0 {
             client.io.output.begin(&mut self.pool);
         }
-        let mut keeps_caching = false;
-        match self.resolve(command, &args) {
-            Err(error) => self.answer(key, |server| server.reject(key, command, error)),
+        let keeps_caching = match self.resolve(command, args) {
+            Err(error) => {
+                self.answer(key, |server| server.reject(key, command, error));
+                false
+            }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
-                keeps_caching = spec.flags.has(Flags::KEEPS_CACHING);
                 self.admit(key, id, spec, args);
+                spec.flags.has(Flags::KEEPS_CACHING)
             }
-        }
+        };
         if self.turn.unit_pending {
             self.end_unit();
         }
@@ -162,18 +165,25 @@ impl Server {
 
     /// Runs a command if it may run, and answers why not otherwise.
     #[inline]
-    pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+    pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) {
         let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
-        if !conditions.has(self.held_by[id.0 as usize]) {
-            return self.answer(key, |server| server.call(key, id, spec, args));
+        if !conditions.has(self.held_by[id.0 as usize]) || self.passes(key, id, spec, args) {
+            self.answer(key, |server| server.call(key, id, spec, args));
         }
-        match self.walk_gates(key, id, spec, &args) {
-            Verdict::Run => self.answer(key, |server| server.call(key, id, spec, args)),
+    }
+
+    /// Whether a command that some condition holds up may run nevertheless. If not, its client has its answer, or
+    /// will have it.
+    #[cold]
+    fn passes(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> bool {
+        match self.walk_gates(key, id, spec, args) {
+            Verdict::Run => return true,
             Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), error)),
-            Verdict::Queue => self.answer(key, |server| server.queue(key, id, &args)),
-            Verdict::Hold => self.hold(key, Some(id), &args),
+            Verdict::Queue => self.answer(key, |server| server.queue(key, id, args)),
+            Verdict::Hold => self.hold(key, Some(id), args),
             Verdict::Drop => {}
         }
+        false
     }
 
     /// Lets `write` answer a client's request, if the client wants an answer. Messages to the client that are caused
@@ -225,14 +235,15 @@ impl Server {
     }
 
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
-    pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: Args<'_>) {
+    pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) {
         let started = self.turn.command_started_ns;
-        let waiting_before = self.clients[key].io.output.pending();
+        let client = &self.clients[key];
+        let (db, waiting_before) = (client.db, client.io.output.pending());
         // What one command is passed on as must not be there for the next.
         let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
         let mut wait = None;
-        let (db, made) = (self.clients[key].db, self.keyspace.ledger.made);
+        let made = self.keyspace.ledger.made;
         let result = match spec.handler {
             Handler::Data(handler) => {
                 let ceiling = self.output_ceiling(key);
@@ -242,11 +253,8 @@ impl Server {
                 let limited = client.flags.has(ClientFlags::LIMITED_USER);
                 let permissions = limited.then(|| Permissions::new(&self.acl, client.user, id, spec));
                 let mut ctx = Ctx {
-                    args,
-                    db: self
-                        .keyspace
-                        .db(client.db as usize)
-                        .without_touch(client.flags.has(ClientFlags::NO_TOUCH)),
+                    args: *args,
+                    db: self.keyspace.db(db as usize).without_touch(client.flags.has(ClientFlags::NO_TOUCH)),
                     reply: Reply::new(&mut client.io.output.tail, client.protocol).with_ceiling(ceiling),
                     limits: &self.config.limits,
                     feed: &mut self.feed,
@@ -261,20 +269,22 @@ impl Server {
                 }
                 result
             }
-            Handler::Admin(handler) => handler(self, key, args),
+            Handler::Admin(handler) => handler(self, key, *args),
             Handler::Container => Err(Error::arity(spec.name)),
         };
         if let Err(error) = result {
             self.stats.commands[id.0 as usize].failed += 1;
             self.refuse(key, &error);
         }
-        let blocked = wait.is_some_and(|wait| self.block(key, id, &args, wait));
-        self.propagate(db, &args, self.keyspace.ledger.made != made);
+        let blocked = wait.is_some_and(|wait| self.block(key, id, args, wait));
+        self.propagate(db, args, self.keyspace.ledger.made != made);
         if !self.clients.monitors.is_empty() && !self.turn.runs_again {
-            self.feed_monitors(key, spec, &args);
+            self.feed_monitors(key, spec, args);
         }
-        if self.clients[key].flags.has(ClientFlags::TRACKS_READS) {
-            self.remember_keys(key, spec, &args);
+        let client = &self.clients[key];
+        let reply = client.io.output.pending().saturating_sub(waiting_before);
+        if client.flags.has(ClientFlags::TRACKS_READS) {
+            self.remember_keys(key, spec, args);
         }
         if blocked {
             return;
@@ -285,8 +295,7 @@ impl Server {
         self.turn.command_started_ns = end;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
-        let reply = self.clients[key].io.output.pending().saturating_sub(waiting_before);
-        self.observe(key, spec, &args, Ran { ns: spent, reply });
+        self.observe(key, spec, args, Ran { ns: spent, reply });
         // The clock that commands go by moves on once it is noticeably late.
         if spent > 500_000 {
             self.keyspace.set_now(UnixMillis::now());

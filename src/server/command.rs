@@ -744,30 +744,58 @@ pub struct CommandId(pub u16);
 /// All commands, found by name.
 ///
 /// The table of names is open-addressed over a hash of the length and the first bytes, folded to
-/// lower case, and a quarter full at most: a lookup is one probe and one comparison.
+/// lower case, and a quarter full at most: a lookup is one probe and one comparison. Most names are short and
+/// all letters; their eight bytes, folded, are compared as a number.
 pub struct Commands {
     specs: Vec<&'static Spec>,
     /// The name each is called by, unless the configuration took it away.
     names: Vec<Option<Box<[u8]>>>,
     /// Of each container: its subcommands' identities.
     subcommands: Vec<Vec<CommandId>>,
-    slots: Vec<u16>,
+    slots: Vec<NameSlot>,
     top_level: usize,
 }
 
-const EMPTY: u16 = u16::MAX;
+/// A place in the table of names.
+#[derive(Clone, Copy)]
+struct NameSlot {
+    /// The folded beginning of the name.
+    head: u64,
+    id: u16,
+    len: u16,
+    /// Whether all that has this length and folds to `head` is this name: it is no longer than `head`, and only
+    /// letters, of which folding forgets nothing but the case.
+    exact: bool,
+}
 
+const EMPTY: u16 = u16::MAX;
+const EMPTY_SLOT: NameSlot = NameSlot { head: 0, id: EMPTY, len: 0, exact: false };
+
+/// The first bytes of a name, up to eight, each with the bit set that tells lower from upper case. Names of one
+/// length are folded from the same places.
 #[inline]
-fn fold(name: &[u8]) -> usize {
-    let mut word = [0u8; 8];
-    let n = name.len().min(8);
-    word[..n].copy_from_slice(&name[..n]);
-    let mut head = u64::from_le_bytes(word) | 0x2020_2020_2020_2020;
-    if name.len() > 8 {
-        let tail = name[name.len() - 4..].try_into().expect("four bytes");
-        head ^= ((u32::from_le_bytes(tail) | 0x2020_2020) as u64) << 20;
-    }
-    let mixed = (head ^ (name.len() as u64) << 56).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+fn fold(name: &[u8]) -> u64 {
+    // Two loads that may overlap cover any length; only the number of bytes decides which.
+    let word = if let Some(first) = name.first_chunk::<8>() {
+        u64::from_le_bytes(*first)
+    } else if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+    } else if let (Some(first), Some(last)) = (name.first_chunk::<2>(), name.last_chunk::<2>()) {
+        u64::from(u16::from_le_bytes(*first)) | u64::from(u16::from_le_bytes(*last)) << 32
+    } else {
+        u64::from(name.first().copied().unwrap_or(0))
+    };
+    word | 0x2020_2020_2020_2020
+}
+
+/// Where to look for a name that folds to `head`, before masking.
+#[inline]
+fn place_of(name: &[u8], head: u64) -> usize {
+    let tail = match name.last_chunk::<4>() {
+        Some(last) if name.len() > 8 => u64::from(u32::from_le_bytes(*last) | 0x2020_2020) << 20,
+        _ => 0,
+    };
+    let mixed = (head ^ tail ^ (name.len() as u64) << 56).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 40) as usize
 }
 
@@ -792,19 +820,23 @@ impl Commands {
     /// Builds the table of names anew.
     fn index(&mut self) {
         let size = (self.top_level * 4).next_power_of_two();
-        self.slots = vec![EMPTY; size];
+        self.slots = vec![EMPTY_SLOT; size];
         for (i, name) in self.names[..self.top_level].iter().enumerate() {
             let Some(name) = name else { continue };
-            let mut at = fold(name) & (size - 1);
-            while self.slots[at] != EMPTY {
+            let head = fold(name);
+            let mut at = place_of(name, head) & (size - 1);
+            while self.slots[at].id != EMPTY {
                 assert_ne!(
-                    self.names[self.slots[at] as usize].as_ref(),
+                    self.names[self.slots[at].id as usize].as_ref(),
                     Some(name),
                     "two commands of one name"
                 );
                 at = (at + 1) & (size - 1);
             }
-            self.slots[at] = i as u16;
+            let exact = name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic);
+            // A name from the configuration may be of any length; none as long as that is asked for.
+            let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
+            self.slots[at] = NameSlot { head, id: i as u16, len, exact };
         }
     }
 
@@ -826,17 +858,27 @@ impl Commands {
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<CommandId> {
         let mask = self.slots.len() - 1;
-        let mut at = fold(name) & mask;
+        let head = fold(name);
+        let mut at = place_of(name, head) & mask;
         loop {
-            let id = self.slots[at];
-            if id == EMPTY {
-                return None;
+            let slot = self.slots[at];
+            if slot.head == head
+                && usize::from(slot.len) == name.len()
+                && (slot.exact || self.is_called(slot.id, name))
+            {
+                return Some(CommandId(slot.id));
             }
-            if self.names[id as usize].as_ref().is_some_and(|known| name.eq_ignore_ascii_case(known)) {
-                return Some(CommandId(id));
+            if slot.id == EMPTY {
+                return None;
             }
             at = (at + 1) & mask;
         }
+    }
+
+    #[inline(never)]
+    fn is_called(&self, id: u16, name: &[u8]) -> bool {
+        let known = self.names.get(id as usize).and_then(Option::as_ref);
+        known.is_some_and(|known| name.eq_ignore_ascii_case(known))
     }
 
     /// The subcommand of `container` called `name`, in any case.

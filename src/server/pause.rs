@@ -155,7 +155,7 @@ impl Server {
             }
             let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
             self.turn.command_started_ns = clock::monotonic_ns();
-            self.execute(key, command, request.args());
+            self.execute(key, command, &request.args());
         }
         // What arrived meanwhile is in the buffer, and no event will tell of it.
         self.read_soon(key);

@@ -26,7 +26,16 @@ const COPIED: usize = 1024;
 #[derive(Default)]
 pub struct Answering {
     client: Option<ClientKey>,
+    /// Behind what was there when the answer began.
     later: Vec<u8>,
+}
+
+/// What was being answered before an answer began.
+#[derive(Clone, Copy)]
+pub(super) struct Outer {
+    client: Option<ClientKey>,
+    /// Bytes that wait for it.
+    later: usize,
 }
 
 /// A message in the form it is sent in. The protocols differ in its first byte only.
@@ -81,20 +90,27 @@ impl Server {
     /// From now on a client's request is answered: messages to it wait until that is done. What it was before is
     /// to be handed to [`Server::end_answer`].
     #[inline]
-    pub(super) fn begin_answer(&mut self, key: ClientKey) -> Answering {
-        let answering = Answering { client: Some(key), later: Vec::new() };
-        std::mem::replace(&mut self.turn.answering, answering)
+    pub(super) fn begin_answer(&mut self, key: ClientKey) -> Outer {
+        let answering = &mut self.turn.answering;
+        Outer { client: answering.client.replace(key), later: answering.later.len() }
     }
 
     /// The request is answered: whatever waited for that follows the reply.
     #[inline]
-    pub(super) fn end_answer(&mut self, before: Answering) {
-        let Answering { client, later } = std::mem::replace(&mut self.turn.answering, before);
-        if !later.is_empty()
-            && let Some(key) = client
-        {
-            let client = &mut self.clients[key];
-            client.io.output.tail.extend_from_slice(&later);
+    pub(super) fn end_answer(&mut self, outer: Outer) {
+        let answering = &mut self.turn.answering;
+        let answered = std::mem::replace(&mut answering.client, outer.client);
+        if answering.later.len() > outer.later {
+            self.tell_the_rest(answered, outer.later);
+        }
+    }
+
+    /// Hands over what was kept for a client from byte `start` on.
+    #[cold]
+    fn tell_the_rest(&mut self, key: Option<ClientKey>, start: usize) {
+        let later = self.turn.answering.later.split_off(start);
+        if let Some(key) = key {
+            self.clients[key].io.output.tail.extend_from_slice(&later);
             self.written(key);
         }
     }

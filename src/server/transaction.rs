@@ -39,7 +39,7 @@ impl Server {
             return self.refuse(key, &error);
         }
         self.turn.depth += 1;
-        self.call(key, id, spec, args);
+        self.call(key, id, spec, &args);
         self.turn.depth -= 1;
     }
 
