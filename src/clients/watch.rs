@@ -68,13 +68,19 @@ impl Watches {
         watchers.is_some_and(|w| w.iter().any(|w| w.client == client && w.existed))
     }
 
-    /// Calls `mark` for each client that watches the key. When the key went away by itself,
-    /// those who began to watch it when it was due already are not concerned.
-    pub fn touched(&self, db: u32, key: &[u8], went_by_itself: bool, mut mark: impl FnMut(ClientKey)) {
-        for watcher in self.by_key.get(&(db, Box::from(key))).into_iter().flatten() {
-            if watcher.existed || !went_by_itself {
-                mark(watcher.client);
-            }
+    /// Calls `mark` for each client that watches the key, which was changed; `exists` says whether it is there now.
+    /// If it is not, nothing has changed for those who began to watch it when it was due already.
+    pub fn touched(
+        &self,
+        db: u32,
+        key: &[u8],
+        exists: impl FnOnce() -> bool,
+        mut mark: impl FnMut(ClientKey),
+    ) {
+        let Some(watchers) = self.by_key.get(&(db, Box::from(key))) else { return };
+        let there = exists();
+        for watcher in watchers.iter().filter(|watcher| watcher.existed || there) {
+            mark(watcher.client);
         }
     }
 

@@ -154,7 +154,9 @@ fn unwatch(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::commands::testing::check;
+    use std::time::Duration;
+
+    use crate::commands::testing::{Harness, check, check_with};
 
     #[test]
     fn replies_come_together() {
@@ -185,6 +187,20 @@ mod tests {
             (error) ERR DISCARD without MULTI
             "#,
         );
+    }
+
+    #[test]
+    fn a_key_that_was_due_when_the_watch_began_may_go() {
+        let mut harness = Harness::default();
+        for (command, expected) in
+            [("SINTERSTORE k a", "(empty array)"), ("DEL k", "(empty array)"), ("SET k v", "(nil)")]
+        {
+            check_with(&mut harness, "DEBUG SET-ACTIVE-EXPIRE 0\nSET k v PX 1", "OK\nOK");
+            std::thread::sleep(Duration::from_millis(3));
+            harness.run("WATCH k");
+            harness.run(command);
+            check_with(&mut harness, "MULTI\nEXEC", &format!("OK\n{expected}"));
+        }
     }
 
     #[test]

@@ -66,11 +66,13 @@ impl Server {
         let clients = &mut self.clients;
         let mut marked = Vec::new();
         match change {
-            Change::Key { db, key, .. } | Change::FieldGone { db, key, .. } => {
-                clients.watches.touched(*db, &keys[key.clone()], false, |client| marked.push(client));
-            }
-            Change::Gone { db, key, .. } => {
-                clients.watches.touched(*db, &keys[key.clone()], true, |client| marked.push(client));
+            Change::Key { db, key, .. }
+            | Change::FieldGone { db, key, .. }
+            | Change::Gone { db, key, .. } => {
+                let name = Key::new(&keys[key.clone()]);
+                let tables = &self.keyspace.databases()[*db as usize];
+                let exists = || tables.keys().find(name.hash, name.bytes).is_some();
+                clients.watches.touched(*db, name.bytes, exists, |client| marked.push(client));
             }
             Change::Flushed { db } => {
                 clients.watches.all_touched(*db, |_, _| false, |client| marked.push(client));
