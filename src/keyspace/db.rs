@@ -588,7 +588,11 @@ impl<'s> Db<'s> {
     pub fn read_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&T>, WrongType> {
         match self.read(key) {
             None => Ok(None),
-            Some(slot) => entry::collection_in::<T>(slot).map(|c| Some(&*c)).ok_or(WrongType),
+            Some(slot) => {
+                let collection = entry::collection_in::<T>(slot).ok_or(WrongType)?;
+                collection.step();
+                Ok(Some(collection))
+            }
         }
     }
 

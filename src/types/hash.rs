@@ -1158,6 +1158,15 @@ unsafe impl Collection for Hash {
             Encoding::Volatile(volatile) => Volatile::new(copy_table(volatile.table())).into(),
         }
     }
+
+    #[inline]
+    fn step(&mut self) {
+        match self.encoded_mut() {
+            EncodingMut::Pack(_) => {}
+            EncodingMut::Table(table) => table.step(),
+            EncodingMut::Volatile(volatile) => volatile.step(),
+        }
+    }
 }
 
 fn copy_table(table: &Table) -> Table {

@@ -835,6 +835,13 @@ unsafe impl Collection for Set {
             }
         }
     }
+
+    #[inline]
+    fn step(&mut self) {
+        if let EncodingMut::Table(table) = self.encoded_mut() {
+            table.step();
+        }
+    }
 }
 
 #[cfg(test)]

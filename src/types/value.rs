@@ -97,6 +97,10 @@ pub unsafe trait Collection: Describe + Sized + Send {
 
     /// A deep copy.
     fn duplicate(&self) -> Self;
+
+    /// One step of the rehash of its table, if one is running: reading commands take it, so that a collection
+    /// which nobody changes any more does not keep two tables for ever.
+    fn step(&mut self) {}
 }
 
 /// A value to be stored. Strings may still be borrowed from a request.

@@ -58,6 +58,12 @@ impl Volatile {
         &self.table
     }
 
+    /// One step of a running rehash. Blocks stay where they are, and so does the queue.
+    #[inline]
+    pub fn step(&mut self) {
+        self.table.step();
+    }
+
     /// Takes the table, in which no field may expire.
     pub fn take_table(&mut self) -> Table {
         assert!(self.queue.is_empty(), "a field that expires needs its queue");

@@ -160,6 +160,12 @@ impl Indexed {
         self.index.scan(cursor, |member| f(Member::node(member.0, self)))
     }
 
+    /// One step of a running rehash.
+    #[inline]
+    pub(super) fn step(&mut self) {
+        self.index.step();
+    }
+
     pub(super) fn index_stats(&self) -> Stats {
         self.index.stats()
     }

@@ -696,6 +696,13 @@ unsafe impl Collection for Zset {
             }
         }
     }
+
+    #[inline]
+    fn step(&mut self) {
+        if let ViewMut::Indexed(indexed) = self.view_mut() {
+            indexed.step();
+        }
+    }
 }
 
 /// Pairs of a [`Zset`] in one direction.
