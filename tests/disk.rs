@@ -356,3 +356,62 @@ fn what_is_garbled_is_refused_and_can_be_mended() {
     let server = ServerProcess::start(&spinel(), &disk.options(&["--appendonly", "yes"]));
     assert_eq!(run(&mut server.client(), "DBSIZE"), ":2");
 }
+
+/// Servers that are given damaged files either serve or end with a line that says why; none hangs or crashes.
+#[test]
+fn damaged_files_end_well() {
+    let disk = Disk::plain("fuzz");
+    let rng = &mut Rng::new(7);
+    let mut whole =
+        requests(&["SELECT 1", "SET a 1", "RPUSH l a b c", "MULTI", "HSET h f v", "EXEC", "ZADD z 1 a"]);
+    whole.extend(requests(&[
+        "PEXPIREAT a 4102444800000",
+        &format!("SET long {}", "x".repeat(40_000)),
+        "SPOP s",
+    ]));
+    let snapshot =
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/redis-7.0.rdb")).expect("a file");
+    for round in 0..16 {
+        let mut bytes = if round % 3 == 0 { [&snapshot[..], &whole].concat() } else { whole.clone() };
+        for _ in 0..=rng.below(3) {
+            let at = if rng.one_in(2) { rng.index(bytes.len()) } else { rng.index(300) };
+            match rng.below(4) {
+                0 => bytes[at] = b"*$#0159-\r\n"[rng.index(10)],
+                1 => bytes[at] ^= 1 << rng.below(8),
+                2 => bytes.insert(at, b"0123456789"[rng.index(10)]),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        place(&disk, &bytes, ONE);
+        let (port, log) = (free_port(), disk.path.join("log"));
+        let mut child = Command::new(spinel())
+            .args(["--port", &port.to_string(), "--save", ""])
+            .args(disk.options(&["--appendonly", "yes", "--aof-load-truncated", "no"]))
+            .stdout(fs::File::create(&log).expect("our own file"))
+            .stderr(fs::File::create(disk.path.join("err")).expect("our own file"))
+            .spawn()
+            .expect("it runs");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("our own child") {
+                break Some(status);
+            }
+            let answer = Client::connect(port).and_then(|mut client| client.command(&[b"PING"]));
+            if answer.is_ok_and(|reply| reply == b"+PONG\r\n") {
+                break None;
+            }
+            assert!(Instant::now() < deadline, "round {round} hangs");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let _ = child.kill();
+        let _ = child.wait();
+        let log = fs::read_to_string(&log).expect("our own file");
+        if let Some(status) = status {
+            assert_eq!(status.code(), Some(1), "round {round}: {log}");
+            assert!(
+                log.contains(" the append only file ") || log.contains("AOF file"),
+                "round {round}: {log}"
+            );
+        }
+    }
+}
