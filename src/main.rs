@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, Command};
 use spinel::commands;
 use spinel::config::file::CommandLine;
 use spinel::config::table;
+use spinel::persistence::aof::{self, check::Mend};
 use spinel::persistence::rdb::check;
 use spinel::server::daemon::Title;
 use spinel::server::startup;
@@ -25,8 +26,11 @@ static GLOBAL: alloc::Jemalloc = alloc::Jemalloc;
 fn main() -> ExitCode {
     alloc::count_this_thread();
     let mut given: Vec<OsString> = std::env::args_os().collect();
-    if let Some(files) = files_to_check(&given) {
+    if let Some(files) = behind("check-rdb", &given) {
         return check_rdb(files);
+    }
+    if let Some(words) = behind("check-aof", &given) {
+        return check_aof(words);
     }
     let words = command().get_matches_from(&given).remove_many("words");
     let words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
@@ -38,13 +42,14 @@ fn main() -> ExitCode {
     startup::run(name, Title::claim(), &CommandLine::parse(&words), commands::ALL)
 }
 
-/// What stands behind `check-rdb`, or behind the program's name if that says the same.
-fn files_to_check(given: &[OsString]) -> Option<&[OsString]> {
+/// What stands behind the word `tool`, or behind the program's name if that ends with it.
+fn behind<'a>(tool: &str, given: &'a [OsString]) -> Option<&'a [OsString]> {
     let called = given.first().and_then(|name| Path::new(name).file_stem());
-    if called.is_some_and(|name| name.to_string_lossy().ends_with("-check-rdb")) {
+    let called = called.map(|name| name.to_string_lossy()).unwrap_or_default();
+    if called.strip_suffix(tool).is_some_and(|program| program.ends_with('-')) {
         return given.get(1..);
     }
-    (given.get(1)? == "check-rdb").then(|| &given[2..])
+    (given.get(1)? == tool).then(|| &given[2..])
 }
 
 /// Tells what is in a snapshot and whether it is whole.
@@ -58,6 +63,39 @@ fn check_rdb(files: &[OsString]) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("Cannot check {}: {error}", file.to_string_lossy());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells whether append-only files are whole, and mends them if asked to.
+fn check_aof(words: &[OsString]) -> ExitCode {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let (mend, file) = match words[..] {
+        [file] if !file.starts_with("--") => (Mend::Nothing, file),
+        ["--fix", file] => (Mend::Fix, file),
+        ["--truncate-to-timestamp", second, file] => match second.parse() {
+            Ok(second) => (Mend::Until(second), file),
+            Err(_) => {
+                eprintln!("Invalid timestamp: {second}");
+                return ExitCode::FAILURE;
+            }
+        },
+        _ => {
+            eprintln!("Usage: spinel check-aof [--fix | --truncate-to-timestamp SECONDS] FILE-OR-MANIFEST");
+            return ExitCode::FAILURE;
+        }
+    };
+    let confirm = &mut || {
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok() && answer.trim_start().starts_with(['y', 'Y'])
+    };
+    match aof::check::check(Path::new(file), mend, &mut std::io::stdout(), confirm) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Cannot check {file}: {error}");
             ExitCode::FAILURE
         }
     }
@@ -78,7 +116,10 @@ fn command() -> Command {
         .display_name("Spinel server")
         .version(startup::version_text())
         .about("A Redis-compatible in-memory key-value server.")
-        .override_usage("spinel [redis.conf | -] [--directive value …]… [-]\n       spinel check-rdb FILE")
+        .override_usage(
+            "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel check-rdb FILE\n       \
+                         spinel check-aof [--fix] FILE-OR-MANIFEST",
+        )
         .disable_version_flag(true)
         .arg(
             Arg::new("version")

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
 use super::blocking::Blocked;
-use super::held::Held;
+use super::held::{Held, Vouched};
 use super::kept::KeptRequest;
 use super::memory::Counted;
 use super::multi::Transaction;
@@ -148,6 +148,8 @@ pub struct Client {
     pub held: Vec<KeptRequest>,
     /// Output that waits for the append-only file to be durable.
     pub held_output: Held,
+    /// What is known of the output that came since that was last looked at.
+    pub vouched: Vouched,
     /// What it waits for, in a blocking command.
     pub blocked: Option<Box<Blocked>>,
     /// What it listens to; `None`: nothing.
@@ -193,6 +195,7 @@ impl Client {
             watched: Watched::new(),
             held: Vec::new(),
             held_output: Held::default(),
+            vouched: Vouched::default(),
             blocked: None,
             subscriptions: None,
             tracking: None,
@@ -202,6 +205,12 @@ impl Client {
             commands: 0,
             counted: None,
         }
+    }
+
+    /// Bytes it ever got, and is to get.
+    #[inline]
+    pub fn output_end(&self) -> u64 {
+        self.total_out + self.io.output.pending() as u64
     }
 
     /// What kind of connection it is. One that monitors counts as normal, though it is treated as a replica

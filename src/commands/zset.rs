@@ -393,6 +393,14 @@ impl End {
         }
     }
 
+    /// As it is passed on.
+    fn request(self) -> &'static [u8] {
+        match self {
+            End::Min => b"ZPOPMIN",
+            End::Max => b"ZPOPMAX",
+        }
+    }
+
     /// Takes `n` members out, of which there are as many. Answers them first, nearest to the end first.
     fn pop(self, set: &mut Zset, n: usize, mut answer: impl FnMut(&Pair<'_>)) {
         set.iter(self == End::Max).take(n).for_each(|pair| answer(&pair));
@@ -541,7 +549,7 @@ impl MultiPop {
             finish_removal(ctx, key, self.end.command(), n);
             // Which of the keys it was need not be found out again.
             let count = itoa::Buffer::new().format(n).to_owned();
-            ctx.feed.instead(&[self.end.command().as_bytes(), key.bytes, count.as_bytes()]);
+            ctx.feed.instead(&[self.end.request(), key.bytes, count.as_bytes()]);
             return Ok(Some(replied));
         }
         Ok(None)
@@ -562,7 +570,7 @@ pub(super) fn pop_first(ctx: &mut Ctx<'_>, keys: Range<usize>, end: End) -> Resu
             reply.double(pair.score());
         });
         finish_removal(ctx, key, end.command(), 1);
-        ctx.feed.instead(&[end.command().as_bytes(), key.bytes]);
+        ctx.feed.instead(&[end.request(), key.bytes]);
         return Ok(Some(replied));
     }
     Ok(None)

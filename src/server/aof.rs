@@ -1,8 +1,9 @@
 //! The append-only file in the life of the server: kept, rewritten, switched on and off, held to its promises.
 //!
 //! What commands pass on is gathered in the log's buffer and flushed once per turn, before any reply leaves. With
-//! `appendfsync always` a reply is held back until everything executed before it is durable ([`Held`](crate::clients::held::Held)), while the loop
-//! goes on: all requests that arrive during one sync share the next.
+//! `appendfsync always` a reply is held back until everything it tells of is durable ([`Held`](crate::clients::held::Held)), while the loop
+//! goes on: all requests that arrive during one sync share the next. Who reads keys that did not change lately gets the
+//! answer at once ([`Recent`]); anything else waits for all that was executed before it.
 //!
 //! A rewrite writes a new base in a child process, and a new increment begins when the child does, so that the two
 //! together are whole. Only when the base is complete does the manifest name it. When the file is switched on at run
@@ -16,16 +17,20 @@ use std::time::{Duration, Instant};
 
 use super::Server;
 use super::child::{Child, Outcome, Task};
+use super::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
 use crate::background::Worker;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::config::value::AppendFsync;
 use crate::keyspace::Listeners;
+use crate::keyspace::ledger::Change;
 use crate::net::error_text;
 use crate::persistence::aof::log::{Flushed, Policy};
 use crate::persistence::aof::manifest::sync_directory;
 use crate::persistence::aof::{AofLog, Manifest, rewrite};
 use crate::persistence::rdb::output::SyncedFile;
+use crate::resp::Args;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash;
 
 /// Failures in a row from which on a rewrite is not tried again at once.
 const FAILURES_BORNE: u64 = 3;
@@ -42,6 +47,39 @@ pub enum State {
     On,
     /// Switched on; the first base is being written.
     Beginning,
+}
+
+/// When keys changed last, in offsets of the log: never earlier than they did. Keys share places, so it may be later.
+struct Recent {
+    places: Box<[u64; Recent::PLACES]>,
+    /// All keys may have changed here.
+    all: u64,
+}
+
+impl Recent {
+    const PLACES: usize = 4096;
+
+    fn new() -> Recent {
+        Recent { places: Box::new([0; Recent::PLACES]), all: 0 }
+    }
+
+    fn place(key: &[u8]) -> usize {
+        hash::hash(key) as usize % Recent::PLACES
+    }
+
+    fn note(&mut self, change: &Change, keys: &[u8], offset: u64) {
+        match change {
+            Change::Key { key, .. } | Change::Gone { key, .. } | Change::FieldGone { key, .. } => {
+                self.places[Recent::place(&keys[key.clone()])] = offset;
+            }
+            Change::Flushed { .. } | Change::Swapped { .. } => self.all = offset,
+            Change::Told { .. } => {}
+        }
+    }
+
+    fn of(&self, key: &[u8]) -> u64 {
+        self.places[Recent::place(key)].max(self.all)
+    }
 }
 
 /// What the server remembers of its append-only file.
@@ -72,6 +110,7 @@ pub struct Aof {
     noted_second: i64,
     /// Clients whose replies wait for what was appended up to an offset.
     waiting: Vec<ClientKey>,
+    recent: Recent,
 }
 
 impl Default for Aof {
@@ -95,6 +134,7 @@ impl Default for Aof {
             told_of_trouble: None,
             noted_second: 0,
             waiting: Vec::new(),
+            recent: Recent::new(),
         }
     }
 }
@@ -193,35 +233,73 @@ impl Server {
         }
     }
 
-    /// Has the replies of this turn wait, if what was executed is not durable yet; whether they do.
+    /// Whether replies wait until the file is durable.
     #[inline]
-    pub(super) fn hold_replies(&mut self) -> bool {
-        if self.aof.state != State::On || self.config.persistence.appendfsync != AppendFsync::Always {
-            if !self.aof.waiting.is_empty() {
-                self.release_replies(u64::MAX);
-            }
-            return false;
-        }
-        self.hold_undurable()
+    pub(super) fn holds_replies(&self) -> bool {
+        self.config.persistence.appendfsync == AppendFsync::Always && self.aof.state == State::On
     }
 
-    fn hold_undurable(&mut self) -> bool {
+    /// Notes which keys changed, before that is appended.
+    pub(super) fn note_recent(&mut self, changes: &[Change], keys: &[u8]) {
+        let offset = self.aof.log.appended() + 1;
+        for change in changes {
+            self.aof.recent.note(change, keys, offset);
+        }
+    }
+
+    /// A client was answered a request. If that only reads keys it names, the answer tells of nothing but their last
+    /// changes. `before` is the end of the client's output before it was answered, and whether all of that was sent.
+    pub(super) fn vouch(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>, before: (u64, bool)) {
+        let hidden = |keys: &KeySpec| keys.flags.has(KeyFlags::INCOMPLETE);
+        if !spec.flags.has(Flags::READONLY) || spec.acl.has(Acl::SCRIPTING) || spec.keys.iter().any(hidden) {
+            return;
+        }
+        let mut offset = None;
+        let recent = &self.aof.recent;
+        if spec.each_key(args, &mut |i, _| offset = offset.max(Some(recent.of(args.at(i))))) {
+            let client = &mut self.clients[key];
+            let (before, after) = (before, client.output_end());
+            if let Some(offset) = offset {
+                client.vouched.add(before.0, after, offset, before.1);
+            }
+        }
+    }
+
+    /// Has replies of this turn wait, if what they tell of is not durable yet; the others may leave.
+    #[inline]
+    pub(super) fn hold_replies(&mut self) {
+        if self.holds_replies() {
+            self.hold_undurable();
+        } else if !self.aof.waiting.is_empty() {
+            self.release_replies(u64::MAX);
+        }
+    }
+
+    fn hold_undurable(&mut self) {
         let (appended, durable) = (self.aof.log.appended(), self.aof.log.durable());
         self.release_replies(durable);
         if appended <= durable {
-            return false;
+            return;
         }
         let under_way = self.aof.log.handed_over();
-        for key in std::mem::take(&mut self.turn.sending) {
-            let Some(client) = self.clients.get_mut(key) else { continue };
-            let bytes = client.total_out + client.io.output.pending() as u64;
+        let mut sending = std::mem::take(&mut self.turn.sending);
+        sending.retain(|&key| {
+            let Some(client) = self.clients.get_mut(key) else { return false };
+            let end = client.output_end();
+            // Whole groups become durable: what was handed over, or all that was appended.
+            let offset = match client.vouched.take(end) {
+                Some(offset) if offset <= durable && client.held_output.is_empty() => return true,
+                Some(offset) if offset <= under_way => under_way,
+                _ => appended,
+            };
             if client.held_output.is_empty() {
                 self.aof.waiting.push(key);
             }
-            client.held_output.add(appended, bytes, under_way.min(appended - 1));
+            client.held_output.add(offset, end, under_way);
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
-        }
-        true
+            false
+        });
+        self.turn.sending = sending;
     }
 
     /// Sends what may leave now that the log is durable up to `durable`.

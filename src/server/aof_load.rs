@@ -11,15 +11,18 @@ use std::path::Path;
 use super::Server;
 use super::admission::Conditions;
 use super::call::Batch;
+use super::command::Flags;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::net::error_text;
 use crate::net::stream::Stream;
 use crate::persistence::aof::read::{Fault, Next, Requests};
-use crate::resp::Args;
+use crate::resp::request::{Frame, Span};
 
 /// Bytes between two looks at what else there is to do.
 const TURN_EVERY: u64 = 2 << 20;
+/// Bytes of a name that are worth telling.
+const LONGEST_NAME: usize = 128;
 
 /// Why a part cannot be loaded.
 enum Stop {
@@ -133,8 +136,14 @@ impl Server {
         let calls = self.stats.commands.clone();
         let processed = self.stats.commands_processed;
 
-        let mut loading =
-            RequestRun { client, batch: Batch::default(), valid: requests.offset(), bytes_before };
+        let mut loading = RequestRun {
+            client,
+            batch: Batch::default(),
+            taken: requests.offset(),
+            begun: None,
+            valid: requests.offset(),
+            bytes_before,
+        };
         let stop = loading.run(self, &mut requests, between).err();
 
         self.stats.commands = calls;
@@ -153,6 +162,10 @@ impl Server {
 struct RequestRun {
     client: ClientKey,
     batch: Batch,
+    /// Behind the last request that is in the batch, or was.
+    taken: u64,
+    /// Where the transaction begins that is not executed yet.
+    begun: Option<u64>,
     /// Behind the last request that was not inside a transaction.
     valid: u64,
     bytes_before: u64,
@@ -176,14 +189,22 @@ impl RequestRun {
             };
             match next {
                 Next::Request(frame) => {
-                    let name = Args::new(frame.head(&requests.buf), frame.spans(&self.batch.spans), &[]);
-                    if let Some(unknown) = unknown_command(server, &name) {
-                        self.run_batch(server, requests);
-                        return Err(Stop::UnknownCommand(unknown));
+                    match command(server, &frame, &requests.buf, &self.batch.spans) {
+                        Err(unknown) => {
+                            self.run_batch(server, requests);
+                            return Err(Stop::UnknownCommand(unknown));
+                        }
+                        // What comes before a transaction is good even if that is cut off.
+                        Ok(flags) if flags.has(Flags::LEAVES_MULTI) => self.begun = None,
+                        Ok(flags) if flags.has(Flags::RUNS_IN_MULTI) => {
+                            self.begun.get_or_insert(self.taken);
+                        }
+                        Ok(_) => {}
                     }
                     self.swap(server, requests);
                     let barrier = server.enqueue(&mut self.batch, self.client, frame);
                     self.swap(server, requests);
+                    self.taken = requests.offset();
                     if barrier || self.batch.is_full() {
                         self.run_batch(server, requests);
                     }
@@ -230,8 +251,9 @@ impl RequestRun {
         let open = client.flags.has(ClientFlags::IN_MULTI);
         server.turn.sending.retain(|&key| key != self.client);
         if !open {
-            self.valid = requests.offset();
+            self.begun = None;
         }
+        self.valid = self.begun.unwrap_or(self.taken);
         let delay_us = server.config.debug.key_load_delay_us;
         if delay_us > 0 {
             std::thread::sleep(std::time::Duration::from_micros(delay_us.unsigned_abs().into()));
@@ -239,10 +261,11 @@ impl RequestRun {
     }
 }
 
-/// The name of the command, if there is none of that name.
-fn unknown_command(server: &Server, args: &Args<'_>) -> Option<String> {
-    match server.commands.find(args.at(0)) {
-        Some(_) => None,
-        None => Some(String::from_utf8_lossy(args.at(0)).into_owned()),
+/// What is special about the command of a request, or its name if there is none of that name.
+fn command(server: &Server, frame: &Frame, buf: &[u8], spans: &[Span]) -> Result<Flags, String> {
+    let name = frame.args(buf, spans).next().unwrap_or_default();
+    match server.commands.find(name) {
+        Some(id) => Ok(server.commands.spec(id).flags),
+        None => Err(String::from_utf8_lossy(&name[..name.len().min(LONGEST_NAME)]).into_owned()),
     }
 }

@@ -147,7 +147,14 @@ impl Server {
             }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
-                self.admit(key, id, spec, args);
+                if self.holds_replies() {
+                    let client = &self.clients[key];
+                    let before = (client.output_end(), client.io.output.pending() == 0);
+                    self.admit(key, id, spec, args);
+                    self.vouch(key, spec, args, before);
+                } else {
+                    self.admit(key, id, spec, args);
+                }
                 spec.flags.has(Flags::KEEPS_CACHING)
             }
         };

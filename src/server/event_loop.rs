@@ -373,9 +373,8 @@ impl Server {
     fn before_sleep(&mut self) {
         self.finish_turn();
         self.flush_aof(false);
-        if !self.hold_replies() {
-            self.send_replies();
-        }
+        self.hold_replies();
+        self.send_replies();
         self.evict_clients();
         self.close_clients();
     }

@@ -55,6 +55,9 @@ impl Server {
             }
         }
         if listeners.has(Listeners::FEED) {
+            if self.holds_replies() {
+                self.note_recent(&changes, &keys);
+            }
             for group in changes.chunk_by(Change::is_of_same_hash) {
                 self.pass_on_removal(group, &keys);
             }

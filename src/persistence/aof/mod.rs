@@ -5,8 +5,10 @@
 //! removed. The [`manifest`] says which file is which, and is replaced as a whole, so that whatever is cut off in
 //! between leaves one state or the other. (The layout is Redis's since version 7.)
 //!
-//! [`log`] appends and syncs, [`read`] takes files apart into requests, [`rewrite`] writes a base as requests.
+//! [`log`] appends and syncs, [`read`] takes files apart into requests, [`rewrite`] writes a base as requests, [`check`]
+//! tells whether files are whole.
 
+pub mod check;
 pub mod log;
 pub mod manifest;
 pub mod read;

@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 
 use crate::resp::request::{Decoder, Frame, Limits, Span};
+use crate::stdx::num;
 
 /// Bytes read at a time.
 const PIECE: usize = 512 << 10;
@@ -41,20 +42,37 @@ pub struct Requests<R> {
     pos: usize,
     decoder: Decoder,
     read: u64,
+    /// Where the request begins that is not whole yet.
+    begun: Option<u64>,
     size: u64,
     ended: bool,
+    /// Remarks of a later time end the file.
+    until: Option<i64>,
 }
 
 impl<R: Read> Requests<R> {
     /// Reads from `source`, which stands at offset `at` of a file of `size` bytes.
     pub fn new(source: R, at: u64, size: u64) -> Self {
         let (buf, decoder) = (Vec::new(), Decoder::default());
-        Requests { source, buf, pos: 0, decoder, read: at, size, ended: false }
+        Requests { source, buf, pos: 0, decoder, read: at, begun: None, size, ended: false, until: None }
     }
 
-    /// Offset behind the last request.
+    /// Ends where a remark says that it was later than `second`, in Unix time.
+    #[must_use]
+    pub fn until(mut self, second: i64) -> Self {
+        self.until = Some(second);
+        self
+    }
+
+    /// Offset behind the last request, and the remarks that follow it.
     pub fn offset(&self) -> u64 {
-        self.read - (self.buf.len() - self.pos) as u64
+        // Long strings of a request that is not whole are in the buffer no more.
+        self.begun.unwrap_or_else(|| self.read - (self.buf.len() - self.pos) as u64)
+    }
+
+    /// Bytes read so far that belong to no whole request, long strings excepted.
+    pub fn rest(&self) -> &[u8] {
+        &self.buf[self.pos..]
     }
 
     /// Bytes of the file.
@@ -76,6 +94,11 @@ impl<R: Read> Requests<R> {
                     Some(b'#') => {
                         let rest = &self.buf[self.pos..];
                         match memchr::memchr(b'\n', &rest[..rest.len().min(LONGEST_REMARK)]) {
+                            Some(end)
+                                if self.until.is_some_and(|until| noted(&rest[..end]) > Some(until)) =>
+                            {
+                                return Ok(Next::End);
+                            }
                             Some(end) => self.pos += end + 1,
                             None if rest.len() >= LONGEST_REMARK => return Err(Fault::Format(self.offset())),
                             None => return self.more(),
@@ -88,8 +111,14 @@ impl<R: Read> Requests<R> {
             }
             let start = self.offset();
             return match self.decoder.next(&mut self.buf, &mut self.pos, spans, &limits) {
-                Ok(Some(frame)) => Ok(Next::Request(frame)),
-                Ok(None) => self.more(),
+                Ok(Some(frame)) => {
+                    self.begun = None;
+                    Ok(Next::Request(frame))
+                }
+                Ok(None) => {
+                    self.begun = (!self.decoder.is_idle()).then_some(start);
+                    self.more()
+                }
                 Err(_) => Err(Fault::Format(start)),
             };
         }
@@ -111,6 +140,11 @@ impl<R: Read> Requests<R> {
         self.ended = n == 0;
         Ok(())
     }
+}
+
+/// The time that a remark notes: `#TS:` and seconds.
+fn noted(line: &[u8]) -> Option<i64> {
+    num::parse_i64(line.strip_prefix(b"#TS:")?.trim_ascii_end())
 }
 
 #[cfg(test)]
@@ -178,6 +212,43 @@ mod tests {
                 Ok(at) => assert_eq!(at, cut as u64),
                 Err(other) => panic!("cut at {cut}: {other}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_long_string_that_is_cut_off_counts_for_nothing() {
+        let mut bytes = file();
+        let whole = bytes.len() as u64;
+        write_request(&mut bytes, [&b"SET"[..], b"k", &vec![b'y'; 3 << 20]].into_iter());
+        for cut in [whole as usize + 30, whole as usize + (2 << 20), bytes.len() - 1] {
+            let mut requests = Requests::new(&bytes[..cut], 0, cut as u64);
+            let mut spans = Vec::new();
+            loop {
+                match requests.next(&mut spans) {
+                    Ok(Next::Fill) => requests.fill().expect("memory can be read"),
+                    Ok(Next::Request(_)) => {}
+                    Ok(Next::End) => panic!("it is cut off"),
+                    Err(fault) => break assert!(matches!(fault, Fault::Truncated)),
+                }
+            }
+            assert_eq!(requests.offset(), whole);
+        }
+    }
+
+    #[test]
+    fn a_later_remark_can_end_it() {
+        let bytes = file();
+        for (second, expected) in [(1_699_999_999, 0), (1_700_000_000, 39), (1_700_000_001, bytes.len())] {
+            let mut requests = Requests::new(&bytes[..], 0, bytes.len() as u64).until(second);
+            let mut spans = Vec::new();
+            loop {
+                match requests.next(&mut spans).expect("well formed") {
+                    Next::Fill => requests.fill().expect("memory can be read"),
+                    Next::Request(_) => {}
+                    Next::End => break,
+                }
+            }
+            assert_eq!(requests.offset(), expected as u64);
         }
     }
 

@@ -2,23 +2,19 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use super::format::{Dialect, type_name};
 use super::load::{LoadError, LoadOptions, Loader, Receive, Step};
 use crate::keyspace::Entry;
 use crate::keyspace::access::Access;
+use crate::persistence::bar::Bar;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num::human_bytes;
 
 /// Bytes between two looks at how far it is.
 const STEP: u64 = 4 << 20;
-/// Files above this size get a progress bar.
-const LONG: u64 = 64 << 20;
-/// Characters of the bar.
-const BAR: usize = 40;
-
 /// What was found of one type.
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -80,6 +76,18 @@ impl Receive for Findings {
 /// # Errors
 /// The file cannot be read, or `out` cannot be written to.
 pub fn check(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
+    examine(path, out, true).map(|end| end.is_some())
+}
+
+/// As [`check`], for a snapshot that something else follows: where that begins, if the snapshot is whole.
+///
+/// # Errors
+/// As there.
+pub fn check_preamble(path: &Path, out: &mut dyn Write) -> io::Result<Option<u64>> {
+    examine(path, out, false)
+}
+
+fn examine(path: &Path, out: &mut dyn Write, alone: bool) -> io::Result<Option<u64>> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     writeln!(out, "Checking RDB file {} ({})", path.display(), human_bytes(size))?;
@@ -92,26 +100,19 @@ pub fn check(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
         databases: 0,
         seen: (0, HashSet::new()),
     };
-    let shows_bar = size >= LONG && io::stderr().is_terminal();
+    let bar = Bar::new(size);
     let result = loop {
         match loader.step(&mut findings, STEP, u64::MAX) {
-            Ok(Step::More) if shows_bar => bar(loader.offset(), size),
-            Ok(Step::More) => {}
+            Ok(Step::More) => bar.show(loader.offset()),
             Ok(Step::Done) => break Ok(()),
             Err(error) => break Err(error),
         }
     };
-    if shows_bar {
-        eprint!("\r{:width$}\r", "", width = BAR + 10);
-    }
+    drop(bar);
     describe(&loader, &findings, out)?;
-    verdict(&loader, result, size, out)
-}
-
-fn bar(offset: u64, size: u64) {
-    let filled = (offset as u128 * BAR as u128 / size.max(1) as u128) as usize;
-    let percent = offset as f64 / size.max(1) as f64 * 100.0;
-    eprint!("\r[{:#<filled$}{:empty$}] {percent:3.0}%", "", "", empty = BAR - filled.min(BAR));
+    let left = if alone { size - loader.offset() } else { 0 };
+    let whole = verdict(&loader, result, left, out)?;
+    Ok(whole.then(|| loader.offset()))
 }
 
 fn describe(loader: &Loader<'_>, findings: &Findings, out: &mut dyn Write) -> io::Result<()> {
@@ -153,12 +154,11 @@ fn describe(loader: &Loader<'_>, findings: &Findings, out: &mut dyn Write) -> io
 fn verdict(
     loader: &Loader<'_>,
     result: Result<(), LoadError>,
-    size: u64,
+    left: u64,
     out: &mut dyn Write,
 ) -> io::Result<bool> {
     match result {
         Ok(()) => {
-            let left = size - loader.offset();
             if left > 0 {
                 writeln!(out, "[offset {}] {left} bytes follow the end of the data.", loader.offset())?;
             }

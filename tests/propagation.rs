@@ -1,0 +1,235 @@
+//! What is written down of commands: it makes the same data, and reads as Redis's own.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use spinel::stdx::rng::Rng;
+use support::{Client, ServerProcess, redis, spinel};
+
+const OPTIONS: [&str; 8] = [
+    "--appendonly",
+    "yes",
+    "--aof-use-rdb-preamble",
+    "no",
+    "--enable-debug-command",
+    "yes",
+    "--auto-aof-rewrite-percentage",
+    "0",
+];
+
+fn run(client: &mut Client, line: &str) -> String {
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    let reply = client.command(&words).expect("the server answers");
+    String::from_utf8_lossy(&reply).trim_end().to_string()
+}
+
+/// Commands with holes: `K` a key, `N` a small number, `M` a member, `F` a float, `T` a time, `D` a database.
+const COMMANDS: &str = "
+SET K M|SET K N|SET K M PX T|SET K M EX N|SET K M KEEPTTL|SET K M GET|SET K M NX|SET K M XX PXAT 99999999999999|SETEX K N M
+PSETEX K T M|SETNX K M|GETSET K M|GETDEL K|GETEX K PX T|GETEX K PERSIST|GETEX K|GETEX K EX 1000|APPEND K M|SETRANGE K N M
+INCR K|DECRBY K N|INCRBYFLOAT K F|MSET K M K N|MSETNX K M K M|SETBIT K N 1|BITOP OR K K K|BITFIELD K INCRBY u4 0 N
+PFADD K M M|PFMERGE K K K|LPUSH K M M N|RPUSH K M N|LPUSHX K M|LPOP K|RPOP K N|LMPOP 2 K K LEFT COUNT N|LINSERT K BEFORE M N
+LSET K 0 N|LREM K 0 M|LTRIM K 0 5|RPOPLPUSH K K|LMOVE K K LEFT RIGHT|BLPOP K K 0.01|BRPOP K 0.01|BLMOVE K K LEFT LEFT 0.01
+BLMPOP 0.01 1 K RIGHT|SADD K M M N|SREM K M|SPOP K|SPOP K N|SMOVE K K M|SUNIONSTORE K K K|SINTERSTORE K K K|SDIFFSTORE K K K
+ZADD K N M F M|ZADD K XX CH N M|ZADD K GT INCR F M|ZINCRBY K F M|ZREM K M|ZPOPMIN K|ZPOPMAX K N|BZPOPMIN K 0.01
+ZMPOP 1 K MIN COUNT N|ZRANGESTORE K K 0 N|ZUNIONSTORE K 2 K K|ZINTERSTORE K 2 K K|ZREMRANGEBYRANK K 0 0|ZREMRANGEBYSCORE K N N
+GEOADD K N N M|GEOSEARCHSTORE K K FROMLONLAT 1 1 BYRADIUS 900 km|HSET K M N M M|HSETNX K M N|HDEL K M|HINCRBY K M N
+HINCRBYFLOAT K M F|HEXPIRE K N FIELDS 1 M|HPEXPIRE K T FIELDS 2 M M|HPERSIST K FIELDS 1 M|HGETEX K PX T FIELDS 1 M
+HSETEX K EX N FIELDS 1 M N|HGETDEL K FIELDS 1 M|DEL K K|UNLINK K|EXPIRE K N|PEXPIRE K T|EXPIRE K -1|EXPIREAT K 1|EXPIRE K 1000 NX
+PEXPIREAT K 99999999999999 GT|PERSIST K|RENAME K K|RENAMENX K K|COPY K K REPLACE|COPY K K DB D|MOVE K D|SORT K BY nosort STORE K
+SORT K ALPHA STORE K|SWAPDB 0 D|SELECT D|SELECT 0|MULTI|MULTI|EXEC|EXEC|EXEC|DISCARD|GET K|EXISTS K|TYPE K|TTL K|TOUCH K
+FLUSHDB|LCS K K|DUMPRESTORE K K";
+
+fn fill(template: &str, rng: &mut Rng) -> String {
+    let words = template.split(' ').enumerate().map(|(i, word)| match word {
+        _ if i == 0 => word.to_owned(),
+        "K" => format!("key:{}", rng.below(12)),
+        "N" => rng.below(6).to_string(),
+        "M" => format!("m{}", rng.below(8)),
+        "F" => ["0.1", "-3.25", "1e10", "2.7182818284590452"][rng.index(4)].to_owned(),
+        "T" => (rng.below(40) + 1).to_string(),
+        "D" => rng.below(3).to_string(),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Takes a value out and puts it in elsewhere.
+fn dump_and_restore(client: &mut Client, from: &str, to: &str) {
+    let dump = client.command(&[b"DUMP", from.as_bytes()]).expect("it answers");
+    if dump.first() == Some(&b'$') && !dump.starts_with(b"$-1") {
+        let start = dump.iter().position(|&byte| byte == b'\n').expect("a bulk string") + 1;
+        let payload = &dump[start..dump.len() - 2];
+        client.command(&[b"RESTORE", to.as_bytes(), b"1000", payload, b"REPLACE"]).expect("it answers");
+    }
+}
+
+#[test]
+fn what_is_written_down_makes_the_same_data() {
+    let commands: Vec<&str> = COMMANDS.split(['|', '\n']).filter(|line| !line.is_empty()).collect();
+    for seed in 1..=4 {
+        let rng = &mut Rng::new(seed);
+        let dir = std::env::temp_dir().join(format!("spinel-propagation-{seed}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory can be made");
+        let options = [&OPTIONS[..], &["--dir", dir.to_str().expect("text")]].concat();
+        let server = ServerProcess::start(&spinel(), &options);
+        let mut clients = [server.client(), server.client()];
+        // One waits, and is served by what the others do.
+        let mut waiting = server.client();
+        let mut waits = false;
+        let mut done = Vec::new();
+        for step in 0..4000 {
+            let client = &mut clients[rng.index(2)];
+            let line = fill(commands[rng.index(commands.len())], rng);
+            if let Some(keys) = line.strip_prefix("DUMPRESTORE ") {
+                let (from, to) = keys.split_once(' ').expect("two keys");
+                dump_and_restore(client, from, to);
+            } else if line != "FLUSHDB" || rng.one_in(8) {
+                run(client, &line);
+            }
+            done.push(line);
+            if waits {
+                // Whether it has been served does not matter; it asks again now and then.
+                if rng.one_in(20) {
+                    run(client, "RPUSH waited a");
+                    run(client, "ZADD waited 1 a");
+                    run(client, "DEL waited");
+                    waits = false;
+                }
+            } else {
+                let line = [
+                    "BLPOP waited 0.2\r\n",
+                    "BZPOPMIN waited 0.2\r\n",
+                    "BLMOVE waited key:1 LEFT LEFT 0.2\r\n",
+                ][rng.index(3)];
+                waiting.send(line.as_bytes()).expect("it can be sent");
+                waits = true;
+            }
+            if step == 3000 {
+                // From here on there is too little memory for all there is.
+                for client in &mut clients {
+                    run(client, "DISCARD");
+                }
+                run(&mut clients[0], "SELECT 0");
+                for i in 0..500 {
+                    run(&mut clients[0], &format!("SET evict:{i} {}", "x".repeat(2000)));
+                }
+                let info = run(&mut clients[0], "INFO memory");
+                let used =
+                    info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("it is there");
+                let limit = used.trim().parse::<u64>().expect("a number") - 500_000;
+                run(
+                    &mut clients[0],
+                    &format!("CONFIG SET maxmemory {limit} maxmemory-policy allkeys-random"),
+                );
+            }
+        }
+        for client in &mut clients {
+            run(client, "DISCARD");
+        }
+        let client = &mut clients[0];
+        assert!(!run(client, "INFO stats").contains("evicted_keys:0\r"), "something was evicted");
+        run(client, "CONFIG SET maxmemory 0");
+        // What is short-lived goes away by itself, also fields.
+        std::thread::sleep(Duration::from_millis(6500));
+        let before = run(client, "DEBUG DIGEST");
+        assert_eq!(run(client, "DEBUG LOADAOF"), "+OK", "seed {seed}");
+        let after = run(client, "DEBUG DIGEST");
+        if after != before {
+            fs::write(std::env::temp_dir().join("spinel-propagation-failed"), done.join("\n"))
+                .expect("room for it");
+            panic!(
+                "seed {seed}: the commands are in spinel-propagation-failed in {}",
+                std::env::temp_dir().display()
+            );
+        }
+        drop(server);
+        let server = ServerProcess::start(&spinel(), &options);
+        assert_eq!(run(&mut server.client(), "DEBUG DIGEST"), before, "seed {seed}, after a restart");
+        drop(server);
+        fs::remove_dir_all(&dir).expect("it is ours");
+    }
+}
+
+/// The requests of a file, each as a line. Times to come are `<time>`.
+fn lines(bytes: &[u8]) -> Vec<String> {
+    let mut words =
+        bytes.split(|&byte| byte == b'\n').map(|line| String::from_utf8_lossy(line).trim_end().to_owned());
+    let mut out = Vec::new();
+    while let Some(header) = words.next() {
+        let Some(n) = header.strip_prefix('*') else { continue };
+        let mut line = Vec::new();
+        for _ in 0..n.parse::<usize>().expect("a number") {
+            words.next();
+            let word = words.next().expect("as many as announced");
+            let is_time = word.len() == 13 && word.bytes().all(|byte| byte.is_ascii_digit());
+            line.push(if is_time && word != "4102444800000" { "<time>".to_owned() } else { word });
+        }
+        out.push(line.join(" "));
+    }
+    out
+}
+
+fn increment(dir: &Path) -> Vec<String> {
+    lines(&fs::read(dir.join("appendonlydir/appendonly.aof.1.incr.aof")).expect("it is there"))
+}
+
+/// Each step by itself: `!` runs it on a second connection, which may wait; `~` is a pause in milliseconds.
+const STEPS: &str = "SET a 1|SET a 1 EX 100|SET a 2 PX 100000 NX|SET a 2 PXAT 4102444800000|SET a 3 KEEPTTL|SETEX a 100 v
+PSETEX a 100000 v|GETEX a|GETEX a EX 50|GETEX a PERSIST|GETEX a PXAT 4102444800000|GETEX a EXAT 1|GETDEL nothing|SET a 1|GETDEL a
+SET f 1.5|INCRBYFLOAT f 0.1|EXPIRE f 100|INCRBYFLOAT f 1|PEXPIRE f 100000|EXPIREAT f 4102444800|PEXPIREAT f 4102444800000|EXPIRE f -1
+SET f x|EXPIREAT f 1|EXPIRE nothing 10|SET f 1|EXPIRE f 100 XX|EXPIRE f 100|PERSIST f|PERSIST f|SADD s a|SPOP s|SADD s a b|SPOP s 5
+SADD s a|SPOP s 0|SADD s a|SREM s x|SREM s a|HSET h f 1|HINCRBYFLOAT h f 0.5|HINCRBY h f2 5|HSETNX h f 1|HDEL h f f2|RPUSH l a b c
+LPOP l|RPOPLPUSH l l2|LMOVE l l2 LEFT RIGHT|LMPOP 2 nothing l2 LEFT COUNT 1|BLPOP l2 0|ZADD z 1 a 2 b 3 c|ZPOPMIN z|ZMPOP 1 z MAX
+BZPOPMIN z 0|ZADD z XX 5 nobody|MULTI|SET m 1|INCR m|GET m|EXEC|MULTI|GET m|EXEC|MULTI|SET m 2|EXEC|MULTI|SELECT 3|SET m 3|SELECT 0|EXEC
+MULTI|DISCARD|!BLPOP w w2 0|RPUSH w a|~50|!BRPOPLPUSH w v 0|RPUSH w a b|~50|!BLMOVE w v LEFT RIGHT 0|LPUSH w2 x|DEL w|RPUSH w a|~50
+!BLMPOP 0 2 w x LEFT COUNT 10|MULTI|RPUSH x 1 2|RPUSH x 3|EXEC|~50|!BZPOPMAX z2 0|ZADD z2 1 a 2 b|~50|!BZMPOP 0 1 z3 MIN COUNT 2|ZADD z3 1 a 2 b
+~50|RENAME m m2|RENAMENX m2 m|COPY m m3|COPY m m4 DB 2|MOVE m3 4|RPUSH sort 3 1 2|SORT sort STORE sorted|SORT nothing STORE sorted|SORT sort
+SUNIONSTORE u nothing|SADD u a|SUNIONSTORE u nothing|SET p v PX 20|~200|GET p|SET p v PX 20|~1|SWAPDB 0 1|SWAPDB 0 1|SETRANGE r 3 x|APPEND r y
+SETBIT b 7 1|BITOP NOT b2 b|DEL nothing|UNLINK m
+GETSET a b|MSET q 1 w 2|MSETNX q 1|DEL w|LREM sort 0 nobody|TOUCH q|OBJECT FREQ q|FLUSHDB|FLUSHALL ASYNC|PUBLISH a b|SET end 1";
+
+fn written(binary: &Path) -> Vec<String> {
+    let server = ServerProcess::start(binary, &[&OPTIONS[..], &["--appendfsync", "no"]].concat());
+    let (mut client, mut second) = (server.client(), server.client());
+    let mut asked = 0;
+    for step in STEPS.split(['|', '\n']) {
+        if let Some(ms) = step.strip_prefix('~') {
+            std::thread::sleep(Duration::from_millis(ms.parse().expect("a number")));
+        } else if let Some(line) = step.strip_prefix('!') {
+            second.send(format!("{line}\r\n").as_bytes()).expect("it can be sent");
+            asked += 1;
+            std::thread::sleep(Duration::from_millis(30));
+        } else {
+            run(&mut client, step);
+        }
+    }
+    for _ in 0..asked {
+        second.reply().expect("everything that waited was served");
+    }
+    // The end of the turn in which the last reply was sent.
+    std::thread::sleep(Duration::from_millis(100));
+    increment(&server.dir)
+}
+
+#[test]
+fn it_reads_as_what_redis_writes() {
+    let ours = written(&spinel());
+    assert_eq!(ours.last().map(String::as_str), Some("SET end 1"));
+    let Some(redis) = redis() else { return eprintln!("skipped: no redis-server") };
+    let theirs = written(&redis);
+    for (i, (ours_line, theirs_line)) in ours.iter().zip(&theirs).enumerate() {
+        let around = |lines: &[String]| lines[i.saturating_sub(4)..(i + 4).min(lines.len())].join("\n  ");
+        assert_eq!(
+            ours_line,
+            theirs_line,
+            "line {i}, ours:\n  {}\ntheirs:\n  {}",
+            around(&ours),
+            around(&theirs)
+        );
+    }
+    assert_eq!(ours.len(), theirs.len());
+}
