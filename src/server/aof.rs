@@ -485,6 +485,13 @@ impl Server {
     pub(super) fn start_aof(&mut self) -> Result<(), ()> {
         self.set_aof_state(State::Beginning);
         self.aof.rewrite_scheduled = true;
+        if self.turn.depth > 0 {
+            // The first half of a transaction would be in the base and be written down after it as well.
+            tracing::info!(
+                "AOF was enabled during a transaction. An AOF background was scheduled to start when possible."
+            );
+            return Ok(());
+        }
         if self.has_child() {
             tracing::info!(
                 "AOF was enabled but there is already another background operation. An AOF background was scheduled to start when \

@@ -75,13 +75,13 @@ impl Unit {
         let together = self.parts.len() > 1 && !apart;
         let mut start = 0;
         for (i, &(db, end)) in self.parts.iter().enumerate() {
+            if together && i == 0 {
+                write_request(out, [&b"MULTI"[..]].into_iter());
+            }
             if *selected != Some(db) {
                 let number = itoa::Buffer::new().format(db).to_owned();
                 write_request(out, [&b"SELECT"[..], number.as_bytes()].into_iter());
                 *selected = Some(db);
-            }
-            if together && i == 0 {
-                write_request(out, [&b"MULTI"[..]].into_iter());
             }
             out.extend_from_slice(&self.bytes[start..end]);
             start = end;
