@@ -112,6 +112,11 @@ fn there_and_back(data: &str, from: &Path, to: &Path, preamble: &str, back: bool
     let first = directory.start(from, &rest);
     let mut client = first.client();
     add(&mut client, "first");
+    if !back {
+        // Valkey's digest spells this one's score, 0.1, differently from Redis's and ours.
+        run(&mut client, "ZREM zset-small tenth");
+        run(&mut client, "ZREM zset-large tenth");
+    }
     let digest = run(&mut client, "DEBUG DIGEST");
     drop(first);
 
