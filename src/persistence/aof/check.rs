@@ -413,7 +413,7 @@ mod tests {
             (&["SET a 1", "MULTI", "SET b 2"], 27, 18, "Reached EOF before reading EXEC for MULTI"),
             (&["SET a 1", "EXEC", "SET b 2"], 27, 11, "Unexpected EXEC"),
             (&["SET a 1", "MULTI", "MULTI", "SET b 2"], 27, 14, "Unexpected MULTI"),
-            (&["!#TS:1\r\n", "SET a 1", "!#TS:2\r\n"], 43, 8, "is valid"),
+            (&["!#TS:1\r\n", "SET a 1", "!#TS:2\r\n"], 41, 8, "is valid"),
         ] {
             let bytes = requests(lines);
             files.write("a.aof", &bytes);
@@ -435,10 +435,10 @@ mod tests {
         let files = Files::new("time");
         let bytes = requests(&["!#TS:100\r\n", "SET a 1", "!#TS:200\r\n", "SET b 2"]);
         for (second, size, told) in [
-            (50, 74, "has nothing before timestamp 50, aborting"),
-            (100, 37, "Successfully truncated AOF"),
-            (199, 37, "to timestamp 199\n"),
-            (200, 74, "Truncate nothing in AOF"),
+            (50, 72, "has nothing before timestamp 50, aborting"),
+            (100, 36, "Successfully truncated AOF"),
+            (199, 36, "to timestamp 199\n"),
+            (200, 72, "Truncate nothing in AOF"),
         ] {
             files.write("a.aof", &bytes);
             let (_, text) = files.check("a.aof", Mend::Until(second));
