@@ -9,9 +9,9 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::entry::Entry;
 use crate::resp::request::{write_bulk, write_header};
 use crate::stdx::num;
-use crate::types::Kind;
 use crate::types::string::StringRef;
 use crate::types::value::Part;
+use crate::types::{Hash, Kind};
 
 /// Elements in one request.
 const PER_REQUEST: usize = 64;
@@ -60,8 +60,23 @@ fn write_entry(entry: &Entry, out: &mut Vec<u8>) {
         Some(StringRef::Bytes(bytes)) => request(out, &[b"SET", key, bytes]),
         None => write_collection(entry, out),
     }
+    if let Some(hash) = entry.collection::<Hash>()
+        && hash.volatile() > 0
+    {
+        write_field_expiries(key, hash, out);
+    }
     if let Some(at) = entry.expires() {
         request(out, &[b"PEXPIREAT", key, itoa::Buffer::new().format(at.0).as_bytes()]);
+    }
+}
+
+/// Appends a request for each field of a hash that expires.
+fn write_field_expiries(key: &[u8], hash: &Hash, out: &mut Vec<u8>) {
+    for (name, _, at) in hash.iter_with_expiry() {
+        let Some(at) = at else { continue };
+        let (mut digits, mut name_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (at, name) = (digits.format(at.0).as_bytes(), name.text(&mut name_digits));
+        request(out, &[b"HPEXPIREAT", key, at, b"FIELDS", b"1", name]);
     }
 }
 
@@ -104,7 +119,7 @@ mod tests {
     use crate::keyspace::{Key, Ttl};
     use crate::stdx::clock::UnixMillis;
     use crate::stdx::rng::Rng;
-    use crate::types::{Hash, Limits, List, Value, list};
+    use crate::types::{List, Value, list};
 
     #[test]
     fn each_type_has_its_request() {
@@ -122,6 +137,5 @@ mod tests {
             "*2 $6 SELECT $1 0 *3 $3 SET $1 s $2 -7 *3 $9 PEXPIREAT $1 s $4 5000 *2 $6 SELECT $1 1 *66 $5 RPUSH $1 l $1 x "
         ));
         assert!(text.ends_with("$1 x *3 $5 RPUSH $1 l $1 x "));
-        let _ = (Hash::new(), Limits::default());
     }
 }
