@@ -2,41 +2,14 @@
 //!
 //! The only test of its program, for it counts what everybody allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "support/counting.rs"]
+mod counting;
 
+use counting::peak;
 use spinel::persistence::aof::check::{Mend, check};
 use spinel::persistence::rdb::load::EXPANSION;
 use spinel::resp::request::write_request;
 use spinel::stdx::rng::Rng;
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn grown(by: usize) {
-    let now = NOW.fetch_add(by, Ordering::Relaxed) + by;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grown(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// Buffers, and room made before anything is read.
 const FIXED: usize = 4 << 20;
@@ -102,11 +75,9 @@ fn no_file_takes_more_than_its_share() {
         }
         std::fs::write(&path, &bytes).expect("room for it");
         let mend = [Mend::Nothing, Mend::Fix, Mend::Until(1_700_000_000)][rng.index(3)];
-        let before = NOW.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
         let mut out = Vec::with_capacity(4096);
-        let valid = check(&path, mend, &mut out, &mut || true).expect("memory takes everything");
-        let used = PEAK.load(Ordering::Relaxed) - before;
+        let (valid, used) = peak(|| check(&path, mend, &mut out, &mut || true));
+        let valid = valid.expect("memory takes everything");
         let most = bytes.len() * EXPANSION + FIXED;
         let shown = || bytes[..bytes.len().min(500)].escape_ascii().to_string();
         assert!(used <= most, "round {round}: {used} bytes for {}: {}", bytes.len(), shown());

@@ -2,42 +2,15 @@
 //!
 //! The only test of its program, for it counts what everybody allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "support/counting.rs"]
+mod counting;
 
+use counting::peak;
 use spinel::keyspace::Keyspace;
 use spinel::keyspace::free::Reclaimer;
 use spinel::persistence::rdb::load::EXPANSION;
 use spinel::persistence::rdb::{LoadOptions, Loader};
 use spinel::stdx::rng::Rng;
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn grown(by: usize) {
-    let now = NOW.fetch_add(by, Ordering::Relaxed) + by;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        grown(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// Buffers, and room made before anything is read.
 const FIXED: usize = 3 << 20;
@@ -65,12 +38,12 @@ fn no_file_takes_more_than_its_share() {
             }
         }
         let known = rng.one_in(2).then_some(bytes.len() as u64);
-        let before = NOW.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
-        let mut space = Keyspace::new(16, Reclaimer::default(), Rng::new(1));
-        let options = LoadOptions { checksum: false, ..LoadOptions::default() };
-        let _ = Loader::new(Box::new(&bytes[..]), known, options).run(&mut space);
-        let used = PEAK.load(Ordering::Relaxed) - before;
+        let (space, used) = peak(|| {
+            let mut space = Keyspace::new(16, Reclaimer::default(), Rng::new(1));
+            let options = LoadOptions { checksum: false, ..LoadOptions::default() };
+            let _ = Loader::new(Box::new(&bytes[..]), known, options).run(&mut space);
+            space
+        });
         let most = bytes.len() * EXPANSION + FIXED;
         assert!(
             used <= most,

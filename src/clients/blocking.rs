@@ -168,6 +168,7 @@ impl Blocking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::Args;
     use crate::resp::request::{self, write_request};
 
     fn blocked(words: &[&[u8]], until: Option<i64>) -> Blocked {
@@ -184,8 +185,6 @@ mod tests {
         let wait = Wait { keys, kind: Kind::List, until: until.map(UnixMillis), absent: Absent::NullArray };
         Blocked { request, wait, db: 0, since_ns: 0 }
     }
-    use crate::resp::Args;
-
     #[test]
     fn first_come_first() {
         let mut blocking = Blocking::default();

@@ -57,13 +57,13 @@ impl ClientFlags {
     /// Waits in a blocking command.
     pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
     /// Its user may not do everything.
-    pub const LIMITED_USER: ClientFlags = ClientFlags(1 << 31);
+    pub const LIMITED_USER: ClientFlags = ClientFlags(1 << 17);
     /// Its requests are kept until a pause ends.
-    pub const HELD: ClientFlags = ClientFlags(1 << 24);
+    pub const HELD: ClientFlags = ClientFlags(1 << 18);
     /// The keys it reads are remembered, so that it can be told when they change.
-    pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 26);
+    pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 19);
     /// It has chosen whether the keys of its next command are remembered.
-    pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 25);
+    pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 20);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {

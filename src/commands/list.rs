@@ -284,8 +284,8 @@ impl MultiPop {
             let replied = ctx.reply.bulk(key.bytes);
             pop_many(ctx, key, self.end, count);
             // Which of the keys it was need not be found out again.
-            let count = itoa::Buffer::new().format(count).to_owned();
-            ctx.feed.instead(&[pop_command(self.end), key.bytes, count.as_bytes()]);
+            let mut digits = itoa::Buffer::new();
+            ctx.feed.instead(&[pop_command(self.end), key.bytes, digits.format(count).as_bytes()]);
             return Ok(Some(replied));
         }
         Ok(None)
@@ -589,7 +589,12 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
         list.remove_range(0, keep.start);
     }
     list.relax(&ctx.limits.types);
-    ctx.db.changed(key, Event::list("ltrim"), removed.max(1));
+    let event = Event::list("ltrim");
+    match removed {
+        // The key counts as touched, and nothing is there to pass on.
+        0 => ctx.db.also_changed(key, event),
+        _ => ctx.db.changed(key, event, removed),
+    }
     ctx.db.settle::<List>(key);
     Ok(ctx.reply.ok())
 }

@@ -548,8 +548,8 @@ impl MultiPop {
             });
             finish_removal(ctx, key, self.end.command(), n);
             // Which of the keys it was need not be found out again.
-            let count = itoa::Buffer::new().format(n).to_owned();
-            ctx.feed.instead(&[self.end.request(), key.bytes, count.as_bytes()]);
+            let mut digits = itoa::Buffer::new();
+            ctx.feed.instead(&[self.end.request(), key.bytes, digits.format(n).as_bytes()]);
             return Ok(Some(replied));
         }
         Ok(None)

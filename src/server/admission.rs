@@ -19,28 +19,27 @@ impl Conditions {
     /// The client has not authenticated, and must.
     pub const NEEDS_AUTH: Conditions = Conditions(1);
     /// Commands are queued for EXEC.
-    pub const IN_MULTI: Conditions = Conditions(2);
+    pub const IN_MULTI: Conditions = Conditions(1 << 1);
     /// The data set is being loaded.
-    pub const LOADING: Conditions = Conditions(4);
+    pub const LOADING: Conditions = Conditions(1 << 2);
     /// `maxmemory` is set, so that each command must look whether there is room.
-    pub const MAXMEMORY: Conditions = Conditions(8);
+    pub const MAXMEMORY: Conditions = Conditions(1 << 3);
     /// The client's user may not do everything.
-    pub const LIMITED_USER: Conditions = Conditions(1 << 31);
+    pub const LIMITED_USER: Conditions = Conditions(1 << 4);
     /// The client is fed with data, or monitors: it may not ask for keys.
-    pub const FED: Conditions = Conditions(1 << 20);
+    pub const FED: Conditions = Conditions(1 << 5);
     /// A pause is on, at least for what may change the data.
-    pub const PAUSED_WRITES: Conditions = Conditions(1 << 21);
+    pub const PAUSED_WRITES: Conditions = Conditions(1 << 6);
     /// A pause is on for all commands.
-    pub const PAUSED_ALL: Conditions = Conditions(1 << 22);
+    pub const PAUSED_ALL: Conditions = Conditions(1 << 7);
     /// The data cannot be saved, and until they can, they must not change.
-    pub const DISK_ERROR: Conditions = Conditions(1 << 16);
-
+    pub const DISK_ERROR: Conditions = Conditions(1 << 8);
     /// The client has subscribed to something: it may be one that cannot tell messages from replies.
-    pub const SUBSCRIBED: Conditions = Conditions(1 << 8);
+    pub const SUBSCRIBED: Conditions = Conditions(1 << 9);
     /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
-    pub const TRACKING_FULL: Conditions = Conditions(1 << 9);
+    pub const TRACKING_FULL: Conditions = Conditions(1 << 10);
     /// `maxmemory-clients` is set, so that each command must look at what its client costs.
-    pub const CLIENT_MEMORY: Conditions = Conditions(1 << 17);
+    pub const CLIENT_MEMORY: Conditions = Conditions(1 << 11);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)

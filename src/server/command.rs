@@ -123,9 +123,9 @@ bits! {
         /// What follows it may have to wait, so that it is executed before more is read.
         BARRIER = 25, "";
         /// Asks whether the server is well: refused while data cannot be saved.
-        SHOWS_HEALTH = 30, "";
+        SHOWS_HEALTH = 26, "";
         /// What the client chose for the caching of its next command is not used up by this one.
-        KEEPS_CACHING = 26, "";
+        KEEPS_CACHING = 27, "";
         /// No transaction is open after it.
         LEAVES_MULTI = 28, "";
     }

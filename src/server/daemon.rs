@@ -50,6 +50,7 @@ pub struct Title {
     len: usize,
 }
 
+// SAFETY: the C library has a variable of this name and type (POSIX).
 unsafe extern "C" {
     static mut environ: *mut *mut c_char;
 }

@@ -178,6 +178,8 @@ pub fn purge_in_background(yes: bool) {
 
 /// The allocator's own report, for people.
 pub fn report() -> Vec<u8> {
+    /// # Safety
+    /// `out` is the `Vec<u8>` that was given to jemalloc, and `text` a C string.
     unsafe extern "C" fn collect(out: *mut std::ffi::c_void, text: *const std::ffi::c_char) {
         // SAFETY: `report` passes a `Vec<u8>` that nothing else uses meanwhile, and jemalloc a C string.
         let (out, text) = unsafe { (&mut *out.cast::<Vec<u8>>(), std::ffi::CStr::from_ptr(text)) };
