@@ -82,6 +82,60 @@ impl Recent {
     }
 }
 
+/// Whether a group waits for clients that were just answered: they are likely to write again at once, and then two
+/// groups that take turns become one, with half as many syncs.
+#[derive(Default)]
+struct Gathering {
+    /// The group is not handed over before this moment, unless everybody is there.
+    until: Option<Instant>,
+    /// So many clients wait when everybody is there.
+    complete: usize,
+    /// How many of them waited when the others were answered.
+    early: usize,
+    /// How many clients come back in time, of 256, as a moving average.
+    returning: usize,
+    /// When the last group was handed over.
+    handed_over: Option<Instant>,
+}
+
+impl Gathering {
+    const LONGEST: Duration = Duration::from_millis(2);
+
+    /// A group is durable: `answered` clients got their replies, and `waiting` others wait for the next group.
+    fn begin(&mut self, answered: usize, waiting: usize) {
+        if self.until.is_none() {
+            // While nobody is waited for, those who came during the sync show whether it would be worth it.
+            self.observe(waiting, answered);
+        }
+        let now = Instant::now();
+        // To wait for as long as a sync takes costs those who are there already no more than to miss this one.
+        let took = self.handed_over.map_or(Duration::ZERO, |then| now - then);
+        self.until = (self.returning >= 128).then(|| now + took.min(Gathering::LONGEST));
+        self.complete = waiting + answered;
+        self.early = waiting;
+    }
+
+    fn observe(&mut self, came: usize, of: usize) {
+        self.returning = (self.returning * 3 + came.min(of) * 256 / of.max(1)) / 4;
+    }
+
+    /// Whether the group with `waiting` clients should wait for more.
+    fn goes_on(&mut self, waiting: usize) -> bool {
+        let Some(until) = self.until else { return false };
+        if waiting < self.complete && Instant::now() < until {
+            return true;
+        }
+        self.until = None;
+        self.observe(waiting.saturating_sub(self.early), self.complete - self.early);
+        false
+    }
+
+    /// How long the loop may sleep.
+    fn patience(&self) -> Duration {
+        self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+    }
+}
+
 /// What the server remembers of its append-only file.
 pub struct Aof {
     pub state: State,
@@ -111,6 +165,7 @@ pub struct Aof {
     /// Clients whose replies wait for what was appended up to an offset.
     waiting: Vec<ClientKey>,
     recent: Recent,
+    gathering: Gathering,
 }
 
 impl Default for Aof {
@@ -135,6 +190,7 @@ impl Default for Aof {
             noted_second: 0,
             waiting: Vec::new(),
             recent: Recent::new(),
+            gathering: Gathering::default(),
         }
     }
 }
@@ -265,19 +321,37 @@ impl Server {
         }
     }
 
-    /// Has replies of this turn wait, if what they tell of is not durable yet; the others may leave.
+    /// Writes what this turn appended before its replies leave, or has the replies wait for that.
     #[inline]
-    pub(super) fn hold_replies(&mut self) {
+    pub(super) fn flush_or_hold(&mut self) {
         if self.holds_replies() {
             self.hold_undurable();
-        } else if !self.aof.waiting.is_empty() {
+            if !self.aof.gathering.goes_on(self.aof.waiting.len()) {
+                let before = self.aof.log.handed_over();
+                self.flush_aof(false);
+                if self.aof.log.handed_over() > before {
+                    self.aof.gathering.handed_over = Some(Instant::now());
+                }
+            }
+            return;
+        }
+        self.flush_aof(false);
+        if !self.aof.waiting.is_empty() {
             self.release_replies(u64::MAX);
         }
     }
 
+    /// How long the loop may sleep before a group is to be handed over.
+    pub(super) fn until_group(&self) -> Duration {
+        self.aof.gathering.patience()
+    }
+
     fn hold_undurable(&mut self) {
         let (appended, durable) = (self.aof.log.appended(), self.aof.log.durable());
-        self.release_replies(durable);
+        let answered = self.release_replies(durable);
+        if answered > 0 {
+            self.aof.gathering.begin(answered, self.aof.waiting.len());
+        }
         if appended <= durable {
             return;
         }
@@ -302,8 +376,9 @@ impl Server {
         self.turn.sending = sending;
     }
 
-    /// Sends what may leave now that the log is durable up to `durable`.
-    fn release_replies(&mut self, durable: u64) {
+    /// Sends what may leave now that the log is durable up to `durable`; how many clients need not wait any longer.
+    fn release_replies(&mut self, durable: u64) -> usize {
+        let before = self.aof.waiting.len();
         let mut waiting = std::mem::take(&mut self.aof.waiting);
         waiting.retain(|&key| {
             let Some(client) = self.clients.get_mut(key) else { return false };
@@ -313,7 +388,9 @@ impl Server {
             }
             self.clients.get(key).is_some_and(|client| !client.held_output.is_empty())
         });
+        let answered = before - waiting.len();
         self.aof.waiting = waiting;
+        answered
     }
 
     // ---- starting, switching on and off -----------------------------------------------------
@@ -844,4 +921,35 @@ fn temporary_base(pid: u32) -> String {
 
 fn temporary_increment(prefix: &str) -> String {
     format!("temp-{prefix}.incr")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_wait_for_clients_that_come_back_and_for_no_others() {
+        let mut gathering = Gathering::default();
+        let long_ago = || Instant::now().checked_sub(Duration::from_secs(1));
+        // Two groups of 25 clients take turns, until it is worth while to wait.
+        for _ in 0..4 {
+            gathering.handed_over = long_ago();
+            gathering.until = None;
+            gathering.begin(25, 25);
+        }
+        gathering.until = Some(Instant::now() + Duration::from_secs(60));
+        assert!(gathering.goes_on(25) && gathering.goes_on(49));
+        assert!(!gathering.goes_on(50), "everybody is there");
+        assert_eq!(gathering.patience(), Duration::MAX);
+        // Nobody comes back.
+        for _ in 0..8 {
+            gathering.handed_over = long_ago();
+            gathering.begin(50, 0);
+            if gathering.until.is_some() {
+                gathering.until = Some(Instant::now());
+                assert!(!gathering.goes_on(0), "the time is over");
+            }
+        }
+        assert!(gathering.until.is_none() && !gathering.goes_on(1));
+    }
 }

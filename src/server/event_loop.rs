@@ -142,7 +142,7 @@ impl Server {
         let Work { batch, ready } = work;
         self.before_sleep();
         let timeout = if self.turn.reading.is_empty() {
-            self.until_cron().min(self.until_deadline())
+            self.until_cron().min(self.until_deadline()).min(self.until_group())
         } else {
             Duration::ZERO
         };
@@ -372,8 +372,7 @@ impl Server {
     /// Everything between executing and waiting: replies go out, clients that are done leave.
     fn before_sleep(&mut self) {
         self.finish_turn();
-        self.flush_aof(false);
-        self.hold_replies();
+        self.flush_or_hold();
         self.send_replies();
         self.evict_clients();
         self.close_clients();
