@@ -9,7 +9,7 @@ use super::expiry::{Expiry, Unit};
 use super::window::{all_keys, each_key};
 use crate::keyspace::expire::Expiry as Due;
 use crate::keyspace::ledger::Listeners;
-use crate::keyspace::{Db, Event, Ttl};
+use crate::keyspace::{Db, Event, Ttl, WrongType};
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::clock::UnixMillis;
@@ -65,6 +65,9 @@ fn value_arg(args: Args<'_>, i: usize) -> Value<'_> {
         None => Value::Bytes(bytes),
     }
 }
+
+/// Strings of so many bytes and more are sent from where they lie: copying less costs no more than to manage the piece.
+const LEND_FROM: usize = 8 << 10;
 
 #[inline]
 fn reply_string(reply: &mut Reply<'_>, text: Option<StringRef<'_>>) -> Replied {
@@ -220,8 +223,16 @@ const GET: Spec = Spec::data("get", 2, get)
 
 /// GET key → the string, or null.
 fn get(ctx: &mut Ctx<'_>) -> CmdResult {
-    let text = ctx.db.read_string(ctx.args.key(1))?;
-    Ok(reply_string(&mut ctx.reply, text))
+    let long = {
+        let Some(slot) = ctx.db.read(ctx.args.key(1)) else { return Ok(ctx.reply.null()) };
+        match slot.string() {
+            Some(StringRef::Bytes(bytes)) if bytes.len() < LEND_FROM => return Ok(ctx.reply.bulk(bytes)),
+            Some(StringRef::Bytes(_)) => slot.shared_string(),
+            Some(StringRef::Int(n)) => return Ok(ctx.reply.bulk_int(n)),
+            None => return Err(WrongType.into()),
+        }
+    };
+    Ok(ctx.lend(long.expect("so long a string is on its own")))
 }
 
 const SET: Spec = Spec::data("set", -3, set)
@@ -1036,6 +1047,26 @@ mod tests {
     use crate::server::feed::Feed;
 
     #[test]
+    fn a_long_string_on_its_way_is_what_it_was() {
+        let mut harness = Harness::default();
+        let long = vec![b'x'; LEND_FROM];
+        let reply = [format!("${LEND_FROM}\r\n").as_bytes(), &long, b"\r\n"].concat();
+        harness.raw(&[b"SET", b"k", &long]);
+        assert_eq!(harness.raw(&[b"GET", b"k"]), reply);
+        for request in
+            [&[&b"MULTI"[..]][..], &[b"GET", b"k"], &[b"APPEND", b"k", b"y"], &[b"SET", b"k", b"z"]]
+        {
+            harness.raw(request);
+        }
+        let tail = format!(":{}\r\n+OK\r\n", LEND_FROM + 1);
+        assert_eq!(harness.raw(&[b"EXEC"]), [b"*3\r\n", &reply[..], tail.as_bytes()].concat());
+        harness.raw(&[b"SET", b"k", &long]);
+        harness.raw(&[b"CLIENT", b"REPLY", b"OFF"]);
+        assert_eq!(harness.raw(&[b"GET", b"k"]), b"");
+        assert_eq!(harness.raw(&[b"CLIENT", b"REPLY", b"ON"]), b"+OK\r\n");
+    }
+
+    #[test]
     fn setting_with_conditions_and_expiry() {
         check(
             r#"
@@ -1556,6 +1587,7 @@ mod tests {
             name: spec.name,
             now: UnixMillis(1000),
             wait: &mut None,
+            lent: &mut None,
         };
         handler(&mut ctx).expect("the command succeeds");
         match feed {

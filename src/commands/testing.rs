@@ -104,7 +104,7 @@ impl Harness {
 
     /// What was written to the client since.
     pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.server.clients[self.client].io.output.tail)
+        self.server.clients[self.client].io.output.take_all()
     }
 
     /// Runs one line; the reply as `redis-cli` shows it.

@@ -257,6 +257,9 @@ fn classify(result: io::Result<usize>, offered: usize) -> io::Result<Received> {
     }
 }
 
+/// Most pieces given to the system in one call.
+const PARTS: usize = 64;
+
 /// What is to be sent: whole segments that may be shared with other connections, then the
 /// buffer replies are written into.
 #[derive(Default)]
@@ -266,6 +269,10 @@ pub struct Output {
     pub tail: Vec<u8>,
     /// Bytes of `tail` that are sent already.
     sent: usize,
+    /// Texts that are sent from where they lie, each with the place in `tail` it comes before. The places ascend.
+    lent: Vec<(usize, Bytes)>,
+    /// Bytes of all these.
+    lent_bytes: usize,
     /// Replies begin in a small buffer.
     small: bool,
     /// Most bytes that were in `tail` since `peak_since`; `None`: it is not known yet.
@@ -322,7 +329,7 @@ impl Output {
     /// Bytes that are still to be sent.
     #[inline]
     pub fn pending(&self) -> usize {
-        self.queued + self.tail.len() - self.sent
+        self.queued + self.lent_bytes + self.tail.len() - self.sent
     }
 
     /// Whether everything is sent.
@@ -338,12 +345,33 @@ impl Output {
         self.segments.push_back(segment);
     }
 
+    /// Sends `text` at this point of the reply, without copying it.
+    pub fn lend(&mut self, text: Bytes) {
+        self.lent_bytes += text.len();
+        self.lent.push((self.tail.len(), text));
+    }
+
+    /// Forgets what was written after the first `len` bytes of the reply buffer.
+    pub fn truncate(&mut self, len: usize) {
+        self.tail.truncate(len);
+        while let Some((_, text)) = self.lent.pop_if(|(at, _)| *at > len) {
+            self.lent_bytes -= text.len();
+        }
+    }
+
+    /// Makes segments of the reply buffer and what is lent to it.
     fn seal(&mut self) {
         if self.tail.len() > self.sent {
-            let mut segment = Bytes::from(std::mem::take(&mut self.tail));
-            segment.advance(self.sent);
-            self.queued += segment.len();
-            self.segments.push_back(segment);
+            let written = Bytes::from(std::mem::take(&mut self.tail));
+            let mut done = self.sent;
+            for (at, text) in self.lent.drain(..) {
+                self.segments.push_back(written.slice(done..at));
+                self.segments.push_back(text);
+                done = at;
+            }
+            self.segments.push_back(written.slice(done..));
+            self.queued += self.lent_bytes + written.len() - self.sent;
+            self.lent_bytes = 0;
         }
         self.tail.clear();
         self.sent = 0;
@@ -363,13 +391,13 @@ impl Output {
     #[inline]
     pub fn excess(&self) -> usize {
         let tail = if self.tail.len() > BUFFER { self.tail.len() } else { 0 };
-        self.queued + self.segments.len() * size_of::<Bytes>() + tail
+        self.queued + self.lent_bytes + self.segments.len() * size_of::<Bytes>() + tail
     }
 
     /// Takes out all that is still to be sent, as one piece.
     pub fn take_all(&mut self) -> Vec<u8> {
-        let mut all = self.segments.iter().flatten().copied().collect::<Vec<u8>>();
-        all.extend_from_slice(&self.tail[self.sent..]);
+        self.seal();
+        let all = self.segments.iter().flatten().copied().collect::<Vec<u8>>();
         self.discard();
         all
     }
@@ -382,7 +410,9 @@ impl Output {
 
     /// Bytes allocated (shared segments count in full).
     pub fn allocated(&self) -> usize {
-        self.queued + self.segments.capacity() * size_of::<Bytes>() + self.tail.capacity()
+        let queue = self.segments.capacity() * size_of::<Bytes>()
+            + self.lent.capacity() * size_of::<(usize, Bytes)>();
+        self.queued + self.lent_bytes + queue + self.tail.capacity()
     }
 
     /// Sends as much as the socket takes, and no more than `limit` bytes; how many bytes that was.
@@ -392,6 +422,9 @@ impl Output {
     /// # Errors
     /// What the socket says, but never `WouldBlock`.
     pub fn send(&mut self, stream: &Stream, pool: &mut Pool, limit: usize) -> io::Result<usize> {
+        if !self.lent.is_empty() {
+            self.seal();
+        }
         if limit < self.pending() {
             return self.send_part(stream, limit);
         }
@@ -403,13 +436,13 @@ impl Output {
             let sent = if self.segments.is_empty() {
                 stream.send(&self.tail[self.sent..])
             } else {
-                let mut parts = [IoSlice::new(&[]); 16];
+                let mut parts = [IoSlice::new(&[]); PARTS];
                 let mut n = 0;
-                for segment in self.segments.iter().take(15) {
+                for segment in self.segments.iter().take(PARTS - 1) {
                     parts[n] = IoSlice::new(segment);
                     n += 1;
                 }
-                if self.segments.len() < 15 {
+                if self.segments.len() < PARTS - 1 {
                     parts[n] = IoSlice::new(&self.tail[self.sent..]);
                     n += 1;
                 }
@@ -594,6 +627,38 @@ mod tests {
         assert_eq!(output.room(), BUFFER);
         assert_eq!(output.adapt(at(99_000), None), None);
         assert_eq!(output.peak(), SMALL_BUFFER + 1);
+    }
+
+    #[test]
+    fn lent_texts_stand_where_they_were_written() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
+        let ours = Stream::from_unix(ours);
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.tail.extend_from_slice(b"one ");
+        output.lend(Bytes::from_static(b"two "));
+        output.tail.extend_from_slice(b"three ");
+        let before = output.tail.len();
+        output.tail.extend_from_slice(b"four ");
+        output.lend(Bytes::from_static(b"five "));
+        output.truncate(before);
+        output.lend(Bytes::from_static(b"six "));
+        output.lend(Bytes::from_static(b"seven "));
+        output.tail.extend_from_slice(b"eight");
+        let all = b"one two three six seven eight";
+        assert_eq!(output.pending(), all.len());
+        // Cut in the middle of a text, then the rest, with more behind it.
+        assert_eq!(output.send(&ours, &mut pool, 6).expect("connected"), 6);
+        output.lend(Bytes::from_static(b"!"));
+        output.tail.push(b'.');
+        assert_eq!(output.pending(), all.len() - 6 + 2);
+        output.send(&ours, &mut pool, usize::MAX).expect("connected");
+        assert!(output.is_empty() && output.pending() == 0 && output.segments() == 0);
+        let mut got = vec![0; all.len() + 2];
+        std::io::Read::read_exact(&mut theirs, &mut got).expect("all was sent");
+        assert_eq!(got, [&all[..], b"!."].concat());
+        output.tail.push(b'a');
+        output.lend(Bytes::from_static(b"b"));
+        assert_eq!((output.take_all(), output.pending()), (b"ab".to_vec(), 0));
     }
 
     #[test]

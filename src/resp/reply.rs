@@ -165,6 +165,11 @@ impl<'a> Reply<'a> {
         self.raw(b"\r\n")
     }
 
+    /// The beginning of a binary-safe string of `len` bytes: these and a line end must follow.
+    pub fn bulk_header(&mut self, len: usize) -> Replied {
+        self.header(b'$', len as i64)
+    }
+
     /// An integer as a string.
     #[inline]
     pub fn bulk_int(&mut self, n: i64) -> Replied {

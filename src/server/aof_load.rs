@@ -246,7 +246,7 @@ impl RequestRun {
         self.swap(server, requests);
         server.conditions = conditions;
         let client = &mut server.clients[self.client];
-        client.io.output.tail.clear();
+        client.io.output.truncate(0);
         client.flags.set(ClientFlags::IN_SEND_LIST, false);
         let open = client.flags.has(ClientFlags::IN_MULTI);
         server.turn.sending.retain(|&key| key != self.client);

@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Server;
 use super::admission::{Conditions, Verdict};
 use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
@@ -25,6 +27,15 @@ use crate::resp::{Args, Error, Reply};
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::hash;
 use crate::structures::sds::Sds;
+
+/// A string of the keyspace that is being sent.
+struct Lent(Arc<Sds>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// Commands whose memory accesses overlap. More would evict each other's lines before use.
 pub const WINDOW: usize = 16;
@@ -207,11 +218,11 @@ impl Server {
             client.reply_mode = match client.reply_mode {
                 ReplyMode::SkipNext => ReplyMode::Skip,
                 ReplyMode::Skip => {
-                    client.io.output.tail.truncate(before);
+                    client.io.output.truncate(before);
                     ReplyMode::On
                 }
                 mode => {
-                    client.io.output.tail.truncate(before);
+                    client.io.output.truncate(before);
                     mode
                 }
             };
@@ -249,7 +260,7 @@ impl Server {
         // What one command is passed on as must not be there for the next.
         let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
-        let mut wait = None;
+        let (mut wait, mut lent) = (None, None);
         let made = self.keyspace.ledger.made;
         let result = match spec.handler {
             Handler::Data(handler) => {
@@ -269,10 +280,15 @@ impl Server {
                     now,
                     permissions,
                     wait: &mut wait,
+                    lent: &mut lent,
                 };
                 let result = handler(&mut ctx);
                 if result.is_err() {
                     ctx.reply.truncate(before);
+                }
+                if let Some(text) = lent {
+                    client.io.output.lend(Bytes::from_owner(Lent(text)));
+                    client.io.output.tail.extend_from_slice(b"\r\n");
                 }
                 result
             }

@@ -5,6 +5,8 @@
 //! down a second time. A handler's signature says what it can reach: `Data` sees keys and the
 //! reply, `Admin` the whole server.
 
+use std::sync::Arc;
+
 use super::Server;
 use super::feed::Feed;
 use super::users::Permissions;
@@ -14,6 +16,7 @@ use crate::config::Limits;
 use crate::keyspace::Db;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::stdx::clock::UnixMillis;
+use crate::structures::sds::Sds;
 
 /// What a handler returns: its reply is written, or this error is to be.
 pub type CmdResult = Result<Replied, Error>;
@@ -38,12 +41,21 @@ pub struct Ctx<'a> {
     pub permissions: Option<Permissions<'a>>,
     /// What the command waits for, if it found nothing to do.
     pub wait: &'a mut Option<Wait>,
+    /// A long string that is sent from where it lies: see [`Ctx::lend`].
+    pub lent: &'a mut Option<Arc<Sds>>,
 }
 
 impl Ctx<'_> {
     /// Whether the user may read every key, whatever its name: what a command needs that finds keys in values.
     pub fn reads_every_key(&self) -> bool {
         self.permissions.is_none_or(|permissions| permissions.read_every_key(&self.args))
+    }
+
+    /// Answers with a long string without copying it. Nothing may follow it in this command's reply.
+    pub fn lend(&mut self, text: Arc<Sds>) -> Replied {
+        let replied = self.reply.bulk_header(text.len());
+        *self.lent = Some(text);
+        replied
     }
 
     /// Ends the command for now: it is run again when there may be something for it.
