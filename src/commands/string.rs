@@ -305,8 +305,17 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(before.unwrap_or_else(|| ctx.reply.null()));
     }
     store(&mut ctx.db, key, ctx.args, 2, ttl);
-    if options.get || !options.expiry_is_final() {
+    if options.expiry.is_some() {
         feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
+    } else if options.get && is_fed(ctx) {
+        // Nobody waits for the answer there.
+        let compared = match options.condition {
+            Condition::Equal(i) => i,
+            _ => 0,
+        };
+        let kept = (0..ctx.args.len()).filter(|&i| i < 3 || i == compared || !ctx.args.is(i, "GET"));
+        let request: Vec<&[u8]> = kept.map(|i| ctx.args.at(i)).collect();
+        ctx.feed.instead(&request);
     }
     Ok(before.unwrap_or_else(|| ctx.reply.ok()))
 }
@@ -926,8 +935,13 @@ fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
             && is_fed(ctx)
         {
             let mut digits = itoa::Buffer::new();
-            let mut request: Vec<&[u8]> = ctx.args.range(0..end).iter().collect();
-            request.extend([&b"PXAT"[..], digits.format(at.0).as_bytes()]);
+            let mut request: Vec<&[u8]> = ctx.args.iter().collect();
+            let unit = (end..request.len())
+                .rev()
+                .find(|&i| AMOUNTS.iter().any(|unit| unit.token.is_some_and(|token| ctx.args.is(i, token))));
+            let unit = unit.expect("there is an expiry");
+            request[unit] = b"PXAT";
+            request[unit + 1] = digits.format(at.0).as_bytes();
             ctx.feed.instead(&request);
         }
     }

@@ -142,7 +142,8 @@ impl Server {
         let Work { batch, ready } = work;
         self.before_sleep();
         let timeout = if self.turn.reading.is_empty() {
-            self.until_cron().min(self.until_deadline())
+            let timer = self.until_cron().min(self.until_deadline());
+            self.aof.log.until_impatient().map_or(timer, |written| timer.min(written))
         } else {
             Duration::ZERO
         };
