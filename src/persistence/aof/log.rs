@@ -337,7 +337,9 @@ mod tests {
         let background = Background::start(None).expect("threads can be started");
         let (mut log, path) = log("postponed");
         let (release, slow_disk) = std::sync::mpsc::channel::<()>();
-        background.submit(Worker::AofFsync, move || drop(slow_disk.recv()));
+        background.submit(Worker::AofFsync, move || {
+            let _ = slow_disk.recv();
+        });
         log.buf.extend_from_slice(b"abc");
         assert_eq!(log.until_impatient(), None);
         assert!(matches!(log.flush(&background, Policy::EverySecond, true, false), Flushed::Postponed));
