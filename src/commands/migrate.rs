@@ -194,7 +194,7 @@ fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     match outcome {
         Ok(None) => Ok(server.reply(key).ok()),
         Ok(Some(refusal)) => {
-            let text = refusal.get(1..).unwrap_or_default();
+            let text = refusal.strip_prefix(b"-").unwrap_or(&refusal);
             Err(Error::quoting(&[b"ERR Target instance replied with error: ", text]))
         }
         Err(trouble) => Err(Error::text(match trouble.step {
