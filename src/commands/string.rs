@@ -1589,7 +1589,9 @@ mod tests {
         let mut harness = Harness::default();
         let cases = [
             ("SET k v", ""),
-            ("SET k v PXAT 5000", ""),
+            ("SET k v XX PXAT 5000", "SET k v PXAT 5000"),
+            ("SET k v PXAT 5000", "SET k v PXAT 5000"),
+            ("SET k v get XX", "SET k v XX"),
             ("SET k v EX 10", "SET k v PXAT 11000"),
             ("SET k v EXAT 10 XX GET", "SET k v PXAT 10000"),
             ("SET k v GET KEEPTTL", "SET k v KEEPTTL"),
@@ -1608,7 +1610,7 @@ mod tests {
             ("GETDEL k", "DEL k"),
             ("INCRBYFLOAT k 1.50", "SET k 1.5 KEEPTTL"),
             ("DELIFEQ k 1.5", "DEL k"),
-            ("MSETEX 2 a 1 b 2 NX EX 10", "MSETEX 2 a 1 b 2 PXAT 11000"),
+            ("MSETEX 2 a 1 b 2 NX EX 10", "MSETEX 2 a 1 b 2 NX PXAT 11000"),
             ("MSETEX 2 a 1 b 2 PXAT 9000", ""),
         ];
         for (line, expected) in cases {
