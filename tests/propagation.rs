@@ -3,11 +3,11 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use spinel::stdx::rng::Rng;
-use support::{Client, ServerProcess, redis, spinel};
+use support::{Client, ServerProcess, redis, spinel, valkey};
 
 const OPTIONS: [&str; 8] = [
     "--appendonly",
@@ -190,13 +190,28 @@ MULTI|DISCARD|!BLPOP w w2 0|RPUSH w a|~50|!BRPOPLPUSH w v 0|RPUSH w a b|~50|!BLM
 ~50|RENAME m m2|RENAMENX m2 m|COPY m m3|COPY m m4 DB 2|MOVE m3 4|RPUSH sort 3 1 2|SORT sort STORE sorted|SORT nothing STORE sorted|SORT sort
 SUNIONSTORE u nothing|SADD u a|SUNIONSTORE u nothing|SET p v PX 20|~200|GET p|SET p v PX 20|~1|SWAPDB 0 1|SWAPDB 0 1|SETRANGE r 3 x|APPEND r y
 SETBIT b 7 1|BITOP NOT b2 b|DEL nothing|UNLINK m
+SET c 1 NX|SET c 2 NX|SET c 2 XX|SET c 3 XX GET|SET c 4 get keepttl|SET d 1 NX GET|SET c 5 XX EX 100|SET c 6 XX PXAT 4102444800000 GET
+SET c 7 KEEPTTL|EXPIRE c 200 NX|EXPIRE c 100 LT|EXPIRE c 200 GT|EXPIRE c 50 GT|EXPIREAT c 4102444800 XX GT|PEXPIREAT c 4102444801000 gt|PEXPIRE c 100 GT
+LTRIM sort 0 -1|LTRIM sort 0 1|LTRIM sort 5 1|LTRIM nothing 0 1
 GETSET a b|MSET q 1 w 2|MSETNX q 1|DEL w|LREM sort 0 nobody|TOUCH q|OBJECT FREQ q|FLUSHDB|FLUSHALL ASYNC|PUBLISH a b|SET end 1";
 
-fn written(binary: &Path) -> Vec<String> {
+/// As above, for what only Valkey has.
+const FIELD_STEPS: &str = "HSET h a 1 b 2 c 3 d 4|HEXPIRE h 100 FIELDS 2 a b|HEXPIRE h 100 NX FIELDS 2 a c
+HEXPIRE h 200 XX FIELDS 2 a d|HPEXPIRE h 300000 GT FIELDS 1 a|HPEXPIRE h 300 GT FIELDS 1 a|HEXPIREAT h 4102444800 LT FIELDS 1 d
+HEXPIREAT h 4102444700 lt FIELDS 1 d|HPEXPIREAT h 4102444800000 NX FIELDS 1 d|HPEXPIREAT h 4102444800000 FIELDS 2 d nothing
+HPERSIST h FIELDS 2 a nothing|HPERSIST h FIELDS 1 a|HEXPIRE nothing 100 FIELDS 1 a|HGETEX h EX 100 FIELDS 2 a b|HGETEX h FIELDS 1 a
+HGETEX h PERSIST FIELDS 2 a c|HGETEX h PXAT 4102444800000 FIELDS 1 a|HSETEX h EX 100 FIELDS 1 e 5|HSETEX h FNX EX 100 FIELDS 1 e 5
+HSETEX h FXX PX 100000 FIELDS 2 e 5 a 6|HSETEX h KEEPTTL FIELDS 1 e 7|HSETEX h FIELDS 1 e 8|HSETEX h EXAT 4102444800 FIELDS 1 e 8
+HSETEX h PXAT 4102444800000 FIELDS 1 e 8|HPEXPIREAT h 1 FIELDS 2 a b|HEXPIRE h 0 FIELDS 1 e|HSETEX h PXAT 1 FIELDS 1 g 1
+HGETEX h EXAT 1 FIELDS 1 c|HGETDEL h FIELDS 2 d nothing|HSET h a 1|HEXPIRE h 100 FIELDS 1 a|HDEL h a|SET s v|SET s w IFEQ v
+SET s v IFEQ w GET|MSETEX 1 s w EX 100|MSETEX 1 s w XX EX 100|MSETEX 1 s v NX EX 100|MSETEX 2 s v t u KEEPTTL|DELIFEQ s x|DELIFEQ s v
+SET end 1";
+
+fn written(binary: &Path, steps: &str) -> Vec<String> {
     let server = ServerProcess::start(binary, &[&OPTIONS[..], &["--appendfsync", "no"]].concat());
     let (mut client, mut second) = (server.client(), server.client());
     let mut asked = 0;
-    for step in STEPS.split(['|', '\n']) {
+    for step in steps.split(['|', '\n']) {
         if let Some(ms) = step.strip_prefix('~') {
             std::thread::sleep(Duration::from_millis(ms.parse().expect("a number")));
         } else if let Some(line) = step.strip_prefix('!') {
@@ -215,12 +230,12 @@ fn written(binary: &Path) -> Vec<String> {
     increment(&server.dir)
 }
 
-#[test]
-fn it_reads_as_what_redis_writes() {
-    let ours = written(&spinel());
+#[track_caller]
+fn reads_as_written_by(other: Option<PathBuf>, steps: &str) {
+    let ours = written(&spinel(), steps);
     assert_eq!(ours.last().map(String::as_str), Some("SET end 1"));
-    let Some(redis) = redis() else { return eprintln!("skipped: no redis-server") };
-    let theirs = written(&redis);
+    let Some(other) = other else { return eprintln!("skipped: there is nothing to compare with") };
+    let theirs = written(&other, steps);
     for (i, (ours_line, theirs_line)) in ours.iter().zip(&theirs).enumerate() {
         let around = |lines: &[String]| lines[i.saturating_sub(4)..(i + 4).min(lines.len())].join("\n  ");
         assert_eq!(
@@ -232,4 +247,14 @@ fn it_reads_as_what_redis_writes() {
         );
     }
     assert_eq!(ours.len(), theirs.len());
+}
+
+#[test]
+fn it_reads_as_what_redis_writes() {
+    reads_as_written_by(redis(), STEPS);
+}
+
+#[test]
+fn it_reads_as_what_valkey_writes() {
+    reads_as_written_by(valkey(), FIELD_STEPS);
 }

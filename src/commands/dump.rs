@@ -10,7 +10,7 @@ use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::clock::UnixMillis;
 
-pub const COMMANDS: &[Spec] = &[DUMP, RESTORE];
+pub const COMMANDS: &[Spec] = &[DUMP, RESTORE, RESTORE_ASKING];
 
 const DUMP: Spec = Spec::admin("dump", 2, dump)
     .flags(Flags::READONLY)
@@ -55,15 +55,35 @@ const RESTORE: Spec = Spec::admin("restore", -4, restore)
             ("5.0.0", "Added the option `ABSTTL`."),
             ("5.0.0", "Added the options `IDLETIME` and `FREQ`."),
         ],
-        args: &[
-            Arg::key("key"),
-            Arg::integer("ttl"),
-            Arg::string("serialized-value"),
-            Arg::word("replace", "REPLACE").since("3.0.0").optional(),
-            Arg::word("absttl", "ABSTTL").since("5.0.0").optional(),
-            Arg::integer("seconds").token("IDLETIME").since("5.0.0").optional(),
-            Arg::integer("frequency").token("FREQ").since("5.0.0").optional(),
+        args: RESTORE_ARGS,
+        ..Docs::NONE
+    });
+
+const RESTORE_ARGS: &[Arg] = &[
+    Arg::key("key"),
+    Arg::integer("ttl"),
+    Arg::string("serialized-value"),
+    Arg::word("replace", "REPLACE").since("3.0.0").optional(),
+    Arg::word("absttl", "ABSTTL").since("5.0.0").optional(),
+    Arg::integer("seconds").token("IDLETIME").since("5.0.0").optional(),
+    Arg::integer("frequency").token("FREQ").since("5.0.0").optional(),
+];
+
+const RESTORE_ASKING: Spec = Spec::admin("restore-asking", -4, restore)
+    .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::ASKING))
+    .acl(Acl::KEYSPACE.with(Acl::DANGEROUS))
+    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE))])
+    .docs(Docs {
+        summary: "As RESTORE, for a key whose slot is on its way here.",
+        since: "3.0.0",
+        complexity: "As that of RESTORE",
+        group: Group::Server,
+        history: &[
+            ("3.0.0", "Added the option `REPLACE`."),
+            ("5.0.0", "Added the option `ABSTTL`."),
+            ("5.0.0", "Added the options `IDLETIME` and `FREQ`."),
         ],
+        args: RESTORE_ARGS,
         ..Docs::NONE
     });
 

@@ -119,7 +119,13 @@ fn set_expiry(ctx: &mut Ctx<'_>, absolute: impl FnOnce(i64) -> Option<i64>) -> C
     } else {
         ctx.db.set_expires(key, Some(at));
         ctx.db.changed(key, Event::generic("expire"), 1);
-        ctx.feed.instead(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at.0).as_bytes()]);
+        if ctx.name != PEXPIREAT.name {
+            let mut digits = itoa::Buffer::new();
+            let mut request: Vec<&[u8]> = ctx.args.iter().collect();
+            request[0] = b"PEXPIREAT";
+            request[2] = digits.format(at.0).as_bytes();
+            ctx.feed.instead(&request);
+        }
     }
     Ok(ctx.reply.int(1))
 }
@@ -363,7 +369,7 @@ mod tests {
             }
         };
         fed("SET k v");
-        assert_eq!(fed("EXPIREAT k 4102444800 NX"), "*3 $9 PEXPIREAT $1 k $13 4102444800000 ");
+        assert_eq!(fed("EXPIREAT k 4102444800 NX"), "*4 $9 PEXPIREAT $1 k $13 4102444800000 $2 NX ");
         assert_eq!(fed("TTL k"), "AsReceived");
         assert_eq!(fed("EXPIRE k -5"), "*2 $3 DEL $1 k ");
         harness.server.keyspace.lazy.expire = true;

@@ -379,7 +379,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("pubsubshard_channels", server.clients.pubsub.len(Scope::Shard))
         .field("latest_fork_usec", server.children.fork_us)
         .field("total_forks", server.children.forks)
-        .field("migrate_cached_sockets", 0)
+        .field("migrate_cached_sockets", server.targets.len())
         .field("slave_expires_tracked_keys", 0)
         .field("active_defrag_hits", 0)
         .field("active_defrag_misses", 0)

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod latency;
 pub mod list;
 pub mod list_blocking;
+pub mod migrate;
 pub mod monitor;
 pub mod object;
 pub mod persistence;
@@ -60,6 +61,7 @@ pub const ALL: &[&[Spec]] = &[
     latency::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
+    migrate::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,

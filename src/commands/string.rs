@@ -316,8 +316,17 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(before.unwrap_or_else(|| ctx.reply.null()));
     }
     store(&mut ctx.db, key, ctx.args, 2, ttl);
-    if options.get || !options.expiry_is_final() {
+    if options.expiry.is_some() {
         feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
+    } else if options.get && is_fed(ctx) {
+        // Nobody waits for the answer there.
+        let compared = match options.condition {
+            Condition::Equal(i) => i,
+            _ => 0,
+        };
+        let kept = (0..ctx.args.len()).filter(|&i| i < 3 || i == compared || !ctx.args.is(i, "GET"));
+        let request: Vec<&[u8]> = kept.map(|i| ctx.args.at(i)).collect();
+        ctx.feed.instead(&request);
     }
     Ok(before.unwrap_or_else(|| ctx.reply.ok()))
 }
@@ -937,8 +946,13 @@ fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
             && is_fed(ctx)
         {
             let mut digits = itoa::Buffer::new();
-            let mut request: Vec<&[u8]> = ctx.args.range(0..end).iter().collect();
-            request.extend([&b"PXAT"[..], digits.format(at.0).as_bytes()]);
+            let mut request: Vec<&[u8]> = ctx.args.iter().collect();
+            let unit = (end..request.len())
+                .rev()
+                .find(|&i| AMOUNTS.iter().any(|unit| unit.token.is_some_and(|token| ctx.args.is(i, token))));
+            let unit = unit.expect("there is an expiry");
+            request[unit] = b"PXAT";
+            request[unit + 1] = digits.format(at.0).as_bytes();
             ctx.feed.instead(&request);
         }
     }
@@ -1607,7 +1621,9 @@ mod tests {
         let mut harness = Harness::default();
         let cases = [
             ("SET k v", ""),
-            ("SET k v PXAT 5000", ""),
+            ("SET k v XX PXAT 5000", "SET k v PXAT 5000"),
+            ("SET k v PXAT 5000", "SET k v PXAT 5000"),
+            ("SET k v get XX", "SET k v XX"),
             ("SET k v EX 10", "SET k v PXAT 11000"),
             ("SET k v EXAT 10 XX GET", "SET k v PXAT 10000"),
             ("SET k v GET KEEPTTL", "SET k v KEEPTTL"),
@@ -1626,7 +1642,7 @@ mod tests {
             ("GETDEL k", "DEL k"),
             ("INCRBYFLOAT k 1.50", "SET k 1.5 KEEPTTL"),
             ("DELIFEQ k 1.5", "DEL k"),
-            ("MSETEX 2 a 1 b 2 NX EX 10", "MSETEX 2 a 1 b 2 PXAT 11000"),
+            ("MSETEX 2 a 1 b 2 NX EX 10", "MSETEX 2 a 1 b 2 NX PXAT 11000"),
             ("MSETEX 2 a 1 b 2 PXAT 9000", ""),
         ];
         for (line, expected) in cases {

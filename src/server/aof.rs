@@ -341,9 +341,10 @@ impl Server {
         }
     }
 
-    /// How long the loop may sleep before a group is to be handed over.
-    pub(super) fn until_group(&self) -> Duration {
-        self.aof.gathering.patience()
+    /// How long the loop may sleep before a group is to be handed over, or a write has waited enough.
+    pub(super) fn until_flush(&self) -> Duration {
+        let patience = self.aof.gathering.patience();
+        self.aof.log.until_impatient().map_or(patience, |written| patience.min(written))
     }
 
     fn hold_undurable(&mut self) {

@@ -52,6 +52,7 @@ impl Server {
         self.visit_clients();
         self.look_after_child();
         self.look_after_aof();
+        self.targets.release_idle();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
         if self.conditions.has(Conditions::TRACKING_FULL) {

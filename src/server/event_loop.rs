@@ -142,7 +142,7 @@ impl Server {
         let Work { batch, ready } = work;
         self.before_sleep();
         let timeout = if self.turn.reading.is_empty() {
-            self.until_cron().min(self.until_deadline()).min(self.until_group())
+            self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
             Duration::ZERO
         };

@@ -15,6 +15,7 @@ pub mod event_loop;
 pub mod feed;
 pub mod limits;
 pub mod memory;
+pub mod migrate;
 pub mod monitor;
 pub mod notify;
 pub mod observe;
@@ -71,6 +72,8 @@ pub struct Server {
     pub persistence: persistence::Persistence,
     pub children: child::Children,
     pub aof: aof::Aof,
+    /// Servers that keys were moved to.
+    pub targets: migrate::Targets,
     pub turn: Loop,
     pub identity: Identity,
     pub process: startup::Process,
@@ -128,6 +131,7 @@ impl Server {
             persistence: persistence::Persistence::new(now),
             children: child::Children::default(),
             aof: aof::Aof::default(),
+            targets: migrate::Targets::default(),
             turn: Loop::default(),
             identity: Identity {
                 run_id,

@@ -741,8 +741,16 @@ pub fn difference<'a>(
     limits: &Limits,
     mut each: impl FnMut(Item<'a>),
 ) {
+    // A listpack out of a file may have been believed to have each member once. Here the answer is a set all the same.
+    let repeats = match first.encoded() {
+        Encoding::Pack(pack) => longest_key(&pack, 1, Scrutiny::Full).is_err(),
+        Encoding::Ints(_) | Encoding::Table(_) => false,
+    };
+    let mut told = Set::new();
     let mut each = |item| {
-        each(item);
+        if !repeats || told.add_item(item, limits) {
+            each(item);
+        }
         ControlFlow::Continue(())
     };
     let forward = first.len().saturating_mul(others.len() + 1) / 2;

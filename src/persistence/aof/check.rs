@@ -1,5 +1,6 @@
-//! Are these files whole? `spinel check-aof [--fix] FILE` reads them as a server would, but executes nothing.
+//! Are these files whole? `spinel check-aof [--fix] FILE` reads them and executes nothing.
 //!
+//! Every byte is looked at: what a server would pass over, such as a line end that is none, shows that a file is damaged.
 //! A file is good up to the end of the last request that is whole and not part of an open transaction. What follows
 //! can be cut off (`--fix`), or all that happened after some time (`--truncate-to-timestamp`), but only from the last
 //! of the files that a manifest lists: those behind it would not fit any more.
@@ -13,10 +14,14 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::manifest::{Manifest, Part};
-use super::read::{Fault, Next, Requests};
 use crate::persistence::bar::Bar;
 use crate::persistence::rdb::check as rdb;
+use crate::stdx::num;
 
+/// Bytes read at a time.
+const PIECE: usize = 256 << 10;
+/// A remark is shorter than this, and so is a number.
+const LONGEST_LINE: usize = 1024;
 /// Different commands that are counted; a damaged file may hold any number of names.
 const NAMES: usize = 512;
 /// Bytes of a name that are worth telling.
@@ -43,7 +48,7 @@ pub fn check(
     out: &mut dyn Write,
     confirm: &mut dyn FnMut() -> bool,
 ) -> io::Result<bool> {
-    let mut checker = Checker { mend, out, confirm };
+    let mut checker = Checker { mend, out, confirm, lines: 0 };
     match is_manifest(path) {
         Err(error) => checker.refuse(&format!("Cannot open file {}: {}", path.display(), error)),
         Ok(true) => checker.manifest(path),
@@ -80,6 +85,8 @@ struct Checker<'a> {
     mend: Mend,
     out: &'a mut dyn Write,
     confirm: &'a mut dyn FnMut() -> bool,
+    /// Line ends of the files before: lines are counted over all files of a manifest, as `redis-check-aof` does.
+    lines: u64,
 }
 
 impl Checker<'_> {
@@ -150,15 +157,16 @@ impl Checker<'_> {
             writeln!(self.out, "RDB preamble is OK, proceeding with AOF tail...")?;
         }
         file.seek(SeekFrom::Start(begin))?;
-        let mut requests = Requests::new(file.try_clone()?, begin, size);
+        let mut findings = Findings::new(begin, self.lines);
         if let Mend::Until(second) = self.mend {
-            requests = requests.until(second);
+            findings.until = second;
         }
-        let mut findings = Findings::new(begin);
-        let fault = findings.read_all(&mut requests, &Bar::new(size)).err();
+        let source = BufReader::with_capacity(PIECE, file.try_clone()?);
+        let fault = findings.read_all(&mut Reader { source, offset: begin }, &Bar::new(size)).err();
         if let Some(fault) = &fault {
             writeln!(self.out, "{}", fault.describe(name))?;
         }
+        self.lines = findings.lines;
         let good = findings.good;
         if let (Mend::Until(second), None) = (self.mend, &fault) {
             return self.cut_at_time(&file, name, kind, (second, good, size), is_last);
@@ -231,17 +239,26 @@ impl Checker<'_> {
 
 /// Why a file is not good to its end, and where that was noticed.
 enum Bad {
-    Format(u64),
+    /// What is there, and what should be.
+    Format(u64, &'static str),
     Truncated(u64),
     Nested(u64, &'static str),
     OpenTransaction(u64),
     Io(io::Error),
 }
 
+impl From<io::Error> for Bad {
+    fn from(error: io::Error) -> Bad {
+        Bad::Io(error)
+    }
+}
+
 impl Bad {
     fn describe(&self, name: &str) -> String {
         match self {
-            Bad::Format(at) => format!("0x{at:16x}: AOF {name} format error, at offset {at}"),
+            Bad::Format(at, expected) => {
+                format!("0x{at:16x}: AOF {name} format error, at offset {at}: expected {expected}")
+            }
             Bad::Truncated(at) => {
                 format!("0x{at:16x}: Reached EOF before the end of the request, which begins at offset {at}")
             }
@@ -256,60 +273,157 @@ impl Bad {
     }
 }
 
+/// Reads a file part by part; strings are passed over, however long they are.
+struct Reader<R> {
+    source: R,
+    /// Bytes read.
+    offset: u64,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// The next byte, which stays; `None` at the end.
+    fn peek(&mut self) -> io::Result<Option<u8>> {
+        self.source.fill_buf().map(|bytes| bytes.first().copied())
+    }
+
+    /// The next line with its end, which is missing if the file ends or the line is too long.
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        let n = (&mut self.source).take(LONGEST_LINE as u64).read_until(b'\n', &mut line)?;
+        self.offset += n as u64;
+        Ok(line)
+    }
+
+    /// The number that follows `prefix`. The request that this is part of begins at `begin`.
+    fn number(&mut self, prefix: u8, begin: u64) -> Result<u64, Bad> {
+        let at = self.offset;
+        match self.peek()? {
+            None => return Err(Bad::Truncated(begin)),
+            Some(byte) if byte == prefix => {}
+            Some(_) => return Err(Bad::Format(at, if prefix == b'*' { "'*'" } else { "'$'" })),
+        }
+        let line = self.line()?;
+        match line.strip_suffix(b"\r\n") {
+            Some(line) => num::parse_i64(&line[1..])
+                .and_then(|n| u64::try_from(n).ok())
+                .ok_or(Bad::Format(at, "a number that is not negative")),
+            None if line.last() == Some(&b'\n') || line.len() >= LONGEST_LINE => {
+                Err(Bad::Format(at, "a line that ends with \\r\\n"))
+            }
+            None => Err(Bad::Truncated(begin)),
+        }
+    }
+
+    /// The string of so many bytes that comes next, or its beginning.
+    fn string(&mut self, length: u64, begin: u64) -> Result<Vec<u8>, Bad> {
+        let mut left = length;
+        let at = self.offset;
+        let mut text = Vec::new();
+        while left > 0 {
+            let bytes = self.source.fill_buf()?;
+            if bytes.is_empty() {
+                return Err(Bad::Truncated(begin));
+            }
+            let n = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            text.extend_from_slice(&bytes[..n.min(LONGEST_NAME - text.len())]);
+            self.source.consume(n);
+            self.offset += n as u64;
+            left -= n as u64;
+        }
+        for expected in *b"\r\n" {
+            match self.peek()? {
+                None => return Err(Bad::Truncated(begin)),
+                Some(byte) if byte == expected => self.source.consume(1),
+                Some(_) => return Err(Bad::Format(at, "a string that ends with \\r\\n")),
+            }
+            self.offset += 1;
+        }
+        Ok(text)
+    }
+}
+
+/// The time that a remark notes: `#TS:` and seconds.
+fn noted(line: &[u8]) -> Option<i64> {
+    num::parse_i64(line.strip_prefix(b"#TS:")?.trim_ascii_end())
+}
+
 /// What was found so far.
 struct Findings {
     /// Offset behind what is good.
     good: u64,
-    /// Line ends that were read.
+    /// Line ends of requests that were read.
     lines: u64,
     requests: u64,
     transactions: u64,
     /// Where the open transaction begins.
     open: Option<u64>,
     by_name: HashMap<Vec<u8>, u64>,
+    /// Remarks of a later second end the file.
+    until: i64,
 }
 
 impl Findings {
-    fn new(begin: u64) -> Findings {
-        Findings { good: begin, lines: 0, requests: 0, transactions: 0, open: None, by_name: HashMap::new() }
+    fn new(begin: u64, lines: u64) -> Findings {
+        Findings {
+            good: begin,
+            lines,
+            requests: 0,
+            transactions: 0,
+            open: None,
+            by_name: HashMap::new(),
+            until: i64::MAX,
+        }
     }
 
-    fn read_all(&mut self, requests: &mut Requests<File>, bar: &Bar) -> Result<(), Bad> {
-        let mut spans = Vec::new();
+    fn read_all(&mut self, reader: &mut Reader<impl BufRead>, bar: &Bar) -> Result<(), Bad> {
+        let mut shown = 0;
         loop {
-            let begin = requests.offset();
-            spans.clear();
-            match requests.next(&mut spans) {
-                Ok(Next::Request(frame)) => {
-                    self.lines += 1 + 2 * u64::from(frame.args);
-                    let name = frame.args(&requests.buf, &spans).next().unwrap_or_default();
-                    self.count(name, begin)?;
-                    if self.open.is_none() {
-                        self.good = requests.offset();
+            let begin = reader.offset;
+            if self.open.is_none() {
+                self.good = begin;
+            }
+            if begin >= shown {
+                bar.show(begin);
+                shown = begin + PIECE as u64;
+            }
+            match reader.peek()? {
+                None => return self.open.map_or(Ok(()), |at| Err(Bad::OpenTransaction(at))),
+                Some(b'#') => {
+                    let line = reader.line()?;
+                    if line.last() != Some(&b'\n') {
+                        let long = line.len() >= LONGEST_LINE;
+                        return Err(if long {
+                            Bad::Format(begin, "a shorter remark")
+                        } else {
+                            Bad::Truncated(begin)
+                        });
+                    }
+                    if noted(&line) > Some(self.until) {
+                        return Ok(());
                     }
                 }
-                Ok(Next::Fill) => {
-                    bar.show(requests.offset());
-                    requests.fill().map_err(|fault| bad(fault, begin))?;
-                }
-                Ok(Next::End) => {
-                    if let Some(at) = self.open {
-                        return Err(Bad::OpenTransaction(at));
-                    }
-                    self.good = requests.offset();
-                    return Ok(());
-                }
-                Err(fault) => {
-                    if self.open.is_none() {
-                        self.good = requests.offset();
-                    }
-                    if matches!(fault, Fault::Truncated) {
-                        self.lines += memchr::memchr_iter(b'\n', requests.rest()).count() as u64;
-                    }
-                    return Err(bad(fault, requests.offset()));
-                }
+                Some(_) => self.request(reader, begin)?,
             }
         }
+    }
+
+    fn request(&mut self, reader: &mut Reader<impl BufRead>, begin: u64) -> Result<(), Bad> {
+        let args = reader.number(b'*', begin)?;
+        if args == 0 {
+            return Err(Bad::Format(begin, "a command"));
+        }
+        self.lines += 1;
+        let mut name = Vec::new();
+        for i in 0..args {
+            let length = reader.number(b'$', begin)?;
+            self.lines += 1;
+            let string = reader.string(length, begin)?;
+            self.lines += 1;
+            if i == 0 {
+                name = string;
+            }
+        }
+        self.count(&name, begin)
     }
 
     /// Counts a request, and follows transactions.
@@ -325,7 +439,7 @@ impl Findings {
             }
             self.transactions += 1;
         } else {
-            let name = name[..name.len().min(LONGEST_NAME)].to_ascii_uppercase();
+            let name = name.to_ascii_uppercase();
             if self.by_name.len() < NAMES || self.by_name.contains_key(&name) {
                 *self.by_name.entry(name).or_default() += 1;
             }
@@ -341,14 +455,6 @@ impl Findings {
             let _ = write!(text, "{} {} {n}", if i == 0 { ";" } else { "," }, name.escape_ascii());
         }
         text
-    }
-}
-
-fn bad(fault: Fault, at: u64) -> Bad {
-    match fault {
-        Fault::Io(error) => Bad::Io(error),
-        Fault::Format(at) => Bad::Format(at),
-        Fault::Truncated => Bad::Truncated(at),
     }
 }
 
@@ -414,6 +520,14 @@ mod tests {
             (&["SET a 1", "EXEC", "SET b 2"], 27, 11, "Unexpected EXEC"),
             (&["SET a 1", "MULTI", "MULTI", "SET b 2"], 27, 14, "Unexpected MULTI"),
             (&["!#TS:1\r\n", "SET a 1", "!#TS:2\r\n"], 41, 8, "is valid"),
+            (
+                &["SET a 1", "!*1\r\n$1\r\nb\r0", "SET b 2"],
+                27,
+                10,
+                "at offset 35: expected a string that ends",
+            ),
+            (&["SET a 1", "!*1\r\n$1\r0b\r\n", "SET b 2"], 27, 9, "at offset 31: expected a number"),
+            (&["SET a 1", "!*2\r\n$1\r\nb\r\n", "SET b 2"], 27, 11, "at offset 38: expected '$'"),
         ] {
             let bytes = requests(lines);
             files.write("a.aof", &bytes);

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use crate::background::{Background, Worker};
 
-/// A write waits this long at most for a sync that is under way.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A write waits this long at most for a sync that is under way. With what a turn of the loop may take, whoever was
+/// answered more than a second ago can be sure that the kernel has been given what he wrote.
+const PATIENCE: Duration = Duration::from_millis(800);
 /// Room that is kept between turns.
 const KEPT: usize = 1 << 20;
 
@@ -150,6 +151,7 @@ impl AofLog {
             return Flushed::Done;
         }
         if policy == Policy::Always {
+            self.postponed_since = None;
             return self.commit(background, may_sync);
         }
         if !self.buf.is_empty() {
@@ -174,6 +176,12 @@ impl AofLog {
             self.sync_each_second(background);
         }
         Flushed::Done
+    }
+
+    /// How long until what waits for a sync under way is written in any case; `None`: nothing waits.
+    pub fn until_impatient(&self) -> Option<Duration> {
+        let since = self.postponed_since.filter(|_| !self.buf.is_empty())?;
+        Some(PATIENCE.saturating_sub(since.elapsed()))
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -321,6 +329,28 @@ mod tests {
         }
         let bytes = std::fs::read(&path).expect("it is there");
         assert_eq!(bytes, (0..100u8).flat_map(|i| [i; 10]).collect::<Vec<_>>());
+        std::fs::remove_file(path).expect("it is ours");
+    }
+
+    #[test]
+    fn a_write_waits_for_a_sync_but_not_for_long() {
+        let background = Background::start(None).expect("threads can be started");
+        let (mut log, path) = log("postponed");
+        let (release, slow_disk) = std::sync::mpsc::channel::<()>();
+        background.submit(Worker::AofFsync, move || {
+            let _ = slow_disk.recv();
+        });
+        log.buf.extend_from_slice(b"abc");
+        assert_eq!(log.until_impatient(), None);
+        assert!(matches!(log.flush(&background, Policy::EverySecond, true, false), Flushed::Postponed));
+        assert!(log.until_impatient().is_some_and(|left| left <= PATIENCE));
+        log.postponed_since = log.postponed_since.and_then(|since| since.checked_sub(PATIENCE));
+        assert_eq!(log.until_impatient(), Some(Duration::ZERO));
+        assert!(matches!(log.flush(&background, Policy::EverySecond, true, false), Flushed::Done));
+        assert_eq!((log.delayed, log.until_impatient()), (1, None));
+        assert_eq!(std::fs::read(&path).expect("it is there"), b"abc");
+        release.send(()).expect("the thread waits for it");
+        background.drain(Worker::AofFsync);
         std::fs::remove_file(path).expect("it is ours");
     }
 

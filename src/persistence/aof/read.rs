@@ -6,7 +6,6 @@
 use std::io::{self, Read};
 
 use crate::resp::request::{Decoder, Frame, Limits, Span};
-use crate::stdx::num;
 
 /// Bytes read at a time.
 const PIECE: usize = 512 << 10;
@@ -46,33 +45,19 @@ pub struct Requests<R> {
     begun: Option<u64>,
     size: u64,
     ended: bool,
-    /// Remarks of a later time end the file.
-    until: Option<i64>,
 }
 
 impl<R: Read> Requests<R> {
     /// Reads from `source`, which stands at offset `at` of a file of `size` bytes.
     pub fn new(source: R, at: u64, size: u64) -> Self {
         let (buf, decoder) = (Vec::new(), Decoder::default());
-        Requests { source, buf, pos: 0, decoder, read: at, begun: None, size, ended: false, until: None }
-    }
-
-    /// Ends where a remark says that it was later than `second`, in Unix time.
-    #[must_use]
-    pub fn until(mut self, second: i64) -> Self {
-        self.until = Some(second);
-        self
+        Requests { source, buf, pos: 0, decoder, read: at, begun: None, size, ended: false }
     }
 
     /// Offset behind the last request, and the remarks that follow it.
     pub fn offset(&self) -> u64 {
         // Long strings of a request that is not whole are in the buffer no more.
         self.begun.unwrap_or_else(|| self.read - (self.buf.len() - self.pos) as u64)
-    }
-
-    /// Bytes read so far that belong to no whole request, long strings excepted.
-    pub fn rest(&self) -> &[u8] {
-        &self.buf[self.pos..]
     }
 
     /// Bytes of the file.
@@ -94,11 +79,6 @@ impl<R: Read> Requests<R> {
                     Some(b'#') => {
                         let rest = &self.buf[self.pos..];
                         match memchr::memchr(b'\n', &rest[..rest.len().min(LONGEST_REMARK)]) {
-                            Some(end)
-                                if self.until.is_some_and(|until| noted(&rest[..end]) > Some(until)) =>
-                            {
-                                return Ok(Next::End);
-                            }
                             Some(end) => self.pos += end + 1,
                             None if rest.len() >= LONGEST_REMARK => return Err(Fault::Format(self.offset())),
                             None => return self.more(),
@@ -140,11 +120,6 @@ impl<R: Read> Requests<R> {
         self.ended = n == 0;
         Ok(())
     }
-}
-
-/// The time that a remark notes: `#TS:` and seconds.
-fn noted(line: &[u8]) -> Option<i64> {
-    num::parse_i64(line.strip_prefix(b"#TS:")?.trim_ascii_end())
 }
 
 #[cfg(test)]
@@ -232,23 +207,6 @@ mod tests {
                 }
             }
             assert_eq!(requests.offset(), whole);
-        }
-    }
-
-    #[test]
-    fn a_later_remark_can_end_it() {
-        let bytes = file();
-        for (second, expected) in [(1_699_999_999, 0), (1_700_000_000, 39), (1_700_000_001, bytes.len())] {
-            let mut requests = Requests::new(&bytes[..], 0, bytes.len() as u64).until(second);
-            let mut spans = Vec::new();
-            loop {
-                match requests.next(&mut spans).expect("well formed") {
-                    Next::Fill => requests.fill().expect("memory can be read"),
-                    Next::Request(_) => {}
-                    Next::End => break,
-                }
-            }
-            assert_eq!(requests.offset(), expected as u64);
         }
     }
 
