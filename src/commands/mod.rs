@@ -12,6 +12,7 @@ pub mod debug;
 pub mod dump;
 pub mod expire;
 pub mod expiry;
+pub mod geo;
 pub mod hash;
 pub mod hash_ttl;
 pub mod help;
@@ -53,6 +54,7 @@ pub const ALL: &[&[Spec]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    geo::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
     info::COMMANDS,

@@ -5,6 +5,7 @@
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
 
 pub mod bits;
+pub mod geo;
 pub mod hash;
 pub mod lcs;
 pub mod limits;
