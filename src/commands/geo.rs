@@ -820,3 +820,217 @@ const GEOSEARCHSTORE: Spec = Spec::data("geosearchstore", -8, geosearchstore)
 fn geosearchstore(ctx: &mut Ctx<'_>) -> CmdResult {
     search(ctx, Form::SearchStore)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::check;
+
+    #[test]
+    fn places_and_searches() {
+        check(
+            r#"
+            GEOADD Sicily 13.361389 38.115556 Palermo 15.087269 37.502669 Catania
+            GEOADD Sicily NX CH 0 0 Palermo 12.758489 38.788135 edge
+            GEOADD Sicily XX CH 12.758489 38.788136 edge 1 1 nobody
+            GEOADD Sicily ch 12.758489 38.788136 edge
+            ZSCORE Sicily Palermo
+            GEODIST Sicily Palermo Catania
+            GEODIST Sicily Palermo Catania KM
+            GEODIST Sicily Palermo nobody
+            GEOHASH Sicily Palermo nobody
+            GEOPOS Sicily Palermo nobody
+            GEORADIUS Sicily 15 37 200 km ASC
+            GEORADIUS Sicily 15 37 200 km WITHCOORD WITHDIST WITHHASH COUNT 1
+            GEORADIUSBYMEMBER Sicily Palermo 200 km DESC
+            GEOSEARCH Sicily FROMLONLAT 15 37 BYBOX 400 400 km ASC COUNT 2 WITHDIST
+            GEOSEARCH Sicily FROMMEMBER edge BYRADIUS 100 km COUNT 1 ANY
+            GEOSEARCH nothing FROMMEMBER edge BYRADIUS 100 km
+            GEOPOS nothing a
+            GEOHASH nothing
+            "#,
+            r#"
+            (integer) 2
+            (integer) 1
+            (integer) 1
+            (integer) 0
+            "3479099956230698"
+            "166274.1516"
+            "166.2742"
+            (nil)
+            1) "sqc8b49rny0"
+            2) (nil)
+            1) 1) "13.36138933897018433"
+               2) "38.11555639549629859"
+            2) (nil)
+            1) "Catania"
+            2) "Palermo"
+            1) 1) "Catania"
+               2) "56.4413"
+               3) (integer) 3479447370796909
+               4) 1) "15.08726745843887329"
+                  2) "37.50266842333162032"
+            1) "Catania"
+            2) "edge"
+            3) "Palermo"
+            1) 1) "Catania"
+               2) "56.4413"
+            2) 1) "Palermo"
+               2) "190.4424"
+            1) "edge"
+            (empty array)
+            1) (nil)
+            (empty array)
+            "#,
+        );
+    }
+
+    #[test]
+    fn results_are_stored() {
+        check(
+            r#"
+            GEOADD g 13.361389 38.115556 Palermo 15.087269 37.502669 Catania
+            GEOSEARCHSTORE to g FROMLONLAT 15 37 BYRADIUS 100 km
+            ZRANGE to 0 -1 WITHSCORES
+            GEOSEARCHSTORE to g FROMMEMBER Palermo BYRADIUS 100 km STOREDIST
+            ZRANGE to 0 -1 WITHSCORES
+            GEORADIUS g 15 37 100 km STORE to
+            GEORADIUS g 15 37 100 km STOREDIST to COUNT 1
+            GEORADIUS g 0 0 1 km STORE to
+            EXISTS to
+            GEORADIUSBYMEMBER nothing Palermo 1 km STORE to
+            GEOSEARCHSTORE g g FROMMEMBER Palermo BYRADIUS 1 km
+            ZCARD g
+            "#,
+            r#"
+            (integer) 2
+            (integer) 1
+            1) "Catania"
+            2) "3479447370796909"
+            (integer) 1
+            1) "Palermo"
+            2) "0"
+            (integer) 1
+            (integer) 1
+            (integer) 0
+            (integer) 0
+            (integer) 0
+            (integer) 1
+            (integer) 1
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_redis_order() {
+        check(
+            r#"
+            SET s x
+            GEOADD s 1 1 m
+            GEOADD g 181 1 m
+            GEOADD g 1 1e30 m
+            GEOADD g x 1 m
+            GEOADD g NX XX 1 1 m
+            GEOADD g NX CH CH
+            GEOADD g 1 1 m 2 2
+            GEOADD g 1 1 m
+            GEODIST g m m miles
+            GEODIST g m m m m
+            GEOSEARCH s nonsense 1 1 1 1
+            GEOSEARCH g FROMMEMBER m ASC ASC ASC
+            GEOSEARCH g BYRADIUS 1 m ASC ASC
+            geosearch g FROMMEMBER nobody BYRADIUS 1 m
+            GEOSEARCH g FROMMEMBER m FROMLONLAT 1 1 BYRADIUS 1 m
+            GEOSEARCH g FROMMEMBER m BYRADIUS 1 m BYBOX 1 1 m
+            GEOSEARCH g FROMMEMBER m BYRADIUS 1 m ANY
+            GEOSEARCH g FROMMEMBER m BYRADIUS 1 m COUNT 0
+            GEOSEARCH g FROMMEMBER m BYRADIUS 1 m STOREDIST
+            GEOSEARCH g FROMMEMBER m BYRADIUS -1 m
+            GEOSEARCH g FROMMEMBER m BYRADIUS x m
+            GEOSEARCH g FROMMEMBER m BYBOX 1 -1 m
+            GEOSEARCH g FROMMEMBER m BYBOX x 1 m
+            GEOSEARCH g FROMMEMBER m BYBOX 1 x m
+            GEOSEARCHSTORE to g FROMMEMBER m BYRADIUS 1 m WITHDIST
+            GEORADIUS g 1 1 1 m STORE to WITHDIST
+            GEORADIUS_RO g 1 1 1 m STORE to
+            GEORADIUSBYMEMBER g nobody 1 m
+            GEORADIUSBYMEMBER nothing nobody x x
+            GEORADIUSBYMEMBER g m 1 m STORE
+            "#,
+            r#"
+            OK
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) ERR invalid longitude,latitude pair 181.000000,1.000000
+            (error) ERR invalid longitude,latitude pair 1.000000,1000000000000000019884624838656.000000
+            (error) ERR value is not a valid float
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (integer) 1
+            (error) ERR unsupported unit provided. please use M, KM, FT, MI
+            (error) ERR syntax error
+            (error) WRONGTYPE Operation against a key holding the wrong kind of value
+            (error) ERR exactly one of BYRADIUS and BYBOX can be specified for GEOSEARCH
+            (error) ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for GEOSEARCH
+            (error) ERR could not decode requested zset member
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR the ANY argument requires COUNT argument
+            (error) ERR COUNT must be > 0
+            (error) ERR syntax error
+            (error) ERR radius cannot be negative
+            (error) ERR need numeric radius
+            (error) ERR height or width cannot be negative
+            (error) ERR need numeric width
+            (error) ERR need numeric height
+            (error) ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options
+            (error) ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options
+            (error) ERR syntax error
+            (error) ERR could not decode requested zset member
+            (empty array)
+            (error) ERR syntax error
+            "#,
+        );
+    }
+
+    #[test]
+    fn polygons() {
+        check(
+            r#"
+            GEOADD g 13.361389 38.115556 Palermo 15.087269 37.502669 Catania
+            GEOSEARCH g BYPOLYGON 3 13 37 16 37 14 39 WITHDIST
+            GEOSEARCH g BYPOLYGON 4 13 37 16 37 16 39 13 39 WITHDIST DESC
+            GEOSEARCHSTORE to g BYPOLYGON 4 13 37 16 37 16 39 13 39 STOREDIST
+            GEOSEARCH g BYPOLYGON 2 13 37 16 37
+            GEOSEARCH g BYPOLYGON 3 13 37 16 37 1
+            GEOSEARCH g BYPOLYGON x 13 37 16 37 1 1
+            GEOSEARCH g BYPOLYGON 2147483648 13 37 16 37 1 1
+            GEOSEARCH g BYPOLYGON 3 13 37 16 37 1 x
+            GEOSEARCH g BYPOLYGON 3 13 37 16 37 1 100
+            GEOSEARCH g FROMMEMBER Palermo BYPOLYGON 3 13 37 16 37 14 39
+            GEOSEARCH g BYPOLYGON 3 13 37 16 37 14 39 FROMLONLAT 1 1
+            GEOSEARCH g BYPOLYGON 3 13 37 16 37 14 39 BYRADIUS 1 m
+            GEOSEARCH g ASC ASC ASC ASC BYPOLYGON
+            "#,
+            r#"
+            (integer) 2
+            1) 1) "Catania"
+               2) "68853.1583"
+            1) 1) "Palermo"
+               2) "100405.5658"
+            2) 1) "Catania"
+               2) "76454.0837"
+            (integer) 2
+            (error) ERR GEOSEARCH BYPOLYGON must have at least 3 vertices
+            (error) ERR GEOSEARCH BYPOLYGON must have at least 3 vertices
+            (error) ERR invalid number of vertices
+            (error) ERR invalid number of vertices
+            (error) ERR value is not a valid float
+            (error) ERR invalid longitude,latitude pair 1.000000,100.000000
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR syntax error
+            "#,
+        );
+    }
+}

@@ -16,6 +16,7 @@ pub mod geo;
 pub mod hash;
 pub mod hash_ttl;
 pub mod help;
+pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod latency;
@@ -57,6 +58,7 @@ pub const ALL: &[&[Spec]] = &[
     geo::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     latency::COMMANDS,

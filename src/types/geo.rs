@@ -428,3 +428,152 @@ fn encloses(corners: &[Point], point: Point) -> bool {
     }
     inside
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stdx::rng::Rng;
+
+    fn point(rng: &mut Rng) -> Point {
+        // Away from the poles and the 180th meridian, beside which the grid has its seams.
+        Point { lon: rng.f64() * 300.0 - 150.0, lat: rng.f64() * 140.0 - 70.0 }
+    }
+
+    #[test]
+    fn bits_alternate() {
+        assert_eq!(spread(0b1011), 0b100_0101);
+        let rng = &mut Rng::new(1);
+        for _ in 0..1000 {
+            let value = rng.next_u32();
+            assert_eq!(gather(spread(value)), value);
+            assert_eq!(gather(spread(value) << 1 | spread(!value)), !value);
+        }
+        assert_eq!(Point { lon: -180.0, lat: -LAT_MAX }.hash(), 0);
+        assert_eq!(Point { lon: 179.999_999_99, lat: 85.051_128_77 }.hash(), (1 << 52) - 1);
+    }
+
+    #[test]
+    fn known_places() {
+        let (palermo, catania) =
+            (Point { lon: 13.361389, lat: 38.115556 }, Point { lon: 15.087269, lat: 37.502669 });
+        assert_eq!(palermo.hash(), 3_479_099_956_230_698);
+        assert_eq!(catania.hash(), 3_479_447_370_796_909);
+        let (from, to) = (Point::from_score(palermo.hash() as f64), Point::from_score(catania.hash() as f64));
+        assert!((from.distance(to) - 166_274.1516).abs() < 1e-4);
+        assert_eq!(from.distance(from), 0.0);
+        let leon = Point { lon: -5.6, lat: 42.6 };
+        assert_eq!(&Point::from_score(leon.hash() as f64).geohash(), b"ezs42e44yx0");
+        assert_eq!(&palermo.geohash(), b"sqc8b49rny0");
+        // Half around the world.
+        let there = Point { lon: 180.0, lat: 0.0 }.distance(Point { lon: 0.0, lat: 0.0 });
+        assert!((there - std::f64::consts::PI * EARTH_RADIUS).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_place_is_near_its_cell() {
+        let rng = &mut Rng::new(2);
+        for _ in 0..10_000 {
+            let place = point(rng);
+            let middle = Point::from_score(place.hash() as f64);
+            assert!(place.distance(middle) < 0.6, "{place:?} {middle:?}");
+            assert_eq!(middle.hash(), place.hash());
+        }
+    }
+
+    #[test]
+    fn any_score_is_a_place() {
+        let odd = [-1.0, 1e18, 1e19, 1e300, f64::INFINITY, f64::NEG_INFINITY, 0.5, 9_007_199_254_740_991.0];
+        for score in odd {
+            let place = Point::from_score(score);
+            assert!(Point::new(place.lon, place.lat).is_some(), "{score} {place:?}");
+            place.geohash();
+        }
+        assert_eq!(Point::new(180.1, 0.0), None);
+        assert_eq!(Point::new(0.0, -85.06), None);
+        assert_eq!(Point::new(f64::NAN, 0.0), None);
+        assert!(Point::new(180.0, LAT_MAX).is_some_and(|corner| corner.hash() >= 1 << 52));
+    }
+
+    /// Each point within a shape must be in exactly one of its ranges.
+    fn check(rng: &mut Rng, search: &Search) {
+        let ranges: Vec<ScoreRange> = search.ranges().collect();
+        assert!(ranges.len() <= 9);
+        for _ in 0..300 {
+            let far = rng.chance(0.3);
+            let place = if far {
+                point(rng)
+            } else {
+                let reach = search.reach() / 100_000.0;
+                let near = |around: f64, rng: &mut Rng| around + (rng.f64() - 0.5) * 4.0 * reach;
+                let (lon, lat) = (near(search.center.lon, rng), near(search.center.lat, rng));
+                let Some(place) = Point::new(lon, lat) else { continue };
+                place
+            };
+            let score = place.hash() as f64;
+            let found = ranges.iter().filter(|range| range.contains(score)).count();
+            assert!(found <= 1, "{search:?} {place:?} is in several ranges");
+            if search.distance_within(Point::from_score(score)).is_some() {
+                assert_eq!(found, 1, "{search:?} {place:?} is in no range");
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_hold_all_of_a_shape() {
+        for seed in 0..300 {
+            println!("seed {seed}");
+            let rng = &mut Rng::new(seed);
+            let center = point(rng);
+            let mut length = || 10f64.powf(rng.f64() * 6.0);
+            let (radius, width, height) = (length(), length(), length());
+            check(rng, &Search::new(center, Shape::Circle { radius }));
+            check(rng, &Search::new(center, Shape::Rectangle { width, height }));
+            let size = 10f64.powf(rng.f64() * 3.0 - 2.0);
+            let corners = (0..3 + rng.index(5)).map(|_| Point {
+                lon: center.lon + (rng.f64() - 0.5) * size,
+                lat: center.lat + (rng.f64() - 0.5) * size,
+            });
+            let corners: Vec<Point> = corners.collect();
+            check(rng, &Search::polygon(corners));
+        }
+    }
+
+    #[test]
+    fn shapes_without_bounds_are_searched_everywhere() {
+        for radius in [2e7, 1e12, f64::MAX, f64::INFINITY] {
+            let search = Search::new(Point { lon: 3.0, lat: 4.0 }, Shape::Circle { radius });
+            let size: f64 = search.ranges().map(|range| range.max - range.min).sum();
+            assert_eq!(size, (1u64 << 52) as f64, "a grid of two by two");
+        }
+        let nothing = Search::new(Point { lon: 3.0, lat: 4.0 }, Shape::Circle { radius: 0.0 });
+        assert_eq!(nothing.grid(), STEPS);
+    }
+
+    #[test]
+    fn polygons() {
+        let corner = |lon: f64, lat: f64| Point { lon, lat };
+        let l = [
+            corner(0.0, 0.0),
+            corner(10.0, 0.0),
+            corner(10.0, 2.0),
+            corner(2.0, 2.0),
+            corner(2.0, 10.0),
+            corner(0.0, 10.0),
+        ];
+        for (lon, lat, inside) in [
+            (1.0, 1.0, true),
+            (9.0, 1.0, true),
+            (1.0, 9.0, true),
+            (5.0, 5.0, false),
+            (-1.0, 1.0, false),
+            (11.0, 1.0, false),
+        ] {
+            assert_eq!(encloses(&l, corner(lon, lat)), inside, "{lon} {lat}");
+        }
+        let search = Search::polygon(l.to_vec());
+        let distance = search.distance_within(corner(1.0, 1.0)).expect("it is inside");
+        assert_eq!(distance, search.center.distance(corner(1.0, 1.0)));
+        assert_eq!(search.distance_within(corner(5.0, 5.0)), None);
+        assert!(!encloses(&[], corner(0.0, 0.0)));
+    }
+}
