@@ -638,7 +638,8 @@ mod tests {
             for step in 0..3000 {
                 // Neighbours meet, and values are often equal.
                 let index = if rng.chance(0.5) { rng.index(300) } else { rng.index(REGISTERS) };
-                let value = 1 + rng.below(if rng.one_in(300) { 51 } else { 4 }) as u8;
+                let highest = if rng.one_in(300) { 51 } else { 4 };
+                let value = 1 + rng.below(highest) as u8;
                 let before = (is_dense(&string), string.len());
                 let mut place = Place::FIRST;
                 let raised = raise(&mut string, index, value, sparse_max, &mut place).expect("it is sound");
