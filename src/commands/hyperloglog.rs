@@ -300,8 +300,7 @@ mod tests {
             (integer) 1
             dense
             (integer) 5
-            (error) ERR TESTFAILED sparse encoding not used
-            (0.78s)
+            OK
             "#,
         );
     }
