@@ -79,25 +79,32 @@ fn corners(args: &Args<'_>, i: usize) -> Result<Vec<Point>, Error> {
     (0..number).map(|corner| point(args, i + 1 + 2 * corner)).collect()
 }
 
-/// The digits of a number with so many decimals, of lengths on earth or degrees.
-fn fixed(value: f64, decimals: usize, room: &mut [u8; 32]) -> &[u8] {
-    let mut rest = &mut room[..];
-    write!(rest, "{value:.decimals$}").expect("at most nine digits, a sign, a point and 17 decimals");
-    let left = rest.len();
-    &room[..room.len() - left]
-}
-
-/// Answers a length in meters, in units of so many.
+/// Answers a length in meters, in units of so many, with four decimals: what is nearest after it was multiplied,
+/// which now and then is not nearest before.
 fn answer_distance(reply: &mut Reply<'_>, meters: f64, unit: f64) -> Replied {
-    reply.bulk(fixed(meters / unit, 4, &mut [0; 32]))
+    let scaled = (meters / unit * 10_000.0).round_ties_even() as u64;
+    let mut digits = itoa::Buffer::new();
+    let whole = digits.format(scaled / 10_000).as_bytes();
+    // At most 16 digits, a point and four decimals.
+    let (mut text, len) = ([0; 24], whole.len());
+    text[..len].copy_from_slice(whole);
+    text[len] = b'.';
+    for (i, power) in [1000, 100, 10, 1].into_iter().enumerate() {
+        text[len + 1 + i] = b'0' + (scaled / power % 10) as u8;
+    }
+    reply.bulk(&text[..len + 5])
 }
 
 /// Answers longitude and latitude.
 fn answer_point(reply: &mut Reply<'_>, point: Point) -> Replied {
     let replied = reply.array(2);
     for degrees in [point.lon, point.lat] {
-        let mut room = [0; 32];
-        let text = fixed(degrees, 17, &mut room);
+        // At most a sign, three digits, a point and 17 decimals.
+        let mut room = [0; 24];
+        let mut rest = &mut room[..];
+        write!(rest, "{degrees:.17}").expect("there is room for a coordinate");
+        let left = rest.len();
+        let text = &room[..room.len() - left];
         let digits = text.iter().rposition(|&byte| byte != b'0').map_or(0, |last| last + 1);
         let text = text[..digits].strip_suffix(b".").unwrap_or(&text[..digits]);
         reply.double_text(if text == b"-0" { b"0" } else { text });
@@ -255,7 +262,7 @@ fn feed_scores(feed: &mut Feed, args: &Args<'_>, first: usize) -> Result<(), Err
         scores.push(b' ');
     }
     let mut request: Vec<&[u8]> = Vec::with_capacity(first + 2 * n);
-    request.extend([&b"ZADD"[..], args.at(1)]);
+    request.extend([&b"zadd"[..], args.at(1)]);
     request.extend(args.range(2..first).iter());
     for (i, score) in scores.split(|&byte| byte == b' ').take(n).enumerate() {
         request.extend([score, places.at(3 * i + 2)]);
