@@ -12,9 +12,11 @@ pub mod debug;
 pub mod dump;
 pub mod expire;
 pub mod expiry;
+pub mod geo;
 pub mod hash;
 pub mod hash_ttl;
 pub mod help;
+pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod latency;
@@ -54,8 +56,10 @@ pub const ALL: &[&[Spec]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    geo::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     latency::COMMANDS,

@@ -21,6 +21,8 @@ pub enum Class {
     Evicted = b'e',
     New = b'n',
     Miss = b'm',
+    /// A change that no event tells of.
+    Silent = 0,
 }
 
 /// A named event, as subscribers of keyspace notifications see it.
@@ -31,6 +33,9 @@ pub struct Event {
 }
 
 impl Event {
+    /// What changes a value without meaning anything to a subscriber.
+    pub const SILENT: Event = Event { class: Class::Silent, name: "" };
+
     pub const fn generic(name: &'static str) -> Self {
         Event { class: Class::Generic, name }
     }

@@ -254,7 +254,11 @@ impl<'a> Reply<'a> {
     /// A double: its shortest text, as a bulk string in RESP2.
     pub fn double(&mut self, x: f64) -> Replied {
         let mut text = num::FloatBuf::new();
-        let text = num::fmt_f64(x, &mut text);
+        self.double_text(num::fmt_f64(x, &mut text))
+    }
+
+    /// A double that is a text already; a bulk string in RESP2.
+    pub fn double_text(&mut self, text: &[u8]) -> Replied {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {

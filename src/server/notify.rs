@@ -10,9 +10,10 @@ use crate::clients::pubsub::Scope;
 use crate::config::value::KeyspaceEvents;
 use crate::keyspace::ledger::{Change, Class, Listeners};
 
-/// The bit of the configuration that chooses a class of events.
-fn chosen_by(class: Class) -> KeyspaceEvents {
-    match class {
+/// The bit of the configuration that chooses a class of events, unless nothing does.
+fn chosen_by(class: Class) -> Option<KeyspaceEvents> {
+    Some(match class {
+        Class::Silent => return None,
         Class::Generic => KeyspaceEvents::GENERIC,
         Class::String => KeyspaceEvents::STRING,
         Class::List => KeyspaceEvents::LIST,
@@ -24,7 +25,7 @@ fn chosen_by(class: Class) -> KeyspaceEvents {
         Class::Evicted => KeyspaceEvents::EVICTED,
         Class::New => KeyspaceEvents::NEW,
         Class::Miss => KeyspaceEvents::KEY_MISS,
-    }
+    })
 }
 
 impl Server {
@@ -48,7 +49,7 @@ impl Server {
             else {
                 continue;
             };
-            if !chosen.contains(chosen_by(event.class)) {
+            if !chosen_by(event.class).is_some_and(|class| chosen.contains(class)) {
                 continue;
             }
             let (key, name, db) = (&keys[key.clone()], event.name.as_bytes(), digits.format(*db).as_bytes());

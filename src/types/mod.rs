@@ -5,7 +5,9 @@
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
 
 pub mod bits;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod lcs;
 pub mod limits;
 pub mod list;

@@ -1,0 +1,579 @@
+//! Points on the earth as scores of a sorted set, and the search for those near one.
+//!
+//! Latitude and longitude are each cut in halves 26 times; the 52 answers, a bit each, alternate in
+//! one integer, which a double holds exactly:
+//!
+//! ```text
+//! bit 51                                                  bit 0
+//!   lon₀ lat₀ lon₁ lat₁ lon₂ lat₂ …                  lon₂₅ lat₂₅
+//! ```
+//!
+//! The first `2 * steps` bits name a cell of a grid of `2^steps` by `2^steps`, and all points of a
+//! cell are neighbours in the order of scores. A search takes a grid whose cells are about as large as what
+//! is looked for, reads the cell of its center and the eight around it, and measures each point found there.
+//!
+//! What always holds:
+//!
+//! - each point within the shape lies in one of the ranges of [`Search::ranges`], except beside the poles and
+//!   the 180th meridian, where a grid of longitudes and latitudes has its seams;
+//! - the bounds of a range are whole numbers up to 2^53.
+//!
+//! The interleaving is G. M. Morton's (1966), its use for places Gustavo Niemeyer's geohash (2008); searching a
+//! sorted set in nine ranges of it comes from Yinqi Wen's Ardb (2014). The limits of latitude, the radius of the
+//! earth and the estimate of the grid are those of Redis, so that scores, distances and the order of replies agree.
+
+use crate::structures::skiplist::ScoreRange;
+
+/// Bits of each coordinate.
+const STEPS: u32 = 26;
+
+/// The earth's radius in meters, as if it were a ball.
+const EARTH_RADIUS: f64 = 6_372_797.560856;
+
+/// Half of the earth's circumference in the projection that the grid is laid over, in meters.
+const MERCATOR_MAX: f64 = 20_037_726.37;
+
+/// The widest longitude in degrees.
+const LON_MAX: f64 = 180.0;
+
+/// The widest latitude in degrees: there a square map of the world ends (EPSG:3857).
+const LAT_MAX: f64 = 85.05112878;
+
+/// The alphabet of geohash strings: digits and letters without `a`, `i`, `l`, `o`.
+const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
+
+/// Degrees to radians. Written as Redis does it, for the last bit.
+fn radians(degrees: f64) -> f64 {
+    const RADIAN: f64 = std::f64::consts::PI / 180.0;
+    degrees * RADIAN
+}
+
+fn degrees(radians: f64) -> f64 {
+    const RADIAN: f64 = std::f64::consts::PI / 180.0;
+    radians / RADIAN
+}
+
+/// A place, in degrees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// East of Greenwich, -180 to 180.
+    pub lon: f64,
+    /// North of the equator, -85.05112878 to 85.05112878.
+    pub lat: f64,
+}
+
+impl Point {
+    /// The place, if a score can say it.
+    pub fn new(lon: f64, lat: f64) -> Option<Point> {
+        // Not a number is in no range.
+        let valid = (-LON_MAX..=LON_MAX).contains(&lon) && (-LAT_MAX..=LAT_MAX).contains(&lat);
+        valid.then_some(Point { lon, lat })
+    }
+
+    /// The place as the 52 bits of its cell.
+    pub fn hash(self) -> u64 {
+        Cell::at(self, STEPS).bits()
+    }
+
+    /// The middle of the cell that a score names. Any score has one: what is beyond the limits is moved there.
+    #[inline]
+    pub fn from_score(score: f64) -> Point {
+        Cell::from_bits(bits_of_score(score), STEPS).area().middle()
+    }
+
+    /// The place as a geohash of eleven characters as the rest of the world writes it, over all latitudes up
+    /// to the poles. The 52 bits give ten characters and two bits; the last one is always `0`.
+    pub fn geohash(self) -> [u8; 11] {
+        let scale = |value: f64, max: f64| ((value + max) / (2.0 * max) * f64::from(1 << STEPS)) as u32;
+        let cell = Cell { lon: scale(self.lon, LON_MAX), lat: scale(self.lat, 90.0), steps: STEPS };
+        let bits = cell.bits();
+        let mut text = [b'0'; 11];
+        for (i, byte) in text[..10].iter_mut().enumerate() {
+            *byte = ALPHABET[(bits >> (47 - 5 * i)) as usize & 31];
+        }
+        text
+    }
+
+    /// The length of the shortest way to `other` in meters.
+    pub fn distance(self, other: Point) -> f64 {
+        Origin::new(self).distance(other)
+    }
+}
+
+/// The bits of a score that may come from anywhere, as the processors of servers convert a double to an
+/// unsigned integer: modulo 2^64 if its magnitude is less than 2^63.
+#[inline]
+fn bits_of_score(score: f64) -> u64 {
+    const HALF: f64 = (1u64 << 63) as f64;
+    if score < HALF {
+        score as i64 as u64
+    } else if score < 2.0 * HALF {
+        score as u64
+    } else {
+        0
+    }
+}
+
+/// The distance of two latitudes, in radians, in meters.
+#[inline]
+fn along_meridian(a: f64, b: f64) -> f64 {
+    EARTH_RADIUS * (b - a).abs()
+}
+
+/// A place from which many distances are measured.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    lon: f64,
+    /// In radians, as the other one.
+    lat: f64,
+    cos_lat: f64,
+}
+
+impl Origin {
+    #[inline]
+    fn new(point: Point) -> Origin {
+        let lat = radians(point.lat);
+        Origin { lon: radians(point.lon), lat, cos_lat: lat.cos() }
+    }
+
+    /// The length of the great circle's arc to `to` in meters, by the haversine formula.
+    #[inline]
+    fn distance(&self, to: Point) -> f64 {
+        let (lon, lat) = (radians(to.lon), radians(to.lat));
+        let v = ((lon - self.lon) / 2.0).sin();
+        if v == 0.0 {
+            return along_meridian(self.lat, lat);
+        }
+        let u = ((lat - self.lat) / 2.0).sin();
+        // On the other side of the earth rounding may lead beyond 1.
+        let a = (u * u + self.cos_lat * lat.cos() * v * v).min(1.0);
+        2.0 * EARTH_RADIUS * a.sqrt().asin()
+    }
+}
+
+/// Puts a zero between each two bits.
+#[inline]
+fn spread(value: u32) -> u64 {
+    let x = u64::from(value);
+    let x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+    let x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    let x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let x = (x | x << 2) & 0x3333_3333_3333_3333;
+    (x | x << 1) & 0x5555_5555_5555_5555
+}
+
+/// The bits at even places: undoes [`spread`].
+#[inline]
+fn gather(value: u64) -> u32 {
+    let x = value & 0x5555_5555_5555_5555;
+    let x = (x | x >> 1) & 0x3333_3333_3333_3333;
+    let x = (x | x >> 2) & 0x0f0f_0f0f_0f0f_0f0f;
+    let x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
+    let x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
+    (x | x >> 16) as u32
+}
+
+/// A cell of the grid of `2^steps` by `2^steps`. At the upper limits of the coordinates there is one more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cell {
+    lon: u32,
+    lat: u32,
+    steps: u32,
+}
+
+/// What a cell covers, in degrees.
+#[derive(Clone, Copy, Debug)]
+struct Area {
+    lon: (f64, f64),
+    lat: (f64, f64),
+}
+
+impl Area {
+    #[inline]
+    fn middle(&self) -> Point {
+        let middle = |(min, max): (f64, f64), limit: f64| ((min + max) / 2.0).clamp(-limit, limit);
+        Point { lon: middle(self.lon, LON_MAX), lat: middle(self.lat, LAT_MAX) }
+    }
+}
+
+impl Cell {
+    /// The cell in which a point lies.
+    #[inline]
+    fn at(point: Point, steps: u32) -> Cell {
+        let size = f64::from(1 << steps);
+        let scale = |value: f64, max: f64| ((value + max) / (2.0 * max) * size) as u32;
+        Cell { lon: scale(point.lon, LON_MAX), lat: scale(point.lat, LAT_MAX), steps }
+    }
+
+    #[inline]
+    fn from_bits(bits: u64, steps: u32) -> Cell {
+        Cell { lon: gather(bits >> 1), lat: gather(bits), steps }
+    }
+
+    /// The coordinates' bits in turns.
+    #[inline]
+    fn bits(self) -> u64 {
+        spread(self.lat) | spread(self.lon) << 1
+    }
+
+    #[inline]
+    fn area(self) -> Area {
+        let size = f64::from(1 << self.steps);
+        let range = |i: u32, max: f64| {
+            let edge = |i: f64| -max + i / size * (max + max);
+            (edge(f64::from(i)), edge(f64::from(i) + 1.0))
+        };
+        Area { lon: range(self.lon, LON_MAX), lat: range(self.lat, LAT_MAX) }
+    }
+
+    /// The cell so many columns east and rows north. Beyond the last one comes the first.
+    fn step(self, east: i32, north: i32) -> Cell {
+        let last = (1 << self.steps) - 1;
+        let step = |i: u32, by: i32| if by == 0 { i } else { i.wrapping_add_signed(by) & last };
+        Cell { lon: step(self.lon, east), lat: step(self.lat, north), ..self }
+    }
+
+    /// The scores of all points in the cell.
+    fn scores(self) -> ScoreRange {
+        let shift = 2 * (STEPS - self.steps);
+        let bits = self.bits();
+        let (min, max) = ((bits << shift) as f64, ((bits + 1) << shift) as f64);
+        ScoreRange { min, max, min_exclusive: false, max_exclusive: true }
+    }
+}
+
+/// What a search looks for; lengths in meters.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// All that is not farther from the center.
+    Circle { radius: f64 },
+    /// All that is not farther from the center than half the width east or west and half the height north or south.
+    Rectangle { width: f64, height: f64 },
+    /// What a line through these corners, straight on the map of longitudes and latitudes, encloses.
+    Polygon(Vec<Point>),
+}
+
+/// The points at the edge of a shape: the smallest and largest longitude and latitude in degrees.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    lon: (f64, f64),
+    lat: (f64, f64),
+}
+
+/// A search around a place.
+#[derive(Clone, Debug)]
+pub struct Search {
+    center: Point,
+    origin: Origin,
+    shape: Shape,
+}
+
+/// The cell of the center and those around it, in the order in which they are searched.
+const AROUND: [(i32, i32); 9] =
+    [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)];
+
+impl Search {
+    /// A search for what lies within `shape` around `center`. A polygon lies where it lies; the center then is
+    /// only where distances are measured from.
+    pub fn new(center: Point, shape: Shape) -> Search {
+        Search { center, origin: Origin::new(center), shape }
+    }
+
+    /// A search within a polygon. Distances are measured from the middle of its corners, taken in space and
+    /// brought back to the surface.
+    pub fn polygon(corners: Vec<Point>) -> Search {
+        let (mut x, mut y, mut z) = (0.0, 0.0, 0.0);
+        for corner in &corners {
+            let (lon, lat) = (radians(corner.lon), radians(corner.lat));
+            x += lat.cos() * lon.cos();
+            y += lat.cos() * lon.sin();
+            z += lat.sin();
+        }
+        let n = corners.len() as f64;
+        let (x, y, z) = (x / n, y / n, z / n);
+        let lat = degrees(z.atan2((x * x + y * y).sqrt()));
+        let center = Point { lon: degrees(y.atan2(x)), lat: lat.clamp(-LAT_MAX, LAT_MAX) };
+        Search::new(center, Shape::Polygon(corners))
+    }
+
+    /// The distance of `point` from the center in meters, if it lies within the shape.
+    #[inline]
+    pub fn distance_within(&self, point: Point) -> Option<f64> {
+        match &self.shape {
+            Shape::Circle { radius } => {
+                // No way is shorter than the difference of latitudes; what is clearly farther needs no more
+                // than that. The margin is more than rounding can be off.
+                if along_meridian(self.origin.lat, radians(point.lat)) > radius * 1.000_001 {
+                    return None;
+                }
+                Some(self.origin.distance(point)).filter(|distance| distance <= radius)
+            }
+            Shape::Rectangle { width, height } => {
+                let lat = radians(point.lat);
+                if along_meridian(self.origin.lat, lat) > height / 2.0 {
+                    return None;
+                }
+                let same_latitude = Point { lon: self.center.lon, lat: point.lat };
+                if Origin::new(point).distance(same_latitude) > width / 2.0 {
+                    return None;
+                }
+                Some(self.origin.distance(point))
+            }
+            Shape::Polygon(corners) => encloses(corners, point).then(|| self.origin.distance(point)),
+        }
+    }
+
+    /// The scores among which all points within the shape are, at most nine ranges of them, in the order in which
+    /// they are to be searched.
+    pub fn ranges(&self) -> impl Iterator<Item = ScoreRange> + use<> {
+        let bounds = self.bounds();
+        let mut cell = Cell::at(self.center, self.grid());
+        if cell.steps > 1 && !reaches(cell, &bounds) {
+            cell = Cell::at(self.center, cell.steps - 1);
+        }
+        let area = cell.area();
+        let far = cell.steps >= 2;
+        // Where the shape ends within the cell of the center, nothing beyond is looked at.
+        let (no_south, no_north) = (far && area.lat.0 < bounds.lat.0, far && area.lat.1 > bounds.lat.1);
+        let (no_west, no_east) = (far && area.lon.0 < bounds.lon.0, far && area.lon.1 > bounds.lon.1);
+        let mut last = None;
+        AROUND.into_iter().filter_map(move |(east, north)| {
+            let outside =
+                east < 0 && no_west || east > 0 && no_east || north < 0 && no_south || north > 0 && no_north;
+            let next = cell.step(east, north);
+            // In a grid of two by two, the neighbours on both sides are the same cell.
+            if outside || last == Some(next) {
+                return None;
+            }
+            last = Some(next);
+            Some(next.scores())
+        })
+    }
+
+    /// How fine a grid must be at most, so that the nine cells around the center hold the shape, in most cases.
+    fn grid(&self) -> u32 {
+        let mut reach = self.reach();
+        if reach == 0.0 {
+            return STEPS;
+        }
+        let mut steps = 1;
+        while reach < MERCATOR_MAX {
+            reach *= 2.0;
+            steps += 1;
+        }
+        steps -= 2;
+        // Towards the poles cells become narrower.
+        if self.center.lat.abs() > 66.0 {
+            steps -= 1;
+        }
+        if self.center.lat.abs() > 80.0 {
+            steps -= 1;
+        }
+        steps.clamp(1, STEPS as i32) as u32
+    }
+
+    /// How far from the center the shape reaches, in meters.
+    fn reach(&self) -> f64 {
+        match &self.shape {
+            Shape::Circle { radius } => *radius,
+            Shape::Rectangle { width, height } => {
+                ((width / 2.0) * (width / 2.0) + (height / 2.0) * (height / 2.0)).sqrt()
+            }
+            Shape::Polygon(corners) => {
+                corners.iter().map(|corner| self.origin.distance(*corner)).fold(0.0, f64::max)
+            }
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let (width, height) = match &self.shape {
+            Shape::Circle { radius } => (*radius, *radius),
+            Shape::Rectangle { width, height } => (width / 2.0, height / 2.0),
+            Shape::Polygon(corners) => {
+                let range = |of: fn(&Point) -> f64| {
+                    let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
+                    corners.iter().map(of).fold((min, max), |(min, max), x| (min.min(x), max.max(x)))
+                };
+                return Bounds { lon: range(|corner| corner.lon), lat: range(|corner| corner.lat) };
+            }
+        };
+        let Point { lon, lat } = self.center;
+        let north = degrees(height / EARTH_RADIUS);
+        // The nearer to a pole, the more degrees a length is: the side of the shape away from the equator counts.
+        let widest = if lat < 0.0 { lat - north } else { lat + north };
+        let east = degrees(width / EARTH_RADIUS / radians(widest).cos());
+        Bounds { lon: (lon - east, lon + east), lat: (lat - north, lat + north) }
+    }
+}
+
+/// Whether the cells around `cell` go as far as the shape.
+fn reaches(cell: Cell, bounds: &Bounds) -> bool {
+    let lat = (cell.step(0, -1).area().lat.0, cell.step(0, 1).area().lat.1);
+    let lon = (cell.step(-1, 0).area().lon.0, cell.step(1, 0).area().lon.1);
+    // Bounds that are not a number, of shapes larger than the earth, are never missed.
+    !(lat.1 < bounds.lat.1 || lat.0 > bounds.lat.0 || lon.1 < bounds.lon.1 || lon.0 > bounds.lon.0)
+}
+
+/// Whether a point is within a polygon: a ray from it to the east crosses an odd number of sides
+/// (M. Shimrat, 1962; in this form W. R. Franklin).
+fn encloses(corners: &[Point], point: Point) -> bool {
+    let Some(&last) = corners.last() else { return false };
+    let (mut from, mut inside) = (last, false);
+    for &to in corners {
+        if (to.lat > point.lat) != (from.lat > point.lat) {
+            let crossing = (from.lon - to.lon) * (point.lat - to.lat) / (from.lat - to.lat) + to.lon;
+            inside ^= point.lon < crossing;
+        }
+        from = to;
+    }
+    inside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stdx::rng::Rng;
+
+    fn point(rng: &mut Rng) -> Point {
+        // Away from the poles and the 180th meridian, beside which the grid has its seams.
+        Point { lon: rng.f64() * 300.0 - 150.0, lat: rng.f64() * 140.0 - 70.0 }
+    }
+
+    #[test]
+    fn bits_alternate() {
+        assert_eq!(spread(0b1011), 0b100_0101);
+        let rng = &mut Rng::new(1);
+        for _ in 0..1000 {
+            let value = rng.next_u32();
+            assert_eq!(gather(spread(value)), value);
+            assert_eq!(gather(spread(value) << 1 | spread(!value)), !value);
+        }
+        assert_eq!(Point { lon: -180.0, lat: -LAT_MAX }.hash(), 0);
+        assert_eq!(Point { lon: 179.999_999_99, lat: 85.051_128_77 }.hash(), (1 << 52) - 1);
+    }
+
+    #[test]
+    fn known_places() {
+        let (palermo, catania) =
+            (Point { lon: 13.361389, lat: 38.115556 }, Point { lon: 15.087269, lat: 37.502669 });
+        assert_eq!(palermo.hash(), 3_479_099_956_230_698);
+        assert_eq!(catania.hash(), 3_479_447_370_796_909);
+        let (from, to) = (Point::from_score(palermo.hash() as f64), Point::from_score(catania.hash() as f64));
+        assert!((from.distance(to) - 166_274.151_6).abs() < 1e-4);
+        assert_eq!(from.distance(from), 0.0);
+        let leon = Point { lon: -5.6, lat: 42.6 };
+        assert_eq!(&Point::from_score(leon.hash() as f64).geohash(), b"ezs42e44yx0");
+        assert_eq!(&palermo.geohash(), b"sqc8b49rny0");
+        // Half around the world.
+        let there = Point { lon: 180.0, lat: 0.0 }.distance(Point { lon: 0.0, lat: 0.0 });
+        assert!((there - std::f64::consts::PI * EARTH_RADIUS).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_place_is_near_its_cell() {
+        let rng = &mut Rng::new(2);
+        for _ in 0..10_000 {
+            let place = point(rng);
+            let middle = Point::from_score(place.hash() as f64);
+            assert!(place.distance(middle) < 0.6, "{place:?} {middle:?}");
+            assert_eq!(middle.hash(), place.hash());
+        }
+    }
+
+    #[test]
+    fn any_score_is_a_place() {
+        let odd = [-1.0, 1e18, 1e19, 1e300, f64::INFINITY, f64::NEG_INFINITY, 0.5, 9_007_199_254_740_991.0];
+        for score in odd {
+            let place = Point::from_score(score);
+            assert!(Point::new(place.lon, place.lat).is_some(), "{score} {place:?}");
+            place.geohash();
+        }
+        assert_eq!(Point::new(180.1, 0.0), None);
+        assert_eq!(Point::new(0.0, -85.06), None);
+        assert_eq!(Point::new(f64::NAN, 0.0), None);
+        assert!(Point::new(180.0, LAT_MAX).is_some_and(|corner| corner.hash() >= 1 << 52));
+    }
+
+    /// Each point within a shape must be in exactly one of its ranges.
+    fn check(rng: &mut Rng, search: &Search) {
+        let ranges: Vec<ScoreRange> = search.ranges().collect();
+        assert!(ranges.len() <= 9);
+        for _ in 0..300 {
+            let far = rng.chance(0.3);
+            let place = if far {
+                point(rng)
+            } else {
+                let reach = search.reach() / 100_000.0;
+                let near = |around: f64, rng: &mut Rng| around + (rng.f64() - 0.5) * 4.0 * reach;
+                let (lon, lat) = (near(search.center.lon, rng), near(search.center.lat, rng));
+                let Some(place) = Point::new(lon, lat) else { continue };
+                place
+            };
+            let score = place.hash() as f64;
+            let found = ranges.iter().filter(|range| range.contains(score)).count();
+            assert!(found <= 1, "{search:?} {place:?} is in several ranges");
+            if search.distance_within(Point::from_score(score)).is_some() {
+                assert_eq!(found, 1, "{search:?} {place:?} is in no range");
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_hold_all_of_a_shape() {
+        for seed in 0..300 {
+            println!("seed {seed}");
+            let rng = &mut Rng::new(seed);
+            let center = point(rng);
+            let mut length = || 10f64.powf(rng.f64() * 6.0);
+            let (radius, width, height) = (length(), length(), length());
+            check(rng, &Search::new(center, Shape::Circle { radius }));
+            check(rng, &Search::new(center, Shape::Rectangle { width, height }));
+            let size = 10f64.powf(rng.f64() * 3.0 - 2.0);
+            let corners = (0..3 + rng.index(5)).map(|_| Point {
+                lon: center.lon + (rng.f64() - 0.5) * size,
+                lat: center.lat + (rng.f64() - 0.5) * size,
+            });
+            let corners: Vec<Point> = corners.collect();
+            check(rng, &Search::polygon(corners));
+        }
+    }
+
+    #[test]
+    fn shapes_without_bounds_are_searched_everywhere() {
+        for radius in [2e7, 1e12, f64::MAX, f64::INFINITY] {
+            let search = Search::new(Point { lon: 3.0, lat: 4.0 }, Shape::Circle { radius });
+            let size: f64 = search.ranges().map(|range| range.max - range.min).sum();
+            assert_eq!(size, (1u64 << 52) as f64, "a grid of two by two");
+        }
+        let nothing = Search::new(Point { lon: 3.0, lat: 4.0 }, Shape::Circle { radius: 0.0 });
+        assert_eq!(nothing.grid(), STEPS);
+    }
+
+    #[test]
+    fn polygons() {
+        let corner = |lon: f64, lat: f64| Point { lon, lat };
+        let l = [
+            corner(0.0, 0.0),
+            corner(10.0, 0.0),
+            corner(10.0, 2.0),
+            corner(2.0, 2.0),
+            corner(2.0, 10.0),
+            corner(0.0, 10.0),
+        ];
+        for (lon, lat, inside) in [
+            (1.0, 1.0, true),
+            (9.0, 1.0, true),
+            (1.0, 9.0, true),
+            (5.0, 5.0, false),
+            (-1.0, 1.0, false),
+            (11.0, 1.0, false),
+        ] {
+            assert_eq!(encloses(&l, corner(lon, lat)), inside, "{lon} {lat}");
+        }
+        let search = Search::polygon(l.to_vec());
+        let distance = search.distance_within(corner(1.0, 1.0)).expect("it is inside");
+        assert_eq!(distance, search.center.distance(corner(1.0, 1.0)));
+        assert_eq!(search.distance_within(corner(5.0, 5.0)), None);
+        assert!(!encloses(&[], corner(0.0, 0.0)));
+    }
+}
