@@ -240,26 +240,72 @@ fn the_encoding_changes_where_a_limit_is_passed() {
 }
 
 #[test]
-fn scores_are_packed_as_integers_or_short_text() {
+fn scores_in_a_listpack_are_integers_or_short_text() {
     let limits = Limits::default();
     let mut set = Zset::new();
-    for (member, score) in
-        [("a", -0.0), ("b", 3.0), ("c", 0.1), ("d", 5e18), ("e", 1e19), ("f", f64::INFINITY)]
-    {
+    let scores = [-0.0, 3.0, 0.1, (1u64 << 62) as f64 + 1024.0, 5e18, 1e19, f64::INFINITY];
+    for (member, score) in ["a", "b", "c", "d", "e", "f", "g"].iter().zip(scores) {
         set.add(member.as_bytes(), score, Rule::default(), &limits);
     }
-    let items: Vec<Item<'_>> = set.as_listpack().expect("packed").iter().skip(1).step_by(2).collect();
-    assert_eq!(
-        items,
-        [Item::Int(0), Item::Str(b"0.1"), Item::Int(3), b"5e+18".into(), b"1e+19".into(), b"inf".into()]
-    );
+    let listpack = Listpack::from_bytes_checked(&set.to_listpack().expect("packed")).expect("a listpack");
+    let items: Vec<Item<'_>> = listpack.iter().skip(1).step_by(2).collect();
+    let rounded = 4_611_686_018_427_389_000;
+    let texts: [&[u8]; 4] = [b"0.1", b"5e+18", b"1e+19", b"inf"];
+    let [fraction, large, larger, infinite] = texts.map(Item::Str);
+    assert_eq!(items, [Item::Int(0), fraction, Item::Int(3), Item::Int(rounded), large, larger, infinite]);
+}
+
+/// Whole, decimal, doubtful and very large scores.
+fn typical_score(rng: &mut Rng) -> f64 {
+    let whole = rng.next_u64() as i64 >> rng.below(64);
+    match rng.below(4) {
+        0 => whole as f64,
+        1 => whole as f64 / 10f64.powi(rng.below(9) as i32),
+        2 => rng.f64(),
+        _ => any_score(rng),
+    }
+}
+
+#[test]
+fn a_set_comes_back_from_its_listpack() {
+    let limits = Limits::default();
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mut set = Zset::new();
+        for _ in 0..rng.below(100) {
+            set.add(&any_member(&mut rng), typical_score(&mut rng), Rule::default(), &limits);
+        }
+        set.check();
+        let bytes = set.to_listpack().expect("packed");
+        let listpack = Listpack::from_bytes_checked(&bytes).expect("a listpack");
+        assert_eq!(listpack.as_bytes(), bytes, "canonical, seed {seed}");
+        let again = Zset::from_listpack(&listpack, &limits).expect("members and scores");
+        assert_eq!(pairs(&again, false), pairs(&set, false), "seed {seed}");
+        assert_eq!(again.to_listpack(), Some(bytes), "seed {seed}");
+        assert_eq!(again.bytes(0), set.bytes(0), "seed {seed}");
+    }
+}
+
+#[test]
+fn members_may_be_long_where_the_limits_say_so() {
+    let limits = limits(128, usize::MAX);
+    let mut set = Zset::new();
+    for (i, len) in [3 << 20, 1 << 14, 64, 2_097_140].into_iter().enumerate() {
+        set.add(&vec![b'a' + i as u8; len], 1.0 / (i + 1) as f64, Rule::default(), &limits);
+        set.check();
+    }
+    assert_eq!(set.encoding(), "listpack");
+    assert_eq!(set.rank(&[b'c'; 64]).map(|(rank, _)| rank), Some(1));
+    set.remove_ranks(1..3);
+    set.check();
+    assert_eq!(set.len(), 2);
 }
 
 #[test]
 fn listpacks_from_outside_are_looked_at() {
     let build = |items: &[&str]| {
         let items: Vec<Item<'_>> = items.iter().map(|text| Item::Str(text.as_bytes())).collect();
-        Zset::from_listpack(Listpack::from_items(&items), &limits(2, 64))
+        Zset::from_listpack(&Listpack::from_items(&items), &limits(2, 64))
     };
     assert_eq!(build(&["a", "1", "b", "1"]).expect("valid").encoding(), "listpack");
     assert_eq!(build(&["a", "1", "b", "1", "c", "inf"]).expect("valid").encoding(), "skiplist");
