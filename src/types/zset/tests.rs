@@ -353,6 +353,139 @@ fn every_choice_is_about_equally_likely() {
     }
 }
 
+/// Tries a law on random sets of both encodings; all scores of `lex` sets are equal.
+fn law(lex: bool, holds: impl Fn(&mut Rng, &Zset)) {
+    for (entries, encoding) in [(200, "listpack"), (0, "skiplist")] {
+        for seed in 0..40 {
+            println!("{encoding}, seed {seed}");
+            let mut rng = Rng::new(seed);
+            let mut set = Zset::sized_for(1, 0, &limits(entries, 64));
+            for _ in 0..1 + rng.below(80) {
+                let score = if lex { 0.0 } else { any_score(&mut rng) };
+                set.add(&any_member(&mut rng), score, Rule::default(), &limits(entries, 64));
+            }
+            assert_eq!(set.encoding(), encoding);
+            holds(&mut rng, &set);
+        }
+    }
+}
+
+fn texts(pairs: Iter<'_>, count: usize) -> Vec<Vec<u8>> {
+    pairs.take(count).map(|pair| pair.member.to_vec()).collect()
+}
+
+#[test]
+fn rank_and_range_are_inverse() {
+    law(false, |_, set| {
+        let len = set.len();
+        for rank in 0..len {
+            let pair = set.from_rank(rank, false).next().expect("the rank exists");
+            assert_eq!(set.rank(&pair.member.to_vec()), Some((rank, pair.score())));
+            let from_end = set.from_rank(len - 1 - rank, true).next().expect("the rank exists");
+            assert_eq!((from_end.member, from_end.score()), (pair.member, pair.score()));
+        }
+        assert!(set.from_rank(len, false).next().is_none());
+        assert!(set.from_rank(len, true).next().is_none());
+    });
+}
+
+#[test]
+fn a_range_backwards_is_the_range_reversed() {
+    law(false, |rng, set| {
+        let (start, count) = (rng.index(set.len()), 1 + rng.index(set.len()));
+        let forwards = texts(set.from_rank(start, false), count);
+        let mut backwards = texts(set.from_rank(set.len() - start - forwards.len(), true), forwards.len());
+        backwards.reverse();
+        assert_eq!(forwards, backwards);
+    });
+}
+
+#[test]
+fn a_count_by_score_is_the_length_of_the_range() {
+    law(false, |rng, set| {
+        for _ in 0..20 {
+            let range = ScoreRange {
+                min: any_score(rng),
+                max: any_score(rng),
+                min_exclusive: rng.one_in(2),
+                max_exclusive: rng.one_in(2),
+            };
+            let count = set.ranks_by_score(&range).len();
+            for reverse in [false, true] {
+                let walk = set.from_score(&range, reverse);
+                assert_eq!(walk.take_while(|pair| range.contains(pair.score())).count(), count);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_count_by_text_is_the_length_of_the_range() {
+    law(true, |rng, set| {
+        for _ in 0..20 {
+            let (min, max) = (any_member(rng), any_member(rng));
+            let range = match rng.below(4) {
+                0 => LexRange { min: LexBound::Min, max: LexBound::Excl(&max) },
+                1 => LexRange { min: LexBound::Incl(&min), max: LexBound::Max },
+                2 => LexRange { min: LexBound::Excl(&min), max: LexBound::Incl(&max) },
+                _ => LexRange { min: LexBound::Incl(&min), max: LexBound::Excl(&max) },
+            };
+            let count = set.ranks_by_lex(&range).len();
+            for reverse in [false, true] {
+                let walk = set.from_lex(&range, reverse);
+                assert_eq!(walk.take_while(|pair| range.contains(&pair.member.to_vec())).count(), count);
+            }
+        }
+    });
+}
+
+#[test]
+fn ranges_on_both_sides_of_a_score_partition_a_set() {
+    law(false, |rng, set| {
+        let middle = any_score(rng);
+        let range = |min, max, min_exclusive, max_exclusive| {
+            let range = ScoreRange { min, max, min_exclusive, max_exclusive };
+            set.ranks_by_score(&range).len()
+        };
+        let below = range(f64::NEG_INFINITY, middle, false, true);
+        let above = range(middle, f64::INFINITY, true, false);
+        assert_eq!(below + range(middle, middle, false, false) + above, set.len());
+    });
+}
+
+#[test]
+fn a_scan_shows_every_member_that_stays_while_the_table_grows_and_shrinks() {
+    let limits = limits(0, 64);
+    for seed in 0..10 {
+        println!("seed {seed}");
+        let mut rng = Rng::new(seed);
+        let mut set = Zset::sized_for(1, 0, &limits);
+        let stay: std::collections::BTreeSet<Vec<u8>> =
+            (0..300).map(|i| format!("stay{i}").into_bytes()).collect();
+        for member in &stay {
+            set.add(member, 1.0, Rule::default(), &limits);
+        }
+        let (mut seen, mut cursor, mut grows) = (std::collections::BTreeSet::new(), 0, true);
+        loop {
+            cursor = set.scan(cursor, |pair| _ = seen.insert(pair.member.to_vec()));
+            if cursor == 0 {
+                break;
+            }
+            // From 300 to 6300 members and back, in strides that leave a rehash unfinished.
+            for _ in 0..rng.below(300) {
+                let other = rng.below(6000).to_string();
+                if grows {
+                    set.add(other.as_bytes(), rng.f64(), Rule::default(), &limits);
+                } else {
+                    set.remove(other.as_bytes());
+                }
+            }
+            grows = if grows { set.len() < 5000 } else { set.len() < 600 };
+        }
+        assert!(seen.is_superset(&stay));
+    }
+}
+
 #[test]
 fn a_scan_sees_every_member() {
     for entries in [128, 0] {
