@@ -507,7 +507,21 @@ pub struct Pairs<'a> {
     back: usize,
 }
 
-impl Pairs<'_> {
+impl<'a> Pairs<'a> {
+    /// The next pair from the front, with the encoding and the data of its member, which are those of a listpack.
+    #[inline]
+    pub fn next_encoded(&mut self) -> Option<(&'a [u8], f64)> {
+        if self.front >= self.back {
+            return None;
+        }
+        let (blob, at) = (self.blob, self.front);
+        let member = entry::value_size(blob, at);
+        let (score, score_size) = score_at(blob, at + member);
+        let size = member + score_size;
+        self.front = at + size + entry::backlen_size(size);
+        Some((&blob[at..at + member], score))
+    }
+
     /// Where the next pair from the front starts.
     #[inline]
     pub fn front(&self) -> Pos {

@@ -577,6 +577,7 @@ impl Writer {
     }
 
     /// Adds an entry at the end.
+    #[inline]
     pub fn push<'a>(&mut self, item: impl Into<Item<'a>>) {
         let encoded = Encoded::new(item.into());
         let (len, size) = (self.bytes.len(), encoded.entry_size());
@@ -585,6 +586,20 @@ impl Writer {
         unsafe {
             encoded.write(self.bytes.as_mut_ptr().add(len));
             self.bytes.set_len(len + size);
+        }
+        self.count += 1;
+    }
+
+    /// Adds an entry at the end whose encoding and data stand in another block already.
+    #[inline]
+    pub fn push_encoded(&mut self, encoded: &[u8]) {
+        let (size, width) = (encoded.len(), entry::backlen_size(encoded.len()));
+        self.bytes.reserve(size + width);
+        self.bytes.extend_from_slice(encoded);
+        // SAFETY: there is room for the `width` bytes of the backlen, which are written.
+        unsafe {
+            entry::write_backlen(self.bytes.as_mut_ptr().add(self.bytes.len()), size);
+            self.bytes.set_len(self.bytes.len() + width);
         }
         self.count += 1;
     }

@@ -610,6 +610,7 @@ impl Zset {
                 pack.check();
                 let listpack = Listpack::from_bytes_checked(&packed::to_listpack(pack)).expect("well-formed");
                 assert_eq!(listpack.bytes(), packed::listpack_bytes(pack));
+                assert!(listpack.bytes() <= packed::EXPANSION * pack.bytes());
                 assert!(packed::longest_if_valid(&listpack).is_ok());
             }
             View::Indexed(indexed) => indexed.check(),

@@ -50,21 +50,23 @@ pub(super) fn listpack_bytes(pack: &Scorepack) -> usize {
 pub(super) fn to_listpack(pack: &Scorepack) -> Vec<u8> {
     // Enough unless there are fractions: each pair has a back length more.
     let mut out = Writer::with_capacity(pack.bytes() + 2 * pack.len());
-    for (member, score) in pack.pairs() {
-        out.push(member);
-        out.push(score_item(score, &mut FloatBuf::new()));
+    let (mut pairs, mut text) = (pack.pairs(), FloatBuf::new());
+    while let Some((member, score)) = pairs.next_encoded() {
+        out.push_encoded(member);
+        out.push(score_item(score, &mut text));
     }
     out.finish()
 }
 
+/// A listpack has at most this many times the bytes of its scorepack. Where a pair takes m + s + b bytes, for member,
+/// score and back length, it takes m + t + b + 1 there at most. The entry t of a score is as large as s for small
+/// integers, and has a text of up to 24 bytes where s is 9; in any case t ≤ 3 s + 4.
+pub(super) const EXPANSION: usize = 4;
+
 /// Whether the listpack keeps its limit when this pair comes in.
 #[inline]
 pub(super) fn would_fit(pack: &Scorepack, score: f64, member: &[u8]) -> bool {
-    /// A listpack is never this many times as large as the scorepack: whole numbers are no longer there, a double of
-    /// 9 bytes has a text of up to 24, and one of 2 bytes a text of up to 9; with back lengths, whose sum is at most
-    /// twice and two bytes more, and a member of one byte at least, that is less than fourfold.
-    const EXPANSION: usize = 4;
-    // What one pair takes besides its member.
+    // More than a pair takes besides its member.
     const BESIDES: usize = 64;
     (pack.bytes() + member.len() + BESIDES).saturating_mul(EXPANSION) <= SAFETY_LIMIT
         || would_fit_exactly(pack, score, member)
