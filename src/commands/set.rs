@@ -423,10 +423,19 @@ fn store(ctx: &mut Ctx<'_>, result: Set, event: &'static str) -> CmdResult {
     Ok(ctx.reply.int(len as i64))
 }
 
+/// `key [key …]` as the first arguments.
+const SOURCES: &[KeySpec] = &[KeySpec::at(1).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))];
+
+/// `destination key [key …]` as the first arguments.
+const DESTINATION_AND_SOURCES: &[KeySpec] = &[
+    KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+    KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+];
+
 const SINTER: Spec = Spec::data("sinter", -2, sinter)
     .flags(Flags::READONLY)
     .acl(Acl::SET)
-    .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(SOURCES)
     .tips(&["nondeterministic_output_order"])
     .docs(Docs {
         summary: "Answers the members that all sets have.",
@@ -526,7 +535,7 @@ fn sintercard(ctx: &mut Ctx<'_>) -> CmdResult {
 const SUNION: Spec = Spec::data("sunion", -2, sunion)
     .flags(Flags::READONLY)
     .acl(Acl::SET)
-    .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(SOURCES)
     .tips(&["nondeterministic_output_order"])
     .docs(Docs {
         summary: "Answers the members that any of the sets has.",
@@ -551,10 +560,7 @@ fn sunion(ctx: &mut Ctx<'_>) -> CmdResult {
 const SUNIONSTORE: Spec = Spec::data("sunionstore", -3, sunionstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SET)
-    .keys(&[
-        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
-        KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
-    ])
+    .keys(DESTINATION_AND_SOURCES)
     .docs(Docs {
         summary: "Stores the members that any of the sets has.",
         since: "1.0.0",
@@ -576,7 +582,7 @@ fn sunionstore(ctx: &mut Ctx<'_>) -> CmdResult {
 const SDIFF: Spec = Spec::data("sdiff", -2, sdiff)
     .flags(Flags::READONLY)
     .acl(Acl::SET)
-    .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(SOURCES)
     .tips(&["nondeterministic_output_order"])
     .docs(Docs {
         summary: "Answers the members of the first set that no other set has.",
@@ -601,10 +607,7 @@ fn sdiff(ctx: &mut Ctx<'_>) -> CmdResult {
 const SDIFFSTORE: Spec = Spec::data("sdiffstore", -3, sdiffstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SET)
-    .keys(&[
-        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
-        KeySpec::at(2).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
-    ])
+    .keys(DESTINATION_AND_SOURCES)
     .docs(Docs {
         summary: "Stores the members of the first set that no other set has.",
         since: "1.0.0",

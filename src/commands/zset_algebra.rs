@@ -277,27 +277,31 @@ fn store_result(ctx: &mut Ctx<'_>, operation: Operation) -> CmdResult {
     store(ctx, ctx.args.key(1), set, ctx.name)
 }
 
-const ZUNION: Spec = Spec::data("zunion", -3, zunion)
-    .flags(Flags::READONLY)
-    .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
-    .docs(Docs {
+/// `numkeys key [key …]` as the first arguments.
+const SOURCES: &[KeySpec] = &[KeySpec::at(1).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))];
+
+/// `destination numkeys key [key …]` as the first arguments.
+const DESTINATION_AND_SOURCES: &[KeySpec] = &[
+    KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
+    KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
+];
+
+const WEIGHTS: Arg = Arg::integer("weight").token("WEIGHTS").optional().multiple();
+
+const AGGREGATE: Arg =
+    Arg::one_of("aggregate", &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")])
+        .token("AGGREGATE")
+        .optional();
+
+const WITHSCORES: Arg = Arg::word("withscores", "WITHSCORES").optional();
+
+const ZUNION: Spec =
+    Spec::data("zunion", -3, zunion).flags(Flags::READONLY).acl(Acl::SORTEDSET).keys(SOURCES).docs(Docs {
         summary: "Answers the members of all sorted sets, their scores combined.",
         since: "6.2.0",
         complexity: "O(N)+O(M*log(M)) for N members in all sets and M in the result.",
         group: Group::SortedSet,
-        args: &[
-            Arg::integer("numkeys"),
-            Arg::key("key").multiple(),
-            Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of(
-                "aggregate",
-                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
-            )
-            .token("AGGREGATE")
-            .optional(),
-            Arg::word("withscores", "WITHSCORES").optional(),
-        ],
+        args: &[Arg::integer("numkeys"), Arg::key("key").multiple(), WEIGHTS, AGGREGATE, WITHSCORES],
         ..Docs::NONE
     });
 
@@ -309,10 +313,7 @@ fn zunion(ctx: &mut Ctx<'_>) -> CmdResult {
 const ZUNIONSTORE: Spec = Spec::data("zunionstore", -4, zunionstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SORTEDSET)
-    .keys(&[
-        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
-        KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
-    ])
+    .keys(DESTINATION_AND_SOURCES)
     .docs(Docs {
         summary: "Stores the members of all sorted sets, their scores combined.",
         since: "2.0.0",
@@ -322,13 +323,8 @@ const ZUNIONSTORE: Spec = Spec::data("zunionstore", -4, zunionstore)
             Arg::key("destination"),
             Arg::integer("numkeys"),
             Arg::key("key").key_spec(1).multiple(),
-            Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of(
-                "aggregate",
-                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
-            )
-            .token("AGGREGATE")
-            .optional(),
+            WEIGHTS,
+            AGGREGATE,
         ],
         ..Docs::NONE
     });
@@ -338,27 +334,13 @@ fn zunionstore(ctx: &mut Ctx<'_>) -> CmdResult {
     store_result(ctx, Operation::Union)
 }
 
-const ZINTER: Spec = Spec::data("zinter", -3, zinter)
-    .flags(Flags::READONLY)
-    .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
-    .docs(Docs {
+const ZINTER: Spec =
+    Spec::data("zinter", -3, zinter).flags(Flags::READONLY).acl(Acl::SORTEDSET).keys(SOURCES).docs(Docs {
         summary: "Answers the members that all sorted sets have.",
         since: "6.2.0",
         complexity: "O(N*K)+O(M*log(M)) at worst, for K sets, N members in the smallest and M in the result.",
         group: Group::SortedSet,
-        args: &[
-            Arg::integer("numkeys"),
-            Arg::key("key").multiple(),
-            Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of(
-                "aggregate",
-                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
-            )
-            .token("AGGREGATE")
-            .optional(),
-            Arg::word("withscores", "WITHSCORES").optional(),
-        ],
+        args: &[Arg::integer("numkeys"), Arg::key("key").multiple(), WEIGHTS, AGGREGATE, WITHSCORES],
         ..Docs::NONE
     });
 
@@ -370,10 +352,7 @@ fn zinter(ctx: &mut Ctx<'_>) -> CmdResult {
 const ZINTERSTORE: Spec = Spec::data("zinterstore", -4, zinterstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SORTEDSET)
-    .keys(&[
-        KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)),
-        KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS)),
-    ])
+    .keys(DESTINATION_AND_SOURCES)
     .docs(Docs {
         summary: "Stores the members that all sorted sets have.",
         since: "2.0.0",
@@ -383,13 +362,8 @@ const ZINTERSTORE: Spec = Spec::data("zinterstore", -4, zinterstore)
             Arg::key("destination"),
             Arg::integer("numkeys"),
             Arg::key("key").key_spec(1).multiple(),
-            Arg::integer("weight").token("WEIGHTS").optional().multiple(),
-            Arg::one_of(
-                "aggregate",
-                &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
-            )
-            .token("AGGREGATE")
-            .optional(),
+            WEIGHTS,
+            AGGREGATE,
         ],
         ..Docs::NONE
     });
@@ -402,7 +376,7 @@ fn zinterstore(ctx: &mut Ctx<'_>) -> CmdResult {
 const ZDIFF: Spec = Spec::data("zdiff", -3, zdiff)
     .flags(Flags::READONLY)
     .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(SOURCES)
     .docs(Docs {
         summary: "Answers the members of the first sorted set that no other one has.",
         since: "6.2.0",
@@ -411,7 +385,7 @@ const ZDIFF: Spec = Spec::data("zdiff", -3, zdiff)
         args: &[
             Arg::integer("numkeys"),
             Arg::key("key").multiple(),
-            Arg::word("withscores", "WITHSCORES").optional(),
+            WITHSCORES,
         ],
         ..Docs::NONE
     });
@@ -424,7 +398,7 @@ fn zdiff(ctx: &mut Ctx<'_>) -> CmdResult {
 const ZDIFFSTORE: Spec = Spec::data("zdiffstore", -4, zdiffstore)
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::OW.with(KeyFlags::UPDATE)), KeySpec::at(2).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .keys(DESTINATION_AND_SOURCES)
     .docs(Docs {
         summary: "Stores the members of the first sorted set that no other one has.",
         since: "6.2.0",
@@ -443,22 +417,21 @@ fn zdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
     store_result(ctx, Operation::Diff)
 }
 
-const ZINTERCARD: Spec = Spec::data("zintercard", -3, zintercard)
-    .flags(Flags::READONLY)
-    .acl(Acl::SORTEDSET)
-    .keys(&[KeySpec::at(1).count(0, 1, 1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
-    .docs(Docs {
-        summary: "Counts the members that all sorted sets have.",
-        since: "7.0.0",
-        complexity: "O(N*K) at worst, for K sets and N members in the smallest.",
-        group: Group::SortedSet,
-        args: &[
-            Arg::integer("numkeys"),
-            Arg::key("key").multiple(),
-            Arg::integer("limit").token("LIMIT").optional(),
-        ],
-        ..Docs::NONE
-    });
+const ZINTERCARD: Spec =
+    Spec::data("zintercard", -3, zintercard).flags(Flags::READONLY).acl(Acl::SORTEDSET).keys(SOURCES).docs(
+        Docs {
+            summary: "Counts the members that all sorted sets have.",
+            since: "7.0.0",
+            complexity: "O(N*K) at worst, for K sets and N members in the smallest.",
+            group: Group::SortedSet,
+            args: &[
+                Arg::integer("numkeys"),
+                Arg::key("key").multiple(),
+                Arg::integer("limit").token("LIMIT").optional(),
+            ],
+            ..Docs::NONE
+        },
+    );
 
 /// ZINTERCARD numkeys key [key …] [LIMIT limit] → how many members, counted up to the limit.
 fn zintercard(ctx: &mut Ctx<'_>) -> CmdResult {

@@ -893,7 +893,7 @@ impl<'s> Db<'s> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
     use std::time::Duration;
 
     use super::*;
@@ -1106,6 +1106,38 @@ mod tests {
         space.db(0).prefetch(&keys);
         space.db(0).prefetch(&[]);
         assert_eq!(space.len(), 8);
+    }
+
+    #[test]
+    fn a_scan_shows_every_key_that_stays_while_the_table_grows_and_shrinks() {
+        for seed in 0..10 {
+            println!("seed {seed}");
+            let rng = &mut Rng::new(seed);
+            let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(seed));
+            let stay: BTreeSet<Vec<u8>> = (0..300).map(|i| format!("stay:{i}").into_bytes()).collect();
+            for key in &stay {
+                space.db(0).set_string(Key::new(key), Value::Int(1), Ttl::Clear);
+            }
+            let (mut seen, mut cursor, mut grows) = (BTreeSet::new(), 0, true);
+            loop {
+                cursor = space.db(0).scan(cursor, |entry| _ = seen.insert(entry.key().to_vec()));
+                if cursor == 0 {
+                    break;
+                }
+                // From 300 to 6300 keys and back, in strides that leave a rehash unfinished.
+                for _ in 0..rng.below(300) {
+                    let other = rng.below(6000).to_string();
+                    let key = Key::new(other.as_bytes());
+                    if grows {
+                        space.db(0).set_string(key, Value::Int(2), Ttl::Clear);
+                    } else {
+                        space.db(0).remove(key, false);
+                    }
+                }
+                grows = if grows { space.len() < 5000 } else { space.len() < 600 };
+            }
+            assert!(seen.is_superset(&stay));
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The data structures, each alone with its bytes: they know a layout in memory and nothing else.
 
+mod block;
 pub mod dict;
 pub mod intset;
 pub mod listpack;
 pub mod lzf;
 pub mod quicklist;
+pub mod scorepack;
 pub mod sds;
 pub mod skiplist;

@@ -29,11 +29,11 @@ use std::sync::Arc;
 use super::Limits;
 use super::packed::{Scrutiny, Unfit, longest_key};
 use super::random;
-use super::tagged::{Lent, LentMut, Tagged, Thin};
+use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part, Value};
 use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
-use crate::stdx::hash::hash;
+use crate::stdx::hash::{Key, hash};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{self, Borrowed, Dict, Element, Place};
@@ -500,19 +500,19 @@ impl Before {
 impl From<Listpack> for Hash {
     /// The listpack holds fields and values in turn, and no field twice.
     fn from(pack: Listpack) -> Hash {
-        Hash(Tagged::new(pack.into_raw(), PACK))
+        Hash(Tagged::of(pack, PACK))
     }
 }
 
 impl From<Table> for Hash {
     fn from(table: Table) -> Hash {
-        Hash(Tagged::new(NonNull::from(Box::leak(Box::new(table))).cast(), TABLE))
+        Hash(Tagged::of(Box::new(table), TABLE))
     }
 }
 
 impl From<Volatile> for Hash {
     fn from(volatile: Volatile) -> Hash {
-        Hash(Tagged::new(NonNull::from(Box::leak(Box::new(volatile))).cast(), VOLATILE))
+        Hash(Tagged::of(Box::new(volatile), VOLATILE))
     }
 }
 
@@ -521,9 +521,9 @@ impl Drop for Hash {
         // SAFETY: the tag says what the word owns; nobody uses the word after this.
         unsafe {
             match self.0.tag() {
-                PACK => drop(<Listpack as Thin>::from_raw(self.0.pointer(PACK))),
-                TABLE => drop(Box::from_raw(self.0.pointer(TABLE).cast::<Table>().as_ptr())),
-                _ => drop(Box::from_raw(self.0.pointer(VOLATILE).cast::<Volatile>().as_ptr())),
+                PACK => drop(self.0.take::<Listpack>(PACK)),
+                TABLE => drop(self.0.take::<Box<Table>>(TABLE)),
+                _ => drop(self.0.take::<Box<Volatile>>(VOLATILE)),
             }
         }
     }
@@ -535,31 +535,8 @@ impl Default for Hash {
     }
 }
 
-/// Members of one window of lookups in a hash table.
-const WINDOW: usize = 16;
-
 /// Random choices that may fall on fields that are due, above half of all, before those that are not are gathered.
 const MISSES: usize = 100;
-
-/// Calls `each` with each of `fields`, in order, the accesses to memory of a window of them overlapping.
-#[inline]
-fn find_each<'a, 'f>(
-    table: &'a Table,
-    fields: impl Iterator<Item = &'f [u8]>,
-    mut each: impl FnMut(Option<Borrowed<'a, Field>>),
-) {
-    let mut fields = fields.map(|field| (hash(field), field));
-    let mut window = Vec::with_capacity(WINDOW);
-    loop {
-        window.extend(fields.by_ref().take(WINDOW));
-        if window.is_empty() {
-            return;
-        }
-        window.iter().for_each(|&(hash, _)| table.prefetch_bucket(hash));
-        window.iter().for_each(|&(hash, _)| table.prefetch_element(hash));
-        window.drain(..).for_each(|(hash, field)| each(table.find(hash, field)));
-    }
-}
 
 /// The position of a field in a listpack, and that of its value.
 #[inline]
@@ -743,9 +720,9 @@ impl Hash {
         match self.encoded() {
             Encoding::Pack(_) => fields.for_each(|field| each(self.get(field, now))),
             Encoding::Table(table) => {
-                find_each(table, fields, |found| each(found.map(|field| value(&field))));
+                table.find_each(fields.map(Key::new), |found| each(found.map(|field| value(&field))));
             }
-            Encoding::Volatile(volatile) => find_each(volatile.table(), fields, |found| {
+            Encoding::Volatile(volatile) => volatile.table().find_each(fields.map(Key::new), |found| {
                 each(found.filter(|field| !field.is_due(now)).map(|field| value(&field)));
             }),
         }

@@ -6,7 +6,6 @@
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
 
 use super::Limits;
 use super::tagged::{Lent, LentMut, Tagged};
@@ -81,12 +80,11 @@ impl List {
     }
 
     fn pack(pack: Listpack) -> List {
-        List(Tagged::new(pack.into_raw(), PACK))
+        List(Tagged::of(pack, PACK))
     }
 
     fn quick(list: Quicklist) -> List {
-        let raw = Box::into_raw(Box::new(list));
-        List(Tagged::new(NonNull::new(raw).expect("a box is not null").cast(), QUICK))
+        List(Tagged::of(Box::new(list), QUICK))
     }
 
     fn view(&self) -> View<'_> {
@@ -116,7 +114,7 @@ impl List {
         }
         let old = ManuallyDrop::new(std::mem::take(self));
         // SAFETY: the word is a listpack's, whose ownership moves out here.
-        let pack = unsafe { Listpack::from_raw(old.0.pointer(PACK)) };
+        let pack = unsafe { old.0.take::<Listpack>(PACK) };
         *self = if pack.is_empty() {
             List::quick(Quicklist::new(options(limits)))
         } else {
@@ -133,7 +131,7 @@ impl List {
         }
         let old = ManuallyDrop::new(std::mem::take(self));
         // SAFETY: the word is a `Box<Quicklist>`, whose ownership moves out here.
-        let list = unsafe { Box::from_raw(old.0.pointer(QUICK).cast::<Quicklist>().as_ptr()) };
+        let list = unsafe { old.0.take::<Box<Quicklist>>(QUICK) };
         *self = match list.into_listpack() {
             Ok(pack) => List::pack(pack),
             Err(list) => List::quick(list),

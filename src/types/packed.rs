@@ -1,7 +1,7 @@
 //! Listpacks from outside: are they what a collection may be made of?
 
 use crate::stdx::hash::hash;
-use crate::structures::listpack::Listpack;
+use crate::structures::listpack::{Item, Listpack};
 
 /// Why a listpack cannot be a collection's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -29,37 +29,39 @@ pub enum Scrutiny {
 /// # Errors
 /// It does not, or two are equal; a trusted one is not looked at that closely.
 pub(super) fn longest_key(pack: &Listpack, step: usize, scrutiny: Scrutiny) -> Result<usize, Unfit> {
-    let full = scrutiny == Scrutiny::Full;
-    let mut hashes = Vec::with_capacity(if full { pack.len().div_ceil(step) } else { 0 });
-    let (mut longest, mut digits, mut count) = (0, itoa::Buffer::new(), 0usize);
+    let (mut longest, mut count) = (0, 0usize);
     for item in pack.iter() {
         if count.is_multiple_of(step) {
             longest = longest.max(item.len());
-            if full {
-                hashes.push(hash(item.text(&mut digits)));
-            }
         }
         count += 1;
     }
     if !count.is_multiple_of(step) {
         return Err(Unfit::Uneven);
     }
-    hashes.sort_unstable();
-    // Texts with one hash are most likely one text; only then the texts themselves are compared.
-    if hashes.windows(2).any(|pair| pair[0] == pair[1]) {
-        let mut texts: Vec<Vec<u8>> = pack.iter().step_by(step).map(|item| item.to_vec()).collect();
-        texts.sort_unstable();
-        if texts.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Unfit::Repeated);
-        }
+    if scrutiny == Scrutiny::Full && repeats(pack.iter().step_by(step)) {
+        return Err(Unfit::Repeated);
     }
     Ok(longest)
+}
+
+/// Whether two of these texts are equal. O(n log n).
+pub(super) fn repeats<'a>(texts: impl Iterator<Item = Item<'a>> + Clone) -> bool {
+    let mut digits = itoa::Buffer::new();
+    let mut hashes: Vec<u64> = texts.clone().map(|item| hash(item.text(&mut digits))).collect();
+    hashes.sort_unstable();
+    if hashes.windows(2).all(|pair| pair[0] != pair[1]) {
+        return false;
+    }
+    // Texts with one hash are most likely one text; only then the texts themselves are compared.
+    let mut texts: Vec<Vec<u8>> = texts.map(Item::to_vec).collect();
+    texts.sort_unstable();
+    texts.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::structures::listpack::Item;
 
     #[test]
     fn keys_differ() {

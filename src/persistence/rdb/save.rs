@@ -173,10 +173,8 @@ pub fn type_of(entry: &Entry, version: Version) -> u8 {
             Some((_, false)) if version != Version::Redis70 => value_type::SET_LISTPACK,
             _ => value_type::SET,
         },
-        Kind::Zset => match entry.collection::<Zset>().expect(KIND).as_listpack() {
-            Some(_) => value_type::ZSET_LISTPACK,
-            None => value_type::ZSET_2,
-        },
+        Kind::Zset if entry.collection::<Zset>().expect(KIND).is_packed() => value_type::ZSET_LISTPACK,
+        Kind::Zset => value_type::ZSET_2,
         Kind::Hash => {
             let hash = entry.collection::<Hash>().expect(KIND);
             match hash.as_listpack() {
@@ -246,8 +244,8 @@ fn set(set: &Set, version: Version, out: &mut Output<'_>) {
 }
 
 fn zset(zset: &Zset, out: &mut Output<'_>) {
-    if let Some(pack) = zset.as_listpack() {
-        return out.string(pack.as_bytes());
+    if let Some(pack) = zset.to_listpack() {
+        return out.string(&pack);
     }
     out.len(zset.len());
     // The greatest first: a reader that inserts one by one finds the place of each at the front.

@@ -35,7 +35,7 @@ pub use iter::{IntoIter, Iter};
 pub use rehash::{ResizePolicy, set_growth_ceiling, set_resize_policy};
 use table::{At, Bucket, Table, chain, tag_of};
 
-use crate::stdx::hash::hash;
+use crate::stdx::hash::{Key, hash};
 
 /// An owned thin pointer, not null and below 2^48, found by some of the bytes it points to.
 ///
@@ -194,6 +194,29 @@ impl<E: Element> Dict<E> {
         let found = self.locate(hash, key)?;
         // SAFETY: just found, and borrowed from `self`.
         Some(unsafe { Borrowed::new(found.at.get()) })
+    }
+
+    /// Calls `each` with the element, if there is one, of each of `keys`, in order. O(1) each, and the waits for the
+    /// memory of a window of them overlap.
+    #[inline]
+    pub fn find_each<'a, 'k>(
+        &'a self,
+        mut keys: impl Iterator<Item = Key<'k>>,
+        mut each: impl FnMut(Option<Borrowed<'a, E>>),
+    ) {
+        const WINDOW: usize = 16;
+        let mut window = [Key { bytes: &[], hash: 0 }; WINDOW];
+        loop {
+            // The window comes first: no key is taken for which there is no place.
+            let taken = window.iter_mut().zip(&mut keys).map(|(place, key)| *place = key).count();
+            if taken == 0 {
+                return;
+            }
+            let window = &window[..taken];
+            window.iter().for_each(|key| self.prefetch_bucket(key.hash));
+            window.iter().for_each(|key| self.prefetch_element(key.hash));
+            window.iter().for_each(|key| each(self.find(key.hash, key.bytes)));
+        }
     }
 
     /// The element with this key, to change or remove. O(1); one step of a running rehash.

@@ -708,3 +708,25 @@ fn a_dict_moves_between_threads() {
     let dict = std::thread::spawn(move || dict).join().expect("does not panic");
     assert_eq!(dict.find(hash(b"odd"), b"odd").expect("inserted").0, 0xffff_ffff_ffff);
 }
+
+#[test]
+fn many_lookups_at_once_find_what_single_ones_do() {
+    let mut dict = Dict::new();
+    for i in 0..1000u64 {
+        let key = (2 * i).to_string();
+        dict.insert_unique(hash(key.as_bytes()), Item::<64>::new(key.as_bytes(), i));
+        if !i.is_multiple_of(111) {
+            continue;
+        }
+        for n in [0, 1, 15, 16, 17, 100] {
+            let names: Vec<String> = (i..i + n).map(|name| name.to_string()).collect();
+            let mut found = Vec::new();
+            dict.find_each(names.iter().map(|name| Key::new(name.as_bytes())), |item| {
+                found.push(item.map(|item| item.value()));
+            });
+            let single =
+                |name: &String| dict.find(hash(name.as_bytes()), name.as_bytes()).map(|item| item.value());
+            assert_eq!(found, names.iter().map(single).collect::<Vec<_>>());
+        }
+    }
+}

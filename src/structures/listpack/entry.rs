@@ -19,10 +19,15 @@
 //! becomes an integer, and the shortest form is taken. Two entries are therefore equal exactly
 //! when their bytes are.
 
-use super::corrupt_position;
+/// Reports a position that is no entry.
+#[cold]
+#[inline(never)]
+pub(in crate::structures) fn corrupt_position() -> ! {
+    panic!("no entry stands at this position")
+}
 
 /// Marks the end of a listpack, where an entry's first byte would stand.
-pub(super) const END: u8 = 0xFF;
+pub(in crate::structures) const END: u8 = 0xFF;
 
 const TEXT_32: u8 = 0xF0;
 const INT_16: u8 = 0xF1;
@@ -141,7 +146,7 @@ impl<'a> From<&'a Vec<u8>> for Item<'a> {
 
 /// The integer whose canonical decimal `text` is: no sign but `-`, no leading zero, no `-0`.
 #[inline]
-pub(super) fn parse_int(text: &[u8]) -> Option<i64> {
+pub(in crate::structures) fn parse_int(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
@@ -171,7 +176,7 @@ pub(super) fn parse_int(text: &[u8]) -> Option<i64> {
 ///
 /// The limits are those of the format's first implementation, which moves on one value early.
 #[inline]
-pub(super) const fn backlen_size(size: usize) -> usize {
+pub(in crate::structures) const fn backlen_size(size: usize) -> usize {
     match size {
         0..=127 => 1,
         128..16_383 => 2,
@@ -181,9 +186,29 @@ pub(super) const fn backlen_size(size: usize) -> usize {
     }
 }
 
+/// Writes the `backlen` that follows `size` bytes.
+///
+/// # Safety
+/// `out` must be valid for writes of [`backlen_size`] bytes.
+#[inline]
+pub(in crate::structures) unsafe fn write_backlen(out: *mut u8, size: usize) {
+    // SAFETY: the caller vouches for these bytes.
+    unsafe {
+        if size <= 127 {
+            *out = size as u8;
+        } else {
+            let n = backlen_size(size);
+            for i in 0..n {
+                let bits = (size >> (7 * (n - 1 - i))) as u8 & 0x7F;
+                *out.add(i) = if i == 0 { bits } else { bits | 0x80 };
+            }
+        }
+    }
+}
+
 /// A value in its encoded form, ready to be written: a head of up to nine bytes and the text, if any.
 #[derive(Clone, Copy)]
-pub(super) struct Encoded<'a> {
+pub(in crate::structures) struct Encoded<'a> {
     head: [u8; 9],
     head_len: u8,
     body: &'a [u8],
@@ -193,7 +218,7 @@ impl<'a> Encoded<'a> {
     /// # Panics
     /// If the text is longer than the format can say (4 GB): it fits no listpack.
     #[inline]
-    pub(super) fn new(item: Item<'a>) -> Self {
+    pub(in crate::structures) fn new(item: Item<'a>) -> Self {
         match item {
             Item::Int(v) => Self::int(v),
             Item::Str(text) => match parse_int(text) {
@@ -249,13 +274,13 @@ impl<'a> Encoded<'a> {
 
     /// Encoding and data, in bytes.
     #[inline]
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::structures) fn size(&self) -> usize {
         usize::from(self.head_len) + self.body.len()
     }
 
     /// The whole entry in bytes, `backlen` included.
     #[inline]
-    pub(super) fn entry_size(&self) -> usize {
+    pub(in crate::structures) fn entry_size(&self) -> usize {
         self.size() + backlen_size(self.size())
     }
 
@@ -265,10 +290,22 @@ impl<'a> Encoded<'a> {
     /// `out` must be valid for writes of [`entry_size`](Self::entry_size) bytes, none of them in
     /// the text of this value.
     #[inline]
-    pub(super) unsafe fn write(&self, out: *mut u8) {
-        let size = self.size();
-        // SAFETY: head (at most nine bytes, of which `head_len` are written), body and backlen together
-        // are the `entry_size` bytes the caller vouches for.
+    pub(in crate::structures) unsafe fn write(&self, out: *mut u8) {
+        // SAFETY: encoding, data and backlen together are the `entry_size` bytes the caller vouches for.
+        unsafe {
+            self.write_value(out);
+            write_backlen(out.add(self.size()), self.size());
+        }
+    }
+
+    /// Writes encoding and data to `out`.
+    ///
+    /// # Safety
+    /// `out` must be valid for writes of [`size`](Self::size) bytes, none of them in the text of this value.
+    #[inline]
+    pub(in crate::structures) unsafe fn write_value(&self, out: *mut u8) {
+        // SAFETY: head (at most nine bytes, of which `head_len` are written) and body together are the
+        // `size` bytes the caller vouches for.
         unsafe {
             *out = self.head[0];
             if self.head_len > 1 {
@@ -276,15 +313,6 @@ impl<'a> Encoded<'a> {
                 out.add(1).copy_from_nonoverlapping(self.head[1..].as_ptr(), n - 1);
             }
             out.add(usize::from(self.head_len)).copy_from_nonoverlapping(self.body.as_ptr(), self.body.len());
-            if size <= 127 {
-                *out.add(size) = size as u8;
-            } else {
-                let n = backlen_size(size);
-                for i in 0..n {
-                    let bits = (size >> (7 * (n - 1 - i))) as u8 & 0x7F;
-                    *out.add(size + i) = if i == 0 { bits } else { bits | 0x80 };
-                }
-            }
         }
     }
 
@@ -301,15 +329,14 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// Whole entry sizes by first byte, for the entries whose size it determines up to `backlen`'s
-/// second byte; zero for the others.
+/// Sizes of encoding and data by first byte, where it determines them; zero elsewhere.
 const SIZE_BY_FIRST: [u8; 256] = {
     let mut table = [0u8; 256];
     let mut first = 0;
     while first < 256 {
-        let size = match first as u8 {
+        table[first] = match first as u8 {
             0..=0x7F => 1,
-            0x80..=0xBF => 1 + (first & 0x3F),
+            0x80..=0xBF => 1 + (first as u8 & 0x3F),
             0xC0..=0xDF => 2,
             INT_16 => 3,
             INT_24 => 4,
@@ -317,34 +344,49 @@ const SIZE_BY_FIRST: [u8; 256] = {
             INT_64 => 9,
             _ => 0,
         };
-        table[first] = if size == 0 { 0 } else { (size + 1) as u8 };
         first += 1;
     }
     table
 };
+
+/// Bytes of encoding and data of the entry at `at`. Below `usize::MAX / 2`, unchecked otherwise.
+///
+/// # Panics
+/// If no value starts there.
+#[inline(always)]
+pub(in crate::structures) fn value_size(blob: &[u8], at: usize) -> usize {
+    match SIZE_BY_FIRST[usize::from(blob[at])] {
+        0 => long_size(blob, at),
+        size => usize::from(size),
+    }
+}
+
+/// [`value_size`] for texts whose length takes more than the first byte.
+fn long_size(blob: &[u8], at: usize) -> usize {
+    match blob[at..] {
+        [first @ 0xE0..=0xEF, low, ..] => 2 + (usize::from(first & 0xF) << 8 | usize::from(low)),
+        [TEXT_32, a, b, c, d, ..] => 5 + u32::from_le_bytes([a, b, c, d]) as usize,
+        _ => corrupt_position(),
+    }
+}
 
 /// Where the entry after the one at `at` starts, which may be the end mark. Always below `blob.len()`.
 ///
 /// # Panics
 /// If that is outside: `at` was no entry.
 #[inline(always)]
-pub(super) fn after(blob: &[u8], at: usize) -> usize {
-    let step = usize::from(SIZE_BY_FIRST[usize::from(blob[at])]);
-    let next = if step != 0 { at + step } else { after_long(blob, at) };
+pub(in crate::structures) fn after(blob: &[u8], at: usize) -> usize {
+    let next = match SIZE_BY_FIRST[usize::from(blob[at])] {
+        0 => {
+            let size = long_size(blob, at);
+            at + size + backlen_size(size)
+        }
+        size => at + usize::from(size) + 1,
+    };
     if next >= blob.len() {
         corrupt_position();
     }
     next
-}
-
-/// [`after`] for texts whose length takes more than the first byte. Below `usize::MAX / 2`, unchecked otherwise.
-fn after_long(blob: &[u8], at: usize) -> usize {
-    let size = match blob[at..] {
-        [first @ 0xE0..=0xEF, low, ..] => 2 + (usize::from(first & 0xF) << 8 | usize::from(low)),
-        [TEXT_32, a, b, c, d, ..] => 5 + u32::from_le_bytes([a, b, c, d]) as usize,
-        _ => corrupt_position(),
-    };
-    at + size + backlen_size(size)
 }
 
 /// Where the entry that ends at `end` starts.
@@ -352,7 +394,7 @@ fn after_long(blob: &[u8], at: usize) -> usize {
 /// # Panics
 /// If no `backlen` stands before `end` whose entry starts at or after `floor`.
 #[inline]
-pub(super) fn before(blob: &[u8], end: usize, floor: usize) -> usize {
+pub(in crate::structures) fn before(blob: &[u8], end: usize, floor: usize) -> usize {
     let last = blob[end - 1];
     let (size, width) = if last < 0x80 { (usize::from(last), 1) } else { long_backlen(blob, end) };
     match end.checked_sub(size + width) {
@@ -378,7 +420,7 @@ fn long_backlen(blob: &[u8], end: usize) -> (usize, usize) {
 /// # Panics
 /// If it would end outside `blob`, or no value starts with this byte: `at` was no entry.
 #[inline]
-pub(super) fn value(blob: &[u8], at: usize) -> Item<'_> {
+pub(in crate::structures) fn value(blob: &[u8], at: usize) -> Item<'_> {
     match decode(blob, at) {
         Some((item, _)) => item,
         None => corrupt_position(),
@@ -387,7 +429,7 @@ pub(super) fn value(blob: &[u8], at: usize) -> Item<'_> {
 
 /// The value at `at` and the bytes of its encoding and data; `None` unless they lie inside `blob`.
 #[inline(always)]
-pub(super) fn decode(blob: &[u8], at: usize) -> Option<(Item<'_>, usize)> {
+pub(in crate::structures) fn decode(blob: &[u8], at: usize) -> Option<(Item<'_>, usize)> {
     let rest = blob.get(at..)?;
     let (&first, rest) = rest.split_first()?;
     Some(match first {
@@ -422,7 +464,7 @@ pub(super) fn decode(blob: &[u8], at: usize) -> Option<(Item<'_>, usize)> {
 
 /// Bytes of the whole entry at `at` if it lies inside `blob` and its `backlen` agrees, and whether
 /// it is encoded the one way this module encodes its value.
-pub(super) fn validate(blob: &[u8], at: usize) -> Option<(usize, bool)> {
+pub(in crate::structures) fn validate(blob: &[u8], at: usize) -> Option<(usize, bool)> {
     let (item, size) = decode(blob, at)?;
     let width = backlen_size(size);
     let backlen = blob.get(at + size..at + size + width)?;
@@ -461,7 +503,7 @@ impl<'a> Needle<'a> {
 
     /// Whether the entry at `at` holds this needle's value. Since encodings are unique, bytes are compared.
     #[inline(always)]
-    pub(super) fn matches_at(&self, blob: &[u8], at: usize) -> bool {
+    pub(in crate::structures) fn matches_at(&self, blob: &[u8], at: usize) -> bool {
         match blob.get(at..at + 8) {
             Some(eight) => {
                 let word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));

@@ -10,34 +10,33 @@
 //!
 //! What always holds:
 //!
-//! * The block is allocated with exactly `size_class(total)` bytes, so a [`Listpack`] is one thin
-//!   pointer and growing inside a size class moves no block.
-//! * `total` is true and the bytes below it are initialised. **Memory safety rests on this
-//!   alone**: entries are read with bounds checks, so a position that belongs to another listpack,
-//!   or that an edit has moved, gives some value or a panic, never a stray read.
+//! * The block's promises (see `block.rs`): a [`Listpack`] is one thin pointer, growing inside a size class moves
+//!   nothing, and `total` is true. **Memory safety rests on them alone**: entries are read with bounds checks, so a
+//!   position that belongs to another listpack, or that an edit has moved, gives some value or a panic, never a
+//!   stray read.
 //! * Each value stands in its one canonical encoding; equality of values is equality of bytes.
 //!
 //! The idea is Salvatore Sanfilippo's (the listpack specification, 2017).
 #![allow(unsafe_code)]
 
-mod entry;
+pub(in crate::structures) mod entry;
 #[cfg(test)]
 mod tests;
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::fmt;
 use std::iter::FusedIterator;
-use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use crate::stdx::alloc::size_class;
-use entry::{END, Encoded};
+use super::block::Block;
+use entry::{END, Encoded, corrupt_position};
 pub use entry::{Item, Needle};
 
+/// Where the count of entries stands.
+const COUNT: usize = 4;
 /// Bytes before the first entry.
 const HEADER: usize = 6;
 /// Header and end mark: the size of an empty listpack in bytes.
-const EMPTY: usize = HEADER + 1;
+pub const EMPTY: usize = HEADER + 1;
 /// The count that says "walk".
 const UNKNOWN: u16 = u16::MAX;
 /// No listpack should grow beyond this many bytes; see [`Listpack::would_fit`].
@@ -48,15 +47,11 @@ const _: () = assert!(size_of::<Option<Listpack>>() == 8);
 /// A sequence of texts and integers in one block of memory.
 ///
 /// It is laid out as the block's address, never zero, whose low three bits are zero.
+#[derive(Clone)]
 #[repr(transparent)]
 pub struct Listpack {
-    block: NonNull<u8>,
+    block: Block,
 }
-
-// SAFETY: a listpack owns its block alone, and `&self` methods only read.
-unsafe impl Send for Listpack {}
-// SAFETY: as above: shared access never writes.
-unsafe impl Sync for Listpack {}
 
 /// Where an entry starts: an offset into the block.
 ///
@@ -75,34 +70,16 @@ impl Pos {
 #[error("not a valid listpack")]
 pub struct Corrupt;
 
-/// Reports a position that is no entry.
-#[cold]
-#[inline(never)]
-fn corrupt_position() -> ! {
-    panic!("this position is no entry of this listpack")
-}
-
 /// Bytes the entry of `item` adds to a listpack. O(1), O(digits) for a number.
 pub fn encoded_size<'a>(item: impl Into<Item<'a>>) -> usize {
     Encoded::new(item.into()).entry_size()
-}
-
-/// The layout of a block with `total` bytes in use.
-#[inline]
-fn layout(total: usize) -> Layout {
-    Layout::from_size_align(size_class(total), 8).expect("below 8 GB")
 }
 
 /// Creating, converting and measuring.
 impl Listpack {
     /// An empty listpack.
     pub fn new() -> Self {
-        let mut lp = Self::allocate(EMPTY);
-        // SAFETY: the block has at least `EMPTY` bytes.
-        unsafe { lp.block.as_ptr().add(HEADER).write(END) };
-        lp.set_total(EMPTY);
-        lp.set_header_count(0);
-        lp
+        Listpack { block: Block::copy_of(&[EMPTY as u8, 0, 0, 0, 0, 0, END]) }
     }
 
     /// A listpack of `items`, in one allocation.
@@ -138,9 +115,7 @@ impl Listpack {
         if count != UNKNOWN && usize::from(count) != found {
             return Err(Corrupt);
         }
-        let mut lp = Self::allocate(bytes.len());
-        // SAFETY: the new block has room for `bytes`, which lie elsewhere.
-        unsafe { lp.block.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        let mut lp = Listpack { block: Block::copy_of(bytes) };
         lp.set_header_count(clamp_count(found));
         if !all_canonical {
             let items: Vec<Item<'_>> = lp.iter().collect();
@@ -156,36 +131,14 @@ impl Listpack {
         if total < EMPTY || u32::try_from(total).is_err() {
             return None;
         }
-        // Not dropped while its header may be untrue: if `fill` panics, the block leaks.
-        let mut lp = ManuallyDrop::new(Self::allocate(total));
-        let block = lp.block.as_ptr();
-        // SAFETY: the block has `total` bytes, which are initialised before they become a slice; nothing
-        // else refers to them.
-        let bytes = unsafe {
-            block.write_bytes(0, total);
-            std::slice::from_raw_parts_mut(block, total)
-        };
-        let filled = fill(bytes) && bytes.ends_with(&[END]);
-        let valid = filled && lp.bytes() == total;
-        lp.set_total(total);
-        let lp = ManuallyDrop::into_inner(lp);
-        valid.then_some(lp)
-    }
-
-    /// A block for `total` bytes, none of them written yet.
-    fn allocate(total: usize) -> Self {
-        let layout = layout(total);
-        // SAFETY: no class is of zero size.
-        match NonNull::new(unsafe { alloc(layout) }) {
-            Some(block) => Listpack { block },
-            None => handle_alloc_error(layout),
-        }
+        let block = Block::from_filled(total, |bytes| fill(bytes) && bytes.ends_with(&[END]))?;
+        Some(Listpack { block })
     }
 
     /// Gives up the listpack as one word whose low three bits are zero; only [`Listpack::from_raw`] frees it.
     #[inline]
     pub fn into_raw(self) -> NonNull<u8> {
-        ManuallyDrop::new(self).block
+        self.block.into_raw()
     }
 
     /// Takes back a listpack from [`Listpack::into_raw`].
@@ -194,27 +147,26 @@ impl Listpack {
     /// `raw` comes from `into_raw`, and is taken back at most once.
     #[inline]
     pub unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
-        Listpack { block: raw }
+        // SAFETY: the caller's promise is the block's.
+        Listpack { block: unsafe { Block::from_raw(raw) } }
     }
 
     /// The block, as it goes into an RDB file.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: the bytes below `total` are allocated and initialised, and `&self` keeps them so.
-        unsafe { std::slice::from_raw_parts(self.block.as_ptr(), self.bytes()) }
+        self.block.as_bytes()
     }
 
     /// Size of the block in bytes, header and end mark included. O(1).
     #[inline]
     pub fn bytes(&self) -> usize {
-        // SAFETY: every block has a header.
-        u32::from_le(unsafe { self.block.cast::<u32>().read() }) as usize
+        self.block.total()
     }
 
     /// Bytes allocated. O(1).
     #[inline]
     pub fn allocated(&self) -> usize {
-        size_class(self.bytes())
+        self.block.allocated()
     }
 
     /// Number of entries. O(1) below 65535 entries, else O(n).
@@ -268,21 +220,12 @@ impl Listpack {
 
     #[inline]
     fn header_count(&self) -> u16 {
-        // SAFETY: every block has a header.
-        u16::from_le(unsafe { self.block.add(4).cast::<u16>().read() })
+        u16::from_le_bytes(self.block.read(COUNT))
     }
 
     #[inline]
     fn set_header_count(&mut self, count: u16) {
-        // SAFETY: every block has a header.
-        unsafe { self.block.add(4).cast::<u16>().write(count.to_le()) }
-    }
-
-    #[inline]
-    fn set_total(&mut self, total: usize) {
-        let total = u32::try_from(total).expect("splice checked it");
-        // SAFETY: every block has a header.
-        unsafe { self.block.cast::<u32>().write(total.to_le()) }
+        self.block.write(COUNT, &count.to_le_bytes());
     }
 
     /// Takes `added` new and `removed` old entries into account. An unknown count stays unknown.
@@ -297,50 +240,19 @@ impl Listpack {
     /// Replaces the bytes `at..at + old` by `new` unwritten ones and gives their address. Everything
     /// behind moves, and the block is reallocated if its size class changes.
     ///
-    /// The caller writes the `new` bytes at once.
+    /// # Safety
+    /// The caller writes the `new` bytes before anything reads them.
     ///
     /// # Panics
     /// If the range does not lie between header and end mark, or the listpack would exceed 4 GB.
     #[inline]
-    fn splice(&mut self, at: usize, old: usize, new: usize) -> *mut u8 {
-        let total = self.bytes();
-        if at < HEADER || at > total - 1 || old > total - 1 - at {
+    unsafe fn splice(&mut self, at: usize, old: usize, new: usize) -> *mut u8 {
+        let end = self.end();
+        if at < HEADER || at > end || old > end - at {
             corrupt_position();
         }
-        let new_total = total - old + new;
-        assert!(u32::try_from(new_total).is_ok(), "a listpack is smaller than 4 GB");
-        let tail = total - at - old;
-        // SAFETY: `at + old <= total` (checked above) and `at + new + tail == new_total`. The block is large enough
-        // for the larger of both totals while the tail moves: it grows before, and shrinks after.
-        unsafe {
-            if size_class(new_total) > size_class(total) {
-                self.reallocate(total, new_total);
-            }
-            if old != new {
-                let window = self.block.as_ptr().add(at);
-                window.add(new).copy_from(window.add(old), tail);
-                if size_class(new_total) < size_class(total) {
-                    self.reallocate(total, new_total);
-                }
-                self.set_total(new_total);
-            }
-            self.block.as_ptr().add(at)
-        }
-    }
-
-    /// Moves the block from the class of `old_total` to that of `new_total`.
-    ///
-    /// # Safety
-    /// The block must be allocated for `old_total`.
-    #[cold]
-    #[inline(never)]
-    unsafe fn reallocate(&mut self, old_total: usize, new_total: usize) {
-        let (old, new) = (layout(old_total), layout(new_total));
-        // SAFETY: the caller vouches for the old layout; the new size is a class, so not zero.
-        match NonNull::new(unsafe { realloc(self.block.as_ptr(), old, new.size()) }) {
-            Some(block) => self.block = block,
-            None => handle_alloc_error(new),
-        }
+        // SAFETY: the caller's promise.
+        unsafe { self.block.splice(at, old, new) }
     }
 }
 
@@ -539,7 +451,8 @@ impl Listpack {
             at = entry::after(self.as_bytes(), at);
             removed += 1;
         }
-        self.splice(start, at - start, 0);
+        // SAFETY: no bytes are new.
+        unsafe { self.splice(start, at - start, 0) };
         self.recount(0, removed);
         (start < self.end()).then_some(pos)
     }
@@ -604,7 +517,8 @@ impl Listpack {
     /// Ends the listpack before `pos`, whose index is `len`.
     fn cut(&mut self, pos: Pos, len: usize) {
         let at = pos.0 as usize;
-        self.splice(at, self.end() - at, 0);
+        // SAFETY: no bytes are new.
+        unsafe { self.splice(at, self.end() - at, 0) };
         self.set_header_count(clamp_count(len));
     }
 
@@ -619,22 +533,23 @@ impl Listpack {
     /// Puts one entry in the place of the `old` bytes at `at`.
     #[inline]
     fn put(&mut self, at: usize, old: usize, encoded: Encoded<'_>) {
-        let window = self.splice(at, old, encoded.entry_size());
-        // SAFETY: `splice` made room for this entry. The text is borrowed from elsewhere: `&mut self`
-        // excludes a text inside this block.
-        unsafe { encoded.write(window) };
+        // SAFETY: `splice` makes room for this entry, which is written at once. The text is borrowed from
+        // elsewhere: `&mut self` excludes a text inside this block.
+        unsafe { encoded.write(self.splice(at, old, encoded.entry_size())) };
     }
 
     /// Puts bytes that are whole entries at `at`.
     fn put_raw(&mut self, at: usize, entries: &[u8]) {
-        let window = self.splice(at, 0, entries.len());
-        // SAFETY: `splice` made room for these bytes, which lie in another block.
-        unsafe { window.copy_from_nonoverlapping(entries.as_ptr(), entries.len()) };
+        // SAFETY: `splice` makes room for these bytes, which lie in another block and are written at once.
+        unsafe {
+            self.splice(at, 0, entries.len()).copy_from_nonoverlapping(entries.as_ptr(), entries.len())
+        };
     }
 
     fn put_all(&mut self, at: usize, items: &[Item<'_>]) {
         let size = items.iter().map(|&item| Encoded::new(item).entry_size()).sum();
-        let mut window = self.splice(at, 0, size);
+        // SAFETY: the loop writes the `size` bytes.
+        let mut window = unsafe { self.splice(at, 0, size) };
         for &item in items {
             let encoded = Encoded::new(item);
             // SAFETY: the entries together take the `size` bytes that `splice` made room for.
@@ -647,20 +562,59 @@ impl Listpack {
     }
 }
 
-impl Drop for Listpack {
-    fn drop(&mut self) {
-        // SAFETY: the block is live and was allocated with the layout of its total.
-        unsafe { dealloc(self.block.as_ptr(), layout(self.bytes())) }
-    }
+/// Writes a listpack from front to back into a vector, for those that keep their entries in another form.
+pub struct Writer {
+    bytes: Vec<u8>,
+    count: usize,
 }
 
-impl Clone for Listpack {
-    fn clone(&self) -> Self {
-        let bytes = self.as_bytes();
-        let copy = Self::allocate(bytes.len());
-        // SAFETY: the new block has the size of the old one.
-        unsafe { copy.block.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        copy
+impl Writer {
+    /// A writer with room for `bytes` bytes.
+    pub fn with_capacity(bytes: usize) -> Writer {
+        let mut out = Vec::with_capacity(bytes.max(EMPTY));
+        out.extend_from_slice(&[0; HEADER]);
+        Writer { bytes: out, count: 0 }
+    }
+
+    /// Adds an entry at the end.
+    #[inline]
+    pub fn push<'a>(&mut self, item: impl Into<Item<'a>>) {
+        let encoded = Encoded::new(item.into());
+        let (len, size) = (self.bytes.len(), encoded.entry_size());
+        self.bytes.reserve(size);
+        // SAFETY: there is room for `size` bytes behind the first `len`, and all of them are written.
+        unsafe {
+            encoded.write(self.bytes.as_mut_ptr().add(len));
+            self.bytes.set_len(len + size);
+        }
+        self.count += 1;
+    }
+
+    /// Adds an entry at the end whose encoding and data stand in another block already.
+    #[inline]
+    pub fn push_encoded(&mut self, encoded: &[u8]) {
+        let (size, width) = (encoded.len(), entry::backlen_size(encoded.len()));
+        self.bytes.reserve(size + width);
+        self.bytes.extend_from_slice(encoded);
+        // SAFETY: there is room for the `width` bytes of the backlen, which are written.
+        unsafe {
+            entry::write_backlen(self.bytes.as_mut_ptr().add(self.bytes.len()), size);
+            self.bytes.set_len(self.bytes.len() + width);
+        }
+        self.count += 1;
+    }
+
+    /// The bytes of the listpack.
+    ///
+    /// # Panics
+    /// If they are 4 GB or more.
+    pub fn finish(self) -> Vec<u8> {
+        let mut bytes = self.bytes;
+        bytes.push(END);
+        let total = u32::try_from(bytes.len()).expect("a listpack is smaller than 4 GB");
+        bytes[..COUNT].copy_from_slice(&total.to_le_bytes());
+        bytes[COUNT..HEADER].copy_from_slice(&clamp_count(self.count).to_le_bytes());
+        bytes
     }
 }
 

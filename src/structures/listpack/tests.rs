@@ -1,6 +1,7 @@
 //! Tests of the listpack: against blobs of a running Redis, against a `Vec`, and with hostile bytes.
 
 use super::*;
+use crate::stdx::alloc::size_class;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -422,4 +423,18 @@ fn sizes_are_foretold() {
         assert_eq!(lp.bytes(), wanted);
     }
     assert!(lp.would_fit(1000) && !lp.would_fit(SAFETY_LIMIT) && !lp.would_fit(usize::MAX));
+}
+
+#[test]
+fn a_writer_writes_what_appending_does() {
+    let mut rng = SmallRng::seed_from_u64(5);
+    for _ in 0..50 {
+        let (mut writer, mut lp) = (Writer::with_capacity(0), Listpack::new());
+        for _ in 0..rng.random_range(0..40) {
+            let text = random_text(&mut rng);
+            writer.push(&text);
+            lp.push_back(&text);
+        }
+        assert_eq!(writer.finish(), lp.as_bytes());
+    }
 }

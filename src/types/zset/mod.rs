@@ -1,7 +1,7 @@
 //! Sorted sets: members with a score each, in the order of scores and, among equal ones, of bytes.
 //!
 //! ```text
-//! word: address | 0   listpack of member, score, member, score … in order
+//! word: address | 0   scorepack: members and scores in order
 //!       address | 1   skip list of the pairs, and a hash table of its nodes by member
 //! ```
 //!
@@ -12,7 +12,8 @@
 //! - [`packable`] alone says which sets may be packed. A set that is not packed stays so as it
 //!   shrinks; one that is built at once is looked at as a whole.
 //!
-//! The two encodings and their thresholds are Redis's.
+//! The two encodings are Redis's, in name and in when they change: what answers `listpack` here has another
+//! layout, which takes less memory, and becomes a listpack on its way into a file.
 #![allow(unsafe_code)]
 
 mod indexed;
@@ -26,13 +27,14 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::limits::Limits;
-use super::packed::Unfit;
+use super::packed::{Unfit, repeats};
 use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
 use crate::structures::dict::Stats;
 pub use crate::structures::listpack::Item;
-use crate::structures::listpack::{Listpack, Pairs};
+use crate::structures::listpack::Listpack;
+use crate::structures::scorepack::{Pairs, Scorepack};
 use crate::structures::skiplist::{Backward, Forward, NodeRef};
 pub use crate::structures::skiplist::{LexBound, LexRange, ScoreRange};
 use indexed::Indexed;
@@ -43,21 +45,21 @@ pub struct Zset {
     word: NonNull<u8>,
 }
 
-const _: () = assert!(size_of::<Zset>() == 8 && size_of::<Listpack>() == 8 && align_of::<Indexed>() >= 2);
+const _: () = assert!(size_of::<Zset>() == 8 && size_of::<Scorepack>() == 8 && align_of::<Indexed>() >= 2);
 
 /// Set in the word of a set that is not packed.
 const INDEXED: usize = 1;
 
-// SAFETY: the word owns a listpack or a boxed `Indexed`, both of which are `Send`.
+// SAFETY: the word owns a scorepack or a boxed `Indexed`, both of which are `Send`.
 unsafe impl Send for Zset {}
 
 enum View<'a> {
-    Packed(&'a Listpack),
+    Packed(&'a Scorepack),
     Indexed(&'a Indexed),
 }
 
 enum ViewMut<'a> {
-    Packed(&'a mut Listpack),
+    Packed(&'a mut Scorepack),
     Indexed(&'a mut Indexed),
 }
 
@@ -123,42 +125,35 @@ impl Rule {
 pub struct Pair<'a> {
     /// The member.
     pub member: Item<'a>,
-    score: Score<'a>,
-}
-
-/// A score as it is stored: the text in a listpack is read only when somebody asks for the number.
-#[derive(Clone, Copy, Debug)]
-enum Score<'a> {
-    Plain(f64),
-    Packed(Item<'a>),
+    score: f64,
+    packed: bool,
 }
 
 impl<'a> Pair<'a> {
     /// The score: not NaN.
     #[inline]
     pub fn score(&self) -> f64 {
-        match self.score {
-            Score::Plain(score) => score,
-            Score::Packed(item) => packed::score_of(item),
-        }
+        self.score
     }
 
-    /// Passes the score's text as scans answer it to `f`: as it is packed, or with 17 significant digits.
+    /// Passes the score's text as scans answer it to `f`: as a listpack has it, or with 17 significant digits.
     pub fn with_scan_text<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
-        match self.score {
-            Score::Plain(score) => f(num::fmt_f64_17(score, &mut FloatBuf::new())),
-            Score::Packed(item) => f(item.text(&mut itoa::Buffer::new())),
-        }
+        let mut text = FloatBuf::new();
+        f(if self.packed {
+            num::fmt_f64(self.score, &mut text)
+        } else {
+            num::fmt_f64_17(self.score, &mut text)
+        })
     }
 
     #[inline]
-    fn packed((member, score): (Item<'a>, Item<'a>)) -> Self {
-        Pair { member, score: Score::Packed(score) }
+    fn packed((member, score): (Item<'a>, f64)) -> Self {
+        Pair { member, score, packed: true }
     }
 
     #[inline]
     fn indexed(node: NodeRef<'a>) -> Self {
-        Pair { member: Item::Str(node.member()), score: Score::Plain(node.score()) }
+        Pair { member: Item::Str(node.member()), score: node.score(), packed: false }
     }
 }
 
@@ -222,7 +217,7 @@ pub fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
 impl Zset {
     /// An empty set, packed.
     pub fn new() -> Zset {
-        Zset::from_packed(Listpack::new())
+        Zset::from_packed(Scorepack::new())
     }
 
     /// An empty set into which `len` members, the longest of `longest` bytes, are about to be put.
@@ -241,25 +236,31 @@ impl Zset {
     /// If the pairs do not ascend.
     pub fn from_sorted<M: AsRef<[u8]>>(pairs: &[(f64, M)], limits: &Limits) -> Zset {
         let longest = pairs.iter().map(|(_, member)| member.as_ref().len()).max().unwrap_or(0);
-        if packable(pairs.len(), longest, limits) {
-            Zset::from_packed(packed::from_sorted(pairs))
-        } else {
-            Zset::from_indexed(Indexed::from_sorted(
-                pairs.len(),
-                pairs.iter().map(|(score, m)| (*score, m.as_ref())),
-            ))
+        let ascending = pairs.iter().map(|(score, member)| (*score, member.as_ref()));
+        if packable(pairs.len(), longest, limits)
+            && let Some(pack) = packed::from_sorted(ascending.clone())
+        {
+            return Zset::from_packed(pack);
         }
+        Zset::from_indexed(Indexed::from_sorted(pairs.len(), ascending))
     }
 
     /// A set from the listpack of one, as it stands in a file. It is unpacked if the limits ask for it. O(n log n).
     ///
     /// # Errors
     /// The listpack does not consist of members and scores that ascend, or a member occurs twice.
-    pub fn from_listpack(listpack: Listpack, limits: &Limits) -> Result<Zset, Unfit> {
-        let longest = packed::longest_if_valid(&listpack)?;
-        let mut set = Zset::from_packed(listpack);
-        if !packable(set.len(), longest, limits) {
-            set.unpack(0);
+    pub fn from_listpack(listpack: &Listpack, limits: &Limits) -> Result<Zset, Unfit> {
+        let longest = packed::longest_if_valid(listpack)?;
+        let len = listpack.len() / 2;
+        if packable(len, longest, limits)
+            && let Some(pack) = packed::from_listpack(listpack)
+        {
+            return Ok(Zset::from_packed(pack));
+        }
+        let mut set = Zset::from_indexed(Indexed::with_capacity(len));
+        let mut buffer = itoa::Buffer::new();
+        for (member, score) in packed::listpack_pairs(listpack) {
+            set.insert_absent(member.text(&mut buffer), score);
         }
         Ok(set)
     }
@@ -278,23 +279,26 @@ impl Zset {
             }
         }
         let longest = pairs.iter().map(|(_, member)| member.len()).max().unwrap_or(0);
-        if packable(pairs.len(), longest, limits) {
-            return Zset::from_listpack(packed::from_sorted(&pairs), limits).ok();
+        if packable(pairs.len(), longest, limits)
+            && let Some(pack) = packed::from_sorted(pairs.iter().copied())
+        {
+            return (!repeats(pairs.iter().map(|(_, member)| Item::Str(member))))
+                .then(|| Zset::from_packed(pack));
         }
         Indexed::from_sorted_checked(pairs.len(), pairs.iter().copied()).map(Zset::from_indexed)
     }
 
-    /// The listpack of a packed set, to be written to a file as it is.
-    pub fn as_listpack(&self) -> Option<&Listpack> {
+    /// The bytes of a packed set as a listpack of member, score, member, score …: its form in files. O(n).
+    pub fn to_listpack(&self) -> Option<Vec<u8>> {
         match self.view() {
-            View::Packed(listpack) => Some(listpack),
+            View::Packed(pack) => Some(packed::to_listpack(pack)),
             View::Indexed(_) => None,
         }
     }
 
-    fn from_packed(listpack: Listpack) -> Zset {
-        // SAFETY: a listpack is laid out as the address of its block, whose low bits are zero.
-        Zset { word: unsafe { std::mem::transmute::<Listpack, NonNull<u8>>(listpack) } }
+    fn from_packed(pack: Scorepack) -> Zset {
+        // SAFETY: a scorepack is laid out as the address of its block, whose low bits are zero.
+        Zset { word: unsafe { std::mem::transmute::<Scorepack, NonNull<u8>>(pack) } }
     }
 
     fn from_indexed(indexed: Indexed) -> Zset {
@@ -302,8 +306,9 @@ impl Zset {
         Zset { word: address.map_addr(|a| a | INDEXED) }
     }
 
+    /// Whether the set is packed, and [`Zset::to_listpack`] has an answer.
     #[inline]
-    fn is_packed(&self) -> bool {
+    pub fn is_packed(&self) -> bool {
         self.word.addr().get() & INDEXED == 0
     }
 
@@ -316,11 +321,11 @@ impl Zset {
 
     #[inline]
     fn view(&self) -> View<'_> {
-        // SAFETY: without the tag the word is a listpack (both are one address, transparently); with it,
+        // SAFETY: without the tag the word is a scorepack (both are one address, transparently); with it,
         // the address of a box that this set owns.
         unsafe {
             if self.is_packed() {
-                View::Packed(&*ptr::from_ref(self).cast::<Listpack>())
+                View::Packed(&*ptr::from_ref(self).cast::<Scorepack>())
             } else {
                 View::Indexed(self.indexed().as_ref())
             }
@@ -330,10 +335,10 @@ impl Zset {
     #[inline]
     fn view_mut(&mut self) -> ViewMut<'_> {
         // SAFETY: as in `view`; `&mut self` makes the access unique, and whatever address the
-        // listpack moves to is a word without the tag.
+        // scorepack moves to is a word without the tag.
         unsafe {
             if self.is_packed() {
-                ViewMut::Packed(&mut *ptr::from_mut(self).cast::<Listpack>())
+                ViewMut::Packed(&mut *ptr::from_mut(self).cast::<Scorepack>())
             } else {
                 ViewMut::Indexed(self.indexed().as_mut())
             }
@@ -343,12 +348,12 @@ impl Zset {
     /// Gives a packed set the other encoding, with room for `len` members or those that it has.
     #[cold]
     fn unpack(&mut self, len: usize) {
-        let View::Packed(listpack) = self.view() else { return };
-        let len = len.max(listpack.len() / 2);
+        let View::Packed(pack) = self.view() else { return };
+        let len = len.max(pack.len());
         let mut buffer = itoa::Buffer::new();
         let mut indexed = Indexed::with_capacity(len);
-        for (member, score) in listpack.pairs() {
-            indexed.insert_absent(packed::score_of(score), member.text(&mut buffer));
+        for (member, score) in pack.pairs() {
+            indexed.insert_absent(score, member.text(&mut buffer));
         }
         *self = Zset::from_indexed(indexed);
     }
@@ -370,26 +375,28 @@ impl Zset {
         debug_assert!(!score.is_nan());
         match self.view_mut() {
             ViewMut::Indexed(indexed) => indexed.add(member, score, rule),
-            ViewMut::Packed(listpack) => {
-                let found = listpack.find(member, 1);
-                let outcome = rule.decide(found.map(|at| packed::score_at(listpack, at)), score);
-                match outcome {
-                    Outcome::Added(score) => {
-                        let len = listpack.len() / 2 + 1;
-                        if packable(len, member.len(), limits)
-                            && listpack.would_fit(packed::pair_size(score, member))
-                        {
-                            packed::insert(listpack, score, member);
+            ViewMut::Packed(pack) => {
+                let found = pack.find(member).map(|(at, _)| at);
+                let outcome = rule.decide(found.map(|at| pack.score(at)), score);
+                match (outcome, found) {
+                    (Outcome::Added(score), _) => {
+                        let len = pack.len() + 1;
+                        if packable(len, member.len(), limits) && packed::would_fit(pack, score, member) {
+                            packed::insert(pack, score, member);
                         } else {
                             self.unpack(len);
                             self.insert_absent(member, score);
                         }
                     }
-                    Outcome::Updated(score) => {
-                        let at = found.expect("a member that is updated was found");
-                        packed::update(listpack, at, score, member);
+                    (Outcome::Updated(score), Some(at)) => {
+                        if packed::would_fit(pack, score, member) {
+                            packed::update(pack, at, score, member);
+                        } else {
+                            self.unpack(0);
+                            self.add(member, score, Rule::default(), limits);
+                        }
                     }
-                    Outcome::Same(_) | Outcome::Refused | Outcome::NotANumber => {}
+                    _ => {}
                 }
                 outcome
             }
@@ -398,7 +405,7 @@ impl Zset {
 
     fn insert_absent(&mut self, member: &[u8], score: f64) {
         match self.view_mut() {
-            ViewMut::Packed(listpack) => packed::insert(listpack, score, member),
+            ViewMut::Packed(pack) => packed::insert(pack, score, member),
             ViewMut::Indexed(indexed) => indexed.insert_absent(score, member),
         }
     }
@@ -407,9 +414,9 @@ impl Zset {
     #[inline]
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match self.view_mut() {
-            ViewMut::Packed(listpack) => {
-                let Some(at) = listpack.find(member, 1) else { return false };
-                listpack.remove_range_at(at, 2);
+            ViewMut::Packed(pack) => {
+                let Some((at, _)) = pack.find(member) else { return false };
+                pack.remove(at);
                 true
             }
             ViewMut::Indexed(indexed) => indexed.remove(member),
@@ -425,7 +432,7 @@ impl Zset {
             return 0;
         }
         match self.view_mut() {
-            ViewMut::Packed(listpack) => listpack.remove_range(2 * ranks.start as i64, 2 * ranks.len()),
+            ViewMut::Packed(pack) => pack.remove_ranks(ranks.clone()),
             ViewMut::Indexed(indexed) => indexed.remove_ranks(ranks.clone()),
         }
         ranks.len()
@@ -435,7 +442,7 @@ impl Zset {
     #[inline]
     pub fn score(&self, member: &[u8]) -> Option<f64> {
         match self.view() {
-            View::Packed(listpack) => listpack.find(member, 1).map(|at| packed::score_at(listpack, at)),
+            View::Packed(pack) => pack.find(member).map(|(at, _)| pack.score(at)),
             View::Indexed(indexed) => indexed.find(member).map(NodeRef::score),
         }
     }
@@ -444,7 +451,7 @@ impl Zset {
     #[inline]
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
         match self.view() {
-            View::Packed(listpack) => packed::rank(listpack, member),
+            View::Packed(pack) => pack.find(member).map(|(at, rank)| (rank, pack.score(at))),
             View::Indexed(indexed) => {
                 let node = indexed.find(member)?;
                 Some((indexed.list.rank(node) as usize, node.score()))
@@ -455,11 +462,9 @@ impl Zset {
     /// The ranks of the members with a score in `range`. O(log n); O(n) while packed.
     pub fn ranks_by_score(&self, range: &ScoreRange) -> Range<usize> {
         match self.view() {
-            View::Packed(listpack) => packed::ranks(
-                listpack,
-                |pair| range.above_min(packed::score_of(pair.1)),
-                |pair| range.below_max(packed::score_of(pair.1)),
-            ),
+            View::Packed(pack) => {
+                packed::ranks(pack, |pair| range.above_min(pair.1), |pair| range.below_max(pair.1))
+            }
             View::Indexed(indexed) => narrow(indexed.list.ranks_in_score_range(range)),
         }
     }
@@ -467,10 +472,10 @@ impl Zset {
     /// The ranks of the members in `range`, in a set whose scores are all equal. O(log n); O(n) while packed.
     pub fn ranks_by_lex(&self, range: &LexRange<'_>) -> Range<usize> {
         match self.view() {
-            View::Packed(listpack) => {
+            View::Packed(pack) => {
                 let (mut a, mut b) = (itoa::Buffer::new(), itoa::Buffer::new());
                 packed::ranks(
-                    listpack,
+                    pack,
                     |pair| range.above_min(pair.0.text(&mut a)),
                     |pair| range.below_max(pair.0.text(&mut b)),
                 )
@@ -486,19 +491,12 @@ impl Zset {
             return Iter(Walk::Done);
         }
         match (self.view(), reverse) {
-            (View::Packed(listpack), false) => {
-                let mut pairs = listpack.pairs();
-                if rank > 0 {
-                    pairs.nth(rank - 1);
-                }
-                Iter(Walk::Packed(pairs))
+            (View::Packed(pack), false) => {
+                Iter(pack.seek(rank).map_or(Walk::Done, |at| Walk::Packed(pack.pairs_from(at))))
             }
-            (View::Packed(listpack), true) => {
-                let mut pairs = listpack.pairs();
-                if rank > 0 {
-                    pairs.nth_back(rank - 1);
-                }
-                Iter(Walk::PackedBack(pairs))
+            (View::Packed(pack), true) => {
+                let end = pack.seek(pack.len() - rank);
+                Iter(end.map_or(Walk::Done, |at| Walk::PackedBack(pack.pairs_before(at))))
             }
             (View::Indexed(indexed), _) => {
                 let list = &indexed.list;
@@ -523,12 +521,12 @@ impl Zset {
     /// The pairs from the first in `range` on (from the last backwards): they leave the range at its other end.
     pub fn from_score(&self, range: &ScoreRange, reverse: bool) -> Iter<'_> {
         match (self.view(), reverse) {
-            (View::Packed(listpack), false) => {
-                Iter(Walk::Packed(packed::skip(listpack, |pair| !range.above_min(packed::score_of(pair.1)))))
+            (View::Packed(pack), false) => {
+                Iter(Walk::Packed(packed::skip(pack, |pair| !range.above_min(pair.1))))
             }
-            (View::Packed(listpack), true) => Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| {
-                !range.below_max(packed::score_of(pair.1))
-            }))),
+            (View::Packed(pack), true) => {
+                Iter(Walk::PackedBack(packed::skip_back(pack, |pair| !range.below_max(pair.1))))
+            }
             (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_score_range(range), false),
             (View::Indexed(indexed), true) => Iter::indexed(indexed.list.last_in_score_range(range), true),
         }
@@ -538,10 +536,10 @@ impl Zset {
     pub fn from_lex(&self, range: &LexRange<'_>, reverse: bool) -> Iter<'_> {
         let mut text = itoa::Buffer::new();
         match (self.view(), reverse) {
-            (View::Packed(listpack), false) => {
-                Iter(Walk::Packed(packed::skip(listpack, |pair| !range.above_min(pair.0.text(&mut text)))))
+            (View::Packed(pack), false) => {
+                Iter(Walk::Packed(packed::skip(pack, |pair| !range.above_min(pair.0.text(&mut text)))))
             }
-            (View::Packed(listpack), true) => Iter(Walk::PackedBack(packed::skip_back(listpack, |pair| {
+            (View::Packed(pack), true) => Iter(Walk::PackedBack(packed::skip_back(pack, |pair| {
                 !range.below_max(pair.0.text(&mut text))
             }))),
             (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_lex_range(range), false),
@@ -555,7 +553,7 @@ impl Zset {
             return None;
         }
         match self.view() {
-            View::Packed(listpack) => listpack.pairs().nth(rng.index(listpack.len() / 2)).map(Pair::packed),
+            View::Packed(_) => self.from_rank(rng.index(self.len()), false).next(),
             View::Indexed(indexed) => indexed.random(rng).map(Pair::indexed),
         }
     }
@@ -596,8 +594,8 @@ impl Zset {
     /// passed whole. Every member that is there from the first call to the last is seen.
     pub fn scan(&self, cursor: u64, mut f: impl FnMut(Pair<'_>)) -> u64 {
         match self.view() {
-            View::Packed(listpack) => {
-                listpack.pairs().map(Pair::packed).for_each(f);
+            View::Packed(pack) => {
+                pack.pairs().map(Pair::packed).for_each(f);
                 0
             }
             View::Indexed(indexed) => indexed.scan(cursor, |node| f(Pair::indexed(node))),
@@ -608,9 +606,12 @@ impl Zset {
     #[cfg(test)]
     pub(crate) fn check(&self) {
         match self.view() {
-            View::Packed(listpack) => {
-                listpack.check();
-                assert!(packed::longest_if_valid(listpack).is_ok());
+            View::Packed(pack) => {
+                pack.check();
+                let listpack = Listpack::from_bytes_checked(&packed::to_listpack(pack)).expect("well-formed");
+                assert_eq!(listpack.bytes(), packed::listpack_bytes(pack));
+                assert!(listpack.bytes() <= packed::EXPANSION * pack.bytes());
+                assert!(packed::longest_if_valid(&listpack).is_ok());
             }
             View::Indexed(indexed) => indexed.check(),
         }
@@ -633,7 +634,7 @@ impl Drop for Zset {
         // SAFETY: as in `view`; the word is not used again.
         unsafe {
             if self.is_packed() {
-                ptr::drop_in_place(ptr::from_mut(self).cast::<Listpack>());
+                ptr::drop_in_place(ptr::from_mut(self).cast::<Scorepack>());
             } else {
                 drop(Box::from_raw(self.indexed().as_ptr()));
             }
@@ -645,7 +646,7 @@ impl Describe for Zset {
     #[inline]
     fn len(&self) -> usize {
         match self.view() {
-            View::Packed(listpack) => listpack.len() / 2,
+            View::Packed(pack) => pack.len(),
             View::Indexed(indexed) => indexed.list.len(),
         }
     }
@@ -663,7 +664,7 @@ impl Describe for Zset {
 
     fn bytes(&self, _samples: usize) -> usize {
         match self.view() {
-            View::Packed(listpack) => listpack.allocated(),
+            View::Packed(pack) => pack.allocated(),
             // Both keep count of what they allocate.
             View::Indexed(indexed) => size_of::<Indexed>() + indexed.list.bytes() + indexed.index_bytes(),
         }
@@ -689,7 +690,7 @@ unsafe impl Collection for Zset {
 
     fn duplicate(&self) -> Self {
         match self.view() {
-            View::Packed(listpack) => Zset::from_packed(listpack.clone()),
+            View::Packed(pack) => Zset::from_packed(pack.clone()),
             View::Indexed(indexed) => {
                 let pairs = indexed.list.iter().map(|node| (node.score(), node.member()));
                 Zset::from_indexed(Indexed::from_sorted(indexed.list.len(), pairs))

@@ -1,6 +1,9 @@
-//! A sorted set as a listpack: member, score, member, score …, ascending.
+//! A sorted set as a scorepack, ascending; and as the listpack that stands for it in files.
 //!
-//! A score that is a whole number is an integer entry (and −0 is 0); any other is its shortest text.
+//! In the listpack a score that is a whole number is an integer entry (and −0 is 0), as is any other whose shortest text
+//! is an integer's; the rest are texts.
+//! What always holds: that listpack has at most [`SAFETY_LIMIT`] bytes, which is when Redis, too, gives the packed
+//! form up.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -8,18 +11,19 @@ use std::ops::Range;
 use super::super::packed::{Scrutiny, Unfit, longest_key};
 use super::order;
 use crate::stdx::num::{self, FloatBuf};
-use crate::structures::listpack::{Item, Listpack, Pairs, Pos, encoded_size};
+use crate::structures::listpack::{EMPTY, Item, Listpack, SAFETY_LIMIT, Writer, encoded_size};
+use crate::structures::scorepack::{Pairs, Pos, Scorepack};
 
-/// The score an entry stands for.
+/// The score that an entry of a listpack stands for.
 #[inline]
-pub(super) fn score_of(item: Item<'_>) -> f64 {
+fn score_of(item: Item<'_>) -> f64 {
     match item {
         Item::Int(n) => n as f64,
         Item::Str(text) => num::parse_f64_saturating(text).unwrap_or(0.0),
     }
 }
 
-/// The entry for a score.
+/// The entry of a listpack for a score.
 #[inline]
 fn score_item(score: f64, text: &mut FloatBuf) -> Item<'_> {
     // All whole numbers up to 2^53, many up to 2^62; the text of a larger one has its own rules.
@@ -32,86 +36,87 @@ fn score_item(score: f64, text: &mut FloatBuf) -> Item<'_> {
     }
 }
 
-/// The score of the member at `at`.
-#[inline]
-pub(super) fn score_at(listpack: &Listpack, at: Pos) -> f64 {
-    let score = listpack.next(at).expect("a score follows each member");
-    score_of(listpack.get(score))
+/// Bytes that a pair takes in a listpack.
+fn listpack_pair_bytes(member: Item<'_>, score: f64) -> usize {
+    encoded_size(member) + encoded_size(score_item(score, &mut FloatBuf::new()))
 }
 
-/// Bytes that a pair takes.
-pub(super) fn pair_size(score: f64, member: &[u8]) -> usize {
-    encoded_size(member) + encoded_size(score_item(score, &mut FloatBuf::new()))
+/// Bytes of the listpack that stands for this set. O(n).
+pub(super) fn listpack_bytes(pack: &Scorepack) -> usize {
+    EMPTY + pack.pairs().map(|(member, score)| listpack_pair_bytes(member, score)).sum::<usize>()
+}
+
+/// The bytes of the listpack that stands for this set. O(n).
+pub(super) fn to_listpack(pack: &Scorepack) -> Vec<u8> {
+    // Enough unless there are fractions: each pair has a back length more.
+    let mut out = Writer::with_capacity(pack.bytes() + 2 * pack.len());
+    let (mut pairs, mut text) = (pack.pairs(), FloatBuf::new());
+    while let Some((member, score)) = pairs.next_encoded() {
+        out.push_encoded(member);
+        out.push(score_item(score, &mut text));
+    }
+    out.finish()
+}
+
+/// A listpack has at most this many times the bytes of its scorepack. Where a pair takes m + s + b bytes, for member,
+/// score and back length, it takes m + t + b + 1 there at most. The entry t of a score is as large as s for small
+/// integers, and has a text of up to 24 bytes where s is 9; in any case t ≤ 3 s + 4.
+pub(super) const EXPANSION: usize = 4;
+
+/// Whether the listpack keeps its limit when this pair comes in.
+#[inline]
+pub(super) fn would_fit(pack: &Scorepack, score: f64, member: &[u8]) -> bool {
+    // More than a pair takes besides its member.
+    const BESIDES: usize = 64;
+    (pack.bytes() + member.len() + BESIDES).saturating_mul(EXPANSION) <= SAFETY_LIMIT
+        || would_fit_exactly(pack, score, member)
+}
+
+#[cold]
+fn would_fit_exactly(pack: &Scorepack, score: f64, member: &[u8]) -> bool {
+    listpack_bytes(pack) + listpack_pair_bytes(Item::Str(member), score) <= SAFETY_LIMIT
 }
 
 /// How a stored pair and another compare.
 #[inline]
-fn compare(stored: (Item<'_>, Item<'_>), score: f64, member: &[u8]) -> Ordering {
-    let own = score_of(stored.1);
-    if own != score {
-        return if own < score { Ordering::Less } else { Ordering::Greater };
+fn compare(stored: (Item<'_>, f64), score: f64, member: &[u8]) -> Ordering {
+    if stored.1 != score {
+        return if stored.1 < score { Ordering::Less } else { Ordering::Greater };
     }
     stored.0.text(&mut itoa::Buffer::new()).cmp(member)
 }
 
 /// Puts a pair whose member is absent in its place. O(pairs behind it).
-pub(super) fn insert(listpack: &mut Listpack, score: f64, member: &[u8]) {
+pub(super) fn insert(pack: &mut Scorepack, score: f64, member: &[u8]) {
     // From the back, for scores that grow with time are common.
-    let mut entries = listpack.entries();
-    let mut behind = None;
-    while let (Some((_, stored_score)), Some((at, stored))) = (entries.next_back(), entries.next_back()) {
-        if compare((stored, stored_score), score, member) == Ordering::Less {
-            break;
-        }
-        behind = Some(at);
+    let mut pairs = pack.pairs();
+    let mut place = pairs.back();
+    while pairs.next_back().is_some_and(|pair| compare(pair, score, member) == Ordering::Greater) {
+        place = pairs.back();
     }
-    let mut text = FloatBuf::new();
-    let items = [Item::Str(member), score_item(score, &mut text)];
-    match behind {
-        Some(at) => listpack.insert_all(at, &items),
-        None => listpack.append(&items),
-    }
+    pack.insert(place, member, score);
 }
 
 /// Gives the member at `at` another score. O(bytes).
-pub(super) fn update(listpack: &mut Listpack, at: Pos, score: f64, member: &[u8]) {
-    let score_pos = listpack.next(at).expect("a score follows each member");
-    let pair_at = |at: Pos| {
-        let score = listpack.next(at).expect("a score follows each member");
-        (listpack.get(at), listpack.get(score))
-    };
-    let prev = listpack.prev(at).and_then(|score| listpack.prev(score)).map(pair_at);
-    let next = listpack.next(score_pos).map(pair_at);
-    let above_prev = prev.is_none_or(|pair| compare(pair, score, member) == Ordering::Less);
-    let below_next = next.is_none_or(|pair| compare(pair, score, member) == Ordering::Greater);
+pub(super) fn update(pack: &mut Scorepack, at: Pos, score: f64, member: &[u8]) {
+    let compared = |at: Pos| compare(pack.get(at), score, member);
+    let above_prev = pack.prev(at).map(compared).is_none_or(Ordering::is_lt);
+    let below_next = pack.next(at).map(compared).is_none_or(Ordering::is_gt);
     if above_prev && below_next {
-        listpack.replace(score_pos, score_item(score, &mut FloatBuf::new()));
+        pack.set_score(at, score);
     } else {
-        listpack.remove_range_at(at, 2);
-        insert(listpack, score, member);
+        pack.remove(at);
+        insert(pack, score, member);
     }
-}
-
-/// How many pairs come before `member`, and its score. O(n).
-pub(super) fn rank(listpack: &Listpack, member: &[u8]) -> Option<(usize, f64)> {
-    let at = listpack.find(member, 1)?;
-    let mut before = 0;
-    let mut entries = listpack.entries();
-    // Members and scores alternate: the rank is the number of members passed.
-    while entries.next()?.0 != at {
-        entries.next()?;
-        before += 1;
-    }
-    Some((before, score_of(entries.next()?.1)))
 }
 
 /// The ranks from the first pair that is `above_min` to the first behind that is not `below_max`. O(n).
 pub(super) fn ranks(
-    listpack: &Listpack,
-    mut above_min: impl FnMut((Item<'_>, Item<'_>)) -> bool,
-    mut below_max: impl FnMut((Item<'_>, Item<'_>)) -> bool,
+    pack: &Scorepack,
+    mut above_min: impl FnMut((Item<'_>, f64)) -> bool,
+    mut below_max: impl FnMut((Item<'_>, f64)) -> bool,
 ) -> Range<usize> {
-    let mut pairs = listpack.pairs();
+    let mut pairs = pack.pairs();
     let mut start = 0;
     let mut pair = pairs.next();
     while let Some(p) = pair
@@ -131,8 +136,8 @@ pub(super) fn ranks(
 }
 
 /// The pairs behind those at the front for which `outside` holds. O(n).
-pub(super) fn skip(listpack: &Listpack, mut outside: impl FnMut((Item<'_>, Item<'_>)) -> bool) -> Pairs<'_> {
-    let mut pairs = listpack.pairs();
+pub(super) fn skip(pack: &Scorepack, mut outside: impl FnMut((Item<'_>, f64)) -> bool) -> Pairs<'_> {
+    let mut pairs = pack.pairs();
     loop {
         let here = pairs;
         if !pairs.next().is_some_and(&mut outside) {
@@ -142,11 +147,8 @@ pub(super) fn skip(listpack: &Listpack, mut outside: impl FnMut((Item<'_>, Item<
 }
 
 /// The pairs before those at the back for which `outside` holds. O(n).
-pub(super) fn skip_back(
-    listpack: &Listpack,
-    mut outside: impl FnMut((Item<'_>, Item<'_>)) -> bool,
-) -> Pairs<'_> {
-    let mut pairs = listpack.pairs();
+pub(super) fn skip_back(pack: &Scorepack, mut outside: impl FnMut((Item<'_>, f64)) -> bool) -> Pairs<'_> {
+    let mut pairs = pack.pairs();
     loop {
         let here = pairs;
         if !pairs.next_back().is_some_and(&mut outside) {
@@ -155,31 +157,40 @@ pub(super) fn skip_back(
     }
 }
 
-/// A listpack of pairs that ascend. O(n).
-pub(super) fn from_sorted<M: AsRef<[u8]>>(pairs: &[(f64, M)]) -> Listpack {
-    let mut listpack = Listpack::new();
+/// A scorepack of pairs that ascend; `None` if its listpack would be too large. O(n).
+pub(super) fn from_sorted<'a>(pairs: impl Iterator<Item = (f64, &'a [u8])> + Clone) -> Option<Scorepack> {
     let mut last: Option<(f64, &[u8])> = None;
-    for (score, member) in pairs {
-        let pair = (*score, member.as_ref());
+    let mut bytes = EMPTY;
+    for pair in pairs.clone() {
         assert!(last.is_none_or(|last| order(last, pair).is_lt()), "the pairs of a sorted source ascend");
-        let mut text = FloatBuf::new();
-        listpack.append(&[Item::Str(pair.1), score_item(pair.0, &mut text)]);
         last = Some(pair);
+        bytes += listpack_pair_bytes(Item::Str(pair.1), pair.0);
     }
-    listpack
+    let pairs = pairs.map(|(score, member)| (Item::Str(member), score));
+    (bytes <= SAFETY_LIMIT).then(|| Scorepack::from_pairs(pairs))
+}
+
+/// The members and scores of a listpack of pairs.
+pub(super) fn listpack_pairs(listpack: &Listpack) -> impl Iterator<Item = (Item<'_>, f64)> + Clone {
+    listpack.pairs().map(|(member, score)| (member, score_of(score)))
+}
+
+/// The scorepack of a listpack whose pairs ascend; `None` if it is too large. O(n).
+pub(super) fn from_listpack(listpack: &Listpack) -> Option<Scorepack> {
+    let pairs = listpack_pairs(listpack);
+    (listpack.bytes() <= SAFETY_LIMIT).then(|| Scorepack::from_pairs(pairs))
 }
 
 /// Length of the longest member, if these are pairs that ascend and no member occurs twice. O(n log n).
 pub(super) fn longest_if_valid(listpack: &Listpack) -> Result<usize, Unfit> {
     let longest = longest_key(listpack, 2, Scrutiny::Full)?;
-    let mut last: Option<(Item<'_>, Item<'_>)> = None;
+    let mut last: Option<(Item<'_>, f64)> = None;
     for (member, score) in listpack.pairs() {
         if let Item::Str(text) = score {
             num::parse_f64_saturating(text).ok_or(Unfit::Unordered)?;
         }
-        let mut text = itoa::Buffer::new();
-        let text = member.text(&mut text);
-        if last.is_some_and(|last| compare(last, score_of(score), text) != Ordering::Less) {
+        let (score, mut text) = (score_of(score), itoa::Buffer::new());
+        if last.is_some_and(|last| compare(last, score, member.text(&mut text)) != Ordering::Less) {
             return Err(Unfit::Unordered);
         }
         last = Some((member, score));

@@ -240,26 +240,72 @@ fn the_encoding_changes_where_a_limit_is_passed() {
 }
 
 #[test]
-fn scores_are_packed_as_integers_or_short_text() {
+fn scores_in_a_listpack_are_integers_or_short_text() {
     let limits = Limits::default();
     let mut set = Zset::new();
-    for (member, score) in
-        [("a", -0.0), ("b", 3.0), ("c", 0.1), ("d", 5e18), ("e", 1e19), ("f", f64::INFINITY)]
-    {
+    let scores = [-0.0, 3.0, 0.1, (1u64 << 62) as f64 + 1024.0, 5e18, 1e19, f64::INFINITY];
+    for (member, score) in ["a", "b", "c", "d", "e", "f", "g"].iter().zip(scores) {
         set.add(member.as_bytes(), score, Rule::default(), &limits);
     }
-    let items: Vec<Item<'_>> = set.as_listpack().expect("packed").iter().skip(1).step_by(2).collect();
-    assert_eq!(
-        items,
-        [Item::Int(0), Item::Str(b"0.1"), Item::Int(3), b"5e+18".into(), b"1e+19".into(), b"inf".into()]
-    );
+    let listpack = Listpack::from_bytes_checked(&set.to_listpack().expect("packed")).expect("a listpack");
+    let items: Vec<Item<'_>> = listpack.iter().skip(1).step_by(2).collect();
+    let rounded = 4_611_686_018_427_389_000;
+    let texts: [&[u8]; 4] = [b"0.1", b"5e+18", b"1e+19", b"inf"];
+    let [fraction, large, larger, infinite] = texts.map(Item::Str);
+    assert_eq!(items, [Item::Int(0), fraction, Item::Int(3), Item::Int(rounded), large, larger, infinite]);
+}
+
+/// Whole, decimal, doubtful and very large scores.
+fn typical_score(rng: &mut Rng) -> f64 {
+    let whole = rng.next_u64() as i64 >> rng.below(64);
+    match rng.below(4) {
+        0 => whole as f64,
+        1 => whole as f64 / 10f64.powi(rng.below(9) as i32),
+        2 => rng.f64(),
+        _ => any_score(rng),
+    }
+}
+
+#[test]
+fn a_set_comes_back_from_its_listpack() {
+    let limits = Limits::default();
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mut set = Zset::new();
+        for _ in 0..rng.below(100) {
+            set.add(&any_member(&mut rng), typical_score(&mut rng), Rule::default(), &limits);
+        }
+        set.check();
+        let bytes = set.to_listpack().expect("packed");
+        let listpack = Listpack::from_bytes_checked(&bytes).expect("a listpack");
+        assert_eq!(listpack.as_bytes(), bytes, "canonical, seed {seed}");
+        let again = Zset::from_listpack(&listpack, &limits).expect("members and scores");
+        assert_eq!(pairs(&again, false), pairs(&set, false), "seed {seed}");
+        assert_eq!(again.to_listpack(), Some(bytes), "seed {seed}");
+        assert_eq!(again.bytes(0), set.bytes(0), "seed {seed}");
+    }
+}
+
+#[test]
+fn members_may_be_long_where_the_limits_say_so() {
+    let limits = limits(128, usize::MAX);
+    let mut set = Zset::new();
+    for (i, len) in [3 << 20, 1 << 14, 64, 2_097_140].into_iter().enumerate() {
+        set.add(&vec![b'a' + i as u8; len], 1.0 / (i + 1) as f64, Rule::default(), &limits);
+        set.check();
+    }
+    assert_eq!(set.encoding(), "listpack");
+    assert_eq!(set.rank(&[b'c'; 64]).map(|(rank, _)| rank), Some(1));
+    set.remove_ranks(1..3);
+    set.check();
+    assert_eq!(set.len(), 2);
 }
 
 #[test]
 fn listpacks_from_outside_are_looked_at() {
     let build = |items: &[&str]| {
         let items: Vec<Item<'_>> = items.iter().map(|text| Item::Str(text.as_bytes())).collect();
-        Zset::from_listpack(Listpack::from_items(&items), &limits(2, 64))
+        Zset::from_listpack(&Listpack::from_items(&items), &limits(2, 64))
     };
     assert_eq!(build(&["a", "1", "b", "1"]).expect("valid").encoding(), "listpack");
     assert_eq!(build(&["a", "1", "b", "1", "c", "inf"]).expect("valid").encoding(), "skiplist");
@@ -304,6 +350,139 @@ fn every_choice_is_about_equally_likely() {
         set.sample(len + 5, &mut rng, |_| all += 1);
         assert_eq!(all, len);
         assert!(set.random(&mut rng).is_some());
+    }
+}
+
+/// Tries a law on random sets of both encodings; all scores of `lex` sets are equal.
+fn law(lex: bool, holds: impl Fn(&mut Rng, &Zset)) {
+    for (entries, encoding) in [(200, "listpack"), (0, "skiplist")] {
+        for seed in 0..40 {
+            println!("{encoding}, seed {seed}");
+            let mut rng = Rng::new(seed);
+            let mut set = Zset::sized_for(1, 0, &limits(entries, 64));
+            for _ in 0..1 + rng.below(80) {
+                let score = if lex { 0.0 } else { any_score(&mut rng) };
+                set.add(&any_member(&mut rng), score, Rule::default(), &limits(entries, 64));
+            }
+            assert_eq!(set.encoding(), encoding);
+            holds(&mut rng, &set);
+        }
+    }
+}
+
+fn texts(pairs: Iter<'_>, count: usize) -> Vec<Vec<u8>> {
+    pairs.take(count).map(|pair| pair.member.to_vec()).collect()
+}
+
+#[test]
+fn rank_and_range_are_inverse() {
+    law(false, |_, set| {
+        let len = set.len();
+        for rank in 0..len {
+            let pair = set.from_rank(rank, false).next().expect("the rank exists");
+            assert_eq!(set.rank(&pair.member.to_vec()), Some((rank, pair.score())));
+            let from_end = set.from_rank(len - 1 - rank, true).next().expect("the rank exists");
+            assert_eq!((from_end.member, from_end.score()), (pair.member, pair.score()));
+        }
+        assert!(set.from_rank(len, false).next().is_none());
+        assert!(set.from_rank(len, true).next().is_none());
+    });
+}
+
+#[test]
+fn a_range_backwards_is_the_range_reversed() {
+    law(false, |rng, set| {
+        let (start, count) = (rng.index(set.len()), 1 + rng.index(set.len()));
+        let forwards = texts(set.from_rank(start, false), count);
+        let mut backwards = texts(set.from_rank(set.len() - start - forwards.len(), true), forwards.len());
+        backwards.reverse();
+        assert_eq!(forwards, backwards);
+    });
+}
+
+#[test]
+fn a_count_by_score_is_the_length_of_the_range() {
+    law(false, |rng, set| {
+        for _ in 0..20 {
+            let range = ScoreRange {
+                min: any_score(rng),
+                max: any_score(rng),
+                min_exclusive: rng.one_in(2),
+                max_exclusive: rng.one_in(2),
+            };
+            let count = set.ranks_by_score(&range).len();
+            for reverse in [false, true] {
+                let walk = set.from_score(&range, reverse);
+                assert_eq!(walk.take_while(|pair| range.contains(pair.score())).count(), count);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_count_by_text_is_the_length_of_the_range() {
+    law(true, |rng, set| {
+        for _ in 0..20 {
+            let (min, max) = (any_member(rng), any_member(rng));
+            let range = match rng.below(4) {
+                0 => LexRange { min: LexBound::Min, max: LexBound::Excl(&max) },
+                1 => LexRange { min: LexBound::Incl(&min), max: LexBound::Max },
+                2 => LexRange { min: LexBound::Excl(&min), max: LexBound::Incl(&max) },
+                _ => LexRange { min: LexBound::Incl(&min), max: LexBound::Excl(&max) },
+            };
+            let count = set.ranks_by_lex(&range).len();
+            for reverse in [false, true] {
+                let walk = set.from_lex(&range, reverse);
+                assert_eq!(walk.take_while(|pair| range.contains(&pair.member.to_vec())).count(), count);
+            }
+        }
+    });
+}
+
+#[test]
+fn ranges_on_both_sides_of_a_score_partition_a_set() {
+    law(false, |rng, set| {
+        let middle = any_score(rng);
+        let range = |min, max, min_exclusive, max_exclusive| {
+            let range = ScoreRange { min, max, min_exclusive, max_exclusive };
+            set.ranks_by_score(&range).len()
+        };
+        let below = range(f64::NEG_INFINITY, middle, false, true);
+        let above = range(middle, f64::INFINITY, true, false);
+        assert_eq!(below + range(middle, middle, false, false) + above, set.len());
+    });
+}
+
+#[test]
+fn a_scan_shows_every_member_that_stays_while_the_table_grows_and_shrinks() {
+    let limits = limits(0, 64);
+    for seed in 0..10 {
+        println!("seed {seed}");
+        let mut rng = Rng::new(seed);
+        let mut set = Zset::sized_for(1, 0, &limits);
+        let stay: std::collections::BTreeSet<Vec<u8>> =
+            (0..300).map(|i| format!("stay{i}").into_bytes()).collect();
+        for member in &stay {
+            set.add(member, 1.0, Rule::default(), &limits);
+        }
+        let (mut seen, mut cursor, mut grows) = (std::collections::BTreeSet::new(), 0, true);
+        loop {
+            cursor = set.scan(cursor, |pair| _ = seen.insert(pair.member.to_vec()));
+            if cursor == 0 {
+                break;
+            }
+            // From 300 to 6300 members and back, in strides that leave a rehash unfinished.
+            for _ in 0..rng.below(300) {
+                let other = rng.below(6000).to_string();
+                if grows {
+                    set.add(other.as_bytes(), rng.f64(), Rule::default(), &limits);
+                } else {
+                    set.remove(other.as_bytes());
+                }
+            }
+            grows = if grows { set.len() < 5000 } else { set.len() < 600 };
+        }
+        assert!(seen.is_superset(&stay));
     }
 }
 
