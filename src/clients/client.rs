@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 
 use super::blocking::Blocked;
 use super::held::{Held, Vouched};
@@ -141,8 +142,8 @@ pub struct Client {
     /// When the output first exceeded its soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
     pub names: Names,
-    /// The requests kept since MULTI.
-    pub transaction: Option<Box<Transaction>>,
+    /// The requests kept since MULTI; EXEC holds them as well while it runs them.
+    pub transaction: Option<Arc<Transaction>>,
     pub watched: Watched,
     /// The requests kept until a pause ends.
     pub held: Vec<KeptRequest>,

@@ -670,6 +670,19 @@ mod tests {
     }
 
     #[test]
+    fn the_last_command_may_have_been_refused() {
+        let mut harness = Harness::default();
+        let other = harness.connect();
+        for (line, name) in
+            [("GET", "get"), ("NOSUCH", "NULL"), ("CLIENT ID x", "client|id"), ("CLIENT x", "NULL")]
+        {
+            harness.run_as(other, line);
+            let shown = harness.run("CLIENT LIST ID 2");
+            assert!(shown.contains(&format!(" cmd={name} ")), "{line}: {shown}");
+        }
+    }
+
+    #[test]
     fn replies_are_silenced() {
         let mut harness = Harness::default();
         let mut say = |words: &[&[u8]]| String::from_utf8(harness.raw(words)).expect("text");
