@@ -1,6 +1,6 @@
 //! Two hundred clients that subscribe, block, watch, transact, track and leave, at random.
 //!
-//! What they do is drawn from a seed, which is printed; how long, in seconds, is told by `SPINEL_SOAK_SECONDS` (10),
+//! What they do is drawn from a seed, which is printed; how long, in seconds, is told by `SPINEL_SOAK_SECONDS` (60),
 //! the seed by `SPINEL_SOAK_SEED`. Every request gets its answer in time. Afterwards nothing is left of the clients:
 //! no connection, subscription, wait or watch, and no memory but what the server keeps for the next ones.
 
@@ -243,7 +243,7 @@ fn left(now: &HashMap<String, u64>) -> Vec<String> {
 #[test]
 fn nothing_is_left_of_clients_that_are_gone() {
     let seed = setting("SPINEL_SOAK_SEED").unwrap_or_else(rand::random);
-    let seconds = setting("SPINEL_SOAK_SECONDS").unwrap_or(10);
+    let seconds = setting("SPINEL_SOAK_SECONDS").unwrap_or(60);
     println!("seed {seed}, {seconds} seconds");
     let server = ServerProcess::start(
         &spinel(),
