@@ -319,8 +319,11 @@ impl Client {
         out.extend_from_slice(&self.names.lib_ver);
     }
 
+    /// The letters that [`Client::write_letters`] knows, and those of modules and of clusters.
+    pub const LETTERS: &[u8] = b"OSMPxbtRBdcAUeTNriu";
+
     /// One letter per remarkable property; `N` for none.
-    fn write_letters(&self, out: &mut Vec<u8>) {
+    pub fn write_letters(&self, out: &mut Vec<u8>) {
         let flags = self.flags;
         let tracking = self.tracking.as_deref();
         let letters = [
