@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 
 use super::blocking::Blocked;
 use super::held::{Held, Vouched};
@@ -141,8 +142,8 @@ pub struct Client {
     /// When the output first exceeded its soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
     pub names: Names,
-    /// The requests kept since MULTI.
-    pub transaction: Option<Box<Transaction>>,
+    /// The requests kept since MULTI; EXEC holds them as well while it runs them.
+    pub transaction: Option<Arc<Transaction>>,
     pub watched: Watched,
     /// The requests kept until a pause ends.
     pub held: Vec<KeptRequest>,
@@ -318,8 +319,11 @@ impl Client {
         out.extend_from_slice(&self.names.lib_ver);
     }
 
+    /// The letters that [`Client::write_letters`] knows, and those of modules and of clusters.
+    pub const LETTERS: &[u8] = b"OSMPxbtRBdcAUeTNriu";
+
     /// One letter per remarkable property; `N` for none.
-    fn write_letters(&self, out: &mut Vec<u8>) {
+    pub fn write_letters(&self, out: &mut Vec<u8>) {
         let flags = self.flags;
         let tracking = self.tracking.as_deref();
         let letters = [

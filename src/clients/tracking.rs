@@ -181,13 +181,11 @@ impl Tracked {
 
     /// Takes out what is to be told: for some prefix the clients, and the keys with those who changed them last.
     pub fn take_pending(&mut self) -> Option<Broadcast> {
-        loop {
-            // Nobody may be left who wants to hear of a prefix.
-            let Some(prefix) = self.prefixes.get_mut(&self.pending.pop()?) else { continue };
-            let listeners = prefix.listeners.iter().copied().collect();
-            let changed = std::mem::take(&mut prefix.changed).into_iter().collect();
-            return Some(Broadcast { listeners, changed });
-        }
+        let name = self.pending.pop()?;
+        let prefix = self.prefixes.get_mut(&name).expect("what is pending has listeners");
+        let listeners = prefix.listeners.iter().copied().collect();
+        let changed = std::mem::take(&mut prefix.changed).into_iter().collect();
+        Some(Broadcast { listeners, changed })
     }
 
     fn add_prefix(&mut self, name: &Arc<[u8]>, client: ClientKey) {
@@ -203,6 +201,9 @@ impl Tracked {
         let Some(prefix) = self.prefixes.get_mut(name) else { return };
         prefix.listeners.remove(&client);
         if prefix.listeners.is_empty() {
+            if !prefix.changed.is_empty() {
+                self.pending.retain(|pending| pending != name);
+            }
             self.prefixes.remove(name);
             if let Some(count) = self.lengths.get_mut(&name.len()) {
                 *count -= 1;
@@ -274,6 +275,7 @@ mod tests {
                 assert!(!read.readers.is_empty() && read.readers.is_sorted_by_key(|reader| reader.id));
             }
             let mut lengths = BTreeMap::new();
+            assert!(self.pending.iter().all(|name| self.prefixes.contains_key(name)));
             for (name, prefix) in &self.prefixes {
                 *lengths.entry(name.len()).or_insert(0) += 1;
                 assert!(!prefix.listeners.is_empty());

@@ -100,10 +100,7 @@ fn dryrun(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let user = server.acl.find(name).ok_or_else(|| Error::quoting(&[b"ERR User '", name, b"' not found"]))?;
     let request = args.rest(3);
     let commands = &server.commands;
-    let found = commands.find(request.at(0)).and_then(|id| match request.get(1) {
-        Some(sub) if !commands.spec(id).subcommands.is_empty() => commands.find_sub(id, sub),
-        _ => Some(id),
-    });
+    let found = commands.find(request.at(0)).and_then(|id| commands.meant(id, &request));
     let id = found.ok_or_else(|| Error::quoting(&[b"ERR Command '", request.at(0), b"' not found"]))?;
     let spec = commands.spec(id);
     if !spec.accepts(request.len()) {

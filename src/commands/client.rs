@@ -1,8 +1,8 @@
 //! `CLIENT`: looking at connections, naming them, ending them.
 
+use super::client_filter::{self, Filter};
 use super::client_tracking::{CLIENT_CACHING, CLIENT_GETREDIR, CLIENT_TRACKING, CLIENT_TRACKINGINFO};
-use crate::acl::{Acl as Users, UserId};
-use crate::clients::{Client, ClientFlags, ClientKey, ClientKind, ReplyMode};
+use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, reply::Replied};
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::server::{Server, Unblock};
@@ -77,10 +77,6 @@ fn on_off(args: Args<'_>, i: usize) -> Result<bool, Error> {
     }
 }
 
-fn kind_named(name: &[u8]) -> Result<ClientKind, Error> {
-    ClientKind::from_name(name).ok_or_else(|| Error::quoting(&[b"ERR Unknown client type '", name, b"'"]))
-}
-
 const CLIENT_GETNAME: Spec = Spec::admin("client|getname", 2, client_getname)
     .flags(OWN)
     .acl(Acl::CONNECTION)
@@ -114,27 +110,31 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "KILL <ip:port>",
         "    Close the connection from this address.",
         "KILL <option> <value> [<option> <value> [...]]",
-        "    Close all connections to which every option applies:",
-        "    * ADDR (<ip:port>|<unixsocket>:0)",
+        "    Close all connections to which every option of LIST applies; SKIPME is YES unless given.",
+        "LIST [<option> <value> [<option> <value> [...]]]",
+        "    One line about each connection, or about those to which every option applies:",
+        "    * ADDR (<ip:port>|<unixsocket>:0), IP <ip>",
         "      It comes from this address.",
-        "    * ID <client-id>",
-        "      It has this ID.",
+        "    * DB <db>",
+        "      It has selected this database.",
+        "    * FLAGS <letters>",
+        "      All these letters are among its flags.",
+        "    * ID <client-id> [<client-id> [...]]",
+        "      It has one of these IDs.",
+        "    * IDLE <seconds>, MAXAGE <seconds>",
+        "      It is idle for so long, or so old, at least.",
         "    * LADDR (<ip:port>|<unixsocket>:0)",
         "      It goes to this address of ours.",
-        "    * MAXAGE <seconds>",
-        "      It is at least this old.",
+        "    * LIB-NAME <name>, LIB-VER <version>, NAME <name>",
+        "      It calls its library, or itself, so.",
         "    * SKIPME (YES|NO)",
-        "      Whether the connection that asks is spared (default: yes).",
+        "      Whether the connection that asks is left out (default: no).",
         "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
         "      It is of this type.",
         "    * USER <username>",
         "      It acts as this user.",
-        "LIST [options ...]",
-        "    One line about each connection, or about those of:",
-        "    * ID <client-id> [<client-id> [...]]",
-        "      These IDs.",
-        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
-        "      This type.",
+        "    * NOT-<option> <value>",
+        "      The opposite of any of them but IDLE, MAXAGE and SKIPME.",
         "NO-EVICT (ON|OFF)",
         "    Whether the connection is spared when clients take too much memory.",
         "NO-TOUCH (ON|OFF)",
@@ -252,85 +252,22 @@ const CLIENT_KILL: Spec =
         ..DOCS
     });
 
-/// Which connections CLIENT KILL means: those that meet every condition given.
-#[derive(Default)]
-struct Filter<'a> {
-    id: Option<u64>,
-    kind: Option<ClientKind>,
-    user: Option<UserId>,
-    addr: Option<&'a [u8]>,
-    laddr: Option<&'a [u8]>,
-    min_age_s: Option<i64>,
-    skip_me: bool,
-}
-
-impl<'a> Filter<'a> {
-    /// The conditions in the pairs of arguments from `args.at(2)` on.
-    fn parse(args: Args<'a>, users: &Users) -> Result<Self, Error> {
-        let mut filter = Filter { skip_me: true, ..Filter::default() };
-        for i in (2..args.len()).step_by(2) {
-            let value = args.get(i + 1).ok_or(Error::Syntax)?;
-            if args.is(i, "ID") {
-                let id = num::parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|&id| id > 0);
-                filter.id = Some(id.ok_or_else(|| Error::text("ERR client-id should be greater than 0"))?);
-            } else if args.is(i, "TYPE") {
-                filter.kind = Some(kind_named(value)?);
-            } else if args.is(i, "ADDR") {
-                filter.addr = Some(value);
-            } else if args.is(i, "LADDR") {
-                filter.laddr = Some(value);
-            } else if args.is(i, "USER") {
-                let user = users.find(value);
-                filter.user =
-                    Some(user.ok_or_else(|| Error::quoting(&[b"ERR No such user '", value, b"'"]))?);
-            } else if args.is(i, "MAXAGE") {
-                let age = num::parse_i64(value)
-                    .ok_or_else(|| Error::text("ERR maxage is not an integer or out of range"))?;
-                if age <= 0 {
-                    return Err(Error::text("ERR maxage should be greater than 0"));
-                }
-                filter.min_age_s = Some(age);
-            } else if args.is(i, "SKIPME") {
-                filter.skip_me = match () {
-                    () if args.is(i + 1, "YES") => true,
-                    () if args.is(i + 1, "NO") => false,
-                    () => return Err(Error::Syntax),
-                };
-            } else {
-                return Err(Error::Syntax);
-            }
-        }
-        Ok(filter)
-    }
-
-    fn admits(&self, client: &Client, now: crate::stdx::clock::UnixMillis) -> bool {
-        self.id.is_none_or(|id| id == client.id)
-            && self.kind.is_none_or(|kind| kind == client.kind())
-            && self.user.is_none_or(|user| client.user() == Err(user))
-            && self.addr.is_none_or(|addr| addr == client.io.stream.peer_addr().as_bytes())
-            && self.laddr.is_none_or(|addr| addr == client.io.stream.local_addr().as_bytes())
-            && self.min_age_s.is_none_or(|age| now.since(client.connected_at) / 1000 >= age)
-    }
-}
-
 /// CLIENT KILL address → OK; CLIENT KILL option value [option value …] → how many connections were closed.
 fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let by_address = args.len() == 3;
     let filter = if by_address {
-        Filter { addr: args.get(2), ..Filter::default() }
+        Filter::from_address(args.at(2))
     } else {
-        Filter::parse(args, &server.acl)?
+        Filter::parse(args, &server.acl, server.keyspace.databases().len(), true)?
     };
     let now = server.keyspace.now();
-    let meant: Vec<ClientKey> = server
-        .clients
-        .iter()
-        .filter(|(found, client)| {
-            let spared = filter.skip_me && *found == key || client.flags.has(ClientFlags::CLOSE_SOON);
-            !spared && filter.admits(client, now)
-        })
-        .map(|(found, _)| found)
-        .collect();
+    let is_meant = |found: ClientKey, client: &Client| {
+        let spared = filter.skip_me && found == key || client.flags.has(ClientFlags::CLOSE_SOON);
+        !spared && filter.admits(client, now)
+    };
+    let clients = server.clients.iter();
+    let meant: Vec<ClientKey> =
+        clients.filter(|(found, client)| is_meant(*found, client)).map(|(found, _)| found).collect();
     if by_address && meant.is_empty() {
         return Err(Error::text("ERR No such client"));
     }
@@ -381,28 +318,25 @@ const CLIENT_LIST: Spec = Spec::admin("client|list", -2, client_list)
         ..DOCS
     });
 
-/// CLIENT LIST [TYPE type | ID id …] → a line about each connection, by age or in the order of the IDs.
+/// CLIENT LIST [ID id … | condition value …] → a line about each connection, in the order of the IDs or by age.
 fn client_list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let clients = &server.clients;
-    let mut listed = if args.len() == 2 {
-        clients.by_age()
-    } else if args.len() == 4 && args.is(2, "TYPE") {
-        let kind = kind_named(args.at(3))?;
-        let mut listed = clients.by_age();
-        listed.retain(|&client| clients[client].kind() == kind);
-        listed
-    } else if args.len() > 3 && args.is(2, "ID") {
+    let only_ids =
+        args.len() > 3 && args.is(2, "ID") && !args.rest(3).iter().any(client_filter::is_condition);
+    let mut listed = clients.by_age();
+    if only_ids {
         let parse = |id| num::parse_i64(id).ok_or_else(|| Error::text("ERR Invalid client ID"));
         let ids = args.rest(3).iter().map(parse).collect::<Result<Vec<i64>, Error>>()?;
-        let by_age = clients.by_age();
         let find = |id: i64| {
-            let place = by_age.binary_search_by_key(&id, |&client| clients[client].id as i64);
-            place.ok().map(|place| by_age[place])
+            let place = listed.binary_search_by_key(&id, |&client| clients[client].id as i64);
+            place.ok().map(|place| listed[place])
         };
-        ids.into_iter().filter_map(find).collect()
+        listed = ids.into_iter().filter_map(find).collect();
     } else {
-        return Err(Error::Syntax);
-    };
+        let filter = Filter::parse(args, &server.acl, server.keyspace.databases().len(), false)?;
+        let now = server.keyspace.now();
+        listed.retain(|&client| !(filter.skip_me && client == key) && filter.admits(&clients[client], now));
+    }
     listed.retain(|&client| !clients[client].flags.has(ClientFlags::CLOSE_SOON));
     Ok(list(server, key, args, &listed))
 }
@@ -667,6 +601,19 @@ mod tests {
             (integer) -1
             "#,
         );
+    }
+
+    #[test]
+    fn the_last_command_may_have_been_refused() {
+        let mut harness = Harness::default();
+        let other = harness.connect();
+        for (line, name) in
+            [("GET", "get"), ("NOSUCH", "NULL"), ("CLIENT ID x", "client|id"), ("CLIENT x", "NULL")]
+        {
+            harness.run_as(other, line);
+            let shown = harness.run("CLIENT LIST ID 2");
+            assert!(shown.contains(&format!(" cmd={name} ")), "{line}: {shown}");
+        }
     }
 
     #[test]

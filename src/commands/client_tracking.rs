@@ -322,6 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn changes_before_a_prefix_was_asked_for_are_not_told() {
+        let (mut server, a, b) = tracking("BCAST PREFIX k");
+        server.request_as(b, "SET k1 1");
+        server.request_as(a, "CLIENT TRACKING OFF");
+        server.request_as(a, "CLIENT TRACKING ON BCAST PREFIX k");
+        assert_eq!(server.told(a), "OK\nOK");
+        server.request_as(b, "SET k2 1");
+        assert_eq!(server.told(a), format!("{PUSH}\"k2\""));
+    }
+
+    #[test]
     fn another_connection_may_be_told() {
         let mut server = Harness::default();
         let (a, b, c) = (server.client, server.connect(), server.connect());

@@ -552,4 +552,22 @@ mod tests {
         assert!(text.contains("cmdstat_get:calls=2,"));
         assert!(text.contains("latency_percentiles_usec_get:p50="));
     }
+
+    #[test]
+    fn what_is_refused_counts_for_the_subcommand() {
+        let mut harness = Harness::default();
+        for line in ["CLIENT ID x", "CLIENT nosuch", "CLIENT", "OBJECT ENCODING", "SELECT 1"] {
+            harness.run(line);
+        }
+        let text = about(&harness.server, [&b"commandstats"[..]].into_iter());
+        let refused = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(&format!("cmdstat_{name}:")))?;
+            line.split(',').find_map(|field| field.strip_prefix("rejected_calls="))
+        };
+        assert_eq!(refused("client|id"), Some("1"));
+        assert_eq!(refused("client"), Some("1"));
+        assert_eq!(refused("object|encoding"), Some("1"));
+        assert_eq!(refused("object"), None);
+        assert_eq!(refused("select"), Some("0"));
+    }
 }

@@ -92,8 +92,8 @@ const BLMPOP: Spec = Spec::data("blmpop", -5, blmpop)
 
 /// BLMPOP timeout numkeys key [key …] LEFT|RIGHT [COUNT count] → the key and an array of elements, or null.
 fn blmpop(ctx: &mut Ctx<'_>) -> CmdResult {
-    let until = timeout(ctx, 1)?;
     let popping = MultiPop::parse(ctx, 2)?;
+    let until = timeout(ctx, 1)?;
     match popping.run(ctx)? {
         Some(replied) => Ok(replied),
         None => wait(ctx, popping.keys, until, Absent::NullArray),
@@ -156,4 +156,41 @@ fn brpoplpush(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     ctx.feed.instead(&[b"RPOPLPUSH", args.at(1), args.at(2)]);
     move_or_wait(ctx, End::Tail, End::Head, until)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::check;
+
+    #[test]
+    fn the_timeout_is_looked_at_last() {
+        check(
+            r#"
+            SET s 1
+            BLMPOP x 0 k LEFT
+            BLMPOP x 1 k MIDDLE
+            BLMPOP x 1 k LEFT COUNT 0
+            BLMPOP x 1 s LEFT
+            BZMPOP -1 0 k MIN
+            BZMPOP -1 2 k k k
+            BZMPOP -1 1 s MIN COUNT 1
+            BLMOVE a b x LEFT y
+            BLMOVE a b LEFT LEFT y
+            BLPOP s -1
+            "#,
+            r#"
+            OK
+            (error) ERR numkeys should be greater than 0
+            (error) ERR syntax error
+            (error) ERR count should be greater than 0
+            (error) ERR timeout is not a float or out of range
+            (error) ERR numkeys should be greater than 0
+            (error) ERR syntax error
+            (error) ERR timeout is negative
+            (error) ERR syntax error
+            (error) ERR timeout is not a float or out of range
+            (error) ERR timeout is negative
+            "#,
+        );
+    }
 }

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+mod client_filter;
 pub mod client_pause;
 pub mod client_tracking;
 pub mod command;

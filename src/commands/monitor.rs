@@ -51,6 +51,7 @@ mod tests {
         assert_eq!(seen(&mut harness, "MULTI"), [r#""MULTI""#]);
         assert_eq!(seen(&mut harness, "ECHO x"), [""; 0]);
         assert_eq!(seen(&mut harness, "EXEC"), [r#""ECHO" "x""#, r#""EXEC""#]);
+        assert_eq!(seen(&mut harness, "EXEC now"), [r#""EXEC" "now""#]);
         assert_eq!(seen(&mut harness, "RESET"), [""; 0]);
         assert!(harness.server.clients.monitors.is_empty());
     }

@@ -70,6 +70,10 @@ const SSUBSCRIBE: Spec = Spec::admin("ssubscribe", -2, ssubscribe)
 
 /// SSUBSCRIBE channel [channel …] → for each, its name and the number of subscriptions to shard channels.
 fn ssubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    // Several replies would not fit where a transaction has one. (For other channels there are clients that expect it.)
+    if server.turn.depth > 0 {
+        return Err(Error::text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
+    }
     listen(server, key, args, Scope::Shard)
 }
 
@@ -470,5 +474,21 @@ mod tests {
         assert_eq!(events("DEL l k"), "__keyevent@0__:del l; ");
         events("CONFIG SET notify-keyspace-events \"\"");
         assert_eq!(events("SET k v2"), "");
+    }
+
+    #[test]
+    fn shard_channels_are_not_for_transactions() {
+        check(
+            "MULTI\nSSUBSCRIBE a\nSUNSUBSCRIBE a\nEXEC",
+            r#"
+            OK
+            QUEUED
+            QUEUED
+            1) (error) ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client
+            2) 1) "sunsubscribe"
+               2) "a"
+               3) (integer) 0
+            "#,
+        );
     }
 }

@@ -480,8 +480,9 @@ const MEMORY_PURGE: Spec = Spec::admin("memory|purge", 2, memory_purge)
         ..Docs::NONE
     });
 
-/// MEMORY PURGE → OK; what the allocator kept in reserve is the system's again.
+/// MEMORY PURGE → OK; what the server and the allocator kept in reserve is the system's again.
 fn memory_purge(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    server.pool.clear();
     alloc::purge();
     Ok(server.reply(key).ok())
 }

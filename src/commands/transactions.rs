@@ -4,6 +4,8 @@
 //! nothing in between. An error while queueing makes EXEC run nothing; an error while running
 //! stops nothing.
 
+use std::sync::Arc;
+
 use crate::clients::watch::WATCH_BYTES;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
@@ -35,7 +37,7 @@ fn multi(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
         return Err(Error::text("ERR MULTI calls can not be nested"));
     }
     client.flags.set(ClientFlags::IN_MULTI, true);
-    client.transaction = Some(Box::default());
+    client.transaction = Some(Arc::default());
     Ok(server.reply(key).ok())
 }
 
@@ -85,19 +87,24 @@ fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
         return Err(Error::text("ERR EXEC without MULTI"));
     }
     let watch_broken = server.watch_is_broken(key);
-    let Some(transaction) = server.end_transaction(key) else {
+    let Some(transaction) = server.clients[key].transaction.clone() else {
         return Err(Error::text("ERR EXEC without MULTI"));
     };
     if transaction.broken {
+        server.end_transaction(key);
         return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
     }
     if watch_broken {
+        server.end_transaction(key);
         return Ok(server.reply(key).null_array());
     }
+    // What it runs may as well change the watched keys.
+    server.unwatch(key);
     let replied = server.reply(key).array(transaction.len());
     for (command, args) in transaction.iter() {
         server.call_queued(key, command, args);
     }
+    server.end_transaction(key);
     // Its commands are passed on; it is not.
     server.feed = Feed::Nothing;
     Ok(replied)
@@ -225,5 +232,36 @@ mod tests {
             1) "3"
             "#,
         );
+    }
+
+    #[test]
+    fn a_transaction_that_runs_is_seen_as_one() {
+        let mut harness = Harness::default();
+        check_with(&mut harness, "MULTI\nPING\nCLIENT INFO", "OK\nQUEUED\nQUEUED");
+        let ran = harness.run("EXEC");
+        assert!(
+            ran.contains(" flags=xU ") && ran.contains(" multi=2 ") && ran.contains(" cmd=exec "),
+            "{ran}"
+        );
+        let after = harness.run("CLIENT INFO");
+        assert!(after.contains(" flags=U ") && after.contains(" multi=-1 "), "{after}");
+    }
+
+    #[test]
+    fn what_will_not_run_is_not_kept() {
+        let mut harness = Harness::default();
+        harness.run("WATCH k");
+        harness.run("MULTI");
+        harness.run("GET k");
+        harness.run("NOSUCH");
+        check_with(&mut harness, "GET k", "QUEUED");
+        let kept = harness.server.clients[harness.client].transaction.as_ref().map(|kept| kept.len());
+        assert_eq!(kept, Some(1));
+        check_with(
+            &mut harness,
+            "EXEC x",
+            "(error) EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+        );
+        assert!(harness.server.clients[harness.client].watched.is_empty());
     }
 }

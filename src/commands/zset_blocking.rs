@@ -85,8 +85,8 @@ const BZMPOP: Spec = Spec::data("bzmpop", -5, bzmpop)
 
 /// BZMPOP timeout numkeys key [key …] MIN | MAX [COUNT count] → the key and what was taken out, or null.
 fn bzmpop(ctx: &mut Ctx<'_>) -> CmdResult {
-    let until = timeout(ctx, 1)?;
     let popping = MultiPop::parse(&ctx.args, 2)?;
+    let until = timeout(ctx, 1)?;
     match popping.run(ctx)? {
         Some(replied) => Ok(replied),
         None => wait(ctx, popping.keys, until),

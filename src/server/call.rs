@@ -153,7 +153,9 @@ impl Server {
         }
         let keeps_caching = match self.resolve(command, args) {
             Err(error) => {
-                self.answer(key, |server| server.reject(key, command, error));
+                let meant = command.and_then(|id| self.commands.meant(id, args));
+                self.clients[key].last_command = meant.map(|id| id.0);
+                self.answer(key, |server| server.reject(key, meant, args, error));
                 false
             }
             Ok((id, spec)) => {
@@ -196,7 +198,7 @@ impl Server {
     fn passes(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> bool {
         match self.walk_gates(key, id, spec, args) {
             Verdict::Run => return true,
-            Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), error)),
+            Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), args, error)),
             Verdict::Queue => self.answer(key, |server| server.queue(key, id, args)),
             Verdict::Hold => self.hold(key, Some(id), args),
             Verdict::Drop => {}
@@ -232,11 +234,16 @@ impl Server {
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
     #[cold]
-    pub(super) fn reject(&mut self, key: ClientKey, command: Option<CommandId>, mut error: Error) {
+    fn reject(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>, mut error: Error) {
         if let Some(id) = command {
             self.stats.commands[id.0 as usize].rejected += 1;
-            if self.commands.spec(id).flags.has(Flags::ENDS_MULTI) {
+            let spec = self.commands.spec(id);
+            if spec.flags.has(Flags::ENDS_MULTI) {
                 self.end_transaction(key);
+                // Who has seen the transaction begin sees it end.
+                if !self.clients.monitors.is_empty() {
+                    self.feed_monitors(key, spec, args);
+                }
                 let text = error.as_bytes();
                 let reason = text.strip_prefix(b"ERR ").unwrap_or(text);
                 error = Error::quoting(&[b"EXECABORT Transaction discarded because of: ", reason]);

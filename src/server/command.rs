@@ -899,6 +899,14 @@ impl Commands {
         subs.iter().copied().find(|&sub| name.eq_ignore_ascii_case(self.spec(sub).short_name().as_bytes()))
     }
 
+    /// The command or subcommand that a request for the command `id` is for; `None` if there is no such subcommand.
+    pub fn meant(&self, id: CommandId, args: &Args<'_>) -> Option<CommandId> {
+        match args.get(1) {
+            Some(sub) if !self.spec(id).subcommands.is_empty() => self.find_sub(id, sub),
+            _ => Some(id),
+        }
+    }
+
     /// The command that has `spec` among its subcommands.
     pub fn container(&self, spec: &Spec) -> Option<CommandId> {
         let (container, _) = spec.name.split_once('|')?;

@@ -1,5 +1,7 @@
 //! Keeping requests for EXEC, running them, and the watches around them.
 
+use std::sync::Arc;
+
 use super::Server;
 use super::command::CommandId;
 use crate::acl::{Context, Denied};
@@ -10,9 +12,10 @@ use crate::resp::{Args, Error};
 use crate::stdx::hash::Key;
 
 impl Server {
-    /// Keeps a request of a client that is between MULTI and EXEC.
+    /// Keeps a request of a client that is between MULTI and EXEC, unless EXEC will run nothing anyway.
     pub(super) fn queue(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>) {
-        if let Some(transaction) = &mut self.clients[key].transaction {
+        let watch_broken = self.clients[key].flags.has(ClientFlags::WATCH_BROKEN);
+        if let Some(transaction) = self.open_transaction(key).filter(|kept| !kept.broken && !watch_broken) {
             transaction.push(id.0, args);
         }
         self.reply(key).simple("QUEUED");
@@ -45,17 +48,22 @@ impl Server {
 
     /// A request was refused: the client's transaction, if it is in one, will not run.
     pub(super) fn break_transaction(&mut self, key: ClientKey) {
-        if let Some(transaction) = &mut self.clients[key].transaction {
+        if let Some(transaction) = self.open_transaction(key) {
             transaction.broken = true;
         }
     }
 
-    /// Ends a transaction and the watches that belong to it; what was kept.
-    pub fn end_transaction(&mut self, key: ClientKey) -> Option<Box<Transaction>> {
+    /// What a client has queued, to queue more. Nobody else holds it: while EXEC runs it, nothing is queued.
+    fn open_transaction(&mut self, key: ClientKey) -> Option<&mut Transaction> {
+        self.clients[key].transaction.as_mut().and_then(Arc::get_mut)
+    }
+
+    /// Ends a transaction and the watches that belong to it.
+    pub fn end_transaction(&mut self, key: ClientKey) {
         self.unwatch(key);
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::IN_MULTI, false);
-        client.transaction.take()
+        client.transaction = None;
     }
 
     /// Forgets what a client watches.
