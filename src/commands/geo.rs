@@ -673,7 +673,6 @@ const GEORADIUS: Spec = Spec::data("georadius", -6, georadius)
             ORDER,
             STORE,
         ],
-        ..Docs::NONE
     });
 
 /// GEORADIUS key longitude latitude radius unit [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]
@@ -704,7 +703,6 @@ const GEORADIUS_RO: Spec =
                 COUNT_WITHOUT_ANY_AT_FIRST,
                 ORDER,
             ],
-            ..Docs::NONE
         },
     );
 
@@ -742,7 +740,6 @@ const GEORADIUSBYMEMBER: Spec = Spec::data("georadiusbymember", -5, georadiusbym
             ORDER,
             STORE,
         ],
-        ..Docs::NONE
     });
 
 /// GEORADIUSBYMEMBER key member radius unit [option …] → the members, or how many were stored.
