@@ -124,7 +124,7 @@ const COUNT: Arg =
         .optional();
 
 /// As [`COUNT`], of commands that are older than `ANY`.
-const COUNT_WITHOUT_ANY_AT_FIRST: Arg = Arg::block(
+const COUNT_BEFORE_ANY: Arg = Arg::block(
     "count-block",
     &[Arg::integer("count").token("COUNT"), Arg::word("any", "ANY").since("6.2.0").optional()],
 )
@@ -473,20 +473,20 @@ impl Query {
             } else if search
                 && args.is(i, "FROMMEMBER")
                 && behind >= 1
-                && from != Some(From::Place)
+                && from != Some(Center::Place)
                 && !is_polygon(&shape)
             {
                 center = Some(place_of(set, args.at(i + 1))?);
-                from = Some(From::Member);
+                from = Some(Center::Member);
                 i += 1;
             } else if search
                 && args.is(i, "FROMLONLAT")
                 && behind >= 2
-                && from != Some(From::Member)
+                && from != Some(Center::Member)
                 && !is_polygon(&shape)
             {
                 center = Some(point(args, i + 1)?);
-                from = Some(From::Place);
+                from = Some(Center::Place);
                 i += 2;
             } else if search
                 && args.is(i, "BYRADIUS")
@@ -604,7 +604,7 @@ impl Query {
 
 /// How a search by options names its center.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
+enum Center {
     Member,
     Place,
 }
@@ -669,7 +669,7 @@ const GEORADIUS: Spec = Spec::data("georadius", -6, georadius)
             WITH_COORD,
             WITH_DIST,
             WITH_HASH,
-            COUNT_WITHOUT_ANY_AT_FIRST,
+            COUNT_BEFORE_ANY,
             ORDER,
             STORE,
         ],
@@ -700,7 +700,7 @@ const GEORADIUS_RO: Spec =
                 WITH_COORD,
                 WITH_DIST,
                 WITH_HASH,
-                COUNT_WITHOUT_ANY_AT_FIRST,
+                COUNT_BEFORE_ANY,
                 ORDER,
             ],
         },
