@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Command modules that other command modules may use. All others stand alone.
-const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "scratch", "testing", "timeout", "window"];
+const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "store", "testing", "timeout", "window"];
 
 /// Groups of commands written in several files, which may use each other. A shared beginning of the name, as in
 /// `zset` and `zset_range`, says so as well.
@@ -31,7 +31,6 @@ const GROUPS: &[&[&str]] = &[&["client", "connection"], &["info", "server"]];
 /// Where `unsafe` may be written: a file, or a directory with all its files.
 const UNSAFE: &[&str] = &[
     "background/",
-    "commands/scratch.rs",
     "keyspace/entry.rs",
     "keyspace/evict.rs",
     "keyspace/expire.rs",

@@ -34,6 +34,7 @@ pub mod server;
 pub mod set;
 pub mod slowlog;
 pub mod sort;
+pub mod store;
 pub mod string;
 pub mod testing;
 pub mod timeout;

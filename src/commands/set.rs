@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::store::store;
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -407,22 +408,6 @@ fn sets<'d>(db: &'d Db<'_>, keys: impl IntoIterator<Item = Option<Key<'d>>>) -> 
     keys.into_iter().flatten().map(set).collect()
 }
 
-/// Stores the result of a set operation, or deletes the key if nothing is in it.
-fn store(ctx: &mut Ctx<'_>, result: Set, event: &'static str) -> CmdResult {
-    let key = ctx.args.key(1);
-    let len = result.len();
-    if len > 0 {
-        ctx.db.set_collection(key, result, None);
-        ctx.db.changed(key, Event::set(event), 1);
-    } else {
-        let lazily = ctx.db.space().lazy.server_del;
-        if ctx.db.displace(key, lazily) {
-            ctx.db.changed(key, Event::generic("del"), 1);
-        }
-    }
-    Ok(ctx.reply.int(len as i64))
-}
-
 /// `key [key …]` as the first arguments.
 const SOURCES: &[KeySpec] = &[KeySpec::at(1).range(-1, 1, 0).flags(KeyFlags::RO.with(KeyFlags::ACCESS))];
 
@@ -486,7 +471,7 @@ fn sinterstore(ctx: &mut Ctx<'_>) -> CmdResult {
             ControlFlow::Continue(())
         });
     }
-    store(ctx, result, "sinterstore")
+    store(ctx, ctx.args.key(1), result, Event::set("sinterstore"))
 }
 
 const SINTERCARD: Spec = Spec::data("sintercard", -3, sintercard)
@@ -576,7 +561,7 @@ fn sunionstore(ctx: &mut Ctx<'_>) -> CmdResult {
     for set in sets(&ctx.db, keys) {
         set.iter().for_each(|member| _ = result.add_item(member, &ctx.limits.types));
     }
-    store(ctx, result, "sunionstore")
+    store(ctx, ctx.args.key(1), result, Event::set("sunionstore"))
 }
 
 const SDIFF: Spec = Spec::data("sdiff", -2, sdiff)
@@ -621,7 +606,7 @@ fn sdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 2..ctx.args.len())?;
     let mut result = Set::new();
     subtract(&ctx.db, &ctx.limits.types, keys, |member| _ = result.add_item(member, &ctx.limits.types));
-    store(ctx, result, "sdiffstore")
+    store(ctx, ctx.args.key(1), result, Event::set("sdiffstore"))
 }
 
 /// Calls `each` with the members of the first set that no other has.

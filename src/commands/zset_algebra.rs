@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::store::store;
 use super::zset::header;
-use super::zset_range::store;
-use crate::keyspace::Db;
+use crate::keyspace::{Db, Event};
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::num;
@@ -274,7 +274,7 @@ fn store_result(ctx: &mut Ctx<'_>, operation: Operation) -> CmdResult {
         let request = parse(&mut ctx.db, ctx.args, ctx.name, 2, operation, Form::Store)?;
         Zset::from_sorted(&request.result(), limits)
     };
-    store(ctx, ctx.args.key(1), set, ctx.name)
+    store(ctx, ctx.args.key(1), set, Event::zset(ctx.name))
 }
 
 /// `numkeys key [key …]` as the first arguments.

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
+use super::store::store;
 use super::zset::{finish_removal, header, member};
 use crate::keyspace::Event;
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
-use crate::stdx::hash::Key;
 use crate::stdx::num;
 use crate::types::zset::{Iter, LexBound, LexRange, Pair, ScoreRange, Text};
 use crate::types::{Describe, Zset};
@@ -439,19 +439,7 @@ fn zrangestore(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         stored = Zset::from_sorted(&pairs, &ctx.limits.types);
     }
-    store(ctx, ctx.args.key(1), stored, "zrangestore")
-}
-
-/// Stores the result of a command under `key`; an empty one removes the key. Answers the number of members.
-pub(super) fn store(ctx: &mut Ctx<'_>, key: Key<'_>, set: Zset, event: &'static str) -> CmdResult {
-    let len = set.len();
-    if len > 0 {
-        ctx.db.set_collection(key, set, None);
-        ctx.db.changed(key, Event::zset(event), 1);
-    } else if ctx.db.displace(key, false) {
-        ctx.db.changed(key, Event::generic("del"), 1);
-    }
-    Ok(ctx.reply.int(len as i64))
+    store(ctx, ctx.args.key(1), stored, Event::zset("zrangestore"))
 }
 
 // ---- counting and removing ----------------------------------------------------------------------

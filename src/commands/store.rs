@@ -1,0 +1,22 @@
+//! What commands do that store a collection they made, as `SINTERSTORE` does.
+
+use crate::keyspace::Event;
+use crate::server::command::{CmdResult, Ctx};
+use crate::stdx::hash::Key;
+use crate::types::Collection;
+
+/// Stores `result` under `key`, whatever was there before; an empty one removes the key. Answers the number of
+/// elements. O(1), and freeing the old value.
+pub fn store<T: Collection>(ctx: &mut Ctx<'_>, key: Key<'_>, result: T, event: Event) -> CmdResult {
+    let len = result.len();
+    if len > 0 {
+        ctx.db.set_collection(key, result, None);
+        ctx.db.changed(key, event, 1);
+    } else {
+        let lazily = ctx.db.space().lazy.server_del;
+        if ctx.db.displace(key, lazily) {
+            ctx.db.changed(key, Event::generic("del"), 1);
+        }
+    }
+    Ok(ctx.reply.int(len as i64))
+}
