@@ -275,7 +275,7 @@ pub struct Output {
     lent_bytes: usize,
     /// Replies begin in a small buffer.
     small: bool,
-    /// Most bytes that were in `tail` since `peak_since`; `None`: it is not known yet.
+    /// Most bytes of replies that were in `tail`, or lent to it, since `peak_since`; `None`: it is not known yet.
     peak: Option<usize>,
     peak_since: Option<UnixMillis>,
 }
@@ -422,6 +422,9 @@ impl Output {
     /// # Errors
     /// What the socket says, but never `WouldBlock`.
     pub fn send(&mut self, stream: &Stream, pool: &mut Pool, limit: usize) -> io::Result<usize> {
+        if let Some(peak) = &mut self.peak {
+            *peak = (*peak).max(self.tail.len() + self.lent_bytes);
+        }
         if !self.lent.is_empty() {
             self.seal();
         }
@@ -429,9 +432,6 @@ impl Output {
             return self.send_part(stream, limit);
         }
         let mut total = 0;
-        if let Some(peak) = &mut self.peak {
-            *peak = (*peak).max(self.tail.len());
-        }
         while !self.is_empty() {
             let sent = if self.segments.is_empty() {
                 stream.send(&self.tail[self.sent..])
