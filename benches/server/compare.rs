@@ -6,14 +6,14 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spinel::stdx::rng::Rng;
 
 use crate::load::{self, Batches, Job};
-use crate::measure::{Latencies, resident_bytes};
+use crate::measure::{Cpu, Latencies, resident_bytes};
 use crate::process::{Program, Server};
-use crate::workloads::{Case, Data, During, Items, Pause, Write, write};
+use crate::workloads::{Case, Data, During, Fill, Items, LOADED, Pause, Write, strings, write};
 
 /// Connections of the load generator.
 pub const CONNECTIONS: usize = 50;
@@ -189,6 +189,38 @@ pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memo
         churned = Some(footprint(&mut server, items.count - half)?);
     }
     Ok(Memory { loaded, churned })
+}
+
+/// How long a server took for one key while it loaded a snapshot, in nanoseconds on a processor and by the clock.
+#[derive(Clone, Copy)]
+pub struct Loading {
+    pub cpu_ns: f64,
+    pub clock_ns: f64,
+}
+
+/// Has one server load its own snapshot of strings several times. What it holds in memory is dropped before.
+///
+/// # Errors
+/// The server does not do it.
+pub fn loading(program: &Program, place: Place, rounds: usize) -> io::Result<Vec<Loading>> {
+    let (requests, write) = strings(LOADED, 8);
+    let data = Data { options: vec!["--enable-debug-command", "yes"], fills: vec![Fill { requests, write }] };
+    let mut server = place.start(program, &data)?;
+    refused(&server.ask(&["SAVE"])?)?;
+    (0..rounds)
+        .map(|_| {
+            refused(&server.ask(&["FLUSHALL"])?)?;
+            let (before, since) = (Cpu::of(server.pid())?, Instant::now());
+            refused(&server.ask(&["DEBUG", "RELOAD", "NOSAVE"])?)?;
+            let (clock, cpu) = (since.elapsed(), Cpu::of(server.pid())?.since(before));
+            let keys = server.ask(&["DBSIZE"])?;
+            if keys != format!(":{LOADED}") {
+                return Err(io::Error::other(format!("it has {keys} keys after loading")));
+            }
+            let per_key = |ns: f64| ns / LOADED as f64;
+            Ok(Loading { cpu_ns: per_key(cpu.ns as f64), clock_ns: per_key(clock.as_nanos() as f64) })
+        })
+        .collect()
 }
 
 /// Measures how long one connection waits for single replies while the server is busy with something large.

@@ -72,12 +72,16 @@ fn main() -> io::Result<()> {
     cases.retain(|case| wanted(&report::title(case)));
     let mut items = workloads::items(size);
     items.retain(|items| wanted(&format!("memory: {}", items.name)));
-    let mut pauses = workloads::pauses(size);
+    let mut pauses = workloads::pauses();
     pauses.retain(|pause| wanted(&format!("pause: {}", pause.name)));
+    let loads = wanted(report::LOADING);
     if options.get_flag("list") {
         cases.iter().for_each(|case| println!("{}", report::title(case)));
         items.iter().for_each(|items| println!("memory: {}", items.name));
         pauses.iter().for_each(|pause| println!("pause: {}", pause.name));
+        if loads {
+            println!("{}", report::LOADING);
+        }
         return Ok(());
     }
 
@@ -97,6 +101,7 @@ fn main() -> io::Result<()> {
         samples,
         memory: Vec::new(),
         pauses: Vec::new(),
+        loading: Vec::new(),
     };
     for number in 0..rounds {
         compare::round(&programs, place, &cases, number, &mut samples);
@@ -123,6 +128,13 @@ fn main() -> io::Result<()> {
             latencies.inspect_err(|error| complain(pause.name, program, error)).ok()
         });
         results.pauses.push((pause, row.collect()));
+    }
+    if loads {
+        let row = programs.iter().map(|program| {
+            let loading = compare::loading(program, place, rounds);
+            loading.inspect_err(|error| complain(report::LOADING, program, error)).unwrap_or_default()
+        });
+        results.loading = row.collect();
     }
 
     write(&results, out.as_deref())?;

@@ -5,11 +5,11 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::compare::{Memory, Sample, Samples};
+use crate::compare::{Loading, Memory, Sample, Samples};
 use crate::load;
 use crate::measure::{Latencies, median};
 use crate::process::Program;
-use crate::workloads::{Case, Items, Pause};
+use crate::workloads::{Case, Items, LOADED, Pause};
 
 /// Below this share of a processor, the server waited for the load generator.
 const FULLY_BUSY: f64 = 0.9;
@@ -24,7 +24,12 @@ pub struct Results<'a> {
     pub samples: Vec<Samples>,
     pub memory: Vec<(&'a Items, Vec<Option<Memory>>)>,
     pub pauses: Vec<(&'a Pause, Vec<Option<Latencies>>)>,
+    /// Of each server.
+    pub loading: Vec<Vec<Loading>>,
 }
+
+/// The title of what `loading` is about.
+pub const LOADING: &str = "loading: a snapshot of 5 M strings";
 
 /// A ratio of Spinel to the better peer: the median of the rounds, and their range.
 #[derive(Clone, Copy)]
@@ -111,6 +116,9 @@ impl Results<'_> {
         }
         if !self.pauses.is_empty() {
             self.pause_table(&mut out);
+        }
+        if !self.loading.is_empty() {
+            self.loading_table(&mut out);
         }
         out
     }
@@ -307,6 +315,28 @@ impl Results<'_> {
                     }
                     None => out.push_str(" – |"),
                 }
+            }
+            out.push('\n');
+        }
+        out.push('\n');
+    }
+
+    fn loading_table(&self, out: &mut String) {
+        let _ = writeln!(
+            out,
+            "## Loading\n\nA snapshot of {} million keys of 16 bytes with values of 8, written by the server itself; \
+             nanoseconds per key, medians.\n",
+            LOADED / 1_000_000
+        );
+        self.header(out, "", "", &[]);
+        for (name, by_clock) in [("on a processor", false), ("by the clock", true)] {
+            let _ = write!(out, "| {name} |");
+            let figure = |loading: &Loading| if by_clock { loading.clock_ns } else { loading.cpu_ns };
+            for loadings in &self.loading {
+                let _ = match loadings.as_slice() {
+                    [] => write!(out, " – |"),
+                    _ => write!(out, " {:.0} |", median(loadings.iter().map(figure))),
+                };
             }
             out.push('\n');
         }

@@ -81,7 +81,7 @@ fn data_with(options: &[&'static str], fills: impl IntoIterator<Item = (u64, Wri
 }
 
 /// `keys` strings with values of `bytes` bytes.
-fn strings(keys: u64, bytes: usize) -> (u64, Write) {
+pub fn strings(keys: u64, bytes: usize) -> (u64, Write) {
     let value = vec![b'x'; bytes];
     (keys, write(move |out, _, i| request!(out, "SET", key(i), value)))
 }
@@ -430,6 +430,9 @@ fn fields(command: &str, key: &str, pairs: impl Iterator<Item = (String, String)
     Pairs(args)
 }
 
+/// Keys that are loaded from a snapshot.
+pub const LOADED: u64 = 5 * MILLION;
+
 /// A time in which a server has something large to do, while one connection asks for a key again and again.
 pub struct Pause {
     pub name: &'static str,
@@ -462,8 +465,8 @@ fn expiring_at_once() -> Write {
 }
 
 /// The rows of the table of pauses.
-pub fn pauses(size: Size) -> Vec<Pause> {
-    let keys = if size == Size::Full { 5 * MILLION } else { 2 * MILLION };
+pub fn pauses() -> Vec<Pause> {
+    let keys = 5 * MILLION;
     let load = |fills: Vec<(u64, Write)>| Data {
         options: Vec::new(),
         fills: fills.into_iter().map(|(requests, write)| Fill { requests, write }).collect(),
@@ -471,7 +474,7 @@ pub fn pauses(size: Size) -> Vec<Pause> {
     let probed = || (1, write(|out, _, _| request!(out, "SET", "probe", "value")));
     vec![
         Pause {
-            name: if size == Size::Full { "5 M keys are added" } else { "2 M keys are added" },
+            name: "5 M keys are added",
             data: load(vec![probed()]),
             during: During::Requests(keys, strings(keys, 8).1),
         },
