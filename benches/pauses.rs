@@ -1,7 +1,7 @@
 //! The longest time one element takes while a collection of ten million grows, shrinks to a few thousand, and grows
 //! again: what a command that is O(1) or O(log n) makes everybody else wait.
 //!
-//! `cargo bench --bench pauses [-- ELEMENTS]`
+//! `cargo bench --bench pauses [-- ELEMENTS COLLECTION …]`
 //!
 //! Time is that of the thread on the processor, the kernel's share included (page faults, `madvise`). On a virtual
 //! machine that still includes what the host takes, at random moments. So everything is done three times, and what
@@ -61,6 +61,13 @@ fn text(buf: &mut [u8; 12], i: u64) -> &[u8] {
 
 /// One collection through its life: `add` and `remove` are given the number of the element.
 fn live<T>(name: &str, n: u64, new: impl Fn() -> T, add: impl Fn(&mut T, u64), remove: impl Fn(&mut T, u64)) {
+    let mut named = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-') && arg.parse::<u64>().is_err())
+        .peekable();
+    if named.peek().is_some() && !named.any(|arg| arg == name) {
+        return;
+    }
     let leave = n / 200;
     let scattered = |i: u64| i * STRIDE % n;
     let rounds: Vec<[Vec<u64>; 3]> = (0..ROUNDS)
