@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use support::{Client, ServerProcess, redis, spinel, valkey};
+use support::{Client, ServerProcess, redis, run, spinel, valkey};
 
 const FILES: [&str; 4] = ["redis-7.0.rdb", "old.rdb", "valkey-9.1.rdb", "valkey-9.1-fields.rdb"];
 
@@ -41,12 +41,6 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-fn run(client: &mut Client, line: &str) -> String {
-    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-    let reply = client.command(&words).expect("the server answers");
-    String::from_utf8_lossy(&reply).trim_end().to_string()
 }
 
 fn wait_for(client: &mut Client, line: &str) {

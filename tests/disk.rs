@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use spinel::resp::request::write_request;
 use spinel::stdx::rng::Rng;
-use support::{Client, ServerProcess, free_port, spinel};
+use support::{Client, ServerProcess, free_port, run, spinel};
 
 const NO_SPACE: &str = "No space left on device";
 
@@ -92,12 +92,6 @@ impl Drop for Disk {
         }
         let _ = fs::remove_dir_all(&self.path);
     }
-}
-
-fn run(client: &mut Client, line: &str) -> String {
-    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-    let reply = client.command(&words).expect("the server answers");
-    String::from_utf8_lossy(&reply).trim_end().to_string()
 }
 
 /// Sets keys to 8 KB each until that fails: how many were acknowledged, and the answer to the one that was not.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use spinel::stdx::rng::Rng;
-use support::{Client, ServerProcess, redis, spinel, valkey};
+use support::{Client, ServerProcess, redis, run, spinel, valkey};
 
 const OPTIONS: [&str; 8] = [
     "--appendonly",
@@ -19,12 +19,6 @@ const OPTIONS: [&str; 8] = [
     "--auto-aof-rewrite-percentage",
     "0",
 ];
-
-fn run(client: &mut Client, line: &str) -> String {
-    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-    let reply = client.command(&words).expect("the server answers");
-    String::from_utf8_lossy(&reply).trim_end().to_string()
-}
 
 /// Commands with holes: `K` a key, `N` a small number, `M` a member, `F` a float, `T` a time, `D` a database.
 const COMMANDS: &str = "

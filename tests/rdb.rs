@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{Client, ServerProcess, free_port, redis, spinel};
+use support::{Client, ServerProcess, free_port, redis, run, spinel};
 
 const DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
 
@@ -37,12 +37,6 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-fn run(client: &mut Client, line: &str) -> String {
-    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-    let reply = client.command(&words).expect("the server answers");
-    String::from_utf8_lossy(&reply).trim_end().to_string()
 }
 
 fn digest(client: &mut Client) -> String {

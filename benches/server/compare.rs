@@ -242,60 +242,44 @@ pub fn pause(program: &Program, place: Place, pause: &Pause) -> io::Result<Laten
         }
         During::Until { request, field, write } => {
             let batches = batches(400_000, write);
-            let (address, pid) = (server.address, server.pid());
-            let stop = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                let control = scope.spawn(|| {
-                    let reply = server.ask(request);
-                    while server.info(field).is_some_and(|value| value != "0") {
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
-                    stop.store(true, Ordering::Relaxed);
-                    reply
-                });
-                let outcome = load::run(&Job {
-                    server: address,
-                    pid,
-                    batches: &batches,
-                    connections: 4,
-                    requests: u64::MAX,
-                    stop: Some(&stop),
-                    probe: Some(&probe),
-                    listeners: 0,
-                });
-                let reply = control.join().expect("the control thread does not panic")?;
-                refused(&reply)?;
-                Ok(outcome?.latencies)
+            probe_while(&mut server, &probe, (&batches, 4), |server| {
+                let reply = server.ask(request);
+                while server.info(field).is_some_and(|value| value != "0") {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                reply
             })
         }
         During::Wait { request, ms } => {
-            let batches = Batches::default();
-            let (address, pid) = (server.address, server.pid());
-            let stop = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                let control = scope.spawn(|| {
-                    std::thread::sleep(Duration::from_millis(100));
-                    let reply = if request.is_empty() { Ok(String::new()) } else { server.ask(request) };
-                    std::thread::sleep(Duration::from_millis(*ms));
-                    stop.store(true, Ordering::Relaxed);
-                    reply
-                });
-                let outcome = load::run(&Job {
-                    server: address,
-                    pid,
-                    batches: &batches,
-                    connections: 0,
-                    requests: u64::MAX,
-                    stop: Some(&stop),
-                    probe: Some(&probe),
-                    listeners: 0,
-                });
-                let reply = control.join().expect("the control thread does not panic")?;
-                refused(&reply)?;
-                Ok(outcome?.latencies)
+            probe_while(&mut server, &probe, (&Batches::default(), 0), |server| {
+                std::thread::sleep(Duration::from_millis(100));
+                let reply = if request.is_empty() { Ok(String::new()) } else { server.ask(request) };
+                std::thread::sleep(Duration::from_millis(*ms));
+                reply
             })
         }
     }
+}
+
+/// How long the replies to `probe` take until `control` ends, while so many connections send `batches`.
+fn probe_while(
+    server: &mut Server,
+    probe: &[u8],
+    (batches, connections): (&Batches, usize),
+    control: impl FnOnce(&mut Server) -> io::Result<String> + Send,
+) -> io::Result<Latencies> {
+    let stop = AtomicBool::new(false);
+    let job = Job { connections, stop: Some(&stop), probe: Some(probe), ..job(server, batches, u64::MAX) };
+    std::thread::scope(|scope| {
+        let control = scope.spawn(|| {
+            let reply = control(server);
+            stop.store(true, Ordering::Relaxed);
+            reply
+        });
+        let outcome = load::run(&job);
+        refused(&control.join().expect("the control thread does not panic")?)?;
+        Ok(outcome?.latencies)
+    })
 }
 
 fn refused(reply: &str) -> io::Result<()> {

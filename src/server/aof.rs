@@ -343,7 +343,8 @@ impl Server {
 
     /// How long the loop may sleep before a group is to be handed over, or a write has waited enough.
     pub(super) fn until_flush(&self) -> Duration {
-        let patience = self.aof.gathering.patience();
+        // Nobody ends a group's waiting once replies are not held any more.
+        let patience = if self.holds_replies() { self.aof.gathering.patience() } else { Duration::MAX };
         self.aof.log.until_impatient().map_or(patience, |written| patience.min(written))
     }
 

@@ -186,3 +186,10 @@ impl Client {
         out
     }
 }
+
+/// Asks for words with one space between them; the reply as it arrives, without the last line end.
+pub fn run(client: &mut Client, line: &str) -> String {
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    let reply = client.command(&words).expect("the server answers");
+    String::from_utf8_lossy(&reply).trim_end().to_string()
+}
