@@ -335,7 +335,7 @@ impl Output {
     /// Whether everything is sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.tail.len() == self.sent && self.segments.is_empty()
+        self.tail.len() == self.sent && self.segments.is_empty() && self.lent.is_empty()
     }
 
     /// Appends a segment that is shared with other connections, without copying it.
@@ -361,15 +361,19 @@ impl Output {
 
     /// Makes segments of the reply buffer and what is lent to it.
     fn seal(&mut self) {
-        if self.tail.len() > self.sent {
+        if self.in_buffer() > 0 || !self.lent.is_empty() {
             let written = Bytes::from(std::mem::take(&mut self.tail));
             let mut done = self.sent;
             for (at, text) in self.lent.drain(..) {
-                self.segments.push_back(written.slice(done..at));
+                if at > done {
+                    self.segments.push_back(written.slice(done..at));
+                }
                 self.segments.push_back(text);
                 done = at;
             }
-            self.segments.push_back(written.slice(done..));
+            if written.len() > done {
+                self.segments.push_back(written.slice(done..));
+            }
             self.queued += self.lent_bytes + written.len() - self.sent;
             self.lent_bytes = 0;
         }
@@ -425,53 +429,27 @@ impl Output {
         if let Some(peak) = &mut self.peak {
             *peak = (*peak).max(self.tail.len() + self.lent_bytes);
         }
-        if !self.lent.is_empty() {
-            self.seal();
-        }
-        if limit < self.pending() {
-            return self.send_part(stream, limit);
-        }
         let mut total = 0;
-        while !self.is_empty() {
-            let sent = if self.segments.is_empty() {
-                stream.send(&self.tail[self.sent..])
+        while !self.is_empty() && total < limit {
+            let sent = if self.segments.is_empty() && self.lent.is_empty() {
+                let tail = &self.tail[self.sent..];
+                stream.send(&tail[..tail.len().min(limit - total)])
             } else {
                 let mut parts = [IoSlice::new(&[]); PARTS];
+                let mut left = limit - total;
                 let mut n = 0;
-                for segment in self.segments.iter().take(PARTS - 1) {
-                    parts[n] = IoSlice::new(segment);
+                for (part, piece) in parts.iter_mut().zip(self.pieces()) {
+                    let piece = &piece[..piece.len().min(left)];
+                    *part = IoSlice::new(piece);
                     n += 1;
-                }
-                if self.segments.len() < PARTS - 1 {
-                    parts[n] = IoSlice::new(&self.tail[self.sent..]);
-                    n += 1;
+                    left -= piece.len();
+                    if left == 0 {
+                        break;
+                    }
                 }
                 stream.send_vectored(&parts[..n])
             };
             match sent {
-                Ok(n) => {
-                    total += n;
-                    self.consume(n);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.compact();
-                    return Ok(total);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        self.sent = 0;
-        pool.give(std::mem::take(&mut self.tail));
-        Ok(total)
-    }
-
-    fn send_part(&mut self, stream: &Stream, limit: usize) -> io::Result<usize> {
-        let mut total = 0;
-        while total < limit {
-            let left = limit - total;
-            let piece: &[u8] = self.segments.front().map_or(&self.tail[self.sent..], |segment| segment);
-            match stream.send(&piece[..piece.len().min(left)]) {
                 Ok(n) => {
                     total += n;
                     self.consume(n);
@@ -481,8 +459,26 @@ impl Output {
                 Err(e) => return Err(e),
             }
         }
-        self.compact();
+        if self.is_empty() {
+            self.sent = 0;
+            pool.give(std::mem::take(&mut self.tail));
+        } else {
+            self.compact();
+        }
         Ok(total)
+    }
+
+    /// What is still to be sent, in order. Some pieces may be empty.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = self.sent;
+        let lent = self.lent.iter().flat_map(move |(at, text)| {
+            let before = &self.tail[from..*at];
+            from = *at;
+            [before, &text[..]]
+        });
+        let last = self.lent.last().map_or(self.sent, |(at, _)| *at);
+        let segments = self.segments.iter().map(|segment| &segment[..]);
+        segments.chain(lent).chain(std::iter::once(&self.tail[last..]))
     }
 
     /// Drops what is sent from the reply buffer, once that is most of it: a reader that is slow but never
@@ -490,16 +486,16 @@ impl Output {
     fn compact(&mut self) {
         if self.sent > self.tail.len() / 2 {
             self.tail.drain(..self.sent);
+            self.lent.iter_mut().for_each(|(at, _)| *at -= self.sent);
             self.sent = 0;
         }
     }
 
+    /// Forgets the first `n` bytes of what is to be sent: they are sent.
     fn consume(&mut self, mut n: usize) {
-        while n > 0 {
-            let Some(front) = self.segments.front_mut() else {
-                self.sent += n;
-                return;
-            };
+        while n > 0
+            && let Some(front) = self.segments.front_mut()
+        {
             let take = n.min(front.len());
             front.advance(take);
             self.queued -= take;
@@ -508,6 +504,22 @@ impl Output {
                 self.segments.pop_front();
             }
         }
+        let mut whole = 0;
+        for (at, text) in &mut self.lent {
+            let before = n.min(*at - self.sent);
+            self.sent += before;
+            n -= before;
+            let take = n.min(text.len());
+            text.advance(take);
+            self.lent_bytes -= take;
+            n -= take;
+            if self.sent < *at || !text.is_empty() {
+                break;
+            }
+            whole += 1;
+        }
+        self.lent.drain(..whole);
+        self.sent += n;
     }
 }
 
@@ -659,6 +671,64 @@ mod tests {
         output.tail.push(b'a');
         output.lend(Bytes::from_static(b"b"));
         assert_eq!((output.take_all(), output.pending()), (b"ab".to_vec(), 0));
+    }
+
+    #[test]
+    fn whatever_is_queued_arrives_once_and_in_order() {
+        let mut rng = crate::stdx::rng::Rng::new(7);
+        for _ in 0..20 {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
+            ours.set_nonblocking(true).expect("a socket can be non-blocking");
+            theirs.set_nonblocking(true).expect("a socket can be non-blocking");
+            let ours = Stream::from_unix(ours);
+            let (mut output, mut pool) = (Output::default(), Pool::default());
+            let (mut expected, mut got, mut next) = (Vec::new(), Vec::new(), 0u8);
+            let receive = |got: &mut Vec<u8>| {
+                let mut room = [0; 10_000];
+                while let Ok(n) = std::io::Read::read(&mut &theirs, &mut room) {
+                    got.extend_from_slice(&room[..n]);
+                }
+            };
+            let mut text = |rng: &mut crate::stdx::rng::Rng, most: u64| -> Vec<u8> {
+                let count = |_| {
+                    next = next.wrapping_add(1);
+                    next
+                };
+                (0..=rng.below(most)).map(count).collect()
+            };
+            for _ in 0..300 {
+                match rng.below(6) {
+                    0 | 1 => {
+                        let text = text(&mut rng, 40);
+                        output.tail.extend_from_slice(&text);
+                        expected.extend(text);
+                    }
+                    2 => {
+                        let text = text(&mut rng, 20_000);
+                        expected.extend_from_slice(&text);
+                        output.lend(text.into());
+                    }
+                    3 if rng.below(4) == 0 => {
+                        let text = text(&mut rng, 5000);
+                        expected.extend_from_slice(&text);
+                        output.push_shared(text.into());
+                    }
+                    4 if rng.below(8) == 0 => receive(&mut got),
+                    _ => {
+                        let limit = if rng.below(2) == 0 { usize::MAX } else { rng.below(30_000) as usize };
+                        let before = output.pending();
+                        let n = output.send(&ours, &mut pool, limit).expect("connected");
+                        assert!(n <= limit && output.pending() == before - n);
+                        assert_eq!(output.is_empty(), output.pending() == 0);
+                    }
+                }
+            }
+            while got.len() < expected.len() {
+                output.send(&ours, &mut pool, usize::MAX).expect("connected");
+                receive(&mut got);
+            }
+            assert!(output.is_empty() && got == expected);
+        }
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub(super) const LISTENERS: usize = usize::MAX / 2;
 /// Bytes read from one client per turn before others get theirs.
 const READ_BUDGET: usize = 256 << 10;
 
+/// Bytes sent to one client per turn before others get theirs: with more, what one has not yet read displaces what
+/// the next is about to be sent.
+const SEND_BUDGET: usize = 64 << 10;
+
 /// As long as there are no more connections, each keeps its input buffer while it is busy.
 const KEEPERS: usize = 64;
 
@@ -141,7 +145,7 @@ impl Server {
     ) -> io::Result<()> {
         let Work { batch, ready } = work;
         self.before_sleep();
-        let timeout = if self.turn.reading.is_empty() {
+        let timeout = if self.turn.reading.is_empty() && self.turn.sending.is_empty() {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
             Duration::ZERO
@@ -388,12 +392,19 @@ impl Server {
         }
     }
 
+    /// Sends to everybody for whom there is something, the last first: those that were answered are so before those
+    /// that only listen, and ask again while messages still go out, which then leave together.
     fn send_replies(&mut self) {
         let mut sending = std::mem::take(&mut self.turn.sending);
-        for key in sending.drain(..) {
+        while let Some(key) = sending.pop() {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
-            self.send_to(key, usize::MAX);
+            self.send_to(key, SEND_BUDGET);
+            const WAITS: ClientFlags = ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE);
+            let client = &self.clients[key];
+            if !client.io.output.is_empty() && !client.flags.has(WAITS) {
+                self.send_soon(key);
+            }
         }
         if self.turn.sending.is_empty() {
             self.turn.sending = sending;
