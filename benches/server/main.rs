@@ -123,11 +123,14 @@ fn main() -> io::Result<()> {
         results.memory.push((items, row.collect()));
     }
     for pause in &pauses {
-        let row = programs.iter().map(|program| {
-            let latencies = compare::pause(program, place, pause);
-            latencies.inspect_err(|error| complain(pause.name, program, error)).ok()
-        });
-        results.pauses.push((pause, row.collect()));
+        let mut row = vec![Vec::new(); programs.len()];
+        for _ in 0..rounds {
+            for (program, latencies) in programs.iter().zip(&mut row) {
+                let once = compare::pause(program, place, pause);
+                latencies.extend(once.inspect_err(|error| complain(pause.name, program, error)));
+            }
+        }
+        results.pauses.push((pause, row));
     }
     if loads {
         let row = programs.iter().map(|program| {

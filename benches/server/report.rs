@@ -23,7 +23,7 @@ pub struct Results<'a> {
     /// Of each case.
     pub samples: Vec<Samples>,
     pub memory: Vec<(&'a Items, Vec<Option<Memory>>)>,
-    pub pauses: Vec<(&'a Pause, Vec<Option<Latencies>>)>,
+    pub pauses: Vec<(&'a Pause, Vec<Vec<Latencies>>)>,
     /// Of each server.
     pub loading: Vec<Vec<Loading>>,
 }
@@ -297,24 +297,27 @@ impl Results<'_> {
     fn pause_table(&self, out: &mut String) {
         out.push_str(
             "## Pauses\n\nHow long one client waits for a GET while the server does something large: median / 99.9th \
-             percentile / longest.\n\n",
+             percentile / longest, each the median of the rounds.\n\n",
         );
         self.header(out, "meanwhile", "", &[]);
         for (pause, rows) in &self.pauses {
             let _ = write!(out, "| {} |", pause.name);
             for row in rows {
-                match row {
-                    Some(latencies) => {
-                        let _ = write!(
-                            out,
-                            " {} / {} / {} |",
-                            readable(latencies.quantile(0.5)),
-                            readable(latencies.quantile(0.999)),
-                            readable(latencies.longest())
-                        );
-                    }
-                    None => out.push_str(" – |"),
+                if row.is_empty() {
+                    out.push_str(" – |");
+                    continue;
                 }
+                let middle = |figure: fn(&Latencies) -> Duration| {
+                    let seconds = row.iter().map(|latencies| figure(latencies).as_secs_f64());
+                    readable(Duration::from_secs_f64(median(seconds)))
+                };
+                let _ = write!(
+                    out,
+                    " {} / {} / {} |",
+                    middle(|latencies| latencies.quantile(0.5)),
+                    middle(|latencies| latencies.quantile(0.999)),
+                    middle(Latencies::longest)
+                );
             }
             out.push('\n');
         }
