@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error};
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::extended::Extended;
 use crate::stdx::rng::Rng;
@@ -41,6 +41,7 @@ const HSET: Spec = Spec::data("hset", -4, hset)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Sets the values of fields of a hash, creating it if need be.",
         since: "2.0.0",
@@ -63,6 +64,7 @@ const HMSET: Spec = Spec::data("hmset", -4, hmset)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Sets the values of fields of a hash.",
         since: "2.0.0",
@@ -123,6 +125,7 @@ const HSETNX: Spec = Spec::data("hsetnx", 4, hsetnx)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Sets the value of a field that the hash does not have yet.",
         since: "2.0.0",
@@ -178,6 +181,7 @@ const HINCRBY: Spec = Spec::data("hincrby", 4, hincrby)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Adds an integer to the value of a field, which counts as 0 if there is none.",
         since: "2.0.0",
@@ -210,6 +214,7 @@ const HINCRBYFLOAT: Spec = Spec::data("hincrbyfloat", 4, hincrbyfloat)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Adds a number to the value of a field, which counts as 0 if there is none.",
         since: "2.6.0",
@@ -250,6 +255,7 @@ const HDEL: Spec = Spec::data("hdel", -3, hdel)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::DELETE))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Removes fields of a hash; a hash without fields is deleted.",
         since: "2.0.0",
@@ -275,6 +281,7 @@ const HGET: Spec = Spec::data("hget", 3, hget)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Answers the value of a field of a hash.",
         since: "2.0.0",
@@ -297,6 +304,7 @@ const HMGET: Spec = Spec::data("hmget", -3, hmget)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Answers the values of several fields of a hash.",
         since: "2.0.0",
@@ -328,6 +336,7 @@ const HEXISTS: Spec = Spec::data("hexists", 3, hexists)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Tells whether a hash has a field.",
         since: "2.0.0",
@@ -348,6 +357,7 @@ const HSTRLEN: Spec = Spec::data("hstrlen", 3, hstrlen)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Answers the length of a field's value.",
         since: "3.2.0",
@@ -368,6 +378,7 @@ const HLEN: Spec = Spec::data("hlen", 2, hlen)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Counts the fields of a hash.",
         since: "2.0.0",
@@ -387,6 +398,7 @@ const HGETALL: Spec = Spec::data("hgetall", 2, hgetall)
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
     .tips(&["nondeterministic_output_order"])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Answers all fields of a hash with their values.",
         since: "2.0.0",
@@ -412,6 +424,7 @@ const HKEYS: Spec = Spec::data("hkeys", 2, hkeys)
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
     .tips(&["nondeterministic_output_order"])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Answers all fields of a hash.",
         since: "2.0.0",
@@ -430,6 +443,7 @@ const HVALS: Spec = Spec::data("hvals", 2, hvals)
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
     .tips(&["nondeterministic_output_order"])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Answers the values of all fields of a hash.",
         since: "2.0.0",

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::keyspace::{Event, Key};
 use crate::resp::{Error, Replied};
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::types::list::End;
 use crate::types::{Describe, List};
 
@@ -17,6 +17,7 @@ const LPUSH: Spec = Spec::data("lpush", -3, lpush)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Adds elements at the head, creating the list if need be.",
         since: "1.0.0",
@@ -36,6 +37,7 @@ const RPUSH: Spec = Spec::data("rpush", -3, rpush)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Adds elements at the tail, creating the list if need be.",
         since: "1.0.0",
@@ -55,6 +57,7 @@ const LPUSHX: Spec = Spec::data("lpushx", -3, lpushx)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Adds elements at the head of a list that exists.",
         since: "2.2.0",
@@ -74,6 +77,7 @@ const RPUSHX: Spec = Spec::data("rpushx", -3, rpushx)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Adds elements at the tail of a list that exists.",
         since: "2.2.0",
@@ -122,6 +126,7 @@ const LPOP: Spec = Spec::data("lpop", -2, lpop)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Takes elements from the head.",
         since: "1.0.0",
@@ -141,6 +146,7 @@ const RPOP: Spec = Spec::data("rpop", -2, rpop)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Takes elements from the tail.",
         since: "1.0.0",
@@ -304,6 +310,7 @@ const LLEN: Spec = Spec::data("llen", 2, llen)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Returns the number of elements.",
         since: "1.0.0",
@@ -324,6 +331,7 @@ const LINDEX: Spec = Spec::data("lindex", 3, lindex)
     .flags(Flags::READONLY)
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Returns the element at an index.",
         since: "1.0.0",
@@ -346,6 +354,7 @@ const LRANGE: Spec = Spec::data("lrange", 4, lrange)
     .flags(Flags::READONLY)
     .acl(Acl::LIST)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Returns a range of elements.",
         since: "1.0.0",

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::store::store;
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::Error;
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::structures::listpack::Item;
@@ -40,6 +40,7 @@ const SADD: Spec = Spec::data("sadd", -3, sadd)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::SET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::INSERT))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Adds members to a set, creating it if need be.",
         since: "1.0.0",
@@ -65,6 +66,7 @@ const SREM: Spec = Spec::data("srem", -3, srem)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::SET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::DELETE))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Removes members of a set; a set without members is deleted.",
         since: "1.0.0",
@@ -132,6 +134,7 @@ const SISMEMBER: Spec = Spec::data("sismember", 3, sismember)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Tells whether a set has a member.",
         since: "1.0.0",
@@ -151,6 +154,7 @@ const SMISMEMBER: Spec = Spec::data("smismember", -3, smismember)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Tells for each of several members whether a set has it.",
         since: "6.2.0",
@@ -176,6 +180,7 @@ const SCARD: Spec = Spec::data("scard", 2, scard)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Counts the members of a set.",
         since: "1.0.0",
@@ -195,6 +200,7 @@ const SMEMBERS: Spec = Spec::data("smembers", 2, smembers)
     .acl(Acl::SET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
     .tips(&["nondeterministic_output_order"])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Answers all members of a set.",
         since: "1.0.0",

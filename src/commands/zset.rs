@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::keyspace::Event;
 use crate::resp::{Args, Error, Replied, Reply};
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::hash::Key;
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
@@ -61,6 +61,7 @@ const ZADD: Spec = Spec::data("zadd", -4, zadd)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::UPDATE))])
+    .seeks(Seeks::Score(2))
     .docs(Docs {
         summary: "Adds members to a sorted set or sets their scores.",
         since: "1.2.0",
@@ -138,6 +139,7 @@ const ZINCRBY: Spec = Spec::data("zincrby", 4, zincrby)
     .flags(Flags::WRITE.with(Flags::DENYOOM).with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
+    .seeks(Seeks::Place(3))
     .docs(Docs {
         summary: "Adds to the score of a member.",
         since: "1.2.0",
@@ -210,6 +212,7 @@ const ZREM: Spec = Spec::data("zrem", -3, zrem)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::DELETE))])
+    .seeks(Seeks::Place(2))
     .docs(Docs {
         summary: "Removes members from a sorted set.",
         since: "1.2.0",
@@ -248,6 +251,7 @@ const ZCARD: Spec = Spec::data("zcard", 2, zcard)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO)])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Counts the members of a sorted set.",
         since: "1.2.0",
@@ -267,6 +271,7 @@ const ZSCORE: Spec = Spec::data("zscore", 3, zscore)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Answers the score of a member.",
         since: "1.2.0",
@@ -289,6 +294,7 @@ const ZMSCORE: Spec = Spec::data("zmscore", -3, zmscore)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Member(2))
     .docs(Docs {
         summary: "Answers the scores of several members.",
         since: "6.2.0",
@@ -316,6 +322,7 @@ const ZRANK: Spec = Spec::data("zrank", -3, zrank)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Place(2))
     .docs(Docs {
         summary: "Tells how many members have a lower place.",
         since: "2.0.0",
@@ -335,6 +342,7 @@ const ZREVRANK: Spec = Spec::data("zrevrank", -3, zrevrank)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Place(2))
     .docs(Docs {
         summary: "Tells how many members have a higher place.",
         since: "2.0.0",
@@ -416,6 +424,7 @@ const ZPOPMIN: Spec = Spec::data("zpopmin", -2, zpopmin)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Takes the members with the lowest scores out.",
         since: "5.0.0",
@@ -434,6 +443,7 @@ const ZPOPMAX: Spec = Spec::data("zpopmax", -2, zpopmax)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE))])
+    .seeks(Seeks::Start)
     .docs(Docs {
         summary: "Takes the members with the highest scores out.",
         since: "5.0.0",

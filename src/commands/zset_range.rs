@@ -6,7 +6,7 @@ use super::store::store;
 use super::zset::{finish_removal, header, member};
 use crate::keyspace::Event;
 use crate::resp::{Args, Error};
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::num;
 use crate::types::zset::{Iter, LexBound, LexRange, Pair, ScoreRange, Text};
 use crate::types::{Describe, Zset};
@@ -247,6 +247,7 @@ const ZRANGE: Spec = Spec::data("zrange", -4, zrange)
     .flags(Flags::READONLY)
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Ranks { at: 2, reverse: false })
     .docs(Docs {
         summary: "Answers the members between two ranks, scores or texts.",
         since: "1.2.0",
@@ -279,6 +280,7 @@ const ZREVRANGE: Spec = Spec::data("zrevrange", -4, zrevrange)
     .flags(Flags::READONLY)
     .acl(Acl::SORTEDSET)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::Ranks { at: 2, reverse: true })
     .docs(Docs {
         summary: "Answers the members between two ranks counted from the highest, highest first.",
         since: "1.2.0",

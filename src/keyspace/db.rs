@@ -23,6 +23,7 @@ use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{Dict, Place, Slot};
 use crate::structures::sds::Sds;
+use crate::types::ahead::{Aim, Scout};
 use crate::types::string::{StringRef, Text};
 use crate::types::{Collection, Kind, Value};
 
@@ -135,6 +136,13 @@ impl Database {
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         self.keys.prefetch_element(hash);
+    }
+
+    /// The way to what a command looks for in the collection at `key`, whose entry has come in. Nothing is done
+    /// about a key that is due.
+    #[inline]
+    pub fn ahead<'a>(&'a self, key: Key<'_>, aim: Aim<'a>) -> Option<Scout<'a>> {
+        entry::ahead_in(&self.keys.find(key.hash, key.bytes)?, aim)
     }
 
     /// Adds entries that come from a file and empties `batch`. The memory that they go to is asked for first, for

@@ -29,6 +29,7 @@ use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
 use crate::structures::dict::{Borrowed, Element, Slot};
 use crate::structures::sds::Sds;
+use crate::types::ahead::{Aim, Scout};
 use crate::types::string::{EMBSTR_MAX, StringRef};
 use crate::types::{Collection, Describe, Hash, Kind, List, Set, Value, Zset};
 
@@ -717,6 +718,18 @@ pub fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&
     // SAFETY: the collection's word lies in the entry's block, which stays as it is while the table
     // is borrowed, that is for 'a.
     unsafe { std::mem::transmute::<Option<&T>, Option<&'a T>>(entry.collection::<T>()) }
+}
+
+/// The way to what a command looks for in the collection of an entry lent by its table.
+#[inline]
+pub fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'a>> {
+    match entry.kind() {
+        Kind::List => collection_of::<List>(entry)?.ahead(aim),
+        Kind::Set => collection_of::<Set>(entry)?.ahead(aim),
+        Kind::Zset => collection_of::<Zset>(entry)?.ahead(aim),
+        Kind::Hash => collection_of::<Hash>(entry)?.ahead(aim),
+        Kind::String | Kind::Stream => None,
+    }
 }
 
 /// The long string in the entry of `slot`, for as long as the slot holds its table.

@@ -4,7 +4,8 @@
 //! ready in the same turn. Before the first is executed, the keys' buckets and then the entries
 //! are prefetched for all of them, so that the memory accesses of up to 16 commands overlap
 //! instead of following one another. Then they run in order. (The idea is from Valkey 8's
-//! prefetching of batches, taken to single-threaded pipelines.)
+//! prefetching of batches, taken to single-threaded pipelines.) Behind the entries the same is done
+//! inside large collections, as far as the requests tell what they look for there (`types::ahead`).
 //!
 //! Here, and nowhere else, the server is taken apart into what a handler may borrow. The bytes
 //! of a request leave their client while it runs, so that arguments borrow a local.
@@ -15,7 +16,7 @@ use bytes::Bytes;
 
 use super::Server;
 use super::admission::{Conditions, Verdict};
-use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Spec};
+use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
 use super::crash;
 use super::feed::Feed;
 use super::observe::Ran;
@@ -27,6 +28,7 @@ use crate::resp::{Args, Error, Reply};
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::hash;
 use crate::structures::sds::Sds;
+use crate::types::ahead::Scout;
 
 /// A string of the keyspace that is being sent.
 struct Lent(Arc<Sds>);
@@ -99,6 +101,38 @@ impl Server {
         command.is_some_and(|id| self.commands.spec(id).flags.has(BARRIER))
     }
 
+    /// Goes ahead of all requests into the collections at their keys, each a step in turn.
+    fn look_ahead(&self, batch: &Batch) {
+        let mut scouts = [const { None }; WINDOW];
+        let mut n = 0;
+        for pending in &batch.pending {
+            let Some(spec) = pending.command.map(|id| self.commands.spec(id)) else { continue };
+            if spec.seeks == Seeks::Nothing || pending.hashed == 0 {
+                continue;
+            }
+            let client = &self.clients[pending.client];
+            let head = pending.frame.head(&client.io.input.buf);
+            let args = Args::new(head, pending.frame.spans(&batch.spans), &pending.large)
+                .with_hash(pending.hashed, pending.hash);
+            let db = &self.keyspace.databases()[client.db as usize];
+            if let Some(aim) = spec.aim(&args)
+                && let Some(scout) = db.ahead(args.key(pending.hashed as usize), aim)
+                && let Some(place) = scouts.get_mut(n)
+            {
+                *place = Some(scout);
+                n += 1;
+            }
+        }
+        while n > 0 {
+            for i in (0..n).rev() {
+                if !scouts[i].as_mut().is_some_and(Scout::step) {
+                    n -= 1;
+                    scouts.swap(i, n);
+                }
+            }
+        }
+    }
+
     /// Executes all requests of the batch, in order, and empties it.
     pub fn run_batch(&mut self, batch: &mut Batch) {
         if batch.pending.len() > 1 {
@@ -108,6 +142,7 @@ impl Server {
                     self.keyspace.databases()[db].prefetch_entry(pending.hash);
                 }
             }
+            self.look_ahead(batch);
         }
         // Receiving and parsing are not the first command's doing.
         self.turn.command_started_ns = clock::monotonic_ns();

@@ -16,7 +16,9 @@ use crate::config::Limits;
 use crate::keyspace::Db;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::num;
 use crate::structures::sds::Sds;
+use crate::types::ahead::Aim;
 
 /// What a handler returns: its reply is written, or this error is to be.
 pub type CmdResult = Result<Replied, Error>;
@@ -591,6 +593,25 @@ pub struct Spec {
     pub find_keys: Option<FindKeys>,
     /// Finds passwords and the like, which logs and monitors leave out.
     pub secrets: Option<FindSecrets>,
+    pub seeks: Seeks,
+}
+
+/// What a command looks for in the collection at its first key, and at which argument the request says so: the way
+/// there is gone ahead of the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seeks {
+    /// It looks into no collection, or there is no saying where.
+    Nothing,
+    /// The beginning.
+    Start,
+    /// A member or field.
+    Member(usize),
+    /// A member and its place in the order.
+    Place(usize),
+    /// A score, and behind it the member that will have it.
+    Score(usize),
+    /// The first and the last rank of a range, from the highest rank if `reverse`.
+    Ranks { at: usize, reverse: bool },
 }
 
 impl Spec {
@@ -608,6 +629,7 @@ impl Spec {
             docs: Docs::NONE,
             find_keys: None,
             secrets: None,
+            seeks: Seeks::Nothing,
         }
     }
 
@@ -661,6 +683,28 @@ impl Spec {
 
     pub const fn secrets(self, find: FindSecrets) -> Spec {
         Spec { secrets: Some(find), ..self }
+    }
+
+    pub const fn seeks(self, seeks: Seeks) -> Spec {
+        Spec { seeks, ..self }
+    }
+
+    /// What a request looks for in the collection at its first key, if that can be told. A request with options may be
+    /// misunderstood: nothing depends on this but how soon memory comes in.
+    #[inline]
+    pub fn aim<'a>(&self, args: &Args<'a>) -> Option<Aim<'a>> {
+        Some(match self.seeks {
+            Seeks::Nothing => return None,
+            Seeks::Start => Aim::Start,
+            Seeks::Member(i) => Aim::Member(args.get(i)?),
+            Seeks::Place(i) => Aim::Place(args.get(i)?),
+            Seeks::Score(i) => Aim::Score(args.get(i + 1)?, num::parse_f64(args.get(i)?)?),
+            Seeks::Ranks { at, reverse } => Aim::Ranks {
+                start: num::parse_i64(args.get(at)?)?,
+                stop: num::parse_i64(args.get(at + 1)?)?,
+                reverse,
+            },
+        })
     }
 
     /// The arguments of a request as others may see them.

@@ -113,10 +113,55 @@ pub fn used() -> usize {
         }
     }
     // A block freed by a counted thread may have been allocated by one that is not.
-    (sum as i64).max(0) as usize
+    (sum as i64).max(0) as usize + MAPPED.load(Ordering::Relaxed)
 }
 
-/// One of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, fresh.
+/// Blocks of zeros of this size and more come from the system, not from the allocator.
+const MAPPED_FROM: usize = 1 << 20;
+
+/// Bytes of such blocks.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// A block of zeros, or null if there is no memory; freed by [`free_zeroed`]. O(1) where it is large.
+///
+/// For a large block the allocator would take pages that were freed before, and clear them: several milliseconds for
+/// 64 MB. The system gives pages that are zero as they are touched.
+///
+/// # Safety
+/// The layout is not empty.
+pub unsafe fn zeroed(layout: Layout) -> *mut u8 {
+    if layout.size() < MAPPED_FROM {
+        // SAFETY: the caller's promise.
+        return unsafe { std::alloc::alloc_zeroed(layout) };
+    }
+    debug_assert!(layout.align() <= 4096);
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping touches no memory that there is.
+    let block = unsafe { libc::mmap(std::ptr::null_mut(), layout.size(), access, kind, -1, 0) };
+    if block == libc::MAP_FAILED {
+        return std::ptr::null_mut();
+    }
+    MAPPED.fetch_add(layout.size(), Ordering::Relaxed);
+    block.cast()
+}
+
+/// Frees a block.
+///
+/// # Safety
+/// It comes from [`zeroed`] with the same layout, and is used no more.
+pub unsafe fn free_zeroed(block: *mut u8, layout: Layout) {
+    // SAFETY: the caller's promise: a large block is a mapping of that size, any other the allocator's.
+    unsafe {
+        if layout.size() < MAPPED_FROM {
+            return std::alloc::dealloc(block, layout);
+        }
+        libc::munmap(block.cast(), layout.size());
+    }
+    MAPPED.fetch_sub(layout.size(), Ordering::Relaxed);
+}
+
+/// One of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, fresh, with the blocks that
+/// were mapped beside it.
 pub fn statistic(name: &std::ffi::CStr) -> usize {
     let mut epoch: u64 = 1;
     let mut value: usize = 0;
@@ -127,7 +172,7 @@ pub fn statistic(name: &std::ffi::CStr) -> usize {
         ffi::mallctl(c"epoch".as_ptr(), e, &raw mut epoch_len, e, epoch_len);
         ffi::mallctl(name.as_ptr(), (&raw mut value).cast(), &raw mut len, std::ptr::null_mut(), 0);
     }
-    value
+    value + MAPPED.load(Ordering::Relaxed)
 }
 
 /// Gives unused pages of all arenas back to the system.
@@ -146,7 +191,7 @@ pub fn purge() {
 /// Freeing a block of many megabytes takes milliseconds; given back in parts, it takes none of them at once.
 ///
 /// # Safety
-/// The bytes belong to one block of this allocator, and their content is of no use any more.
+/// The bytes belong to one block of this allocator or of [`zeroed`], and their content is of no use any more.
 pub unsafe fn discard(start: NonNull<u8>, len: usize) {
     // SAFETY: asks for a constant.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
@@ -221,6 +266,25 @@ mod tests {
         assert!(block[..5000].iter().chain(&block[55_000..]).all(|&byte| byte == 7));
         assert!(block[5000..55_000].iter().all(|&byte| byte == 0 || byte == 7));
         assert!(!cfg!(target_os = "linux") || block[20_000..30_000].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn blocks_of_zeros_are_zero_and_counted() {
+        for size in [64, MAPPED_FROM - 64, MAPPED_FROM, 4 * MAPPED_FROM] {
+            let layout = Layout::from_size_align(size, 64).expect("64 is a power of two");
+            for _ in 0..3 {
+                // SAFETY: the block is freed with its layout, and only its own bytes are read and written.
+                unsafe {
+                    let block = zeroed(layout);
+                    assert!(!block.is_null() && block.addr().is_multiple_of(64));
+                    assert!(size < MAPPED_FROM || MAPPED.load(Ordering::Relaxed) >= size);
+                    let bytes = std::slice::from_raw_parts_mut(block, size);
+                    assert!(bytes.iter().all(|&byte| byte == 0));
+                    bytes.fill(7);
+                    free_zeroed(block, layout);
+                }
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod extended;
 pub mod glob;
 pub mod hash;
 pub mod num;
+pub mod prefetch;
 pub mod process;
 pub mod quote;
 pub mod rng;

@@ -37,6 +37,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use crate::stdx::alloc::size_class;
+use crate::stdx::prefetch::prefetch;
 
 /// Enough for 4^32 nodes.
 const MAX_LEVEL: usize = 32;
@@ -47,6 +48,9 @@ const BACKWARD: usize = 8;
 const FORWARD: usize = 16;
 /// Bytes per level: a span and a pointer.
 const LINK: usize = 12;
+
+/// So many bytes of a member are asked for when it will be read.
+const PAIR_ASKED: usize = 16;
 
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: usize = (1 << ADDRESS_BITS) - 1;
@@ -68,23 +72,9 @@ fn node_layout(level: usize, length: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a slice in memory is shorter than half the address space")
 }
 
-/// Asks the processor to load what `node` points at.
-#[inline(always)]
-fn prefetch(node: Option<Node>) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let address = node.map_or(ptr::null(), |n| n.0.as_ptr().cast_const());
-        // SAFETY: prefetching is a hint without effect on the program, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = node;
-}
-
 /// The address of a node. Every method demands that the node is live, and writers that nobody else reads
 /// what they write.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 struct Node(NonNull<u8>);
 
@@ -247,6 +237,12 @@ impl Node {
             own < score || (own == score && self.member() < member)
         }
     }
+}
+
+/// What a link leads to, as an address to ask for.
+#[inline(always)]
+fn address(node: Option<Node>) -> *const u8 {
+    node.map_or(ptr::null(), |n| n.0.as_ptr().cast_const())
 }
 
 /// A node of a list that is borrowed for `'a`: one pointer, to be copied freely.
@@ -451,6 +447,120 @@ impl Path {
     }
 }
 
+/// Where a way leads.
+#[derive(Clone, Copy)]
+enum Goal<'a> {
+    /// To the node of this rank, and then along `more` nodes.
+    Rank { rank: u32, more: usize, reverse: bool },
+    /// Along so many nodes.
+    Along { more: usize, reverse: bool },
+    /// To the last node before this pair.
+    Pair { score: f64, member: &'a [u8] },
+}
+
+/// A search that stops wherever it would wait for memory, having asked for it, so that other searches can go on
+/// meanwhile. It has no result: the search that comes after it finds the nodes in the cache.
+pub struct Way<'a> {
+    goal: Goal<'a>,
+    node: Node,
+    position: u32,
+    level: usize,
+    /// What has been asked for, and comes next.
+    asked: Option<Node>,
+    /// The first node known to lie behind the goal.
+    bound: Option<Node>,
+    list: PhantomData<&'a SkipList>,
+}
+
+impl<'a> Way<'a> {
+    fn new(list: &'a SkipList, goal: Goal<'a>) -> Way<'a> {
+        let level = list.height() - 1;
+        Way { goal, node: list.head, position: 0, level, asked: None, bound: None, list: PhantomData }
+    }
+
+    /// Asks for the beginning of a node and for the byte `at` of it.
+    #[inline(always)]
+    fn ask(node: Node, at: usize) {
+        let start = node.0.as_ptr().cast_const();
+        prefetch(start);
+        prefetch(start.wrapping_add(at));
+    }
+
+    /// Goes on to the next node; whether there is one on the way.
+    #[inline]
+    pub fn step(&mut self) -> bool {
+        match self.goal {
+            Goal::Rank { rank, more, reverse } => self.step_to_rank(rank, more, reverse),
+            Goal::Along { more, reverse } => self.step_along(more, reverse),
+            Goal::Pair { score, member } => self.step_to_pair(score, member),
+        }
+    }
+
+    /// Ranks are known before a node is reached: it is asked for when it is certain that the way leads through it.
+    #[inline]
+    fn step_to_rank(&mut self, rank: u32, more: usize, reverse: bool) -> bool {
+        loop {
+            // SAFETY: the head and what its links lead to are live while the list is borrowed; a node that was
+            // reached by a link of `level` is higher than that.
+            let (next, span) = unsafe { (self.node.forward(self.level), self.node.span(self.level)) };
+            if let Some(next) = next
+                && self.position + span <= rank
+            {
+                (self.node, self.position) = (next, self.position + span);
+                Way::ask(next, FORWARD + LINK * self.level);
+                return true;
+            }
+            if self.level == 0 {
+                self.goal = Goal::Along { more, reverse };
+                return self.arrive(next);
+            }
+            self.level -= 1;
+        }
+    }
+
+    #[inline]
+    fn step_along(&mut self, more: usize, reverse: bool) -> bool {
+        let Some(left) = more.checked_sub(1) else { return false };
+        self.goal = Goal::Along { more: left, reverse };
+        // SAFETY: the head is not arrived at; nodes are live while the list is borrowed.
+        self.arrive(unsafe { if reverse { self.node.backward() } else { self.node.forward(0) } })
+    }
+
+    /// Asks for a node of which the pair will be read.
+    #[inline]
+    fn arrive(&mut self, node: Option<Node>) -> bool {
+        let Some(node) = node else { return false };
+        self.node = node;
+        Way::ask(node, member_offset(1) + PAIR_ASKED);
+        true
+    }
+
+    /// To compare a pair, its node must have come in.
+    #[inline]
+    fn step_to_pair(&mut self, score: f64, member: &[u8]) -> bool {
+        loop {
+            // SAFETY: as in `step_to_rank`.
+            unsafe {
+                match self.node.forward(self.level).filter(|&n| Some(n) != self.bound) {
+                    Some(next) if self.asked != Some(next) => {
+                        Way::ask(next, FORWARD + LINK * self.level);
+                        self.asked = Some(next);
+                        return true;
+                    }
+                    Some(next) if next.precedes(score, member) => self.node = next,
+                    other => {
+                        self.bound = other.or(self.bound);
+                        if self.level == 0 {
+                            return false;
+                        }
+                        self.level -= 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// An ordered list of pairs of score and member. Owns its nodes.
 ///
 /// Searches, insertions and removals are O(log n) on average; `n` is at most 2^32 - 2.
@@ -570,7 +680,7 @@ impl SkipList {
                     let Some(n) = next.filter(|_| next != bound) else { break };
                     if i > 0 {
                         // Most comparisons fail, and this is where the search then goes.
-                        prefetch(node.forward(i - 1));
+                        prefetch(address(node.forward(i - 1)));
                     }
                     let there = position + node.span(i);
                     if !below(n, there) {
@@ -804,6 +914,16 @@ impl SkipList {
         node.map(|n| self.handle(n)).filter(|_| (rank as usize) < self.len)
     }
 
+    /// The way to the node of this rank, and to `more` behind it, or before it if `reverse`.
+    pub fn way_to_rank(&self, rank: u64, more: usize, reverse: bool) -> Way<'_> {
+        Way::new(self, Goal::Rank { rank: u32::try_from(rank).unwrap_or(u32::MAX), more, reverse })
+    }
+
+    /// The way to the place of a pair, whether it is there or not.
+    pub fn way_to<'a>(&'a self, score: f64, member: &'a [u8]) -> Way<'a> {
+        Way::new(self, Goal::Pair { score, member })
+    }
+
     /// The lowest pair. O(1).
     #[inline]
     pub fn first(&self) -> Option<NodeRef<'_>> {
@@ -910,7 +1030,7 @@ impl SkipList {
             self.len -= (end - start) as usize;
             while let Some(node) = doomed.filter(|_| doomed != next) {
                 doomed = node.forward(0);
-                prefetch(doomed);
+                prefetch(address(doomed));
                 each(NodeRef::new(node));
                 self.bytes -= node.free();
             }
@@ -988,7 +1108,7 @@ impl Drop for SkipList {
             // SAFETY: the list owns its head and nodes; each is left before it is freed.
             unsafe {
                 at = node.forward(0);
-                prefetch(at);
+                prefetch(address(at));
                 node.free();
             }
         }
@@ -1023,7 +1143,7 @@ impl<'a> Iterator for Forward<'a> {
     fn next(&mut self) -> Option<NodeRef<'a>> {
         let node = self.next?;
         self.next = node.next();
-        prefetch(self.next.map(|n| n.node));
+        prefetch(address(self.next.map(|n| n.node)));
         Some(node)
     }
 }
@@ -1043,7 +1163,7 @@ impl<'a> Iterator for Backward<'a> {
     fn next(&mut self) -> Option<NodeRef<'a>> {
         let node = self.next?;
         self.next = node.prev();
-        prefetch(self.next.map(|n| n.node));
+        prefetch(address(self.next.map(|n| n.node)));
         Some(node)
     }
 }
@@ -1272,5 +1392,45 @@ mod tests {
     #[should_panic(expected = "ascend")]
     fn unsorted_sources_are_a_mistake() {
         SkipList::from_sorted(0, [(1.0, "b"), (1.0, "a")]);
+    }
+
+    /// Goes a way to its end; the node where it ends, and how many steps it took.
+    fn walk(mut way: Way<'_>) -> (Node, usize) {
+        let mut steps = 0;
+        while way.step() {
+            steps += 1;
+        }
+        (way.node, steps)
+    }
+
+    #[test]
+    fn a_way_ends_where_a_search_does() {
+        let mut rng = SmallRng::seed_from_u64(5);
+        for len in [1usize, 2, 10, 500] {
+            let mut list = SkipList::new(len as u64);
+            for i in 0..len {
+                list.insert(f64::from(rng.random_range(0..100)), format!("m:{i}").as_bytes());
+            }
+            let nodes: Vec<_> = list.iter().collect();
+            for _ in 0..200 {
+                let (rank, more) = (rng.random_range(0..len), rng.random_range(0..5));
+                let (node, steps) = walk(list.way_to_rank(rank as u64, more, false));
+                assert_eq!(node, nodes[(rank + more).min(len - 1)].node);
+                assert!(steps < 60, "{steps}");
+                let (node, _) = walk(list.way_to_rank(rank as u64, more, true));
+                assert_eq!(node, nodes[rank.saturating_sub(more)].node);
+                let (before, steps) = walk(list.way_to(nodes[rank].score(), nodes[rank].member()));
+                // SAFETY: the list is borrowed; the way ends at one of its nodes or at the head.
+                assert_eq!(unsafe { before.forward(0) }, Some(nodes[rank].node));
+                assert!(steps < 120, "{steps}");
+            }
+            // Beyond the last there is nothing to go to, and no harm in trying.
+            walk(list.way_to_rank(len as u64, 3, false));
+            walk(list.way_to_rank(u64::MAX, 3, true));
+            assert_eq!(Some(walk(list.way_to(f64::INFINITY, b"")).0), list.tail);
+        }
+        let empty = SkipList::new(1);
+        assert_eq!(walk(empty.way_to_rank(0, 3, false)), (empty.head, 0));
+        assert_eq!(walk(empty.way_to(1.0, b"m")), (empty.head, 0));
     }
 }

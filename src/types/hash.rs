@@ -27,6 +27,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::Limits;
+use super::ahead::{self, Aim, Scout};
 use super::packed::{Scrutiny, Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
@@ -1075,6 +1076,13 @@ impl<'a> Iterator for Fields<'a> {
 // ---- what the keyspace asks -----------------------------------------------------------------
 
 impl Describe for Hash {
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+        match (self.table(), aim) {
+            (Some(table), Aim::Member(field)) => Some(Scout::Hash(table.way_to(hash(field)))),
+            _ => ahead::block(self.0.address()),
+        }
+    }
+
     #[inline]
     fn len(&self) -> usize {
         match self.encoded() {

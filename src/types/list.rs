@@ -8,6 +8,7 @@
 use std::mem::ManuallyDrop;
 
 use super::Limits;
+use super::ahead::{self, Aim, Scout};
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part};
 use crate::structures::listpack::{Item, Listpack, Needle};
@@ -376,6 +377,10 @@ impl Default for List {
 }
 
 impl Describe for List {
+    fn ahead<'a>(&'a self, _aim: Aim<'a>) -> Option<Scout<'a>> {
+        ahead::block(self.0.address())
+    }
+
     fn len(&self) -> usize {
         match self.view() {
             View::Pack(pack) => pack.len(),

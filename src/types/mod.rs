@@ -4,6 +4,7 @@
 //! the keyspace's entry, so that a small hash costs two allocations: the entry and the listpack.
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
 
+pub mod ahead;
 pub mod bits;
 pub mod geo;
 pub mod hash;

@@ -21,6 +21,7 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 use super::Limits;
+use super::ahead::{self, Aim, Scout};
 use super::packed::{Scrutiny, Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
@@ -684,7 +685,8 @@ fn filtered<'a>(
 
 /// Calls `each` with the members that all sets have, until it breaks. Sorts `sets` by size.
 ///
-/// O(s·k) for k sets of which the smallest has s members; two intsets gallop through each other.
+/// O(s·k) for k sets of which the smallest has s members; two intsets gallop through each other, and two hash tables
+/// of about the same size are joined bucket by bucket.
 pub fn intersect<'a>(sets: &mut [&'a Set], mut each: impl FnMut(Item<'a>) -> ControlFlow<()>) {
     sets.sort_by_key(|set| set.len());
     let Some((&smallest, others)) = sets.split_first() else { return };
@@ -694,6 +696,18 @@ pub fn intersect<'a>(sets: &mut [&'a Set], mut each: impl FnMut(Item<'a>) -> Con
         let mut common = Vec::new();
         a.intersect(&b, |v| common.push(v));
         let _ = filtered(common.into_iter().map(Item::Int), others, true, &mut each);
+        return;
+    }
+    if let Some((&second, others)) = others.split_first()
+        && let (Encoding::Table(a), Encoding::Table(b)) = (smallest.encoded(), second.encoded())
+        && let Some(common) = a.join(b)
+    {
+        let mut common = common.map(|member| Item::Str(member.key()));
+        let _ = if others.is_empty() {
+            common.try_for_each(each)
+        } else {
+            filtered(common, others, true, &mut each)
+        };
         return;
     }
     let _ = filtered(smallest.iter(), others, true, &mut each);
@@ -764,6 +778,13 @@ pub fn difference<'a>(
 // ---- what the keyspace asks -----------------------------------------------------------------
 
 impl Describe for Set {
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+        match (self.encoded(), aim) {
+            (Encoding::Table(table), Aim::Member(member)) => Some(Scout::Set(table.way_to(hash(member)))),
+            _ => ahead::block(self.0.address()),
+        }
+    }
+
     #[inline]
     fn len(&self) -> usize {
         match self.encoded() {

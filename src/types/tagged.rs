@@ -51,6 +51,12 @@ impl Tagged {
         self.0.addr().get() & BITS
     }
 
+    /// Where it points.
+    #[inline(always)]
+    pub fn address(self) -> *const u8 {
+        self.0.as_ptr().wrapping_byte_sub(self.tag())
+    }
+
     /// The pointer, known to carry `tag`.
     #[inline(always)]
     pub fn pointer(self, tag: usize) -> NonNull<u8> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::{Aim, Scout};
 use crate::stdx::clock::UnixMillis;
 use crate::structures::sds::Sds;
 
@@ -69,6 +70,9 @@ pub trait Describe {
     fn earliest_expiry(&self) -> Option<UnixMillis> {
         None
     }
+
+    /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>>;
 
     /// The hash table inside, as `DEBUG HTSTATS-KEY` describes it, where there is one.
     fn table_stats(&self) -> Option<crate::structures::dict::Stats> {

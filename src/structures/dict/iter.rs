@@ -8,8 +8,9 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::table::{At, Bits, Bucket, Table, chain, prefetch};
+use super::table::{At, Bits, Bucket, Table, chain};
 use super::{Borrowed, Dict, Element};
+use crate::stdx::prefetch::prefetch;
 
 /// The places of all elements, table 0 first. Borrows nothing: see [`Walk::next`].
 struct Walk {

@@ -16,11 +16,13 @@
 //! - nothing is allocated before the first insertion.
 //!
 //! Rooms below: `table` (buckets and their packing), `rehash` (when and how the size changes),
-//! `scan` (cursors and random elements), `iter` (walks over everything). The two tables and the
-//! pace of moving are those of Redis' `dict`, the bucket those of Valkey's `hashtable`.
+//! `scan` (cursors and random elements), `iter` (walks over everything), `join` (what two dicts have in
+//! common). The two tables and the pace of moving are those of Redis' `dict`, the bucket those of Valkey's
+//! `hashtable`.
 #![allow(unsafe_code)]
 
 mod iter;
+mod join;
 mod rehash;
 mod scan;
 mod table;
@@ -32,10 +34,12 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 pub use iter::{IntoIter, Iter};
+pub use join::Join;
 pub use rehash::{ResizePolicy, set_growth_ceiling, set_resize_policy};
 use table::{At, Bucket, Table, chain, tag_of};
 
 use crate::stdx::hash::{Key, hash};
+use crate::stdx::prefetch::prefetch;
 
 /// An owned thin pointer, not null and below 2^48, found by some of the bytes it points to.
 ///
@@ -95,6 +99,42 @@ pub struct Dict<E: Element> {
 unsafe impl<E: Element + Send> Send for Dict<E> {}
 // SAFETY: through `&Dict` the tables are only read and elements are only lent as `&E`.
 unsafe impl<E: Element + Sync> Sync for Dict<E> {}
+
+/// A lookup that stops wherever it would wait for memory, having asked for it, so that other lookups can go on
+/// meanwhile. It has no result: the lookup that comes after it finds the memory in the cache.
+pub struct Way<'a, E: Element> {
+    dict: &'a Dict<E>,
+    hash: u64,
+    asked: Asked,
+}
+
+/// The last memory that a [`Way`] asked for.
+#[derive(Clone, Copy)]
+enum Asked {
+    Dict,
+    Bucket,
+    Element,
+}
+
+impl<E: Element> Way<'_, E> {
+    /// Goes one access further; whether there was one.
+    #[inline]
+    pub fn step(&mut self) -> bool {
+        self.asked = match self.asked {
+            Asked::Dict if self.dict.is_empty() => return false,
+            Asked::Dict => {
+                self.dict.prefetch_bucket(self.hash);
+                Asked::Bucket
+            }
+            Asked::Bucket => {
+                self.dict.prefetch_element(self.hash);
+                Asked::Element
+            }
+            Asked::Element => return false,
+        };
+        true
+    }
+}
 
 /// Where [`Dict::locate`] found an element.
 #[derive(Clone, Copy)]
@@ -252,13 +292,22 @@ impl<E: Element> Dict<E> {
         self.place(hash, e);
     }
 
+    /// The way to an element, to be gone before it is looked up; also while the dict itself has not come in yet.
+    #[inline]
+    pub fn way_to(&self, hash: u64) -> Way<'_, E> {
+        let start = std::ptr::from_ref(self).cast::<u8>();
+        prefetch(start);
+        prefetch(start.wrapping_add(size_of::<Self>() - 1));
+        Way { dict: self, hash, asked: Asked::Dict }
+    }
+
     /// First stage of a prefetched lookup: asks for the bucket that `hash` selects, in both tables
     /// during a rehash.
     #[inline(always)]
     pub fn prefetch_bucket(&self, hash: u64) {
-        table::prefetch(self.tables[0].head(hash as usize).as_ptr());
+        prefetch(self.tables[0].head(hash as usize).as_ptr());
         if self.is_rehashing() {
-            table::prefetch(self.tables[1].head(hash as usize).as_ptr());
+            prefetch(self.tables[1].head(hash as usize).as_ptr());
         }
     }
 

@@ -10,9 +10,10 @@
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::table::{self, Bucket, SLOTS, Table};
+use super::table::{Bucket, SLOTS, Table};
 use super::{Dict, Element};
 use crate::stdx::alloc;
+use crate::stdx::prefetch::prefetch;
 
 /// How eagerly the dicts of this process change their size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -300,12 +301,12 @@ impl<E: Element> Dict<E> {
         let bucket = from.bucket(next);
         if to.mask() > from.mask() {
             bucket.prefetch_contents();
-            table::prefetch(to.head(next).as_ptr());
-            table::prefetch(to.head(next + from.len()).as_ptr());
+            prefetch(to.head(next).as_ptr());
+            prefetch(to.head(next + from.len()).as_ptr());
         } else {
-            table::prefetch(to.head(next).as_ptr());
+            prefetch(to.head(next).as_ptr());
         }
-        table::prefetch(from.head(next + 1).as_ptr());
+        prefetch(from.head(next + 1).as_ptr());
     }
 
     #[cold]

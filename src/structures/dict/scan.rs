@@ -9,8 +9,9 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::table::{Bucket, SLOTS, chain, prefetch};
+use super::table::{Bucket, SLOTS, chain};
 use super::{Borrowed, Dict, Element};
+use crate::stdx::prefetch::prefetch;
 
 /// The cursor after `cursor` in a table with this mask; 0 after the last.
 #[inline]

@@ -19,12 +19,13 @@
 //! The idea of cache-line buckets with tags is that of Valkey's `hashtable` and Google's Swiss
 //! tables; 48-bit slots make nine of what would be seven.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::Element;
 use crate::stdx::alloc;
+use crate::stdx::prefetch::prefetch;
 
 /// Elements that a bucket holds before it is chained.
 pub(super) const SLOTS: usize = 9;
@@ -40,19 +41,6 @@ const ADDRESS: u64 = (1 << 48) - 1;
 pub(super) fn tag_of(hash: u64) -> u8 {
     let top = (hash >> 56) as u8;
     top + u8::from(top == 0)
-}
-
-/// Asks for the cache line at `p`, without waiting for it. Any address will do.
-#[inline(always)]
-pub(super) fn prefetch<T>(p: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing; an address that is not mapped is ignored.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(p.cast::<i8>());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
 }
 
 /// The number of a slot in its bucket: always below [`SLOTS`].
@@ -177,7 +165,7 @@ impl Bucket {
     }
 
     #[inline(always)]
-    fn tag(&self, i: Index) -> u8 {
+    pub(super) fn tag(&self, i: Index) -> u8 {
         self.0[TAGS + i.0 as usize]
     }
 
@@ -301,7 +289,7 @@ impl At {
 
 /// Whether two keys are equal. Keys are short: comparing whole words beats calling `memcmp`.
 #[inline(always)]
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     #[inline(always)]
     unsafe fn word(p: &[u8], at: usize) -> u64 {
         debug_assert!(at + 8 <= p.len());
@@ -369,7 +357,7 @@ impl Table {
         assert!(count.is_power_of_two());
         let layout = Self::layout(count);
         // SAFETY: the layout is not empty.
-        let p = unsafe { alloc_zeroed(layout) };
+        let p = unsafe { alloc::zeroed(layout) };
         let Some(buckets) = NonNull::new(p.cast::<Bucket>()) else { handle_alloc_error(layout) };
         Table { buckets, mask: count - 1, used: 0 }
     }
@@ -588,7 +576,7 @@ impl Table {
             }
         }
         // SAFETY: allocated in `with_buckets` with the same layout.
-        unsafe { dealloc(self.buckets.as_ptr().cast(), Self::layout(self.mask + 1)) };
+        unsafe { alloc::free_zeroed(self.buckets.as_ptr().cast(), Self::layout(self.mask + 1)) };
         *self = Table::unallocated();
     }
 }

@@ -730,3 +730,54 @@ fn many_lookups_at_once_find_what_single_ones_do() {
         }
     }
 }
+
+fn join_agrees<const B: u32>(rng: &mut StdRng) {
+    let mut joined = 0;
+    for round in 0..300 {
+        let (mut dicts, mut maps) = ([Dict::new(), Dict::new()], [HashMap::new(), HashMap::new()]);
+        let most = [0, 1, 10, 200, 3000][round % 5];
+        for (dict, map) in dicts.iter_mut().zip(&mut maps) {
+            for _ in 0..rng.random_range(0..=most) {
+                let (n, value) = (rng.random_range(0..most as u64 + 1), rng.random());
+                insert::<B>(dict, n, value);
+                map.insert(key_of(n), value);
+            }
+            if rng.random() {
+                dict.rehash_for(Duration::from_secs(1));
+            }
+        }
+        let [a, b] = &dicts;
+        let Some(join) = a.join(b) else {
+            assert!(b.join(a).is_none());
+            continue;
+        };
+        joined += 1;
+        let mut seen: Vec<_> = join.map(|e| (e.key().to_vec(), e.value())).collect();
+        let in_both = maps[0].iter().filter(|(key, _)| maps[1].contains_key(*key));
+        let mut expected: Vec<_> = in_both.map(|(key, value)| (key.clone(), *value)).collect();
+        seen.sort();
+        expected.sort();
+        assert_eq!(seen, expected);
+    }
+    assert!(joined > 50, "{joined}");
+}
+
+#[test]
+fn a_join_finds_what_both_dicts_have() {
+    let mut rng = StdRng::seed_from_u64(11);
+    join_agrees::<64>(&mut rng);
+    // Long chains, in tables whose lengths differ.
+    join_agrees::<2>(&mut rng);
+}
+
+#[test]
+fn a_way_ends_behind_the_element() {
+    let mut dict = Dict::new();
+    assert!(!dict.way_to(7).step(), "nothing is asked for in an empty dict");
+    for n in 0..100 {
+        insert::<64>(&mut dict, n, n);
+        let mut way = dict.way_to(hash(&key_of(n)));
+        assert_eq!((0..5).map(|_| way.step()).collect::<Vec<_>>(), [true, true, false, false, false]);
+    }
+    dict.check();
+}

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Outcome, Rule};
 use crate::stdx::hash::hash;
+use crate::stdx::prefetch::{LINE, prefetch};
 use crate::stdx::rng::Rng;
-use crate::structures::dict::{Dict, Element, Place, Stats};
+use crate::structures::dict::{self, Dict, Element, Place, Stats};
 use crate::structures::skiplist::{self, NodeRef, SkipList};
+use crate::types::ahead::Aim;
 
 /// A node of the list, as the table that does not own it sees it.
 #[derive(Clone, Copy)]
@@ -180,6 +182,91 @@ impl Indexed {
         assert_eq!(self.list.len(), self.index.len());
         for node in &self.list {
             assert_eq!(self.find(node.member()), Some(node), "the table leads to the node");
+        }
+    }
+}
+
+/// Lists up to this length are in the cache anyway when they are used much.
+const SHORT: usize = 4096;
+
+/// More members of a range are not asked for ahead: with those of other commands they would displace each other.
+const RANGE_ASKED: usize = 32;
+
+/// The way to what a command looks for in a set: first the header, then by member to the node, then in the order.
+pub struct Way<'a> {
+    set: &'a Indexed,
+    aim: Aim<'a>,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    Header,
+    Index(dict::Way<'a, Member>),
+    /// To the place where a member is.
+    Node(skiplist::Way<'a>),
+    /// To the place where it will be, or to ranks.
+    Order(skiplist::Way<'a>),
+}
+
+impl<'a> Way<'a> {
+    /// `set` may not have come in yet.
+    pub(super) fn new(set: &'a Indexed, aim: Aim<'a>) -> Way<'a> {
+        let start = std::ptr::from_ref(set).cast::<u8>();
+        prefetch(start);
+        prefetch(start.wrapping_add(LINE));
+        Way { set, aim, stage: Stage::Header }
+    }
+
+    /// See [`Scout::step`](crate::types::ahead::Scout::step).
+    #[inline]
+    pub fn step(&mut self) -> bool {
+        loop {
+            let goes_on = match &mut self.stage {
+                Stage::Header => false,
+                Stage::Index(way) => way.step(),
+                Stage::Node(way) | Stage::Order(way) => way.step(),
+            };
+            if goes_on {
+                return true;
+            }
+            let Some(next) = self.next_stage() else { return false };
+            self.stage = next;
+        }
+    }
+
+    /// What comes behind a stage that has ended.
+    fn next_stage(&self) -> Option<Stage<'a>> {
+        let Way { set, aim, ref stage } = *self;
+        let long = set.list.len() > SHORT;
+        match (stage, aim) {
+            (Stage::Header, Aim::Member(member) | Aim::Place(member) | Aim::Score(member, _)) => {
+                Some(Stage::Index(set.index.way_to(hash(member))))
+            }
+            (Stage::Header, Aim::Ranks { start, stop, reverse }) if long => {
+                let len = set.list.len() as i64;
+                let absolute = |rank: i64| if rank < 0 { len.saturating_add(rank).max(0) } else { rank };
+                let (start, stop) = (absolute(start), absolute(stop));
+                let more = usize::try_from(stop.saturating_sub(start)).unwrap_or(0).min(RANGE_ASKED);
+                let rank = if reverse { (len - 1).saturating_sub(start).max(0) } else { start };
+                Some(Stage::Order(set.list.way_to_rank(rank as u64, more, reverse)))
+            }
+            (Stage::Index(_), Aim::Place(member) | Aim::Score(member, _)) if long => {
+                let place =
+                    set.find(member).map(|node| Stage::Node(set.list.way_to(node.score(), node.member())));
+                place.or_else(|| self.new_place())
+            }
+            (Stage::Node(_), _) => self.new_place(),
+            _ => None,
+        }
+    }
+
+    /// The way to the place that a member's new score gives it.
+    fn new_place(&self) -> Option<Stage<'a>> {
+        match self.aim {
+            Aim::Score(member, score) if !score.is_nan() => {
+                Some(Stage::Order(self.set.list.way_to(score, member)))
+            }
+            _ => None,
         }
     }
 }

@@ -26,6 +26,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
+use super::ahead::{self, Aim, Scout};
 use super::limits::Limits;
 use super::packed::{Unfit, repeats};
 use super::value::{Collection, Describe, Kind, Part};
@@ -38,6 +39,7 @@ use crate::structures::scorepack::{Pairs, Scorepack};
 use crate::structures::skiplist::{Backward, Forward, NodeRef};
 pub use crate::structures::skiplist::{LexBound, LexRange, ScoreRange};
 use indexed::Indexed;
+pub use indexed::Way;
 
 /// A sorted set: one word.
 #[repr(transparent)]
@@ -643,6 +645,13 @@ impl Drop for Zset {
 }
 
 impl Describe for Zset {
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+        match self.view() {
+            View::Packed(_) => ahead::block(self.word.as_ptr()),
+            View::Indexed(indexed) => Some(Scout::Zset(Way::new(indexed, aim))),
+        }
+    }
+
     #[inline]
     fn len(&self) -> usize {
         match self.view() {

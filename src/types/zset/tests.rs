@@ -506,3 +506,42 @@ fn a_scan_sees_every_member() {
         assert_eq!(seen.len(), 100);
     }
 }
+
+#[test]
+fn a_scout_comes_to_an_end_wherever_it_is_sent() {
+    let mut set = Zset::new();
+    let limits = limits(4, 64);
+    let mut rng = Rng::new(3);
+    for n in [0usize, 3, 5, 6000] {
+        while set.len() < n {
+            let member = rng.below(1 << 20).to_string();
+            set.add(member.as_bytes(), any_score(&mut rng), Rule::default(), &limits);
+        }
+        let before = pairs(&set, false);
+        for _ in 0..200 {
+            let member = match set.random(&mut rng) {
+                Some(pair) if rng.below(2) == 0 => pair.member.to_vec(),
+                _ => b"another".to_vec(),
+            };
+            let rank = |rng: &mut Rng| match rng.below(6) {
+                0 => i64::MIN,
+                1 => i64::MAX,
+                _ => rng.below(20_000) as i64 - 10_000,
+            };
+            let (start, stop, reverse) = (rank(&mut rng), rank(&mut rng), rng.below(2) == 0);
+            for aim in [
+                Aim::Start,
+                Aim::Member(&member),
+                Aim::Place(&member),
+                Aim::Score(&member, any_score(&mut rng)),
+                Aim::Score(&member, f64::NAN),
+                Aim::Ranks { start, stop, reverse },
+            ] {
+                let Some(mut scout) = set.ahead(aim) else { continue };
+                let steps = (0..1000).take_while(|_| scout.step()).count();
+                assert!(steps < 400, "{steps} with {aim:?}");
+            }
+        }
+        assert_eq!(pairs(&set, false), before);
+    }
+}

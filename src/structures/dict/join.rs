@@ -1,0 +1,95 @@
+//! What two dicts have in common, found without hashing.
+//!
+//! Equal keys have equal hashes, and a table takes its index from the low bits of the hash. So an element and its equal
+//! in another dict lie in buckets of the same number, or, where one table is longer, of numbers that agree in the low
+//! bits; and their tags are equal. Buckets are compared in pairs, tags first: an element whose tag the other bucket does
+//! not have is never visited. Databases call this a hash join of two tables that are partitioned alike.
+
+use std::ptr::NonNull;
+
+use super::table::{Table, chain, same};
+use super::{Borrowed, Dict, Element};
+use crate::stdx::prefetch::prefetch;
+
+/// So many pairs, or a few more, are asked for before the first of them is compared.
+const WINDOW: usize = 16;
+
+/// The iterator of [`Dict::join`].
+pub struct Join<'a, E: Element> {
+    left: &'a Dict<E>,
+    right: &'a Dict<E>,
+    /// The next bucket of the longer table, and its length.
+    index: usize,
+    end: usize,
+    /// Elements with equal tags: those that are compared, and those that are on their way.
+    pairs: Vec<Pair>,
+    next_pairs: Vec<Pair>,
+}
+
+/// An element of the left dict, and one of the right.
+type Pair = (NonNull<u8>, NonNull<u8>);
+
+impl<E: Element> Dict<E> {
+    /// The elements of this dict of which the other has one with the same key, in no order. O(buckets of both): less
+    /// than a lookup for each of the fewer elements costs.
+    ///
+    /// `None` if that would not be so, because a table is sparse, or longer by far than the other, or if one of the
+    /// dicts is being rehashed.
+    pub fn join<'a>(&'a self, other: &'a Dict<E>) -> Option<Join<'a, E>> {
+        let end = self.tables[0].len().max(other.tables[0].len());
+        if self.is_rehashing() || other.is_rehashing() || end > self.len().min(other.len()) {
+            return None;
+        }
+        let pairs = || Vec::with_capacity(2 * WINDOW);
+        Some(Join { left: self, right: other, index: 0, end, pairs: pairs(), next_pairs: pairs() })
+    }
+}
+
+impl<'a, E: Element> Join<'a, E> {
+    /// Gathers pairs from the next buckets, until there are enough to keep memory busy.
+    fn gather(&mut self) {
+        let (left, right): (&Table, &Table) = (&self.left.tables[0], &self.right.tables[0]);
+        while self.next_pairs.len() < WINDOW && self.index < self.end {
+            let (a, b) = (left.head(self.index), right.head(self.index));
+            self.index += 1;
+            // SAFETY: the dicts are borrowed, so that the chains stay as they are; only occupied slots are read.
+            unsafe {
+                for a in chain(a).map(|a| a.as_ref()) {
+                    for b in chain(b).map(|b| b.as_ref()) {
+                        for slot in a.occupied() {
+                            for twin in b.matches(a.tag(slot)) {
+                                let pair = (a.get(slot), b.get(twin));
+                                prefetch(pair.0.as_ptr());
+                                prefetch(pair.1.as_ptr());
+                                self.next_pairs.push(pair);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'a, E: Element> Iterator for Join<'a, E> {
+    type Item = Borrowed<'a, E>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Borrowed<'a, E>> {
+        loop {
+            while let Some((a, b)) = self.pairs.pop() {
+                // SAFETY: both are elements of dicts that are borrowed.
+                unsafe {
+                    if same(E::key(a), E::key(b)) {
+                        return Some(Borrowed::new(a));
+                    }
+                }
+            }
+            std::mem::swap(&mut self.pairs, &mut self.next_pairs);
+            self.gather();
+            if self.pairs.is_empty() && self.next_pairs.is_empty() {
+                return None;
+            }
+        }
+    }
+}
