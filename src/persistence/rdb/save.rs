@@ -1,7 +1,7 @@
 //! The data set, or one value, as RDB bytes.
 //!
 //! Values in a compact encoding are one block of memory, which is written as it is; the others are written element
-//! by element, as Redis 7.2 does it.
+//! by element, as Redis does it.
 
 use std::io;
 
@@ -22,6 +22,8 @@ pub enum Version {
     /// Version 11: Redis 7.2 and everything newer.
     #[default]
     Redis72,
+    /// Version 12: Redis 7.4 and everything newer of that family, which knows fields that expire.
+    Redis74,
     /// Version 80 with Valkey's magic, for fields that expire: Valkey 9.
     Valkey9,
 }
@@ -32,21 +34,37 @@ impl Version {
         match self {
             Version::Redis70 => 10,
             Version::Redis72 => 11,
+            Version::Redis74 => 12,
             Version::Valkey9 => 80,
         }
     }
 
     /// The newest version of Redis's own format that this setting allows.
     pub fn newest(number: u32) -> Version {
-        if number <= 10 { Version::Redis70 } else { Version::Redis72 }
+        match number {
+            ..=10 => Version::Redis70,
+            11 => Version::Redis72,
+            _ => Version::Redis74,
+        }
     }
 
     fn magic(self) -> &'static [u8; 9] {
         match self {
             Version::Redis70 => b"REDIS0010",
             Version::Redis72 => b"REDIS0011",
+            Version::Redis74 => b"REDIS0012",
             Version::Valkey9 => b"VALKEY080",
         }
+    }
+
+    /// Whether fields keep their expiries in it.
+    fn knows_expiring_fields(self) -> bool {
+        matches!(self, Version::Redis74 | Version::Valkey9)
+    }
+
+    /// This version, or the one that can tell of fields that expire, if there are any.
+    fn able(self, fields_expire: bool) -> Version {
+        if fields_expire && !self.knows_expiring_fields() { Version::Valkey9 } else { self }
     }
 }
 
@@ -142,23 +160,19 @@ fn key_value(entry: &Entry, options: &SaveOptions, access: &Access, out: &mut Ou
     value(entry, options.version, out);
 }
 
-/// The version in which all of `space` can be written, if that is not `wanted`.
-///
-/// Of those we write, only Valkey's knows fields that expire.
+/// The version in which all of `space` can be written: `wanted`, if possible.
 pub fn version_for(space: &Keyspace, wanted: Version) -> Version {
-    let fields_expire = space.databases().iter().any(|db| db.with_volatile_fields() > 0);
-    if fields_expire { Version::Valkey9 } else { wanted }
+    wanted.able(space.databases().iter().any(|db| db.with_volatile_fields() > 0))
 }
 
-/// The version in which this value can be written, if that is not `wanted`.
+/// The version in which this value can be written: `wanted`, if possible.
 pub fn version_for_value(entry: &Entry, wanted: Version) -> Version {
-    let fields_expire = entry.collection::<Hash>().is_some_and(|hash| hash.volatile() > 0);
-    if fields_expire { Version::Valkey9 } else { wanted }
+    wanted.able(entry.collection::<Hash>().is_some_and(|hash| hash.volatile() > 0))
 }
 
 /// Whether the expiries of its fields are written with a hash. They are lost on those who do not know any.
 fn with_expiries(hash: &Hash, version: Version) -> bool {
-    version == Version::Valkey9 && hash.volatile() > 0
+    version.knows_expiring_fields() && hash.volatile() > 0
 }
 
 const KIND: &str = "the kind says so";
@@ -179,8 +193,9 @@ pub fn type_of(entry: &Entry, version: Version) -> u8 {
             let hash = entry.collection::<Hash>().expect(KIND);
             match hash.as_listpack() {
                 Some(_) => value_type::HASH_LISTPACK,
-                None if with_expiries(hash, version) => value_type::VALKEY_HASH_2,
-                None => value_type::HASH,
+                None if !with_expiries(hash, version) => value_type::HASH,
+                None if version == Version::Redis74 => value_type::HASH_METADATA,
+                None => value_type::VALKEY_HASH_2,
             }
         }
         Kind::Stream => unreachable!("there are no streams yet"),
@@ -255,9 +270,25 @@ fn zset(zset: &Zset, out: &mut Output<'_>) {
     }
 }
 
+/// The least expiry, then the fields, each after its expiry: 0 for none, else 1 and by how much it is later than the
+/// least.
+fn expiring_fields(hash: &Hash, out: &mut Output<'_>) {
+    let least = hash.iter_with_expiry().filter_map(|(_, _, at)| at).min().map_or(0, |at| at.0);
+    out.raw(&least.to_le_bytes());
+    out.len(hash.len());
+    for (field, value, expires) in hash.iter_with_expiry() {
+        out.len(expires.map_or(0, |at| (at.0 - least) as usize + 1));
+        out.item(field);
+        out.item(value);
+    }
+}
+
 fn hash(hash: &Hash, version: Version, out: &mut Output<'_>) {
     if let Some(pack) = hash.as_listpack() {
         return out.string(pack);
+    }
+    if with_expiries(hash, version) && version == Version::Redis74 {
+        return expiring_fields(hash, out);
     }
     out.len(hash.len());
     if with_expiries(hash, version) {

@@ -466,6 +466,32 @@ fn fields_keep_their_expiries_and_go_in_time() {
 }
 
 #[test]
+fn fields_keep_their_expiries_in_the_format_of_redis_7_4() {
+    let mut space = empty();
+    let limits = Limits::default();
+    let mut hash = Hash::new();
+    for i in 0..50 {
+        let expiry =
+            if i % 3 == 0 { NewExpiry::Never } else { NewExpiry::At(UnixMillis(4_000_000_000_000 + i * i)) };
+        hash.put(format!("field:{i}").as_bytes(), Value::Bytes(b"v"), expiry, &limits, space.now());
+    }
+    space.db(0).set_collection(Key::new(b"h"), hash, None);
+    space.db(0).set_string(Key::new(b"s"), Value::Bytes(b"text"), crate::keyspace::db::Ttl::Clear);
+    let bytes = saved(&space, Version::Redis74);
+    assert!(bytes.starts_with(b"REDIS0012"));
+    assert_same(&loaded(&bytes, &limits).expect("our own file"), &portraits(&space));
+    // `HSET h a v b 2` and `HPEXPIREAT h 4102444800123 FIELDS 1 a` with a value too long for a listpack are of this
+    // form; here is one field of a hash that expires.
+    let mut one = Hash::new();
+    one.put(b"a", Value::Bytes(b"v"), NewExpiry::At(UnixMillis(4_102_444_800_123)), &limits, space.now());
+    let entry = Entry::with_collection(b"h", None, one);
+    let payload = dump(&entry, Version::Redis74, true);
+    assert_eq!(payload[..16], *b"\x18\x7b\xd8\xc3\x2c\xbb\x03\x00\x00\x01\x01\x01a\x01v\x0c");
+    let back = restore(&payload, b"h", None, &LoadOptions::default()).expect("our own payload");
+    assert_eq!(back.collection::<Hash>().map(Hash::volatile), Some(1));
+}
+
+#[test]
 fn a_hash_with_expiries_is_written_as_valkey_writes_it() {
     // `HSETEX h PXAT 4102444800123 FIELDS 1 a v`, and `HSET h b 2` after it, dumped by Valkey 9.1.
     let one = b"\x16\x01\x01a\x01v\x7b\xd8\xc3\x2c\xbb\x03\x00\x00\x50\x00\x3d\xb0\x5c\xcb\x9a\xfd\x4b\x41";
