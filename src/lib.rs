@@ -30,8 +30,8 @@
 //! 1. `net::poll` tells that a socket is readable; `server::event_loop` receives once into its input
 //!    buffer (`net::io`).
 //! 2. `resp::request` finds the arguments: spans of the bytes as they arrived. Nothing is copied.
-//! 3. `server::call` gathers requests of all ready clients, prefetches the memory their keys lie in, and runs
-//!    them in order.
+//! 3. `server::call` gathers requests of all ready clients, prefetches the memory their keys lie in and the
+//!    way to what they look for there (`types::ahead`), and runs them in order.
 //! 4. `server::admission` decides by one AND whether anything stands in the way: authentication, MULTI,
 //!    memory.
 //! 5. `server::call` takes the server apart into a `Ctx`: arguments, database, reply, limits. The
