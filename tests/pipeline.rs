@@ -55,9 +55,11 @@ fn request(rng: &mut Rng) -> String {
 
 fn fill(client: &mut Client) {
     for i in 0..MEMBERS {
-        run(client, &format!("ZADD zset {} member:{i}", i * 7919 % 1000));
-        run(client, &format!("HSET hash member:{i} {i}"));
-        run(client, &format!("SADD set member:{i}"));
+        let score = i * 7919 % 1000;
+        let requests =
+            format!("ZADD zset {score} member:{i}\r\nHSET hash member:{i} {i}\r\nSADD set member:{i}\r\n");
+        client.send(requests.as_bytes()).expect("the server listens");
+        (0..3).for_each(|_| drop(client.reply().expect("the server answers")));
     }
     run(client, "HSET small member:1 5 member:2 x");
     run(client, "RPUSH list a b c");

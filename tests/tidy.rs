@@ -48,6 +48,7 @@ const UNSAFE: &[&str] = &[
     "stdx/alloc.rs",
     "stdx/clock.rs",
     "stdx/cpu.rs",
+    "stdx/prefetch.rs",
     "stdx/process.rs",
     "structures/",
     "types/",
