@@ -56,6 +56,15 @@ pub struct Pending {
     hash: u64,
 }
 
+impl Pending {
+    /// The arguments, which lie in the client's input and among the spans of the batch.
+    #[inline]
+    fn args<'a>(&'a self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
+        Args::new(self.frame.head(input), self.frame.spans(spans), &self.large)
+            .with_hash(self.hashed, self.hash)
+    }
+}
+
 /// Requests that are executed together.
 #[derive(Default)]
 pub struct Batch {
@@ -111,9 +120,7 @@ impl Server {
                 continue;
             }
             let client = &self.clients[pending.client];
-            let head = pending.frame.head(&client.io.input.buf);
-            let args = Args::new(head, pending.frame.spans(&batch.spans), &pending.large)
-                .with_hash(pending.hashed, pending.hash);
+            let args = pending.args(&client.io.input.buf, &batch.spans);
             let db = &self.keyspace.databases()[client.db as usize];
             if let Some(aim) = spec.aim(&args)
                 && let Some(scout) = db.ahead(args.key(pending.hashed as usize), aim)
@@ -157,9 +164,7 @@ impl Server {
                 if self.turn.stop || flags.has(ClientFlags::CLOSING) {
                     continue;
                 }
-                let args =
-                    Args::new(pending.frame.head(&input), pending.frame.spans(&batch.spans), &pending.large)
-                        .with_hash(pending.hashed, pending.hash);
+                let args = pending.args(&input, &batch.spans);
                 // What follows a request that waits must wait behind it.
                 if flags.has(ClientFlags::HELD) {
                     self.hold(key, pending.command, &args);

@@ -395,11 +395,13 @@ impl Server {
     /// Sends to everybody for whom there is something, the last first: those that were answered are so before those
     /// that only listen, and ask again while messages still go out, which then leave together.
     fn send_replies(&mut self) {
+        // What the log has let go leaves whole: the rest would be held again, for writes that came later.
+        let budget = if self.holds_replies() { usize::MAX } else { SEND_BUDGET };
         let mut sending = std::mem::take(&mut self.turn.sending);
         while let Some(key) = sending.pop() {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
-            self.send_to(key, SEND_BUDGET);
+            self.send_to(key, budget);
             const WAITS: ClientFlags = ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE);
             let client = &self.clients[key];
             if !client.io.output.is_empty() && !client.flags.has(WAITS) {

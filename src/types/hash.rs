@@ -1076,13 +1076,6 @@ impl<'a> Iterator for Fields<'a> {
 // ---- what the keyspace asks -----------------------------------------------------------------
 
 impl Describe for Hash {
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
-        match (self.table(), aim) {
-            (Some(table), Aim::Member(field)) => Some(Scout::Hash(table.way_to(hash(field)))),
-            _ => ahead::block(self.0.address()),
-        }
-    }
-
     #[inline]
     fn len(&self) -> usize {
         match self.encoded() {
@@ -1150,6 +1143,13 @@ unsafe impl Collection for Hash {
             EncodingMut::Pack(_) => {}
             EncodingMut::Table(table) => table.step(),
             EncodingMut::Volatile(volatile) => volatile.step(),
+        }
+    }
+
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+        match (self.table(), aim) {
+            (Some(table), Aim::Member(field)) => Some(Scout::Hash(table.way_to(hash(field)))),
+            _ => ahead::block(self.0.address()),
         }
     }
 }

@@ -377,10 +377,6 @@ impl Default for List {
 }
 
 impl Describe for List {
-    fn ahead<'a>(&'a self, _aim: Aim<'a>) -> Option<Scout<'a>> {
-        ahead::block(self.0.address())
-    }
-
     fn len(&self) -> usize {
         match self.view() {
             View::Pack(pack) => pack.len(),
@@ -445,6 +441,10 @@ unsafe impl Collection for List {
             View::Pack(pack) => List::pack((*pack).clone()),
             View::Quick(list) => List::quick(list.clone()),
         }
+    }
+
+    fn ahead<'a>(&'a self, _aim: Aim<'a>) -> Option<Scout<'a>> {
+        ahead::block(self.0.address())
     }
 }
 

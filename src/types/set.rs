@@ -778,13 +778,6 @@ pub fn difference<'a>(
 // ---- what the keyspace asks -----------------------------------------------------------------
 
 impl Describe for Set {
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
-        match (self.encoded(), aim) {
-            (Encoding::Table(table), Aim::Member(member)) => Some(Scout::Set(table.way_to(hash(member)))),
-            _ => ahead::block(self.0.address()),
-        }
-    }
-
     #[inline]
     fn len(&self) -> usize {
         match self.encoded() {
@@ -859,6 +852,13 @@ unsafe impl Collection for Set {
     fn step(&mut self) {
         if let EncodingMut::Table(table) = self.encoded_mut() {
             table.step();
+        }
+    }
+
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+        match (self.encoded(), aim) {
+            (Encoding::Table(table), Aim::Member(member)) => Some(Scout::Set(table.way_to(hash(member)))),
+            _ => ahead::block(self.0.address()),
         }
     }
 }

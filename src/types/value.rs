@@ -71,9 +71,6 @@ pub trait Describe {
         None
     }
 
-    /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>>;
-
     /// The hash table inside, as `DEBUG HTSTATS-KEY` describes it, where there is one.
     fn table_stats(&self) -> Option<crate::structures::dict::Stats> {
         None
@@ -105,6 +102,9 @@ pub unsafe trait Collection: Describe + Sized + Send {
     /// One step of the rehash of its table, if one is running: reading commands take it, so that a collection
     /// which nobody changes any more does not keep two tables for ever.
     fn step(&mut self) {}
+
+    /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>>;
 }
 
 /// A value to be stored. Strings may still be borrowed from a request.

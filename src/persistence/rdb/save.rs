@@ -287,11 +287,12 @@ fn hash(hash: &Hash, version: Version, out: &mut Output<'_>) {
     if let Some(pack) = hash.as_listpack() {
         return out.string(pack);
     }
-    if with_expiries(hash, version) && version == Version::Redis74 {
+    let with_expiries = with_expiries(hash, version);
+    if with_expiries && version == Version::Redis74 {
         return expiring_fields(hash, out);
     }
     out.len(hash.len());
-    if with_expiries(hash, version) {
+    if with_expiries {
         for (field, value, expires) in hash.iter_with_expiry() {
             out.item(field);
             out.item(value);

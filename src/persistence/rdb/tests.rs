@@ -480,8 +480,7 @@ fn fields_keep_their_expiries_in_the_format_of_redis_7_4() {
     let bytes = saved(&space, Version::Redis74);
     assert!(bytes.starts_with(b"REDIS0012"));
     assert_same(&loaded(&bytes, &limits).expect("our own file"), &portraits(&space));
-    // `HSET h a v b 2` and `HPEXPIREAT h 4102444800123 FIELDS 1 a` with a value too long for a listpack are of this
-    // form; here is one field of a hash that expires.
+    // The type, the least expiry, one field: its distance from that and one, name and value; then the version.
     let mut one = Hash::new();
     one.put(b"a", Value::Bytes(b"v"), NewExpiry::At(UnixMillis(4_102_444_800_123)), &limits, space.now());
     let entry = Entry::with_collection(b"h", None, one);

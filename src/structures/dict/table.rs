@@ -290,12 +290,16 @@ impl At {
 /// Whether two keys are equal. Keys are short: comparing whole words beats calling `memcmp`.
 #[inline(always)]
 pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    /// # Safety
+    /// `p` has eight bytes from `at` on.
     #[inline(always)]
     unsafe fn word(p: &[u8], at: usize) -> u64 {
         debug_assert!(at + 8 <= p.len());
-        // SAFETY: the callers below stay inside both keys.
+        // SAFETY: the caller's promise.
         unsafe { p.as_ptr().add(at).cast::<u64>().read_unaligned() }
     }
+    /// # Safety
+    /// `p` has four bytes from `at` on.
     #[inline(always)]
     unsafe fn half(p: &[u8], at: usize) -> u32 {
         debug_assert!(at + 4 <= p.len());

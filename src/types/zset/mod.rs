@@ -645,13 +645,6 @@ impl Drop for Zset {
 }
 
 impl Describe for Zset {
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
-        match self.view() {
-            View::Packed(_) => ahead::block(self.word.as_ptr()),
-            View::Indexed(indexed) => Some(Scout::Zset(Way::new(indexed, aim))),
-        }
-    }
-
     #[inline]
     fn len(&self) -> usize {
         match self.view() {
@@ -711,6 +704,13 @@ unsafe impl Collection for Zset {
     fn step(&mut self) {
         if let ViewMut::Indexed(indexed) = self.view_mut() {
             indexed.step();
+        }
+    }
+
+    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+        match self.view() {
+            View::Packed(_) => ahead::block(self.word.as_ptr()),
+            View::Indexed(indexed) => Some(Scout::Zset(Way::new(indexed, aim))),
         }
     }
 }
