@@ -50,6 +50,7 @@ const UNSAFE: &[&str] = &[
     "stdx/cpu.rs",
     "stdx/prefetch.rs",
     "stdx/process.rs",
+    "stdx/stopwatch.rs",
     "structures/",
     "types/",
 ];

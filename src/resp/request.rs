@@ -43,6 +43,7 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -156,7 +157,7 @@ impl Span {
     ///
     /// Panics when they are another request's and the span does not fit.
     #[inline]
-    pub fn get<'a>(self, head: &'a [u8], large: &'a [Sds]) -> &'a [u8] {
+    pub fn get<'a>(self, head: &'a [u8], large: &'a [Arc<Sds>]) -> &'a [u8] {
         if self.start != Span::LARGE_MARK {
             &head[self.start as usize..][..self.len as usize]
         } else {
@@ -239,8 +240,8 @@ pub struct Frame {
 /// What of a request does not lie in the buffer.
 #[derive(Debug, Default)]
 pub struct Apart {
-    /// The arguments that were received as large strings, in their order.
-    pub large: Vec<Sds>,
+    /// The arguments that were received as large strings, in their order. Whoever stores one shares it.
+    pub large: Vec<Arc<Sds>>,
     /// An inline request spelled as an array, to which the spans refer instead of the buffer; else empty.
     pub rewritten: Vec<u8>,
 }
@@ -257,7 +258,7 @@ impl Frame {
 
     /// The large strings.
     #[inline]
-    pub fn large(&self) -> &[Sds] {
+    pub fn large(&self) -> &[Arc<Sds>] {
         self.apart.as_ref().map_or(&[], |apart| &apart.large)
     }
 
@@ -619,7 +620,7 @@ impl Decoder {
     /// After an error nothing of the unfinished request is kept, and `pos` is where the request began.
     ///
     /// O(bytes read); panics if `*pos > buf.len()`.
-    #[inline]
+    #[inline(always)]
     pub fn next(
         &mut self,
         buf: &mut Vec<u8>,
@@ -785,7 +786,10 @@ fn frame(mut partial: Partial, len: usize, pos: &mut usize, spans: &mut Vec<Span
         spans.append(&mut partial.spans);
     }
     let plain = partial.large.is_empty() && partial.rewritten.is_empty();
-    let apart = (!plain).then(|| Box::new(Apart { large: partial.large, rewritten: partial.rewritten }));
+    let apart = (!plain).then(|| {
+        let large = partial.large.into_iter().map(Arc::new).collect();
+        Box::new(Apart { large, rewritten: partial.rewritten })
+    });
     Frame { start, end: *pos, first_span: first_span as u32, args, apart }
 }
 

@@ -44,7 +44,7 @@ impl Server {
         }
         let db = self.clients[key].db;
         let request = KeptRequest::new(id.0, args);
-        let blocked = Blocked { request, wait, db, since_ns: self.turn.command_started_ns };
+        let blocked = Blocked { request, wait, db, since_ns: clock::monotonic_ns() };
         self.clients.blocking.add(key, &blocked);
         let client = &mut self.clients[key];
         client.blocked = Some(Box::new(blocked));
@@ -93,13 +93,14 @@ impl Server {
         if client.io.output.tail.capacity() == 0 {
             client.io.output.tail = self.pool.take();
         }
-        let started = std::mem::replace(&mut self.turn.command_started_ns, clock::monotonic_ns());
+        let now = self.turn.stopwatch.now();
+        let started = std::mem::replace(&mut self.turn.command_started, now);
         self.turn.runs_again = true;
         self.turn.waits_on = false;
         let id = CommandId(blocked.request.command);
         self.admit(key, id, self.commands.spec(id), &blocked.request.args());
         self.turn.runs_again = false;
-        self.turn.command_started_ns = self.turn.command_started_ns.max(started);
+        self.turn.command_started = self.turn.command_started.max(started);
         self.end_unit();
         if std::mem::take(&mut self.turn.waits_on) {
             let client = &mut self.clients[key];

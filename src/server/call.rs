@@ -21,11 +21,11 @@ use super::crash;
 use super::feed::Feed;
 use super::observe::Ran;
 use super::users::Permissions;
-use crate::clients::{ClientFlags, ClientKey, ReplyMode};
+use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::keyspace::Listeners;
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error, Reply};
-use crate::stdx::clock::{self, UnixMillis};
+use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash;
 use crate::structures::sds::Sds;
 use crate::types::ahead::Scout;
@@ -50,7 +50,6 @@ pub struct Pending {
     pub client: ClientKey,
     pub command: Option<CommandId>,
     frame: Frame,
-    large: Vec<Arc<Sds>>,
     /// Argument that is the first key, and its hash; 0: none was hashed.
     hashed: u32,
     hash: u64,
@@ -60,7 +59,7 @@ impl Pending {
     /// The arguments, which lie in the client's input and among the spans of the batch.
     #[inline]
     fn args<'a>(&'a self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
-        Args::new(self.frame.head(input), self.frame.spans(spans), &self.large)
+        Args::new(self.frame.head(input), self.frame.spans(spans), self.frame.large())
             .with_hash(self.hashed, self.hash)
     }
 }
@@ -82,18 +81,14 @@ impl Batch {
 
 impl Server {
     /// Adds a parsed request to the batch; whether the batch must be executed before more is read.
-    #[inline]
-    pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, mut frame: Frame) -> bool {
-        let large = match &mut frame.apart {
-            None => Vec::new(),
-            Some(apart) => apart.large.drain(..).map(Arc::new).collect::<Vec<_>>(),
-        };
-        let input = &mut self.clients[client].io.input;
+    #[inline(always)]
+    pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, frame: Frame) -> bool {
+        let Client { io, db, .. } = &mut self.clients[client];
+        let large = frame.large();
         if !large.is_empty() {
-            input.lend_apart(large.iter().map(|string| string.allocated_bytes()).sum());
+            io.input.lend_apart(large.iter().map(|string| string.allocated_bytes()).sum());
         }
-        let head = frame.head(&input.buf);
-        let args = Args::new(head, frame.spans(&batch.spans), &large);
+        let args = Args::new(frame.head(&io.input.buf), frame.spans(&batch.spans), large);
         let command = self.commands.find(args.at(0));
         let (mut hashed, mut hash) = (0, 0);
         if let Some(id) = command
@@ -103,9 +98,9 @@ impl Server {
         {
             hashed = *first as u32;
             hash = hash::hash(key);
-            self.keyspace.databases()[self.clients[client].db as usize].prefetch_bucket(hash);
+            self.keyspace.databases()[*db as usize].prefetch_bucket(hash);
         }
-        batch.pending.push(Pending { client, command, frame, large, hashed, hash });
+        batch.pending.push(Pending { client, command, frame, hashed, hash });
         const BARRIER: Flags = Flags::BLOCKING.with(Flags::BARRIER);
         command.is_some_and(|id| self.commands.spec(id).flags.has(BARRIER))
     }
@@ -152,7 +147,7 @@ impl Server {
             self.look_ahead(batch);
         }
         // Receiving and parsing are not the first command's doing.
-        self.turn.command_started_ns = clock::monotonic_ns();
+        self.turn.command_started = self.turn.stopwatch.now();
         let mut at = 0;
         while at < batch.pending.len() {
             let key = batch.pending[at].client;
@@ -184,7 +179,7 @@ impl Server {
     }
 
     /// Runs one request of a client, or answers why not.
-    #[inline]
+    #[inline(always)]
     pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
         client.commands += 1;
@@ -224,7 +219,7 @@ impl Server {
     }
 
     /// Runs a command if it may run, and answers why not otherwise.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) {
         let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
         if !conditions.has(self.held_by[id.0 as usize]) || self.passes(key, id, spec, args) {
@@ -301,7 +296,7 @@ impl Server {
 
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
     pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) {
-        let started = self.turn.command_started_ns;
+        let started = self.turn.command_started;
         let client = &self.clients[key];
         let (db, waiting_before) = (client.db, client.io.output.pending());
         // What one command is passed on as must not be there for the next.
@@ -360,9 +355,9 @@ impl Server {
             return;
         }
         self.stats.commands_processed += 1;
-        let end = clock::monotonic_ns();
-        let spent = end.saturating_sub(started);
-        self.turn.command_started_ns = end;
+        let end = self.turn.stopwatch.now();
+        let spent = self.turn.stopwatch.ns(started, end);
+        self.turn.command_started = end;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
         self.observe(key, spec, args, Ran { ns: spent, reply });

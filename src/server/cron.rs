@@ -33,6 +33,8 @@ impl Server {
             return;
         }
         self.turn.cron_ticks += 1;
+        // It will do better the next time if not now.
+        let _ = self.turn.stopwatch.adjust();
         let started = clock::monotonic_ns();
         self.cron(tick);
         self.stats.cron_ns += clock::monotonic_ns() - started;

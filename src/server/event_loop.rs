@@ -18,6 +18,7 @@ use crate::net::poll::{Poll, Registry, Token};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
 use crate::stdx::clock::{self, UnixMillis};
+use crate::stdx::stopwatch::{Stopwatch, Ticks};
 
 /// Tokens from here on are listeners; below are clients.
 pub(super) const LISTENERS: usize = usize::MAX / 2;
@@ -46,7 +47,9 @@ pub struct Loop {
     /// Whose request is being answered.
     pub(super) answering: Answering,
     /// When the running command started: the end of the one before.
-    pub(super) command_started_ns: u64,
+    pub(super) command_started: Ticks,
+    /// By which commands are measured.
+    pub(super) stopwatch: Stopwatch,
     pub(super) next_cron: Option<Instant>,
     pub(super) cron_ticks: u64,
     /// Nothing is done by the clock (`DEBUG PAUSE-CRON`).
@@ -129,6 +132,7 @@ impl Server {
             self.registry().register_readable(listener, Token(LISTENERS + i))?;
         }
         self.turn.listeners = listeners;
+        self.turn.stopwatch.start();
         Ok(())
     }
 

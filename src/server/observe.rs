@@ -25,7 +25,7 @@ pub(super) struct Ran {
 
 impl Server {
     /// Remembers a command that has ended if it is remarkable.
-    #[inline]
+    #[inline(always)]
     pub(super) fn observe(&mut self, key: ClientKey, spec: &'static Spec, args: &Args<'_>, ran: Ran) {
         let (bytes, _, large) = args.parts();
         let limits = &self.stats.thresholds;

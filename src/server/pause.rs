@@ -16,7 +16,7 @@ use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::expire::Expiry;
 use crate::resp::Args;
 use crate::stats::latency::event;
-use crate::stdx::clock::{self, UnixMillis};
+use crate::stdx::clock::UnixMillis;
 
 /// What may change the data, or what replicas are told.
 pub(super) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
@@ -154,7 +154,7 @@ impl Server {
                 continue;
             }
             let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
-            self.turn.command_started_ns = clock::monotonic_ns();
+            self.turn.command_started = self.turn.stopwatch.now();
             self.execute(key, command, &request.args());
         }
         // What arrived meanwhile is in the buffer, and no event will tell of it.

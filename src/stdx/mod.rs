@@ -12,4 +12,5 @@ pub mod prefetch;
 pub mod process;
 pub mod quote;
 pub mod rng;
+pub mod stopwatch;
 pub mod text;

@@ -1,0 +1,171 @@
+//! How long something short took, for less than it takes to read a clock twice.
+//!
+//! The processor counts at a constant rate, and its counter is read in 10 ns where the monotonic clock takes 27: for a
+//! command that runs for 100 ns this is worth having. The kernel says whether the counter can be relied upon: where
+//! it is what the kernel itself keeps time by, it runs evenly and alike on all processors. How long a tick lasts is
+//! measured against the clock, again and again, for a virtual machine may move to another processor. Everywhere
+//! else, a tick is a nanosecond of the clock.
+#![allow(unsafe_code)]
+
+use std::time::Duration;
+
+use super::clock;
+
+/// An instant, as one [`Stopwatch`] counts. Later ones are greater, unless it has been started in between.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Ticks(u64);
+
+/// The counter and the clock at the same instant.
+#[derive(Clone, Copy)]
+struct Reading {
+    count: u64,
+    ns: u64,
+}
+
+impl Reading {
+    /// Reads both. `None` if the thread was interrupted in between, time and again.
+    fn take() -> Option<Reading> {
+        (0..8).find_map(|_| {
+            let (before, count, after) = (clock::monotonic_ns(), count(), clock::monotonic_ns());
+            (after - before < AT_ONCE_NS).then_some(Reading { count, ns: before })
+        })
+    }
+}
+
+/// What takes longer was interrupted.
+const AT_ONCE_NS: u64 = 500;
+
+/// Measures durations of up to some minutes.
+pub struct Stopwatch {
+    /// Whether it is the processor that counts.
+    counts: bool,
+    /// Nanoseconds that a tick lasts, times 2^32.
+    scale: u64,
+    /// The reading that `scale` was measured up to.
+    last: Option<Reading>,
+}
+
+/// Between two readings, for how long a tick lasts to come out right to a ten-thousandth.
+const APART: Duration = Duration::from_millis(5);
+
+/// The scale of ticks that are nanoseconds.
+const ONE: u64 = 1 << 32;
+
+impl Default for Stopwatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stopwatch {
+    /// A stopwatch that goes by the clock until it is started.
+    pub fn new() -> Stopwatch {
+        Stopwatch { counts: false, scale: ONE, last: None }
+    }
+
+    /// Goes by the processor's counter from now on, where that is reliable. Takes 5 ms. Ticks from before must not be
+    /// compared with later ones.
+    pub fn start(&mut self) {
+        if self.counts || !is_reliable() {
+            return;
+        }
+        self.adjust();
+        std::thread::sleep(APART);
+        self.counts = self.adjust();
+    }
+
+    /// Measures anew how long a tick lasts, by what has passed since the last time; whether that succeeded. To be called
+    /// now and then.
+    pub fn adjust(&mut self) -> bool {
+        let Some(now) = Reading::take() else { return false };
+        let Some(last) = self.last.replace(now) else { return false };
+        let (count, ns) = (now.count.saturating_sub(last.count), now.ns.saturating_sub(last.ns));
+        if ns < APART.as_nanos() as u64 {
+            self.last = Some(last);
+            return false;
+        }
+        // A counter that stood still or was set back says nothing; the next reading will.
+        match u64::try_from((u128::from(ns) << 32) / u128::from(count.max(1))) {
+            Ok(scale @ 1..) if scale < ONE << 8 => self.scale = scale,
+            _ => return false,
+        }
+        true
+    }
+
+    /// This instant.
+    #[inline(always)]
+    pub fn now(&self) -> Ticks {
+        Ticks(if self.counts { count() } else { clock::monotonic_ns() })
+    }
+
+    /// Nanoseconds from one instant to a later one.
+    #[inline(always)]
+    pub fn ns(&self, from: Ticks, to: Ticks) -> u64 {
+        let ticks = to.0.saturating_sub(from.0);
+        ((u128::from(ticks) * u128::from(self.scale)) >> 32) as u64
+    }
+}
+
+/// The processor's counter; 0 where there is none that a program may read.
+#[inline(always)]
+fn count() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and Linux lets programs use it.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    0
+}
+
+/// Whether the kernel keeps time by the processor's counter.
+fn is_reliable() -> bool {
+    const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    cfg!(target_arch = "x86_64") && std::fs::read_to_string(SOURCE).is_ok_and(|name| name.trim() == "tsc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the stopwatch makes of a wait, and what the clock does.
+    fn measured(watch: &Stopwatch) -> (u64, u64) {
+        let (ns, ticks) = (clock::monotonic_ns(), watch.now());
+        std::thread::sleep(Duration::from_millis(20));
+        let inside = watch.ns(ticks, watch.now());
+        (inside, clock::monotonic_ns() - ns)
+    }
+
+    #[test]
+    fn it_agrees_with_the_clock() {
+        let mut watch = Stopwatch::new();
+        for started in [false, true] {
+            if started {
+                watch.start();
+            }
+            let (inside, around) = measured(&watch);
+            assert!(inside >= 19_900_000 && inside <= around + around / 1000, "{inside} of {around} ns");
+            watch.adjust();
+        }
+    }
+
+    #[test]
+    fn an_adjustment_after_nothing_changes_nothing() {
+        let mut watch = Stopwatch::new();
+        watch.start();
+        let Some(last) = &mut watch.last else { return };
+        // As if the last reading were of this instant, whatever else the machine does.
+        last.ns = clock::monotonic_ns() + Duration::from_secs(1).as_nanos() as u64;
+        let before = watch.scale;
+        assert!(!watch.adjust());
+        assert_eq!(watch.scale, before);
+    }
+
+    #[test]
+    fn what_did_not_last_is_nothing() {
+        let watch = Stopwatch::new();
+        assert_eq!(watch.ns(Ticks(7), Ticks(7)), 0);
+        assert_eq!(watch.ns(Ticks(8), Ticks(7)), 0);
+        assert_eq!(watch.ns(Ticks(7), Ticks(1_007)), 1_000);
+    }
+}
