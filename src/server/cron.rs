@@ -1,6 +1,6 @@
 //! What is done by the clock: `hz` times a second, or less often.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Server;
 use super::admission::Conditions;
@@ -14,21 +14,20 @@ impl Server {
     }
 
     pub(super) fn until_cron(&self) -> Duration {
-        let tick = match self.turn.next_cron {
+        let tick = match self.turn.next_cron_ns.saturating_sub(self.turn.ended_ns) {
             _ if self.turn.evicting => Duration::ZERO,
-            None => Duration::ZERO,
-            Some(at) => at.saturating_duration_since(Instant::now()),
+            ns => Duration::from_nanos(ns),
         };
         self.until_unpause().map_or(tick, |pause| pause.min(tick))
     }
 
     pub(super) fn cron_if_due(&mut self) {
-        let now = Instant::now();
-        if self.turn.next_cron.is_some_and(|at| now < at) {
+        let now = self.turn.ended_ns;
+        if now < self.turn.next_cron_ns {
             return;
         }
         let tick = self.tick();
-        self.turn.next_cron = Some(now + tick);
+        self.turn.next_cron_ns = now + tick.as_nanos() as u64;
         if self.turn.cron_paused {
             return;
         }
@@ -37,7 +36,8 @@ impl Server {
         let _ = self.turn.stopwatch.adjust();
         let started = clock::monotonic_ns();
         self.cron(tick);
-        self.stats.cron_ns += clock::monotonic_ns() - started;
+        self.turn.ended_ns = clock::monotonic_ns();
+        self.stats.cron_ns += self.turn.ended_ns - started;
     }
 
     fn cron(&mut self, tick: Duration) {

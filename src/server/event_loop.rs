@@ -5,7 +5,7 @@
 //! Sockets are registered once; nothing is changed in the poll afterwards.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Server;
 use super::call::Batch;
@@ -50,7 +50,10 @@ pub struct Loop {
     pub(super) command_started: Ticks,
     /// By which commands are measured.
     pub(super) stopwatch: Stopwatch,
-    pub(super) next_cron: Option<Instant>,
+    /// When the last turn ended, on the monotonic clock.
+    pub(super) ended_ns: u64,
+    /// When the timer is due, on that clock.
+    pub(super) next_cron_ns: u64,
     pub(super) cron_ticks: u64,
     /// Nothing is done by the clock (`DEBUG PAUSE-CRON`).
     pub cron_paused: bool,
@@ -78,6 +81,8 @@ pub struct Loop {
 pub struct Work {
     batch: Batch,
     ready: Vec<ClientKey>,
+    /// Clients in the batch, which keep their input buffers until it has run.
+    held: Vec<ClientKey>,
 }
 
 /// How the reply buffers of clients follow what is written to them.
@@ -147,7 +152,7 @@ impl Server {
         work: &mut Work,
         patience: Duration,
     ) -> io::Result<()> {
-        let Work { batch, ready } = work;
+        let Work { batch, ready, held } = work;
         self.before_sleep();
         let timeout = if self.turn.reading.is_empty() && self.turn.sending.is_empty() {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
@@ -155,7 +160,7 @@ impl Server {
             Duration::ZERO
         };
         poll.wait(Some(timeout.min(patience)))?;
-        let started = clock::monotonic_ns();
+        let (began_ns, began) = (clock::monotonic_ns(), self.turn.stopwatch.now());
         let commands_before = self.stats.commands_processed;
         self.keyspace.set_now(UnixMillis::now());
         self.blocked_timeouts();
@@ -182,7 +187,7 @@ impl Server {
                 self.send_soon(key);
             }
         }
-        self.serve(ready, batch);
+        self.serve(ready, batch, held);
         for listener in accept {
             self.accept(listener);
         }
@@ -191,8 +196,9 @@ impl Server {
         {
             self.asked_to_stop(stop, signals);
         }
-        let now = clock::monotonic_ns();
-        self.stats.turn_ended(now - started, commands_before);
+        let lasted = self.turn.stopwatch.ns(began, self.turn.stopwatch.now());
+        self.turn.ended_ns = began_ns + lasted;
+        self.stats.turn_ended(lasted, commands_before);
         self.cron_if_due();
         Ok(())
     }
@@ -202,16 +208,14 @@ impl Server {
     }
 
     /// Reads from each ready client and executes what it sent.
-    fn serve(&mut self, ready: &[ClientKey], batch: &mut Batch) {
-        // Clients in the batch keep their input buffers until it has run.
-        let mut held: Vec<ClientKey> = Vec::new();
+    fn serve(&mut self, ready: &[ClientKey], batch: &mut Batch, held: &mut Vec<ClientKey>) {
         for &key in ready {
             if self.receive(key) {
-                self.parse(key, batch, &mut held);
+                self.parse(key, batch, held);
                 self.count_client(key);
             }
         }
-        self.run_held(batch, &mut held);
+        self.run_held(batch, held);
     }
 
     fn run_held(&mut self, batch: &mut Batch, held: &mut Vec<ClientKey>) {
