@@ -50,24 +50,27 @@ pub enum State {
 }
 
 /// When keys changed last, in offsets of the log: never earlier than they did. Keys share places, so it may be later.
+#[derive(Default)]
 struct Recent {
-    places: Box<[u64; Recent::PLACES]>,
+    /// Empty until something changes.
+    places: Box<[u64]>,
     /// All keys may have changed here.
     all: u64,
 }
 
 impl Recent {
-    const PLACES: usize = 4096;
-
-    fn new() -> Recent {
-        Recent { places: Box::new([0; Recent::PLACES]), all: 0 }
-    }
+    /// Some hundred writes may be under way at once, and a client may read a dozen keys at a time: with so many places,
+    /// few of its replies wait for a key that only shares one.
+    const PLACES: usize = 1 << 16;
 
     fn place(key: &[u8]) -> usize {
         hash::hash(key) as usize % Recent::PLACES
     }
 
     fn note(&mut self, change: &Change, keys: &[u8], offset: u64) {
+        if self.places.is_empty() {
+            self.places = vec![0; Recent::PLACES].into();
+        }
         match change {
             Change::Key { key, .. } | Change::Gone { key, .. } | Change::FieldGone { key, .. } => {
                 self.places[Recent::place(&keys[key.clone()])] = offset;
@@ -78,7 +81,7 @@ impl Recent {
     }
 
     fn of(&self, key: &[u8]) -> u64 {
-        self.places[Recent::place(key)].max(self.all)
+        self.places.get(Recent::place(key)).map_or(self.all, |&changed| changed.max(self.all))
     }
 }
 
@@ -189,7 +192,7 @@ impl Default for Aof {
             told_of_trouble: None,
             noted_second: 0,
             waiting: Vec::new(),
-            recent: Recent::new(),
+            recent: Recent::default(),
             gathering: Gathering::default(),
         }
     }
