@@ -44,6 +44,7 @@ const UNSAFE: &[&str] = &[
     "server/child.rs",
     "server/crash.rs",
     "server/daemon.rs",
+    "server/watchdog.rs",
     "stats/log.rs",
     "stdx/alloc.rs",
     "stdx/clock.rs",

@@ -120,3 +120,32 @@ fn commands_are_renamed_or_taken_away() {
     assert_eq!(ask(&mut client, "WIPE"), "+OK\r\n");
     assert_eq!(ask(&mut client, "DBSIZE"), ":0\r\n");
 }
+
+#[test]
+fn the_watchdog_tells_where_the_loop_is_stuck() {
+    let server = ServerProcess::start(&spinel(), &["--enable-debug-command", "yes"]);
+    let mut client = server.client();
+    assert_eq!(ask(&mut client, "CONFIG SET watchdog-period 20"), "+OK\r\n");
+    assert_eq!(
+        ask(&mut client, "CONFIG GET watchdog-period"),
+        "*2\r\n$15\r\nwatchdog-period\r\n$3\r\n200\r\n",
+        "never below two ticks of the timer"
+    );
+    // A loop that waits for requests is not stuck, however long it does.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!server.log().contains("WATCHDOG"), "{}", server.log());
+    assert_eq!(ask(&mut client, "DEBUG SLEEP 1"), "+OK\r\n");
+    let log = (0..500)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            server.log()
+        })
+        .find(|log| log.contains("WATCHDOG TIMER EXPIRED"))
+        .expect("the watchdog reports");
+    assert!(log.contains("Running the command: \"DEBUG SLEEP 1\""), "{log}");
+    assert!(log.contains("src/commands/debug.rs"), "{log}");
+    assert_eq!(log.matches("WATCHDOG").count(), 1, "once per turn: {log}");
+    assert_eq!(ask(&mut client, "CONFIG SET watchdog-period 0"), "+OK\r\n");
+    assert_eq!(ask(&mut client, "DEBUG SLEEP 0.5"), "+OK\r\n");
+    assert_eq!(server.log().matches("WATCHDOG").count(), 1);
+}

@@ -383,7 +383,7 @@ const TESTING: &[Param] = &[
     p("key-load-delay", int(at!(debug.key_load_delay_us), i32::MIN as i128, I32), Effects::NONE, "Microseconds to pause after each key loaded.").hidden(),
     p("rdb-key-save-delay", int(at!(debug.rdb_key_save_delay_us), i32::MIN as i128, I32), Effects::NONE, "Microseconds to pause after each key saved.").hidden(),
     p("loading-process-events-interval-bytes", int(at!(debug.loading_process_events_interval_bytes), 1024, I32), Effects::NONE, "Bytes loaded between two looks at the sockets.").hidden(),
-    p("watchdog-period", int(at!(debug.watchdog_period_ms), 0, I32), Effects::WATCHDOG, "Milliseconds of a stuck server that are logged; 0 switches it off.").hidden(),
+    p("watchdog-period", int(at!(debug.watchdog_period_ms), 0, I32), Effects::WATCHDOG, "A turn of the event loop that lasts so many milliseconds is reported in the log; 0 switches it off.").hidden(),
     p("lua-enable-deprecated-api", yes_no(at!(debug.lua_enable_deprecated_api)), Effects::NONE, "Offer scripts the calls that are no longer documented.").immutable().hidden(),
     p("use-exit-on-panic", yes_no(at!(debug.use_exit_on_panic)), Effects::NONE, "Exit instead of aborting after a crash report.").hidden(),
     p("cluster-ping-interval", int(at!(cluster.ping_interval_ms), 1, I32), Effects::NONE, "Milliseconds between pings to a random node.").hidden(),

@@ -90,6 +90,20 @@ pub fn not_running() {
     RUNNING.store(ptr::null_mut(), Ordering::Relaxed);
 }
 
+/// Whether the end is being reported on.
+pub fn is_reporting() -> bool {
+    REPORTING.load(Ordering::Relaxed)
+}
+
+/// Lets `see` look at the arguments of the command that runs, if one does. For the thread of the loop.
+pub fn for_running(see: impl FnOnce(&Args<'_>)) {
+    // SAFETY: set by `running`, whose caller keeps the arguments, and the request they lie in, in place until
+    // `not_running`: a command is running in this thread.
+    if let Some(args) = unsafe { RUNNING.load(Ordering::Relaxed).as_ref() } {
+        see(args);
+    }
+}
+
 /// Whether this is the first to report; a second fault, in the report or in another thread, is not told.
 fn begin() -> bool {
     !REPORTING.swap(true, Ordering::SeqCst)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Server;
 use super::call::Batch;
 use super::publish::Answering;
+use super::watchdog;
 use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
@@ -160,6 +161,7 @@ impl Server {
             Duration::ZERO
         };
         poll.wait(Some(timeout.min(patience)))?;
+        watchdog::turn_begins();
         let (began_ns, began) = (clock::monotonic_ns(), self.turn.stopwatch.now());
         let commands_before = self.stats.commands_processed;
         self.keyspace.set_now(UnixMillis::now());
@@ -200,6 +202,7 @@ impl Server {
         self.turn.ended_ns = began_ns + lasted;
         self.stats.turn_ended(lasted, commands_before);
         self.cron_if_due();
+        watchdog::turn_ends();
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub mod startup;
 pub mod tracking;
 pub mod transaction;
 pub mod users;
+pub mod watchdog;
 
 use std::sync::Arc;
 

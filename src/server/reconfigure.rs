@@ -159,6 +159,9 @@ impl Server {
         if effects.touches(Effects::ALLOCATOR) {
             alloc::purge_in_background(self.config.advanced.jemalloc_bg_thread);
         }
+        if effects.touches(Effects::WATCHDOG) {
+            self.take_up_watchdog();
+        }
         if effects.touches(Effects::PASSWORD) {
             self.take_up_password();
         }

@@ -17,6 +17,7 @@ use super::daemon::{self, Manager, OomScore, Title};
 use super::event_loop::Work;
 use super::persistence::{LoadFailure, temporary_name};
 use super::users::UsersError;
+use super::watchdog::Watchdog;
 use super::{Server, crash};
 use crate::background::Background;
 use crate::config::Config;
@@ -68,6 +69,8 @@ pub struct Process {
     pub manager: Manager,
     /// What the kernel thinks of us when memory runs out.
     pub oom_score: OomScore,
+    /// Who notices that the loop is stuck, if anybody.
+    pub watchdog: Option<Watchdog>,
 }
 
 /// Runs a server as the command line says, called `name`, with the commands of `groups`. To be called once,
@@ -186,7 +189,7 @@ fn start(
     server.take_up_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
     server.identity.executable = executable;
-    server.process = Process { name, title, manager, oom_score: OomScore::default() };
+    server.process = Process { name, title, manager, ..Process::default() };
 
     server.write_pidfile();
     server.show_title();
@@ -208,6 +211,7 @@ fn start(
         .watch_sockets(&poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
     server.turn.request = Some(signals.request());
+    server.take_up_watchdog();
     server.load_data(&mut poll, &signals)?;
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");

@@ -1,0 +1,200 @@
+//! The watchdog: when one turn of the loop lasts longer than `watchdog-period`, the log says what it is doing.
+//!
+//! A thread of its own looks at the loop now and then. If that has been in the same turn for too long, the thread
+//! interrupts it by a signal. The handler notes the return addresses on the stack and the command that runs, and no
+//! more: it may have interrupted anything, even the allocator. What the addresses are called is found out by the
+//! thread, while the loop goes on. The signal is SIGURG, which does nothing should it come when nobody is prepared.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use super::Server;
+use super::crash;
+use crate::stats::log::{self, Level};
+use crate::stdx::quote;
+
+/// Odd during a turn of the loop, even between turns, and always another number.
+static TURN: AtomicU64 = AtomicU64::new(0);
+
+/// What the handler noted.
+static NOTES: Notes = Notes {
+    addresses: [const { AtomicUsize::new(0) }; MOST_ADDRESSES],
+    depth: AtomicUsize::new(0),
+    command: [const { AtomicU8::new(0) }; MOST_BYTES],
+    command_len: AtomicUsize::new(0),
+    complete: AtomicBool::new(false),
+};
+
+const MOST_ADDRESSES: usize = 64;
+const MOST_BYTES: usize = 256;
+
+/// How often the thread looks, per period.
+const LOOKS: u32 = 4;
+
+/// For how long the handler is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+struct Notes {
+    addresses: [AtomicUsize; MOST_ADDRESSES],
+    depth: AtomicUsize,
+    command: [AtomicU8; MOST_BYTES],
+    command_len: AtomicUsize,
+    complete: AtomicBool,
+}
+
+/// Watches the loop until it is dropped.
+#[derive(Debug)]
+pub struct Watchdog {
+    _stop: Sender<()>,
+}
+
+/// A turn of the loop begins.
+#[inline(always)]
+pub fn turn_begins() {
+    TURN.store(TURN.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+}
+
+/// It has ended.
+#[inline(always)]
+pub fn turn_ends() {
+    TURN.store((TURN.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
+}
+
+impl Watchdog {
+    /// Watches the loop that the calling thread runs. `None` if the system has no thread for that, which is logged.
+    fn start(period: Duration) -> Option<Watchdog> {
+        // SAFETY: the action is plain data, zero being an empty mask; the handler has the signature that goes without
+        // SA_SIGINFO. The thread's own name is always there.
+        let watched = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as extern "C" fn(_) as usize;
+            action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+            libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut());
+            libc::pthread_self()
+        };
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("watchdog".into());
+        match thread.spawn(move || watch(period, watched, &stopped)) {
+            Ok(_) => Some(Watchdog { _stop: stop }),
+            Err(error) => {
+                tracing::warn!("Cannot start the watchdog: {}", crate::net::error_text(&error));
+                None
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Starts the watchdog anew, or stops it, as the configuration says. To be called by the thread of the loop.
+    pub(super) fn take_up_watchdog(&mut self) {
+        let period = &mut self.config.debug.watchdog_period_ms;
+        self.process.watchdog = None;
+        if *period > 0 {
+            // Nothing is known of a loop that has not even had the time for its timer.
+            *period = (*period).max(2000 / self.config.advanced.hz.clamp(1, 500));
+            self.process.watchdog = Watchdog::start(Duration::from_millis(u64::from(*period)));
+        }
+    }
+}
+
+/// What the thread does until it is told to stop.
+fn watch(period: Duration, watched: libc::pthread_t, stopped: &Receiver<()>) {
+    let (mut turn, mut since) = (TURN.load(Ordering::Relaxed), Instant::now());
+    let mut reported = None;
+    while stopped.recv_timeout(period / LOOKS) == Err(RecvTimeoutError::Timeout) {
+        let now = TURN.load(Ordering::Relaxed);
+        if now != turn {
+            (turn, since) = (now, Instant::now());
+        } else if turn % 2 == 1
+            && reported != Some(turn)
+            && since.elapsed() >= period
+            && !crash::is_reporting()
+        {
+            reported = Some(turn);
+            report(watched);
+        }
+    }
+}
+
+/// Interrupts the watched thread, and logs what it was doing.
+fn report(watched: libc::pthread_t) {
+    NOTES.complete.store(false, Ordering::Relaxed);
+    // SAFETY: the thread of the loop lives as long as the process.
+    unsafe { libc::pthread_kill(watched, libc::SIGURG) };
+    let asked = Instant::now();
+    while !NOTES.complete.load(Ordering::Acquire) {
+        if asked.elapsed() > PATIENCE {
+            // Not even a signal gets through: it waits for a disk, or does not get a processor.
+            log::raw(
+                Level::Warning,
+                "\n--- WATCHDOG TIMER EXPIRED ---\nThe server cannot be interrupted.\n--------\n",
+            );
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    log::raw(Level::Warning, &text());
+}
+
+fn text() -> String {
+    let mut text = String::from("\n--- WATCHDOG TIMER EXPIRED ---\n");
+    let len = NOTES.command_len.load(Ordering::Relaxed).min(MOST_BYTES);
+    if len > 0 {
+        let command: Vec<u8> = NOTES.command[..len].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+        let _ = writeln!(text, "Running the command: {}", quote::repr(&command));
+    }
+    text.push_str("\n------ STACK TRACE ------\nBacktrace:\n");
+    let depth = NOTES.depth.load(Ordering::Relaxed).min(MOST_ADDRESSES);
+    for address in &NOTES.addresses[..depth] {
+        let address = address.load(Ordering::Relaxed);
+        let mut known = false;
+        // A return address may belong to the next line already.
+        backtrace::resolve(address.wrapping_sub(1) as *mut c_void, |symbol| {
+            known = true;
+            let _ = write!(text, "{address:#x} ");
+            let _ = match symbol.name() {
+                Some(name) => write!(text, "{name:#}"),
+                None => write!(text, "?"),
+            };
+            if let (Some(file), Some(line)) = (symbol.filename(), symbol.lineno()) {
+                let _ = write!(text, " at {}:{line}", file.display());
+            }
+            text.push('\n');
+        });
+        if !known {
+            let _ = writeln!(text, "{address:#x} ?");
+        }
+    }
+    text.push_str("--------\n");
+    text
+}
+
+/// Runs in the thread of the loop, in the middle of anything.
+extern "C" fn on_signal(_: c_int) {
+    let mut depth = 0;
+    // SAFETY: walking the stack needs neither locks nor memory. (What must not happen at the same time is that names are
+    // looked for, says its documentation: here nobody does so before the notes are complete.)
+    unsafe {
+        backtrace::trace_unsynchronized(|frame| {
+            NOTES.addresses[depth].store(frame.ip() as usize, Ordering::Relaxed);
+            depth += 1;
+            depth < MOST_ADDRESSES
+        });
+    }
+    NOTES.depth.store(depth, Ordering::Relaxed);
+    let mut len = 0;
+    crash::for_running(|args| {
+        let bytes =
+            args.iter().enumerate().flat_map(|(i, arg)| b" "[usize::from(i == 0)..].iter().chain(arg));
+        for (&byte, place) in bytes.zip(&NOTES.command) {
+            place.store(byte, Ordering::Relaxed);
+            len += 1;
+        }
+    });
+    NOTES.command_len.store(len, Ordering::Relaxed);
+    NOTES.complete.store(true, Ordering::Release);
+}
