@@ -56,8 +56,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! - Global state, but for the log, the crash report and the watchdog, which belong to the process. The `Server` is a short
-//!   list of rooms, and handlers get the parts they may touch.
+//! - Global state, but for the log, the crash report and the watchdog, which belong to the process. The `Server` is
+//!   a short list of rooms, and handlers get the parts they may touch.
 //! - Owned arguments and trees of replies: a request is bytes and spans, a reply is bytes.
 //! - A second way to run a command when the first is thought too slow: the first gets faster.
 //! - Encodings outside [`types`]: nobody else matches on them.

@@ -11,7 +11,7 @@ use crate::keyspace::expire::Expiry as Due;
 use crate::keyspace::ledger::Listeners;
 use crate::keyspace::{Db, Event, Ttl, WrongType};
 use crate::resp::{Args, Error, Replied, Reply};
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::extended::Extended;
 use crate::stdx::hash::Key;
@@ -212,6 +212,7 @@ const GET: Spec = Spec::data("get", 2, get)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::STRING)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .seeks(Seeks::LongString)
     .docs(Docs {
         summary: "Reads a string.",
         since: "1.0.0",

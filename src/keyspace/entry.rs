@@ -29,7 +29,7 @@ use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
 use crate::structures::dict::{Borrowed, Element, Slot};
 use crate::structures::sds::Sds;
-use crate::types::ahead::{Aim, Scout};
+use crate::types::ahead::{self, Aim, Scout};
 use crate::types::string::{EMBSTR_MAX, StringRef};
 use crate::types::{Collection, Describe, Hash, Kind, List, Set, Value, Zset};
 
@@ -720,7 +720,7 @@ pub fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&
     unsafe { std::mem::transmute::<Option<&T>, Option<&'a T>>(entry.collection::<T>()) }
 }
 
-/// The way to what a command looks for in the collection of an entry lent by its table.
+/// The way to what a command looks for in the value of an entry lent by its table.
 #[inline]
 pub fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'a>> {
     match entry.kind() {
@@ -728,6 +728,10 @@ pub fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'
         Kind::Set => collection_of::<Set>(entry)?.ahead(aim),
         Kind::Zset => collection_of::<Zset>(entry)?.ahead(aim),
         Kind::Hash => collection_of::<Hash>(entry)?.ahead(aim),
+        // Whoever shares a long string counts that, in the two words ahead of it.
+        Kind::String if entry.shape().form == Form::Shared => {
+            ahead::block((entry.word() as *const usize).wrapping_sub(2).cast())
+        }
         Kind::String | Kind::Stream => None,
     }
 }

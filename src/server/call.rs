@@ -111,7 +111,12 @@ impl Server {
         let mut n = 0;
         for pending in &batch.pending {
             let Some(spec) = pending.command.map(|id| self.commands.spec(id)) else { continue };
-            if spec.seeks == Seeks::Nothing || pending.hashed == 0 {
+            let worthwhile = match spec.seeks {
+                Seeks::Nothing => false,
+                Seeks::LongString => self.turn.lends,
+                _ => true,
+            };
+            if !worthwhile || pending.hashed == 0 {
                 continue;
             }
             let client = &self.clients[pending.client];
@@ -146,6 +151,7 @@ impl Server {
             }
             self.look_ahead(batch);
         }
+        self.turn.lends = false;
         // Receiving and parsing are not the first command's doing.
         self.turn.command_started = self.turn.stopwatch.now();
         let mut at = 0;
@@ -329,6 +335,7 @@ impl Server {
                     ctx.reply.truncate(before);
                 }
                 if let Some(text) = lent {
+                    self.turn.lends = true;
                     client.io.output.lend(Bytes::from_owner(Lent(text)));
                     client.io.output.tail.extend_from_slice(b"\r\n");
                 }

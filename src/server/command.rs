@@ -596,12 +596,14 @@ pub struct Spec {
     pub seeks: Seeks,
 }
 
-/// What a command looks for in the collection at its first key, and at which argument the request says so: the way
+/// What a command looks for in the value at its first key, and at which argument the request says so: the way
 /// there is gone ahead of the command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seeks {
     /// It looks into no collection, or there is no saying where.
     Nothing,
+    /// A string, if it is a long one, which lies apart from its key.
+    LongString,
     /// The beginning.
     Start,
     /// A member or field.
@@ -695,7 +697,7 @@ impl Spec {
     pub fn aim<'a>(&self, args: &Args<'a>) -> Option<Aim<'a>> {
         Some(match self.seeks {
             Seeks::Nothing => return None,
-            Seeks::Start => Aim::Start,
+            Seeks::Start | Seeks::LongString => Aim::Start,
             Seeks::Member(i) => Aim::Member(args.get(i)?),
             Seeks::Place(i) => Aim::Place(args.get(i)?),
             Seeks::Score(i) => Aim::Score(args.get(i + 1)?, num::parse_f64(args.get(i)?)?),

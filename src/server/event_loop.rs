@@ -64,6 +64,8 @@ pub struct Loop {
     pub(super) request: Option<Request>,
     /// Evicting ran out of time, and goes on when the turn ends.
     pub(super) evicting: bool,
+    /// Long strings were read by the last batch: likely so by the next.
+    pub(super) lends: bool,
     /// How reply buffers follow what clients need.
     pub reply_buffers: ReplyBuffers,
     pub(super) stop: bool,

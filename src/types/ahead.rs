@@ -1,4 +1,4 @@
-//! Looking ahead: the memory that a command is about to touch in a collection, asked for before the command runs.
+//! Looking ahead: the memory that a command is about to touch behind its key, asked for before the command runs.
 //!
 //! To find a member of a large collection is to follow a chain of addresses, each of which comes out of memory that
 //! is not in the cache. One search waits at every link. Of several, each can take a step while the others
@@ -48,7 +48,7 @@ impl Scout<'_> {
 
 /// Asks for the first bytes of a block in which everything is found by reading on.
 #[inline]
-pub(super) fn block<'a>(start: *const u8) -> Option<Scout<'a>> {
+pub fn block<'a>(start: *const u8) -> Option<Scout<'a>> {
     prefetch(start);
     prefetch(start.wrapping_add(LINE));
     None
