@@ -208,8 +208,8 @@ impl OomScore {
     }
 }
 
-/// Warns of settings of the kernel that make memory scarce or slow, and switches transparent huge pages off for this
-/// process, where it does not ask for them, if `disable_thp` and the kernel would use them unasked.
+/// Warns of settings of the kernel that make memory scarce or slow, and switches transparent huge pages off
+/// for this process if `disable_thp` and the kernel would use them unasked.
 pub fn check_memory_settings(disable_thp: bool) {
     if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "0") {
         tracing::warn!(
@@ -228,14 +228,9 @@ pub fn check_memory_settings(disable_thp: bool) {
     );
 }
 
-/// Leaves huge pages to the memory they are asked for, if the kernel can tell (Linux 6.18); else none get any.
 fn disable_huge_pages() -> bool {
-    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
-    let disable = |flags: libc::c_ulong| {
-        // SAFETY: changes how the kernel backs memory mapped from now on; touches none.
-        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1 as libc::c_ulong, flags, 0, 0) == 0 }
-    };
-    disable(EXCEPT_ADVISED) || disable(0)
+    // SAFETY: changes how the kernel backs memory mapped from now on; touches none.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 }
 }
 
 /// The kernel's name and version and the machine's type, such as `Linux 6.1.0 x86_64`.

@@ -119,9 +119,6 @@ pub fn used() -> usize {
 /// Blocks of zeros of this size and more come from the system, not from the allocator.
 const MAPPED_FROM: usize = 1 << 20;
 
-/// From this size on the system is asked for huge pages: the size of one where pages have 4 KB.
-const HUGE_FROM: usize = 2 << 20;
-
 /// Bytes of such blocks.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -129,10 +126,6 @@ static MAPPED: AtomicUsize = AtomicUsize::new(0);
 ///
 /// For a large block the allocator would take pages that were freed before, and clear them: several milliseconds for
 /// 64 MB. The system gives pages that are zero as they are touched.
-///
-/// From 2 MB up these are huge pages, where the system lets a program choose: whoever looks up keys in random order
-/// needs another page each time, and finding 4 KB pages costs more than what is read there. While a child process
-/// saves, Linux (since 5.8) copies 4 KB of a huge page that is written to, not all of it.
 ///
 /// # Safety
 /// The layout is not empty.
@@ -147,10 +140,6 @@ pub unsafe fn zeroed(layout: Layout) -> *mut u8 {
     let block = unsafe { libc::mmap(std::ptr::null_mut(), layout.size(), access, kind, -1, 0) };
     if block == libc::MAP_FAILED {
         return std::ptr::null_mut();
-    }
-    if layout.size() >= HUGE_FROM {
-        // SAFETY: advice about the mapping just made; where it is not taken, nothing changes.
-        unsafe { libc::madvise(block, layout.size(), libc::MADV_HUGEPAGE) };
     }
     MAPPED.fetch_add(layout.size(), Ordering::Relaxed);
     block.cast()
