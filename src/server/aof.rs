@@ -63,8 +63,8 @@ impl Recent {
     /// few of its replies wait for a key that only shares one.
     const PLACES: usize = 1 << 16;
 
-    fn place(key: &[u8]) -> usize {
-        hash::hash(key) as usize % Recent::PLACES
+    fn place(hash: u64) -> usize {
+        hash as usize % Recent::PLACES
     }
 
     fn note(&mut self, change: &Change, keys: &[u8], offset: u64) {
@@ -73,15 +73,16 @@ impl Recent {
         }
         match change {
             Change::Key { key, .. } | Change::Gone { key, .. } | Change::FieldGone { key, .. } => {
-                self.places[Recent::place(&keys[key.clone()])] = offset;
+                self.places[Recent::place(hash::hash(&keys[key.clone()]))] = offset;
             }
             Change::Flushed { .. } | Change::Swapped { .. } => self.all = offset,
             Change::Told { .. } => {}
         }
     }
 
-    fn of(&self, key: &[u8]) -> u64 {
-        self.places.get(Recent::place(key)).map_or(self.all, |&changed| changed.max(self.all))
+    /// The last change of the key with this hash.
+    fn of(&self, hash: u64) -> u64 {
+        self.places.get(Recent::place(hash)).map_or(self.all, |&changed| changed.max(self.all))
     }
 }
 
@@ -315,7 +316,7 @@ impl Server {
         }
         let mut offset = None;
         let recent = &self.aof.recent;
-        if spec.each_key(args, &mut |i, _| offset = offset.max(Some(recent.of(args.at(i))))) {
+        if spec.each_key(args, &mut |i, _| offset = offset.max(Some(recent.of(args.key(i).hash)))) {
             let client = &mut self.clients[key];
             let (before, after) = (before, client.output_end());
             if let Some(offset) = offset {

@@ -5,7 +5,8 @@
 //! are prefetched for all of them, so that the memory accesses of up to 16 commands overlap
 //! instead of following one another. Then they run in order. (The idea is from Valkey 8's
 //! prefetching of batches, taken to single-threaded pipelines.) Behind the entries the same is done
-//! inside large collections, as far as the requests tell what they look for there (`types::ahead`).
+//! inside large collections and for long strings, as far as the requests tell what they look for
+//! there (`types::ahead`).
 //!
 //! Here, and nowhere else, the server is taken apart into what a handler may borrow. The bytes
 //! of a request leave their client while it runs, so that arguments borrow a local.
@@ -201,13 +202,13 @@ impl Server {
             }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
-                if self.holds_replies() {
+                let before = self.holds_replies().then(|| {
                     let client = &self.clients[key];
-                    let before = (client.output_end(), client.io.output.pending() == 0);
-                    self.admit(key, id, spec, args);
+                    (client.output_end(), client.io.output.pending() == 0)
+                });
+                self.admit(key, id, spec, args);
+                if let Some(before) = before {
                     self.vouch(key, spec, args, before);
-                } else {
-                    self.admit(key, id, spec, args);
                 }
                 spec.flags.has(Flags::KEEPS_CACHING)
             }

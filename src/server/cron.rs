@@ -9,7 +9,8 @@ use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
 
 impl Server {
-    fn tick(&self) -> Duration {
+    /// Time from one run of the timer to the next.
+    pub(super) fn tick(&self) -> Duration {
         Duration::from_millis(1000 / self.config.advanced.hz.clamp(1, 500) as u64)
     }
 
@@ -32,8 +33,7 @@ impl Server {
             return;
         }
         self.turn.cron_ticks += 1;
-        // It will do better the next time if not now.
-        let _ = self.turn.stopwatch.adjust();
+        self.turn.stopwatch.adjust();
         let started = clock::monotonic_ns();
         self.cron(tick);
         self.turn.ended_ns = clock::monotonic_ns();

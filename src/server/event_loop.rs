@@ -140,7 +140,6 @@ impl Server {
             self.registry().register_readable(listener, Token(LISTENERS + i))?;
         }
         self.turn.listeners = listeners;
-        self.turn.stopwatch.start();
         Ok(())
     }
 

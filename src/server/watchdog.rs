@@ -35,6 +35,10 @@ const MOST_BYTES: usize = 256;
 /// How often the thread looks, per period.
 const LOOKS: u32 = 4;
 
+/// What a report begins and ends with.
+const HEAD: &str = "\n--- WATCHDOG TIMER EXPIRED ---\n";
+const END: &str = "--------\n";
+
 /// For how long the handler is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -91,11 +95,12 @@ impl Watchdog {
 impl Server {
     /// Starts the watchdog anew, or stops it, as the configuration says. To be called by the thread of the loop.
     pub(super) fn take_up_watchdog(&mut self) {
+        // Nothing is known of a loop that has not even had the time for its timer.
+        let least = 2 * self.tick().as_millis() as u32;
         let period = &mut self.config.debug.watchdog_period_ms;
         self.process.watchdog = None;
         if *period > 0 {
-            // Nothing is known of a loop that has not even had the time for its timer.
-            *period = (*period).max(2000 / self.config.advanced.hz.clamp(1, 500));
+            *period = (*period).max(least);
             self.process.watchdog = Watchdog::start(Duration::from_millis(u64::from(*period)));
         }
     }
@@ -129,10 +134,7 @@ fn report(watched: libc::pthread_t) {
     while !NOTES.complete.load(Ordering::Acquire) {
         if asked.elapsed() > PATIENCE {
             // Not even a signal gets through: it waits for a disk, or does not get a processor.
-            log::raw(
-                Level::Warning,
-                "\n--- WATCHDOG TIMER EXPIRED ---\nThe server cannot be interrupted.\n--------\n",
-            );
+            log::raw(Level::Warning, &format!("{HEAD}The server cannot be interrupted.\n{END}"));
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -141,7 +143,7 @@ fn report(watched: libc::pthread_t) {
 }
 
 fn text() -> String {
-    let mut text = String::from("\n--- WATCHDOG TIMER EXPIRED ---\n");
+    let mut text = String::from(HEAD);
     let len = NOTES.command_len.load(Ordering::Relaxed).min(MOST_BYTES);
     if len > 0 {
         let command: Vec<u8> = NOTES.command[..len].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
@@ -169,15 +171,18 @@ fn text() -> String {
             let _ = writeln!(text, "{address:#x} ?");
         }
     }
-    text.push_str("--------\n");
+    text.push_str(END);
     text
 }
 
 /// Runs in the thread of the loop, in the middle of anything.
 extern "C" fn on_signal(_: c_int) {
     let mut depth = 0;
-    // SAFETY: walking the stack needs neither locks nor memory. (What must not happen at the same time is that names are
-    // looked for, says its documentation: here nobody does so before the notes are complete.)
+    // SAFETY: the address of a variable of this thread.
+    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: its documentation forbids that names are looked for meanwhile, for systems where both share state. On
+    // Linux, walking the stack shares none, takes no locks and needs no memory. Nobody looks for names before the notes
+    // are complete either, unless a signal arrives only after the thread has given up on it.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             NOTES.addresses[depth].store(frame.ip() as usize, Ordering::Relaxed);
@@ -197,4 +202,6 @@ extern "C" fn on_signal(_: c_int) {
     });
     NOTES.command_len.store(len, Ordering::Relaxed);
     NOTES.complete.store(true, Ordering::Release);
+    // SAFETY: as above. What was interrupted may be about to read it.
+    unsafe { *libc::__errno_location() = errno };
 }

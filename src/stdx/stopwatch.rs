@@ -35,7 +35,7 @@ impl Reading {
 /// What takes longer was interrupted.
 const AT_ONCE_NS: u64 = 500;
 
-/// Measures durations of up to some minutes.
+/// Measures short durations.
 pub struct Stopwatch {
     /// Whether it is the processor that counts.
     counts: bool,
@@ -69,27 +69,37 @@ impl Stopwatch {
         if self.counts || !is_reliable() {
             return;
         }
-        self.adjust();
+        self.last = Reading::take();
         std::thread::sleep(APART);
-        self.counts = self.adjust();
+        if let Some(scale) = self.measured() {
+            self.scale = scale;
+            self.counts = true;
+        }
     }
 
-    /// Measures anew how long a tick lasts, by what has passed since the last time; whether that succeeded. To be called
-    /// now and then.
-    pub fn adjust(&mut self) -> bool {
-        let Some(now) = Reading::take() else { return false };
-        let Some(last) = self.last.replace(now) else { return false };
+    /// Measures anew how long a tick lasts, by what has passed since the last time. To be called now and then.
+    pub fn adjust(&mut self) {
+        // Ticks of the clock are what they are.
+        if self.counts
+            && let Some(scale) = self.measured()
+        {
+            self.scale = scale;
+        }
+    }
+
+    /// The scale of the counter since the last reading. `None` if that cannot be told yet.
+    fn measured(&mut self) -> Option<u64> {
+        let now = Reading::take()?;
+        let last = self.last.get_or_insert(now);
         let (count, ns) = (now.count.saturating_sub(last.count), now.ns.saturating_sub(last.ns));
         if ns < APART.as_nanos() as u64 {
-            self.last = Some(last);
-            return false;
+            return None;
         }
+        *last = now;
         // A counter that stood still or was set back says nothing; the next reading will.
-        match u64::try_from((u128::from(ns) << 32) / u128::from(count.max(1))) {
-            Ok(scale @ 1..) if scale < ONE << 8 => self.scale = scale,
-            _ => return false,
-        }
-        true
+        u64::try_from((u128::from(ns) << 32) / u128::from(count.max(1)))
+            .ok()
+            .filter(|scale| (1..ONE << 8).contains(scale))
     }
 
     /// This instant.
@@ -157,8 +167,19 @@ mod tests {
         // As if the last reading were of this instant, whatever else the machine does.
         last.ns = clock::monotonic_ns() + Duration::from_secs(1).as_nanos() as u64;
         let before = watch.scale;
-        assert!(!watch.adjust());
+        watch.adjust();
         assert_eq!(watch.scale, before);
+    }
+
+    #[test]
+    fn the_clock_is_not_adjusted() {
+        let mut watch = Stopwatch::new();
+        for _ in 0..3 {
+            watch.adjust();
+            std::thread::sleep(2 * APART);
+        }
+        let (inside, around) = measured(&watch);
+        assert!(inside >= 20_000_000 && inside <= around, "{inside} of {around} ns");
     }
 
     #[test]
