@@ -28,8 +28,9 @@ pub(super) const LISTENERS: usize = usize::MAX / 2;
 const READ_BUDGET: usize = 256 << 10;
 
 /// Bytes sent to one client per turn before others get theirs: with more, what one has not yet read displaces what
-/// the next is about to be sent.
-const SEND_BUDGET: usize = 64 << 10;
+/// the next is about to be sent. It is what the kernel makes one segment of: a segment has at most 64 KB with its
+/// headers, and a few bytes more would be another one.
+const SEND_BUDGET: usize = 60 << 10;
 
 /// As long as there are no more connections, each keeps its input buffer while it is busy.
 const KEEPERS: usize = 64;
