@@ -228,9 +228,13 @@ pub fn check_memory_settings(disable_thp: bool) {
     );
 }
 
+/// Whether the kernel keeps huge pages from this process from now on.
 fn disable_huge_pages() -> bool {
+    // As wide as the kernel reads them: nobody else widens the arguments of a variadic function.
+    const YES: libc::c_ulong = 1;
+    const UNUSED: libc::c_ulong = 0;
     // SAFETY: changes how the kernel backs memory mapped from now on; touches none.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 }
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, YES, UNUSED, UNUSED, UNUSED) == 0 }
 }
 
 /// The kernel's name and version and the machine's type, such as `Linux 6.1.0 x86_64`.
