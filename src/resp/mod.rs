@@ -1,13 +1,14 @@
 //! The wire format, RESP2 and RESP3: requests in, replies out.
 //!
 //! Nothing here knows a socket or a command. [`request`] finds requests in bytes, [`args`] shows
-//! a request as slices of those bytes, [`reply`] writes answers into a buffer, and [`error`] is
+//! a request as slices of those bytes, [`reply`] writes answers into a buffer, [`response`] reads those of other servers, and [`error`] is
 //! the one place that turns what went wrong into the text a client reads.
 
 pub mod args;
 pub mod error;
 pub mod reply;
 pub mod request;
+pub mod response;
 
 pub use args::Args;
 pub use error::Error;

@@ -1,6 +1,7 @@
 //! What the standard library lacks, free of any word of the server's own vocabulary.
 
 pub mod alloc;
+pub mod bits;
 pub mod clock;
 pub mod cpu;
 pub mod crc64;
