@@ -37,6 +37,7 @@ const UNSAFE: &[&str] = &[
     "keyspace/fields.rs",
     "net/io.rs",
     "net/limits.rs",
+    "net/link.rs",
     "net/listener.rs",
     "net/signals.rs",
     "net/stream.rs",

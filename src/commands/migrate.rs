@@ -193,10 +193,7 @@ fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     match outcome {
         Ok(None) => Ok(server.reply(key).ok()),
-        Ok(Some(refusal)) => {
-            let text = refusal.strip_prefix(b"-").unwrap_or(&refusal);
-            Err(Error::quoting(&[b"ERR Target instance replied with error: ", text]))
-        }
+        Ok(Some(refusal)) => Err(Error::quoting(&[b"ERR Target instance replied with error: ", &refusal])),
         Err(trouble) => Err(Error::text(match trouble.step {
             Step::Connecting => "IOERR error or timeout connecting to the client",
             Step::Writing => "IOERR error or timeout writing to target instance",
@@ -247,17 +244,15 @@ fn send<'a>(
 
     let mut refusal = None;
     for _ in 0..preliminaries {
-        let reply = target.reply()?;
-        if !reply.starts_with(b"+") {
-            refusal.get_or_insert(reply);
+        if let Err(text) = target.reply()? {
+            refusal.get_or_insert(text);
         }
     }
     // Where it went to, if it went anywhere, is unknown then.
     let settled = refusal.is_none();
     for name in sent {
-        let reply = target.reply()?;
-        if !reply.starts_with(b"+") {
-            refusal.get_or_insert(reply);
+        if let Err(text) = target.reply()? {
+            refusal.get_or_insert(text);
         } else if settled && !plan.copy {
             let lazily = server.keyspace.lazy.server_del;
             let mut db = server.keyspace.db(index);

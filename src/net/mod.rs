@@ -2,6 +2,7 @@
 //! command or a key.
 pub mod io;
 pub mod limits;
+pub mod link;
 pub mod listener;
 pub mod poll;
 pub mod signals;

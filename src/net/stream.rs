@@ -72,6 +72,11 @@ impl Stream {
         SockRef::from(&self.fd).take_error()?.map_or(Ok(()), Err)
     }
 
+    /// Whether the other end has accepted the connection.
+    pub fn is_connected(&self) -> bool {
+        SockRef::from(&self.fd).peer_addr().is_ok()
+    }
+
     /// Sends small replies at once instead of waiting for more. Nothing to do for Unix sockets.
     ///
     /// # Errors

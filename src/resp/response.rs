@@ -157,7 +157,11 @@ fn step(bytes: &[u8], searched: usize, max_bulk: usize) -> Result<Step, Malforme
     }
     let window = &bytes[..bytes.len().min(MAX_LINE + 1)];
     let Some(end) = memchr::memchr(b'\n', &window[searched..]).map(|at| searched + at) else {
-        return if window.len() > MAX_LINE { Err(Malformed::LineTooLong) } else { Ok(Step::Short(window.len())) };
+        return if window.len() > MAX_LINE {
+            Err(Malformed::LineTooLong)
+        } else {
+            Ok(Step::Short(window.len()))
+        };
     };
     let header = end + 1;
     let text = line_of(&bytes[1..header]);

@@ -4,11 +4,12 @@
 //! connection whose every step is bounded in time, and not through the event loop. Connections are kept for a short
 //! while, since whoever moves one key usually moves many.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use crate::resp::request::write_request;
+use crate::net::link::{Link, Readiness};
+use crate::resp::response::Kind;
 
 /// So many connections are kept.
 const MAX_KEPT: usize = 64;
@@ -16,8 +17,6 @@ const MAX_KEPT: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
 /// What is sent at once, and has the time limit for itself.
 const CHUNK: usize = 64 << 10;
-/// A longer line is no reply to what is sent here.
-const MAX_LINE: usize = 64 << 10;
 
 /// Which step failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +65,7 @@ impl Targets {
 
     /// Keeps a connection over which all replies have come.
     pub fn keep(&mut self, mut target: Target) {
-        if !target.input.is_empty() {
+        if !target.link.received().is_empty() {
             return;
         }
         target.used = Instant::now();
@@ -88,13 +87,9 @@ impl Targets {
 pub struct Target {
     host: Box<[u8]>,
     port: Box<[u8]>,
-    stream: TcpStream,
+    link: Link,
     /// The database selected there, if known.
     pub db: Option<i64>,
-    /// What is not sent yet.
-    output: Vec<u8>,
-    /// What was received and not read yet.
-    input: Vec<u8>,
     used: Instant,
     timeout: Duration,
 }
@@ -112,20 +107,10 @@ impl Target {
         let number = std::str::from_utf8(port).ok().and_then(|text| text.parse().ok()).unwrap_or(0u16);
         let mut failure = Trouble { step: Step::Connecting, timed_out: false };
         for address in (name, number).to_socket_addrs().map_err(connecting)? {
-            match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => {
-                    // Slower without, and nothing else.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(Target {
-                        host: host.into(),
-                        port: port.into(),
-                        stream,
-                        db: None,
-                        output: Vec::new(),
-                        input: Vec::new(),
-                        used: Instant::now(),
-                        timeout,
-                    });
+            match reach(address, timeout) {
+                Ok(link) => {
+                    let (host, port) = (host.into(), port.into());
+                    return Ok(Target { host, port, link, db: None, used: Instant::now(), timeout });
                 }
                 Err(error) => {
                     failure = Trouble::new(Step::Connecting, &error);
@@ -148,8 +133,8 @@ impl Target {
     /// # Errors
     /// It cannot be sent, or not in time.
     pub fn request(&mut self, args: &[&[u8]]) -> Result<(), Trouble> {
-        write_request(&mut self.output, args.iter().copied());
-        if self.output.len() >= CHUNK { self.flush() } else { Ok(()) }
+        self.link.request(args);
+        if self.link.unsent() >= CHUNK { self.flush() } else { Ok(()) }
     }
 
     /// Adds a request whose last argument but `tail` is `large`, which is sent from where it lies.
@@ -157,27 +142,23 @@ impl Target {
     /// # Errors
     /// It cannot be sent, or not in time.
     pub fn request_with(&mut self, head: &[&[u8]], large: &[u8], tail: &[&[u8]]) -> Result<(), Trouble> {
-        let argument = |out: &mut Vec<u8>, bytes: &[u8]| {
-            bulk_header(out, b'$', bytes.len());
-            out.extend_from_slice(bytes);
-            out.extend_from_slice(b"\r\n");
-        };
-        bulk_header(&mut self.output, b'*', head.len() + 1 + tail.len());
-        for arg in head {
-            argument(&mut self.output, arg);
-        }
-        if large.len() < CHUNK {
-            argument(&mut self.output, large);
-        } else {
-            bulk_header(&mut self.output, b'$', large.len());
-            self.flush()?;
-            self.send(large)?;
-            self.output.extend_from_slice(b"\r\n");
-        }
-        for arg in tail {
-            argument(&mut self.output, arg);
-        }
-        if self.output.len() >= CHUNK { self.flush() } else { Ok(()) }
+        let timeout = self.timeout;
+        self.link.request_around(head, large.len(), tail, |link| {
+            flush(link, timeout)?;
+            large.chunks(CHUNK).try_for_each(|chunk| {
+                let deadline = Instant::now() + timeout;
+                let mut left = chunk;
+                while !left.is_empty() {
+                    let n = link.send(left).map_err(|error| Trouble::new(Step::Writing, &error))?;
+                    left = &left[n..];
+                    if n == 0 {
+                        wait(link, Readiness::Writable, deadline)?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        if self.link.unsent() >= CHUNK { self.flush() } else { Ok(()) }
     }
 
     /// Sends what was added.
@@ -185,77 +166,61 @@ impl Target {
     /// # Errors
     /// It cannot be sent, or not in time.
     pub fn flush(&mut self) -> Result<(), Trouble> {
-        let mut output = std::mem::take(&mut self.output);
-        let sent = self.send(&output);
-        output.clear();
-        output.shrink_to(CHUNK);
-        self.output = output;
-        sent
+        flush(&mut self.link, self.timeout)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        let mut send = |mut bytes: &[u8]| -> io::Result<()> {
-            let deadline = Instant::now() + self.timeout;
-            while !bytes.is_empty() {
-                self.stream.set_write_timeout(Some(left(deadline)?))?;
-                match self.stream.write(bytes) {
-                    Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                    Ok(n) => bytes = &bytes[n..],
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        };
-        bytes.chunks(CHUNK).try_for_each(&mut send).map_err(|error| Trouble::new(Step::Writing, &error))
-    }
-
-    /// The next reply, without the line end. None of the replies to what is sent here has more than one line.
+    /// The next reply, an error with its marker and all else without.
     ///
     /// # Errors
-    /// It does not come, or not in time.
-    pub fn reply(&mut self) -> Result<Vec<u8>, Trouble> {
-        self.line().map_err(|error| Trouble::new(Step::Reading, &error))
-    }
-
-    fn line(&mut self) -> io::Result<Vec<u8>> {
+    /// It does not come, or not in time, or it is none.
+    pub fn reply(&mut self) -> Result<Result<(), Vec<u8>>, Trouble> {
+        let reading = |error: io::Error| Trouble::new(Step::Reading, &error);
         let deadline = Instant::now() + self.timeout;
         loop {
-            if let Some(end) = self.input.iter().position(|&byte| byte == b'\n') {
-                let mut line: Vec<u8> = self.input.drain(..=end).collect();
-                line.truncate(line.trim_ascii_end().len());
-                return Ok(line);
+            let malformed = |_| reading(ErrorKind::InvalidData.into());
+            if let Some(response) = self.link.response().map_err(malformed)? {
+                return Ok(match response.kind() {
+                    Kind::Simple => Ok(()),
+                    _ => Err(response.text().to_vec()),
+                });
             }
-            if self.input.len() > MAX_LINE {
-                return Err(ErrorKind::InvalidData.into());
-            }
-            self.stream.set_read_timeout(Some(left(deadline)?))?;
-            let mut buffer = [0; 4096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(n) => self.input.extend_from_slice(&buffer[..n]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            self.link.wait(Readiness::Readable, deadline).map_err(reading)?;
+            self.link.receive().map_err(reading)?;
         }
     }
 }
 
-/// The time until `deadline`; a socket takes no limit of zero.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+/// A connection that stands.
+fn reach(address: SocketAddr, timeout: Duration) -> io::Result<Link> {
+    let mut link = Link::connect(address, None)?;
+    let deadline = Instant::now() + timeout;
+    while !link.finish_connecting()? {
+        link.wait(Readiness::Writable, deadline)?;
+    }
+    Ok(link)
 }
 
-fn bulk_header(out: &mut Vec<u8>, kind: u8, n: usize) {
-    out.push(kind);
-    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
-    out.extend_from_slice(b"\r\n");
+/// Sends all of what was added; each portion that the socket takes has the time limit for itself.
+fn flush(link: &mut Link, timeout: Duration) -> Result<(), Trouble> {
+    loop {
+        let before = link.unsent();
+        if link.flush().map_err(|error| Trouble::new(Step::Writing, &error))? {
+            return Ok(());
+        }
+        debug_assert!(link.unsent() <= before);
+        wait(link, Readiness::Writable, Instant::now() + timeout)?;
+    }
+}
+
+fn wait(link: &Link, readiness: Readiness, deadline: Instant) -> Result<(), Trouble> {
+    link.wait(readiness, deadline).map_err(|error| Trouble::new(Step::Writing, &error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::request::write_request;
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
     use std::thread;
 
@@ -286,8 +251,8 @@ mod tests {
         target.request(&[b"A"]).expect("sent");
         target.request_with(&[b"B"], &large, &[b"C"]).expect("sent");
         target.flush().expect("sent");
-        assert_eq!(target.reply().expect("a line"), b"+OK");
-        assert_eq!(target.reply().expect("a line"), b"-ERR no more");
+        assert_eq!(target.reply().expect("a reply"), Ok(()));
+        assert_eq!(target.reply().expect("a reply"), Err(b"ERR no more".to_vec()));
         assert!(other.join().expect("no panic") == expected);
         let end = target.reply().expect_err("the other end is closed");
         assert_eq!((end.step, end.timed_out), (Step::Reading, false));
@@ -323,7 +288,11 @@ mod tests {
         assert!(targets.take(b"0", port.as_bytes()).is_none());
         let mut target = targets.take(b"1", port.as_bytes()).expect("it is kept");
         assert!(targets.take(b"1", port.as_bytes()).is_none());
-        target.input.push(b'+');
+        let mut others = listener.incoming().map(|other| other.expect("somebody has connected"));
+        let mut other = others.nth(1).expect("the second to connect");
+        other.write_all(b"+").expect("sent");
+        target.link.wait(Readiness::Readable, Instant::now() + SECOND).expect("something comes");
+        target.link.receive().expect("a byte");
         targets.keep(target);
         assert_eq!(targets.len(), MAX_KEPT - 1, "what says more than it is asked is not kept");
         targets.release_idle();
