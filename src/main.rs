@@ -24,7 +24,7 @@ use spinel::stdx::alloc;
 static GLOBAL: alloc::Jemalloc = alloc::Jemalloc;
 
 fn main() -> ExitCode {
-    alloc::count_this_thread();
+    alloc::count_main_thread();
     let mut given: Vec<OsString> = std::env::args_os().collect();
     if let Some(files) = behind("check-rdb", &given) {
         return check_rdb(files);

@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
@@ -104,7 +105,7 @@ impl Queue {
     }
 
     /// The worker's life: it never ends.
-    fn run(&self, name: &str) -> ! {
+    fn run(&self, name: &str) -> Infallible {
         let mut batch = VecDeque::new();
         loop {
             let mut state = self.lock();
@@ -150,7 +151,7 @@ fn run_job(name: &str, job: Job) {
 
 /// The queues of running threads that no [`Background`] uses.
 ///
-/// `stdx::alloc` reads a counted thread's counters for ever, so the thread must never end. A server keeps
+/// `stdx::alloc` reads a counted thread's counters for ever, so the thread never ends. A server keeps
 /// its workers until the process exits; a test that starts many servers in turn gets them from here.
 static IDLE: Mutex<Vec<[Arc<Queue>; 3]>> = Mutex::new(Vec::new());
 
@@ -177,9 +178,10 @@ impl Background {
                 for worker in Worker::ALL {
                     let queue = Arc::clone(&queues[worker as usize]);
                     thread::Builder::new().name(worker.name().to_owned()).spawn(move || {
-                        alloc::count_this_thread();
-                        block_signals();
-                        queue.run(worker.name())
+                        alloc::count_for_ever(|| {
+                            block_signals();
+                            queue.run(worker.name())
+                        })
                     })?;
                 }
                 queues

@@ -405,7 +405,7 @@ fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut text = String::from("[Dictionary HT]\n");
     write_table_stats(&mut text, &db.keys().stats());
     text.push_str("[Expires HT]\n");
-    write_table_stats(&mut text, &db.expires().stats());
+    write_table_stats(&mut text, &db.expires_stats());
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 

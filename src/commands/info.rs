@@ -194,7 +194,7 @@ impl MemoryReport {
                 .keyspace
                 .databases()
                 .iter()
-                .map(|db| (db.keys().bytes(), db.expires().bytes()))
+                .map(|db| (db.keys().bytes(), db.expires_bytes()))
                 .collect(),
             allocated: alloc::statistic(c"stats.allocated"),
             active: alloc::statistic(c"stats.active"),

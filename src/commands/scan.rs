@@ -130,7 +130,7 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut found = 0;
     if let Some(literal) = pattern.literal() {
         let key = Key::new(literal);
-        if keys.find(key.hash, key.bytes).is_some_and(|entry| !ctx.db.is_due(&entry)) {
+        if keys.find(key.hash(), key.bytes).is_some_and(|entry| !ctx.db.is_due(&entry)) {
             ctx.reply.bulk(literal);
             found = 1;
         }

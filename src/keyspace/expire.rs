@@ -8,13 +8,13 @@
 //! `active-expire-effort` raises all of these. (The scheme is Redis' since 6.0.)
 //!
 //! Fields of hashes expire too. Nobody has to look for these: see `fields`. They have a time of their own.
+#![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
 use super::db::Keyspace;
 use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
-use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 
 /// What happens to a key that is due.
@@ -44,6 +44,9 @@ pub enum Cycle {
     /// Before the loop sleeps.
     Fast,
 }
+
+/// What an entry in the table of expiries has.
+const EXPIRES: &str = "only entries with an expiry are in the table";
 
 /// Databases that one cycle visits, unless the last one was cut short.
 const DBS_PER_CYCLE: usize = 16;
@@ -235,9 +238,11 @@ impl Keyspace {
         for _ in 0..wanted * BUCKETS_PER_KEY {
             db.cycle.cursor = db.expires.scan(db.cycle.cursor, |&entry| {
                 seen.keys += 1;
-                let (at, key) = look(entry);
+                // SAFETY: the table of expiries refers to entries of this database, and nothing changes them here.
+                let lent = unsafe { entry.lend() };
+                let at = lent.expires().expect(EXPIRES);
                 if at <= now {
-                    let hash = Key::new(key).hash;
+                    let hash = Key::new(lent.key()).hash();
                     db.keys.prefetch_bucket(hash);
                     due.push(Due { hash, entry });
                 } else {
@@ -257,21 +262,16 @@ impl Keyspace {
             *known = if *known == 0.0 { average } else { *known * 0.98 + average * 0.02 };
         }
         for Due { hash, entry } in due.drain(..) {
-            let (_, bytes) = look(entry);
-            let taken = self.dbs[index].take(Key { bytes, hash });
+            let taken = {
+                // SAFETY: no key is due twice, so that this one's entry is still in the table. It goes out of the
+                // tables while its key is used, but it is freed only after that.
+                let lent = unsafe { entry.lend() };
+                self.dbs[index].take(Key::with_hash(lent.key(), hash))
+            };
             self.expired(index, taken.expect("what is in the table of expiries is in that of keys"));
         }
         Some(seen)
     }
-}
-
-/// The expiry and key of an entry in the table of expiries.
-#[allow(unsafe_code)]
-fn look<'a>(entry: EntryRef) -> (UnixMillis, &'a [u8]) {
-    // SAFETY: the callers hold references from the table of expiries to entries that they have
-    // not removed yet, and let go of the key before they do.
-    let (at, key) = unsafe { entry.look() };
-    (at.expect("only entries with an expiry are in the table"), key)
 }
 
 #[cfg(test)]
@@ -279,6 +279,7 @@ mod tests {
     use super::*;
     use crate::keyspace::free::Reclaimer;
     use crate::keyspace::{Listeners, Ttl};
+    use crate::stdx::clock::UnixMillis;
     use crate::stdx::rng::Rng;
     use crate::types::Value;
 

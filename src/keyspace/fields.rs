@@ -2,7 +2,7 @@
 //!
 //! A hash knows which of its fields is due first. So that nobody has to search for the hashes, each database
 //! has its [`Alarms`]: those hashes that have fields which expire, ordered by the time at which the first of
-//! them does. An alarm is noted in its hash, and set anew when an earlier expiry is given to a field. When a field
+//! them does. An alarm is noted in its entry, and set anew when an earlier expiry is given to a field. When a field
 //! with an expiry is overwritten or removed, it stays as it is: it then goes off too early, once, and is set to
 //! what is right. Commands on hashes therefore pay nothing for the alarms but where they set an expiry.
 //!
@@ -13,9 +13,7 @@
 use std::collections::BTreeSet;
 
 use super::db::{Db, Keyspace};
-#[cfg(test)]
-use super::entry::Entry;
-use super::entry::EntryRef;
+use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
@@ -44,10 +42,13 @@ impl Alarms {
     }
 
     /// Removes an entry's alarm, if it has one.
+    ///
+    /// # Panics
+    /// If the alarm is not here: an entry that the alarms would still refer to must not go.
     #[inline]
     pub fn remove(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
         if let Some(at) = alarm {
-            self.0.remove(&(at, entry));
+            assert!(self.0.remove(&(at, entry)), "the alarms refer to every entry that says so");
         }
     }
 
@@ -71,7 +72,7 @@ impl Alarms {
                 entry.alarm().is_some() || earliest.is_none(),
                 "a hash with fields that expire has an alarm"
             );
-            expected.extend(entry.alarm().map(|at| (at, entry.as_ref())));
+            expected.extend(entry.alarm().map(|at| (at, entry.reference())));
         }
         assert!(self.0 == expected, "the alarms have exactly the entries that say so");
     }
@@ -92,15 +93,20 @@ impl Db<'_> {
     pub fn fields_expire(&mut self, key: Key<'_>) {
         let index = self.index();
         let database = &mut self.space().dbs[index];
-        let Some(mut entry) = database.keys.find_mut(key.hash, key.bytes) else { return };
+        let Some(mut entry) = database.keys.find_mut(key.hash(), key.bytes) else { return };
         let (old, earliest) = (entry.alarm(), entry.collection::<Hash>().and_then(Describe::earliest_expiry));
         let Some(earliest) = earliest else { return };
         if old.is_some_and(|old| old <= earliest) {
             return;
         }
-        database.alarms.remove(old, entry.as_ref());
+        if !entry.has_room_for_alarm() {
+            drop(entry);
+            database.rebuild(key, Entry::with_room_for_alarm);
+            entry = database.keys.find_mut(key.hash(), key.bytes).expect("it was found a moment ago");
+        }
+        database.alarms.remove(old, entry.reference());
         entry.set_alarm(Some(earliest));
-        database.alarms.add(Some(earliest), entry.as_ref());
+        database.alarms.add(Some(earliest), entry.reference());
     }
 }
 
@@ -111,11 +117,13 @@ impl Keyspace {
         let now = self.now;
         let db = &mut self.dbs[index];
         let Some(entry) = db.alarms.pop_due(now) else { return false };
-        // SAFETY: what is in the alarms is alive; its key stays where it is until `take`, below, and is not used
-        // after the entry is dropped.
-        let (_, bytes) = unsafe { entry.look() };
+        // SAFETY: the alarms refer to entries of this database. The entry stays where it is, and its key as it is, until
+        // it is dropped, below; the key is not used after that.
+        let lent = unsafe { entry.lend() };
+        let bytes = lent.key();
         let key = Key::new(bytes);
-        let mut slot = db.keys.find_mut(key.hash, bytes).expect("what has an alarm is in the table of keys");
+        let mut slot =
+            db.keys.find_mut(key.hash(), bytes).expect("what has an alarm is in the table of keys");
         let ledger = &mut self.ledger;
         let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");
         let removed = hash.pop_due(now, FIELDS_PER_ROUND, |field| ledger.field_gone(index, bytes, field));
@@ -126,7 +134,7 @@ impl Keyspace {
         if next.is_none() {
             slot.collection_mut::<Hash>().expect("as above").calm();
         }
-        db.alarms.add(next, slot.as_ref());
+        db.alarms.add(next, slot.reference());
         drop(slot);
         if removed > 0 {
             self.stats.expired_fields += removed as u64;

@@ -316,7 +316,7 @@ impl Server {
         }
         let mut offset = None;
         let recent = &self.aof.recent;
-        if spec.each_key(args, &mut |i, _| offset = offset.max(Some(recent.of(args.key(i).hash)))) {
+        if spec.each_key(args, &mut |i, _| offset = offset.max(Some(recent.of(args.key(i).hash())))) {
             let client = &mut self.clients[key];
             let (before, after) = (before, client.output_end());
             if let Some(offset) = offset {

@@ -172,9 +172,7 @@ impl Server {
                     self.hold(key, pending.command, &args);
                     continue;
                 }
-                crash::running(key, &args);
-                self.execute(key, pending.command, &args);
-                crash::not_running();
+                crash::while_running(key, &args, || self.execute(key, pending.command, &args));
             }
             self.clients[key].io.input.put_back(input);
             self.count_client(key);

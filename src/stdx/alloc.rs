@@ -9,9 +9,10 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::convert::Infallible;
 use std::ffi::c_int;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use tikv_jemalloc_sys as ffi;
 
@@ -71,26 +72,51 @@ pub const fn size_class(n: usize) -> usize {
 
 /// At most this many threads are counted one by one; the server starts a handful.
 const MAX_THREADS: usize = 64;
-static ALLOCATED: [AtomicPtr<u64>; MAX_THREADS] =
+static ALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
-static DEALLOCATED: [AtomicPtr<u64>; MAX_THREADS] =
+static DEALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's counter named `name`, as jemalloc publishes it.
-fn counter(name: &std::ffi::CStr) -> *mut u64 {
-    let mut p: *mut u64 = std::ptr::null_mut();
-    let mut len = size_of::<*mut u64>();
+fn counter(name: &std::ffi::CStr) -> *mut AtomicU64 {
+    let mut p: *mut AtomicU64 = std::ptr::null_mut();
+    let mut len = size_of::<*mut AtomicU64>();
     // SAFETY: `thread.allocatedp` and `thread.deallocatedp` write one pointer to `p`.
     let rc =
         unsafe { ffi::mallctl(name.as_ptr(), (&raw mut p).cast(), &raw mut len, std::ptr::null_mut(), 0) };
     if rc == 0 { p } else { std::ptr::null_mut() }
 }
 
-/// Counts the calling thread's allocations in [`used`] from now on.
+/// Counts the allocations of the process's first thread in [`used`] from now on. To be called by that thread, once.
 ///
-/// For threads that live as long as the process: the counters are read for ever.
-pub fn count_this_thread() {
+/// # Panics
+/// In any other thread: its counters end with it.
+pub fn count_main_thread() {
+    // SAFETY: neither takes an argument, and both only read.
+    let is_main = unsafe { libc::gettid() == libc::getpid() };
+    assert!(is_main, "the counters of a thread that may end are not read for ever");
+    count_this_thread();
+}
+
+/// Leads the rest of a thread's life, and counts its allocations in [`used`]. A panic in it ends the process.
+///
+/// A counter is read for ever, and lies in the memory of its thread: so a thread that is counted never ends.
+pub fn count_for_ever(life: impl FnOnce() -> Infallible) -> ! {
+    /// Stands where a panic would leave the thread.
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    let _ends = Ends;
+    count_this_thread();
+    match life() {}
+}
+
+/// The thread must never end.
+fn count_this_thread() {
     let i = THREADS.fetch_add(1, Ordering::AcqRel);
     if i < MAX_THREADS {
         ALLOCATED[i].store(counter(c"thread.allocatedp"), Ordering::Release);
@@ -105,11 +131,10 @@ pub fn used() -> usize {
     for i in 0..THREADS.load(Ordering::Acquire).min(MAX_THREADS) {
         let (a, d) = (ALLOCATED[i].load(Ordering::Relaxed), DEALLOCATED[i].load(Ordering::Relaxed));
         if !a.is_null() && !d.is_null() {
-            // SAFETY: a counted thread lives as long as the process, and so do its counters.
-            // Another thread may be writing: an aligned u64 is read whole on our targets.
-            unsafe {
-                sum = sum.wrapping_add(a.read_volatile()).wrapping_sub(d.read_volatile());
-            }
+            // SAFETY: a counted thread lives as long as the process (`count_main_thread`, `count_for_ever`), and so do
+            // its counters, which jemalloc keeps aligned.
+            let (a, d) = unsafe { (&*a, &*d) };
+            sum = sum.wrapping_add(a.load(Ordering::Relaxed)).wrapping_sub(d.load(Ordering::Relaxed));
         }
     }
     // A block freed by a counted thread may have been allocated by one that is not.
@@ -294,9 +319,28 @@ mod tests {
             // SAFETY: the layout's size is not zero; the block is freed with the same layout.
             unsafe {
                 let p = Jemalloc.alloc(layout);
-                assert_eq!(p as usize % 16, 0);
+                assert!(p.addr().is_multiple_of(16));
                 Jemalloc.dealloc(p, layout);
             }
         }
+    }
+
+    #[test]
+    fn only_threads_that_never_end_are_counted() {
+        let counted = || THREADS.load(Ordering::Relaxed);
+        let before = counted();
+        assert!(std::thread::spawn(count_main_thread).join().is_err(), "it is not the first of the process");
+        assert_eq!(counted(), before);
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            count_for_ever(move || {
+                tell.send(counted()).expect("the receiver waits");
+                loop {
+                    std::thread::park();
+                }
+            })
+        });
+        assert!(told.recv().expect("the thread lives") > before);
+        used();
     }
 }

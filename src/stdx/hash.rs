@@ -57,10 +57,19 @@ pub fn hash(bytes: &[u8]) -> u64 {
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
 
 /// Bytes with their hash, computed once and carried along.
+///
+/// Whatever is looked for with a hash that is not that of the bytes is not found, or is found in one table and
+/// missed in another. Memory safety must not rest on it: who keeps two tables in step checks that they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
+    /// The bytes.
     pub bytes: &'a [u8],
-    pub hash: u64,
+    hash: u64,
+}
+
+impl Key<'_> {
+    /// No bytes, to fill an array with before there are keys. Nothing is found with it.
+    pub const NONE: Key<'static> = Key { bytes: &[], hash: 0 };
 }
 
 impl<'a> Key<'a> {
@@ -68,6 +77,18 @@ impl<'a> Key<'a> {
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Key { bytes, hash: hash(bytes) }
+    }
+
+    /// `bytes` whose hash, [`hash`], was computed before.
+    #[inline]
+    pub fn with_hash(bytes: &'a [u8], hash: u64) -> Self {
+        Key { bytes, hash }
+    }
+
+    /// The hash of the bytes.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
     }
 }
 

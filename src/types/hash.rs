@@ -858,28 +858,10 @@ impl Hash {
         }
     }
 
-    /// A time that its owner noted with [`set_alarm`](Self::set_alarm), to look for due fields then.
-    pub fn alarm(&self) -> Option<UnixMillis> {
-        match self.encoded() {
-            Encoding::Volatile(volatile) => volatile.alarm,
-            _ => None,
-        }
-    }
-
-    /// Notes a time for its owner: kept until it is taken away with `None`. Nothing happens to a hash of which no field
-    /// ever expired.
-    pub fn set_alarm(&mut self, alarm: Option<UnixMillis>) {
-        if let EncodingMut::Volatile(volatile) = self.encoded_mut() {
-            volatile.alarm = alarm;
-        }
-    }
-
-    /// Drops what only fields that expire need, if no field does and no alarm is noted. O(1).
+    /// Drops what only fields that expire need, if no field does. O(1).
     pub fn calm(&mut self) {
         let table = match self.encoded_mut() {
-            EncodingMut::Volatile(volatile) if volatile.len() == 0 && volatile.alarm.is_none() => {
-                volatile.take_table()
-            }
+            EncodingMut::Volatile(volatile) if volatile.len() == 0 => volatile.take_table(),
             _ => return,
         };
         *self = table.into();

@@ -335,7 +335,7 @@ fn due_keys_are_left_out_and_accesses_kept() {
     let mut loader = Loader::new(Box::new(&bytes[..]), None, LoadOptions::default());
     loader.run(&mut other).expect("our own file");
     let frequency = |space: &Keyspace, key: &[u8]| {
-        let entry = space.databases()[0].keys().find(Key::new(key).hash, key).expect("it is there");
+        let entry = space.databases()[0].keys().find(Key::new(key).hash(), key).expect("it is there");
         space.access.frequency(entry.access())
     };
     assert_eq!(frequency(&other, b"ever"), frequency(&space, b"ever"));
@@ -413,7 +413,7 @@ fn fuzz(seed: u64, rounds: usize) {
         let _ = loader.run(&mut other);
         let mut memory = 0;
         for db in other.databases() {
-            memory += db.keys().bytes() + db.expires().bytes();
+            memory += db.keys().bytes() + db.expires_bytes();
             for entry in db.keys().iter() {
                 if scrutiny == Scrutiny::Full {
                     check(&entry);

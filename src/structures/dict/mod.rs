@@ -245,7 +245,7 @@ impl<E: Element> Dict<E> {
         mut each: impl FnMut(Option<Borrowed<'a, E>>),
     ) {
         const WINDOW: usize = 16;
-        let mut window = [Key { bytes: &[], hash: 0 }; WINDOW];
+        let mut window = [Key::NONE; WINDOW];
         loop {
             // The window comes first: no key is taken for which there is no place.
             let taken = window.iter_mut().zip(&mut keys).map(|(place, key)| *place = key).count();
@@ -253,9 +253,9 @@ impl<E: Element> Dict<E> {
                 return;
             }
             let window = &window[..taken];
-            window.iter().for_each(|key| self.prefetch_bucket(key.hash));
-            window.iter().for_each(|key| self.prefetch_element(key.hash));
-            window.iter().for_each(|key| each(self.find(key.hash, key.bytes)));
+            window.iter().for_each(|key| self.prefetch_bucket(key.hash()));
+            window.iter().for_each(|key| self.prefetch_element(key.hash()));
+            window.iter().for_each(|key| each(self.find(key.hash(), key.bytes)));
         }
     }
 

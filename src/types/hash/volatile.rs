@@ -22,8 +22,6 @@ const QUEUED_BYTES: usize = size_of::<Queued>() * 3 / 2;
 pub(super) struct Volatile {
     table: Table,
     queue: BTreeSet<Queued>,
-    /// See [`Hash::alarm`](super::Hash::alarm).
-    pub alarm: Option<UnixMillis>,
 }
 
 /// The place of a field in the queue, if it has one.
@@ -50,7 +48,7 @@ impl Volatile {
     /// O(1) where no field expires, else O(n log n).
     pub fn new(table: Table) -> Volatile {
         let queue = table.iter().filter_map(|field| queued(&field)).collect();
-        Volatile { table, queue, alarm: None }
+        Volatile { table, queue }
     }
 
     #[inline(always)]
