@@ -28,9 +28,9 @@ const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "store", "test
 /// `zset` and `zset_range`, says so as well.
 const GROUPS: &[&[&str]] = &[&["client", "connection"], &["info", "server"]];
 
-/// Where `unsafe` may be written: a file, or a directory with all its files.
+/// Files in which `unsafe` may be written, each of which has some.
 const UNSAFE: &[&str] = &[
-    "background/",
+    "background/mod.rs",
     "keyspace/entry.rs",
     "keyspace/evict.rs",
     "keyspace/expire.rs",
@@ -52,12 +52,34 @@ const UNSAFE: &[&str] = &[
     "stdx/prefetch.rs",
     "stdx/process.rs",
     "stdx/stopwatch.rs",
-    "structures/",
-    "types/",
+    "structures/block.rs",
+    "structures/dict/iter.rs",
+    "structures/dict/join.rs",
+    "structures/dict/mod.rs",
+    "structures/dict/rehash.rs",
+    "structures/dict/scan.rs",
+    "structures/dict/table.rs",
+    "structures/dict/tests.rs",
+    "structures/intset.rs",
+    "structures/listpack/entry.rs",
+    "structures/listpack/mod.rs",
+    "structures/scorepack.rs",
+    "structures/sds.rs",
+    "structures/skiplist.rs",
+    "types/bits.rs",
+    "types/hash.rs",
+    "types/hash/volatile.rs",
+    "types/list.rs",
+    "types/set.rs",
+    "types/tagged.rs",
+    "types/value.rs",
+    "types/zset/indexed.rs",
+    "types/zset/mod.rs",
 ];
 
-/// Lines above an `unsafe` within which its reason must stand.
-const NEAR: usize = 12;
+/// Files in which a pointer may be made from an integer: from an address that the kernel tells, or from a slot that has no
+/// room for a whole pointer.
+const EXPOSED: &[&str] = &["server/daemon.rs", "structures/dict/table.rs"];
 
 /// A source file.
 struct Source {
@@ -285,50 +307,154 @@ fn every_module_says_what_it_is() {
     expect_none("A module opens with //! and what it is.", &complaints);
 }
 
+/// What is written in a line, as far as `unsafe` is concerned.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Unsafe {
+    /// A block or an implementation: says why it may.
+    Claim,
+    /// A function or a trait: says what it asks for.
+    Contract,
+}
+
+fn unsafe_in(code: &str) -> Option<Unsafe> {
+    let mut found = None;
+    for (at, word) in code.match_indices("unsafe") {
+        let whole = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let rest = &code[at + word.len()..];
+        let names =
+            |keyword: &str| rest.split_once(keyword).is_some_and(|(_, rest)| !name_at(rest).is_empty());
+        if !whole || !rest.is_empty() && !rest.starts_with([' ', '{']) {
+            continue;
+        }
+        let rest = rest.trim_start();
+        if rest.starts_with('{') || rest.is_empty() || rest.starts_with("impl") || rest.starts_with("extern")
+        {
+            let is_function = rest.starts_with("extern") && names("fn ");
+            return Some(if is_function { Unsafe::Contract } else { Unsafe::Claim });
+        }
+        if rest.starts_with("trait ") || rest.starts_with("fn ") && names("fn ") {
+            found = Some(Unsafe::Contract);
+        }
+    }
+    found
+}
+
+/// The innermost bracket that is open where each line begins.
+fn open_at_lines(code: &[String]) -> Vec<Option<char>> {
+    let mut open = Vec::new();
+    let mut at_lines = Vec::with_capacity(code.len());
+    for line in code {
+        at_lines.push(open.last().copied());
+        for symbol in line.chars() {
+            match symbol {
+                '(' | '[' | '{' => open.push(symbol),
+                ')' | ']' | '}' => _ = open.pop(),
+                _ => {}
+            }
+        }
+    }
+    at_lines
+}
+
+/// Whether the comment that stands directly above `line`, with nothing but attributes between, has one of `words`.
+fn comment_above_has(source: &Source, line: usize, words: &[&str]) -> bool {
+    let above = source.lines[..line].iter().rev().map(|text| text.trim());
+    above
+        .skip_while(|text| text.starts_with("#["))
+        .take_while(|text| text.starts_with("//"))
+        .any(|text| words.iter().any(|word| text.contains(word)))
+}
+
+/// Whether a SAFETY comment stands in `line`, or directly above it or above a line between the beginning of the statement
+/// that `line` belongs to and `line`.
+fn claim_has_reason(source: &Source, open: &[Option<char>], line: usize) -> bool {
+    if source.lines[line].contains("SAFETY:") {
+        return true;
+    }
+    let mut at = line;
+    loop {
+        if comment_above_has(source, at, &["SAFETY:"]) {
+            return true;
+        }
+        let Some(above) = at.checked_sub(1).map(|above| source.code[above].trim()) else { return false };
+        let in_parentheses = matches!(open[at], Some('(' | '['));
+        let goes_on = source.code[at].trim_start().starts_with(['.', '?', ')', ']']);
+        let ends =
+            above.is_empty() || above.ends_with([';', '{', '}']) || above.ends_with(',') && !in_parentheses;
+        if ends && !goes_on {
+            return false;
+        }
+        at -= 1;
+    }
+}
+
+fn has_reason(source: &Source, open: &[Option<char>], line: usize) -> bool {
+    match unsafe_in(&source.code[line]) {
+        None => true,
+        Some(Unsafe::Claim) => claim_has_reason(source, open, line),
+        Some(Unsafe::Contract) => {
+            // The contract of a trait's method stands with the trait.
+            is_of_trait(source, line) || comment_above_has(source, line, &["# Safety"])
+        }
+    }
+}
+
+/// Whether `line` belongs to the implementation of a trait.
+fn is_of_trait(source: &Source, line: usize) -> bool {
+    let indent = |text: &str| text.len() - text.trim_start().len();
+    let own = indent(&source.lines[line]);
+    let around = source.code[..line].iter().rev().find(|code| !code.trim().is_empty() && indent(code) < own);
+    around.is_some_and(|code| code.contains("impl") && code.contains(" for "))
+}
+
 #[test]
 fn every_unsafe_has_its_reason() {
     let mut complaints = Vec::new();
     for source in sources() {
-        for (line, code) in source.code.iter().enumerate() {
-            let is_function = code.split("unsafe fn ").nth(1).is_some_and(|rest| !name_at(rest).is_empty());
-            let needs_reason = is_function || code.contains("unsafe {") || code.contains("unsafe impl");
-            if !needs_reason {
-                continue;
-            }
-            let has_reason = |line: &String| line.contains("SAFETY:") || line.contains("# Safety");
-            // The contract of a trait's method stands with the trait; its reasons stand inside.
-            let below = if is_function { 3 } else { 0 };
-            let last = (line + below).min(source.lines.len() - 1);
-            let mut first = line.saturating_sub(NEAR);
-            // A long comment right above may begin further up.
-            while first > 0 && source.lines[first].trim_start().starts_with("//") {
-                first -= 1;
-            }
-            if !source.lines[first..=last].iter().any(has_reason) {
-                complaints.push(source.at(line));
-            }
-        }
+        let open = open_at_lines(&source.code);
+        let lines = (0..source.code.len()).filter(|&line| !has_reason(&source, &open, line));
+        complaints.extend(lines.map(|line| source.at(line)));
     }
-    expect_none("Every unsafe is preceded by SAFETY: or # Safety.", &complaints);
+    expect_none("Every unsafe has SAFETY: or # Safety directly above its statement.", &complaints);
 }
 
 #[test]
-fn unsafe_code_is_allowed_in_named_places_only() {
+fn unsafe_code_is_in_named_files_only() {
     let mut complaints = Vec::new();
-    for source in sources() {
-        let named = UNSAFE
-            .iter()
-            .any(|place| source.name == *place || place.ends_with('/') && source.name.starts_with(place));
+    let sources = sources();
+    for source in &sources {
+        let named = UNSAFE.contains(&source.name.as_str());
+        let has = |code: &String| unsafe_in(code).is_some();
         for (line, code) in source.code.iter().enumerate() {
-            if code.contains("allow(unsafe_code)") && !named {
+            if !named && (has(code) || code.contains("allow(unsafe_code)")) {
                 complaints.push(source.at(line));
             }
+        }
+        if named && !source.code.iter().any(has) {
+            complaints.push(format!("src/{} has none", source.name));
         }
         if source.name == "lib.rs" && !source.code.iter().any(|line| line == "#![deny(unsafe_code)]") {
             complaints.push("src/lib.rs does not deny unsafe_code".into());
         }
     }
-    expect_none("Modules with unsafe code are named in tests/tidy.rs.", &complaints);
+    let gone = UNSAFE.iter().filter(|name| !sources.iter().any(|source| source.name == **name));
+    complaints.extend(gone.map(|name| format!("src/{name} is not there")));
+    expect_none("Files with unsafe code are named in tests/tidy.rs.", &complaints);
+}
+
+#[test]
+fn pointers_stay_pointers() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (line, code) in source.code.iter().enumerate() {
+            let exposed = code.contains("expose_provenance") || code.contains("with_exposed_provenance");
+            let cast = [" as *const", " as *mut"].iter().any(|word| code.contains(word));
+            if cast || exposed && !EXPOSED.contains(&source.name.as_str()) {
+                complaints.push(source.at(line));
+            }
+        }
+    }
+    expect_none("No integer becomes a pointer, and pointers are cast by their methods.", &complaints);
 }
 
 #[test]
@@ -359,4 +485,47 @@ fn texts_are_taken_apart_rightly() {
     };
     let expected = [(0, "stats"), (0, "stdx"), (0, "config"), (2, "net")];
     assert_eq!(rooms_used(&source), expected.map(|(line, room)| (line, room.to_string())));
+}
+
+#[test]
+fn a_reason_stands_where_it_belongs() {
+    let with_reason = [
+        "// SAFETY: a\nunsafe { b() }",
+        "unsafe { b() } // SAFETY: a",
+        "// SAFETY: a,\n// and b\n#[cfg(c)]\nlet d = e\n    .f(unsafe { g() });",
+        "// SAFETY: a\nlet b = c(\n    d,\n    unsafe { e() },\n);",
+        "let b = c(\n    d,\n    // SAFETY: a\n    unsafe { e() },\n);",
+        "match a {\n    // SAFETY: b\n    C => unsafe { d() },\n}",
+        "// SAFETY: a\nunsafe impl B for C {}",
+        "/// # Safety\n/// a\n#[inline]\nunsafe fn b() {}",
+        "/// # Safety\n/// a\nunsafe fn b() {\n    // SAFETY: c\n    unsafe { d() }\n}",
+        "/// # Safety\n/// a\npub unsafe trait B {}",
+        "/// # Safety\n/// a\nunsafe extern \"C\" fn b() {}",
+        "// SAFETY: a\nunsafe impl B for C {\n    /// d\n    unsafe fn e() {}\n}",
+        "fn a(b: unsafe fn(u8)) {}\n#![allow(unsafe_code)]",
+    ];
+    let without_reason = [
+        "unsafe { b() }",
+        "// SAFETY: a\n\nunsafe { b() }",
+        "// SAFETY: a\nlet c = d();\nunsafe { b() }",
+        "// SAFETY: a\nif b {\n    unsafe { c() }\n}",
+        "match a {\n    // SAFETY: b\n    C => unsafe { d() },\n    E => unsafe { f() },\n}",
+        "// a\nunsafe impl B for C {}",
+        "let a =\n    unsafe { b() };",
+        "/// a\nunsafe fn b() {}",
+        "impl A {\n    unsafe fn b() {}\n}",
+        "unsafe fn a() {\n    // SAFETY: b\n    unsafe { c() }\n}",
+        "pub unsafe trait B {}",
+        "/// a\nunsafe extern \"C\" fn b() {}",
+        "let a = \"SAFETY\"; unsafe\n{ b() }",
+    ];
+    let check = |text: &str| {
+        let lines: Vec<String> = text.lines().map(String::from).collect();
+        let source =
+            Source { name: "a.rs".into(), lines, code: bare(text).lines().map(String::from).collect() };
+        let open = open_at_lines(&source.code);
+        (0..source.lines.len()).all(|line| has_reason(&source, &open, line))
+    };
+    with_reason.iter().for_each(|text| assert!(check(text), "{text}"));
+    without_reason.iter().for_each(|text| assert!(!check(text), "{text}"));
 }

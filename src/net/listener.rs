@@ -520,7 +520,7 @@ mod tests {
         let limit = |soft| {
             let limit = libc::rlimit { rlim_cur: soft, rlim_max: 1000 };
             // SAFETY: the call reads the struct it is given.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
         };
         limit(next + 1);
         let mut streams = Vec::new();

@@ -82,7 +82,7 @@ pub fn watch(server: &'static mut Server) -> &'static mut Server {
         // A fault within the handler has its default action: the process ends.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND | libc::SA_NODEFER;
         for signal in FAULTS {
-            libc::sigaction(signal, &action, ptr::null_mut());
+            libc::sigaction(signal, &raw const action, ptr::null_mut());
         }
     }
     server

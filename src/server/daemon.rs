@@ -242,7 +242,7 @@ pub fn system_name() -> String {
     // SAFETY: `utsname` is plain data, which the call fills with C strings.
     let (rc, name) = unsafe {
         let mut name: libc::utsname = std::mem::zeroed();
-        (libc::uname(&mut name), name)
+        (libc::uname(&raw mut name), name)
     };
     if rc != 0 {
         return std::env::consts::OS.into();

@@ -6,8 +6,9 @@
 //! thread, while the loop goes on. The signal is SIGURG, which does nothing should it come when nobody is prepared.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::fmt::Write as _;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -77,7 +78,7 @@ impl Watchdog {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_signal as extern "C" fn(_) as usize;
             action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-            libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut());
+            libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut());
             libc::pthread_self()
         };
         let (stop, stopped) = mpsc::channel();
@@ -155,7 +156,7 @@ fn text() -> String {
         let address = address.load(Ordering::Relaxed);
         let mut known = false;
         // A return address may belong to the next line already.
-        backtrace::resolve(address.wrapping_sub(1) as *mut c_void, |symbol| {
+        backtrace::resolve(ptr::without_provenance_mut(address.wrapping_sub(1)), |symbol| {
             known = true;
             let _ = write!(text, "{address:#x} ");
             let _ = match symbol.name() {
@@ -185,7 +186,7 @@ extern "C" fn on_signal(_: c_int) {
     // are complete either, unless a signal arrives only after the thread has given up on it.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
-            NOTES.addresses[depth].store(frame.ip() as usize, Ordering::Relaxed);
+            NOTES.addresses[depth].store(frame.ip().addr(), Ordering::Relaxed);
             depth += 1;
             depth < MOST_ADDRESSES
         });

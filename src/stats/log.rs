@@ -415,7 +415,7 @@ fn utc_offset(now: i64, in_child: bool) -> i32 {
     // SAFETY: `tm` is plain data; `localtime_r` reads `now` and fills it, or leaves it zero.
     let offset = unsafe {
         let mut tm: libc::tm = std::mem::zeroed();
-        libc::localtime_r(&now, &mut tm);
+        libc::localtime_r(&raw const now, &raw mut tm);
         tm.tm_gmtoff as i32
     };
     ZONE.store(u64::from(quarter) << 32 | u64::from(offset as u32), Ordering::Relaxed);
@@ -483,7 +483,7 @@ mod tests {
             // SAFETY: as in `utc_offset`.
             let tm = unsafe {
                 let mut tm: libc::tm = std::mem::zeroed();
-                libc::gmtime_r(&seconds, &mut tm);
+                libc::gmtime_r(&raw const seconds, &raw mut tm);
                 tm
             };
             let expected = (i64::from(tm.tm_year) + 1900, tm.tm_mon as usize + 1, i64::from(tm.tm_mday));

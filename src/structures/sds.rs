@@ -466,7 +466,7 @@ mod tests {
 
     fn check(s: &Sds) {
         assert!(s.len() <= s.capacity());
-        assert_eq!(s.capacity() == 0, std::ptr::eq(s.head.as_ptr(), &EMPTY));
+        assert_eq!(s.capacity() == 0, std::ptr::eq(s.head.as_ptr(), &raw const EMPTY));
         let block = s.allocated_bytes();
         assert!(block == 0 || block == size_class(block) || block.is_multiple_of(PAGE));
         assert_eq!((EMPTY.len, EMPTY.cap), (0, 0));

@@ -493,7 +493,7 @@ impl<E: Element> Slot<'_, E> {
     fn put_back(&mut self) {
         // SAFETY: both this value and the table's address stand for one element, of which only the
         // table's is dropped.
-        let raw = unsafe { std::ptr::read(&*self.element) }.into_raw();
+        let raw = unsafe { std::ptr::read(&raw const *self.element) }.into_raw();
         // SAFETY: the bucket is alive and exclusively ours as long as `dict` is borrowed.
         unsafe { self.found.at.bucket.as_mut() }.put(self.found.at.slot, tag_of(self.hash), raw);
         self.lent = false;

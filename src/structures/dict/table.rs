@@ -342,11 +342,8 @@ impl Table {
     /// A table without memory, in which nothing is found.
     pub(super) const fn unallocated() -> Table {
         // SAFETY: the address of a static is not null.
-        Table {
-            buckets: unsafe { NonNull::new_unchecked((&raw const NOTHING).cast_mut()) },
-            mask: 0,
-            used: 0,
-        }
+        let buckets = unsafe { NonNull::new_unchecked((&raw const NOTHING).cast_mut()) };
+        Table { buckets, mask: 0, used: 0 }
     }
 
     fn layout(count: usize) -> Layout {
