@@ -73,13 +73,13 @@ impl Watchdog {
     /// Watches the loop that the calling thread runs. `None` if the system has no thread for that, which is logged.
     fn start(period: Duration) -> Option<Watchdog> {
         // SAFETY: the action is plain data, zero being an empty mask; the handler has the signature that goes without
-        // SA_SIGINFO. The thread's own name is always there.
+        // SA_SIGINFO. Asking for the thread's number only reads.
         let watched = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_signal as extern "C" fn(_) as usize;
             action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
             libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut());
-            libc::pthread_self()
+            libc::gettid()
         };
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new().name("watchdog".into());
@@ -108,7 +108,7 @@ impl Server {
 }
 
 /// What the thread does until it is told to stop.
-fn watch(period: Duration, watched: libc::pthread_t, stopped: &Receiver<()>) {
+fn watch(period: Duration, watched: libc::pid_t, stopped: &Receiver<()>) {
     let (mut turn, mut since) = (TURN.load(Ordering::Relaxed), Instant::now());
     let mut reported = None;
     while stopped.recv_timeout(period / LOOKS) == Err(RecvTimeoutError::Timeout) {
@@ -126,11 +126,11 @@ fn watch(period: Duration, watched: libc::pthread_t, stopped: &Receiver<()>) {
     }
 }
 
-/// Interrupts the watched thread, and logs what it was doing.
-fn report(watched: libc::pthread_t) {
+/// Interrupts the watched thread, and logs what it was doing. If it has ended, nothing gets through to it.
+fn report(watched: libc::pid_t) {
     NOTES.complete.store(false, Ordering::Relaxed);
-    // SAFETY: the thread of the loop lives as long as the process.
-    unsafe { libc::pthread_kill(watched, libc::SIGURG) };
+    // SAFETY: asks the kernel, which knows whether this process has such a thread, by two numbers.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), watched, libc::SIGURG) };
     let asked = Instant::now();
     while !NOTES.complete.load(Ordering::Acquire) {
         if asked.elapsed() > PATIENCE {

@@ -187,11 +187,16 @@ pub unsafe fn free_zeroed(block: *mut u8, layout: Layout) {
 
 /// One of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, fresh, with the blocks that
 /// were mapped beside it.
+///
+/// # Panics
+/// If the name is not that of a statistic: other controls do something, such as to free all of an arena's blocks.
 pub fn statistic(name: &std::ffi::CStr) -> usize {
+    assert!(name.to_bytes().starts_with(b"stats."), "only a statistic can be asked for");
     let mut epoch: u64 = 1;
     let mut value: usize = 0;
     let (mut epoch_len, mut len) = (size_of::<u64>(), size_of::<usize>());
-    // SAFETY: `epoch` is read and written as u64, the `stats.*` sizes as usize.
+    // SAFETY: `epoch` is read and written as u64, and of the statistics, which only read, jemalloc refuses those that
+    // are not of the size given.
     unsafe {
         let e = (&raw mut epoch).cast();
         ffi::mallctl(c"epoch".as_ptr(), e, &raw mut epoch_len, e, epoch_len);
@@ -310,6 +315,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "only a statistic can be asked for")]
+    fn a_statistic_does_nothing() {
+        statistic(c"arena.0.reset");
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Tagged {
     #[inline(always)]
     pub fn pointer(self, tag: usize) -> NonNull<u8> {
         debug_assert_eq!(self.tag(), tag);
-        // SAFETY: `new` was given a pointer that is not null, and the tag is what it added to it.
+        assert!(tag <= BITS, "a tag is below 8");
+        // SAFETY: `new` was given a pointer that is not null and aligned to 8 bytes, so that it is 8 or more.
         unsafe { NonNull::new_unchecked(self.0.as_ptr().wrapping_byte_sub(tag)) }
     }
 }
