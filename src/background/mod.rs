@@ -9,6 +9,7 @@
 //!
 //! The split into one queue per kind of delay is that of Redis's `bio`. Threads do not survive `fork`: a
 //! child process neither submits nor drains.
+#![warn(missing_docs)]
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;

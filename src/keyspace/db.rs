@@ -35,22 +35,32 @@ pub struct WrongType;
 /// What becomes of a key's expiry when its value is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ttl {
+    /// The key has no expiry afterwards.
     Clear,
+    /// The key keeps its expiry, if it has one.
     Keep,
+    /// The key expires at this time.
     At(UnixMillis),
 }
 
 /// Counters of the keyspace, as `INFO stats` shows them.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct KeyspaceStats {
+    /// Lookups for reading that found their key.
     pub hits: u64,
+    /// Lookups for reading that did not.
     pub misses: u64,
+    /// Keys that were removed because their time had come.
     pub expired: u64,
     /// Fields of hashes whose time had come and that were removed for it.
     pub expired_fields: u64,
+    /// Running average of the percentage of keys that the expiry cycle found to be due.
     pub expired_stale_percent: f64,
+    /// Expiry cycles that ended because their time was up.
     pub expire_cycle_cut_short: u64,
+    /// Microseconds spent in expiry cycles.
     pub expire_cycle_us: u64,
+    /// Keys that were removed to make room.
     pub evicted: u64,
 }
 
@@ -270,14 +280,23 @@ fn reference_to<'a>(expires: &'a mut Dict<EntryRef>, key: Key<'_>, entry: EntryR
 /// All databases and what their keys have in common.
 pub struct Keyspace {
     pub(super) dbs: Vec<Database>,
+    /// The record of what the running command changed.
     pub ledger: Ledger,
+    /// The clocks by which accesses are noted.
     pub access: Access,
+    /// The source of random choices.
     pub rng: Rng,
+    /// Counters since the start or the last `CONFIG RESETSTAT`.
     pub stats: KeyspaceStats,
+    /// Frees what is removed.
     pub reclaimer: Reclaimer,
+    /// Which removals free large values in the background.
     pub lazy: LazyFree,
+    /// What happens to a key that is due.
     pub expiry: Expiry,
+    /// Chooses the keys that go when memory is short.
     pub evictor: Evictor,
+    /// How long it took to free expired and evicted keys.
     pub removals: Removals,
     pub(super) now: UnixMillis,
 }

@@ -30,6 +30,7 @@ pub const POOL: usize = 16;
 /// Which keys may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
+    /// All keys.
     All,
     /// Those with an expiry.
     Volatile,
@@ -38,6 +39,7 @@ pub enum Scope {
 /// Which of them goes first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
+    /// Any of them.
     Random,
     /// Not used for the longest time.
     LeastRecent,
@@ -50,7 +52,9 @@ pub enum Order {
 /// What is evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
+    /// The keys that may go.
     pub scope: Scope,
+    /// The order in which they go.
     pub order: Order,
 }
 

@@ -39,8 +39,11 @@ pub(super) struct CycleState {
 /// Which of the two cycles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cycle {
-    /// From the timer; `tick` is the time between two of them.
-    Slow { tick: Duration },
+    /// From the timer.
+    Slow {
+        /// The time from one tick of the timer to the next.
+        tick: Duration,
+    },
     /// Before the loop sleeps.
     Fast,
 }

@@ -2,6 +2,7 @@
 //!
 //! The keyspace knows no client and no reply. It *records* a change in its [`ledger`] and tells
 //! nobody; whoever joins the rooms reads the ledger after each command.
+#![warn(missing_docs)]
 
 pub mod access;
 pub mod db;

@@ -3,6 +3,7 @@
 //! Nothing here knows a socket or a command. [`request`] finds requests in bytes, [`args`] shows
 //! a request as slices of those bytes, [`reply`] writes answers into a buffer, and [`error`] is
 //! the one place that turns what went wrong into the text a client reads.
+#![warn(missing_docs)]
 
 pub mod args;
 pub mod error;

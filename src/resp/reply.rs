@@ -11,7 +11,9 @@ use crate::structures::listpack::Item;
 /// The protocol version of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
+    /// What a connection begins with: five kinds of replies.
     Resp2 = 2,
+    /// What `HELLO 3` asks for: maps, sets, doubles, booleans and pushed messages besides.
     Resp3 = 3,
 }
 

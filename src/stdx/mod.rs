@@ -1,4 +1,5 @@
 //! What the standard library lacks, free of any word of the server's own vocabulary.
+#![warn(missing_docs)]
 
 pub mod alloc;
 pub mod clock;

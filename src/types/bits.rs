@@ -112,8 +112,11 @@ pub fn set(bytes: &mut [u8], bit: usize, on: bool) -> bool {
 /// How strings are combined, bit by bit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
+    /// Bits that are set in all of them.
     And,
+    /// Bits that are set in any of them.
     Or,
+    /// Bits that are set in an odd number of them.
     Xor,
     /// Of one string only.
     Not,

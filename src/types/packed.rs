@@ -6,10 +6,13 @@ use crate::structures::listpack::{Item, Listpack};
 /// Why a listpack cannot be a collection's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfit {
+    /// Its entries do not make whole steps, such as a field and its value.
     #[error("the listpack has too few or too many entries")]
     Uneven,
+    /// A key occurs twice.
     #[error("listpack with dup elements")]
     Repeated,
+    /// Scores descend, or members of one score.
     #[error("the listpack is not in order")]
     Unordered,
 }

@@ -170,6 +170,7 @@ impl<E: Element> Dict<E> {
         self.tables[0].used + self.tables[1].used
     }
 
+    /// Whether there is no element.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -405,6 +406,7 @@ pub struct Stats {
 pub struct TableStats {
     /// Buckets, not counting children.
     pub buckets: usize,
+    /// Elements, those in child buckets included.
     pub elements: usize,
     /// Child buckets.
     pub chained: usize,
