@@ -148,7 +148,6 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let load = LoadOptions {
         limits: server.config.limits.types.clone(),
         checksum: !server.persistence.skip_checksums,
-        scrutiny: server.scrutiny(Some(key)),
         ..LoadOptions::default()
     };
     let mut entry = rdb::restore(args.at(3), name.bytes, expires, &load).map_err(|error| match error {

@@ -21,7 +21,7 @@ use super::ledger::{Class, Event, Ledger};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
-use crate::structures::dict::{Dict, Place, Slot};
+use crate::structures::dict::{Dict, Element, Place, Slot};
 use crate::structures::sds::Sds;
 use crate::types::ahead::{Aim, Scout};
 use crate::types::string::{StringRef, Text};
@@ -190,15 +190,14 @@ impl Database {
                 None
             }
         };
-        // `old` is alive until the end: the table of expiries reads its key while searching.
-        let was_volatile = old.as_ref().is_some_and(|old| old.expires().is_some());
-        match (was_volatile, volatile) {
-            (false, false) => {}
-            (false, true) => self.expires.insert_unique(key.hash, address),
-            (true, false) => drop(self.expires.remove(key.hash, key.bytes)),
-            (true, true) => {
+        let old_expiring = old.as_ref().filter(|old| old.expires().is_some());
+        match (old_expiring.map(|old| old.as_ref().into_raw()), volatile) {
+            (None, false) => {}
+            (None, true) => self.expires.insert_unique(key.hash, address),
+            (Some(old), false) => drop(self.expires.remove_address(key.hash, old)),
+            (Some(old), true) => {
                 let mut slot =
-                    self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
+                    self.expires.find_address_mut(key.hash, old).expect("a volatile key is in both tables");
                 slot.replace(address);
             }
         }
@@ -214,7 +213,7 @@ impl Database {
         let Some(mut slot) = self.keys.find_mut(key.hash, key.bytes) else { return false };
         // The reference goes before the entry does.
         if slot.expires().is_some() {
-            self.expires.remove(key.hash, key.bytes);
+            self.expires.remove_address(key.hash, slot.as_ref().into_raw());
         }
         self.alarms.remove(slot.alarm(), slot.as_ref());
         slot.map(change);
@@ -244,7 +243,7 @@ impl Database {
     pub(super) fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         let slot = self.keys.find_mut(key.hash, key.bytes)?;
         if slot.expires().is_some() {
-            self.expires.remove(key.hash, key.bytes);
+            self.expires.remove_address(key.hash, slot.as_ref().into_raw());
         }
         self.alarms.remove(slot.alarm(), slot.as_ref());
         Some(slot.remove())

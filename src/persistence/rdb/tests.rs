@@ -14,7 +14,6 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::types::list::End;
-use crate::types::packed::Scrutiny;
 use crate::types::zset::Rule;
 use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Value, Zset};
 
@@ -405,9 +404,7 @@ fn fuzz(seed: u64, rounds: usize) {
             }
         }
         let mut other = empty();
-        let scrutiny = if rng.one_in(4) { Scrutiny::Trusting } else { Scrutiny::Full };
-        let options =
-            LoadOptions { limits: limits.clone(), checksum: false, scrutiny, ..LoadOptions::default() };
+        let options = LoadOptions { limits: limits.clone(), checksum: false, ..LoadOptions::default() };
         let size = bytes.len() as u64;
         let mut loader = Loader::new(Box::new(&bytes[..]), rng.one_in(2).then_some(size), options);
         let _ = loader.run(&mut other);
@@ -415,9 +412,7 @@ fn fuzz(seed: u64, rounds: usize) {
         for db in other.databases() {
             memory += db.keys().bytes() + db.expires().bytes();
             for entry in db.keys().iter() {
-                if scrutiny == Scrutiny::Full {
-                    check(&entry);
-                }
+                check(&entry);
                 let _ = portrait(&entry);
                 memory += entry.block_bytes() + entry.describe().map_or(0, |collection| collection.bytes(0));
             }

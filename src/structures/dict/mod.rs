@@ -197,6 +197,18 @@ impl<E: Element> Dict<E> {
         None
     }
 
+    /// As [`locate`](Self::locate), by the element's address.
+    #[inline]
+    fn locate_address(&self, hash: u64, raw: NonNull<u8>) -> Option<Found> {
+        let (index, tag) = (hash as usize, tag_of(hash));
+        let search = |table: u8| {
+            let at = self.tables[usize::from(table)].search_address(index, tag, raw)?;
+            Some(Found { at, table })
+        };
+        let in_first = if index & self.tables[0].mask() >= self.moved { search(0) } else { None };
+        in_first.or_else(|| if self.is_rehashing() { search(1) } else { None })
+    }
+
     /// Puts an element into the table that takes insertions, growing it first if need be.
     #[inline]
     fn place(&mut self, hash: u64, e: E) -> Found {
@@ -267,6 +279,15 @@ impl<E: Element> Dict<E> {
         Some(self.slot(hash, found))
     }
 
+    /// The element at the address `raw`, to change or remove, where whoever asks has met just this one: whatever its
+    /// key, no other is taken for it. `raw` is only compared. O(1); one step of a running rehash.
+    #[inline]
+    pub fn find_address_mut(&mut self, hash: u64, raw: NonNull<u8>) -> Option<Slot<'_, E>> {
+        self.step();
+        let found = self.locate_address(hash, raw)?;
+        Some(self.slot(hash, found))
+    }
+
     /// The place of the element with this key, whether there is one or not, by one search.
     /// O(1); one step of a running rehash.
     #[inline]
@@ -282,6 +303,20 @@ impl<E: Element> Dict<E> {
     #[inline]
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<E> {
         self.find_mut(hash, key).map(Slot::remove)
+    }
+
+    /// Takes the element at the address `raw` out: see [`find_address_mut`](Self::find_address_mut).
+    #[inline]
+    pub fn remove_address(&mut self, hash: u64, raw: NonNull<u8>) -> Option<E> {
+        self.find_address_mut(hash, raw).map(Slot::remove)
+    }
+
+    /// Takes out an element of which each is equally likely: see [`random`](Self::random). None if the dict is empty.
+    pub fn remove_random(&mut self, rng: &mut impl FnMut() -> u64) -> Option<E> {
+        let raw = self.random(rng)?.as_raw();
+        // SAFETY: `raw` is an element of this dict, alive until it is taken out below.
+        let hash = unsafe { E::hash(raw) };
+        self.remove_address(hash, raw)
     }
 
     /// Inserts an element of which the caller knows that no other has its key. O(1) without a search;

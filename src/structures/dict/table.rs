@@ -418,6 +418,18 @@ impl Table {
         }
     }
 
+    /// Finds the element at the address `raw` in the chain at `index`, without looking at it.
+    #[inline]
+    pub(super) fn search_address(&self, index: usize, tag: u8, raw: NonNull<u8>) -> Option<At> {
+        // SAFETY: the buckets of a chain live as long as the table.
+        unsafe { chain(self.head(index)) }.find_map(|bucket| {
+            // SAFETY: as above.
+            let b = unsafe { bucket.as_ref() };
+            // SAFETY: `tag` is not 0, so a slot that matches is occupied.
+            b.matches(tag).find(|&slot| unsafe { b.get(slot) } == raw).map(|slot| At { bucket, slot })
+        })
+    }
+
     /// Puts an element into the chain at `index`; counts a new child bucket in `children`.
     ///
     /// # Safety
