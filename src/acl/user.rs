@@ -113,11 +113,6 @@ impl User {
         self.no_password
     }
 
-    /// Whether what the user gives RESTORE is trusted.
-    pub fn skips_sanitizing(&self) -> bool {
-        self.skip_sanitize
-    }
-
     /// Whether everything may be done: nothing needs to be checked.
     pub fn is_unrestricted(&self) -> bool {
         self.selectors().any(Selector::is_unrestricted)

@@ -276,7 +276,7 @@ pub struct PersistenceOptions {
     pub rdb_del_sync_files: bool,
     /// Flush snapshots to disk every few megabytes.
     pub rdb_save_incremental_fsync: bool,
-    /// Check the inside of values read from a snapshot or RESTORE.
+    /// Values read from a snapshot or RESTORE are checked in full whatever this is.
     pub sanitize_dump_payload: SanitizePayload,
     /// Keep the append-only file.
     pub appendonly: bool,

@@ -21,7 +21,7 @@ use super::ledger::{Class, Event, Ledger};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
-use crate::structures::dict::{Dict, Place, Slot, Stats};
+use crate::structures::dict::{Dict, Element as _, Place, Slot, Stats};
 use crate::structures::sds::Sds;
 use crate::types::ahead::{Aim, Scout};
 use crate::types::string::{StringRef, Text};
@@ -273,7 +273,7 @@ impl Database {
 /// If it is not there: an entry that the table would still refer to must not go.
 #[inline]
 fn reference_to<'a>(expires: &'a mut Dict<EntryRef>, key: Key<'_>, entry: EntryRef) -> Slot<'a, EntryRef> {
-    let found = expires.find_mut(key.hash(), key.bytes).filter(|found| **found == entry);
+    let found = expires.find_address_mut(key.hash(), entry.into_raw());
     found.expect("the table of expiries refers to every entry that expires")
 }
 

@@ -19,6 +19,7 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 #[cfg(test)]
 use crate::structures::dict::Dict;
+use crate::structures::dict::Element;
 use crate::types::{Describe, Hash};
 
 /// Fields that are removed before another hash has its turn.
@@ -122,8 +123,10 @@ impl Keyspace {
         let lent = unsafe { entry.lend() };
         let bytes = lent.key();
         let key = Key::new(bytes);
-        let mut slot =
-            db.keys.find_mut(key.hash(), bytes).expect("what has an alarm is in the table of keys");
+        let mut slot = db
+            .keys
+            .find_address_mut(key.hash(), entry.into_raw())
+            .expect("what has an alarm is in the table of keys");
         let ledger = &mut self.ledger;
         let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");
         let removed = hash.pop_due(now, FIELDS_PER_ROUND, |field| ledger.field_gone(index, bytes, field));

@@ -12,8 +12,7 @@ use super::Server;
 use super::admission::Conditions;
 use super::child::{Child, Outcome, Task};
 use super::startup::REDIS_VERSION;
-use crate::clients::ClientKey;
-use crate::config::value::{EvictionPolicy, SanitizePayload};
+use crate::config::value::EvictionPolicy;
 use crate::keyspace::expire::Expiry;
 use crate::net::error_text;
 use crate::persistence::rdb::input::Fault;
@@ -24,7 +23,6 @@ use crate::persistence::rdb::{LoadOptions, Loader, Step};
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;
-use crate::types::packed::Scrutiny;
 
 /// How long to wait after a snapshot failed before the next is tried unasked.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -296,17 +294,6 @@ impl Server {
         }
     }
 
-    /// How closely values are looked at that come from this client, or from a file (`None`).
-    pub fn scrutiny(&self, from: Option<ClientKey>) -> Scrutiny {
-        let doubted =
-            |key: ClientKey| self.clients[key].user().is_err_and(|user| !self.acl[user].skips_sanitizing());
-        match self.config.persistence.sanitize_dump_payload {
-            SanitizePayload::Yes => Scrutiny::Full,
-            SanitizePayload::Clients if from.is_some_and(doubted) => Scrutiny::Full,
-            SanitizePayload::Clients | SanitizePayload::No => Scrutiny::Trusting,
-        }
-    }
-
     // ---- loading --------------------------------------------------------------------------
 
     /// Loads the snapshot, adding to what is there. While it lasts, `between` is called now and then.
@@ -344,7 +331,6 @@ impl Server {
             drop_due: drop_due.then(UnixMillis::now),
             replace,
             checksum: self.config.persistence.rdb_checksum,
-            scrutiny: self.scrutiny(None),
         }
     }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use super::Limits;
 use super::ahead::{self, Aim, Scout};
-use super::packed::{Scrutiny, Unfit, longest_key};
+use super::packed::{Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part, Value};
@@ -958,19 +958,11 @@ impl Hash {
     ///
     /// # Errors
     /// It is not that, or a field occurs twice.
-    pub fn from_listpack(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Hash, Unfit> {
-        let longest = longest_key(&pack, 2, scrutiny)?;
+    pub fn from_listpack(pack: Listpack, limits: &Limits) -> Result<Hash, Unfit> {
+        let longest = longest_key(&pack, 2)?;
         let longest = pack.pairs().map(|(_, value)| value.len()).fold(longest, usize::max);
         let mut hash = Hash::from(pack);
         hash.admit(hash.len(), longest, 0, limits);
-        if let (Encoding::Table(table), Scrutiny::Trusting) = (hash.encoded(), scrutiny)
-            && table.iter().any(|field| {
-                table.find(self::hash(field.key()), field.key()).map(|one| one.as_raw())
-                    != Some(field.as_raw())
-            })
-        {
-            return Err(Unfit::Repeated);
-        }
         Ok(hash)
     }
 

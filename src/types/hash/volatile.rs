@@ -147,10 +147,9 @@ impl Volatile {
             let Some(&(_, raw)) = self.queue.first().filter(|&&(at, _)| at <= now) else { return popped };
             self.queue.pop_first();
             // SAFETY: what is in the queue is in the table, and alive until it is removed below.
-            let name = unsafe { Field::key(raw) };
-            each(name);
-            let removed = self.table.remove(hash(name), name);
-            assert!(removed.is_some(), "what is in the queue is in the table");
+            let hash = unsafe { Field::hash(raw) };
+            let field = self.table.remove_address(hash, raw).expect("what is in the queue is in the table");
+            each(field.name());
         }
         most
     }

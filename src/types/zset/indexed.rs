@@ -146,7 +146,7 @@ impl Indexed {
         }
         list.delete_ranks(ranks.start as u64..ranks.end as u64, |node| {
             if !all {
-                index.remove(hash(node.member()), node.member());
+                index.remove_address(hash(node.member()), node.into_raw());
             }
         });
     }
