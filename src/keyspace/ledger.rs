@@ -65,7 +65,8 @@ impl Listeners {
     pub const NOTIFY: Listeners = Listeners(2);
     pub const TRACKING: Listeners = Listeners(4);
     pub const BLOCKED: Listeners = Listeners(8);
-    pub const FEED: Listeners = Listeners(16);
+    /// Somebody is fed: follows from [`Ledger::feed`] and [`Ledger::mute`].
+    const FEED: Listeners = Listeners(16);
 
     pub fn set(&mut self, which: Listeners, on: bool) {
         if on { self.0 |= which.0 } else { self.0 &= !which.0 }
@@ -73,9 +74,22 @@ impl Listeners {
     pub fn has(self, which: Listeners) -> bool {
         self.0 & which.0 != 0
     }
+    /// Whether commands are to be passed on.
+    #[inline]
+    pub fn feeds(self) -> bool {
+        self.has(Listeners::FEED)
+    }
     pub fn none(self) -> bool {
         self.0 == 0
     }
+}
+
+/// A stream that commands are passed on to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Sink {
+    /// The append-only file.
+    Log = 1,
 }
 
 /// What happened to which keys.
@@ -115,6 +129,10 @@ pub struct Ledger {
     /// All changes there ever were: whether one was made shows in this, whatever is done to `dirty` meanwhile.
     pub made: u64,
     pub listeners: Listeners,
+    /// The streams there are.
+    sinks: u8,
+    /// They get nothing for now.
+    muted: bool,
     changes: Vec<Change>,
     keys: Vec<u8>,
     /// The last record that was drained, for tests to look at.
@@ -127,6 +145,26 @@ impl Ledger {
     fn count(&mut self, n: usize) {
         self.dirty += n as u64;
         self.made += n as u64;
+    }
+
+    /// From now on `sink` gets what is passed on, or does not.
+    pub fn feed(&mut self, sink: Sink, on: bool) {
+        if on {
+            self.sinks |= sink as u8;
+        } else {
+            self.sinks &= !(sink as u8);
+        }
+        self.derive_feed();
+    }
+
+    /// Whether nothing is passed on for now, whoever would get it: what comes from a file is there already.
+    pub fn mute(&mut self, on: bool) {
+        self.muted = on;
+        self.derive_feed();
+    }
+
+    fn derive_feed(&mut self) {
+        self.listeners.set(Listeners::FEED, self.sinks != 0 && !self.muted);
     }
 
     /// Counts `n` changes to `key`; none when `n` is 0.
@@ -229,6 +267,29 @@ impl Ledger {
             changes.clear();
             keys.clear();
             (self.changes, self.keys) = (changes, keys);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_that_comes_or_goes_while_all_are_muted_is_not_forgotten() {
+        for before in [false, true] {
+            for meanwhile in [None, Some(false), Some(true)] {
+                let mut ledger = Ledger::default();
+                ledger.feed(Sink::Log, before);
+                assert_eq!(ledger.listeners.feeds(), before);
+                ledger.mute(true);
+                if let Some(on) = meanwhile {
+                    ledger.feed(Sink::Log, on);
+                }
+                assert!(!ledger.listeners.feeds());
+                ledger.mute(false);
+                assert_eq!(ledger.listeners.feeds(), meanwhile.unwrap_or(before));
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum Unblock {
 impl Server {
     /// A command has found nothing and says what it waits for; whether the client now waits.
     pub(super) fn block(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>, wait: Wait) -> bool {
-        if self.turn.depth > 0 {
+        if self.turn.depth > 0 || self.clients[key].flags.has(ClientFlags::LOADER) {
             let mut reply = self.reply(key);
             match wait.absent {
                 Absent::Null => reply.null(),
@@ -67,7 +67,8 @@ impl Server {
     /// Serves those who wait for keys that were changed, until nothing is left to take.
     #[cold]
     pub(super) fn serve_blocked(&mut self) {
-        while self.clients.blocking.any_ready() {
+        // What is being loaded is theirs as well, but only once it is complete.
+        while self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
             for place in self.clients.blocking.take_ready() {
                 let (db, name) = (place.0 as usize, Key::new(&place.1));
                 // Whoever comes to wait while the queue is served was there already, or has its turn next time.

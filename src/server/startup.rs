@@ -325,6 +325,10 @@ impl Server {
                     started.elapsed().as_secs_f64()
                 );
             }
+            // A client may have switched it off meanwhile.
+            if !self.config.persistence.appendonly {
+                return Ok(());
+            }
             return self.open_aof().map_err(Failure::Line);
         }
         let loaded =
@@ -336,7 +340,7 @@ impl Server {
                 Ok(())
             }
             Err(LoadFailure::Open { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(failure @ LoadFailure::Open { .. }) => {
+            Err(failure @ (LoadFailure::Open { .. } | LoadFailure::Busy)) => {
                 tracing::warn!("Fatal error: {failure}");
                 Err(Failure::line("Fatal error loading the DB, check server logs. Exiting."))
             }
