@@ -441,7 +441,7 @@ impl Server {
         let moved = fs::create_dir_all(&dir)
             .and_then(|()| {
                 self.aof.manifest = Manifest::of_single_file(&prefix);
-                self.aof.manifest.store(&dir, &prefix)
+                self.aof.manifest.store(&dir, &prefix).map_err(io::Error::from)
             })
             .and_then(|()| fs::rename(old, dir.join(&prefix)))
             .and_then(|()| sync_directory(&dir));
@@ -554,7 +554,7 @@ impl Server {
         let open = OpenOptions::new().append(true).create(true).open(dir.join(&name));
         let file =
             open.map_err(|error| format!("Can't open the append-only file {name}: {}", error_text(&error)))?;
-        manifest.store(&dir, &prefix).map_err(|error| fail("write the manifest to", &error))?;
+        manifest.store(&dir, &prefix).map_err(|failure| fail("write the manifest to", &failure.error))?;
         self.aof.manifest = manifest;
         let size = file.metadata().map_or(0, |metadata| metadata.len());
         let bytes: u64 = self.aof_part_sizes();
@@ -763,10 +763,14 @@ impl Server {
         let name = manifest.begin_increment(&prefix);
         let path = dir.join(&name);
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
-        if let Err(error) = manifest.store(&dir, &prefix) {
-            // A file that no manifest names holds nothing.
-            let _ = fs::remove_file(&path);
-            return Err(error);
+        if let Err(failure) = manifest.store(&dir, &prefix) {
+            if failure.is_visible {
+                self.aof.manifest.skip_numbers_of(&manifest);
+            } else {
+                // A file that no manifest names holds nothing.
+                let _ = fs::remove_file(&path);
+            }
+            return Err(failure.error);
         }
         tracing::info!("Creating AOF incr file {name} on background rewrite");
         self.aof.manifest = manifest;
@@ -853,12 +857,16 @@ impl Server {
         }
         // Without an increment being written, the base covers all there are.
         manifest.supersede_increments(usize::from(self.aof.state != State::Off));
-        if let Err(error) = manifest.store(&dir, &prefix) {
+        if let Err(failure) = manifest.store(&dir, &prefix) {
+            if failure.is_visible {
+                self.aof.manifest.skip_numbers_of(&manifest);
+                return Err(failure.error);
+            }
             let _ = fs::remove_file(&base);
             if let Some((from, increment)) = moved {
                 let _ = fs::rename(increment, from);
             }
-            return Err(error);
+            return Err(failure.error);
         }
         self.aof.manifest = manifest;
         self.aof.other_bytes = fs::metadata(&base).map_or(0, |metadata| metadata.len());
@@ -886,7 +894,7 @@ impl Server {
         match manifest.store(&dir, &self.config.persistence.appendfilename) {
             Ok(()) => self.aof.manifest = manifest,
             // They are still listed, and will be tried again.
-            Err(error) => tracing::warn!("Error writing the AOF manifest: {}", error_text(&error)),
+            Err(failure) => tracing::warn!("Error writing the AOF manifest: {}", error_text(&failure.error)),
         }
     }
 
