@@ -15,7 +15,6 @@ use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
-use crate::stdx::clock;
 use crate::stdx::hash::Key;
 
 /// Why a client stops waiting without having got anything.
@@ -44,7 +43,7 @@ impl Server {
         }
         let db = self.clients[key].db;
         let request = KeptRequest::new(id.0, args);
-        let blocked = Blocked { request, wait, db, since_ns: clock::monotonic_ns() };
+        let blocked = Blocked { request, wait, db, spent_ns: 0 };
         self.clients.blocking.add(key, &blocked);
         let client = &mut self.clients[key];
         client.blocked = Some(Box::new(blocked));
@@ -89,7 +88,7 @@ impl Server {
         if client.is_closing() {
             return;
         }
-        let Some(blocked) = client.blocked.take() else { return };
+        let Some(mut blocked) = client.blocked.take() else { return };
         client.flags.set(ClientFlags::BLOCKED, false);
         if client.io.output.tail.capacity() == 0 {
             client.io.output.tail = self.pool.take();
@@ -104,6 +103,7 @@ impl Server {
         self.turn.command_started = self.turn.command_started.max(started);
         self.end_unit();
         if std::mem::take(&mut self.turn.waits_on) {
+            blocked.spent_ns += self.turn.stopwatch.ns(now, self.turn.stopwatch.now());
             let client = &mut self.clients[key];
             client.flags.set(ClientFlags::BLOCKED, true);
             client.blocked = Some(blocked);
@@ -132,20 +132,26 @@ impl Server {
                 server.reply(key).error(&error);
             }
         });
-        let spent = clock::monotonic_ns().saturating_sub(blocked.since_ns);
-        self.stats.commands[id].called(spent, self.config.logs.latency_tracking);
-        self.stats.commands_processed += 1;
         let reply = self.clients[key].io.output.tail.len().saturating_sub(before);
-        let spec = self.commands.spec(CommandId(blocked.request.command));
-        self.observe(key, spec, &blocked.request.args(), Ran { ns: spent, reply });
+        self.count_blocked(key, &blocked, reply);
         self.written(key);
         true
+    }
+
+    /// Counts a command that has waited and waits no longer, though it got nothing.
+    fn count_blocked(&mut self, key: ClientKey, blocked: &Blocked, reply: usize) {
+        let id = CommandId(blocked.request.command);
+        self.stats.commands[id.0 as usize].called(blocked.spent_ns, self.config.logs.latency_tracking);
+        self.stats.commands_processed += 1;
+        let spec = self.commands.spec(id);
+        self.observe(key, spec, &blocked.request.args(), Ran { ns: blocked.spent_ns, reply });
     }
 
     /// A client that waits leaves.
     pub(super) fn forget_blocked(&mut self, key: ClientKey) {
         if let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) {
             self.release(key, &blocked);
+            self.count_blocked(key, &blocked, 0);
         }
     }
 

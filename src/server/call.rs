@@ -381,13 +381,17 @@ impl Server {
             }
             self.remember_keys(key, spec, args);
         }
-        if blocked {
-            return;
-        }
-        self.stats.commands_processed += 1;
         let end = self.turn.stopwatch.now();
         let spent = self.turn.stopwatch.ns(started, end);
         self.turn.command_started = end;
+        if blocked {
+            // It is counted once it waits no longer.
+            if let Some(blocked) = &mut self.clients[key].blocked {
+                blocked.spent_ns = spent;
+            }
+            return;
+        }
+        self.stats.commands_processed += 1;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
         self.observe(key, spec, args, Ran { ns: spent, reply });
