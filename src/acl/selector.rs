@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::catalog::{Catalog, CommandSet};
 use super::{Access, Channel, Denied, Request, RuleError};
+use crate::stats::log::limited;
 use crate::stdx::{glob, quote};
 
 /// Permission to use some commands with some keys and channels.
@@ -176,7 +177,8 @@ impl Selector {
             let known = self.first_args.entry(number).or_default();
             known.retain(|known| !known.eq_ignore_ascii_case(argument));
             known.push(argument.to_ascii_lowercase().into());
-            tracing::warn!(
+            limited!(
+                warn,
                 "Deprecation warning: allowing a command with one first argument only is not what ACLs are made \
                  for, and may not be possible in future (found: +{})",
                 quote::repr(subject)

@@ -41,8 +41,8 @@ pub struct Blocked {
     pub request: KeptRequest,
     pub wait: Wait,
     pub db: u32,
-    /// When it began to wait, on the monotonic clock.
-    pub since_ns: u64,
+    /// How long its request has run so far. To wait is not to run.
+    pub spent_ns: u64,
 }
 
 type Place = (u32, Box<[u8]>);
@@ -183,7 +183,7 @@ mod tests {
         let request = KeptRequest::new(0, &Args::new(frame.head(&buf), frame.spans(&spans), &[]));
         let keys = 1..words.len();
         let wait = Wait { keys, kind: Kind::List, until: until.map(UnixMillis), absent: Absent::NullArray };
-        Blocked { request, wait, db: 0, since_ns: 0 }
+        Blocked { request, wait, db: 0, spent_ns: 0 }
     }
     #[test]
     fn first_come_first() {

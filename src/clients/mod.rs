@@ -52,6 +52,11 @@ impl Clients {
         key
     }
 
+    /// Takes a client in again that was handed out by [`Clients::remove`].
+    pub fn take_back(&mut self, client: Client) -> ClientKey {
+        ClientKey(self.slab.insert(client))
+    }
+
     /// Forgets a connection and hands it back.
     pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
         self.uncount_memory(key);

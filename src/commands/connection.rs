@@ -236,7 +236,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 }
 
 const SELECT: Spec = Spec::admin("select", 2, select)
-    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
+    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST).with(Flags::LOGGED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Chooses the database the connection uses.",

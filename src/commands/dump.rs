@@ -8,6 +8,7 @@ use crate::persistence::rdb::{self, LoadOptions};
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stats::log::limited;
 use crate::stdx::clock::UnixMillis;
 
 pub const COMMANDS: &[Spec] = &[DUMP, RESTORE, RESTORE_ASKING];
@@ -153,7 +154,7 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut entry = rdb::restore(args.at(3), name.bytes, expires, &load).map_err(|error| match error {
         RestoreError::Trailer => Error::text("ERR DUMP payload version or checksum are wrong"),
         RestoreError::Value(fault) => {
-            tracing::warn!("RESTORE: {fault}");
+            limited!(warn, "RESTORE: {fault}");
             Error::text("ERR Bad data format")
         }
     })?;

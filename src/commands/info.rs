@@ -23,6 +23,7 @@ use crate::stdx::{alloc, text};
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
+use crate::server::startup::BUILD_ID;
 pub use crate::server::startup::REDIS_VERSION;
 
 const INFO: Spec = Spec::admin("info", -1, info)
@@ -112,7 +113,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("spinel_version", env!("CARGO_PKG_VERSION"))
         .field("redis_git_sha1", "00000000")
         .field("redis_git_dirty", 0)
-        .field("redis_build_id", "0000000000000000")
+        .field("redis_build_id", format_args!("{BUILD_ID:016x}"))
         .field("redis_mode", if config.cluster.enabled { "cluster" } else { "standalone" })
         .field("os", process::system_name())
         .field("arch_bits", usize::BITS)

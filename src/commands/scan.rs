@@ -168,7 +168,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::commands::testing::{Harness, check};
-    use crate::keyspace::expire::Expiry;
+    use crate::keyspace::Suspend;
 
     #[test]
     fn forms_of_a_scan() {
@@ -285,19 +285,20 @@ mod tests {
     fn expired_keys_are_not_shown_and_scanned_away() {
         let mut harness = Harness::default();
         harness.run("SET stays 1");
-        harness.server.keyspace.expiry = Expiry::Ignore;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         for i in 0..50 {
             harness.run(&format!("SET due:{i} 1"));
             harness.run(&format!("PEXPIREAT due:{i} 1"));
         }
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"*"])).len(), 51);
-        harness.server.keyspace.expiry = Expiry::Hide;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, true);
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"*"])), ["stays"]);
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"due:1"])), [""; 0]);
         assert_eq!(scan_all(&mut harness, &[]).0.len(), 1);
         assert_eq!(harness.run("RANDOMKEY"), "\"stays\"");
         assert_eq!(harness.server.keyspace.len(), 51);
-        harness.server.keyspace.expiry = Expiry::Remove;
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, false);
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"*"])), ["stays"]);
         assert_eq!(harness.server.keyspace.len(), 51);
         let (keys, _) = scan_all(&mut harness, &[b"TYPE", b"nosuch", b"MATCH", b"*4"]);
@@ -335,13 +336,14 @@ mod tests {
         harness.run("SET b 1");
         let seen: BTreeSet<String> = (0..100).map(|_| harness.run("RANDOMKEY")).collect();
         assert_eq!(seen.len(), 2);
-        harness.server.keyspace.expiry = Expiry::Ignore;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         harness.run("PEXPIREAT a 1");
         harness.run("PEXPIREAT b 1");
         // Where all keys are due and may not be removed, one of them is the answer.
-        harness.server.keyspace.expiry = Expiry::Hide;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, true);
         assert_ne!(harness.run("RANDOMKEY"), "(nil)");
-        harness.server.keyspace.expiry = Expiry::Remove;
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, false);
         assert_eq!(harness.run("RANDOMKEY"), "(nil)");
         assert_eq!(harness.server.keyspace.len(), 0);
     }

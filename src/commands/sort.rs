@@ -310,7 +310,7 @@ fn look_up<'a>(
                 *key = Key::new(&names[name.clone()]);
             }
         }
-        let now = db.now();
+        let now = db.due_by();
         db.prefetch(&keys[..window.len()]);
         for (&key, &(pattern, element, _)) in keys.iter().zip(&window) {
             let go_on = match pattern {

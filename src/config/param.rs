@@ -177,6 +177,9 @@ impl Effects {
     pub const TRACKING: Effects = Effects(1 << 26);
     /// The idle time or keepalive of clients.
     pub const TIMEOUTS: Effects = Effects(1 << 27);
+    /// What these bring about is a state outside the program, which may have changed while the text has not: a text that
+    /// is set once more takes effect once more.
+    pub const OUTSIDE: Effects = Effects::DIR;
 
     /// Whether anything of `other` is among these.
     pub const fn touches(self, other: Effects) -> bool {

@@ -14,10 +14,11 @@ use std::time::Duration;
 use super::access::Access;
 use super::entry::{self, EMBED_MAX, Entry, EntryRef, Found};
 use super::evict::Evictor;
-use super::expire::{CycleState, Expiry};
+use super::expire::CycleState;
 use super::fields::Alarms;
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
+use super::suspension::{Expiry, Suspend, Suspension};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
@@ -292,8 +293,7 @@ pub struct Keyspace {
     pub reclaimer: Reclaimer,
     /// Which removals free large values in the background.
     pub lazy: LazyFree,
-    /// What happens to a key that is due.
-    pub expiry: Expiry,
+    suspension: Suspension,
     /// Chooses the keys that go when memory is short.
     pub evictor: Evictor,
     /// How long it took to free expired and evicted keys.
@@ -312,7 +312,7 @@ impl Keyspace {
             stats: KeyspaceStats::default(),
             reclaimer,
             lazy: LazyFree::default(),
-            expiry: Expiry::Remove,
+            suspension: Suspension::default(),
             evictor: Evictor::default(),
             removals: Removals::default(),
             now: UnixMillis(0),
@@ -332,6 +332,17 @@ impl Keyspace {
         self.now
     }
 
+    /// What becomes of keys that are due.
+    #[inline]
+    pub fn expiry(&self) -> Expiry {
+        self.suspension.expiry()
+    }
+
+    /// Gives a reason for due keys to stay, or takes it back.
+    pub fn suspend_expiry(&mut self, reason: Suspend, on: bool) {
+        self.suspension.set(reason, on);
+    }
+
     /// The databases, by number.
     pub fn databases(&self) -> &[Database] {
         &self.dbs
@@ -346,7 +357,7 @@ impl Keyspace {
     pub fn kind_of(&self, db: usize, key: Key<'_>) -> Option<Kind> {
         let entry = self.dbs[db].keys.find(key.hash(), key.bytes)?;
         let due = entry.expires().is_some_and(|at| at <= self.now);
-        if due && self.expiry != Expiry::Ignore { None } else { Some(entry.kind()) }
+        if due && self.expiry() != Expiry::Ignore { None } else { Some(entry.kind()) }
     }
 
     /// A view of database `index`.
@@ -452,11 +463,6 @@ impl<'s> Db<'s> {
     #[inline]
     fn database_mut(&mut self) -> &mut Database {
         &mut self.space.dbs[self.index]
-    }
-
-    /// The time the keyspace goes by.
-    pub fn now(&self) -> UnixMillis {
-        self.space.now
     }
 
     /// The source of random choices.
@@ -861,7 +867,7 @@ impl<'s> Db<'s> {
     /// an expiry in the past is kept like any other.
     #[inline]
     pub fn removes_due_keys(&self) -> bool {
-        self.space.expiry == Expiry::Remove
+        self.space.expiry() == Expiry::Remove
     }
 
     /// Puts `entry` under its key as if nothing had been there before.
@@ -925,7 +931,7 @@ impl<'s> Db<'s> {
 
     /// Whether an entry's time has come.
     pub fn is_due(&self, entry: &Entry) -> bool {
-        entry.expires().is_some_and(|at| at <= self.space.now) && self.space.expiry != Expiry::Ignore
+        entry.expires().is_some_and(|at| at <= self.space.now) && self.space.expiry() != Expiry::Ignore
     }
 
     /// Removes the key if its time has come.

@@ -15,19 +15,9 @@ use std::time::{Duration, Instant};
 use super::db::Keyspace;
 use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
+use super::suspension::Expiry;
+use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
-
-/// What happens to a key that is due.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Expiry {
-    /// It is removed.
-    #[default]
-    Remove,
-    /// It is treated as absent; removing it is somebody else's decision.
-    Hide,
-    /// It is treated as present.
-    Ignore,
-}
 
 /// Where the cycle is in one database, and what it learned.
 #[derive(Default)]
@@ -119,7 +109,7 @@ impl Keyspace {
     /// A lookup met a key that is due; whether it is to be treated as absent.
     #[cold]
     pub(super) fn meet_due_key(&mut self, db: usize, key: Key<'_>) -> bool {
-        match self.expiry {
+        match self.expiry() {
             Expiry::Ignore => false,
             Expiry::Hide => true,
             Expiry::Remove => {
@@ -149,7 +139,7 @@ impl ActiveExpire {
     /// The fast cycle returns at once unless the last cycle left work behind or found more stale
     /// keys than acceptable, and also when the last fast one was less than two of its budgets ago.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
-        if self.paused || space.expiry != Expiry::Remove {
+        if self.paused || space.expiry() != Expiry::Remove {
             return;
         }
         let effort = Effort::new(effort);
@@ -280,6 +270,7 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::Suspend;
     use crate::keyspace::free::Reclaimer;
     use crate::keyspace::{Listeners, Ttl};
     use crate::stdx::clock::UnixMillis;
@@ -392,10 +383,10 @@ mod tests {
         // Nothing is known to be stale: the fast cycle has nothing to do.
         active.run(&mut space, Cycle::Fast, 1);
         assert_eq!(space.len(), 10);
-        space.expiry = Expiry::Hide;
+        space.suspend_expiry(Suspend::Pause, true);
         active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
-        space.expiry = Expiry::Remove;
+        space.suspend_expiry(Suspend::Pause, false);
         active.paused = true;
         active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);

@@ -84,8 +84,8 @@ impl Db<'_> {
     #[inline]
     pub fn due_by(&mut self) -> UnixMillis {
         let space = self.space();
-        match space.expiry {
-            super::expire::Expiry::Ignore => UnixMillis(i64::MIN),
+        match space.expiry() {
+            super::Expiry::Ignore => UnixMillis(i64::MIN),
             _ => space.now,
         }
     }

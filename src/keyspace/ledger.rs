@@ -88,8 +88,8 @@ impl Listeners {
     pub const TRACKING: Listeners = Listeners(4);
     /// A client waits for a key.
     pub const BLOCKED: Listeners = Listeners(8);
-    /// Changes are written to the append-only file.
-    pub const FEED: Listeners = Listeners(16);
+    /// Somebody is fed: follows from [`Ledger::feed`] and [`Ledger::mute`].
+    const FEED: Listeners = Listeners(16);
 
     /// Says that one of them listens, or no longer.
     pub fn set(&mut self, which: Listeners, on: bool) {
@@ -99,10 +99,23 @@ impl Listeners {
     pub fn has(self, which: Listeners) -> bool {
         self.0 & which.0 != 0
     }
+    /// Whether commands are to be passed on.
+    #[inline]
+    pub fn feeds(self) -> bool {
+        self.has(Listeners::FEED)
+    }
     /// Whether nobody listens.
     pub fn none(self) -> bool {
         self.0 == 0
     }
+}
+
+/// A stream that commands are passed on to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Sink {
+    /// The append-only file.
+    Log = 1,
 }
 
 /// What happened to which keys.
@@ -179,6 +192,10 @@ pub struct Ledger {
     pub made: u64,
     /// Who wants to know about changes.
     pub listeners: Listeners,
+    /// The streams there are.
+    sinks: u8,
+    /// They get nothing for now.
+    muted: bool,
     changes: Vec<Change>,
     keys: Vec<u8>,
     /// The last record that was drained, for tests to look at.
@@ -191,6 +208,26 @@ impl Ledger {
     fn count(&mut self, n: usize) {
         self.dirty += n as u64;
         self.made += n as u64;
+    }
+
+    /// From now on `sink` gets what is passed on, or does not.
+    pub fn feed(&mut self, sink: Sink, on: bool) {
+        if on {
+            self.sinks |= sink as u8;
+        } else {
+            self.sinks &= !(sink as u8);
+        }
+        self.derive_feed();
+    }
+
+    /// Whether nothing is passed on for now, whoever would get it: what comes from a file is there already.
+    pub fn mute(&mut self, on: bool) {
+        self.muted = on;
+        self.derive_feed();
+    }
+
+    fn derive_feed(&mut self) {
+        self.listeners.set(Listeners::FEED, self.sinks != 0 && !self.muted);
     }
 
     /// Counts `n` changes to `key`; none when `n` is 0.
@@ -293,6 +330,29 @@ impl Ledger {
             changes.clear();
             keys.clear();
             (self.changes, self.keys) = (changes, keys);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_that_comes_or_goes_while_all_are_muted_is_not_forgotten() {
+        for before in [false, true] {
+            for meanwhile in [None, Some(false), Some(true)] {
+                let mut ledger = Ledger::default();
+                ledger.feed(Sink::Log, before);
+                assert_eq!(ledger.listeners.feeds(), before);
+                ledger.mute(true);
+                if let Some(on) = meanwhile {
+                    ledger.feed(Sink::Log, on);
+                }
+                assert!(!ledger.listeners.feeds());
+                ledger.mute(false);
+                assert_eq!(ledger.listeners.feeds(), meanwhile.unwrap_or(before));
+            }
         }
     }
 }

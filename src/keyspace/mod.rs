@@ -12,8 +12,10 @@ pub mod expire;
 mod fields;
 pub mod free;
 pub mod ledger;
+mod suspension;
 
 pub use crate::stdx::hash::Key;
 pub use db::{Database, Db, Keyspace, Ttl, WrongType};
 pub use entry::Entry;
-pub use ledger::{Change, Event, Ledger, Listeners};
+pub use ledger::{Change, Event, Ledger, Listeners, Sink};
+pub use suspension::{Expiry, Suspend};

@@ -21,9 +21,9 @@ use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
 use super::crash;
 use super::feed::Feed;
 use super::observe::Ran;
+use super::pause::MAY_CHANGE;
 use super::users::Permissions;
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
-use crate::keyspace::Listeners;
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error, Reply};
 use crate::stdx::clock::UnixMillis;
@@ -272,9 +272,21 @@ impl Server {
         self.end_answer(outer);
     }
 
+    /// A command that ran ended with an error.
+    #[cold]
+    fn failed(&mut self, key: ClientKey, id: CommandId, error: &Error) {
+        if !self.clients[key].flags.has(ClientFlags::LOADER) {
+            self.stats.commands[id.0 as usize].failed += 1;
+        }
+        self.refuse(key, error);
+    }
+
     /// Answers why a request does not run; a transaction it was meant for will not run either.
     #[cold]
     fn reject(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>, mut error: Error) {
+        if self.clients[key].flags.has(ClientFlags::LOADER) {
+            return self.refuse(key, &error);
+        }
         if let Some(id) = command {
             self.stats.commands[id.0 as usize].rejected += 1;
             let spec = self.commands.spec(id);
@@ -295,6 +307,10 @@ impl Server {
 
     #[cold]
     pub(super) fn refuse(&mut self, key: ClientKey, error: &Error) {
+        let client = &self.clients[key];
+        if client.flags.has(ClientFlags::LOADER) {
+            return self.persistence.load_error(client.commands, error);
+        }
         self.stats.error(error.code());
         self.reply(key).error(error);
     }
@@ -305,7 +321,7 @@ impl Server {
         let client = &self.clients[key];
         let (db, waiting_before) = (client.db, client.io.output.pending());
         // What one command is passed on as must not be there for the next.
-        let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
+        let heard = self.keyspace.ledger.listeners.feeds();
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
         let (mut wait, mut lent) = (None, None);
         let made = self.keyspace.ledger.made;
@@ -344,26 +360,36 @@ impl Server {
             Handler::Container => Err(Error::arity(spec.name)),
         };
         if let Err(error) = result {
-            self.stats.commands[id.0 as usize].failed += 1;
-            self.refuse(key, &error);
+            self.failed(key, id, &error);
         }
         let blocked = wait.is_some_and(|wait| self.block(key, id, args, wait));
-        self.propagate(db, args, self.keyspace.ledger.made != made);
-        if !self.clients.monitors.is_empty() && !self.turn.runs_again {
+        // Only what is meant to change data is passed on: other commands that touch them, as those that load a file
+        // do, leave behind what a file has.
+        let changed = self.keyspace.ledger.made != made && spec.flags.has(MAY_CHANGE);
+        self.propagate(db, args, changed);
+        if !self.clients.monitors.is_empty() && !self.turn.runs_again && self.persistence.loading.is_none() {
             self.feed_monitors(key, spec, args);
         }
         let client = &self.clients[key];
         let reply = client.io.output.pending().saturating_sub(waiting_before);
-        if client.flags.has(ClientFlags::TRACKS_READS) {
+        if client.flags.has(ClientFlags::TRACKS_READS.with(ClientFlags::LOADER)) {
+            if client.flags.has(ClientFlags::LOADER) {
+                // Nobody called it.
+                return;
+            }
             self.remember_keys(key, spec, args);
         }
-        if blocked {
-            return;
-        }
-        self.stats.commands_processed += 1;
         let end = self.turn.stopwatch.now();
         let spent = self.turn.stopwatch.ns(started, end);
         self.turn.command_started = end;
+        if blocked {
+            // It is counted once it waits no longer.
+            if let Some(blocked) = &mut self.clients[key].blocked {
+                blocked.spent_ns = spent;
+            }
+            return;
+        }
+        self.stats.commands_processed += 1;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
         self.observe(key, spec, args, Ran { ns: spent, reply });

@@ -142,6 +142,8 @@ bits! {
         KEEPS_CACHING = 27, "";
         /// No transaction is open after it.
         LEAVES_MULTI = 28, "";
+        /// Has its place in an append-only file, though it changes no data by itself.
+        LOGGED = 29, "";
     }
 }
 

@@ -57,6 +57,8 @@ const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIG
 /// Memory for the handler to run in, as the fault may be that the stack is used up. Only touched pages cost.
 const STACK: usize = 1 << 20;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Seconds after which a report that hangs is given up.
 const PATIENCE_S: u32 = 10;
 
@@ -125,12 +127,12 @@ pub fn is_reporting() -> bool {
     REPORTING.load(Ordering::Relaxed)
 }
 
-/// Lets `see` look at the arguments of the command that this thread runs, if it runs one. Safe in a signal handler, if
-/// `see` is.
-pub(super) fn for_running(see: impl FnOnce(&Args<'_>)) {
+/// Lets `see` look at the arguments of the command that this thread runs, if it runs one, and which of the first 64 are
+/// secret, as bits. Safe in a signal handler, if `see` is.
+pub(super) fn for_running(see: impl FnOnce(&Args<'_>, u64)) {
     // SAFETY: the command goes on, or panics, only after `see` has returned.
     if let Some(args) = unsafe { running_here() } {
-        see(args);
+        see(args, secrets(args));
     }
 }
 
@@ -212,7 +214,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         unsafe { ((*info).si_code, (*info).si_addr(), (*info).si_pid(), (*info).si_uid()) };
     let mut line = [0; 80];
     let mut room = &mut line[..];
-    let _ = write!(room, "Redis {REDIS_VERSION} crashed by signal: {signal}, si_code: {code}");
+    let _ = write!(room, "Spinel {VERSION} crashed by signal: {signal}, si_code: {code}");
     let len = 80 - room.len();
     log::from_signal_handler(std::str::from_utf8(&line[..len]).unwrap_or("crashed by signal"));
     let sent = code <= 0;
@@ -226,8 +228,8 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     end(signal);
 }
 
-const START: &str = "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\n";
-const END: &str = "\n=== REDIS BUG REPORT END. Make sure to include from START to END. ===\n\n";
+const START: &str = "\n\n=== SPINEL BUG REPORT START: Cut & paste starting from here ===\n";
+const END: &str = "\n=== SPINEL BUG REPORT END. Make sure to include from START to END. ===\n\n";
 
 /// The processor's registers at the fault.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -298,6 +300,30 @@ fn report() {
     log::raw(Level::Warning, END);
 }
 
+/// The arguments of a request as others may see them. Of a request that is no command, nobody knows what is secret.
+fn shown<'a>(server: &Server, args: &Args<'a>) -> Vec<&'a [u8]> {
+    match server.resolve(server.commands.find(args.at(0)), args) {
+        Ok((_, spec)) => spec.shown(args),
+        Err(_) => args.iter().take(1).collect(),
+    }
+}
+
+/// Which of the first 64 arguments of a running command are secret, as bits. Needs no memory, so that signal handlers may
+/// ask.
+fn secrets(args: &Args<'_>) -> u64 {
+    let mut secret = 0;
+    let Some(server) = server() else { return secret };
+    match server.commands.find(args.at(0)).and_then(|id| server.commands.meant(id, args)) {
+        Some(id) => {
+            if let Some(find) = server.commands.spec(id).secrets {
+                find(args, &mut |i| secret |= 1u64.checked_shl(i as u32).unwrap_or(0));
+            }
+        }
+        None => secret = !1,
+    }
+    secret
+}
+
 /// The client whose command runs, and the command.
 fn current_command(server: &Server) -> String {
     // SAFETY: this thread reports on its own fault: the command does not go on before the report is written.
@@ -310,7 +336,7 @@ fn current_command(server: &Server) -> String {
         let _ = writeln!(text, "{}", server.client_line(key));
     }
     let _ = writeln!(text, "argc: {}", args.len());
-    for (i, arg) in args.iter().enumerate().take(SHOWN_ARGS) {
+    for (i, arg) in shown(server, args).into_iter().enumerate().take(SHOWN_ARGS) {
         let shown = &arg[..arg.len().min(SHOWN_BYTES)];
         let more = match arg.len() - shown.len() {
             0 => String::new(),
@@ -323,11 +349,13 @@ fn current_command(server: &Server) -> String {
 
 fn info(server: &Server) -> String {
     let now = crate::stdx::clock::UnixMillis::now();
+    // The peak is looked for by the timer, and may be passed since.
+    let used = alloc::used();
     let uptime = (now - server.identity.started) / 1000;
     let mut text = String::new();
     let lines: [(&str, &dyn std::fmt::Display); 15] = [
         ("redis_version", &REDIS_VERSION),
-        ("spinel_version", &env!("CARGO_PKG_VERSION")),
+        ("spinel_version", &VERSION),
         ("redis_build_id", &format_args!("{BUILD_ID:016x}")),
         ("os", &daemon::system_name()),
         ("process_id", &server.identity.pid),
@@ -336,8 +364,8 @@ fn info(server: &Server) -> String {
         ("uptime_in_seconds", &uptime),
         ("executable", &server.identity.executable.display()),
         ("connected_clients", &server.clients.len()),
-        ("used_memory", &alloc::used()),
-        ("used_memory_peak", &server.stats.peak_memory),
+        ("used_memory", &used),
+        ("used_memory_peak", &server.stats.peak_memory.max(used)),
         ("total_connections_received", &server.stats.connections_received),
         ("total_commands_processed", &server.stats.commands_processed),
         ("keys", &server.keyspace.len()),
@@ -377,7 +405,7 @@ mod tests {
 
     fn seen() -> Option<Vec<u8>> {
         let mut seen = None;
-        for_running(|args| seen = Some(args.at(0).to_vec()));
+        for_running(|args, _| seen = Some(args.at(0).to_vec()));
         seen
     }
 

@@ -18,6 +18,7 @@ use crate::net::listener::{Listener, Queue};
 use crate::net::poll::{Poll, Registry, Token};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
+use crate::stats::log::limited;
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::stopwatch::{Stopwatch, Ticks};
 
@@ -163,6 +164,7 @@ impl Server {
             Duration::ZERO
         };
         poll.wait(Some(timeout.min(patience)))?;
+        watchdog::tell_if_asked();
         watchdog::turn_begins();
         let (began_ns, began) = (clock::monotonic_ns(), self.turn.stopwatch.now());
         let commands_before = self.stats.commands_processed;
@@ -338,7 +340,7 @@ impl Server {
             Ok(Queue::Empty) => {}
             Ok(Queue::Unknown) => self.rearm(listener),
             Err(error) => {
-                tracing::warn!("Accepting client connection: {}", crate::net::error_text(&error));
+                limited!(warn, "Accepting client connection: {}", crate::net::error_text(&error));
                 self.rearm(listener);
             }
         }
@@ -378,7 +380,7 @@ impl Server {
             Client::new(id, stream, now, false)
         });
         if let Some(error) = failed {
-            tracing::warn!("Error registering fd event for the new client: {error}");
+            limited!(warn, "Error registering fd event for the new client: {error}");
             self.clients.remove(key);
             return;
         }

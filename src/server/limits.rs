@@ -10,6 +10,7 @@ use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::value::OutputBufferLimit;
 use crate::net::io::{Adapted, BUFFER};
 use crate::resp::{Error, request};
+use crate::stats::log::limited;
 use crate::stdx::quote;
 
 /// Buffers of a client that was idle for longer are freed.
@@ -65,7 +66,8 @@ impl Server {
         if beyond(limit.hard_bytes) || too_long || untrusted {
             self.stats.output_buffer_limit_disconnections += 1;
             let line = self.client_line(key);
-            tracing::warn!(
+            limited!(
+                warn,
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
             );
             self.close_soon(key);
@@ -80,7 +82,8 @@ impl Server {
         let input = &self.clients[key].io.input;
         let start = quote::repr(&input.buf[..input.buf.len().min(64)]);
         let line = self.client_line(key);
-        tracing::warn!(
+        limited!(
+            warn,
             "Closing client that reached max query buffer length: {line} (qbuf initial bytes: {start})"
         );
         self.close_soon(key);
@@ -89,7 +92,8 @@ impl Server {
     /// Tells a client that what it sends is no request, and closes it.
     #[cold]
     pub(super) fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
-        tracing::debug!(
+        limited!(
+            debug,
             "Protocol error ({error}) from client: {}. Query buffer during protocol error: {}",
             self.client_line(key),
             excerpt(&self.clients[key].io.input.buf[self.clients[key].io.input.pos..]),

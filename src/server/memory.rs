@@ -16,6 +16,7 @@ use crate::clients::{ClientFlags, ClientKey, ClientKind};
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::evict::{Order, Policy, Scope};
 use crate::stats::latency::event;
+use crate::stats::log::limited;
 use crate::stdx::alloc;
 
 /// Keys evicted between two looks at the clock.
@@ -231,10 +232,10 @@ impl Server {
     #[cold]
     fn evict_client(&mut self) -> bool {
         let Some(key) = self.clients.memory.largest() else {
-            tracing::warn!("Over client maxmemory after evicting all evictable clients");
+            limited!(warn, "Over client maxmemory after evicting all evictable clients");
             return false;
         };
-        tracing::info!("Evicting client: {}", self.client_line(key));
+        limited!(info, "Evicting client: {}", self.client_line(key));
         self.stats.evicted_clients += 1;
         self.close_soon(key);
         self.clients[key].io.output.discard();

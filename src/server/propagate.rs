@@ -54,7 +54,7 @@ impl Server {
                 self.note_ready(change, &keys);
             }
         }
-        if listeners.has(Listeners::FEED) {
+        if listeners.feeds() {
             if self.holds_replies() {
                 self.note_recent(&changes, &keys);
             }

@@ -63,6 +63,8 @@ impl Server {
     /// There is none, or it cannot be written; it is as it was then.
     pub fn rewrite_config(&mut self, scope: Scope) -> Result<(), Error> {
         self.config.security.users = self.user_lines();
+        // The directory may have got another name meanwhile.
+        self.config.persistence.dir = working_directory(&self.config.persistence.dir);
         let Some(path) = &self.identity.config_file else {
             return Err(Error::text("ERR The server is running without a config file"));
         };

@@ -17,7 +17,7 @@ use super::daemon::{self, Manager, OomScore, Title};
 use super::event_loop::Work;
 use super::persistence::{LoadFailure, temporary_name};
 use super::users::UsersError;
-use super::watchdog::Watchdog;
+use super::watchdog::{self, Watchdog};
 use super::{Server, crash};
 use crate::background::Background;
 use crate::config::Config;
@@ -55,7 +55,11 @@ const DEFAULT_PIDFILE: &str = "/var/run/redis.pid";
 /// The version line without the program's name, in the form that scripts take apart (` v=…`).
 pub fn version_text() -> String {
     let bits = usize::BITS;
-    format!("v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x}", alloc::NAME)
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x} spinel={version}",
+        alloc::NAME
+    )
 }
 
 /// What the process is to the machine it runs on.
@@ -174,6 +178,8 @@ fn start(
     })?;
     let signals =
         Signals::install(&poll.waker()).map_err(|error| Failure::line(format!("Signals: {error}")))?;
+
+    watchdog::answer_alarms(&poll.waker());
 
     // A plain number: there is no NUL byte in it.
     let _ = signals::remove_when_interrupted(&temporary_name(std::process::id()));
@@ -325,6 +331,10 @@ impl Server {
                     started.elapsed().as_secs_f64()
                 );
             }
+            // A client may have switched it off meanwhile.
+            if !self.config.persistence.appendonly {
+                return Ok(());
+            }
             return self.open_aof().map_err(Failure::Line);
         }
         let loaded =
@@ -336,7 +346,7 @@ impl Server {
                 Ok(())
             }
             Err(LoadFailure::Open { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(failure @ LoadFailure::Open { .. }) => {
+            Err(failure @ (LoadFailure::Open { .. } | LoadFailure::Busy)) => {
                 tracing::warn!("Fatal error: {failure}");
                 Err(Failure::line("Fatal error loading the DB, check server logs. Exiting."))
             }
@@ -509,5 +519,6 @@ mod tests {
         let logo = logo(6379, 42);
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
         assert!(version_text().starts_with("v=7.2.4 sha="));
+        assert!(version_text().ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION"))));
     }
 }

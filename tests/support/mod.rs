@@ -48,6 +48,11 @@ pub fn valkey() -> Option<PathBuf> {
 impl ServerProcess {
     /// Starts `binary` with the given options and waits until it answers.
     pub fn start(binary: &Path, options: &[&str]) -> ServerProcess {
+        ServerProcess::start_in(binary, options, &[])
+    }
+
+    /// As [`ServerProcess::start`], with these variables in its environment.
+    pub fn start_in(binary: &Path, options: &[&str], environment: &[(&str, &Path)]) -> ServerProcess {
         let port = free_port();
         let dir = std::env::temp_dir().join(format!("spinel-test-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory can be made");
@@ -57,6 +62,7 @@ impl ServerProcess {
             .arg(&dir)
             .args(["--save", "", "--bind", "127.0.0.1"])
             .args(options)
+            .envs(environment.iter().copied())
             .stdout(log.try_clone().expect("a descriptor is left"))
             .stderr(log)
             .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::keyspace::expire::{ActiveExpire, Cycle, Expiry};
+use crate::keyspace::Suspend;
+use crate::keyspace::expire::{ActiveExpire, Cycle};
 use crate::keyspace::free::Reclaimer;
 use crate::keyspace::{Change, Keyspace, Listeners};
 use crate::stdx::clock::UnixMillis;
@@ -166,13 +167,15 @@ fn what_is_due_goes_and_is_recorded() {
     active.run(&mut space, CYCLE, 1);
     assert_eq!(told(&mut space), (vec![], vec![]));
     space.set_now(UnixMillis(2000));
-    for expiry in [Expiry::Hide, Expiry::Ignore] {
-        space.expiry = expiry;
+    for reason in [Suspend::Pause, Suspend::Loading] {
+        space.suspend_expiry(reason, true);
         active.run(&mut space, CYCLE, 1);
         assert_eq!(told(&mut space), (vec![], vec![]));
     }
     assert_eq!(space.db(0).due_by(), UnixMillis(i64::MIN));
-    space.expiry = Expiry::Remove;
+    space.suspend_expiry(Suspend::Loading, false);
+    assert_eq!(space.db(0).due_by(), UnixMillis(2000));
+    space.suspend_expiry(Suspend::Pause, false);
     assert_eq!(space.db(0).due_by(), UnixMillis(2000));
     active.run(&mut space, CYCLE, 1);
     let fields = ["h.a", "h.b", "gone.x"].map(String::from).to_vec();

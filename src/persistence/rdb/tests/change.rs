@@ -36,7 +36,7 @@ pub fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
     for (index, name) in keys {
         let key = Key::new(&name);
         for _ in 0..CHANGES {
-            let Some(entry) = space.databases()[index].keys().find(key.hash, &name) else { break };
+            let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) else { break };
             let (kind, held) = (entry.kind(), texts_of(&entry));
             match kind {
                 Kind::String => string(space, index, key, rng),
@@ -46,7 +46,7 @@ pub fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
                 Kind::Hash => hash(space, index, key, rng, limits, &held),
                 Kind::Stream => unreachable!("there are no streams yet"),
             }
-            if let Some(entry) = space.databases()[index].keys().find(key.hash, &name) {
+            if let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) {
                 check(&entry);
             }
         }
