@@ -225,6 +225,9 @@ impl Selector {
             if let Some(&(at, _)) = denied {
                 return Err(Denied::Key(at));
             }
+            if !request.keys_are_known && !self.allows_every_key(Access::ALL) {
+                return Err(Denied::Key(1));
+            }
         }
         if !self.every_channel {
             let denied = request.channels.iter().find(|&&(at, kind)| {

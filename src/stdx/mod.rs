@@ -7,6 +7,7 @@ pub mod crc64;
 pub mod extended;
 pub mod glob;
 pub mod hash;
+pub mod locale;
 pub mod num;
 pub mod prefetch;
 pub mod process;
