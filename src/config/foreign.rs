@@ -91,7 +91,7 @@ pub fn judge(name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, R
     Some(match otherwise {
         Harmless => {
             let value = String::from_utf8_lossy(&value);
-            Ok(Some(format!("'{name} {value}' has no effect: this version lacks what it is about.")))
+            Ok(Some(format!("'{name} {value}' has no effect: this version has no such setting.")))
         }
         Refused => {
             let default = if default.is_empty() { "\"\"" } else { default };

@@ -8,13 +8,13 @@
 //! The new file is written beside the old one, flushed, and renamed over it: a crash leaves one or the other.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::options::{Config, UserLine};
 use super::table;
+use crate::stdx::files::create_exclusively;
 use crate::stdx::quote;
 
 /// The comment above appended lines.
@@ -98,7 +98,7 @@ pub fn rewrite(config: &Config, path: &Path, scope: Scope) -> io::Result<()> {
     };
     let temporary = temporary_path(&path);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file = create_exclusively(&temporary, 0o600)?;
         file.write_all(&rewritten(config, &old, scope))?;
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)?;

@@ -391,7 +391,7 @@ const ENCODINGS: &[Param] = &[
     p("list-compress-depth", int(at!(limits.types.list_compress_depth), 0, I32), Effects::ENCODINGS, "List nodes at each end left uncompressed; 0 compresses none."),
     p("set-max-intset-entries", int(at!(limits.types.set_max_intset_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as an intset."),
     p("set-max-listpack-entries", int(at!(limits.types.set_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as a listpack."),
-    p("set-max-listpack-value", memory(at!(limits.types.set_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it."),
+    p("set-max-listpack-value", int(at!(limits.types.set_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it."),
     p("zset-max-listpack-entries", int(at!(limits.types.zset_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest sorted set kept as a listpack.").alias("zset-max-ziplist-entries"),
     p("zset-max-listpack-value", memory(at!(limits.types.zset_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it.").alias("zset-max-ziplist-value"),
     p("hll-sparse-max-bytes", memory(at!(limits.types.hll_sparse_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of the longest sparse HyperLogLog."),

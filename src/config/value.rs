@@ -707,7 +707,7 @@ pub(super) fn host_name(text: &str) -> Result<(), Reason> {
 
 /// Whether a cluster node may announce this name for people.
 pub(super) fn node_name(text: &str) -> Result<(), Reason> {
-    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/')) {
         Ok(())
     } else {
         Err("Announced human node name contained invalid character".into())

@@ -24,6 +24,7 @@ use crate::persistence::rdb::{LoadOptions, Loader, Step};
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;
+use crate::stdx::files::create_exclusively;
 use crate::types::packed::Scrutiny;
 
 /// How long to wait after a snapshot failed before the next is tried unasked.
@@ -132,7 +133,7 @@ impl Server {
     /// The file cannot be written; what there is of it is gone again.
     pub fn write_rdb(&self, path: &Path, options: &SaveOptions, mut each: impl FnMut(u64)) -> io::Result<()> {
         let config = &self.config.persistence;
-        let mut file = SyncedFile::new(File::create(path)?, config.rdb_save_incremental_fsync);
+        let mut file = SyncedFile::new(create_exclusively(path, 0o666)?, config.rdb_save_incremental_fsync);
         let mut out = Output::to(&mut file, config.rdb_compression, config.rdb_checksum);
         let written = save::save(&self.keyspace, options, &mut out, &mut |keys| {
             each(keys);

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod cpu;
 pub mod crc64;
 pub mod extended;
+pub mod files;
 pub mod glob;
 pub mod hash;
 pub mod locale;

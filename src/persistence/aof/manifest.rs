@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::stdx::files::create_exclusively;
 use crate::stdx::quote;
 
 /// Lines longer than this are not ours.
@@ -184,7 +185,7 @@ impl Manifest {
     pub fn store(&self, dir: &Path, prefix: &str) -> io::Result<()> {
         let name = Manifest::file_name(prefix);
         let temporary = dir.join(format!("temp_{name}"));
-        let mut file = File::create(&temporary)?;
+        let mut file = create_exclusively(&temporary, 0o666)?;
         let written = file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all());
         let done = written.and_then(|()| fs::rename(&temporary, dir.join(name)));
         if done.is_err() {
