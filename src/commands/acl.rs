@@ -201,9 +201,21 @@ const LIST: Spec = Spec::admin("acl|list", 2, list).flags(ADMIN).docs(Docs {
 
 /// ACL LIST → a line for each user.
 fn list(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    let lines: Vec<Vec<u8>> =
-        server.acl.users().map(|(name, user)| [b"user ", name, b" ", &user.describe()].concat()).collect();
-    Ok(server.reply(key).bulks(&lines))
+    let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(server.acl.users().len()));
+    for (name, user) in server.acl.users() {
+        text.extend_from_slice(b"user ");
+        text.extend_from_slice(name);
+        text.push(b' ');
+        user.describe_into(&mut text);
+        ends.push(text.len());
+    }
+    let mut reply = server.reply(key);
+    let (mut done, mut start) = (reply.array(ends.len()), 0);
+    for end in ends {
+        done = reply.bulk(&text[start..end]);
+        start = end;
+    }
+    Ok(done)
 }
 
 const LOAD: Spec = Spec::admin("acl|load", 2, load).flags(ADMIN).docs(Docs {
