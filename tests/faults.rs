@@ -57,7 +57,7 @@ impl Patient {
         let all = [&["--dir", dir, "--auto-aof-rewrite-percentage", "0"][..], options].concat();
         let control = self.dir.join("control");
         let environment = [("LD_PRELOAD", library()), ("FAULTS", control.as_path())];
-        self.server = Some(ServerProcess::start_in(&spinel(), &all, &environment));
+        self.server = Some(ServerProcess::start_with(&spinel(), None, &all, &environment));
     }
 
     /// From now on, calls fail as these lines say: `CALL NAME NTH ERRNO`.

@@ -50,6 +50,7 @@ const UNSAFE: &[&str] = &[
     "stdx/clock.rs",
     "stdx/cpu.rs",
     "stdx/prefetch.rs",
+    "stdx/locale.rs",
     "stdx/process.rs",
     "stdx/stopwatch.rs",
     "structures/block.rs",

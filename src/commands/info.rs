@@ -186,6 +186,7 @@ pub(super) struct MemoryReport {
 impl MemoryReport {
     pub fn of(server: &Server) -> MemoryReport {
         let used = alloc::used();
+        let sample = server.stats.memory.sample();
         MemoryReport {
             used,
             peak: server.stats.peak_memory.max(used),
@@ -197,10 +198,10 @@ impl MemoryReport {
                 .iter()
                 .map(|db| (db.keys().bytes(), db.expires_bytes()))
                 .collect(),
-            allocated: alloc::statistic(c"stats.allocated"),
-            active: alloc::statistic(c"stats.active"),
-            resident: alloc::statistic(c"stats.resident"),
-            rss: process::resident_memory() as usize,
+            allocated: sample.allocated,
+            active: sample.active,
+            resident: sample.resident,
+            rss: sample.rss,
         }
     }
 

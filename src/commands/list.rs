@@ -600,8 +600,8 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     list.relax(&ctx.limits.types);
     let event = Event::list("ltrim");
     match removed {
-        // The key counts as touched, and nothing is there to pass on.
-        0 => ctx.db.also_changed(key, event),
+        // Whoever watches the key or holds a copy of it sees what was there before.
+        0 => ctx.db.told(key, event),
         _ => ctx.db.changed(key, event, removed),
     }
     ctx.db.settle::<List>(key);

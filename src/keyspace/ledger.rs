@@ -204,8 +204,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Counts `n` changes that nobody is told of.
     #[inline]
-    fn count(&mut self, n: usize) {
+    pub fn count(&mut self, n: usize) {
         self.dirty += n as u64;
         self.made += n as u64;
     }

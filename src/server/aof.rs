@@ -9,7 +9,7 @@
 //! together are whole. Only when the base is complete does the manifest name it. When the file is switched on at run
 //! time there is nothing yet to add to: until the first base is there, what happens is kept in a temporary increment.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use crate::persistence::aof::{AofLog, Manifest, rewrite};
 use crate::persistence::rdb::output::SyncedFile;
 use crate::resp::Args;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::files::create_exclusively;
 use crate::stdx::hash;
 
 /// Failures in a row from which on a rewrite is not tried again at once.
@@ -543,15 +544,19 @@ impl Server {
             let path = dir.join(&name);
             self.write_base(&path, snapshot, |_| {}).map_err(|error| fail("write a base file to", &error))?;
         }
-        let name = match manifest.increments.last() {
-            Some(part) => part.name.clone(),
+        let (name, open) = match manifest.increments.last() {
+            Some(part) => {
+                let name = part.name.clone();
+                let open = OpenOptions::new().append(true).create(true).open(dir.join(&name));
+                (name, open)
+            }
             None => {
                 let name = manifest.begin_increment(&prefix);
                 tracing::info!("Creating AOF incr file {name} on server start");
-                name
+                let open = create_exclusively(&dir.join(&name), 0o666);
+                (name, open)
             }
         };
-        let open = OpenOptions::new().append(true).create(true).open(dir.join(&name));
         let file =
             open.map_err(|error| format!("Can't open the append-only file {name}: {}", error_text(&error)))?;
         manifest.store(&dir, &prefix).map_err(|failure| fail("write the manifest to", &failure.error))?;
@@ -669,7 +674,8 @@ impl Server {
             return self.write_rdb(path, &options, each);
         }
         let config = &self.config.persistence;
-        let mut file = SyncedFile::new(File::create(path)?, config.aof_rewrite_incremental_fsync);
+        let mut file =
+            SyncedFile::new(create_exclusively(path, 0o666)?, config.aof_rewrite_incremental_fsync);
         let noted = match config.aof_timestamp_enabled {
             true => write!(file, "#TS:{}\r\n", UnixMillis::now().as_secs()),
             false => Ok(()),
@@ -744,8 +750,7 @@ impl Server {
         fs::create_dir_all(&dir)?;
         if self.aof.state == State::Beginning {
             let path = dir.join(temporary_increment(&prefix));
-            let file = OpenOptions::new().append(true).create(true).open(&path)?;
-            file.set_len(0)?;
+            let file = create_exclusively(&path, 0o666)?;
             self.aof.log.buf.clear();
             self.aof.log.switch(Some(file), 0);
             return Ok(());
@@ -762,7 +767,7 @@ impl Server {
         let mut manifest = self.aof.manifest.clone();
         let name = manifest.begin_increment(&prefix);
         let path = dir.join(&name);
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let file = create_exclusively(&path, 0o666)?;
         if let Err(failure) = manifest.store(&dir, &prefix) {
             if failure.is_visible {
                 self.aof.manifest.skip_numbers_of(&manifest);

@@ -357,7 +357,7 @@ impl Server {
                 result
             }
             Handler::Admin(handler) => handler(self, key, *args),
-            Handler::Container => Err(Error::arity(spec.name)),
+            Handler::Container | Handler::Absent => Err(Error::arity(spec.name)),
         };
         if let Err(error) = result {
             self.failed(key, id, &error);

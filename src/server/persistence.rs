@@ -25,6 +25,7 @@ use crate::resp::Error;
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;
+use crate::stdx::files::create_exclusively;
 
 /// How long to wait after a snapshot failed before the next is tried unasked.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -151,7 +152,7 @@ impl Server {
     /// The file cannot be written; what there is of it is gone again.
     pub fn write_rdb(&self, path: &Path, options: &SaveOptions, mut each: impl FnMut(u64)) -> io::Result<()> {
         let config = &self.config.persistence;
-        let mut file = SyncedFile::new(File::create(path)?, config.rdb_save_incremental_fsync);
+        let mut file = SyncedFile::new(create_exclusively(path, 0o666)?, config.rdb_save_incremental_fsync);
         let mut out = Output::to(&mut file, config.rdb_compression, config.rdb_checksum);
         let written = save::save(&self.keyspace, options, &mut out, &mut |keys| {
             each(keys);

@@ -119,7 +119,7 @@ fn start(
 ) -> Result<(), Failure> {
     let mut config = Config::default();
     let text = line.text().map_err(unusable)?;
-    file::load(&text, &mut config).map_err(unusable)?;
+    let notes = file::load(&text, &mut config).map_err(unusable)?;
     // The paths we were given are those of the directory we were called in.
     let config_file = line.file.as_deref().map(absolute);
     let executable = std::env::current_exe().unwrap_or_default();
@@ -157,6 +157,10 @@ fn start(
         tracing::info!("Configuration loaded");
     }
 
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+
     log::set_role('M');
     tracing::info!("monotonic clock: POSIX clock_gettime");
     // A process that may open few files serves few clients; asked for too many, it says so and goes on.
@@ -188,9 +192,10 @@ fn start(
     let renamed = config.security.renamed_commands.clone();
     let server = crash::watch(Box::leak(Box::new(Server::new(config, groups, Arc::new(background)))));
     for command in renamed {
-        server.commands.rename(&command.from, &command.to).map_err(|reason| {
-            Failure::line(format!("{reason}: '{}'", String::from_utf8_lossy(&command.from)))
-        })?;
+        server
+            .commands
+            .rename(&command.from, &command.to)
+            .map_err(|reason| unusable(FileError::at(&command.place, reason)))?;
     }
     server.take_up_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
@@ -247,7 +252,7 @@ fn unusable_users(error: UsersError) -> Failure {
             "There are users in the configuration and a file of users (aclfile) besides. Only one of them can be \
              right: please keep all users in the file, or none.",
         ),
-        UsersError::Line(reason) => unusable(FileError::Conflict(reason.into())),
+        UsersError::Line(place, reason) => unusable(FileError::at(&place, reason)),
         UsersError::File(reason) => {
             Failure::line(format!("Aborting Redis startup because of ACL errors: {reason}"))
         }

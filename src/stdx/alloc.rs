@@ -185,24 +185,28 @@ pub unsafe fn free_zeroed(block: *mut u8, layout: Layout) {
     MAPPED.fetch_sub(layout.size(), Ordering::Relaxed);
 }
 
-/// One of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, fresh, with the blocks that
-/// were mapped beside it.
+/// Some of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, as they are at one moment,
+/// with the blocks that were mapped beside it. Takes tens of microseconds.
 ///
 /// # Panics
-/// If the name is not that of a statistic: other controls do something, such as to free all of an arena's blocks.
-pub fn statistic(name: &std::ffi::CStr) -> usize {
-    assert!(name.to_bytes().starts_with(b"stats."), "only a statistic can be asked for");
+/// If a name is not that of a statistic: other controls do something, such as to free all of an arena's blocks.
+pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
     let mut epoch: u64 = 1;
-    let mut value: usize = 0;
-    let (mut epoch_len, mut len) = (size_of::<u64>(), size_of::<usize>());
-    // SAFETY: `epoch` is read and written as u64, and of the statistics, which only read, jemalloc refuses those that
-    // are not of the size given.
+    let mut epoch_len = size_of::<u64>();
+    // SAFETY: `epoch` is read and written as u64.
     unsafe {
         let e = (&raw mut epoch).cast();
         ffi::mallctl(c"epoch".as_ptr(), e, &raw mut epoch_len, e, epoch_len);
-        ffi::mallctl(name.as_ptr(), (&raw mut value).cast(), &raw mut len, std::ptr::null_mut(), 0);
     }
-    value + MAPPED.load(Ordering::Relaxed)
+    names.map(|name| {
+        assert!(name.to_bytes().starts_with(b"stats."), "only a statistic can be asked for");
+        let (mut value, mut len) = (0usize, size_of::<usize>());
+        // SAFETY: statistics only read, and jemalloc refuses those that are not of the size given.
+        unsafe {
+            ffi::mallctl(name.as_ptr(), (&raw mut value).cast(), &raw mut len, std::ptr::null_mut(), 0);
+        }
+        value + MAPPED.load(Ordering::Relaxed)
+    })
 }
 
 /// Gives unused pages of all arenas back to the system.

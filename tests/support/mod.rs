@@ -48,16 +48,22 @@ pub fn valkey() -> Option<PathBuf> {
 impl ServerProcess {
     /// Starts `binary` with the given options and waits until it answers.
     pub fn start(binary: &Path, options: &[&str]) -> ServerProcess {
-        ServerProcess::start_in(binary, options, &[])
+        ServerProcess::start_with(binary, None, options, &[])
     }
 
-    /// As [`ServerProcess::start`], with these variables in its environment.
-    pub fn start_in(binary: &Path, options: &[&str], environment: &[(&str, &Path)]) -> ServerProcess {
+    /// As [`ServerProcess::start`], with a configuration file and variables in its environment.
+    pub fn start_with(
+        binary: &Path,
+        file: Option<&Path>,
+        options: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> ServerProcess {
         let port = free_port();
         let dir = std::env::temp_dir().join(format!("spinel-test-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory can be made");
         let log = std::fs::File::create(dir.join("stdout")).expect("a file can be made");
         let child = Command::new(binary)
+            .args(file)
             .args(["--port", &port.to_string(), "--dir"])
             .arg(&dir)
             .args(["--save", "", "--bind", "127.0.0.1"])

@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::stdx::files::create_exclusively;
 use crate::stdx::quote;
 
 /// Lines longer than this are not ours.
@@ -185,7 +186,7 @@ impl Manifest {
         let name = Manifest::file_name(prefix);
         let temporary = dir.join(format!("temp_{name}"));
         let replace = || {
-            let mut file = File::create(&temporary)?;
+            let mut file = create_exclusively(&temporary, 0o666)?;
             file.write_all(self.text().as_bytes())?;
             file.sync_all()?;
             // What can be found out before the point of no return is found out before.
