@@ -387,10 +387,13 @@ fn client_reply(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
     let client = &mut server.clients[key];
     if args.is(2, "ON") {
         client.reply_mode = ReplyMode::On;
+        client.io.output.unmute();
         return Ok(server.reply(key).ok());
     }
     if args.is(2, "OFF") {
         client.reply_mode = ReplyMode::Off;
+        // From here on, also in the middle of a transaction.
+        client.io.output.mute();
     } else if args.is(2, "SKIP") {
         if client.reply_mode != ReplyMode::Off {
             client.reply_mode = ReplyMode::SkipNext;

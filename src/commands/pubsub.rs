@@ -226,8 +226,8 @@ fn channels(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -
     let client = &mut server.clients[key];
     let protocol = client.protocol;
     // The answer is written while the names are looked at: it leaves its client for that time.
-    let mut out = std::mem::take(&mut client.io.output.tail);
-    let mut reply = crate::resp::Reply::new(&mut out, protocol);
+    let mut out = std::mem::take(&mut client.io.output);
+    let mut reply = out.reply(protocol);
     let (at, mut count) = (reply.defer(), 0);
     for name in server.clients.pubsub.names(scope) {
         if args.get(2).is_none_or(|pattern| glob::matches(pattern, name)) {
@@ -236,7 +236,7 @@ fn channels(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -
         }
     }
     let replied = reply.end_array(at, count);
-    server.clients[key].io.output.tail = out;
+    server.clients[key].io.output = out;
     Ok(replied)
 }
 

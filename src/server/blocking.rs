@@ -90,9 +90,7 @@ impl Server {
         }
         let Some(blocked) = client.blocked.take() else { return };
         client.flags.set(ClientFlags::BLOCKED, false);
-        if client.io.output.tail.capacity() == 0 {
-            client.io.output.tail = self.pool.take();
-        }
+        self.begin_reply(key);
         let now = self.turn.stopwatch.now();
         let started = std::mem::replace(&mut self.turn.command_started, now);
         self.turn.runs_again = true;
@@ -119,7 +117,7 @@ impl Server {
         };
         self.release(key, &blocked);
         let id = blocked.request.command as usize;
-        let before = self.clients[key].io.output.tail.len();
+        let before = self.clients[key].io.output.position();
         self.answer(key, |server| match how {
             Unblock::Timeout => {
                 server.reply(key).null_array();
@@ -134,7 +132,7 @@ impl Server {
         let spent = clock::monotonic_ns().saturating_sub(blocked.since_ns);
         self.stats.commands[id].called(spent, self.config.logs.latency_tracking);
         self.stats.commands_processed += 1;
-        let reply = self.clients[key].io.output.tail.len().saturating_sub(before);
+        let reply = self.clients[key].io.output.position().saturating_sub(before);
         let spec = self.commands.spec(CommandId(blocked.request.command));
         self.observe(key, spec, &blocked.request.args(), Ran { ns: spent, reply });
         self.written(key);

@@ -31,10 +31,13 @@ impl Server {
         }
     }
 
-    /// Length of a client's reply buffer from which on it will surely be closed.
+    /// Most bytes that may wait for a client: what exceeds them is not even written.
     #[inline]
     pub(super) fn output_ceiling(&self, key: ClientKey) -> usize {
-        match self.output_limit(&self.clients[key]).hard_bytes {
+        let client = &self.clients[key];
+        match self.output_limit(client).hard_bytes {
+            // Our primary is never given up for being slow.
+            _ if client.flags.has(ClientFlags::PRIMARY) => usize::MAX,
             0 => usize::MAX,
             bytes => (bytes as usize).max(BUFFER),
         }
@@ -62,7 +65,7 @@ impl Server {
         let untrusted = waiting > UNTRUSTED_OUTPUT
             && !client.flags.has(ClientFlags::AUTHENTICATED)
             && !self.acl.is_open();
-        if beyond(limit.hard_bytes) || too_long || untrusted {
+        if beyond(limit.hard_bytes) || client.io.output.is_full() || too_long || untrusted {
             self.stats.output_buffer_limit_disconnections += 1;
             let line = self.client_line(key);
             tracing::warn!(
@@ -202,10 +205,14 @@ mod tests {
         server
     }
 
+    fn write(server: &mut Server, bytes: usize) {
+        server.clients[KEY].io.output.append(&vec![b'x'; bytes], &mut server.pool);
+    }
+
     /// A server whose client has `bytes` waiting, `seconds` after they came.
     fn waiting(config: &Config, bytes: usize, seconds: i64) -> Server {
         let mut server = server(config.clone());
-        server.clients[KEY].io.output.tail.resize(bytes, b'x');
+        write(&mut server, bytes);
         server.written(KEY);
         server.keyspace.set_now(UnixMillis(server.keyspace.now().0 + seconds * 1000));
         server.visit(KEY);
@@ -239,10 +246,10 @@ mod tests {
         config.security.requirepass = b"pw".to_vec();
         let mut server = server(config);
         server.clients[KEY].flags.set(ClientFlags::AUTHENTICATED, false);
-        server.clients[KEY].io.output.tail.resize(UNTRUSTED_OUTPUT, b'x');
+        write(&mut server, UNTRUSTED_OUTPUT);
         server.written(KEY);
         assert!(!server.clients[KEY].is_closing());
-        server.clients[KEY].io.output.tail.push(b'x');
+        write(&mut server, 1);
         server.written(KEY);
         assert!(server.clients[KEY].is_closing());
     }
