@@ -157,11 +157,17 @@ impl Clients {
             return;
         }
         self.memory.ordered = ordered;
+        if !ordered {
+            // Also of those on the way out, which are not counted any more.
+            for (_, client) in &mut self.slab {
+                if let Some(counted) = &mut client.counted {
+                    counted.place = None;
+                }
+            }
+            self.memory.buckets = Default::default();
+        }
         for place in 0..self.places() {
             self.count_memory(ClientKey(place), now);
-        }
-        if !ordered {
-            self.memory.buckets = Default::default();
         }
     }
 }
@@ -262,6 +268,7 @@ mod tests {
                     _ => {
                         let Some(&key) = rng.choose(&keys) else { continue };
                         let client = &mut clients[key];
+                        client.flags.set(ClientFlags::CLOSE_SOON, rng.one_in(10));
                         client.flags.set(ClientFlags::NO_EVICT, rng.one_in(5));
                         client.flags.set(ClientFlags::SUBSCRIBED, rng.one_in(5));
                         let bytes = vec![b'x'; 1 << rng.below(20)];

@@ -28,43 +28,60 @@ const READ_MORE: usize = 64 << 10;
 /// An input buffer above this shrinks when half of it would do.
 const SHRINK_ABOVE: usize = 2 * BUFFER;
 /// A buffer that grew beyond this is freed instead of pooled.
-const POOLED_MAX: usize = 256 << 10;
+const POOLED_MAX: usize = BLOCK;
 const POOLED: usize = 64;
 
 /// Empty buffers with capacity, for reuse.
 #[derive(Default)]
 pub struct Pool {
-    buffers: Vec<Vec<u8>>,
+    buffers: Shelf,
     /// Of [`SMALL_BUFFER`] bytes or somewhat more.
-    small: Vec<Vec<u8>>,
+    small: Shelf,
+}
+
+/// Buffers of about the same size.
+#[derive(Default)]
+struct Shelf {
+    buffers: Vec<Vec<u8>>,
+    /// So many of them, the first ones, were not taken since [`Pool::trim`].
+    unused: usize,
+}
+
+impl Shelf {
+    #[inline]
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop();
+        self.unused = self.unused.min(self.buffers.len());
+        buffer
+    }
 }
 
 impl Pool {
     /// An empty buffer, of [`BUFFER`] bytes or more.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
+        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
     /// An empty buffer, of [`BUFFER`] bytes or more if one is waiting to be used; else one of `wanted` bytes.
     /// What goes to thousands of connections at once must not cost each of them a large buffer.
     #[inline]
     pub fn take_or(&mut self, wanted: usize) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(wanted))
+        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(wanted))
     }
 
     /// An empty buffer, of [`SMALL_BUFFER`] bytes or more.
     #[inline]
     fn take_small(&mut self) -> Vec<u8> {
-        self.small.pop().unwrap_or_else(|| Vec::with_capacity(SMALL_BUFFER))
+        self.small.take().unwrap_or_else(|| Vec::with_capacity(SMALL_BUFFER))
     }
 
     /// Takes a buffer back.
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         let shelf = match buffer.capacity() {
-            BUFFER..=POOLED_MAX => &mut self.buffers,
-            SMALL_BUFFER..BUFFER => &mut self.small,
+            BUFFER..=POOLED_MAX => &mut self.buffers.buffers,
+            SMALL_BUFFER..BUFFER => &mut self.small.buffers,
             _ => return,
         };
         if shelf.len() < POOLED {
@@ -73,15 +90,22 @@ impl Pool {
         }
     }
 
+    /// Frees the buffers that waited all the time since the last call.
+    pub fn trim(&mut self) {
+        for shelf in [&mut self.buffers, &mut self.small] {
+            shelf.buffers.drain(..shelf.unused);
+            shelf.unused = shelf.buffers.len();
+        }
+    }
+
     /// Bytes allocated for buffers that wait to be used.
     pub fn allocated(&self) -> usize {
-        self.buffers.iter().chain(&self.small).map(Vec::capacity).sum()
+        self.buffers.buffers.iter().chain(&self.small.buffers).map(Vec::capacity).sum()
     }
 
     /// Frees all buffers.
     pub fn clear(&mut self) {
-        self.buffers.clear();
-        self.small.clear();
+        *self = Pool::default();
     }
 }
 

@@ -44,8 +44,8 @@ impl Server {
         }
         let db = self.clients[key].db;
         let request = KeptRequest::new(id.0, args);
-        let blocked = Blocked { request, wait, db, since_ns: clock::monotonic_ns() };
-        self.clients.blocking.add(key, &blocked);
+        let mut blocked = Blocked { request, wait, db, since_ns: clock::monotonic_ns(), ticket: 0 };
+        self.clients.blocking.add(key, &mut blocked);
         let client = &mut self.clients[key];
         client.blocked = Some(Box::new(blocked));
         client.flags.set(ClientFlags::BLOCKED, true);
@@ -71,7 +71,9 @@ impl Server {
             for place in self.clients.blocking.take_ready() {
                 let (db, name) = (place.0 as usize, Key::new(&place.1));
                 // Whoever comes to wait while the queue is served was there already, or has its turn next time.
-                for key in self.clients.blocking.queue(&place) {
+                let mut tickets = 0..self.clients.blocking.next_ticket();
+                while let Some((ticket, key)) = self.clients.blocking.first(&place, tickets.clone()) {
+                    tickets.start = ticket + 1;
                     let Some(kind) = self.keyspace.kind_of(db, name) else { break };
                     let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
                     if waits.is_some_and(|blocked| blocked.wait.kind == kind && blocked.db == place.0) {

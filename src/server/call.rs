@@ -193,6 +193,9 @@ impl Server {
         self.begin_reply(key);
         let keeps_caching = match self.resolve(command, args) {
             Err(error) => {
+                if command.is_none() && self.came_through_a_browser(key, args) {
+                    return;
+                }
                 let meant = command.and_then(|id| self.commands.meant(id, args));
                 self.clients[key].last_command = meant.map(|id| id.0);
                 self.answer(key, |server| server.reject(key, meant, args, error));

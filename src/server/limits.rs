@@ -9,11 +9,14 @@ use super::Server;
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::value::OutputBufferLimit;
 use crate::net::io::{Adapted, BUFFER};
-use crate::resp::{Error, request};
+use crate::resp::{Args, Error, request};
 use crate::stdx::quote;
 
 /// Buffers of a client that was idle for longer are freed.
 const IDLE_MS: i64 = 2000;
+
+/// Time between two warnings of requests that came through a browser.
+const ATTACK_WARNING_MS: i64 = 60_000;
 
 /// Clients visited in one tick, at least.
 const MIN_VISITS: usize = 5;
@@ -105,6 +108,27 @@ impl Server {
         self.close_after_reply(key);
     }
 
+    /// Closes a client soon, without a word, if its request is a line of HTTP: a web page has somebody's browser, which
+    /// reaches servers that the page does not, send what follows as well. Whether that is so.
+    #[cold]
+    pub(super) fn came_through_a_browser(&mut self, key: ClientKey, args: &Args<'_>) -> bool {
+        if !args.is(0, "POST") && !args.is(0, "Host:") {
+            return false;
+        }
+        let now = self.keyspace.now();
+        if self.turn.warned_of_attack.is_none_or(|warned| now.since(warned) >= ATTACK_WARNING_MS) {
+            self.turn.warned_of_attack = Some(now);
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to \
+                 Spinel. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise \
+                 your Spinel instance. Connection from {} aborted.",
+                self.clients[key].io.stream.peer_addr()
+            );
+        }
+        self.close_soon(key);
+        true
+    }
+
     /// The line about one client that logs and lists print.
     pub fn client_line(&self, key: ClientKey) -> String {
         let mut line = Vec::new();
@@ -127,6 +151,10 @@ impl Server {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
         let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);
+        if self.turn.cron_ticks.is_multiple_of(ticks_per_second as u64) {
+            self.pool.trim();
+            self.clients.shrink();
+        }
         for _ in 0..visits {
             self.turn.next_visited = if self.turn.next_visited < places { self.turn.next_visited } else { 0 };
             let key = ClientKey(self.turn.next_visited);
