@@ -309,7 +309,7 @@ fn counts(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> 
 
 #[cfg(test)]
 mod tests {
-    use crate::clients::ClientKey;
+    use crate::clients::{ClientFlags, ClientKey};
     use crate::commands::testing::{Harness, check};
 
     /// A server, one client that listens and one that does not.
@@ -449,6 +449,19 @@ mod tests {
         assert_eq!(flat(&server.told(a)), "\"message\" \"foo\" \"y\"");
         assert_eq!(flat(&server.run_as(a, "UNSUBSCRIBE")), "\"unsubscribe\" \"foo\" 0");
         assert_eq!(server.run_as(a, "PING"), "");
+    }
+
+    #[test]
+    fn who_revokes_its_own_channel_reads_the_answer() {
+        let (mut server, a, b) = two();
+        for line in ["HELLO 3", "SUBSCRIBE foo"] {
+            server.run_as(a, line);
+        }
+        server.run_as(b, "SUBSCRIBE foo");
+        assert_eq!(server.run_as(a, "ACL SETUSER default resetchannels"), "OK");
+        let flags = |key: ClientKey| server.server.clients[key].flags;
+        assert!(flags(a).has(ClientFlags::CLOSE_AFTER_REPLY) && !flags(a).has(ClientFlags::CLOSE_SOON));
+        assert!(flags(b).has(ClientFlags::CLOSE_SOON));
     }
 
     #[test]
