@@ -10,6 +10,7 @@
 //! (The scheme is that of Redis 6, by Salvatore Sanfilippo.)
 
 use std::collections::{BTreeMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 
 use super::{ClientFlags, ClientKey, ClientRef, Clients};
@@ -148,11 +149,11 @@ impl Tracked {
         gone.readers
     }
 
-    /// Forgets all keys.
-    pub fn forget_all(&mut self) {
-        self.places = Map::default();
-        self.read = Vec::new();
+    /// Forgets all keys. The tables are handed back: freeing them takes time.
+    #[must_use = "freeing a large table takes time, which another thread has"]
+    pub fn forget_all(&mut self) -> Forgotten {
         self.items = 0;
+        Forgotten { _places: mem::take(&mut self.places), _read: mem::take(&mut self.read) }
     }
 
     /// One of the keys, each as likely as the others.
@@ -215,6 +216,13 @@ impl Tracked {
     }
 }
 
+/// Keys that are remembered no more, to be dropped where it does not matter how long that takes.
+#[derive(Default)]
+pub struct Forgotten {
+    _places: Map<Arc<[u8]>, u32>,
+    _read: Vec<ReadKey>,
+}
+
 /// What is to be told about one prefix.
 pub struct Broadcast {
     pub listeners: Vec<ClientKey>,
@@ -243,20 +251,19 @@ impl Clients {
         client.tracking = Some(Box::new(tracking));
     }
 
-    /// Ends the tracking of a client's keys. O(its prefixes).
-    pub fn untrack(&mut self, key: ClientKey) {
+    /// Ends the tracking of a client's keys. Hands back what nobody needs then. O(its prefixes).
+    #[must_use = "freeing a large table takes time, which another thread has"]
+    pub fn untrack(&mut self, key: ClientKey) -> Forgotten {
         let client = &mut self.slab[key.0];
         client.flags.set(ClientFlags::TRACKS_READS, false);
         client.flags.set(ClientFlags::CHOSE_CACHING, false);
-        let Some(tracking) = client.tracking.take() else { return };
+        let Some(tracking) = client.tracking.take() else { return Forgotten::default() };
         for name in &tracking.prefixes {
             self.tracking.remove_prefix(name, key);
         }
         self.tracking.clients -= 1;
-        if self.tracking.clients == 0 {
-            // Nobody is left to be told.
-            self.tracking.forget_all();
-        }
+        // Perhaps nobody is left to be told.
+        if self.tracking.clients == 0 { self.tracking.forget_all() } else { Forgotten::default() }
     }
 }
 
@@ -296,7 +303,7 @@ mod tests {
             let id = rng.below(10);
             match rng.below(100) {
                 0 => {
-                    tracked.forget_all();
+                    drop(tracked.forget_all());
                     model.clear();
                 }
                 1..30 => {

@@ -229,6 +229,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
     client.reply_mode = ReplyMode::On;
+    client.io.output.unmute();
     client.protocol = Protocol::Resp2;
     client.db = 0;
     client.names.name = Box::default();

@@ -371,9 +371,8 @@ fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(list) = ctx.db.read_as::<List>(key)? else { return Ok(ctx.reply.array(0)) };
     let range = clip(start, stop, list.len());
     let replied = ctx.reply.array(range.len());
-    let reply = &mut ctx.reply;
-    list.visit(range.start as i64, End::Head, range.len(), |item| {
-        reply.item(item);
+    ctx.reply.in_steps(range.len(), |reply, from, n| {
+        list.visit((range.start + from) as i64, End::Head, n, |item| _ = reply.item(item));
     });
     Ok(replied)
 }

@@ -52,7 +52,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
             }
         });
         buckets -= 1;
-        if cursor == 0 || seen >= options.count || buckets == 0 {
+        if cursor == 0 || seen >= options.count || buckets == 0 || ctx.reply.is_futile() {
             break;
         }
     }
@@ -136,6 +136,9 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
         }
     } else {
         for entry in keys.iter() {
+            if ctx.reply.is_futile() {
+                break;
+            }
             if pattern.matches(entry.key()) && !ctx.db.is_due(&entry) {
                 ctx.reply.bulk(entry.key());
                 found += 1;

@@ -213,7 +213,7 @@ const SMEMBERS: Spec = Spec::data("smembers", 2, smembers)
 fn smembers(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(set) = ctx.db.read_as::<Set>(ctx.args.key(1))? else { return Ok(ctx.reply.set(0)) };
     let replied = ctx.reply.set(set.len());
-    set.iter().for_each(|member| _ = ctx.reply.item(member));
+    ctx.reply.each(set.iter(), |reply, member| _ = reply.item(member));
     Ok(replied)
 }
 
@@ -296,7 +296,7 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     if count < 0 {
         let replied = reply.array(n);
-        set.random_repeated(n, &mut rng, |member| _ = reply.item(member));
+        reply.in_steps(n, |reply, _, n| set.random_repeated(n, &mut rng, |member| _ = reply.item(member)));
         return Ok(replied);
     }
     let replied = reply.array(n.min(set.len()));

@@ -833,8 +833,9 @@ const MGET: Spec = Spec::data("mget", -2, mget)
 fn mget(ctx: &mut Ctx<'_>) -> CmdResult {
     let Ctx { args, db, reply, .. } = ctx;
     let replied = reply.array(args.len() - 1);
-    each_key(db, args.rest(1), 1, |db, key, _| {
+    all_keys(db, args.rest(1), 1, |db, key, _| {
         reply_string(reply, db.read_string(key).unwrap_or(None));
+        !reply.is_futile()
     });
     Ok(replied)
 }

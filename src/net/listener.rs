@@ -202,15 +202,10 @@ impl Listener {
     /// # Errors
     /// No file descriptor or memory is left: to be logged as `Accepting client connection: …`. Connections may wait
     /// on, and the poll does not tell of them again unless rearmed.
-    pub fn accept(&self, keepalive_s: u32, mut take: impl FnMut(Stream)) -> io::Result<Queue> {
+    pub fn accept(&self, mut take: impl FnMut(Stream)) -> io::Result<Queue> {
         for _ in 0..MAX_ACCEPTS_PER_CALL {
             match self.accept_one() {
-                Ok(stream) => {
-                    // They fail only on a connection that is already broken, which its first read tells.
-                    let _ = stream.set_nodelay();
-                    let _ = stream.set_keepalive(keepalive_s);
-                    take(stream);
-                }
+                Ok(stream) => take(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Queue::Empty),
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => return Err(error),
@@ -312,7 +307,7 @@ mod tests {
 
     fn accept(listener: &Listener) -> Vec<Stream> {
         let mut streams = Vec::new();
-        let rest = listener.accept(300, |stream| streams.push(stream)).expect("descriptors are left");
+        let rest = listener.accept(|stream| streams.push(stream)).expect("descriptors are left");
         assert_eq!(rest, Queue::Empty);
         streams
     }
@@ -524,7 +519,7 @@ mod tests {
         };
         limit(next + 1);
         let mut streams = Vec::new();
-        let error = listeners[0].accept(0, |stream| streams.push(stream)).expect_err("one is left");
+        let error = listeners[0].accept(|stream| streams.push(stream)).expect_err("one is left");
         assert_eq!((error.raw_os_error(), streams.len()), (Some(libc::EMFILE), 1));
         assert_eq!(error_text(&error), "Too many open files");
         limit(1000);

@@ -43,8 +43,8 @@ impl Server {
         }
         let db = self.clients[key].db;
         let request = KeptRequest::new(id.0, args);
-        let blocked = Blocked { request, wait, db, spent_ns: 0 };
-        self.clients.blocking.add(key, &blocked);
+        let mut blocked = Blocked { request, wait, db, spent_ns: 0, ticket: 0 };
+        self.clients.blocking.add(key, &mut blocked);
         let client = &mut self.clients[key];
         client.blocked = Some(Box::new(blocked));
         client.flags.set(ClientFlags::BLOCKED, true);
@@ -71,7 +71,9 @@ impl Server {
             for place in self.clients.blocking.take_ready() {
                 let (db, name) = (place.0 as usize, Key::new(&place.1));
                 // Whoever comes to wait while the queue is served was there already, or has its turn next time.
-                for key in self.clients.blocking.queue(&place) {
+                let mut tickets = 0..self.clients.blocking.next_ticket();
+                while let Some((ticket, key)) = self.clients.blocking.first(&place, tickets.clone()) {
+                    tickets.start = ticket + 1;
                     let Some(kind) = self.keyspace.kind_of(db, name) else { break };
                     let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
                     if waits.is_some_and(|blocked| blocked.wait.kind == kind && blocked.db == place.0) {
@@ -90,9 +92,7 @@ impl Server {
         }
         let Some(mut blocked) = client.blocked.take() else { return };
         client.flags.set(ClientFlags::BLOCKED, false);
-        if client.io.output.tail.capacity() == 0 {
-            client.io.output.tail = self.pool.take();
-        }
+        self.begin_reply(key);
         let now = self.turn.stopwatch.now();
         let started = std::mem::replace(&mut self.turn.command_started, now);
         self.turn.runs_again = true;
@@ -120,7 +120,7 @@ impl Server {
         };
         self.release(key, &blocked);
         let id = blocked.request.command as usize;
-        let before = self.clients[key].io.output.tail.len();
+        let before = self.clients[key].io.output.position();
         self.answer(key, |server| match how {
             Unblock::Timeout => {
                 server.reply(key).null_array();
@@ -132,7 +132,7 @@ impl Server {
                 server.reply(key).error(&error);
             }
         });
-        let reply = self.clients[key].io.output.tail.len().saturating_sub(before);
+        let reply = self.clients[key].io.output.position().saturating_sub(before);
         self.count_blocked(key, &blocked, reply);
         self.written(key);
         true

@@ -25,7 +25,7 @@ use super::pause::MAY_CHANGE;
 use super::users::Permissions;
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::resp::request::{Frame, Span};
-use crate::resp::{Args, Error, Reply};
+use crate::resp::{Args, Error};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash;
 use crate::structures::sds::Sds;
@@ -188,11 +188,12 @@ impl Server {
     pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
         client.commands += 1;
-        if client.io.output.tail.capacity() == 0 {
-            client.io.output.begin(&mut self.pool);
-        }
+        self.begin_reply(key);
         let keeps_caching = match self.resolve(command, args) {
             Err(error) => {
+                if command.is_none() && self.came_through_a_browser(key, args) {
+                    return;
+                }
                 let meant = command.and_then(|id| self.commands.meant(id, args));
                 self.clients[key].last_command = meant.map(|id| id.0);
                 self.answer(key, |server| server.reject(key, meant, args, error));
@@ -250,24 +251,15 @@ impl Server {
     /// by the request follow the answer.
     #[inline]
     pub(super) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
-        let before = self.clients[key].io.output.tail.len();
+        let client = &mut self.clients[key];
+        let mode = client.reply_mode;
+        if matches!(mode, ReplyMode::Off | ReplyMode::Skip) {
+            client.io.output.mute();
+        }
         let outer = self.begin_answer(key);
         write(self);
-        let client = &mut self.clients[key];
-        // A client that waits, or waits on, will be answered another time.
-        let waits = client.flags.has(ClientFlags::BLOCKED) || self.turn.waits_on;
-        if client.reply_mode != ReplyMode::On && !waits {
-            client.reply_mode = match client.reply_mode {
-                ReplyMode::SkipNext => ReplyMode::Skip,
-                ReplyMode::Skip => {
-                    client.io.output.truncate(before);
-                    ReplyMode::On
-                }
-                mode => {
-                    client.io.output.truncate(before);
-                    mode
-                }
-            };
+        if self.clients[key].reply_mode != ReplyMode::On || mode != ReplyMode::On {
+            self.end_silence(key);
         }
         self.end_answer(outer);
     }
@@ -279,6 +271,27 @@ impl Server {
             self.stats.commands[id.0 as usize].failed += 1;
         }
         self.refuse(key, error);
+    }
+
+    /// A client that does not want every reply has been answered.
+    #[cold]
+    fn end_silence(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        client.io.output.unmute();
+        // A client that waits, or waits on, will be answered another time.
+        let waits = client.flags.has(ClientFlags::BLOCKED) || self.turn.waits_on;
+        client.reply_mode = match client.reply_mode {
+            ReplyMode::SkipNext if !waits => ReplyMode::Skip,
+            ReplyMode::Skip if !waits => ReplyMode::On,
+            mode => mode,
+        };
+    }
+
+    /// Makes a client's output ready to be written to, as far as it may grow.
+    #[inline]
+    pub(super) fn begin_reply(&mut self, key: ClientKey) {
+        let limit = self.output_ceiling(key);
+        self.clients[key].io.output.begin(&mut self.pool, limit);
     }
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
@@ -327,16 +340,15 @@ impl Server {
         let made = self.keyspace.ledger.made;
         let result = match spec.handler {
             Handler::Data(handler) => {
-                let ceiling = self.output_ceiling(key);
                 let client = &mut self.clients[key];
-                let before = client.io.output.tail.len();
+                let before = client.io.output.position();
                 let now = self.keyspace.now();
                 let limited = client.flags.has(ClientFlags::LIMITED_USER);
                 let permissions = limited.then(|| Permissions::new(&self.acl, client.user, id, spec));
                 let mut ctx = Ctx {
                     args: *args,
                     db: self.keyspace.db(db as usize).without_touch(client.flags.has(ClientFlags::NO_TOUCH)),
-                    reply: Reply::new(&mut client.io.output.tail, client.protocol).with_ceiling(ceiling),
+                    reply: client.io.output.reply(client.protocol),
                     limits: &self.config.limits,
                     feed: &mut self.feed,
                     name: spec.name,
@@ -352,7 +364,7 @@ impl Server {
                 if let Some(text) = lent {
                     self.turn.lends = true;
                     client.io.output.lend(Bytes::from_owner(Lent(text)));
-                    client.io.output.tail.extend_from_slice(b"\r\n");
+                    client.io.output.append(b"\r\n", &mut self.pool);
                 }
                 result
             }

@@ -9,12 +9,15 @@ use super::Server;
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::value::OutputBufferLimit;
 use crate::net::io::{Adapted, BUFFER};
-use crate::resp::{Error, request};
+use crate::resp::{Args, Error, request};
 use crate::stats::log::limited;
 use crate::stdx::quote;
 
 /// Buffers of a client that was idle for longer are freed.
 const IDLE_MS: i64 = 2000;
+
+/// Time between two warnings of requests that came through a browser.
+const ATTACK_WARNING_MS: i64 = 60_000;
 
 /// Clients visited in one tick, at least.
 const MIN_VISITS: usize = 5;
@@ -32,10 +35,13 @@ impl Server {
         }
     }
 
-    /// Length of a client's reply buffer from which on it will surely be closed.
+    /// Most bytes that may wait for a client: what exceeds them is not even written.
     #[inline]
     pub(super) fn output_ceiling(&self, key: ClientKey) -> usize {
-        match self.output_limit(&self.clients[key]).hard_bytes {
+        let client = &self.clients[key];
+        match self.output_limit(client).hard_bytes {
+            // Our primary is never given up for being slow.
+            _ if client.flags.has(ClientFlags::PRIMARY) => usize::MAX,
             0 => usize::MAX,
             bytes => (bytes as usize).max(BUFFER),
         }
@@ -63,7 +69,7 @@ impl Server {
         let untrusted = waiting > UNTRUSTED_OUTPUT
             && !client.flags.has(ClientFlags::AUTHENTICATED)
             && !self.acl.is_open();
-        if beyond(limit.hard_bytes) || too_long || untrusted {
+        if beyond(limit.hard_bytes) || client.io.output.is_full() || too_long || untrusted {
             self.stats.output_buffer_limit_disconnections += 1;
             let line = self.client_line(key);
             limited!(
@@ -106,6 +112,27 @@ impl Server {
         self.close_after_reply(key);
     }
 
+    /// Closes a client soon, without a word, if its request is a line of HTTP: a web page has somebody's browser, which
+    /// reaches servers that the page does not, send what follows as well. Whether that is so.
+    #[cold]
+    pub(super) fn came_through_a_browser(&mut self, key: ClientKey, args: &Args<'_>) -> bool {
+        if !args.is(0, "POST") && !args.is(0, "Host:") {
+            return false;
+        }
+        let now = self.keyspace.now();
+        if self.turn.warned_of_attack.is_none_or(|warned| now.since(warned) >= ATTACK_WARNING_MS) {
+            self.turn.warned_of_attack = Some(now);
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to \
+                 Spinel. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise \
+                 your Spinel instance. Connection from {} aborted.",
+                self.clients[key].io.stream.peer_addr()
+            );
+        }
+        self.close_soon(key);
+        true
+    }
+
     /// The line about one client that logs and lists print.
     pub fn client_line(&self, key: ClientKey) -> String {
         let mut line = Vec::new();
@@ -128,6 +155,10 @@ impl Server {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
         let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);
+        if self.turn.cron_ticks.is_multiple_of(ticks_per_second as u64) {
+            self.pool.trim();
+            self.clients.shrink();
+        }
         for _ in 0..visits {
             self.turn.next_visited = if self.turn.next_visited < places { self.turn.next_visited } else { 0 };
             let key = ClientKey(self.turn.next_visited);
@@ -206,10 +237,14 @@ mod tests {
         server
     }
 
+    fn write(server: &mut Server, bytes: usize) {
+        server.clients[KEY].io.output.append(&vec![b'x'; bytes], &mut server.pool);
+    }
+
     /// A server whose client has `bytes` waiting, `seconds` after they came.
     fn waiting(config: &Config, bytes: usize, seconds: i64) -> Server {
         let mut server = server(config.clone());
-        server.clients[KEY].io.output.tail.resize(bytes, b'x');
+        write(&mut server, bytes);
         server.written(KEY);
         server.keyspace.set_now(UnixMillis(server.keyspace.now().0 + seconds * 1000));
         server.visit(KEY);
@@ -243,10 +278,10 @@ mod tests {
         config.security.requirepass = b"pw".to_vec();
         let mut server = server(config);
         server.clients[KEY].flags.set(ClientFlags::AUTHENTICATED, false);
-        server.clients[KEY].io.output.tail.resize(UNTRUSTED_OUTPUT, b'x');
+        write(&mut server, UNTRUSTED_OUTPUT);
         server.written(KEY);
         assert!(!server.clients[KEY].is_closing());
-        server.clients[KEY].io.output.tail.push(b'x');
+        write(&mut server, 1);
         server.written(KEY);
         assert!(server.clients[KEY].is_closing());
     }

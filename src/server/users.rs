@@ -270,8 +270,10 @@ impl Server {
         };
         let listen = |client: &Client| client.subscriptions.as_deref().is_some_and(revoked);
         let theirs = self.clients.iter().filter(|(_, client)| client.user == user && listen(client));
+        let asks = self.answering();
         for key in theirs.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.close_soon(key);
+            // Who revokes its own rights still reads the answer.
+            if asks == Some(key) { self.close_after_reply(key) } else { self.close_soon(key) }
         }
     }
 
