@@ -184,7 +184,7 @@ pub(super) struct MemoryReport {
 }
 
 impl MemoryReport {
-    pub fn of(server: &Server) -> MemoryReport {
+    pub(super) fn of(server: &Server) -> MemoryReport {
         let used = alloc::used();
         let sample = server.stats.memory.sample();
         MemoryReport {
@@ -206,15 +206,15 @@ impl MemoryReport {
     }
 
     /// Bytes that hold no data: the server itself, its clients, the tables.
-    pub fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         self.startup + self.clients + self.tables.iter().map(|(keys, expires)| keys + expires).sum::<usize>()
     }
 
-    pub fn dataset(&self) -> usize {
+    pub(super) fn dataset(&self) -> usize {
         self.used.saturating_sub(self.overhead())
     }
 
-    pub fn dataset_percent(&self) -> f64 {
+    pub(super) fn dataset_percent(&self) -> f64 {
         100.0 * ratio(self.dataset(), self.used.saturating_sub(self.startup))
     }
 }

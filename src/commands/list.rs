@@ -255,7 +255,7 @@ pub(super) struct MultiPop {
 
 impl MultiPop {
     /// Reads `numkeys key [key …] LEFT|RIGHT [COUNT count]` from argument `at` on.
-    pub fn parse(ctx: &Ctx<'_>, at: usize) -> Result<MultiPop, Error> {
+    pub(super) fn parse(ctx: &Ctx<'_>, at: usize) -> Result<MultiPop, Error> {
         let numkeys = match ctx.args.int(at) {
             Ok(n) if n > 0 => n as usize,
             _ => return Err(Error::text("ERR numkeys should be greater than 0")),
@@ -281,7 +281,7 @@ impl MultiPop {
     }
 
     /// Takes the elements and answers with the key and them; `None` when all lists are empty.
-    pub fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
+    pub(super) fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
         for i in self.keys.clone() {
             let key = ctx.args.key(i);
             let Some(list) = ctx.db.write_as::<List>(key)? else { continue };

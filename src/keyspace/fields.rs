@@ -30,13 +30,13 @@ const FIELDS_PER_ROUND: usize = 64;
 pub(super) struct Alarms(BTreeSet<(UnixMillis, EntryRef)>);
 
 impl Alarms {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Adds an entry's alarm, if it has one.
     #[inline]
-    pub fn add(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
+    pub(super) fn add(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
         if let Some(at) = alarm {
             self.0.insert((at, entry));
         }
@@ -47,7 +47,7 @@ impl Alarms {
     /// # Panics
     /// If the alarm is not here: an entry that the alarms would still refer to must not go.
     #[inline]
-    pub fn remove(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
+    pub(super) fn remove(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
         if let Some(at) = alarm {
             assert!(self.0.remove(&(at, entry)), "the alarms refer to every entry that says so");
         }
@@ -65,7 +65,7 @@ impl Alarms {
 
     /// Panics unless the alarms are those of `keys`. O(n log n).
     #[cfg(test)]
-    pub fn check(&self, keys: &Dict<Entry>) {
+    pub(super) fn check(&self, keys: &Dict<Entry>) {
         let mut expected = BTreeSet::new();
         for entry in keys.iter() {
             let earliest = entry.collection::<Hash>().and_then(Describe::earliest_expiry);
