@@ -16,7 +16,6 @@ use super::db::Keyspace;
 use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
 use super::suspension::Expiry;
-use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 
 /// Where the cycle is in one database, and what it learned.

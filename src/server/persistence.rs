@@ -12,7 +12,6 @@ use super::Server;
 use super::admission::Conditions;
 use super::child::{Child, Outcome, Task};
 use super::startup::REDIS_VERSION;
-use crate::clients::ClientKey;
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::Suspend;
 use crate::net::error_text;

@@ -198,7 +198,7 @@ pub(super) fn answer_alarms(waker: &Waker) {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_alarm as extern "C" fn(_) as usize;
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
     }
 }
 

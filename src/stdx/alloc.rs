@@ -324,7 +324,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "only a statistic can be asked for")]
     fn a_statistic_does_nothing() {
-        statistic(c"arena.0.reset");
+        statistics([c"arena.0.reset"]);
     }
 
     #[test]

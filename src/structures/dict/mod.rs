@@ -266,8 +266,8 @@ impl<E: Element> Dict<E> {
     /// element.
     #[inline]
     unsafe fn close(&mut self, hash: u64, found: Found) {
-        // SAFETY: the caller's promise; the slot lies in the chain that the hash selects.
         let index = self.index(usize::from(found.table), hash);
+        // SAFETY: the caller's promise; the slot lies in the chain that the hash selects.
         self.children -= unsafe { self.tables[usize::from(found.table)].close(index, found.at) };
         self.shrink_if_needed();
     }
