@@ -173,35 +173,92 @@ fn raw_string(text: &[u8]) -> Option<usize> {
     (text.get(1 + hashes) == Some(&b'"')).then_some(hashes)
 }
 
-/// The rooms that paths from `crate::` in a file lead to, each with its line. Understands
-/// `crate::a::b`, `use crate::{a::b, c}` over several lines, and nothing more.
-fn rooms_used(source: &Source) -> Vec<(usize, String)> {
+/// The paths in a file that begin with `crate`, `self` or `super`, as they read from the crate's root, each with the line
+/// it stands in: `crate::a::b`, `use super::{a, b}`, and lists inside lists over several lines.
+fn paths_used(source: &Source) -> Vec<(usize, Vec<String>)> {
     let text = source.code.join("\n");
-    let mut used = Vec::new();
-    for (at, prefix) in text.match_indices("crate::") {
-        let line = text[..at].matches('\n').count();
-        let rest = &text[at + prefix.len()..];
-        let Some(list) = rest.strip_prefix('{') else {
-            used.push((line, name_at(rest)));
+    let (mut used, mut read_to) = (Vec::new(), 0);
+    for (colons, _) in text.match_indices("::") {
+        let before = &text[..colons];
+        let Some(root) = ["crate", "self", "super"].into_iter().find(|root| before.ends_with(root)) else {
             continue;
         };
-        let mut depth = 0;
-        let mut item = String::new();
-        for symbol in list.chars() {
-            match symbol {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => used.push((line, name_at(&std::mem::take(&mut item)))),
-                _ => {}
-            }
-            if symbol != ',' || depth > 0 {
-                item.push(symbol);
-            }
+        let start = colons - root.len();
+        let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '$');
+        if start < read_to || text[..start].ends_with(goes_on) {
+            continue;
         }
-        used.push((line, name_at(&item)));
+        let line = text[..start].matches('\n').count();
+        let len = read_paths(&text[start..], &mut Vec::new(), &mut |names| {
+            used.push((line, from_root(&source.name, names)));
+        });
+        read_to = start + len;
     }
     used
+}
+
+/// Reads one path with the lists in it; tells `found` each path that it stands for, behind `before`. The bytes read.
+fn read_paths(text: &str, before: &mut Vec<String>, found: &mut impl FnMut(&[String])) -> usize {
+    let (known, mut at) = (before.len(), 0);
+    let blanks = |at: usize| text[at..].len() - text[at..].trim_start().len();
+    loop {
+        at += blanks(at);
+        if text[at..].starts_with('{') {
+            at += 1;
+            loop {
+                at += blanks(at);
+                match text[at..].chars().next() {
+                    Some(',') => at += 1,
+                    Some('}') | None => break,
+                    // A list holds names and stars only; whatever else is there ends it.
+                    Some(c) if !(c.is_alphanumeric() || matches!(c, '_' | '*' | '{')) => break,
+                    Some(_) => at += read_paths(&text[at..], before, found),
+                }
+            }
+            at = (at + 1).min(text.len());
+            break;
+        }
+        let name = name_at(&text[at..]);
+        if name.is_empty() {
+            found(before);
+            at += usize::from(text[at..].starts_with('*'));
+            break;
+        }
+        at += name.len();
+        before.push(name);
+        if !text[at..].starts_with("::") {
+            found(before);
+            // `a as b`: the other name is no part of a path.
+            let rest = text[at..].trim_start();
+            if let Some(other) = rest.strip_prefix("as ") {
+                at = text.len() - other.len() + name_at(other).len();
+            }
+            break;
+        }
+        at += 2;
+    }
+    before.truncate(known);
+    at
+}
+
+/// A path that begins with `crate`, `self` or `super` in this file, from the crate's root. Inside a module that stands in
+/// the file itself, `super` leads one step less far: such a module is taken for its file.
+fn from_root(file: &str, names: &[String]) -> Vec<String> {
+    let place = file.strip_suffix(".rs").unwrap_or(file);
+    let place = place.strip_suffix("/mod").unwrap_or(place);
+    let mut here: Vec<String> = place.split('/').map(String::from).collect();
+    for (i, name) in names.iter().enumerate() {
+        match name.as_str() {
+            "crate" if i == 0 => here.clear(),
+            "self" => {}
+            "super" => drop(here.pop()),
+            _ => {
+                here.extend(names[i..].iter().filter(|name| *name != "self").cloned());
+                break;
+            }
+        }
+    }
+    here
 }
 
 fn name_at(text: &str) -> String {
@@ -231,8 +288,9 @@ fn rooms_import_from_lower_layers_only() {
             complaints.push(format!("src/{}: the room '{room}' has no layer in tests/tidy.rs", source.name));
             continue;
         };
-        for (line, other) in rooms_used(&source) {
-            let Some(there) = layer(&other) else { continue };
+        for (line, path) in paths_used(&source) {
+            let Some(other) = path.first() else { continue };
+            let Some(there) = layer(other) else { continue };
             if other != room && there >= here {
                 complaints
                     .push(format!("{room} ({here}) may not know {other} ({there}): {}", source.at(line)));
@@ -260,14 +318,10 @@ fn commands_do_not_import_each_other() {
         if own == "mod" {
             continue;
         }
-        for (line, code) in source.code.iter().enumerate() {
-            for prefix in ["super::", "crate::commands::"] {
-                for (at, _) in code.match_indices(prefix) {
-                    let other = name_at(&code[at + prefix.len()..]);
-                    if !of_one_group(&other, own) && groups.contains(&other.as_str()) {
-                        complaints.push(format!("{own} may not know {other}: {}", source.at(line)));
-                    }
-                }
+        for (line, path) in paths_used(source) {
+            let [room, other, ..] = &path[..] else { continue };
+            if room == "commands" && !of_one_group(other, own) && groups.contains(&other.as_str()) {
+                complaints.push(format!("{own} may not know {other}: {}", source.at(line)));
             }
         }
     }
@@ -477,15 +531,51 @@ fn texts_are_taken_apart_rightly() {
     let words = bare(text);
     assert_eq!(words.split_whitespace().collect::<Vec<_>>(), ["a", "c", "g", "i<'j>", "m", "b", "o"]);
     assert_eq!(words.matches('\n').count(), text.matches('\n').count());
-    let source = Source {
-        name: "net/io.rs".into(),
-        lines: Vec::new(),
-        code: ["use crate::{stats::{log, Stats}, stdx,", "  config::Config};", "crate::net::x()"]
-            .map(String::from)
-            .into(),
+}
+
+#[test]
+fn paths_are_found_however_they_are_written() {
+    let paths = |name: &str, code: &[&str]| -> Vec<(usize, String)> {
+        let code = code.iter().map(|&line| line.to_owned()).collect();
+        let source = Source { name: name.into(), lines: Vec::new(), code };
+        paths_used(&source).into_iter().map(|(line, path)| (line, path.join("::"))).collect()
     };
-    let expected = [(0, "stats"), (0, "stdx"), (0, "config"), (2, "net")];
-    assert_eq!(rooms_used(&source), expected.map(|(line, room)| (line, room.to_string())));
+    let expect = |name: &str, code: &[&str], expected: &[(usize, &str)]| {
+        let expected: Vec<(usize, String)> =
+            expected.iter().map(|&(line, path)| (line, path.into())).collect();
+        assert_eq!(paths(name, code), expected, "{name}: {code:?}");
+    };
+    expect(
+        "net/io.rs",
+        &["use crate::{stats::{log, Stats as S}, stdx,", "  config::Config};", "crate::net::x()"],
+        &[(0, "stats::log"), (0, "stats::Stats"), (0, "stdx"), (0, "config::Config"), (2, "net::x")],
+    );
+    expect(
+        "commands/list.rs",
+        &[
+            "use super::{hash, set::{self, scan as s}, zset::*};",
+            "super::string::get(self::helper, $crate::x)",
+        ],
+        &[
+            (0, "commands::hash"),
+            (0, "commands::set"),
+            (0, "commands::set::scan"),
+            (0, "commands::zset"),
+            (1, "commands::string::get"),
+            (1, "commands::list::helper"),
+        ],
+    );
+    expect(
+        "types/zset/tests.rs",
+        &["use super::super::hash::Hash;", "use super::*;", "pub(super) fn f(x: &self::X) {}"],
+        &[(0, "types::hash::Hash"), (1, "types::zset"), (2, "types::zset::tests::X")],
+    );
+    expect(
+        "types/mod.rs",
+        &["use super::keyspace::{db, entry::Entry};"],
+        &[(0, "keyspace::db"), (0, "keyspace::entry::Entry")],
+    );
+    expect("lib.rs", &["my_crate::x; crate::{", "a::{", "b, c}, d}"], &[(0, "a::b"), (0, "a::c"), (0, "d")]);
 }
 
 #[test]

@@ -6,28 +6,35 @@
 //! The structures of this crate allocate exactly [`size_class`] bytes for a given content. The
 //! capacity of a block is thereby a function of its content's length: nobody stores a
 //! capacity, growth inside a class costs nothing, and a block is freed with its true size.
+//!
+//! Under `--cfg spinel_sanitize` the system's allocator takes jemalloc's place, for the address and the thread sanitizer
+//! know only what passes through it.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::convert::Infallible;
+#[cfg(not(spinel_sanitize))]
 use std::ffi::c_int;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use tikv_jemalloc_sys as ffi;
 
+#[cfg(not(spinel_sanitize))]
 /// Alignment every jemalloc block has without asking: the quantum.
 const QUANTUM: usize = 8;
 
 /// The allocator of the process.
 pub struct Jemalloc;
 
+#[cfg(not(spinel_sanitize))]
 /// The flags for a layout: none when the quantum (or the class) already aligns it.
 #[inline(always)]
 fn flags(layout: Layout) -> c_int {
     if layout.align() <= QUANTUM { 0 } else { ffi::MALLOCX_ALIGN(layout.align()) }
 }
 
+#[cfg(not(spinel_sanitize))]
 // SAFETY: every method hands the request to jemalloc with the layout's size and an explicit
 // alignment wherever it exceeds the quantum, and jemalloc keeps the promises of `GlobalAlloc`.
 unsafe impl GlobalAlloc for Jemalloc {
@@ -53,6 +60,37 @@ unsafe impl GlobalAlloc for Jemalloc {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the block is live and `new_size` is not zero, as `GlobalAlloc` promises.
         unsafe { ffi::rallocx(ptr.cast(), new_size, flags(layout)).cast() }
+    }
+}
+
+/// Bytes that the system's allocator has given and not taken back, where it takes jemalloc's place.
+static GIVEN: AtomicUsize = AtomicUsize::new(0);
+
+#[cfg(spinel_sanitize)]
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Jemalloc {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        GIVEN.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        GIVEN.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        GIVEN.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        GIVEN.fetch_add(new_size.wrapping_sub(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.realloc(block, layout, new_size) }
     }
 }
 
@@ -127,6 +165,9 @@ fn count_this_thread() {
 /// Bytes allocated and not freed by the counted threads. A few loads; no lock, no epoch.
 #[inline]
 pub fn used() -> usize {
+    if cfg!(spinel_sanitize) {
+        return GIVEN.load(Ordering::Relaxed) + MAPPED.load(Ordering::Relaxed);
+    }
     let mut sum = 0u64;
     for i in 0..THREADS.load(Ordering::Acquire).min(MAX_THREADS) {
         let (a, d) = (ALLOCATED[i].load(Ordering::Relaxed), DEALLOCATED[i].load(Ordering::Relaxed));
@@ -141,8 +182,9 @@ pub fn used() -> usize {
     (sum as i64).max(0) as usize + MAPPED.load(Ordering::Relaxed)
 }
 
-/// Blocks of zeros of this size and more come from the system, not from the allocator.
-const MAPPED_FROM: usize = 1 << 20;
+/// Blocks of zeros of this size and more come from the system, not from the allocator. A sanitizer sees all of them as
+/// blocks.
+const MAPPED_FROM: usize = if cfg!(spinel_sanitize) { 1 << 40 } else { 1 << 20 };
 
 /// Bytes of such blocks.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -304,7 +346,8 @@ mod tests {
 
     #[test]
     fn blocks_of_zeros_are_zero_and_counted() {
-        for size in [64, MAPPED_FROM - 64, MAPPED_FROM, 4 * MAPPED_FROM] {
+        let large = 1 << 20;
+        for size in [64, large - 64, large, 4 * large] {
             let layout = Layout::from_size_align(size, 64).expect("64 is a power of two");
             for _ in 0..3 {
                 // SAFETY: the block is freed with its layout, and only its own bytes are read and written.
