@@ -28,7 +28,7 @@ fn texts_of(entry: &Entry) -> Vec<Vec<u8>> {
 }
 
 /// Changes the values of `space` and looks at each in between; lets time pass, so that keys and fields expire.
-pub fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
+pub(super) fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
     let mut keys: Vec<(usize, Vec<u8>)> = Vec::new();
     for (index, db) in space.databases().iter().enumerate() {
         keys.extend(db.keys().iter().map(|entry| (index, entry.key().to_vec())));
