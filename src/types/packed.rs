@@ -39,37 +39,66 @@ pub(super) fn longest_key(pack: &Listpack, step: usize) -> Result<usize, Unfit> 
     Ok(longest)
 }
 
-/// Texts whose marks fit on the stack: as many as a listpack has by default.
+/// Texts that are few enough for the cost of any number of equal marks to be bounded by a few microseconds.
 const FEW: usize = 128;
+/// Texts as most hashes have fields.
+const VERY_FEW: usize = 16;
 /// Places in a table of marks for each text, at least.
 const SPARE: usize = 2;
 
 /// Whether two of these `len` texts, each in its canonical form, are equal. O(n) expected, O(n log n) where some are.
 ///
-/// Each text leaves a mark in a table, by its keyed hash: one load and one store for most of them. Only two equal
-/// marks make it worth comparing texts.
+/// Each text leaves a mark in a table, by its hash: one load and one store for most of them. Only two equal marks make
+/// it worth comparing texts. A few texts make do with a hash that is not keyed, and a table on the stack.
 pub(super) fn repeats<'a>(len: usize, texts: impl Iterator<Item = Item<'a>> + Clone) -> bool {
-    let places = (len * SPARE).next_power_of_two();
-    let (mut few, mut many) = ([0; FEW * SPARE], Vec::new());
-    let marks = match few.get_mut(..places) {
-        Some(marks) => marks,
-        None => {
-            many.resize(places, 0);
-            &mut many[..]
-        }
-    };
-    marks_repeat(marks, texts.clone()) && texts_repeat(texts)
-}
-
-/// Whether two texts have the same mark. `marks` is all zero, a power of two of places and more than there are texts.
-fn marks_repeat<'a>(marks: &mut [u32], texts: impl Iterator<Item = Item<'a>>) -> bool {
-    let mask = marks.len() - 1;
-    for item in texts {
-        // The same bytes for a number and for a text are no harm: the texts are compared.
-        let hash = match item {
+    let marks = texts.clone();
+    let suspicious = if len <= VERY_FEW {
+        marks_repeat(&mut [0; VERY_FEW * SPARE], marks.map(quick_hash))
+    } else if len <= FEW {
+        marks_repeat(&mut [0; FEW * SPARE], marks.map(quick_hash))
+    } else {
+        let hash_of = |item| match item {
             Item::Int(n) => hash(&n.to_le_bytes()),
             Item::Str(text) => hash(text),
         };
+        marks_repeat(&mut vec![0; (len * SPARE).next_power_of_two()], marks.map(hash_of))
+    };
+    suspicious && texts_repeat(texts)
+}
+
+/// A hash for texts that nobody gains by making collide.
+#[inline]
+fn quick_hash(item: Item<'_>) -> u64 {
+    // The golden ratio: odd, and without a pattern.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * u128::from(FACTOR);
+        product as u64 ^ (product >> 64) as u64
+    };
+    match item {
+        Item::Int(n) => mix(0, n as u64),
+        Item::Str(text) => {
+            let (words, rest) = text.as_chunks::<8>();
+            let hash =
+                words.iter().fold(text.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+            // Bytes at the end come in two overlapping halves, or one by one.
+            match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+                (Some(first), Some(last)) => {
+                    let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+                    mix(hash, u64::from(first) << 32 | u64::from(last))
+                }
+                _ => mix(hash, rest.iter().fold(1, |word, &byte| word << 8 | u64::from(byte))),
+            }
+        }
+    }
+}
+
+/// Whether two of these hashes leave the same mark. `marks` is all zero, a power of two of places and more than there
+/// are hashes.
+#[inline]
+fn marks_repeat(marks: &mut [u32], mut hashes: impl Iterator<Item = u64>) -> bool {
+    let mask = marks.len() - 1;
+    hashes.any(|hash| {
         // Zero is a free place.
         let (mut at, mark) = (hash as usize & mask, (hash >> 32) as u32 | 1);
         while marks[at] != 0 {
@@ -79,8 +108,8 @@ fn marks_repeat<'a>(marks: &mut [u32], texts: impl Iterator<Item = Item<'a>>) ->
             at = (at + 1) & mask;
         }
         marks[at] = mark;
-    }
-    false
+        false
+    })
 }
 
 #[cold]
@@ -114,7 +143,7 @@ mod tests {
     #[test]
     fn a_repeated_key_is_found_wherever_it_is() {
         let mut rng = Rng::new(1);
-        for len in [1, 2, 3, FEW - 1, FEW, FEW + 1, 3000] {
+        for len in [1, 2, 3, VERY_FEW, VERY_FEW + 1, FEW, FEW + 1, 3000] {
             let mut texts: Vec<String> = (0..len).map(|n| n.to_string()).collect();
             texts.iter_mut().step_by(3).for_each(|text| text.push('x'));
             let found =

@@ -281,7 +281,7 @@ impl<E: Element> Dict<E> {
         if !self.may_move() {
             return true;
         }
-        if self.overlong && self.is_keying() {
+        if self.overlong && self.is_keying() && self.moved == 0 {
             self.move_overlong();
         }
         let mut to_move = buckets;

@@ -790,6 +790,35 @@ fn a_way_ends_behind_the_element() {
     dict.check();
 }
 
+#[test]
+fn an_address_stands_for_one_element_whatever_its_key() {
+    let mut dict = Dict::<Plain>::new();
+    let (key, hash) = (key_of(1), hash(&key_of(1)));
+    // Twins, as no caller makes them, so that a search by key would find just one.
+    let mut twins: Vec<NonNull<u8>> = Vec::new();
+    for value in 0..20 {
+        let item = Plain::new(&key, value);
+        twins.push(item.0.cast());
+        dict.insert_unique(hash, item);
+        insert(&mut dict, 100 + value, 0);
+    }
+    for (value, &raw) in twins.iter().enumerate().rev() {
+        assert_eq!(dict.find_address_mut(hash, raw).map(|item| item.value()), Some(value as u64));
+        assert_eq!(dict.remove_address(hash, raw).map(|item| item.value()), Some(value as u64));
+        dict.check();
+    }
+    // An address that is not in the table is only compared.
+    assert!(dict.remove_address(hash, NonNull::dangling()).is_none());
+    assert_eq!(dict.len(), 20);
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut left: HashSet<Vec<u8>> = dict.iter().map(|item| item.key().to_vec()).collect();
+    while let Some(item) = dict.remove_random(&mut || rng.random()) {
+        assert!(left.remove(Plain::key(&item)));
+        dict.check();
+    }
+    assert!(left.is_empty());
+}
+
 /// What a scan tells: each key, with the cursor it was shown at, whose low bits are those of an index.
 fn shown<const BITS: u32>(dict: &Dict<Item<BITS>>) -> HashMap<Vec<u8>, u64> {
     let (mut keys, mut cursor) = (HashMap::new(), 0);

@@ -402,7 +402,8 @@ fn members_take_one_small_block_each() {
     }
     let limits = Limits::default();
     let set = set_of(&(0..1000).map(|i| format!("member-{i:09}").into_bytes()).collect(), &limits);
-    assert!((34_000..45_000).contains(&set.bytes(0)), "{}", set.bytes(0));
+    // The members, 128 buckets of a cache line, and as many children as chance makes.
+    assert!((24_000 + 128 * 64..45_000).contains(&set.bytes(0)), "{}", set.bytes(0));
     assert_eq!(set.bytes(0), set.bytes(5));
     assert_eq!(set.effort(), 1000);
 }
