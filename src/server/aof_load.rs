@@ -81,8 +81,8 @@ impl Server {
             Some(Stop::Fault(Fault::Truncated)) => {
                 self.accept_truncated(path, name, is_last, valid, progress.0 + size == progress.1)
             }
-            Some(Stop::Fault(Fault::Format(_))) => Err(format!(
-                "Bad file format reading the append only file {name}: make a backup of your AOF file, then use ./redis-check-aof \
+            Some(Stop::Fault(Fault::Format(offset))) => Err(format!(
+                "Bad file format reading the append only file {name}, at offset {offset}: make a backup of your AOF file, then use ./redis-check-aof \
                  --fix <filename.manifest>"
             )),
             Some(Stop::Fault(Fault::Io(error))) => Err(format!(
