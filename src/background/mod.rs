@@ -145,8 +145,10 @@ fn run_job(name: &str, job: Job) {
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("unknown reason");
         tracing::error!("A job of the thread {name} panicked: {reason}");
-        // Dropping the payload runs foreign code, which may panic in turn.
-        mem::forget(payload);
+        // Dropping a payload that is no text runs foreign code, which may panic in turn.
+        if !payload.is::<&str>() && !payload.is::<String>() {
+            mem::forget(payload);
+        }
     }
 }
 

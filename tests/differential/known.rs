@@ -44,7 +44,8 @@ const KNOWN: &[Known] = &[
         is: |case| case.args.iter().any(|arg| [&b" "[..], b"0x", b"(0x"].iter().any(|odd| arg.starts_with(odd)))
             && case.theirs.starts_with(b"-ERR min or max is not a float"),
         why: "Redis 8 and Valkey 9 take neither a blank before a score nor hexadecimal ones" },
-    Known { commands: &["georadius*", "geopos", "geosearch"], servers: &[Redis8_2], is: same_numbers,
+    Known { commands: &["georadius*", "geopos", "geosearch"], servers: &[Redis8_2],
+        is: |case| numbers_within(case, 1e-14),
         why: "Redis 8 prints coordinates in their shortest form" },
     Known { commands: &["lrem"], servers: &[Redis8_2, Valkey9_1], is: |case| has(case, "-9223372036854775808"),
         why: "Redis 8 and Valkey 9 refuse the one count that has no positive counterpart" },
@@ -119,6 +120,11 @@ fn near(case: &Case<'_>, unit_ms: u64) -> bool {
 
 /// Whether the replies differ only in how numbers are printed, and so in the lengths of strings.
 fn same_numbers(case: &Case<'_>) -> bool {
+    numbers_within(case, 0.0)
+}
+
+/// Whether the replies differ only in numbers, by so little.
+fn numbers_within(case: &Case<'_>, distance: f64) -> bool {
     fn words(reply: &[u8]) -> impl Iterator<Item = &[u8]> {
         reply.split(|&b| b == b'\n').filter(|line| !line.starts_with(b"$"))
     }
@@ -126,7 +132,8 @@ fn same_numbers(case: &Case<'_>) -> bool {
         let text = std::str::from_utf8(word).ok()?.trim();
         text.strip_prefix(',').unwrap_or(text).parse::<f64>().ok()
     };
-    let same = |(x, y): (&[u8], &[u8])| x == y || number(x).is_some() && number(x) == number(y);
+    let near = |(x, y): (f64, f64)| x == y || (x - y).abs() <= distance;
+    let same = |(x, y): (&[u8], &[u8])| x == y || number(x).zip(number(y)).is_some_and(near);
     words(case.ours).count() == words(case.theirs).count()
         && words(case.ours).zip(words(case.theirs)).all(same)
 }

@@ -176,7 +176,8 @@ fn compare_with(oracle: Oracle, commands: u64) {
                 let last = history.join("\n");
                 assert!(
                     keys.is_empty(),
-                    "the data differ after {i} commands, seed {seed}, in\n{keys}\nThe last commands were\n{last}"
+                    "the data differ after {i} commands, seed {seed}, in\n{keys}\nReplies that differ: {differences:#?}\n\
+                     The last commands were\n{last}"
                 );
             }
             history.clear();

@@ -154,7 +154,14 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let log = self.log();
         let _ = std::fs::remove_dir_all(&self.dir);
+        // A server built with a sanitizer says what it did wrong.
+        if let Some(at) = log.find("Sanitizer:") {
+            let report = &log[log[..at].rfind('\n').unwrap_or(0)..];
+            eprintln!("{report}");
+            assert!(std::thread::panicking(), "a sanitizer has found a fault");
+        }
     }
 }
 
