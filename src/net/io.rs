@@ -435,14 +435,14 @@ impl Output {
     /// Takes out all that is still to be sent, as one piece.
     pub fn take_all(&mut self) -> Vec<u8> {
         let all = self.chain.pieces(&self.block).flatten().copied().collect();
-        self.discard();
+        drop(self.discard());
         all
     }
 
-    /// Forgets and frees everything: it will not be sent.
-    pub fn discard(&mut self) {
-        self.block = Vec::new();
-        self.chain.discard();
+    /// Forgets everything, for it will not be sent, and hands it back: to free hundreds of megabytes takes time.
+    pub fn discard(&mut self) -> Discarded {
+        let allocated = self.allocated();
+        Discarded { _block: std::mem::take(&mut self.block), _chain: self.chain.discard(), allocated }
     }
 
     /// Bytes allocated (shared texts count in full).
@@ -496,6 +496,14 @@ impl Output {
         }
         Ok(total)
     }
+}
+
+/// What waited for a client that will not get it.
+pub struct Discarded {
+    _block: Vec<u8>,
+    _chain: Chain,
+    /// Bytes allocated.
+    pub allocated: usize,
 }
 
 /// Both directions of one connection.
