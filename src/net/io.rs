@@ -554,6 +554,21 @@ mod tests {
     }
 
     #[test]
+    fn buffers_that_nobody_takes_are_freed() {
+        let mut pool = Pool::default();
+        let three = [pool.take(), pool.take(), pool.take()];
+        three.into_iter().for_each(|buffer| pool.give(buffer));
+        pool.trim();
+        assert_eq!(pool.allocated(), 3 * BUFFER, "all were taken since the last time");
+        let one = pool.take();
+        pool.give(one);
+        pool.trim();
+        assert_eq!(pool.allocated(), BUFFER);
+        pool.trim();
+        assert_eq!(pool.allocated(), 0);
+    }
+
+    #[test]
     fn who_fills_the_room_gets_more_until_it_is_not_needed() {
         let (ours, theirs) = pair();
         let (mut input, mut pool) = (Input::default(), Pool::default());
