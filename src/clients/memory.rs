@@ -272,7 +272,7 @@ mod tests {
                         client.flags.set(ClientFlags::NO_EVICT, rng.one_in(5));
                         client.flags.set(ClientFlags::SUBSCRIBED, rng.one_in(5));
                         let bytes = vec![b'x'; 1 << rng.below(20)];
-                        client.io.output.discard();
+                        drop(client.io.output.discard());
                         client.io.output.append(&bytes, &mut pool);
                         clients.count_memory(key, UnixMillis(0));
                     }

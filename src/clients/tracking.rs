@@ -63,6 +63,9 @@ impl Tracking {
     }
 }
 
+/// Room for keys that is kept when they are forgotten.
+const ROOM_KEPT: usize = 1024;
+
 /// A key that clients have read.
 struct ReadKey {
     key: Arc<[u8]>,
@@ -146,7 +149,16 @@ impl Tracked {
             *self.places.get_mut(&moved.key).expect("each key has its place") = place;
         }
         self.items -= gone.readers.len();
+        self.shrink();
         gone.readers
+    }
+
+    /// Frees room that many keys needed once. Moves a few of those that are left, and rarely.
+    fn shrink(&mut self) {
+        if self.read.capacity() > ROOM_KEPT && self.read.len() < self.read.capacity() / 16 {
+            self.read.shrink_to(2 * self.read.len());
+            self.places.shrink_to(2 * self.places.len());
+        }
     }
 
     /// Forgets all keys. The tables are handed back: freeing them takes time.
@@ -324,6 +336,16 @@ mod tests {
             assert_eq!(random.is_none(), model.is_empty());
             assert!(random.is_none_or(|key| model.iter().any(|pair| pair.0 == *key)));
         }
+    }
+
+    #[test]
+    fn many_keys_leave_no_room_behind() {
+        let mut tracked = Tracked::default();
+        let key = |i: u32| i.to_le_bytes();
+        (0..50_000).for_each(|i| tracked.remember(&key(i), ClientRef { key: ClientKey(1), id: 1 }));
+        (10..50_000).for_each(|i| assert_eq!(tracked.forget(&key(i)).len(), 1));
+        tracked.check();
+        assert!(tracked.keys() == 10 && tracked.read.capacity() < 4000 && tracked.places.capacity() < 8000);
     }
 
     #[test]

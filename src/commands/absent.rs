@@ -63,7 +63,6 @@ pub const COMMANDS: &[Spec] = &[
     absent("cf.mexists", Flags::READONLY.with(Flags::FAST), Acl::NONE),
     absent("cf.reserve", Flags::WRITE, Acl::NONE),
     absent("cf.scandump", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("client|capa", Flags::NONE, Acl::CONNECTION),
     absent("client|import-source", Flags::NONE, Acl::CONNECTION),
     absent("cluster", Flags::NONE, Acl::NONE),
     absent("clusterscan", Flags::READONLY, Acl::KEYSPACE),
@@ -372,7 +371,6 @@ mod tests {
             &mut harness,
             r#"
             ACL SETUSER u on nopass +@all -eval -cluster|reset +psync +slaveof -@stream +script|load ~*
-            ACL SETUSER v +psync -xgroup|create +client|capa
             ACL SETUSER v +nosuch
             ACL LIST
             ACL CAT scripting
@@ -387,7 +385,6 @@ mod tests {
             (error) ERR Error in ACL SETUSER modifier '+nosuch': Unknown command or category name in ACL
             1) "user default on nopass sanitize-payload ~* &* +@all"
             2) "user u on nopass sanitize-payload ~* resetchannels +@all -eval -cluster|reset +psync +slaveof -@stream +script|load"
-            3) "user v off sanitize-payload resetchannels -@all +psync -xgroup|create +client|capa"
             (empty array)
             (error) ERR Command 'eval' not found
             (error) ERR unknown command 'EVAL', with args beginning with: 'x' '0'

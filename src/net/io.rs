@@ -435,14 +435,14 @@ impl Output {
     /// Takes out all that is still to be sent, as one piece.
     pub fn take_all(&mut self) -> Vec<u8> {
         let all = self.chain.pieces(&self.block).flatten().copied().collect();
-        self.discard();
+        drop(self.discard());
         all
     }
 
-    /// Forgets and frees everything: it will not be sent.
-    pub fn discard(&mut self) {
-        self.block = Vec::new();
-        self.chain.discard();
+    /// Forgets everything, for it will not be sent, and hands it back: to free hundreds of megabytes takes time.
+    pub fn discard(&mut self) -> Discarded {
+        let allocated = self.allocated();
+        Discarded { _block: std::mem::take(&mut self.block), _chain: self.chain.discard(), allocated }
     }
 
     /// Bytes allocated (shared texts count in full).
@@ -498,6 +498,14 @@ impl Output {
     }
 }
 
+/// What waited for a client that will not get it.
+pub struct Discarded {
+    _block: Vec<u8>,
+    _chain: Chain,
+    /// Bytes allocated.
+    pub allocated: usize,
+}
+
 /// Both directions of one connection.
 pub struct ClientIo {
     pub stream: Stream,
@@ -543,6 +551,21 @@ mod tests {
         request(&mut input, &mut pool, b"PING\r\n");
         input.release(&mut pool, false);
         assert_eq!((input.allocated(), pool.allocated()), (0, BUFFER));
+    }
+
+    #[test]
+    fn buffers_that_nobody_takes_are_freed() {
+        let mut pool = Pool::default();
+        let three = [pool.take(), pool.take(), pool.take()];
+        three.into_iter().for_each(|buffer| pool.give(buffer));
+        pool.trim();
+        assert_eq!(pool.allocated(), 3 * BUFFER, "all were taken since the last time");
+        let one = pool.take();
+        pool.give(one);
+        pool.trim();
+        assert_eq!(pool.allocated(), BUFFER);
+        pool.trim();
+        assert_eq!(pool.allocated(), 0);
     }
 
     #[test]

@@ -195,9 +195,8 @@ pub fn warn_if_backlog_is_cut(backlog: u32) {
 }
 
 impl Listener {
-    /// Takes the connections that wait, at most [`MAX_ACCEPTS_PER_CALL`], and hands them to `take`: non-blocking,
-    /// closed on `exec`, with small replies not delayed and, if `keepalive_s` is not zero, silent peers probed after
-    /// that many seconds.
+    /// Takes the connections that wait, at most [`MAX_ACCEPTS_PER_CALL`], and hands them to `take`, one by one: non-blocking,
+    /// closed on `exec`.
     ///
     /// # Errors
     /// No file descriptor or memory is left: to be logged as `Accepting client connection: …`. Connections may wait
@@ -380,6 +379,7 @@ mod tests {
         assert_eq!(stream.peer_addr(), name);
         assert_eq!(stream.local_addr(), format!("127.0.0.1:{port}"));
         assert!(stream.is_loopback() && !stream.is_unix());
+        stream.set_nodelay().and_then(|()| stream.set_keepalive(300)).expect("connected");
         let socket = socket2::SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("an option") && socket.keepalive().expect("an option"));
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), Duration::from_secs(300));

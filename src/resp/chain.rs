@@ -367,9 +367,9 @@ impl Chain {
         }
     }
 
-    /// Forgets everything that waits; what was refused still is.
-    pub fn discard(&mut self) {
-        *self = Chain { limit: self.limit, refusal: self.refusal, ..Chain::default() };
+    /// Forgets everything that waits, and hands it back; what was refused still is.
+    pub fn discard(&mut self) -> Chain {
+        mem::replace(self, Chain { limit: self.limit, refusal: self.refusal, ..Chain::default() })
     }
 }
 
@@ -468,7 +468,7 @@ mod tests {
         chain.lend(0, Bytes::from_static(b"e"));
         assert_eq!(chain.pending(block.len()), BLOCK + 100);
         chain.unmute(&mut block);
-        chain.discard();
+        drop(chain.discard());
         assert!(chain.is_full() && chain.is_empty(0));
     }
 

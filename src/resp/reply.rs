@@ -99,7 +99,7 @@ impl<'a> Reply<'a> {
             let now = step.min(n - done);
             write(self, done, now);
             done += now;
-            step = step.saturating_mul(2);
+            step = step.saturating_add(step / 4);
         }
     }
 

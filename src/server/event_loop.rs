@@ -478,6 +478,8 @@ impl Server {
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);
+                let io = &client.io;
+                self.free(io.input.allocated() + io.output.allocated(), client.io);
             }
         }
         // Their places may be taken by others from now on.

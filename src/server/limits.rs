@@ -11,13 +11,26 @@ use crate::config::value::OutputBufferLimit;
 use crate::net::io::{Adapted, BUFFER};
 use crate::resp::{Args, Error, request};
 use crate::stats::log::limited;
-use crate::stdx::quote;
+use crate::stdx::{alloc, quote};
 
 /// Buffers of a client that was idle for longer are freed.
 const IDLE_MS: i64 = 2000;
 
 /// Time between two warnings of requests that came through a browser.
 const ATTACK_WARNING_MS: i64 = 60_000;
+
+/// Bytes whose freeing is left to another thread.
+const MUCH: usize = 1 << 20;
+
+/// What is given back to the system when it is dropped.
+struct GivenBack<T>(Option<T>);
+
+impl<T> Drop for GivenBack<T> {
+    fn drop(&mut self) {
+        self.0 = None;
+        alloc::purge();
+    }
+}
 
 /// Clients visited in one tick, at least.
 const MIN_VISITS: usize = 5;
@@ -77,7 +90,21 @@ impl Server {
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
             );
             self.close_soon(key);
-            self.clients[key].io.output.discard();
+            self.discard_output(key);
+        }
+    }
+
+    /// Frees what waits for a client that will not get it.
+    pub(super) fn discard_output(&mut self, key: ClientKey) {
+        let output = self.clients[key].io.output.discard();
+        self.free(output.allocated, output);
+    }
+
+    /// Frees what belonged to a client and has so many bytes. Much is freed by another thread, which gives it back to the
+    /// system as well: what one client took is as a rule more than all others will need.
+    pub(super) fn free<T: Send + 'static>(&mut self, allocated: usize, what: T) {
+        if allocated >= MUCH {
+            self.keyspace.reclaimer.later(GivenBack(Some(what)), 0);
         }
     }
 

@@ -232,7 +232,7 @@ impl Server {
         limited!(info, "Evicting client: {}", self.client_line(key));
         self.stats.evicted_clients += 1;
         self.close_soon(key);
-        self.clients[key].io.output.discard();
+        self.discard_output(key);
         self.clients.uncount_memory(key);
         true
     }
