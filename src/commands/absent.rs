@@ -371,6 +371,7 @@ mod tests {
             &mut harness,
             r#"
             ACL SETUSER u on nopass +@all -eval -cluster|reset +psync +slaveof -@stream +script|load ~*
+            ACL SETUSER v +psync -xgroup|create +client|capa
             ACL SETUSER v +nosuch
             ACL LIST
             ACL CAT scripting
@@ -385,6 +386,7 @@ mod tests {
             (error) ERR Error in ACL SETUSER modifier '+nosuch': Unknown command or category name in ACL
             1) "user default on nopass sanitize-payload ~* &* +@all"
             2) "user u on nopass sanitize-payload ~* resetchannels +@all -eval -cluster|reset +psync +slaveof -@stream +script|load"
+            3) "user v off sanitize-payload resetchannels -@all +psync -xgroup|create +client|capa"
             (empty array)
             (error) ERR Command 'eval' not found
             (error) ERR unknown command 'EVAL', with args beginning with: 'x' '0'
