@@ -64,6 +64,7 @@
 //! - Numbers for capacity in what is stored: the allocator's size classes imply them
 //!   ([`stdx::alloc::size_class`]).
 #![deny(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod stdx;
 

@@ -24,7 +24,7 @@ use spinel::stdx::alloc;
 static GLOBAL: alloc::Jemalloc = alloc::Jemalloc;
 
 fn main() -> ExitCode {
-    alloc::count_this_thread();
+    alloc::count_main_thread();
     let mut given: Vec<OsString> = std::env::args_os().collect();
     if let Some(files) = behind("check-rdb", &given) {
         return check_rdb(files);
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let name = if given.is_empty() { "spinel".into() } else { given.swap_remove(0) };
-    startup::run(name, Title::claim(), &CommandLine::parse(&words), commands::ALL)
+    startup::run(name, Title::claim(), &CommandLine::parse(&words), &commands::known())
 }
 
 /// What stands behind the word `tool`, or behind the program's name if that ends with it.

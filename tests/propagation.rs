@@ -232,7 +232,7 @@ fn written(binary: &Path, steps: &str) -> Vec<String> {
 fn reads_as_written_by(other: Option<PathBuf>, steps: &str) {
     let ours = written(&spinel(), steps);
     assert_eq!(ours.last().map(String::as_str), Some("SET end 1"));
-    let Some(other) = other else { return eprintln!("skipped: there is nothing to compare with") };
+    let Some(other) = other else { return };
     let theirs = written(&other, steps);
     for (i, (ours_line, theirs_line)) in ours.iter().zip(&theirs).enumerate() {
         let around = |lines: &[String]| lines[i.saturating_sub(4)..(i + 4).min(lines.len())].join("\n  ");

@@ -1,7 +1,7 @@
 //! Snapshots of real servers, and real servers with our snapshots; what happens when saving or loading fails.
 //!
 //! The files in `tests/data` were made by `make.py` beside them. What needs a `redis-server` is skipped where there is
-//! none on the PATH.
+//! none, but fails if `CI` is set.
 
 mod support;
 
@@ -72,7 +72,7 @@ fn snapshots_of_other_servers() {
 
 #[test]
 fn there_and_back_again() {
-    let Some(redis) = redis() else { return eprintln!("skipped: no redis-server") };
+    let Some(redis) = redis() else { return };
     let theirs = Directory::new("theirs");
     fs::copy(data().join("redis-7.0.rdb"), theirs.0.join("dump.rdb")).expect("a copy");
     let ours = Directory::new("ours");

@@ -28,9 +28,9 @@ const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "store", "test
 /// `zset` and `zset_range`, says so as well.
 const GROUPS: &[&[&str]] = &[&["client", "connection"], &["info", "server"]];
 
-/// Where `unsafe` may be written: a file, or a directory with all its files.
+/// Files in which `unsafe` may be written, each of which has some.
 const UNSAFE: &[&str] = &[
-    "background/",
+    "background/mod.rs",
     "keyspace/entry.rs",
     "keyspace/evict.rs",
     "keyspace/expire.rs",
@@ -51,14 +51,37 @@ const UNSAFE: &[&str] = &[
     "stdx/clock.rs",
     "stdx/cpu.rs",
     "stdx/prefetch.rs",
+    "stdx/locale.rs",
     "stdx/process.rs",
     "stdx/stopwatch.rs",
-    "structures/",
-    "types/",
+    "structures/block.rs",
+    "structures/dict/iter.rs",
+    "structures/dict/join.rs",
+    "structures/dict/mod.rs",
+    "structures/dict/rehash.rs",
+    "structures/dict/scan.rs",
+    "structures/dict/table.rs",
+    "structures/dict/tests.rs",
+    "structures/intset.rs",
+    "structures/listpack/entry.rs",
+    "structures/listpack/mod.rs",
+    "structures/scorepack.rs",
+    "structures/sds.rs",
+    "structures/skiplist.rs",
+    "types/bits.rs",
+    "types/hash.rs",
+    "types/hash/volatile.rs",
+    "types/list.rs",
+    "types/set.rs",
+    "types/tagged.rs",
+    "types/value.rs",
+    "types/zset/indexed.rs",
+    "types/zset/mod.rs",
 ];
 
-/// Lines above an `unsafe` within which its reason must stand.
-const NEAR: usize = 12;
+/// Files in which a pointer may be made from an integer: from an address that the kernel tells, or from a slot that has no
+/// room for a whole pointer.
+const EXPOSED: &[&str] = &["server/daemon.rs", "structures/dict/table.rs"];
 
 /// A source file.
 struct Source {
@@ -151,35 +174,92 @@ fn raw_string(text: &[u8]) -> Option<usize> {
     (text.get(1 + hashes) == Some(&b'"')).then_some(hashes)
 }
 
-/// The rooms that paths from `crate::` in a file lead to, each with its line. Understands
-/// `crate::a::b`, `use crate::{a::b, c}` over several lines, and nothing more.
-fn rooms_used(source: &Source) -> Vec<(usize, String)> {
+/// The paths in a file that begin with `crate`, `self` or `super`, as they read from the crate's root, each with the line
+/// it stands in: `crate::a::b`, `use super::{a, b}`, and lists inside lists over several lines.
+fn paths_used(source: &Source) -> Vec<(usize, Vec<String>)> {
     let text = source.code.join("\n");
-    let mut used = Vec::new();
-    for (at, prefix) in text.match_indices("crate::") {
-        let line = text[..at].matches('\n').count();
-        let rest = &text[at + prefix.len()..];
-        let Some(list) = rest.strip_prefix('{') else {
-            used.push((line, name_at(rest)));
+    let (mut used, mut read_to) = (Vec::new(), 0);
+    for (colons, _) in text.match_indices("::") {
+        let before = &text[..colons];
+        let Some(root) = ["crate", "self", "super"].into_iter().find(|root| before.ends_with(root)) else {
             continue;
         };
-        let mut depth = 0;
-        let mut item = String::new();
-        for symbol in list.chars() {
-            match symbol {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => used.push((line, name_at(&std::mem::take(&mut item)))),
-                _ => {}
-            }
-            if symbol != ',' || depth > 0 {
-                item.push(symbol);
-            }
+        let start = colons - root.len();
+        let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '$');
+        if start < read_to || text[..start].ends_with(goes_on) {
+            continue;
         }
-        used.push((line, name_at(&item)));
+        let line = text[..start].matches('\n').count();
+        let len = read_paths(&text[start..], &mut Vec::new(), &mut |names| {
+            used.push((line, from_root(&source.name, names)));
+        });
+        read_to = start + len;
     }
     used
+}
+
+/// Reads one path with the lists in it; tells `found` each path that it stands for, behind `before`. The bytes read.
+fn read_paths(text: &str, before: &mut Vec<String>, found: &mut impl FnMut(&[String])) -> usize {
+    let (known, mut at) = (before.len(), 0);
+    let blanks = |at: usize| text[at..].len() - text[at..].trim_start().len();
+    loop {
+        at += blanks(at);
+        if text[at..].starts_with('{') {
+            at += 1;
+            loop {
+                at += blanks(at);
+                match text[at..].chars().next() {
+                    Some(',') => at += 1,
+                    Some('}') | None => break,
+                    // A list holds names and stars only; whatever else is there ends it.
+                    Some(c) if !(c.is_alphanumeric() || matches!(c, '_' | '*' | '{')) => break,
+                    Some(_) => at += read_paths(&text[at..], before, found),
+                }
+            }
+            at = (at + 1).min(text.len());
+            break;
+        }
+        let name = name_at(&text[at..]);
+        if name.is_empty() {
+            found(before);
+            at += usize::from(text[at..].starts_with('*'));
+            break;
+        }
+        at += name.len();
+        before.push(name);
+        if !text[at..].starts_with("::") {
+            found(before);
+            // `a as b`: the other name is no part of a path.
+            let rest = text[at..].trim_start();
+            if let Some(other) = rest.strip_prefix("as ") {
+                at = text.len() - other.len() + name_at(other).len();
+            }
+            break;
+        }
+        at += 2;
+    }
+    before.truncate(known);
+    at
+}
+
+/// A path that begins with `crate`, `self` or `super` in this file, from the crate's root. Inside a module that stands in
+/// the file itself, `super` leads one step less far: such a module is taken for its file.
+fn from_root(file: &str, names: &[String]) -> Vec<String> {
+    let place = file.strip_suffix(".rs").unwrap_or(file);
+    let place = place.strip_suffix("/mod").unwrap_or(place);
+    let mut here: Vec<String> = place.split('/').map(String::from).collect();
+    for (i, name) in names.iter().enumerate() {
+        match name.as_str() {
+            "crate" if i == 0 => here.clear(),
+            "self" => {}
+            "super" => drop(here.pop()),
+            _ => {
+                here.extend(names[i..].iter().filter(|name| *name != "self").cloned());
+                break;
+            }
+        }
+    }
+    here
 }
 
 fn name_at(text: &str) -> String {
@@ -209,8 +289,9 @@ fn rooms_import_from_lower_layers_only() {
             complaints.push(format!("src/{}: the room '{room}' has no layer in tests/tidy.rs", source.name));
             continue;
         };
-        for (line, other) in rooms_used(&source) {
-            let Some(there) = layer(&other) else { continue };
+        for (line, path) in paths_used(&source) {
+            let Some(other) = path.first() else { continue };
+            let Some(there) = layer(other) else { continue };
             if other != room && there >= here {
                 complaints
                     .push(format!("{room} ({here}) may not know {other} ({there}): {}", source.at(line)));
@@ -238,14 +319,10 @@ fn commands_do_not_import_each_other() {
         if own == "mod" {
             continue;
         }
-        for (line, code) in source.code.iter().enumerate() {
-            for prefix in ["super::", "crate::commands::"] {
-                for (at, _) in code.match_indices(prefix) {
-                    let other = name_at(&code[at + prefix.len()..]);
-                    if !of_one_group(&other, own) && groups.contains(&other.as_str()) {
-                        complaints.push(format!("{own} may not know {other}: {}", source.at(line)));
-                    }
-                }
+        for (line, path) in paths_used(source) {
+            let [room, other, ..] = &path[..] else { continue };
+            if room == "commands" && !of_one_group(other, own) && groups.contains(&other.as_str()) {
+                complaints.push(format!("{own} may not know {other}: {}", source.at(line)));
             }
         }
     }
@@ -286,50 +363,154 @@ fn every_module_says_what_it_is() {
     expect_none("A module opens with //! and what it is.", &complaints);
 }
 
+/// What is written in a line, as far as `unsafe` is concerned.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Unsafe {
+    /// A block or an implementation: says why it may.
+    Claim,
+    /// A function or a trait: says what it asks for.
+    Contract,
+}
+
+fn unsafe_in(code: &str) -> Option<Unsafe> {
+    let mut found = None;
+    for (at, word) in code.match_indices("unsafe") {
+        let whole = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let rest = &code[at + word.len()..];
+        let names =
+            |keyword: &str| rest.split_once(keyword).is_some_and(|(_, rest)| !name_at(rest).is_empty());
+        if !whole || !rest.is_empty() && !rest.starts_with([' ', '{']) {
+            continue;
+        }
+        let rest = rest.trim_start();
+        if rest.starts_with('{') || rest.is_empty() || rest.starts_with("impl") || rest.starts_with("extern")
+        {
+            let is_function = rest.starts_with("extern") && names("fn ");
+            return Some(if is_function { Unsafe::Contract } else { Unsafe::Claim });
+        }
+        if rest.starts_with("trait ") || rest.starts_with("fn ") && names("fn ") {
+            found = Some(Unsafe::Contract);
+        }
+    }
+    found
+}
+
+/// The innermost bracket that is open where each line begins.
+fn open_at_lines(code: &[String]) -> Vec<Option<char>> {
+    let mut open = Vec::new();
+    let mut at_lines = Vec::with_capacity(code.len());
+    for line in code {
+        at_lines.push(open.last().copied());
+        for symbol in line.chars() {
+            match symbol {
+                '(' | '[' | '{' => open.push(symbol),
+                ')' | ']' | '}' => _ = open.pop(),
+                _ => {}
+            }
+        }
+    }
+    at_lines
+}
+
+/// Whether the comment that stands directly above `line`, with nothing but attributes between, has one of `words`.
+fn comment_above_has(source: &Source, line: usize, words: &[&str]) -> bool {
+    let above = source.lines[..line].iter().rev().map(|text| text.trim());
+    above
+        .skip_while(|text| text.starts_with("#["))
+        .take_while(|text| text.starts_with("//"))
+        .any(|text| words.iter().any(|word| text.contains(word)))
+}
+
+/// Whether a SAFETY comment stands in `line`, or directly above it or above a line between the beginning of the statement
+/// that `line` belongs to and `line`.
+fn claim_has_reason(source: &Source, open: &[Option<char>], line: usize) -> bool {
+    if source.lines[line].contains("SAFETY:") {
+        return true;
+    }
+    let mut at = line;
+    loop {
+        if comment_above_has(source, at, &["SAFETY:"]) {
+            return true;
+        }
+        let Some(above) = at.checked_sub(1).map(|above| source.code[above].trim()) else { return false };
+        let in_parentheses = matches!(open[at], Some('(' | '['));
+        let goes_on = source.code[at].trim_start().starts_with(['.', '?', ')', ']']);
+        let ends =
+            above.is_empty() || above.ends_with([';', '{', '}']) || above.ends_with(',') && !in_parentheses;
+        if ends && !goes_on {
+            return false;
+        }
+        at -= 1;
+    }
+}
+
+fn has_reason(source: &Source, open: &[Option<char>], line: usize) -> bool {
+    match unsafe_in(&source.code[line]) {
+        None => true,
+        Some(Unsafe::Claim) => claim_has_reason(source, open, line),
+        Some(Unsafe::Contract) => {
+            // The contract of a trait's method stands with the trait.
+            is_of_trait(source, line) || comment_above_has(source, line, &["# Safety"])
+        }
+    }
+}
+
+/// Whether `line` belongs to the implementation of a trait.
+fn is_of_trait(source: &Source, line: usize) -> bool {
+    let indent = |text: &str| text.len() - text.trim_start().len();
+    let own = indent(&source.lines[line]);
+    let around = source.code[..line].iter().rev().find(|code| !code.trim().is_empty() && indent(code) < own);
+    around.is_some_and(|code| code.contains("impl") && code.contains(" for "))
+}
+
 #[test]
 fn every_unsafe_has_its_reason() {
     let mut complaints = Vec::new();
     for source in sources() {
-        for (line, code) in source.code.iter().enumerate() {
-            let is_function = code.split("unsafe fn ").nth(1).is_some_and(|rest| !name_at(rest).is_empty());
-            let needs_reason = is_function || code.contains("unsafe {") || code.contains("unsafe impl");
-            if !needs_reason {
-                continue;
-            }
-            let has_reason = |line: &String| line.contains("SAFETY:") || line.contains("# Safety");
-            // The contract of a trait's method stands with the trait; its reasons stand inside.
-            let below = if is_function { 3 } else { 0 };
-            let last = (line + below).min(source.lines.len() - 1);
-            let mut first = line.saturating_sub(NEAR);
-            // A long comment right above may begin further up.
-            while first > 0 && source.lines[first].trim_start().starts_with("//") {
-                first -= 1;
-            }
-            if !source.lines[first..=last].iter().any(has_reason) {
-                complaints.push(source.at(line));
-            }
-        }
+        let open = open_at_lines(&source.code);
+        let lines = (0..source.code.len()).filter(|&line| !has_reason(&source, &open, line));
+        complaints.extend(lines.map(|line| source.at(line)));
     }
-    expect_none("Every unsafe is preceded by SAFETY: or # Safety.", &complaints);
+    expect_none("Every unsafe has SAFETY: or # Safety directly above its statement.", &complaints);
 }
 
 #[test]
-fn unsafe_code_is_allowed_in_named_places_only() {
+fn unsafe_code_is_in_named_files_only() {
     let mut complaints = Vec::new();
-    for source in sources() {
-        let named = UNSAFE
-            .iter()
-            .any(|place| source.name == *place || place.ends_with('/') && source.name.starts_with(place));
+    let sources = sources();
+    for source in &sources {
+        let named = UNSAFE.contains(&source.name.as_str());
+        let has = |code: &String| unsafe_in(code).is_some();
         for (line, code) in source.code.iter().enumerate() {
-            if code.contains("allow(unsafe_code)") && !named {
+            if !named && (has(code) || code.contains("allow(unsafe_code)")) {
                 complaints.push(source.at(line));
             }
+        }
+        if named && !source.code.iter().any(has) {
+            complaints.push(format!("src/{} has none", source.name));
         }
         if source.name == "lib.rs" && !source.code.iter().any(|line| line == "#![deny(unsafe_code)]") {
             complaints.push("src/lib.rs does not deny unsafe_code".into());
         }
     }
-    expect_none("Modules with unsafe code are named in tests/tidy.rs.", &complaints);
+    let gone = UNSAFE.iter().filter(|name| !sources.iter().any(|source| source.name == **name));
+    complaints.extend(gone.map(|name| format!("src/{name} is not there")));
+    expect_none("Files with unsafe code are named in tests/tidy.rs.", &complaints);
+}
+
+#[test]
+fn pointers_stay_pointers() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (line, code) in source.code.iter().enumerate() {
+            let exposed = code.contains("expose_provenance") || code.contains("with_exposed_provenance");
+            let cast = [" as *const", " as *mut"].iter().any(|word| code.contains(word));
+            if cast || exposed && !EXPOSED.contains(&source.name.as_str()) {
+                complaints.push(source.at(line));
+            }
+        }
+    }
+    expect_none("No integer becomes a pointer, and pointers are cast by their methods.", &complaints);
 }
 
 #[test]
@@ -351,13 +532,92 @@ fn texts_are_taken_apart_rightly() {
     let words = bare(text);
     assert_eq!(words.split_whitespace().collect::<Vec<_>>(), ["a", "c", "g", "i<'j>", "m", "b", "o"]);
     assert_eq!(words.matches('\n').count(), text.matches('\n').count());
-    let source = Source {
-        name: "net/io.rs".into(),
-        lines: Vec::new(),
-        code: ["use crate::{stats::{log, Stats}, stdx,", "  config::Config};", "crate::net::x()"]
-            .map(String::from)
-            .into(),
+}
+
+#[test]
+fn paths_are_found_however_they_are_written() {
+    let paths = |name: &str, code: &[&str]| -> Vec<(usize, String)> {
+        let code = code.iter().map(|&line| line.to_owned()).collect();
+        let source = Source { name: name.into(), lines: Vec::new(), code };
+        paths_used(&source).into_iter().map(|(line, path)| (line, path.join("::"))).collect()
     };
-    let expected = [(0, "stats"), (0, "stdx"), (0, "config"), (2, "net")];
-    assert_eq!(rooms_used(&source), expected.map(|(line, room)| (line, room.to_string())));
+    let expect = |name: &str, code: &[&str], expected: &[(usize, &str)]| {
+        let expected: Vec<(usize, String)> =
+            expected.iter().map(|&(line, path)| (line, path.into())).collect();
+        assert_eq!(paths(name, code), expected, "{name}: {code:?}");
+    };
+    expect(
+        "net/io.rs",
+        &["use crate::{stats::{log, Stats as S}, stdx,", "  config::Config};", "crate::net::x()"],
+        &[(0, "stats::log"), (0, "stats::Stats"), (0, "stdx"), (0, "config::Config"), (2, "net::x")],
+    );
+    expect(
+        "commands/list.rs",
+        &[
+            "use super::{hash, set::{self, scan as s}, zset::*};",
+            "super::string::get(self::helper, $crate::x)",
+        ],
+        &[
+            (0, "commands::hash"),
+            (0, "commands::set"),
+            (0, "commands::set::scan"),
+            (0, "commands::zset"),
+            (1, "commands::string::get"),
+            (1, "commands::list::helper"),
+        ],
+    );
+    expect(
+        "types/zset/tests.rs",
+        &["use super::super::hash::Hash;", "use super::*;", "pub(super) fn f(x: &self::X) {}"],
+        &[(0, "types::hash::Hash"), (1, "types::zset"), (2, "types::zset::tests::X")],
+    );
+    expect(
+        "types/mod.rs",
+        &["use super::keyspace::{db, entry::Entry};"],
+        &[(0, "keyspace::db"), (0, "keyspace::entry::Entry")],
+    );
+    expect("lib.rs", &["my_crate::x; crate::{", "a::{", "b, c}, d}"], &[(0, "a::b"), (0, "a::c"), (0, "d")]);
+}
+
+#[test]
+fn a_reason_stands_where_it_belongs() {
+    let with_reason = [
+        "// SAFETY: a\nunsafe { b() }",
+        "unsafe { b() } // SAFETY: a",
+        "// SAFETY: a,\n// and b\n#[cfg(c)]\nlet d = e\n    .f(unsafe { g() });",
+        "// SAFETY: a\nlet b = c(\n    d,\n    unsafe { e() },\n);",
+        "let b = c(\n    d,\n    // SAFETY: a\n    unsafe { e() },\n);",
+        "match a {\n    // SAFETY: b\n    C => unsafe { d() },\n}",
+        "// SAFETY: a\nunsafe impl B for C {}",
+        "/// # Safety\n/// a\n#[inline]\nunsafe fn b() {}",
+        "/// # Safety\n/// a\nunsafe fn b() {\n    // SAFETY: c\n    unsafe { d() }\n}",
+        "/// # Safety\n/// a\npub unsafe trait B {}",
+        "/// # Safety\n/// a\nunsafe extern \"C\" fn b() {}",
+        "// SAFETY: a\nunsafe impl B for C {\n    /// d\n    unsafe fn e() {}\n}",
+        "fn a(b: unsafe fn(u8)) {}\n#![allow(unsafe_code)]",
+    ];
+    let without_reason = [
+        "unsafe { b() }",
+        "// SAFETY: a\n\nunsafe { b() }",
+        "// SAFETY: a\nlet c = d();\nunsafe { b() }",
+        "// SAFETY: a\nif b {\n    unsafe { c() }\n}",
+        "match a {\n    // SAFETY: b\n    C => unsafe { d() },\n    E => unsafe { f() },\n}",
+        "// a\nunsafe impl B for C {}",
+        "let a =\n    unsafe { b() };",
+        "/// a\nunsafe fn b() {}",
+        "impl A {\n    unsafe fn b() {}\n}",
+        "unsafe fn a() {\n    // SAFETY: b\n    unsafe { c() }\n}",
+        "pub unsafe trait B {}",
+        "/// a\nunsafe extern \"C\" fn b() {}",
+        "let a = \"SAFETY\"; unsafe\n{ b() }",
+    ];
+    let check = |text: &str| {
+        let lines: Vec<String> = text.lines().map(String::from).collect();
+        let source =
+            Source { name: "a.rs".into(), lines, code: bare(text).lines().map(String::from).collect() };
+        let open = open_at_lines(&source.code);
+        (0..source.lines.len()).all(|line| has_reason(&source, &open, line))
+    };
+    with_reason.iter().for_each(|text| assert!(check(text), "{text}"));
+    without_reason.iter().for_each(|text| assert!(!check(text), "{text}"));
 }

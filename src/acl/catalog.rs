@@ -14,6 +14,8 @@ pub struct Command {
     pub categories: u32,
     /// The number of the command it is a subcommand of.
     pub container: Option<u16>,
+    /// Only other servers of the family have it: rules may name it, and lists do not.
+    pub absent: bool,
 }
 
 /// All commands by number, and all categories.

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::user::join_selectors;
 use super::{Acl, RuleError, User, selector};
+use crate::stdx::files::create_exclusively;
 
 /// The users that `text` describes. `name` is the file's, for complaints; `every_channel` says what users and
 /// selectors begin with. O(text × commands).
@@ -101,7 +102,7 @@ pub fn save(acl: &Acl, path: &Path) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_os_string();
     temporary.push(format!(".tmp-{}-{}", std::process::id(), crate::stdx::clock::now_ms()));
     let written = (|| {
-        let mut file = File::create_new(&temporary)?;
+        let mut file = create_exclusively(temporary.as_ref(), 0o666)?;
         file.write_all(&text(acl))?;
         if let Ok(old) = fs::metadata(path) {
             file.set_permissions(old.permissions())?;

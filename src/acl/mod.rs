@@ -99,6 +99,8 @@ pub struct Request<'a> {
     pub args: Args<'a>,
     /// Which arguments are keys, and how they are used.
     pub keys: &'a [(usize, Access)],
+    /// Whether all of its keys are among them.
+    pub keys_are_known: bool,
     /// Which arguments are channels.
     pub channels: &'a [(usize, Channel)],
 }

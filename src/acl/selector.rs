@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::catalog::{Catalog, CommandSet};
 use super::{Access, Channel, Denied, Request, RuleError};
+use crate::stats::log::limited;
 use crate::stdx::{glob, quote};
 
 /// Permission to use some commands with some keys and channels.
@@ -176,7 +177,8 @@ impl Selector {
             let known = self.first_args.entry(number).or_default();
             known.retain(|known| !known.eq_ignore_ascii_case(argument));
             known.push(argument.to_ascii_lowercase().into());
-            tracing::warn!(
+            limited!(
+                warn,
                 "Deprecation warning: allowing a command with one first argument only is not what ACLs are made \
                  for, and may not be possible in future (found: +{})",
                 quote::repr(subject)
@@ -225,6 +227,9 @@ impl Selector {
             if let Some(&(at, _)) = denied {
                 return Err(Denied::Key(at));
             }
+            if !request.keys_are_known && !self.allows_every_key(Access::ALL) {
+                return Err(Denied::Key(1));
+            }
         }
         if !self.every_channel {
             let denied = request.channels.iter().find(|&&(at, kind)| {
@@ -271,53 +276,79 @@ impl Selector {
 
     /// The rules about commands, beginning with `+@all` or `-@all`.
     pub fn describe_commands(&self) -> Vec<u8> {
-        let mut text = if self.others { b"+@all".to_vec() } else { b"-@all".to_vec() };
+        let mut text = Vec::new();
+        self.describe_commands_into(&mut text);
+        text
+    }
+
+    fn describe_commands_into(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(if self.others { b"+@all" } else { b"-@all" });
         for rule in &self.rules {
             text.extend_from_slice(if rule.allow { b" +" } else { b" -" });
             text.extend_from_slice(&rule.subject);
         }
-        text
     }
 
     /// The rules about keys; empty if no key may be used.
     pub fn describe_keys(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.describe_keys_into(&mut text);
+        text
+    }
+
+    fn describe_keys_into(&self, text: &mut Vec<u8>) {
         if self.every_key {
-            return b"~*".to_vec();
+            text.extend_from_slice(b"~*");
         }
-        let words = self.keys.iter().map(|known| {
+        for (i, known) in self.keys.iter().enumerate() {
+            if i > 0 {
+                text.push(b' ');
+            }
             // `~*` excludes other patterns, so that with them the same must be said in another way.
             let everything = known.access == Access::ALL && *known.pattern == *b"*" && self.keys.len() > 1;
-            let prefix = if everything { b"%RW~" } else { known.access.prefix() };
-            [prefix, &*known.pattern].concat()
-        });
-        words.collect::<Vec<_>>().join(&b' ')
+            text.extend_from_slice(if everything { b"%RW~" } else { known.access.prefix() });
+            text.extend_from_slice(&known.pattern);
+        }
     }
 
     /// The rules about channels; empty if no channel may be used.
     pub fn describe_channels(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.describe_channels_into(&mut text);
+        text
+    }
+
+    fn describe_channels_into(&self, text: &mut Vec<u8>) {
         if self.every_channel {
-            return b"&*".to_vec();
+            text.extend_from_slice(b"&*");
         }
-        let words = self.channels.iter().map(|known| [b"&", &**known].concat());
-        words.collect::<Vec<_>>().join(&b' ')
+        for (i, pattern) in self.channels.iter().enumerate() {
+            text.extend_from_slice(if i > 0 { b" &" } else { b"&" });
+            text.extend_from_slice(pattern);
+        }
     }
 
     /// All rules: applied in order, they make this selector out of any other.
     pub fn describe(&self) -> Vec<u8> {
-        let mut text = self.describe_keys();
-        if !text.is_empty() {
+        let mut text = Vec::new();
+        self.describe_into(&mut text);
+        text
+    }
+
+    /// Appends all rules, as [`Selector::describe`] gives them.
+    pub fn describe_into(&self, text: &mut Vec<u8>) {
+        if self.every_key || !self.keys.is_empty() {
+            self.describe_keys_into(text);
             text.push(b' ');
         }
         if !self.every_channel {
             text.extend_from_slice(b"resetchannels ");
         }
-        let channels = self.describe_channels();
-        if !channels.is_empty() {
-            text.extend_from_slice(&channels);
+        if self.every_channel || !self.channels.is_empty() {
+            self.describe_channels_into(text);
             text.push(b' ');
         }
-        text.extend_from_slice(&self.describe_commands());
-        text
+        self.describe_commands_into(text);
     }
 
     /// All rules between parentheses, in words that [`Selector::parse`] tells apart.

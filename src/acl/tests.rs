@@ -28,7 +28,8 @@ const COMMANDS: [(&str, u32, Option<u16>); 12] = [
 ];
 
 fn catalog() -> Catalog {
-    let commands = COMMANDS.map(|(name, categories, container)| Command { name, categories, container });
+    let commands =
+        COMMANDS.map(|(name, categories, container)| Command { name, categories, container, absent: false });
     Catalog::new(
         commands,
         [(READ, "read"), (WRITE, "write"), (HASH, "hash"), (SLOW, "slow"), (EMPTY, "empty")],
@@ -192,7 +193,14 @@ fn verdict(acl: &Acl, user: UserId, request: &str) -> String {
     let command = acl.catalog().find(parts[0].as_bytes()).expect(parts[0]);
     let (keys, channels) = (&keys, &channels);
     let result = with_args(&parts, |args| {
-        acl[user].check(&Request { command, needs_no_permission: false, args, keys, channels })
+        acl[user].check(&Request {
+            command,
+            needs_no_permission: false,
+            args,
+            keys,
+            keys_are_known: true,
+            channels,
+        })
     });
     match result {
         Ok(()) => "ok".into(),
@@ -291,7 +299,14 @@ fn every_key_may_be_asked_for() {
         let (acl, id) = with_user(rules);
         with_args(&["get", "k"], |args| {
             let keys = &[(1, Access::READ)];
-            let request = Request { command: 0, needs_no_permission: false, args, keys, channels: &[] };
+            let request = Request {
+                command: 0,
+                needs_no_permission: false,
+                args,
+                keys,
+                keys_are_known: true,
+                channels: &[],
+            };
             acl[id].check_with_every_key(&request, Access::READ)
         })
     };

@@ -113,11 +113,6 @@ impl User {
         self.no_password
     }
 
-    /// Whether what the user gives RESTORE is trusted.
-    pub fn skips_sanitizing(&self) -> bool {
-        self.skip_sanitize
-    }
-
     /// Whether everything may be done: nothing needs to be checked.
     pub fn is_unrestricted(&self) -> bool {
         self.selectors().any(Selector::is_unrestricted)
@@ -164,8 +159,8 @@ impl User {
     }
 
     /// The passwords' digests in hexadecimal digits.
-    pub fn passwords(&self) -> impl ExactSizeIterator<Item = String> + '_ {
-        self.passwords.iter().map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    pub fn passwords(&self) -> impl ExactSizeIterator<Item = [u8; 64]> + '_ {
+        self.passwords.iter().map(hexadecimal)
     }
 
     /// The user's own permissions.
@@ -180,12 +175,37 @@ impl User {
 
     /// All rules, one blank between two: applied to a new user they make this one.
     pub fn describe(&self) -> Vec<u8> {
-        let mut words: Vec<Vec<u8>> = self.flags().map(Vec::from).collect();
-        words.extend(self.passwords().map(|digits| format!("#{digits}").into_bytes()));
-        words.push(self.own.describe());
-        words.extend(self.more.iter().map(Selector::describe_in_parentheses));
-        words.join(&b' ')
+        let mut text = Vec::new();
+        self.describe_into(&mut text);
+        text
     }
+
+    /// Appends all rules, as [`User::describe`] gives them.
+    pub fn describe_into(&self, text: &mut Vec<u8>) {
+        for flag in self.flags() {
+            text.extend_from_slice(flag.as_bytes());
+            text.push(b' ');
+        }
+        for digits in self.passwords() {
+            text.push(b'#');
+            text.extend_from_slice(&digits);
+            text.push(b' ');
+        }
+        self.own.describe_into(text);
+        for selector in &self.more {
+            text.push(b' ');
+            text.extend_from_slice(&selector.describe_in_parentheses());
+        }
+    }
+}
+
+fn hexadecimal(digest: &Digest256) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(digest) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+    digits
 }
 
 fn digest(password: &[u8]) -> Digest256 {

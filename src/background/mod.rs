@@ -9,9 +9,11 @@
 //!
 //! The split into one queue per kind of delay is that of Redis's `bio`. Threads do not survive `fork`: a
 //! child process neither submits nor drains.
+#![warn(missing_docs)]
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
@@ -104,7 +106,7 @@ impl Queue {
     }
 
     /// The worker's life: it never ends.
-    fn run(&self, name: &str) -> ! {
+    fn run(&self, name: &str) -> Infallible {
         let mut batch = VecDeque::new();
         loop {
             let mut state = self.lock();
@@ -143,14 +145,16 @@ fn run_job(name: &str, job: Job) {
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("unknown reason");
         tracing::error!("A job of the thread {name} panicked: {reason}");
-        // Dropping the payload runs foreign code, which may panic in turn.
-        mem::forget(payload);
+        // Dropping a payload that is no text runs foreign code, which may panic in turn.
+        if !payload.is::<&str>() && !payload.is::<String>() {
+            mem::forget(payload);
+        }
     }
 }
 
 /// The queues of running threads that no [`Background`] uses.
 ///
-/// `stdx::alloc` reads a counted thread's counters for ever, so the thread must never end. A server keeps
+/// `stdx::alloc` reads a counted thread's counters for ever, so the thread never ends. A server keeps
 /// its workers until the process exits; a test that starts many servers in turn gets them from here.
 static IDLE: Mutex<Vec<[Arc<Queue>; 3]>> = Mutex::new(Vec::new());
 
@@ -177,9 +181,10 @@ impl Background {
                 for worker in Worker::ALL {
                     let queue = Arc::clone(&queues[worker as usize]);
                     thread::Builder::new().name(worker.name().to_owned()).spawn(move || {
-                        alloc::count_this_thread();
-                        block_signals();
-                        queue.run(worker.name())
+                        alloc::count_for_ever(|| {
+                            block_signals();
+                            queue.run(worker.name())
+                        })
                     })?;
                 }
                 queues

@@ -8,7 +8,7 @@
 //! What always holds: a client is in the queue of each key it waits for exactly once, and in no
 //! other; a queue without clients is not kept.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use super::ClientKey;
@@ -41,8 +41,10 @@ pub struct Blocked {
     pub request: KeptRequest,
     pub wait: Wait,
     pub db: u32,
-    /// When it began to wait, on the monotonic clock.
-    pub since_ns: u64,
+    /// How long its request has run so far. To wait is not to run.
+    pub spent_ns: u64,
+    /// Its place among all that ever waited; see [`Blocking::add`].
+    pub ticket: u64,
 }
 
 type Place = (u32, Box<[u8]>);
@@ -50,7 +52,9 @@ type Place = (u32, Box<[u8]>);
 /// All waiting, by key and by time.
 #[derive(Default)]
 pub struct Blocking {
-    queues: HashMap<Place, Vec<ClientKey>>,
+    /// By ticket.
+    queues: HashMap<Place, BTreeMap<u64, ClientKey>>,
+    next_ticket: u64,
     deadlines: BTreeSet<(UnixMillis, usize)>,
     clients: usize,
     /// Keys that got a value, in that order, each once.
@@ -72,10 +76,12 @@ fn places(blocked: &Blocked) -> Vec<Place> {
 }
 
 impl Blocking {
-    /// Registers a client, behind all others. O(keys).
-    pub fn add(&mut self, client: ClientKey, blocked: &Blocked) {
+    /// Registers a client, behind all others: it gets the next ticket. O(keys log clients).
+    pub fn add(&mut self, client: ClientKey, blocked: &mut Blocked) {
+        blocked.ticket = self.next_ticket;
+        self.next_ticket += 1;
         for place in places(blocked) {
-            self.queues.entry(place).or_default().push(client);
+            self.queues.entry(place).or_default().insert(blocked.ticket, client);
         }
         if let Some(until) = blocked.wait.until {
             self.deadlines.insert((until, client.0));
@@ -83,11 +89,11 @@ impl Blocking {
         self.clients += 1;
     }
 
-    /// Takes a client out of all queues. O(keys × clients that wait for them).
+    /// Takes a client out of all queues. O(keys log clients).
     pub fn remove(&mut self, client: ClientKey, blocked: &Blocked) {
         for place in places(blocked) {
             if let Some(queue) = self.queues.get_mut(&place) {
-                queue.retain(|&other| other != client);
+                queue.remove(&blocked.ticket);
                 if queue.is_empty() {
                     self.queues.remove(&place);
                 }
@@ -149,9 +155,15 @@ impl Blocking {
         std::mem::take(&mut self.ready)
     }
 
-    /// Who waits for a key now, first come first.
-    pub fn queue(&self, place: &Place) -> Vec<ClientKey> {
-        self.queues.get(place).cloned().unwrap_or_default()
+    /// The ticket that the next client to wait gets. All tickets given out are below it.
+    pub fn next_ticket(&self) -> u64 {
+        self.next_ticket
+    }
+
+    /// Who has waited longest for a key of those whose tickets are in `tickets`. O(log clients).
+    pub fn first(&self, place: &Place, tickets: Range<u64>) -> Option<(u64, ClientKey)> {
+        let mut queue = self.queues.get(place)?.range(tickets);
+        queue.next().map(|(&ticket, &client)| (ticket, client))
     }
 
     /// The first deadline.
@@ -183,15 +195,27 @@ mod tests {
         let request = KeptRequest::new(0, &Args::new(frame.head(&buf), frame.spans(&spans), &[]));
         let keys = 1..words.len();
         let wait = Wait { keys, kind: Kind::List, until: until.map(UnixMillis), absent: Absent::NullArray };
-        Blocked { request, wait, db: 0, since_ns: 0 }
+        Blocked { request, wait, db: 0, spent_ns: 0, ticket: 0 }
     }
+
+    /// Who waits for a key, first come first.
+    fn queue(blocking: &Blocking, key: &[u8]) -> Vec<ClientKey> {
+        let (place, mut tickets) = ((0, Box::from(key)), 0..u64::MAX);
+        let next = || {
+            let (ticket, client) = blocking.first(&place, tickets.clone())?;
+            tickets.start = ticket + 1;
+            Some(client)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
     #[test]
     fn first_come_first() {
         let mut blocking = Blocking::default();
-        let (a, b) = (blocked(&[b"x", b"k", b"k", b"l"], Some(50)), blocked(&[b"x", b"k"], Some(20)));
-        blocking.add(ClientKey(7), &a);
-        blocking.add(ClientKey(3), &b);
-        assert_eq!(blocking.queue(&(0, Box::from(&b"k"[..]))), [ClientKey(7), ClientKey(3)]);
+        let (mut a, mut b) = (blocked(&[b"x", b"k", b"k", b"l"], Some(50)), blocked(&[b"x", b"k"], Some(20)));
+        blocking.add(ClientKey(7), &mut a);
+        blocking.add(ClientKey(3), &mut b);
+        assert_eq!(queue(&blocking, b"k"), [ClientKey(7), ClientKey(3)]);
         assert_eq!((blocking.keys(), blocking.clients(), blocking.with_deadline()), (2, 2, 2));
         blocking.touched(0, b"nobody");
         blocking.touched(1, b"k");
@@ -205,6 +229,7 @@ mod tests {
         assert_eq!(blocking.overdue(UnixMillis(19)), None);
         assert_eq!(blocking.overdue(UnixMillis(20)), Some(ClientKey(3)));
         blocking.remove(ClientKey(3), &b);
+        assert_eq!(queue(&blocking, b"k"), [ClientKey(7)]);
         assert_eq!(blocking.next_deadline(), Some(UnixMillis(50)));
         blocking.remove(ClientKey(7), &a);
         assert!(blocking.is_empty() && blocking.next_deadline().is_none() && blocking.clients() == 0);

@@ -65,6 +65,8 @@ impl ClientFlags {
     pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 19);
     /// It has chosen whether the keys of its next command are remembered.
     pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 20);
+    /// It is nobody: its requests are those of a file being loaded.
+    pub const LOADER: ClientFlags = ClientFlags(1 << 21);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -142,6 +144,8 @@ pub struct Client {
     /// When the output first exceeded its soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
     pub names: Names,
+    /// It follows when it is sent elsewhere (`CLIENT CAPA redirect`).
+    pub can_redirect: bool,
     /// The requests kept since MULTI; EXEC holds them as well while it runs them.
     pub transaction: Option<Arc<Transaction>>,
     pub watched: Watched,
@@ -192,6 +196,7 @@ impl Client {
             last_active: now,
             over_soft_limit_since: None,
             names: Names::default(),
+            can_redirect: false,
             transaction: None,
             watched: Watched::new(),
             held: Vec::new(),
@@ -294,6 +299,9 @@ impl Client {
             self.idle_ms(now) / 1000
         );
         self.write_letters(out);
+        if self.can_redirect {
+            out.extend_from_slice(b" capa=r");
+        }
         let _ = write!(
             out,
             " db={} sub={} psub={} ssub={} multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \

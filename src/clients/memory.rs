@@ -157,11 +157,17 @@ impl Clients {
             return;
         }
         self.memory.ordered = ordered;
+        if !ordered {
+            // Also of those on the way out, which are not counted any more.
+            for (_, client) in &mut self.slab {
+                if let Some(counted) = &mut client.counted {
+                    counted.place = None;
+                }
+            }
+            self.memory.buckets = Default::default();
+        }
         for place in 0..self.places() {
             self.count_memory(ClientKey(place), now);
-        }
-        if !ordered {
-            self.memory.buckets = Default::default();
         }
     }
 }
@@ -175,6 +181,7 @@ fn may_be_closed(client: &Client) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::io::Pool;
 
     #[test]
     fn peaks_are_forgotten_after_eight_seconds() {
@@ -245,7 +252,7 @@ mod tests {
             println!("seed {seed}");
             let mut rng = crate::stdx::rng::Rng::new(seed);
             let mut clients = Clients::default();
-            let mut keys = Vec::new();
+            let (mut keys, mut pool) = (Vec::new(), Pool::default());
             for _ in 0..400 {
                 match rng.below(10) {
                     0 if keys.len() < 20 => keys.push(connect(&mut clients)),
@@ -261,9 +268,12 @@ mod tests {
                     _ => {
                         let Some(&key) = rng.choose(&keys) else { continue };
                         let client = &mut clients[key];
+                        client.flags.set(ClientFlags::CLOSE_SOON, rng.one_in(10));
                         client.flags.set(ClientFlags::NO_EVICT, rng.one_in(5));
                         client.flags.set(ClientFlags::SUBSCRIBED, rng.one_in(5));
-                        client.io.output.tail = Vec::with_capacity(1 << rng.below(20));
+                        let bytes = vec![b'x'; 1 << rng.below(20)];
+                        drop(client.io.output.discard());
+                        client.io.output.append(&bytes, &mut pool);
                         clients.count_memory(key, UnixMillis(0));
                     }
                 }

@@ -28,6 +28,9 @@ pub struct ClientRef {
     pub id: u64,
 }
 
+/// Places for clients that are kept when they have left.
+const PLACES_KEPT: usize = 64;
+
 /// All connections.
 #[derive(Default)]
 pub struct Clients {
@@ -52,10 +55,22 @@ impl Clients {
         key
     }
 
+    /// Takes a client in again that was handed out by [`Clients::remove`].
+    pub fn take_back(&mut self, client: Client) -> ClientKey {
+        ClientKey(self.slab.insert(client))
+    }
+
     /// Forgets a connection and hands it back.
     pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
         self.uncount_memory(key);
         self.slab.try_remove(key.0)
+    }
+
+    /// Frees the room of clients that have left, as far as nobody's place is behind theirs. O(places) if there is much.
+    pub fn shrink(&mut self) {
+        if self.slab.capacity() > PLACES_KEPT.max(4 * self.slab.len()) {
+            self.slab.shrink_to_fit();
+        }
     }
 
     /// The connection at `key`, if there still is one.

@@ -60,6 +60,11 @@ impl Transaction {
         })
     }
 
+    /// Bytes of the requests. O(1).
+    pub fn request_bytes(&self) -> usize {
+        self.bytes.len() + self.large_bytes
+    }
+
     /// Bytes allocated for the requests. O(1).
     pub fn memory(&self) -> usize {
         self.bytes.capacity()

@@ -10,6 +10,7 @@
 //! (The scheme is that of Redis 6, by Salvatore Sanfilippo.)
 
 use std::collections::{BTreeMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 
 use super::{ClientFlags, ClientKey, ClientRef, Clients};
@@ -61,6 +62,9 @@ impl Tracking {
         self.prefixes.iter().map(|prefix| &**prefix)
     }
 }
+
+/// Room for keys that is kept when they are forgotten.
+const ROOM_KEPT: usize = 1024;
 
 /// A key that clients have read.
 struct ReadKey {
@@ -145,14 +149,23 @@ impl Tracked {
             *self.places.get_mut(&moved.key).expect("each key has its place") = place;
         }
         self.items -= gone.readers.len();
+        self.shrink();
         gone.readers
     }
 
-    /// Forgets all keys.
-    pub fn forget_all(&mut self) {
-        self.places = Map::default();
-        self.read = Vec::new();
+    /// Frees room that many keys needed once. Moves a few of those that are left, and rarely.
+    fn shrink(&mut self) {
+        if self.read.capacity() > ROOM_KEPT && self.read.len() < self.read.capacity() / 16 {
+            self.read.shrink_to(2 * self.read.len());
+            self.places.shrink_to(2 * self.places.len());
+        }
+    }
+
+    /// Forgets all keys. The tables are handed back: freeing them takes time.
+    #[must_use = "freeing a large table takes time, which another thread has"]
+    pub fn forget_all(&mut self) -> Forgotten {
         self.items = 0;
+        Forgotten { _places: mem::take(&mut self.places), _read: mem::take(&mut self.read) }
     }
 
     /// One of the keys, each as likely as the others.
@@ -215,6 +228,13 @@ impl Tracked {
     }
 }
 
+/// Keys that are remembered no more, to be dropped where it does not matter how long that takes.
+#[derive(Default)]
+pub struct Forgotten {
+    _places: Map<Arc<[u8]>, u32>,
+    _read: Vec<ReadKey>,
+}
+
 /// What is to be told about one prefix.
 pub struct Broadcast {
     pub listeners: Vec<ClientKey>,
@@ -243,20 +263,19 @@ impl Clients {
         client.tracking = Some(Box::new(tracking));
     }
 
-    /// Ends the tracking of a client's keys. O(its prefixes).
-    pub fn untrack(&mut self, key: ClientKey) {
+    /// Ends the tracking of a client's keys. Hands back what nobody needs then. O(its prefixes).
+    #[must_use = "freeing a large table takes time, which another thread has"]
+    pub fn untrack(&mut self, key: ClientKey) -> Forgotten {
         let client = &mut self.slab[key.0];
         client.flags.set(ClientFlags::TRACKS_READS, false);
         client.flags.set(ClientFlags::CHOSE_CACHING, false);
-        let Some(tracking) = client.tracking.take() else { return };
+        let Some(tracking) = client.tracking.take() else { return Forgotten::default() };
         for name in &tracking.prefixes {
             self.tracking.remove_prefix(name, key);
         }
         self.tracking.clients -= 1;
-        if self.tracking.clients == 0 {
-            // Nobody is left to be told.
-            self.tracking.forget_all();
-        }
+        // Perhaps nobody is left to be told.
+        if self.tracking.clients == 0 { self.tracking.forget_all() } else { Forgotten::default() }
     }
 }
 
@@ -296,7 +315,7 @@ mod tests {
             let id = rng.below(10);
             match rng.below(100) {
                 0 => {
-                    tracked.forget_all();
+                    drop(tracked.forget_all());
                     model.clear();
                 }
                 1..30 => {
@@ -317,6 +336,16 @@ mod tests {
             assert_eq!(random.is_none(), model.is_empty());
             assert!(random.is_none_or(|key| model.iter().any(|pair| pair.0 == *key)));
         }
+    }
+
+    #[test]
+    fn many_keys_leave_no_room_behind() {
+        let mut tracked = Tracked::default();
+        let key = |i: u32| i.to_le_bytes();
+        (0..50_000).for_each(|i| tracked.remember(&key(i), ClientRef { key: ClientKey(1), id: 1 }));
+        (10..50_000).for_each(|i| assert_eq!(tracked.forget(&key(i)).len(), 1));
+        tracked.check();
+        assert!(tracked.keys() == 10 && tracked.read.capacity() < 4000 && tracked.places.capacity() < 8000);
     }
 
     #[test]

@@ -59,7 +59,10 @@ fn cat(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
             let bit = catalog
                 .category(name)
                 .ok_or_else(|| Error::quoting(&[b"ERR Unknown category '", name, b"'"]))?;
-            catalog.in_category(bit).map(|(_, command)| command.name).collect()
+            {
+                let members = catalog.in_category(bit).map(|(_, command)| command);
+                members.filter(|command| !command.absent).map(|command| command.name).collect()
+            }
         }
         _ => return Err(too_many("CAT")),
     };
@@ -198,9 +201,21 @@ const LIST: Spec = Spec::admin("acl|list", 2, list).flags(ADMIN).docs(Docs {
 
 /// ACL LIST → a line for each user.
 fn list(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    let lines: Vec<Vec<u8>> =
-        server.acl.users().map(|(name, user)| [b"user ", name, b" ", &user.describe()].concat()).collect();
-    Ok(server.reply(key).bulks(&lines))
+    let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(server.acl.users().len()));
+    for (name, user) in server.acl.users() {
+        text.extend_from_slice(b"user ");
+        text.extend_from_slice(name);
+        text.push(b' ');
+        user.describe_into(&mut text);
+        ends.push(text.len());
+    }
+    let mut reply = server.reply(key);
+    let (mut done, mut start) = (reply.array(ends.len()), 0);
+    for end in ends {
+        done = reply.bulk(&text[start..end]);
+        start = end;
+    }
+    Ok(done)
 }
 
 const LOAD: Spec = Spec::admin("acl|load", 2, load).flags(ADMIN).docs(Docs {
@@ -404,7 +419,7 @@ mod tests {
     use crate::clients::{Client, ClientFlags, ClientKey};
     use crate::commands::testing::{Harness, check, check_with};
     use crate::config::Config;
-    use crate::config::options::UserLine;
+    use crate::config::options::{Place, UserLine};
     use crate::net::stream::Stream;
     use crate::server::users::UsersError;
 
@@ -871,6 +886,32 @@ mod tests {
         std::fs::remove_file(&path).expect("the file is ours");
     }
 
+    /// Keys that cannot be found in a request are not keys that are allowed.
+    #[test]
+    fn requests_of_the_wrong_form_are_denied_to_limited_users() {
+        let mut harness = Harness::default();
+        harness.run("ACL SETUSER limited on nopass +@all ~allowed:*");
+        harness.run("ACL SETUSER keys on nopass +@all -flushall ~*");
+        let denied = "(error) NOPERM No permissions to access a key";
+        harness.run("AUTH limited x");
+        for request in [
+            "PFMERGE secret:new",
+            "LMPOP 2 secret:l LEFT",
+            "LMPOP x allowed:l LEFT",
+            "ZUNIONSTORE allowed:d x secret:z",
+            "ZUNIONSTORE allowed:d 5 secret:z",
+            "SINTERCARD 3 allowed:s",
+        ] {
+            assert_eq!(harness.run(request), denied, "{request}");
+        }
+        assert_eq!(harness.run("PFMERGE allowed:new"), "OK");
+        assert_eq!(harness.run("EXISTS allowed:new"), "(integer) 1");
+        harness.run("AUTH keys x");
+        assert_eq!(harness.run("EXISTS secret:new"), "(integer) 0");
+        assert_eq!(harness.run("LMPOP x secret:l LEFT"), "(error) ERR numkeys should be greater than 0");
+        assert_eq!(harness.run("PFMERGE secret:new"), "OK");
+    }
+
     #[test]
     fn users_of_the_configuration() {
         let with = |lines: &[(&str, &str)], aclfile: &str| {
@@ -880,6 +921,7 @@ mod tests {
             let line = |&(name, rules): &(&str, &str)| UserLine {
                 name: name.into(),
                 rules: rules.split(' ').filter(|rule| !rule.is_empty()).map(Vec::from).collect(),
+                place: Place { file: None, line: 7, text: b"user".into() },
             };
             config.security.users = lines.iter().map(line).collect();
             let mut harness = Harness::new(config);
@@ -898,19 +940,25 @@ mod tests {
         assert_eq!(harness.server.user_lines()[0].rules.last().expect("rules"), b"+get");
 
         let error = |lines: &[(&str, &str)], aclfile: &str| with(lines, aclfile).err().expect("wrong");
-        let complaint = |text: &str| UsersError::Line(format!("Error in user declaration '{text}"));
+        let place = || Place { file: None, line: 7, text: b"user".into() };
+        let complaint = |rule: &str, text: &str| {
+            UsersError::Line(place(), format!("Error loading ACL rule '{rule}' {text}"))
+        };
         assert_eq!(error(&[("u", "")], "x.acl"), UsersError::Both);
         assert_eq!(
             error(&[("u", "on +nosuch")], ""),
-            complaint("+nosuch': Unknown command or category name in ACL")
+            complaint("+nosuch", "for the user named 'u': Unknown command or category name in ACL")
         );
         assert_eq!(
             error(&[("u", "on (+get")], ""),
-            complaint("(+get': Unmatched parenthesis in selector definition.")
+            complaint("(+get", "for the user named 'u': Unmatched parenthesis in selector definition.")
         );
         assert_eq!(
             error(&[("a\tb", "")], ""),
-            complaint("a\tb': Usernames can't contain spaces or null characters")
+            UsersError::Line(
+                place(),
+                "Error in user declaration 'a\tb': Usernames can't contain spaces or null characters".into()
+            )
         );
         assert!(matches!(error(&[], "/no/such/file"), UsersError::File(_)));
     }

@@ -3,6 +3,8 @@
 //! Bit 0 is the highest bit of the first byte. A write past the end makes the string grow; a read
 //! there finds zeros.
 
+use std::ops::Range;
+
 use crate::config::Limits;
 use crate::keyspace::{Event, Ttl};
 use crate::resp::{Args, Error};
@@ -117,33 +119,44 @@ const BITCOUNT: Spec = Spec::data("bitcount", -2, bitcount)
         ..Docs::NONE
     });
 
+/// A range of a string: both ends count, and negative ones count from the end.
+#[derive(Clone, Copy)]
+struct BitRange {
+    start: i64,
+    end: i64,
+    in_bits: bool,
+}
+
+impl BitRange {
+    /// The bits meant of a string of `len` bytes.
+    fn within(self, len: usize) -> Range<usize> {
+        if self.in_bits {
+            clamp_range(self.start, self.end, len * 8)
+        } else {
+            let range = clamp_range(self.start, self.end, len);
+            range.start * 8..range.end * 8
+        }
+    }
+}
+
 /// BITCOUNT key [start end [BYTE | BIT]] → how many bits are 1.
 fn bitcount(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
-    // The range is not looked at where there is nothing to count.
+    let range = match args.len() {
+        2 => BitRange { start: 0, end: -1, in_bits: false },
+        4 | 5 => BitRange { start: args.int(2)?, end: args.int(3)?, in_bits: in_bits(args, 4)? },
+        _ => return Err(Error::Syntax),
+    };
     let Some(text) = ctx.db.read_string(args.key(1))? else {
         return Ok(ctx.reply.int(0));
     };
+    let BitRange { start, end, .. } = range;
+    if start < 0 && end < 0 && start > end {
+        return Ok(ctx.reply.int(0));
+    }
     let mut digits = itoa::Buffer::new();
     let bytes = text.text(&mut digits);
-    let range = match args.len() {
-        2 => 0..bytes.len() * 8,
-        4 | 5 => {
-            let (start, end) = (args.int(2)?, args.int(3)?);
-            // What is certainly nothing has no unit that could be wrong.
-            if start < 0 && end < 0 && start > end {
-                return Ok(ctx.reply.int(0));
-            }
-            if in_bits(args, 4)? {
-                clamp_range(start, end, bytes.len() * 8)
-            } else {
-                let range = clamp_range(start, end, bytes.len());
-                range.start * 8..range.end * 8
-            }
-        }
-        _ => return Err(Error::Syntax),
-    };
-    Ok(ctx.reply.int(bits::count_in(bytes, range) as i64))
+    Ok(ctx.reply.int(bits::count_in(bytes, range.within(bytes.len())) as i64))
 }
 
 const BITPOS: Spec = Spec::data("bitpos", -3, bitpos)
@@ -181,11 +194,6 @@ fn bitpos(ctx: &mut Ctx<'_>) -> CmdResult {
         1 => true,
         _ => return Err(Error::text("ERR The bit argument must be 1 or 0.")),
     };
-    let Some(text) = ctx.db.read_string(args.key(1))? else {
-        return Ok(ctx.reply.int(if bit { -1 } else { 0 }));
-    };
-    let mut digits = itoa::Buffer::new();
-    let bytes = text.text(&mut digits);
     if args.len() > 6 {
         return Err(Error::Syntax);
     }
@@ -193,12 +201,12 @@ fn bitpos(ctx: &mut Ctx<'_>) -> CmdResult {
     // The unit is judged before the end it applies to.
     let in_bits = in_bits(args, 5)?;
     let end = if args.len() > 4 { Some(args.int(4)?) } else { None };
-    let range = if in_bits {
-        clamp_range(start, end.unwrap_or(-1), bytes.len() * 8)
-    } else {
-        let range = clamp_range(start, end.unwrap_or(-1), bytes.len());
-        range.start * 8..range.end * 8
+    let Some(text) = ctx.db.read_string(args.key(1))? else {
+        return Ok(ctx.reply.int(if bit { -1 } else { 0 }));
     };
+    let mut digits = itoa::Buffer::new();
+    let bytes = text.text(&mut digits);
+    let range = BitRange { start, end: end.unwrap_or(-1), in_bits }.within(bytes.len());
     let beyond = !bit && end.is_none() && !range.is_empty();
     let found = bits::find(bytes, bit, range).or(beyond.then_some(bytes.len() * 8));
     Ok(ctx.reply.int(found.map_or(-1, |at| at as i64)))
@@ -595,7 +603,7 @@ mod tests {
             BITCOUNT k -2 -4 FOO
             BITCOUNT k 0 1 FOO
             BITCOUNT k 0
-            BITCOUNT nosuch 0 1 FOO
+            BITCOUNT nosuch 0 1
             SET k "\xff\xf0\x00"
             BITPOS k 0
             BITPOS k 1 2
@@ -621,7 +629,7 @@ mod tests {
             (integer) 4
             (integer) 17
             (integer) 18
-            (integer) 0
+            (error) ERR syntax error
             (error) ERR syntax error
             (error) ERR syntax error
             (integer) 0
@@ -645,6 +653,34 @@ mod tests {
             (error) WRONGTYPE Operation against a key holding the wrong kind of value
             "#,
         );
+    }
+
+    /// What is wrong with the arguments is wrong whatever the key holds.
+    #[test]
+    fn ranges_are_judged_before_the_key() {
+        let mut harness = Harness::default();
+        harness.run("RPUSH list a");
+        harness.run("SET text abc");
+        for key in ["list", "text", "nosuch"] {
+            for (request, error) in [
+                ("BITCOUNT {} a b", "value is not an integer or out of range"),
+                ("BITCOUNT {} 0 b", "value is not an integer or out of range"),
+                ("BITCOUNT {} 0", "syntax error"),
+                ("BITCOUNT {} 0 1 FOO", "syntax error"),
+                ("BITCOUNT {} 0 1 BIT x", "syntax error"),
+                ("BITCOUNT {} -1 -2 FOO", "syntax error"),
+                ("BITPOS {} 2", "The bit argument must be 1 or 0."),
+                ("BITPOS {} 1 a", "value is not an integer or out of range"),
+                ("BITPOS {} 1 0 b", "value is not an integer or out of range"),
+                ("BITPOS {} 1 0 b FOO", "syntax error"),
+                ("BITPOS {} 1 a 1 FOO", "value is not an integer or out of range"),
+                ("BITPOS {} 1 0 1 BIT 3", "syntax error"),
+                ("BITPOS {} 1 a 1 BIT 3", "syntax error"),
+            ] {
+                let request = request.replace("{}", key);
+                assert_eq!(harness.run(&request), format!("(error) ERR {error}"), "{request}");
+            }
+        }
     }
 
     #[test]

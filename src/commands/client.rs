@@ -15,6 +15,7 @@ const CLIENT: Spec = Spec::container(
     -2,
     &[
         CLIENT_CACHING,
+        CLIENT_CAPA,
         CLIENT_GETNAME,
         CLIENT_GETREDIR,
         CLIENT_HELP,
@@ -99,6 +100,8 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "CACHING (YES|NO)",
         "    Whether the keys of the next command are tracked, with the option OPTIN or OPTOUT.",
+        "CAPA <capability> [<capability> [...]]",
+        "    Tell what the connection can do: REDIRECT.",
         "GETNAME",
         "    The connection's name.",
         "GETREDIR",
@@ -371,6 +374,21 @@ fn client_no_touch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRe
     Ok(server.reply(key).ok())
 }
 
+const CLIENT_CAPA: Spec =
+    Spec::admin("client|capa", -3, client_capa).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Tells the server what the client can do.",
+        since: "8.0.0",
+        args: &[Arg::string("capability").multiple()],
+        ..DOCS
+    });
+
+/// CLIENT CAPA capability [capability …] → OK. Those that are not known are passed over.
+fn client_capa(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let capable = (2..args.len()).any(|i| args.is(i, "REDIRECT"));
+    server.clients[key].can_redirect |= capable;
+    Ok(server.reply(key).ok())
+}
+
 const CLIENT_REPLY: Spec =
     Spec::admin("client|reply", 3, client_reply).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
         summary: "Chooses which replies the connection gets.",
@@ -387,10 +405,13 @@ fn client_reply(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
     let client = &mut server.clients[key];
     if args.is(2, "ON") {
         client.reply_mode = ReplyMode::On;
+        client.io.output.unmute();
         return Ok(server.reply(key).ok());
     }
     if args.is(2, "OFF") {
         client.reply_mode = ReplyMode::Off;
+        // From here on, also in the middle of a transaction.
+        client.io.output.mute();
     } else if args.is(2, "SKIP") {
         if client.reply_mode != ReplyMode::Off {
             client.reply_mode = ReplyMode::SkipNext;

@@ -40,9 +40,17 @@ fn get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut done = reply.map(found.len());
     for (name, value) in &found {
         reply.bulk(name);
-        done = reply.bulk(value);
+        done = match *name {
+            b"dir" => reply.bulk(&working_directory()),
+            _ => reply.bulk(value),
+        };
     }
     Ok(done)
+}
+
+/// The directory the process really is in, whatever became of its name; empty when it is gone.
+fn working_directory() -> Vec<u8> {
+    std::env::current_dir().map_or_else(|_| Vec::new(), |path| path.into_os_string().into_encoded_bytes())
 }
 
 const SET: Spec =

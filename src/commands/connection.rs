@@ -229,6 +229,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
     client.reply_mode = ReplyMode::On;
+    client.io.output.unmute();
     client.protocol = Protocol::Resp2;
     client.db = 0;
     client.names.name = Box::default();
@@ -236,7 +237,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 }
 
 const SELECT: Spec = Spec::admin("select", 2, select)
-    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
+    .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST).with(Flags::LOGGED))
     .acl(Acl::CONNECTION)
     .docs(Docs {
         summary: "Chooses the database the connection uses.",

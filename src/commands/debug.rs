@@ -108,6 +108,14 @@ fn set_skip_checksums(server: &mut Server, key: ClientKey, args: Args<'_>) -> Cm
     Ok(server.reply(key).ok())
 }
 
+/// What is loaded is not complete, and must neither be saved nor be mixed with something else.
+fn refuse_while_loading(server: &Server) -> Result<(), Error> {
+    match server.persistence.loading {
+        None => Ok(()),
+        Some(_) => Err(Error::text("LOADING Redis is loading the dataset in memory")),
+    }
+}
+
 /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE] → OK; the data were saved, removed and loaded.
 fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let (mut save, mut flush, mut merge) = (true, true, false);
@@ -122,10 +130,16 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
             return Err(Error::text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
         }
     }
+    refuse_while_loading(server)?;
     if save {
         server.save_now().map_err(|_| Error::text("ERR"))?;
     }
     let dirty = server.keyspace.ledger.dirty;
+    // What is not there cannot take the place of the data.
+    if let Err(error) = std::fs::File::open(&server.config.persistence.dbfilename) {
+        tracing::warn!("Can't open the RDB file for DEBUG RELOAD: {}", crate::net::error_text(&error));
+        return Err(Error::text("ERR Error trying to load the RDB dump, check server logs."));
+    }
     if flush {
         server.keyspace.flush(None, false);
     }
@@ -143,13 +157,18 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 
 /// DEBUG LOADAOF → OK; the data were removed and loaded from the append-only file.
 fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    refuse_while_loading(server)?;
+    if !server.has_aof() {
+        return Err(Error::text("ERR Error trying to load the AOF files, check server logs."));
+    }
+    // What was executed before, in the same transaction or on its own, is among what is loaded.
     server.settle_aof();
     server.keyspace.flush(None, false);
     let loaded = server.load_aof(&mut |_| Ok(()));
     // The data are what they were.
     server.keyspace.ledger.dirty = 0;
-    if let Err(reason) = loaded {
-        tracing::warn!("{reason}");
+    if !matches!(loaded, Ok(true)) {
+        tracing::warn!("{}", loaded.err().unwrap_or_default());
         return Err(Error::text("ERR Error trying to load the AOF files, check server logs."));
     }
     tracing::warn!("Append Only File loaded by DEBUG LOADAOF");
@@ -405,7 +424,7 @@ fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut text = String::from("[Dictionary HT]\n");
     write_table_stats(&mut text, &db.keys().stats());
     text.push_str("[Expires HT]\n");
-    write_table_stats(&mut text, &db.expires().stats());
+    write_table_stats(&mut text, &db.expires_stats());
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 

@@ -8,6 +8,7 @@ use crate::persistence::rdb::{self, LoadOptions};
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stats::log::limited;
 use crate::stdx::clock::UnixMillis;
 
 pub const COMMANDS: &[Spec] = &[DUMP, RESTORE, RESTORE_ASKING];
@@ -148,13 +149,12 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let load = LoadOptions {
         limits: server.config.limits.types.clone(),
         checksum: !server.persistence.skip_checksums,
-        scrutiny: server.scrutiny(Some(key)),
         ..LoadOptions::default()
     };
     let mut entry = rdb::restore(args.at(3), name.bytes, expires, &load).map_err(|error| match error {
         RestoreError::Trailer => Error::text("ERR DUMP payload version or checksum are wrong"),
         RestoreError::Value(fault) => {
-            tracing::warn!("RESTORE: {fault}");
+            limited!(warn, "RESTORE: {fault}");
             Error::text("ERR Bad data format")
         }
     })?;
@@ -193,7 +193,7 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Harness, check};
-    use crate::stdx::clock;
+    use crate::stdx::{clock, crc64};
 
     #[test]
     fn options_and_refusals() {
@@ -257,6 +257,19 @@ mod tests {
         assert_eq!(harness.run("EXISTS copy"), "(integer) 0");
         harness.raw(&[b"RESTORE", b"copy", b"0", &bytes, b"IDLETIME", b"77"]);
         assert_eq!(harness.run("OBJECT IDLETIME copy"), "(integer) 77");
+    }
+
+    #[test]
+    fn no_field_is_restored_twice_whatever_the_settings() {
+        // A listpack of a, 1, b, 1, a, 1.
+        let mut bytes = b"\x10\x16\x16\x00\x00\x00\x06\x00\x81a\x02\x01\x01\x81b\x02\x01\x01\x81a\x02\x01\x01\xff\x0b\x00".to_vec();
+        let sum = crc64::update(0, &bytes);
+        bytes.extend(sum.to_le_bytes());
+        let mut harness = Harness::default();
+        for setting in ["no", "clients", "yes"] {
+            harness.run(&format!("CONFIG SET sanitize-dump-payload {setting}"));
+            assert_eq!(harness.raw(&[b"RESTORE", b"h", b"0", &bytes]), b"-ERR Bad data format\r\n");
+        }
     }
 
     #[test]

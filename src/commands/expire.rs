@@ -244,7 +244,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Harness, check};
-    use crate::keyspace::expire::Expiry;
+    use crate::keyspace::Suspend;
     use crate::server::feed::Feed;
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn what_is_passed_on_is_absolute() {
         let mut harness = Harness::default();
-        harness.server.keyspace.ledger.listeners.set(crate::keyspace::Listeners::FEED, true);
+        harness.server.keyspace.ledger.feed(crate::keyspace::Sink::Log, true);
         let mut fed = |line: &str| {
             harness.run(line);
             match &harness.server.feed {
@@ -384,16 +384,17 @@ mod tests {
     #[test]
     fn an_expiry_in_the_past_is_kept_where_keys_are_not_removed() {
         let mut harness = Harness::default();
-        harness.server.keyspace.expiry = Expiry::Ignore;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         harness.run("SET k v");
         assert_eq!(harness.run("PEXPIREAT k 5000"), "(integer) 1");
         assert_eq!(harness.run("EXPIRETIME k"), "(integer) 5");
         assert_eq!(harness.run("TTL k"), "(integer) 0");
-        harness.server.keyspace.expiry = Expiry::Hide;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, true);
         assert_eq!(harness.run("GET k"), "(nil)");
         assert_eq!(harness.run("TTL k"), "(integer) -2");
         assert_eq!(harness.server.keyspace.len(), 1);
-        harness.server.keyspace.expiry = Expiry::Remove;
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, false);
         assert_eq!(harness.run("EXISTS k"), "(integer) 0");
         assert_eq!(harness.server.keyspace.len(), 0);
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::store::store;
+use super::store::store_counting;
 use crate::keyspace::Event;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -625,7 +625,9 @@ fn search(ctx: &mut Ctx<'_>, form: Form) -> CmdResult {
     pairs.sort_unstable_by(|a, b| order((a.0, a.1.as_ref()), (b.0, b.1.as_ref())));
     let result = Zset::from_sorted(&pairs, &ctx.limits.types);
     let event = if form == Form::SearchStore { "geosearchstore" } else { "georadiusstore" };
-    store(ctx, args.key(key), result, Event::zset(event))
+    // Each place found counts as a change, unlike with the other commands that store what they found.
+    let found = pairs.len();
+    store_counting(ctx, args.key(key), result, Event::zset(event), found)
 }
 
 /// Finds the keys of GEORADIUS and its like, whose options begin at argument `options`: the set, and each key

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::keyspace::{Db, Event, Key};
-use crate::resp::{Args, Error};
+use crate::resp::{Args, Error, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::extended::Extended;
@@ -412,9 +412,9 @@ fn hgetall(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.db.due_by();
     let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key(1))? else { return Ok(ctx.reply.map(0)) };
     let replied = ctx.reply.map(hash.len_at(now));
-    hash.iter_at(now).for_each(|(field, value)| {
-        ctx.reply.item(field);
-        ctx.reply.item(value);
+    ctx.reply.each(hash.iter_at(now), |reply, (field, value)| {
+        reply.item(field);
+        reply.item(value);
     });
     Ok(replied)
 }
@@ -462,7 +462,7 @@ fn all(ctx: &mut Ctx<'_>, part: impl for<'i> Fn((Item<'i>, Item<'i>)) -> Item<'i
     let now = ctx.db.due_by();
     let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key(1))? else { return Ok(ctx.reply.array(0)) };
     let replied = ctx.reply.array(hash.len_at(now));
-    hash.iter_at(now).for_each(|pair| _ = ctx.reply.item(part(pair)));
+    ctx.reply.each(hash.iter_at(now), |reply, pair| _ = reply.item(part(pair)));
     Ok(replied)
 }
 
@@ -568,7 +568,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let pairs = with_values && reply.resp3();
     let replied = reply.array(if with_values && !pairs { 2 * fields } else { fields });
-    let each = |field: Item<'_>, value: Item<'_>| {
+    let each = |reply: &mut Reply<'_>, field: Item<'_>, value: Item<'_>| {
         if pairs {
             reply.array(2);
         }
@@ -578,9 +578,11 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
         }
     };
     if count < 0 {
-        hash.random_repeated(n, &mut rng, now, each);
+        reply.in_steps(n, |reply, _, n| {
+            hash.random_repeated(n, &mut rng, now, |field, value| each(reply, field, value));
+        });
     } else {
-        hash.random_distinct(n, &mut rng, now, each);
+        hash.random_distinct(n, &mut rng, now, |field, value| each(reply, field, value));
     }
     Ok(replied)
 }

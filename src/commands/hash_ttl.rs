@@ -613,8 +613,8 @@ fn set_and_remove(ctx: &mut Ctx<'_>, key: Key<'_>, fields: Args<'_>) {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Harness, check, check_with};
-    use crate::keyspace::expire::Expiry as Due;
-    use crate::keyspace::{Change, Listeners};
+    use crate::keyspace::Suspend;
+    use crate::keyspace::{Change, Listeners, Sink};
 
     #[test]
     fn expiries_are_set_told_and_taken_away() {
@@ -822,13 +822,13 @@ mod tests {
     /// A server that has the hash `h` with the fields `a` and `b`, which are due and still there, and `c`.
     fn with_due_fields() -> Harness {
         let mut harness = Harness::default();
-        harness.server.keyspace.expiry = Due::Ignore;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         check_with(
             &mut harness,
             "HSET h a 1 b 2 c 3\nHPEXPIREAT h 1 FIELDS 2 a b",
             "(integer) 3\n1) (integer) 1\n2) (integer) 1",
         );
-        harness.server.keyspace.expiry = Due::Remove;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
         harness
     }
 
@@ -888,7 +888,7 @@ mod tests {
         "#;
         let mut harness = with_due_fields();
         check_with(&mut harness, script, expected);
-        harness.server.keyspace.expiry = Due::Hide;
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, true);
         check_with(&mut harness, script, expected);
         check_with(
             &mut harness,
@@ -923,9 +923,9 @@ mod tests {
 
     /// The events of one command, and what is passed on.
     fn told(harness: &mut Harness, line: &str) -> (String, String) {
-        let listeners = &mut harness.server.keyspace.ledger.listeners;
-        listeners.set(Listeners::NOTIFY, true);
-        listeners.set(Listeners::FEED, true);
+        let ledger = &mut harness.server.keyspace.ledger;
+        ledger.listeners.set(Listeners::NOTIFY, true);
+        ledger.feed(Sink::Log, true);
         harness.server.keyspace.ledger.drained = Default::default();
         harness.server.unit.drained.clear();
         harness.run(line);
@@ -1006,13 +1006,13 @@ mod tests {
     #[test]
     fn an_expiry_in_the_past_is_kept_where_keys_are_not_removed() {
         let mut harness = with_due_fields();
-        harness.server.keyspace.expiry = Due::Ignore;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         check_with(
             &mut harness,
             "HPEXPIRETIME h FIELDS 2 a c\nHSETEX h PXAT 5 FIELDS 1 c 4\nHGETEX h PXAT 6 FIELDS 1 b\nHGET h c",
             "1) (integer) 1\n2) (integer) -1\n(integer) 1\n1) \"2\"\n\"4\"",
         );
-        harness.server.keyspace.expiry = Due::Remove;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
         assert_eq!(harness.run("HGETALL h"), "(empty array)");
     }
 

@@ -23,6 +23,7 @@ use crate::stdx::{alloc, text};
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
+use crate::server::startup::BUILD_ID;
 pub use crate::server::startup::REDIS_VERSION;
 
 const INFO: Spec = Spec::admin("info", -1, info)
@@ -112,7 +113,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("spinel_version", env!("CARGO_PKG_VERSION"))
         .field("redis_git_sha1", "00000000")
         .field("redis_git_dirty", 0)
-        .field("redis_build_id", "0000000000000000")
+        .field("redis_build_id", format_args!("{BUILD_ID:016x}"))
         .field("redis_mode", if config.cluster.enabled { "cluster" } else { "standalone" })
         .field("os", process::system_name())
         .field("arch_bits", usize::BITS)
@@ -183,8 +184,9 @@ pub(super) struct MemoryReport {
 }
 
 impl MemoryReport {
-    pub fn of(server: &Server) -> MemoryReport {
+    pub(super) fn of(server: &Server) -> MemoryReport {
         let used = alloc::used();
+        let sample = server.stats.memory.sample();
         MemoryReport {
             used,
             peak: server.stats.peak_memory.max(used),
@@ -194,25 +196,25 @@ impl MemoryReport {
                 .keyspace
                 .databases()
                 .iter()
-                .map(|db| (db.keys().bytes(), db.expires().bytes()))
+                .map(|db| (db.keys().bytes(), db.expires_bytes()))
                 .collect(),
-            allocated: alloc::statistic(c"stats.allocated"),
-            active: alloc::statistic(c"stats.active"),
-            resident: alloc::statistic(c"stats.resident"),
-            rss: process::resident_memory() as usize,
+            allocated: sample.allocated,
+            active: sample.active,
+            resident: sample.resident,
+            rss: sample.rss,
         }
     }
 
     /// Bytes that hold no data: the server itself, its clients, the tables.
-    pub fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         self.startup + self.clients + self.tables.iter().map(|(keys, expires)| keys + expires).sum::<usize>()
     }
 
-    pub fn dataset(&self) -> usize {
+    pub(super) fn dataset(&self) -> usize {
         self.used.saturating_sub(self.overhead())
     }
 
-    pub fn dataset_percent(&self) -> f64 {
+    pub(super) fn dataset_percent(&self) -> f64 {
         100.0 * ratio(self.dataset(), self.used.saturating_sub(self.startup))
     }
 }

@@ -104,7 +104,7 @@ fn count_keys(ctx: &mut Ctx<'_>, mut each: impl FnMut(&mut Db<'_>, Key<'_>) -> b
     if args.len() == 2 {
         return i64::from(each(&mut ctx.db, args.key(1)));
     }
-    let mut window = [Key { bytes: &[], hash: 0 }; WINDOW];
+    let mut window = [Key::NONE; WINDOW];
     let mut count = 0;
     for start in (1..args.len()).step_by(WINDOW) {
         let keys = &mut window[..WINDOW.min(args.len() - start)];

@@ -255,7 +255,7 @@ pub(super) struct MultiPop {
 
 impl MultiPop {
     /// Reads `numkeys key [key …] LEFT|RIGHT [COUNT count]` from argument `at` on.
-    pub fn parse(ctx: &Ctx<'_>, at: usize) -> Result<MultiPop, Error> {
+    pub(super) fn parse(ctx: &Ctx<'_>, at: usize) -> Result<MultiPop, Error> {
         let numkeys = match ctx.args.int(at) {
             Ok(n) if n > 0 => n as usize,
             _ => return Err(Error::text("ERR numkeys should be greater than 0")),
@@ -281,7 +281,7 @@ impl MultiPop {
     }
 
     /// Takes the elements and answers with the key and them; `None` when all lists are empty.
-    pub fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
+    pub(super) fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
         for i in self.keys.clone() {
             let key = ctx.args.key(i);
             let Some(list) = ctx.db.write_as::<List>(key)? else { continue };
@@ -371,9 +371,8 @@ fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(list) = ctx.db.read_as::<List>(key)? else { return Ok(ctx.reply.array(0)) };
     let range = clip(start, stop, list.len());
     let replied = ctx.reply.array(range.len());
-    let reply = &mut ctx.reply;
-    list.visit(range.start as i64, End::Head, range.len(), |item| {
-        reply.item(item);
+    ctx.reply.in_steps(range.len(), |reply, from, n| {
+        list.visit((range.start + from) as i64, End::Head, n, |item| _ = reply.item(item));
     });
     Ok(replied)
 }
@@ -600,8 +599,8 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     list.relax(&ctx.limits.types);
     let event = Event::list("ltrim");
     match removed {
-        // The key counts as touched, and nothing is there to pass on.
-        0 => ctx.db.also_changed(key, event),
+        // Whoever watches the key or holds a copy of it sees what was there before.
+        0 => ctx.db.told(key, event),
         _ => ctx.db.changed(key, event, removed),
     }
     ctx.db.settle::<List>(key);

@@ -1,5 +1,6 @@
 //! Every command: one file per group, the table entry beside its handler.
 
+pub mod absent;
 pub mod acl;
 pub mod bitmap;
 pub mod client;
@@ -11,6 +12,8 @@ pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod dump;
+#[cfg(test)]
+mod effects;
 pub mod expire;
 pub mod expiry;
 pub mod geo;
@@ -84,3 +87,8 @@ pub const ALL: &[&[Spec]] = &[
     zset_blocking::COMMANDS,
     zset_range::COMMANDS,
 ];
+
+/// What a server is made with: all commands, and the names of those that only other servers of the family have.
+pub fn known() -> Vec<&'static [Spec]> {
+    [ALL, &[absent::COMMANDS]].concat()
+}

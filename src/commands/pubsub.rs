@@ -226,8 +226,8 @@ fn channels(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -
     let client = &mut server.clients[key];
     let protocol = client.protocol;
     // The answer is written while the names are looked at: it leaves its client for that time.
-    let mut out = std::mem::take(&mut client.io.output.tail);
-    let mut reply = crate::resp::Reply::new(&mut out, protocol);
+    let mut out = std::mem::take(&mut client.io.output);
+    let mut reply = out.reply(protocol);
     let (at, mut count) = (reply.defer(), 0);
     for name in server.clients.pubsub.names(scope) {
         if args.get(2).is_none_or(|pattern| glob::matches(pattern, name)) {
@@ -236,7 +236,7 @@ fn channels(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -
         }
     }
     let replied = reply.end_array(at, count);
-    server.clients[key].io.output.tail = out;
+    server.clients[key].io.output = out;
     Ok(replied)
 }
 
@@ -309,7 +309,7 @@ fn counts(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> 
 
 #[cfg(test)]
 mod tests {
-    use crate::clients::ClientKey;
+    use crate::clients::{ClientFlags, ClientKey};
     use crate::commands::testing::{Harness, check};
 
     /// A server, one client that listens and one that does not.
@@ -449,6 +449,19 @@ mod tests {
         assert_eq!(flat(&server.told(a)), "\"message\" \"foo\" \"y\"");
         assert_eq!(flat(&server.run_as(a, "UNSUBSCRIBE")), "\"unsubscribe\" \"foo\" 0");
         assert_eq!(server.run_as(a, "PING"), "");
+    }
+
+    #[test]
+    fn who_revokes_its_own_channel_reads_the_answer() {
+        let (mut server, a, b) = two();
+        for line in ["HELLO 3", "SUBSCRIBE foo"] {
+            server.run_as(a, line);
+        }
+        server.run_as(b, "SUBSCRIBE foo");
+        assert_eq!(server.run_as(a, "ACL SETUSER default resetchannels"), "OK");
+        let flags = |key: ClientKey| server.server.clients[key].flags;
+        assert!(flags(a).has(ClientFlags::CLOSE_AFTER_REPLY) && !flags(a).has(ClientFlags::CLOSE_SOON));
+        assert!(flags(b).has(ClientFlags::CLOSE_SOON));
     }
 
     #[test]

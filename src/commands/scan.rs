@@ -52,7 +52,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
             }
         });
         buckets -= 1;
-        if cursor == 0 || seen >= options.count || buckets == 0 {
+        if cursor == 0 || seen >= options.count || buckets == 0 || ctx.reply.is_futile() {
             break;
         }
     }
@@ -130,12 +130,15 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut found = 0;
     if let Some(literal) = pattern.literal() {
         let key = Key::new(literal);
-        if keys.find(key.hash, key.bytes).is_some_and(|entry| !ctx.db.is_due(&entry)) {
+        if keys.find(key.hash(), key.bytes).is_some_and(|entry| !ctx.db.is_due(&entry)) {
             ctx.reply.bulk(literal);
             found = 1;
         }
     } else {
         for entry in keys.iter() {
+            if ctx.reply.is_futile() {
+                break;
+            }
             if pattern.matches(entry.key()) && !ctx.db.is_due(&entry) {
                 ctx.reply.bulk(entry.key());
                 found += 1;
@@ -168,7 +171,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::commands::testing::{Harness, check};
-    use crate::keyspace::expire::Expiry;
+    use crate::keyspace::Suspend;
 
     #[test]
     fn forms_of_a_scan() {
@@ -285,19 +288,20 @@ mod tests {
     fn expired_keys_are_not_shown_and_scanned_away() {
         let mut harness = Harness::default();
         harness.run("SET stays 1");
-        harness.server.keyspace.expiry = Expiry::Ignore;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         for i in 0..50 {
             harness.run(&format!("SET due:{i} 1"));
             harness.run(&format!("PEXPIREAT due:{i} 1"));
         }
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"*"])).len(), 51);
-        harness.server.keyspace.expiry = Expiry::Hide;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, true);
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"*"])), ["stays"]);
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"due:1"])), [""; 0]);
         assert_eq!(scan_all(&mut harness, &[]).0.len(), 1);
         assert_eq!(harness.run("RANDOMKEY"), "\"stays\"");
         assert_eq!(harness.server.keyspace.len(), 51);
-        harness.server.keyspace.expiry = Expiry::Remove;
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, false);
         assert_eq!(bulks(&harness.raw(&[b"KEYS", b"*"])), ["stays"]);
         assert_eq!(harness.server.keyspace.len(), 51);
         let (keys, _) = scan_all(&mut harness, &[b"TYPE", b"nosuch", b"MATCH", b"*4"]);
@@ -335,13 +339,14 @@ mod tests {
         harness.run("SET b 1");
         let seen: BTreeSet<String> = (0..100).map(|_| harness.run("RANDOMKEY")).collect();
         assert_eq!(seen.len(), 2);
-        harness.server.keyspace.expiry = Expiry::Ignore;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         harness.run("PEXPIREAT a 1");
         harness.run("PEXPIREAT b 1");
         // Where all keys are due and may not be removed, one of them is the answer.
-        harness.server.keyspace.expiry = Expiry::Hide;
+        harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, true);
         assert_ne!(harness.run("RANDOMKEY"), "(nil)");
-        harness.server.keyspace.expiry = Expiry::Remove;
+        harness.server.keyspace.suspend_expiry(Suspend::Pause, false);
         assert_eq!(harness.run("RANDOMKEY"), "(nil)");
         assert_eq!(harness.server.keyspace.len(), 0);
     }

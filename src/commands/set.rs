@@ -213,7 +213,7 @@ const SMEMBERS: Spec = Spec::data("smembers", 2, smembers)
 fn smembers(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(set) = ctx.db.read_as::<Set>(ctx.args.key(1))? else { return Ok(ctx.reply.set(0)) };
     let replied = ctx.reply.set(set.len());
-    set.iter().for_each(|member| _ = ctx.reply.item(member));
+    ctx.reply.each(set.iter(), |reply, member| _ = reply.item(member));
     Ok(replied)
 }
 
@@ -296,7 +296,7 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     if count < 0 {
         let replied = reply.array(n);
-        set.random_repeated(n, &mut rng, |member| _ = reply.item(member));
+        reply.in_steps(n, |reply, _, n| set.random_repeated(n, &mut rng, |member| _ = reply.item(member)));
         return Ok(replied);
     }
     let replied = reply.array(n.min(set.len()));
@@ -408,10 +408,23 @@ fn look_up<'a>(ctx: &mut Ctx<'a>, range: std::ops::Range<usize>) -> Result<Vec<O
     Ok(keys)
 }
 
-/// The sets of `keys`, which have been looked up.
+/// The sets of `keys`, which have been looked up, in that order. Where there are many, each is listed once.
 fn sets<'d>(db: &'d Db<'_>, keys: impl IntoIterator<Item = Option<Key<'d>>>) -> Vec<&'d Set> {
+    /// Up to so many, a repetition costs less than looking for one.
+    const FEW: usize = 8;
     let set = |key| db.look_as::<Set>(key).expect("no key goes away while they are looked up");
-    keys.into_iter().flatten().map(set).collect()
+    let mut sets: Vec<&Set> = keys.into_iter().flatten().map(set).collect();
+    if sets.len() > FEW {
+        let mut places: Vec<(usize, usize)> =
+            sets.iter().enumerate().map(|(place, &set)| (std::ptr::from_ref(set).addr(), place)).collect();
+        places.sort_unstable();
+        places.dedup_by_key(|(address, _)| *address);
+        if places.len() < sets.len() {
+            places.sort_unstable_by_key(|&(_, place)| place);
+            sets = places.into_iter().map(|(_, place)| sets[place]).collect();
+        }
+    }
+    sets
 }
 
 /// `key [key …]` as the first arguments.
@@ -617,17 +630,16 @@ fn sdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// Calls `each` with the members of the first set that no other has.
 fn subtract<'d>(db: &'d Db<'_>, limits: &Limits, keys: Vec<Option<Key<'d>>>, each: impl FnMut(Item<'d>)) {
-    // Without a first set, there is nothing to take from.
-    if let Some(Some(_)) = keys.first() {
-        let mut sets = sets(db, keys);
-        let (first, others) = sets.split_first_mut().expect("the first set is there");
-        difference(first, others, limits, each);
+    let mut keys = keys.into_iter();
+    // Without a first set, there is nothing to take from. It may be among the others, too.
+    if let Some(first) = sets(db, keys.next()).first() {
+        difference(first, &mut sets(db, keys), limits, each);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::commands::testing::check;
+    use crate::commands::testing::{Harness, check};
 
     #[test]
     fn members_come_and_go() {
@@ -817,6 +829,27 @@ mod tests {
             set
             "#,
         );
+    }
+
+    /// A set that is named many times counts once.
+    #[test]
+    fn sets_may_be_named_repeatedly() {
+        let mut harness = Harness::default();
+        harness.run("SADD a 1 2 3 x");
+        harness.run("SADD b 2 3 x y");
+        let (many_a, many_b) = ("a ".repeat(20), "b ".repeat(20));
+        for (request, answer) in [
+            (format!("SINTERCARD 40 {many_a}{many_b}"), 3),
+            (format!("SINTERCARD 20 {many_a}"), 4),
+            (format!("SINTERSTORE d {many_a}{many_b}"), 3),
+            (format!("SUNIONSTORE d {many_b}{many_a}"), 5),
+            (format!("SUNIONSTORE d {many_b}{many_a}nosuch"), 5),
+            (format!("SDIFFSTORE d {many_a}{many_b}"), 0),
+            (format!("SDIFFSTORE d a {many_b}"), 1),
+            (format!("SINTERSTORE d {many_a}nosuch"), 0),
+        ] {
+            assert_eq!(harness.run(&request), format!("(integer) {answer}"), "{request}");
+        }
     }
 
     #[test]

@@ -304,13 +304,13 @@ fn look_up<'a>(
         if window.is_empty() {
             return;
         }
-        let mut keys = [Key { bytes: &[], hash: 0 }; WINDOW];
+        let mut keys = [Key::NONE; WINDOW];
         for (key, (pattern, _, name)) in keys.iter_mut().zip(&window) {
             if let Pattern::Lookup { .. } = pattern {
                 *key = Key::new(&names[name.clone()]);
             }
         }
-        let now = db.now();
+        let now = db.due_by();
         db.prefetch(&keys[..window.len()]);
         for (&key, &(pattern, element, _)) in keys.iter().zip(&window) {
             let go_on = match pattern {

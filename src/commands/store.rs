@@ -6,12 +6,23 @@ use crate::stdx::hash::Key;
 use crate::types::Collection;
 
 /// Stores `result` under `key`, whatever was there before; an empty one removes the key. Answers the number of
-/// elements. O(1), and freeing the old value.
+/// elements, and counts one change. O(1), and freeing the old value.
 pub fn store<T: Collection>(ctx: &mut Ctx<'_>, key: Key<'_>, result: T, event: Event) -> CmdResult {
+    store_counting(ctx, key, result, event, 1)
+}
+
+/// As [`store`], counting `changes` for a result that is not empty.
+pub fn store_counting<T: Collection>(
+    ctx: &mut Ctx<'_>,
+    key: Key<'_>,
+    result: T,
+    event: Event,
+    changes: usize,
+) -> CmdResult {
     let len = result.len();
     if len > 0 {
         ctx.db.set_collection(key, result, None);
-        ctx.db.changed(key, event, 1);
+        ctx.db.changed(key, event, changes);
     } else {
         let lazily = ctx.db.space().lazy.server_del;
         if ctx.db.displace(key, lazily) {

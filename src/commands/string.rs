@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use super::expiry::{Expiry, Unit};
 use super::window::{all_keys, each_key};
-use crate::keyspace::expire::Expiry as Due;
-use crate::keyspace::ledger::Listeners;
 use crate::keyspace::{Db, Event, Ttl, WrongType};
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
@@ -91,7 +89,7 @@ fn store(db: &mut Db<'_>, key: Key<'_>, args: Args<'_>, value: usize, ttl: Ttl) 
 /// Whether somebody reads what is passed on: otherwise no request has to be made for them.
 #[inline]
 fn is_fed(ctx: &mut Ctx<'_>) -> bool {
-    ctx.db.space().ledger.listeners.has(Listeners::FEED)
+    ctx.db.space().ledger.listeners.feeds()
 }
 
 /// Has `SET key value` passed on with what has become of the expiry, and nothing of how that came
@@ -504,7 +502,7 @@ fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
     let ttl = options.ttl(ctx.now, ctx.name)?;
     let replied = reply_string(&mut ctx.reply, Some(text));
     match ttl {
-        Ttl::At(at) if at <= ctx.now && ctx.db.space().expiry == Due::Remove => {
+        Ttl::At(at) if at <= ctx.now && ctx.db.removes_due_keys() => {
             let lazily = ctx.db.space().lazy.expire;
             remove(ctx, key, lazily);
         }
@@ -835,8 +833,9 @@ const MGET: Spec = Spec::data("mget", -2, mget)
 fn mget(ctx: &mut Ctx<'_>) -> CmdResult {
     let Ctx { args, db, reply, .. } = ctx;
     let replied = reply.array(args.len() - 1);
-    each_key(db, args.rest(1), 1, |db, key, _| {
+    all_keys(db, args.rest(1), 1, |db, key, _| {
         reply_string(reply, db.read_string(key).unwrap_or(None));
+        !reply.is_futile()
     });
     Ok(replied)
 }
@@ -1590,7 +1589,7 @@ mod tests {
         let spec = server.commands.spec(id);
         let Handler::Data(handler) = spec.handler else { panic!("not a data command") };
         server.keyspace.set_now(UnixMillis(1000));
-        server.keyspace.ledger.listeners.set(Listeners::FEED, true);
+        server.keyspace.ledger.feed(crate::keyspace::Sink::Log, true);
         let (mut out, mut feed) = (Vec::new(), Feed::AsReceived);
         let mut ctx = Ctx {
             permissions: None,

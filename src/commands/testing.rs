@@ -34,7 +34,7 @@ impl Harness {
     /// A server with the given configuration and all commands.
     pub fn new(config: Config) -> Self {
         let background = Arc::new(Background::start(None).expect("threads can be started"));
-        let mut server = Server::new(config, super::ALL, background);
+        let mut server = Server::new(config, &super::known(), background);
         // What is tested in memory leaves no files behind.
         server.config.persistence.save.0.clear();
         let mut harness = Harness { server, client: ClientKey(0), peers: Vec::new() };

@@ -20,7 +20,7 @@ pub const COMMANDS: &[Spec] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
 const ANYTIME: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::ALLOW_BUSY);
 
 const MULTI: Spec = Spec::admin("multi", 1, multi)
-    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI))
+    .flags(ANYTIME.with(Flags::FAST).with(Flags::RUNS_IN_MULTI).with(Flags::LOGGED))
     .acl(Acl::TRANSACTION)
     .docs(Docs {
         summary: "Begins a transaction.",
@@ -69,6 +69,7 @@ const EXEC: Spec = Spec::admin("exec", 1, exec)
             .with(Flags::SKIP_SLOWLOG)
             .with(Flags::RUNS_IN_MULTI)
             .with(Flags::ENDS_MULTI)
+            .with(Flags::LOGGED)
             .with(Flags::BARRIER)
             .with(Flags::LEAVES_MULTI),
     )

@@ -17,7 +17,7 @@ pub fn all_keys<'a>(
     step: usize,
     mut each: impl FnMut(&mut Db<'_>, Key<'a>, usize) -> bool,
 ) -> bool {
-    let mut window = [Key { bytes: &[], hash: 0 }; WINDOW];
+    let mut window = [Key::NONE; WINDOW];
     for start in (0..args.len()).step_by(step * WINDOW) {
         let mut n = 0;
         for i in (start..args.len()).step_by(step).take(WINDOW) {

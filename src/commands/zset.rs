@@ -521,7 +521,7 @@ pub(super) struct MultiPop {
 
 impl MultiPop {
     /// Reads `numkeys key [key …] MIN|MAX [COUNT count]` from argument `at` on.
-    pub fn parse(args: &Args<'_>, at: usize) -> Result<MultiPop, Error> {
+    pub(super) fn parse(args: &Args<'_>, at: usize) -> Result<MultiPop, Error> {
         let keys = positive(args, at, "ERR numkeys should be greater than 0")?;
         let place = keys.checked_add(at + 1).filter(|&place| place < args.len()).ok_or(Error::Syntax)?;
         let end = if args.is(place, "MIN") {
@@ -542,7 +542,7 @@ impl MultiPop {
     }
 
     /// Takes the members and answers with the key and them; `None` when there is no set.
-    pub fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
+    pub(super) fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
         let args = ctx.args;
         for i in self.keys.clone() {
             let key = args.key(i);

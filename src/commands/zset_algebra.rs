@@ -1,12 +1,11 @@
 //! Unions, intersections and differences of sorted sets. A plain set counts as one whose scores are all 1.
 
-use std::collections::HashMap;
-
 use super::store::store;
 use super::zset::header;
 use crate::keyspace::{Db, Event};
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::stdx::hash::Map;
 use crate::stdx::num;
 use crate::types::zset::{Text, order};
 use crate::types::{Describe, Kind, Set, Zset};
@@ -220,8 +219,7 @@ impl<'a> Request<'a> {
         match self.operation {
             Operation::Union => {
                 let longest = self.inputs.iter().map(Input::len).max().unwrap_or(0);
-                let mut scores: HashMap<Text<'a>, f64, foldhash::quality::RandomState> =
-                    HashMap::with_capacity_and_hasher(longest, Default::default());
+                let mut scores: Map<Text<'a>, f64> = Map::with_capacity(longest);
                 for input in &self.inputs {
                     input.each(|member, score| {
                         let score = not_nan(input.weight * score);

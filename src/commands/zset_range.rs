@@ -223,7 +223,7 @@ fn range(ctx: &mut Ctx<'_>, by: Option<By>, reverse: Option<bool>) -> CmdResult 
     match query.select(set) {
         (pairs, Some(n)) => {
             let replied = header(reply, n, with_scores);
-            pairs.take(n).for_each(|pair| {
+            reply.each(pairs.take(n), |reply, pair| {
                 member(reply, &pair, with_scores);
             });
             Ok(replied)
@@ -232,7 +232,7 @@ fn range(ctx: &mut Ctx<'_>, by: Option<By>, reverse: Option<bool>) -> CmdResult 
             let start = reply.defer();
             let mut n = 0;
             for pair in pairs.take(query.limit) {
-                if query.leaves(&pair) {
+                if query.leaves(&pair) || reply.is_futile() {
                     break;
                 }
                 member(reply, &pair, with_scores);

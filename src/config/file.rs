@@ -12,10 +12,10 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::options::{Config, RenamedCommand, UserLine};
+use super::options::{Config, Place, RenamedCommand, UserLine};
 use super::param::Param;
 use super::value::Reason;
-use super::{os_error, table};
+use super::{foreign, os_error, table};
 use crate::stdx::{glob, quote};
 
 /// Files may include files, to this depth.
@@ -50,6 +50,12 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// What stands at `place` is wrong for `reason`.
+    pub fn at(place: &Place, reason: impl Into<Reason>) -> FileError {
+        let Place { file, line, text } = place.clone();
+        FileError::Line { file, line, text, reason: reason.into() }
+    }
+
     /// The message for standard error. `server` names the program and its version, as in `Redis 7.2.4`.
     pub fn message(&self, server: &str) -> String {
         let title = format!("*** FATAL CONFIG FILE ERROR ({server}) ***");
@@ -69,22 +75,28 @@ impl FileError {
     }
 }
 
-/// Reads the lines of `text` into `config`. After an error the lines before the wrong one are in effect.
+/// Reads the lines of `text` into `config`. After an error the lines before the wrong one are in effect. What is
+/// returned is to be logged: a sentence about each directive that has no effect.
 ///
 /// # Errors
 /// The first wrong line, a file that cannot be included, or parameters that exclude each other.
-pub fn load(text: &[u8], config: &mut Config) -> Result<(), FileError> {
-    Loader { config, seen: Vec::new() }.lines(text, None, 0)?;
+pub fn load(text: &[u8], config: &mut Config) -> Result<Vec<String>, FileError> {
+    let mut loader = Loader { config, seen: Vec::new(), notes: Vec::new() };
+    loader.lines(text, None, 0)?;
+    let mut notes = loader.notes;
     if config.cluster.enabled && config.replication.replicaof.is_some() {
         return Err(FileError::Conflict("replicaof directive not allowed in cluster mode".into()));
     }
-    Ok(())
+    notes.extend(table::params().filter_map(|param| param.idle(config)));
+    Ok(notes)
 }
 
 struct Loader<'a> {
     config: &'a mut Config,
     /// Parameters set so far, by name.
     seen: Vec<&'static str>,
+    /// What is to be logged.
+    notes: Vec<String>,
 }
 
 impl Loader<'_> {
@@ -109,22 +121,33 @@ impl Loader<'_> {
                 }
                 self.include(pattern, depth + 1)?;
             } else {
-                self.directive(name, values).map_err(refuse)?;
+                let place = || Place { file: file.map(String::from), line: index + 1, text: line.into() };
+                self.directive(name, values, place).map_err(refuse)?;
             }
         }
         Ok(())
     }
 
-    fn directive(&mut self, name: &[u8], values: &[Vec<u8>]) -> Result<(), Reason> {
+    fn directive(
+        &mut self,
+        name: &[u8],
+        values: &[Vec<u8>],
+        place: impl Fn() -> Place,
+    ) -> Result<(), Reason> {
         if let Some(param) = table::find(name) {
             return self.param(param, values);
         }
+        if let Some(judgement) = foreign::judge(name, values) {
+            self.notes.extend(judgement?);
+            return Ok(());
+        }
         match (name.to_ascii_lowercase().as_slice(), values) {
             (b"rename-command", [from, to]) => {
-                self.config
-                    .security
-                    .renamed_commands
-                    .push(RenamedCommand { from: from.clone(), to: to.clone() });
+                self.config.security.renamed_commands.push(RenamedCommand {
+                    from: from.clone(),
+                    to: to.clone(),
+                    place: place(),
+                });
                 Ok(())
             }
             (b"user", [name, rules @ ..]) => {
@@ -136,7 +159,9 @@ impl Loader<'_> {
                     )
                     .into());
                 }
-                self.config.security.users.push(UserLine { name: name.clone(), rules: rules.into() });
+                let mut user = UserLine { name: name.clone(), rules: rules.into(), place: place() };
+                user.place.text = shown(values);
+                self.config.security.users.push(user);
                 Ok(())
             }
             (b"loadmodule", [_, ..]) => Err("Modules are not supported: this server cannot load them".into()),
@@ -149,6 +174,7 @@ impl Loader<'_> {
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let again = self.seen.contains(&param.name);
         param.read(self.config, &values, again)?;
+        param.check_promise(self.config)?;
         if !again {
             self.seen.push(param.name);
         }
@@ -164,6 +190,19 @@ impl Loader<'_> {
         }
         Ok(())
     }
+}
+
+/// A `user` line without its passwords.
+fn shown(words: &[Vec<u8>]) -> Vec<u8> {
+    let mut text = b"user".to_vec();
+    for word in words {
+        text.push(b' ');
+        match word.first() {
+            Some(b'>' | b'<' | b'#' | b'!') => text.extend_from_slice(b"(redacted)"),
+            _ => text.extend_from_slice(word),
+        }
+    }
+    text
 }
 
 fn read_file(path: &Path, name: &str) -> Result<Vec<u8>, FileError> {
@@ -382,10 +421,10 @@ mod tests {
         let config = loaded("user bob on '>p w' ~*\nrename-command FLUSHALL \"\"\nreplicaof host 7000\n");
         assert_eq!(config.security.users[0].name, b"bob");
         assert_eq!(config.security.users[0].rules, [&b"on"[..], b">p w", b"~*"]);
-        assert_eq!(
-            config.security.renamed_commands,
-            [RenamedCommand { from: b"FLUSHALL".into(), to: vec![] }]
-        );
+        let [renamed] = &config.security.renamed_commands[..] else { panic!("one line") };
+        assert_eq!((&renamed.from[..], &renamed.to[..]), (&b"FLUSHALL"[..], &b""[..]));
+        let text = b"rename-command FLUSHALL \"\"".to_vec();
+        assert_eq!(renamed.place, Place { file: None, line: 2, text });
         let primary = config.replication.replicaof.expect("just set");
         assert_eq!((primary.host.as_str(), primary.port), ("host", 7000));
         assert_eq!(loaded("replicaof host 1\nslaveof NO one").replication.replicaof, None);

@@ -9,7 +9,7 @@ use crate::types;
 use super::value::{
     AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, EndpointType, EvictionPolicy, KeyspaceEvents,
     LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr, PropagationError,
-    SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility,
+    SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
 };
 
 /// Every option of the server.
@@ -17,6 +17,8 @@ use super::value::{
 pub struct Config {
     /// Where clients connect, and how many may.
     pub net: NetOptions,
+    /// Encrypted connections.
+    pub tls: TlsOptions,
     /// The process: daemon, pid file, title, shutdown.
     pub general: GeneralOptions,
     /// Who may do what.
@@ -144,6 +146,89 @@ impl Default for GeneralOptions {
     }
 }
 
+/// Encrypted connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsOptions {
+    /// TCP port; 0 listens on none.
+    pub port: u16,
+    /// File of the certificate; empty for none, here and in the fields that follow.
+    pub cert_file: String,
+    /// File of the private key.
+    pub key_file: String,
+    /// Password of the private key.
+    pub key_file_pass: Vec<u8>,
+    /// File of the certificate for outgoing connections.
+    pub client_cert_file: String,
+    /// File of the private key for outgoing connections.
+    pub client_key_file: String,
+    /// Password of that private key.
+    pub client_key_file_pass: Vec<u8>,
+    /// File of parameters for the Diffie-Hellman key exchange.
+    pub dh_params_file: String,
+    /// File of the certificates of authorities.
+    pub ca_cert_file: String,
+    /// Directory of the certificates of authorities.
+    pub ca_cert_dir: String,
+    /// Whether clients must show a certificate.
+    pub auth_clients: TlsAuthClients,
+    /// The link to the primary is encrypted.
+    pub replication: bool,
+    /// The cluster bus is encrypted.
+    pub cluster: bool,
+    /// Versions to speak, separated by blanks; empty for those thought safe.
+    pub protocols: String,
+    /// Ciphers up to version 1.2.
+    pub ciphers: String,
+    /// Cipher suites of version 1.3.
+    pub ciphersuites: String,
+    /// The server's preference among ciphers wins.
+    pub prefer_server_ciphers: bool,
+    /// Clients may resume sessions.
+    pub session_caching: bool,
+    /// Sessions kept for that; 0 for no limit.
+    pub session_cache_size: u32,
+    /// How long a session is kept.
+    pub session_cache_timeout_s: u32,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        TlsOptions {
+            port: 0,
+            cert_file: String::new(),
+            key_file: String::new(),
+            key_file_pass: Vec::new(),
+            client_cert_file: String::new(),
+            client_key_file: String::new(),
+            client_key_file_pass: Vec::new(),
+            dh_params_file: String::new(),
+            ca_cert_file: String::new(),
+            ca_cert_dir: String::new(),
+            auth_clients: TlsAuthClients::Yes,
+            replication: false,
+            cluster: false,
+            protocols: String::new(),
+            ciphers: String::new(),
+            ciphersuites: String::new(),
+            prefer_server_ciphers: false,
+            session_caching: true,
+            session_cache_size: 20 << 10,
+            session_cache_timeout_s: 300,
+        }
+    }
+}
+
+/// Where something stands in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The included file; `None` for the outermost text.
+    pub file: Option<String>,
+    /// The number of the line, from 1.
+    pub line: usize,
+    /// The line without surrounding blanks.
+    pub text: Vec<u8>,
+}
+
 /// A `user` line: the name and its access rules, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserLine {
@@ -151,6 +236,8 @@ pub struct UserLine {
     pub name: Vec<u8>,
     /// Rules as written, one word each.
     pub rules: Vec<Vec<u8>>,
+    /// Where the line stands; of no meaning for a user who was made otherwise.
+    pub place: Place,
 }
 
 /// A `rename-command` line. An empty new name takes the command away.
@@ -160,6 +247,8 @@ pub struct RenamedCommand {
     pub from: Vec<u8>,
     /// Name clients must use instead.
     pub to: Vec<u8>,
+    /// Where the line stands.
+    pub place: Place,
 }
 
 /// Who may do what.
@@ -276,7 +365,7 @@ pub struct PersistenceOptions {
     pub rdb_del_sync_files: bool,
     /// Flush snapshots to disk every few megabytes.
     pub rdb_save_incremental_fsync: bool,
-    /// Check the inside of values read from a snapshot or RESTORE.
+    /// Values read from a snapshot or RESTORE are checked in full whatever this is.
     pub sanitize_dump_payload: SanitizePayload,
     /// Keep the append-only file.
     pub appendonly: bool,

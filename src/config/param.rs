@@ -177,6 +177,9 @@ impl Effects {
     pub const TRACKING: Effects = Effects(1 << 26);
     /// The idle time or keepalive of clients.
     pub const TIMEOUTS: Effects = Effects(1 << 27);
+    /// What these bring about is a state outside the program, which may have changed while the text has not: a text that
+    /// is set once more takes effect once more.
+    pub const OUTSIDE: Effects = Effects::DIR;
 
     /// Whether anything of `other` is among these.
     pub const fn touches(self, other: Effects) -> bool {
@@ -203,6 +206,15 @@ impl std::ops::BitOrAssign for Effects {
     }
 }
 
+/// What becomes of a parameter for which the server lacks something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Any value is kept, and nothing comes of it: why, as a sentence without a full stop.
+    Unused(&'static str),
+    /// A value other than the default would promise what is not there, and is refused: what that is.
+    Refused(&'static str),
+}
+
 /// One parameter.
 pub struct Param {
     /// Its name.
@@ -225,6 +237,8 @@ pub struct Param {
     pub hidden: bool,
     /// CONFIG SET refuses it while a data set is loaded.
     pub deny_loading: bool,
+    /// What the server lacks to act on it.
+    pub lack: Option<Lack>,
     /// A number outside is moved to the nearest inside, silently.
     pub(super) clamp: Option<Range>,
 }
@@ -247,6 +261,7 @@ impl Param {
             sensitive: false,
             hidden: false,
             deny_loading: false,
+            lack: None,
             clamp: None,
         }
     }
@@ -273,6 +288,14 @@ impl Param {
 
     pub(super) const fn deny_loading(self) -> Param {
         Param { deny_loading: true, ..self }
+    }
+
+    pub(super) const fn unused(self, why: &'static str) -> Param {
+        Param { lack: Some(Lack::Unused(why)), ..self }
+    }
+
+    pub(super) const fn refused(self, what: &'static str) -> Param {
+        Param { lack: Some(Lack::Refused(what)), ..self }
     }
 
     pub(super) const fn clamp(self, min: i128, max: i128) -> Param {
@@ -348,6 +371,32 @@ impl Param {
             Kind::Words(_) => unreachable!("returned above"),
         }
         Ok(())
+    }
+
+    /// Checks that the value promises nothing that the server lacks.
+    ///
+    /// # Errors
+    /// It does: what is lacking, and which value is possible.
+    pub fn check_promise(&self, config: &Config) -> Result<(), Reason> {
+        let default = self.print(&Config::default());
+        match self.lack {
+            Some(Lack::Refused(what)) if self.print(config) != default => {
+                let default = String::from_utf8_lossy(&default);
+                Err(format!("this server has no {what}: only '{default}' is possible").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A sentence for the log about a value that differs from the default and has no effect; `None` for others.
+    pub fn idle(&self, config: &Config) -> Option<String> {
+        let Some(Lack::Unused(why)) = self.lack else { return None };
+        let value = self.print(config);
+        if value == self.print(&Config::default()) {
+            return None;
+        }
+        let value = if self.sensitive { "(redacted)".into() } else { String::from_utf8_lossy(&value) };
+        Some(format!("'{} {value}' has no effect: {why}.", self.name))
     }
 
     /// The directives that restore the value, without the name; none if nothing needs to be said.

@@ -8,6 +8,7 @@ use super::Reason;
 use super::options::Config;
 use super::param::{AnyChoice, AnyWords, Effects, Field, Kind, Number, Param, Range};
 use super::value::{self, MemoryOrPercent};
+use crate::stdx::locale;
 
 /// Parameters that belong together.
 pub struct Group {
@@ -70,9 +71,19 @@ const fn words(at: &'static dyn AnyWords) -> Kind {
     Kind::Words(at)
 }
 
+const NO_CLUSTER: &str = "this version has no cluster mode";
+const NO_DEFRAGMENTATION: &str = "this version has no active defragmentation";
+const NO_IO_THREADS: &str = "this version has no I/O threads";
+const NO_MODULES: &str = "this version has no modules";
+const NO_REPLICATION: &str = "this version has no replication";
+const NO_SCRIPTS: &str = "this version has no scripts";
+const NO_STREAMS: &str = "this version has no streams";
+const NO_TLS: &str = "this version has no TLS";
+
 /// Every group, in the order of `redis.conf`.
 pub static GROUPS: &[Group] = &[
     Group { title: "Network", params: NETWORK },
+    Group { title: "TLS", params: TLS },
     Group { title: "General", params: GENERAL },
     Group { title: "Snapshots", params: SNAPSHOTS },
     Group { title: "Append-only file", params: APPEND_ONLY },
@@ -113,6 +124,11 @@ fn any(_: &str) -> Result<(), Reason> {
     Ok(())
 }
 
+/// A locale that the system has.
+fn locale(name: &str) -> Result<(), Reason> {
+    if locale::is_known(name) { Ok(()) } else { Err("Invalid locale name".into()) }
+}
+
 /// A directory that exists; whether it can be entered shows when the server goes there.
 fn directory(path: &str) -> Result<(), Reason> {
     match std::fs::metadata(path) {
@@ -147,7 +163,7 @@ fn plain_name(name: &str, refused: &'static str) -> Result<(), Reason> {
 #[rustfmt::skip]
 const NETWORK: &[Param] = &[
     p("bind", words(at!(net.bind)), Effects::LISTENERS, "Addresses to listen on; a leading - forgives one this machine lacks."),
-    p("bind-source-addr", text(at!(net.bind_source_addr)), Effects::NONE, "Address that outgoing connections start from."),
+    p("bind-source-addr", text(at!(net.bind_source_addr)), Effects::NONE, "Address that outgoing connections start from.").unused(NO_REPLICATION),
     p("protected-mode", yes_no(at!(net.protected_mode)), Effects::NONE, "Refuse remote clients while the default user has no password."),
     p("port", int(at!(net.port), 0, PORT), Effects::LISTENERS, "TCP port to listen on; 0 for none."),
     p("tcp-backlog", int(at!(net.backlog), 0, I32), Effects::NONE, "Length of the queue of connections not yet accepted.").immutable(),
@@ -155,7 +171,31 @@ const NETWORK: &[Param] = &[
     p("unixsocketperm", octal(at!(net.unixsocketperm), 0, 0o777), Effects::NONE, "Permissions of the Unix socket, in octal; 0 leaves them to the umask.").immutable(),
     p("timeout", int(at!(net.timeout_s), 0, I32), Effects::TIMEOUTS, "Seconds without a command after which a client is closed; 0 never."),
     p("tcp-keepalive", int(at!(net.tcp_keepalive_s), 0, I32), Effects::TIMEOUTS, "Seconds between keepalive probes to a silent client; 0 sends none."),
-    p("socket-mark-id", int(at!(net.socket_mark_id), 0, U32), Effects::NONE, "Mark on listening sockets for routing and filtering; 0 for none.").immutable(),
+    p("socket-mark-id", int(at!(net.socket_mark_id), 0, U32), Effects::NONE, "Mark on listening sockets for routing and filtering; 0 for none.").immutable().unused("listening sockets are not marked"),
+];
+
+#[rustfmt::skip]
+const TLS: &[Param] = &[
+    p("tls-port", int(at!(tls.port), 0, PORT), Effects::NONE, "TCP port to listen on for TLS; 0 for none.").refused("TLS"),
+    p("tls-cert-file", text(at!(tls.cert_file)), Effects::NONE, "File of the server's certificate.").unused(NO_TLS),
+    p("tls-key-file", text(at!(tls.key_file)), Effects::NONE, "File of the private key.").unused(NO_TLS),
+    p("tls-key-file-pass", bytes(at!(tls.key_file_pass)), Effects::NONE, "Password of the private key.").sensitive().unused(NO_TLS),
+    p("tls-client-cert-file", text(at!(tls.client_cert_file)), Effects::NONE, "Certificate for outgoing connections; empty for the server's.").unused(NO_TLS),
+    p("tls-client-key-file", text(at!(tls.client_key_file)), Effects::NONE, "Private key for outgoing connections.").unused(NO_TLS),
+    p("tls-client-key-file-pass", bytes(at!(tls.client_key_file_pass)), Effects::NONE, "Password of that private key.").sensitive().unused(NO_TLS),
+    p("tls-dh-params-file", text(at!(tls.dh_params_file)), Effects::NONE, "Parameters of the Diffie-Hellman key exchange.").unused(NO_TLS),
+    p("tls-ca-cert-file", text(at!(tls.ca_cert_file)), Effects::NONE, "Certificates of the authorities that vouch for others.").unused(NO_TLS),
+    p("tls-ca-cert-dir", text(at!(tls.ca_cert_dir)), Effects::NONE, "Directory of such certificates.").unused(NO_TLS),
+    p("tls-auth-clients", choice(at!(tls.auth_clients)), Effects::NONE, "Whether clients must show a certificate.").unused(NO_TLS),
+    p("tls-replication", yes_no(at!(tls.replication)), Effects::NONE, "Copy the primary over TLS.").refused("TLS"),
+    p("tls-cluster", yes_no(at!(tls.cluster)), Effects::NONE, "Use TLS on the cluster bus.").refused("TLS"),
+    p("tls-protocols", text(at!(tls.protocols)), Effects::NONE, "Versions of TLS to speak; empty for those thought safe.").unused(NO_TLS),
+    p("tls-ciphers", text(at!(tls.ciphers)), Effects::NONE, "Ciphers for TLS up to 1.2.").unused(NO_TLS),
+    p("tls-ciphersuites", text(at!(tls.ciphersuites)), Effects::NONE, "Cipher suites for TLS 1.3.").unused(NO_TLS),
+    p("tls-prefer-server-ciphers", yes_no(at!(tls.prefer_server_ciphers)), Effects::NONE, "Let the server's preference among ciphers win.").unused(NO_TLS),
+    p("tls-session-caching", yes_no(at!(tls.session_caching)), Effects::NONE, "Let clients resume sessions.").unused(NO_TLS),
+    p("tls-session-cache-size", int(at!(tls.session_cache_size), 0, I32), Effects::NONE, "Sessions kept for that; 0 for no limit.").unused(NO_TLS),
+    p("tls-session-cache-timeout", int(at!(tls.session_cache_timeout_s), 0, I32), Effects::NONE, "Seconds a session is kept.").unused(NO_TLS),
 ];
 
 #[rustfmt::skip]
@@ -174,7 +214,7 @@ const GENERAL: &[Param] = &[
     p("always-show-logo", yes_no(at!(general.always_show_logo)), Effects::NONE, "Log the logo even when the log is not a terminal.").immutable(),
     p("set-proc-title", yes_no(at!(general.set_proc_title)), Effects::NONE, "Show the server's state in the process title.").immutable(),
     p("proc-title-template", checked(at!(general.proc_title_template), value::title_template), Effects::PROC_TITLE, "What the process title says."),
-    p("locale-collate", text(at!(general.locale_collate)), Effects::LOCALE, "Locale for comparing strings; empty takes the environment's."),
+    p("locale-collate", checked(at!(general.locale_collate), locale), Effects::LOCALE, "Locale for comparing strings; empty takes the environment's.").unused("strings are compared byte by byte"),
     p("ignore-warnings", text(at!(general.ignore_warnings)), Effects::NONE, "Names of system checks whose warnings are not wanted."),
 ];
 
@@ -185,9 +225,9 @@ const SNAPSHOTS: &[Param] = &[
     p("rdbcompression", yes_no(at!(persistence.rdb_compression)), Effects::NONE, "Compress strings in snapshots."),
     p("rdbchecksum", yes_no(at!(persistence.rdb_checksum)), Effects::NONE, "End snapshots with a checksum, and check it.").immutable(),
     p("rdb-save-version", int(at!(persistence.rdb_save_version), 10, 12), Effects::NONE, "Version of the snapshots written: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4."),
-    p("sanitize-dump-payload", choice(at!(persistence.sanitize_dump_payload)), Effects::NONE, "Check the inside of values that are loaded or restored."),
+    p("sanitize-dump-payload", choice(at!(persistence.sanitize_dump_payload)), Effects::NONE, "Has no effect: values that are loaded or restored are always checked in full."),
     p("dbfilename", checked(at!(persistence.dbfilename), dbfilename), Effects::NONE, "File name of the snapshot.").protected(),
-    p("rdb-del-sync-files", yes_no(at!(persistence.rdb_del_sync_files)), Effects::NONE, "Delete snapshots that served only replication."),
+    p("rdb-del-sync-files", yes_no(at!(persistence.rdb_del_sync_files)), Effects::NONE, "Delete snapshots that served only replication.").unused(NO_REPLICATION),
     p("rdb-save-incremental-fsync", yes_no(at!(persistence.rdb_save_incremental_fsync)), Effects::NONE, "Flush snapshots to disk piece by piece."),
     p("dir", checked(at!(persistence.dir), directory), Effects::DIR, "Directory of all files written.").protected().deny_loading(),
 ];
@@ -211,29 +251,29 @@ const APPEND_ONLY: &[Param] = &[
 #[rustfmt::skip]
 const REPLICATION: &[Param] = &[
     p("replicaof", words(at!(replication.replicaof)), Effects::NONE, "Host and port of the server to copy.").alias("slaveof").immutable(),
-    p("masterauth", bytes(at!(replication.masterauth)), Effects::NONE, "Password to show to that server.").sensitive(),
-    p("masteruser", bytes(at!(replication.masteruser)), Effects::NONE, "User to be on that server.").sensitive(),
-    p("replica-serve-stale-data", yes_no(at!(replication.serve_stale_data)), Effects::NONE, "Answer from old data while the link is down.").alias("slave-serve-stale-data"),
-    p("replica-read-only", yes_no(at!(replication.read_only)), Effects::NONE, "Refuse writes while a replica.").alias("slave-read-only"),
-    p("repl-diskless-sync", yes_no(at!(replication.diskless_sync)), Effects::NONE, "Send full copies without a file."),
-    p("repl-diskless-sync-delay", int(at!(replication.diskless_sync_delay_s), 0, I32), Effects::NONE, "Seconds to wait for more replicas before such a copy."),
-    p("repl-diskless-sync-max-replicas", int(at!(replication.diskless_sync_max_replicas), 0, I32), Effects::NONE, "Number of replicas that ends the wait early; 0 for none."),
-    p("repl-diskless-load", choice(at!(replication.diskless_load)), Effects::NONE, "When to load a full copy without a file.").deny_loading(),
-    p("repl-ping-replica-period", int(at!(replication.ping_period_s), 1, I32), Effects::NONE, "Seconds between pings to replicas.").alias("repl-ping-slave-period"),
-    p("repl-timeout", int(at!(replication.timeout_s), 1, I32), Effects::NONE, "Seconds of silence after which a link is dead."),
-    p("repl-disable-tcp-nodelay", yes_no(at!(replication.disable_tcp_nodelay)), Effects::NONE, "Let the kernel gather small packets to replicas."),
-    p("repl-backlog-size", memory(at!(replication.backlog_size), 1, I64), Effects::REPL_BACKLOG, "Size of the stream kept for replicas that come back.").clamp(16 << 10, I64),
-    p("repl-backlog-ttl", int(at!(replication.backlog_ttl_s), 0, I64), Effects::NONE, "Seconds the backlog outlives the last replica; 0 for ever."),
-    p("replica-priority", int(at!(replication.priority), 0, I32), Effects::NONE, "Preference when Sentinel picks a new primary, lower first; 0 never.").alias("slave-priority"),
+    p("masterauth", bytes(at!(replication.masterauth)), Effects::NONE, "Password to show to that server.").sensitive().unused(NO_REPLICATION).alias("primaryauth"),
+    p("masteruser", bytes(at!(replication.masteruser)), Effects::NONE, "User to be on that server.").sensitive().unused(NO_REPLICATION).alias("primaryuser"),
+    p("replica-serve-stale-data", yes_no(at!(replication.serve_stale_data)), Effects::NONE, "Answer from old data while the link is down.").alias("slave-serve-stale-data").unused(NO_REPLICATION),
+    p("replica-read-only", yes_no(at!(replication.read_only)), Effects::NONE, "Refuse writes while a replica.").alias("slave-read-only").unused(NO_REPLICATION),
+    p("repl-diskless-sync", yes_no(at!(replication.diskless_sync)), Effects::NONE, "Send full copies without a file.").unused(NO_REPLICATION),
+    p("repl-diskless-sync-delay", int(at!(replication.diskless_sync_delay_s), 0, I32), Effects::NONE, "Seconds to wait for more replicas before such a copy.").unused(NO_REPLICATION),
+    p("repl-diskless-sync-max-replicas", int(at!(replication.diskless_sync_max_replicas), 0, I32), Effects::NONE, "Number of replicas that ends the wait early; 0 for none.").unused(NO_REPLICATION),
+    p("repl-diskless-load", choice(at!(replication.diskless_load)), Effects::NONE, "When to load a full copy without a file.").deny_loading().unused(NO_REPLICATION),
+    p("repl-ping-replica-period", int(at!(replication.ping_period_s), 1, I32), Effects::NONE, "Seconds between pings to replicas.").alias("repl-ping-slave-period").unused(NO_REPLICATION),
+    p("repl-timeout", int(at!(replication.timeout_s), 1, I32), Effects::NONE, "Seconds of silence after which a link is dead.").unused(NO_REPLICATION),
+    p("repl-disable-tcp-nodelay", yes_no(at!(replication.disable_tcp_nodelay)), Effects::NONE, "Let the kernel gather small packets to replicas.").unused(NO_REPLICATION),
+    p("repl-backlog-size", memory(at!(replication.backlog_size), 1, I64), Effects::REPL_BACKLOG, "Size of the stream kept for replicas that come back.").clamp(16 << 10, I64).unused(NO_REPLICATION),
+    p("repl-backlog-ttl", int(at!(replication.backlog_ttl_s), 0, I64), Effects::NONE, "Seconds the backlog outlives the last replica; 0 for ever.").unused(NO_REPLICATION),
+    p("replica-priority", int(at!(replication.priority), 0, I32), Effects::NONE, "Preference when Sentinel picks a new primary, lower first; 0 never.").alias("slave-priority").unused(NO_REPLICATION),
     p("propagation-error-behavior", choice(at!(replication.propagation_error_behavior)), Effects::NONE, "What to do when a replicated or logged command fails."),
-    p("replica-ignore-disk-write-errors", yes_no(at!(replication.ignore_disk_write_errors)), Effects::NONE, "Go on when a replica cannot write its disk."),
-    p("replica-announced", yes_no(at!(replication.announced)), Effects::NONE, "Be listed to Sentinel's clients."),
-    p("min-replicas-to-write", int(at!(replication.min_replicas_to_write), 0, I32), Effects::REPLICATION, "Replicas needed to accept a write; 0 for none.").alias("min-slaves-to-write"),
-    p("min-replicas-max-lag", int(at!(replication.min_replicas_max_lag_s), 0, I32), Effects::REPLICATION, "Seconds of lag up to which a replica counts for that.").alias("min-slaves-max-lag"),
-    p("replica-announce-ip", text(at!(replication.announce_ip)), Effects::NONE, "Address to announce to the primary.").alias("slave-announce-ip"),
-    p("replica-announce-port", int(at!(replication.announce_port), 0, PORT), Effects::NONE, "Port to announce to the primary; 0 for the real one.").alias("slave-announce-port"),
-    p("replica-ignore-maxmemory", yes_no(at!(replication.ignore_maxmemory)), Effects::NONE, "Leave eviction to the primary.").alias("slave-ignore-maxmemory"),
-    p("replica-lazy-flush", yes_no(at!(replication.lazy_flush)), Effects::NONE, "Free the old data in the background before a full copy.").alias("slave-lazy-flush"),
+    p("replica-ignore-disk-write-errors", yes_no(at!(replication.ignore_disk_write_errors)), Effects::NONE, "Go on when a replica cannot write its disk.").unused(NO_REPLICATION),
+    p("replica-announced", yes_no(at!(replication.announced)), Effects::NONE, "Be listed to Sentinel's clients.").unused(NO_REPLICATION),
+    p("min-replicas-to-write", int(at!(replication.min_replicas_to_write), 0, I32), Effects::REPLICATION, "Replicas needed to accept a write; 0 for none.").alias("min-slaves-to-write").unused(NO_REPLICATION),
+    p("min-replicas-max-lag", int(at!(replication.min_replicas_max_lag_s), 0, I32), Effects::REPLICATION, "Seconds of lag up to which a replica counts for that.").alias("min-slaves-max-lag").unused(NO_REPLICATION),
+    p("replica-announce-ip", text(at!(replication.announce_ip)), Effects::NONE, "Address to announce to the primary.").alias("slave-announce-ip").unused(NO_REPLICATION),
+    p("replica-announce-port", int(at!(replication.announce_port), 0, PORT), Effects::NONE, "Port to announce to the primary; 0 for the real one.").alias("slave-announce-port").unused(NO_REPLICATION),
+    p("replica-ignore-maxmemory", yes_no(at!(replication.ignore_maxmemory)), Effects::NONE, "Leave eviction to the primary.").alias("slave-ignore-maxmemory").unused(NO_REPLICATION),
+    p("replica-lazy-flush", yes_no(at!(replication.lazy_flush)), Effects::NONE, "Free the old data in the background before a full copy.").alias("slave-lazy-flush").unused(NO_REPLICATION),
 ];
 
 #[rustfmt::skip]
@@ -244,7 +284,7 @@ const SECURITY: &[Param] = &[
     p("acllog-max-len", int(at!(security.acllog_max_len), 0, I64), Effects::ACL_LOG, "Entries ACL LOG keeps."),
     p("enable-protected-configs", choice(at!(security.enable_protected_configs)), Effects::NONE, "Who may set protected parameters at run time.").immutable(),
     p("enable-debug-command", choice(at!(security.enable_debug_command)), Effects::NONE, "Who may call DEBUG.").immutable(),
-    p("enable-module-command", choice(at!(security.enable_module_command)), Effects::NONE, "Who may call MODULE.").immutable(),
+    p("enable-module-command", choice(at!(security.enable_module_command)), Effects::NONE, "Who may call MODULE.").immutable().unused(NO_MODULES),
 ];
 
 #[rustfmt::skip]
@@ -279,12 +319,12 @@ const LAZYFREE: &[Param] = &[
 
 #[rustfmt::skip]
 const THREADS: &[Param] = &[
-    p("io-threads", int(at!(net.io_threads), 1, 128), Effects::NONE, "Threads for socket I/O, the main one included.").immutable(),
-    p("io-threads-do-reads", yes_no(at!(net.io_threads_do_reads)), Effects::NONE, "Let them read and parse as well.").immutable(),
-    p("server_cpulist", text(at!(advanced.server_cpulist)), Effects::NONE, "Processors of the main and I/O threads.").immutable(),
-    p("bio_cpulist", text(at!(advanced.bio_cpulist)), Effects::NONE, "Processors of the background threads.").immutable(),
-    p("aof_rewrite_cpulist", text(at!(advanced.aof_rewrite_cpulist)), Effects::NONE, "Processors of an append-only rewrite.").immutable(),
-    p("bgsave_cpulist", text(at!(advanced.bgsave_cpulist)), Effects::NONE, "Processors of a background save.").immutable(),
+    p("io-threads", int(at!(net.io_threads), 1, 128), Effects::NONE, "Threads for socket I/O, the main one included.").immutable().unused(NO_IO_THREADS),
+    p("io-threads-do-reads", yes_no(at!(net.io_threads_do_reads)), Effects::NONE, "Let them read and parse as well.").immutable().unused(NO_IO_THREADS),
+    p("server_cpulist", text(at!(advanced.server_cpulist)), Effects::NONE, "Processors of the main and I/O threads.").immutable().alias("server-cpulist"),
+    p("bio_cpulist", text(at!(advanced.bio_cpulist)), Effects::NONE, "Processors of the background threads.").immutable().alias("bio-cpulist"),
+    p("aof_rewrite_cpulist", text(at!(advanced.aof_rewrite_cpulist)), Effects::NONE, "Processors of an append-only rewrite.").immutable().alias("aof-rewrite-cpulist"),
+    p("bgsave_cpulist", text(at!(advanced.bgsave_cpulist)), Effects::NONE, "Processors of a background save.").immutable().alias("bgsave-cpulist"),
 ];
 
 #[rustfmt::skip]
@@ -296,33 +336,33 @@ const KERNEL: &[Param] = &[
 
 #[rustfmt::skip]
 const SHUTDOWN: &[Param] = &[
-    p("shutdown-timeout", int(at!(general.shutdown_timeout_s), 0, I32), Effects::NONE, "Seconds a shutdown waits for replicas."),
+    p("shutdown-timeout", int(at!(general.shutdown_timeout_s), 0, I32), Effects::NONE, "Seconds a shutdown waits for replicas.").unused(NO_REPLICATION),
     p("shutdown-on-sigint", words(at!(general.shutdown_on_sigint)), Effects::NONE, "How SIGINT shuts down."),
     p("shutdown-on-sigterm", words(at!(general.shutdown_on_sigterm)), Effects::NONE, "How SIGTERM shuts down."),
-    p("busy-reply-threshold", int(at!(general.busy_reply_threshold_ms), 0, I64), Effects::NONE, "Milliseconds a script runs before others are told BUSY.").alias("lua-time-limit"),
+    p("busy-reply-threshold", int(at!(general.busy_reply_threshold_ms), 0, I64), Effects::NONE, "Milliseconds a script runs before others are told BUSY.").alias("lua-time-limit").unused(NO_SCRIPTS),
 ];
 
 #[rustfmt::skip]
 const CLUSTER: &[Param] = &[
     p("cluster-enabled", yes_no(at!(cluster.enabled)), Effects::NONE, "Be a node of a cluster.").immutable(),
-    p("cluster-config-file", text(at!(cluster.config_file)), Effects::NONE, "File the node keeps its view of the cluster in.").immutable(),
-    p("cluster-node-timeout", int(at!(cluster.node_timeout_ms), 0, I64), Effects::NONE, "Milliseconds of silence after which a node is failing."),
-    p("cluster-port", int(at!(cluster.port), 0, PORT), Effects::NONE, "Port of the bus; 0 for the client port plus 10000.").immutable(),
-    p("cluster-replica-validity-factor", int(at!(cluster.replica_validity_factor), 0, I32), Effects::NONE, "Timeouts after which a replica's data is too old to take over; 0 for none.").alias("cluster-slave-validity-factor"),
-    p("cluster-migration-barrier", int(at!(cluster.migration_barrier), 0, I32), Effects::NONE, "Replicas a primary keeps when one moves to an orphan."),
-    p("cluster-allow-replica-migration", yes_no(at!(cluster.allow_replica_migration)), Effects::NONE, "Let replicas move to orphaned primaries."),
-    p("cluster-require-full-coverage", yes_no(at!(cluster.require_full_coverage)), Effects::CLUSTER, "Stop answering while a slot has no node."),
-    p("cluster-replica-no-failover", yes_no(at!(cluster.replica_no_failover)), Effects::CLUSTER, "Never start a failover unasked.").alias("cluster-slave-no-failover"),
-    p("cluster-allow-reads-when-down", yes_no(at!(cluster.allow_reads_when_down)), Effects::NONE, "Answer reads while the cluster is down."),
-    p("cluster-allow-pubsubshard-when-down", yes_no(at!(cluster.allow_pubsubshard_when_down)), Effects::NONE, "Serve sharded pub/sub while the cluster is down."),
-    p("cluster-link-sendbuf-limit", memory(at!(cluster.link_sendbuf_limit), 0, U64), Effects::NONE, "Bytes a bus link may have queued; 0 for no limit."),
-    p("cluster-announce-hostname", checked(at!(cluster.announce_hostname), value::host_name), Effects::CLUSTER, "Host name to announce."),
-    p("cluster-announce-human-nodename", checked(at!(cluster.announce_human_nodename), value::node_name), Effects::CLUSTER, "Name for people to announce."),
-    p("cluster-preferred-endpoint-type", choice(at!(cluster.preferred_endpoint_type)), Effects::CLUSTER, "How a redirection names a node."),
-    p("cluster-announce-ip", text(at!(cluster.announce_ip)), Effects::CLUSTER, "Address to announce."),
-    p("cluster-announce-tls-port", int(at!(cluster.announce_tls_port), 0, PORT), Effects::CLUSTER, "TLS port to announce; 0 for the real one."),
-    p("cluster-announce-port", int(at!(cluster.announce_port), 0, PORT), Effects::CLUSTER, "Client port to announce; 0 for the real one."),
-    p("cluster-announce-bus-port", int(at!(cluster.announce_bus_port), 0, PORT), Effects::CLUSTER, "Bus port to announce; 0 for the real one."),
+    p("cluster-config-file", text(at!(cluster.config_file)), Effects::NONE, "File the node keeps its view of the cluster in.").immutable().unused(NO_CLUSTER),
+    p("cluster-node-timeout", int(at!(cluster.node_timeout_ms), 0, I64), Effects::NONE, "Milliseconds of silence after which a node is failing.").unused(NO_CLUSTER),
+    p("cluster-port", int(at!(cluster.port), 0, PORT), Effects::NONE, "Port of the bus; 0 for the client port plus 10000.").immutable().unused(NO_CLUSTER),
+    p("cluster-replica-validity-factor", int(at!(cluster.replica_validity_factor), 0, I32), Effects::NONE, "Timeouts after which a replica's data is too old to take over; 0 for none.").alias("cluster-slave-validity-factor").unused(NO_CLUSTER),
+    p("cluster-migration-barrier", int(at!(cluster.migration_barrier), 0, I32), Effects::NONE, "Replicas a primary keeps when one moves to an orphan.").unused(NO_CLUSTER),
+    p("cluster-allow-replica-migration", yes_no(at!(cluster.allow_replica_migration)), Effects::NONE, "Let replicas move to orphaned primaries.").unused(NO_CLUSTER),
+    p("cluster-require-full-coverage", yes_no(at!(cluster.require_full_coverage)), Effects::CLUSTER, "Stop answering while a slot has no node.").unused(NO_CLUSTER),
+    p("cluster-replica-no-failover", yes_no(at!(cluster.replica_no_failover)), Effects::CLUSTER, "Never start a failover unasked.").alias("cluster-slave-no-failover").unused(NO_CLUSTER),
+    p("cluster-allow-reads-when-down", yes_no(at!(cluster.allow_reads_when_down)), Effects::NONE, "Answer reads while the cluster is down.").unused(NO_CLUSTER),
+    p("cluster-allow-pubsubshard-when-down", yes_no(at!(cluster.allow_pubsubshard_when_down)), Effects::NONE, "Serve sharded pub/sub while the cluster is down.").unused(NO_CLUSTER),
+    p("cluster-link-sendbuf-limit", memory(at!(cluster.link_sendbuf_limit), 0, U64), Effects::NONE, "Bytes a bus link may have queued; 0 for no limit.").unused(NO_CLUSTER),
+    p("cluster-announce-hostname", checked(at!(cluster.announce_hostname), value::host_name), Effects::CLUSTER, "Host name to announce.").unused(NO_CLUSTER),
+    p("cluster-announce-human-nodename", checked(at!(cluster.announce_human_nodename), value::node_name), Effects::CLUSTER, "Name for people to announce.").unused(NO_CLUSTER),
+    p("cluster-preferred-endpoint-type", choice(at!(cluster.preferred_endpoint_type)), Effects::CLUSTER, "How a redirection names a node.").unused(NO_CLUSTER),
+    p("cluster-announce-ip", text(at!(cluster.announce_ip)), Effects::CLUSTER, "Address to announce.").unused(NO_CLUSTER),
+    p("cluster-announce-tls-port", int(at!(cluster.announce_tls_port), 0, PORT), Effects::CLUSTER, "TLS port to announce; 0 for the real one.").unused(NO_CLUSTER),
+    p("cluster-announce-port", int(at!(cluster.announce_port), 0, PORT), Effects::CLUSTER, "Client port to announce; 0 for the real one.").unused(NO_CLUSTER),
+    p("cluster-announce-bus-port", int(at!(cluster.announce_bus_port), 0, PORT), Effects::CLUSTER, "Bus port to announce; 0 for the real one.").unused(NO_CLUSTER),
 ];
 
 #[rustfmt::skip]
@@ -351,12 +391,12 @@ const ENCODINGS: &[Param] = &[
     p("list-compress-depth", int(at!(limits.types.list_compress_depth), 0, I32), Effects::ENCODINGS, "List nodes at each end left uncompressed; 0 compresses none."),
     p("set-max-intset-entries", int(at!(limits.types.set_max_intset_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as an intset."),
     p("set-max-listpack-entries", int(at!(limits.types.set_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as a listpack."),
-    p("set-max-listpack-value", memory(at!(limits.types.set_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it."),
+    p("set-max-listpack-value", int(at!(limits.types.set_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it."),
     p("zset-max-listpack-entries", int(at!(limits.types.zset_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest sorted set kept as a listpack.").alias("zset-max-ziplist-entries"),
     p("zset-max-listpack-value", memory(at!(limits.types.zset_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it.").alias("zset-max-ziplist-value"),
     p("hll-sparse-max-bytes", memory(at!(limits.types.hll_sparse_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of the longest sparse HyperLogLog."),
-    p("stream-node-max-bytes", memory(at!(limits.types.stream_node_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of a stream node; 0 for no limit."),
-    p("stream-node-max-entries", int(at!(limits.types.stream_node_max_entries), 0, I64), Effects::ENCODINGS, "Entries of a stream node; 0 for no limit."),
+    p("stream-node-max-bytes", memory(at!(limits.types.stream_node_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of a stream node; 0 for no limit.").unused(NO_STREAMS),
+    p("stream-node-max-entries", int(at!(limits.types.stream_node_max_entries), 0, I64), Effects::ENCODINGS, "Entries of a stream node; 0 for no limit.").unused(NO_STREAMS),
 ];
 
 #[rustfmt::skip]
@@ -369,13 +409,13 @@ const TIMER: &[Param] = &[
 
 #[rustfmt::skip]
 const DEFRAG: &[Param] = &[
-    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::DEFRAG, "Move values to make memory compact."),
-    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::DEFRAG, "Waste below which nothing is moved."),
-    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::DEFRAG, "Waste in percent at which moving starts."),
-    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::DEFRAG, "Waste in percent at which the effort is greatest."),
-    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::DEFRAG, "Least effort in percent of the processor."),
-    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::DEFRAG, "Greatest effort in percent of the processor."),
-    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::DEFRAG, "Elements above which a collection is moved in steps."),
+    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::DEFRAG, "Move values to make memory compact.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::DEFRAG, "Waste below which nothing is moved.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::DEFRAG, "Waste in percent at which moving starts.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::DEFRAG, "Waste in percent at which the effort is greatest.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::DEFRAG, "Least effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::DEFRAG, "Greatest effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::DEFRAG, "Elements above which a collection is moved in steps.").unused(NO_DEFRAGMENTATION),
 ];
 
 #[rustfmt::skip]
@@ -386,7 +426,7 @@ const TESTING: &[Param] = &[
     p("watchdog-period", int(at!(debug.watchdog_period_ms), 0, I32), Effects::WATCHDOG, "A turn of the event loop that lasts so many milliseconds is reported in the log; 0 switches it off.").hidden(),
     p("lua-enable-deprecated-api", yes_no(at!(debug.lua_enable_deprecated_api)), Effects::NONE, "Offer scripts the calls that are no longer documented.").immutable().hidden(),
     p("use-exit-on-panic", yes_no(at!(debug.use_exit_on_panic)), Effects::NONE, "Exit instead of aborting after a crash report.").hidden(),
-    p("cluster-ping-interval", int(at!(cluster.ping_interval_ms), 1, I32), Effects::NONE, "Milliseconds between pings to a random node.").hidden(),
+    p("cluster-ping-interval", int(at!(cluster.ping_interval_ms), 0, I32), Effects::NONE, "Milliseconds between pings to a random node.").hidden().unused(NO_CLUSTER),
 ];
 
 #[cfg(test)]
@@ -469,6 +509,7 @@ mod tests {
                 "pubsub 1 2 3",
                 "E",
                 "warning",
+                "C",
             ]
             .into_iter()
             .chain(match &param.kind {

@@ -54,6 +54,18 @@ choice! {
 }
 
 choice! {
+    /// Whether a client of a TLS port must show a certificate.
+    TlsAuthClients {
+        /// It need not, and what it shows is not looked at.
+        No = "no",
+        /// It must.
+        Yes = "yes",
+        /// It need not, but one that it shows must be right.
+        Optional = "optional",
+    }
+}
+
+choice! {
     /// Channels a new user may use.
     AclPubsubDefault {
         /// All of them.
@@ -593,6 +605,18 @@ impl KeyspaceEvents {
         self.0 & other.0 == other.0
     }
 
+    /// The letters of all classes but `unnamed`, with `A` where it says more in less.
+    fn letters(self, unnamed: KeyspaceEvents) -> String {
+        let all = self.contains(Self::ALL);
+        let mut text = String::from(if all { "A" } else { "" });
+        for (letter, class) in Self::LETTERS {
+            if self.contains(class) && !(all && Self::ALL.contains(class)) && class != unnamed {
+                text.push(char::from(letter));
+            }
+        }
+        text
+    }
+
     /// Whether nothing can be published: no class, or neither of the two kinds of channel.
     pub const fn is_silent(self) -> bool {
         self.0 & (Self::KEYSPACE.0 | Self::KEYEVENT.0) == 0
@@ -614,19 +638,14 @@ impl Words for KeyspaceEvents {
         Ok(())
     }
 
+    /// New keys, which `A` does not stand for, are not shown beside it, as in Redis.
     fn print(&self) -> String {
         let all = self.contains(Self::ALL);
-        let mut text = String::from(if all { "A" } else { "" });
-        for (letter, class) in Self::LETTERS {
-            if self.contains(class) && !(all && Self::ALL.contains(class)) {
-                text.push(char::from(letter));
-            }
-        }
-        text
+        self.letters(if all { Self::NEW } else { Self::default() })
     }
 
     fn lines(&self) -> Vec<String> {
-        vec![format!("\"{}\"", self.print())]
+        vec![format!("\"{}\"", self.letters(Self::default()))]
     }
 }
 
@@ -688,7 +707,7 @@ pub(super) fn host_name(text: &str) -> Result<(), Reason> {
 
 /// Whether a cluster node may announce this name for people.
 pub(super) fn node_name(text: &str) -> Result<(), Reason> {
-    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/')) {
         Ok(())
     } else {
         Err("Announced human node name contained invalid character".into())

@@ -12,16 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Access;
-use super::entry::{self, EMBED_MAX, Entry, EntryRef};
+use super::entry::{self, EMBED_MAX, Entry, EntryRef, Found};
 use super::evict::Evictor;
-use super::expire::{CycleState, Expiry};
+use super::expire::CycleState;
 use super::fields::Alarms;
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::{Class, Event, Ledger};
+use super::suspension::{Expiry, Suspend, Suspension};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
-use crate::structures::dict::{Dict, Place, Slot};
+use crate::structures::dict::{Dict, Element as _, Place, Slot, Stats};
 use crate::structures::sds::Sds;
 use crate::types::ahead::{Aim, Scout};
 use crate::types::string::{StringRef, Text};
@@ -35,22 +36,32 @@ pub struct WrongType;
 /// What becomes of a key's expiry when its value is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ttl {
+    /// The key has no expiry afterwards.
     Clear,
+    /// The key keeps its expiry, if it has one.
     Keep,
+    /// The key expires at this time.
     At(UnixMillis),
 }
 
 /// Counters of the keyspace, as `INFO stats` shows them.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct KeyspaceStats {
+    /// Lookups for reading that found their key.
     pub hits: u64,
+    /// Lookups for reading that did not.
     pub misses: u64,
+    /// Keys that were removed because their time had come.
     pub expired: u64,
     /// Fields of hashes whose time had come and that were removed for it.
     pub expired_fields: u64,
+    /// Running average of the percentage of keys that the expiry cycle found to be due.
     pub expired_stale_percent: f64,
+    /// Expiry cycles that ended because their time was up.
     pub expire_cycle_cut_short: u64,
+    /// Microseconds spent in expiry cycles.
     pub expire_cycle_us: u64,
+    /// Keys that were removed to make room.
     pub evicted: u64,
 }
 
@@ -105,9 +116,14 @@ impl Database {
         &self.keys
     }
 
-    /// The table of expiries; only its sizes are of use outside.
-    pub fn expires(&self) -> &Dict<EntryRef> {
-        &self.expires
+    /// The bytes of the table of expiries. O(1).
+    pub fn expires_bytes(&self) -> usize {
+        self.expires.bytes()
+    }
+
+    /// How the table of expiries is filled. O(buckets).
+    pub fn expires_stats(&self) -> Stats {
+        self.expires.stats()
     }
 
     /// Makes room for `keys` keys, `volatile` of them with an expiry.
@@ -142,7 +158,7 @@ impl Database {
     /// about a key that is due.
     #[inline]
     pub fn ahead<'a>(&'a self, key: Key<'_>, aim: Aim<'a>) -> Option<Scout<'a>> {
-        entry::ahead_in(&self.keys.find(key.hash, key.bytes)?, aim)
+        entry::ahead_in(&self.keys.find(key.hash(), key.bytes)?, aim)
     }
 
     /// Adds entries that come from a file and empties `batch`. The memory that they go to is asked for first, for
@@ -162,10 +178,10 @@ impl Database {
         for (hash, mut entry) in batch.drain(..) {
             if replace {
                 let key = entry.key().to_vec();
-                self.put(Key { bytes: &key, hash }, entry);
+                self.put(Key::with_hash(&key, hash), entry);
                 continue;
             }
-            let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.as_ref());
+            let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.reference());
             match self.keys.entry(hash, entry.key()) {
                 Place::Vacant(place) => drop(place.insert(entry)),
                 Place::Occupied(_) => return Err(entry),
@@ -182,46 +198,47 @@ impl Database {
     fn put(&mut self, key: Key<'_>, mut new: Entry) -> Option<Entry> {
         let volatile = new.expires().is_some();
         let alarm = new.arm();
-        let address = new.as_ref();
-        let old = match self.keys.entry(key.hash, key.bytes) {
-            Place::Occupied(mut slot) => Some(slot.replace(new)),
+        let address = new.reference();
+        let old = match self.keys.entry(key.hash(), key.bytes) {
+            Place::Occupied(mut slot) => {
+                // The references to the old entry go before it does: should one be missed, which panics, none is
+                // left to an entry that is gone.
+                match (slot.expires().is_some(), volatile) {
+                    (false, false) => {}
+                    (false, true) => self.expires.insert_unique(key.hash(), address),
+                    (true, false) => _ = reference_to(&mut self.expires, key, slot.reference()).remove(),
+                    (true, true) => {
+                        reference_to(&mut self.expires, key, slot.reference()).replace(address);
+                    }
+                }
+                self.alarms.remove(slot.alarm(), slot.reference());
+                Some(slot.replace(new))
+            }
             Place::Vacant(place) => {
                 place.insert(new);
+                if volatile {
+                    self.expires.insert_unique(key.hash(), address);
+                }
                 None
             }
         };
-        // `old` is alive until the end: the table of expiries reads its key while searching.
-        let was_volatile = old.as_ref().is_some_and(|old| old.expires().is_some());
-        match (was_volatile, volatile) {
-            (false, false) => {}
-            (false, true) => self.expires.insert_unique(key.hash, address),
-            (true, false) => drop(self.expires.remove(key.hash, key.bytes)),
-            (true, true) => {
-                let mut slot =
-                    self.expires.find_mut(key.hash, key.bytes).expect("a volatile key is in both tables");
-                slot.replace(address);
-            }
-        }
-        if let Some(old) = &old {
-            self.alarms.remove(old.alarm(), old.as_ref());
-        }
         self.alarms.add(alarm, address);
         old
     }
 
     /// Lets `change` rebuild the key's entry; whether the key is there.
-    fn rebuild(&mut self, key: Key<'_>, change: impl FnOnce(Entry) -> Entry) -> bool {
-        let Some(mut slot) = self.keys.find_mut(key.hash, key.bytes) else { return false };
+    pub(super) fn rebuild(&mut self, key: Key<'_>, change: impl FnOnce(Entry) -> Entry) -> bool {
+        let Some(mut slot) = self.keys.find_mut(key.hash(), key.bytes) else { return false };
         // The reference goes before the entry does.
         if slot.expires().is_some() {
-            self.expires.remove(key.hash, key.bytes);
+            reference_to(&mut self.expires, key, slot.reference()).remove();
         }
-        self.alarms.remove(slot.alarm(), slot.as_ref());
+        self.alarms.remove(slot.alarm(), slot.reference());
         slot.map(change);
         if slot.expires().is_some() {
-            self.expires.insert_unique(key.hash, slot.as_ref());
+            self.expires.insert_unique(key.hash(), slot.reference());
         }
-        self.alarms.add(slot.alarm(), slot.as_ref());
+        self.alarms.add(slot.alarm(), slot.reference());
         true
     }
 
@@ -231,7 +248,7 @@ impl Database {
         let mut volatile = 0;
         for entry in self.keys.iter() {
             let key = Key::new(entry.key());
-            let reference = self.expires.find(key.hash, key.bytes).map(|reference| reference.as_raw());
+            let reference = self.expires.find(key.hash(), key.bytes).map(|reference| reference.as_raw());
             let expected = entry.expires().map(|_| entry.as_raw());
             assert_eq!(reference, expected, "{}", key.bytes.escape_ascii());
             volatile += usize::from(expected.is_some());
@@ -242,26 +259,44 @@ impl Database {
 
     /// Takes the key's entry out.
     pub(super) fn take(&mut self, key: Key<'_>) -> Option<Entry> {
-        let slot = self.keys.find_mut(key.hash, key.bytes)?;
+        let slot = self.keys.find_mut(key.hash(), key.bytes)?;
         if slot.expires().is_some() {
-            self.expires.remove(key.hash, key.bytes);
+            reference_to(&mut self.expires, key, slot.reference()).remove();
         }
-        self.alarms.remove(slot.alarm(), slot.as_ref());
+        self.alarms.remove(slot.alarm(), slot.reference());
         Some(slot.remove())
     }
+}
+
+/// The place of the reference to `entry` in a table of expiries.
+///
+/// # Panics
+/// If it is not there: an entry that the table would still refer to must not go.
+#[inline]
+fn reference_to<'a>(expires: &'a mut Dict<EntryRef>, key: Key<'_>, entry: EntryRef) -> Slot<'a, EntryRef> {
+    let found = expires.find_address_mut(key.hash(), entry.into_raw());
+    found.expect("the table of expiries refers to every entry that expires")
 }
 
 /// All databases and what their keys have in common.
 pub struct Keyspace {
     pub(super) dbs: Vec<Database>,
+    /// The record of what the running command changed.
     pub ledger: Ledger,
+    /// The clocks by which accesses are noted.
     pub access: Access,
+    /// The source of random choices.
     pub rng: Rng,
+    /// Counters since the start or the last `CONFIG RESETSTAT`.
     pub stats: KeyspaceStats,
+    /// Frees what is removed.
     pub reclaimer: Reclaimer,
+    /// Which removals free large values in the background.
     pub lazy: LazyFree,
-    pub expiry: Expiry,
+    suspension: Suspension,
+    /// Chooses the keys that go when memory is short.
     pub evictor: Evictor,
+    /// How long it took to free expired and evicted keys.
     pub removals: Removals,
     pub(super) now: UnixMillis,
 }
@@ -277,7 +312,7 @@ impl Keyspace {
             stats: KeyspaceStats::default(),
             reclaimer,
             lazy: LazyFree::default(),
-            expiry: Expiry::Remove,
+            suspension: Suspension::default(),
             evictor: Evictor::default(),
             removals: Removals::default(),
             now: UnixMillis(0),
@@ -297,6 +332,17 @@ impl Keyspace {
         self.now
     }
 
+    /// What becomes of keys that are due.
+    #[inline]
+    pub fn expiry(&self) -> Expiry {
+        self.suspension.expiry()
+    }
+
+    /// Gives a reason for due keys to stay, or takes it back.
+    pub fn suspend_expiry(&mut self, reason: Suspend, on: bool) {
+        self.suspension.set(reason, on);
+    }
+
     /// The databases, by number.
     pub fn databases(&self) -> &[Database] {
         &self.dbs
@@ -309,9 +355,9 @@ impl Keyspace {
 
     /// The type of the value at `key` of database `db`, if it is there and not due.
     pub fn kind_of(&self, db: usize, key: Key<'_>) -> Option<Kind> {
-        let entry = self.dbs[db].keys.find(key.hash, key.bytes)?;
+        let entry = self.dbs[db].keys.find(key.hash(), key.bytes)?;
         let due = entry.expires().is_some_and(|at| at <= self.now);
-        if due && self.expiry != Expiry::Ignore { None } else { Some(entry.kind()) }
+        if due && self.expiry() != Expiry::Ignore { None } else { Some(entry.kind()) }
     }
 
     /// A view of database `index`.
@@ -419,11 +465,6 @@ impl<'s> Db<'s> {
         &mut self.space.dbs[self.index]
     }
 
-    /// The time the keyspace goes by.
-    pub fn now(&self) -> UnixMillis {
-        self.space.now
-    }
-
     /// The source of random choices.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.space.rng
@@ -455,10 +496,10 @@ impl<'s> Db<'s> {
     pub fn prefetch(&self, keys: &[Key<'_>]) {
         let db = self.database();
         for key in keys {
-            db.prefetch_bucket(key.hash);
+            db.prefetch_bucket(key.hash());
         }
         for key in keys {
-            db.prefetch_entry(key.hash);
+            db.prefetch_entry(key.hash());
         }
     }
 
@@ -469,7 +510,7 @@ impl<'s> Db<'s> {
         if db.expires.is_empty() {
             return false;
         }
-        let Some(at) = db.keys.find(key.hash, key.bytes).and_then(|entry| entry.expires()) else {
+        let Some(at) = db.keys.find(key.hash(), key.bytes).and_then(|entry| entry.expires()) else {
             return false;
         };
         if at > self.space.now {
@@ -481,7 +522,7 @@ impl<'s> Db<'s> {
     #[inline]
     fn slot(&mut self, key: Key<'_>, touch: bool) -> Option<Slot<'_, Entry>> {
         let Keyspace { dbs, access, rng, .. } = &mut *self.space;
-        let mut slot = dbs[self.index].keys.find_mut(key.hash, key.bytes)?;
+        let mut slot = dbs[self.index].keys.find_mut(key.hash(), key.bytes)?;
         if touch {
             touch_entry(&mut slot, access, rng);
         }
@@ -490,20 +531,20 @@ impl<'s> Db<'s> {
 
     /// The entry of `key`, read: counts a hit or a miss and notes the access.
     #[inline]
-    pub fn read(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+    pub fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         let touch = self.touch;
         if self.expire_if_due(key) {
             self.space.missed(self.index, key);
             return None;
         }
         let Keyspace { dbs, access, rng, stats, ledger, .. } = &mut *self.space;
-        match dbs[self.index].keys.find_mut(key.hash, key.bytes) {
+        match dbs[self.index].keys.find_mut(key.hash(), key.bytes) {
             Some(mut slot) => {
                 stats.hits += 1;
                 if touch {
                     touch_entry(&mut slot, access, rng);
                 }
-                Some(slot)
+                Some(Found(slot))
             }
             None => {
                 stats.misses += 1;
@@ -514,41 +555,41 @@ impl<'s> Db<'s> {
     }
 
     /// As [`Db::read`], but the access leaves no trace in the entry.
-    pub fn peek(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+    pub fn peek(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         let touch = std::mem::replace(&mut self.touch, false);
         let found = self.read(key).is_some();
         self.touch = touch;
         if !found {
             return None;
         }
-        self.database_mut().keys.find_mut(key.hash, key.bytes)
+        self.database_mut().keys.find_mut(key.hash(), key.bytes).map(Found)
     }
 
     /// As [`Db::peek`], without counting a hit or a miss.
-    pub fn inspect(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+    pub fn inspect(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         if self.expire_if_due(key) {
             return None;
         }
-        self.database_mut().keys.find_mut(key.hash, key.bytes)
+        self.database_mut().keys.find_mut(key.hash(), key.bytes).map(Found)
     }
 
     /// The entry of `key`, about to be changed in place.
     #[inline]
-    pub fn write(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+    pub fn write(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         if self.expire_if_due(key) {
             return None;
         }
-        self.slot(key, self.touch)
+        self.slot(key, self.touch).map(Found)
     }
 
     /// Whether the key is there. Changes nothing but removing it when its time has come.
     pub fn contains(&mut self, key: Key<'_>) -> bool {
-        !self.expire_if_due(key) && self.database().keys.find(key.hash, key.bytes).is_some()
+        !self.expire_if_due(key) && self.database().keys.find(key.hash(), key.bytes).is_some()
     }
 
     /// Whether the key is there and not due, without removing it.
     pub fn is_there_now(&self, key: Key<'_>) -> bool {
-        let entry = self.database().keys.find(key.hash, key.bytes);
+        let entry = self.database().keys.find(key.hash(), key.bytes);
         entry.is_some_and(|entry| !self.is_due(&entry))
     }
 
@@ -560,7 +601,7 @@ impl<'s> Db<'s> {
     pub fn read_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
         match self.read(key) {
             None => Ok(None),
-            Some(slot) => entry::string_in(slot).map(Some).ok_or(WrongType),
+            Some(found) => entry::string_in(found.0).map(Some).ok_or(WrongType),
         }
     }
 
@@ -571,7 +612,7 @@ impl<'s> Db<'s> {
     pub fn write_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
         match self.write(key) {
             None => Ok(None),
-            Some(slot) => entry::string_in(slot).map(Some).ok_or(WrongType),
+            Some(found) => entry::string_in(found.0).map(Some).ok_or(WrongType),
         }
     }
 
@@ -596,8 +637,8 @@ impl<'s> Db<'s> {
     pub fn read_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&T>, WrongType> {
         match self.read(key) {
             None => Ok(None),
-            Some(slot) => {
-                let collection = entry::collection_in::<T>(slot).ok_or(WrongType)?;
+            Some(found) => {
+                let collection = entry::collection_in::<T>(found.0).ok_or(WrongType)?;
                 collection.step();
                 Ok(Some(collection))
             }
@@ -608,7 +649,7 @@ impl<'s> Db<'s> {
     /// several keys at the same time and have [`read_as`](Self::read_as) each of them before.
     #[inline]
     pub fn look_as<T: Collection>(&self, key: Key<'_>) -> Option<&T> {
-        let entry = self.database().keys.find(key.hash, key.bytes)?;
+        let entry = self.database().keys.find(key.hash(), key.bytes)?;
         entry::collection_of(&entry)
     }
 
@@ -620,7 +661,7 @@ impl<'s> Db<'s> {
     pub fn write_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&mut T>, WrongType> {
         match self.write(key) {
             None => Ok(None),
-            Some(slot) => entry::collection_in::<T>(slot).map(Some).ok_or(WrongType),
+            Some(found) => entry::collection_in::<T>(found.0).map(Some).ok_or(WrongType),
         }
     }
 
@@ -635,7 +676,7 @@ impl<'s> Db<'s> {
         make: impl FnOnce() -> T,
     ) -> Result<&mut T, WrongType> {
         let mut touch = self.touch;
-        if self.expire_if_due(key) || self.database().keys.find(key.hash, key.bytes).is_none() {
+        if self.expire_if_due(key) || self.database().keys.find(key.hash(), key.bytes).is_none() {
             let mut entry = Entry::with_collection(key.bytes, None, make());
             entry.set_access(self.space.access.fresh());
             self.database_mut().put(key, entry);
@@ -650,7 +691,7 @@ impl<'s> Db<'s> {
     /// Removes the key when its collection has become empty, as no empty collection is ever
     /// kept; whether it was removed. The command reports its own event first.
     pub fn settle<T: Collection>(&mut self, key: Key<'_>) -> bool {
-        let entry = self.database().keys.find(key.hash, key.bytes);
+        let entry = self.database().keys.find(key.hash(), key.bytes);
         if !entry.is_some_and(|entry| entry.collection::<T>().is_some_and(T::is_empty)) {
             return false;
         }
@@ -672,7 +713,7 @@ impl<'s> Db<'s> {
     #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
         let Keyspace { dbs, access, rng, now, .. } = &mut *self.space;
-        if let Some(mut slot) = dbs[self.index].keys.find_mut(key.hash, key.bytes) {
+        if let Some(mut slot) = dbs[self.index].keys.find_mut(key.hash(), key.bytes) {
             let expires = slot.expires();
             let due = expires.is_some_and(|at| at <= *now);
             let expiry_fits = match ttl {
@@ -704,7 +745,7 @@ impl<'s> Db<'s> {
         let expires = match ttl {
             Ttl::Clear => None,
             Ttl::At(at) => Some(at),
-            Ttl::Keep => self.database().keys.find(key.hash, key.bytes).and_then(|old| old.expires()),
+            Ttl::Keep => self.database().keys.find(key.hash(), key.bytes).and_then(|old| old.expires()),
         };
         let mut entry = Entry::new(key.bytes, expires, value);
         entry.set_access(self.access_of_new_value(key));
@@ -714,7 +755,7 @@ impl<'s> Db<'s> {
     /// The access data of a value that is about to be stored: a key stays as frequent as it was, and is used.
     fn access_of_new_value(&mut self, key: Key<'_>) -> u32 {
         let Keyspace { dbs, access, rng, .. } = &mut *self.space;
-        let old = if access.lfu { dbs[self.index].keys.find(key.hash, key.bytes) } else { None };
+        let old = if access.lfu { dbs[self.index].keys.find(key.hash(), key.bytes) } else { None };
         old.map_or_else(|| access.fresh(), |old| access.touched(old.access(), rng))
     }
 
@@ -724,7 +765,7 @@ impl<'s> Db<'s> {
             return self.set_string(key, Value::Shared(Arc::new(bytes)), ttl);
         }
         self.set_string(key, Value::Bytes(&bytes), ttl);
-        if let Some(mut slot) = self.database_mut().keys.find_mut(key.hash, key.bytes) {
+        if let Some(mut slot) = self.database_mut().keys.find_mut(key.hash(), key.bytes) {
             slot.mark_changed();
         }
     }
@@ -753,7 +794,7 @@ impl<'s> Db<'s> {
     /// # Errors
     /// [`WrongType`] when there is a value of another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
-        let found = self.write(key).map(|slot| (slot.kind(), slot.is_changeable()));
+        let found = self.write(key).map(|found| (found.kind(), found.is_changeable()));
         match found {
             None => {
                 let mut entry = Entry::new(key.bytes, None, Value::Shared(Default::default()));
@@ -766,7 +807,7 @@ impl<'s> Db<'s> {
             }
             Some(_) => return Err(WrongType),
         }
-        let slot = self.database_mut().keys.find_mut(key.hash, key.bytes).expect("the key is there by now");
+        let slot = self.database_mut().keys.find_mut(key.hash(), key.bytes).expect("the key is there by now");
         entry::sds_in(slot).ok_or(WrongType)
     }
 
@@ -806,12 +847,12 @@ impl<'s> Db<'s> {
 
     /// When the key expires.
     pub fn expires(&mut self, key: Key<'_>) -> Option<UnixMillis> {
-        self.database().keys.find(key.hash, key.bytes).and_then(|entry| entry.expires())
+        self.database().keys.find(key.hash(), key.bytes).and_then(|entry| entry.expires())
     }
 
     /// Gives the key an expiry, or takes it away; whether the key is there.
     pub fn set_expires(&mut self, key: Key<'_>, at: Option<UnixMillis>) -> bool {
-        let Some(entry) = self.database().keys.find(key.hash, key.bytes) else { return false };
+        let Some(entry) = self.database().keys.find(key.hash(), key.bytes) else { return false };
         match (entry.expires(), at) {
             (None, None) => true,
             (Some(_), Some(at)) => {
@@ -826,7 +867,7 @@ impl<'s> Db<'s> {
     /// an expiry in the past is kept like any other.
     #[inline]
     pub fn removes_due_keys(&self) -> bool {
-        self.space.expiry == Expiry::Remove
+        self.space.expiry() == Expiry::Remove
     }
 
     /// Puts `entry` under its key as if nothing had been there before.
@@ -860,7 +901,7 @@ impl<'s> Db<'s> {
     /// whatever was there before; whether `from` was there. The caller has looked it up and
     /// reports the change. O(n) in the elements of a collection; a long string is shared.
     pub fn copy(&mut self, from: Key<'_>, to: Key<'_>, db: usize) -> bool {
-        let Some(entry) = self.database().keys.find(from.hash, from.bytes) else { return false };
+        let Some(entry) = self.database().keys.find(from.hash(), from.bytes) else { return false };
         let mut copy = entry.duplicate(to.bytes, entry.expires());
         copy.set_access(self.space.access.fresh());
         self.other(db).put_as_new(to, copy);
@@ -890,7 +931,7 @@ impl<'s> Db<'s> {
 
     /// Whether an entry's time has come.
     pub fn is_due(&self, entry: &Entry) -> bool {
-        entry.expires().is_some_and(|at| at <= self.space.now) && self.space.expiry != Expiry::Ignore
+        entry.expires().is_some_and(|at| at <= self.space.now) && self.space.expiry() != Expiry::Ignore
     }
 
     /// Removes the key if its time has come.
@@ -949,7 +990,7 @@ mod tests {
             for key in model.dbs[db].keys() {
                 let held = model.get(db, key);
                 let keys = space.dbs[db].keys();
-                let Some(entry) = keys.find(Key::new(key).hash, key) else {
+                let Some(entry) = keys.find(Key::new(key).hash(), key) else {
                     assert_eq!(held, None, "{}", key.escape_ascii());
                     continue;
                 };
@@ -1162,6 +1203,42 @@ mod tests {
             assert_eq!(space.stats.expired, before + 1);
             assert_eq!(space.db(0).expires(key), left);
             space.db(0).remove(key, false);
+        }
+    }
+
+    /// A database in which `key` is found with a hash that is not its own, but only in the table of keys.
+    fn with_wrong_hash(key: &[u8]) -> (Keyspace, Key<'_>) {
+        let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(1));
+        space.dbs[0].reserve(0, 10_000);
+        space.db(0).set_string(Key::new(key), Value::Int(1), Ttl::At(UnixMillis(1000)));
+        assert!(space.dbs[0].keys.table_sizes()[0] < space.dbs[0].expires.table_sizes()[0]);
+        let wrong = Key::with_hash(key, Key::new(key).hash() ^ 1);
+        assert!(space.db(0).contains(wrong));
+        (space, wrong)
+    }
+
+    #[test]
+    #[should_panic(expected = "the table of expiries refers to every entry that expires")]
+    fn an_entry_that_is_still_referred_to_is_not_removed() {
+        let (mut space, wrong) = with_wrong_hash(b"k");
+        space.db(0).remove(wrong, false);
+    }
+
+    #[test]
+    fn a_wrong_hash_leaves_no_reference_to_an_entry_that_is_gone() {
+        for change in [
+            (|db, key| db.set_string(key, Value::Bytes(b"text"), Ttl::Clear)) as fn(&mut Db<'_>, Key<'_>),
+            |db, key| db.set_string(key, Value::Bytes(b"text"), Ttl::At(UnixMillis(2000))),
+            |db, key| _ = db.set_expires(key, None),
+            |db, key| _ = db.remove(key, false),
+        ] {
+            let (mut space, wrong) = with_wrong_hash(b"k");
+            let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                change(&mut space.db(0), wrong);
+            }));
+            assert!(changed.is_err());
+            space.dbs[0].check();
+            assert_eq!(space.db(0).expires(Key::new(b"k")), Some(UnixMillis(1000)), "all is as it was");
         }
     }
 }

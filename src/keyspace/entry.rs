@@ -10,7 +10,8 @@
 //!
 //! Bracketed parts are there only when the header says so. A string up to [`EMBED_MAX`] bytes in
 //! all lies behind its key; an integer, a longer string (`Arc<Sds>`) and every collection is the
-//! one `word`. There is no reference count and no header of the key's or value's own: a 16-byte
+//! one `word`, which is read and written as what it is: a pointer in it never becomes an integer.
+//! Behind the key of a hash whose fields expire lies its alarm, a time in milliseconds. There is no reference count and no header of the key's or value's own: a 16-byte
 //! key with an 8-byte value takes 32 bytes. The block is exactly `size_class(needed)` bytes, and
 //! `needed` follows from the header, so a value overwritten by one of the same class stays put.
 //!
@@ -22,6 +23,7 @@
 
 use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -45,8 +47,11 @@ const HAS_EXPIRE: u8 = 1;
 const HAS_LONG_KEY: u8 = 2;
 /// A short string that is reported as `raw`, because it was changed in place.
 const WAS_CHANGED: u8 = 4;
-/// The value is a hash whose alarm is to stand in the alarms of its database.
+/// The room behind the key of a hash holds an alarm, which is to stand in the alarms of its database.
 const HAS_ALARM: u8 = 8;
+
+/// Bytes of an alarm: the value length of a hash that has room for one.
+const ALARM: usize = 8;
 
 /// What the value part of an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,6 +110,15 @@ impl Shape {
     fn needed(self) -> usize {
         self.value_at() + self.value_len
     }
+    /// Bytes behind the key that are no string.
+    #[inline]
+    fn room(self) -> usize {
+        if self.form == Form::Object { self.value_len } else { 0 }
+    }
+    #[inline]
+    fn has_room_for_alarm(self) -> bool {
+        self.kind == Kind::Hash && self.form == Form::Object && self.value_len == ALARM
+    }
     #[inline]
     fn layout(self) -> Layout {
         // SAFETY: 8 is a power of two, and a key or value near isize::MAX bytes cannot exist.
@@ -118,9 +132,9 @@ impl Entry {
         let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
         let kind = value.kind();
         let entry = match value {
-            Value::Int(n) => Entry::with_word(key, flags, kind, Form::Int, n as u64),
+            Value::Int(n) => Entry::with_word(key, flags, kind, Form::Int, n, 0),
             Value::Bytes(bytes) => Entry::with_bytes(key, flags, bytes),
-            Value::Shared(s) => Entry::with_word(key, flags, kind, Form::Shared, Arc::into_raw(s) as u64),
+            Value::Shared(text) => Entry::with_word(key, flags, kind, Form::Shared, text, 0),
         };
         if let Some(at) = expires {
             entry.write_expire(at);
@@ -130,14 +144,9 @@ impl Entry {
 
     /// An entry whose value is a collection.
     pub fn with_collection<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Entry {
-        const { assert!(size_of::<T>() == WORD && align_of::<T>() <= 8) };
-        let expiry = if expires.is_some() { HAS_EXPIRE } else { 0 };
-        let alarm = if value.earliest_expiry().is_some() { HAS_ALARM } else { 0 };
-        let flags = expiry | alarm;
-        let value = ManuallyDrop::new(value);
-        // SAFETY: `T` is one word, by the assertion; its ownership goes into the entry.
-        let word = unsafe { (&raw const value).cast::<u64>().read() };
-        let entry = Entry::with_word(key, flags, T::KIND, Form::Object, word);
+        let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let room = if value.earliest_expiry().is_some() { ALARM } else { 0 };
+        let entry = Entry::with_word(key, flags, T::KIND, Form::Object, value, room);
         if let Some(at) = expires {
             entry.write_expire(at);
         }
@@ -148,7 +157,7 @@ impl Entry {
         // A header, an expiry (which may come later) and a long-key field are at most 24 bytes.
         if key.len() + bytes.len() + 24 > EMBED_MAX {
             let shared = Arc::new(Sds::from_slice(bytes));
-            return Entry::with_word(key, flags, Kind::String, Form::Shared, Arc::into_raw(shared) as u64);
+            return Entry::with_word(key, flags, Kind::String, Form::Shared, shared, 0);
         }
         let entry = Entry::allocate(key, flags, Kind::String, Form::Embedded, bytes.len());
         let at = entry.shape().value_at();
@@ -157,9 +166,12 @@ impl Entry {
         entry
     }
 
-    fn with_word(key: &[u8], flags: u8, kind: Kind, form: Form, word: u64) -> Entry {
-        let entry = Entry::allocate(key, flags, kind, form, 0);
-        entry.write_word(word);
+    /// An entry that owns `word`, with `room` bytes behind its key.
+    fn with_word<T>(key: &[u8], flags: u8, kind: Kind, form: Form, word: T, room: usize) -> Entry {
+        const { assert!(size_of::<T>() == WORD && align_of::<T>() <= 8) };
+        let entry = Entry::allocate(key, flags, kind, form, room);
+        // SAFETY: the block has room for a word there, aligned to 8 bytes as `T` is at most, by the assertion.
+        unsafe { entry.word().cast::<T>().write(word) };
         entry
     }
 
@@ -220,7 +232,7 @@ impl Entry {
 
     /// Changes the expiry in place. Only for an entry that has the field.
     #[inline]
-    pub fn write_expire(&self, at: UnixMillis) {
+    pub(super) fn write_expire(&self, at: UnixMillis) {
         let shape = self.shape();
         assert!(shape.flags & HAS_EXPIRE != 0, "an entry without the field has no room for an expiry");
         // SAFETY: the field is there, checked above; entries are not shared between threads.
@@ -243,20 +255,11 @@ impl Entry {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().add(2), 3) }
     }
 
+    /// Where the word is, or would be. It is aligned to 8 bytes.
     #[inline]
-    fn word(&self) -> u64 {
-        let shape = self.shape();
-        debug_assert!(shape.form != Form::Embedded);
-        // SAFETY: every form but `Embedded` has a word; it is 8-aligned.
-        unsafe { self.0.as_ptr().add(shape.word_at()).cast::<u64>().read() }
-    }
-
-    #[inline]
-    fn write_word(&self, word: u64) {
-        let shape = self.shape();
-        debug_assert!(shape.form != Form::Embedded);
-        // SAFETY: as in `word`.
-        unsafe { self.0.as_ptr().add(shape.word_at()).cast::<u64>().write(word) }
+    fn word(&self) -> NonNull<u8> {
+        // SAFETY: the word comes before the key's end, inside the block.
+        unsafe { self.0.add(self.shape().word_at()) }
     }
 
     /// The value, when it is a string.
@@ -271,12 +274,10 @@ impl Entry {
                 };
                 Some(StringRef::Bytes(bytes))
             }
-            Form::Int => Some(StringRef::Int(self.word() as i64)),
-            Form::Shared => {
-                // SAFETY: the word is an `Arc<Sds>` that this entry owns one count of.
-                let sds = unsafe { &*(self.word() as *const Sds) };
-                Some(StringRef::Bytes(sds))
-            }
+            // SAFETY: the form says that the word is an integer.
+            Form::Int => Some(StringRef::Int(unsafe { self.word().cast::<i64>().read() })),
+            // SAFETY: the form says that the word is an `Arc<Sds>`, which lives as long as the entry.
+            Form::Shared => Some(StringRef::Bytes(unsafe { self.word().cast::<Arc<Sds>>().as_ref() })),
             Form::Object => None,
         }
     }
@@ -286,12 +287,8 @@ impl Entry {
         if self.shape().form != Form::Shared {
             return None;
         }
-        let raw = self.word() as *const Sds;
-        // SAFETY: the entry owns one count; the clone gets its own.
-        unsafe {
-            Arc::increment_strong_count(raw);
-            Some(Arc::from_raw(raw))
-        }
+        // SAFETY: the form says that the word is an `Arc<Sds>`.
+        Some(Arc::clone(unsafe { self.word().cast::<Arc<Sds>>().as_ref() }))
     }
 
     /// The value, when it is a collection of type `T`.
@@ -302,7 +299,7 @@ impl Entry {
             return None;
         }
         // SAFETY: the kind says that the word is a `T`, stored by `with_collection::<T>`.
-        Some(unsafe { &*self.0.as_ptr().add(shape.word_at()).cast::<T>() })
+        Some(unsafe { self.word().cast::<T>().as_ref() })
     }
 
     /// The value for changes, when it is a collection of type `T`.
@@ -313,34 +310,58 @@ impl Entry {
             return None;
         }
         // SAFETY: as in `collection`; `&mut self` makes the access unique.
-        Some(unsafe { &mut *self.0.as_ptr().add(shape.word_at()).cast::<T>() })
+        Some(unsafe { self.word().cast::<T>().as_mut() })
     }
 
     /// When to look for due fields of the hash, if that is noted in the alarms of its database.
+    ///
+    /// The entry keeps the time apart from the hash, so that whatever a command does to the hash, the alarms
+    /// can be brought in step when the entry goes.
     #[inline]
-    pub fn alarm(&self) -> Option<UnixMillis> {
-        if self.shape().flags & HAS_ALARM == 0 {
+    pub(super) fn alarm(&self) -> Option<UnixMillis> {
+        let shape = self.shape();
+        if shape.flags & HAS_ALARM == 0 {
             return None;
         }
-        self.collection::<Hash>().and_then(Hash::alarm)
+        // SAFETY: where the flag is set, the block holds an alarm behind the key.
+        let at = unsafe { self.0.add(shape.value_at()).cast::<i64>().read_unaligned() };
+        Some(UnixMillis(at))
+    }
+
+    /// Whether there is room for an alarm.
+    #[inline]
+    pub(super) fn has_room_for_alarm(&self) -> bool {
+        self.shape().has_room_for_alarm()
+    }
+
+    /// The same hash in an entry with room for an alarm.
+    pub(super) fn with_room_for_alarm(self) -> Entry {
+        if self.kind() != Kind::Hash || self.has_room_for_alarm() {
+            return self;
+        }
+        let new = self.rebuilt(None, self.expires(), ALARM);
+        self.forget_value();
+        new
     }
 
     /// Sets the alarm: `None` where no field expires. The caller keeps the alarms of the database in step.
-    pub fn set_alarm(&mut self, alarm: Option<UnixMillis>) {
-        let Some(hash) = self.collection_mut::<Hash>() else { return };
-        hash.set_alarm(alarm);
-        let flag = if hash.alarm().is_some() { HAS_ALARM } else { 0 };
-        // SAFETY: byte 1 of the header is the flags.
+    pub(super) fn set_alarm(&mut self, alarm: Option<UnixMillis>) {
+        let shape = self.shape();
+        assert!(alarm.is_none() || shape.has_room_for_alarm(), "an entry without room has no alarm");
+        let flags = shape.flags & !HAS_ALARM | if alarm.is_some() { HAS_ALARM } else { 0 };
+        // SAFETY: byte 1 of the header is the flags; an alarm has room behind the key, checked above.
         unsafe {
-            let flags = self.0.as_ptr().add(1);
-            *flags = *flags & !HAS_ALARM | flag;
+            self.0.add(1).write(flags);
+            if let Some(at) = alarm {
+                self.0.add(shape.value_at()).cast::<i64>().write_unaligned(at.0);
+            }
         }
     }
 
     /// As [`Entry::set_alarm`], to the time at which the first field expires.
     #[inline]
-    pub fn arm(&mut self) -> Option<UnixMillis> {
-        if self.shape().flags & HAS_ALARM == 0 {
+    pub(super) fn arm(&mut self) -> Option<UnixMillis> {
+        if !self.has_room_for_alarm() {
             return None;
         }
         let earliest = self.collection::<Hash>().and_then(Describe::earliest_expiry);
@@ -376,7 +397,8 @@ impl Entry {
         if self.shape().form != Form::Int {
             return false;
         }
-        self.write_word(n as u64);
+        // SAFETY: the form says that the word is an integer.
+        unsafe { self.word().cast::<i64>().write(n) };
         true
     }
 
@@ -388,20 +410,11 @@ impl Entry {
 
     /// The string for changes of any kind; `None` when it does not lie in a string of its own.
     pub fn sds_mut(&mut self) -> Option<&mut Sds> {
-        let shape = self.shape();
-        if shape.form != Form::Shared {
+        if self.shape().form != Form::Shared {
             return None;
         }
-        // The word is what `Arc::into_raw` gave; the Arc is taken out, made unique and put back.
-        let raw = self.word() as *const Sds;
-        // SAFETY: the entry owns one count of the Arc, which goes back into the word below.
-        let mut arc = unsafe { Arc::from_raw(raw) };
-        Arc::make_mut(&mut arc);
-        let raw = Arc::into_raw(arc);
-        self.write_word(raw as u64);
-        // SAFETY: the Arc is unique now and lives as long as the entry, which is borrowed
-        // mutably for the result's lifetime.
-        Some(unsafe { &mut *raw.cast_mut() })
+        // SAFETY: the form says that the word is an `Arc<Sds>`; `&mut self` makes the access unique.
+        Some(Arc::make_mut(unsafe { self.word().cast::<Arc<Sds>>().as_mut() }))
     }
 
     /// The same entry with its string moved into a string of its own, ready for [`Entry::sds_mut`].
@@ -417,7 +430,7 @@ impl Entry {
     }
 
     /// The same key and value with another expiry.
-    pub fn with_expires(self, expires: Option<UnixMillis>) -> Entry {
+    pub(super) fn with_expires(self, expires: Option<UnixMillis>) -> Entry {
         match (expires, self.expires()) {
             (None, None) => return self,
             (Some(at), Some(_)) => {
@@ -426,30 +439,40 @@ impl Entry {
             }
             _ => {}
         }
-        let new = self.rebuilt(None, expires);
+        let new = self.rebuilt(None, expires, self.shape().room());
         self.forget_value();
         new
     }
 
     /// The same value under another key and expiry.
     pub fn renamed(self, key: &[u8], expires: Option<UnixMillis>) -> Entry {
-        let new = self.rebuilt(Some(key), expires);
+        let earliest = self.collection::<Hash>().and_then(Describe::earliest_expiry);
+        let room = if earliest.is_some() { ALARM } else { self.shape().room() };
+        let new = self.rebuilt(Some(key), expires, room);
         self.forget_value();
         new
     }
 
-    /// A new block with this one's value word or bytes; the word is then owned twice, until
-    /// `forget_value`.
-    fn rebuilt(&self, key: Option<&[u8]>, expires: Option<UnixMillis>) -> Entry {
+    /// A new block with this one's value word or bytes, and `room` bytes behind a word's key; the word is then
+    /// owned twice, until `forget_value`.
+    fn rebuilt(&self, key: Option<&[u8]>, expires: Option<UnixMillis>, room: usize) -> Entry {
         let shape = self.shape();
         let key = key.unwrap_or(self.key());
-        let flags = shape.flags & (WAS_CHANGED | HAS_ALARM) | if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let flags = shape.flags & WAS_CHANGED | if expires.is_some() { HAS_EXPIRE } else { 0 };
         let mut new = match (shape.form, self.string()) {
             (Form::Embedded, Some(StringRef::Bytes(bytes))) => Entry::with_bytes(key, flags, bytes),
-            _ => Entry::with_word(key, flags, shape.kind, shape.form, self.word()),
+            _ => {
+                let new = Entry::allocate(key, flags, shape.kind, shape.form, room);
+                // SAFETY: both blocks have a word, and they are two. Copied as bytes, a pointer stays one.
+                unsafe { self.word().copy_to_nonoverlapping(new.word(), WORD) };
+                new
+            }
         };
         if let Some(at) = expires {
             new.write_expire(at);
+        }
+        if let Some(at) = self.alarm() {
+            new.set_alarm(Some(at));
         }
         new.set_access(self.access());
         new
@@ -464,7 +487,7 @@ impl Entry {
     }
 
     /// Says that a short string is to be reported as `raw` from now on.
-    pub fn mark_changed(&mut self) {
+    pub(super) fn mark_changed(&mut self) {
         // SAFETY: byte 1 of the header is the flags.
         unsafe { *self.0.as_ptr().add(1) |= WAS_CHANGED };
     }
@@ -492,7 +515,7 @@ impl Entry {
 
     /// The entry as a table that does not own it sees it.
     #[inline]
-    pub fn as_ref(&self) -> EntryRef {
+    pub(super) fn reference(&self) -> EntryRef {
         EntryRef(self.0)
     }
 }
@@ -502,8 +525,8 @@ impl Drop for Entry {
         let shape = self.shape();
         match shape.form {
             Form::Int | Form::Embedded => {}
-            // SAFETY: the word is the count of the Arc that this entry owns.
-            Form::Shared => drop(unsafe { Arc::from_raw(self.word() as *const Sds) }),
+            // SAFETY: the form says that the word is an `Arc<Sds>`; nobody reads it again.
+            Form::Shared => unsafe { self.word().cast::<Arc<Sds>>().drop_in_place() },
             Form::Object => self.drop_collection(),
         }
         // SAFETY: the block was allocated with the layout of its shape.
@@ -525,16 +548,15 @@ impl Entry {
 
     /// Drops the collection in the word.
     fn drop_collection(&mut self) {
-        let word = self.shape().word_at();
+        let word = self.word();
         // SAFETY: the kind says of which type the word is; the entry is being dropped, so that
         // nobody reads the word again.
         unsafe {
-            let word = self.0.as_ptr().add(word);
             match self.kind() {
-                Kind::List => ptr::drop_in_place(word.cast::<List>()),
-                Kind::Set => ptr::drop_in_place(word.cast::<Set>()),
-                Kind::Zset => ptr::drop_in_place(word.cast::<Zset>()),
-                Kind::Hash => ptr::drop_in_place(word.cast::<Hash>()),
+                Kind::List => word.cast::<List>().drop_in_place(),
+                Kind::Set => word.cast::<Set>().drop_in_place(),
+                Kind::Zset => word.cast::<Zset>().drop_in_place(),
+                Kind::Hash => word.cast::<Hash>().drop_in_place(),
                 kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
             }
         }
@@ -543,7 +565,7 @@ impl Entry {
     /// A deep copy under another key and with another expiry; the access data are kept.
     pub fn duplicate(&self, key: &[u8], expires: Option<UnixMillis>) -> Entry {
         let mut copy = match self.shape().form {
-            Form::Embedded | Form::Int => self.rebuilt(Some(key), expires),
+            Form::Embedded | Form::Int => self.rebuilt(Some(key), expires, 0),
             Form::Shared => {
                 let text = self.shared_string().expect("the form says so");
                 Entry::new(key, expires, Value::Shared(text))
@@ -648,31 +670,20 @@ unsafe impl Element for Entry {
 /// An entry seen by the table of expiries and by the alarms, which do not own it.
 ///
 /// Only the database makes and follows these; it removes one before it frees or moves the entry.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
-pub struct EntryRef(NonNull<u8>);
+pub(super) struct EntryRef(NonNull<u8>);
 
 // SAFETY: it is an address; whoever follows it owns the database on its thread.
 unsafe impl Send for EntryRef {}
 
 impl EntryRef {
-    /// The entry's expiry and key.
+    /// The entry itself, borrowed for as long as the reference is.
     ///
     /// # Safety
-    /// The entry is alive, and not changed for `'a`.
-    pub unsafe fn look<'a>(self) -> (Option<UnixMillis>, &'a [u8]) {
-        // SAFETY: the caller promises that the block is live; `ManuallyDrop` leaves it owned
-        // by its database.
-        unsafe { (ManuallyDrop::new(Entry(self.0)).expires(), key_of(self.0)) }
-    }
-}
-
-impl EntryRef {
-    /// The entry itself, lent.
-    ///
-    /// # Safety
-    /// The entry is alive, and neither changed nor moved while the loan lasts.
-    pub unsafe fn lend(&self) -> impl std::ops::Deref<Target = Entry> {
+    /// The entry is alive, and neither changed, moved nor freed while what is returned, or what is borrowed from
+    /// it, is used.
+    pub(super) unsafe fn lend(&self) -> impl Deref<Target = Entry> {
         ManuallyDrop::new(Entry(self.0))
     }
 }
@@ -694,9 +705,41 @@ unsafe impl Element for EntryRef {
     }
 }
 
+/// An entry that was looked up: it can be read, but neither replaced by another nor moved.
+///
+/// The tables of a database refer to entries by their addresses, so that only the database may put another in
+/// the place of one:
+///
+/// ```compile_fail,E0594
+/// # use spinel::keyspace::{Db, Entry, Key};
+/// # use spinel::types::Value;
+/// fn swap(mut db: Db<'_>) {
+///     let mut found = db.write(Key::new(b"volatile")).unwrap();
+///     *found = Entry::new(b"volatile", None, Value::Int(1));
+/// }
+/// ```
+pub struct Found<'a>(pub(super) Slot<'a, Entry>);
+
+impl Found<'_> {
+    /// Overwrites an integer by another one; false when the value is not stored as an integer.
+    #[inline]
+    pub fn overwrite_int(&mut self, n: i64) -> bool {
+        self.0.overwrite_int(n)
+    }
+}
+
+impl Deref for Found<'_> {
+    type Target = Entry;
+
+    #[inline]
+    fn deref(&self) -> &Entry {
+        &self.0
+    }
+}
+
 /// The string in the entry of `slot`, for as long as the slot holds its table.
 #[inline]
-pub fn string_in(slot: Slot<'_, Entry>) -> Option<StringRef<'_>> {
+pub(super) fn string_in(slot: Slot<'_, Entry>) -> Option<StringRef<'_>> {
     let entry = ManuallyDrop::new(Entry(slot.0));
     // SAFETY: the bytes lie in the entry's block (or the string it owns), and the slot borrows
     // the table that owns the entry exclusively for the result's lifetime.
@@ -705,7 +748,7 @@ pub fn string_in(slot: Slot<'_, Entry>) -> Option<StringRef<'_>> {
 
 /// The collection in the entry of `slot`, for as long as the slot holds its table.
 #[inline]
-pub fn collection_in<T: Collection>(slot: Slot<'_, Entry>) -> Option<&mut T> {
+pub(super) fn collection_in<T: Collection>(slot: Slot<'_, Entry>) -> Option<&mut T> {
     let mut entry = ManuallyDrop::new(Entry(slot.0));
     // SAFETY: the collection's word lies in the entry's block, which the slot's table owns; the
     // slot borrows that table exclusively for the result's lifetime.
@@ -714,7 +757,7 @@ pub fn collection_in<T: Collection>(slot: Slot<'_, Entry>) -> Option<&mut T> {
 
 /// The collection in an entry lent by its table, for as long as it is lent.
 #[inline]
-pub fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&'a T> {
+pub(super) fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&'a T> {
     // SAFETY: the collection's word lies in the entry's block, which stays as it is while the table
     // is borrowed, that is for 'a.
     unsafe { std::mem::transmute::<Option<&T>, Option<&'a T>>(entry.collection::<T>()) }
@@ -722,7 +765,7 @@ pub fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&
 
 /// The way to what a command looks for in the value of an entry lent by its table.
 #[inline]
-pub fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'a>> {
+pub(super) fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'a>> {
     match entry.kind() {
         Kind::List => collection_of::<List>(entry)?.ahead(aim),
         Kind::Set => collection_of::<Set>(entry)?.ahead(aim),
@@ -730,16 +773,101 @@ pub fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'
         Kind::Hash => collection_of::<Hash>(entry)?.ahead(aim),
         // Whoever shares a long string counts that, in the two words ahead of it.
         Kind::String if entry.shape().form == Form::Shared => {
-            ahead::block((entry.word() as *const usize).wrapping_sub(2).cast())
+            // SAFETY: the form says that the word is an `Arc<Sds>`.
+            let text = unsafe { entry.word().cast::<Arc<Sds>>().as_ref() };
+            ahead::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
         }
         Kind::String | Kind::Stream => None,
     }
 }
 
 /// The long string in the entry of `slot`, for as long as the slot holds its table.
-pub fn sds_in(slot: Slot<'_, Entry>) -> Option<&mut Sds> {
+pub(super) fn sds_in(slot: Slot<'_, Entry>) -> Option<&mut Sds> {
     let mut entry = ManuallyDrop::new(Entry(slot.0));
     // SAFETY: the string belongs to the entry alone (`sds_mut` sees to it), and the slot
     // borrows the entry's table exclusively for the result's lifetime.
     unsafe { std::mem::transmute::<Option<&mut Sds>, Option<&mut Sds>>(entry.sds_mut()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Limits, NewExpiry};
+
+    const AT: Option<UnixMillis> = Some(UnixMillis(1_700_000_000_000));
+
+    fn values() -> [Value<'static>; 3] {
+        [Value::Int(-5), Value::Bytes(b"short"), Value::Shared(Arc::new(Sds::from_slice(&[b'x'; 5000])))]
+    }
+
+    #[test]
+    fn a_value_stays_the_same_wherever_its_entry_moves() {
+        for key in [&b"k"[..], &[b'k'; 300]] {
+            for (value, text) in values().into_iter().zip([&b"-5"[..], b"short", &[b'x'; 5000]]) {
+                let is = |entry: &Entry, key: &[u8], expires| {
+                    assert_eq!((entry.key(), entry.expires()), (key, expires));
+                    assert_eq!(entry.string().map(|string| string.to_vec()).as_deref(), Some(text));
+                };
+                let entry = Entry::new(key, None, value);
+                is(&entry, key, None);
+                let copy = entry.duplicate(b"copy", AT);
+                let entry = entry.with_expires(AT);
+                is(&entry, key, AT);
+                let entry = entry.renamed(b"another", AT);
+                is(&entry, b"another", AT);
+                let mut entry = entry.with_expires(None).into_changeable();
+                is(&entry, b"another", None);
+                entry.sds_mut().expect("it is changeable").append(b"!");
+                assert_eq!(entry.string().map(|string| string.to_vec()), Some([text, b"!"].concat()));
+                is(&copy, b"copy", AT);
+            }
+        }
+    }
+
+    #[test]
+    fn a_string_that_is_shared_is_copied_before_it_changes() {
+        let mut entry = Entry::new(b"k", None, Value::Shared(Arc::new(Sds::from_slice(&[b'x'; 5000]))));
+        let shared = entry.shared_string().expect("it is long");
+        entry.sds_mut().expect("it is changeable").append(b"!");
+        assert_eq!((shared.len(), Arc::strong_count(&shared)), (5000, 1));
+        assert_eq!(entry.string().map(|string| string.to_vec().len()), Some(5001));
+        drop(entry);
+        assert_eq!(shared.len(), 5000);
+    }
+
+    #[test]
+    fn an_alarm_goes_where_its_entry_goes() {
+        let mut hash = Hash::new();
+        hash.set(b"f", Value::Int(1), &Limits::default());
+        let mut entry = Entry::with_collection(b"key", None, hash);
+        assert_eq!((entry.has_room_for_alarm(), entry.alarm(), entry.arm()), (false, None, None));
+        entry.set_alarm(None);
+        let bytes = entry.block_bytes();
+        let mut entry = entry.with_room_for_alarm();
+        assert_eq!((entry.block_bytes(), entry.alarm()), (bytes + ALARM, None));
+        entry.set_alarm(AT);
+        let entry =
+            entry.with_room_for_alarm().with_expires(AT).renamed(b"a longer key", AT).with_expires(None);
+        assert_eq!((entry.alarm(), entry.key(), entry.expires()), (AT, &b"a longer key"[..], None));
+        assert_eq!(entry.collection::<Hash>().map(Describe::len), Some(1));
+        assert_eq!(entry.duplicate(b"copy", None).alarm(), None, "a copy gets its own");
+    }
+
+    #[test]
+    fn a_hash_whose_fields_expire_comes_with_room() {
+        let mut hash = Hash::new();
+        let expiry = NewExpiry::At(UnixMillis(10));
+        hash.put(b"f", Value::Int(1), expiry, &Limits::default(), UnixMillis(0));
+        let mut entry = Entry::with_collection(b"key", None, hash);
+        assert_eq!(
+            (entry.alarm(), entry.arm(), entry.alarm()),
+            (None, Some(UnixMillis(10)), Some(UnixMillis(10)))
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "an entry without room has no alarm")]
+    fn an_alarm_needs_room() {
+        Entry::with_collection(b"key", None, Set::new()).set_alarm(AT);
+    }
 }

@@ -30,6 +30,7 @@ pub const POOL: usize = 16;
 /// Which keys may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
+    /// All keys.
     All,
     /// Those with an expiry.
     Volatile,
@@ -38,6 +39,7 @@ pub enum Scope {
 /// Which of them goes first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
+    /// Any of them.
     Random,
     /// Not used for the longest time.
     LeastRecent,
@@ -50,7 +52,9 @@ pub enum Order {
 /// What is evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
+    /// The keys that may go.
     pub scope: Scope,
+    /// The order in which they go.
     pub order: Order,
 }
 
@@ -137,9 +141,9 @@ impl Keyspace {
             // A candidate may be gone since, or have been used: then it is none any more. Those sampled
             // just now are as they were, so that this ends.
             while let Some(candidate) = evictor.pool.take_best() {
-                let key = Key { bytes: &candidate.key, hash: candidate.hash };
+                let key = Key::with_hash(&candidate.key, candidate.hash);
                 let db = candidate.db;
-                let found = dbs.get(db).and_then(|db| db.keys.find(key.hash, key.bytes));
+                let found = dbs.get(db).and_then(|db| db.keys.find(key.hash(), key.bytes));
                 let worth = found.and_then(|entry| {
                     let may_go = policy.scope == Scope::All || entry.expires().is_some();
                     may_go.then(|| score(policy.order, access, &entry))
@@ -212,7 +216,7 @@ impl Pool {
         let key = Key::new(key);
         let known = self.candidates[..self.len]
             .iter()
-            .position(|known| known.hash == key.hash && known.db == db && known.key == key.bytes);
+            .position(|known| known.hash == key.hash() && known.db == db && known.key == key.bytes);
         if let Some(known) = known {
             // Its score may have changed: it finds its place anew.
             self.candidates[known..self.len].rotate_left(1);
@@ -228,7 +232,7 @@ impl Pool {
             self.len += 1;
         }
         let candidate = &mut self.candidates[at];
-        (candidate.score, candidate.hash, candidate.db) = (score, key.hash, db);
+        (candidate.score, candidate.hash, candidate.db) = (score, key.hash(), db);
         candidate.key.clear();
         candidate.key.shrink_to(KEY_KEPT.max(key.bytes.len()));
         candidate.key.extend_from_slice(key.bytes);

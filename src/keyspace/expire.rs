@@ -8,26 +8,15 @@
 //! `active-expire-effort` raises all of these. (The scheme is Redis' since 6.0.)
 //!
 //! Fields of hashes expire too. Nobody has to look for these: see `fields`. They have a time of their own.
+#![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
 use super::db::Keyspace;
 use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
-use crate::stdx::clock::UnixMillis;
+use super::suspension::Expiry;
 use crate::stdx::hash::Key;
-
-/// What happens to a key that is due.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Expiry {
-    /// It is removed.
-    #[default]
-    Remove,
-    /// It is treated as absent; removing it is somebody else's decision.
-    Hide,
-    /// It is treated as present.
-    Ignore,
-}
 
 /// Where the cycle is in one database, and what it learned.
 #[derive(Default)]
@@ -39,11 +28,17 @@ pub(super) struct CycleState {
 /// Which of the two cycles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cycle {
-    /// From the timer; `tick` is the time between two of them.
-    Slow { tick: Duration },
+    /// From the timer.
+    Slow {
+        /// The time from one tick of the timer to the next.
+        tick: Duration,
+    },
     /// Before the loop sleeps.
     Fast,
 }
+
+/// What an entry in the table of expiries has.
+const EXPIRES: &str = "only entries with an expiry are in the table";
 
 /// Databases that one cycle visits, unless the last one was cut short.
 const DBS_PER_CYCLE: usize = 16;
@@ -113,7 +108,7 @@ impl Keyspace {
     /// A lookup met a key that is due; whether it is to be treated as absent.
     #[cold]
     pub(super) fn meet_due_key(&mut self, db: usize, key: Key<'_>) -> bool {
-        match self.expiry {
+        match self.expiry() {
             Expiry::Ignore => false,
             Expiry::Hide => true,
             Expiry::Remove => {
@@ -143,7 +138,7 @@ impl ActiveExpire {
     /// The fast cycle returns at once unless the last cycle left work behind or found more stale
     /// keys than acceptable, and also when the last fast one was less than two of its budgets ago.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
-        if self.paused || space.expiry != Expiry::Remove {
+        if self.paused || space.expiry() != Expiry::Remove {
             return;
         }
         let effort = Effort::new(effort);
@@ -235,9 +230,11 @@ impl Keyspace {
         for _ in 0..wanted * BUCKETS_PER_KEY {
             db.cycle.cursor = db.expires.scan(db.cycle.cursor, |&entry| {
                 seen.keys += 1;
-                let (at, key) = look(entry);
+                // SAFETY: the table of expiries refers to entries of this database, and nothing changes them here.
+                let lent = unsafe { entry.lend() };
+                let at = lent.expires().expect(EXPIRES);
                 if at <= now {
-                    let hash = Key::new(key).hash;
+                    let hash = Key::new(lent.key()).hash();
                     db.keys.prefetch_bucket(hash);
                     due.push(Due { hash, entry });
                 } else {
@@ -257,28 +254,25 @@ impl Keyspace {
             *known = if *known == 0.0 { average } else { *known * 0.98 + average * 0.02 };
         }
         for Due { hash, entry } in due.drain(..) {
-            let (_, bytes) = look(entry);
-            let taken = self.dbs[index].take(Key { bytes, hash });
+            let taken = {
+                // SAFETY: no key is due twice, so that this one's entry is still in the table. It goes out of the
+                // tables while its key is used, but it is freed only after that.
+                let lent = unsafe { entry.lend() };
+                self.dbs[index].take(Key::with_hash(lent.key(), hash))
+            };
             self.expired(index, taken.expect("what is in the table of expiries is in that of keys"));
         }
         Some(seen)
     }
 }
 
-/// The expiry and key of an entry in the table of expiries.
-#[allow(unsafe_code)]
-fn look<'a>(entry: EntryRef) -> (UnixMillis, &'a [u8]) {
-    // SAFETY: the callers hold references from the table of expiries to entries that they have
-    // not removed yet, and let go of the key before they do.
-    let (at, key) = unsafe { entry.look() };
-    (at.expect("only entries with an expiry are in the table"), key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::Suspend;
     use crate::keyspace::free::Reclaimer;
     use crate::keyspace::{Listeners, Ttl};
+    use crate::stdx::clock::UnixMillis;
     use crate::stdx::rng::Rng;
     use crate::types::Value;
 
@@ -388,10 +382,10 @@ mod tests {
         // Nothing is known to be stale: the fast cycle has nothing to do.
         active.run(&mut space, Cycle::Fast, 1);
         assert_eq!(space.len(), 10);
-        space.expiry = Expiry::Hide;
+        space.suspend_expiry(Suspend::Pause, true);
         active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
-        space.expiry = Expiry::Remove;
+        space.suspend_expiry(Suspend::Pause, false);
         active.paused = true;
         active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);

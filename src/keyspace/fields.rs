@@ -2,7 +2,7 @@
 //!
 //! A hash knows which of its fields is due first. So that nobody has to search for the hashes, each database
 //! has its [`Alarms`]: those hashes that have fields which expire, ordered by the time at which the first of
-//! them does. An alarm is noted in its hash, and set anew when an earlier expiry is given to a field. When a field
+//! them does. An alarm is noted in its entry, and set anew when an earlier expiry is given to a field. When a field
 //! with an expiry is overwritten or removed, it stays as it is: it then goes off too early, once, and is set to
 //! what is right. Commands on hashes therefore pay nothing for the alarms but where they set an expiry.
 //!
@@ -13,14 +13,13 @@
 use std::collections::BTreeSet;
 
 use super::db::{Db, Keyspace};
-#[cfg(test)]
-use super::entry::Entry;
-use super::entry::EntryRef;
+use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 #[cfg(test)]
 use crate::structures::dict::Dict;
+use crate::structures::dict::Element;
 use crate::types::{Describe, Hash};
 
 /// Fields that are removed before another hash has its turn.
@@ -31,23 +30,26 @@ const FIELDS_PER_ROUND: usize = 64;
 pub(super) struct Alarms(BTreeSet<(UnixMillis, EntryRef)>);
 
 impl Alarms {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Adds an entry's alarm, if it has one.
     #[inline]
-    pub fn add(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
+    pub(super) fn add(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
         if let Some(at) = alarm {
             self.0.insert((at, entry));
         }
     }
 
     /// Removes an entry's alarm, if it has one.
+    ///
+    /// # Panics
+    /// If the alarm is not here: an entry that the alarms would still refer to must not go.
     #[inline]
-    pub fn remove(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
+    pub(super) fn remove(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
         if let Some(at) = alarm {
-            self.0.remove(&(at, entry));
+            assert!(self.0.remove(&(at, entry)), "the alarms refer to every entry that says so");
         }
     }
 
@@ -63,7 +65,7 @@ impl Alarms {
 
     /// Panics unless the alarms are those of `keys`. O(n log n).
     #[cfg(test)]
-    pub fn check(&self, keys: &Dict<Entry>) {
+    pub(super) fn check(&self, keys: &Dict<Entry>) {
         let mut expected = BTreeSet::new();
         for entry in keys.iter() {
             let earliest = entry.collection::<Hash>().and_then(Describe::earliest_expiry);
@@ -71,7 +73,7 @@ impl Alarms {
                 entry.alarm().is_some() || earliest.is_none(),
                 "a hash with fields that expire has an alarm"
             );
-            expected.extend(entry.alarm().map(|at| (at, entry.as_ref())));
+            expected.extend(entry.alarm().map(|at| (at, entry.reference())));
         }
         assert!(self.0 == expected, "the alarms have exactly the entries that say so");
     }
@@ -82,8 +84,8 @@ impl Db<'_> {
     #[inline]
     pub fn due_by(&mut self) -> UnixMillis {
         let space = self.space();
-        match space.expiry {
-            super::expire::Expiry::Ignore => UnixMillis(i64::MIN),
+        match space.expiry() {
+            super::Expiry::Ignore => UnixMillis(i64::MIN),
             _ => space.now,
         }
     }
@@ -92,15 +94,20 @@ impl Db<'_> {
     pub fn fields_expire(&mut self, key: Key<'_>) {
         let index = self.index();
         let database = &mut self.space().dbs[index];
-        let Some(mut entry) = database.keys.find_mut(key.hash, key.bytes) else { return };
+        let Some(mut entry) = database.keys.find_mut(key.hash(), key.bytes) else { return };
         let (old, earliest) = (entry.alarm(), entry.collection::<Hash>().and_then(Describe::earliest_expiry));
         let Some(earliest) = earliest else { return };
         if old.is_some_and(|old| old <= earliest) {
             return;
         }
-        database.alarms.remove(old, entry.as_ref());
+        if !entry.has_room_for_alarm() {
+            drop(entry);
+            database.rebuild(key, Entry::with_room_for_alarm);
+            entry = database.keys.find_mut(key.hash(), key.bytes).expect("it was found a moment ago");
+        }
+        database.alarms.remove(old, entry.reference());
         entry.set_alarm(Some(earliest));
-        database.alarms.add(Some(earliest), entry.as_ref());
+        database.alarms.add(Some(earliest), entry.reference());
     }
 }
 
@@ -111,11 +118,15 @@ impl Keyspace {
         let now = self.now;
         let db = &mut self.dbs[index];
         let Some(entry) = db.alarms.pop_due(now) else { return false };
-        // SAFETY: what is in the alarms is alive; its key stays where it is until `take`, below, and is not used
-        // after the entry is dropped.
-        let (_, bytes) = unsafe { entry.look() };
+        // SAFETY: the alarms refer to entries of this database. The entry stays where it is, and its key as it is, until
+        // it is dropped, below; the key is not used after that.
+        let lent = unsafe { entry.lend() };
+        let bytes = lent.key();
         let key = Key::new(bytes);
-        let mut slot = db.keys.find_mut(key.hash, bytes).expect("what has an alarm is in the table of keys");
+        let mut slot = db
+            .keys
+            .find_address_mut(key.hash(), entry.into_raw())
+            .expect("what has an alarm is in the table of keys");
         let ledger = &mut self.ledger;
         let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");
         let removed = hash.pop_due(now, FIELDS_PER_ROUND, |field| ledger.field_gone(index, bytes, field));
@@ -126,7 +137,7 @@ impl Keyspace {
         if next.is_none() {
             slot.collection_mut::<Hash>().expect("as above").calm();
         }
-        db.alarms.add(next, slot.as_ref());
+        db.alarms.add(next, slot.reference());
         drop(slot);
         if removed > 0 {
             self.stats.expired_fields += removed as u64;

@@ -12,10 +12,15 @@ pub const LAZY_EFFORT: usize = 64;
 /// When removed values are freed in the background: the `lazyfree-lazy-*` settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LazyFree {
+    /// Of keys that are evicted.
     pub eviction: bool,
+    /// Of keys whose time has come.
     pub expire: bool,
+    /// Of values that a command overwrites.
     pub server_del: bool,
+    /// Of keys that `DEL` removes.
     pub user_del: bool,
+    /// Of databases that are flushed without saying how.
     pub user_flush: bool,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The keyspace knows no client and no reply. It *records* a change in its [`ledger`] and tells
 //! nobody; whoever joins the rooms reads the ledger after each command.
+#![warn(missing_docs)]
 
 pub mod access;
 pub mod db;
@@ -11,8 +12,10 @@ pub mod expire;
 mod fields;
 pub mod free;
 pub mod ledger;
+mod suspension;
 
 pub use crate::stdx::hash::Key;
 pub use db::{Database, Db, Keyspace, Ttl, WrongType};
 pub use entry::Entry;
-pub use ledger::{Change, Event, Ledger, Listeners};
+pub use ledger::{Change, Event, Ledger, Listeners, Sink};
+pub use suspension::{Expiry, Suspend};

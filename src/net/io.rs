@@ -6,14 +6,15 @@
 //! only for a while writes the next into a small buffer: when thousands are answered in the same turn,
 //! all of them hold one.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::stream::Stream;
+use crate::resp::chain::{BLOCK, Chain};
 use crate::resp::request::Decoder;
+use crate::resp::{Protocol, Reply};
 use crate::stdx::clock::UnixMillis;
 
 /// Capacity of a fresh buffer, for input and output alike.
@@ -27,43 +28,60 @@ const READ_MORE: usize = 64 << 10;
 /// An input buffer above this shrinks when half of it would do.
 const SHRINK_ABOVE: usize = 2 * BUFFER;
 /// A buffer that grew beyond this is freed instead of pooled.
-const POOLED_MAX: usize = 256 << 10;
+const POOLED_MAX: usize = BLOCK;
 const POOLED: usize = 64;
 
 /// Empty buffers with capacity, for reuse.
 #[derive(Default)]
 pub struct Pool {
-    buffers: Vec<Vec<u8>>,
+    buffers: Shelf,
     /// Of [`SMALL_BUFFER`] bytes or somewhat more.
-    small: Vec<Vec<u8>>,
+    small: Shelf,
+}
+
+/// Buffers of about the same size.
+#[derive(Default)]
+struct Shelf {
+    buffers: Vec<Vec<u8>>,
+    /// So many of them, the first ones, were not taken since [`Pool::trim`].
+    unused: usize,
+}
+
+impl Shelf {
+    #[inline]
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop();
+        self.unused = self.unused.min(self.buffers.len());
+        buffer
+    }
 }
 
 impl Pool {
     /// An empty buffer, of [`BUFFER`] bytes or more.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
+        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
     /// An empty buffer, of [`BUFFER`] bytes or more if one is waiting to be used; else one of `wanted` bytes.
     /// What goes to thousands of connections at once must not cost each of them a large buffer.
     #[inline]
     pub fn take_or(&mut self, wanted: usize) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(wanted))
+        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(wanted))
     }
 
     /// An empty buffer, of [`SMALL_BUFFER`] bytes or more.
     #[inline]
     fn take_small(&mut self) -> Vec<u8> {
-        self.small.pop().unwrap_or_else(|| Vec::with_capacity(SMALL_BUFFER))
+        self.small.take().unwrap_or_else(|| Vec::with_capacity(SMALL_BUFFER))
     }
 
     /// Takes a buffer back.
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         let shelf = match buffer.capacity() {
-            BUFFER..=POOLED_MAX => &mut self.buffers,
-            SMALL_BUFFER..BUFFER => &mut self.small,
+            BUFFER..=POOLED_MAX => &mut self.buffers.buffers,
+            SMALL_BUFFER..BUFFER => &mut self.small.buffers,
             _ => return,
         };
         if shelf.len() < POOLED {
@@ -72,15 +90,22 @@ impl Pool {
         }
     }
 
+    /// Frees the buffers that waited all the time since the last call.
+    pub fn trim(&mut self) {
+        for shelf in [&mut self.buffers, &mut self.small] {
+            shelf.buffers.drain(..shelf.unused);
+            shelf.unused = shelf.buffers.len();
+        }
+    }
+
     /// Bytes allocated for buffers that wait to be used.
     pub fn allocated(&self) -> usize {
-        self.buffers.iter().chain(&self.small).map(Vec::capacity).sum()
+        self.buffers.buffers.iter().chain(&self.small.buffers).map(Vec::capacity).sum()
     }
 
     /// Frees all buffers.
     pub fn clear(&mut self) {
-        self.buffers.clear();
-        self.small.clear();
+        *self = Pool::default();
     }
 }
 
@@ -260,22 +285,16 @@ fn classify(result: io::Result<usize>, offered: usize) -> io::Result<Received> {
 /// Most pieces given to the system in one call.
 const PARTS: usize = 64;
 
-/// What is to be sent: whole segments that may be shared with other connections, then the
-/// buffer replies are written into.
+/// What is to be sent: the block that replies are written into, and before and between its bytes what no longer
+/// fits it or is sent from where it lies.
 #[derive(Default)]
 pub struct Output {
-    segments: VecDeque<Bytes>,
-    queued: usize,
-    pub tail: Vec<u8>,
-    /// Bytes of `tail` that are sent already.
-    sent: usize,
-    /// Texts that are sent from where they lie, each with the place in `tail` it comes before. The places ascend.
-    lent: Vec<(usize, Bytes)>,
-    /// Bytes of all these.
-    lent_bytes: usize,
+    chain: Chain,
+    /// Of capacity 0 if nothing is being written.
+    block: Vec<u8>,
     /// Replies begin in a small buffer.
     small: bool,
-    /// Most bytes of replies that were in `tail`, or lent to it, since `peak_since`; `None`: it is not known yet.
+    /// Most bytes that were waiting since `peak_since`; `None`: it is not known yet.
     peak: Option<usize>,
     peak_since: Option<UnixMillis>,
 }
@@ -288,15 +307,63 @@ pub enum Adapted {
 }
 
 impl Output {
-    /// Makes ready for a reply: there is a buffer afterwards.
+    /// Makes ready for a reply: there is a buffer afterwards, unless nothing is taken any more. `limit` is how many
+    /// bytes may wait: what exceeds them is dropped, and [`Output::is_full`].
     #[inline]
-    pub fn begin(&mut self, pool: &mut Pool) {
-        self.tail = if self.small { pool.take_small() } else { pool.take() };
+    pub fn begin(&mut self, pool: &mut Pool, limit: usize) {
+        self.chain.set_limit(limit);
+        if self.block.capacity() == 0 && !self.chain.refuses() {
+            self.block = if self.small { pool.take_small() } else { pool.take() };
+        }
+    }
+
+    /// A writer at the end.
+    #[inline]
+    pub fn reply(&mut self, protocol: Protocol) -> Reply<'_> {
+        Reply::chained(&mut self.block, &mut self.chain, protocol)
+    }
+
+    /// Appends bytes that are RESP. `pool` is asked for a buffer if there is none, which is of their size if none
+    /// waits to be used.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8], pool: &mut Pool) {
+        if self.block.capacity() == 0 && !self.chain.refuses() {
+            self.block = pool.take_or(bytes.len().min(BLOCK));
+        }
+        if bytes.len() <= self.block.capacity() - self.block.len() {
+            self.block.extend_from_slice(bytes);
+        } else {
+            self.chain.append(&mut self.block, bytes);
+        }
+    }
+
+    /// Whether something was dropped because more waited than may. It stays so.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.chain.is_full()
+    }
+
+    /// Drops what is written from now on: the client does not want to read it.
+    #[cold]
+    pub fn mute(&mut self) {
+        self.chain.mute(&mut self.block);
+    }
+
+    /// Ends what [`Output::mute`] began.
+    #[cold]
+    pub fn unmute(&mut self) {
+        self.chain.unmute(&mut self.block);
+    }
+
+    /// A place to go back to by [`Output::truncate`], as long as nothing is sent in between.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.chain.before() + self.block.len()
     }
 
     /// Size of the buffer that is being written into, or that the next reply will be.
     pub fn room(&self) -> usize {
-        match self.tail.capacity() {
+        match self.block.capacity() {
             0 if self.small => SMALL_BUFFER,
             0 => BUFFER,
             capacity => capacity,
@@ -305,7 +372,7 @@ impl Output {
 
     /// Most bytes that were in the buffer lately.
     pub fn peak(&self) -> usize {
-        self.peak.unwrap_or(BUFFER).max(self.tail.len())
+        self.peak.unwrap_or(BUFFER).max(self.block.len())
     }
 
     /// Chooses the size of the next buffer by the most that was in one lately, which is forgotten after
@@ -320,7 +387,7 @@ impl Output {
         self.small = fits;
         let since = *self.peak_since.get_or_insert(now);
         if reset_ms.is_some_and(|reset| now.since(since) > reset) {
-            self.peak = Some(self.tail.len());
+            self.peak = Some(self.block.len());
             self.peak_since = Some(now);
         }
         adapted
@@ -329,94 +396,58 @@ impl Output {
     /// Bytes that are still to be sent.
     #[inline]
     pub fn pending(&self) -> usize {
-        self.queued + self.lent_bytes + self.tail.len() - self.sent
+        self.chain.pending(self.block.len())
     }
 
     /// Whether everything is sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.tail.len() == self.sent && self.segments.is_empty() && self.lent.is_empty()
+        self.chain.is_empty(self.block.len())
     }
 
-    /// Appends a segment that is shared with other connections, without copying it.
-    pub fn push_shared(&mut self, segment: Bytes) {
-        self.seal();
-        self.queued += segment.len();
-        self.segments.push_back(segment);
-    }
-
-    /// Sends `text` at this point of the reply, without copying it.
+    /// Sends `text`, which may be shared with others, at this point of the reply, without copying it.
     pub fn lend(&mut self, text: Bytes) {
-        self.lent_bytes += text.len();
-        self.lent.push((self.tail.len(), text));
+        self.chain.lend(self.block.len(), text);
     }
 
-    /// Forgets what was written after the first `len` bytes of the reply buffer.
-    pub fn truncate(&mut self, len: usize) {
-        self.tail.truncate(len);
-        while let Some((_, text)) = self.lent.pop_if(|(at, _)| *at > len) {
-            self.lent_bytes -= text.len();
-        }
-    }
-
-    /// Makes segments of the reply buffer and what is lent to it.
-    fn seal(&mut self) {
-        if self.in_buffer() > 0 || !self.lent.is_empty() {
-            let written = Bytes::from(std::mem::take(&mut self.tail));
-            let mut done = self.sent;
-            for (at, text) in self.lent.drain(..) {
-                if at > done {
-                    self.segments.push_back(written.slice(done..at));
-                }
-                self.segments.push_back(text);
-                done = at;
-            }
-            if written.len() > done {
-                self.segments.push_back(written.slice(done..));
-            }
-            self.queued += self.lent_bytes + written.len() - self.sent;
-            self.lent_bytes = 0;
-        }
-        self.tail.clear();
-        self.sent = 0;
+    /// Forgets what was written after `position`.
+    pub fn truncate(&mut self, position: usize) {
+        self.chain.truncate(&mut self.block, position);
     }
 
     /// Bytes waiting in the reply buffer.
     pub fn in_buffer(&self) -> usize {
-        self.tail.len() - self.sent
+        self.block.len() - self.chain.sent_of_block()
     }
 
-    /// Number of segments that wait.
+    /// Number of pieces that wait besides the reply buffer.
     pub fn segments(&self) -> usize {
-        self.segments.len()
+        self.chain.parts()
     }
 
     /// Bytes that are held, if they are more than one buffer of the usual size: what limits on output go by.
     #[inline]
     pub fn excess(&self) -> usize {
-        let tail = if self.tail.len() > BUFFER { self.tail.len() } else { 0 };
-        self.queued + self.lent_bytes + self.segments.len() * size_of::<Bytes>() + tail
+        let block = if self.block.len() > BUFFER { self.block.len() } else { 0 };
+        self.chain.pending(block.max(self.chain.sent_of_block())) + self.chain.parts() * size_of::<Bytes>()
     }
 
     /// Takes out all that is still to be sent, as one piece.
     pub fn take_all(&mut self) -> Vec<u8> {
-        self.seal();
-        let all = self.segments.iter().flatten().copied().collect::<Vec<u8>>();
-        self.discard();
+        let all = self.chain.pieces(&self.block).flatten().copied().collect();
+        drop(self.discard());
         all
     }
 
-    /// Forgets and frees everything: it will not be sent.
-    pub fn discard(&mut self) {
-        *self =
-            Output { small: self.small, peak: self.peak, peak_since: self.peak_since, ..Output::default() };
+    /// Forgets everything, for it will not be sent, and hands it back: to free hundreds of megabytes takes time.
+    pub fn discard(&mut self) -> Discarded {
+        let allocated = self.allocated();
+        Discarded { _block: std::mem::take(&mut self.block), _chain: self.chain.discard(), allocated }
     }
 
-    /// Bytes allocated (shared segments count in full).
+    /// Bytes allocated (shared texts count in full).
     pub fn allocated(&self) -> usize {
-        let queue = self.segments.capacity() * size_of::<Bytes>()
-            + self.lent.capacity() * size_of::<(usize, Bytes)>();
-        self.queued + self.lent_bytes + queue + self.tail.capacity()
+        self.chain.before() + self.chain.overhead() + self.block.capacity()
     }
 
     /// Sends as much as the socket takes, and no more than `limit` bytes; how many bytes that was.
@@ -427,18 +458,18 @@ impl Output {
     /// What the socket says, but never `WouldBlock`.
     pub fn send(&mut self, stream: &Stream, pool: &mut Pool, limit: usize) -> io::Result<usize> {
         if let Some(peak) = &mut self.peak {
-            *peak = (*peak).max(self.tail.len() + self.lent_bytes);
+            *peak = (*peak).max(self.chain.before() + self.block.len());
         }
         let mut total = 0;
         while !self.is_empty() && total < limit {
-            let sent = if self.segments.is_empty() && self.lent.is_empty() {
-                let tail = &self.tail[self.sent..];
-                stream.send(&tail[..tail.len().min(limit - total)])
+            let sent = if self.chain.parts() == 0 {
+                let block = &self.block[self.chain.sent_of_block()..];
+                stream.send(&block[..block.len().min(limit - total)])
             } else {
                 let mut parts = [IoSlice::new(&[]); PARTS];
                 let mut left = limit - total;
                 let mut n = 0;
-                for (part, piece) in parts.iter_mut().zip(self.pieces()) {
+                for (part, piece) in parts.iter_mut().zip(self.chain.pieces(&self.block)) {
                     let piece = &piece[..piece.len().min(left)];
                     *part = IoSlice::new(piece);
                     n += 1;
@@ -452,7 +483,7 @@ impl Output {
             match sent {
                 Ok(n) => {
                     total += n;
-                    self.consume(n);
+                    self.chain.consume(n, |block| pool.give(block));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -460,67 +491,19 @@ impl Output {
             }
         }
         if self.is_empty() {
-            self.sent = 0;
-            pool.give(std::mem::take(&mut self.tail));
-        } else {
-            self.compact();
+            self.chain.rewind();
+            pool.give(std::mem::take(&mut self.block));
         }
         Ok(total)
     }
+}
 
-    /// What is still to be sent, in order. Some pieces may be empty.
-    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let mut from = self.sent;
-        let lent = self.lent.iter().flat_map(move |(at, text)| {
-            let before = &self.tail[from..*at];
-            from = *at;
-            [before, &text[..]]
-        });
-        let last = self.lent.last().map_or(self.sent, |(at, _)| *at);
-        let segments = self.segments.iter().map(|segment| &segment[..]);
-        segments.chain(lent).chain(std::iter::once(&self.tail[last..]))
-    }
-
-    /// Drops what is sent from the reply buffer, once that is most of it: a reader that is slow but never
-    /// stops would otherwise make it grow forever. Each byte is moved once on average.
-    fn compact(&mut self) {
-        if self.sent > self.tail.len() / 2 {
-            self.tail.drain(..self.sent);
-            self.lent.iter_mut().for_each(|(at, _)| *at -= self.sent);
-            self.sent = 0;
-        }
-    }
-
-    /// Forgets the first `n` bytes of what is to be sent: they are sent.
-    fn consume(&mut self, mut n: usize) {
-        while n > 0
-            && let Some(front) = self.segments.front_mut()
-        {
-            let take = n.min(front.len());
-            front.advance(take);
-            self.queued -= take;
-            n -= take;
-            if front.is_empty() {
-                self.segments.pop_front();
-            }
-        }
-        let mut whole = 0;
-        for (at, text) in &mut self.lent {
-            let before = n.min(*at - self.sent);
-            self.sent += before;
-            n -= before;
-            let take = n.min(text.len());
-            text.advance(take);
-            self.lent_bytes -= take;
-            n -= take;
-            if self.sent < *at || !text.is_empty() {
-                break;
-            }
-            whole += 1;
-        }
-        self.lent.drain(..whole);
-        self.sent += n;
-    }
+/// What waited for a client that will not get it.
+pub struct Discarded {
+    _block: Vec<u8>,
+    _chain: Chain,
+    /// Bytes allocated.
+    pub allocated: usize,
 }
 
 /// Both directions of one connection.
@@ -568,6 +551,21 @@ mod tests {
         request(&mut input, &mut pool, b"PING\r\n");
         input.release(&mut pool, false);
         assert_eq!((input.allocated(), pool.allocated()), (0, BUFFER));
+    }
+
+    #[test]
+    fn buffers_that_nobody_takes_are_freed() {
+        let mut pool = Pool::default();
+        let three = [pool.take(), pool.take(), pool.take()];
+        three.into_iter().for_each(|buffer| pool.give(buffer));
+        pool.trim();
+        assert_eq!(pool.allocated(), 3 * BUFFER, "all were taken since the last time");
+        let one = pool.take();
+        pool.give(one);
+        pool.trim();
+        assert_eq!(pool.allocated(), BUFFER);
+        pool.trim();
+        assert_eq!(pool.allocated(), 0);
     }
 
     #[test]
@@ -619,8 +617,8 @@ mod tests {
         let (ours, theirs) = pair();
         let (mut output, mut pool) = (Output::default(), Pool::default());
         let mut reply = |output: &mut Output, bytes: usize| {
-            output.begin(&mut pool);
-            output.tail.resize(bytes, b'x');
+            output.begin(&mut pool, usize::MAX);
+            output.append(&vec![b'x'; bytes], &mut pool);
             output.send(&ours, &mut pool, usize::MAX).expect("connected");
             let mut room = vec![MaybeUninit::uninit(); bytes];
             theirs.recv(&mut room).expect("something is there");
@@ -646,29 +644,29 @@ mod tests {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
         let ours = Stream::from_unix(ours);
         let (mut output, mut pool) = (Output::default(), Pool::default());
-        output.tail.extend_from_slice(b"one ");
+        output.append(b"one ", &mut pool);
         output.lend(Bytes::from_static(b"two "));
-        output.tail.extend_from_slice(b"three ");
-        let before = output.tail.len();
-        output.tail.extend_from_slice(b"four ");
+        output.append(b"three ", &mut pool);
+        let before = output.position();
+        output.append(b"four ", &mut pool);
         output.lend(Bytes::from_static(b"five "));
         output.truncate(before);
         output.lend(Bytes::from_static(b"six "));
         output.lend(Bytes::from_static(b"seven "));
-        output.tail.extend_from_slice(b"eight");
+        output.append(b"eight", &mut pool);
         let all = b"one two three six seven eight";
         assert_eq!(output.pending(), all.len());
         // Cut in the middle of a text, then the rest, with more behind it.
         assert_eq!(output.send(&ours, &mut pool, 6).expect("connected"), 6);
         output.lend(Bytes::from_static(b"!"));
-        output.tail.push(b'.');
+        output.append(b".", &mut pool);
         assert_eq!(output.pending(), all.len() - 6 + 2);
         output.send(&ours, &mut pool, usize::MAX).expect("connected");
         assert!(output.is_empty() && output.pending() == 0 && output.segments() == 0);
         let mut got = vec![0; all.len() + 2];
         std::io::Read::read_exact(&mut theirs, &mut got).expect("all was sent");
         assert_eq!(got, [&all[..], b"!."].concat());
-        output.tail.push(b'a');
+        output.append(b"a", &mut pool);
         output.lend(Bytes::from_static(b"b"));
         assert_eq!((output.take_all(), output.pending()), (b"ab".to_vec(), 0));
     }
@@ -700,7 +698,7 @@ mod tests {
                 match rng.below(6) {
                     0 | 1 => {
                         let text = text(&mut rng, 40);
-                        output.tail.extend_from_slice(&text);
+                        output.append(&text, &mut pool);
                         expected.extend(text);
                     }
                     2 => {
@@ -711,7 +709,7 @@ mod tests {
                     3 if rng.below(4) == 0 => {
                         let text = text(&mut rng, 5000);
                         expected.extend_from_slice(&text);
-                        output.push_shared(text.into());
+                        output.lend(text.into());
                     }
                     4 if rng.below(8) == 0 => receive(&mut got),
                     _ => {
@@ -735,16 +733,16 @@ mod tests {
     fn a_slow_reader_does_not_make_the_buffer_grow() {
         let (ours, theirs) = pair();
         let (mut output, mut pool) = (Output::default(), Pool::default());
-        output.tail.resize(4 << 20, b'x');
-        let (mut written, mut read) = (output.tail.len(), 0);
+        output.append(&vec![b'x'; 4 << 20], &mut pool);
+        let (mut written, mut read) = (output.pending(), 0);
         let mut room = vec![MaybeUninit::uninit(); 64 << 10];
         for _ in 0..1000 {
             output.send(&ours, &mut pool, usize::MAX).expect("connected");
             assert!(output.pending() > 0);
-            assert!(output.tail.len() < 10 << 20);
+            assert!(output.allocated() < 5 << 20);
             let n = theirs.recv(&mut room).expect("something is there");
             read += n;
-            output.tail.resize(output.tail.len() + n, b'y');
+            output.append(&vec![b'y'; n], &mut pool);
             written += n;
         }
         while read < written {

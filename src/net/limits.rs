@@ -83,7 +83,7 @@ struct OpenFiles {
 fn open_files() -> io::Result<OpenFiles> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call fills the struct it is given.
-    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
         0 => Ok(OpenFiles { soft: limit.rlim_cur, hard: limit.rlim_max }),
         _ => Err(io::Error::last_os_error()),
     }
@@ -92,7 +92,7 @@ fn open_files() -> io::Result<OpenFiles> {
 fn set_open_files(soft: libc::rlim_t, hard: libc::rlim_t) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the call reads the struct it is given.
-    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -195,22 +195,16 @@ pub fn warn_if_backlog_is_cut(backlog: u32) {
 }
 
 impl Listener {
-    /// Takes the connections that wait, at most [`MAX_ACCEPTS_PER_CALL`], and hands them to `take`: non-blocking,
-    /// closed on `exec`, with small replies not delayed and, if `keepalive_s` is not zero, silent peers probed after
-    /// that many seconds.
+    /// Takes the connections that wait, at most [`MAX_ACCEPTS_PER_CALL`], and hands them to `take`, one by one: non-blocking,
+    /// closed on `exec`.
     ///
     /// # Errors
     /// No file descriptor or memory is left: to be logged as `Accepting client connection: …`. Connections may wait
     /// on, and the poll does not tell of them again unless rearmed.
-    pub fn accept(&self, keepalive_s: u32, mut take: impl FnMut(Stream)) -> io::Result<Queue> {
+    pub fn accept(&self, mut take: impl FnMut(Stream)) -> io::Result<Queue> {
         for _ in 0..MAX_ACCEPTS_PER_CALL {
             match self.accept_one() {
-                Ok(stream) => {
-                    // They fail only on a connection that is already broken, which its first read tells.
-                    let _ = stream.set_nodelay();
-                    let _ = stream.set_keepalive(keepalive_s);
-                    take(stream);
-                }
+                Ok(stream) => take(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Queue::Empty),
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => return Err(error),
@@ -312,7 +306,7 @@ mod tests {
 
     fn accept(listener: &Listener) -> Vec<Stream> {
         let mut streams = Vec::new();
-        let rest = listener.accept(300, |stream| streams.push(stream)).expect("descriptors are left");
+        let rest = listener.accept(|stream| streams.push(stream)).expect("descriptors are left");
         assert_eq!(rest, Queue::Empty);
         streams
     }
@@ -385,6 +379,7 @@ mod tests {
         assert_eq!(stream.peer_addr(), name);
         assert_eq!(stream.local_addr(), format!("127.0.0.1:{port}"));
         assert!(stream.is_loopback() && !stream.is_unix());
+        stream.set_nodelay().and_then(|()| stream.set_keepalive(300)).expect("connected");
         let socket = socket2::SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("an option") && socket.keepalive().expect("an option"));
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), Duration::from_secs(300));
@@ -520,11 +515,11 @@ mod tests {
         let limit = |soft| {
             let limit = libc::rlimit { rlim_cur: soft, rlim_max: 1000 };
             // SAFETY: the call reads the struct it is given.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
         };
         limit(next + 1);
         let mut streams = Vec::new();
-        let error = listeners[0].accept(0, |stream| streams.push(stream)).expect_err("one is left");
+        let error = listeners[0].accept(|stream| streams.push(stream)).expect_err("one is left");
         assert_eq!((error.raw_os_error(), streams.len()), (Some(libc::EMFILE), 1));
         assert_eq!(error_text(&error), "Too many open files");
         limit(1000);

@@ -1,8 +1,8 @@
 //! The signals that ask the server to stop, turned into a question the event loop can ask.
 //!
 //! SIGTERM and SIGINT set a flag and end the wait for events; the loop then shuts down in order. A second
-//! SIGINT ends the process at once: somebody at the keyboard insists. SIGHUP and SIGPIPE are ignored: the
-//! server outlives its terminal, and learns of a closed connection from `send`.
+//! SIGINT ends the process at once: somebody at the keyboard insists. SIGHUP, SIGPIPE and SIGXFSZ are ignored: the
+//! server outlives its terminal, and learns of a closed connection from `send`, of a file that may not grow from `write`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char};
@@ -49,7 +49,7 @@ impl Signals {
     /// # Errors
     /// The system refuses a handler.
     pub fn install(waker: &Waker) -> io::Result<Signals> {
-        for signal in [libc::SIGHUP, libc::SIGPIPE] {
+        for signal in [libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ] {
             // SAFETY: ignoring a signal runs no code.
             if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
                 return Err(io::Error::last_os_error());
@@ -165,6 +165,7 @@ mod tests {
             "graceful" => {
                 raise(libc::SIGHUP);
                 raise(libc::SIGPIPE);
+                raise(libc::SIGXFSZ);
                 assert_eq!(signals.stop_requested(), None);
                 raise(SIGTERM);
                 // Would wait for ever, had the signal not woken it.

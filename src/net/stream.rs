@@ -140,7 +140,7 @@ impl Stream {
         self.repeat(|fd| {
             // SAFETY: `IoSlice` has the layout of `iovec`, as its documentation promises; `sendmsg` only reads
             // the parts, all live.
-            unsafe { libc::sendmsg(fd, &message, libc::MSG_NOSIGNAL) }
+            unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_NOSIGNAL) }
         })
     }
 

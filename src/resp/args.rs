@@ -70,7 +70,7 @@ impl<'a> Args<'a> {
     pub fn key(&self, i: usize) -> Key<'a> {
         let bytes = self.at(i);
         let hash = if i as u32 == self.hashed && i != 0 { self.hash } else { hash::hash(bytes) };
-        Key { bytes, hash }
+        Key::with_hash(bytes, hash)
     }
 
     /// Argument `i`.

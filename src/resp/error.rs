@@ -9,17 +9,29 @@ use std::borrow::Cow;
 /// Why a command could not be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
+    /// The key holds a value of another type.
     WrongType,
+    /// The arguments do not make sense together.
     Syntax,
+    /// An argument or value is no signed 64-bit integer.
     NotInteger,
+    /// An argument or value is no decimal number.
     NotFloat,
+    /// A number is too small or too large.
     OutOfRange,
+    /// A list has no element at an index.
     IndexOutOfRange,
+    /// A key that must be there is not.
     NoSuchKey,
+    /// A sum does not fit in 64 bits.
     Overflow,
+    /// A sum is no finite number.
     NanOrInfinity,
+    /// A string would become longer than `proto-max-bulk-len`.
     StringTooLong,
+    /// A count is negative.
     NegativeCount,
+    /// The command may need memory, and there is more in use than `maxmemory` allows.
     OutOfMemory,
     /// Any other text, its first word in capitals being the code.
     Text(Box<Cow<'static, [u8]>>),

@@ -3,7 +3,11 @@
 //! Each method appends one element with its exact length in front; there is no tree of reply
 //! values in between. What RESP3 has a type for and RESP2 has not (maps, sets, doubles, nulls,
 //! booleans …) is written in the form of the protocol the client chose with `HELLO`.
+//!
+//! A reply may be without bound, what waits for a client may not: the [`Chain`] behind the buffer drops what exceeds
+//! the client's limit. Loops over many elements go through [`Reply::each`] and [`Reply::repeat`], which end then.
 
+use super::chain::Chain;
 use super::error::Error;
 use crate::stdx::num;
 use crate::structures::listpack::Item;
@@ -11,7 +15,9 @@ use crate::structures::listpack::Item;
 /// The protocol version of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
+    /// What a connection begins with: five kinds of replies.
     Resp2 = 2,
+    /// What `HELLO 3` asks for: maps, sets, doubles, booleans and pushed messages besides.
     Resp3 = 3,
 }
 
@@ -28,36 +34,79 @@ impl Replied {
     }
 }
 
+/// Bytes of the longest header: that of a scan, an array of a cursor and an array.
+const LONGEST_HEADER: usize = 64;
+
+/// Elements that are written without asking whether somebody will get them.
+const FEW: usize = 1024;
+
 /// A place in a reply where the header of an aggregate will be put once its length is known.
 #[must_use = "an aggregate that is opened must be closed"]
 pub struct Deferred(usize);
 
 /// Writes one client's reply.
 pub struct Reply<'a> {
+    /// The block that is being written. Whatever does not fit its capacity is the business of `chain`.
     out: &'a mut Vec<u8>,
+    /// Where full blocks go; `None`: `out` grows as long as it must.
+    chain: Option<&'a mut Chain>,
     protocol: Protocol,
-    /// Once `out` is longer than this, nobody will get it.
-    ceiling: usize,
 }
 
 impl<'a> Reply<'a> {
-    /// A writer at the end of `out`.
+    /// A writer at the end of `out`, which takes everything.
     #[inline]
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
-        Reply { out, protocol, ceiling: usize::MAX }
+        Reply { out, chain: None, protocol }
     }
 
-    /// The same writer, to a client that is closed when more than `ceiling` bytes are waiting for it.
+    /// A writer at the end of the block `out`, which is the last of `chain`.
     #[inline]
-    pub fn with_ceiling(self, ceiling: usize) -> Self {
-        Reply { ceiling, ..self }
+    pub fn chained(out: &'a mut Vec<u8>, chain: &'a mut Chain, protocol: Protocol) -> Self {
+        Reply { out, chain: Some(chain), protocol }
     }
 
-    /// Whether the reply has become so long that the client will be closed instead of getting it. Commands
-    /// whose reply has no natural bound ask now and then, and stop.
+    /// Whether nobody will get what is written now: too much waits already, and the client will be closed, or it wants
+    /// no reply.
     #[inline]
     pub fn is_futile(&self) -> bool {
-        self.out.len() > self.ceiling
+        // Whoever refuses has taken the buffer away.
+        self.out.capacity() == 0 && self.chain.as_ref().is_some_and(|chain| chain.refuses())
+    }
+
+    /// Lets `write` write each of `items`, as long as somebody will get them.
+    #[inline]
+    pub fn each<T>(&mut self, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Reply<'a>, T)) {
+        let items = items.into_iter();
+        if matches!(items.size_hint(), (_, Some(most)) if most <= FEW) {
+            // Iterators go faster through all they have than one by one.
+            return items.for_each(|item| write(self, item));
+        }
+        for item in items {
+            if self.is_futile() {
+                return;
+            }
+            write(self, item);
+        }
+    }
+
+    /// Lets `write` write `n` elements in several steps, each given by its first element and the number of them, as long
+    /// as somebody will get them. The number of steps grows with the logarithm of `n`.
+    #[inline]
+    pub fn in_steps(&mut self, n: usize, mut write: impl FnMut(&mut Reply<'a>, usize, usize)) {
+        let (mut done, mut step) = (0, FEW);
+        while done < n && !self.is_futile() {
+            let now = step.min(n - done);
+            write(self, done, now);
+            done += now;
+            step = step.saturating_add(step / 4);
+        }
+    }
+
+    /// Lets `write` write something `n` times, as long as somebody will get it.
+    #[inline]
+    pub fn repeat(&mut self, n: usize, mut write: impl FnMut(&mut Reply<'a>)) {
+        self.each(0..n, |reply, _| write(reply));
     }
 
     /// The protocol the client speaks.
@@ -75,14 +124,28 @@ impl<'a> Reply<'a> {
     /// A second writer to the same place, for a function that wants one by value.
     #[inline]
     pub fn reborrow(&mut self) -> Reply<'_> {
-        Reply { out: self.out, protocol: self.protocol, ceiling: self.ceiling }
+        Reply { out: self.out, chain: self.chain.as_deref_mut(), protocol: self.protocol }
     }
 
     /// Bytes that are RESP already.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) -> Replied {
-        self.out.extend_from_slice(bytes);
+        if bytes.len() <= self.out.capacity() - self.out.len() {
+            self.out.extend_from_slice(bytes);
+        } else {
+            self.overflow(bytes);
+        }
         Replied(())
+    }
+
+    /// Appends what does not fit the buffer.
+    #[cold]
+    #[inline(never)]
+    fn overflow(&mut self, bytes: &[u8]) {
+        match &mut self.chain {
+            None => self.out.extend_from_slice(bytes),
+            Some(chain) => chain.append(self.out, bytes),
+        }
     }
 
     /// `+OK`.
@@ -95,27 +158,27 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn simple(&mut self, text: &str) -> Replied {
         debug_assert!(!text.contains(['\r', '\n']));
-        self.out.push(b'+');
-        self.out.extend_from_slice(text.as_bytes());
+        self.raw(b"+");
+        self.raw(text.as_bytes());
         self.raw(b"\r\n")
     }
 
     /// An error line; see [`Error`] for the texts.
     #[cold]
     pub fn error(&mut self, error: &Error) -> Replied {
-        self.out.push(b'-');
-        let start = self.out.len();
-        error.write(self.out);
-        while self.out.len() > start && matches!(self.out.last(), Some(b'\r' | b'\n')) {
-            self.out.pop();
+        let mut line = vec![b'-'];
+        error.write(&mut line);
+        while line.len() > 1 && matches!(line.last(), Some(b'\r' | b'\n')) {
+            line.pop();
         }
         // Whatever part of the text a client supplied must not end the line early.
-        for byte in &mut self.out[start..] {
+        for byte in &mut line[1..] {
             if *byte == b'\r' || *byte == b'\n' {
                 *byte = b' ';
             }
         }
-        self.raw(b"\r\n")
+        line.extend_from_slice(b"\r\n");
+        self.raw(&line)
     }
 
     /// An integer.
@@ -159,9 +222,8 @@ impl<'a> Reply<'a> {
     /// A binary-safe string.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) -> Replied {
-        self.out.reserve(bytes.len() + 32);
         self.header(b'$', bytes.len() as i64);
-        self.out.extend_from_slice(bytes);
+        self.raw(bytes);
         self.raw(b"\r\n")
     }
 
@@ -262,8 +324,8 @@ impl<'a> Reply<'a> {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {
-                self.out.push(b',');
-                self.out.extend_from_slice(text);
+                self.raw(b",");
+                self.raw(text);
                 self.raw(b"\r\n")
             }
         }
@@ -274,8 +336,8 @@ impl<'a> Reply<'a> {
         match self.protocol {
             Protocol::Resp2 => self.bulk(digits.as_bytes()),
             Protocol::Resp3 => {
-                self.out.push(b'(');
-                self.out.extend_from_slice(digits.as_bytes());
+                self.raw(b"(");
+                self.raw(digits.as_bytes());
                 self.raw(b"\r\n")
             }
         }
@@ -288,9 +350,9 @@ impl<'a> Reply<'a> {
             Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {
                 self.header(b'=', text.len() as i64 + 4);
-                self.out.extend_from_slice(format.as_bytes());
-                self.out.push(b':');
-                self.out.extend_from_slice(text);
+                self.raw(format.as_bytes());
+                self.raw(b":");
+                self.raw(text);
                 self.raw(b"\r\n")
             }
         }
@@ -316,7 +378,7 @@ impl<'a> Reply<'a> {
 
     /// Starts an aggregate whose length is not known yet. Elements follow, then one of the `end_` methods.
     pub fn defer(&mut self) -> Deferred {
-        Deferred(self.out.len())
+        Deferred(self.position())
     }
 
     /// Ends an aggregate as an array of `n` elements.
@@ -344,23 +406,46 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// Moves the elements up by the header's length: one copy inside one buffer.
+    /// Moves the elements up by the header's length: one copy inside one buffer, if they are in one.
     fn insert_header(&mut self, at: Deferred, header: impl FnOnce(&mut Reply<'_>) -> Replied) -> Replied {
-        let end = self.out.len();
-        header(self);
-        let len = self.out.len() - end;
-        self.out[at.0..].rotate_right(len);
+        let before = self.chain.as_ref().map_or(0, |chain| chain.before());
+        if at.0 >= before && self.out.capacity() - self.out.len() >= LONGEST_HEADER {
+            let end = self.out.len();
+            header(self);
+            let len = self.out.len() - end;
+            self.out[at.0 - before..].rotate_right(len);
+        } else {
+            self.insert_apart(at, header);
+        }
         Replied(())
     }
 
-    /// How many bytes the buffer holds: with [`Reply::truncate`] a way back.
+    /// [`Reply::insert_header`] where elements fill more than the buffer, or all of it.
+    #[cold]
+    fn insert_apart(&mut self, at: Deferred, write: impl FnOnce(&mut Reply<'_>) -> Replied) {
+        let mut header = Vec::new();
+        write(&mut Reply::new(&mut header, self.protocol));
+        match &mut self.chain {
+            Some(chain) => chain.insert(self.out, at.0, &header),
+            None => {
+                self.out.extend_from_slice(&header);
+                self.out[at.0..].rotate_right(header.len());
+            }
+        }
+    }
+
+    /// How many bytes were written to the buffer and the chain: with [`Reply::truncate`] a way back.
+    #[inline]
     pub fn position(&self) -> usize {
-        self.out.len()
+        self.out.len() + self.chain.as_ref().map_or(0, |chain| chain.before())
     }
 
     /// Forgets what was written after `position`.
     pub fn truncate(&mut self, position: usize) {
-        self.out.truncate(position);
+        match &mut self.chain {
+            None => self.out.truncate(position),
+            Some(chain) => chain.truncate(self.out, position),
+        }
     }
 }
 
@@ -447,6 +532,42 @@ mod tests {
             r.end_scan(at, u64::MAX, 1);
         });
         assert_eq!(text, "*2\r\n$20\r\n18446744073709551615\r\n*1\r\n$1\r\na\r\n");
+    }
+
+    #[test]
+    fn headers_are_put_before_elements_in_many_blocks() {
+        let member = vec![b'm'; 1000];
+        for n in [1, 200, 1000] {
+            let (mut block, mut chain) = (Vec::with_capacity(100), Chain::default());
+            let mut reply = Reply::chained(&mut block, &mut chain, Protocol::Resp2);
+            reply.ok();
+            let at = reply.defer();
+            reply.repeat(n, |reply| _ = reply.bulk(&member));
+            reply.end_array(at, n);
+            reply.int(7);
+            let mut expected = format!("+OK\r\n*{n}\r\n").into_bytes();
+            (0..n).for_each(|_| expected.extend([&b"$1000\r\n"[..], &member, b"\r\n"].concat()));
+            expected.extend_from_slice(b":7\r\n");
+            let written: Vec<u8> = chain.pieces(&block).flatten().copied().collect();
+            assert!(written == expected, "{n} members");
+            assert_eq!(chain.parts() > 0, n == 1000);
+        }
+    }
+
+    #[test]
+    fn loops_end_when_nobody_will_read_more() {
+        let (mut block, mut chain) = (Vec::with_capacity(100), Chain::default());
+        chain.set_limit(1000);
+        let mut reply = Reply::chained(&mut block, &mut chain, Protocol::Resp2);
+        let mut written = 0;
+        reply.repeat(usize::MAX, |reply| {
+            reply.bulk(b"member");
+            written += 1;
+        });
+        assert!(reply.is_futile() && written < 200, "{written}");
+        assert!(chain.is_full() && chain.pending(block.len()) < 2000);
+        let mut reply = Reply::chained(&mut block, &mut chain, Protocol::Resp2);
+        reply.in_steps(usize::MAX, |_, _, _| panic!("nobody will read it"));
     }
 
     #[test]

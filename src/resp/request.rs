@@ -20,7 +20,8 @@
 //! - The same bytes give the same requests and the same error, however they are split.
 //! - A request of `n` bytes costs O(n) in however many pieces it arrives: what was read of an unfinished
 //!   request is remembered, and the memory for that is bounded by the bytes received, never by a length that
-//!   was only announced (beyond 1 MB for a large string).
+//!   was only announced (for a large string, 1 MB is reserved on its word, then as much again as has arrived, and above
+//!   8 MB 64 times that).
 //!
 //! # Large strings
 //!
@@ -60,6 +61,12 @@ const MAX_LINE: usize = 64 << 10;
 
 /// What an announced length is worth before its bytes arrive.
 const FIRST_RESERVE: usize = 1 << 20;
+
+/// Whoever has sent this much of a string gets room for [`EARNEST_FACTOR`] times as much, which is all of it as a rule: to
+/// double the room of several hundred megabytes again and again is to copy them, and to hold them twice. Room that
+/// is not written to takes no memory of the machine.
+const EARNEST: usize = 8 << 20;
+const EARNEST_FACTOR: usize = 64;
 
 /// Bytes a request may occupy in the buffer: any offset in them fits a span, and is not the mark of a large string.
 const MAX_HEAD: usize = if cfg!(test) { 8 << 20 } else { u32::MAX as usize - 1 };
@@ -441,8 +448,11 @@ impl Partial {
         let missing = self.missing();
         let string = self.large.last_mut()?;
         if missing > 0 && string.len() == string.capacity() {
-            // Doubling: what is reserved is at most twice what has arrived, and 1 MB.
-            string.reserve_exact(missing.min(string.len().max(FIRST_RESERVE)));
+            let earned = match string.len() {
+                len if len < EARNEST => len.max(FIRST_RESERVE),
+                len => len.saturating_mul(EARNEST_FACTOR),
+            };
+            string.reserve_exact(missing.min(earned));
         }
         Some(string)
     }

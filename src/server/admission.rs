@@ -40,6 +40,8 @@ impl Conditions {
     pub const TRACKING_FULL: Conditions = Conditions(1 << 10);
     /// `maxmemory-clients` is set, so that each command must look at what its client costs.
     pub const CLIENT_MEMORY: Conditions = Conditions(1 << 11);
+    /// The request stands in a file that is being loaded.
+    pub const FROM_FILE: Conditions = Conditions(1 << 12);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -66,6 +68,7 @@ impl Conditions {
         held.set(Conditions::TRACKING_FULL, true);
         held.set(Conditions::MAXMEMORY, true);
         held.set(Conditions::CLIENT_MEMORY, true);
+        held.set(Conditions::FROM_FILE, !belongs_in_file(spec));
         held
     }
 
@@ -77,7 +80,8 @@ impl Conditions {
             .with(ClientFlags::LIMITED_USER)
             .with(ClientFlags::MONITOR)
             .with(ClientFlags::REPLICA)
-            .with(ClientFlags::SUBSCRIBED);
+            .with(ClientFlags::SUBSCRIBED)
+            .with(ClientFlags::LOADER);
         // Of most clients there is nothing to say but that they may come in.
         if client.flags.and(TELLING) == ClientFlags::AUTHENTICATED {
             return Conditions::NONE;
@@ -88,6 +92,7 @@ impl Conditions {
         now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
+        now.set(Conditions::FROM_FILE, client.flags.has(ClientFlags::LOADER));
         now
     }
 }
@@ -97,12 +102,31 @@ fn needs_disk(spec: &Spec) -> bool {
     spec.flags.has(Flags::WRITE.with(Flags::SHOWS_HEALTH))
 }
 
+/// Whether a command may stand in an append-only file: it is about data, or what holds such commands together.
+///
+/// Anything else is about the server or about a client, and neither is what was saved.
+fn belongs_in_file(spec: &Spec) -> bool {
+    let about_data = Flags::WRITE.with(Flags::MAY_REPLICATE).with(Flags::READONLY).with(Flags::LOGGED);
+    spec.flags.has(about_data)
+}
+
 const CANNOT_SAVE: &str = concat!(
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that ",
     "may modify the data set are disabled, because this instance is configured to report errors during writes if RDB ",
     "snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB ",
     "error."
 );
+
+/// What happens to a request in a file. Whatever holds up clients does not hold up this one: the request was run before.
+fn verdict_in_file(client: Conditions, spec: &Spec) -> Verdict {
+    if !belongs_in_file(spec) {
+        Verdict::Refuse(Error::text("ERR Not a command of an append-only file"))
+    } else if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
+        Verdict::Queue
+    } else {
+        Verdict::Run
+    }
+}
 
 /// What a gate lets happen.
 pub enum Verdict {
@@ -164,6 +188,9 @@ impl Server {
         args: &Args<'_>,
     ) -> Verdict {
         let client = Conditions::of(&self.clients[key]);
+        if client.has(Conditions::FROM_FILE) {
+            return verdict_in_file(client, spec);
+        }
         if client.has(Conditions::NEEDS_AUTH)
             && !spec.flags.has(Flags::NO_AUTH)
             && self.must_authenticate(key)

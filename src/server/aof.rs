@@ -9,7 +9,7 @@
 //! together are whole. Only when the base is complete does the manifest name it. When the file is switched on at run
 //! time there is nothing yet to add to: until the first base is there, what happens is kept in a temporary increment.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
 use crate::background::Worker;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::config::value::AppendFsync;
-use crate::keyspace::Listeners;
+use crate::keyspace::Sink;
 use crate::keyspace::ledger::Change;
 use crate::net::error_text;
 use crate::persistence::aof::log::{Flushed, Policy};
@@ -30,6 +30,7 @@ use crate::persistence::aof::{AofLog, Manifest, rewrite};
 use crate::persistence::rdb::output::SyncedFile;
 use crate::resp::Args;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::files::create_exclusively;
 use crate::stdx::hash;
 
 /// Failures in a row from which on a rewrite is not tried again at once.
@@ -316,7 +317,7 @@ impl Server {
         }
         let mut offset = None;
         let recent = &self.aof.recent;
-        if spec.each_key(args, &mut |i, _| offset = offset.max(Some(recent.of(args.key(i).hash)))) {
+        if spec.each_key(args, &mut |i, _| offset = offset.max(Some(recent.of(args.key(i).hash())))) {
             let client = &mut self.clients[key];
             let (before, after) = (before, client.output_end());
             if let Some(offset) = offset {
@@ -441,7 +442,7 @@ impl Server {
         let moved = fs::create_dir_all(&dir)
             .and_then(|()| {
                 self.aof.manifest = Manifest::of_single_file(&prefix);
-                self.aof.manifest.store(&dir, &prefix)
+                self.aof.manifest.store(&dir, &prefix).map_err(io::Error::from)
             })
             .and_then(|()| fs::rename(old, dir.join(&prefix)))
             .and_then(|()| sync_directory(&dir));
@@ -471,6 +472,23 @@ impl Server {
         if self.aof.manifest.is_empty() {
             return Ok(false);
         }
+        if self.persistence.loading.is_some() {
+            return Err("Can't load the append-only file while another file is being loaded.".into());
+        }
+        let loaded = self.load_aof_parts(between);
+        self.end_loading();
+        loaded.map(|()| true)
+    }
+
+    /// Whether there is anything that [`Server::load_aof`] could load.
+    pub fn has_aof(&self) -> bool {
+        !self.aof.manifest.is_empty() && self.aof.state != State::Beginning
+    }
+
+    fn load_aof_parts(
+        &mut self,
+        between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
+    ) -> Result<(), String> {
         let dir = self.aof_directory();
         let parts: Vec<_> = self.aof.manifest.parts().cloned().collect();
         let mut sizes = Vec::with_capacity(parts.len());
@@ -485,14 +503,13 @@ impl Server {
             sizes.push(size.len());
         }
         let total: u64 = sizes.iter().sum();
+        assert!(self.begin_loading(total), "asked before");
         let mut before = 0;
         let last = parts.len() - 1;
         for (i, (part, size)) in parts.iter().zip(&sizes).enumerate() {
             let started = Instant::now();
             let path = dir.join(&part.name);
-            let loaded = self.load_aof_part(&path, &part.name, i == last, (before, total), between);
-            self.end_loading();
-            loaded?;
+            self.load_aof_part(&path, &part.name, i == last, (before, total), between)?;
             before += size;
             let role = if self.aof.manifest.base.as_ref() == Some(part) { "base" } else { "incr" };
             tracing::info!(
@@ -504,7 +521,7 @@ impl Server {
         self.keyspace.ledger.dirty = 0;
         self.aof.other_bytes = total;
         self.aof.base_size = total;
-        Ok(true)
+        Ok(())
     }
 
     /// Makes the append-only file ready for writing, at start.
@@ -527,18 +544,22 @@ impl Server {
             let path = dir.join(&name);
             self.write_base(&path, snapshot, |_| {}).map_err(|error| fail("write a base file to", &error))?;
         }
-        let name = match manifest.increments.last() {
-            Some(part) => part.name.clone(),
+        let (name, open) = match manifest.increments.last() {
+            Some(part) => {
+                let name = part.name.clone();
+                let open = OpenOptions::new().append(true).create(true).open(dir.join(&name));
+                (name, open)
+            }
             None => {
                 let name = manifest.begin_increment(&prefix);
                 tracing::info!("Creating AOF incr file {name} on server start");
-                name
+                let open = create_exclusively(&dir.join(&name), 0o666);
+                (name, open)
             }
         };
-        let open = OpenOptions::new().append(true).create(true).open(dir.join(&name));
         let file =
             open.map_err(|error| format!("Can't open the append-only file {name}: {}", error_text(&error)))?;
-        manifest.store(&dir, &prefix).map_err(|error| fail("write the manifest to", &error))?;
+        manifest.store(&dir, &prefix).map_err(|failure| fail("write the manifest to", &failure.error))?;
         self.aof.manifest = manifest;
         let size = file.metadata().map_or(0, |metadata| metadata.len());
         let bytes: u64 = self.aof_part_sizes();
@@ -558,7 +579,7 @@ impl Server {
 
     fn set_aof_state(&mut self, state: State) {
         self.aof.state = state;
-        self.keyspace.ledger.listeners.set(Listeners::FEED, state != State::Off);
+        self.keyspace.ledger.feed(Sink::Log, state != State::Off);
     }
 
     /// Begins to write changes down, at run time.
@@ -568,6 +589,12 @@ impl Server {
     pub(super) fn start_aof(&mut self) -> Result<(), ()> {
         self.set_aof_state(State::Beginning);
         self.aof.rewrite_scheduled = true;
+        if self.persistence.loading.is_some() {
+            tracing::info!(
+                "AOF was enabled while data are being loaded. It begins with a rewrite once they are complete."
+            );
+            return Ok(());
+        }
         if self.turn.depth > 0 {
             // The first half of a transaction would be in the base and be written down after it as well.
             tracing::info!(
@@ -619,6 +646,9 @@ impl Server {
     /// Writes everything, so that the files are what was executed.
     pub fn settle_aof(&mut self) {
         if self.aof.state == State::On {
+            if !self.unit.is_empty() {
+                self.end_unit();
+            }
             self.finish_aof();
         }
     }
@@ -644,7 +674,8 @@ impl Server {
             return self.write_rdb(path, &options, each);
         }
         let config = &self.config.persistence;
-        let mut file = SyncedFile::new(File::create(path)?, config.aof_rewrite_incremental_fsync);
+        let mut file =
+            SyncedFile::new(create_exclusively(path, 0o666)?, config.aof_rewrite_incremental_fsync);
         let noted = match config.aof_timestamp_enabled {
             true => write!(file, "#TS:{}\r\n", UnixMillis::now().as_secs()),
             false => Ok(()),
@@ -719,8 +750,7 @@ impl Server {
         fs::create_dir_all(&dir)?;
         if self.aof.state == State::Beginning {
             let path = dir.join(temporary_increment(&prefix));
-            let file = OpenOptions::new().append(true).create(true).open(&path)?;
-            file.set_len(0)?;
+            let file = create_exclusively(&path, 0o666)?;
             self.aof.log.buf.clear();
             self.aof.log.switch(Some(file), 0);
             return Ok(());
@@ -737,11 +767,15 @@ impl Server {
         let mut manifest = self.aof.manifest.clone();
         let name = manifest.begin_increment(&prefix);
         let path = dir.join(&name);
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
-        if let Err(error) = manifest.store(&dir, &prefix) {
-            // A file that no manifest names holds nothing.
-            let _ = fs::remove_file(&path);
-            return Err(error);
+        let file = create_exclusively(&path, 0o666)?;
+        if let Err(failure) = manifest.store(&dir, &prefix) {
+            if failure.is_visible {
+                self.aof.manifest.skip_numbers_of(&manifest);
+            } else {
+                // A file that no manifest names holds nothing.
+                let _ = fs::remove_file(&path);
+            }
+            return Err(failure.error);
         }
         tracing::info!("Creating AOF incr file {name} on background rewrite");
         self.aof.manifest = manifest;
@@ -828,12 +862,16 @@ impl Server {
         }
         // Without an increment being written, the base covers all there are.
         manifest.supersede_increments(usize::from(self.aof.state != State::Off));
-        if let Err(error) = manifest.store(&dir, &prefix) {
+        if let Err(failure) = manifest.store(&dir, &prefix) {
+            if failure.is_visible {
+                self.aof.manifest.skip_numbers_of(&manifest);
+                return Err(failure.error);
+            }
             let _ = fs::remove_file(&base);
             if let Some((from, increment)) = moved {
                 let _ = fs::rename(increment, from);
             }
-            return Err(error);
+            return Err(failure.error);
         }
         self.aof.manifest = manifest;
         self.aof.other_bytes = fs::metadata(&base).map_or(0, |metadata| metadata.len());
@@ -861,7 +899,7 @@ impl Server {
         match manifest.store(&dir, &self.config.persistence.appendfilename) {
             Ok(()) => self.aof.manifest = manifest,
             // They are still listed, and will be tried again.
-            Err(error) => tracing::warn!("Error writing the AOF manifest: {}", error_text(&error)),
+            Err(failure) => tracing::warn!("Error writing the AOF manifest: {}", error_text(&failure.error)),
         }
     }
 

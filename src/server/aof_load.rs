@@ -1,7 +1,13 @@
 //! Loading the append-only file: its requests are run by a client that nobody sees.
 //!
 //! They take the way of all requests, a batch at a time, except that nothing stands in their way: nobody is asked for a
-//! password, memory is not limited, nothing expires while it lasts.
+//! password, memory is not limited, nothing expires while it lasts. Between batches that client is nowhere: who connects
+//! meanwhile can neither see nor close it.
+//!
+//! A request that cannot be one of ours, because there is no such command or it has too few or too many arguments, ends
+//! the loading: whatever follows may depend on it. Other errors are logged, with the place in the file, and loading goes
+//! on: they may well be what was answered when the request was first run, say inside a transaction. So are requests
+//! that have no place in such a file, as those about clients and the server; they are not run.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,25 +15,29 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::Server;
-use super::admission::Conditions;
 use super::call::Batch;
 use super::command::Flags;
-use crate::clients::{Client, ClientFlags, ClientKey};
-use crate::keyspace::Listeners;
+use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::net::error_text;
 use crate::net::stream::Stream;
 use crate::persistence::aof::read::{Fault, Next, Requests};
+use crate::resp::Args;
 use crate::resp::request::{Frame, Span};
+use crate::stdx::text::Lossy;
 
 /// Bytes between two looks at what else there is to do.
 const TURN_EVERY: u64 = 2 << 20;
 /// Bytes of a name that are worth telling.
 const LONGEST_NAME: usize = 128;
 
+/// Errors of a file's requests that are logged one by one.
+const ERRORS_TOLD: u64 = 10;
+
 /// Why a part cannot be loaded.
 enum Stop {
     Fault(Fault),
-    UnknownCommand(String),
+    /// At this offset is no command of ours, for this reason.
+    NoCommand(u64, String),
     Loop(io::Error),
 }
 
@@ -58,30 +68,29 @@ impl Server {
         let mut at = 0;
         if matches!(magic.as_slice(), b"REDIS" | b"VALKE") {
             tracing::info!("Reading RDB base file on AOF loading...");
-            let loaded = self.load_rdb_part(path, false, &mut *between);
+            let loaded = self.load_rdb_part(path, progress.0, &mut *between);
             at = loaded.map_err(|failure| {
                 format!("Error reading the RDB preamble of the AOF file {name}: {failure}")
             })?;
         }
-        self.begin_loading(progress.1);
         file.seek(SeekFrom::Start(at)).map_err(|error| unreadable(&error))?;
         let requests = Requests::new(file, at, size);
-        let (stop, valid) = self.run_requests(requests, progress.0, between);
+        let (stop, valid) = self.run_requests(requests, name, progress.0, between);
         match stop {
             None => Ok(()),
             Some(Stop::Fault(Fault::Truncated)) => {
                 self.accept_truncated(path, name, is_last, valid, progress.0 + size == progress.1)
             }
-            Some(Stop::Fault(Fault::Format(_))) => Err(format!(
-                "Bad file format reading the append only file {name}: make a backup of your AOF file, then use ./redis-check-aof \
+            Some(Stop::Fault(Fault::Format(offset))) => Err(format!(
+                "Bad file format reading the append only file {name}, at offset {offset}: make a backup of your AOF file, then use ./redis-check-aof \
                  --fix <filename.manifest>"
             )),
             Some(Stop::Fault(Fault::Io(error))) => Err(format!(
                 "Unrecoverable error reading the append only file {name}: {}",
                 error_text(&error)
             )),
-            Some(Stop::UnknownCommand(command)) => {
-                Err(format!("Unknown command '{command}' reading the append only file {name}"))
+            Some(Stop::NoCommand(offset, reason)) => {
+                Err(format!("{reason} reading the append only file {name}, at offset {offset}"))
             }
             Some(Stop::Loop(error)) => Err(format!("Fatal: the event loop failed: {error}")),
         }
@@ -121,6 +130,7 @@ impl Server {
     fn run_requests(
         &mut self,
         mut requests: Requests<File>,
+        name: &str,
         bytes_before: u64,
         between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
     ) -> (Option<Stop>, u64) {
@@ -129,16 +139,18 @@ impl Server {
             Err(error) => return (Some(Stop::Fault(error.into())), requests.offset()),
         };
         let now = self.keyspace.now();
-        let client = self.clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true));
-        // Neither are these changes to be passed on, nor do they count as calls.
-        let listeners = self.keyspace.ledger.listeners;
-        self.keyspace.ledger.listeners.set(Listeners::FEED, false);
-        let calls = self.stats.commands.clone();
-        let processed = self.stats.commands_processed;
-
+        let client = self.clients.insert_with(|id, _| {
+            let mut client = Client::new(id, Stream::from_unix(ours), now, true);
+            client.flags.set(ClientFlags::LOADER, true);
+            client.reply_mode = ReplyMode::Off;
+            client
+        });
         let mut loading = RequestRun {
             client,
+            name,
             batch: Batch::default(),
+            starts: Vec::new(),
+            failed: 0,
             taken: requests.offset(),
             begun: None,
             valid: requests.offset(),
@@ -146,10 +158,10 @@ impl Server {
         };
         let stop = loading.run(self, &mut requests, between).err();
 
-        self.stats.commands = calls;
-        self.stats.commands_processed = processed;
-        let feeds = listeners.has(Listeners::FEED);
-        self.keyspace.ledger.listeners.set(Listeners::FEED, feeds);
+        if loading.failed > ERRORS_TOLD {
+            tracing::warn!("{} requests of the AOF file {name} ended with errors.", loading.failed);
+        }
+        let client = loading.client;
         self.end_transaction(client);
         self.clients.remove(client);
         self.turn.sending.retain(|&key| key != client);
@@ -159,9 +171,15 @@ impl Server {
 }
 
 /// The requests of one file being run.
-struct RequestRun {
+struct RequestRun<'a> {
     client: ClientKey,
+    /// What the file is called.
+    name: &'a str,
     batch: Batch,
+    /// Where the requests of the batch begin.
+    starts: Vec<u64>,
+    /// Requests that ended with errors.
+    failed: u64,
     /// Behind the last request that is in the batch, or was.
     taken: u64,
     /// Where the transaction begins that is not executed yet.
@@ -171,7 +189,7 @@ struct RequestRun {
     bytes_before: u64,
 }
 
-impl RequestRun {
+impl RequestRun<'_> {
     fn run(
         &mut self,
         server: &mut Server,
@@ -190,17 +208,19 @@ impl RequestRun {
             match next {
                 Next::Request(frame) => {
                     match command(server, &frame, &requests.buf, &self.batch.spans) {
-                        Err(unknown) => {
+                        Err(reason) => {
+                            let offset = requests.started();
                             self.run_batch(server, requests);
-                            return Err(Stop::UnknownCommand(unknown));
+                            return Err(Stop::NoCommand(offset, reason));
                         }
                         // What comes before a transaction is good even if that is cut off.
-                        Ok(flags) if flags.has(Flags::LEAVES_MULTI) => self.begun = None,
+                        Ok(flags) if flags.has(Flags::ENDS_MULTI) => self.begun = None,
                         Ok(flags) if flags.has(Flags::RUNS_IN_MULTI) => {
                             self.begun.get_or_insert(self.taken);
                         }
                         Ok(_) => {}
                     }
+                    self.starts.push(requests.started());
                     self.swap(server, requests);
                     let barrier = server.enqueue(&mut self.batch, self.client, frame);
                     self.swap(server, requests);
@@ -217,7 +237,7 @@ impl RequestRun {
                     }
                     if offset >= next_turn {
                         next_turn = offset + TURN_EVERY;
-                        between(server).map_err(Stop::Loop)?;
+                        self.step_aside(server, between).map_err(Stop::Loop)?;
                     }
                     requests.fill()?;
                 }
@@ -231,6 +251,36 @@ impl RequestRun {
         }
     }
 
+    /// Lets clients have their turn, without the one that loads among them.
+    fn step_aside(
+        &mut self,
+        server: &mut Server,
+        between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let client = server.clients.remove(self.client).expect("only we take it out");
+        let result = between(server);
+        self.client = server.clients.take_back(client);
+        result
+    }
+
+    /// Logs the errors of the batch that has run, the first of them one by one.
+    fn tell_of_errors(&mut self, server: &mut Server) {
+        let errors = server.persistence.take_load_errors();
+        // The client counts its requests, of which the last was the last of the batch.
+        let before = server.clients[self.client].commands - self.starts.len() as u64;
+        for (number, reason) in errors {
+            let at = usize::try_from(number - before - 1).ok().and_then(|i| self.starts.get(i));
+            let at = at.copied().unwrap_or(self.taken);
+            self.failed += 1;
+            if self.failed <= ERRORS_TOLD {
+                tracing::warn!(
+                    "The request at offset {at} of the AOF file {} ended with an error: {reason}",
+                    self.name
+                );
+            }
+        }
+    }
+
     /// The requests' bytes lie where those of a client do, while they are needed there.
     fn swap(&self, server: &mut Server, requests: &mut Requests<File>) {
         std::mem::swap(&mut requests.buf, &mut server.clients[self.client].io.input.buf);
@@ -240,13 +290,12 @@ impl RequestRun {
         if self.batch.pending.is_empty() {
             return;
         }
-        let conditions = std::mem::replace(&mut server.conditions, Conditions::NONE);
         self.swap(server, requests);
         server.run_batch(&mut self.batch);
         self.swap(server, requests);
-        server.conditions = conditions;
+        self.tell_of_errors(server);
+        self.starts.clear();
         let client = &mut server.clients[self.client];
-        client.io.output.truncate(0);
         client.flags.set(ClientFlags::IN_SEND_LIST, false);
         let open = client.flags.has(ClientFlags::IN_MULTI);
         server.turn.sending.retain(|&key| key != self.client);
@@ -261,11 +310,21 @@ impl RequestRun {
     }
 }
 
-/// What is special about the command of a request, or its name if there is none of that name.
+/// What is special about the command of a request, or why it is none.
 fn command(server: &Server, frame: &Frame, buf: &[u8], spans: &[Span]) -> Result<Flags, String> {
-    let name = frame.args(buf, spans).next().unwrap_or_default();
-    match server.commands.find(name) {
-        Some(id) => Ok(server.commands.spec(id).flags),
-        None => Err(String::from_utf8_lossy(&name[..name.len().min(LONGEST_NAME)]).into_owned()),
+    let args = Args::new(frame.head(buf), frame.spans(spans), frame.large());
+    let name = args.at(0);
+    let found = server.commands.find(name);
+    match server.resolve(found, &args) {
+        Ok((_, spec)) => Ok(spec.flags),
+        Err(_) if found.is_none() => {
+            let name = Lossy(&name[..name.len().min(LONGEST_NAME)]);
+            Err(format!("Unknown command '{name}'"))
+        }
+        Err(error) => {
+            let text = error.as_bytes();
+            let text = text.strip_prefix(b"ERR ").unwrap_or(text);
+            Err(format!("Error '{}'", Lossy(text)))
+        }
     }
 }

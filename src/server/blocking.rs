@@ -15,7 +15,6 @@ use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
-use crate::stdx::clock;
 use crate::stdx::hash::Key;
 
 /// Why a client stops waiting without having got anything.
@@ -30,7 +29,7 @@ pub enum Unblock {
 impl Server {
     /// A command has found nothing and says what it waits for; whether the client now waits.
     pub(super) fn block(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>, wait: Wait) -> bool {
-        if self.turn.depth > 0 {
+        if self.turn.depth > 0 || self.clients[key].flags.has(ClientFlags::LOADER) {
             let mut reply = self.reply(key);
             match wait.absent {
                 Absent::Null => reply.null(),
@@ -44,8 +43,8 @@ impl Server {
         }
         let db = self.clients[key].db;
         let request = KeptRequest::new(id.0, args);
-        let blocked = Blocked { request, wait, db, since_ns: clock::monotonic_ns() };
-        self.clients.blocking.add(key, &blocked);
+        let mut blocked = Blocked { request, wait, db, spent_ns: 0, ticket: 0 };
+        self.clients.blocking.add(key, &mut blocked);
         let client = &mut self.clients[key];
         client.blocked = Some(Box::new(blocked));
         client.flags.set(ClientFlags::BLOCKED, true);
@@ -67,11 +66,14 @@ impl Server {
     /// Serves those who wait for keys that were changed, until nothing is left to take.
     #[cold]
     pub(super) fn serve_blocked(&mut self) {
-        while self.clients.blocking.any_ready() {
+        // What is being loaded is theirs as well, but only once it is complete.
+        while self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
             for place in self.clients.blocking.take_ready() {
                 let (db, name) = (place.0 as usize, Key::new(&place.1));
                 // Whoever comes to wait while the queue is served was there already, or has its turn next time.
-                for key in self.clients.blocking.queue(&place) {
+                let mut tickets = 0..self.clients.blocking.next_ticket();
+                while let Some((ticket, key)) = self.clients.blocking.first(&place, tickets.clone()) {
+                    tickets.start = ticket + 1;
                     let Some(kind) = self.keyspace.kind_of(db, name) else { break };
                     let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
                     if waits.is_some_and(|blocked| blocked.wait.kind == kind && blocked.db == place.0) {
@@ -88,11 +90,9 @@ impl Server {
         if client.is_closing() {
             return;
         }
-        let Some(blocked) = client.blocked.take() else { return };
+        let Some(mut blocked) = client.blocked.take() else { return };
         client.flags.set(ClientFlags::BLOCKED, false);
-        if client.io.output.tail.capacity() == 0 {
-            client.io.output.tail = self.pool.take();
-        }
+        self.begin_reply(key);
         let now = self.turn.stopwatch.now();
         let started = std::mem::replace(&mut self.turn.command_started, now);
         self.turn.runs_again = true;
@@ -103,6 +103,7 @@ impl Server {
         self.turn.command_started = self.turn.command_started.max(started);
         self.end_unit();
         if std::mem::take(&mut self.turn.waits_on) {
+            blocked.spent_ns += self.turn.stopwatch.ns(now, self.turn.stopwatch.now());
             let client = &mut self.clients[key];
             client.flags.set(ClientFlags::BLOCKED, true);
             client.blocked = Some(blocked);
@@ -119,7 +120,7 @@ impl Server {
         };
         self.release(key, &blocked);
         let id = blocked.request.command as usize;
-        let before = self.clients[key].io.output.tail.len();
+        let before = self.clients[key].io.output.position();
         self.answer(key, |server| match how {
             Unblock::Timeout => {
                 server.reply(key).null_array();
@@ -131,20 +132,26 @@ impl Server {
                 server.reply(key).error(&error);
             }
         });
-        let spent = clock::monotonic_ns().saturating_sub(blocked.since_ns);
-        self.stats.commands[id].called(spent, self.config.logs.latency_tracking);
-        self.stats.commands_processed += 1;
-        let reply = self.clients[key].io.output.tail.len().saturating_sub(before);
-        let spec = self.commands.spec(CommandId(blocked.request.command));
-        self.observe(key, spec, &blocked.request.args(), Ran { ns: spent, reply });
+        let reply = self.clients[key].io.output.position().saturating_sub(before);
+        self.count_blocked(key, &blocked, reply);
         self.written(key);
         true
+    }
+
+    /// Counts a command that has waited and waits no longer, though it got nothing.
+    fn count_blocked(&mut self, key: ClientKey, blocked: &Blocked, reply: usize) {
+        let id = CommandId(blocked.request.command);
+        self.stats.commands[id.0 as usize].called(blocked.spent_ns, self.config.logs.latency_tracking);
+        self.stats.commands_processed += 1;
+        let spec = self.commands.spec(id);
+        self.observe(key, spec, &blocked.request.args(), Ran { ns: blocked.spent_ns, reply });
     }
 
     /// A client that waits leaves.
     pub(super) fn forget_blocked(&mut self, key: ClientKey) {
         if let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) {
             self.release(key, &blocked);
+            self.count_blocked(key, &blocked, 0);
         }
     }
 

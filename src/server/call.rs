@@ -21,11 +21,11 @@ use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
 use super::crash;
 use super::feed::Feed;
 use super::observe::Ran;
+use super::pause::MAY_CHANGE;
 use super::users::Permissions;
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
-use crate::keyspace::Listeners;
 use crate::resp::request::{Frame, Span};
-use crate::resp::{Args, Error, Reply};
+use crate::resp::{Args, Error};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash;
 use crate::structures::sds::Sds;
@@ -172,9 +172,7 @@ impl Server {
                     self.hold(key, pending.command, &args);
                     continue;
                 }
-                crash::running(key, &args);
-                self.execute(key, pending.command, &args);
-                crash::not_running();
+                crash::while_running(key, &args, || self.execute(key, pending.command, &args));
             }
             self.clients[key].io.input.put_back(input);
             self.count_client(key);
@@ -190,11 +188,12 @@ impl Server {
     pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
         client.commands += 1;
-        if client.io.output.tail.capacity() == 0 {
-            client.io.output.begin(&mut self.pool);
-        }
+        self.begin_reply(key);
         let keeps_caching = match self.resolve(command, args) {
             Err(error) => {
+                if command.is_none() && self.came_through_a_browser(key, args) {
+                    return;
+                }
                 let meant = command.and_then(|id| self.commands.meant(id, args));
                 self.clients[key].last_command = meant.map(|id| id.0);
                 self.answer(key, |server| server.reject(key, meant, args, error));
@@ -252,31 +251,55 @@ impl Server {
     /// by the request follow the answer.
     #[inline]
     pub(super) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
-        let before = self.clients[key].io.output.tail.len();
+        let client = &mut self.clients[key];
+        let mode = client.reply_mode;
+        if matches!(mode, ReplyMode::Off | ReplyMode::Skip) {
+            client.io.output.mute();
+        }
         let outer = self.begin_answer(key);
         write(self);
-        let client = &mut self.clients[key];
-        // A client that waits, or waits on, will be answered another time.
-        let waits = client.flags.has(ClientFlags::BLOCKED) || self.turn.waits_on;
-        if client.reply_mode != ReplyMode::On && !waits {
-            client.reply_mode = match client.reply_mode {
-                ReplyMode::SkipNext => ReplyMode::Skip,
-                ReplyMode::Skip => {
-                    client.io.output.truncate(before);
-                    ReplyMode::On
-                }
-                mode => {
-                    client.io.output.truncate(before);
-                    mode
-                }
-            };
+        if self.clients[key].reply_mode != ReplyMode::On || mode != ReplyMode::On {
+            self.end_silence(key);
         }
         self.end_answer(outer);
+    }
+
+    /// A command that ran ended with an error.
+    #[cold]
+    fn failed(&mut self, key: ClientKey, id: CommandId, error: &Error) {
+        if !self.clients[key].flags.has(ClientFlags::LOADER) {
+            self.stats.commands[id.0 as usize].failed += 1;
+        }
+        self.refuse(key, error);
+    }
+
+    /// A client that does not want every reply has been answered.
+    #[cold]
+    fn end_silence(&mut self, key: ClientKey) {
+        let client = &mut self.clients[key];
+        client.io.output.unmute();
+        // A client that waits, or waits on, will be answered another time.
+        let waits = client.flags.has(ClientFlags::BLOCKED) || self.turn.waits_on;
+        client.reply_mode = match client.reply_mode {
+            ReplyMode::SkipNext if !waits => ReplyMode::Skip,
+            ReplyMode::Skip if !waits => ReplyMode::On,
+            mode => mode,
+        };
+    }
+
+    /// Makes a client's output ready to be written to, as far as it may grow.
+    #[inline]
+    pub(super) fn begin_reply(&mut self, key: ClientKey) {
+        let limit = self.output_ceiling(key);
+        self.clients[key].io.output.begin(&mut self.pool, limit);
     }
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
     #[cold]
     fn reject(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>, mut error: Error) {
+        if self.clients[key].flags.has(ClientFlags::LOADER) {
+            return self.refuse(key, &error);
+        }
         if let Some(id) = command {
             self.stats.commands[id.0 as usize].rejected += 1;
             let spec = self.commands.spec(id);
@@ -297,6 +320,10 @@ impl Server {
 
     #[cold]
     pub(super) fn refuse(&mut self, key: ClientKey, error: &Error) {
+        let client = &self.clients[key];
+        if client.flags.has(ClientFlags::LOADER) {
+            return self.persistence.load_error(client.commands, error);
+        }
         self.stats.error(error.code());
         self.reply(key).error(error);
     }
@@ -307,22 +334,21 @@ impl Server {
         let client = &self.clients[key];
         let (db, waiting_before) = (client.db, client.io.output.pending());
         // What one command is passed on as must not be there for the next.
-        let heard = self.keyspace.ledger.listeners.has(Listeners::FEED);
+        let heard = self.keyspace.ledger.listeners.feeds();
         self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
         let (mut wait, mut lent) = (None, None);
         let made = self.keyspace.ledger.made;
         let result = match spec.handler {
             Handler::Data(handler) => {
-                let ceiling = self.output_ceiling(key);
                 let client = &mut self.clients[key];
-                let before = client.io.output.tail.len();
+                let before = client.io.output.position();
                 let now = self.keyspace.now();
                 let limited = client.flags.has(ClientFlags::LIMITED_USER);
                 let permissions = limited.then(|| Permissions::new(&self.acl, client.user, id, spec));
                 let mut ctx = Ctx {
                     args: *args,
                     db: self.keyspace.db(db as usize).without_touch(client.flags.has(ClientFlags::NO_TOUCH)),
-                    reply: Reply::new(&mut client.io.output.tail, client.protocol).with_ceiling(ceiling),
+                    reply: client.io.output.reply(client.protocol),
                     limits: &self.config.limits,
                     feed: &mut self.feed,
                     name: spec.name,
@@ -338,34 +364,44 @@ impl Server {
                 if let Some(text) = lent {
                     self.turn.lends = true;
                     client.io.output.lend(Bytes::from_owner(Lent(text)));
-                    client.io.output.tail.extend_from_slice(b"\r\n");
+                    client.io.output.append(b"\r\n", &mut self.pool);
                 }
                 result
             }
             Handler::Admin(handler) => handler(self, key, *args),
-            Handler::Container => Err(Error::arity(spec.name)),
+            Handler::Container | Handler::Absent => Err(Error::arity(spec.name)),
         };
         if let Err(error) = result {
-            self.stats.commands[id.0 as usize].failed += 1;
-            self.refuse(key, &error);
+            self.failed(key, id, &error);
         }
         let blocked = wait.is_some_and(|wait| self.block(key, id, args, wait));
-        self.propagate(db, args, self.keyspace.ledger.made != made);
-        if !self.clients.monitors.is_empty() && !self.turn.runs_again {
+        // Only what is meant to change data is passed on: other commands that touch them, as those that load a file
+        // do, leave behind what a file has.
+        let changed = self.keyspace.ledger.made != made && spec.flags.has(MAY_CHANGE);
+        self.propagate(db, args, changed);
+        if !self.clients.monitors.is_empty() && !self.turn.runs_again && self.persistence.loading.is_none() {
             self.feed_monitors(key, spec, args);
         }
         let client = &self.clients[key];
         let reply = client.io.output.pending().saturating_sub(waiting_before);
-        if client.flags.has(ClientFlags::TRACKS_READS) {
+        if client.flags.has(ClientFlags::TRACKS_READS.with(ClientFlags::LOADER)) {
+            if client.flags.has(ClientFlags::LOADER) {
+                // Nobody called it.
+                return;
+            }
             self.remember_keys(key, spec, args);
         }
-        if blocked {
-            return;
-        }
-        self.stats.commands_processed += 1;
         let end = self.turn.stopwatch.now();
         let spent = self.turn.stopwatch.ns(started, end);
         self.turn.command_started = end;
+        if blocked {
+            // It is counted once it waits no longer.
+            if let Some(blocked) = &mut self.clients[key].blocked {
+                blocked.spent_ns = spent;
+            }
+            return;
+        }
+        self.stats.commands_processed += 1;
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
         self.observe(key, spec, args, Ran { ns: spent, reply });

@@ -214,6 +214,8 @@ impl Server {
             // SAFETY: the usual effect of a signal; the parent's handlers would wake the parent's loop.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
+        // SAFETY: ignoring a signal runs no code. A child has no loop that could answer it.
+        unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
         // A parent that ends must be able to come back on the same port while its child is busy.
         self.turn.listeners.clear();
         self.process.name = task.title().into();

@@ -76,6 +76,8 @@ pub enum Handler {
     Admin(fn(&mut Server, ClientKey, Args<'_>) -> CmdResult),
     /// Has subcommands and does nothing by itself.
     Container,
+    /// There is none: only other servers of the family have the command.
+    Absent,
 }
 
 macro_rules! bits {
@@ -142,6 +144,8 @@ bits! {
         KEEPS_CACHING = 27, "";
         /// No transaction is open after it.
         LEAVES_MULTI = 28, "";
+        /// Has its place in an append-only file, though it changes no data by itself.
+        LOGGED = 29, "";
     }
 }
 
@@ -654,6 +658,12 @@ impl Spec {
         Spec { subcommands, ..Spec::new(name, arity, Handler::Container) }
     }
 
+    /// A command that other servers of the family have. Only rules and renamings may name it; a container's
+    /// subcommands are entries of their own.
+    pub const fn absent(name: &'static str) -> Spec {
+        Spec::new(name, 0, Handler::Absent)
+    }
+
     pub const fn flags(self, flags: Flags) -> Spec {
         Spec { flags, ..self }
     }
@@ -763,6 +773,18 @@ impl Spec {
         })
     }
 
+    /// Whether the keys of a request are all known although [`Spec::each_key`] says that its form is not the
+    /// command's: a list of keys that may be empty has none.
+    pub fn has_empty_list(&self, args: &Args<'_>) -> bool {
+        self.find_keys.is_none()
+            && self.keys.iter().all(|spec| match (spec.begin, spec.find) {
+                (Begin::Index(at), Find::Range { last: -1, step: 1, .. }) if at as usize == args.len() => {
+                    true
+                }
+                _ => spec.positions(args, |_| {}),
+            })
+    }
+
     /// Whether some key's place depends on the request.
     pub fn has_movable_keys(&self) -> bool {
         let fixed = |spec: &KeySpec| matches!((spec.begin, spec.find), (Begin::Index(_), Find::Range { .. }));
@@ -812,6 +834,8 @@ pub struct Commands {
     subcommands: Vec<Vec<CommandId>>,
     slots: Vec<NameSlot>,
     top_level: usize,
+    /// What only other servers of the family have.
+    absent: Vec<&'static Spec>,
 }
 
 /// A place in the table of names.
@@ -860,7 +884,9 @@ fn place_of(name: &[u8], head: u64) -> usize {
 impl Commands {
     /// The commands of all `groups`.
     pub fn new(groups: &[&'static [Spec]]) -> Self {
-        let mut specs: Vec<&'static Spec> = groups.iter().flat_map(|group| group.iter()).collect();
+        let all = groups.iter().flat_map(|group| group.iter());
+        let (absent, mut specs): (Vec<&'static Spec>, Vec<&'static Spec>) =
+            all.partition(|spec| matches!(spec.handler, Handler::Absent));
         let top_level = specs.len();
         let mut subcommands = vec![Vec::new(); top_level];
         for i in 0..top_level {
@@ -870,7 +896,7 @@ impl Commands {
             }
         }
         let names = specs.iter().map(|spec| Some(spec.name.as_bytes().into())).collect();
-        let mut commands = Commands { specs, names, subcommands, slots: Vec::new(), top_level };
+        let mut commands = Commands { specs, names, subcommands, slots: Vec::new(), top_level, absent };
         commands.index();
         commands
     }
@@ -898,15 +924,21 @@ impl Commands {
         }
     }
 
-    /// Has the command `from` called `to` from now on, or by no name at all when `to` is empty.
+    /// Has the command `from` called `to` from now on, or by no name at all when `to` is empty. For a command that
+    /// is not here there is nothing to do.
     ///
     /// # Errors
     /// There is no such command, or another one has that name already.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), &'static str> {
-        let id = self.find(from).ok_or("No such command in rename-command")?;
+        let found = self.find(from);
+        if found.is_none() && !self.absent.iter().any(|spec| from.eq_ignore_ascii_case(spec.name.as_bytes()))
+        {
+            return Err("No such command in rename-command");
+        }
         if !to.is_empty() && self.find(to).is_some() {
             return Err("Target command name already exists");
         }
+        let Some(id) = found else { return Ok(()) };
         self.names[id.0 as usize] = (!to.is_empty()).then(|| to.to_ascii_lowercase().into());
         self.index();
         Ok(())
@@ -987,6 +1019,11 @@ impl Commands {
     /// The commands that are not subcommands.
     pub fn top_level(&self) -> impl ExactSizeIterator<Item = &'static Spec> + '_ {
         self.specs[..self.top_level].iter().copied()
+    }
+
+    /// The commands and subcommands that only other servers of the family have.
+    pub fn absent(&self) -> &[&'static Spec] {
+        &self.absent
     }
 
     /// Commands and subcommands with their identities.

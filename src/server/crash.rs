@@ -8,8 +8,8 @@
 //! certainty: first lines that need neither memory nor locks, then what may itself go wrong: a second fault
 //! ends the process at once, and so does an alarm if the report hangs on a lock.
 //!
-//! To name the command at fault costs two stores per command: [`running`] and [`not_running`] keep a pointer
-//! to its arguments, which nobody reads as long as all is well.
+//! To name the command at fault costs a few stores per command: while a command runs, [`while_running`] keeps a
+//! pointer to its arguments, which nobody reads as long as all is well.
 #![allow(unsafe_code)]
 
 use std::backtrace::Backtrace;
@@ -34,10 +34,21 @@ use crate::stdx::quote;
 
 /// The server to report on. It stays where it is until the process ends.
 static SERVER: AtomicPtr<Server> = AtomicPtr::new(ptr::null_mut());
-/// The arguments of the command that runs; null between commands.
-static RUNNING: AtomicPtr<Args<'static>> = AtomicPtr::new(ptr::null_mut());
-/// Whose command that is.
-static CLIENT: AtomicUsize = AtomicUsize::new(0);
+/// The command that a thread runs.
+struct Running {
+    /// Its arguments; null between commands.
+    args: AtomicPtr<Args<'static>>,
+    /// The key of the client whose command that is.
+    client: AtomicUsize,
+}
+
+thread_local! {
+    /// Each thread's own: the arguments belong to the thread that runs the command. Atomic, because a signal handler
+    /// may look at any moment.
+    static RUNNING: Running =
+        const { Running { args: AtomicPtr::new(ptr::null_mut()), client: AtomicUsize::new(0) } };
+}
+
 /// A report has begun.
 static REPORTING: AtomicBool = AtomicBool::new(false);
 
@@ -45,6 +56,8 @@ const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIG
 
 /// Memory for the handler to run in, as the fault may be that the stack is used up. Only touched pages cost.
 const STACK: usize = 1 << 20;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Seconds after which a report that hangs is given up.
 const PATIENCE_S: u32 = 10;
@@ -71,23 +84,42 @@ pub fn watch(server: &'static mut Server) -> &'static mut Server {
         // A fault within the handler has its default action: the process ends.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND | libc::SA_NODEFER;
         for signal in FAULTS {
-            libc::sigaction(signal, &action, ptr::null_mut());
+            libc::sigaction(signal, &raw const action, ptr::null_mut());
         }
     }
     server
 }
 
-/// Notes which command runs, and for whom. The arguments must stay where they are until [`not_running`].
+/// Runs a command, and notes meanwhile that this thread runs it, with which arguments and for whom. While one runs
+/// inside another, the inner one is noted, and after it none.
 #[inline(always)]
-pub fn running(client: ClientKey, args: &Args<'_>) {
-    CLIENT.store(client.0, Ordering::Relaxed);
-    RUNNING.store(ptr::from_ref(args).cast_mut().cast(), Ordering::Relaxed);
+pub(super) fn while_running<R>(client: ClientKey, args: &Args<'_>, run: impl FnOnce() -> R) -> R {
+    /// Takes the pointer away also when the command panics.
+    struct Done;
+    impl Drop for Done {
+        #[inline(always)]
+        fn drop(&mut self) {
+            RUNNING.with(|running| running.args.store(ptr::null_mut(), Ordering::Release));
+        }
+    }
+    let done = Done;
+    RUNNING.with(|running| {
+        running.client.store(client.0, Ordering::Relaxed);
+        running.args.store(ptr::from_ref(args).cast_mut().cast(), Ordering::Release);
+    });
+    let result = run();
+    drop(done);
+    result
 }
 
-/// Notes that no command runs.
-#[inline(always)]
-pub fn not_running() {
-    RUNNING.store(ptr::null_mut(), Ordering::Relaxed);
+/// The arguments of the command that this thread runs.
+///
+/// # Safety
+/// The command runs for as long as they are used: what is called returns, or the process ends, before it does.
+unsafe fn running_here<'a>() -> Option<&'a Args<'a>> {
+    // SAFETY: `while_running` keeps a reference to the arguments for as long as its pointer stands here, in this
+    // thread, which is the one that asks.
+    RUNNING.with(|running| unsafe { running.args.load(Ordering::Acquire).cast::<Args<'a>>().as_ref() })
 }
 
 /// Whether the end is being reported on.
@@ -95,12 +127,12 @@ pub fn is_reporting() -> bool {
     REPORTING.load(Ordering::Relaxed)
 }
 
-/// Lets `see` look at the arguments of the command that runs, if one does. For the thread of the loop.
-pub fn for_running(see: impl FnOnce(&Args<'_>)) {
-    // SAFETY: set by `running`, whose caller keeps the arguments, and the request they lie in, in place until
-    // `not_running`: a command is running in this thread.
-    if let Some(args) = unsafe { RUNNING.load(Ordering::Relaxed).as_ref() } {
-        see(args);
+/// Lets `see` look at the arguments of the command that this thread runs, if it runs one, and which of the first 64 are
+/// secret, as bits. Safe in a signal handler, if `see` is.
+pub(super) fn for_running(see: impl FnOnce(&Args<'_>, u64)) {
+    // SAFETY: the command goes on, or panics, only after `see` has returned.
+    if let Some(args) = unsafe { running_here() } {
+        see(args, secrets(args));
     }
 }
 
@@ -182,7 +214,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         unsafe { ((*info).si_code, (*info).si_addr(), (*info).si_pid(), (*info).si_uid()) };
     let mut line = [0; 80];
     let mut room = &mut line[..];
-    let _ = write!(room, "Redis {REDIS_VERSION} crashed by signal: {signal}, si_code: {code}");
+    let _ = write!(room, "Spinel {VERSION} crashed by signal: {signal}, si_code: {code}");
     let len = 80 - room.len();
     log::from_signal_handler(std::str::from_utf8(&line[..len]).unwrap_or("crashed by signal"));
     let sent = code <= 0;
@@ -196,8 +228,8 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     end(signal);
 }
 
-const START: &str = "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\n";
-const END: &str = "\n=== REDIS BUG REPORT END. Make sure to include from START to END. ===\n\n";
+const START: &str = "\n\n=== SPINEL BUG REPORT START: Cut & paste starting from here ===\n";
+const END: &str = "\n=== SPINEL BUG REPORT END. Make sure to include from START to END. ===\n\n";
 
 /// The processor's registers at the fault.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -268,20 +300,43 @@ fn report() {
     log::raw(Level::Warning, END);
 }
 
+/// The arguments of a request as others may see them. Of a request that is no command, nobody knows what is secret.
+fn shown<'a>(server: &Server, args: &Args<'a>) -> Vec<&'a [u8]> {
+    match server.resolve(server.commands.find(args.at(0)), args) {
+        Ok((_, spec)) => spec.shown(args),
+        Err(_) => args.iter().take(1).collect(),
+    }
+}
+
+/// Which of the first 64 arguments of a running command are secret, as bits. Needs no memory, so that signal handlers may
+/// ask.
+fn secrets(args: &Args<'_>) -> u64 {
+    let mut secret = 0;
+    let Some(server) = server() else { return secret };
+    match server.commands.find(args.at(0)).and_then(|id| server.commands.meant(id, args)) {
+        Some(id) => {
+            if let Some(find) = server.commands.spec(id).secrets {
+                find(args, &mut |i| secret |= 1u64.checked_shl(i as u32).unwrap_or(0));
+            }
+        }
+        None => secret = !1,
+    }
+    secret
+}
+
 /// The client whose command runs, and the command.
 fn current_command(server: &Server) -> String {
-    // SAFETY: set by `running`, whose caller keeps the arguments, and the request they lie in, in place until
-    // `not_running`: a command is running in the thread that reports, or goes on in the main thread.
-    let Some(args) = (unsafe { RUNNING.load(Ordering::Relaxed).as_ref() }) else {
-        return "No command was running.\n".into();
+    // SAFETY: this thread reports on its own fault: the command does not go on before the report is written.
+    let Some(args) = (unsafe { running_here() }) else {
+        return "No command was running in the thread at fault.\n".into();
     };
-    let key = ClientKey(CLIENT.load(Ordering::Relaxed));
+    let key = ClientKey(RUNNING.with(|running| running.client.load(Ordering::Relaxed)));
     let mut text = String::new();
     if server.clients.get(key).is_some() {
         let _ = writeln!(text, "{}", server.client_line(key));
     }
     let _ = writeln!(text, "argc: {}", args.len());
-    for (i, arg) in args.iter().enumerate().take(SHOWN_ARGS) {
+    for (i, arg) in shown(server, args).into_iter().enumerate().take(SHOWN_ARGS) {
         let shown = &arg[..arg.len().min(SHOWN_BYTES)];
         let more = match arg.len() - shown.len() {
             0 => String::new(),
@@ -294,11 +349,13 @@ fn current_command(server: &Server) -> String {
 
 fn info(server: &Server) -> String {
     let now = crate::stdx::clock::UnixMillis::now();
+    // The peak is looked for by the timer, and may be passed since.
+    let used = alloc::used();
     let uptime = (now - server.identity.started) / 1000;
     let mut text = String::new();
     let lines: [(&str, &dyn std::fmt::Display); 15] = [
         ("redis_version", &REDIS_VERSION),
-        ("spinel_version", &env!("CARGO_PKG_VERSION")),
+        ("spinel_version", &VERSION),
         ("redis_build_id", &format_args!("{BUILD_ID:016x}")),
         ("os", &daemon::system_name()),
         ("process_id", &server.identity.pid),
@@ -307,8 +364,8 @@ fn info(server: &Server) -> String {
         ("uptime_in_seconds", &uptime),
         ("executable", &server.identity.executable.display()),
         ("connected_clients", &server.clients.len()),
-        ("used_memory", &alloc::used()),
-        ("used_memory_peak", &server.stats.peak_memory),
+        ("used_memory", &used),
+        ("used_memory_peak", &server.stats.peak_memory.max(used)),
         ("total_connections_received", &server.stats.connections_received),
         ("total_commands_processed", &server.stats.commands_processed),
         ("keys", &server.keyspace.len()),
@@ -338,4 +395,39 @@ fn changed_parameters(config: &Config) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::request::{Decoder, Limits, write_request};
+    use std::panic::{self, AssertUnwindSafe};
+
+    fn seen() -> Option<Vec<u8>> {
+        let mut seen = None;
+        for_running(|args, _| seen = Some(args.at(0).to_vec()));
+        seen
+    }
+
+    #[test]
+    fn a_command_is_seen_by_its_thread_while_it_runs() {
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        write_request(&mut bytes, [&b"PING"[..]].into_iter());
+        let frame = Decoder::default().next(&mut bytes, &mut 0, &mut spans, &Limits::default());
+        let frame = frame.expect("well formed").expect("complete");
+        let args = Args::new(frame.head(&bytes), frame.spans(&spans), &[]);
+        assert_eq!(seen(), None);
+        let result = while_running(ClientKey(7), &args, || {
+            assert_eq!(seen().as_deref(), Some(&b"PING"[..]));
+            // Another thread cannot know how long the arguments stay.
+            assert_eq!(std::thread::spawn(seen).join().expect("it does not panic"), None);
+            5
+        });
+        assert_eq!((result, seen()), (5, None));
+        let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+            while_running(ClientKey(7), &args, || panic!("meant to be seen in the test's output"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(seen(), None, "nothing is left of a command that panicked");
+    }
 }

@@ -13,6 +13,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::value::{OomScoreAdj, Supervised};
 use crate::net::error_text;
@@ -57,9 +58,14 @@ unsafe extern "C" {
 
 impl Title {
     /// Takes over the memory: the environment moves to the heap, and arguments must have been read by now,
-    /// for `std::env::args` looks there. To be called once, while there is one thread. `None` where the
-    /// system does not tell where it is.
+    /// for `std::env::args` looks there. `None` where the system does not tell where it is, from the second time on,
+    /// and when there is another thread, which may be reading the environment.
     pub fn claim() -> Option<Title> {
+        static CLAIMED: AtomicBool = AtomicBool::new(false);
+        let alone = fs::read_dir("/proc/self/task").ok()?.count() == 1;
+        if !alone || CLAIMED.swap(true, Ordering::Relaxed) {
+            return None;
+        }
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         // Behind the name in parentheses, which may hold anything, follow fields 3 and up; 48 to 51 are the
         // bounds of arguments and environment (proc_pid_stat(5)).
@@ -71,7 +77,7 @@ impl Title {
         if !whole {
             return None;
         }
-        // SAFETY: one thread, as the caller promises, so that nobody reads the environment meanwhile; each
+        // SAFETY: this is the only thread, as was checked above, so that nobody reads the environment meanwhile; each
         // entry up to the null pointer is a C string, and its copy is never freed.
         unsafe {
             let mut entry = environ;
@@ -242,7 +248,7 @@ pub fn system_name() -> String {
     // SAFETY: `utsname` is plain data, which the call fills with C strings.
     let (rc, name) = unsafe {
         let mut name: libc::utsname = std::mem::zeroed();
-        (libc::uname(&mut name), name)
+        (libc::uname(&raw mut name), name)
     };
     if rc != 0 {
         return std::env::consts::OS.into();
@@ -255,6 +261,12 @@ pub fn system_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_stays_where_another_thread_may_read_it() {
+        let claimed = std::thread::spawn(|| Title::claim().is_some());
+        assert!(!claimed.join().expect("it does not panic"));
+    }
 
     #[test]
     fn systemd_is_notified_by_path_and_by_abstract_name() {

@@ -18,6 +18,7 @@ use crate::net::listener::{Listener, Queue};
 use crate::net::poll::{Poll, Registry, Token};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
+use crate::stats::log::limited;
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::stopwatch::{Stopwatch, Ticks};
 
@@ -65,6 +66,8 @@ pub struct Loop {
     pub(super) request: Option<Request>,
     /// Evicting ran out of time, and goes on when the turn ends.
     pub(super) evicting: bool,
+    /// When the log was last warned of requests that a browser sends.
+    pub(super) warned_of_attack: Option<UnixMillis>,
     /// Long strings were read by the last batch: likely so by the next.
     pub(super) lends: bool,
     /// How reply buffers follow what clients need.
@@ -163,6 +166,7 @@ impl Server {
             Duration::ZERO
         };
         poll.wait(Some(timeout.min(patience)))?;
+        watchdog::tell_if_asked();
         watchdog::turn_begins();
         let (began_ns, began) = (clock::monotonic_ns(), self.turn.stopwatch.now());
         let commands_before = self.stats.commands_processed;
@@ -279,8 +283,10 @@ impl Server {
         client.total_in += n as u64;
         client.last_active = self.keyspace.now();
         self.stats.net_input_bytes += n as u64;
-        if client.io.input.allocated() > READ_BUDGET
-            && client.io.input.pending() > self.config.limits.client_query_buffer as usize
+        let queued = client.transaction.as_ref().map_or(0, |transaction| transaction.request_bytes());
+        let input = &client.io.input;
+        if input.allocated() + queued > READ_BUDGET
+            && input.pending() + queued > self.config.limits.client_query_buffer as usize
         {
             self.query_buffer_exceeded(key);
             return false;
@@ -326,19 +332,16 @@ impl Server {
 
     /// Takes new connections.
     fn accept(&mut self, listener: usize) {
-        let mut streams = Vec::new();
-        let keepalive = self.config.net.tcp_keepalive_s;
+        let listeners = std::mem::take(&mut self.turn.listeners);
         // A command of this turn may have had the server listen elsewhere.
-        let Some(socket) = self.turn.listeners.get(listener) else { return };
-        let result = socket.accept(keepalive, |stream| streams.push(stream));
-        for stream in streams {
-            self.welcome(stream);
-        }
+        let result = listeners.get(listener).map(|socket| socket.accept(|stream| self.welcome(stream)));
+        self.turn.listeners = listeners;
+        let Some(result) = result else { return };
         match result {
             Ok(Queue::Empty) => {}
             Ok(Queue::Unknown) => self.rearm(listener),
             Err(error) => {
-                tracing::warn!("Accepting client connection: {}", crate::net::error_text(&error));
+                limited!(warn, "Accepting client connection: {}", crate::net::error_text(&error));
                 self.rearm(listener);
             }
         }
@@ -370,6 +373,9 @@ impl Server {
             let _ = stream.send(PROTECTED_MODE.as_bytes());
             return;
         }
+        // They fail only on a connection that is already broken, which its first read tells.
+        let _ = stream.set_nodelay();
+        let _ = stream.set_keepalive(self.config.net.tcp_keepalive_s);
         let now = self.keyspace.now();
         let mut failed = None;
         let registry = self.turn.registry.as_ref().expect("set when the loop starts");
@@ -378,7 +384,7 @@ impl Server {
             Client::new(id, stream, now, false)
         });
         if let Some(error) = failed {
-            tracing::warn!("Error registering fd event for the new client: {error}");
+            limited!(warn, "Error registering fd event for the new client: {error}");
             self.clients.remove(key);
             return;
         }
@@ -460,6 +466,9 @@ impl Server {
     }
 
     fn close_clients(&mut self) {
+        if self.turn.closing.is_empty() {
+            return;
+        }
         while let Some(key) = self.turn.closing.pop() {
             self.end_transaction(key);
             self.stop_monitoring(key);
@@ -469,9 +478,13 @@ impl Server {
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);
-                self.turn.reading.retain(|&other| other != key);
+                let io = &client.io;
+                self.free(io.input.allocated() + io.output.allocated(), client.io);
             }
         }
+        // Their places may be taken by others from now on.
+        let clients = &self.clients;
+        self.turn.reading.retain(|&key| clients.get(key).is_some());
     }
 }
 

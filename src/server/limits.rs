@@ -9,11 +9,28 @@ use super::Server;
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::value::OutputBufferLimit;
 use crate::net::io::{Adapted, BUFFER};
-use crate::resp::{Error, request};
-use crate::stdx::quote;
+use crate::resp::{Args, Error, request};
+use crate::stats::log::limited;
+use crate::stdx::{alloc, quote};
 
 /// Buffers of a client that was idle for longer are freed.
 const IDLE_MS: i64 = 2000;
+
+/// Time between two warnings of requests that came through a browser.
+const ATTACK_WARNING_MS: i64 = 60_000;
+
+/// Bytes whose freeing is left to another thread.
+const MUCH: usize = 1 << 20;
+
+/// What is given back to the system when it is dropped.
+struct GivenBack<T>(Option<T>);
+
+impl<T> Drop for GivenBack<T> {
+    fn drop(&mut self) {
+        self.0 = None;
+        alloc::purge();
+    }
+}
 
 /// Clients visited in one tick, at least.
 const MIN_VISITS: usize = 5;
@@ -31,10 +48,13 @@ impl Server {
         }
     }
 
-    /// Length of a client's reply buffer from which on it will surely be closed.
+    /// Most bytes that may wait for a client: what exceeds them is not even written.
     #[inline]
     pub(super) fn output_ceiling(&self, key: ClientKey) -> usize {
-        match self.output_limit(&self.clients[key]).hard_bytes {
+        let client = &self.clients[key];
+        match self.output_limit(client).hard_bytes {
+            // Our primary is never given up for being slow.
+            _ if client.flags.has(ClientFlags::PRIMARY) => usize::MAX,
             0 => usize::MAX,
             bytes => (bytes as usize).max(BUFFER),
         }
@@ -62,14 +82,29 @@ impl Server {
         let untrusted = waiting > UNTRUSTED_OUTPUT
             && !client.flags.has(ClientFlags::AUTHENTICATED)
             && !self.acl.is_open();
-        if beyond(limit.hard_bytes) || too_long || untrusted {
+        if beyond(limit.hard_bytes) || client.io.output.is_full() || too_long || untrusted {
             self.stats.output_buffer_limit_disconnections += 1;
             let line = self.client_line(key);
-            tracing::warn!(
+            limited!(
+                warn,
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
             );
             self.close_soon(key);
-            self.clients[key].io.output.discard();
+            self.discard_output(key);
+        }
+    }
+
+    /// Frees what waits for a client that will not get it.
+    pub(super) fn discard_output(&mut self, key: ClientKey) {
+        let output = self.clients[key].io.output.discard();
+        self.free(output.allocated, output);
+    }
+
+    /// Frees what belonged to a client and has so many bytes. Much is freed by another thread, which gives it back to the
+    /// system as well: what one client took is as a rule more than all others will need.
+    pub(super) fn free<T: Send + 'static>(&mut self, allocated: usize, what: T) {
+        if allocated >= MUCH {
+            self.keyspace.reclaimer.later(GivenBack(Some(what)), 0);
         }
     }
 
@@ -80,7 +115,8 @@ impl Server {
         let input = &self.clients[key].io.input;
         let start = quote::repr(&input.buf[..input.buf.len().min(64)]);
         let line = self.client_line(key);
-        tracing::warn!(
+        limited!(
+            warn,
             "Closing client that reached max query buffer length: {line} (qbuf initial bytes: {start})"
         );
         self.close_soon(key);
@@ -89,7 +125,8 @@ impl Server {
     /// Tells a client that what it sends is no request, and closes it.
     #[cold]
     pub(super) fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
-        tracing::debug!(
+        limited!(
+            debug,
             "Protocol error ({error}) from client: {}. Query buffer during protocol error: {}",
             self.client_line(key),
             excerpt(&self.clients[key].io.input.buf[self.clients[key].io.input.pos..]),
@@ -100,6 +137,27 @@ impl Server {
         self.stats.error(error.code());
         self.reply(key).error(&error);
         self.close_after_reply(key);
+    }
+
+    /// Closes a client soon, without a word, if its request is a line of HTTP: a web page has somebody's browser, which
+    /// reaches servers that the page does not, send what follows as well. Whether that is so.
+    #[cold]
+    pub(super) fn came_through_a_browser(&mut self, key: ClientKey, args: &Args<'_>) -> bool {
+        if !args.is(0, "POST") && !args.is(0, "Host:") {
+            return false;
+        }
+        let now = self.keyspace.now();
+        if self.turn.warned_of_attack.is_none_or(|warned| now.since(warned) >= ATTACK_WARNING_MS) {
+            self.turn.warned_of_attack = Some(now);
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to \
+                 Spinel. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise \
+                 your Spinel instance. Connection from {} aborted.",
+                self.clients[key].io.stream.peer_addr()
+            );
+        }
+        self.close_soon(key);
+        true
     }
 
     /// The line about one client that logs and lists print.
@@ -124,6 +182,10 @@ impl Server {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
         let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);
+        if self.turn.cron_ticks.is_multiple_of(ticks_per_second as u64) {
+            self.pool.trim();
+            self.clients.shrink();
+        }
         for _ in 0..visits {
             self.turn.next_visited = if self.turn.next_visited < places { self.turn.next_visited } else { 0 };
             let key = ClientKey(self.turn.next_visited);
@@ -202,10 +264,14 @@ mod tests {
         server
     }
 
+    fn write(server: &mut Server, bytes: usize) {
+        server.clients[KEY].io.output.append(&vec![b'x'; bytes], &mut server.pool);
+    }
+
     /// A server whose client has `bytes` waiting, `seconds` after they came.
     fn waiting(config: &Config, bytes: usize, seconds: i64) -> Server {
         let mut server = server(config.clone());
-        server.clients[KEY].io.output.tail.resize(bytes, b'x');
+        write(&mut server, bytes);
         server.written(KEY);
         server.keyspace.set_now(UnixMillis(server.keyspace.now().0 + seconds * 1000));
         server.visit(KEY);
@@ -239,10 +305,10 @@ mod tests {
         config.security.requirepass = b"pw".to_vec();
         let mut server = server(config);
         server.clients[KEY].flags.set(ClientFlags::AUTHENTICATED, false);
-        server.clients[KEY].io.output.tail.resize(UNTRUSTED_OUTPUT, b'x');
+        write(&mut server, UNTRUSTED_OUTPUT);
         server.written(KEY);
         assert!(!server.clients[KEY].is_closing());
-        server.clients[KEY].io.output.tail.push(b'x');
+        write(&mut server, 1);
         server.written(KEY);
         assert!(server.clients[KEY].is_closing());
     }

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use super::Server;
 use super::admission::Conditions;
 use super::command::{CommandId, Flags, Spec};
-use crate::clients::{ClientFlags, ClientKey, ClientKind};
+use crate::clients::{ClientKey, ClientKind};
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::evict::{Order, Policy, Scope};
 use crate::stats::latency::event;
+use crate::stats::log::limited;
 use crate::stdx::alloc;
 
 /// Keys evicted between two looks at the clock.
@@ -90,22 +91,16 @@ impl Server {
         self.make_room() == Room::None && self.takes_room(key, spec)
     }
 
-    /// Whether a command takes memory: by itself, by being kept for EXEC, or by what was kept.
+    /// Whether a command takes memory: by itself, or by what was kept for it to run.
     #[cold]
     fn takes_room(&self, key: ClientKey, spec: &'static Spec) -> bool {
         if spec.flags.has(Flags::DENYOOM) {
             return true;
         }
-        let client = &self.clients[key];
-        if !client.flags.has(ClientFlags::IN_MULTI) {
-            return false;
-        }
         let denied = |command| self.commands.spec(CommandId(command)).flags.has(Flags::DENYOOM);
-        if spec.flags.has(Flags::ENDS_MULTI) {
-            let transaction = client.transaction.as_ref();
-            return transaction.is_some_and(|kept| kept.iter().any(|(command, _)| denied(command)));
-        }
-        !spec.flags.has(Flags::LEAVES_MULTI)
+        let transaction =
+            self.clients[key].transaction.as_ref().filter(|_| spec.flags.has(Flags::ENDS_MULTI));
+        transaction.is_some_and(|kept| kept.iter().any(|(command, _)| denied(command)))
     }
 
     #[inline]
@@ -231,13 +226,13 @@ impl Server {
     #[cold]
     fn evict_client(&mut self) -> bool {
         let Some(key) = self.clients.memory.largest() else {
-            tracing::warn!("Over client maxmemory after evicting all evictable clients");
+            limited!(warn, "Over client maxmemory after evicting all evictable clients");
             return false;
         };
-        tracing::info!("Evicting client: {}", self.client_line(key));
+        limited!(info, "Evicting client: {}", self.client_line(key));
         self.stats.evicted_clients += 1;
         self.close_soon(key);
-        self.clients[key].io.output.discard();
+        self.discard_output(key);
         self.clients.uncount_memory(key);
         true
     }

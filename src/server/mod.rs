@@ -155,7 +155,7 @@ impl Server {
     #[inline]
     pub fn reply(&mut self, key: ClientKey) -> Reply<'_> {
         let client = &mut self.clients[key];
-        Reply::new(&mut client.io.output.tail, client.protocol)
+        client.io.output.reply(client.protocol)
     }
 
     /// Has a client closed before the loop sleeps, whatever is left to send.

@@ -65,11 +65,7 @@ impl Server {
         let line = line(clock::now_us(), client.db, &origin, &spec.shown(args));
         for i in 0..self.clients.monitors.len() {
             let monitor = self.clients.monitors[i];
-            let tail = &mut self.clients[monitor].io.output.tail;
-            if tail.capacity() == 0 {
-                *tail = self.pool.take();
-            }
-            tail.extend_from_slice(&line);
+            self.clients[monitor].io.output.append(&line, &mut self.pool);
             self.written(monitor);
         }
     }

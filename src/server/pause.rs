@@ -13,7 +13,7 @@ use super::admission::Conditions;
 use super::command::{CommandId, Flags, Spec};
 use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
-use crate::keyspace::expire::Expiry;
+use crate::keyspace::Suspend;
 use crate::resp::Args;
 use crate::stats::latency::event;
 use crate::stdx::clock::UnixMillis;
@@ -62,9 +62,7 @@ impl Server {
         self.pause.active = Some(active);
         self.conditions.set(Conditions::PAUSED_WRITES, true);
         self.conditions.set(Conditions::PAUSED_ALL, active.1 == Extent::All);
-        if self.keyspace.expiry == Expiry::Remove {
-            self.keyspace.expiry = Expiry::Hide;
-        }
+        self.keyspace.suspend_expiry(Suspend::Pause, true);
     }
 
     /// Ends the pause; those who wait are served before the loop sleeps.
@@ -74,9 +72,7 @@ impl Server {
         }
         self.pause.over = true;
         self.conditions.set(Conditions::PAUSED_WRITES.with(Conditions::PAUSED_ALL), false);
-        if self.keyspace.expiry == Expiry::Hide {
-            self.keyspace.expiry = Expiry::Remove;
-        }
+        self.keyspace.suspend_expiry(Suspend::Pause, false);
     }
 
     /// How long the loop may sleep before a pause ends.

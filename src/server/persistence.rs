@@ -12,19 +12,19 @@ use super::Server;
 use super::admission::Conditions;
 use super::child::{Child, Outcome, Task};
 use super::startup::REDIS_VERSION;
-use crate::clients::ClientKey;
-use crate::config::value::{EvictionPolicy, SanitizePayload};
-use crate::keyspace::expire::Expiry;
+use crate::config::value::EvictionPolicy;
+use crate::keyspace::Suspend;
 use crate::net::error_text;
 use crate::persistence::rdb::input::Fault;
 use crate::persistence::rdb::load::{LoadError, Tally};
 use crate::persistence::rdb::output::{Output, SyncedFile};
 use crate::persistence::rdb::save::{self, SaveOptions, SavedAccess, Version};
 use crate::persistence::rdb::{LoadOptions, Loader, Step};
+use crate::resp::Error;
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;
-use crate::types::packed::Scrutiny;
+use crate::stdx::files::create_exclusively;
 
 /// How long to wait after a snapshot failed before the next is tried unasked.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -51,6 +51,8 @@ pub struct Persistence {
     pub last_load: Tally,
     /// DUMP payloads are taken whatever their checksum (`DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
     pub skip_checksums: bool,
+    /// Errors of requests of the file being loaded that nobody has looked at: which request, and the first of each.
+    load_errors: Vec<(u64, String)>,
 }
 
 impl Persistence {
@@ -68,7 +70,21 @@ impl Persistence {
             loading: None,
             last_load: Tally::default(),
             skip_checksums: false,
+            load_errors: Vec::new(),
         }
+    }
+
+    /// A request of the file being loaded, the `number`-th of its client, ended with an error.
+    pub(super) fn load_error(&mut self, number: u64, error: &Error) {
+        // A transaction may have any number of errors; one tells that something is wrong with it.
+        if self.load_errors.last().is_none_or(|&(last, _)| last != number) {
+            self.load_errors.push((number, String::from_utf8_lossy(error.as_bytes()).into_owned()));
+        }
+    }
+
+    /// The errors since the last call.
+    pub(super) fn take_load_errors(&mut self) -> Vec<(u64, String)> {
+        std::mem::take(&mut self.load_errors)
     }
 }
 
@@ -89,6 +105,9 @@ pub enum LoadFailure {
     Open { path: String, error: io::Error },
     #[error("{0}")]
     Load(LoadError),
+    /// One is loaded already.
+    #[error("a file is being loaded")]
+    Busy,
 }
 
 /// Stands still after each key, as told by tests: so many microseconds, or if negative, one after so many keys.
@@ -132,7 +151,7 @@ impl Server {
     /// The file cannot be written; what there is of it is gone again.
     pub fn write_rdb(&self, path: &Path, options: &SaveOptions, mut each: impl FnMut(u64)) -> io::Result<()> {
         let config = &self.config.persistence;
-        let mut file = SyncedFile::new(File::create(path)?, config.rdb_save_incremental_fsync);
+        let mut file = SyncedFile::new(create_exclusively(path, 0o666)?, config.rdb_save_incremental_fsync);
         let mut out = Output::to(&mut file, config.rdb_compression, config.rdb_checksum);
         let written = save::save(&self.keyspace, options, &mut out, &mut |keys| {
             each(keys);
@@ -296,17 +315,6 @@ impl Server {
         }
     }
 
-    /// How closely values are looked at that come from this client, or from a file (`None`).
-    pub fn scrutiny(&self, from: Option<ClientKey>) -> Scrutiny {
-        let doubted =
-            |key: ClientKey| self.clients[key].user().is_err_and(|user| !self.acl[user].skips_sanitizing());
-        match self.config.persistence.sanitize_dump_payload {
-            SanitizePayload::Yes => Scrutiny::Full,
-            SanitizePayload::Clients if from.is_some_and(doubted) => Scrutiny::Full,
-            SanitizePayload::Clients | SanitizePayload::No => Scrutiny::Trusting,
-        }
-    }
-
     // ---- loading --------------------------------------------------------------------------
 
     /// Loads the snapshot, adding to what is there. While it lasts, `between` is called now and then.
@@ -319,23 +327,30 @@ impl Server {
         replace: bool,
         mut between: impl FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<(), LoadFailure> {
+        let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if !self.begin_loading(size) {
+            return Err(LoadFailure::Busy);
+        }
         let options = self.load_options(replace, true);
-        self.load_rdb_with(path, options, &mut between).map(drop)
+        let result = self.load_rdb_with(path, options, 0, &mut between).map(drop);
+        self.end_loading();
+        result
     }
 
-    /// As [`Server::load_rdb`], for a snapshot at the beginning of an append-only file: keys that are due stay, as what
-    /// follows counts on them. The offset of what follows.
+    /// As [`Server::load_rdb`], for a snapshot at the beginning of a part of an append-only file that is being loaded, and
+    /// of which `bytes_before` came before: keys that are due stay, as what follows counts on them. The offset of what
+    /// follows.
     ///
     /// # Errors
     /// As there.
     pub(super) fn load_rdb_part(
         &mut self,
         path: &Path,
-        replace: bool,
+        bytes_before: u64,
         mut between: impl FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<u64, LoadFailure> {
-        let options = self.load_options(replace, false);
-        self.load_rdb_with(path, options, &mut between)
+        let options = self.load_options(false, false);
+        self.load_rdb_with(path, options, bytes_before, &mut between)
     }
 
     fn load_options(&self, replace: bool, drop_due: bool) -> LoadOptions {
@@ -344,7 +359,6 @@ impl Server {
             drop_due: drop_due.then(UnixMillis::now),
             replace,
             checksum: self.config.persistence.rdb_checksum,
-            scrutiny: self.scrutiny(None),
         }
     }
 
@@ -352,6 +366,7 @@ impl Server {
         &mut self,
         path: &Path,
         options: LoadOptions,
+        bytes_before: u64,
         between: &mut impl FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<u64, LoadFailure> {
         let open = || -> io::Result<_> {
@@ -362,9 +377,7 @@ impl Server {
         let (file, size) =
             open().map_err(|error| LoadFailure::Open { path: path.to_string_lossy().into_owned(), error })?;
         let mut loader = Loader::new(Box::new(file), Some(size), options);
-        self.begin_loading(size);
-        let result = self.load_steps(&mut loader, between);
-        self.end_loading();
+        let result = self.load_steps(&mut loader, bytes_before, between);
         self.persistence.last_load = loader.tally();
         result.map(|()| loader.offset()).map_err(LoadFailure::Load)
     }
@@ -372,6 +385,7 @@ impl Server {
     fn load_steps(
         &mut self,
         loader: &mut Loader<'_>,
+        bytes_before: u64,
         between: &mut impl FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<(), LoadError> {
         let mut told = false;
@@ -391,7 +405,7 @@ impl Server {
                 pause_after_key(keys, delay_us);
             }
             if let Some(loading) = &mut self.persistence.loading {
-                loading.loaded_bytes = loader.offset();
+                loading.loaded_bytes = bytes_before + loader.offset();
                 loading.used_memory = loader.about().used_memory.unwrap_or(0);
             }
             if step == Step::Done {
@@ -437,19 +451,26 @@ impl Server {
         }
     }
 
-    /// From here to [`Server::end_loading`] the data are incomplete: most commands are refused and nothing
-    /// expires.
-    pub fn begin_loading(&mut self, total_bytes: u64) {
+    /// From here to [`Server::end_loading`] the data are incomplete: most commands are refused, nothing expires, and
+    /// nothing is passed on. False if that is so already: no file is loaded while another one is.
+    #[must_use]
+    pub(super) fn begin_loading(&mut self, total_bytes: u64) -> bool {
+        if self.persistence.loading.is_some() {
+            return false;
+        }
         self.persistence.loading =
             Some(Loading { started: UnixMillis::now(), total_bytes, loaded_bytes: 0, used_memory: 0 });
         self.conditions.set(Conditions::LOADING, true);
-        self.keyspace.expiry = Expiry::Ignore;
+        self.keyspace.suspend_expiry(Suspend::Loading, true);
+        self.keyspace.ledger.mute(true);
+        true
     }
 
     /// The data are complete, or loading was given up.
-    pub fn end_loading(&mut self) {
+    pub(super) fn end_loading(&mut self) {
         self.persistence.loading = None;
         self.conditions.set(Conditions::LOADING, false);
-        self.keyspace.expiry = Expiry::Remove;
+        self.keyspace.suspend_expiry(Suspend::Loading, false);
+        self.keyspace.ledger.mute(false);
     }
 }

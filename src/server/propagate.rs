@@ -54,7 +54,7 @@ impl Server {
                 self.note_ready(change, &keys);
             }
         }
-        if listeners.has(Listeners::FEED) {
+        if listeners.feeds() {
             if self.holds_replies() {
                 self.note_recent(&changes, &keys);
             }
@@ -74,7 +74,7 @@ impl Server {
             | Change::Gone { db, key, .. } => {
                 let name = Key::new(&keys[key.clone()]);
                 let tables = &self.keyspace.databases()[*db as usize];
-                let exists = || tables.keys().find(name.hash, name.bytes).is_some();
+                let exists = || tables.keys().find(name.hash(), name.bytes).is_some();
                 clients.watches.touched(*db, name.bytes, exists, |client| marked.push(client));
             }
             Change::Flushed { db } => {

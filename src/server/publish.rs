@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::Server;
 use crate::clients::pubsub::{Name, Scope};
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
+use crate::net::io::{Output, Pool};
 use crate::resp::{Protocol, Replied, Reply};
 use crate::stdx::glob;
 
@@ -68,6 +69,11 @@ impl Message {
         out.extend_from_slice(&self.bytes[1..]);
     }
 
+    fn append_to(&mut self, output: &mut Output, pool: &mut Pool, protocol: Protocol) {
+        self.bytes[0] = first_byte(protocol);
+        output.append(&self.bytes, pool);
+    }
+
     fn share(&mut self, protocol: Protocol) -> Bytes {
         let shared = &mut self.shared[usize::from(protocol == Protocol::Resp3)];
         let bytes = shared.get_or_insert_with(|| {
@@ -110,7 +116,7 @@ impl Server {
     fn tell_the_rest(&mut self, key: Option<ClientKey>, start: usize) {
         let later = self.turn.answering.later.split_off(start);
         if let Some(key) = key {
-            self.clients[key].io.output.tail.extend_from_slice(&later);
+            self.clients[key].io.output.append(&later, &mut self.pool);
             self.written(key);
         }
     }
@@ -134,12 +140,9 @@ impl Server {
         }
         let output = &mut client.io.output;
         if message.bytes.len() <= COPIED {
-            if output.tail.capacity() == 0 {
-                output.tail = self.pool.take_or(message.bytes.len());
-            }
-            message.copy_to(&mut output.tail, protocol);
+            message.append_to(output, &mut self.pool, protocol);
         } else {
-            output.push_shared(message.share(protocol));
+            output.lend(message.share(protocol));
         }
         self.written(key);
     }
@@ -223,11 +226,10 @@ impl Server {
             Scope::Shard => own.len(Scope::Shard),
             _ => own.len(Scope::Channel) + own.len(Scope::Pattern),
         });
-        let out = match client.reply_mode {
-            ReplyMode::On => &mut client.io.output.tail,
-            _ => &mut self.turn.answering.later,
+        let mut reply = match client.reply_mode {
+            ReplyMode::On => client.io.output.reply(client.protocol),
+            _ => Reply::new(&mut self.turn.answering.later, client.protocol),
         };
-        let mut reply = Reply::new(out, client.protocol);
         reply.push(3);
         reply.bulk(kind);
         reply.bulk_or_null(name);

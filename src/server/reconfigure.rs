@@ -9,7 +9,7 @@ use super::admission::Conditions;
 use super::event_loop::LISTENERS;
 use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
-use crate::config::{Config, Effects, Reason, SetError, os_error};
+use crate::config::{Config, Effects, Reason, SetError, os_error, table};
 use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
 use crate::net::limits;
@@ -63,6 +63,8 @@ impl Server {
     /// There is none, or it cannot be written; it is as it was then.
     pub fn rewrite_config(&mut self, scope: Scope) -> Result<(), Error> {
         self.config.security.users = self.user_lines();
+        // The directory may have got another name meanwhile.
+        self.config.persistence.dir = working_directory(&self.config.persistence.dir);
         let Some(path) = &self.identity.config_file else {
             return Err(Error::text("ERR The server is running without a config file"));
         };
@@ -85,7 +87,16 @@ impl Server {
             before.persistence.dir = working_directory(&before.persistence.dir);
         }
         match self.try_apply(&before, effects) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                for param in table::params() {
+                    if let Some(note) = param.idle(&self.config)
+                        && param.print(&before) != param.print(&self.config)
+                    {
+                        tracing::warn!("{note}");
+                    }
+                }
+                Ok(())
+            }
             Err((parameter, reason)) => {
                 let failed = std::mem::replace(&mut self.config, before);
                 // Going back to what was in effect a moment ago; what fails now cannot be helped.

@@ -17,7 +17,7 @@ use super::daemon::{self, Manager, OomScore, Title};
 use super::event_loop::Work;
 use super::persistence::{LoadFailure, temporary_name};
 use super::users::UsersError;
-use super::watchdog::Watchdog;
+use super::watchdog::{self, Watchdog};
 use super::{Server, crash};
 use crate::background::Background;
 use crate::config::Config;
@@ -55,7 +55,11 @@ const DEFAULT_PIDFILE: &str = "/var/run/redis.pid";
 /// The version line without the program's name, in the form that scripts take apart (` v=…`).
 pub fn version_text() -> String {
     let bits = usize::BITS;
-    format!("v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x}", alloc::NAME)
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x} spinel={version}",
+        alloc::NAME
+    )
 }
 
 /// What the process is to the machine it runs on.
@@ -115,7 +119,7 @@ fn start(
 ) -> Result<(), Failure> {
     let mut config = Config::default();
     let text = line.text().map_err(unusable)?;
-    file::load(&text, &mut config).map_err(unusable)?;
+    let notes = file::load(&text, &mut config).map_err(unusable)?;
     // The paths we were given are those of the directory we were called in.
     let config_file = line.file.as_deref().map(absolute);
     let executable = std::env::current_exe().unwrap_or_default();
@@ -153,6 +157,10 @@ fn start(
         tracing::info!("Configuration loaded");
     }
 
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+
     log::set_role('M');
     tracing::info!("monotonic clock: POSIX clock_gettime");
     // A process that may open few files serves few clients; asked for too many, it says so and goes on.
@@ -175,6 +183,8 @@ fn start(
     let signals =
         Signals::install(&poll.waker()).map_err(|error| Failure::line(format!("Signals: {error}")))?;
 
+    watchdog::answer_alarms(&poll.waker());
+
     // A plain number: there is no NUL byte in it.
     let _ = signals::remove_when_interrupted(&temporary_name(std::process::id()));
 
@@ -182,9 +192,10 @@ fn start(
     let renamed = config.security.renamed_commands.clone();
     let server = crash::watch(Box::leak(Box::new(Server::new(config, groups, Arc::new(background)))));
     for command in renamed {
-        server.commands.rename(&command.from, &command.to).map_err(|reason| {
-            Failure::line(format!("{reason}: '{}'", String::from_utf8_lossy(&command.from)))
-        })?;
+        server
+            .commands
+            .rename(&command.from, &command.to)
+            .map_err(|reason| unusable(FileError::at(&command.place, reason)))?;
     }
     server.take_up_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
@@ -241,7 +252,7 @@ fn unusable_users(error: UsersError) -> Failure {
             "There are users in the configuration and a file of users (aclfile) besides. Only one of them can be \
              right: please keep all users in the file, or none.",
         ),
-        UsersError::Line(reason) => unusable(FileError::Conflict(reason.into())),
+        UsersError::Line(place, reason) => unusable(FileError::at(&place, reason)),
         UsersError::File(reason) => {
             Failure::line(format!("Aborting Redis startup because of ACL errors: {reason}"))
         }
@@ -325,6 +336,10 @@ impl Server {
                     started.elapsed().as_secs_f64()
                 );
             }
+            // A client may have switched it off meanwhile.
+            if !self.config.persistence.appendonly {
+                return Ok(());
+            }
             return self.open_aof().map_err(Failure::Line);
         }
         let loaded =
@@ -336,7 +351,7 @@ impl Server {
                 Ok(())
             }
             Err(LoadFailure::Open { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(failure @ LoadFailure::Open { .. }) => {
+            Err(failure @ (LoadFailure::Open { .. } | LoadFailure::Busy)) => {
                 tracing::warn!("Fatal error: {failure}");
                 Err(Failure::line("Fatal error loading the DB, check server logs. Exiting."))
             }
@@ -509,5 +524,6 @@ mod tests {
         let logo = logo(6379, 42);
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
         assert!(version_text().starts_with("v=7.2.4 sha="));
+        assert!(version_text().ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION"))));
     }
 }

@@ -67,7 +67,8 @@ impl Server {
 
     /// Tracks a client's keys no longer.
     pub fn untrack(&mut self, key: ClientKey) {
-        self.clients.untrack(key);
+        let forgotten = self.clients.untrack(key);
+        self.keyspace.reclaimer.later(forgotten, 0);
         let any = self.clients.tracking.clients() > 0;
         self.keyspace.ledger.listeners.set(Listeners::TRACKING, any);
     }
@@ -144,7 +145,10 @@ impl Server {
     }
 
     fn invalidate_everything(&mut self) {
-        self.clients.tracking.forget_all();
+        if self.clients.tracking.keys() > 0 {
+            let forgotten = self.clients.tracking.forget_all();
+            self.keyspace.reclaimer.later(forgotten, 0);
+        }
         let mut news = [Protocol::Resp2, Protocol::Resp3].map(Invalidation::of_everything);
         let tracking: Vec<(ClientKey, Protocol)> = self
             .clients

@@ -13,20 +13,28 @@ use crate::acl::{
 };
 use crate::clients::pubsub::{Scope, Subscriptions};
 use crate::clients::{Client, ClientFlags, ClientKey};
-use crate::config::options::{SecurityOptions, UserLine};
+use crate::config::options::{Place, SecurityOptions, UserLine};
 use crate::config::os_error;
 use crate::config::value::AclPubsubDefault;
 use crate::resp::{Args, Error};
 use crate::stdx::clock::UnixMillis;
 
-/// What rules need to know about the commands.
+/// What rules need to know about the commands, those of other servers included: their numbers follow.
 pub fn catalog(commands: &Commands) -> Catalog {
-    let facts = commands.iter().map(|(_, spec)| Command {
+    let container_of_absent = |spec: &Spec| {
+        let (container, _) = spec.name.split_once('|')?;
+        let place = commands.absent().iter().position(|spec| spec.name == container)?;
+        Some((commands.len() + place) as u16)
+    };
+    let fact = |spec: &'static Spec, absent: bool| Command {
         name: spec.name,
         categories: spec.categories().0,
-        container: commands.container(spec).map(|id| id.0),
-    });
-    Catalog::new(facts, Category::NAMES.iter().map(|&(bit, name)| (bit.0, name)))
+        container: commands.container(spec).map(|id| id.0).or_else(|| container_of_absent(spec)),
+        absent,
+    };
+    let present = commands.iter().map(|(_, spec)| fact(spec, false));
+    let absent = commands.absent().iter().map(|spec| fact(spec, true));
+    Catalog::new(present.chain(absent), Category::NAMES.iter().map(|&(bit, name)| (bit.0, name)))
 }
 
 /// What it takes to use keys in this way.
@@ -37,13 +45,12 @@ fn access(flags: KeyFlags) -> Access {
     read.with(write)
 }
 
-/// The keys of a request; none when it does not have the command's form, which the command will complain about.
-fn keys_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Access)> {
+/// The keys of a request, and whether these are all: not when it does not have the command's form, which is no reason
+/// to take it for one without keys.
+fn keys_of(spec: &Spec, args: &Args<'_>) -> (Vec<(usize, Access)>, bool) {
     let mut keys = Vec::new();
-    if !spec.each_key(args, &mut |at, flags| keys.push((at, access(flags)))) {
-        keys.clear();
-    }
-    keys
+    let complete = spec.each_key(args, &mut |at, flags| keys.push((at, access(flags))));
+    (keys, complete || spec.has_empty_list(args))
 }
 
 /// The channels of a request. Everybody may leave a channel.
@@ -61,11 +68,13 @@ fn channels_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Channel)> {
 
 /// Calls `f` with what is to be checked about a request.
 fn with_request<T>(id: CommandId, spec: &Spec, args: &Args<'_>, f: impl FnOnce(&Request<'_>) -> T) -> T {
+    let (keys, keys_are_known) = keys_of(spec, args);
     f(&Request {
         command: id.0,
         needs_no_permission: spec.flags.has(Flags::NO_AUTH),
         args: *args,
-        keys: &keys_of(spec, args),
+        keys: &keys,
+        keys_are_known,
         channels: &channels_of(spec, args),
     })
 }
@@ -261,8 +270,10 @@ impl Server {
         };
         let listen = |client: &Client| client.subscriptions.as_deref().is_some_and(revoked);
         let theirs = self.clients.iter().filter(|(_, client)| client.user == user && listen(client));
+        let asks = self.answering();
         for key in theirs.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.close_soon(key);
+            // Who revokes its own rights still reads the answer.
+            if asks == Some(key) { self.close_after_reply(key) } else { self.close_soon(key) }
         }
     }
 
@@ -328,11 +339,11 @@ impl Server {
         if !aclfile.is_empty() && !users.is_empty() {
             return Err(UsersError::Both);
         }
-        for UserLine { name, rules } in users.clone() {
+        for UserLine { name, rules, place } in users.clone() {
             // A line says all about its user.
             let reset: &[u8] = b"reset";
             let rules = std::iter::once(reset).chain(rules.iter().map(Vec::as_slice));
-            self.set_user(&name, rules).map_err(|error| UsersError::Line(complaint(&name, &error)))?;
+            self.set_user(&name, rules).map_err(|error| UsersError::Line(place, complaint(&name, &error)))?;
         }
         if !self.config.security.aclfile.is_empty() {
             self.read_users()
@@ -358,6 +369,7 @@ impl Server {
         let line = |(name, user): (&[u8], &User)| UserLine {
             name: name.into(),
             rules: user::words(&user.describe()).map(Vec::from).collect(),
+            place: Place::default(),
         };
         self.acl.users().map(line).collect()
     }
@@ -368,18 +380,26 @@ impl Server {
 pub enum UsersError {
     /// There are users in the configuration, and a file of users besides.
     Both,
-    /// A line of the configuration is wrong.
-    Line(String),
+    /// A line of the configuration is wrong: where it stands, and why.
+    Line(Place, String),
     /// The file of users is missing or wrong.
     File(String),
 }
 
 /// What is wrong with a user of the configuration.
 fn complaint(name: &[u8], error: &SetError) -> String {
-    let (subject, reason) = match error {
-        SetError::Name => (name, "Usernames can't contain spaces or null characters".into()),
-        SetError::Unmatched(rule) => (&**rule, "Unmatched parenthesis in selector definition.".into()),
-        SetError::Rule(rule, error) => (&**rule, error.to_string()),
+    let name = String::from_utf8_lossy(name);
+    let about = |rule: &[u8], reason: &str| {
+        // A rule with a password is not shown.
+        let rule = if rule.starts_with(b">") || rule.starts_with(b"<") { b"(redacted)" } else { rule };
+        let rule = String::from_utf8_lossy(rule);
+        format!("Error loading ACL rule '{rule}' for the user named '{name}': {reason}")
     };
-    format!("Error in user declaration '{}': {reason}", String::from_utf8_lossy(subject))
+    match error {
+        SetError::Name => {
+            format!("Error in user declaration '{name}': Usernames can't contain spaces or null characters")
+        }
+        SetError::Unmatched(rule) => about(rule, "Unmatched parenthesis in selector definition."),
+        SetError::Rule(rule, error) => about(rule, &error.to_string()),
+    }
 }

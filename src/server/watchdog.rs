@@ -4,21 +4,31 @@
 //! interrupts it by a signal. The handler notes the return addresses on the stack and the command that runs, and no
 //! more: it may have interrupted anything, even the allocator. What the addresses are called is found out by the
 //! thread, while the loop goes on. The signal is SIGURG, which does nothing should it come when nobody is prepared.
+//!
+//! An operator may ask for the same at any time by SIGALRM. There need not be a watchdog for that: the loop answers itself.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::fmt::Write as _;
+use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::Server;
 use super::crash;
+use crate::net::poll::Waker;
 use crate::stats::log::{self, Level};
 use crate::stdx::quote;
 
 /// Odd during a turn of the loop, even between turns, and always another number.
 static TURN: AtomicU64 = AtomicU64::new(0);
+
+/// Somebody asked by SIGALRM, and was not answered.
+static ASKED: AtomicBool = AtomicBool::new(false);
+/// Ends the loop's wait.
+static WAKER: OnceLock<Waker> = OnceLock::new();
 
 /// What the handler noted.
 static NOTES: Notes = Notes {
@@ -72,13 +82,13 @@ impl Watchdog {
     /// Watches the loop that the calling thread runs. `None` if the system has no thread for that, which is logged.
     fn start(period: Duration) -> Option<Watchdog> {
         // SAFETY: the action is plain data, zero being an empty mask; the handler has the signature that goes without
-        // SA_SIGINFO. The thread's own name is always there.
+        // SA_SIGINFO. Asking for the thread's number only reads.
         let watched = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_signal as extern "C" fn(_) as usize;
             action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-            libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut());
-            libc::pthread_self()
+            libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut());
+            libc::gettid()
         };
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new().name("watchdog".into());
@@ -107,10 +117,12 @@ impl Server {
 }
 
 /// What the thread does until it is told to stop.
-fn watch(period: Duration, watched: libc::pthread_t, stopped: &Receiver<()>) {
+fn watch(period: Duration, watched: libc::pid_t, stopped: &Receiver<()>) {
     let (mut turn, mut since) = (TURN.load(Ordering::Relaxed), Instant::now());
     let mut reported = None;
     while stopped.recv_timeout(period / LOOKS) == Err(RecvTimeoutError::Timeout) {
+        // The loop that should answer may be the one that is stuck.
+        tell_if_asked();
         let now = TURN.load(Ordering::Relaxed);
         if now != turn {
             (turn, since) = (now, Instant::now());
@@ -125,11 +137,11 @@ fn watch(period: Duration, watched: libc::pthread_t, stopped: &Receiver<()>) {
     }
 }
 
-/// Interrupts the watched thread, and logs what it was doing.
-fn report(watched: libc::pthread_t) {
+/// Interrupts the watched thread, and logs what it was doing. If it has ended, nothing gets through to it.
+fn report(watched: libc::pid_t) {
     NOTES.complete.store(false, Ordering::Relaxed);
-    // SAFETY: the thread of the loop lives as long as the process.
-    unsafe { libc::pthread_kill(watched, libc::SIGURG) };
+    // SAFETY: asks the kernel, which knows whether this process has such a thread, by two numbers.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), watched, libc::SIGURG) };
     let asked = Instant::now();
     while !NOTES.complete.load(Ordering::Acquire) {
         if asked.elapsed() > PATIENCE {
@@ -139,11 +151,11 @@ fn report(watched: libc::pthread_t) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    log::raw(Level::Warning, &text());
+    log::raw(Level::Warning, &text(HEAD));
 }
 
-fn text() -> String {
-    let mut text = String::from(HEAD);
+fn text(head: &str) -> String {
+    let mut text = String::from(head);
     let len = NOTES.command_len.load(Ordering::Relaxed).min(MOST_BYTES);
     if len > 0 {
         let command: Vec<u8> = NOTES.command[..len].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
@@ -155,7 +167,7 @@ fn text() -> String {
         let address = address.load(Ordering::Relaxed);
         let mut known = false;
         // A return address may belong to the next line already.
-        backtrace::resolve(address.wrapping_sub(1) as *mut c_void, |symbol| {
+        backtrace::resolve(ptr::without_provenance_mut(address.wrapping_sub(1)), |symbol| {
             known = true;
             let _ = write!(text, "{address:#x} ");
             let _ = match symbol.name() {
@@ -175,6 +187,50 @@ fn text() -> String {
     text
 }
 
+/// Prepares for SIGALRM, by which an operator asks what the server is doing: it is answered by the log, in full once the
+/// loop goes on. To be called once, by the thread of the loop.
+pub(super) fn answer_alarms(waker: &Waker) {
+    if WAKER.set(waker.clone()).is_err() {
+        return;
+    }
+    // SAFETY: as in `Watchdog::start`.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_alarm as extern "C" fn(_) as usize;
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// Logs what the server was doing when an operator asked for it, if one has.
+#[inline]
+pub(super) fn tell_if_asked() {
+    if ASKED.load(Ordering::Relaxed) {
+        tell();
+    }
+}
+
+#[cold]
+fn tell() {
+    if ASKED.swap(false, Ordering::Acquire) {
+        log::raw(Level::Warning, &text("\n--- SIGALRM RECEIVED ---\n"));
+    }
+}
+
+/// Runs in any thread that takes the signal; the kernel prefers that of the loop.
+extern "C" fn on_alarm(signal: c_int) {
+    // SAFETY: the address of a variable of this thread.
+    let errno = unsafe { *libc::__errno_location() };
+    log::from_signal_handler("Received SIGALRM, the stack trace follows");
+    on_signal(signal);
+    ASKED.store(true, Ordering::Release);
+    if let Some(waker) = WAKER.get() {
+        waker.wake();
+    }
+    // SAFETY: as above. What was interrupted may be about to read it.
+    unsafe { *libc::__errno_location() = errno };
+}
+
 /// Runs in the thread of the loop, in the middle of anything.
 extern "C" fn on_signal(_: c_int) {
     let mut depth = 0;
@@ -185,16 +241,20 @@ extern "C" fn on_signal(_: c_int) {
     // are complete either, unless a signal arrives only after the thread has given up on it.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
-            NOTES.addresses[depth].store(frame.ip() as usize, Ordering::Relaxed);
+            NOTES.addresses[depth].store(frame.ip().addr(), Ordering::Relaxed);
             depth += 1;
             depth < MOST_ADDRESSES
         });
     }
     NOTES.depth.store(depth, Ordering::Relaxed);
     let mut len = 0;
-    crash::for_running(|args| {
-        let bytes =
-            args.iter().enumerate().flat_map(|(i, arg)| b" "[usize::from(i == 0)..].iter().chain(arg));
+    crash::for_running(|args, secret| {
+        // What lies behind the last of these bits is cut off.
+        let shown = args.iter().take(64).enumerate().map(|(i, arg)| match secret >> i & 1 {
+            0 => arg,
+            _ => b"(redacted)",
+        });
+        let bytes = shown.enumerate().flat_map(|(i, arg)| b" "[usize::from(i == 0)..].iter().chain(arg));
         for (&byte, place) in bytes.zip(&NOTES.command) {
             place.store(byte, Ordering::Relaxed);
             len += 1;

@@ -1,11 +1,13 @@
 //! The server's counters, as `INFO` prints them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use super::latency::Latency;
 use super::slowlog::CommandLogs;
-use crate::stdx::clock;
+use crate::stdx::{alloc, clock, process};
 
 /// What is known about one command's calls.
 #[derive(Default, Clone)]
@@ -39,6 +41,43 @@ impl CommandStats {
 /// At most this many error codes are counted one by one.
 const MAX_ERROR_CODES: usize = 128;
 
+/// What the allocator and the system say about memory, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct MemorySample {
+    /// Bytes handed out, as the allocator counts them.
+    pub allocated: usize,
+    /// Bytes of pages with something in them.
+    pub active: usize,
+    /// Bytes of pages that the allocator holds.
+    pub resident: usize,
+    /// What the system counts for the process.
+    pub rss: usize,
+}
+
+/// The last [`MemorySample`]: asking anew takes longer than everything else that `INFO` tells.
+#[derive(Default)]
+pub struct MemorySampler(Cell<Option<(Instant, MemorySample)>>);
+
+impl MemorySampler {
+    /// How long a sample is good for.
+    const FRESH: Duration = Duration::from_millis(100);
+
+    /// The last sample, or a new one if that is a tenth of a second old.
+    pub fn sample(&self) -> MemorySample {
+        let now = Instant::now();
+        if let Some((taken, sample)) = self.0.get()
+            && now.duration_since(taken) < Self::FRESH
+        {
+            return sample;
+        }
+        let [allocated, active, resident] =
+            alloc::statistics([c"stats.allocated", c"stats.active", c"stats.resident"]);
+        let sample = MemorySample { allocated, active, resident, rss: process::resident_memory() as usize };
+        self.0.set(Some((now, sample)));
+        sample
+    }
+}
+
 /// Counters since the start or `CONFIG RESETSTAT`.
 #[derive(Default)]
 pub struct Stats {
@@ -67,6 +106,7 @@ pub struct Stats {
     /// Since when (by the monotonic clock) memory is short.
     short_since_us: Option<u64>,
     pub peak_memory: usize,
+    pub memory: MemorySampler,
     pub loop_turns: u64,
     pub loop_ns: u64,
     /// The longest turn.

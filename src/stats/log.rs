@@ -37,6 +37,8 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use crate::stdx::clock;
+
 /// How much is logged: events of this level and above. The order is that of importance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -254,6 +256,76 @@ fn set_syslog(syslog: Option<&Syslog>) -> io::Result<()> {
     Ok(())
 }
 
+/// Bounds the lines that one cause writes. What clients can provoke as often as they like would fill the disk otherwise,
+/// and push out what the operator has to see.
+#[derive(Debug)]
+pub struct Limiter {
+    /// The second that lines are counted in, of the monotonic clock, plus one; zero before the first line.
+    second: AtomicU64,
+    /// How often there was something to write in that second.
+    asked: AtomicU64,
+}
+
+/// What a [`Limiter`] has to say about a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// It is written. So many were left out since the last one that was.
+    Write(u64),
+    /// It is written, and is the last of its kind in this second.
+    Last,
+    /// It is left out.
+    LeaveOut,
+}
+
+impl Limiter {
+    /// Lines in a second.
+    pub const PER_SECOND: u64 = 4;
+
+    /// A limiter that has seen nothing.
+    #[expect(clippy::new_without_default, reason = "a limiter is a static, for which a default is of no use")]
+    pub const fn new() -> Limiter {
+        Limiter { second: AtomicU64::new(0), asked: AtomicU64::new(0) }
+    }
+
+    /// What becomes of a line that is due now.
+    pub fn admit(&self) -> Admission {
+        self.admit_at(clock::monotonic_ns() / 1_000_000_000)
+    }
+
+    fn admit_at(&self, second: u64) -> Admission {
+        // Two threads may both take a second for a new one: a line more or less.
+        if self.second.swap(second + 1, Ordering::Relaxed) != second + 1 {
+            let before = self.asked.swap(1, Ordering::Relaxed);
+            return Admission::Write(before.saturating_sub(Limiter::PER_SECOND));
+        }
+        match self.asked.fetch_add(1, Ordering::Relaxed) + 1 {
+            Limiter::PER_SECOND => Admission::Last,
+            asked if asked < Limiter::PER_SECOND => Admission::Write(0),
+            _ => Admission::LeaveOut,
+        }
+    }
+}
+
+/// Logs a line that clients can cause: `limited!(warn, "…", …)`. Each place in the program has a [`Limiter`] of its own.
+#[macro_export]
+macro_rules! limited {
+    ($level:ident, $($text:tt)+) => {{
+        use $crate::stats::log::{Admission, Limiter};
+        static LIMITER: Limiter = Limiter::new();
+        match LIMITER.admit() {
+            Admission::LeaveOut => {}
+            Admission::Write(0) => tracing::$level!($($text)+),
+            Admission::Write(left_out) => {
+                tracing::$level!("{} ({left_out} lines like this were left out before)", format_args!($($text)+))
+            }
+            Admission::Last => {
+                tracing::$level!("{} (more lines like this are left out for a second)", format_args!($($text)+))
+            }
+        }
+    }};
+}
+pub use limited;
+
 /// Logs text of several lines as it is, with neither prefix nor line end added.
 pub fn raw(level: Level, text: &str) {
     if level >= self::level() {
@@ -415,7 +487,7 @@ fn utc_offset(now: i64, in_child: bool) -> i32 {
     // SAFETY: `tm` is plain data; `localtime_r` reads `now` and fills it, or leaves it zero.
     let offset = unsafe {
         let mut tm: libc::tm = std::mem::zeroed();
-        libc::localtime_r(&now, &mut tm);
+        libc::localtime_r(&raw const now, &raw mut tm);
         tm.tm_gmtoff as i32
     };
     ZONE.store(u64::from(quarter) << 32 | u64::from(offset as u32), Ordering::Relaxed);
@@ -467,6 +539,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cause_writes_a_few_lines_in_a_second_and_counts_the_others() {
+        let limiter = Limiter::new();
+        let written = |second: u64, lines: u64| {
+            let admitted = (0..lines).map(|_| limiter.admit_at(second));
+            admitted.filter(|&admission| admission != Admission::LeaveOut).collect::<Vec<_>>()
+        };
+        assert_eq!(written(0, 2), [Admission::Write(0), Admission::Write(0)]);
+        let full = [Admission::Write(0), Admission::Write(0), Admission::Write(0), Admission::Last];
+        assert_eq!(written(1, 10_000), full);
+        assert_eq!(written(1, 10), []);
+        let after = [Admission::Write(10_010 - Limiter::PER_SECOND), Admission::Write(0)];
+        assert_eq!(written(7, 2), after);
+        assert_eq!(written(8, 4), full);
+        assert_eq!(written(9, 1), [Admission::Write(0)], "nothing was left out");
+    }
+
+    #[test]
     fn lines_are_laid_out() {
         let line = |local, millis, level| line(4711, 'M', local, millis, level, "Ready");
         assert_eq!(line(0, 0, Level::Debug), "4711:M 01 Jan 1970 00:00:00.000 . Ready\n");
@@ -483,7 +572,7 @@ mod tests {
             // SAFETY: as in `utc_offset`.
             let tm = unsafe {
                 let mut tm: libc::tm = std::mem::zeroed();
-                libc::gmtime_r(&seconds, &mut tm);
+                libc::gmtime_r(&raw const seconds, &raw mut tm);
                 tm
             };
             let expected = (i64::from(tm.tm_year) + 1900, tm.tm_mon as usize + 1, i64::from(tm.tm_mday));

@@ -6,27 +6,35 @@
 //! The structures of this crate allocate exactly [`size_class`] bytes for a given content. The
 //! capacity of a block is thereby a function of its content's length: nobody stores a
 //! capacity, growth inside a class costs nothing, and a block is freed with its true size.
+//!
+//! Under `--cfg spinel_sanitize` the system's allocator takes jemalloc's place, for the address and the thread sanitizer
+//! know only what passes through it.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::convert::Infallible;
+#[cfg(not(spinel_sanitize))]
 use std::ffi::c_int;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use tikv_jemalloc_sys as ffi;
 
+#[cfg(not(spinel_sanitize))]
 /// Alignment every jemalloc block has without asking: the quantum.
 const QUANTUM: usize = 8;
 
 /// The allocator of the process.
 pub struct Jemalloc;
 
+#[cfg(not(spinel_sanitize))]
 /// The flags for a layout: none when the quantum (or the class) already aligns it.
 #[inline(always)]
 fn flags(layout: Layout) -> c_int {
     if layout.align() <= QUANTUM { 0 } else { ffi::MALLOCX_ALIGN(layout.align()) }
 }
 
+#[cfg(not(spinel_sanitize))]
 // SAFETY: every method hands the request to jemalloc with the layout's size and an explicit
 // alignment wherever it exceeds the quantum, and jemalloc keeps the promises of `GlobalAlloc`.
 unsafe impl GlobalAlloc for Jemalloc {
@@ -55,6 +63,37 @@ unsafe impl GlobalAlloc for Jemalloc {
     }
 }
 
+/// Bytes that the system's allocator has given and not taken back, where it takes jemalloc's place.
+static GIVEN: AtomicUsize = AtomicUsize::new(0);
+
+#[cfg(spinel_sanitize)]
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Jemalloc {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        GIVEN.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        GIVEN.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        GIVEN.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        GIVEN.fetch_add(new_size.wrapping_sub(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::System.realloc(block, layout, new_size) }
+    }
+}
+
 /// The number of bytes to ask for when `n` are needed: what the allocator would reserve anyway
 /// (up to 32 KB), and a geometric step above.
 ///
@@ -71,26 +110,51 @@ pub const fn size_class(n: usize) -> usize {
 
 /// At most this many threads are counted one by one; the server starts a handful.
 const MAX_THREADS: usize = 64;
-static ALLOCATED: [AtomicPtr<u64>; MAX_THREADS] =
+static ALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
-static DEALLOCATED: [AtomicPtr<u64>; MAX_THREADS] =
+static DEALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's counter named `name`, as jemalloc publishes it.
-fn counter(name: &std::ffi::CStr) -> *mut u64 {
-    let mut p: *mut u64 = std::ptr::null_mut();
-    let mut len = size_of::<*mut u64>();
+fn counter(name: &std::ffi::CStr) -> *mut AtomicU64 {
+    let mut p: *mut AtomicU64 = std::ptr::null_mut();
+    let mut len = size_of::<*mut AtomicU64>();
     // SAFETY: `thread.allocatedp` and `thread.deallocatedp` write one pointer to `p`.
     let rc =
         unsafe { ffi::mallctl(name.as_ptr(), (&raw mut p).cast(), &raw mut len, std::ptr::null_mut(), 0) };
     if rc == 0 { p } else { std::ptr::null_mut() }
 }
 
-/// Counts the calling thread's allocations in [`used`] from now on.
+/// Counts the allocations of the process's first thread in [`used`] from now on. To be called by that thread, once.
 ///
-/// For threads that live as long as the process: the counters are read for ever.
-pub fn count_this_thread() {
+/// # Panics
+/// In any other thread: its counters end with it.
+pub fn count_main_thread() {
+    // SAFETY: neither takes an argument, and both only read.
+    let is_main = unsafe { libc::gettid() == libc::getpid() };
+    assert!(is_main, "the counters of a thread that may end are not read for ever");
+    count_this_thread();
+}
+
+/// Leads the rest of a thread's life, and counts its allocations in [`used`]. A panic in it ends the process.
+///
+/// A counter is read for ever, and lies in the memory of its thread: so a thread that is counted never ends.
+pub fn count_for_ever(life: impl FnOnce() -> Infallible) -> ! {
+    /// Stands where a panic would leave the thread.
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    let _ends = Ends;
+    count_this_thread();
+    match life() {}
+}
+
+/// The thread must never end.
+fn count_this_thread() {
     let i = THREADS.fetch_add(1, Ordering::AcqRel);
     if i < MAX_THREADS {
         ALLOCATED[i].store(counter(c"thread.allocatedp"), Ordering::Release);
@@ -101,23 +165,26 @@ pub fn count_this_thread() {
 /// Bytes allocated and not freed by the counted threads. A few loads; no lock, no epoch.
 #[inline]
 pub fn used() -> usize {
+    if cfg!(spinel_sanitize) {
+        return GIVEN.load(Ordering::Relaxed) + MAPPED.load(Ordering::Relaxed);
+    }
     let mut sum = 0u64;
     for i in 0..THREADS.load(Ordering::Acquire).min(MAX_THREADS) {
         let (a, d) = (ALLOCATED[i].load(Ordering::Relaxed), DEALLOCATED[i].load(Ordering::Relaxed));
         if !a.is_null() && !d.is_null() {
-            // SAFETY: a counted thread lives as long as the process, and so do its counters.
-            // Another thread may be writing: an aligned u64 is read whole on our targets.
-            unsafe {
-                sum = sum.wrapping_add(a.read_volatile()).wrapping_sub(d.read_volatile());
-            }
+            // SAFETY: a counted thread lives as long as the process (`count_main_thread`, `count_for_ever`), and so do
+            // its counters, which jemalloc keeps aligned.
+            let (a, d) = unsafe { (&*a, &*d) };
+            sum = sum.wrapping_add(a.load(Ordering::Relaxed)).wrapping_sub(d.load(Ordering::Relaxed));
         }
     }
     // A block freed by a counted thread may have been allocated by one that is not.
     (sum as i64).max(0) as usize + MAPPED.load(Ordering::Relaxed)
 }
 
-/// Blocks of zeros of this size and more come from the system, not from the allocator.
-const MAPPED_FROM: usize = 1 << 20;
+/// Blocks of zeros of this size and more come from the system, not from the allocator. A sanitizer sees all of them as
+/// blocks.
+const MAPPED_FROM: usize = if cfg!(spinel_sanitize) { 1 << 40 } else { 1 << 20 };
 
 /// Bytes of such blocks.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -160,19 +227,28 @@ pub unsafe fn free_zeroed(block: *mut u8, layout: Layout) {
     MAPPED.fetch_sub(layout.size(), Ordering::Relaxed);
 }
 
-/// One of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, fresh, with the blocks that
-/// were mapped beside it.
-pub fn statistic(name: &std::ffi::CStr) -> usize {
+/// Some of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, as they are at one moment,
+/// with the blocks that were mapped beside it. Takes tens of microseconds.
+///
+/// # Panics
+/// If a name is not that of a statistic: other controls do something, such as to free all of an arena's blocks.
+pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
     let mut epoch: u64 = 1;
-    let mut value: usize = 0;
-    let (mut epoch_len, mut len) = (size_of::<u64>(), size_of::<usize>());
-    // SAFETY: `epoch` is read and written as u64, the `stats.*` sizes as usize.
+    let mut epoch_len = size_of::<u64>();
+    // SAFETY: `epoch` is read and written as u64.
     unsafe {
         let e = (&raw mut epoch).cast();
         ffi::mallctl(c"epoch".as_ptr(), e, &raw mut epoch_len, e, epoch_len);
-        ffi::mallctl(name.as_ptr(), (&raw mut value).cast(), &raw mut len, std::ptr::null_mut(), 0);
     }
-    value + MAPPED.load(Ordering::Relaxed)
+    names.map(|name| {
+        assert!(name.to_bytes().starts_with(b"stats."), "only a statistic can be asked for");
+        let (mut value, mut len) = (0usize, size_of::<usize>());
+        // SAFETY: statistics only read, and jemalloc refuses those that are not of the size given.
+        unsafe {
+            ffi::mallctl(name.as_ptr(), (&raw mut value).cast(), &raw mut len, std::ptr::null_mut(), 0);
+        }
+        value + MAPPED.load(Ordering::Relaxed)
+    })
 }
 
 /// Gives unused pages of all arenas back to the system.
@@ -270,7 +346,8 @@ mod tests {
 
     #[test]
     fn blocks_of_zeros_are_zero_and_counted() {
-        for size in [64, MAPPED_FROM - 64, MAPPED_FROM, 4 * MAPPED_FROM] {
+        let large = 1 << 20;
+        for size in [64, large - 64, large, 4 * large] {
             let layout = Layout::from_size_align(size, 64).expect("64 is a power of two");
             for _ in 0..3 {
                 // SAFETY: the block is freed with its layout, and only its own bytes are read and written.
@@ -288,15 +365,40 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "only a statistic can be asked for")]
+    fn a_statistic_does_nothing() {
+        statistics([c"arena.0.reset"]);
+    }
+
+    #[test]
     fn large_alignments_hold() {
         let layout = Layout::from_size_align(24, 16).expect("16 is a power of two");
         for _ in 0..100 {
             // SAFETY: the layout's size is not zero; the block is freed with the same layout.
             unsafe {
                 let p = Jemalloc.alloc(layout);
-                assert_eq!(p as usize % 16, 0);
+                assert!(p.addr().is_multiple_of(16));
                 Jemalloc.dealloc(p, layout);
             }
         }
+    }
+
+    #[test]
+    fn only_threads_that_never_end_are_counted() {
+        let counted = || THREADS.load(Ordering::Relaxed);
+        let before = counted();
+        assert!(std::thread::spawn(count_main_thread).join().is_err(), "it is not the first of the process");
+        assert_eq!(counted(), before);
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            count_for_ever(move || {
+                tell.send(counted()).expect("the receiver waits");
+                loop {
+                    std::thread::park();
+                }
+            })
+        });
+        assert!(told.recv().expect("the thread lives") > before);
+        used();
     }
 }

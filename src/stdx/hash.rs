@@ -1,66 +1,115 @@
 //! A keyed hash of bytes for the hash tables: a few nanoseconds for a short key.
 //!
-//! The seed is drawn once per process, so nobody outside can prepare keys that collide. The
-//! function is foldhash in its "quality" variant (a widening multiply whose halves are folded
-//! together): every bit of the result is usable, the tables take the low bits as an index and the
-//! top byte as a tag. Results differ from process to process and must never reach a file or a peer.
+//! The function is SipHash-1-3 (Aumasson and Bernstein, 2012): a pseudorandom function of the bytes under a key of 128
+//! bits, drawn once per process. Whoever does not know the key, however many hashes he has seen parts of, cannot
+//! tell anything about the hash of another text, nor make texts that collide otherwise than by trying.
+//! Faster hashes whose secret is a seed do not claim that. What trying alone achieves, with the help of scans that
+//! show bits of hashes, is for the tables to deal with, which see to it that no chain gets long.
+//!
+//! Every bit of the result is usable: the tables take the low bits as an index and the top byte as a tag. Results
+//! differ from process to process and must never reach a file or a peer.
 
-use std::hash::Hasher;
 use std::sync::OnceLock;
 
-use foldhash::SharedSeed;
-use foldhash::quality::FoldHasher;
-
-struct Seed {
-    /// Where the accumulator starts.
-    start: u64,
-    /// What the input is mixed with.
-    mix: SharedSeed,
-}
+/// The state that hashing starts with: the key, in four words.
+type Seed = [u64; 4];
 
 static SEED: OnceLock<Seed> = OnceLock::new();
 
-impl Seed {
-    fn from_words(start: u64, mix: u64) -> Seed {
-        Seed { start, mix: SharedSeed::from_u64(mix) }
-    }
+/// The state for a key.
+fn seed(key: [u64; 2]) -> Seed {
+    let words: Seed =
+        [0x736f_6d65_7073_6575, 0x646f_7261_6e64_6f6d, 0x6c79_6765_6e65_7261, 0x7465_6462_7974_6573];
+    std::array::from_fn(|i| words[i] ^ key[i % 2])
+}
 
-    /// Unit tests always see the same hashes, so that their failures can be repeated.
-    #[cold]
-    fn fresh() -> Seed {
-        if cfg!(test) {
-            Seed::from_words(0x5eed, 0x5eed)
-        } else {
-            Seed::from_words(rand::random(), rand::random())
-        }
-    }
+/// Unit tests always see the same hashes, so that their failures can be repeated.
+#[cold]
+fn fresh_seed() -> Seed {
+    seed(if cfg!(test) { [0x5eed, 0x5eed] } else { rand::random() })
 }
 
 /// Fixes the seed, so that two runs of a process hash alike. Returns whether it took effect: the
 /// seed never changes again once something was hashed or a seed was set.
-pub fn set_seed(seed: u64) -> bool {
-    SEED.set(Seed::from_words(seed, !seed)).is_ok()
+pub fn set_seed(key: u64) -> bool {
+    SEED.set(seed([key, !key])).is_ok()
 }
 
 /// The hash of `bytes` under the seed of this process.
 ///
-/// O(n), without a lock: past the first call the seed is one load and a predicted branch away.
+/// O(n), without a lock: past the first call the seed is a load and a predicted branch away.
 #[inline]
 pub fn hash(bytes: &[u8]) -> u64 {
-    let seed = SEED.get_or_init(Seed::fresh);
-    let mut hasher = FoldHasher::with_seed(seed.start, &seed.mix);
-    hasher.write(bytes);
-    hasher.finish()
+    siphash(SEED.get_or_init(fresh_seed), bytes)
 }
 
-/// A map from names that outsiders choose: std's, with this module's hash function (each map draws its own seed).
-pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::quality::RandomState>;
+#[inline(always)]
+fn round([mut a, mut b, mut c, mut d]: [u64; 4]) -> [u64; 4] {
+    a = a.wrapping_add(b);
+    b = b.rotate_left(13) ^ a;
+    c = c.wrapping_add(d);
+    d = d.rotate_left(16) ^ c;
+    a = a.rotate_left(32).wrapping_add(d);
+    d = d.rotate_left(21) ^ a;
+    c = c.wrapping_add(b);
+    b = b.rotate_left(17) ^ c;
+    [a, b, c.rotate_left(32), d]
+}
+
+/// SipHash-1-3: one round for each word, three at the end.
+#[inline(always)]
+fn siphash(seed: &Seed, bytes: &[u8]) -> u64 {
+    let mut state = *seed;
+    let mut absorb = |word: u64| {
+        state[3] ^= word;
+        state = round(state);
+        state[0] ^= word;
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| absorb(u64::from_le_bytes(*word)));
+    absorb((bytes.len() as u64) << 56 | last_word(bytes, rest));
+    state[2] ^= 0xff;
+    let [a, b, c, d] = round(round(round(state)));
+    a ^ b ^ c ^ d
+}
+
+/// The word of up to seven bytes at the end, `rest`, with zeroes above them: in loads that overlap, and no loop.
+#[inline(always)]
+fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
+    let n = rest.len() as u32;
+    if let Some(last) = bytes.last_chunk::<8>() {
+        // In two steps, for the shift by all bits where nothing is left.
+        return u64::from_le_bytes(*last) >> (8 * (7 - n)) >> 8;
+    }
+    if let (Some(first), Some(last)) = (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+        let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+        return half(first) | half(last) << (8 * (n - 4));
+    }
+    match *rest {
+        [] => 0,
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_le_bytes([a, b])),
+        [a, b, c, ..] => u64::from(u32::from_le_bytes([a, b, c, 0])),
+    }
+}
+
+/// A map from names that outsiders choose: std's, whose hash function is the same with a key for each map.
+pub type Map<K, V> = std::collections::HashMap<K, V>;
 
 /// Bytes with their hash, computed once and carried along.
+///
+/// Whatever is looked for with a hash that is not that of the bytes is not found, or is found in one table and
+/// missed in another. Memory safety must not rest on it: who keeps two tables in step checks that they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
+    /// The bytes.
     pub bytes: &'a [u8],
-    pub hash: u64,
+    hash: u64,
+}
+
+impl Key<'_> {
+    /// No bytes, to fill an array with before there are keys. Nothing is found with it.
+    pub const NONE: Key<'static> = Key { bytes: &[], hash: 0 };
 }
 
 impl<'a> Key<'a> {
@@ -68,6 +117,18 @@ impl<'a> Key<'a> {
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Key { bytes, hash: hash(bytes) }
+    }
+
+    /// `bytes` whose hash, [`hash`], was computed before.
+    #[inline]
+    pub fn with_hash(bytes: &'a [u8], hash: u64) -> Self {
+        Key { bytes, hash }
+    }
+
+    /// The hash of the bytes.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
     }
 }
 
@@ -89,6 +150,18 @@ mod tests {
         let zeroes = [0u8; 300];
         let lengths: HashSet<u64> = (0..=300).map(|n| hash(&zeroes[..n])).collect();
         assert_eq!(lengths.len(), 301);
+    }
+
+    #[test]
+    fn hashes_are_those_of_another_implementation() {
+        use std::hash::{DefaultHasher, Hasher};
+        // The key of std's default is zero.
+        let texts: Vec<u8> = (0..100).map(|n: u8| n.wrapping_mul(37)).collect();
+        for len in 0..texts.len() {
+            let mut theirs = DefaultHasher::new();
+            theirs.write(&texts[..len]);
+            assert_eq!(siphash(&seed([0, 0]), &texts[..len]), theirs.finish(), "{len} bytes");
+        }
     }
 
     #[test]

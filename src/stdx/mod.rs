@@ -1,4 +1,5 @@
 //! What the standard library lacks, free of any word of the server's own vocabulary.
+#![warn(missing_docs)]
 
 pub mod alloc;
 pub mod bits;
@@ -6,8 +7,10 @@ pub mod clock;
 pub mod cpu;
 pub mod crc64;
 pub mod extended;
+pub mod files;
 pub mod glob;
 pub mod hash;
+pub mod locale;
 pub mod num;
 pub mod prefetch;
 pub mod process;

@@ -17,7 +17,9 @@ pub enum Who {
 /// Processor time spent in the kernel and outside it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct CpuTime {
+    /// Outside the kernel.
     pub user: Duration,
+    /// In the kernel.
     pub system: Duration,
 }
 

@@ -1,4 +1,5 @@
 //! The data structures, each alone with its bytes: they know a layout in memory and nothing else.
+#![warn(missing_docs)]
 
 mod block;
 pub mod dict;

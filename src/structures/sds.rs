@@ -16,7 +16,7 @@
 //! fit doubles the string below 1 MB, and adds 1 MB above.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error, realloc};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -260,13 +260,47 @@ impl Sds {
         }
     }
 
+    /// Makes room for `extra` more bytes, as [`Sds::reserve`]; whether all behind the end is zero.
+    ///
+    /// A large block is asked for as zeros, which the system has ready: what nobody touches costs nothing.
+    fn reserve_zeros(&mut self, extra: usize) -> bool {
+        /// Below this, clearing the bytes costs less than asking.
+        const LARGE: usize = 1 << 20;
+        let (len, cap) = (self.len(), self.capacity());
+        // What there is must be copied, and is worth it where it is the smaller part.
+        if extra < LARGE || extra <= cap - len || len > extra {
+            self.reserve(extra);
+            return false;
+        }
+        let needed = len.checked_add(extra).filter(|&needed| needed <= MAX_CAPACITY);
+        let Some(needed) = needed else { capacity_overflow() };
+        let new = layout(if cap > 0 { greedy_block(needed) } else { exact_block(needed) });
+        // SAFETY: the layout's size is not zero.
+        let block = unsafe { alloc_zeroed(new) };
+        let Some(head) = NonNull::new(block.cast::<Header>()) else { handle_alloc_error(new) };
+        // SAFETY: the block is aligned and has room for a header and `needed` bytes, of which `len` are ours; the old
+        // block is another one, and with capacity it is ours to free.
+        unsafe {
+            head.write(Header { len, cap: new.size() - HEADER });
+            let bytes = head.as_ptr().cast::<u8>().add(HEADER);
+            bytes.copy_from_nonoverlapping(self.bytes_ptr(), len);
+            if cap > 0 {
+                dealloc(self.head.as_ptr().cast(), layout(HEADER + cap));
+            }
+        }
+        self.head = head;
+        true
+    }
+
     /// Adds `n` zero bytes at the end.
     pub fn append_zeros(&mut self, n: usize) {
-        self.reserve(n);
+        let cleared = self.reserve_zeros(n);
         let len = self.len();
-        // SAFETY: `reserve` made room for `n` bytes behind `len`.
+        // SAFETY: room for `n` bytes behind `len` was made; what is there is zero or is made so.
         unsafe {
-            self.bytes_ptr().add(len).write_bytes(0, n);
+            if !cleared {
+                self.bytes_ptr().add(len).write_bytes(0, n);
+            }
             self.set_len(len + n);
         }
     }
@@ -281,13 +315,11 @@ impl Sds {
         }
         let Some(end) = offset.checked_add(bytes.len()) else { capacity_overflow() };
         let len = self.len();
-        if end > len {
-            self.reserve(end - len);
-        }
+        let cleared = end > len && self.reserve_zeros(end - len);
         // SAFETY: the capacity is at least `end`; the gap `len..offset` and the range `offset..end` lie
         // within it, and with what lay before them everything up to the new length is initialised.
         unsafe {
-            if offset > len {
+            if offset > len && !cleared {
                 self.bytes_ptr().add(len).write_bytes(0, offset - len);
             }
             self.bytes_ptr().add(offset).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -466,7 +498,7 @@ mod tests {
 
     fn check(s: &Sds) {
         assert!(s.len() <= s.capacity());
-        assert_eq!(s.capacity() == 0, std::ptr::eq(s.head.as_ptr(), &EMPTY));
+        assert_eq!(s.capacity() == 0, std::ptr::eq(s.head.as_ptr(), &raw const EMPTY));
         let block = s.allocated_bytes();
         assert!(block == 0 || block == size_class(block) || block.is_multiple_of(PAGE));
         assert_eq!((EMPTY.len, EMPTY.cap), (0, 0));
@@ -489,6 +521,28 @@ mod tests {
         big.truncate(3);
         big.shrink_to_fit();
         assert_eq!((big.as_slice(), big.allocated_bytes()), (&[7u8, 7, 7][..], 24));
+    }
+
+    /// Strings that grow by much come with zeros, also where a block that was in use before is given out again.
+    #[test]
+    fn much_growth_is_zeros() {
+        const MUCH: usize = 3 << 20;
+        for before in [0, 1, 100, MUCH] {
+            for by_range in [false, true] {
+                drop(Sds::from_slice(&vec![0xee; before + MUCH + 1]));
+                let mut s = Sds::from_slice(&vec![7; before]);
+                if by_range {
+                    s.set_range(before + MUCH - 1, b"\0");
+                } else {
+                    s.append_zeros(MUCH);
+                }
+                assert_eq!(s.len(), before + MUCH);
+                assert!(s[..before].iter().all(|&byte| byte == 7));
+                assert!(s[before..].iter().all(|&byte| byte == 0));
+                s.append(b"end");
+                assert!(s.ends_with(b"\0end") && s.capacity() >= s.len());
+            }
+        }
     }
 
     #[test]

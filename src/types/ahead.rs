@@ -24,13 +24,23 @@ pub enum Aim<'a> {
     /// The same, and the place of a score that it may be given.
     Score(&'a [u8], f64),
     /// The members between two ranks, which count from the end if they are negative.
-    Ranks { start: i64, stop: i64, reverse: bool },
+    Ranks {
+        /// The first rank.
+        start: i64,
+        /// The last rank.
+        stop: i64,
+        /// Whether ranks count from the highest score.
+        reverse: bool,
+    },
 }
 
 /// A search that goes ahead of a command.
 pub enum Scout<'a> {
+    /// To a member of a set.
     Set(dict::Way<'a, Member>),
+    /// To a field of a hash.
     Hash(dict::Way<'a, Field>),
+    /// To members of a sorted set.
     Zset(zset::Way<'a>),
 }
 

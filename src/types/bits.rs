@@ -65,15 +65,56 @@ pub fn count_in(bytes: &[u8], bits: Range<usize>) -> u64 {
     count(bytes) - u64::from(outside)
 }
 
+/// Bytes that are compared before it is asked whether one of them differs.
+const STEP: usize = 256;
+
+/// The loop that each instruction set is compiled for: how many bytes at the beginning are `skip`, in whole steps.
+#[inline(always)]
+fn skip_steps(bytes: &[u8], skip: u8) -> usize {
+    let pattern = u64::from_ne_bytes([skip; 8]);
+    let differs = |step: &[u8; STEP]| {
+        let (words, _) = step.as_chunks::<8>();
+        words.iter().fold(0, |bits, word| bits | (u64::from_ne_bytes(*word) ^ pattern)) != 0
+    };
+    let (steps, _) = bytes.as_chunks::<STEP>();
+    steps.iter().position(differs).unwrap_or(steps.len()) * STEP
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn skip_avx512(bytes: &[u8], skip: u8) -> usize {
+    skip_steps(bytes, skip)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn skip_avx2(bytes: &[u8], skip: u8) -> usize {
+    skip_steps(bytes, skip)
+}
+
 /// Where the first byte other than `skip` is.
 fn find_other(bytes: &[u8], skip: u8) -> Option<usize> {
-    const STEP: usize = 64;
-    let (chunks, rest) = bytes.as_chunks::<STEP>();
-    let other = |byte: &u8| *byte != skip;
-    match chunks.iter().position(|chunk| *chunk != [skip; STEP]) {
-        Some(i) => chunks[i].iter().position(other).map(|at| i * STEP + at),
-        None => rest.iter().position(other).map(|at| chunks.len() * STEP + at),
+    let mut start = 0;
+    if bytes.len() >= STEP {
+        start = skip_most(bytes, skip);
     }
+    bytes[start..].iter().position(|byte| *byte != skip).map(|at| start + at)
+}
+
+/// As [`skip_steps`], with the widest instructions there are.
+fn skip_most(bytes: &[u8], skip: u8) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has what the function was compiled for, as just asked.
+            return unsafe { skip_avx512(bytes, skip) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has what the function was compiled for, as just asked.
+            return unsafe { skip_avx2(bytes, skip) };
+        }
+    }
+    skip_steps(bytes, skip)
 }
 
 /// The first bit that is `bit` in a range of bits within `bytes`. O(n).
@@ -112,8 +153,11 @@ pub fn set(bytes: &mut [u8], bit: usize, on: bool) -> bool {
 /// How strings are combined, bit by bit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
+    /// Bits that are set in all of them.
     And,
+    /// Bits that are set in any of them.
     Or,
+    /// Bits that are set in an odd number of them.
     Xor,
     /// Of one string only.
     Not,

@@ -246,9 +246,17 @@ impl Cell {
 #[derive(Clone, Debug)]
 pub enum Shape {
     /// All that is not farther from the center.
-    Circle { radius: f64 },
+    Circle {
+        /// The greatest distance.
+        radius: f64,
+    },
     /// All that is not farther from the center than half the width east or west and half the height north or south.
-    Rectangle { width: f64, height: f64 },
+    Rectangle {
+        /// From west to east.
+        width: f64,
+        /// From south to north.
+        height: f64,
+    },
     /// What a line through these corners, straight on the map of longitudes and latitudes, encloses.
     Polygon(Vec<Point>),
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use super::Limits;
 use super::ahead::{self, Aim, Scout};
-use super::packed::{Scrutiny, Unfit, longest_key};
+use super::packed::{Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part, Value};
@@ -858,28 +858,10 @@ impl Hash {
         }
     }
 
-    /// A time that its owner noted with [`set_alarm`](Self::set_alarm), to look for due fields then.
-    pub fn alarm(&self) -> Option<UnixMillis> {
-        match self.encoded() {
-            Encoding::Volatile(volatile) => volatile.alarm,
-            _ => None,
-        }
-    }
-
-    /// Notes a time for its owner: kept until it is taken away with `None`. Nothing happens to a hash of which no field
-    /// ever expired.
-    pub fn set_alarm(&mut self, alarm: Option<UnixMillis>) {
-        if let EncodingMut::Volatile(volatile) = self.encoded_mut() {
-            volatile.alarm = alarm;
-        }
-    }
-
-    /// Drops what only fields that expire need, if no field does and no alarm is noted. O(1).
+    /// Drops what only fields that expire need, if no field does. O(1).
     pub fn calm(&mut self) {
         let table = match self.encoded_mut() {
-            EncodingMut::Volatile(volatile) if volatile.len() == 0 && volatile.alarm.is_none() => {
-                volatile.take_table()
-            }
+            EncodingMut::Volatile(volatile) if volatile.len() == 0 => volatile.take_table(),
             _ => return,
         };
         *self = table.into();
@@ -976,19 +958,11 @@ impl Hash {
     ///
     /// # Errors
     /// It is not that, or a field occurs twice.
-    pub fn from_listpack(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Hash, Unfit> {
-        let longest = longest_key(&pack, 2, scrutiny)?;
+    pub fn from_listpack(pack: Listpack, limits: &Limits) -> Result<Hash, Unfit> {
+        let longest = longest_key(&pack, 2)?;
         let longest = pack.pairs().map(|(_, value)| value.len()).fold(longest, usize::max);
         let mut hash = Hash::from(pack);
         hash.admit(hash.len(), longest, 0, limits);
-        if let (Encoding::Table(table), Scrutiny::Trusting) = (hash.encoded(), scrutiny)
-            && table.iter().any(|field| {
-                table.find(self::hash(field.key()), field.key()).map(|one| one.as_raw())
-                    != Some(field.as_raw())
-            })
-        {
-            return Err(Unfit::Repeated);
-        }
         Ok(hash)
     }
 

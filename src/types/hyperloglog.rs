@@ -28,6 +28,8 @@
 //! and the estimator of Otmar Ertl (2017); the hash is Austin Appleby's MurmurHash64A. Encodings and their
 //! thresholds are Redis's, byte for byte.
 
+#![allow(unsafe_code)]
+
 use crate::stdx::rng::Rng;
 use crate::structures::sds::Sds;
 
@@ -184,9 +186,7 @@ pub fn count(bytes: &[u8]) -> Result<u64, Corrupt> {
                 part[usize::from(value & 63)] += 1;
             }
         }
-        for part in &parts {
-            histogram.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
-        }
+        histogram = total(&parts);
     } else {
         let mut seen = 0;
         for run in Runs(&bytes[HEADER..]) {
@@ -202,6 +202,11 @@ pub fn count(bytes: &[u8]) -> Result<u64, Corrupt> {
         }
     }
     Ok(estimate(&histogram))
+}
+
+/// The sum of several histograms.
+fn total(parts: &[[u32; 64]; 4]) -> [u32; 64] {
+    std::array::from_fn(|value| parts.iter().map(|part| part[value]).sum())
 }
 
 /// Ertl's estimate from how many registers have each value.
@@ -477,6 +482,60 @@ fn join_values(string: &mut Sds, mut at: usize) {
 
 // ---- unions -----------------------------------------------------------------------------------------
 
+/// Raises each register, a byte each, to the one that is packed at the same place. O(n).
+fn raise_all(registers: &mut [u8; REGISTERS], packed: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function was compiled for, as just asked.
+        return unsafe { raise_all_avx2(registers, packed) };
+    }
+    raise_by_fours(registers, packed);
+}
+
+fn raise_by_fours(registers: &mut [u8], packed: &[u8]) {
+    let (triples, _) = packed.as_chunks::<3>();
+    let (fours, _) = registers.as_chunks_mut::<4>();
+    for (four, triple) in fours.iter_mut().zip(triples) {
+        let values = unpack(*triple);
+        four.iter_mut().zip(values).for_each(|(old, value)| *old = value.max(*old));
+    }
+}
+
+/// Thirty-two registers at a time: their 24 bytes are spread over eight words, three bytes each, and the four
+/// registers of each word are shifted to its four bytes.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn raise_all_avx2(registers: &mut [u8; REGISTERS], packed: &[u8]) {
+    use std::arch::x86_64::*;
+    let spread = _mm256_setr_epi8(
+        0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1, // the first half
+        0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1,
+    );
+    let (blocks, rest) = registers.as_chunks_mut::<32>();
+    // The second half of a block is loaded with four bytes that follow it.
+    let mut done = 0;
+    for (block, bytes) in blocks.iter_mut().zip(packed.windows(28).step_by(24)) {
+        let (Some(low), Some(high)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>()) else { break };
+        // SAFETY: both loads read 16 bytes of an array of so many; the last load and the store are of the 32 bytes
+        // of the block. None needs alignment.
+        unsafe {
+            let low = _mm_loadu_si128(low.as_ptr().cast());
+            let high = _mm_loadu_si128(high.as_ptr().cast());
+            let words = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), spread);
+            let first = _mm256_and_si256(words, _mm256_set1_epi32(0x3f));
+            let second = _mm256_and_si256(_mm256_slli_epi32::<2>(words), _mm256_set1_epi32(0x3f00));
+            let third = _mm256_and_si256(_mm256_slli_epi32::<4>(words), _mm256_set1_epi32(0x3f_0000));
+            let fourth = _mm256_and_si256(_mm256_slli_epi32::<6>(words), _mm256_set1_epi32(0x3f00_0000));
+            let values = _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth));
+            let place = block.as_mut_ptr().cast();
+            _mm256_storeu_si256(place, _mm256_max_epu8(_mm256_loadu_si256(place), values));
+        }
+        done += 1;
+    }
+    debug_assert!(rest.is_empty());
+    raise_by_fours(blocks[done..].as_flattened_mut(), &packed[done * 24..]);
+}
+
 /// The registers of several together.
 pub struct Registers(Box<[u8; REGISTERS]>);
 
@@ -493,12 +552,7 @@ impl Registers {
     /// [`Corrupt`]; some may have been raised.
     pub fn merge(&mut self, bytes: &[u8]) -> Result<(), Corrupt> {
         if is_dense(bytes) {
-            let (triples, _) = bytes[HEADER..].as_chunks::<3>();
-            let (fours, _) = self.0.as_chunks_mut::<4>();
-            for (four, triple) in fours.iter_mut().zip(triples) {
-                let values = unpack(*triple);
-                four.iter_mut().zip(values).for_each(|(old, value)| *old = value.max(*old));
-            }
+            raise_all(&mut self.0, &bytes[HEADER..]);
             return Ok(());
         }
         let mut index = 0;
@@ -515,11 +569,14 @@ impl Registers {
 
     /// Estimates how many different elements were added to any of them. O(1).
     pub fn count(&self) -> u64 {
-        let mut histogram = [0; 64];
-        for &value in self.0.iter() {
-            histogram[usize::from(value & 63)] += 1;
+        let mut parts = [[0u32; 64]; 4];
+        let (fours, _) = self.0.as_chunks::<4>();
+        for four in fours {
+            for (part, value) in parts.iter_mut().zip(four) {
+                part[usize::from(value & 63)] += 1;
+            }
         }
-        estimate(&histogram)
+        estimate(&total(&parts))
     }
 
     /// Raises the registers of a valid one to these. It becomes dense if `dense`, or if it must. O(n).
@@ -529,6 +586,14 @@ impl Registers {
     pub fn store(&self, string: &mut Sds, dense: bool, sparse_max: usize) -> Result<(), Corrupt> {
         if dense {
             make_dense(string)?;
+            let (triples, _) = string.as_mut_slice()[HEADER..].as_chunks_mut::<3>();
+            let (fours, _) = self.0.as_chunks::<4>();
+            for (triple, four) in triples.iter_mut().zip(fours) {
+                let old = unpack(*triple);
+                *triple = pack(std::array::from_fn(|i| old[i].max(four[i])));
+            }
+            forget_count(string);
+            return Ok(());
         }
         let mut place = Place::FIRST;
         for (index, &value) in self.0.iter().enumerate().filter(|(_, value)| **value > 0) {
@@ -609,6 +674,21 @@ mod tests {
         let mut registers = Registers::default();
         registers.merge(bytes).expect("it is sound");
         registers.iter().collect()
+    }
+
+    /// Whatever the instructions, packed registers raise those that are lower.
+    #[test]
+    fn packed_registers_are_merged_alike() {
+        let mut rng = Rng::new(7);
+        for _ in 0..20 {
+            let packed: Vec<u8> = (0..DENSE_LEN - HEADER).map(|_| rng.next_u64() as u8).collect();
+            let mut wide = [0; REGISTERS];
+            wide.iter_mut().for_each(|register| *register = rng.next_u64() as u8 & 63);
+            let mut narrow = wide;
+            raise_all(&mut wide, &packed);
+            raise_by_fours(&mut narrow, &packed);
+            assert_eq!(wide, narrow);
+        }
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub struct Match {
     pub a: usize,
     /// Where it starts in the second text.
     pub b: usize,
+    /// Bytes.
     pub len: usize,
 }
 

@@ -27,7 +27,9 @@ unsafe impl Send for List {}
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
+    /// Where index 0 is.
     Head,
+    /// Where index −1 is.
     Tail,
 }
 

@@ -3,6 +3,7 @@
 //! A collection is one machine word: a pointer whose low bits name the encoding. It lies inside
 //! the keyspace's entry, so that a small hash costs two allocations: the entry and the listpack.
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
+#![warn(missing_docs)]
 
 pub mod ahead;
 pub mod bits;

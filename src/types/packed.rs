@@ -6,29 +6,23 @@ use crate::structures::listpack::{Item, Listpack};
 /// Why a listpack cannot be a collection's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfit {
+    /// Its entries do not make whole steps, such as a field and its value.
     #[error("the listpack has too few or too many entries")]
     Uneven,
+    /// A key occurs twice.
     #[error("listpack with dup elements")]
     Repeated,
+    /// Scores descend, or members of one score.
     #[error("the listpack is not in order")]
     Unordered,
 }
 
-/// How closely a listpack is looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scrutiny {
-    /// Each key occurs once.
-    Full,
-    /// That is believed, where it is not needed to keep memory sound: nothing worse than wrong answers follows.
-    Trusting,
-}
-
 /// The length of the longest of every `step`th text, beginning with the first, if they all differ and the listpack
-/// consists of whole steps. O(n log n), O(n) if it is trusted.
+/// consists of whole steps. O(n) expected, whatever the texts are.
 ///
 /// # Errors
-/// It does not, or two are equal; a trusted one is not looked at that closely.
-pub(super) fn longest_key(pack: &Listpack, step: usize, scrutiny: Scrutiny) -> Result<usize, Unfit> {
+/// It does not, or two are equal.
+pub(super) fn longest_key(pack: &Listpack, step: usize) -> Result<usize, Unfit> {
     let (mut longest, mut count) = (0, 0usize);
     for item in pack.iter() {
         if count.is_multiple_of(step) {
@@ -39,21 +33,87 @@ pub(super) fn longest_key(pack: &Listpack, step: usize, scrutiny: Scrutiny) -> R
     if !count.is_multiple_of(step) {
         return Err(Unfit::Uneven);
     }
-    if scrutiny == Scrutiny::Full && repeats(pack.iter().step_by(step)) {
+    if repeats(count / step, pack.iter().step_by(step)) {
         return Err(Unfit::Repeated);
     }
     Ok(longest)
 }
 
-/// Whether two of these texts are equal. O(n log n).
-pub(super) fn repeats<'a>(texts: impl Iterator<Item = Item<'a>> + Clone) -> bool {
-    let mut digits = itoa::Buffer::new();
-    let mut hashes: Vec<u64> = texts.clone().map(|item| hash(item.text(&mut digits))).collect();
-    hashes.sort_unstable();
-    if hashes.windows(2).all(|pair| pair[0] != pair[1]) {
-        return false;
+/// Texts that are few enough for the cost of any number of equal marks to be bounded by a few microseconds.
+const FEW: usize = 128;
+/// Texts as most hashes have fields.
+const VERY_FEW: usize = 16;
+/// Places in a table of marks for each text, at least.
+const SPARE: usize = 2;
+
+/// Whether two of these `len` texts, each in its canonical form, are equal. O(n) expected, O(n log n) where some are.
+///
+/// Each text leaves a mark in a table, by its hash: one load and one store for most of them. Only two equal marks make
+/// it worth comparing texts. A few texts make do with a hash that is not keyed, and a table on the stack.
+pub(super) fn repeats<'a>(len: usize, texts: impl Iterator<Item = Item<'a>> + Clone) -> bool {
+    let marks = texts.clone();
+    let suspicious = if len <= VERY_FEW {
+        marks_repeat(&mut [0; VERY_FEW * SPARE], marks.map(quick_hash))
+    } else if len <= FEW {
+        marks_repeat(&mut [0; FEW * SPARE], marks.map(quick_hash))
+    } else {
+        let hash_of = |item| match item {
+            Item::Int(n) => hash(&n.to_le_bytes()),
+            Item::Str(text) => hash(text),
+        };
+        marks_repeat(&mut vec![0; (len * SPARE).next_power_of_two()], marks.map(hash_of))
+    };
+    suspicious && texts_repeat(texts)
+}
+
+/// A hash for texts that nobody gains by making collide.
+#[inline]
+fn quick_hash(item: Item<'_>) -> u64 {
+    // The golden ratio: odd, and without a pattern.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * u128::from(FACTOR);
+        product as u64 ^ (product >> 64) as u64
+    };
+    match item {
+        Item::Int(n) => mix(0, n as u64),
+        Item::Str(text) => {
+            let (words, rest) = text.as_chunks::<8>();
+            let hash =
+                words.iter().fold(text.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+            // Bytes at the end come in two overlapping halves, or one by one.
+            match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+                (Some(first), Some(last)) => {
+                    let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+                    mix(hash, u64::from(first) << 32 | u64::from(last))
+                }
+                _ => mix(hash, rest.iter().fold(1, |word, &byte| word << 8 | u64::from(byte))),
+            }
+        }
     }
-    // Texts with one hash are most likely one text; only then the texts themselves are compared.
+}
+
+/// Whether two of these hashes leave the same mark. `marks` is all zero, a power of two of places and more than there
+/// are hashes.
+#[inline]
+fn marks_repeat(marks: &mut [u32], mut hashes: impl Iterator<Item = u64>) -> bool {
+    let mask = marks.len() - 1;
+    hashes.any(|hash| {
+        // Zero is a free place.
+        let (mut at, mark) = (hash as usize & mask, (hash >> 32) as u32 | 1);
+        while marks[at] != 0 {
+            if marks[at] == mark {
+                return true;
+            }
+            at = (at + 1) & mask;
+        }
+        marks[at] = mark;
+        false
+    })
+}
+
+#[cold]
+fn texts_repeat<'a>(texts: impl Iterator<Item = Item<'a>>) -> bool {
     let mut texts: Vec<Vec<u8>> = texts.map(Item::to_vec).collect();
     texts.sort_unstable();
     texts.windows(2).any(|pair| pair[0] == pair[1])
@@ -62,19 +122,39 @@ pub(super) fn repeats<'a>(texts: impl Iterator<Item = Item<'a>> + Clone) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stdx::rng::Rng;
 
     #[test]
     fn keys_differ() {
         let pack = |items: &[&[u8]]| {
             Listpack::from_items(&items.iter().map(|item| Item::Str(item)).collect::<Vec<_>>())
         };
-        let full = |items: &[&[u8]], step| longest_key(&pack(items), step, Scrutiny::Full);
+        let full = |items: &[&[u8]], step| longest_key(&pack(items), step);
         assert_eq!(full(&[], 2), Ok(0));
         assert_eq!(full(&[b"a", b"a", b"-10", b"a"], 2), Ok(3));
         assert_eq!(full(&[b"a", b"b", b"a", b"c"], 2), Err(Unfit::Repeated));
         assert_eq!(full(&[b"a", b"b", b"c"], 2), Err(Unfit::Uneven));
         assert_eq!(full(&[b"a", b"b", b"12345"], 1), Ok(5));
         assert_eq!(full(&[b"1", b"b", b"1"], 1), Err(Unfit::Repeated));
-        assert_eq!(longest_key(&pack(&[b"1", b"b", b"1"]), 1, Scrutiny::Trusting), Ok(1));
+        // An integer, and the text of the same eight bytes.
+        assert_eq!(full(&[b"-2", &(-2i64).to_le_bytes()], 1), Ok(8));
+    }
+
+    #[test]
+    fn a_repeated_key_is_found_wherever_it_is() {
+        let mut rng = Rng::new(1);
+        for len in [1, 2, 3, VERY_FEW, VERY_FEW + 1, FEW, FEW + 1, 3000] {
+            let mut texts: Vec<String> = (0..len).map(|n| n.to_string()).collect();
+            texts.iter_mut().step_by(3).for_each(|text| text.push('x'));
+            let found =
+                |texts: &[String]| repeats(texts.len(), texts.iter().map(|text| Item::from(text.as_bytes())));
+            assert!(!found(&texts), "{len} texts");
+            for _ in 0..20 {
+                let (one, other) = (rng.index(len), rng.index(len));
+                let mut twins = texts.clone();
+                twins[one].clone_from(&texts[other]);
+                assert_eq!(found(&twins), one != other, "{one} and {other} of {len}");
+            }
+        }
     }
 }

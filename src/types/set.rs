@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 
 use super::Limits;
 use super::ahead::{self, Aim, Scout};
-use super::packed::{Scrutiny, Unfit, longest_key};
+use super::packed::{Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part};
@@ -387,17 +387,12 @@ impl Set {
     ///
     /// # Errors
     /// A member occurs twice.
-    pub fn from_listpack(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Set, Unfit> {
-        let longest = longest_key(&pack, 1, scrutiny)?;
+    pub fn from_listpack(pack: Listpack, limits: &Limits) -> Result<Set, Unfit> {
+        let longest = longest_key(&pack, 1)?;
         let fits = longest <= limits.set_max_listpack_value && pack.len() <= limits.set_max_listpack_entries;
         let mut set = Set::from(pack);
         if !fits {
-            let len = set.len();
-            let mut table = Table::with_capacity(len);
-            if !set.iter().all(|item| add_to_table(&mut table, item)) {
-                return Err(Unfit::Repeated);
-            }
-            set = table.into();
+            set.become_table(set.len());
         }
         Ok(set)
     }
@@ -610,10 +605,7 @@ fn split<T>(
 
 /// Takes a random member out of a table that is not empty.
 fn take_random(table: &mut Table, rng: &mut Rng) -> Member {
-    let raw = table.random(&mut || rng.next_u64()).expect("the table is not empty").as_raw();
-    // SAFETY: the member is alive until the caller drops what is returned.
-    let text = unsafe { Member::key(raw) };
-    table.remove(hash(text), text).expect("the member was found")
+    table.remove_random(&mut || rng.next_u64()).expect("the table is not empty")
 }
 
 // ---- set algebra ----------------------------------------------------------------------------
@@ -745,16 +737,8 @@ pub fn difference<'a>(
     limits: &Limits,
     mut each: impl FnMut(Item<'a>),
 ) {
-    // A listpack out of a file may have been believed to have each member once. Here the answer is a set all the same.
-    let repeats = match first.encoded() {
-        Encoding::Pack(pack) => longest_key(&pack, 1, Scrutiny::Full).is_err(),
-        Encoding::Ints(_) | Encoding::Table(_) => false,
-    };
-    let mut told = Set::new();
     let mut each = |item| {
-        if !repeats || told.add_item(item, limits) {
-            each(item);
-        }
+        each(item);
         ControlFlow::Continue(())
     };
     let forward = first.len().saturating_mul(others.len() + 1) / 2;

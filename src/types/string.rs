@@ -15,7 +15,9 @@ pub const EMBSTR_MAX: usize = 44;
 /// A string value, as it is stored.
 #[derive(Clone, Copy, Debug)]
 pub enum StringRef<'a> {
+    /// The decimal text of an integer.
     Int(i64),
+    /// Any other text.
     Bytes(&'a [u8]),
 }
 
@@ -61,7 +63,9 @@ impl<'a> StringRef<'a> {
 /// The text of a string value, on its own.
 #[derive(Clone, Debug)]
 pub enum Text {
+    /// A copy of a short text.
     Copied(Vec<u8>),
+    /// A long text, shared with the key that has it.
     Shared(Arc<Sds>),
 }
 

@@ -25,14 +25,14 @@ const _: () = assert!(size_of::<Tagged>() == 8);
 
 impl Tagged {
     #[inline]
-    pub fn new(pointer: NonNull<u8>, tag: usize) -> Tagged {
+    pub(super) fn new(pointer: NonNull<u8>, tag: usize) -> Tagged {
         assert!(pointer.addr().get() & BITS == 0 && tag <= BITS, "a tag needs an aligned pointer");
         Tagged(pointer.map_addr(|addr| addr | tag))
     }
 
     /// A word that owns `value`, which has `tag`.
     #[inline]
-    pub fn of<T: Thin>(value: T, tag: usize) -> Tagged {
+    pub(super) fn of<T: Thin>(value: T, tag: usize) -> Tagged {
         Tagged::new(value.into_raw(), tag)
     }
 
@@ -41,27 +41,28 @@ impl Tagged {
     /// # Safety
     /// The word comes from [`Tagged::of`] with a `T` and this tag, and is not used after this.
     #[inline]
-    pub unsafe fn take<T: Thin>(self, tag: usize) -> T {
+    pub(super) unsafe fn take<T: Thin>(self, tag: usize) -> T {
         // SAFETY: the caller's promise.
         unsafe { T::from_raw(self.pointer(tag)) }
     }
 
     #[inline(always)]
-    pub fn tag(self) -> usize {
+    pub(super) fn tag(self) -> usize {
         self.0.addr().get() & BITS
     }
 
     /// Where it points.
     #[inline(always)]
-    pub fn address(self) -> *const u8 {
+    pub(super) fn address(self) -> *const u8 {
         self.0.as_ptr().wrapping_byte_sub(self.tag())
     }
 
     /// The pointer, known to carry `tag`.
     #[inline(always)]
-    pub fn pointer(self, tag: usize) -> NonNull<u8> {
+    pub(super) fn pointer(self, tag: usize) -> NonNull<u8> {
         debug_assert_eq!(self.tag(), tag);
-        // SAFETY: `new` was given a pointer that is not null, and the tag is what it added to it.
+        assert!(tag <= BITS, "a tag is below 8");
+        // SAFETY: `new` was given a pointer that is not null and aligned to 8 bytes, so that it is 8 or more.
         unsafe { NonNull::new_unchecked(self.0.as_ptr().wrapping_byte_sub(tag)) }
     }
 }
@@ -120,7 +121,7 @@ impl<'a, T: Thin> Lent<'a, T> {
     /// # Safety
     /// `word` carries `tag` and a pointer from `T::into_raw`; its owner is borrowed for 'a.
     #[inline(always)]
-    pub unsafe fn new(word: Tagged, tag: usize) -> Lent<'a, T> {
+    pub(super) unsafe fn new(word: Tagged, tag: usize) -> Lent<'a, T> {
         // SAFETY: the caller's promise; the value is never dropped.
         let value = ManuallyDrop::new(unsafe { T::from_raw(word.pointer(tag)) });
         Lent { value, word: PhantomData }
@@ -139,14 +140,14 @@ impl<T> Deref for Lent<'_, T> {
 impl<'a> Lent<'a, Intset> {
     /// The block as it goes into a file.
     #[inline]
-    pub fn bytes_of(&self) -> &'a [u8] {
+    pub(super) fn bytes_of(&self) -> &'a [u8] {
         // SAFETY: as in `ints`.
         unsafe { transmute::<&[u8], &'a [u8]>(self.value.as_bytes()) }
     }
 
     /// The integers, ascending.
     #[inline]
-    pub fn ints(&self) -> intset::Iter<'a> {
+    pub(super) fn ints(&self) -> intset::Iter<'a> {
         // SAFETY: the iterator reads the block, not the handle, and the block is borrowed for 'a.
         unsafe { transmute::<intset::Iter<'_>, intset::Iter<'a>>(self.value.iter()) }
     }
@@ -155,28 +156,28 @@ impl<'a> Lent<'a, Intset> {
 impl<'a> Lent<'a, Listpack> {
     /// The values in order.
     #[inline]
-    pub fn items(&self) -> listpack::Iter<'a> {
+    pub(super) fn items(&self) -> listpack::Iter<'a> {
         // SAFETY: as in `ints`.
         unsafe { transmute::<listpack::Iter<'_>, listpack::Iter<'a>>(self.value.iter()) }
     }
 
     /// The block as it goes into a file.
     #[inline]
-    pub fn bytes_of(&self) -> &'a [u8] {
+    pub(super) fn bytes_of(&self) -> &'a [u8] {
         // SAFETY: as in `ints`.
         unsafe { transmute::<&[u8], &'a [u8]>(self.value.as_bytes()) }
     }
 
     /// The values two by two.
     #[inline]
-    pub fn pairs(&self) -> listpack::Pairs<'a> {
+    pub(super) fn pairs(&self) -> listpack::Pairs<'a> {
         // SAFETY: as in `ints`.
         unsafe { transmute::<listpack::Pairs<'_>, listpack::Pairs<'a>>(self.value.pairs()) }
     }
 
     /// The value at `pos`.
     #[inline]
-    pub fn at(&self, pos: listpack::Pos) -> listpack::Item<'a> {
+    pub(super) fn at(&self, pos: listpack::Pos) -> listpack::Item<'a> {
         // SAFETY: as in `ints`.
         unsafe { transmute::<listpack::Item<'_>, listpack::Item<'a>>(self.value.get(pos)) }
     }
@@ -193,7 +194,7 @@ impl<'a, T: Thin> LentMut<'a, T> {
     /// # Safety
     /// `word` carries `tag` and a pointer from `T::into_raw`. The value is not leaked.
     #[inline(always)]
-    pub unsafe fn new(word: &'a mut Tagged, tag: usize) -> LentMut<'a, T> {
+    pub(super) unsafe fn new(word: &'a mut Tagged, tag: usize) -> LentMut<'a, T> {
         // SAFETY: the caller's promise.
         let value = ManuallyDrop::new(unsafe { T::from_raw(word.pointer(tag)) });
         LentMut { word, tag, value }

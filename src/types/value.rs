@@ -11,11 +11,17 @@ use crate::structures::sds::Sds;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum Kind {
+    /// Bytes, or an integer as text.
     String = 0,
+    /// Elements in a sequence with two ends.
     List = 1,
+    /// Members without order, each once.
     Set = 2,
+    /// Members with scores, in the order of these.
     Zset = 3,
+    /// Fields with values, some of which may expire.
     Hash = 4,
+    /// A log of entries. No collection has this type.
     Stream = 6,
 }
 
@@ -94,6 +100,7 @@ pub enum Part<'a> {
 /// The type is exactly one 8-byte word of alignment at most 8, owns what it points to, may move
 /// to another thread to be dropped, and no two types share a `KIND`.
 pub unsafe trait Collection: Describe + Sized + Send {
+    /// The type of the value.
     const KIND: Kind;
 
     /// A deep copy.
@@ -109,8 +116,11 @@ pub unsafe trait Collection: Describe + Sized + Send {
 
 /// A value to be stored. Strings may still be borrowed from a request.
 pub enum Value<'a> {
+    /// A string that is the decimal text of an integer.
     Int(i64),
+    /// A string, to be copied.
     Bytes(&'a [u8]),
+    /// A string that is on its own already.
     Shared(Arc<Sds>),
 }
 

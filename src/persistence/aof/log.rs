@@ -5,16 +5,19 @@
 //! for all that was gathered since the last time (a *group commit*), while the loop goes on; whoever waits for an
 //! answer gets it when [`AofLog::durable`] has reached what was [`AofLog::appended`] before.
 //!
-//! What always holds: bytes reach a file in the order they were appended, each once; a write that failed half-way is
-//! taken back, so that the file ends with a whole group.
+//! What always holds: bytes reach a file in the order they were appended, each once. A write that failed half-way is
+//! taken back, so that the file ends with a whole group; where the disk does not even allow that, the next write goes on
+//! in the middle. A file whose sync failed is synced again, once a second, until that succeeds, even if another file is
+//! written meanwhile.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::background::{Background, Worker};
+use crate::stats::log::limited;
 
 /// A write waits this long at most for a sync that is under way. With what a turn of the loop may take, whoever was
 /// answered more than a second ago can be sure that the kernel has been given what he wrote.
@@ -39,8 +42,29 @@ struct Progress {
     durable: AtomicU64,
     /// The error of the last attempt, 0 if it succeeded.
     error: AtomicI32,
+    /// Files whose last sync failed.
+    unsynced: Mutex<Vec<Arc<File>>>,
     /// A group was not written.
     lost: AtomicBool,
+}
+
+impl Progress {
+    /// Syncs a file, and all those whose last sync failed.
+    fn sync(&self, file: &Arc<File>) -> io::Result<()> {
+        // Whoever panicked with it in hand left whole files there.
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if !unsynced.iter().any(|other| Arc::ptr_eq(other, file)) {
+            unsynced.push(Arc::clone(file));
+        }
+        let mut result = Ok(());
+        unsynced.retain(|file| {
+            let synced = file.sync_data();
+            let failed = synced.is_err();
+            result = std::mem::replace(&mut result, Ok(())).and(synced);
+            failed
+        });
+        result
+    }
 }
 
 /// What became of a flush.
@@ -100,6 +124,11 @@ impl AofLog {
     pub fn switch(&mut self, file: Option<File>, size: u64) -> Option<Arc<File>> {
         self.selected = None;
         self.file_size = size;
+        if file.is_none() {
+            // Whatever went wrong concerns nobody any more.
+            self.progress = Arc::default();
+            self.progress.durable.store(self.handed_over, Ordering::Release);
+        }
         std::mem::replace(&mut self.file, file.map(Arc::new))
     }
 
@@ -189,18 +218,18 @@ impl AofLog {
         if self.write_delay_us > 0 {
             std::thread::sleep(Duration::from_micros(self.write_delay_us));
         }
-        let (size, n) = (self.file_size, self.buf.len() as u64);
-        write_whole(file, &self.buf, size)?;
-        self.file_size += n;
-        self.handed_over += n;
-        self.buf.clear();
+        let (written, result) = write_whole(file, &self.buf, self.file_size);
+        self.file_size += written as u64;
+        self.handed_over += written as u64;
+        self.buf.drain(..written);
         self.buf.shrink_to(KEPT);
-        Ok(())
+        result
     }
 
     fn sync_each_second(&mut self, background: &Background) {
         let due = self.last_sync.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
-        if self.sync_asked < self.handed_over && due && background.pending(Worker::AofFsync) == 0 {
+        let owed = self.sync_asked < self.handed_over || self.progress.error.load(Ordering::Acquire) != 0;
+        if owed && due && background.pending(Worker::AofFsync) == 0 {
             self.last_sync = Some(Instant::now());
             self.sync_later(background);
         }
@@ -212,7 +241,7 @@ impl AofLog {
         let (progress, upto) = (Arc::clone(&self.progress), self.handed_over);
         self.sync_asked = upto;
         background.submit(Worker::AofFsync, move || {
-            let result = file.sync_data();
+            let result = progress.sync(&file);
             progress.error.store(code(&result), Ordering::Release);
             if result.is_ok() {
                 progress.durable.fetch_max(upto, Ordering::AcqRel);
@@ -241,9 +270,9 @@ impl AofLog {
             if delay > 0 {
                 std::thread::sleep(Duration::from_micros(delay));
             }
-            let mut result = write_whole(&file, &group, size);
+            let (_, mut result) = write_whole(&file, &group, size);
             if result.is_ok() && may_sync {
-                result = file.sync_data();
+                result = progress.sync(&file);
             }
             progress.error.store(code(&result), Ordering::Release);
             match result {
@@ -272,7 +301,9 @@ impl AofLog {
         if !self.buf.is_empty() {
             self.write()?;
         }
-        file.sync_data()?;
+        let result = self.progress.sync(&file);
+        self.progress.error.store(code(&result), Ordering::Release);
+        result?;
         self.sync_asked = self.handed_over;
         self.progress.durable.store(self.handed_over, Ordering::Release);
         Ok(())
@@ -286,18 +317,32 @@ fn code(result: &io::Result<()>) -> i32 {
     }
 }
 
-/// Appends all of `bytes` to a file of `size` bytes, or nothing.
-fn write_whole(mut file: &File, bytes: &[u8], size: u64) -> io::Result<()> {
-    let result = file.write_all(bytes);
-    if result.is_err() {
-        let length = file.metadata().map_or(size, |metadata| metadata.len());
-        if length > size
-            && let Err(error) = file.set_len(size)
-        {
-            tracing::error!("Could not remove short write from the append-only file: {error}");
+/// Appends `bytes` to a file of `size` bytes; how many of them are there. That is all, or none when there was an error,
+/// unless those that came before the error cannot be taken back.
+fn write_whole(mut file: &File, bytes: &[u8], size: u64) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        let error = match file.write(&bytes[written..]) {
+            Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
+            Ok(n) => {
+                written += n;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        if written > 0 {
+            match file.set_len(size) {
+                Ok(()) => written = 0,
+                Err(error) => limited!(
+                    error,
+                    "Could not remove short write from the append-only file: {error}. The rest follows once there is room."
+                ),
+            }
         }
+        return (written, Err(error));
     }
-    result
+    (written, Ok(()))
 }
 
 #[cfg(test)]

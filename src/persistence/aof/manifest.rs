@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::stdx::files::create_exclusively;
 use crate::stdx::quote;
 
 /// Lines longer than this are not ours.
@@ -177,22 +178,50 @@ impl Manifest {
         text
     }
 
-    /// Replaces the file in `dir`: afterwards it is this one whole, whatever happens.
+    /// Writes the manifest into the directory `dir`, durably, in place of the one that is there.
     ///
     /// # Errors
-    /// Those of writing; the file is the old one then.
-    pub fn store(&self, dir: &Path, prefix: &str) -> io::Result<()> {
+    /// Those of the files. See [`StoreError::is_visible`] for what is there then.
+    pub fn store(&self, dir: &Path, prefix: &str) -> Result<(), StoreError> {
         let name = Manifest::file_name(prefix);
         let temporary = dir.join(format!("temp_{name}"));
-        let mut file = File::create(&temporary)?;
-        let written = file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all());
-        let done = written.and_then(|()| fs::rename(&temporary, dir.join(name)));
-        if done.is_err() {
+        let replace = || {
+            let mut file = create_exclusively(&temporary, 0o666)?;
+            file.write_all(self.text().as_bytes())?;
+            file.sync_all()?;
+            // What can be found out before the point of no return is found out before.
+            let directory = open_directory(dir)?;
+            fs::rename(&temporary, dir.join(name))?;
+            Ok(directory)
+        };
+        let directory = replace().map_err(|error| {
             // What is left of it means nothing.
             let _ = fs::remove_file(&temporary);
-        }
-        done?;
-        sync_directory(dir)
+            StoreError { error, is_visible: false }
+        })?;
+        directory.sync_all().map_err(|error| StoreError { error, is_visible: true })
+    }
+
+    /// Numbers that `other` has used are not used again.
+    pub fn skip_numbers_of(&mut self, other: &Manifest) {
+        self.base_seq = self.base_seq.max(other.base_seq);
+        self.increment_seq = self.increment_seq.max(other.increment_seq);
+    }
+}
+
+/// A manifest could not be stored.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct StoreError {
+    pub error: io::Error,
+    /// Whoever reads the directory now finds the new manifest; whether that will be so after a power failure, nobody
+    /// knows. Files that either of the two manifests names must stay.
+    pub is_visible: bool,
+}
+
+impl From<StoreError> for io::Error {
+    fn from(failure: StoreError) -> io::Error {
+        failure.error
     }
 }
 
@@ -201,8 +230,11 @@ impl Manifest {
 /// # Errors
 /// Those of opening and syncing it.
 pub fn sync_directory(dir: &Path) -> io::Result<()> {
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    File::open(dir)?.sync_all()
+    open_directory(dir)?.sync_all()
+}
+
+fn open_directory(dir: &Path) -> io::Result<File> {
+    File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
 }
 
 fn parse_line(line: &[u8]) -> Result<Part, &'static str> {

@@ -41,6 +41,8 @@ pub struct Requests<R> {
     pos: usize,
     decoder: Decoder,
     read: u64,
+    /// Where the last request began.
+    started: u64,
     /// Where the request begins that is not whole yet.
     begun: Option<u64>,
     size: u64,
@@ -51,13 +53,18 @@ impl<R: Read> Requests<R> {
     /// Reads from `source`, which stands at offset `at` of a file of `size` bytes.
     pub fn new(source: R, at: u64, size: u64) -> Self {
         let (buf, decoder) = (Vec::new(), Decoder::default());
-        Requests { source, buf, pos: 0, decoder, read: at, begun: None, size, ended: false }
+        Requests { source, buf, pos: 0, decoder, read: at, started: at, begun: None, size, ended: false }
     }
 
     /// Offset behind the last request, and the remarks that follow it.
     pub fn offset(&self) -> u64 {
         // Long strings of a request that is not whole are in the buffer no more.
         self.begun.unwrap_or_else(|| self.read - (self.buf.len() - self.pos) as u64)
+    }
+
+    /// Where the last request began.
+    pub fn started(&self) -> u64 {
+        self.started
     }
 
     /// Bytes of the file.
@@ -92,6 +99,7 @@ impl<R: Read> Requests<R> {
             let start = self.offset();
             return match self.decoder.next(&mut self.buf, &mut self.pos, spans, &limits) {
                 Ok(Some(frame)) => {
+                    self.started = start;
                     self.begun = None;
                     Ok(Next::Request(frame))
                 }

@@ -4,7 +4,8 @@
 //! between. It takes every version of Redis's format from 1 on and Valkey's, as long as it knows the types in it.
 //!
 //! What comes from a file is not trusted: the checksum at the end tells of accidents, but comes too late, and not of
-//! malice. Every block is checked in full before it becomes a value, every count against the bytes that are left.
+//! malice. Every block is checked in full before it becomes a value, every count against the bytes that are left; no
+//! field or member may occur twice, and what is sorted must be in order, for that is what the structures rely on.
 //! Keys are added in batches, so that the memory they go to is on its way while others are decoded.
 
 use std::fmt;
@@ -24,7 +25,6 @@ use crate::structures::intset::Intset;
 use crate::structures::listpack::{Item, Listpack};
 use crate::structures::lzf;
 use crate::types::list::End;
-use crate::types::packed::Scrutiny;
 use crate::types::{Before, Collection, Hash, Limits, List, NewExpiry, Set, Value, Zset};
 
 /// How many times the bytes read loading may allocate at most: what compression can hide, and for each byte of
@@ -49,19 +49,11 @@ pub struct LoadOptions {
     pub replace: bool,
     /// Compare the checksum.
     pub checksum: bool,
-    /// How closely values are looked at.
-    pub scrutiny: Scrutiny,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions {
-            limits: Limits::default(),
-            drop_due: None,
-            replace: false,
-            checksum: true,
-            scrutiny: Scrutiny::Full,
-        }
+        LoadOptions { limits: Limits::default(), drop_due: None, replace: false, checksum: true }
     }
 }
 
@@ -491,7 +483,7 @@ pub(super) fn read_value(
             keep(key, expires, Set::from_intset(ints, limits))
         }
         (SET_LISTPACK, _) => {
-            let set = Set::from_listpack(listpack(input)?, options.scrutiny, limits);
+            let set = Set::from_listpack(listpack(input)?, limits);
             keep(key, expires, set.map_err(|why| Fault::Unfit("Set", why))?)
         }
         (ZSET | ZSET_2, _) => keep(key, expires, zset(input, number, limits)?),
@@ -503,10 +495,10 @@ pub(super) fn read_value(
         (HASH, _) => keep(key, expires, hash_fields(input, limits)?),
         (HASH_ZIPMAP, _) => {
             let pack = blob(input, |blob| legacy::from_zipmap(blob).map_err(|_| BAD_ZIPMAP))?;
-            keep(key, expires, packed_hash(pack, Scrutiny::Full, limits)?)
+            keep(key, expires, packed_hash(pack, limits)?)
         }
-        (HASH_ZIPLIST, _) => keep(key, expires, packed_hash(ziplist(input)?, Scrutiny::Full, limits)?),
-        (HASH_LISTPACK, _) => keep(key, expires, packed_hash(listpack(input)?, options.scrutiny, limits)?),
+        (HASH_ZIPLIST, _) => keep(key, expires, packed_hash(ziplist(input)?, limits)?),
+        (HASH_LISTPACK, _) => keep(key, expires, packed_hash(listpack(input)?, limits)?),
         (VALKEY_HASH_2, Dialect::Valkey) => {
             keep(key, expires, expiring_fields(input, FieldExpiry::After, options)?)
         }
@@ -572,8 +564,8 @@ fn ziplist(input: &mut Input<'_>) -> Result<Listpack, Fault> {
     blob(input, |blob| legacy::from_ziplist(blob).map_err(|_| BAD_ZIPLIST))
 }
 
-fn packed_hash(pack: Listpack, scrutiny: Scrutiny, limits: &Limits) -> Result<Hash, Fault> {
-    Hash::from_listpack(pack, scrutiny, limits).map_err(|why| Fault::Unfit("Hash", why))
+fn packed_hash(pack: Listpack, limits: &Limits) -> Result<Hash, Fault> {
+    Hash::from_listpack(pack, limits).map_err(|why| Fault::Unfit("Hash", why))
 }
 
 fn packed_zset(pack: Listpack, limits: &Limits) -> Result<Zset, Fault> {
@@ -733,10 +725,11 @@ fn expiring_fields(input: &mut Input<'_>, how: FieldExpiry, options: &LoadOption
     for _ in 0..len {
         let mut at = None;
         if !matches!(how, FieldExpiry::After) {
-            let n = i64::try_from(input.number()?).map_err(|_| BAD_EXPIRY)?;
-            let base = if let FieldExpiry::BeforeFrom(least) = how { least - 1 } else { 0 };
+            let n = input.number()?;
             if n != 0 {
-                at = Some(base.checked_add(n).ok_or(BAD_EXPIRY)?);
+                let (base, n) =
+                    if let FieldExpiry::BeforeFrom(least) = how { (least, n - 1) } else { (0, n) };
+                at = Some(base.checked_add_unsigned(n).ok_or(BAD_EXPIRY)?);
             }
         }
         read_into(input, &mut field)?;
@@ -751,7 +744,7 @@ fn expiring_fields(input: &mut Input<'_>, how: FieldExpiry, options: &LoadOption
 
 fn expiring_listpack(input: &mut Input<'_>, options: &LoadOptions) -> Result<Hash, Fault> {
     let pack = listpack(input)?;
-    let mut hash = Hash::new();
+    let mut hash = Hash::sized_for(pack.len() / 3, &options.limits);
     let mut items = pack.iter();
     let (mut field_digits, mut value_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
     while let Some(field) = items.next() {

@@ -34,10 +34,11 @@ impl<E: Element> Dict<E> {
     /// than a lookup for each of the fewer elements costs.
     ///
     /// `None` if that would not be so, because a table is sparse, or longer by far than the other, or if one of the
-    /// dicts is being rehashed.
+    /// dicts is being rehashed or has been keyed.
     pub fn join<'a>(&'a self, other: &'a Dict<E>) -> Option<Join<'a, E>> {
         let end = self.tables[0].len().max(other.tables[0].len());
-        if self.is_rehashing() || other.is_rehashing() || end > self.len().min(other.len()) {
+        let keyed = self.keys[0] != 0 || other.keys[0] != 0;
+        if self.is_rehashing() || other.is_rehashing() || keyed || end > self.len().min(other.len()) {
             return None;
         }
         let pairs = || Vec::with_capacity(2 * WINDOW);

@@ -9,8 +9,16 @@
 //! access moves one bucket from table 0 to table 1, insertions go to table 1, lookups try both.
 //! Looking up through `&self` never moves anything.
 //!
+//! The hash function is keyed, but the order in which a scan shows elements tells bits of their hashes. Who can add
+//! elements and scan them can therefore collect some that lie in one bucket of a table, and would in that of any
+//! other. A chain longer than chance makes it gives that away: the table is then *keyed* anew, that is rehashed into
+//! one that takes its indices from a hash of the hashes and a number drawn for it, and the long chains are taken
+//! apart at once. To lengthen a chain by one element takes as many insertions as there are buckets, so that this
+//! costs less than what provoked it. (A scan under way at such a time may miss elements.)
+//!
 //! What always holds:
 //! - an element is in exactly one table, in the chain of the bucket that its hash selects there;
+//! - no chain is longer than [`Table::is_overlong`] allows, until the next mutating access;
 //! - table 1 has memory only during a rehash; buckets of table 0 below `moved` have then been
 //!   emptied and are not looked at again;
 //! - nothing is allocated before the first insertion.
@@ -52,6 +60,7 @@ use crate::stdx::prefetch::prefetch;
 /// - The dict calls `from_raw` to lend an element without giving it away, so several values of
 ///   `Self` may exist for one address, of which all but one are never dropped. `Self` must
 ///   therefore not claim to be unique: wrap a `NonNull`, not a `Box`.
+/// - `key` and `hash` do not panic.
 /// - What `key` returns stays valid and unchanged while the element lives, also when the element
 ///   itself is moved. (Where the bytes lie may change through [`Slot::replace`] and [`Slot::map`].)
 pub unsafe trait Element: Sized {
@@ -90,8 +99,12 @@ pub struct Dict<E: Element> {
     tables: [Table; 2],
     /// Buckets of table 0 that a running rehash has emptied.
     moved: usize,
-    /// Child buckets of both tables.
-    children: usize,
+    /// Child buckets of both tables: they take less than 256 GB.
+    children: u32,
+    /// What the index in each table depends on besides the hash; 0 for nothing.
+    keys: [u8; 2],
+    /// Whether there may be a chain that is too long.
+    overlong: bool,
     elements: PhantomData<E>,
 }
 
@@ -136,6 +149,18 @@ impl<E: Element> Way<'_, E> {
     }
 }
 
+/// The index that a table with this key takes from a hash.
+#[inline(always)]
+fn index_under(key: u8, hash: u64) -> usize {
+    #[cold]
+    fn keyed(key: u8, hash: u64) -> usize {
+        let mut bytes = [key; 9];
+        bytes[..8].copy_from_slice(&hash.to_le_bytes());
+        self::hash(&bytes) as usize
+    }
+    if key == 0 { hash as usize } else { keyed(key, hash) }
+}
+
 /// Where [`Dict::locate`] found an element.
 #[derive(Clone, Copy)]
 struct Found {
@@ -150,6 +175,8 @@ impl<E: Element> Dict<E> {
             tables: [Table::unallocated(), Table::unallocated()],
             moved: 0,
             children: 0,
+            keys: [0; 2],
+            overlong: false,
             elements: PhantomData,
         }
     }
@@ -170,6 +197,7 @@ impl<E: Element> Dict<E> {
         self.tables[0].used + self.tables[1].used
     }
 
+    /// Whether there is no element.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -181,32 +209,54 @@ impl<E: Element> Dict<E> {
         self.tables[1].is_allocated()
     }
 
+    /// The index in a table of an element with this hash; the table's mask is to be applied to it.
+    #[inline(always)]
+    fn index(&self, table: usize, hash: u64) -> usize {
+        index_under(self.keys[table], hash)
+    }
+
     #[inline(always)]
     fn locate(&self, hash: u64, key: &[u8]) -> Option<Found> {
-        let (index, tag) = (hash as usize, tag_of(hash));
+        let (index, tag) = (self.index(0, hash), tag_of(hash));
         if index & self.tables[0].mask() >= self.moved
             && let Some(at) = self.tables[0].search::<E>(index, tag, key)
         {
             return Some(Found { at, table: 0 });
         }
         if self.is_rehashing()
-            && let Some(at) = self.tables[1].search::<E>(index, tag, key)
+            && let Some(at) = self.tables[1].search::<E>(self.index(1, hash), tag, key)
         {
             return Some(Found { at, table: 1 });
         }
         None
     }
 
+    /// As [`locate`](Self::locate), by the element's address.
+    #[inline]
+    fn locate_address(&self, hash: u64, raw: NonNull<u8>) -> Option<Found> {
+        let tag = tag_of(hash);
+        let search = |table: u8| {
+            let index = self.index(usize::from(table), hash);
+            let at = self.tables[usize::from(table)].search_address(index, tag, raw)?;
+            Some(Found { at, table })
+        };
+        let is_moved = self.index(0, hash) & self.tables[0].mask() < self.moved;
+        let in_first = if is_moved { None } else { search(0) };
+        in_first.or_else(|| if self.is_rehashing() { search(1) } else { None })
+    }
+
     /// Puts an element into the table that takes insertions, growing it first if need be.
     #[inline]
     fn place(&mut self, hash: u64, e: E) -> Found {
         self.grow_if_full();
-        let table = u8::from(self.is_rehashing());
+        let table = usize::from(self.is_rehashing());
+        let (index, children) = (self.index(table, hash), self.children);
         // SAFETY: `grow_if_full` has allocated table 0, and table 1 is allocated during a rehash.
-        let at = unsafe {
-            self.tables[table as usize].push(hash as usize, tag_of(hash), e.into_raw(), &mut self.children)
-        };
-        Found { at, table }
+        let at = unsafe { self.tables[table].push(index, tag_of(hash), e.into_raw(), &mut self.children) };
+        if self.children != children {
+            self.watch(table, index);
+        }
+        Found { at, table: table as u8 }
     }
 
     /// Forgets the element at `found`, whose hash is `hash`.
@@ -216,8 +266,9 @@ impl<E: Element> Dict<E> {
     /// element.
     #[inline]
     unsafe fn close(&mut self, hash: u64, found: Found) {
+        let index = self.index(usize::from(found.table), hash);
         // SAFETY: the caller's promise; the slot lies in the chain that the hash selects.
-        self.children -= unsafe { self.tables[found.table as usize].close(hash as usize, found.at) };
+        self.children -= unsafe { self.tables[usize::from(found.table)].close(index, found.at) };
         self.shrink_if_needed();
     }
 
@@ -245,7 +296,7 @@ impl<E: Element> Dict<E> {
         mut each: impl FnMut(Option<Borrowed<'a, E>>),
     ) {
         const WINDOW: usize = 16;
-        let mut window = [Key { bytes: &[], hash: 0 }; WINDOW];
+        let mut window = [Key::NONE; WINDOW];
         loop {
             // The window comes first: no key is taken for which there is no place.
             let taken = window.iter_mut().zip(&mut keys).map(|(place, key)| *place = key).count();
@@ -253,9 +304,9 @@ impl<E: Element> Dict<E> {
                 return;
             }
             let window = &window[..taken];
-            window.iter().for_each(|key| self.prefetch_bucket(key.hash));
-            window.iter().for_each(|key| self.prefetch_element(key.hash));
-            window.iter().for_each(|key| each(self.find(key.hash, key.bytes)));
+            window.iter().for_each(|key| self.prefetch_bucket(key.hash()));
+            window.iter().for_each(|key| self.prefetch_element(key.hash()));
+            window.iter().for_each(|key| each(self.find(key.hash(), key.bytes)));
         }
     }
 
@@ -264,6 +315,15 @@ impl<E: Element> Dict<E> {
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<Slot<'_, E>> {
         self.step();
         let found = self.locate(hash, key)?;
+        Some(self.slot(hash, found))
+    }
+
+    /// The element at the address `raw`, to change or remove, where whoever asks has met just this one: whatever its
+    /// key, no other is taken for it. `raw` is only compared. O(1); one step of a running rehash.
+    #[inline]
+    pub fn find_address_mut(&mut self, hash: u64, raw: NonNull<u8>) -> Option<Slot<'_, E>> {
+        self.step();
+        let found = self.locate_address(hash, raw)?;
         Some(self.slot(hash, found))
     }
 
@@ -282,6 +342,20 @@ impl<E: Element> Dict<E> {
     #[inline]
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<E> {
         self.find_mut(hash, key).map(Slot::remove)
+    }
+
+    /// Takes the element at the address `raw` out: see [`find_address_mut`](Self::find_address_mut).
+    #[inline]
+    pub fn remove_address(&mut self, hash: u64, raw: NonNull<u8>) -> Option<E> {
+        self.find_address_mut(hash, raw).map(Slot::remove)
+    }
+
+    /// Takes out an element of which each is equally likely: see [`random`](Self::random). None if the dict is empty.
+    pub fn remove_random(&mut self, rng: &mut impl FnMut() -> u64) -> Option<E> {
+        let raw = self.random(rng)?.as_raw();
+        // SAFETY: `raw` is an element of this dict, alive until it is taken out below.
+        let hash = unsafe { E::hash(raw) };
+        self.remove_address(hash, raw)
     }
 
     /// Inserts an element of which the caller knows that no other has its key. O(1) without a search;
@@ -305,21 +379,21 @@ impl<E: Element> Dict<E> {
     /// during a rehash.
     #[inline(always)]
     pub fn prefetch_bucket(&self, hash: u64) {
-        prefetch(self.tables[0].head(hash as usize).as_ptr());
+        prefetch(self.tables[0].head(self.index(0, hash)).as_ptr());
         if self.is_rehashing() {
-            prefetch(self.tables[1].head(hash as usize).as_ptr());
+            prefetch(self.tables[1].head(self.index(1, hash)).as_ptr());
         }
     }
 
     /// Second stage, when the bucket has arrived: asks for the elements whose tags match.
     #[inline(always)]
     pub fn prefetch_element(&self, hash: u64) {
-        let (index, tag) = (hash as usize, tag_of(hash));
+        let (index, tag) = (self.index(0, hash), tag_of(hash));
         if index & self.tables[0].mask() >= self.moved {
             self.tables[0].bucket(index).prefetch_matches(tag);
         }
         if self.is_rehashing() {
-            self.tables[1].bucket(index).prefetch_matches(tag);
+            self.tables[1].bucket(self.index(1, hash)).prefetch_matches(tag);
         }
     }
 
@@ -342,7 +416,7 @@ impl<E: Element> Dict<E> {
     /// The bytes of the tables with their child buckets, without the elements. O(1).
     #[inline]
     pub fn bytes(&self) -> usize {
-        (self.tables[0].len() + self.tables[1].len() + self.children) * size_of::<Bucket>()
+        (self.tables[0].len() + self.tables[1].len() + self.children as usize) * size_of::<Bucket>()
     }
 
     /// Counts the buckets and their chains. O(buckets).
@@ -405,6 +479,7 @@ pub struct Stats {
 pub struct TableStats {
     /// Buckets, not counting children.
     pub buckets: usize,
+    /// Elements, those in child buckets included.
     pub elements: usize,
     /// Child buckets.
     pub chained: usize,
@@ -493,7 +568,7 @@ impl<E: Element> Slot<'_, E> {
     fn put_back(&mut self) {
         // SAFETY: both this value and the table's address stand for one element, of which only the
         // table's is dropped.
-        let raw = unsafe { std::ptr::read(&*self.element) }.into_raw();
+        let raw = unsafe { std::ptr::read(&raw const *self.element) }.into_raw();
         // SAFETY: the bucket is alive and exclusively ours as long as `dict` is borrowed.
         unsafe { self.found.at.bucket.as_mut() }.put(self.found.at.slot, tag_of(self.hash), raw);
         self.lent = false;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::table::{Bucket, SLOTS, Table};
-use super::{Dict, Element};
+use super::{Dict, Element, index_under};
 use crate::stdx::alloc;
 use crate::stdx::prefetch::prefetch;
 
@@ -203,8 +203,56 @@ impl<E: Element> Dict<E> {
             self.tables[0] = Table::with_buckets(buckets);
         } else {
             self.tables[1] = Table::with_buckets(buckets);
+            self.keys[1] = self.keys[0];
             self.moved = 0;
             self.rehash_step(2);
+        }
+    }
+
+    /// A chain of a table has become longer by a bucket: if it is too long, sees to it that the next access which
+    /// may move elements does something about it. Moves nothing.
+    #[cold]
+    pub(super) fn watch(&mut self, table: usize, index: usize) {
+        if !Self::is_suspicious(&self.tables[table], index) {
+            return;
+        }
+        self.overlong = true;
+        if !self.is_rehashing() && policy() != ResizePolicy::Forbid {
+            self.start_keying();
+        }
+    }
+
+    /// Whether a chain is too long, and its elements are such that another index may separate them.
+    fn is_suspicious(table: &Table, index: usize) -> bool {
+        // SAFETY: the elements of a table are alive.
+        table.is_overlong(index) && table.differs(index, |raw| unsafe { E::hash(raw) })
+    }
+
+    /// Starts to rehash into a table of the same size with another key. Moves nothing.
+    fn start_keying(&mut self) {
+        self.tables[1] = Table::with_buckets(self.tables[0].len());
+        // Another, and not 0.
+        let others = u8::MAX - u8::from(self.keys[0] != 0);
+        let key = 1 + rand::random::<u8>() % others;
+        self.keys[1] = key + u8::from(self.keys[0] != 0 && key >= self.keys[0]);
+        self.moved = 0;
+    }
+
+    /// Whether the running rehash is one into a table with another key.
+    fn is_keying(&self) -> bool {
+        self.keys[0] != self.keys[1]
+    }
+
+    /// Moves the elements of all chains that are too long. O(buckets).
+    #[cold]
+    fn move_overlong(&mut self) {
+        self.overlong = false;
+        for index in self.moved..self.tables[0].len() {
+            if self.tables[0].is_overlong(index) {
+                self.move_bucket(index);
+                // SAFETY: table 0 is allocated, and the chain was just taken apart.
+                unsafe { self.tables[0].wipe(index) };
+            }
         }
     }
 
@@ -216,7 +264,7 @@ impl<E: Element> Dict<E> {
             ResizePolicy::Avoid => {
                 let [old, new] = self.table_sizes();
                 let forced = old.max(new) / old.min(new).max(1) >= FORCED_RATIO;
-                forced || self.tables[1].used > self.tables[1].slots()
+                forced || self.tables[1].used > self.tables[1].slots() || self.overlong || self.is_keying()
             }
             ResizePolicy::Forbid => false,
         }
@@ -233,18 +281,22 @@ impl<E: Element> Dict<E> {
         if !self.may_move() {
             return true;
         }
+        if self.overlong && self.is_keying() && self.moved == 0 {
+            self.move_overlong();
+        }
         let mut to_move = buckets;
         let mut to_pass = buckets.saturating_mul(EMPTY_PER_STEP);
         let first = self.moved;
-        while to_move > 0 && to_pass > 0 && self.moved < self.tables[0].len() {
+        // Where a chain is too long, the table is to have its final size first, without delay.
+        while (to_move > 0 && to_pass > 0 || self.overlong) && self.moved < self.tables[0].len() {
             let index = self.moved;
             // From here on the bucket counts as emptied: should the element's code panic, elements
             // are lost but none is found twice.
             self.moved += 1;
             if self.move_bucket(index) {
-                to_move -= 1;
+                to_move = to_move.saturating_sub(1);
             } else {
-                to_pass -= 1;
+                to_pass = to_pass.saturating_sub(1);
             }
         }
         // (Tables are powers of two: one of more than a chunk ends with a whole one.)
@@ -258,7 +310,11 @@ impl<E: Element> Dict<E> {
             return true;
         }
         self.finish_rehash();
-        false
+        if self.overlong {
+            self.start_keying();
+            self.move_overlong();
+        }
+        self.is_rehashing()
     }
 
     /// Goes on with a running rehash for about `budget` if the policy allows it. Returns whether a
@@ -276,7 +332,9 @@ impl<E: Element> Dict<E> {
     /// Moves the elements of one bucket of table 0 to table 1. Returns whether there were any.
     #[inline]
     fn move_bucket(&mut self, index: usize) -> bool {
-        let shrinking = self.tables[1].mask() < self.tables[0].mask();
+        let shrinking = self.tables[1].mask() < self.tables[0].mask() && !self.is_keying();
+        let (key, mut overlong) = (self.keys[1], false);
+        // A keyed table takes its indices from a hash of the hash, the same whatever its size.
         let [from, to] = &mut self.tables;
         let mut added = 0;
         // SAFETY: table 1 is allocated, each element goes from one table to the other, and `moved`
@@ -284,10 +342,13 @@ impl<E: Element> Dict<E> {
         let (elements, freed) = unsafe {
             from.empty(index, |tag, raw| {
                 // A smaller table needs only bits of the hash that the old index has, too.
-                let to_index = if shrinking { index } else { E::hash(raw) as usize };
+                let to_index = if shrinking { index } else { index_under(key, E::hash(raw)) };
+                let before = added;
                 to.push(to_index, tag, raw, &mut added);
+                overlong |= added != before && Self::is_suspicious(to, to_index);
             })
         };
+        self.overlong |= overlong;
         from.used -= elements;
         self.children = self.children + added - freed;
         elements > 0
@@ -316,6 +377,7 @@ impl<E: Element> Dict<E> {
         // SAFETY: every bucket has been emptied and has given back its children.
         unsafe { self.tables[0].free_memory(end, false) };
         self.tables[0] = std::mem::replace(&mut self.tables[1], Table::unallocated());
+        self.keys[0] = self.keys[1];
         self.moved = 0;
     }
 }

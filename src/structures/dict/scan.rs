@@ -196,7 +196,7 @@ impl<E: Element> Dict<E> {
                 if seen >= n || budget == 0 {
                     break;
                 }
-                if index < self.moved && std::ptr::eq(table, &self.tables[0]) {
+                if index < self.moved && std::ptr::eq(table, &raw const self.tables[0]) {
                     continue;
                 }
                 budget -= 1;

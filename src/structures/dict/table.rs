@@ -342,11 +342,8 @@ impl Table {
     /// A table without memory, in which nothing is found.
     pub(super) const fn unallocated() -> Table {
         // SAFETY: the address of a static is not null.
-        Table {
-            buckets: unsafe { NonNull::new_unchecked((&raw const NOTHING).cast_mut()) },
-            mask: 0,
-            used: 0,
-        }
+        let buckets = unsafe { NonNull::new_unchecked((&raw const NOTHING).cast_mut()) };
+        Table { buckets, mask: 0, used: 0 }
     }
 
     fn layout(count: usize) -> Layout {
@@ -418,18 +415,61 @@ impl Table {
         }
     }
 
+    /// Finds the element at the address `raw` in the chain at `index`, without looking at it.
+    #[inline]
+    pub(super) fn search_address(&self, index: usize, tag: u8, raw: NonNull<u8>) -> Option<At> {
+        // SAFETY: the buckets of a chain live as long as the table.
+        unsafe { chain(self.head(index)) }.find_map(|bucket| {
+            // SAFETY: as above.
+            let b = unsafe { bucket.as_ref() };
+            // SAFETY: `tag` is not 0, so a slot that matches is occupied.
+            b.matches(tag).find(|&slot| unsafe { b.get(slot) } == raw).map(|slot| At { bucket, slot })
+        })
+    }
+
+    /// Whether the chain at `index` is so long that chance does not explain it.
+    ///
+    /// The lengths of chains are Poisson distributed. With a mean of m elements, fewer than one table in 10^20 has a
+    /// chain of more than 2 m and 64.
+    pub(super) fn is_overlong(&self, index: usize) -> bool {
+        const BUCKETS: usize = 8;
+        // All buckets of a chain but the last hold one element less than there are slots.
+        let mean = self.used / (SLOTS - 1) / (self.mask + 1);
+        // SAFETY: the buckets of a chain live as long as the table.
+        self.bucket(index).is_chained()
+            && unsafe { chain(self.head(index)) }.count() > BUCKETS + 2 * (mean + 1)
+    }
+
+    /// Whether few elements of the chain at `index` have the hash of another of them, by `hash_of` the address.
+    pub(super) fn differs(&self, index: usize, hash_of: impl Fn(NonNull<u8>) -> u64) -> bool {
+        let mut hashes = Vec::new();
+        // SAFETY: the buckets of a chain live as long as the table; only occupied slots are read.
+        unsafe {
+            for bucket in chain(self.head(index)).map(|bucket| bucket.as_ref()) {
+                hashes.extend(bucket.occupied().map(|slot| hash_of(bucket.get(slot))));
+            }
+        }
+        let all = hashes.len();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.len() > all / 2
+    }
+
+    /// Makes the bucket at `index` one without elements.
+    ///
+    /// # Safety
+    /// The table is allocated, and [`empty`](Self::empty) has taken the bucket's chain apart.
+    pub(super) unsafe fn wipe(&mut self, index: usize) {
+        // SAFETY: the bucket is alive and exclusively ours; what it held is the caller's.
+        unsafe { self.head(index).write(Bucket([0; 64])) };
+    }
+
     /// Puts an element into the chain at `index`; counts a new child bucket in `children`.
     ///
     /// # Safety
     /// The table is allocated.
     #[inline]
-    pub(super) unsafe fn push(
-        &mut self,
-        index: usize,
-        tag: u8,
-        raw: NonNull<u8>,
-        children: &mut usize,
-    ) -> At {
+    pub(super) unsafe fn push(&mut self, index: usize, tag: u8, raw: NonNull<u8>, children: &mut u32) -> At {
         self.used += 1;
         let mut bucket = self.head(index);
         loop {
@@ -442,7 +482,7 @@ impl Table {
             bucket = match b.child() {
                 Some(child) => child,
                 None => {
-                    *children += 1;
+                    *children = children.checked_add(1).expect("the children take less than 256 GB");
                     b.grow_child()
                 }
             };
@@ -456,7 +496,7 @@ impl Table {
     /// # Safety
     /// `at` is a slot of that chain; its element is dropped or taken by the caller.
     #[inline]
-    pub(super) unsafe fn close(&mut self, index: usize, mut at: At) -> usize {
+    pub(super) unsafe fn close(&mut self, index: usize, mut at: At) -> u32 {
         self.used -= 1;
         let mut last = self.head(index);
         // SAFETY: here and below, the chain's buckets are alive and exclusively ours, and no two
@@ -488,7 +528,7 @@ impl Table {
     ///
     /// # Safety
     /// The table is allocated and nobody uses buckets of this chain.
-    pub(super) unsafe fn tidy(&mut self, index: usize) -> usize {
+    pub(super) unsafe fn tidy(&mut self, index: usize) -> u32 {
         let mut freed = 0;
         loop {
             let mut last = self.head(index);
@@ -526,7 +566,7 @@ impl Table {
     /// # Safety
     /// `f` takes over the elements, and the bucket is never looked at again.
     #[inline]
-    pub(super) unsafe fn empty(&self, index: usize, mut f: impl FnMut(u8, NonNull<u8>)) -> (usize, usize) {
+    pub(super) unsafe fn empty(&self, index: usize, mut f: impl FnMut(u8, NonNull<u8>)) -> (usize, u32) {
         let (mut elements, mut children) = (0, 0);
         let head = self.head(index);
         let mut bucket = head;

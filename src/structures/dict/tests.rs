@@ -5,7 +5,9 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+use super::table::SLOTS;
 use super::*;
+use crate::stdx::crc64;
 
 thread_local!(static LIVE: Cell<isize> = const { Cell::new(0) });
 
@@ -14,13 +16,16 @@ fn live() -> isize {
     LIVE.get()
 }
 
+/// As [`Item`]'s `BITS`: a checksum that begins with a secret.
+const LINEAR: u32 = 0;
+
 struct Inner {
     key: Box<[u8]>,
     value: u64,
 }
 
 /// What a `Box<Inner>` is, without its claim to be unique. `BITS` is how much of the hash is used: with few
-/// bits, chains are long.
+/// bits, chains are long. With [`LINEAR`], the hash is another one.
 struct Item<const BITS: u32>(NonNull<Inner>);
 
 impl<const BITS: u32> Item<BITS> {
@@ -45,6 +50,9 @@ impl<const BITS: u32> Item<BITS> {
     }
 
     fn hash_of(key: &[u8]) -> u64 {
+        if BITS == LINEAR {
+            return crc64::update(0x5eed, key);
+        }
         let hash = hash(key);
         if BITS >= 64 { hash } else { hash & ((1 << BITS) - 1) | (hash >> 62) << 62 }
     }
@@ -107,7 +115,7 @@ impl<E: Element> Dict<E> {
                         }
                         for slot in bucket.occupied() {
                             let hash = E::hash(bucket.get(slot));
-                            assert_eq!(hash as usize & table.mask(), index);
+                            assert_eq!(self.index(t, hash) & table.mask(), index);
                             assert!(bucket.matches(tag_of(hash)).any(|s| s == slot));
                         }
                     }
@@ -115,7 +123,7 @@ impl<E: Element> Dict<E> {
             }
             assert_eq!(used, table.used);
         }
-        assert_eq!(children, self.children);
+        assert_eq!(children, self.children as usize);
         assert_eq!(self.iter().count(), self.len());
     }
 }
@@ -780,4 +788,155 @@ fn a_way_ends_behind_the_element() {
         assert_eq!((0..5).map(|_| way.step()).collect::<Vec<_>>(), [true, true, false, false, false]);
     }
     dict.check();
+}
+
+#[test]
+fn an_address_stands_for_one_element_whatever_its_key() {
+    let mut dict = Dict::<Plain>::new();
+    let (key, hash) = (key_of(1), hash(&key_of(1)));
+    // Twins, as no caller makes them, so that a search by key would find just one.
+    let mut twins: Vec<NonNull<u8>> = Vec::new();
+    for value in 0..20 {
+        let item = Plain::new(&key, value);
+        twins.push(item.0.cast());
+        dict.insert_unique(hash, item);
+        insert(&mut dict, 100 + value, 0);
+    }
+    for (value, &raw) in twins.iter().enumerate().rev() {
+        assert_eq!(dict.find_address_mut(hash, raw).map(|item| item.value()), Some(value as u64));
+        assert_eq!(dict.remove_address(hash, raw).map(|item| item.value()), Some(value as u64));
+        dict.check();
+    }
+    // An address that is not in the table is only compared.
+    assert!(dict.remove_address(hash, NonNull::dangling()).is_none());
+    assert_eq!(dict.len(), 20);
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut left: HashSet<Vec<u8>> = dict.iter().map(|item| item.key().to_vec()).collect();
+    while let Some(item) = dict.remove_random(&mut || rng.random()) {
+        assert!(left.remove(Plain::key(&item)));
+        dict.check();
+    }
+    assert!(left.is_empty());
+}
+
+/// What a scan tells: each key, with the cursor it was shown at, whose low bits are those of an index.
+fn shown<const BITS: u32>(dict: &Dict<Item<BITS>>) -> HashMap<Vec<u8>, u64> {
+    let (mut keys, mut cursor) = (HashMap::new(), 0);
+    loop {
+        let here = cursor;
+        cursor = dict.scan(cursor, |item| {
+            keys.insert(item.key().to_vec(), here);
+        });
+        if cursor == 0 {
+            return keys;
+        }
+    }
+}
+
+/// Bits of an index that the attacks below work with.
+const INDEX_BITS: u32 = 6;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+
+/// Keys that collide if flipping several bits of a key changes its index as flipping them one by one does.
+fn derived_keys<const BITS: u32>(rng: &mut StdRng) -> Vec<[u8; 16]> {
+    let mut dict = Dict::<Item<BITS>>::with_capacity(10_000);
+    for n in 0..10_000 {
+        insert(&mut dict, n, 0);
+    }
+    let base: u128 = rng.random();
+    let flipped = |bit: u32| (base ^ (1 << bit)).to_le_bytes();
+    for key in std::iter::once(base.to_le_bytes()).chain((0..128).map(flipped)) {
+        dict.insert_unique(Item::<BITS>::hash_of(&key), Item::new(&key, 0));
+    }
+    while dict.rehash_step(1000) {}
+    let shown = shown(&dict);
+    let index = |key: [u8; 16]| shown[&key[..]] & INDEX_MASK;
+    // Sets of bits whose flips cancel each other out, by elimination.
+    let (mut basis, mut neutral): (Vec<(u64, u128)>, Vec<u128>) = (Vec::new(), Vec::new());
+    for bit in 0..128 {
+        let (mut change, mut bits) = (index(flipped(bit)) ^ index(base.to_le_bytes()), 1u128 << bit);
+        for &(other, other_bits) in &basis {
+            if change ^ other < change {
+                (change, bits) = (change ^ other, bits ^ other_bits);
+            }
+        }
+        if change == 0 {
+            neutral.push(bits);
+        } else {
+            basis.push((change, bits));
+            basis.sort_unstable_by_key(|&(change, _)| std::cmp::Reverse(change));
+        }
+    }
+    let any = |rng: &mut StdRng| neutral.iter().filter(|_| rng.random()).fold(base, |key, bits| key ^ bits);
+    (0..1000).map(|_| any(rng).to_le_bytes()).collect()
+}
+
+/// The most keys with one index.
+fn most_with_one_index<const BITS: u32>(keys: &[[u8; 16]]) -> usize {
+    let mut counts = [0; 1 << INDEX_BITS];
+    keys.iter().for_each(|key| counts[(Item::<BITS>::hash_of(key) & INDEX_MASK) as usize] += 1);
+    counts.into_iter().max().expect("there are indices")
+}
+
+#[test]
+fn what_scans_show_does_not_tell_which_keys_collide() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let linear = most_with_one_index::<LINEAR>(&derived_keys::<LINEAR>(&mut rng));
+    assert_eq!(linear, 1000, "the attack finds out about a function that lets it");
+    // 1000 / 64, and six standard deviations.
+    let real = most_with_one_index::<64>(&derived_keys::<64>(&mut rng));
+    assert!(real < 40, "{real} keys with one index");
+}
+
+/// Buckets in the longest chain that any lookup can meet, and in the longest that is allowed.
+fn longest_chain(dict: &Dict<Plain>) -> (usize, usize) {
+    let tables = dict.stats().tables;
+    let mean = tables.iter().map(|table| table.elements / (SLOTS - 1) / table.buckets.max(1)).max();
+    let longest = tables.iter().map(|table| table.longest_chain).max();
+    (longest.unwrap_or(0), 8 + 2 * (mean.unwrap_or(0) + 1) + 1)
+}
+
+#[test]
+fn keys_gathered_from_one_bucket_make_no_long_chain() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let mut dict = Dict::<Plain>::new();
+    for round in 0..3 {
+        println!("round {round}");
+        // Fill the table, see what it shows, and keep only keys whose indices have some bits in common: they lie in
+        // few buckets when it has shrunk.
+        for _ in 0..100_000 {
+            let key: [u8; 16] = rng.random();
+            dict.insert_unique(hash(&key), Plain::new(&key, 0));
+        }
+        while dict.rehash_step(1000) {}
+        let shown = shown(&dict);
+        assert_eq!(shown.len(), dict.len(), "a scan shows everything");
+        let (kept, others): (Vec<_>, Vec<_>) = shown.keys().partition(|key| shown[*key] & INDEX_MASK == 5);
+        assert!(kept.len() > 1000);
+        for (i, key) in others.into_iter().enumerate() {
+            assert!(dict.remove(hash(key), key).is_some());
+            if i % 512 == 0 || dict.len() < kept.len() + 100 || dict.is_rehashing() && i % 16 == 0 {
+                let (longest, allowed) = longest_chain(&dict);
+                assert!(longest <= allowed, "{longest} buckets with {} keys", dict.len());
+            }
+        }
+        dict.check();
+        // The same keys, in a table of their own. Without a key, they would all have one of few indices.
+        let mut own = Dict::<Plain>::new();
+        for (i, key) in kept.iter().enumerate() {
+            own.insert_unique(hash(key), Plain::new(key, i as u64));
+            let (longest, allowed) = longest_chain(&own);
+            assert!(longest <= allowed, "{longest} buckets with {i} keys");
+        }
+        own.check();
+        for dict in [&dict, &own] {
+            assert_eq!(dict.len(), kept.len());
+            assert!(kept.iter().all(|key| dict.find(hash(key), key).is_some()));
+        }
+        if round == 0 {
+            let indices: HashSet<u64> = kept.iter().map(|key| hash(key) & INDEX_MASK).collect();
+            assert_eq!(indices.len(), 1, "the attack does what it says");
+            assert!(own.keys[0] != own.keys[1] || own.keys[0] != 0, "the table was keyed");
+        }
+    }
 }

@@ -121,10 +121,20 @@ pub enum NodeRef<'a> {
     Packed(&'a Listpack),
     /// One large element.
     Plain(&'a [u8]),
-    /// A listpack of `raw_len` bytes as an LZF stream.
-    PackedLzf { raw_len: usize, stream: &'a [u8] },
-    /// One large element of `raw_len` bytes as an LZF stream.
-    PlainLzf { raw_len: usize, stream: &'a [u8] },
+    /// A compressed listpack.
+    PackedLzf {
+        /// Bytes of the listpack.
+        raw_len: usize,
+        /// The listpack as an LZF stream.
+        stream: &'a [u8],
+    },
+    /// One large element, compressed.
+    PlainLzf {
+        /// Bytes of the element.
+        raw_len: usize,
+        /// The element as an LZF stream.
+        stream: &'a [u8],
+    },
 }
 
 /// An element of a list, and what must be kept to read it.

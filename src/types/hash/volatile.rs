@@ -22,8 +22,6 @@ const QUEUED_BYTES: usize = size_of::<Queued>() * 3 / 2;
 pub(super) struct Volatile {
     table: Table,
     queue: BTreeSet<Queued>,
-    /// See [`Hash::alarm`](super::Hash::alarm).
-    pub alarm: Option<UnixMillis>,
 }
 
 /// The place of a field in the queue, if it has one.
@@ -48,56 +46,62 @@ fn requeue(queue: &mut BTreeSet<Queued>, old: Option<Queued>, new: Option<Queued
 
 impl Volatile {
     /// O(1) where no field expires, else O(n log n).
-    pub fn new(table: Table) -> Volatile {
+    pub(super) fn new(table: Table) -> Volatile {
         let queue = table.iter().filter_map(|field| queued(&field)).collect();
-        Volatile { table, queue, alarm: None }
+        Volatile { table, queue }
     }
 
     #[inline(always)]
-    pub fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &Table {
         &self.table
     }
 
     /// One step of a running rehash. Blocks stay where they are, and so does the queue.
     #[inline]
-    pub fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.table.step();
     }
 
     /// Takes the table, in which no field may expire.
-    pub fn take_table(&mut self) -> Table {
+    pub(super) fn take_table(&mut self) -> Table {
         assert!(self.queue.is_empty(), "a field that expires needs its queue");
         std::mem::take(&mut self.table)
     }
 
     /// Number of fields that expire.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
 
     /// When the first field expires.
     #[inline]
-    pub fn earliest(&self) -> Option<UnixMillis> {
+    pub(super) fn earliest(&self) -> Option<UnixMillis> {
         self.queue.first().map(|&(at, _)| at)
     }
 
     #[inline]
-    pub fn any_due(&self, now: UnixMillis) -> bool {
+    pub(super) fn any_due(&self, now: UnixMillis) -> bool {
         self.earliest().is_some_and(|at| at <= now)
     }
 
     /// O(d) for d fields that are due.
-    pub fn count_due(&self, now: UnixMillis) -> usize {
+    pub(super) fn count_due(&self, now: UnixMillis) -> usize {
         self.queue.iter().take_while(|&&(at, _)| at <= now).count()
     }
 
     /// The field with this name, if it is not due.
     #[inline]
-    pub fn find(&self, hash: u64, field: &[u8], now: UnixMillis) -> Option<Borrowed<'_, Field>> {
+    pub(super) fn find(&self, hash: u64, field: &[u8], now: UnixMillis) -> Option<Borrowed<'_, Field>> {
         self.table.find(hash, field).filter(|field| !field.is_due(now))
     }
 
-    pub fn put(&mut self, field: &[u8], value: Value<'_>, expiry: NewExpiry, now: UnixMillis) -> Before {
+    pub(super) fn put(
+        &mut self,
+        field: &[u8],
+        value: Value<'_>,
+        expiry: NewExpiry,
+        now: UnixMillis,
+    ) -> Before {
         let expires = |old: Option<UnixMillis>| match expiry {
             NewExpiry::Never => None,
             NewExpiry::Same => old.filter(|&at| at > now),
@@ -123,7 +127,7 @@ impl Volatile {
     }
 
     /// Removes a field that is not due; whether it was there.
-    pub fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
+    pub(super) fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
         match self.table.find_mut(hash(field), field) {
             Some(slot) if !slot.is_due(now) => {
                 requeue(&mut self.queue, queued(&slot), None);
@@ -135,7 +139,7 @@ impl Volatile {
     }
 
     /// Gives a field another expiry; whether it is there.
-    pub fn set_expiry(&mut self, field: &[u8], expires: Option<UnixMillis>) -> bool {
+    pub(super) fn set_expiry(&mut self, field: &[u8], expires: Option<UnixMillis>) -> bool {
         let Some(mut slot) = self.table.find_mut(hash(field), field) else { return false };
         let old = queued(&slot);
         slot.map(|field| field.with_expiry(expires));
@@ -144,26 +148,25 @@ impl Volatile {
     }
 
     /// Removes at most `most` fields that are due, earliest first; how many.
-    pub fn pop_due(&mut self, now: UnixMillis, most: usize, mut each: impl FnMut(&[u8])) -> usize {
+    pub(super) fn pop_due(&mut self, now: UnixMillis, most: usize, mut each: impl FnMut(&[u8])) -> usize {
         for popped in 0..most {
             let Some(&(_, raw)) = self.queue.first().filter(|&&(at, _)| at <= now) else { return popped };
             self.queue.pop_first();
             // SAFETY: what is in the queue is in the table, and alive until it is removed below.
-            let name = unsafe { Field::key(raw) };
-            each(name);
-            let removed = self.table.remove(hash(name), name);
-            assert!(removed.is_some(), "what is in the queue is in the table");
+            let hash = unsafe { Field::hash(raw) };
+            let field = self.table.remove_address(hash, raw).expect("what is in the queue is in the table");
+            each(field.name());
         }
         most
     }
 
     /// Bytes it occupies apart from the table's own buckets and fields.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         size_of::<Volatile>() + self.queue.len() * QUEUED_BYTES
     }
 
     /// Panics unless what always holds does. O(n log n).
-    pub fn check(&self) {
+    pub(super) fn check(&self) {
         let expected: BTreeSet<Queued> = self.table.iter().filter_map(|field| queued(&field)).collect();
         assert_eq!(self.queue, expected, "the queue has exactly the fields that expire");
     }

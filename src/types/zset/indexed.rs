@@ -26,11 +26,13 @@ unsafe impl Send for Member {}
 
 impl Member {
     /// The node, for as long as the set is borrowed.
+    ///
+    /// # Safety
+    /// The member is in the table of `_set`.
     #[inline]
-    fn node(raw: NonNull<u8>, _set: &Indexed) -> NodeRef<'_> {
-        // SAFETY: `raw` is in the table, so its node is in the list, which is not changed
-        // while the set is borrowed.
-        unsafe { NodeRef::from_raw(raw) }
+    unsafe fn node(self, _set: &Indexed) -> NodeRef<'_> {
+        // SAFETY: what is in the table is in the list, which is not changed while the set is borrowed.
+        unsafe { NodeRef::from_raw(self.0) }
     }
 }
 
@@ -144,22 +146,27 @@ impl Indexed {
         }
         list.delete_ranks(ranks.start as u64..ranks.end as u64, |node| {
             if !all {
-                index.remove(hash(node.member()), node.member());
+                index.remove_address(hash(node.member()), node.into_raw());
             }
         });
     }
 
     #[inline]
     pub(super) fn find(&self, member: &[u8]) -> Option<NodeRef<'_>> {
-        self.index.find(hash(member), member).map(|found| Member::node(found.0, self))
+        let found = self.index.find(hash(member), member)?;
+        // SAFETY: it has just been found there.
+        Some(unsafe { found.node(self) })
     }
 
     pub(super) fn random(&self, rng: &mut Rng) -> Option<NodeRef<'_>> {
-        self.index.random(&mut || rng.next_u64()).map(|found| Member::node(found.0, self))
+        let found = self.index.random(&mut || rng.next_u64())?;
+        // SAFETY: it has just been found there.
+        Some(unsafe { found.node(self) })
     }
 
     pub(super) fn scan(&self, cursor: u64, mut f: impl FnMut(NodeRef<'_>)) -> u64 {
-        self.index.scan(cursor, |member| f(Member::node(member.0, self)))
+        // SAFETY: the scan shows what is in the table.
+        self.index.scan(cursor, |member| f(unsafe { member.node(self) }))
     }
 
     /// One step of a running rehash.

@@ -284,7 +284,7 @@ impl Zset {
         if packable(pairs.len(), longest, limits)
             && let Some(pack) = packed::from_sorted(pairs.iter().copied())
         {
-            return (!repeats(pairs.iter().map(|(_, member)| Item::Str(member))))
+            return (!repeats(pairs.len(), pairs.iter().map(|(_, member)| Item::Str(member))))
                 .then(|| Zset::from_packed(pack));
         }
         Indexed::from_sorted_checked(pairs.len(), pairs.iter().copied()).map(Zset::from_indexed)

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::super::packed::{Scrutiny, Unfit, longest_key};
+use super::super::packed::{Unfit, longest_key};
 use super::order;
 use crate::stdx::num::{self, FloatBuf};
 use crate::structures::listpack::{EMPTY, Item, Listpack, SAFETY_LIMIT, Writer, encoded_size};
@@ -181,9 +181,9 @@ pub(super) fn from_listpack(listpack: &Listpack) -> Option<Scorepack> {
     (listpack.bytes() <= SAFETY_LIMIT).then(|| Scorepack::from_pairs(pairs))
 }
 
-/// Length of the longest member, if these are pairs that ascend and no member occurs twice. O(n log n).
+/// Length of the longest member, if these are pairs that ascend and no member occurs twice. O(n).
 pub(super) fn longest_if_valid(listpack: &Listpack) -> Result<usize, Unfit> {
-    let longest = longest_key(listpack, 2, Scrutiny::Full)?;
+    let longest = longest_key(listpack, 2)?;
     let mut last: Option<(Item<'_>, f64)> = None;
     for (member, score) in listpack.pairs() {
         if let Item::Str(text) = score {

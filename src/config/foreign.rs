@@ -1,0 +1,133 @@
+//! Directives of other servers of the family that mean nothing here.
+//!
+//! A file written for, or by, Redis 8.2 or Valkey 9.1 is read: what such a directive says is taken note of where it
+//! changes nothing a user relies on, and refused where it would promise something. None of them is a parameter; CONFIG
+//! SET and CONFIG GET do not know them, and CONFIG REWRITE leaves their lines alone.
+
+use super::value::Reason;
+
+/// What to make of a value other than the one that other servers start with.
+#[derive(Clone, Copy)]
+enum Otherwise {
+    /// It tunes, or switches on, something whose absence nobody depends on.
+    Harmless,
+    /// It would promise what is not there.
+    Refused,
+}
+
+use Otherwise::{Harmless, Refused};
+
+/// A directive: its name, the value that other servers start with, and what to make of another.
+type Directive = (&'static str, &'static str, Otherwise);
+
+/// In order of their names.
+#[rustfmt::skip]
+const DIRECTIVES: &[Directive] = &[
+    ("active-defrag-cycle-us", "500", Harmless),
+    ("availability-zone", "", Harmless),
+    ("cluster-announce-client-ipv4", "", Harmless),
+    ("cluster-announce-client-ipv6", "", Harmless),
+    ("cluster-announce-client-port", "0", Harmless),
+    ("cluster-announce-client-tls-port", "0", Harmless),
+    ("cluster-blacklist-ttl", "60", Harmless),
+    ("cluster-compatibility-sample-ratio", "0", Harmless),
+    ("cluster-config-save-behavior", "sync", Harmless),
+    ("cluster-databases", "1", Harmless),
+    ("cluster-manual-failover-timeout", "5000", Harmless),
+    ("cluster-message-gossip-perc", "10", Harmless),
+    ("cluster-slot-migration-log-max-len", "1000", Harmless),
+    ("cluster-slot-stats-enabled", "no", Harmless),
+    ("debug-context", "", Harmless),
+    ("dual-channel-replication-enabled", "no", Harmless),
+    ("enable-debug-assert", "no", Harmless),
+    ("events-per-io-thread", "2", Harmless),
+    ("extended-redis-compatibility", "no", Harmless),
+    ("hash-seed", "", Harmless),
+    ("hide-user-data-from-log", "no", Harmless),
+    ("import-mode", "no", Refused),
+    ("io-threads-always-active", "no", Harmless),
+    ("lazyexpire-nested-arbitrary-keys", "yes", Harmless),
+    ("log-format", "legacy", Harmless),
+    ("log-timestamp-format", "legacy", Harmless),
+    ("lua-enable-insecure-api", "no", Refused),
+    ("max-new-connections-per-cycle", "10", Harmless),
+    ("max-new-tls-connections-per-cycle", "1", Harmless),
+    ("min-io-threads-avoid-copy-reply", "7", Harmless),
+    ("min-string-size-avoid-copy-reply", "16384", Harmless),
+    ("min-string-size-avoid-copy-reply-threaded", "65536", Harmless),
+    ("mptcp", "no", Harmless),
+    ("prefetch-batch-max-size", "16", Harmless),
+    ("rdb-version-check", "strict", Harmless),
+    ("rdma-bind", "", Refused),
+    ("rdma-completion-vector", "-1", Harmless),
+    ("rdma-port", "0", Refused),
+    ("rdma-rx-size", "1048576", Harmless),
+    ("repl-mptcp", "no", Harmless),
+    ("repl-rdb-channel", "no", Harmless),
+    ("replica-full-sync-buffer-limit", "0", Harmless),
+    ("slot-migration-max-failover-repl-bytes", "0", Harmless),
+    ("tls-auth-clients-user", "off", Refused),
+    ("tls-auto-reload-interval", "0", Harmless),
+    ("unixsocketgroup", "", Refused),
+    ("vset-force-single-threaded-execution", "no", Harmless),
+];
+
+/// Judges a directive that is no parameter of this server: `None` if no server of the family knows it, and else what
+/// is to be said about it in the log, if anything.
+///
+/// # Errors
+/// There is not one value, or the value promises what this server lacks.
+pub fn judge(name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, Reason>> {
+    let &(name, default, otherwise) =
+        DIRECTIVES.iter().find(|(known, ..)| known.as_bytes().eq_ignore_ascii_case(name))?;
+    // Some take several addresses, of which none is none.
+    let value = values.join(&b' ');
+    if value.eq_ignore_ascii_case(default.as_bytes()) || value.is_empty() && default == "0" {
+        return Some(Ok(None));
+    }
+    if values.is_empty() {
+        return Some(Err("wrong number of arguments".into()));
+    }
+    Some(match otherwise {
+        Harmless => {
+            let value = String::from_utf8_lossy(&value);
+            Ok(Some(format!("'{name} {value}' has no effect: this version has no such setting.")))
+        }
+        Refused => {
+            let default = if default.is_empty() { "\"\"" } else { default };
+            Err(format!("'{name}' is not supported by this server: only {default} is possible").into())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::table;
+
+    #[test]
+    fn directives_are_sorted_and_no_parameters() {
+        assert!(DIRECTIVES.is_sorted_by(|a, b| a.0 < b.0));
+        for (name, ..) in DIRECTIVES {
+            assert!(table::find(name.as_bytes()).is_none(), "{name} has become a parameter");
+        }
+    }
+
+    #[test]
+    fn other_values_are_noted_or_refused() {
+        let judged = |name: &str, value: &str| judge(name.as_bytes(), &[value.into()]);
+        assert_eq!(judged("nosuch", "1"), None);
+        for (name, default, otherwise) in DIRECTIVES {
+            assert_eq!(judged(name, default), Some(Ok(None)), "{name}");
+            match (otherwise, judged(&name.to_uppercase(), "other").expect("known in any case")) {
+                (Harmless, Ok(Some(note))) => {
+                    assert!(note.starts_with(&format!("'{name} other' has no effect")), "{note}");
+                }
+                (Refused, Err(reason)) => assert!(reason.contains("not supported"), "{reason}"),
+                (_, judgement) => panic!("{name}: {judgement:?}"),
+            }
+            let none = judge(name.as_bytes(), &[]).expect("known");
+            assert!(none.is_err() || default.is_empty() || *default == "0", "{name}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Values that were loaded are changed in every way there is, so that whatever they rely on is needed.
+
+use super::*;
+use crate::structures::listpack::Item;
+use crate::types::Collection;
+use crate::types::set::{difference, intersect, union};
+use crate::types::zset::ScoreRange;
+
+/// Changes to one value at a time.
+const CHANGES: usize = 12;
+
+/// A text that the value has, often, or another.
+fn some_text(rng: &mut Rng, held: &[Vec<u8>]) -> Vec<u8> {
+    if held.is_empty() || rng.one_in(3) { text(rng) } else { held[rng.index(held.len())].clone() }
+}
+
+/// The texts of a value: elements, members or fields.
+fn texts_of(entry: &Entry) -> Vec<Vec<u8>> {
+    let mut texts = Vec::new();
+    if let Some(collection) = entry.describe() {
+        collection.each_part(&mut |part| {
+            texts.push(match part {
+                Part::Item(text) | Part::Field(text, _) | Part::Scored(text, _) => text.to_vec(),
+            });
+        });
+    }
+    texts
+}
+
+/// Changes the values of `space` and looks at each in between; lets time pass, so that keys and fields expire.
+pub(super) fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
+    let mut keys: Vec<(usize, Vec<u8>)> = Vec::new();
+    for (index, db) in space.databases().iter().enumerate() {
+        keys.extend(db.keys().iter().map(|entry| (index, entry.key().to_vec())));
+    }
+    for (index, name) in keys {
+        let key = Key::new(&name);
+        for _ in 0..CHANGES {
+            let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) else { break };
+            let (kind, held) = (entry.kind(), texts_of(&entry));
+            match kind {
+                Kind::String => string(space, index, key, rng),
+                Kind::List => list(space, index, key, rng, limits, &held),
+                Kind::Set => set(space, index, key, rng, limits, &held),
+                Kind::Zset => zset(space, index, key, rng, limits, &held),
+                Kind::Hash => hash(space, index, key, rng, limits, &held),
+                Kind::Stream => unreachable!("there are no streams yet"),
+            }
+            if let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) {
+                check(&entry);
+            }
+        }
+        entry(space, index, key, rng);
+        if rng.one_in(4) {
+            pass_time(space, rng);
+        }
+    }
+    pass_time(space, rng);
+}
+
+fn pass_time(space: &mut Keyspace, rng: &mut Rng) {
+    space.set_now(UnixMillis(space.now().0 + rng.below(1000) as i64));
+    ActiveExpire::default().run(space, Cycle::Slow { tick: std::time::Duration::from_secs(1) }, 10);
+}
+
+fn some_time(space: &Keyspace, rng: &mut Rng) -> UnixMillis {
+    let from_now = [rng.below(2000) as i64, 1 << 50, i64::MAX - space.now().0][rng.index(3)];
+    UnixMillis(space.now().0 + from_now)
+}
+
+/// What can be done to any key.
+fn entry(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng) {
+    let at = some_time(space, rng);
+    let other = Key::new(b"other");
+    let mut db = space.db(index);
+    match rng.below(8) {
+        0 => drop(db.set_expires(key, Some(at))),
+        1 => drop(db.set_expires(key, None)),
+        2 if db.contains(key) => drop(db.rename(key, other)),
+        3 if db.contains(key) => {
+            db.remove(other, false);
+            db.copy(key, other, (index + 1) % DBS);
+        }
+        4 => drop(db.remove(key, false)),
+        5 => drop(db.take(key)),
+        6 => db.set_string(key, Value::Bytes(b"another"), crate::keyspace::Ttl::Keep),
+        _ => {}
+    }
+}
+
+fn string(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng) {
+    let mut db = space.db(index);
+    let Ok(text) = db.string_mut(key) else { return };
+    match rng.below(4) {
+        0 => text.append(b"more"),
+        1 => text.set_range(rng.index(300), b"within"),
+        2 => text.truncate(rng.index(10)),
+        _ => text.shrink_to_fit(),
+    }
+}
+
+fn list(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+    let mut db = space.db(index);
+    let Ok(Some(list)) = db.write_as::<List>(key) else { return };
+    let (one, other) = (some_text(rng, held), some_text(rng, held));
+    let end = if rng.one_in(2) { End::Head } else { End::Tail };
+    let at = rng.index(list.len() + 2);
+    list.prepare(1, one.len(), limits);
+    match rng.below(9) {
+        0 => list.push(end, &one),
+        1 => drop(list.pop(end, |item| item.to_vec())),
+        2 => drop(list.set(at as i64, &one)),
+        3 => drop(list.insert(&other, rng.one_in(2), &one)),
+        4 => drop(list.remove(&other, end, rng.index(3))),
+        5 if at < list.len() => list.remove_range(at, rng.index(list.len() - at) + 1),
+        6 => list.positions(&other, end, 3, |_| true),
+        7 => list.visit(-(at as i64), end, 5, |_| ()),
+        _ => list.relax(limits),
+    }
+    db.settle::<List>(key);
+}
+
+fn set(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+    let mut db = space.db(index);
+    let Ok(Some(set)) = db.write_as::<Set>(key) else { return };
+    let member = some_text(rng, held);
+    match rng.below(8) {
+        0 | 1 => drop(set.add(&member, limits)),
+        2 => drop(set.remove(&member)),
+        3 => {
+            let most = rng.index(set.len() + 2);
+            set.pop(most, rng, limits, |_| ());
+        }
+        4 => set.random_distinct(rng.index(5), rng, |_| ()),
+        5 => set.random_repeated(3, rng, |_| ()),
+        6 => drop(set.scan(rng.next_u64(), |_| ())),
+        _ => {
+            let other = set.duplicate();
+            let (mut both, mut any, mut first) = (0, 0, 0);
+            intersect(&mut [set, &other], |_| {
+                both += 1;
+                std::ops::ControlFlow::Continue(())
+            });
+            union(&[set, &other, &other, &other], limits, |_| any += 1);
+            difference(set, &mut [&other], limits, |_| first += 1);
+            assert_eq!((both, any, first), (set.len(), set.len(), 0));
+        }
+    }
+    db.settle::<Set>(key);
+}
+
+fn zset(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+    let mut db = space.db(index);
+    let Ok(Some(zset)) = db.write_as::<Zset>(key) else { return };
+    let member = some_text(rng, held);
+    match rng.below(7) {
+        0 | 1 => drop(zset.add(&member, score(rng), Rule::default(), limits)),
+        2 => drop(zset.add(&member, score(rng), Rule { increment: true, ..Rule::default() }, limits)),
+        3 => drop(zset.remove(&member)),
+        4 => {
+            let start = rng.index(zset.len() + 1);
+            zset.remove_ranks(start..start + rng.index(4));
+        }
+        5 => {
+            let rank = zset.rank(&member).map(|(rank, _)| rank);
+            let found = rank.and_then(|rank| zset.from_rank(rank, false).next());
+            assert_eq!(found.map(|pair| pair.member.to_vec()), rank.map(|_| member));
+            zset.ranks_by_score(&ScoreRange::inclusive(score(rng), score(rng)));
+        }
+        _ => {
+            zset.sample(3, rng, |_| ());
+            zset.scan(rng.next_u64(), |_| ());
+        }
+    }
+    db.settle::<Zset>(key);
+}
+
+fn hash(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+    let (now, at) = (space.now(), some_time(space, rng));
+    let mut db = space.db(index);
+    let Ok(Some(hash)) = db.write_as::<Hash>(key) else { return };
+    let (field, value) = (some_text(rng, held), text(rng));
+    let expiry = [NewExpiry::Never, NewExpiry::Same, NewExpiry::At(at)][rng.index(3)];
+    match rng.below(8) {
+        0 | 1 => drop(hash.put(&field, Value::Bytes(&value), expiry, limits, now)),
+        2 => drop(hash.remove(&field, now)),
+        3 => drop(hash.set_expiry(&field, Some(at))),
+        4 => drop(hash.set_expiry(&field, None)),
+        5 => {
+            // As if each had been given an expiry by one command: they are due together.
+            for field in held {
+                hash.set_expiry(field, Some(at));
+            }
+        }
+        6 => {
+            hash.random_distinct(rng.index(5), rng, now, |_, _| ());
+            hash.scan(rng.next_u64(), now, |_, _| ());
+        }
+        _ => {
+            let _ = hash.get(&field, now).map(Item::to_vec);
+            assert!(hash.len_at(now) <= hash.len());
+        }
+    }
+    db.fields_expire(key);
+    db.settle::<Hash>(key);
+}

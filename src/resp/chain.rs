@@ -1,0 +1,490 @@
+//! Output that has outgrown one block.
+//!
+//! Replies are appended to a block, a `Vec<u8>`, which is all there is for most clients at most times. When the
+//! block has [`BLOCK`] bytes it becomes a segment of the chain, as it is, and another is begun: however much waits
+//! for a client that does not read, no byte of it is moved again, and each block is given back when it is sent.
+//!
+//! ```text
+//!  segments: [block][block][text][block]…     block: replies ·text· replies ·text· replies
+//!             ▲ sent up to here                       texts that are sent from where they lie
+//! ```
+//!
+//! The chain is also where output ends: once more waits than may wait, nothing is appended any more, and whoever
+//! writes can see that (see [`Chain::refuses`]). A block without capacity takes nothing without asking the chain, so
+//! that writing costs nothing for it.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use bytes::{Buf as _, Bytes};
+
+/// Bytes of a block that is full.
+pub const BLOCK: usize = 256 << 10;
+
+/// Something that is to be sent as it is.
+enum Segment {
+    Block(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Segment::Block(block) => block,
+            Segment::Shared(text) => text,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+}
+
+/// Why nothing is appended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refusal {
+    /// More would wait than may.
+    Full,
+    /// The client does not want to read this.
+    Muted,
+}
+
+/// What waits to be sent before and in between the bytes of the block that is being written, which belongs to
+/// somebody else and is passed to each method.
+pub struct Chain {
+    segments: VecDeque<Segment>,
+    /// Bytes of all segments.
+    segment_bytes: usize,
+    /// Texts that are sent from where they lie, each with the place in the block it comes before. The places ascend.
+    lent: VecDeque<(usize, Bytes)>,
+    /// Bytes of these.
+    lent_bytes: usize,
+    /// Bytes that are sent already: of the first segment, or of the block if there is none.
+    sent: usize,
+    /// Most bytes that may wait.
+    limit: usize,
+    refusal: Option<Refusal>,
+    /// The empty block that was being written before output was muted.
+    put_aside: Vec<u8>,
+}
+
+impl Default for Chain {
+    fn default() -> Chain {
+        Chain {
+            segments: VecDeque::new(),
+            segment_bytes: 0,
+            lent: VecDeque::new(),
+            lent_bytes: 0,
+            sent: 0,
+            limit: usize::MAX,
+            refusal: None,
+            put_aside: Vec::new(),
+        }
+    }
+}
+
+impl Chain {
+    /// Bytes that were appended before the first byte of `block`, and those lent to it.
+    #[inline]
+    pub fn before(&self) -> usize {
+        self.segment_bytes + self.lent_bytes
+    }
+
+    /// Bytes that wait to be sent, those of a block of `block` bytes included.
+    #[inline]
+    pub fn pending(&self, block: usize) -> usize {
+        self.before() + block - self.sent
+    }
+
+    /// Bytes of the block that are sent already.
+    pub fn sent_of_block(&self) -> usize {
+        if self.segments.is_empty() { self.sent } else { 0 }
+    }
+
+    /// Whether nothing waits besides the block's own bytes, and not those either if there are only `block`.
+    #[inline]
+    pub fn is_empty(&self, block: usize) -> bool {
+        self.segments.is_empty() && self.lent.is_empty() && block == self.sent
+    }
+
+    /// Number of segments and lent texts.
+    #[inline]
+    pub fn parts(&self) -> usize {
+        self.segments.len() + self.lent.len()
+    }
+
+    /// Bytes allocated for the queues themselves.
+    pub fn overhead(&self) -> usize {
+        self.segments.capacity() * size_of::<Segment>()
+            + self.lent.capacity() * size_of::<(usize, Bytes)>()
+            + self.put_aside.capacity()
+    }
+
+    /// From now on at most `limit` bytes may wait: what would exceed them is dropped, with all that follows.
+    #[inline]
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Whether whatever is appended now is dropped.
+    #[inline]
+    pub fn refuses(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// Whether something was dropped because too much waited. It stays so.
+    pub fn is_full(&self) -> bool {
+        self.refusal == Some(Refusal::Full)
+    }
+
+    /// Drops what is appended until [`Chain::unmute`].
+    pub fn mute(&mut self, block: &mut Vec<u8>) {
+        if self.refusal.is_none() {
+            self.refuse(block, Refusal::Muted);
+        }
+    }
+
+    /// Ends what [`Chain::mute`] began.
+    pub fn unmute(&mut self, block: &mut Vec<u8>) {
+        if self.refusal == Some(Refusal::Muted) {
+            self.refusal = None;
+            if block.capacity() == 0 {
+                *block = mem::take(&mut self.put_aside);
+            }
+        }
+    }
+
+    fn refuse(&mut self, block: &mut Vec<u8>, why: Refusal) {
+        self.refusal = Some(why);
+        if block.is_empty() {
+            // Texts may be lent to it; their places are 0, and stay so.
+            self.put_aside = mem::take(block);
+        } else {
+            self.seal(block);
+        }
+    }
+
+    /// Appends what does not fit the block: the rest of it is filled, and then others.
+    #[cold]
+    #[inline(never)]
+    pub fn append(&mut self, block: &mut Vec<u8>, mut bytes: &[u8]) {
+        if self.refuses() {
+            return;
+        }
+        if self.pending(block.len()).saturating_add(bytes.len()) > self.limit {
+            self.refuse(block, Refusal::Full);
+            return;
+        }
+        loop {
+            self.make_room(block, bytes.len());
+            let (now, later) = bytes.split_at(bytes.len().min(block.capacity() - block.len()));
+            block.extend_from_slice(now);
+            if later.is_empty() {
+                return;
+            }
+            bytes = later;
+        }
+    }
+
+    /// Makes room for `n` bytes, or for some of them.
+    fn make_room(&mut self, block: &mut Vec<u8>, n: usize) {
+        let (len, capacity) = (block.len(), block.capacity());
+        if capacity < BLOCK {
+            let wanted = (2 * capacity).max(len + n).min(BLOCK);
+            block.reserve_exact(wanted - len);
+        } else if len == capacity {
+            self.seal(block);
+            block.reserve_exact(BLOCK);
+        }
+    }
+
+    /// Makes segments of the block and what is lent to it.
+    fn seal(&mut self, block: &mut Vec<u8>) {
+        if self.lent.is_empty() {
+            if !block.is_empty() {
+                self.segment_bytes += block.len();
+                self.segments.push_back(Segment::Block(mem::take(block)));
+            }
+            return;
+        }
+        // What is sent of the block ends before the first text, and so lies in the first of these segments.
+        let mut done = 0;
+        let written = Bytes::from(mem::take(block));
+        for (at, text) in self.lent.drain(..) {
+            if at > done {
+                self.segment_bytes += at - done;
+                self.segments.push_back(Segment::Shared(written.slice(done..at)));
+            }
+            self.segment_bytes += text.len();
+            self.segments.push_back(Segment::Shared(text));
+            done = at;
+        }
+        self.lent_bytes = 0;
+        if written.len() > done {
+            self.segment_bytes += written.len() - done;
+            self.segments.push_back(Segment::Shared(written.slice(done..)));
+        }
+    }
+
+    /// Sends `text` at this point, behind `block` bytes of the block, without copying it.
+    pub fn lend(&mut self, block: usize, text: Bytes) {
+        if !self.refuses() && !text.is_empty() {
+            self.lent_bytes += text.len();
+            self.lent.push_back((block, text));
+        }
+    }
+
+    /// Inserts `header` at `position`, which counts from the first segment on: see [`Chain::before`].
+    #[cold]
+    pub fn insert(&mut self, block: &mut Vec<u8>, position: usize, header: &[u8]) {
+        if self.refuses() {
+            return;
+        }
+        if let Some(at) = position.checked_sub(self.before()) {
+            block.reserve_exact(header.len());
+            block.extend_from_slice(header);
+            block[at..].rotate_right(header.len());
+            return;
+        }
+        let (mut index, mut start) = (self.segments.len(), self.segment_bytes);
+        while start > position {
+            index -= 1;
+            start -= self.segments[index].len();
+        }
+        let at = position - start;
+        self.segment_bytes += header.len();
+        if at == 0 {
+            self.segments.insert(index, Segment::Block(header.to_vec()));
+            return;
+        }
+        let behind = match &mut self.segments[index] {
+            Segment::Block(block) => {
+                let behind = block.split_off(at);
+                block.extend_from_slice(header);
+                self.segments.insert(index + 1, Segment::Block(behind));
+                return;
+            }
+            Segment::Shared(text) => text.split_off(at),
+        };
+        self.segments.insert(index + 1, Segment::Block(header.to_vec()));
+        self.segments.insert(index + 2, Segment::Shared(behind));
+    }
+
+    /// Forgets what was appended after `position`, which is not sent yet.
+    pub fn truncate(&mut self, block: &mut Vec<u8>, position: usize) {
+        if self.is_full() {
+            // It will not be sent anyway.
+            return;
+        }
+        while let Some((at, text)) = self.lent.back()
+            && self.before() - text.len() + at >= position
+        {
+            self.lent_bytes -= text.len();
+            self.lent.pop_back();
+        }
+        if let Some(len) = position.checked_sub(self.before()) {
+            block.truncate(len);
+            return;
+        }
+        block.clear();
+        while self.segment_bytes > position
+            && let Some(last) = self.segments.pop_back()
+        {
+            self.segment_bytes -= last.len();
+            let Some(len) = position.checked_sub(self.segment_bytes).filter(|&len| len > 0) else { continue };
+            match last {
+                Segment::Block(mut last) => {
+                    last.truncate(len);
+                    *block = last;
+                }
+                Segment::Shared(mut last) => {
+                    last.truncate(len);
+                    self.segment_bytes += len;
+                    self.segments.push_back(Segment::Shared(last));
+                }
+            }
+            return;
+        }
+    }
+
+    /// What is still to be sent, in order. Some pieces may be empty.
+    pub fn pieces<'a>(&'a self, block: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let mut skip = self.sent;
+        let segments = self.segments.iter().map(move |segment| &segment.bytes()[mem::take(&mut skip)..]);
+        let mut from = self.sent_of_block();
+        let lent = self.lent.iter().flat_map(move |(at, text)| {
+            let before = &block[from..*at];
+            from = *at;
+            [before, &text[..]]
+        });
+        let last = self.lent.back().map_or(self.sent_of_block(), |(at, _)| *at);
+        segments.chain(lent).chain(std::iter::once(&block[last..]))
+    }
+
+    /// Forgets the first `n` bytes of what is to be sent, which are sent. Blocks that are done with go to `give`.
+    pub fn consume(&mut self, mut n: usize, mut give: impl FnMut(Vec<u8>)) {
+        while let Some(front) = self.segments.front() {
+            let left = front.len() - self.sent;
+            if n < left {
+                self.sent += n;
+                return;
+            }
+            n -= left;
+            self.sent = 0;
+            self.segment_bytes -= front.len();
+            if let Some(Segment::Block(block)) = self.segments.pop_front() {
+                give(block);
+            }
+        }
+        while let Some((at, text)) = self.lent.front_mut() {
+            let before = *at - self.sent;
+            if n < before {
+                break;
+            }
+            self.sent = *at;
+            n -= before;
+            let now = n.min(text.len());
+            text.advance(now);
+            self.lent_bytes -= now;
+            n -= now;
+            if !text.is_empty() {
+                return;
+            }
+            self.lent.pop_front();
+        }
+        self.sent += n;
+    }
+
+    /// Begins anew with a block that everything of was sent.
+    pub fn rewind(&mut self) {
+        debug_assert!(self.segments.is_empty() && self.lent.is_empty());
+        self.sent = 0;
+        if self.segments.capacity() > KEPT_PARTS {
+            self.segments = VecDeque::new();
+        }
+        if self.lent.capacity() > KEPT_PARTS {
+            self.lent = VecDeque::new();
+        }
+    }
+
+    /// Forgets everything that waits, and hands it back; what was refused still is.
+    pub fn discard(&mut self) -> Chain {
+        mem::replace(self, Chain { limit: self.limit, refusal: self.refusal, ..Chain::default() })
+    }
+}
+
+/// Room for segments and lent texts that an idle client keeps.
+const KEPT_PARTS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stdx::rng::Rng;
+
+    fn all(chain: &Chain, block: &[u8]) -> Vec<u8> {
+        chain.pieces(block).flatten().copied().collect()
+    }
+
+    fn append(chain: &mut Chain, block: &mut Vec<u8>, bytes: &[u8]) {
+        if bytes.len() <= block.capacity() - block.len() {
+            block.extend_from_slice(bytes);
+        } else {
+            chain.append(block, bytes);
+        }
+    }
+
+    #[test]
+    fn it_is_what_one_vector_would_be() {
+        for seed in 0..8 {
+            println!("seed {seed}");
+            let mut rng = Rng::new(seed);
+            let (mut chain, mut block) = (Chain::default(), Vec::new());
+            // What was appended and not sent, and a position to go back to.
+            let (mut model, mut sent) = (Vec::<u8>::new(), 0);
+            for _ in 0..60 {
+                let text = vec![rng.below(256) as u8; rng.below(BLOCK as u64 / 3) as usize];
+                let before = model.len();
+                let position = chain.before() + block.len();
+                match rng.below(8) {
+                    0 => {
+                        chain.lend(block.len(), text.clone().into());
+                        model.extend_from_slice(&text);
+                    }
+                    1 if sent < model.len() => {
+                        let n = rng.below((model.len() - sent) as u64 + 1) as usize;
+                        chain.consume(n, |given| assert!(given.capacity() > 0));
+                        sent += n;
+                    }
+                    2 => {
+                        append(&mut chain, &mut block, &text);
+                        append(&mut chain, &mut block, &text);
+                        chain.truncate(&mut block, position);
+                    }
+                    3 => {
+                        append(&mut chain, &mut block, &text);
+                        append(&mut chain, &mut block, &text);
+                        chain.insert(&mut block, position, b"header");
+                        model.extend_from_slice(b"header");
+                        model.extend_from_slice(&text);
+                        model.extend_from_slice(&text);
+                    }
+                    4 if rng.one_in(4) => {
+                        chain.mute(&mut block);
+                        append(&mut chain, &mut block, &text);
+                        chain.lend(block.len(), text.into());
+                        assert!(chain.refuses());
+                        chain.unmute(&mut block);
+                    }
+                    _ => {
+                        append(&mut chain, &mut block, &text);
+                        model.extend_from_slice(&text);
+                    }
+                }
+                assert!(before <= model.len() && block.capacity() <= BLOCK + 16);
+                assert_eq!(chain.pending(block.len()), model.len() - sent);
+                assert_eq!(chain.is_empty(block.len()), model.len() == sent);
+                assert!(all(&chain, &block) == model[sent..]);
+                if chain.is_empty(block.len()) {
+                    chain.rewind();
+                    block.clear();
+                    model.clear();
+                    sent = 0;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_full_takes_nothing_more() {
+        let (mut chain, mut block) = (Chain::default(), Vec::new());
+        chain.set_limit(BLOCK + 100);
+        append(&mut chain, &mut block, &vec![b'a'; BLOCK]);
+        append(&mut chain, &mut block, &[b'b'; 100]);
+        assert!(!chain.is_full());
+        let room = block.capacity() - block.len();
+        append(&mut chain, &mut block, &vec![b'c'; room + 1]);
+        assert!(chain.is_full() && chain.refuses() && block.capacity() == 0);
+        append(&mut chain, &mut block, b"d");
+        chain.lend(0, Bytes::from_static(b"e"));
+        assert_eq!(chain.pending(block.len()), BLOCK + 100);
+        chain.unmute(&mut block);
+        drop(chain.discard());
+        assert!(chain.is_full() && chain.is_empty(0));
+    }
+
+    #[test]
+    fn no_byte_is_moved_once_its_block_is_full() {
+        let (mut chain, mut block) = (Chain::default(), Vec::with_capacity(BLOCK));
+        let mut places = Vec::new();
+        for _ in 0..100 {
+            append(&mut chain, &mut block, &[b'x'; BLOCK / 2]);
+            append(&mut chain, &mut block, &[b'y'; BLOCK / 2]);
+            places.push(block.as_ptr());
+        }
+        let now: Vec<_> = chain.pieces(&block).map(<[u8]>::as_ptr).collect();
+        assert_eq!(now[..99], places[..99]);
+        let mut given = 0;
+        chain.consume(50 * BLOCK + 7, |block| given += block.len());
+        assert_eq!((given, chain.parts()), (50 * BLOCK, 49));
+    }
+}

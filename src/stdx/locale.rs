@@ -1,0 +1,32 @@
+//! Locales that the system has.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+
+/// Whether the system knows how to compare strings in the locale `name`. The empty name, which stands for the locale
+/// of the environment, is always known: where the environment names none that exists, the locale is `C`.
+pub fn is_known(name: &str) -> bool {
+    if name.is_empty() {
+        return true;
+    }
+    let Ok(name) = CString::new(name) else { return false };
+    // SAFETY: the name ends with a zero byte and lives until after the call; a null base asks for a new locale.
+    let locale = unsafe { libc::newlocale(libc::LC_COLLATE_MASK, name.as_ptr(), std::ptr::null_mut()) };
+    if locale.is_null() {
+        return false;
+    }
+    // SAFETY: the locale was just made, and nobody else knows of it.
+    unsafe { libc::freelocale(locale) };
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_known;
+
+    #[test]
+    fn only_locales_of_the_system_are_known() {
+        assert!(is_known("") && is_known("C") && is_known("POSIX"));
+        assert!(!is_known("nosuch_LOCALE") && !is_known("C\0"));
+    }
+}

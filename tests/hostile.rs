@@ -1,0 +1,417 @@
+//! Requests of people who mean harm: whatever arrives, the server neither panics nor hangs nor grows without bound.
+//!
+//! Each test has a server of its own, which must answer others all the while, end well, and leave no crash report.
+//! `SPINEL_HOSTILE_SEED` sets the seed, which is printed.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use spinel::resp::request::write_request;
+use spinel::stdx::rng::Rng;
+use support::{Client, ServerProcess, run, spinel};
+
+/// A server under attack, and somebody who must be served meanwhile.
+struct Target {
+    server: ServerProcess,
+    witness: Client,
+}
+
+impl Target {
+    fn start(options: &[&str]) -> Target {
+        let server = ServerProcess::start(&spinel(), &[&["--enable-debug-command", "yes"], options].concat());
+        let witness = server.client();
+        Target { server, witness }
+    }
+
+    fn attacker(&self) -> TcpStream {
+        let stream =
+            TcpStream::connect(("127.0.0.1", self.server.port)).expect("the server takes connections");
+        stream.set_nodelay(true).expect("a socket of ours");
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket of ours");
+        stream.set_write_timeout(Some(Duration::from_secs(5))).expect("a socket of ours");
+        stream
+    }
+
+    /// Sends bytes and reads what comes back, until nothing does for a while or the connection is closed.
+    fn attack(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.attacker();
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        reply
+    }
+
+    /// Asserts that others are answered, and soon.
+    #[track_caller]
+    fn assert_serving(&mut self, what: &str) {
+        let asked = Instant::now();
+        let reply = self.witness.command(&[b"PING"]);
+        let log = || self.server.log();
+        assert!(reply.as_ref().is_ok_and(|reply| reply == b"+PONG\r\n"), "{what}: {reply:?}\n{}", log());
+        assert!(asked.elapsed() < Duration::from_secs(5), "{what}: an answer takes {:?}", asked.elapsed());
+    }
+
+    /// Bytes that the server has allocated.
+    fn used(&mut self) -> u64 {
+        let info = run(&mut self.witness, "INFO memory");
+        let number = info.split("used_memory:").nth(1).and_then(|rest| rest.split("\r\n").next());
+        number.and_then(|text| text.parse().ok()).expect("INFO has used_memory")
+    }
+
+    /// Asserts that memory returns to what it was, but for `more` bytes.
+    #[track_caller]
+    fn assert_memory_below(&mut self, limit: u64, what: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.used() > limit {
+            assert!(Instant::now() < deadline, "{what}: {} bytes are in use, not {limit}", self.used());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends the server, which must not have crashed.
+    fn finish(mut self) {
+        self.assert_serving("in the end");
+        let _ = self.witness.command(&[b"SHUTDOWN", b"NOSAVE"]);
+        let status = self.server.wait();
+        let log = self.server.log();
+        assert!(status.success(), "{status}\n{log}");
+        assert!(!log.contains("panicked") && !log.contains("REPORT START"), "{log}");
+    }
+}
+
+fn rng() -> Rng {
+    let seed = std::env::var("SPINEL_HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x4057);
+    println!("seed {seed}");
+    Rng::new(seed)
+}
+
+fn request(words: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_request(&mut out, words.iter().map(|word| word.as_bytes()));
+    out
+}
+
+#[test]
+fn random_bytes() {
+    let (mut rng, mut target) = (rng(), Target::start(&[]));
+    const PARTS: [&[u8]; 16] = [
+        b"*",
+        b"$",
+        b"\r\n",
+        b"*3\r\n",
+        b"$3\r\nSET\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"-1",
+        b"\0",
+        b"GET k\r\n",
+        b"\"",
+        b"'",
+        b"\\x",
+        b"*2\r\n$4\r\nECHO\r\n",
+        b"$-1\r\n",
+        b"99999999",
+        b"\n",
+    ];
+    for _ in 0..300 {
+        let mut bytes = Vec::new();
+        for _ in 0..rng.below(30) {
+            match rng.below(3) {
+                0 => bytes.extend((0..rng.below(20)).map(|_| rng.next_u64() as u8)),
+                _ => bytes.extend_from_slice(PARTS[rng.index(PARTS.len())]),
+            }
+        }
+        let mut stream = target.attacker();
+        let _ = stream.write_all(&bytes);
+    }
+    target.assert_serving("random bytes");
+    target.finish();
+}
+
+#[test]
+fn valid_requests_with_damaged_bytes() {
+    let (mut rng, mut target) = (rng(), Target::start(&[]));
+    let lines = [
+        "SET k v EX 100",
+        "ZADD z 1 a 2 b",
+        "HSET h f v",
+        "LPUSH l a b c",
+        "BITFIELD s SET u8 0 255",
+        "SORT l ALPHA",
+        "GEOADD g 13 38 m",
+        "PFADD p a b",
+        "RESTORE r 0 x",
+        "MULTI",
+        "EXEC",
+        "CLIENT TRACKING ON",
+        "SUBSCRIBE c",
+        "SCAN 0 COUNT 10",
+        "LCS s s IDX",
+        "CONFIG GET *",
+        "OBJECT ENCODING z",
+        "SETRANGE s 10 x",
+        "HELLO 3",
+    ];
+    for _ in 0..300 {
+        let mut bytes = Vec::new();
+        for _ in 0..1 + rng.below(6) {
+            bytes.extend(request(&lines[rng.index(lines.len())].split(' ').collect::<Vec<_>>()));
+        }
+        for _ in 0..1 + rng.below(3) {
+            let at = rng.index(bytes.len());
+            match rng.below(3) {
+                0 => bytes[at] ^= 1 << rng.below(8),
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, rng.next_u64() as u8),
+            }
+        }
+        let mut stream = target.attacker();
+        let _ = stream.write_all(&bytes);
+    }
+    target.assert_serving("damaged requests");
+    target.finish();
+}
+
+/// Every request that is announced but does not come: the server takes memory for what has arrived, not for what was
+/// announced.
+#[test]
+fn announced_lengths_take_no_memory() {
+    let mut target = Target::start(&[]);
+    let before = target.used();
+    let mut attackers = Vec::new();
+    for announced in [
+        "*2147483647\r\n",
+        "*1048576\r\n",
+        "*1048577\r\n",
+        "*1024\r\n$536870912\r\n",
+        "*2\r\n$512000000\r\nx",
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870911\r\n",
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nabc",
+        "*-2147483648\r\n",
+        "*9223372036854775807\r\n",
+        "*9223372036854775808\r\n",
+        "*1\r\n$-2\r\n",
+        "*1\r\n$99999999999999999999\r\n",
+        "*0\r\n*-1\r\n",
+        "*1\r\n$0\r\n\r\n",
+        "*00000000000000000000000001\r\n$4\r\nPING\r\n",
+        "*1\r\n$4\r\nPINGxx",
+    ] {
+        for _ in 0..20 {
+            let mut stream = target.attacker();
+            let _ = stream.write_all(announced.as_bytes());
+            attackers.push(stream);
+        }
+        target.assert_serving(announced);
+    }
+    let most = before + (64 << 20);
+    target.assert_memory_below(most, "with all attackers connected");
+    drop(attackers);
+    target.assert_memory_below(before + (8 << 20), "when all have left");
+    target.finish();
+}
+
+/// Lines without an end, and requests that go on for ever.
+#[test]
+fn endless_lines_are_cut() {
+    let mut target = Target::start(&["--client-query-buffer-limit", "1mb"]);
+    let before = target.used();
+    for start in [&b"*"[..], b"$", b"", b"*1\r\n$", b"SET k \"", b"*1000000\r\n$1\r\nx\r\n"] {
+        let mut stream = target.attacker();
+        let _ = stream.write_all(start);
+        let mut closed = false;
+        for _ in 0..80 {
+            closed |= stream.write_all(&[b'1'; 65536]).is_err();
+        }
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        let mut rest = Vec::new();
+        closed |= stream.read_to_end(&mut rest).is_ok();
+        assert!(closed, "a line without an end is refused after {:?}", String::from_utf8_lossy(start));
+        target.assert_serving("an endless line");
+    }
+    target.assert_memory_below(before + (8 << 20), "after endless lines");
+    target.finish();
+}
+
+/// Queues of a transaction, patterns, and arguments in great numbers or deep inside each other.
+#[test]
+fn depth_and_number_are_bounded() {
+    let mut target = Target::start(&[]);
+    let nested = "*1\r\n".repeat(100_000);
+    target.attack(nested.as_bytes());
+    target.assert_serving("arrays inside arrays");
+    // A pattern that is matched by trying out everything.
+    let long = "a".repeat(1000);
+    run(&mut target.witness, &format!("SET {long} 1"));
+    let stars = "a*".repeat(20) + "b";
+    let asked = Instant::now();
+    target.attack(&request(&["KEYS", &stars]));
+    target.attack(&request(&["SCAN", "0", "MATCH", &"*a".repeat(200), "COUNT", "100"]));
+    target.attack(&request(&["PSUBSCRIBE", &"[".repeat(10_000)]));
+    target.attack(&request(&["KEYS", &"\\".repeat(10_000)]));
+    target.assert_serving("patterns");
+    assert!(asked.elapsed() < Duration::from_secs(20), "patterns take {:?}", asked.elapsed());
+    let mut many = request(&["MULTI"]);
+    for _ in 0..20_000 {
+        many.extend_from_slice(&request(&["PING"]));
+    }
+    many.extend_from_slice(&request(&["EXEC"]));
+    target.attack(&many);
+    let keys: Vec<String> = (0..100_000).map(|i| i.to_string()).collect();
+    let mut words: Vec<&str> = vec!["SADD", "big"];
+    words.extend(keys.iter().map(String::as_str));
+    target.attack(&request(&words));
+    words[0] = "DEL";
+    target.attack(&request(&words));
+    target.assert_serving("a hundred thousand arguments");
+    target.finish();
+}
+
+/// The same bytes cut anywhere are the same requests.
+#[test]
+fn split_at_each_byte() {
+    let mut target = Target::start(&[]);
+    let mut bytes = b"PING\r\n  \r\nSET k \"a b\\x41\"\r\n\r\n".to_vec();
+    for words in
+        [&["GET", "k"][..], &["ECHO", ""], &["HELLO", "3"], &["NOSUCH", "\r\n"], &["CLIENT", "GETNAME"]]
+    {
+        bytes.extend(request(words));
+    }
+    bytes.extend(b"*0\r\n*-1\r\nQUIT\r\n");
+    let whole = target.attack(&bytes);
+    assert!(
+        whole.starts_with(b"+PONG\r\n+OK\r\n$4\r\na bA\r\n$0\r\n\r\n%"),
+        "{}",
+        String::from_utf8_lossy(&whole)
+    );
+    // The reply to HELLO has the client's number.
+    let shape = |reply: &[u8]| {
+        let text = String::from_utf8_lossy(reply).into_owned();
+        let (head, tail) = text.split_once("$2\r\nid\r\n:").expect("HELLO has the id");
+        [head, tail.split_once("\r\n").expect("a line").1].concat()
+    };
+    for at in 1..bytes.len() {
+        let mut stream = target.attacker();
+        stream.write_all(&bytes[..at]).expect("the first part is taken");
+        // The first part alone is seen: others are served after it.
+        target.assert_serving("between the parts");
+        let _ = stream.write_all(&bytes[at..]);
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).expect("QUIT closes");
+        assert_eq!(shape(&reply), shape(&whole), "cut at byte {at}");
+    }
+    let mut stream = target.attacker();
+    for byte in &bytes {
+        let _ = stream.write_all(&[*byte]);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).expect("QUIT closes");
+    assert_eq!(shape(&reply), shape(&whole), "byte by byte");
+    target.finish();
+}
+
+/// Requests in one packet that take away what the next ones stand on: clients, limits, users, databases.
+#[test]
+fn killing_and_reconfiguring_in_one_packet() {
+    let (mut rng, mut target) = (rng(), Target::start(&[]));
+    let before = target.used();
+    for round in 0..250 {
+        // Victims are in every state that has a side table.
+        let mut victims = Vec::new();
+        let mut ids = Vec::new();
+        for state in [
+            "SUBSCRIBE c",
+            "BLPOP nosuch 0",
+            "WATCH k",
+            "MULTI",
+            "CLIENT TRACKING ON BCAST",
+            "MONITOR",
+            "PSUBSCRIBE *",
+        ] {
+            if !rng.one_in(3) {
+                let mut victim = target.server.client();
+                let id = run(&mut victim, "CLIENT ID");
+                ids.push(id.trim_start_matches(':').to_owned());
+                let words: Vec<&str> = state.split(' ').collect();
+                let _ = victim.send(&request(&words));
+                victims.push(victim);
+            }
+        }
+        let mut attacker = target.server.client();
+        ids.push(run(&mut attacker, "CLIENT ID").trim_start_matches(':').to_owned());
+        let mut packet = Vec::new();
+        for _ in 0..1 + rng.below(8) {
+            let id = &ids[rng.index(ids.len())];
+            let line = match rng.below(26) {
+                0..4 => format!("CLIENT KILL ID {id}"),
+                4 => format!("CLIENT KILL ID {id} SKIPME no"),
+                5 => "CLIENT KILL TYPE normal SKIPME no".to_owned(),
+                6 => "CLIENT KILL TYPE pubsub".to_owned(),
+                7 => "CONFIG SET maxmemory-clients 0".to_owned(),
+                8 => "CONFIG SET maxmemory-clients 1gb".to_owned(),
+                9 => "CONFIG SET maxmemory-clients 100".to_owned(),
+                10 => "CONFIG SET timeout 1".to_owned(),
+                11 => "CONFIG SET client-output-buffer-limit normal 1 0 0"
+                    .replace(" normal 1 0 0", "|normal 1 0 0"),
+                12 => "CONFIG SET notify-keyspace-events KEA".to_owned(),
+                13 => "PUBLISH c x".to_owned(),
+                14 => "LPUSH nosuch x".to_owned(),
+                15 => "SET k v".to_owned(),
+                16 => format!("CLIENT UNBLOCK {id} ERROR"),
+                17 => "MULTI".to_owned(),
+                18 => "EXEC".to_owned(),
+                19 => "QUIT".to_owned(),
+                20 => "RESET".to_owned(),
+                21 => "CLIENT TRACKING ON".to_owned(),
+                22 => "SUBSCRIBE c".to_owned(),
+                23 => "CLIENT NO-EVICT on".to_owned(),
+                24 => "ACL SETUSER default on".to_owned(),
+                _ => "FLUSHALL".to_owned(),
+            };
+            let words: Vec<String> = line.split(' ').map(|word| word.replace('|', " ")).collect();
+            packet.extend(request(&words.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
+        let _ = attacker.send(&packet);
+        if rng.one_in(2) {
+            drop(attacker);
+        }
+        drop(victims);
+        // The witness may have been killed as well.
+        target.witness = target.server.client();
+        let _ = target.witness.command(&[b"CONFIG", b"SET", b"maxmemory-clients", b"0"]);
+        target.witness = target.server.client();
+        target.assert_serving(&format!("round {round}"));
+    }
+    for (name, value) in [("timeout", "0"), ("maxmemory-clients", "0")] {
+        target.witness.command(&[b"CONFIG", b"SET", name.as_bytes(), value.as_bytes()]).expect("an answer");
+    }
+    target.assert_memory_below(before + (16 << 20), "when all have left");
+    target.finish();
+}
+
+/// Who asks for much and never reads is closed, or waits; the server holds no more than its limit.
+#[test]
+fn replies_that_nobody_reads_are_bounded() {
+    let mut target = Target::start(&["--client-output-buffer-limit", "normal 8mb 0 0"]);
+    target.witness.command(&[b"SET", b"big", &vec![b'x'; 1 << 20]]).expect("an answer");
+    let before = target.used();
+    for words in [&["GET", "big"][..], &["ECHO", "short"], &["CONFIG", "GET", "*"]] {
+        let mut stream = target.attacker();
+        let one = request(words);
+        let packet = one.repeat((1 << 20) / one.len());
+        for _ in 0..4 {
+            if stream.write_all(&packet).is_err() {
+                break;
+            }
+            target.assert_serving("somebody does not read");
+        }
+        let most = target.used();
+        assert!(most < before + (96 << 20), "{words:?}: {} bytes more are in use", most - before);
+    }
+    target.assert_memory_below(before + (8 << 20), "when all have left");
+    target.finish();
+}

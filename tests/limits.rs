@@ -1,0 +1,157 @@
+//! What one client may cost, over sockets: bytes that wait for it, bytes that it queues, and what it has others do.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use spinel::stdx::rng::Rng;
+use support::{Client, ServerProcess, run, spinel};
+
+/// The largest memory the process ever had resident, in bytes.
+fn peak(server: &ServerProcess) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a line about the peak");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<usize>().ok()).expect("a number") << 10
+}
+
+/// Waits until the log says so.
+fn logged(server: &ServerProcess, text: &str) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        if server.log().contains(text) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+#[test]
+fn what_exceeds_the_output_limit_is_not_even_written() {
+    let server = ServerProcess::start(&spinel(), &["--client-output-buffer-limit", "normal 1mb 0 0"]);
+    let mut other = server.client();
+    let mut fill = Vec::new();
+    for i in 0..1000 {
+        for request in ["SADD s", "HSET h f", "ZADD z 1", "RPUSH l"] {
+            let tail =
+                if request.starts_with('H') { format!("{i} value:{i}") } else { format!(" member:{i}") };
+            fill.extend_from_slice(format!("{request}{tail}\r\n").as_bytes());
+        }
+    }
+    other.send(&fill).expect("connected");
+    (0..4000).for_each(|_| drop(other.reply().expect("a reply")));
+    run(&mut other, &format!("SET big {}", "x".repeat(1 << 20)));
+    let gets = vec!["big"; 300].join(" ");
+    let exec = format!("MULTI\r\n{}EXEC", "LRANGE l 0 -1\r\n".repeat(2000));
+    let before = peak(&server);
+    let endless = [
+        "SRANDMEMBER s -30000000",
+        "HRANDFIELD h -30000000 WITHVALUES",
+        "ZRANDMEMBER z -30000000",
+        &format!("MGET {gets}"),
+        &exec,
+    ];
+    for request in endless {
+        let mut client = server.client();
+        client.send(format!("{request}\r\n").as_bytes()).expect("connected");
+        let rest = client.rest();
+        assert!(rest.len() < 4 << 20, "{request:.30}: {}", rest.len());
+        assert_eq!(run(&mut other, "PING"), "+PONG");
+    }
+    assert!(peak(&server) < before + (16 << 20), "{} and then {}", before, peak(&server));
+    assert!(logged(&server, "scheduled to be closed ASAP for overcoming of output buffer limits."));
+    let stats = run(&mut other, "INFO stats");
+    assert!(stats.contains("client_output_buffer_limit_disconnections:5"), "{stats}");
+}
+
+#[test]
+fn replies_that_are_not_read_arrive_in_the_end() {
+    let server = ServerProcess::start(&spinel(), &[]);
+    let mut client = server.client();
+    let long = "y".repeat(10_000);
+    run(&mut client, &format!("SET long {long}"));
+    let mut rng = Rng::new(11);
+    let (mut requests, mut expected) = (Vec::new(), Vec::new());
+    for i in 0..60_000 {
+        if rng.one_in(20) {
+            requests.extend_from_slice(b"GET long\r\n");
+            expected.extend_from_slice(format!("$10000\r\n{long}\r\n").as_bytes());
+        } else {
+            requests.extend_from_slice(format!("ECHO {i}\r\n").as_bytes());
+            expected.extend_from_slice(format!("${}\r\n{i}\r\n", i.to_string().len()).as_bytes());
+        }
+    }
+    requests.extend_from_slice(b"QUIT\r\n");
+    expected.extend_from_slice(b"+OK\r\n");
+    client.send(&requests).expect("connected");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(client.rest() == expected);
+}
+
+#[test]
+fn queued_requests_count_toward_the_limit_of_input() {
+    let server = ServerProcess::start(&spinel(), &["--client-query-buffer-limit", "1mb"]);
+    let mut client = server.client();
+    run(&mut client, "MULTI");
+    let request = format!("SET k {}\r\n", "v".repeat(20_000));
+    let sent = (0..400).take_while(|_| {
+        // Slowly, so that the server reads them one by one.
+        client.send(request.as_bytes()).is_ok() && client.reply().is_ok_and(|reply| reply == b"+QUEUED\r\n")
+    });
+    let queued = sent.count() * request.len();
+    assert!((900 << 10..1100 << 10).contains(&queued), "{queued}");
+    assert!(logged(&server, "Closing client that reached max query buffer length: id="));
+    assert_eq!(run(&mut server.client(), "EXISTS k"), ":0");
+}
+
+#[test]
+fn what_a_browser_sends_is_not_run() {
+    let server = ServerProcess::start(&spinel(), &[]);
+    for request in ["POST / HTTP/1.1\r\nContent-Length: 3\r\n", "GET k\r\nhOsT: x\r\n", "MULTI\r\npost x\r\n"]
+    {
+        let mut client = server.client();
+        client.send(format!("{request}\r\nSET pwned 1\r\n").as_bytes()).expect("connected");
+        assert_eq!(client.rest(), b"", "{request}");
+    }
+    assert_eq!(run(&mut server.client(), "EXISTS pwned"), ":0");
+    assert!(logged(&server, "Possible SECURITY ATTACK detected."));
+    let warnings = server.log().matches("SECURITY ATTACK").count();
+    assert_eq!(warnings, 1, "at most one in a minute");
+}
+
+#[test]
+fn limits_may_change_while_clients_leave() {
+    let server = ServerProcess::start(&spinel(), &["--maxmemory-clients", "1gb"]);
+    for _ in 0..5 {
+        let others: Vec<Client> = (0..10).map(|_| server.client()).collect();
+        let mut victim = server.client();
+        let id = run(&mut victim, "CLIENT ID").trim_start_matches(':').to_owned();
+        run(&mut victim, "CLIENT TRACKING on BCAST");
+        run(&mut victim, "SUBSCRIBE news");
+        let mut client = server.client();
+        let requests = format!(
+            "CLIENT KILL ID {id}\r\nCONFIG SET maxmemory-clients 0\r\nFLUSHALL\r\nPUBLISH news x\r\n\
+             CONFIG SET maxmemory-clients 1gb\r\nCONFIG SET maxmemory-clients 0\r\nPING\r\n"
+        );
+        client.send(requests.as_bytes()).expect("connected");
+        (0..6).for_each(|_| drop(client.reply().expect("a reply")));
+        assert_eq!(client.reply().expect("a reply"), b"+PONG\r\n");
+        drop(others);
+        assert_eq!(run(&mut client, "CONFIG SET maxmemory-clients 1gb"), "+OK");
+    }
+}
+
+#[test]
+fn who_is_one_too_many_is_refused() {
+    let server = ServerProcess::start(&spinel(), &["--maxclients", "5"]);
+    // The connection by which the start was awaited is on its way out.
+    while !run(&mut server.client(), "CLIENT LIST").starts_with('$') {}
+    std::thread::sleep(Duration::from_millis(200));
+    let mut served: Vec<Client> = (0..5).map(|_| server.client()).collect();
+    served.iter_mut().for_each(|client| assert_eq!(run(client, "PING"), "+PONG"));
+    let mut refused: Vec<Client> = (0..50).map(|_| server.client()).collect();
+    for client in &mut refused {
+        assert_eq!(client.rest(), b"-ERR max number of clients reached\r\n");
+    }
+    served.iter_mut().for_each(|client| assert_eq!(run(client, "PING"), "+PONG"));
+}

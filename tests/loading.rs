@@ -1,0 +1,365 @@
+//! What happens while a file is loaded, and what a file may do to the server that loads it.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use spinel::resp::request::write_request;
+use support::{Client, ServerProcess, free_port, run, spinel};
+
+/// A directory with an append-only file of one part.
+struct Log(PathBuf);
+
+const INCREMENT: &str = "appendonly.aof.1.incr.aof";
+
+impl Log {
+    fn new(name: &str, lines: &[&str]) -> Log {
+        let dir =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loading-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("appendonlydir")).expect("a directory can be made");
+        let manifest = format!("file {INCREMENT} seq 1 type i\n");
+        fs::write(dir.join("appendonlydir/appendonly.aof.manifest"), manifest).expect("room for it");
+        let log = Log(dir);
+        fs::write(log.increment(), requests(lines)).expect("room for it");
+        log
+    }
+
+    fn increment(&self) -> PathBuf {
+        self.0.join("appendonlydir").join(INCREMENT)
+    }
+
+    fn options<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let dir = self.0.to_str().expect("text");
+        [&["--dir", dir, "--appendonly", "yes", "--enable-debug-command", "yes"][..], more].concat()
+    }
+
+    fn start(&self, more: &[&str]) -> ServerProcess {
+        ServerProcess::start(&spinel(), &self.options(more))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn requests(lines: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        write_request(&mut bytes, line.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter());
+    }
+    bytes
+}
+
+/// A server that may still be loading.
+struct Loading {
+    child: Child,
+    port: u16,
+}
+
+impl Loading {
+    fn start(options: &[&str]) -> Loading {
+        let port = free_port();
+        let child = Command::new(spinel())
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(options)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        Loading { child, port }
+    }
+
+    fn client(&self) -> Client {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match Client::connect(self.port) {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until the kernel has everything: with `everysec`, a write makes way for a sync for a moment.
+fn settle(server: &ServerProcess) {
+    while !script(server, &["INFO persistence"])[0].contains("aof_buffer_length:0") {}
+}
+
+/// Asks for each line; the replies as they arrive.
+fn script(server: &ServerProcess, lines: &[&str]) -> Vec<String> {
+    let mut client = server.client();
+    lines.iter().map(|line| run(&mut client, line)).collect()
+}
+
+#[test]
+fn a_request_that_is_no_command_ends_the_start() {
+    for (i, (lines, reason, at)) in [
+        (&["SET a"][..], "Error 'wrong number of arguments for 'set' command'", 0),
+        (&["NOSUCH a"], "Unknown command 'NOSUCH'", 0),
+        (&["CONFIG NOSUCH a"], "Error 'unknown subcommand 'NOSUCH'", 0),
+        (&["MULTI", "SET a", "EXEC"], "Error 'wrong number of arguments for 'set' command'", 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = ["SELECT 0", "SET before 1"];
+        let all = [&before[..], lines, &["SET after 1"]].concat();
+        let offset = requests(&all[..before.len() + at]).len();
+        let log = Log::new(&format!("fatal-{i}"), &all);
+        let output = Command::new(spinel())
+            .args(["--port", &free_port().to_string(), "--save", ""])
+            .args(log.options(&[]))
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{lines:?}: {text}");
+        assert!(text.contains(reason), "{lines:?}: {text}");
+        let place = format!("reading the append only file {INCREMENT}, at offset {offset}");
+        assert!(text.contains(&place), "{lines:?}: {text}");
+    }
+}
+
+#[test]
+fn an_error_of_a_command_is_logged_and_what_follows_is_loaded() {
+    for (i, (lines, reason)) in [
+        (&["SET s x", "LPUSH s x"][..], "WRONGTYPE"),
+        (&["SET s x", "INCR s"], "ERR value is not an integer"),
+        (&["SELECT 99"], "ERR DB index is out of range"),
+        (&["EXEC"], "ERR EXEC without MULTI"),
+        (&["MULTI", "MULTI", "EXEC"], "ERR MULTI calls can not be nested"),
+        (&["SET s x", "MULTI", "SET t x", "LPUSH s x", "SUBSCRIBE c", "SET u x", "EXEC"], "WRONGTYPE"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let all = [&["SELECT 0", "SET before 1"][..], lines, &["SET after 1"]].concat();
+        let log = Log::new(&format!("error-{i}"), &all);
+        let server = log.start(&[]);
+        assert_eq!(script(&server, &["MGET before after"]), ["*2\r\n$1\r\n1\r\n$1\r\n1"], "{lines:?}");
+        let text = server.log();
+        let line =
+            text.lines().find(|line| line.contains(reason)).unwrap_or_else(|| panic!("{lines:?}: {text}"));
+        assert!(line.contains(" # The request at offset ") && line.contains(INCREMENT), "{line}");
+        if i == 5 {
+            assert_eq!(
+                script(&server, &["MGET t u"]),
+                ["*2\r\n$1\r\nx\r\n$1\r\nx"],
+                "the others of the transaction ran"
+            );
+        }
+        // Nobody called these commands, and nobody was answered with these errors.
+        let stats = script(&server, &["INFO everything"]).concat();
+        assert!(!stats.contains("cmdstat_lpush") && !stats.contains("errorstat_"), "{stats}");
+    }
+}
+
+#[test]
+fn requests_about_clients_and_the_server_are_not_run() {
+    for line in [
+        "SUBSCRIBE c",
+        "PSUBSCRIBE c",
+        "SSUBSCRIBE c",
+        "MONITOR",
+        "SHUTDOWN NOSAVE",
+        "QUIT",
+        "RESET",
+        "HELLO 3",
+        "CLIENT REPLY OFF",
+        "CLIENT REPLY SKIP",
+        "CLIENT KILL TYPE normal SKIPME no",
+        "CLIENT PAUSE 100000",
+        "CLIENT TRACKING ON",
+        "CLIENT SETNAME x",
+        "AUTH x y",
+        "WATCH k",
+        "DISCARD",
+        "DEBUG RELOAD",
+        "DEBUG LOADAOF",
+        "DEBUG SLEEP 100",
+        "CONFIG SET maxmemory 1",
+        "CONFIG REWRITE",
+        "ACL SETUSER default off",
+        "SAVE",
+        "BGSAVE",
+        "BGREWRITEAOF",
+    ] {
+        let log = Log::new("unfit", &["SELECT 0", "SET before 1", line, "SET after 1"]);
+        let server = log.start(&[]);
+        let got = script(&server, &["MGET before after", "CONFIG GET maxmemory", "SET new 1"]);
+        assert_eq!(got[0], "*2\r\n$1\r\n1\r\n$1\r\n1", "{line}");
+        assert_eq!((&*got[1], &*got[2]), ("*2\r\n$9\r\nmaxmemory\r\n$1\r\n0", "+OK"), "{line}");
+        assert!(server.log().contains("Not a command of an append-only file"), "{line}: {}", server.log());
+    }
+    // Nobody can wait, as within a transaction.
+    let log = Log::new("waiting", &["SELECT 0", "SET before 1", "BLPOP q 0", "RPUSH q 1", "SET after 1"]);
+    assert_eq!(script(&log.start(&[]), &["MGET before after", "LLEN q"]), ["*2\r\n$1\r\n1\r\n$1\r\n1", ":1"]);
+}
+
+/// Whatever clients and limits do while a file is loaded, all of it is loaded.
+#[test]
+fn nobody_can_get_at_the_client_that_loads() {
+    let value = "v".repeat(1000);
+    let lines: Vec<String> = (0..40_000).map(|i| format!("SET key:{i} {value}")).collect();
+    let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    // Answers of some megabytes, which nobody reads.
+    let many = format!("MGET {}", vec!["key:1"; 5000].join(" "));
+    lines.insert(20_000, &many);
+    let log = Log::new("hidden", &lines);
+    let server = Loading::start(&log.options(&[
+        "--timeout",
+        "1",
+        "--client-output-buffer-limit",
+        "normal 100kb 0 0",
+        "--key-load-delay",
+        "1000",
+        "--hz",
+        "100",
+    ]));
+    let mut disturbed = 0;
+    loop {
+        let mut client = server.client();
+        let list = run(&mut client, "CLIENT LIST");
+        assert_eq!(list.matches(" addr=").count(), 1, "{list}");
+        if run(&mut client, "INFO persistence").contains("\r\nloading:0") {
+            break;
+        }
+        disturbed += 1;
+        let _ = run(&mut client, "CLIENT KILL TYPE normal SKIPME no");
+    }
+    assert!(disturbed > 1, "it was loaded too fast to be disturbed");
+    assert_eq!(run(&mut server.client(), "DBSIZE"), ":40000");
+}
+
+#[test]
+fn a_pause_outlasts_loading() {
+    for reload in ["DEBUG RELOAD", "DEBUG LOADAOF"] {
+        let log = Log::new("pause", &["SELECT 0"]);
+        let server = log.start(&[]);
+        let got =
+            script(&server, &["SET k v PX 600", "CLIENT PAUSE 100000 WRITE", reload, reload, "INFO stats"]);
+        assert_eq!(got[..4], ["+OK", "+OK", "+OK", "+OK"]);
+        std::thread::sleep(Duration::from_millis(900));
+        // Due keys are hidden, and stay until the pause is over.
+        assert_eq!(script(&server, &["GET k", "DBSIZE"]), ["$-1", ":1"], "{reload}");
+        assert_eq!(script(&server, &["CLIENT UNPAUSE", "GET k", "DBSIZE"]), ["+OK", "$-1", ":0"], "{reload}");
+    }
+}
+
+#[test]
+fn what_loads_a_file_is_not_passed_on() {
+    let log = Log::new("fed", &["SELECT 0"]);
+    let before = fs::metadata(log.increment()).expect("it is there").len();
+    let server = log.start(&[]);
+    let ok = [
+        "DEBUG RELOAD",
+        "DEBUG LOADAOF",
+        "DEBUG RELOAD NOSAVE",
+        "CONFIG SET maxmemory 0",
+        "DEBUG RELOAD MERGE",
+    ];
+    assert!(script(&server, &ok).iter().all(|reply| reply == "+OK"));
+    assert_eq!(fs::metadata(log.increment()).expect("it is there").len(), before);
+    // What comes after is passed on again, and what a transaction did before is among what is loaded.
+    let got = script(&server, &["MULTI", "SET a 1", "DEBUG LOADAOF", "GET a", "SET b 1", "EXEC", "SET c 1"]);
+    assert_eq!(got[5], "*4\r\n+OK\r\n+OK\r\n$1\r\n1\r\n+OK");
+    settle(&server);
+    drop(server);
+    let server = log.start(&[]);
+    assert_eq!(script(&server, &["MGET a b c"]), ["*3\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\n1"]);
+    assert!(!String::from_utf8_lossy(&fs::read(log.increment()).expect("it is there")).contains("DEBUG"));
+}
+
+#[test]
+fn a_client_that_waits_is_served_once_loading_is_over() {
+    let log = Log::new("served", &["SELECT 0", "RPUSH q first"]);
+    let server = log.start(&[]);
+    let mut waiting = server.client();
+    let mut other = server.client();
+    assert_eq!(run(&mut other, "DEL q"), ":1");
+    waiting.send(&requests(&["BLPOP q 0"])).expect("it is connected");
+    while !run(&mut other, "INFO clients").contains("blocked_clients:1") {}
+    fs::write(log.increment(), requests(&["SELECT 0", "RPUSH q first second"])).expect("room for it");
+    assert_eq!(run(&mut other, "DEBUG LOADAOF"), "+OK");
+    assert_eq!(waiting.reply().expect("it is served"), b"*2\r\n$1\r\nq\r\n$5\r\nfirst\r\n");
+    assert_eq!(run(&mut other, "LRANGE q 0 -1"), "*1\r\n$6\r\nsecond");
+    settle(&server);
+    drop(server);
+    let server = log.start(&[]);
+    assert_eq!(script(&server, &["LRANGE q 0 -1"]), ["*1\r\n$6\r\nsecond"], "it was passed on");
+}
+
+#[test]
+fn without_a_file_the_data_stay() {
+    let server = ServerProcess::start(&spinel(), &["--enable-debug-command", "yes"]);
+    let got = script(&server, &["SET k v", "DEBUG LOADAOF", "DEBUG RELOAD NOSAVE", "GET k"]);
+    assert!(got[1].starts_with("-ERR Error trying to load the AOF files"), "{}", got[1]);
+    assert!(got[2].starts_with("-ERR Error trying to load the RDB dump"), "{}", got[2]);
+    assert_eq!(got[3], "$1\r\nv");
+}
+
+#[test]
+fn a_snapshot_is_not_replaced_while_it_is_loaded() {
+    let log = Log::new("snapshot", &[]);
+    let dir = log.0.to_str().expect("text");
+    let options = ["--dir", dir, "--enable-debug-command", "yes", "--enable-protected-configs", "yes"];
+    let server = ServerProcess::start(&spinel(), &options);
+    assert_eq!(script(&server, &["DEBUG POPULATE 5000", "SAVE"]), ["+OK", "+OK"]);
+    drop(server);
+    let slow = ["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"];
+    let server = Loading::start(&[&options[..], &slow].concat());
+    let mut client = server.client();
+    for line in ["DEBUG RELOAD", "DEBUG LOADAOF", "SAVE", "CONFIG SET appendonly yes", "CONFIG SET dir /"] {
+        let reply = run(&mut client, line);
+        assert!(reply.contains("LOADING") || reply.contains("loading"), "{line}: {reply}");
+    }
+    while run(&mut client, "INFO persistence").contains("\r\nloading:1") {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(run(&mut client, "DBSIZE"), ":5000");
+}
+
+/// What is stored from data that have expired meanwhile is the same when the log is loaded.
+#[test]
+fn the_log_gives_the_same_data_whenever_it_is_loaded() {
+    let log = Log::new("clock", &["SELECT 0"]);
+    let server = log.start(&[]);
+    let got = script(
+        &server,
+        &[
+            "RPUSH l 1 2",
+            "HSET h1 f one w 9",
+            "HSET h2 f two w 1",
+            "SET k1 eins PX 300",
+            "HPEXPIRE h1 300 FIELDS 2 f w",
+            "SORT l BY nosort GET h*->f STORE d",
+            "SORT l BY h*->w STORE e",
+            "SORT l BY nosort GET k* STORE g",
+            "COPY h1 h3",
+            "SETRANGE k1 4 !",
+            "HSTRLEN h1 f",
+        ],
+    );
+    assert!(got.iter().all(|reply| !reply.starts_with('-')), "{got:?}");
+    let look = ["LRANGE d 0 -1", "LRANGE e 0 -1", "LRANGE g 0 -1", "GET k1", "HGETALL h1", "HGETALL h3"];
+    assert_eq!(script(&server, &look[..2]), ["*2\r\n$3\r\none\r\n$3\r\ntwo", "*2\r\n$1\r\n2\r\n$1\r\n1"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let before = script(&server, &look);
+    assert_eq!(script(&server, &["DEBUG LOADAOF"]), ["+OK"]);
+    assert_eq!(script(&server, &look), before);
+    settle(&server);
+    drop(server);
+    assert_eq!(script(&log.start(&[]), &look), before);
+}
