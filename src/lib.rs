@@ -30,17 +30,17 @@
 //! 1. `net::poll` tells that a socket is readable; `server::event_loop` receives once into its input
 //!    buffer (`net::io`).
 //! 2. `resp::request` finds the arguments: spans of the bytes as they arrived. Nothing is copied.
-//! 3. `server::call` gathers requests of all ready clients, prefetches the memory their keys lie in and the
+//! 3. `server::execution::call` gathers requests of all ready clients, prefetches the memory their keys lie in and the
 //!    way to what they look for there (`types::ahead`), and runs them in order.
-//! 4. `server::admission` decides by one AND whether anything stands in the way: authentication, MULTI,
+//! 4. `server::execution::admission` decides by one AND whether anything stands in the way: authentication, MULTI,
 //!    memory.
-//! 5. `server::call` takes the server apart into a `Ctx`: arguments, database, reply, limits. The
+//! 5. `server::execution::call` takes the server apart into a `Ctx`: arguments, database, reply, limits. The
 //!    handler in `commands::set` gets just that.
 //! 6. `keyspace::db` finds the set, `types::set` adds the member and changes encoding if need be,
 //!    `structures` moves the bytes.
 //! 7. The handler reports the change once, to the ledger, and writes the reply through `resp::reply`
 //!    straight into the client's output.
-//! 8. `server::propagate` reads the ledger and tells whoever must know: transactions that watch the key, clients with
+//! 8. `server::execution::propagate` reads the ledger and tells whoever must know: transactions that watch the key, clients with
 //!    a copy of it, subscribers, clients that wait for it, and the append-only file.
 //! 9. Before the loop sleeps, the append-only file is written; then every client with output is sent it, with one
 //!    system call each.

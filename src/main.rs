@@ -1,4 +1,4 @@
-//! The program: understands the command line and hands over to [`spinel::server::startup`].
+//! The program: understands the command line and hands over to [`spinel::server::process::startup`].
 //!
 //! What follows the program's name is nearly free-form, as users of Redis know it: a configuration file, then
 //! `--directive value …` for any directive the file could hold. [`clap`] looks after help and version; the rest
@@ -16,8 +16,8 @@ use spinel::config::file::CommandLine;
 use spinel::config::table;
 use spinel::persistence::aof::{self, check::Mend};
 use spinel::persistence::rdb::check;
-use spinel::server::daemon::Title;
-use spinel::server::startup;
+use spinel::server::process::daemon::Title;
+use spinel::server::process::startup;
 use spinel::stdx::alloc;
 
 #[global_allocator]

@@ -8,7 +8,7 @@ use crate::clients::ClientKey;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::Server;
 use crate::server::command::{Arg, CmdResult, Docs, Flags, Group, Spec};
-use crate::server::users;
+use crate::server::execution::users;
 use crate::stdx::clock::UnixMillis;
 use rand::Rng as _;
 
@@ -421,7 +421,7 @@ mod tests {
     use crate::config::Config;
     use crate::config::options::{Place, UserLine};
     use crate::net::stream::Stream;
-    use crate::server::users::UsersError;
+    use crate::server::execution::users::UsersError;
 
     /// One more client, as a connection to the server becomes one.
     fn connect(harness: &mut Harness) -> (ClientKey, UnixStream) {

@@ -4,7 +4,7 @@ use crate::clients::ClientKey;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
-use crate::server::pause::Extent;
+use crate::server::execution::pause::Extent;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 

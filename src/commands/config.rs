@@ -6,8 +6,8 @@ use crate::config::rewrite::Scope;
 use crate::config::{Origin, SetError, table};
 use crate::resp::{Args, Error};
 use crate::server::Server;
-use crate::server::admission::Conditions;
 use crate::server::command::{Arg, CmdResult, Docs, Flags, Group, Spec};
+use crate::server::execution::admission::Conditions;
 
 pub const COMMANDS: &[Spec] = &[CONFIG];
 

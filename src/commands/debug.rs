@@ -9,7 +9,7 @@ use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
 use crate::server::event_loop::ReplyBuffers;
-use crate::server::{Server, crash, random_id};
+use crate::server::{Server, process::crash, random_id};
 use crate::stdx::{glob, num};
 use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;

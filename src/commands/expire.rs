@@ -245,7 +245,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
 mod tests {
     use crate::commands::testing::{Harness, check};
     use crate::keyspace::Suspend;
-    use crate::server::feed::Feed;
+    use crate::server::execution::feed::Feed;
 
     #[test]
     fn expiries_are_set_told_and_taken_away() {

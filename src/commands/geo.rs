@@ -6,7 +6,7 @@ use super::store::store_counting;
 use crate::keyspace::Event;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
-use crate::server::feed::Feed;
+use crate::server::execution::feed::Feed;
 use crate::stdx::num;
 use crate::types::Zset;
 use crate::types::geo::{Point, Search, Shape};

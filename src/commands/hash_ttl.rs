@@ -7,7 +7,7 @@
 use crate::keyspace::{Event, Key};
 use crate::resp::{Args, Error, Replied};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
-use crate::server::feed::Feed;
+use crate::server::execution::feed::Feed;
 use crate::stdx::clock::UnixMillis;
 use crate::types::{Before, Hash, NewExpiry};
 

@@ -11,9 +11,9 @@ use crate::clients::{Client, ClientKey};
 use crate::config::value::{Choice, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
-use crate::server::aof::State;
-use crate::server::child::{Child, Task};
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
+use crate::server::durability::aof::State;
+use crate::server::durability::child::{Child, Task};
 use crate::stats::info::{InfoText, Safe};
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::num::human_bytes;
@@ -23,8 +23,8 @@ use crate::stdx::{alloc, text};
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
-use crate::server::startup::BUILD_ID;
-pub use crate::server::startup::REDIS_VERSION;
+use crate::server::process::startup::BUILD_ID;
+pub use crate::server::process::startup::REDIS_VERSION;
 
 const INFO: Spec = Spec::admin("info", -1, info)
     .flags(Flags::LOADING.with(Flags::STALE))

@@ -3,8 +3,8 @@
 
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error};
-use crate::server::call::WINDOW;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::execution::call::WINDOW;
 
 pub const COMMANDS: &[Spec] = &[COPY, DEL, EXISTS, MOVE, RENAME, RENAMENX, TOUCH, TYPE, UNLINK];
 

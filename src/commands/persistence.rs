@@ -3,8 +3,8 @@
 use crate::clients::ClientKey;
 use crate::resp::{Args, Error};
 use crate::server::Server;
-use crate::server::child::Task;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
+use crate::server::durability::child::Task;
 
 pub const COMMANDS: &[Spec] = &[BGREWRITEAOF, BGSAVE, LASTSAVE, SAVE];
 

@@ -13,8 +13,8 @@ use std::ops::Range;
 
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error};
-use crate::server::call::WINDOW;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::execution::call::WINDOW;
 use crate::stdx::num;
 use crate::structures::listpack::Item;
 use crate::types::list::End;

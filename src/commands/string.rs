@@ -1058,7 +1058,7 @@ mod tests {
     use crate::resp::reply::Protocol;
     use crate::resp::request::{self, Decoder};
     use crate::server::command::Handler;
-    use crate::server::feed::Feed;
+    use crate::server::execution::feed::Feed;
 
     #[test]
     fn a_long_string_on_its_way_is_what_it_was() {

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::net::stream::Stream;
 use crate::resp::request::{self, write_request};
 use crate::server::Server;
-use crate::server::call::Batch;
+use crate::server::execution::call::Batch;
 use crate::stdx::quote;
 
 /// A server with one client, or several.

@@ -12,7 +12,7 @@ use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
-use crate::server::feed::Feed;
+use crate::server::execution::feed::Feed;
 use crate::stdx::hash::Key;
 
 pub const COMMANDS: &[Spec] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];

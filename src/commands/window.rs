@@ -6,7 +6,7 @@
 
 use crate::keyspace::Db;
 use crate::resp::Args;
-use crate::server::call::WINDOW;
+use crate::server::execution::call::WINDOW;
 use crate::stdx::hash::Key;
 
 /// Whether `each` is true for every `step`th argument from the first on, as a key, given with its

@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use super::Server;
-use super::feed::Feed;
-use super::users::Permissions;
 use crate::clients::ClientKey;
 use crate::clients::blocking::Wait;
 use crate::config::Limits;
 use crate::keyspace::Db;
 use crate::resp::{Args, Error, Replied, Reply};
+use crate::server::Server;
+use crate::server::execution::feed::Feed;
+use crate::server::execution::users::Permissions;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 use crate::structures::sds::Sds;

@@ -9,12 +9,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::Server;
-use super::admission::Conditions;
-use super::command::{CommandId, Flags, Spec};
 use crate::clients::{ClientKey, ClientKind};
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::evict::{Order, Policy, Scope};
+use crate::server::Server;
+use crate::server::command::{CommandId, Flags, Spec};
+use crate::server::execution::admission::Conditions;
 use crate::stats::latency::event;
 use crate::stats::log::limited;
 use crate::stdx::alloc;
@@ -34,7 +34,7 @@ enum Room {
 }
 
 /// What is evicted under a policy of the configuration.
-pub(super) fn policy(policy: EvictionPolicy) -> Option<Policy> {
+pub(in crate::server) fn policy(policy: EvictionPolicy) -> Option<Policy> {
     let (scope, order) = match policy {
         EvictionPolicy::NoEviction => return None,
         EvictionPolicy::AllkeysLru => (Scope::All, Order::LeastRecent),
@@ -87,7 +87,7 @@ impl Server {
 
     /// Whether a command must be refused because there is no room. Evicts first.
     #[inline]
-    pub(super) fn lacks_room(&mut self, key: ClientKey, spec: &'static Spec) -> bool {
+    pub(in crate::server) fn lacks_room(&mut self, key: ClientKey, spec: &'static Spec) -> bool {
         self.make_room() == Room::None && self.takes_room(key, spec)
     }
 
@@ -169,7 +169,7 @@ impl Server {
 
     /// Goes on with evicting that ran out of time. One test when there is none.
     #[inline]
-    pub(super) fn continue_evicting(&mut self) {
+    pub(in crate::server) fn continue_evicting(&mut self) {
         if self.turn.evicting {
             self.turn.evicting = false;
             self.make_room();
@@ -177,7 +177,7 @@ impl Server {
     }
 
     /// `maxmemory` was changed while serving: what is above it goes, beginning at the end of this turn.
-    pub(super) fn maxmemory_changed(&mut self) {
+    pub(in crate::server) fn maxmemory_changed(&mut self) {
         let limit = self.config.memory.maxmemory;
         if limit == 0 {
             self.stats.memory_sufficed();
@@ -198,7 +198,7 @@ impl Server {
 
     /// Counts what a client costs now, if that is limited.
     #[inline]
-    pub(super) fn count_client(&mut self, key: ClientKey) {
+    pub(in crate::server) fn count_client(&mut self, key: ClientKey) {
         if self.conditions.has(Conditions::CLIENT_MEMORY) {
             self.clients.count_memory(key, self.keyspace.now());
         }
@@ -206,7 +206,7 @@ impl Server {
 
     /// Closes the clients that take most, while all together take more than they may.
     #[inline]
-    pub(super) fn evict_clients(&mut self) {
+    pub(in crate::server) fn evict_clients(&mut self) {
         if self.conditions.has(Conditions::CLIENT_MEMORY) {
             let memory = &self.config.memory;
             let limit = memory.maxmemory_clients.bytes(memory.maxmemory);

@@ -78,7 +78,7 @@ impl Targets {
     }
 
     /// Closes what was not used for a while. Called by the timer.
-    pub(super) fn release_idle(&mut self) {
+    pub(in crate::server) fn release_idle(&mut self) {
         self.kept.retain(|target| target.used.elapsed() <= IDLE);
     }
 }

@@ -1,35 +1,15 @@
 //! The machine: joins all rooms below, and names no command.
 
-pub mod admission;
-pub mod aof;
-mod aof_load;
-mod blocking;
-pub mod call;
-pub mod child;
 pub mod command;
-pub mod crash;
-pub mod cron;
-pub mod daemon;
+pub mod durability;
 pub mod error;
 pub mod event_loop;
-pub mod feed;
-pub mod limits;
+pub mod execution;
 pub mod memory;
 pub mod migrate;
-pub mod monitor;
-pub mod notify;
-pub mod observe;
-pub mod pause;
-pub mod persistence;
-pub mod propagate;
-pub mod publish;
+pub mod process;
 pub mod reconfigure;
-pub mod shutdown;
-pub mod startup;
-pub mod tracking;
-pub mod transaction;
-pub mod users;
-pub mod watchdog;
+pub mod watching;
 
 use std::sync::Arc;
 
@@ -45,11 +25,11 @@ use crate::resp::Reply;
 use crate::stats::Stats;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
-use admission::Conditions;
-pub use blocking::Unblock;
 use command::{Commands, Spec};
 use event_loop::Loop;
-use feed::{Feed, Unit};
+use execution::admission::Conditions;
+pub use execution::blocking::Unblock;
+use execution::feed::{Feed, Unit};
 
 /// Everything there is, room by room.
 pub struct Server {
@@ -69,15 +49,15 @@ pub struct Server {
     /// What the running command, and those inside it, pass on.
     pub unit: Unit,
     pub expire: ActiveExpire,
-    pub pause: pause::Pause,
-    pub persistence: persistence::Persistence,
-    pub children: child::Children,
-    pub aof: aof::Aof,
+    pub pause: execution::pause::Pause,
+    pub persistence: durability::persistence::Persistence,
+    pub children: durability::child::Children,
+    pub aof: durability::aof::Aof,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
     pub turn: Loop,
     pub identity: Identity,
-    pub process: startup::Process,
+    pub process: process::startup::Process,
 }
 
 /// What does not change while the server runs, and who it is.
@@ -109,7 +89,7 @@ impl Server {
         let replication_id = random_id(&mut rng);
         let held_by = commands.iter().map(|(_, spec)| Conditions::holding(spec)).collect();
         let stats = Stats::new(commands.len());
-        let acl = Acl::new(users::catalog(&commands));
+        let acl = Acl::new(execution::users::catalog(&commands));
         let databases = config.general.databases as usize;
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
@@ -128,10 +108,10 @@ impl Server {
             feed: Feed::AsReceived,
             unit: Unit::default(),
             expire: ActiveExpire::default(),
-            pause: pause::Pause::default(),
-            persistence: persistence::Persistence::new(now),
-            children: child::Children::default(),
-            aof: aof::Aof::default(),
+            pause: execution::pause::Pause::default(),
+            persistence: durability::persistence::Persistence::new(now),
+            children: durability::child::Children::default(),
+            aof: durability::aof::Aof::default(),
             targets: migrate::Targets::default(),
             turn: Loop::default(),
             identity: Identity {
@@ -143,7 +123,7 @@ impl Server {
                 replication_id,
                 startup_memory: 0,
             },
-            process: startup::Process::default(),
+            process: process::startup::Process::default(),
         };
         server.take_up_options();
         server.take_up_password();

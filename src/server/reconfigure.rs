@@ -4,9 +4,6 @@
 //! do not know the configuration ([`Server::take_up_options`]), and a few concern the operating system and may fail
 //! ([`Server::apply`]): a change that fails there is undone as a whole.
 
-use super::Server;
-use super::admission::Conditions;
-use super::event_loop::LISTENERS;
 use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
 use crate::config::{Config, Effects, Reason, SetError, os_error, table};
@@ -16,6 +13,9 @@ use crate::net::limits;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
 use crate::resp::Error;
+use crate::server::Server;
+use crate::server::event_loop::LISTENERS;
+use crate::server::execution::admission::Conditions;
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::structures::dict::set_growth_ceiling;
@@ -35,14 +35,14 @@ impl Server {
         });
         let limits_clients = memory.maxmemory_clients.bytes(memory.maxmemory).is_some();
         self.conditions.set(Conditions::CLIENT_MEMORY, limits_clients);
-        self.keyspace.evictor.set_policy(super::memory::policy(memory.policy));
+        self.keyspace.evictor.set_policy(crate::server::memory::policy(memory.policy));
         let access = &mut self.keyspace.access;
         access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
         access.log_factor = memory.lfu_log_factor;
         access.decay_minutes = memory.lfu_decay_time_min;
         let by_access = |policy: Policy| matches!(policy.order, Order::LeastRecent | Order::LeastFrequent);
         access.guides_eviction =
-            memory.maxmemory > 0 && super::memory::policy(memory.policy).is_some_and(by_access);
+            memory.maxmemory > 0 && crate::server::memory::policy(memory.policy).is_some_and(by_access);
         let now = self.keyspace.now();
         self.keyspace.set_now(now);
         self.take_up_thresholds();

@@ -29,7 +29,7 @@ macro_rules! __bit_set {
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
         $vis struct $type($repr);
 
-        #[allow(dead_code, reason = "each set has all operations, whether or not it needs them")]
+        #[allow(dead_code, unreachable_pub, reason = "each set has all operations, and goes as far as its type")]
         impl $type {
             /// No bit.
             pub const NONE: $type = $type(0);
@@ -83,6 +83,8 @@ macro_rules! __bit_set {
         $($(#[$doc:meta])* $name:ident = $bit:expr;)*
     }) => {
         $crate::__bit_set!(@type $(#[$meta])* $vis $type: $repr);
+
+        #[allow(dead_code, unreachable_pub, reason = "each bit goes as far as its set")]
         impl $type {
             $($(#[$doc])* pub const $name: $type = $type(1 << $bit);)*
         }
@@ -91,6 +93,8 @@ macro_rules! __bit_set {
         $($(#[$doc:meta])* $name:ident = $bit:expr, $text:expr;)*
     }) => {
         $crate::__bit_set!(@type $(#[$meta])* $vis $type: $repr);
+
+        #[allow(dead_code, unreachable_pub, reason = "each bit goes as far as its set")]
         impl $type {
             $($(#[$doc])* pub const $name: $type = $type(1 << $bit);)*
             /// Every bit with the name that clients see; an empty name is not shown.

@@ -5,10 +5,10 @@
 //! classes of events; none are chosen by default. The ledger notes events for this only while some are chosen
 //! and some client has a subscription at all.
 
-use super::Server;
 use crate::clients::pubsub::Scope;
 use crate::config::value::KeyspaceEvents;
 use crate::keyspace::ledger::{Change, Class, Listeners};
+use crate::server::Server;
 
 /// The bit of the configuration that chooses a class of events, unless nothing does.
 fn chosen_by(class: Class) -> Option<KeyspaceEvents> {
@@ -31,14 +31,14 @@ fn chosen_by(class: Class) -> Option<KeyspaceEvents> {
 impl Server {
     /// Has the ledger note events if they can reach anybody. To be called when the configuration or the
     /// subscriptions change.
-    pub(super) fn hear_events(&mut self) {
+    pub(in crate::server) fn hear_events(&mut self) {
         let silent = self.config.advanced.notify_keyspace_events.is_silent();
         let heard = !silent && self.clients.pubsub.hears_channels();
         self.keyspace.ledger.listeners.set(Listeners::NOTIFY, heard);
     }
 
     /// Publishes the events of a command, in order; `keys` holds the names of the changed keys.
-    pub(super) fn notify(&mut self, changes: &[Change], keys: &[u8]) {
+    pub(in crate::server) fn notify(&mut self, changes: &[Change], keys: &[u8]) {
         let chosen = self.config.advanced.notify_keyspace_events;
         let mut channel = Vec::new();
         let mut digits = itoa::Buffer::new();

@@ -15,9 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Server;
-use super::child::{Child, Outcome, Task};
-use super::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
 use crate::background::Worker;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::config::value::AppendFsync;
@@ -29,6 +26,9 @@ use crate::persistence::aof::manifest::sync_directory;
 use crate::persistence::aof::{AofLog, Manifest, rewrite};
 use crate::persistence::rdb::output::SyncedFile;
 use crate::resp::Args;
+use crate::server::Server;
+use crate::server::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
+use crate::server::durability::child::{Child, Outcome, Task};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::files::create_exclusively;
 use crate::stdx::hash;
@@ -235,7 +235,7 @@ impl Server {
     // ---- writing --------------------------------------------------------------------------
 
     /// Adds a unit of execution to the file, or each of its parts as one if `apart`.
-    pub(super) fn append_unit(&mut self, apart: bool) {
+    pub(in crate::server) fn append_unit(&mut self, apart: bool) {
         let log = &mut self.aof.log;
         if self.config.persistence.aof_timestamp_enabled {
             let second = self.keyspace.now().as_secs();
@@ -248,7 +248,7 @@ impl Server {
     }
 
     /// Writes what was appended. `force` does not make way for a sync under way.
-    pub(super) fn flush_aof(&mut self, force: bool) {
+    pub(in crate::server) fn flush_aof(&mut self, force: bool) {
         if self.aof.state == State::Off {
             return;
         }
@@ -296,12 +296,12 @@ impl Server {
 
     /// Whether replies wait until the file is durable.
     #[inline]
-    pub(super) fn holds_replies(&self) -> bool {
+    pub(in crate::server) fn holds_replies(&self) -> bool {
         self.config.persistence.appendfsync == AppendFsync::Always && self.aof.state == State::On
     }
 
     /// Notes which keys changed, before that is appended.
-    pub(super) fn note_recent(&mut self, changes: &[Change], keys: &[u8]) {
+    pub(in crate::server) fn note_recent(&mut self, changes: &[Change], keys: &[u8]) {
         let offset = self.aof.log.appended() + 1;
         for change in changes {
             self.aof.recent.note(change, keys, offset);
@@ -310,7 +310,13 @@ impl Server {
 
     /// A client was answered a request. If that only reads keys it names, the answer tells of nothing but their last
     /// changes. `before` is the end of the client's output before it was answered, and whether all of that was sent.
-    pub(super) fn vouch(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>, before: (u64, bool)) {
+    pub(in crate::server) fn vouch(
+        &mut self,
+        key: ClientKey,
+        spec: &Spec,
+        args: &Args<'_>,
+        before: (u64, bool),
+    ) {
         let hidden = |keys: &KeySpec| keys.flags.has(KeyFlags::INCOMPLETE);
         if !spec.flags.has(Flags::READONLY) || spec.acl.has(Acl::SCRIPTING) || spec.keys.iter().any(hidden) {
             return;
@@ -328,7 +334,7 @@ impl Server {
 
     /// Writes what this turn appended before its replies leave, or has the replies wait for that.
     #[inline]
-    pub(super) fn flush_or_hold(&mut self) {
+    pub(in crate::server) fn flush_or_hold(&mut self) {
         if self.holds_replies() {
             self.hold_undurable();
             if !self.aof.gathering.goes_on(self.aof.waiting.len()) {
@@ -347,7 +353,7 @@ impl Server {
     }
 
     /// How long the loop may sleep before a group is to be handed over, or a write has waited enough.
-    pub(super) fn until_flush(&self) -> Duration {
+    pub(in crate::server) fn until_flush(&self) -> Duration {
         // Nobody ends a group's waiting once replies are not held any more.
         let patience = if self.holds_replies() { self.aof.gathering.patience() } else { Duration::MAX };
         self.aof.log.until_impatient().map_or(patience, |written| patience.min(written))
@@ -406,7 +412,7 @@ impl Server {
     ///
     /// # Errors
     /// A line for the log: the manifest is damaged, or cannot be read or written.
-    pub(super) fn read_manifest(&mut self) -> Result<(), String> {
+    pub(in crate::server) fn read_manifest(&mut self) -> Result<(), String> {
         let dir = self.aof_directory();
         let prefix = self.config.persistence.appendfilename.clone();
         let path = dir.join(Manifest::file_name(&prefix));
@@ -528,7 +534,7 @@ impl Server {
     ///
     /// # Errors
     /// A line for the log: a file cannot be made.
-    pub(super) fn open_aof(&mut self) -> Result<(), String> {
+    pub(in crate::server) fn open_aof(&mut self) -> Result<(), String> {
         let dir = self.aof_directory();
         let prefix = self.config.persistence.appendfilename.clone();
         let fail = |what: &str, error: &io::Error| {
@@ -586,7 +592,7 @@ impl Server {
     ///
     /// # Errors
     /// No child can be made that would write the first base.
-    pub(super) fn start_aof(&mut self) -> Result<(), ()> {
+    pub(in crate::server) fn start_aof(&mut self) -> Result<(), ()> {
         self.set_aof_state(State::Beginning);
         self.aof.rewrite_scheduled = true;
         if self.persistence.loading.is_some() {
@@ -622,7 +628,7 @@ impl Server {
     }
 
     /// Stops writing changes down; what is there stays.
-    pub(super) fn stop_aof(&mut self) {
+    pub(in crate::server) fn stop_aof(&mut self) {
         if self.aof.state == State::Off {
             return;
         }
@@ -654,7 +660,7 @@ impl Server {
     }
 
     /// Waits until everything appended is durable. Trouble is told and kept.
-    pub(super) fn finish_aof(&mut self) -> bool {
+    pub(in crate::server) fn finish_aof(&mut self) -> bool {
         match self.aof.log.finish(&self.background) {
             Ok(()) => true,
             Err(error) => {
@@ -717,7 +723,7 @@ impl Server {
             let path = PathBuf::from(temporary_base(std::process::id()));
             let written = server.write_base(&path, snapshot, |keys| {
                 reporter.written(keys);
-                super::persistence::pause_after_key(keys, delay_us);
+                crate::server::durability::persistence::pause_after_key(keys, delay_us);
             });
             match &written {
                 Ok(()) => tracing::info!("SYNC append only file rewrite performed"),
@@ -802,7 +808,7 @@ impl Server {
     }
 
     /// A child that wrote a base is gone.
-    pub(super) fn rewrite_ended(&mut self, child: &Child, outcome: Outcome) {
+    pub(in crate::server) fn rewrite_ended(&mut self, child: &Child, outcome: Outcome) {
         self.aof.copied = child.report.copied;
         self.aof.rewrite_took = Some(child.started.elapsed());
         let temporary = PathBuf::from(temporary_base(child.pid.unsigned_abs()));
@@ -885,7 +891,7 @@ impl Server {
     }
 
     /// Removes files that are superseded, in the background.
-    pub(super) fn remove_history(&mut self) {
+    pub(in crate::server) fn remove_history(&mut self) {
         if self.config.persistence.aof_disable_auto_gc || self.aof.manifest.history.is_empty() {
             return;
         }
@@ -905,7 +911,7 @@ impl Server {
 
     /// Rewrites if that is scheduled, or the file has grown enough; tries again what the disk did not take. Called by the
     /// timer.
-    pub(super) fn look_after_aof(&mut self) {
+    pub(in crate::server) fn look_after_aof(&mut self) {
         if self.aof.trouble.is_some() {
             self.flush_aof(false);
         }

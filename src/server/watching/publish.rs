@@ -9,11 +9,11 @@
 
 use bytes::Bytes;
 
-use super::Server;
 use crate::clients::pubsub::{Name, Scope};
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::net::io::{Output, Pool};
 use crate::resp::{Protocol, Replied, Reply};
+use crate::server::Server;
 use crate::stdx::glob;
 
 /// Messages up to this size are copied to each client.
@@ -33,7 +33,7 @@ pub struct Answering {
 
 /// What was being answered before an answer began.
 #[derive(Clone, Copy)]
-pub(super) struct Outer {
+pub(in crate::server) struct Outer {
     client: Option<ClientKey>,
     /// Bytes that wait for it.
     later: usize,
@@ -96,14 +96,14 @@ impl Server {
     /// From now on a client's request is answered: messages to it wait until that is done. What it was before is
     /// to be handed to [`Server::end_answer`].
     #[inline]
-    pub(super) fn begin_answer(&mut self, key: ClientKey) -> Outer {
+    pub(in crate::server) fn begin_answer(&mut self, key: ClientKey) -> Outer {
         let answering = &mut self.turn.answering;
         Outer { client: answering.client.replace(key), later: answering.later.len() }
     }
 
     /// The request is answered: whatever waited for that follows the reply.
     #[inline]
-    pub(super) fn end_answer(&mut self, outer: Outer) {
+    pub(in crate::server) fn end_answer(&mut self, outer: Outer) {
         let answering = &mut self.turn.answering;
         let answered = std::mem::replace(&mut answering.client, outer.client);
         if answering.later.len() > outer.later {
@@ -123,12 +123,12 @@ impl Server {
 
     /// Whose request is being answered, if anybody's.
     #[inline]
-    pub(super) fn answering(&self) -> Option<ClientKey> {
+    pub(in crate::server) fn answering(&self) -> Option<ClientKey> {
         self.turn.answering.client
     }
 
     /// Sends a message to one client.
-    pub(super) fn push(&mut self, key: ClientKey, message: &mut Message) {
+    pub(in crate::server) fn push(&mut self, key: ClientKey, message: &mut Message) {
         let client = &mut self.clients[key];
         let protocol = client.protocol;
         if self.turn.answering.client == Some(key) {
@@ -237,7 +237,7 @@ impl Server {
     }
 
     /// Forgets what others know of a client that leaves: subscriptions, and copies of keys.
-    pub(super) fn leave(&mut self, key: ClientKey) {
+    pub(in crate::server) fn leave(&mut self, key: ClientKey) {
         if self.clients[key].flags.has(ClientFlags::SUBSCRIBED) {
             self.unsubscribe_all(key);
         }

@@ -3,8 +3,6 @@
 //! A client acts as a user by keeping its identity. Whether the user may do everything is a flag of
 //! the client, brought up to date whenever the user changes, so that admission costs an unrestricted user nothing.
 
-use super::Server;
-use super::command::{Acl as Category, ChannelSpec, ChannelUse, CommandId, Commands, Flags, KeyFlags, Spec};
 use crate::acl::catalog::Command;
 use crate::acl::log::Event;
 use crate::acl::{
@@ -17,6 +15,10 @@ use crate::config::options::{Place, SecurityOptions, UserLine};
 use crate::config::os_error;
 use crate::config::value::AclPubsubDefault;
 use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::command::{
+    Acl as Category, ChannelSpec, ChannelUse, CommandId, Commands, Flags, KeyFlags, Spec,
+};
 use crate::stdx::clock::UnixMillis;
 
 /// What rules need to know about the commands, those of other servers included: their numbers follow.

@@ -4,14 +4,14 @@
 //! gets pushes; one that speaks RESP2 names another connection that gets them as messages of a channel. Messages
 //! about keys that were read leave with the change, those about prefixes at the end of the turn.
 
-use super::Server;
-use super::admission::Conditions;
-use super::command::{Acl, Flags, Spec};
-use super::publish::Message;
 use crate::clients::tracking::{Broadcast, Caching, Tracking};
 use crate::clients::{ClientFlags, ClientKey, ClientRef};
 use crate::keyspace::ledger::{Change, Listeners};
 use crate::resp::{Args, Protocol, Reply};
+use crate::server::Server;
+use crate::server::command::{Acl, Flags, Spec};
+use crate::server::execution::admission::Conditions;
+use crate::server::watching::publish::Message;
 
 /// The channel that clients without pushes are told on.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
@@ -75,7 +75,7 @@ impl Server {
 
     /// Remembers the keys that a client has just read by a command, if it wants that.
     #[cold]
-    pub(super) fn remember_keys(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
+    pub(in crate::server) fn remember_keys(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
         // What a script reads is remembered when it does, not when it is called.
         if !spec.flags.has(Flags::READONLY) || spec.acl.has(Acl::SCRIPTING) {
             return;
@@ -99,7 +99,7 @@ impl Server {
 
     /// The choice made by CLIENT CACHING is for one command, or one transaction.
     #[cold]
-    pub(super) fn used_caching(&mut self, key: ClientKey, keeps: bool) {
+    pub(in crate::server) fn used_caching(&mut self, key: ClientKey, keeps: bool) {
         let client = &mut self.clients[key];
         if !keeps && !client.flags.has(ClientFlags::IN_MULTI) {
             client.flags.set(ClientFlags::CHOSE_CACHING, false);
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Tells who may have copies that keys have changed.
-    pub(super) fn invalidate(&mut self, changes: &[Change], keys: &[u8]) {
+    pub(in crate::server) fn invalidate(&mut self, changes: &[Change], keys: &[u8]) {
         let by = self.answering();
         for change in changes {
             match change {
@@ -200,7 +200,7 @@ impl Server {
     }
 
     /// Tells about the changed keys of all prefixes. Called at the end of a turn.
-    pub(super) fn broadcast_changes(&mut self) {
+    pub(in crate::server) fn broadcast_changes(&mut self) {
         while let Some(Broadcast { listeners, changed }) = self.clients.tracking.take_pending() {
             let mut all = Invalidation::of_keys(changed.iter().map(|(key, _)| &**key));
             for listener in listeners {
@@ -219,7 +219,7 @@ impl Server {
     }
 
     /// Notes whether more keys are remembered than may be.
-    pub(super) fn check_tracked(&mut self) {
+    pub(in crate::server) fn check_tracked(&mut self) {
         let limit = self.config.security.tracking_table_max_keys;
         let full = limit > 0 && self.clients.tracking.keys() as u64 > limit;
         self.conditions.set(Conditions::TRACKING_FULL, full);
@@ -228,7 +228,7 @@ impl Server {
     /// Forgets random keys if more are remembered than may be, telling their readers. One step per command and
     /// timer tick, larger each time in a row that one was not enough.
     #[cold]
-    pub(super) fn limit_tracked(&mut self) {
+    pub(in crate::server) fn limit_tracked(&mut self) {
         let limit = self.config.security.tracking_table_max_keys as usize;
         let effort = STEP * (self.clients.tracking.hurry + 1);
         for _ in 0..effort {

@@ -14,15 +14,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::Server;
-use super::call::Batch;
-use super::command::Flags;
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::net::error_text;
 use crate::net::stream::Stream;
 use crate::persistence::aof::read::{Fault, Next, Requests};
 use crate::resp::Args;
 use crate::resp::request::{Frame, Span};
+use crate::server::Server;
+use crate::server::command::Flags;
+use crate::server::execution::call::Batch;
 use crate::stdx::text::Lossy;
 
 /// Bytes between two looks at what else there is to do.
@@ -50,7 +50,7 @@ impl From<Fault> for Stop {
 impl Server {
     /// Loads one part: a snapshot, requests, or the one followed by the other. `progress` is how many bytes came before
     /// it, and how many there are in all.
-    pub(super) fn load_aof_part(
+    pub(in crate::server) fn load_aof_part(
         &mut self,
         path: &Path,
         name: &str,

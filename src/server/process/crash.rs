@@ -21,13 +21,13 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
-use super::Server;
-use super::daemon;
-use super::startup::{BUILD_ID, REDIS_VERSION};
 use crate::clients::ClientKey;
 use crate::config::Config;
 use crate::config::table;
 use crate::resp::Args;
+use crate::server::Server;
+use crate::server::process::daemon;
+use crate::server::process::startup::{BUILD_ID, REDIS_VERSION};
 use crate::stats::log::{self, Level};
 use crate::stdx::alloc;
 use crate::stdx::quote;
@@ -93,7 +93,7 @@ pub fn watch(server: &'static mut Server) -> &'static mut Server {
 /// Runs a command, and notes meanwhile that this thread runs it, with which arguments and for whom. While one runs
 /// inside another, the inner one is noted, and after it none.
 #[inline(always)]
-pub(super) fn while_running<R>(client: ClientKey, args: &Args<'_>, run: impl FnOnce() -> R) -> R {
+pub(in crate::server) fn while_running<R>(client: ClientKey, args: &Args<'_>, run: impl FnOnce() -> R) -> R {
     /// Takes the pointer away also when the command panics.
     struct Done;
     impl Drop for Done {
@@ -129,7 +129,7 @@ pub fn is_reporting() -> bool {
 
 /// Lets `see` look at the arguments of the command that this thread runs, if it runs one, and which of the first 64 are
 /// secret, as bits. Safe in a signal handler, if `see` is.
-pub(super) fn for_running(see: impl FnOnce(&Args<'_>, u64)) {
+pub(in crate::server) fn for_running(see: impl FnOnce(&Args<'_>, u64)) {
     // SAFETY: the command goes on, or panics, only after `see` has returned.
     if let Some(args) = unsafe { running_here() } {
         see(args, secrets(args));

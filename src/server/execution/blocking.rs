@@ -7,14 +7,14 @@
 
 use std::time::Duration;
 
-use super::Server;
-use super::command::CommandId;
-use super::observe::Ran;
 use crate::clients::blocking::{Absent, Blocked, Wait};
 use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::command::CommandId;
+use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
 /// Why a client stops waiting without having got anything.
@@ -28,7 +28,13 @@ pub enum Unblock {
 
 impl Server {
     /// A command has found nothing and says what it waits for; whether the client now waits.
-    pub(super) fn block(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>, wait: Wait) -> bool {
+    pub(in crate::server) fn block(
+        &mut self,
+        key: ClientKey,
+        id: CommandId,
+        args: &Args<'_>,
+        wait: Wait,
+    ) -> bool {
         if self.turn.depth > 0 || self.clients[key].flags.has(ClientFlags::LOADER) {
             let mut reply = self.reply(key);
             match wait.absent {
@@ -65,7 +71,7 @@ impl Server {
 
     /// Serves those who wait for keys that were changed, until nothing is left to take.
     #[cold]
-    pub(super) fn serve_blocked(&mut self) {
+    pub(in crate::server) fn serve_blocked(&mut self) {
         // What is being loaded is theirs as well, but only once it is complete.
         while self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
             for place in self.clients.blocking.take_ready() {
@@ -148,7 +154,7 @@ impl Server {
     }
 
     /// A client that waits leaves.
-    pub(super) fn forget_blocked(&mut self, key: ClientKey) {
+    pub(in crate::server) fn forget_blocked(&mut self, key: ClientKey) {
         if let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) {
             self.release(key, &blocked);
             self.count_blocked(key, &blocked, 0);
@@ -157,7 +163,7 @@ impl Server {
 
     /// Gives up for those whose time is over.
     #[inline]
-    pub(super) fn blocked_timeouts(&mut self) {
+    pub(in crate::server) fn blocked_timeouts(&mut self) {
         let now = self.keyspace.now();
         while let Some(key) = self.clients.blocking.overdue(now) {
             self.unblock(key, Unblock::Timeout);
@@ -165,7 +171,7 @@ impl Server {
     }
 
     /// How long the loop may sleep before somebody's time is over.
-    pub(super) fn until_deadline(&self) -> Duration {
+    pub(in crate::server) fn until_deadline(&self) -> Duration {
         match self.clients.blocking.next_deadline() {
             None => Duration::MAX,
             Some(until) => Duration::from_millis(until.since(self.keyspace.now()).max(0) as u64),
@@ -173,7 +179,7 @@ impl Server {
     }
 
     /// Has the loop look at what a client sent while nothing of it was read.
-    pub(super) fn read_soon(&mut self, key: ClientKey) {
+    pub(in crate::server) fn read_soon(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         if !client.flags.has(ClientFlags::IN_READ_LIST) {
             client.flags.set(ClientFlags::IN_READ_LIST, true);

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::Server;
-use super::command::CommandId;
 use crate::acl::{Context, Denied};
 use crate::clients::multi::Transaction;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::command::CommandId;
 use crate::stdx::hash::Key;
 
 impl Server {
     /// Keeps a request of a client that is between MULTI and EXEC, unless EXEC will run nothing anyway.
-    pub(super) fn queue(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>) {
+    pub(in crate::server) fn queue(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>) {
         let watch_broken = self.clients[key].flags.has(ClientFlags::WATCH_BROKEN);
         if let Some(transaction) = self.open_transaction(key).filter(|kept| !kept.broken && !watch_broken) {
             transaction.push(id.0, args);
@@ -47,7 +47,7 @@ impl Server {
     }
 
     /// A request was refused: the client's transaction, if it is in one, will not run.
-    pub(super) fn break_transaction(&mut self, key: ClientKey) {
+    pub(in crate::server) fn break_transaction(&mut self, key: ClientKey) {
         if let Some(transaction) = self.open_transaction(key) {
             transaction.broken = true;
         }

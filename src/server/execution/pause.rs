@@ -8,18 +8,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::Server;
-use super::admission::Conditions;
-use super::command::{CommandId, Flags, Spec};
 use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Suspend;
 use crate::resp::Args;
+use crate::server::Server;
+use crate::server::command::{CommandId, Flags, Spec};
+use crate::server::execution::admission::Conditions;
 use crate::stats::latency::event;
 use crate::stdx::clock::UnixMillis;
 
 /// What may change the data, or what replicas are told.
-pub(super) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
+pub(in crate::server) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
 
 /// Which requests a pause concerns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// How long the loop may sleep before a pause ends.
-    pub(super) fn until_unpause(&self) -> Option<Duration> {
+    pub(in crate::server) fn until_unpause(&self) -> Option<Duration> {
         let (until, _) = self.pause.active?;
         let left_ms = until.since(UnixMillis::now());
         Some(Duration::from_millis(left_ms.max(0) as u64))
@@ -105,7 +105,7 @@ impl Server {
     }
 
     /// Whether the pause that is on concerns a request of this client for `spec`.
-    pub(super) fn is_paused_for(&self, key: ClientKey, spec: &Spec) -> bool {
+    pub(in crate::server) fn is_paused_for(&self, key: ClientKey, spec: &Spec) -> bool {
         let client = &self.clients[key];
         let exempt = ClientFlags::REPLICA.with(ClientFlags::MONITOR);
         match self.pause.active {
@@ -126,7 +126,7 @@ impl Server {
 
     /// Keeps a request until the pause is over.
     #[cold]
-    pub(super) fn hold(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
+    pub(in crate::server) fn hold(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
         if !client.flags.has(ClientFlags::HELD) {
             client.flags.set(ClientFlags::HELD, true);
@@ -158,7 +158,7 @@ impl Server {
     }
 
     /// Forgets a client that is about to be gone.
-    pub(super) fn forget_paused(&mut self, key: ClientKey) {
+    pub(in crate::server) fn forget_paused(&mut self, key: ClientKey) {
         if self.clients[key].flags.has(ClientFlags::HELD) {
             self.pause.waiting.retain(|&waiting| waiting != key);
         }

@@ -3,16 +3,16 @@
 //! Two steps. [`Server::prepare_shutdown`] does what may fail, and the server serves on if it does. Once the
 //! loop has ended, its replies sent, [`Server::finish_shutdown`] tidies up; nothing there can fail any more.
 
-use super::Server;
-use super::aof::State;
-use super::child::Task;
 use crate::config::value::ShutdownFlags;
 use crate::net::signals::{Request, Signals, Stop};
 use crate::resp::Error;
+use crate::server::Server;
+use crate::server::durability::aof::State;
+use crate::server::durability::child::Task;
 
 impl Server {
     /// Does what must succeed before the server may end. After `Ok`, end the loop by
-    /// [`Loop::stop`](super::event_loop::Loop::stop).
+    /// [`Loop::stop`](crate::server::event_loop::Loop::stop).
     ///
     /// # Errors
     /// Data that should be kept cannot be, and `flags` do not force the end; the log says why.
@@ -60,7 +60,7 @@ impl Server {
     }
 
     /// A signal asked for the end.
-    pub(super) fn asked_to_stop(&mut self, stop: Stop, signals: &Signals) {
+    pub(in crate::server) fn asked_to_stop(&mut self, stop: Stop, signals: &Signals) {
         let (flags, name) = match stop {
             Stop::Interrupt => (self.config.general.shutdown_on_sigint, "SIGINT"),
             Stop::Terminate => (self.config.general.shutdown_on_sigterm, "SIGTERM"),

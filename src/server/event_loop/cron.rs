@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use super::Server;
-use super::admission::Conditions;
 use crate::keyspace::expire::Cycle;
+use crate::server::Server;
+use crate::server::execution::admission::Conditions;
 use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
 
 impl Server {
     /// Time from one run of the timer to the next.
-    pub(super) fn tick(&self) -> Duration {
+    pub(in crate::server) fn tick(&self) -> Duration {
         Duration::from_millis(1000 / self.config.advanced.hz.clamp(1, 500) as u64)
     }
 
-    pub(super) fn until_cron(&self) -> Duration {
+    pub(in crate::server) fn until_cron(&self) -> Duration {
         let tick = match self.turn.next_cron_ns.saturating_sub(self.turn.ended_ns) {
             _ if self.turn.evicting => Duration::ZERO,
             ns => Duration::from_nanos(ns),
@@ -22,7 +22,7 @@ impl Server {
         self.until_unpause().map_or(tick, |pause| pause.min(tick))
     }
 
-    pub(super) fn cron_if_due(&mut self) {
+    pub(in crate::server) fn cron_if_due(&mut self) {
         let now = self.turn.ended_ns;
         if now < self.turn.next_cron_ns {
             return;
@@ -70,7 +70,7 @@ impl Server {
         }
     }
 
-    pub(super) fn fast_expire_cycle(&mut self) {
+    pub(in crate::server) fn fast_expire_cycle(&mut self) {
         self.expire_cycle(Cycle::Fast);
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::pipe;
 
-use super::Server;
+use crate::server::Server;
 use crate::stdx::process;
 use crate::structures::dict::{ResizePolicy, set_resize_policy};
 
@@ -239,7 +239,7 @@ impl Server {
     }
 
     /// Looks whether the child has something to tell, or has ended. Called by the timer.
-    pub(super) fn look_after_child(&mut self) {
+    pub(in crate::server) fn look_after_child(&mut self) {
         let Some(child) = &mut self.children.current else { return };
         child.listen();
         let mut status = 0;

@@ -11,10 +11,10 @@
 
 use std::io::Write as _;
 
-use super::Server;
-use super::command::{Flags, Spec};
 use crate::clients::{ClientFlags, ClientKey};
 use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::command::{Flags, Spec};
 use crate::stdx::clock;
 use crate::stdx::quote;
 
@@ -47,7 +47,7 @@ impl Server {
 
     /// Shows a command that was run, unless commands of its kind are not shown.
     #[cold]
-    pub(super) fn feed_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
+    pub(in crate::server) fn feed_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
         if !spec.flags.has(Flags::SKIP_MONITOR.with(Flags::ADMIN)) {
             self.show_to_monitors(key, spec, args);
         }

@@ -4,11 +4,11 @@
 //! hold it up. When the two meet in nothing, the command runs. Otherwise the gates are walked in
 //! the order in which Redis refuses, and the first that stays shut gives the answer.
 
-use super::Server;
-use super::command::{CommandId, Commands, Flags, Spec};
-use super::pause;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error, Protocol};
+use crate::server::Server;
+use crate::server::command::{CommandId, Commands, Flags, Spec};
+use crate::server::execution::pause;
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -4,13 +4,12 @@
 //! client costs one `recv` and one `send` per turn, and everything it wrote is sent together.
 //! Sockets are registered once; nothing is changed in the poll afterwards.
 
+pub mod cron;
+pub mod limits;
+
 use std::io;
 use std::time::Duration;
 
-use super::Server;
-use super::call::Batch;
-use super::publish::Answering;
-use super::watchdog;
 use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
@@ -18,12 +17,16 @@ use crate::net::listener::{Listener, Queue};
 use crate::net::poll::{Poll, Registry, Token};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
+use crate::server::Server;
+use crate::server::execution::call::Batch;
+use crate::server::process::watchdog;
+use crate::server::watching::publish::Answering;
 use crate::stats::log::limited;
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::stopwatch::{Stopwatch, Ticks};
 
 /// Tokens from here on are listeners; below are clients.
-pub(super) const LISTENERS: usize = usize::MAX / 2;
+pub(in crate::server) const LISTENERS: usize = usize::MAX / 2;
 
 /// Bytes read from one client per turn before others get theirs.
 const READ_BUDGET: usize = 256 << 10;
@@ -39,48 +42,48 @@ const KEEPERS: usize = 64;
 /// What the loop keeps between turns.
 #[derive(Default)]
 pub struct Loop {
-    pub(super) listeners: Vec<Listener>,
-    pub(super) registry: Option<Registry>,
+    pub(in crate::server) listeners: Vec<Listener>,
+    pub(in crate::server) registry: Option<Registry>,
     /// Clients with something to send at the end of the turn.
-    pub(super) sending: Vec<ClientKey>,
+    pub(in crate::server) sending: Vec<ClientKey>,
     /// Clients to close at the end of the turn.
-    pub(super) closing: Vec<ClientKey>,
+    pub(in crate::server) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
-    pub(super) reading: Vec<ClientKey>,
+    pub(in crate::server) reading: Vec<ClientKey>,
     /// Whose request is being answered.
-    pub(super) answering: Answering,
+    pub(in crate::server) answering: Answering,
     /// When the running command started: the end of the one before.
-    pub(super) command_started: Ticks,
+    pub(in crate::server) command_started: Ticks,
     /// By which commands are measured.
-    pub(super) stopwatch: Stopwatch,
+    pub(in crate::server) stopwatch: Stopwatch,
     /// When the last turn ended, on the monotonic clock.
-    pub(super) ended_ns: u64,
+    pub(in crate::server) ended_ns: u64,
     /// When the timer is due, on that clock.
-    pub(super) next_cron_ns: u64,
-    pub(super) cron_ticks: u64,
+    pub(in crate::server) next_cron_ns: u64,
+    pub(in crate::server) cron_ticks: u64,
     /// Nothing is done by the clock (`DEBUG PAUSE-CRON`).
     pub cron_paused: bool,
     /// Where the timer's visits to clients go on.
-    pub(super) next_visited: usize,
+    pub(in crate::server) next_visited: usize,
     /// By which a signal asks for the end.
-    pub(super) request: Option<Request>,
+    pub(in crate::server) request: Option<Request>,
     /// Evicting ran out of time, and goes on when the turn ends.
-    pub(super) evicting: bool,
+    pub(in crate::server) evicting: bool,
     /// When the log was last warned of requests that a browser sends.
-    pub(super) warned_of_attack: Option<UnixMillis>,
+    pub(in crate::server) warned_of_attack: Option<UnixMillis>,
     /// Long strings were read by the last batch: likely so by the next.
-    pub(super) lends: bool,
+    pub(in crate::server) lends: bool,
     /// How reply buffers follow what clients need.
     pub reply_buffers: ReplyBuffers,
-    pub(super) stop: bool,
+    pub(in crate::server) stop: bool,
     /// How many commands run inside another one.
     pub depth: u32,
     /// The request of a client that waits is being run once more.
-    pub(super) runs_again: bool,
+    pub(in crate::server) runs_again: bool,
     /// It found nothing, and waits on.
-    pub(super) waits_on: bool,
+    pub(in crate::server) waits_on: bool,
     /// The command that ran, with those inside it, has something to pass on.
-    pub(super) unit_pending: bool,
+    pub(in crate::server) unit_pending: bool,
 }
 
 /// Memory of a turn, kept for the next.
@@ -237,7 +240,7 @@ impl Server {
 
     /// Notes that a client's output may have grown.
     #[inline]
-    pub(super) fn written(&mut self, key: ClientKey) {
+    pub(in crate::server) fn written(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         if client.io.output.is_empty() {
             return;
@@ -433,7 +436,7 @@ impl Server {
     }
 
     /// Sends a client what waits for it, but no more than `limit` bytes.
-    pub(super) fn send_to(&mut self, key: ClientKey, limit: usize) {
+    pub(in crate::server) fn send_to(&mut self, key: ClientKey, limit: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE)) {
             self.count_client(key);

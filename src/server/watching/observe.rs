@@ -6,17 +6,17 @@
 
 use std::time::Duration;
 
-use super::Server;
-use super::command::{Flags, Spec};
 use crate::clients::ClientKey;
 use crate::resp::Args;
+use crate::server::Server;
+use crate::server::command::{Flags, Spec};
 use crate::stats::counters::Thresholds;
 use crate::stats::latency::event;
 use crate::stats::slowlog::{LogKind, Noted};
 
 /// A command that was run, by its measures.
 #[derive(Clone, Copy)]
-pub(super) struct Ran {
+pub(in crate::server) struct Ran {
     /// How long it ran.
     pub ns: u64,
     /// Bytes of its reply.
@@ -26,7 +26,13 @@ pub(super) struct Ran {
 impl Server {
     /// Remembers a command that has ended if it is remarkable.
     #[inline(always)]
-    pub(super) fn observe(&mut self, key: ClientKey, spec: &'static Spec, args: &Args<'_>, ran: Ran) {
+    pub(in crate::server) fn observe(
+        &mut self,
+        key: ClientKey,
+        spec: &'static Spec,
+        args: &Args<'_>,
+        ran: Ran,
+    ) {
         let (bytes, _, large) = args.parts();
         let limits = &self.stats.thresholds;
         let remarkable = ran.ns >= limits.long_ns
@@ -41,7 +47,7 @@ impl Server {
 
     /// Reports keys that took long to free, if anybody wants to know.
     #[inline]
-    pub(super) fn note_removals(&mut self) {
+    pub(in crate::server) fn note_removals(&mut self) {
         let removals = &mut self.keyspace.removals;
         if removals.timed {
             self.stats.latency.note(event::EXPIRE_DEL, std::mem::take(&mut removals.expired));
@@ -82,7 +88,7 @@ impl Server {
     }
 
     /// Takes the thresholds up from the configuration, and shortens the logs to what it allows.
-    pub(super) fn take_up_thresholds(&mut self) {
+    pub(in crate::server) fn take_up_thresholds(&mut self) {
         let options = &self.config.logs;
         let bytes = |limit: i64| usize::try_from(limit).unwrap_or(usize::MAX);
         let slow_ns =

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use super::Server;
-use super::crash;
 use crate::net::poll::Waker;
+use crate::server::Server;
+use crate::server::process::crash;
 use crate::stats::log::{self, Level};
 use crate::stdx::quote;
 
@@ -104,7 +104,7 @@ impl Watchdog {
 
 impl Server {
     /// Starts the watchdog anew, or stops it, as the configuration says. To be called by the thread of the loop.
-    pub(super) fn take_up_watchdog(&mut self) {
+    pub(in crate::server) fn take_up_watchdog(&mut self) {
         // Nothing is known of a loop that has not even had the time for its timer.
         let least = 2 * self.tick().as_millis() as u32;
         let period = &mut self.config.debug.watchdog_period_ms;
@@ -189,7 +189,7 @@ fn text(head: &str) -> String {
 
 /// Prepares for SIGALRM, by which an operator asks what the server is doing: it is answered by the log, in full once the
 /// loop goes on. To be called once, by the thread of the loop.
-pub(super) fn answer_alarms(waker: &Waker) {
+pub(in crate::server) fn answer_alarms(waker: &Waker) {
     if WAKER.set(waker.clone()).is_err() {
         return;
     }
@@ -204,7 +204,7 @@ pub(super) fn answer_alarms(waker: &Waker) {
 
 /// Logs what the server was doing when an operator asked for it, if one has.
 #[inline]
-pub(super) fn tell_if_asked() {
+pub(in crate::server) fn tell_if_asked() {
     if ASKED.load(Ordering::Relaxed) {
         tell();
     }

@@ -8,10 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Server;
-use super::admission::Conditions;
-use super::child::{Child, Outcome, Task};
-use super::startup::REDIS_VERSION;
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::Suspend;
 use crate::net::error_text;
@@ -21,6 +17,10 @@ use crate::persistence::rdb::output::{Output, SyncedFile};
 use crate::persistence::rdb::save::{self, SaveOptions, SavedAccess, Version};
 use crate::persistence::rdb::{LoadOptions, Loader, Step};
 use crate::resp::Error;
+use crate::server::Server;
+use crate::server::durability::child::{Child, Outcome, Task};
+use crate::server::execution::admission::Conditions;
+use crate::server::process::startup::REDIS_VERSION;
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;
@@ -75,7 +75,7 @@ impl Persistence {
     }
 
     /// A request of the file being loaded, the `number`-th of its client, ended with an error.
-    pub(super) fn load_error(&mut self, number: u64, error: &Error) {
+    pub(in crate::server) fn load_error(&mut self, number: u64, error: &Error) {
         // A transaction may have any number of errors; one tells that something is wrong with it.
         if self.load_errors.last().is_none_or(|&(last, _)| last != number) {
             self.load_errors.push((number, String::from_utf8_lossy(error.as_bytes()).into_owned()));
@@ -83,7 +83,7 @@ impl Persistence {
     }
 
     /// The errors since the last call.
-    pub(super) fn take_load_errors(&mut self) -> Vec<(u64, String)> {
+    pub(in crate::server) fn take_load_errors(&mut self) -> Vec<(u64, String)> {
         std::mem::take(&mut self.load_errors)
     }
 }
@@ -111,7 +111,7 @@ pub enum LoadFailure {
 }
 
 /// Stands still after each key, as told by tests: so many microseconds, or if negative, one after so many keys.
-pub(super) fn pause_after_key(keys: u64, delay_us: i64) {
+pub(in crate::server) fn pause_after_key(keys: u64, delay_us: i64) {
     if delay_us > 0 {
         std::thread::sleep(Duration::from_micros(delay_us.unsigned_abs()));
     } else if delay_us < 0 && keys.is_multiple_of(delay_us.unsigned_abs()) {
@@ -120,7 +120,7 @@ pub(super) fn pause_after_key(keys: u64, delay_us: i64) {
 }
 
 /// The name of the file that the process `pid` writes a snapshot to, until it is whole.
-pub(super) fn temporary_name(pid: u32) -> String {
+pub(in crate::server) fn temporary_name(pid: u32) -> String {
     format!("temp-{pid}.rdb")
 }
 
@@ -230,7 +230,7 @@ impl Server {
     }
 
     /// Where a child is to run, and how soon the kernel may kill it.
-    pub(super) fn settle_in_child(&mut self, task: Task) {
+    pub(in crate::server) fn settle_in_child(&mut self, task: Task) {
         let cpus = match task {
             Task::Rdb => &self.config.advanced.bgsave_cpulist,
             Task::Aof => &self.config.advanced.aof_rewrite_cpulist,
@@ -246,7 +246,7 @@ impl Server {
     }
 
     /// A child that took a snapshot is gone.
-    pub(super) fn snapshot_ended(&mut self, child: &Child, outcome: Outcome) {
+    pub(in crate::server) fn snapshot_ended(&mut self, child: &Child, outcome: Outcome) {
         let persistence = &mut self.persistence;
         persistence.copied = child.report.copied;
         persistence.bgsave_took = Some(child.started.elapsed());
@@ -284,7 +284,7 @@ impl Server {
     }
 
     /// Takes a snapshot if one is scheduled, or a rule demands it. Called by the timer.
-    pub(super) fn save_if_due(&mut self) {
+    pub(in crate::server) fn save_if_due(&mut self) {
         if self.has_child() || self.persistence.loading.is_some() {
             return;
         }
@@ -343,7 +343,7 @@ impl Server {
     ///
     /// # Errors
     /// As there.
-    pub(super) fn load_rdb_part(
+    pub(in crate::server) fn load_rdb_part(
         &mut self,
         path: &Path,
         bytes_before: u64,
@@ -454,7 +454,7 @@ impl Server {
     /// From here to [`Server::end_loading`] the data are incomplete: most commands are refused, nothing expires, and
     /// nothing is passed on. False if that is so already: no file is loaded while another one is.
     #[must_use]
-    pub(super) fn begin_loading(&mut self, total_bytes: u64) -> bool {
+    pub(in crate::server) fn begin_loading(&mut self, total_bytes: u64) -> bool {
         if self.persistence.loading.is_some() {
             return false;
         }
@@ -467,7 +467,7 @@ impl Server {
     }
 
     /// The data are complete, or loading was given up.
-    pub(super) fn end_loading(&mut self) {
+    pub(in crate::server) fn end_loading(&mut self) {
         self.persistence.loading = None;
         self.conditions.set(Conditions::LOADING, false);
         self.keyspace.suspend_expiry(Suspend::Loading, false);

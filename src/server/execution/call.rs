@@ -15,17 +15,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Server;
-use super::admission::{Conditions, Verdict};
-use super::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
-use super::crash;
-use super::feed::Feed;
-use super::observe::Ran;
-use super::pause::MAY_CHANGE;
-use super::users::Permissions;
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error};
+use crate::server::Server;
+use crate::server::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
+use crate::server::execution::admission::{Conditions, Verdict};
+use crate::server::execution::feed::Feed;
+use crate::server::execution::pause::MAY_CHANGE;
+use crate::server::execution::users::Permissions;
+use crate::server::process::crash;
+use crate::server::watching::observe::Ran;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash;
 use crate::structures::sds::Sds;
@@ -93,7 +93,7 @@ impl Server {
         let command = self.commands.find(args.at(0));
         let (mut hashed, mut hash) = (0, 0);
         if let Some(id) = command
-            && let [KeySpec { begin: super::command::Begin::Index(first), .. }, ..] =
+            && let [KeySpec { begin: crate::server::command::Begin::Index(first), .. }, ..] =
                 self.commands.spec(id).keys
             && let Some(key) = args.get(*first as usize)
         {
@@ -226,7 +226,13 @@ impl Server {
 
     /// Runs a command if it may run, and answers why not otherwise.
     #[inline(always)]
-    pub(super) fn admit(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) {
+    pub(in crate::server) fn admit(
+        &mut self,
+        key: ClientKey,
+        id: CommandId,
+        spec: &'static Spec,
+        args: &Args<'_>,
+    ) {
         let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
         if !conditions.has(self.held_by[id.0 as usize]) || self.passes(key, id, spec, args) {
             self.answer(key, |server| server.call(key, id, spec, args));
@@ -250,7 +256,7 @@ impl Server {
     /// Lets `write` answer a client's request, if the client wants an answer. Messages to the client that are caused
     /// by the request follow the answer.
     #[inline]
-    pub(super) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
+    pub(in crate::server) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
         let client = &mut self.clients[key];
         let mode = client.reply_mode;
         if matches!(mode, ReplyMode::Off | ReplyMode::Skip) {
@@ -289,7 +295,7 @@ impl Server {
 
     /// Makes a client's output ready to be written to, as far as it may grow.
     #[inline]
-    pub(super) fn begin_reply(&mut self, key: ClientKey) {
+    pub(in crate::server) fn begin_reply(&mut self, key: ClientKey) {
         let limit = self.output_ceiling(key);
         self.clients[key].io.output.begin(&mut self.pool, limit);
     }
@@ -319,7 +325,7 @@ impl Server {
     }
 
     #[cold]
-    pub(super) fn refuse(&mut self, key: ClientKey, error: &Error) {
+    pub(in crate::server) fn refuse(&mut self, key: ClientKey, error: &Error) {
         let client = &self.clients[key];
         if client.flags.has(ClientFlags::LOADER) {
             return self.persistence.load_error(client.commands, error);
@@ -329,7 +335,13 @@ impl Server {
     }
 
     /// Runs a command that may run: the handler, the time it took, and what follows from it.
-    pub(super) fn call(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) {
+    pub(in crate::server) fn call(
+        &mut self,
+        key: ClientKey,
+        id: CommandId,
+        spec: &'static Spec,
+        args: &Args<'_>,
+    ) {
         let started = self.turn.command_started;
         let client = &self.clients[key];
         let (db, waiting_before) = (client.db, client.io.output.pending());

@@ -5,11 +5,11 @@
 //! depends on time is left to the timer, which visits every client about once a second, some in each tick. A client
 //! past a limit is closed at the end of the turn, never in the middle of a command, and what waits for it is freed.
 
-use super::Server;
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::value::OutputBufferLimit;
 use crate::net::io::{Adapted, BUFFER};
 use crate::resp::{Args, Error, request};
+use crate::server::Server;
 use crate::stats::log::limited;
 use crate::stdx::{alloc, quote};
 
@@ -50,7 +50,7 @@ impl Server {
 
     /// Most bytes that may wait for a client: what exceeds them is not even written.
     #[inline]
-    pub(super) fn output_ceiling(&self, key: ClientKey) -> usize {
+    pub(in crate::server) fn output_ceiling(&self, key: ClientKey) -> usize {
         let client = &self.clients[key];
         match self.output_limit(client).hard_bytes {
             // Our primary is never given up for being slow.
@@ -62,7 +62,7 @@ impl Server {
 
     /// Closes a client soon if more is waiting for it than may be.
     #[cold]
-    pub(super) fn check_output(&mut self, key: ClientKey) {
+    pub(in crate::server) fn check_output(&mut self, key: ClientKey) {
         let now = self.keyspace.now();
         let limit = self.output_limit(&self.clients[key]);
         let client = &mut self.clients[key];
@@ -95,14 +95,14 @@ impl Server {
     }
 
     /// Frees what waits for a client that will not get it.
-    pub(super) fn discard_output(&mut self, key: ClientKey) {
+    pub(in crate::server) fn discard_output(&mut self, key: ClientKey) {
         let output = self.clients[key].io.output.discard();
         self.free(output.allocated, output);
     }
 
     /// Frees what belonged to a client and has so many bytes. Much is freed by another thread, which gives it back to the
     /// system as well: what one client took is as a rule more than all others will need.
-    pub(super) fn free<T: Send + 'static>(&mut self, allocated: usize, what: T) {
+    pub(in crate::server) fn free<T: Send + 'static>(&mut self, allocated: usize, what: T) {
         if allocated >= MUCH {
             self.keyspace.reclaimer.later(GivenBack(Some(what)), 0);
         }
@@ -110,7 +110,7 @@ impl Server {
 
     /// Closes a client soon: it has sent too much that is not a whole request.
     #[cold]
-    pub(super) fn query_buffer_exceeded(&mut self, key: ClientKey) {
+    pub(in crate::server) fn query_buffer_exceeded(&mut self, key: ClientKey) {
         self.stats.query_buffer_limit_disconnections += 1;
         let input = &self.clients[key].io.input;
         let start = quote::repr(&input.buf[..input.buf.len().min(64)]);
@@ -124,7 +124,7 @@ impl Server {
 
     /// Tells a client that what it sends is no request, and closes it.
     #[cold]
-    pub(super) fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
+    pub(in crate::server) fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
         limited!(
             debug,
             "Protocol error ({error}) from client: {}. Query buffer during protocol error: {}",
@@ -142,7 +142,7 @@ impl Server {
     /// Closes a client soon, without a word, if its request is a line of HTTP: a web page has somebody's browser, which
     /// reaches servers that the page does not, send what follows as well. Whether that is so.
     #[cold]
-    pub(super) fn came_through_a_browser(&mut self, key: ClientKey, args: &Args<'_>) -> bool {
+    pub(in crate::server) fn came_through_a_browser(&mut self, key: ClientKey, args: &Args<'_>) -> bool {
         if !args.is(0, "POST") && !args.is(0, "Host:") {
             return false;
         }
@@ -171,14 +171,15 @@ impl Server {
     /// Appends the line about one client, whose arguments have `args` bytes now.
     pub fn write_client_line(&self, key: ClientKey, args: usize, out: &mut Vec<u8>) {
         let client = &self.clients[key];
-        let command =
-            client.last_command.map_or("NULL", |id| self.commands.spec(super::command::CommandId(id)).name);
+        let command = client
+            .last_command
+            .map_or("NULL", |id| self.commands.spec(crate::server::command::CommandId(id)).name);
         client.write_line(self.keyspace.now(), command, self.user_name(key), args, out);
     }
 
     /// Visits the next clients, so that each has its turn once a second: whoever was idle for too long leaves,
     /// buffers shrink, memory is counted.
-    pub(super) fn visit_clients(&mut self) {
+    pub(in crate::server) fn visit_clients(&mut self) {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
         let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);

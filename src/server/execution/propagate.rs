@@ -7,18 +7,18 @@
 //! asked for, and the command itself, are added to the unit that goes to the append-only file.
 //! The unit ends when the outermost command does.
 
-use super::Server;
-use super::feed::Feed;
 use crate::clients::ClientFlags;
 use crate::keyspace::ledger::{Change, Class, Listeners};
 use crate::resp::Args;
 use crate::resp::request::write_request;
+use crate::server::Server;
+use crate::server::execution::feed::Feed;
 use crate::stdx::hash::Key;
 
 impl Server {
     /// Drains the ledger after a command that was run in database `db`. Two tests when nobody listens.
     #[inline]
-    pub(super) fn propagate(&mut self, db: u32, args: &Args<'_>, changed: bool) {
+    pub(in crate::server) fn propagate(&mut self, db: u32, args: &Args<'_>, changed: bool) {
         if !self.keyspace.ledger.is_empty() {
             self.drain_ledger();
         }
@@ -28,7 +28,7 @@ impl Server {
     }
 
     /// Drains the ledger after something that no command did; each change is a unit of its own.
-    pub(super) fn propagate_by_itself(&mut self) {
+    pub(in crate::server) fn propagate_by_itself(&mut self) {
         if !self.keyspace.ledger.is_empty() {
             self.drain_ledger();
             self.pass_on_unit(true);
@@ -142,7 +142,7 @@ impl Server {
 
     /// The outermost command is done, with all those inside it: what they pass on goes out together.
     #[cold]
-    pub(super) fn end_unit(&mut self) {
+    pub(in crate::server) fn end_unit(&mut self) {
         self.pass_on_unit(false);
     }
 

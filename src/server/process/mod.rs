@@ -1,0 +1,6 @@
+//! The process: start, daemon, signals, crash report, watchdog.
+
+pub mod crash;
+pub mod daemon;
+pub mod startup;
+pub mod watchdog;
