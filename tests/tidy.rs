@@ -70,6 +70,7 @@ const UNSAFE: &[&str] = &[
     "types/bits.rs",
     "types/hash.rs",
     "types/hash/volatile.rs",
+    "types/hyperloglog.rs",
     "types/list.rs",
     "types/set.rs",
     "types/tagged.rs",
