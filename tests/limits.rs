@@ -155,3 +155,23 @@ fn who_is_one_too_many_is_refused() {
     }
     served.iter_mut().for_each(|client| assert_eq!(run(client, "PING"), "+PONG"));
 }
+
+#[test]
+fn who_is_killed_hears_nothing_of_what_follows() {
+    let server = ServerProcess::start(&spinel(), &[]);
+    let mut listener = server.client();
+    run(&mut listener, "SUBSCRIBE c");
+    let mut monitor = server.client();
+    run(&mut monitor, "MONITOR");
+    let mut waiting = server.client();
+    waiting.send(b"BLPOP l 0\r\n").expect("connected");
+    let mut other = server.client();
+    while !run(&mut other, "CLIENT LIST").contains("cmd=blpop") {}
+    // All in one packet: the clients are still there when what follows is run.
+    let request = "MULTI\r\nCLIENT KILL TYPE normal\r\nCLIENT KILL TYPE pubsub\r\nPUBLISH c x\r\nRPUSH l a\r\nLLEN l\r\nEXEC\r\n";
+    other.send(request.as_bytes()).expect("connected");
+    (0..6).for_each(|_| drop(other.reply().expect("a reply")));
+    assert_eq!(other.reply().expect("a reply"), b"*5\r\n:2\r\n:1\r\n:0\r\n:1\r\n:1\r\n");
+    assert!(listener.rest().is_empty() && waiting.rest().is_empty());
+    assert!(!String::from_utf8_lossy(&monitor.rest()).contains("publish"));
+}

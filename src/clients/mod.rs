@@ -28,11 +28,10 @@ pub struct ClientRef {
     pub id: u64,
 }
 
-/// Places for clients that are kept when they have left.
+/// Places for clients that are there from the start, and are kept when clients have left.
 const PLACES_KEPT: usize = 64;
 
 /// All connections.
-#[derive(Default)]
 pub struct Clients {
     slab: Slab<Client>,
     next_id: u64,
@@ -43,6 +42,21 @@ pub struct Clients {
     pub memory: memory::ClientMemory,
     /// Those that see every command (`MONITOR`).
     pub monitors: Vec<ClientKey>,
+}
+
+impl Default for Clients {
+    fn default() -> Clients {
+        Clients {
+            slab: Slab::with_capacity(PLACES_KEPT),
+            next_id: 0,
+            watches: watch::Watches::default(),
+            blocking: blocking::Blocking::default(),
+            pubsub: pubsub::Registry::default(),
+            tracking: tracking::Tracked::default(),
+            memory: memory::ClientMemory::default(),
+            monitors: Vec::new(),
+        }
+    }
 }
 
 impl Clients {
@@ -70,6 +84,7 @@ impl Clients {
     pub fn shrink(&mut self) {
         if self.slab.capacity() > PLACES_KEPT.max(4 * self.slab.len()) {
             self.slab.shrink_to_fit();
+            self.slab.reserve(PLACES_KEPT.saturating_sub(self.slab.len()));
         }
     }
 

@@ -281,7 +281,7 @@ fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult
         if found == key {
             server.close_after_reply(found);
         } else {
-            server.close_soon(found);
+            server.expel(found);
         }
     }
     Ok(replied)

@@ -92,7 +92,7 @@ impl Config {
                 list(pattern, param);
             } else if pattern.iter().any(|byte| b"*?[\\".contains(byte)) {
                 for param in table::params().filter(|param| !param.hidden) {
-                    for name in param.names().map(str::as_bytes) {
+                    for name in param.listed_names().map(str::as_bytes) {
                         if glob::matches_nocase(pattern, name) {
                             list(name, param);
                         }
@@ -442,6 +442,8 @@ mod tests {
         assert_eq!(get(&config, "nothing*"), "");
         assert_eq!(get(&config, "key-load-delay"), "key-load-delay=0");
         assert_eq!(get(&config, "key-load-*"), "");
+        assert_eq!(get(&config, "bio[-_]cpulist"), "bio_cpulist=");
+        assert_eq!(get(&config, "bio-cpulist"), "bio-cpulist=");
         assert_eq!(get(&config, "save"), "save=3600 1 300 100 60 10000");
         assert_eq!(get(&config, "bind"), "bind=* -::*");
         let several = config.get(&[b"maxmemory", b"maxmemory-s*", b"*maxmemory", b"hz"]);

@@ -221,6 +221,8 @@ pub struct Param {
     pub name: &'static str,
     /// Another name it goes by, mostly an older one.
     pub alias: Option<&'static str>,
+    /// The alias answers to its full name only.
+    pub alias_hidden: bool,
     /// What text it takes, and its field.
     pub kind: Kind,
     /// What a change touches.
@@ -253,6 +255,7 @@ impl Param {
         Param {
             name,
             alias: None,
+            alias_hidden: false,
             kind,
             effects,
             summary,
@@ -268,6 +271,11 @@ impl Param {
 
     pub(super) const fn alias(self, alias: &'static str) -> Param {
         Param { alias: Some(alias), ..self }
+    }
+
+    /// An alias that patterns do not find: Redis 7.2 does not know the name.
+    pub(super) const fn hidden_alias(self, alias: &'static str) -> Param {
+        Param { alias: Some(alias), alias_hidden: true, ..self }
     }
 
     pub(super) const fn immutable(self) -> Param {
@@ -300,6 +308,11 @@ impl Param {
 
     pub(super) const fn clamp(self, min: i128, max: i128) -> Param {
         Param { clamp: Some(Range { min, max }), ..self }
+    }
+
+    /// The name and, if patterns find it, the alias.
+    pub fn listed_names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.alias.filter(|_| !self.alias_hidden))
     }
 
     /// The name and, if there is one, the alias.

@@ -251,8 +251,8 @@ const APPEND_ONLY: &[Param] = &[
 #[rustfmt::skip]
 const REPLICATION: &[Param] = &[
     p("replicaof", words(at!(replication.replicaof)), Effects::NONE, "Host and port of the server to copy.").alias("slaveof").immutable(),
-    p("masterauth", bytes(at!(replication.masterauth)), Effects::NONE, "Password to show to that server.").sensitive().unused(NO_REPLICATION).alias("primaryauth"),
-    p("masteruser", bytes(at!(replication.masteruser)), Effects::NONE, "User to be on that server.").sensitive().unused(NO_REPLICATION).alias("primaryuser"),
+    p("masterauth", bytes(at!(replication.masterauth)), Effects::NONE, "Password to show to that server.").sensitive().unused(NO_REPLICATION).hidden_alias("primaryauth"),
+    p("masteruser", bytes(at!(replication.masteruser)), Effects::NONE, "User to be on that server.").sensitive().unused(NO_REPLICATION).hidden_alias("primaryuser"),
     p("replica-serve-stale-data", yes_no(at!(replication.serve_stale_data)), Effects::NONE, "Answer from old data while the link is down.").alias("slave-serve-stale-data").unused(NO_REPLICATION),
     p("replica-read-only", yes_no(at!(replication.read_only)), Effects::NONE, "Refuse writes while a replica.").alias("slave-read-only").unused(NO_REPLICATION),
     p("repl-diskless-sync", yes_no(at!(replication.diskless_sync)), Effects::NONE, "Send full copies without a file.").unused(NO_REPLICATION),
@@ -321,10 +321,10 @@ const LAZYFREE: &[Param] = &[
 const THREADS: &[Param] = &[
     p("io-threads", int(at!(net.io_threads), 1, 128), Effects::NONE, "Threads for socket I/O, the main one included.").immutable().unused(NO_IO_THREADS),
     p("io-threads-do-reads", yes_no(at!(net.io_threads_do_reads)), Effects::NONE, "Let them read and parse as well.").immutable().unused(NO_IO_THREADS),
-    p("server_cpulist", text(at!(advanced.server_cpulist)), Effects::NONE, "Processors of the main and I/O threads.").immutable().alias("server-cpulist"),
-    p("bio_cpulist", text(at!(advanced.bio_cpulist)), Effects::NONE, "Processors of the background threads.").immutable().alias("bio-cpulist"),
-    p("aof_rewrite_cpulist", text(at!(advanced.aof_rewrite_cpulist)), Effects::NONE, "Processors of an append-only rewrite.").immutable().alias("aof-rewrite-cpulist"),
-    p("bgsave_cpulist", text(at!(advanced.bgsave_cpulist)), Effects::NONE, "Processors of a background save.").immutable().alias("bgsave-cpulist"),
+    p("server_cpulist", text(at!(advanced.server_cpulist)), Effects::NONE, "Processors of the main and I/O threads.").immutable().hidden_alias("server-cpulist"),
+    p("bio_cpulist", text(at!(advanced.bio_cpulist)), Effects::NONE, "Processors of the background threads.").immutable().hidden_alias("bio-cpulist"),
+    p("aof_rewrite_cpulist", text(at!(advanced.aof_rewrite_cpulist)), Effects::NONE, "Processors of an append-only rewrite.").immutable().hidden_alias("aof-rewrite-cpulist"),
+    p("bgsave_cpulist", text(at!(advanced.bgsave_cpulist)), Effects::NONE, "Processors of a background save.").immutable().hidden_alias("bgsave-cpulist"),
 ];
 
 #[rustfmt::skip]

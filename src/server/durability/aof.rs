@@ -488,7 +488,7 @@ impl Server {
 
     /// Whether there is anything that [`Server::load_aof`] could load.
     pub fn has_aof(&self) -> bool {
-        !self.aof.manifest.is_empty() && self.aof.state != State::Beginning
+        !self.aof.manifest.is_empty()
     }
 
     fn load_aof_parts(

@@ -468,16 +468,28 @@ impl Server {
         }
     }
 
+    /// Takes a client out of every table that others find it by.
+    fn detach(&mut self, key: ClientKey) {
+        self.end_transaction(key);
+        self.stop_monitoring(key);
+        self.forget_blocked(key);
+        self.forget_paused(key);
+        self.leave(key);
+    }
+
+    /// Closes another client than the one that is being served. From now on nobody finds it: what is published or
+    /// changed by the rest of a transaction no longer reaches it.
+    pub fn expel(&mut self, key: ClientKey) {
+        self.close_soon(key);
+        self.detach(key);
+    }
+
     fn close_clients(&mut self) {
         if self.turn.closing.is_empty() {
             return;
         }
         while let Some(key) = self.turn.closing.pop() {
-            self.end_transaction(key);
-            self.stop_monitoring(key);
-            self.forget_blocked(key);
-            self.forget_paused(key);
-            self.leave(key);
+            self.detach(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
                 let _ = self.registry().deregister(&mut client.io.stream);

@@ -275,7 +275,7 @@ impl Server {
         let asks = self.answering();
         for key in theirs.map(|(key, _)| key).collect::<Vec<_>>() {
             // Who revokes its own rights still reads the answer.
-            if asks == Some(key) { self.close_after_reply(key) } else { self.close_soon(key) }
+            if asks == Some(key) { self.close_after_reply(key) } else { self.expel(key) }
         }
     }
 
@@ -306,7 +306,7 @@ impl Server {
         for key in theirs {
             self.act_as(key, UserId::DEFAULT);
             self.clients[key].flags.set(ClientFlags::AUTHENTICATED, false);
-            if key == asks { self.close_after_reply(key) } else { self.close_soon(key) }
+            if key == asks { self.close_after_reply(key) } else { self.expel(key) }
         }
     }
 

@@ -430,9 +430,10 @@ impl Table {
     /// Whether the chain at `index` is so long that chance does not explain it.
     ///
     /// The lengths of chains are Poisson distributed. With a mean of m elements, fewer than one table in 10^20 has a
-    /// chain of more than 2 m and 64.
+    /// chain of more than 2 m and 64. The bound is four times that: a chain of so many buckets costs a lookup about a
+    /// microsecond, and tables that few elements are left in may well have chains of some length.
     pub(super) fn is_overlong(&self, index: usize) -> bool {
-        const BUCKETS: usize = 8;
+        const BUCKETS: usize = 32;
         // All buckets of a chain but the last hold one element less than there are slots.
         let mean = self.used / (SLOTS - 1) / (self.mask + 1);
         // SAFETY: the buckets of a chain live as long as the table.

@@ -893,7 +893,7 @@ fn longest_chain(dict: &Dict<Plain>) -> (usize, usize) {
     let tables = dict.stats().tables;
     let mean = tables.iter().map(|table| table.elements / (SLOTS - 1) / table.buckets.max(1)).max();
     let longest = tables.iter().map(|table| table.longest_chain).max();
-    (longest.unwrap_or(0), 8 + 2 * (mean.unwrap_or(0) + 1) + 1)
+    (longest.unwrap_or(0), 32 + 2 * (mean.unwrap_or(0) + 1) + 1)
 }
 
 #[test]
