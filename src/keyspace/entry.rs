@@ -146,6 +146,7 @@ impl Entry {
     pub fn with_collection<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Entry {
         let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
         let room = if value.earliest_expiry().is_some() { ALARM } else { 0 };
+        const { assert!(COLLECTION_KINDS[T::KIND as usize].is_some(), "each collection is in the table") };
         let entry = Entry::with_word(key, flags, T::KIND, Form::Object, value, room);
         if let Some(at) = expires {
             entry.write_expire(at);
@@ -520,6 +521,59 @@ impl Entry {
     }
 }
 
+/// What is done with a collection of which no more is known than its kind.
+struct CollectionKind {
+    kind: Kind,
+    describe: fn(&Entry) -> &dyn Describe,
+    duplicate: fn(&Entry, key: &[u8], expires: Option<UnixMillis>) -> Entry,
+    ahead: for<'a> fn(&Borrowed<'a, Entry>, Aim<'a>) -> Option<Scout<'a>>,
+    /// Only for an entry of this kind, whose value is not used afterwards.
+    drop: unsafe fn(&mut Entry),
+}
+
+impl CollectionKind {
+    const fn of<T: Collection>() -> CollectionKind {
+        CollectionKind {
+            kind: T::KIND,
+            describe: |entry| entry.collection::<T>().expect(OF_ITS_KIND),
+            duplicate: |entry, key, expires| {
+                Entry::with_collection(key, expires, entry.collection::<T>().expect(OF_ITS_KIND).duplicate())
+            },
+            ahead: |entry, aim| collection_of::<T>(entry)?.ahead(aim),
+            drop: Entry::drop_collection::<T>,
+        }
+    }
+}
+
+const OF_ITS_KIND: &str = "the kind says of which type the collection is";
+const LISTED: &str = "`with_collection` takes no collection that is not in the table";
+
+/// All types of collections, by the numbers of their kinds. A new type is added here, and nowhere else in this room.
+const COLLECTION_KINDS: [Option<CollectionKind>; 16] = {
+    let all = [
+        CollectionKind::of::<List>(),
+        CollectionKind::of::<Set>(),
+        CollectionKind::of::<Zset>(),
+        CollectionKind::of::<Hash>(),
+    ];
+    let mut by_kind = [const { None }; 16];
+    let mut i = 0;
+    while i < all.len() {
+        let CollectionKind { kind, describe, duplicate, ahead, drop } = all[i];
+        assert!(by_kind[kind as usize].is_none(), "no two types share a kind");
+        by_kind[kind as usize] = Some(CollectionKind { kind, describe, duplicate, ahead, drop });
+        i += 1;
+    }
+    by_kind
+};
+
+/// What is done with a collection of the given kind; `None` for a string.
+#[inline]
+fn collection_kind(kind: Kind) -> Option<&'static CollectionKind> {
+    static BY_KIND: [Option<CollectionKind>; 16] = COLLECTION_KINDS;
+    BY_KIND[kind as usize].as_ref()
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         let shape = self.shape();
@@ -527,7 +581,11 @@ impl Drop for Entry {
             Form::Int | Form::Embedded => {}
             // SAFETY: the form says that the word is an `Arc<Sds>`; nobody reads it again.
             Form::Shared => unsafe { self.word().cast::<Arc<Sds>>().drop_in_place() },
-            Form::Object => self.drop_collection(),
+            Form::Object => {
+                let kind = collection_kind(shape.kind).expect(LISTED);
+                // SAFETY: the word is of the type that has this kind, and is not read again.
+                unsafe { (kind.drop)(self) }
+            }
         }
         // SAFETY: the block was allocated with the layout of its shape.
         unsafe { alloc::dealloc(self.0.as_ptr(), shape.layout()) };
@@ -537,29 +595,16 @@ impl Drop for Entry {
 impl Entry {
     /// The collection, as something to be told about.
     pub fn describe(&self) -> Option<&dyn Describe> {
-        Some(match self.kind() {
-            Kind::List => self.collection::<List>()?,
-            Kind::Set => self.collection::<Set>()?,
-            Kind::Zset => self.collection::<Zset>()?,
-            Kind::Hash => self.collection::<Hash>()?,
-            Kind::String | Kind::Stream => return None,
-        })
+        Some((collection_kind(self.kind())?.describe)(self))
     }
 
     /// Drops the collection in the word.
-    fn drop_collection(&mut self) {
-        let word = self.word();
-        // SAFETY: the kind says of which type the word is; the entry is being dropped, so that
-        // nobody reads the word again.
-        unsafe {
-            match self.kind() {
-                Kind::List => word.cast::<List>().drop_in_place(),
-                Kind::Set => word.cast::<Set>().drop_in_place(),
-                Kind::Zset => word.cast::<Zset>().drop_in_place(),
-                Kind::Hash => word.cast::<Hash>().drop_in_place(),
-                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
-            }
-        }
+    ///
+    /// # Safety
+    /// The word is a `T`, and nobody reads it again.
+    unsafe fn drop_collection<T: Collection>(&mut self) {
+        // SAFETY: the caller promises both.
+        unsafe { self.word().cast::<T>().drop_in_place() }
     }
 
     /// A deep copy under another key and with another expiry; the access data are kept.
@@ -570,21 +615,10 @@ impl Entry {
                 let text = self.shared_string().expect("the form says so");
                 Entry::new(key, expires, Value::Shared(text))
             }
-            Form::Object => match self.kind() {
-                Kind::List => {
-                    Entry::with_collection(key, expires, self.collection::<List>().expect("kind").duplicate())
-                }
-                Kind::Set => {
-                    Entry::with_collection(key, expires, self.collection::<Set>().expect("kind").duplicate())
-                }
-                Kind::Zset => {
-                    Entry::with_collection(key, expires, self.collection::<Zset>().expect("kind").duplicate())
-                }
-                Kind::Hash => {
-                    Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate())
-                }
-                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
-            },
+            Form::Object => {
+                let kind = collection_kind(self.kind()).expect(LISTED);
+                (kind.duplicate)(self, key, expires)
+            }
         };
         copy.set_access(self.access());
         copy
@@ -766,19 +800,16 @@ pub(super) fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> O
 /// The way to what a command looks for in the value of an entry lent by its table.
 #[inline]
 pub(super) fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'a>> {
-    match entry.kind() {
-        Kind::List => collection_of::<List>(entry)?.ahead(aim),
-        Kind::Set => collection_of::<Set>(entry)?.ahead(aim),
-        Kind::Zset => collection_of::<Zset>(entry)?.ahead(aim),
-        Kind::Hash => collection_of::<Hash>(entry)?.ahead(aim),
-        // Whoever shares a long string counts that, in the two words ahead of it.
-        Kind::String if entry.shape().form == Form::Shared => {
-            // SAFETY: the form says that the word is an `Arc<Sds>`.
-            let text = unsafe { entry.word().cast::<Arc<Sds>>().as_ref() };
-            ahead::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
-        }
-        Kind::String | Kind::Stream => None,
+    if let Some(kind) = collection_kind(entry.kind()) {
+        return (kind.ahead)(entry, aim);
     }
+    if entry.shape().form != Form::Shared {
+        return None;
+    }
+    // SAFETY: the form says that the word is an `Arc<Sds>`.
+    let text = unsafe { entry.word().cast::<Arc<Sds>>().as_ref() };
+    // Whoever shares a long string counts that, in the two words ahead of it.
+    ahead::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
 }
 
 /// The long string in the entry of `slot`, for as long as the slot holds its table.
