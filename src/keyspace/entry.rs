@@ -136,11 +136,10 @@ impl Entry {
     /// An entry for `key` with the given value, in the smallest form that holds it.
     pub fn new(key: &[u8], expires: Option<UnixMillis>, value: Value<'_>) -> Entry {
         let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
-        let kind = value.kind();
         let mut entry = match value {
-            Value::Int(n) => Entry::with_word(key, flags, kind, Form::Int, n, 0),
+            Value::Int(n) => Entry::with_word(key, flags, Kind::String, Form::Int, n, 0),
             Value::Bytes(bytes) => Entry::with_bytes(key, flags, bytes),
-            Value::Shared(text) => Entry::with_word(key, flags, kind, Form::Shared, text, 0),
+            Value::Shared(text) => Entry::with_word(key, flags, Kind::String, Form::Shared, text, 0),
         };
         if let Some(at) = expires {
             entry.write_expire(at);

@@ -1,11 +1,9 @@
 //! What a key can hold, as an owned value on its way into or out of the keyspace.
 #![allow(unsafe_code)]
 
-use std::sync::Arc;
-
 use super::ahead::{Aim, Scout};
 use crate::stdx::clock::UnixMillis;
-use crate::structures::sds::Sds;
+pub use crate::structures::sds::Value;
 
 /// Defines [`Kind`]: each type once, with its number and its name.
 macro_rules! kinds {
@@ -118,23 +116,4 @@ pub unsafe trait Collection: Describe + Sized + Send + 'static {
 
     /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
     fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>>;
-}
-
-/// A value to be stored. Strings may still be borrowed from a request.
-pub enum Value<'a> {
-    /// A string that is the decimal text of an integer.
-    Int(i64),
-    /// A string, to be copied.
-    Bytes(&'a [u8]),
-    /// A string that is on its own already.
-    Shared(Arc<Sds>),
-}
-
-impl Value<'_> {
-    /// The type of the value.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Value::Int(_) | Value::Bytes(_) | Value::Shared(_) => Kind::String,
-        }
-    }
 }
