@@ -356,7 +356,6 @@ fn object(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut db = server.keyspace.db(index);
     let entry = db.inspect(args.key(2)).ok_or(Error::NoSuchKey)?;
     let line = describe(&entry, access.idle_seconds(entry.access()));
-    drop(entry);
     Ok(server.reply(key).simple(&line))
 }
 
@@ -438,7 +437,6 @@ fn htstats_key(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult
     })?;
     let mut text = String::new();
     write_table_stats(&mut text, &stats);
-    drop(entry);
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 

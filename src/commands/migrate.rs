@@ -270,10 +270,23 @@ fn send<'a>(
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::thread::{self, JoinHandle};
+    use std::time::Duration;
 
     use crate::commands::testing::{Harness, check};
+
+    /// What comes before there is silence: a request may arrive in several pieces.
+    fn all_that_comes(stream: &mut TcpStream) -> Vec<u8> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+        stream.set_read_timeout(None).expect("it is no time of zero");
+        while let Ok(n @ 1..) = stream.read(&mut buffer) {
+            all.extend_from_slice(&buffer[..n]);
+            stream.set_read_timeout(Some(Duration::from_millis(100))).expect("it is no time of zero");
+        }
+        assert!(!all.is_empty(), "something comes");
+        all
+    }
 
     /// A server that answers what it gets on each of its connections in turn, and tells what it got: text, with
     /// payloads left out.
@@ -286,9 +299,8 @@ mod tests {
             for answers in answers {
                 let (mut stream, _) = listener.accept().expect("somebody connects");
                 for answer in answers {
-                    let mut buffer = vec![0; 4096];
-                    let n = stream.read(&mut buffer).expect("something comes");
-                    let words = buffer[..n].split(|&byte| byte == b'\n');
+                    let request = all_that_comes(&mut stream);
+                    let words = request.split(|&byte| byte == b'\n');
                     let words = words.map(|line| line.trim_ascii_end()).filter(|line| {
                         line.is_ascii() && !line.is_empty() && !line.contains(&0) && !b"*$".contains(&line[0])
                     });

@@ -21,6 +21,9 @@
 //! The idea of the single block is from Valkey's and Redis' embedded keys, taken to its end.
 #![allow(unsafe_code)]
 
+mod found;
+mod kinds;
+
 use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -29,11 +32,14 @@ use std::sync::Arc;
 
 use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
-use crate::structures::dict::{Borrowed, Element, Slot};
+use crate::structures::dict::Element;
 use crate::structures::sds::Sds;
-use crate::types::ahead::{self, Aim, Scout};
 use crate::types::string::{EMBSTR_MAX, StringRef};
-use crate::types::{Collection, Describe, Hash, Kind, List, Set, Value, Zset};
+use crate::types::{Collection, Describe, Hash, Kind, Value};
+
+pub use found::{Found, Writable};
+pub(super) use found::{ahead_in, collection_of};
+use kinds::{COLLECTION_KINDS, LISTED, collection_kind};
 
 /// Largest block that holds its string value inside.
 pub const EMBED_MAX: usize = 2048;
@@ -130,11 +136,10 @@ impl Entry {
     /// An entry for `key` with the given value, in the smallest form that holds it.
     pub fn new(key: &[u8], expires: Option<UnixMillis>, value: Value<'_>) -> Entry {
         let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
-        let kind = value.kind();
-        let entry = match value {
-            Value::Int(n) => Entry::with_word(key, flags, kind, Form::Int, n, 0),
+        let mut entry = match value {
+            Value::Int(n) => Entry::with_word(key, flags, Kind::String, Form::Int, n, 0),
             Value::Bytes(bytes) => Entry::with_bytes(key, flags, bytes),
-            Value::Shared(text) => Entry::with_word(key, flags, kind, Form::Shared, text, 0),
+            Value::Shared(text) => Entry::with_word(key, flags, Kind::String, Form::Shared, text, 0),
         };
         if let Some(at) = expires {
             entry.write_expire(at);
@@ -146,7 +151,8 @@ impl Entry {
     pub fn with_collection<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Entry {
         let flags = if expires.is_some() { HAS_EXPIRE } else { 0 };
         let room = if value.earliest_expiry().is_some() { ALARM } else { 0 };
-        let entry = Entry::with_word(key, flags, T::KIND, Form::Object, value, room);
+        const { assert!(COLLECTION_KINDS[T::KIND as usize].is_some(), "each collection is in the table") };
+        let mut entry = Entry::with_word(key, flags, T::KIND, Form::Object, value, room);
         if let Some(at) = expires {
             entry.write_expire(at);
         }
@@ -232,10 +238,10 @@ impl Entry {
 
     /// Changes the expiry in place. Only for an entry that has the field.
     #[inline]
-    pub(super) fn write_expire(&self, at: UnixMillis) {
+    pub(super) fn write_expire(&mut self, at: UnixMillis) {
         let shape = self.shape();
         assert!(shape.flags & HAS_EXPIRE != 0, "an entry without the field has no room for an expiry");
-        // SAFETY: the field is there, checked above; entries are not shared between threads.
+        // SAFETY: the field is there, checked above.
         unsafe { self.0.as_ptr().add(shape.expire_at()).cast::<i64>().write(at.0) }
     }
 
@@ -250,8 +256,15 @@ impl Entry {
     /// Replaces the access data.
     #[inline]
     pub fn set_access(&mut self, access: u32) {
+        self.note_access(access);
+    }
+
+    /// As [`Entry::set_access`], while reading: an access is noted in an entry that nobody may change.
+    #[inline]
+    pub(super) fn note_access(&self, access: u32) {
         let bytes = access.to_le_bytes();
-        // SAFETY: bytes 2 to 4 of the header.
+        // SAFETY: bytes 2 to 4 of the header, to which no reference is ever given out; an entry is not `Sync`, so that
+        // no other thread reads them.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().add(2), 3) }
     }
 
@@ -430,7 +443,7 @@ impl Entry {
     }
 
     /// The same key and value with another expiry.
-    pub(super) fn with_expires(self, expires: Option<UnixMillis>) -> Entry {
+    pub(super) fn with_expires(mut self, expires: Option<UnixMillis>) -> Entry {
         match (expires, self.expires()) {
             (None, None) => return self,
             (Some(at), Some(_)) => {
@@ -527,7 +540,11 @@ impl Drop for Entry {
             Form::Int | Form::Embedded => {}
             // SAFETY: the form says that the word is an `Arc<Sds>`; nobody reads it again.
             Form::Shared => unsafe { self.word().cast::<Arc<Sds>>().drop_in_place() },
-            Form::Object => self.drop_collection(),
+            Form::Object => {
+                let kind = collection_kind(shape.kind).expect(LISTED);
+                // SAFETY: the word is of the type that has this kind, and is not read again.
+                unsafe { (kind.drop)(self) }
+            }
         }
         // SAFETY: the block was allocated with the layout of its shape.
         unsafe { alloc::dealloc(self.0.as_ptr(), shape.layout()) };
@@ -537,29 +554,16 @@ impl Drop for Entry {
 impl Entry {
     /// The collection, as something to be told about.
     pub fn describe(&self) -> Option<&dyn Describe> {
-        Some(match self.kind() {
-            Kind::List => self.collection::<List>()?,
-            Kind::Set => self.collection::<Set>()?,
-            Kind::Zset => self.collection::<Zset>()?,
-            Kind::Hash => self.collection::<Hash>()?,
-            Kind::String | Kind::Stream => return None,
-        })
+        Some((collection_kind(self.kind())?.describe)(self))
     }
 
     /// Drops the collection in the word.
-    fn drop_collection(&mut self) {
-        let word = self.word();
-        // SAFETY: the kind says of which type the word is; the entry is being dropped, so that
-        // nobody reads the word again.
-        unsafe {
-            match self.kind() {
-                Kind::List => word.cast::<List>().drop_in_place(),
-                Kind::Set => word.cast::<Set>().drop_in_place(),
-                Kind::Zset => word.cast::<Zset>().drop_in_place(),
-                Kind::Hash => word.cast::<Hash>().drop_in_place(),
-                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
-            }
-        }
+    ///
+    /// # Safety
+    /// The word is a `T`, and nobody reads it again.
+    unsafe fn drop_collection<T: Collection>(&mut self) {
+        // SAFETY: the caller promises both.
+        unsafe { self.word().cast::<T>().drop_in_place() }
     }
 
     /// A deep copy under another key and with another expiry; the access data are kept.
@@ -570,21 +574,10 @@ impl Entry {
                 let text = self.shared_string().expect("the form says so");
                 Entry::new(key, expires, Value::Shared(text))
             }
-            Form::Object => match self.kind() {
-                Kind::List => {
-                    Entry::with_collection(key, expires, self.collection::<List>().expect("kind").duplicate())
-                }
-                Kind::Set => {
-                    Entry::with_collection(key, expires, self.collection::<Set>().expect("kind").duplicate())
-                }
-                Kind::Zset => {
-                    Entry::with_collection(key, expires, self.collection::<Zset>().expect("kind").duplicate())
-                }
-                Kind::Hash => {
-                    Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate())
-                }
-                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
-            },
+            Form::Object => {
+                let kind = collection_kind(self.kind()).expect(LISTED);
+                (kind.duplicate)(self, key, expires)
+            }
         };
         copy.set_access(self.access());
         copy
@@ -705,169 +698,5 @@ unsafe impl Element for EntryRef {
     }
 }
 
-/// An entry that was looked up: it can be read, but neither replaced by another nor moved.
-///
-/// The tables of a database refer to entries by their addresses, so that only the database may put another in
-/// the place of one:
-///
-/// ```compile_fail,E0594
-/// # use spinel::keyspace::{Db, Entry, Key};
-/// # use spinel::types::Value;
-/// fn swap(mut db: Db<'_>) {
-///     let mut found = db.write(Key::new(b"volatile")).unwrap();
-///     *found = Entry::new(b"volatile", None, Value::Int(1));
-/// }
-/// ```
-pub struct Found<'a>(pub(super) Slot<'a, Entry>);
-
-impl Found<'_> {
-    /// Overwrites an integer by another one; false when the value is not stored as an integer.
-    #[inline]
-    pub fn overwrite_int(&mut self, n: i64) -> bool {
-        self.0.overwrite_int(n)
-    }
-}
-
-impl Deref for Found<'_> {
-    type Target = Entry;
-
-    #[inline]
-    fn deref(&self) -> &Entry {
-        &self.0
-    }
-}
-
-/// The string in the entry of `slot`, for as long as the slot holds its table.
-#[inline]
-pub(super) fn string_in(slot: Slot<'_, Entry>) -> Option<StringRef<'_>> {
-    let entry = ManuallyDrop::new(Entry(slot.0));
-    // SAFETY: the bytes lie in the entry's block (or the string it owns), and the slot borrows
-    // the table that owns the entry exclusively for the result's lifetime.
-    unsafe { std::mem::transmute::<Option<StringRef<'_>>, Option<StringRef<'_>>>(entry.string()) }
-}
-
-/// The collection in the entry of `slot`, for as long as the slot holds its table.
-#[inline]
-pub(super) fn collection_in<T: Collection>(slot: Slot<'_, Entry>) -> Option<&mut T> {
-    let mut entry = ManuallyDrop::new(Entry(slot.0));
-    // SAFETY: the collection's word lies in the entry's block, which the slot's table owns; the
-    // slot borrows that table exclusively for the result's lifetime.
-    unsafe { std::mem::transmute::<Option<&mut T>, Option<&mut T>>(entry.collection_mut::<T>()) }
-}
-
-/// The collection in an entry lent by its table, for as long as it is lent.
-#[inline]
-pub(super) fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&'a T> {
-    // SAFETY: the collection's word lies in the entry's block, which stays as it is while the table
-    // is borrowed, that is for 'a.
-    unsafe { std::mem::transmute::<Option<&T>, Option<&'a T>>(entry.collection::<T>()) }
-}
-
-/// The way to what a command looks for in the value of an entry lent by its table.
-#[inline]
-pub(super) fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'a>> {
-    match entry.kind() {
-        Kind::List => collection_of::<List>(entry)?.ahead(aim),
-        Kind::Set => collection_of::<Set>(entry)?.ahead(aim),
-        Kind::Zset => collection_of::<Zset>(entry)?.ahead(aim),
-        Kind::Hash => collection_of::<Hash>(entry)?.ahead(aim),
-        // Whoever shares a long string counts that, in the two words ahead of it.
-        Kind::String if entry.shape().form == Form::Shared => {
-            // SAFETY: the form says that the word is an `Arc<Sds>`.
-            let text = unsafe { entry.word().cast::<Arc<Sds>>().as_ref() };
-            ahead::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
-        }
-        Kind::String | Kind::Stream => None,
-    }
-}
-
-/// The long string in the entry of `slot`, for as long as the slot holds its table.
-pub(super) fn sds_in(slot: Slot<'_, Entry>) -> Option<&mut Sds> {
-    let mut entry = ManuallyDrop::new(Entry(slot.0));
-    // SAFETY: the string belongs to the entry alone (`sds_mut` sees to it), and the slot
-    // borrows the entry's table exclusively for the result's lifetime.
-    unsafe { std::mem::transmute::<Option<&mut Sds>, Option<&mut Sds>>(entry.sds_mut()) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::{Limits, NewExpiry};
-
-    const AT: Option<UnixMillis> = Some(UnixMillis(1_700_000_000_000));
-
-    fn values() -> [Value<'static>; 3] {
-        [Value::Int(-5), Value::Bytes(b"short"), Value::Shared(Arc::new(Sds::from_slice(&[b'x'; 5000])))]
-    }
-
-    #[test]
-    fn a_value_stays_the_same_wherever_its_entry_moves() {
-        for key in [&b"k"[..], &[b'k'; 300]] {
-            for (value, text) in values().into_iter().zip([&b"-5"[..], b"short", &[b'x'; 5000]]) {
-                let is = |entry: &Entry, key: &[u8], expires| {
-                    assert_eq!((entry.key(), entry.expires()), (key, expires));
-                    assert_eq!(entry.string().map(|string| string.to_vec()).as_deref(), Some(text));
-                };
-                let entry = Entry::new(key, None, value);
-                is(&entry, key, None);
-                let copy = entry.duplicate(b"copy", AT);
-                let entry = entry.with_expires(AT);
-                is(&entry, key, AT);
-                let entry = entry.renamed(b"another", AT);
-                is(&entry, b"another", AT);
-                let mut entry = entry.with_expires(None).into_changeable();
-                is(&entry, b"another", None);
-                entry.sds_mut().expect("it is changeable").append(b"!");
-                assert_eq!(entry.string().map(|string| string.to_vec()), Some([text, b"!"].concat()));
-                is(&copy, b"copy", AT);
-            }
-        }
-    }
-
-    #[test]
-    fn a_string_that_is_shared_is_copied_before_it_changes() {
-        let mut entry = Entry::new(b"k", None, Value::Shared(Arc::new(Sds::from_slice(&[b'x'; 5000]))));
-        let shared = entry.shared_string().expect("it is long");
-        entry.sds_mut().expect("it is changeable").append(b"!");
-        assert_eq!((shared.len(), Arc::strong_count(&shared)), (5000, 1));
-        assert_eq!(entry.string().map(|string| string.to_vec().len()), Some(5001));
-        drop(entry);
-        assert_eq!(shared.len(), 5000);
-    }
-
-    #[test]
-    fn an_alarm_goes_where_its_entry_goes() {
-        let mut hash = Hash::new();
-        hash.set(b"f", Value::Int(1), &Limits::default());
-        let mut entry = Entry::with_collection(b"key", None, hash);
-        assert_eq!((entry.has_room_for_alarm(), entry.alarm(), entry.arm()), (false, None, None));
-        entry.set_alarm(None);
-        let bytes = entry.block_bytes();
-        let mut entry = entry.with_room_for_alarm();
-        assert_eq!((entry.block_bytes(), entry.alarm()), (bytes + ALARM, None));
-        entry.set_alarm(AT);
-        let entry =
-            entry.with_room_for_alarm().with_expires(AT).renamed(b"a longer key", AT).with_expires(None);
-        assert_eq!((entry.alarm(), entry.key(), entry.expires()), (AT, &b"a longer key"[..], None));
-        assert_eq!(entry.collection::<Hash>().map(Describe::len), Some(1));
-        assert_eq!(entry.duplicate(b"copy", None).alarm(), None, "a copy gets its own");
-    }
-
-    #[test]
-    fn a_hash_whose_fields_expire_comes_with_room() {
-        let mut hash = Hash::new();
-        let expiry = NewExpiry::At(UnixMillis(10));
-        hash.put(b"f", Value::Int(1), expiry, &Limits::default(), UnixMillis(0));
-        let mut entry = Entry::with_collection(b"key", None, hash);
-        assert_eq!(
-            (entry.alarm(), entry.arm(), entry.alarm()),
-            (None, Some(UnixMillis(10)), Some(UnixMillis(10)))
-        );
-    }
-
-    #[test]
-    #[should_panic(expected = "an entry without room has no alarm")]
-    fn an_alarm_needs_room() {
-        Entry::with_collection(b"key", None, Set::new()).set_alarm(AT);
-    }
-}
+mod tests;

@@ -12,12 +12,12 @@
 //! pool is recognised, and spared.
 //!
 //! This room decides which key goes; how much memory is used, and how much may be, is known above.
-#![allow(unsafe_code)]
 
 use std::time::Instant;
 
 use super::access::Access;
-use super::db::{Database, Keyspace};
+use super::database::Database;
+use super::databases::Keyspace;
 use super::entry::Entry;
 use super::ledger::{Class, Event};
 use crate::stdx::alloc;
@@ -113,8 +113,8 @@ impl Keyspace {
             let rng = &mut || rng.next_u64();
             let db = &dbs[index];
             let key = match scope {
-                Scope::All => db.keys.random(rng).map(|entry| entry.key().to_vec()),
-                Scope::Volatile => db.expires.random(rng).map(|entry| entry.key().to_vec()),
+                Scope::All => db.keys().random(rng).map(|entry| entry.key().to_vec()),
+                Scope::Volatile => db.expires().random(rng).map(|entry| entry.key().to_vec()),
             };
             if let Some(key) = key {
                 let entry = self.dbs[index].take(Key::new(&key));
@@ -143,7 +143,7 @@ impl Keyspace {
             while let Some(candidate) = evictor.pool.take_best() {
                 let key = Key::with_hash(&candidate.key, candidate.hash);
                 let db = candidate.db;
-                let found = dbs.get(db).and_then(|db| db.keys.find(key.hash(), key.bytes));
+                let found = dbs.get(db).and_then(|db| db.find(key));
                 let worth = found.and_then(|entry| {
                     let may_go = policy.scope == Scope::All || entry.expires().is_some();
                     may_go.then(|| score(policy.order, access, &entry))
@@ -162,15 +162,12 @@ impl Database {
     ///
     /// They lie together at a random place, which is much cheaper than as many single choices and, the
     /// order of a hash table being what it is, says as much about the others.
-    fn sample(&self, scope: Scope, n: usize, rng: &mut Rng, mut f: impl FnMut(&Entry)) {
+    fn sample(&self, scope: Scope, n: usize, rng: &mut Rng, f: impl FnMut(&Entry)) {
         let rng = &mut || rng.next_u64();
         match scope {
-            Scope::All => self.keys.sample(n, rng, f),
-            Scope::Volatile => self.expires.sample(n, rng, |reference| {
-                // SAFETY: the table of expiries refers to entries of this database, which is borrowed.
-                f(&*unsafe { reference.lend() });
-            }),
-        };
+            Scope::All => _ = self.keys().sample(n, rng, f),
+            Scope::Volatile => self.sample_volatile(n, rng, f),
+        }
     }
 }
 

@@ -8,11 +8,10 @@
 //! `active-expire-effort` raises all of these. (The scheme is Redis' since 6.0.)
 //!
 //! Fields of hashes expire too. Nobody has to look for these: see `fields`. They have a time of their own.
-#![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
-use super::db::Keyspace;
+use super::databases::Keyspace;
 use super::entry::{Entry, EntryRef};
 use super::ledger::{Class, Event};
 use super::suspension::Expiry;
@@ -217,26 +216,24 @@ impl Keyspace {
     fn expire_round(&mut self, index: usize, wanted: usize, due: &mut Vec<Due>) -> Option<Seen> {
         let now = self.now;
         let db = &mut self.dbs[index];
-        if db.expires.is_empty() {
+        if db.expires().is_empty() {
             db.cycle.avg_ttl_ms = 0.0;
             return None;
         }
-        if db.expires.len() * SPARSE < db.expires.table_sizes().iter().sum() {
+        if db.volatile() * SPARSE < db.expires().table_sizes().iter().sum() {
             return None;
         }
-        let wanted = wanted.min(db.expires.len());
+        let wanted = wanted.min(db.volatile());
         let mut seen = Seen::default();
         let mut ttl_sum = 0.0;
         for _ in 0..wanted * BUCKETS_PER_KEY {
-            db.cycle.cursor = db.expires.scan(db.cycle.cursor, |&entry| {
+            db.cycle.cursor = db.scan_volatile(db.cycle.cursor, |entry, reference| {
                 seen.keys += 1;
-                // SAFETY: the table of expiries refers to entries of this database, and nothing changes them here.
-                let lent = unsafe { entry.lend() };
-                let at = lent.expires().expect(EXPIRES);
+                let at = entry.expires().expect(EXPIRES);
                 if at <= now {
-                    let hash = Key::new(lent.key()).hash();
-                    db.keys.prefetch_bucket(hash);
-                    due.push(Due { hash, entry });
+                    let hash = Key::new(entry.key()).hash();
+                    db.prefetch_bucket(hash);
+                    due.push(Due { hash, entry: reference });
                 } else {
                     ttl_sum += (at - now) as f64;
                 }
@@ -254,12 +251,7 @@ impl Keyspace {
             *known = if *known == 0.0 { average } else { *known * 0.98 + average * 0.02 };
         }
         for Due { hash, entry } in due.drain(..) {
-            let taken = {
-                // SAFETY: no key is due twice, so that this one's entry is still in the table. It goes out of the
-                // tables while its key is used, but it is freed only after that.
-                let lent = unsafe { entry.lend() };
-                self.dbs[index].take(Key::with_hash(lent.key(), hash))
-            };
+            let taken = self.dbs[index].take_at(hash, entry);
             self.expired(index, taken.expect("what is in the table of expiries is in that of keys"));
         }
         Some(seen)
@@ -364,7 +356,7 @@ mod tests {
         assert!(space.databases()[1..].iter().all(|db| db.len() == 100));
         active.sweep(&mut space, effort, || false);
         assert!(!active.cut_short);
-        assert!(space.databases().iter().all(super::super::db::Database::is_empty), "each had its turn");
+        assert!(space.databases().iter().all(super::super::Database::is_empty), "each had its turn");
         for db in 0..40 {
             fill(&mut space, db, 0..100, |_| Some(0));
         }

@@ -8,18 +8,20 @@
 //!
 //! What always holds: each hash with a field that expires has an alarm, no later than the first expiry or
 //! than the last time that due fields were removed from it; the alarms have exactly the entries that say so.
-#![allow(unsafe_code)]
 
 use std::collections::BTreeSet;
 
-use super::db::{Db, Keyspace};
-use super::entry::{Entry, EntryRef};
+use super::databases::Keyspace;
+use super::db::Db;
+#[cfg(test)]
+use super::entry::Entry;
+use super::entry::EntryRef;
 use super::ledger::{Class, Event};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 #[cfg(test)]
 use crate::structures::dict::Dict;
-use crate::structures::dict::Element;
+#[cfg(test)]
 use crate::types::{Describe, Hash};
 
 /// Fields that are removed before another hash has its turn.
@@ -54,7 +56,7 @@ impl Alarms {
     }
 
     /// Takes the first alarm that has gone off.
-    fn pop_due(&mut self, now: UnixMillis) -> Option<EntryRef> {
+    pub(super) fn pop_due(&mut self, now: UnixMillis) -> Option<EntryRef> {
         let &(at, entry) = self.0.first()?;
         if at > now {
             return None;
@@ -93,21 +95,7 @@ impl Db<'_> {
     /// Says that fields of the hash at `key` were given an expiry. O(log n).
     pub fn fields_expire(&mut self, key: Key<'_>) {
         let index = self.index();
-        let database = &mut self.space().dbs[index];
-        let Some(mut entry) = database.keys.find_mut(key.hash(), key.bytes) else { return };
-        let (old, earliest) = (entry.alarm(), entry.collection::<Hash>().and_then(Describe::earliest_expiry));
-        let Some(earliest) = earliest else { return };
-        if old.is_some_and(|old| old <= earliest) {
-            return;
-        }
-        if !entry.has_room_for_alarm() {
-            drop(entry);
-            database.rebuild(key, Entry::with_room_for_alarm);
-            entry = database.keys.find_mut(key.hash(), key.bytes).expect("it was found a moment ago");
-        }
-        database.alarms.remove(old, entry.reference());
-        entry.set_alarm(Some(earliest));
-        database.alarms.add(Some(earliest), entry.reference());
+        self.space().dbs[index].arm(key);
     }
 }
 
@@ -115,40 +103,18 @@ impl Keyspace {
     /// Removes due fields of one hash of a database, a bounded number of them, and the hash if nothing is left of
     /// it; whether there was anything to do. O(log n) for each.
     pub(super) fn expire_fields(&mut self, index: usize) -> bool {
-        let now = self.now;
-        let db = &mut self.dbs[index];
-        let Some(entry) = db.alarms.pop_due(now) else { return false };
-        // SAFETY: the alarms refer to entries of this database. The entry stays where it is, and its key as it is, until
-        // it is dropped, below; the key is not used after that.
-        let lent = unsafe { entry.lend() };
-        let bytes = lent.key();
-        let key = Key::new(bytes);
-        let mut slot = db
-            .keys
-            .find_address_mut(key.hash(), entry.into_raw())
-            .expect("what has an alarm is in the table of keys");
-        let ledger = &mut self.ledger;
-        let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");
-        let removed = hash.pop_due(now, FIELDS_PER_ROUND, |field| ledger.field_gone(index, bytes, field));
-        let (next, empty) = (hash.earliest_expiry(), hash.is_empty());
-        // Where more is due, all others whose time has come have their turn before.
-        let next = next.map(|at| at.max(now));
-        slot.set_alarm(next);
-        if next.is_none() {
-            slot.collection_mut::<Hash>().expect("as above").calm();
+        let Keyspace { dbs, ledger, stats, now, .. } = self;
+        let visited = dbs[index].visit_alarm(*now, |key, hash| {
+            let removed = hash.pop_due(*now, FIELDS_PER_ROUND, |field| ledger.field_gone(index, key, field));
+            if removed > 0 {
+                stats.expired_fields += removed as u64;
+                ledger.told(index, key, Event { class: Class::Expired, name: "hexpired" });
+            }
+        });
+        if let Some(Some(gone)) = &visited {
+            ledger.told(index, gone.key(), Event::generic("del"));
         }
-        db.alarms.add(next, slot.reference());
-        drop(slot);
-        if removed > 0 {
-            self.stats.expired_fields += removed as u64;
-            ledger.told(index, bytes, Event { class: Class::Expired, name: "hexpired" });
-        }
-        if empty {
-            let gone = db.take(key);
-            ledger.told(index, bytes, Event::generic("del"));
-            drop(gone);
-        }
-        true
+        visited.is_some()
     }
 }
 

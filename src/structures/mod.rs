@@ -3,9 +3,11 @@
 
 mod block;
 pub mod dict;
+pub mod field;
 pub mod intset;
 pub mod listpack;
 pub mod lzf;
+pub mod member;
 pub mod quicklist;
 pub mod scorepack;
 pub mod sds;

@@ -24,6 +24,7 @@ use std::hash::{Hash, Hasher};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::stdx::alloc::size_class;
 
@@ -488,6 +489,16 @@ impl Hash for Sds {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
     }
+}
+
+/// A string to be stored, which may still be borrowed from a request.
+pub enum Value<'a> {
+    /// A string that is the decimal text of an integer.
+    Int(i64),
+    /// A string, to be copied.
+    Bytes(&'a [u8]),
+    /// A string that is on its own already.
+    Shared(Arc<Sds>),
 }
 
 #[cfg(test)]

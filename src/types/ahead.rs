@@ -6,11 +6,11 @@
 //! such a search. It changes nothing and has no result: what it leads to is in the cache when the command that it went
 //! ahead of looks for it, and whatever commands before that one have changed in the meantime, that one finds.
 
-use super::hash::Field;
-use super::set::Member;
 use super::zset;
 use crate::stdx::prefetch::{LINE, prefetch};
 use crate::structures::dict;
+use crate::structures::field::Field;
+use crate::structures::member::Member;
 
 /// What a command looks for in a collection.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -15,10 +15,8 @@
 //! rest goes on to the next set, and the memory that 16 lookups need is asked for before the first.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::mem::{ManuallyDrop, take};
+use std::mem::take;
 use std::ops::ControlFlow;
-use std::ptr::NonNull;
 
 use super::Limits;
 use super::ahead::{self, Aim, Scout};
@@ -26,101 +24,16 @@ use super::packed::{Unfit, longest_key};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part};
-use crate::stdx::alloc::size_class;
 use crate::stdx::hash::{Key, hash};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
-use crate::structures::dict::{self, Dict, Element, Place};
+use crate::structures::dict::{self, Dict, Place};
 use crate::structures::intset::{self, Intset};
 use crate::structures::listpack::{self, Item, Listpack, encoded_size};
+use crate::structures::member::Member;
 
 /// No intset grows beyond this, whatever the configuration says: its count has 32 bits.
 const INTSET_MAX: usize = 1 << 30;
-
-// ---- a member of a hash table ---------------------------------------------------------------
-
-/// A length byte of this value says that the length follows in eight bytes.
-const LONG: u8 = u8::MAX;
-const LONG_PREFIX: usize = 1 + size_of::<u64>();
-
-/// A member in a hash table: `[length u8][bytes]`, or `[255][length u64][bytes]`.
-pub struct Member(NonNull<u8>);
-
-// SAFETY: a member owns its block alone and never changes it.
-unsafe impl Send for Member {}
-// SAFETY: as above.
-unsafe impl Sync for Member {}
-
-impl Member {
-    /// Bytes before a text of `len` bytes.
-    #[inline]
-    const fn prefix(len: usize) -> usize {
-        if len < LONG as usize { 1 } else { LONG_PREFIX }
-    }
-
-    #[inline]
-    fn layout(len: usize) -> Layout {
-        Layout::from_size_align(size_class(Member::prefix(len) + len), 1).expect("a text fits in memory")
-    }
-
-    fn new(text: &[u8]) -> Member {
-        let layout = Member::layout(text.len());
-        // SAFETY: no class is of zero size.
-        let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
-        // SAFETY: the block has room for the prefix and the text.
-        unsafe {
-            if text.len() < LONG as usize {
-                block.write(text.len() as u8);
-            } else {
-                block.write(LONG);
-                block.add(1).cast::<u64>().write_unaligned(text.len() as u64);
-            }
-            let bytes = block.add(Member::prefix(text.len()));
-            bytes.copy_from_nonoverlapping(NonNull::from(text).cast(), text.len());
-        }
-        Member(block)
-    }
-
-    /// The member's text.
-    #[inline]
-    pub fn text(&self) -> &[u8] {
-        // SAFETY: the member is alive while it is borrowed.
-        unsafe { Member::key(self.0) }
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let layout = Member::layout(self.text().len());
-        // SAFETY: the block was allocated with the layout of its text.
-        unsafe { dealloc(self.0.as_ptr(), layout) };
-    }
-}
-
-// SAFETY: the pointer is the allocator's; the text stays in the block, which never changes.
-unsafe impl Element for Member {
-    #[inline(always)]
-    fn into_raw(self) -> NonNull<u8> {
-        ManuallyDrop::new(self).0
-    }
-
-    #[inline(always)]
-    unsafe fn from_raw(raw: NonNull<u8>) -> Member {
-        Member(raw)
-    }
-
-    #[inline(always)]
-    unsafe fn key<'a>(raw: NonNull<u8>) -> &'a [u8] {
-        // SAFETY: the member is alive during 'a, and its prefix tells how long the text behind it is.
-        unsafe {
-            let len = match raw.read() {
-                LONG => raw.add(1).cast::<u64>().read_unaligned() as usize,
-                len => usize::from(len),
-            };
-            std::slice::from_raw_parts(raw.add(Member::prefix(len)).as_ptr(), len)
-        }
-    }
-}
 
 // ---- the set --------------------------------------------------------------------------------
 
@@ -793,7 +706,7 @@ impl Describe for Set {
             Encoding::Table(table) => {
                 let samples = if samples == 0 { table.len() } else { samples.min(table.len()) };
                 let sampled: usize =
-                    table.iter().take(samples).map(|m| Member::layout(m.key().len()).size()).sum();
+                    table.iter().take(samples).map(|m| Member::block_bytes(m.key().len())).sum();
                 let members = sampled as f64 / samples.max(1) as f64 * table.len() as f64;
                 size_of::<Table>() + table.bytes() + members as usize
             }

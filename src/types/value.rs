@@ -1,49 +1,53 @@
 //! What a key can hold, as an owned value on its way into or out of the keyspace.
 #![allow(unsafe_code)]
 
-use std::sync::Arc;
-
 use super::ahead::{Aim, Scout};
 use crate::stdx::clock::UnixMillis;
-use crate::structures::sds::Sds;
+pub use crate::structures::sds::Value;
 
-/// The type of a value, with the number it has in files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(u8)]
-pub enum Kind {
+/// Defines [`Kind`]: each type once, with its number and its name.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $number:literal, $name:literal;)*) => {
+        /// The type of a value, with the number it has in files.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[repr(u8)]
+        pub enum Kind {
+            $($(#[$doc])* $kind = $number,)*
+        }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &[Kind] = &[$(Kind::$kind),*];
+
+            /// The name `TYPE` answers.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// Bytes, or an integer as text.
-    String = 0,
+    String = 0, "string";
     /// Elements in a sequence with two ends.
-    List = 1,
+    List = 1, "list";
     /// Members without order, each once.
-    Set = 2,
+    Set = 2, "set";
     /// Members with scores, in the order of these.
-    Zset = 3,
+    Zset = 3, "zset";
     /// Fields with values, some of which may expire.
-    Hash = 4,
+    Hash = 4, "hash";
     /// A log of entries. No collection has this type.
-    Stream = 6,
+    Stream = 6, "stream";
 }
 
 impl Kind {
-    /// The name `TYPE` answers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::String => "string",
-            Kind::List => "list",
-            Kind::Set => "set",
-            Kind::Zset => "zset",
-            Kind::Hash => "hash",
-            Kind::Stream => "stream",
-        }
-    }
-
     /// The kind with the given name, in any case.
     pub fn from_name(name: &[u8]) -> Option<Kind> {
-        use Kind::*;
-        [String, List, Set, Zset, Hash, Stream]
-            .into_iter()
-            .find(|k| name.eq_ignore_ascii_case(k.name().as_bytes()))
+        Kind::ALL.iter().copied().find(|kind| name.eq_ignore_ascii_case(kind.name().as_bytes()))
     }
 }
 
@@ -99,7 +103,7 @@ pub enum Part<'a> {
 /// # Safety
 /// The type is exactly one 8-byte word of alignment at most 8, owns what it points to, may move
 /// to another thread to be dropped, and no two types share a `KIND`.
-pub unsafe trait Collection: Describe + Sized + Send {
+pub unsafe trait Collection: Describe + Sized + Send + 'static {
     /// The type of the value.
     const KIND: Kind;
 
@@ -112,23 +116,4 @@ pub unsafe trait Collection: Describe + Sized + Send {
 
     /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
     fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>>;
-}
-
-/// A value to be stored. Strings may still be borrowed from a request.
-pub enum Value<'a> {
-    /// A string that is the decimal text of an integer.
-    Int(i64),
-    /// A string, to be copied.
-    Bytes(&'a [u8]),
-    /// A string that is on its own already.
-    Shared(Arc<Sds>),
-}
-
-impl Value<'_> {
-    /// The type of the value.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Value::Int(_) | Value::Bytes(_) | Value::Shared(_) => Kind::String,
-        }
-    }
 }

@@ -1,6 +1,10 @@
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::*;
+use crate::stdx::num;
+use crate::structures::field::EMBEDDED_MAX;
+use crate::structures::sds::Sds;
 
 /// The time where no field expires.
 const NOW: UnixMillis = UnixMillis(1_000_000);
@@ -202,25 +206,6 @@ fn choices_are_fair_in_both_encodings() {
     }
 }
 
-#[test]
-fn a_field_with_its_value_is_one_small_block() {
-    assert_eq!(Shape::of(16, 8, false).layout().size(), 32);
-    assert_eq!(Shape::of(16, 13, false).layout().size(), 32);
-    let field = Field::new(b"f", Value::Bytes(b"12345"), None);
-    let block = field.0;
-    let field = field.with_value(Value::Bytes(b"123456"), None);
-    assert_eq!((field.0, field.value()), (block, &b"123456"[..]), "overwritten at its place");
-    // A long value is shared, not copied.
-    let shared = Arc::new(Sds::from_slice(&[b'x'; 5000]));
-    let field = field.with_value(Value::Shared(Arc::clone(&shared)), None);
-    let copy = field.copy(None);
-    assert_eq!(copy.value().as_ptr(), shared.as_slice().as_ptr());
-    assert_eq!(Arc::strong_count(&shared), 3);
-    drop(copy.with_value(Value::Int(7), None));
-    drop(field);
-    assert_eq!(Arc::strong_count(&shared), 1);
-}
-
 // ---- fields that expire ---------------------------------------------------------------------
 
 /// Name → value and expiry.
@@ -415,17 +400,22 @@ fn choices_are_fair_where_fields_are_due() {
 }
 
 #[test]
-fn an_expiry_takes_eight_bytes_where_it_is_and_none_elsewhere() {
-    assert_eq!(Shape::of(16, 8, true).layout().size() - Shape::of(16, 8, false).layout().size(), 8);
-    let field = Field::new(b"f", Value::Bytes(b"v"), None);
-    assert_eq!(field.expires(), None);
-    let field = field.with_expiry(Some(NOW));
-    assert_eq!((field.name(), field.value(), field.expires()), (&b"f"[..], &b"v"[..], Some(NOW)));
-    let block = field.0;
-    let field = field.with_expiry(Some(UnixMillis(-1)));
-    assert_eq!((field.0, field.expires()), (block, Some(UnixMillis(-1))), "changed at its place");
-    assert_eq!(field.with_expiry(None).expires(), None);
+fn a_listpack_turns_into_a_table_when_a_field_is_to_expire() {
+    let limits = Limits::default();
+    let mut hash = Hash::new();
+    hash.set(b"a", Value::Int(1), &limits);
+    assert!(!hash.set_expiry(b"nosuch", Some(NOW)));
+    assert!(hash.set_expiry(b"a", None));
+    assert_eq!(hash.pop_due(NOW, 10, |_| ()), 0);
+    assert_eq!(hash.encoding(), "listpack");
+    assert!(hash.table_stats().is_none());
+    assert!(hash.set_expiry(b"a", Some(NOW)));
+    assert_eq!((hash.encoding(), hash.get(b"a", NOW)), ("hashtable", None));
+    assert!(hash.get(b"a", UnixMillis(NOW.0 - 1)).is_some());
+}
 
+#[test]
+fn the_memory_of_expiries_is_counted_and_given_back() {
     let limits = Limits::default();
     let mut hash = Hash::new();
     (0..600).for_each(|i: u32| _ = hash.set(&i.to_le_bytes(), Value::Int(1), &limits));
@@ -442,19 +432,4 @@ fn an_expiry_takes_eight_bytes_where_it_is_and_none_elsewhere() {
     hash.calm();
     assert!(hash.bytes(0) <= plain, "nothing is left of it");
     assert_eq!(hash.encoding(), "hashtable", "there is no way back");
-}
-
-#[test]
-fn a_listpack_turns_into_a_table_when_a_field_is_to_expire() {
-    let limits = Limits::default();
-    let mut hash = Hash::new();
-    hash.set(b"a", Value::Int(1), &limits);
-    assert!(!hash.set_expiry(b"nosuch", Some(NOW)));
-    assert!(hash.set_expiry(b"a", None));
-    assert_eq!(hash.pop_due(NOW, 10, |_| ()), 0);
-    assert_eq!(hash.encoding(), "listpack");
-    assert!(hash.table_stats().is_none());
-    assert!(hash.set_expiry(b"a", Some(NOW)));
-    assert_eq!((hash.encoding(), hash.get(b"a", NOW)), ("hashtable", None));
-    assert!(hash.get(b"a", UnixMillis(NOW.0 - 1)).is_some());
 }

@@ -7,10 +7,11 @@
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use super::{Before, Field, NewExpiry, Table};
+use super::{Before, NewExpiry, Table};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::hash;
 use crate::structures::dict::{Borrowed, Element, Place};
+use crate::structures::field::Field;
 use crate::types::Value;
 
 /// A field that expires: when, and the address of its block.
@@ -27,7 +28,7 @@ pub(super) struct Volatile {
 /// The place of a field in the queue, if it has one.
 #[inline]
 fn queued(field: &Field) -> Option<Queued> {
-    field.expires().map(|at| (at, field.0))
+    field.expires().map(|at| (at, field.address()))
 }
 
 /// Moves a field in the queue from one place to another.

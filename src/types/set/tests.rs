@@ -395,7 +395,7 @@ fn few_that_stay_move_to_a_set_that_suits_them() {
 
 #[test]
 fn members_take_one_small_block_each() {
-    assert_eq!(Member::layout(16).size(), 24);
+    assert_eq!(Member::block_bytes(16), 24);
     for len in [0, 1, 254, 255, 256, 70_000] {
         let text = vec![7; len];
         assert_eq!(Member::new(&text).text(), text);

@@ -1,0 +1,353 @@
+//! One database: the table of keys, and the tables that refer to its entries.
+//!
+//! What always holds:
+//!
+//! - the table of expiries refers to exactly the entries that have an expiry;
+//! - the alarms refer to each hash with fields that expire, at a time when none or only the first is due;
+//! - an entry's address is used by no one else, so that it may move on any write.
+//!
+//! The tables are known to this file alone, so that nobody can put them out of step.
+#![allow(unsafe_code)]
+
+use std::mem;
+use std::time::Duration;
+
+use super::entry::{self, Entry, EntryRef, Found, Writable};
+use super::expire::CycleState;
+use super::fields::Alarms;
+use super::keys::Keys;
+use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash::Key;
+use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
+use crate::types::ahead::{Aim, Scout};
+use crate::types::{Describe, Hash};
+
+/// One database: its keys, and which of them expire.
+pub struct Database {
+    keys: Keys,
+    expires: Dict<EntryRef>,
+    alarms: Alarms,
+    pub(super) cycle: CycleState,
+}
+
+impl Database {
+    pub(super) fn new() -> Database {
+        Database {
+            keys: Keys::new(),
+            expires: Dict::default(),
+            alarms: Alarms::default(),
+            cycle: CycleState::default(),
+        }
+    }
+
+    /// Number of keys, expired ones that are still there included.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Number of keys with an expiry.
+    pub fn volatile(&self) -> usize {
+        self.expires.len()
+    }
+
+    /// Number of hashes with fields that expire, and of those of late.
+    pub fn with_volatile_fields(&self) -> usize {
+        self.alarms.len()
+    }
+
+    /// Average time to live in milliseconds, as the expiry cycle last estimated it.
+    pub fn avg_ttl_ms(&self) -> i64 {
+        self.cycle.avg_ttl_ms as i64
+    }
+
+    /// The table of keys.
+    pub fn keys(&self) -> &Dict<Entry> {
+        &self.keys
+    }
+
+    /// The table of expiries.
+    pub(super) fn expires(&self) -> &Dict<EntryRef> {
+        &self.expires
+    }
+
+    /// The bytes of the table of expiries. O(1).
+    pub fn expires_bytes(&self) -> usize {
+        self.expires.bytes()
+    }
+
+    /// How the table of expiries is filled. O(buckets).
+    pub fn expires_stats(&self) -> Stats {
+        self.expires.stats()
+    }
+
+    /// Makes room for `keys` keys, `volatile` of them with an expiry.
+    pub fn reserve(&mut self, keys: usize, volatile: usize) {
+        self.keys.reserve(keys);
+        self.expires.reserve(volatile);
+    }
+
+    /// Moves buckets of running rehashes for about `budget`; whether there is more to do.
+    pub fn rehash_for(&mut self, budget: Duration) -> bool {
+        self.keys.shrink_if_sparse();
+        self.expires.shrink_if_sparse();
+        if self.keys.is_rehashing() {
+            return self.keys.rehash_for(budget);
+        }
+        self.expires.is_rehashing() && self.expires.rehash_for(budget)
+    }
+
+    /// Brings in the line where the key's bucket lies.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.keys.prefetch_bucket(hash);
+    }
+
+    /// Brings in the entry, once its bucket is there.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        self.keys.prefetch_element(hash);
+    }
+
+    /// The way to what a command looks for in the collection at `key`, whose entry has come in. Nothing is done
+    /// about a key that is due.
+    #[inline]
+    pub fn ahead<'a>(&'a self, key: Key<'_>, aim: Aim<'a>) -> Option<Scout<'a>> {
+        entry::ahead_in(&self.find(key)?, aim)
+    }
+
+    /// The entry of `key`, as it is. O(1); moves nothing.
+    #[inline]
+    pub(super) fn find(&self, key: Key<'_>) -> Option<Borrowed<'_, Entry>> {
+        self.keys.find(key.hash(), key.bytes)
+    }
+
+    /// Whether `key` is there and its time has come. O(1), and no search where no key expires.
+    #[inline]
+    pub(super) fn has_due(&self, key: Key<'_>, now: UnixMillis) -> bool {
+        !self.expires.is_empty()
+            && self.find(key).and_then(|entry| entry.expires()).is_some_and(|at| at <= now)
+    }
+
+    /// The entry of `key`, to be read. O(1); one step of a running rehash.
+    #[inline]
+    pub(super) fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
+        self.keys.read(key)
+    }
+
+    /// The entry of `key`, to be changed where it is. O(1); one step of a running rehash.
+    ///
+    /// With [`put`](Self::put), [`rebuild`](Self::rebuild), [`take`](Self::take) and [`take_all`](Self::take_all)
+    /// this is all that changes a database, and all of it passes the one door of [`Keys`].
+    #[inline]
+    pub(super) fn touching(&mut self, key: Key<'_>) -> Option<Writable<'_>> {
+        self.keys.slot(key).map(Writable::new)
+    }
+
+    /// Calls `f` for the entries with an expiry at `cursor` and returns the next cursor: see [`Dict::scan`].
+    pub(super) fn scan_volatile(&self, cursor: u64, mut f: impl FnMut(&Entry, EntryRef)) -> u64 {
+        self.expires.scan(cursor, |&reference| {
+            // SAFETY: the table of expiries refers to entries of this database, which is borrowed.
+            f(&*unsafe { reference.lend() }, reference);
+        })
+    }
+
+    /// Calls `f` for up to `n` entries with an expiry that lie together at a random place: see [`Dict::sample`].
+    pub(super) fn sample_volatile(&self, n: usize, rng: &mut impl FnMut() -> u64, mut f: impl FnMut(&Entry)) {
+        self.expires.sample(n, rng, |reference| {
+            // SAFETY: as in `scan_volatile`.
+            f(&*unsafe { reference.lend() });
+        });
+    }
+
+    /// Adds entries that come from a file and empties `batch`. The memory that they go to is asked for first, for
+    /// all of them at once.
+    ///
+    /// Of two entries with one key the later stays if `replace`.
+    ///
+    /// # Errors
+    /// A key was there before and `replace` is false: its entry, where it stopped.
+    pub fn load(&mut self, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry> {
+        for (hash, entry) in batch.iter() {
+            self.prefetch_bucket(*hash);
+            if entry.expires().is_some() {
+                self.expires.prefetch_bucket(*hash);
+            }
+        }
+        for (hash, mut entry) in batch.drain(..) {
+            if replace {
+                let key = entry.key().to_vec();
+                self.put(Key::with_hash(&key, hash), entry);
+                continue;
+            }
+            let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.reference());
+            match self.keys.place(Key::with_hash(entry.key(), hash)) {
+                Place::Vacant(place) => drop(place.insert(entry)),
+                Place::Occupied(_) => return Err(entry),
+            }
+            if volatile {
+                self.expires.insert_unique(hash, address);
+            }
+            self.alarms.add(alarm, address);
+        }
+        Ok(())
+    }
+
+    /// Puts `new` where the key's entry is, or adds it; the old one is handed back.
+    pub(super) fn put(&mut self, key: Key<'_>, mut new: Entry) -> Option<Entry> {
+        let volatile = new.expires().is_some();
+        let alarm = new.arm();
+        let address = new.reference();
+        let old = match self.keys.place(key) {
+            Place::Occupied(mut slot) => {
+                // The references to the old entry go before it does: should one be missed, which panics, none is
+                // left to an entry that is gone.
+                match (slot.expires().is_some(), volatile) {
+                    (false, false) => {}
+                    (false, true) => self.expires.insert_unique(key.hash(), address),
+                    (true, false) => {
+                        _ = reference_to(&mut self.expires, key.hash(), slot.reference()).remove()
+                    }
+                    (true, true) => {
+                        reference_to(&mut self.expires, key.hash(), slot.reference()).replace(address);
+                    }
+                }
+                self.alarms.remove(slot.alarm(), slot.reference());
+                Some(slot.replace(new))
+            }
+            Place::Vacant(place) => {
+                place.insert(new);
+                if volatile {
+                    self.expires.insert_unique(key.hash(), address);
+                }
+                None
+            }
+        };
+        self.alarms.add(alarm, address);
+        old
+    }
+
+    /// Lets `change` rebuild the key's entry; whether the key is there.
+    pub(super) fn rebuild(&mut self, key: Key<'_>, change: impl FnOnce(Entry) -> Entry) -> bool {
+        let Some(mut slot) = self.keys.slot(key) else { return false };
+        // The reference goes before the entry does.
+        if slot.expires().is_some() {
+            reference_to(&mut self.expires, key.hash(), slot.reference()).remove();
+        }
+        self.alarms.remove(slot.alarm(), slot.reference());
+        slot.map(change);
+        if slot.expires().is_some() {
+            self.expires.insert_unique(key.hash(), slot.reference());
+        }
+        self.alarms.add(slot.alarm(), slot.reference());
+        true
+    }
+
+    /// Checks that the two tables agree. O(n).
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let mut volatile = 0;
+        for entry in self.keys.iter() {
+            let key = Key::new(entry.key());
+            let reference = self.expires.find(key.hash(), key.bytes).map(|reference| reference.as_raw());
+            let expected = entry.expires().map(|_| entry.as_raw());
+            assert_eq!(reference, expected, "{}", key.bytes.escape_ascii());
+            volatile += usize::from(expected.is_some());
+        }
+        assert_eq!(volatile, self.expires.len(), "the table of expiries refers to keys that are gone");
+        self.alarms.check(&self.keys);
+    }
+
+    /// Takes the key's entry out.
+    pub(super) fn take(&mut self, key: Key<'_>) -> Option<Entry> {
+        let slot = self.keys.slot(key)?;
+        Some(take_from(slot, key.hash(), &mut self.expires, &mut self.alarms))
+    }
+
+    /// Takes an entry out that one of the other tables refers to; `hash` is that of its key.
+    pub(super) fn take_at(&mut self, hash: u64, entry: EntryRef) -> Option<Entry> {
+        let slot = self.keys.slot_at(hash, entry)?;
+        Some(take_from(slot, hash, &mut self.expires, &mut self.alarms))
+    }
+
+    /// Takes everything out, which leaves an empty database. O(1).
+    pub(super) fn take_all(&mut self) -> Database {
+        Database {
+            keys: self.keys.take_all(),
+            expires: mem::take(&mut self.expires),
+            alarms: mem::take(&mut self.alarms),
+            cycle: mem::take(&mut self.cycle),
+        }
+    }
+
+    /// Brings the alarms in step with the hash at `key`, whose fields were given an expiry. O(log n).
+    pub(super) fn arm(&mut self, key: Key<'_>) {
+        let Some(mut slot) = self.keys.slot(key) else { return };
+        let (old, earliest) = (slot.alarm(), slot.collection::<Hash>().and_then(Describe::earliest_expiry));
+        let Some(earliest) = earliest else { return };
+        if old.is_some_and(|old| old <= earliest) {
+            return;
+        }
+        if !slot.has_room_for_alarm() {
+            drop(slot);
+            self.rebuild(key, Entry::with_room_for_alarm);
+            slot = self.keys.slot(key).expect("it was found a moment ago");
+        }
+        self.alarms.remove(old, slot.reference());
+        slot.set_alarm(Some(earliest));
+        self.alarms.add(Some(earliest), slot.reference());
+    }
+
+    /// Lets `remove` remove due fields of the hash whose alarm went off first. `None` if no alarm has gone off by
+    /// `now`; the entry if the hash has become empty, and is therefore taken out. O(log n) besides `remove`.
+    pub(super) fn visit_alarm(
+        &mut self,
+        now: UnixMillis,
+        remove: impl FnOnce(&[u8], &mut Hash),
+    ) -> Option<Option<Entry>> {
+        let reference = self.alarms.pop_due(now)?;
+        // SAFETY: the alarms refer to entries of this database. The entry stays where it is, and its key as it is,
+        // while the key is used.
+        let lent = unsafe { reference.lend() };
+        let key = Key::new(lent.key());
+        let mut slot =
+            self.keys.slot_at(key.hash(), reference).expect("what has an alarm is in the table of keys");
+        let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");
+        remove(key.bytes, hash);
+        let (next, empty) = (hash.earliest_expiry(), hash.is_empty());
+        // Where more is due, all others whose time has come have their turn before.
+        let next = next.map(|at| at.max(now));
+        if next.is_none() {
+            hash.calm();
+        }
+        slot.set_alarm(next);
+        self.alarms.add(next, slot.reference());
+        drop(slot);
+        Some(if empty { self.take_at(key.hash(), reference) } else { None })
+    }
+}
+
+/// Takes the entry in `slot` out of all tables; `hash` is that of its key.
+#[inline]
+fn take_from(slot: Slot<'_, Entry>, hash: u64, expires: &mut Dict<EntryRef>, alarms: &mut Alarms) -> Entry {
+    // The references go before the entry does.
+    if slot.expires().is_some() {
+        reference_to(expires, hash, slot.reference()).remove();
+    }
+    alarms.remove(slot.alarm(), slot.reference());
+    slot.remove()
+}
+
+/// The place of the reference to `entry` in a table of expiries.
+///
+/// # Panics
+/// If it is not there: an entry that the table would still refer to must not go.
+#[inline]
+fn reference_to(expires: &mut Dict<EntryRef>, hash: u64, entry: EntryRef) -> Slot<'_, EntryRef> {
+    let found = expires.find_address_mut(hash, entry.into_raw());
+    found.expect("the table of expiries refers to every entry that expires")
+}

@@ -1,0 +1,61 @@
+//! The types of collections that an entry can hold, each named once.
+
+use super::Entry;
+use super::found::collection_of;
+use crate::stdx::clock::UnixMillis;
+use crate::structures::dict::Borrowed;
+use crate::types::ahead::{Aim, Scout};
+use crate::types::{Collection, Describe, Hash, Kind, List, Set, Zset};
+
+/// What is done with a collection of which no more is known than its kind.
+pub(super) struct CollectionKind {
+    kind: Kind,
+    pub(super) describe: fn(&Entry) -> &dyn Describe,
+    pub(super) duplicate: fn(&Entry, key: &[u8], expires: Option<UnixMillis>) -> Entry,
+    pub(super) ahead: for<'a> fn(&Borrowed<'a, Entry>, Aim<'a>) -> Option<Scout<'a>>,
+    /// Only for an entry of this kind, whose value is not used afterwards.
+    pub(super) drop: unsafe fn(&mut Entry),
+}
+
+impl CollectionKind {
+    const fn of<T: Collection>() -> CollectionKind {
+        CollectionKind {
+            kind: T::KIND,
+            describe: |entry| entry.collection::<T>().expect(OF_ITS_KIND),
+            duplicate: |entry, key, expires| {
+                Entry::with_collection(key, expires, entry.collection::<T>().expect(OF_ITS_KIND).duplicate())
+            },
+            ahead: |entry, aim| collection_of::<T>(entry)?.ahead(aim),
+            drop: Entry::drop_collection::<T>,
+        }
+    }
+}
+
+const OF_ITS_KIND: &str = "the kind says of which type the collection is";
+pub(super) const LISTED: &str = "`with_collection` takes no collection that is not in the table";
+
+/// All types of collections, by the numbers of their kinds. A new type is added here, and nowhere else in this room.
+pub(super) const COLLECTION_KINDS: [Option<CollectionKind>; 16] = {
+    let all = [
+        CollectionKind::of::<List>(),
+        CollectionKind::of::<Set>(),
+        CollectionKind::of::<Zset>(),
+        CollectionKind::of::<Hash>(),
+    ];
+    let mut by_kind = [const { None }; 16];
+    let mut i = 0;
+    while i < all.len() {
+        let CollectionKind { kind, describe, duplicate, ahead, drop } = all[i];
+        assert!(by_kind[kind as usize].is_none(), "no two types share a kind");
+        by_kind[kind as usize] = Some(CollectionKind { kind, describe, duplicate, ahead, drop });
+        i += 1;
+    }
+    by_kind
+};
+
+/// What is done with a collection of the given kind; `None` for a string.
+#[inline]
+pub(super) fn collection_kind(kind: Kind) -> Option<&'static CollectionKind> {
+    static BY_KIND: [Option<CollectionKind>; 16] = COLLECTION_KINDS;
+    BY_KIND[kind as usize].as_ref()
+}
