@@ -194,7 +194,7 @@ fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         return Ok(server.reply(key).ok());
     };
     server.prepare_shutdown(flags)?;
-    server.turn.stop();
+    server.event_loop.stop();
     Ok(Replied::later())
 }
 

@@ -26,7 +26,7 @@ use crate::stats::Stats;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 use command::{Commands, Spec};
-use event_loop::Loop;
+use event_loop::EventLoop;
 use execution::admission::Conditions;
 pub use execution::blocking::Unblock;
 use execution::feed::{Feed, Unit};
@@ -55,7 +55,7 @@ pub struct Server {
     pub aof: durability::aof::Aof,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
-    pub turn: Loop,
+    pub event_loop: EventLoop,
     pub identity: Identity,
     pub process: process::startup::Process,
 }
@@ -113,7 +113,7 @@ impl Server {
             children: durability::child::Children::default(),
             aof: durability::aof::Aof::default(),
             targets: migrate::Targets::default(),
-            turn: Loop::default(),
+            event_loop: EventLoop::default(),
             identity: Identity {
                 run_id,
                 started: now,
@@ -144,7 +144,7 @@ impl Server {
         client.flags.set(ClientFlags::CLOSE_SOON, true);
         if !client.flags.has(ClientFlags::IN_CLOSE_LIST) {
             client.flags.set(ClientFlags::IN_CLOSE_LIST, true);
-            self.turn.closing.push(key);
+            self.event_loop.closing.push(key);
         }
     }
 
@@ -160,7 +160,7 @@ impl Server {
         let client = &mut self.clients[key];
         if !client.flags.has(ClientFlags::IN_SEND_LIST) {
             client.flags.set(ClientFlags::IN_SEND_LIST, true);
-            self.turn.sending.push(key);
+            self.event_loop.sending.push(key);
         }
     }
 }

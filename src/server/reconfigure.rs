@@ -202,9 +202,9 @@ impl Server {
     ///
     /// The old ones go first: an address may be among the new ones too.
     fn listen_anew(&mut self) -> Result<(), ()> {
-        let Some(registry) = self.turn.registry.as_ref() else { return Ok(()) };
+        let Some(registry) = self.event_loop.registry.as_ref() else { return Ok(()) };
         let mut kept: Vec<Listener> = Vec::new();
-        for mut listener in self.turn.listeners.drain(..) {
+        for mut listener in self.event_loop.listeners.drain(..) {
             // A socket that is closed leaves the poll by itself; one that stays gets a new token.
             let _ = registry.deregister(&mut listener);
             if listener.port().is_none() {
@@ -218,13 +218,13 @@ impl Server {
         let failed = match opened {
             Ok(opened) => {
                 let none = wanted && opened.is_empty();
-                self.turn.listeners.extend(opened);
+                self.event_loop.listeners.extend(opened);
                 none
             }
             Err(_) => true,
         };
-        self.turn.listeners.extend(kept);
-        for (i, listener) in self.turn.listeners.iter_mut().enumerate() {
+        self.event_loop.listeners.extend(kept);
+        for (i, listener) in self.event_loop.listeners.iter_mut().enumerate() {
             if let Err(error) = registry.register_readable(listener, Token(LISTENERS + i)) {
                 tracing::warn!("Cannot watch a listening socket: {error}");
             }

@@ -369,7 +369,7 @@ impl Server {
             return;
         }
         let under_way = self.aof.log.handed_over();
-        let mut sending = std::mem::take(&mut self.turn.sending);
+        let mut sending = std::mem::take(&mut self.event_loop.sending);
         sending.retain(|&key| {
             let Some(client) = self.clients.get_mut(key) else { return false };
             let end = client.output_end();
@@ -386,7 +386,7 @@ impl Server {
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             false
         });
-        self.turn.sending = sending;
+        self.event_loop.sending = sending;
     }
 
     /// Sends what may leave now that the log is durable up to `durable`; how many clients need not wait any longer.
@@ -601,7 +601,7 @@ impl Server {
             );
             return Ok(());
         }
-        if self.turn.depth > 0 {
+        if self.event_loop.depth > 0 {
             // The first half of a transaction would be in the base and be written down after it as well.
             tracing::info!(
                 "AOF was enabled during a transaction. An AOF background was scheduled to start when possible."

@@ -164,7 +164,7 @@ impl Server {
         let client = loading.client;
         self.end_transaction(client);
         self.clients.remove(client);
-        self.turn.sending.retain(|&key| key != client);
+        self.event_loop.sending.retain(|&key| key != client);
         drop(theirs);
         (stop, loading.valid)
     }
@@ -298,7 +298,7 @@ impl RequestRun<'_> {
         let client = &mut server.clients[self.client];
         client.flags.set(ClientFlags::IN_SEND_LIST, false);
         let open = client.flags.has(ClientFlags::IN_MULTI);
-        server.turn.sending.retain(|&key| key != self.client);
+        server.event_loop.sending.retain(|&key| key != self.client);
         if !open {
             self.begun = None;
         }

@@ -147,8 +147,8 @@ impl Server {
             return false;
         }
         let now = self.keyspace.now();
-        if self.turn.warned_of_attack.is_none_or(|warned| now.since(warned) >= ATTACK_WARNING_MS) {
-            self.turn.warned_of_attack = Some(now);
+        if self.event_loop.warned_of_attack.is_none_or(|warned| now.since(warned) >= ATTACK_WARNING_MS) {
+            self.event_loop.warned_of_attack = Some(now);
             tracing::warn!(
                 "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to \
                  Spinel. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise \
@@ -183,14 +183,15 @@ impl Server {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
         let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);
-        if self.turn.cron_ticks.is_multiple_of(ticks_per_second as u64) {
+        if self.event_loop.cron_ticks.is_multiple_of(ticks_per_second as u64) {
             self.pool.trim();
             self.clients.shrink();
         }
         for _ in 0..visits {
-            self.turn.next_visited = if self.turn.next_visited < places { self.turn.next_visited } else { 0 };
-            let key = ClientKey(self.turn.next_visited);
-            self.turn.next_visited += 1;
+            self.event_loop.next_visited =
+                if self.event_loop.next_visited < places { self.event_loop.next_visited } else { 0 };
+            let key = ClientKey(self.event_loop.next_visited);
+            self.event_loop.next_visited += 1;
             if self.clients.get(key).is_some_and(|client| !client.flags.has(ClientFlags::CLOSE_SOON)) {
                 self.visit(key);
             }
@@ -214,7 +215,7 @@ impl Server {
             return;
         }
         client.io.input.shrink(idle_ms > IDLE_MS);
-        let buffers = self.turn.reply_buffers;
+        let buffers = self.event_loop.reply_buffers;
         if buffers.resizing {
             match client.io.output.adapt(now, buffers.peak_reset_ms) {
                 None => {}

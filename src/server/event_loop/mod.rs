@@ -41,7 +41,7 @@ const KEEPERS: usize = 64;
 
 /// What the loop keeps between turns.
 #[derive(Default)]
-pub struct Loop {
+pub struct EventLoop {
     pub(in crate::server) listeners: Vec<Listener>,
     pub(in crate::server) registry: Option<Registry>,
     /// Clients with something to send at the end of the turn.
@@ -110,7 +110,7 @@ impl Default for ReplyBuffers {
     }
 }
 
-impl Loop {
+impl EventLoop {
     /// Ends the loop after this turn.
     pub fn stop(&mut self) {
         self.stop = true;
@@ -129,7 +129,7 @@ impl Server {
     /// The poll cannot be used.
     pub fn run(&mut self, poll: &mut Poll, signals: &Signals) -> io::Result<()> {
         let mut work = Work::default();
-        while !self.turn.stop {
+        while !self.event_loop.stop {
             self.turn_once(poll, signals, &mut work, Duration::MAX)?;
         }
         self.before_sleep();
@@ -141,12 +141,12 @@ impl Server {
     /// # Errors
     /// The poll cannot be used.
     pub fn watch_sockets(&mut self, poll: &Poll) -> io::Result<()> {
-        self.turn.registry = Some(poll.registry()?);
-        let mut listeners = std::mem::take(&mut self.turn.listeners);
+        self.event_loop.registry = Some(poll.registry()?);
+        let mut listeners = std::mem::take(&mut self.event_loop.listeners);
         for (i, listener) in listeners.iter_mut().enumerate() {
             self.registry().register_readable(listener, Token(LISTENERS + i))?;
         }
-        self.turn.listeners = listeners;
+        self.event_loop.listeners = listeners;
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl Server {
     ) -> io::Result<()> {
         let Work { batch, ready, held } = work;
         self.before_sleep();
-        let timeout = if self.turn.reading.is_empty() && self.turn.sending.is_empty() {
+        let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
             Duration::ZERO
@@ -171,12 +171,12 @@ impl Server {
         poll.wait(Some(timeout.min(patience)))?;
         watchdog::tell_if_asked();
         watchdog::turn_begins();
-        let (began_ns, began) = (clock::monotonic_ns(), self.turn.stopwatch.now());
+        let (began_ns, began) = (clock::monotonic_ns(), self.event_loop.stopwatch.now());
         let commands_before = self.stats.commands_processed;
         self.keyspace.set_now(UnixMillis::now());
         self.blocked_timeouts();
         ready.clear();
-        ready.append(&mut self.turn.reading);
+        ready.append(&mut self.event_loop.reading);
         let mut accept = Vec::new();
         for event in poll.ready() {
             if event.token.0 >= LISTENERS {
@@ -203,12 +203,12 @@ impl Server {
             self.accept(listener);
         }
         if let Some(stop) = signals.stop_requested()
-            && !self.turn.cron_paused
+            && !self.event_loop.cron_paused
         {
             self.asked_to_stop(stop, signals);
         }
-        let lasted = self.turn.stopwatch.ns(began, self.turn.stopwatch.now());
-        self.turn.ended_ns = began_ns + lasted;
+        let lasted = self.event_loop.stopwatch.ns(began, self.event_loop.stopwatch.now());
+        self.event_loop.ended_ns = began_ns + lasted;
         self.stats.turn_ended(lasted, commands_before);
         self.cron_if_due();
         watchdog::turn_ends();
@@ -216,7 +216,7 @@ impl Server {
     }
 
     fn registry(&self) -> &Registry {
-        self.turn.registry.as_ref().expect("set when the loop starts")
+        self.event_loop.registry.as_ref().expect("set when the loop starts")
     }
 
     /// Reads from each ready client and executes what it sent.
@@ -247,7 +247,7 @@ impl Server {
         }
         if !client.flags.has(ClientFlags::IN_SEND_LIST) {
             client.flags.set(ClientFlags::IN_SEND_LIST, true);
-            self.turn.sending.push(key);
+            self.event_loop.sending.push(key);
         }
         if client.io.output.excess() > 0 {
             self.check_output(key);
@@ -335,10 +335,10 @@ impl Server {
 
     /// Takes new connections.
     fn accept(&mut self, listener: usize) {
-        let listeners = std::mem::take(&mut self.turn.listeners);
+        let listeners = std::mem::take(&mut self.event_loop.listeners);
         // A command of this turn may have had the server listen elsewhere.
         let result = listeners.get(listener).map(|socket| socket.accept(|stream| self.welcome(stream)));
-        self.turn.listeners = listeners;
+        self.event_loop.listeners = listeners;
         let Some(result) = result else { return };
         match result {
             Ok(Queue::Empty) => {}
@@ -351,8 +351,8 @@ impl Server {
     }
 
     fn rearm(&mut self, listener: usize) {
-        let registry = self.turn.registry.as_ref().expect("set when the loop starts");
-        let listener_socket = &mut self.turn.listeners[listener];
+        let registry = self.event_loop.registry.as_ref().expect("set when the loop starts");
+        let listener_socket = &mut self.event_loop.listeners[listener];
         if let Err(error) = registry.rearm_readable(listener_socket, Token(LISTENERS + listener)) {
             tracing::warn!("Cannot watch a listening socket: {error}");
         }
@@ -381,7 +381,7 @@ impl Server {
         let _ = stream.set_keepalive(self.config.net.tcp_keepalive_s);
         let now = self.keyspace.now();
         let mut failed = None;
-        let registry = self.turn.registry.as_ref().expect("set when the loop starts");
+        let registry = self.event_loop.registry.as_ref().expect("set when the loop starts");
         let key = self.clients.insert_with(|id, key| {
             failed = registry.register(&mut stream, Token(key.0)).err();
             Client::new(id, stream, now, false)
@@ -419,7 +419,7 @@ impl Server {
     fn send_replies(&mut self) {
         // What the log has let go leaves whole: the rest would be held again, for writes that came later.
         let budget = if self.holds_replies() { usize::MAX } else { SEND_BUDGET };
-        let mut sending = std::mem::take(&mut self.turn.sending);
+        let mut sending = std::mem::take(&mut self.event_loop.sending);
         while let Some(key) = sending.pop() {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
@@ -430,8 +430,8 @@ impl Server {
                 self.send_soon(key);
             }
         }
-        if self.turn.sending.is_empty() {
-            self.turn.sending = sending;
+        if self.event_loop.sending.is_empty() {
+            self.event_loop.sending = sending;
         }
     }
 
@@ -469,10 +469,10 @@ impl Server {
     }
 
     fn close_clients(&mut self) {
-        if self.turn.closing.is_empty() {
+        if self.event_loop.closing.is_empty() {
             return;
         }
-        while let Some(key) = self.turn.closing.pop() {
+        while let Some(key) = self.event_loop.closing.pop() {
             self.end_transaction(key);
             self.stop_monitoring(key);
             self.forget_blocked(key);
@@ -487,7 +487,7 @@ impl Server {
         }
         // Their places may be taken by others from now on.
         let clients = &self.clients;
-        self.turn.reading.retain(|&key| clients.get(key).is_some());
+        self.event_loop.reading.retain(|&key| clients.get(key).is_some());
     }
 }
 
@@ -509,6 +509,6 @@ const PROTECTED_MODE: &str = concat!(
 impl Server {
     /// Serves connections to these sockets once the loop runs.
     pub fn listen_on(&mut self, listeners: Vec<Listener>) {
-        self.turn.listeners.extend(listeners);
+        self.event_loop.listeners.extend(listeners);
     }
 }

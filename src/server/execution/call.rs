@@ -114,7 +114,7 @@ impl Server {
             let Some(spec) = pending.command.map(|id| self.commands.spec(id)) else { continue };
             let worthwhile = match spec.seeks {
                 Seeks::Nothing => false,
-                Seeks::LongString => self.turn.lends,
+                Seeks::LongString => self.event_loop.lends,
                 _ => true,
             };
             if !worthwhile || pending.hashed == 0 {
@@ -152,9 +152,9 @@ impl Server {
             }
             self.look_ahead(batch);
         }
-        self.turn.lends = false;
+        self.event_loop.lends = false;
         // Receiving and parsing are not the first command's doing.
-        self.turn.command_started = self.turn.stopwatch.now();
+        self.event_loop.command_started = self.event_loop.stopwatch.now();
         let mut at = 0;
         while at < batch.pending.len() {
             let key = batch.pending[at].client;
@@ -163,7 +163,7 @@ impl Server {
                 at += 1;
                 // What follows a command that ended the loop would be answered and lost.
                 let flags = self.clients[key].flags;
-                if self.turn.stop || flags.has(ClientFlags::CLOSING) {
+                if self.event_loop.stop || flags.has(ClientFlags::CLOSING) {
                     continue;
                 }
                 let args = pending.args(&input, &batch.spans);
@@ -212,7 +212,7 @@ impl Server {
                 spec.flags.has(Flags::KEEPS_CACHING)
             }
         };
-        if self.turn.unit_pending {
+        if self.event_loop.unit_pending {
             self.end_unit();
         }
         if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
@@ -285,7 +285,7 @@ impl Server {
         let client = &mut self.clients[key];
         client.io.output.unmute();
         // A client that waits, or waits on, will be answered another time.
-        let waits = client.flags.has(ClientFlags::BLOCKED) || self.turn.waits_on;
+        let waits = client.flags.has(ClientFlags::BLOCKED) || self.event_loop.waits_on;
         client.reply_mode = match client.reply_mode {
             ReplyMode::SkipNext if !waits => ReplyMode::Skip,
             ReplyMode::Skip if !waits => ReplyMode::On,
@@ -342,7 +342,7 @@ impl Server {
         spec: &'static Spec,
         args: &Args<'_>,
     ) {
-        let started = self.turn.command_started;
+        let started = self.event_loop.command_started;
         let client = &self.clients[key];
         let (db, waiting_before) = (client.db, client.io.output.pending());
         // What one command is passed on as must not be there for the next.
@@ -374,7 +374,7 @@ impl Server {
                     ctx.reply.truncate(before);
                 }
                 if let Some(text) = lent {
-                    self.turn.lends = true;
+                    self.event_loop.lends = true;
                     client.io.output.lend(Bytes::from_owner(Lent(text)));
                     client.io.output.append(b"\r\n", &mut self.pool);
                 }
@@ -391,7 +391,10 @@ impl Server {
         // do, leave behind what a file has.
         let changed = self.keyspace.ledger.made != made && spec.flags.has(MAY_CHANGE);
         self.propagate(db, args, changed);
-        if !self.clients.monitors.is_empty() && !self.turn.runs_again && self.persistence.loading.is_none() {
+        if !self.clients.monitors.is_empty()
+            && !self.event_loop.runs_again
+            && self.persistence.loading.is_none()
+        {
             self.feed_monitors(key, spec, args);
         }
         let client = &self.clients[key];
@@ -403,9 +406,9 @@ impl Server {
             }
             self.remember_keys(key, spec, args);
         }
-        let end = self.turn.stopwatch.now();
-        let spent = self.turn.stopwatch.ns(started, end);
-        self.turn.command_started = end;
+        let end = self.event_loop.stopwatch.now();
+        let spent = self.event_loop.stopwatch.ns(started, end);
+        self.event_loop.command_started = end;
         if blocked {
             // It is counted once it waits no longer.
             if let Some(blocked) = &mut self.clients[key].blocked {

@@ -142,7 +142,7 @@ impl Server {
         // Nothing is behind a command that may wait for a key: such a command is the last of its batch.
         for request in std::mem::take(&mut client.held) {
             let client = &mut self.clients[key];
-            if self.turn.stop || client.is_closing() {
+            if self.event_loop.stop || client.is_closing() {
                 return;
             }
             if client.flags.has(ClientFlags::HELD) {
@@ -150,7 +150,7 @@ impl Server {
                 continue;
             }
             let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
-            self.turn.command_started = self.turn.stopwatch.now();
+            self.event_loop.command_started = self.event_loop.stopwatch.now();
             self.execute(key, command, &request.args());
         }
         // What arrived meanwhile is in the buffer, and no event will tell of it.

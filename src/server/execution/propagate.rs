@@ -118,7 +118,7 @@ impl Server {
             });
             let parts: Vec<&[u8]> = [&b"HDEL"[..], &keys[key.clone()]].into_iter().chain(fields).collect();
             self.unit.push(*db, |out| write_request(out, parts.into_iter()));
-            self.turn.unit_pending = true;
+            self.event_loop.unit_pending = true;
         }
         let [Change::Gone { db, key, event }] = group else { return };
         let lazily = match event.class {
@@ -127,7 +127,7 @@ impl Server {
         };
         let name: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
         self.unit.push(*db, |out| write_request(out, [name, &keys[key.clone()]].into_iter()));
-        self.turn.unit_pending = true;
+        self.event_loop.unit_pending = true;
     }
 
     /// Adds a command to the unit, in the form its handler chose.
@@ -137,7 +137,7 @@ impl Server {
             Feed::AsReceived => self.unit.push(db, |out| args.write_request(out)),
             Feed::Instead(request) => self.unit.push(db, |out| out.extend_from_slice(request)),
         }
-        self.turn.unit_pending = true;
+        self.event_loop.unit_pending = true;
     }
 
     /// The outermost command is done, with all those inside it: what they pass on goes out together.
@@ -147,7 +147,7 @@ impl Server {
     }
 
     fn pass_on_unit(&mut self, apart: bool) {
-        self.turn.unit_pending = false;
+        self.event_loop.unit_pending = false;
         self.append_unit(apart);
         self.unit.clear();
     }

@@ -41,9 +41,9 @@ impl Server {
             self.stats.commands[command as usize].rejected += 1;
             return self.refuse(key, &error);
         }
-        self.turn.depth += 1;
+        self.event_loop.depth += 1;
         self.call(key, id, spec, &args);
-        self.turn.depth -= 1;
+        self.event_loop.depth -= 1;
     }
 
     /// A request was refused: the client's transaction, if it is in one, will not run.

@@ -221,9 +221,9 @@ fn start(
     server
         .watch_sockets(&poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
-    server.turn.request = Some(signals.request());
+    server.event_loop.request = Some(signals.request());
     server.take_up_watchdog();
-    server.turn.stopwatch.start();
+    server.event_loop.stopwatch.start();
     server.load_data(&mut poll, &signals)?;
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
