@@ -65,8 +65,8 @@ impl ClientFlags {
     pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 19);
     /// It has chosen whether the keys of its next command are remembered.
     pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 20);
-    /// It is nobody: its requests are those of a file being loaded.
-    pub const LOADER: ClientFlags = ClientFlags(1 << 21);
+    /// It is nobody who is connected: its requests come from elsewhere.
+    pub const INTERNAL: ClientFlags = ClientFlags(1 << 21);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {

@@ -102,12 +102,10 @@ fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
     // What it runs may as well change the watched keys.
     server.unwatch(key);
     let replied = server.reply(key).array(transaction.len());
-    for (command, args) in transaction.iter() {
-        server.call_queued(key, command, args);
-    }
+    server.run_transaction(key, &transaction);
     server.end_transaction(key);
     // Its commands are passed on; it is not.
-    server.feed = Feed::Nothing;
+    server.execution.feed = Feed::Nothing;
     Ok(replied)
 }
 

@@ -27,9 +27,9 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 use command::{Commands, Spec};
 use event_loop::EventLoop;
+use execution::Execution;
 use execution::admission::Conditions;
 pub use execution::blocking::Unblock;
-use execution::feed::{Feed, Unit};
 
 /// Everything there is, room by room.
 pub struct Server {
@@ -45,9 +45,8 @@ pub struct Server {
     pub pool: Pool,
     /// Conditions now true for every client.
     pub conditions: Conditions,
-    pub feed: Feed,
-    /// What the running command, and those inside it, pass on.
-    pub unit: Unit,
+    /// What is being executed.
+    pub execution: Execution,
     pub expire: ActiveExpire,
     pub pause: execution::pause::Pause,
     pub persistence: durability::persistence::Persistence,
@@ -105,8 +104,7 @@ impl Server {
             background,
             pool: Pool::default(),
             conditions: Conditions::NONE,
-            feed: Feed::AsReceived,
-            unit: Unit::default(),
+            execution: Execution::default(),
             expire: ActiveExpire::default(),
             pause: execution::pause::Pause::default(),
             persistence: durability::persistence::Persistence::new(now),

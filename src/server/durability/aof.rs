@@ -244,7 +244,7 @@ impl Server {
                 log.buf.extend_from_slice(format!("#TS:{second}\r\n").as_bytes());
             }
         }
-        self.unit.write(&mut log.selected, apart, &mut log.buf);
+        self.execution.unit.write(&mut log.selected, apart, &mut log.buf);
     }
 
     /// Writes what was appended. `force` does not make way for a sync under way.
@@ -601,7 +601,7 @@ impl Server {
             );
             return Ok(());
         }
-        if self.event_loop.depth > 0 {
+        if self.execution.depth > 0 {
             // The first half of a transaction would be in the base and be written down after it as well.
             tracing::info!(
                 "AOF was enabled during a transaction. An AOF background was scheduled to start when possible."
@@ -652,7 +652,7 @@ impl Server {
     /// Writes everything, so that the files are what was executed.
     pub fn settle_aof(&mut self) {
         if self.aof.state == State::On {
-            if !self.unit.is_empty() {
+            if !self.execution.unit.is_empty() {
                 self.end_unit();
             }
             self.finish_aof();

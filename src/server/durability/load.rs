@@ -22,6 +22,7 @@ use crate::resp::Args;
 use crate::resp::request::{Frame, Span};
 use crate::server::Server;
 use crate::server::command::Flags;
+use crate::server::execution::Origin;
 use crate::server::execution::call::Batch;
 use crate::stdx::text::Lossy;
 
@@ -141,7 +142,7 @@ impl Server {
         let now = self.keyspace.now();
         let client = self.clients.insert_with(|id, _| {
             let mut client = Client::new(id, Stream::from_unix(ours), now, true);
-            client.flags.set(ClientFlags::LOADER, true);
+            client.flags.set(ClientFlags::INTERNAL, true);
             client.reply_mode = ReplyMode::Off;
             client
         });
@@ -258,7 +259,7 @@ impl RequestRun<'_> {
         between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
     ) -> io::Result<()> {
         let client = server.clients.remove(self.client).expect("only we take it out");
-        let result = between(server);
+        let result = server.aside(between);
         self.client = server.clients.take_back(client);
         result
     }
@@ -291,7 +292,7 @@ impl RequestRun<'_> {
             return;
         }
         self.swap(server, requests);
-        server.run_batch(&mut self.batch);
+        server.nested(Origin::Loading, |server| server.run_batch(&mut self.batch));
         self.swap(server, requests);
         self.tell_of_errors(server);
         self.starts.clear();

@@ -20,10 +20,9 @@ use crate::resp::request;
 use crate::server::Server;
 use crate::server::execution::call::Batch;
 use crate::server::process::watchdog;
-use crate::server::watching::publish::Answering;
 use crate::stats::log::limited;
 use crate::stdx::clock::{self, UnixMillis};
-use crate::stdx::stopwatch::{Stopwatch, Ticks};
+use crate::stdx::stopwatch::Stopwatch;
 
 /// Tokens from here on are listeners; below are clients.
 pub(in crate::server) const LISTENERS: usize = usize::MAX / 2;
@@ -50,10 +49,6 @@ pub struct EventLoop {
     pub(in crate::server) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
     pub(in crate::server) reading: Vec<ClientKey>,
-    /// Whose request is being answered.
-    pub(in crate::server) answering: Answering,
-    /// When the running command started: the end of the one before.
-    pub(in crate::server) command_started: Ticks,
     /// By which commands are measured.
     pub(in crate::server) stopwatch: Stopwatch,
     /// When the last turn ended, on the monotonic clock.
@@ -71,19 +66,9 @@ pub struct EventLoop {
     pub(in crate::server) evicting: bool,
     /// When the log was last warned of requests that a browser sends.
     pub(in crate::server) warned_of_attack: Option<UnixMillis>,
-    /// Long strings were read by the last batch: likely so by the next.
-    pub(in crate::server) lends: bool,
     /// How reply buffers follow what clients need.
     pub reply_buffers: ReplyBuffers,
     pub(in crate::server) stop: bool,
-    /// How many commands run inside another one.
-    pub depth: u32,
-    /// The request of a client that waits is being run once more.
-    pub(in crate::server) runs_again: bool,
-    /// It found nothing, and waits on.
-    pub(in crate::server) waits_on: bool,
-    /// The command that ran, with those inside it, has something to pass on.
-    pub(in crate::server) unit_pending: bool,
 }
 
 /// Memory of a turn, kept for the next.

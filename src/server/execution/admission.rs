@@ -8,7 +8,7 @@ use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{CommandId, Commands, Flags, Spec};
-use crate::server::execution::pause;
+use crate::server::execution::{Origin, pause};
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,8 +40,8 @@ impl Conditions {
     pub const TRACKING_FULL: Conditions = Conditions(1 << 10);
     /// `maxmemory-clients` is set, so that each command must look at what its client costs.
     pub const CLIENT_MEMORY: Conditions = Conditions(1 << 11);
-    /// The request stands in a file that is being loaded.
-    pub const FROM_FILE: Conditions = Conditions(1 << 12);
+    /// Nobody who is connected asks: where the request comes from decides.
+    pub const INTERNAL: Conditions = Conditions(1 << 12);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -68,7 +68,7 @@ impl Conditions {
         held.set(Conditions::TRACKING_FULL, true);
         held.set(Conditions::MAXMEMORY, true);
         held.set(Conditions::CLIENT_MEMORY, true);
-        held.set(Conditions::FROM_FILE, !belongs_in_file(spec));
+        held.set(Conditions::INTERNAL, true);
         held
     }
 
@@ -81,7 +81,7 @@ impl Conditions {
             .with(ClientFlags::MONITOR)
             .with(ClientFlags::REPLICA)
             .with(ClientFlags::SUBSCRIBED)
-            .with(ClientFlags::LOADER);
+            .with(ClientFlags::INTERNAL);
         // Of most clients there is nothing to say but that they may come in.
         if client.flags.and(TELLING) == ClientFlags::AUTHENTICATED {
             return Conditions::NONE;
@@ -92,7 +92,7 @@ impl Conditions {
         now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
-        now.set(Conditions::FROM_FILE, client.flags.has(ClientFlags::LOADER));
+        now.set(Conditions::INTERNAL, client.flags.has(ClientFlags::INTERNAL));
         now
     }
 }
@@ -117,9 +117,9 @@ const CANNOT_SAVE: &str = concat!(
     "error."
 );
 
-/// What happens to a request in a file. Whatever holds up clients does not hold up this one: the request was run before.
-fn verdict_in_file(client: Conditions, spec: &Spec) -> Verdict {
-    if !belongs_in_file(spec) {
+/// What happens to a request that nothing holds up which holds up clients.
+fn admitted(origin: Origin, client: Conditions, spec: &Spec) -> Verdict {
+    if origin == Origin::Loading && !belongs_in_file(spec) {
         Verdict::Refuse(Error::text("ERR Not a command of an append-only file"))
     } else if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
         Verdict::Queue
@@ -188,8 +188,9 @@ impl Server {
         args: &Args<'_>,
     ) -> Verdict {
         let client = Conditions::of(&self.clients[key]);
-        if client.has(Conditions::FROM_FILE) {
-            return verdict_in_file(client, spec);
+        let origin = self.execution.origin;
+        if origin.admits_everything() {
+            return admitted(origin, client, spec);
         }
         if client.has(Conditions::NEEDS_AUTH)
             && !spec.flags.has(Flags::NO_AUTH)

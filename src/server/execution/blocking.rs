@@ -35,7 +35,7 @@ impl Server {
         args: &Args<'_>,
         wait: Wait,
     ) -> bool {
-        if self.event_loop.depth > 0 || self.clients[key].flags.has(ClientFlags::LOADER) {
+        if self.execution.depth > 0 {
             let mut reply = self.reply(key);
             match wait.absent {
                 Absent::Null => reply.null(),
@@ -43,8 +43,8 @@ impl Server {
             };
             return false;
         }
-        if self.event_loop.runs_again {
-            self.event_loop.waits_on = true;
+        if self.execution.runs_again {
+            self.execution.waits_on = true;
             return true;
         }
         let db = self.clients[key].db;
@@ -100,15 +100,15 @@ impl Server {
         client.flags.set(ClientFlags::BLOCKED, false);
         self.begin_reply(key);
         let now = self.event_loop.stopwatch.now();
-        let started = std::mem::replace(&mut self.event_loop.command_started, now);
-        self.event_loop.runs_again = true;
-        self.event_loop.waits_on = false;
+        let started = std::mem::replace(&mut self.execution.command_started, now);
+        self.execution.runs_again = true;
+        self.execution.waits_on = false;
         let id = CommandId(blocked.request.command);
         self.admit(key, id, self.commands.spec(id), &blocked.request.args());
-        self.event_loop.runs_again = false;
-        self.event_loop.command_started = self.event_loop.command_started.max(started);
+        self.execution.runs_again = false;
+        self.execution.command_started = self.execution.command_started.max(started);
         self.end_unit();
-        if std::mem::take(&mut self.event_loop.waits_on) {
+        if std::mem::take(&mut self.execution.waits_on) {
             blocked.spent_ns += self.event_loop.stopwatch.ns(now, self.event_loop.stopwatch.now());
             let client = &mut self.clients[key];
             client.flags.set(ClientFlags::BLOCKED, true);

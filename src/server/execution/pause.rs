@@ -150,7 +150,7 @@ impl Server {
                 continue;
             }
             let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
-            self.event_loop.command_started = self.event_loop.stopwatch.now();
+            self.execution.command_started = self.event_loop.stopwatch.now();
             self.execute(key, command, &request.args());
         }
         // What arrived meanwhile is in the buffer, and no event will tell of it.

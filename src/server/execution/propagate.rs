@@ -22,7 +22,7 @@ impl Server {
         if !self.keyspace.ledger.is_empty() {
             self.drain_ledger();
         }
-        if changed && !matches!(self.feed, Feed::Unheard | Feed::Nothing) {
+        if changed && !matches!(self.execution.feed, Feed::Unheard | Feed::Nothing) {
             self.pass_on(db, args);
         }
     }
@@ -117,8 +117,8 @@ impl Server {
                 _ => None,
             });
             let parts: Vec<&[u8]> = [&b"HDEL"[..], &keys[key.clone()]].into_iter().chain(fields).collect();
-            self.unit.push(*db, |out| write_request(out, parts.into_iter()));
-            self.event_loop.unit_pending = true;
+            self.execution.unit.push(*db, |out| write_request(out, parts.into_iter()));
+            self.execution.unit_pending = true;
         }
         let [Change::Gone { db, key, event }] = group else { return };
         let lazily = match event.class {
@@ -126,18 +126,18 @@ impl Server {
             _ => self.keyspace.lazy.expire,
         };
         let name: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
-        self.unit.push(*db, |out| write_request(out, [name, &keys[key.clone()]].into_iter()));
-        self.event_loop.unit_pending = true;
+        self.execution.unit.push(*db, |out| write_request(out, [name, &keys[key.clone()]].into_iter()));
+        self.execution.unit_pending = true;
     }
 
     /// Adds a command to the unit, in the form its handler chose.
     fn pass_on(&mut self, db: u32, args: &Args<'_>) {
-        match &self.feed {
+        match &self.execution.feed {
             Feed::Unheard | Feed::Nothing => return,
-            Feed::AsReceived => self.unit.push(db, |out| args.write_request(out)),
-            Feed::Instead(request) => self.unit.push(db, |out| out.extend_from_slice(request)),
+            Feed::AsReceived => self.execution.unit.push(db, |out| args.write_request(out)),
+            Feed::Instead(request) => self.execution.unit.push(db, |out| out.extend_from_slice(request)),
         }
-        self.event_loop.unit_pending = true;
+        self.execution.unit_pending = true;
     }
 
     /// The outermost command is done, with all those inside it: what they pass on goes out together.
@@ -147,8 +147,8 @@ impl Server {
     }
 
     fn pass_on_unit(&mut self, apart: bool) {
-        self.event_loop.unit_pending = false;
+        self.execution.unit_pending = false;
         self.append_unit(apart);
-        self.unit.clear();
+        self.execution.unit.clear();
     }
 }

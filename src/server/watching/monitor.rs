@@ -24,7 +24,7 @@ impl Server {
     /// # Errors
     /// Not where the client has to read a reply of known length, as in a transaction.
     pub fn start_monitoring(&mut self, key: ClientKey) -> Result<bool, Error> {
-        if self.event_loop.depth > 0 {
+        if self.execution.depth > 0 {
             return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
         }
         let client = &mut self.clients[key];
