@@ -66,8 +66,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
 
 /// DEBUG subcommand [argument …] → whatever the subcommand shows.
 fn debug(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    let stream = &server.clients[key].io.stream;
-    let local = stream.is_unix() || stream.is_loopback();
+    let local = server.clients[key].io.peer.is_local();
     if !server.config.security.enable_debug_command.admits(local) {
         return Err(Error::text(NOT_ALLOWED));
     }

@@ -38,6 +38,9 @@ const MIN_VISITS: usize = 5;
 /// Output that may wait for a client that has not authenticated.
 const UNTRUSTED_OUTPUT: usize = BUFFER + 1024;
 
+/// Our primary is never given up for being slow, and what nobody reads is not waiting.
+const UNLIMITED: ClientFlags = ClientFlags::PRIMARY.with(ClientFlags::INTERNAL);
+
 impl Server {
     fn output_limit(&self, client: &Client) -> OutputBufferLimit {
         let limits = &self.config.limits.client_output_buffer;
@@ -53,8 +56,7 @@ impl Server {
     pub(in crate::server) fn output_ceiling(&self, key: ClientKey) -> usize {
         let client = &self.clients[key];
         match self.output_limit(client).hard_bytes {
-            // Our primary is never given up for being slow.
-            _ if client.flags.has(ClientFlags::PRIMARY) => usize::MAX,
+            _ if client.flags.has(UNLIMITED) => usize::MAX,
             0 => usize::MAX,
             bytes => (bytes as usize).max(BUFFER),
         }
@@ -66,8 +68,7 @@ impl Server {
         let now = self.keyspace.now();
         let limit = self.output_limit(&self.clients[key]);
         let client = &mut self.clients[key];
-        // Our primary is never given up for being slow.
-        if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::PRIMARY)) {
+        if client.flags.has(ClientFlags::CLOSE_SOON.with(UNLIMITED)) {
             return;
         }
         let waiting = client.io.output.excess();
@@ -153,7 +154,7 @@ impl Server {
                 "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to \
                  Spinel. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise \
                  your Spinel instance. Connection from {} aborted.",
-                self.clients[key].io.stream.peer_addr()
+                self.clients[key].io.peer.addr()
             );
         }
         self.close_soon(key);
@@ -192,7 +193,8 @@ impl Server {
                 if self.event_loop.next_visited < places { self.event_loop.next_visited } else { 0 };
             let key = ClientKey(self.event_loop.next_visited);
             self.event_loop.next_visited += 1;
-            if self.clients.get(key).is_some_and(|client| !client.flags.has(ClientFlags::CLOSE_SOON)) {
+            const PASSED_BY: ClientFlags = ClientFlags::CLOSE_SOON.with(ClientFlags::INTERNAL);
+            if self.clients.get(key).is_some_and(|client| !client.flags.has(PASSED_BY)) {
                 self.visit(key);
             }
         }

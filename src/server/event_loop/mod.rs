@@ -14,6 +14,7 @@ use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
+use crate::net::peer::Peer;
 use crate::net::poll::{Poll, Registry, Token};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
@@ -247,7 +248,8 @@ impl Server {
             return false;
         }
         let io = &mut *client.io;
-        let received = io.input.receive(&io.stream, &mut self.pool);
+        let Peer::Socket(stream) = &io.peer else { return false };
+        let received = io.input.receive(stream, &mut self.pool);
         self.stats.reads += 1;
         let (n, more) = match received {
             Ok(Received::Drained(n)) => (n, client.flags.has(ClientFlags::PEER_CLOSED)),
@@ -428,7 +430,8 @@ impl Server {
             return;
         }
         let io = &mut *client.io;
-        match io.output.send(&io.stream, &mut self.pool, limit) {
+        let Peer::Socket(stream) = &io.peer else { return };
+        match io.output.send(stream, &mut self.pool, limit) {
             Ok(n) => {
                 self.stats.writes += 1;
                 self.stats.net_output_bytes += n as u64;
@@ -465,7 +468,9 @@ impl Server {
             self.leave(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
-                let _ = self.registry().deregister(&mut client.io.stream);
+                if let Peer::Socket(stream) = &mut client.io.peer {
+                    let _ = self.registry().deregister(stream);
+                }
                 let io = &client.io;
                 self.free(io.input.allocated() + io.output.allocated(), client.io);
             }
