@@ -235,7 +235,7 @@ impl Server {
     // ---- writing --------------------------------------------------------------------------
 
     /// Adds a unit of execution to the file, or each of its parts as one if `apart`.
-    pub(in crate::server) fn append_unit(&mut self, apart: bool) {
+    pub(in crate::server) fn append_to_log(&mut self, apart: bool) {
         let log = &mut self.aof.log;
         if self.config.persistence.aof_timestamp_enabled {
             let second = self.keyspace.now().as_secs();

@@ -4,10 +4,11 @@
 //! here: watchers of keys are marked first, since a transaction that is checked next must see it;
 //! then clients are told that copies of keys are stale, and events are published;
 //! then the keys are noted that clients may be waiting for; then the removals that no command
-//! asked for, and the command itself, are added to the unit that goes to the append-only file.
-//! The unit ends when the outermost command does.
+//! asked for, and the command itself, are added to the unit that is passed on.
+//! The unit ends when the outermost command does: it was written once, and is appended to each sink that is fed.
 
 use crate::clients::ClientFlags;
+use crate::keyspace::Sink;
 use crate::keyspace::ledger::{Change, Class, Listeners};
 use crate::resp::Args;
 use crate::resp::request::write_request;
@@ -148,7 +149,18 @@ impl Server {
 
     fn pass_on_unit(&mut self, apart: bool) {
         self.execution.unit_pending = false;
-        self.append_unit(apart);
+        for sink in Sink::ALL {
+            if self.keyspace.ledger.is_fed(sink) {
+                self.append_to(sink, apart);
+            }
+        }
         self.execution.unit.clear();
+    }
+
+    /// Adds the unit to a sink, or each of its parts as one if `apart`. Each sink knows which database is selected in it.
+    fn append_to(&mut self, sink: Sink, apart: bool) {
+        match sink {
+            Sink::Log => self.append_to_log(apart),
+        }
     }
 }
