@@ -15,7 +15,7 @@ use slab::Slab;
 
 pub use client::{Client, ClientFlags, ClientKind, ReplyMode};
 
-/// A client's place: also the token of its socket in the poll.
+/// A client's place: its socket is known by it in the poll as well.
 ///
 /// Valid until the client is freed, which happens between turns of the event loop only. The
 /// identity that users see, and that is never used twice, is [`Client::id`].

@@ -274,7 +274,7 @@ impl Source for Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::poll::{Poll, Ready, Token};
+    use crate::net::poll::{Poll, Ready, Source};
     use std::io::{IoSlice, Read, Write};
     use std::mem::MaybeUninit;
     use std::net::{Shutdown, TcpStream};
@@ -282,8 +282,8 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    const LISTENER: Token = Token(7);
-    const STREAM: Token = Token(8);
+    const LISTENER: Source = Source::Listener(7);
+    const STREAM: Source = Source::Client(7);
 
     /// A poll that watches `listener`, and the registry to watch more.
     fn watch(listener: &mut Listener) -> (Poll, crate::net::poll::Registry) {
@@ -293,12 +293,12 @@ mod tests {
         (poll, registry)
     }
 
-    /// Waits for an event of `token`.
-    fn wait(poll: &mut Poll, token: Token) -> Ready {
+    /// Waits for an event of `source`.
+    fn wait(poll: &mut Poll, source: Source) -> Ready {
         loop {
             poll.wait(Some(Duration::from_secs(20))).expect("a wait");
-            assert!(poll.ready().count() > 0, "nothing of {token:?} for 20 seconds");
-            if let Some(ready) = poll.ready().find(|ready| ready.token == token) {
+            assert!(poll.ready().count() > 0, "nothing of {source:?} for 20 seconds");
+            if let Some(ready) = poll.ready().find(|ready| ready.source == source) {
                 return ready;
             }
         }
@@ -487,8 +487,8 @@ mod tests {
 
         drop(listeners);
         let refused = Stream::connect((Ipv4Addr::LOCALHOST, port).into(), None).and_then(|mut stream| {
-            registry.register(&mut stream, Token(9))?;
-            while !wait(&mut poll, Token(9)).writable {}
+            registry.register(&mut stream, Source::Client(9))?;
+            while !wait(&mut poll, Source::Client(9)).writable {}
             stream.take_error()
         });
         assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionRefused));

@@ -11,10 +11,9 @@ use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
 use crate::net::limits;
 use crate::net::listener::{self, Listener};
-use crate::net::poll::Token;
+use crate::net::poll::Source;
 use crate::resp::Error;
 use crate::server::Server;
-use crate::server::event_loop::LISTENERS;
 use crate::server::execution::admission::Conditions;
 use crate::stats::log;
 use crate::stdx::alloc;
@@ -225,7 +224,7 @@ impl Server {
         };
         self.event_loop.listeners.extend(kept);
         for (i, listener) in self.event_loop.listeners.iter_mut().enumerate() {
-            if let Err(error) = registry.register_readable(listener, Token(LISTENERS + i)) {
+            if let Err(error) = registry.register_readable(listener, Source::Listener(i)) {
                 tracing::warn!("Cannot watch a listening socket: {error}");
             }
         }

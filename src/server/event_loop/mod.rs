@@ -15,7 +15,7 @@ use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
 use crate::net::peer::Peer;
-use crate::net::poll::{Poll, Registry, Token};
+use crate::net::poll::{Poll, Registry, Source};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
 use crate::server::Server;
@@ -24,9 +24,6 @@ use crate::server::process::watchdog;
 use crate::stats::log::limited;
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::stopwatch::Stopwatch;
-
-/// Tokens from here on are listeners; below are clients.
-pub(in crate::server) const LISTENERS: usize = usize::MAX / 2;
 
 /// Bytes read from one client per turn before others get theirs.
 const READ_BUDGET: usize = 256 << 10;
@@ -130,7 +127,7 @@ impl Server {
         self.event_loop.registry = Some(poll.registry()?);
         let mut listeners = std::mem::take(&mut self.event_loop.listeners);
         for (i, listener) in listeners.iter_mut().enumerate() {
-            self.registry().register_readable(listener, Token(LISTENERS + i))?;
+            self.registry().register_readable(listener, Source::Listener(i))?;
         }
         self.event_loop.listeners = listeners;
         Ok(())
@@ -165,11 +162,15 @@ impl Server {
         ready.append(&mut self.event_loop.reading);
         let mut accept = Vec::new();
         for event in poll.ready() {
-            if event.token.0 >= LISTENERS {
-                accept.push(event.token.0 - LISTENERS);
-                continue;
-            }
-            let key = ClientKey(event.token.0);
+            let key = match event.source {
+                Source::Client(place) => ClientKey(place),
+                Source::Listener(place) => {
+                    accept.push(place);
+                    continue;
+                }
+                // Who opened it waits for it.
+                Source::Link(_) => continue,
+            };
             let Some(client) = self.clients.get_mut(key) else { continue };
             if event.closed {
                 client.flags.set(ClientFlags::PEER_CLOSED, true);
@@ -340,7 +341,7 @@ impl Server {
     fn rearm(&mut self, listener: usize) {
         let registry = self.event_loop.registry.as_ref().expect("set when the loop starts");
         let listener_socket = &mut self.event_loop.listeners[listener];
-        if let Err(error) = registry.rearm_readable(listener_socket, Token(LISTENERS + listener)) {
+        if let Err(error) = registry.rearm_readable(listener_socket, Source::Listener(listener)) {
             tracing::warn!("Cannot watch a listening socket: {error}");
         }
     }
@@ -370,7 +371,7 @@ impl Server {
         let mut failed = None;
         let registry = self.event_loop.registry.as_ref().expect("set when the loop starts");
         let key = self.clients.insert_with(|id, key| {
-            failed = registry.register(&mut stream, Token(key.0)).err();
+            failed = registry.register(&mut stream, Source::Client(key.0)).err();
             Client::new(id, stream, now, false)
         });
         if let Some(error) = failed {
