@@ -303,8 +303,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let mut poll = Poll::new().expect("descriptors are left");
         let mut link = Link::connect(listener.local_addr().expect("bound"), None).expect("a socket");
-        let registry = poll.registry().expect("descriptors are left");
-        registry.register(link.stream_mut(), Source::Link(3)).expect("not registered yet");
+        poll.registry().register(link.stream_mut(), Source::Link(3)).expect("not registered yet");
         while !link.finish_connecting().expect("somebody listens") {
             poll.wait(Some(Duration::from_secs(2))).expect("a wait");
             assert!(poll.ready().any(|ready| ready.source == Source::Link(3) && ready.writable));

@@ -128,6 +128,7 @@ impl Waker {
 #[derive(Debug)]
 pub struct Poll {
     poll: mio::Poll,
+    registry: Registry,
     events: mio::Events,
     waker: Waker,
 }
@@ -138,15 +139,13 @@ impl Poll {
     pub fn new() -> io::Result<Poll> {
         let poll = mio::Poll::new()?;
         let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKER)?));
-        Ok(Poll { poll, events: mio::Events::with_capacity(CAPACITY), waker })
+        let registry = Registry(poll.registry().try_clone()?);
+        Ok(Poll { poll, registry, events: mio::Events::with_capacity(CAPACITY), waker })
     }
 
-    /// Another handle on the set of watched sockets.
-    ///
-    /// # Errors
-    /// No file descriptor is left.
-    pub fn registry(&self) -> io::Result<Registry> {
-        self.poll.registry().try_clone().map(Registry)
+    /// The set of watched sockets.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// What ends a wait from elsewhere.

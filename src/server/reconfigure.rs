@@ -201,7 +201,8 @@ impl Server {
     ///
     /// The old ones go first: an address may be among the new ones too.
     fn listen_anew(&mut self) -> Result<(), ()> {
-        let Some(registry) = self.event_loop.registry.as_ref() else { return Ok(()) };
+        let Some(poll) = self.event_loop.poll.as_ref() else { return Ok(()) };
+        let registry = poll.registry();
         let mut kept: Vec<Listener> = Vec::new();
         for mut listener in self.event_loop.listeners.drain(..) {
             // A socket that is closed leaves the poll by itself; one that stays gets a new token.

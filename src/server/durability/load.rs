@@ -224,7 +224,7 @@ impl RequestRun<'_> {
                     }
                     if offset >= next_turn {
                         next_turn = offset + TURN_EVERY;
-                        server.aside(&mut *between).map_err(Stop::Loop)?;
+                        between(server).map_err(Stop::Loop)?;
                     }
                     requests.fill(&mut server.clients[self.client].io.input.buf)?;
                 }

@@ -25,6 +25,9 @@ use crate::stats::log::limited;
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::stopwatch::Stopwatch;
 
+/// Why there is a poll during a turn.
+const WATCHED: &str = "set when sockets are first watched";
+
 /// Bytes read from one client per turn before others get theirs.
 const READ_BUDGET: usize = 256 << 10;
 
@@ -40,7 +43,8 @@ const KEEPERS: usize = 64;
 #[derive(Default)]
 pub struct EventLoop {
     pub(in crate::server) listeners: Vec<Listener>,
-    pub(in crate::server) registry: Option<Registry>,
+    /// Waits for sockets; `None` before they are watched.
+    pub(in crate::server) poll: Option<Poll>,
     /// Clients with something to send at the end of the turn.
     pub(in crate::server) sending: Vec<ClientKey>,
     /// Clients to close at the end of the turn.
@@ -110,40 +114,40 @@ impl Server {
     ///
     /// # Errors
     /// The poll cannot be used.
-    pub fn run(&mut self, poll: &mut Poll, signals: &Signals) -> io::Result<()> {
+    pub fn run(&mut self, signals: &Signals) -> io::Result<()> {
         let mut work = Work::default();
         while !self.event_loop.stop {
-            self.turn_once(poll, signals, &mut work, Duration::MAX)?;
+            self.turn_once(signals, &mut work, Duration::MAX)?;
         }
         self.before_sleep();
         Ok(())
     }
 
-    /// Begins to watch the sockets: from here on there can be turns.
+    /// Begins to watch the sockets, by `poll`: from here on there can be turns.
     ///
     /// # Errors
     /// The poll cannot be used.
-    pub fn watch_sockets(&mut self, poll: &Poll) -> io::Result<()> {
-        self.event_loop.registry = Some(poll.registry()?);
-        let mut listeners = std::mem::take(&mut self.event_loop.listeners);
-        for (i, listener) in listeners.iter_mut().enumerate() {
-            self.registry().register_readable(listener, Source::Listener(i))?;
+    pub fn watch_sockets(&mut self, poll: Poll) -> io::Result<()> {
+        for (i, listener) in self.event_loop.listeners.iter_mut().enumerate() {
+            poll.registry().register_readable(listener, Source::Listener(i))?;
         }
-        self.event_loop.listeners = listeners;
+        self.event_loop.poll = Some(poll);
         Ok(())
+    }
+
+    /// Serves everybody once, without waiting, while something lasts that is being executed.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn serve_meanwhile(&mut self, signals: &Signals) -> io::Result<()> {
+        self.aside(|server| server.turn_once(signals, &mut Work::default(), Duration::ZERO))
     }
 
     /// Does once what the loop does again and again, waiting for at most `patience`.
     ///
     /// # Errors
     /// The poll cannot be used.
-    pub fn turn_once(
-        &mut self,
-        poll: &mut Poll,
-        signals: &Signals,
-        work: &mut Work,
-        patience: Duration,
-    ) -> io::Result<()> {
+    fn turn_once(&mut self, signals: &Signals, work: &mut Work, patience: Duration) -> io::Result<()> {
         let Work { batch, ready, held } = work;
         self.before_sleep();
         let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() {
@@ -151,7 +155,7 @@ impl Server {
         } else {
             Duration::ZERO
         };
-        poll.wait(Some(timeout.min(patience)))?;
+        self.event_loop.poll.as_mut().expect(WATCHED).wait(Some(timeout.min(patience)))?;
         watchdog::tell_if_asked();
         watchdog::turn_begins();
         let (began_ns, began) = (clock::monotonic_ns(), self.event_loop.stopwatch.now());
@@ -161,7 +165,8 @@ impl Server {
         ready.clear();
         ready.append(&mut self.event_loop.reading);
         let mut accept = Vec::new();
-        for event in poll.ready() {
+        let EventLoop { poll, sending, .. } = &mut self.event_loop;
+        for event in poll.as_ref().expect(WATCHED).ready() {
             let key = match event.source {
                 Source::Client(place) => ClientKey(place),
                 Source::Listener(place) => {
@@ -182,7 +187,10 @@ impl Server {
             }
             if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
                 client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
-                self.send_soon(key);
+                if !client.flags.has(ClientFlags::IN_SEND_LIST) {
+                    client.flags.set(ClientFlags::IN_SEND_LIST, true);
+                    sending.push(key);
+                }
             }
         }
         self.serve(ready, batch, held);
@@ -203,7 +211,7 @@ impl Server {
     }
 
     fn registry(&self) -> &Registry {
-        self.event_loop.registry.as_ref().expect("set when the loop starts")
+        self.event_loop.poll.as_ref().expect(WATCHED).registry()
     }
 
     /// Reads from each ready client and executes what it sent.
@@ -339,9 +347,9 @@ impl Server {
     }
 
     fn rearm(&mut self, listener: usize) {
-        let registry = self.event_loop.registry.as_ref().expect("set when the loop starts");
-        let listener_socket = &mut self.event_loop.listeners[listener];
-        if let Err(error) = registry.rearm_readable(listener_socket, Source::Listener(listener)) {
+        let EventLoop { poll, listeners, .. } = &mut self.event_loop;
+        let registry = poll.as_ref().expect(WATCHED).registry();
+        if let Err(error) = registry.rearm_readable(&mut listeners[listener], Source::Listener(listener)) {
             tracing::warn!("Cannot watch a listening socket: {error}");
         }
     }
@@ -369,7 +377,7 @@ impl Server {
         let _ = stream.set_keepalive(self.config.net.tcp_keepalive_s);
         let now = self.keyspace.now();
         let mut failed = None;
-        let registry = self.event_loop.registry.as_ref().expect("set when the loop starts");
+        let registry = self.event_loop.poll.as_ref().expect(WATCHED).registry();
         let key = self.clients.insert_with(|id, key| {
             failed = registry.register(&mut stream, Source::Client(key.0)).err();
             Client::new(id, stream, now, false)

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::background::Background;
 use crate::config::Config;
@@ -23,7 +23,6 @@ use crate::net::{error_text, limits};
 use crate::persistence::rdb::load::Fault;
 use crate::server::command::Spec;
 use crate::server::durability::persistence::{LoadFailure, temporary_name};
-use crate::server::event_loop::Work;
 use crate::server::execution::users::UsersError;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{REDIS_VERSION, VERSION};
@@ -150,7 +149,7 @@ fn start(
     {
         tracing::warn!("Can't pin the server to the CPUs of server-cpulist: {error}");
     }
-    let mut poll = Poll::new().map_err(|error| {
+    let poll = Poll::new().map_err(|error| {
         Failure::line(format!("Failed creating the event loop. Error message: '{error}'"))
     })?;
     let signals =
@@ -191,19 +190,21 @@ fn start(
         );
     }
     tracing::info!("Server initialized");
+    let waker = poll.waker();
+    server.aof.log.set_wake(Arc::new(move || waker.wake()));
     server
-        .watch_sockets(&poll)
+        .watch_sockets(poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
     server.event_loop.request = Some(signals.request());
     server.take_up_watchdog();
     server.event_loop.stopwatch.start();
-    server.load_data(&mut poll, &signals)?;
+    server.load_data(&signals)?;
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
     }
     manager.notify("STATUS=Ready to accept connections\nREADY=1\n");
 
-    let served = server.run(&mut poll, &signals);
+    let served = server.run(&signals);
     if let Err(error) = served {
         return Err(Failure::Line(format!("Fatal: the event loop failed: {error}")));
     }
@@ -291,17 +292,13 @@ fn cpu_list(text: &str) -> Option<CpuList> {
 
 impl Server {
     /// Loads what was saved, if anything was. Clients that come meanwhile are told to wait.
-    fn load_data(&mut self, poll: &mut Poll, signals: &Signals) -> Result<(), Failure> {
+    fn load_data(&mut self, signals: &Signals) -> Result<(), Failure> {
         let started = Instant::now();
         let path = PathBuf::from(&self.config.persistence.dbfilename);
-        let mut work = Work::default();
-        let waker = poll.waker();
-        self.aof.log.set_wake(Arc::new(move || waker.wake()));
         self.read_manifest().map_err(Failure::Line)?;
         signals.set_loading(true);
         if self.config.persistence.appendonly {
-            let loaded =
-                self.load_aof(&mut |server| server.turn_once(poll, signals, &mut work, Duration::ZERO));
+            let loaded = self.load_aof(&mut |server| server.serve_meanwhile(signals));
             signals.set_loading(false);
             if loaded.map_err(Failure::Line)? {
                 tracing::info!(
@@ -315,8 +312,7 @@ impl Server {
             }
             return self.open_aof().map_err(Failure::Line);
         }
-        let loaded =
-            self.load_rdb(&path, false, |server| server.turn_once(poll, signals, &mut work, Duration::ZERO));
+        let loaded = self.load_rdb(&path, false, |server| server.serve_meanwhile(signals));
         signals.set_loading(false);
         match loaded {
             Ok(()) => {
