@@ -8,7 +8,10 @@ use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{CommandId, Commands, Flags, Spec};
-use crate::server::execution::{Origin, pause};
+use crate::server::execution::Origin;
+
+/// What may change the data, or what replicas are told.
+pub(in crate::server) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,8 +63,8 @@ impl Conditions {
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
-        held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
-        held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
+        held.set(Conditions::FED, spec.flags.has(MAY_CHANGE.with(Flags::READONLY)));
+        held.set(Conditions::PAUSED_WRITES, spec.flags.has(MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
         held.set(Conditions::DISK_ERROR, needs_disk(spec));
         held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
@@ -234,7 +237,7 @@ impl Server {
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
-        if client.has(Conditions::FED) && spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)) {
+        if client.has(Conditions::FED) && spec.flags.has(MAY_CHANGE.with(Flags::READONLY)) {
             return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
         }
         if self.is_paused_for(key, spec) {

@@ -14,12 +14,9 @@ use crate::keyspace::Suspend;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::command::{CommandId, Flags, Spec};
-use crate::server::execution::admission::Conditions;
+use crate::server::execution::admission::{Conditions, MAY_CHANGE};
 use crate::stats::latency::event;
 use crate::stdx::clock::UnixMillis;
-
-/// What may change the data, or what replicas are told.
-pub(in crate::server) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
 
 /// Which requests a pause concerns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
