@@ -163,6 +163,8 @@ mod tests {
     use std::time::Duration;
 
     use crate::commands::testing::{Harness, check, check_with};
+    use crate::config::Config;
+    use crate::config::value::DebugAccess;
 
     #[test]
     fn replies_come_together() {
@@ -208,6 +210,27 @@ mod tests {
             harness.run(command);
             check_with(&mut harness, "MULTI\nEXEC", &format!("OK\n{expected}"));
         }
+    }
+
+    #[test]
+    fn time_stands_still_in_a_transaction() {
+        let mut config = Config::default();
+        config.security.enable_debug_command = DebugAccess::Local;
+        let mut harness = Harness::new(config);
+        check_with(
+            &mut harness,
+            "MULTI\nSET k v PX 5\nDEBUG SLEEP 0.02\nGET k\nEXEC\nGET k",
+            r#"
+            OK
+            QUEUED
+            QUEUED
+            QUEUED
+            1) OK
+            2) OK
+            3) "v"
+            (nil)
+            "#,
+        );
     }
 
     #[test]
