@@ -46,7 +46,9 @@
 //!    system call each.
 //!
 //! There is no second way: a transaction, a client that waited, a file being loaded, and whatever else runs commands,
-//! takes the steps from 4 on.
+//! takes the steps from 4 on. What is being executed at a moment (how deep inside other commands, where it comes from,
+//! what it passes on) is one value, [`server::execution::Execution`], apart from what the loop keeps between turns. Who
+//! sends the requests need not have a socket: a file is loaded by a client that is nobody.
 //!
 //! # Threads
 //!

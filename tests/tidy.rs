@@ -3,6 +3,7 @@
 //! One crate gives no fences between its rooms: this test is the fence. Each complaint quotes the line that
 //! breaks a rule; all complaints of a rule are listed at once.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -334,6 +335,85 @@ fn commands_do_not_import_each_other() {
 fn of_one_group(a: &str, b: &str) -> bool {
     let begin = |name: &str| name.split('_').next().map(String::from);
     begin(a) == begin(b) || GROUPS.iter().any(|files| files.contains(&a) && files.contains(&b))
+}
+
+/// Of the files of `server`, the one that a path from the crate's root leads into. `Server` itself, which everybody uses,
+/// is in none of them.
+fn file_of_server<'s>(sources: &'s [Source], path: &[String]) -> Option<&'s str> {
+    let (room, inner) = path.split_first()?;
+    if room != "server" {
+        return None;
+    }
+    let file = |name: String| sources.iter().map(|source| &*source.name).find(|known| *known == name);
+    (1..=inner.len()).rev().find_map(|len| {
+        let place = format!("server/{}", inner[..len].join("/"));
+        // `use super::*` names all of a room; who uses something that stands in the room's own file names that.
+        let of_room = || file(format!("{place}/mod.rs")).filter(|_| len < inner.len());
+        file(format!("{place}.rs")).or_else(of_room)
+    })
+}
+
+/// A way along `edges` from a name back to itself, if there is one, as the names in order.
+fn circle<'s>(edges: &BTreeMap<&'s str, BTreeMap<&'s str, String>>) -> Option<Vec<&'s str>> {
+    fn walk<'s>(
+        edges: &BTreeMap<&'s str, BTreeMap<&'s str, String>>,
+        at: &'s str,
+        way: &mut Vec<&'s str>,
+        done: &mut BTreeSet<&'s str>,
+    ) -> bool {
+        if let Some(start) = way.iter().position(|name| *name == at) {
+            way.drain(..start);
+            return true;
+        }
+        if done.contains(at) {
+            return false;
+        }
+        way.push(at);
+        if edges.get(at).is_some_and(|others| others.keys().any(|other| walk(edges, other, way, done))) {
+            return true;
+        }
+        way.pop();
+        done.insert(at);
+        false
+    }
+    let (mut way, mut done) = (Vec::new(), BTreeSet::new());
+    edges.keys().any(|name| walk(edges, name, &mut way, &mut done)).then_some(way)
+}
+
+#[test]
+fn files_of_the_server_do_not_go_in_circles() {
+    let sources = sources();
+    let mut edges: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+    for source in &sources {
+        // A command's entry names handlers, which are given a context, and that knows the entry: these describe each other.
+        if source.room() != Some("server") || source.name.starts_with("server/command") {
+            continue;
+        }
+        for (line, path) in paths_used(source) {
+            if let Some(other) = file_of_server(&sources, &path).filter(|other| *other != source.name) {
+                edges.entry(&source.name).or_default().entry(other).or_insert_with(|| source.at(line));
+            }
+        }
+    }
+    assert!(edges.len() > 10, "files of the server use each other");
+    let way = circle(&edges).unwrap_or_default();
+    let next = way.iter().cycle().skip(1);
+    let complaints: Vec<String> = way.iter().zip(next).map(|(from, to)| edges[from][to].clone()).collect();
+    expect_none("No file of the server uses one that uses it, however far around.", &complaints);
+}
+
+#[test]
+fn circles_are_found() {
+    let find = |pairs: &[(&'static str, &'static str)]| {
+        let mut edges: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+        for (from, to) in pairs {
+            edges.entry(from).or_default().insert(to, String::new());
+        }
+        circle(&edges)
+    };
+    assert_eq!(find(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]), None);
+    assert_eq!(find(&[("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")]), Some(vec!["b", "c"]));
+    assert_eq!(find(&[("a", "b"), ("b", "a")]), Some(vec!["a", "b"]));
 }
 
 #[test]

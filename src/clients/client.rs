@@ -1,7 +1,6 @@
 //! One connection: its socket and buffers, and what it has chosen.
 
 use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use super::blocking::Blocked;
@@ -14,6 +13,7 @@ use super::tracking::Tracking;
 use super::watch::Watched;
 use crate::acl::UserId;
 use crate::net::io::{ClientIo, Input, Output};
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::resp::Protocol;
 use crate::stdx::clock::UnixMillis;
@@ -65,8 +65,8 @@ impl ClientFlags {
     pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 19);
     /// It has chosen whether the keys of its next command are remembered.
     pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 20);
-    /// It is nobody: its requests are those of a file being loaded.
-    pub const LOADER: ClientFlags = ClientFlags(1 << 21);
+    /// It is nobody who is connected: its requests come from elsewhere.
+    pub const INTERNAL: ClientFlags = ClientFlags(1 << 21);
 
     #[inline]
     pub const fn has(self, flag: ClientFlags) -> bool {
@@ -127,7 +127,7 @@ impl ClientKind {
 
 /// One connection.
 pub struct Client {
-    /// The identity users see: counts up from 1 and is never used twice.
+    /// The identity users see: counts up from 1 and is never used twice. 0 if it is nobody.
     pub id: u64,
     pub io: Box<ClientIo>,
     /// Who it acts as, unless it is the connection to our primary.
@@ -181,11 +181,25 @@ pub struct Names {
 impl Client {
     /// A fresh connection on `stream`.
     pub fn new(id: u64, stream: Stream, now: UnixMillis, authenticated: bool) -> Self {
-        let mut flags = ClientFlags::NONE;
-        flags.set(ClientFlags::AUTHENTICATED, authenticated);
+        let flags = if authenticated { ClientFlags::AUTHENTICATED } else { ClientFlags::NONE };
+        Client::with_peer(id, Peer::Socket(stream), now, flags)
+    }
+
+    /// Nobody who is connected, with a session all the same: for requests that come from elsewhere, and in tests. What
+    /// is written for it stays in its output. It has no identity, costs nothing that is counted, and nobody finds it but
+    /// whoever holds its key.
+    pub fn internal(now: UnixMillis) -> Self {
+        // Said to be in every list already, it is put into none.
+        const IN_NO_LIST: ClientFlags =
+            ClientFlags::IN_SEND_LIST.with(ClientFlags::IN_READ_LIST).with(ClientFlags::IN_CLOSE_LIST);
+        let flags = ClientFlags::INTERNAL.with(ClientFlags::AUTHENTICATED).with(IN_NO_LIST);
+        Client::with_peer(0, Peer::Internal, now, flags)
+    }
+
+    fn with_peer(id: u64, peer: Peer, now: UnixMillis, flags: ClientFlags) -> Self {
         Client {
             id,
-            io: Box::new(ClientIo { stream, input: Input::default(), output: Output::default() }),
+            io: Box::new(ClientIo { peer, input: Input::default(), output: Output::default() }),
             user: UserId::DEFAULT,
             flags,
             protocol: Protocol::Resp2,
@@ -246,6 +260,12 @@ impl Client {
         now.since(self.last_active).max(0)
     }
 
+    /// Whether it is nobody who is connected.
+    #[inline]
+    pub fn is_internal(&self) -> bool {
+        self.flags.has(ClientFlags::INTERNAL)
+    }
+
     /// Whether nothing more is read from the client.
     #[inline]
     pub fn is_closing(&self) -> bool {
@@ -274,7 +294,7 @@ impl Client {
     ///
     /// `command` is the name of the last command, `user` that of the user; `args` is the size of the arguments it has now.
     pub fn write_line(&self, now: UnixMillis, command: &str, user: &[u8], args: usize, out: &mut Vec<u8>) {
-        let (stream, input, output) = (&self.io.stream, &self.io.input, &self.io.output);
+        let (peer, input, output) = (&self.io.peer, &self.io.input, &self.io.output);
         let (queued, queued_bytes) = match &self.transaction {
             Some(transaction) => (transaction.len() as i64, transaction.memory()),
             None => (-1, 0),
@@ -287,9 +307,9 @@ impl Client {
             out,
             "id={} addr={} laddr={} fd={} name=",
             self.id,
-            stream.peer_addr(),
-            stream.local_addr(),
-            stream.as_raw_fd()
+            peer.addr(),
+            peer.local_addr(),
+            peer.raw_fd()
         );
         out.extend_from_slice(&self.names.name);
         let _ = write!(
@@ -347,7 +367,7 @@ impl Client {
             (flags.has(ClientFlags::WATCH_BROKEN), b'd'),
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),
-            (self.io.stream.is_unix(), b'U'),
+            (self.io.peer.is_unix(), b'U'),
             (flags.has(ClientFlags::NO_EVICT), b'e'),
             (flags.has(ClientFlags::NO_TOUCH), b'T'),
         ];

@@ -105,8 +105,8 @@ impl Clients {
     /// Counts a connection with what it costs now. O(1).
     pub fn count_memory(&mut self, key: ClientKey, now: UnixMillis) {
         let Some(client) = self.slab.get_mut(key.0) else { return };
-        // Whoever is on the way out was taken off the count, or soon is.
-        if client.flags.has(ClientFlags::CLOSE_SOON) {
+        // Whoever is on the way out was taken off the count, or soon is; who is nobody was never counted.
+        if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::INTERNAL)) {
             return;
         }
         let bucket = (self.memory.ordered && may_be_closed(client)).then(|| bucket_of(client.memory()));

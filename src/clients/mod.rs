@@ -10,11 +10,12 @@ pub mod pubsub;
 pub mod tracking;
 pub mod watch;
 
+use crate::stdx::clock::UnixMillis;
 use slab::Slab;
 
 pub use client::{Client, ClientFlags, ClientKind, ReplyMode};
 
-/// A client's place: also the token of its socket in the poll.
+/// A client's place: its socket is known by it in the poll as well.
 ///
 /// Valid until the client is freed, which happens between turns of the event loop only. The
 /// identity that users see, and that is never used twice, is [`Client::id`].
@@ -34,6 +35,8 @@ const PLACES_KEPT: usize = 64;
 /// All connections.
 pub struct Clients {
     slab: Slab<Client>,
+    /// So many of these are nobody's.
+    internal: usize,
     next_id: u64,
     pub watches: watch::Watches,
     pub blocking: blocking::Blocking,
@@ -69,15 +72,18 @@ impl Clients {
         key
     }
 
-    /// Takes a client in again that was handed out by [`Clients::remove`].
-    pub fn take_back(&mut self, client: Client) -> ClientKey {
-        ClientKey(self.slab.insert(client))
+    /// Adds a client that is nobody: see [`Client::internal`]. Lists of connections do not have it.
+    pub fn insert_internal(&mut self, now: UnixMillis) -> ClientKey {
+        self.internal += 1;
+        ClientKey(self.slab.insert(Client::internal(now)))
     }
 
     /// Forgets a connection and hands it back.
     pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
         self.uncount_memory(key);
-        self.slab.try_remove(key.0)
+        let client = self.slab.try_remove(key.0)?;
+        self.internal -= usize::from(client.is_internal());
+        Some(client)
     }
 
     /// Frees the room of clients that have left, as far as nobody's place is behind theirs. O(places) if there is much.
@@ -113,7 +119,7 @@ impl Clients {
 
     /// Number of connections.
     pub fn len(&self) -> usize {
-        self.slab.len()
+        self.slab.len() - self.internal
     }
 
     /// All keys are below this.
@@ -123,22 +129,24 @@ impl Clients {
 
     /// Whether nobody is connected.
     pub fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+        self.len() == 0
     }
 
     /// All connections, oldest place first.
     pub fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
-        self.slab.iter().map(|(i, client)| (ClientKey(i), client))
+        let all = self.slab.iter().map(|(i, client)| (ClientKey(i), client));
+        all.filter(|(_, client)| !client.is_internal())
     }
 
     /// All connections, for changes.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ClientKey, &mut Client)> {
-        self.slab.iter_mut().map(|(i, client)| (ClientKey(i), client))
+        let all = self.slab.iter_mut().map(|(i, client)| (ClientKey(i), client));
+        all.filter(|(_, client)| !client.is_internal())
     }
 
     /// The connections' keys in the order they connected.
     pub fn by_age(&self) -> Vec<ClientKey> {
-        let mut keys: Vec<_> = self.slab.iter().map(|(i, client)| (client.id, ClientKey(i))).collect();
+        let mut keys: Vec<_> = self.iter().map(|(key, client)| (client.id, key)).collect();
         keys.sort_unstable_by_key(|&(id, _)| id);
         keys.into_iter().map(|(_, key)| key).collect()
     }
@@ -161,5 +169,36 @@ impl std::ops::IndexMut<ClientKey> for Clients {
     #[inline]
     fn index_mut(&mut self, key: ClientKey) -> &mut Client {
         &mut self.slab[key.0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::io::Pool;
+    use crate::net::stream::Stream;
+
+    #[test]
+    fn nobody_is_not_among_the_connections() {
+        let now = UnixMillis(1);
+        let mut clients = Clients::default();
+        let nobody = clients.insert_internal(now);
+        assert!(clients.is_empty());
+        let (ours, _) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
+        let somebody = clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true));
+        assert_eq!((clients.len(), clients[somebody].id), (1, 1));
+        assert_eq!(clients.by_age(), [somebody]);
+        assert_eq!(clients.iter().map(|(key, _)| key).collect::<Vec<_>>(), [somebody]);
+        assert_eq!(clients.iter_mut().map(|(key, _)| key).collect::<Vec<_>>(), [somebody]);
+        assert_eq!(clients.find(clients[nobody].id), None);
+        // It costs something, which is counted nowhere.
+        clients[nobody].io.output.append(&[b'x'; 100_000], &mut Pool::default());
+        clients.order_by_memory(true, now);
+        clients.count_memory(somebody, now);
+        assert_eq!(clients.memory.total(), clients[somebody].memory());
+        assert_eq!(clients.memory.largest(), Some(somebody));
+        assert!(clients.remove(nobody).is_some_and(|client| client.is_internal()));
+        assert!(clients.remove(nobody).is_none());
+        assert_eq!(clients.len(), 1);
     }
 }

@@ -184,10 +184,10 @@ impl Condition<'_> {
             Condition::Id(ref ids) => ids.contains(&client.id),
             Condition::Kind(kind) => client.kind() == kind,
             Condition::User(user) => client.user() == Err(user),
-            Condition::Addr(addr) => client.io.stream.peer_addr().as_bytes() == addr,
-            Condition::Laddr(addr) => client.io.stream.local_addr().as_bytes() == addr,
+            Condition::Addr(addr) => client.io.peer.addr().as_bytes() == addr,
+            Condition::Laddr(addr) => client.io.peer.local_addr().as_bytes() == addr,
             Condition::Ip(ip) => {
-                let addr = client.io.stream.peer_addr();
+                let addr = client.io.peer.addr();
                 let host = addr.rsplit_once(':').map_or(&*addr, |(host, _)| host);
                 host.trim_matches(['[', ']']).as_bytes() == ip
             }

@@ -81,9 +81,8 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     let pairs: Vec<(&[u8], &[u8])> =
         (0..args.len()).step_by(2).map(|i| (args.at(i), args.at(i + 1))).collect();
-    let stream = &server.clients[key].io.stream;
     let origin = Origin {
-        local: stream.is_unix() || stream.is_loopback(),
+        local: server.clients[key].io.peer.is_local(),
         loading: server.conditions.has(Conditions::LOADING),
     };
     let before = server.config.clone();

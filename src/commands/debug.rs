@@ -66,8 +66,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
 
 /// DEBUG subcommand [argument …] → whatever the subcommand shows.
 fn debug(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    let stream = &server.clients[key].io.stream;
-    let local = stream.is_unix() || stream.is_loopback();
+    let local = server.clients[key].io.peer.is_local();
     if !server.config.security.enable_debug_command.admits(local) {
         return Err(Error::text(NOT_ALLOWED));
     }
@@ -183,13 +182,13 @@ fn aof_flush_sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRe
 
 /// DEBUG PAUSE-CRON 0|1 → OK; at 1, nothing is done by the clock.
 fn pause_cron(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    server.turn.cron_paused = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
+    server.event_loop.cron_paused = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
     Ok(server.reply(key).ok())
 }
 
 /// DEBUG REPLYBUFFER PEAK-RESET-TIME ms|NEVER|RESET, or RESIZING 0|1 → OK; when clients' reply buffers change their size.
 fn reply_buffer(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    let buffers = &mut server.turn.reply_buffers;
+    let buffers = &mut server.event_loop.reply_buffers;
     if args.is(2, "PEAK-RESET-TIME") {
         buffers.peak_reset_ms = match () {
             () if args.is(3, "NEVER") => None,

@@ -172,7 +172,7 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         if replaced {
             db.changed(name, Event::generic("del"), 1);
             let removal: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
-            server.feed.instead(&[removal, name.bytes]);
+            server.execution.feed.instead(&[removal, name.bytes]);
         }
         return Ok(server.reply(key).ok());
     }
@@ -185,7 +185,7 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         let mut request: Vec<&[u8]> = args.iter().collect();
         request[2] = digits.format(at.0).as_bytes();
         request.push(b"ABSTTL");
-        server.feed.instead(&request);
+        server.execution.feed.instead(&request);
     }
     Ok(server.reply(key).ok())
 }

@@ -363,7 +363,7 @@ mod tests {
         harness.server.keyspace.ledger.feed(crate::keyspace::Sink::Log, true);
         let mut fed = |line: &str| {
             harness.run(line);
-            match &harness.server.feed {
+            match &harness.server.execution.feed {
                 Feed::Instead(bytes) => String::from_utf8_lossy(bytes).replace("\r\n", " "),
                 other => format!("{other:?}"),
             }
@@ -375,7 +375,7 @@ mod tests {
         harness.server.keyspace.lazy.expire = true;
         let mut fed = |line: &str| {
             harness.run(line);
-            matches!(&harness.server.feed, Feed::Instead(bytes) if bytes.ends_with(b"UNLINK\r\n$1\r\nk\r\n"))
+            matches!(&harness.server.execution.feed, Feed::Instead(bytes) if bytes.ends_with(b"UNLINK\r\n$1\r\nk\r\n"))
         };
         fed("SET k v");
         assert!(fed("PEXPIREAT k 5"));

@@ -927,7 +927,7 @@ mod tests {
         ledger.listeners.set(Listeners::NOTIFY, true);
         ledger.feed(Sink::Log, true);
         harness.server.keyspace.ledger.drained = Default::default();
-        harness.server.unit.drained.clear();
+        harness.server.execution.unit.drained.clear();
         harness.run(line);
         let events: Vec<&str> = harness
             .server
@@ -942,7 +942,7 @@ mod tests {
             })
             .filter(|&name| name != "new")
             .collect();
-        let text = String::from_utf8_lossy(&harness.server.unit.drained).into_owned();
+        let text = String::from_utf8_lossy(&harness.server.execution.unit.drained).into_owned();
         let words: Vec<&str> = text.split_terminator("\r\n").filter(|w| !w.starts_with(['$', '*'])).collect();
         let feed = match words.join(" ") {
             words if words.is_empty() => "nothing".into(),

@@ -189,7 +189,7 @@ fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         outcome = send(server, index, &plan, &names, &mut gone);
     }
     if gone.len() > 1 {
-        server.feed.instead(&gone);
+        server.execution.feed.instead(&gone);
     }
     match outcome {
         Ok(None) => Ok(server.reply(key).ok()),

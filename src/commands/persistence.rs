@@ -54,7 +54,7 @@ fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         return Err(in_progress());
     }
     // A transaction is not interrupted for a fork, which takes its time.
-    let in_exec = server.turn.depth > 0;
+    let in_exec = server.execution.depth > 0;
     if server.has_child() || in_exec {
         if !schedule && !in_exec {
             return Err(Error::text(
@@ -84,7 +84,7 @@ fn bgrewriteaof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     if server.has_child_for(Task::Aof) {
         return Err(Error::text("ERR Background append only file rewriting already in progress"));
     }
-    if server.has_child() || server.turn.depth > 0 {
+    if server.has_child() || server.execution.depth > 0 {
         // Asked for by hand, it need not wait until failures are forgotten.
         server.aof.forget_failures();
         server.aof.rewrite_scheduled = true;

@@ -71,7 +71,7 @@ const SSUBSCRIBE: Spec = Spec::admin("ssubscribe", -2, ssubscribe)
 /// SSUBSCRIBE channel [channel …] → for each, its name and the number of subscriptions to shard channels.
 fn ssubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     // Several replies would not fit where a transaction has one. (For other channels there are clients that expect it.)
-    if server.turn.depth > 0 {
+    if server.execution.depth > 0 {
         return Err(Error::text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
     }
     listen(server, key, args, Scope::Shard)

@@ -102,12 +102,10 @@ fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
     // What it runs may as well change the watched keys.
     server.unwatch(key);
     let replied = server.reply(key).array(transaction.len());
-    for (command, args) in transaction.iter() {
-        server.call_queued(key, command, args);
-    }
+    server.run_transaction(key, &transaction);
     server.end_transaction(key);
     // Its commands are passed on; it is not.
-    server.feed = Feed::Nothing;
+    server.execution.feed = Feed::Nothing;
     Ok(replied)
 }
 
@@ -165,6 +163,8 @@ mod tests {
     use std::time::Duration;
 
     use crate::commands::testing::{Harness, check, check_with};
+    use crate::config::Config;
+    use crate::config::value::DebugAccess;
 
     #[test]
     fn replies_come_together() {
@@ -210,6 +210,27 @@ mod tests {
             harness.run(command);
             check_with(&mut harness, "MULTI\nEXEC", &format!("OK\n{expected}"));
         }
+    }
+
+    #[test]
+    fn time_stands_still_in_a_transaction() {
+        let mut config = Config::default();
+        config.security.enable_debug_command = DebugAccess::Local;
+        let mut harness = Harness::new(config);
+        check_with(
+            &mut harness,
+            "MULTI\nSET k v PX 5\nDEBUG SLEEP 0.02\nGET k\nEXEC\nGET k",
+            r#"
+            OK
+            QUEUED
+            QUEUED
+            QUEUED
+            1) OK
+            2) OK
+            3) "v"
+            (nil)
+            "#,
+        );
     }
 
     #[test]

@@ -118,6 +118,11 @@ pub enum Sink {
     Log = 1,
 }
 
+impl Sink {
+    /// All there are, in the order in which they are written to.
+    pub const ALL: [Sink; 1] = [Sink::Log];
+}
+
 /// What happened to which keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -219,6 +224,11 @@ impl Ledger {
             self.sinks &= !(sink as u8);
         }
         self.derive_feed();
+    }
+
+    /// Whether `sink` gets what is passed on.
+    pub fn is_fed(&self, sink: Sink) -> bool {
+        self.sinks & sink as u8 != 0
     }
 
     /// Whether nothing is passed on for now, whoever would get it: what comes from a file is there already.

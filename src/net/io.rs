@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
+use super::peer::Peer;
 use super::stream::Stream;
 use crate::resp::chain::{BLOCK, Chain};
 use crate::resp::request::Decoder;
@@ -508,7 +509,7 @@ pub struct Discarded {
 
 /// Both directions of one connection.
 pub struct ClientIo {
-    pub stream: Stream,
+    pub peer: Peer,
     pub input: Input,
     pub output: Output,
 }

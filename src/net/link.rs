@@ -239,6 +239,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::poll::{Poll, Source};
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
     use std::thread;
@@ -295,6 +296,18 @@ mod tests {
         assert_eq!(link.received(), b"rest");
         link.consume(4);
         assert!(link.received().is_empty());
+    }
+
+    #[test]
+    fn a_poll_tells_when_the_connection_stands() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut poll = Poll::new().expect("descriptors are left");
+        let mut link = Link::connect(listener.local_addr().expect("bound"), None).expect("a socket");
+        poll.registry().register(link.stream_mut(), Source::Link(3)).expect("not registered yet");
+        while !link.finish_connecting().expect("somebody listens") {
+            poll.wait(Some(Duration::from_secs(2))).expect("a wait");
+            assert!(poll.ready().any(|ready| ready.source == Source::Link(3) && ready.writable));
+        }
     }
 
     #[test]

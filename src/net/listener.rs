@@ -274,7 +274,7 @@ impl Source for Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::poll::{Poll, Ready, Token};
+    use crate::net::poll::{Poll, Ready, Source};
     use std::io::{IoSlice, Read, Write};
     use std::mem::MaybeUninit;
     use std::net::{Shutdown, TcpStream};
@@ -282,23 +282,22 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    const LISTENER: Token = Token(7);
-    const STREAM: Token = Token(8);
+    const LISTENER: Source = Source::Listener(7);
+    const STREAM: Source = Source::Client(7);
 
-    /// A poll that watches `listener`, and the registry to watch more.
-    fn watch(listener: &mut Listener) -> (Poll, crate::net::poll::Registry) {
+    /// A poll that watches `listener`.
+    fn watch(listener: &mut Listener) -> Poll {
         let poll = Poll::new().expect("descriptors are left");
-        let registry = poll.registry().expect("descriptors are left");
-        registry.register_readable(listener, LISTENER).expect("not registered yet");
-        (poll, registry)
+        poll.registry().register_readable(listener, LISTENER).expect("not registered yet");
+        poll
     }
 
-    /// Waits for an event of `token`.
-    fn wait(poll: &mut Poll, token: Token) -> Ready {
+    /// Waits for an event of `source`.
+    fn wait(poll: &mut Poll, source: Source) -> Ready {
         loop {
             poll.wait(Some(Duration::from_secs(20))).expect("a wait");
-            assert!(poll.ready().count() > 0, "nothing of {token:?} for 20 seconds");
-            if let Some(ready) = poll.ready().find(|ready| ready.token == token) {
+            assert!(poll.ready().count() > 0, "nothing of {source:?} for 20 seconds");
+            if let Some(ready) = poll.ready().find(|ready| ready.source == source) {
                 return ready;
             }
         }
@@ -320,11 +319,11 @@ mod tests {
 
     /// A connection of `client` to `listener`, from greeting to end.
     fn converse(listener: &mut Listener, connect: impl FnOnce() -> Box<dyn Client>) -> Stream {
-        let (mut poll, registry) = watch(listener);
+        let mut poll = watch(listener);
         let mut client = connect();
         assert!(wait(&mut poll, LISTENER).readable);
         let mut stream = accept(listener).pop().expect("a connection waited");
-        registry.register(&mut stream, STREAM).expect("not registered yet");
+        poll.registry().register(&mut stream, STREAM).expect("not registered yet");
         let ready = wait(&mut poll, STREAM);
         assert!(ready.writable && !ready.closed);
         assert_eq!(recv(&stream).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
@@ -475,10 +474,10 @@ mod tests {
     fn connecting_to_somebody_and_nobody() {
         let mut listeners = listen_tcp(&["127.0.0.1"], 0, 511).expect("a free port");
         let port = listeners[0].port().expect("TCP");
-        let (mut poll, registry) = watch(&mut listeners[0]);
+        let mut poll = watch(&mut listeners[0]);
         let source = Some(Ipv4Addr::new(127, 0, 0, 3).into());
         let mut stream = Stream::connect((Ipv4Addr::LOCALHOST, port).into(), source).expect("a start");
-        registry.register(&mut stream, STREAM).expect("not registered yet");
+        poll.registry().register(&mut stream, STREAM).expect("not registered yet");
         while !wait(&mut poll, STREAM).writable {}
         stream.take_error().expect("connected");
         let served = accept(&listeners[0]).pop().expect("a connection waited");
@@ -487,8 +486,8 @@ mod tests {
 
         drop(listeners);
         let refused = Stream::connect((Ipv4Addr::LOCALHOST, port).into(), None).and_then(|mut stream| {
-            registry.register(&mut stream, Token(9))?;
-            while !wait(&mut poll, Token(9)).writable {}
+            poll.registry().register(&mut stream, Source::Client(9))?;
+            while !wait(&mut poll, Source::Client(9)).writable {}
             stream.take_error()
         });
         assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionRefused));
@@ -497,11 +496,11 @@ mod tests {
     #[test]
     fn a_listener_left_early_is_told_again() {
         let mut listeners = listen_tcp(&["127.0.0.1"], 0, 511).expect("a free port");
-        let (mut poll, registry) = watch(&mut listeners[0]);
+        let mut poll = watch(&mut listeners[0]);
         let port = listeners[0].port().expect("TCP");
         let _client = TcpStream::connect(("127.0.0.1", port)).expect("somebody listens");
         wait(&mut poll, LISTENER);
-        registry.rearm_readable(&mut listeners[0], LISTENER).expect("registered");
+        poll.registry().rearm_readable(&mut listeners[0], LISTENER).expect("registered");
         wait(&mut poll, LISTENER);
         assert_eq!(accept(&listeners[0]).len(), 1);
     }

@@ -4,6 +4,7 @@ pub mod io;
 pub mod limits;
 pub mod link;
 pub mod listener;
+pub mod peer;
 pub mod poll;
 pub mod signals;
 pub mod stream;

@@ -13,14 +13,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Interest;
-use mio::event::Source;
+use mio::event::Source as Watched;
 
-/// Names a registered socket in the events.
+/// What is watched, as its events name it. Whoever registers it numbers its own places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Token(pub usize);
+pub enum Source {
+    /// A client's connection.
+    Client(usize),
+    /// A socket that listens.
+    Listener(usize),
+    /// A connection that we opened.
+    Link(usize),
+}
 
-/// Reserved for the waker.
-const WAKER: Token = Token(usize::MAX);
+/// The low bits of a token tell the kind of source; the place stands above them.
+const KIND_BITS: u32 = 2;
+
+/// Its low bits are of no source's kind.
+const WAKER: mio::Token = mio::Token(usize::MAX);
+
+impl Source {
+    #[inline]
+    fn token(self) -> mio::Token {
+        let (kind, place) = match self {
+            Source::Client(place) => (0, place),
+            Source::Listener(place) => (1, place),
+            Source::Link(place) => (2, place),
+        };
+        assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
+        mio::Token(place << KIND_BITS | kind)
+    }
+
+    /// The source behind a token; `None` for the waker.
+    #[inline]
+    fn of_token(token: mio::Token) -> Option<Source> {
+        let place = token.0 >> KIND_BITS;
+        match token.0 & ((1 << KIND_BITS) - 1) {
+            0 => Some(Source::Client(place)),
+            1 => Some(Source::Listener(place)),
+            2 => Some(Source::Link(place)),
+            _ => None,
+        }
+    }
+}
 
 /// Events taken from the kernel per call. More stay queued, oldest first.
 const CAPACITY: usize = 1024;
@@ -29,7 +64,7 @@ const CAPACITY: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// As given to [`Registry::register`].
-    pub token: Token,
+    pub source: Source,
     /// Bytes, a connection, the end of the stream or an error can be read.
     pub readable: bool,
     /// Bytes can be sent, or sending fails at once.
@@ -47,21 +82,16 @@ impl Registry {
     ///
     /// # Errors
     /// Those of `epoll_ctl`: no memory, too many watches, already registered.
-    pub fn register(&self, source: &mut impl Source, token: Token) -> io::Result<()> {
-        self.add(source, token, Interest::READABLE | Interest::WRITABLE)
+    pub fn register(&self, socket: &mut impl Watched, source: Source) -> io::Result<()> {
+        self.0.register(socket, source.token(), Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Watches a socket for reading only, as is right for one that listens.
     ///
     /// # Errors
     /// As [`Registry::register`].
-    pub fn register_readable(&self, source: &mut impl Source, token: Token) -> io::Result<()> {
-        self.add(source, token, Interest::READABLE)
-    }
-
-    fn add(&self, source: &mut impl Source, token: Token, interest: Interest) -> io::Result<()> {
-        assert_ne!(token, WAKER, "the last token is taken");
-        self.0.register(source, mio::Token(token.0), interest)
+    pub fn register_readable(&self, socket: &mut impl Watched, source: Source) -> io::Result<()> {
+        self.0.register(socket, source.token(), Interest::READABLE)
     }
 
     /// Asks to be told again if a socket registered by [`Registry::register_readable`] is ready now: for one
@@ -69,16 +99,16 @@ impl Registry {
     ///
     /// # Errors
     /// Those of `epoll_ctl`: not registered.
-    pub fn rearm_readable(&self, source: &mut impl Source, token: Token) -> io::Result<()> {
-        self.0.reregister(source, mio::Token(token.0), Interest::READABLE)
+    pub fn rearm_readable(&self, socket: &mut impl Watched, source: Source) -> io::Result<()> {
+        self.0.reregister(socket, source.token(), Interest::READABLE)
     }
 
     /// Stops watching. Closing a socket does so too.
     ///
     /// # Errors
     /// Those of `epoll_ctl`: not registered.
-    pub fn deregister(&self, source: &mut impl Source) -> io::Result<()> {
-        self.0.deregister(source)
+    pub fn deregister(&self, socket: &mut impl Watched) -> io::Result<()> {
+        self.0.deregister(socket)
     }
 }
 
@@ -98,6 +128,7 @@ impl Waker {
 #[derive(Debug)]
 pub struct Poll {
     poll: mio::Poll,
+    registry: Registry,
     events: mio::Events,
     waker: Waker,
 }
@@ -107,16 +138,14 @@ impl Poll {
     /// No file descriptor is left.
     pub fn new() -> io::Result<Poll> {
         let poll = mio::Poll::new()?;
-        let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), mio::Token(WAKER.0))?));
-        Ok(Poll { poll, events: mio::Events::with_capacity(CAPACITY), waker })
+        let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKER)?));
+        let registry = Registry(poll.registry().try_clone()?);
+        Ok(Poll { poll, registry, events: mio::Events::with_capacity(CAPACITY), waker })
     }
 
-    /// Another handle on the set of watched sockets.
-    ///
-    /// # Errors
-    /// No file descriptor is left.
-    pub fn registry(&self) -> io::Result<Registry> {
-        self.poll.registry().try_clone().map(Registry)
+    /// The set of watched sockets.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// What ends a wait from elsewhere.
@@ -141,15 +170,15 @@ impl Poll {
 
     /// What the last wait found, at most 1024 sockets, each once.
     pub fn ready(&self) -> impl Iterator<Item = Ready> + '_ {
-        self.events.iter().filter(|event| event.token().0 != WAKER.0).map(|event| {
+        self.events.iter().filter_map(|event| {
             let failed = event.is_error();
             let closed = failed || event.is_read_closed();
-            Ready {
-                token: Token(event.token().0),
+            Some(Ready {
+                source: Source::of_token(event.token())?,
                 readable: closed || event.is_readable(),
                 writable: failed || event.is_writable() || event.is_write_closed(),
                 closed,
-            }
+            })
         })
     }
 }
@@ -157,6 +186,16 @@ impl Poll {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_come_back_from_their_tokens() {
+        for place in [0, 1, 2, 1023, usize::MAX >> KIND_BITS] {
+            for source in [Source::Client(place), Source::Listener(place), Source::Link(place)] {
+                assert_eq!(Source::of_token(source.token()), Some(source));
+            }
+        }
+        assert_eq!(Source::of_token(WAKER), None);
+    }
 
     #[test]
     fn the_waker_ends_a_wait_and_is_no_socket() {

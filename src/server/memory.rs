@@ -152,7 +152,7 @@ impl Server {
                     return Room::Enough;
                 }
                 if late() {
-                    self.turn.evicting = true;
+                    self.event_loop.evicting = true;
                     return Room::Making;
                 }
             }
@@ -170,8 +170,8 @@ impl Server {
     /// Goes on with evicting that ran out of time. One test when there is none.
     #[inline]
     pub(in crate::server) fn continue_evicting(&mut self) {
-        if self.turn.evicting {
-            self.turn.evicting = false;
+        if self.event_loop.evicting {
+            self.event_loop.evicting = false;
             self.make_room();
         }
     }
@@ -191,7 +191,7 @@ impl Server {
                  depending on the maxmemory-policy."
             );
         }
-        self.turn.evicting = true;
+        self.event_loop.evicting = true;
     }
 
     // ---- clients --------------------------------------------------------------------------

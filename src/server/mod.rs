@@ -26,10 +26,10 @@ use crate::stats::Stats;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 use command::{Commands, Spec};
-use event_loop::Loop;
+use event_loop::EventLoop;
+use execution::Execution;
 use execution::admission::Conditions;
 pub use execution::blocking::Unblock;
-use execution::feed::{Feed, Unit};
 
 /// Everything there is, room by room.
 pub struct Server {
@@ -45,9 +45,8 @@ pub struct Server {
     pub pool: Pool,
     /// Conditions now true for every client.
     pub conditions: Conditions,
-    pub feed: Feed,
-    /// What the running command, and those inside it, pass on.
-    pub unit: Unit,
+    /// What is being executed.
+    pub execution: Execution,
     pub expire: ActiveExpire,
     pub pause: execution::pause::Pause,
     pub persistence: durability::persistence::Persistence,
@@ -55,7 +54,7 @@ pub struct Server {
     pub aof: durability::aof::Aof,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
-    pub turn: Loop,
+    pub event_loop: EventLoop,
     pub identity: Identity,
     pub process: process::startup::Process,
 }
@@ -105,15 +104,14 @@ impl Server {
             background,
             pool: Pool::default(),
             conditions: Conditions::NONE,
-            feed: Feed::AsReceived,
-            unit: Unit::default(),
+            execution: Execution::default(),
             expire: ActiveExpire::default(),
             pause: execution::pause::Pause::default(),
             persistence: durability::persistence::Persistence::new(now),
             children: durability::child::Children::default(),
             aof: durability::aof::Aof::default(),
             targets: migrate::Targets::default(),
-            turn: Loop::default(),
+            event_loop: EventLoop::default(),
             identity: Identity {
                 run_id,
                 started: now,
@@ -144,7 +142,7 @@ impl Server {
         client.flags.set(ClientFlags::CLOSE_SOON, true);
         if !client.flags.has(ClientFlags::IN_CLOSE_LIST) {
             client.flags.set(ClientFlags::IN_CLOSE_LIST, true);
-            self.turn.closing.push(key);
+            self.event_loop.closing.push(key);
         }
     }
 
@@ -160,7 +158,7 @@ impl Server {
         let client = &mut self.clients[key];
         if !client.flags.has(ClientFlags::IN_SEND_LIST) {
             client.flags.set(ClientFlags::IN_SEND_LIST, true);
-            self.turn.sending.push(key);
+            self.event_loop.sending.push(key);
         }
     }
 }

@@ -11,10 +11,9 @@ use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
 use crate::net::limits;
 use crate::net::listener::{self, Listener};
-use crate::net::poll::Token;
+use crate::net::poll::Source;
 use crate::resp::Error;
 use crate::server::Server;
-use crate::server::event_loop::LISTENERS;
 use crate::server::execution::admission::Conditions;
 use crate::stats::log;
 use crate::stdx::alloc;
@@ -202,9 +201,10 @@ impl Server {
     ///
     /// The old ones go first: an address may be among the new ones too.
     fn listen_anew(&mut self) -> Result<(), ()> {
-        let Some(registry) = self.turn.registry.as_ref() else { return Ok(()) };
+        let Some(poll) = self.event_loop.poll.as_ref() else { return Ok(()) };
+        let registry = poll.registry();
         let mut kept: Vec<Listener> = Vec::new();
-        for mut listener in self.turn.listeners.drain(..) {
+        for mut listener in self.event_loop.listeners.drain(..) {
             // A socket that is closed leaves the poll by itself; one that stays gets a new token.
             let _ = registry.deregister(&mut listener);
             if listener.port().is_none() {
@@ -218,14 +218,14 @@ impl Server {
         let failed = match opened {
             Ok(opened) => {
                 let none = wanted && opened.is_empty();
-                self.turn.listeners.extend(opened);
+                self.event_loop.listeners.extend(opened);
                 none
             }
             Err(_) => true,
         };
-        self.turn.listeners.extend(kept);
-        for (i, listener) in self.turn.listeners.iter_mut().enumerate() {
-            if let Err(error) = registry.register_readable(listener, Token(LISTENERS + i)) {
+        self.event_loop.listeners.extend(kept);
+        for (i, listener) in self.event_loop.listeners.iter_mut().enumerate() {
+            if let Err(error) = registry.register_readable(listener, Source::Listener(i)) {
                 tracing::warn!("Cannot watch a listening socket: {error}");
             }
         }

@@ -33,12 +33,14 @@ pub enum Next {
     End,
 }
 
-/// Takes a file apart.
+/// Takes a file apart. The bytes that are read and not yet taken lie in a buffer of the caller, always the same one, and
+/// frames refer to it.
 pub struct Requests<R> {
     source: R,
-    /// Bytes that are read and not yet taken, from `pos` on; frames refer to it.
-    pub buf: Vec<u8>,
+    /// What is not yet taken begins here in the buffer.
     pos: usize,
+    /// Bytes in the buffer.
+    len: usize,
     decoder: Decoder,
     read: u64,
     /// Where the last request began.
@@ -52,14 +54,14 @@ pub struct Requests<R> {
 impl<R: Read> Requests<R> {
     /// Reads from `source`, which stands at offset `at` of a file of `size` bytes.
     pub fn new(source: R, at: u64, size: u64) -> Self {
-        let (buf, decoder) = (Vec::new(), Decoder::default());
-        Requests { source, buf, pos: 0, decoder, read: at, started: at, begun: None, size, ended: false }
+        let decoder = Decoder::default();
+        Requests { source, pos: 0, len: 0, decoder, read: at, started: at, begun: None, size, ended: false }
     }
 
     /// Offset behind the last request, and the remarks that follow it.
     pub fn offset(&self) -> u64 {
         // Long strings of a request that is not whole are in the buffer no more.
-        self.begun.unwrap_or_else(|| self.read - (self.buf.len() - self.pos) as u64)
+        self.begun.unwrap_or_else(|| self.read - (self.len - self.pos) as u64)
     }
 
     /// Where the last request began.
@@ -72,19 +74,19 @@ impl<R: Read> Requests<R> {
         self.size
     }
 
-    /// The next request. Its spans are added to `spans`.
+    /// The next request in `buf`. Its spans are added to `spans`.
     ///
     /// # Errors
     /// What follows is no request, or is cut off.
-    pub fn next(&mut self, spans: &mut Vec<Span>) -> Result<Next, Fault> {
+    pub fn next(&mut self, buf: &mut Vec<u8>, spans: &mut Vec<Span>) -> Result<Next, Fault> {
         // The decoder takes room for what has come, not for what is announced: no limit is needed.
         let limits = Limits { max_bulk: i64::MAX as usize, ..Limits::default() };
         loop {
             if self.decoder.is_idle() {
-                match self.buf.get(self.pos) {
+                match buf.get(self.pos) {
                     None => return Ok(if self.ended { Next::End } else { Next::Fill }),
                     Some(b'#') => {
-                        let rest = &self.buf[self.pos..];
+                        let rest = &buf[self.pos..];
                         match memchr::memchr(b'\n', &rest[..rest.len().min(LONGEST_REMARK)]) {
                             Some(end) => self.pos += end + 1,
                             None if rest.len() >= LONGEST_REMARK => return Err(Fault::Format(self.offset())),
@@ -97,7 +99,9 @@ impl<R: Read> Requests<R> {
                 }
             }
             let start = self.offset();
-            return match self.decoder.next(&mut self.buf, &mut self.pos, spans, &limits) {
+            let next = self.decoder.next(buf, &mut self.pos, spans, &limits);
+            self.len = buf.len();
+            return match next {
                 Ok(Some(frame)) => {
                     self.started = start;
                     self.begun = None;
@@ -116,14 +120,16 @@ impl<R: Read> Requests<R> {
         if self.ended { Err(Fault::Truncated) } else { Ok(Next::Fill) }
     }
 
-    /// Reads more.
+    /// Reads more into `buf`.
     ///
     /// # Errors
     /// Those of the source.
-    pub fn fill(&mut self) -> Result<(), Fault> {
-        self.buf.drain(..self.pos);
+    pub fn fill(&mut self, buf: &mut Vec<u8>) -> Result<(), Fault> {
+        buf.drain(..self.pos);
         self.pos = 0;
-        let n = (&mut self.source).take(PIECE as u64).read_to_end(&mut self.buf)?;
+        let read = (&mut self.source).take(PIECE as u64).read_to_end(buf);
+        self.len = buf.len();
+        let n = read?;
         self.read += n as u64;
         self.ended = n == 0;
         Ok(())
@@ -148,16 +154,16 @@ mod tests {
             }
         }
         let mut requests = Requests::new(Pieces(bytes, piece), 0, bytes.len() as u64);
-        let (mut spans, mut words) = (Vec::new(), Vec::new());
+        let (mut buf, mut spans, mut words) = (Vec::new(), Vec::new(), Vec::new());
         loop {
-            match requests.next(&mut spans) {
+            match requests.next(&mut buf, &mut spans) {
                 Ok(Next::Request(frame)) => {
-                    let args = Args::new(frame.head(&requests.buf), frame.spans(&spans), &[]);
+                    let args = Args::new(frame.head(&buf), frame.spans(&spans), &[]);
                     words.push(String::from_utf8_lossy(args.at(0)).into_owned());
                     spans.clear();
                 }
                 Ok(Next::Fill) => {
-                    if let Err(fault) = requests.fill() {
+                    if let Err(fault) = requests.fill(&mut buf) {
                         return (words, Err(fault));
                     }
                 }
@@ -205,10 +211,10 @@ mod tests {
         write_request(&mut bytes, [&b"SET"[..], b"k", &vec![b'y'; 3 << 20]].into_iter());
         for cut in [whole as usize + 30, whole as usize + (2 << 20), bytes.len() - 1] {
             let mut requests = Requests::new(&bytes[..cut], 0, cut as u64);
-            let mut spans = Vec::new();
+            let (mut buf, mut spans) = (Vec::new(), Vec::new());
             loop {
-                match requests.next(&mut spans) {
-                    Ok(Next::Fill) => requests.fill().expect("memory can be read"),
+                match requests.next(&mut buf, &mut spans) {
+                    Ok(Next::Fill) => requests.fill(&mut buf).expect("memory can be read"),
                     Ok(Next::Request(_)) => {}
                     Ok(Next::End) => panic!("it is cut off"),
                     Err(fault) => break assert!(matches!(fault, Fault::Truncated)),

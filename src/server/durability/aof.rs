@@ -235,7 +235,7 @@ impl Server {
     // ---- writing --------------------------------------------------------------------------
 
     /// Adds a unit of execution to the file, or each of its parts as one if `apart`.
-    pub(in crate::server) fn append_unit(&mut self, apart: bool) {
+    pub(in crate::server) fn append_to_log(&mut self, apart: bool) {
         let log = &mut self.aof.log;
         if self.config.persistence.aof_timestamp_enabled {
             let second = self.keyspace.now().as_secs();
@@ -244,7 +244,7 @@ impl Server {
                 log.buf.extend_from_slice(format!("#TS:{second}\r\n").as_bytes());
             }
         }
-        self.unit.write(&mut log.selected, apart, &mut log.buf);
+        self.execution.unit.write(&mut log.selected, apart, &mut log.buf);
     }
 
     /// Writes what was appended. `force` does not make way for a sync under way.
@@ -369,7 +369,7 @@ impl Server {
             return;
         }
         let under_way = self.aof.log.handed_over();
-        let mut sending = std::mem::take(&mut self.turn.sending);
+        let mut sending = std::mem::take(&mut self.event_loop.sending);
         sending.retain(|&key| {
             let Some(client) = self.clients.get_mut(key) else { return false };
             let end = client.output_end();
@@ -386,7 +386,7 @@ impl Server {
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             false
         });
-        self.turn.sending = sending;
+        self.event_loop.sending = sending;
     }
 
     /// Sends what may leave now that the log is durable up to `durable`; how many clients need not wait any longer.
@@ -601,7 +601,7 @@ impl Server {
             );
             return Ok(());
         }
-        if self.turn.depth > 0 {
+        if self.execution.depth > 0 {
             // The first half of a transaction would be in the base and be written down after it as well.
             tracing::info!(
                 "AOF was enabled during a transaction. An AOF background was scheduled to start when possible."
@@ -652,7 +652,7 @@ impl Server {
     /// Writes everything, so that the files are what was executed.
     pub fn settle_aof(&mut self) {
         if self.aof.state == State::On {
-            if !self.unit.is_empty() {
+            if !self.execution.unit.is_empty() {
                 self.end_unit();
             }
             self.finish_aof();

@@ -217,7 +217,7 @@ impl Server {
         // SAFETY: ignoring a signal runs no code. A child has no loop that could answer it.
         unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
         // A parent that ends must be able to come back on the same port while its child is busy.
-        self.turn.listeners.clear();
+        self.event_loop.listeners.clear();
         self.process.name = task.title().into();
         self.show_title();
         self.settle_in_child(task);

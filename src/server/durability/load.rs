@@ -1,8 +1,8 @@
-//! Loading the append-only file: its requests are run by a client that nobody sees.
+//! Loading the append-only file: its requests are run by a client that is nobody.
 //!
-//! They take the way of all requests, a batch at a time, except that nothing stands in their way: nobody is asked for a
-//! password, memory is not limited, nothing expires while it lasts. Between batches that client is nowhere: who connects
-//! meanwhile can neither see nor close it.
+//! They take the way of all requests, a batch at a time, except that nothing stands in their way ([`Origin::Loading`]):
+//! nobody is asked for a password, memory is not limited, nothing expires while it lasts. The file is read into the
+//! input of that client, which has no socket: who connects meanwhile can neither see nor close it.
 //!
 //! A request that cannot be one of ours, because there is no such command or it has too few or too many arguments, ends
 //! the loading: whatever follows may depend on it. Other errors are logged, with the place in the file, and loading goes
@@ -11,17 +11,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
+use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::net::error_text;
-use crate::net::stream::Stream;
 use crate::persistence::aof::read::{Fault, Next, Requests};
 use crate::resp::Args;
 use crate::resp::request::{Frame, Span};
 use crate::server::Server;
 use crate::server::command::Flags;
+use crate::server::execution::Origin;
 use crate::server::execution::call::Batch;
 use crate::stdx::text::Lossy;
 
@@ -134,17 +133,8 @@ impl Server {
         bytes_before: u64,
         between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
     ) -> (Option<Stop>, u64) {
-        let (ours, theirs) = match UnixStream::pair() {
-            Ok(pair) => pair,
-            Err(error) => return (Some(Stop::Fault(error.into())), requests.offset()),
-        };
-        let now = self.keyspace.now();
-        let client = self.clients.insert_with(|id, _| {
-            let mut client = Client::new(id, Stream::from_unix(ours), now, true);
-            client.flags.set(ClientFlags::LOADER, true);
-            client.reply_mode = ReplyMode::Off;
-            client
-        });
+        let client = self.clients.insert_internal(self.keyspace.now());
+        self.clients[client].reply_mode = ReplyMode::Off;
         let mut loading = RequestRun {
             client,
             name,
@@ -161,11 +151,8 @@ impl Server {
         if loading.failed > ERRORS_TOLD {
             tracing::warn!("{} requests of the AOF file {name} ended with errors.", loading.failed);
         }
-        let client = loading.client;
         self.end_transaction(client);
         self.clients.remove(client);
-        self.turn.sending.retain(|&key| key != client);
-        drop(theirs);
         (stop, loading.valid)
     }
 }
@@ -198,19 +185,21 @@ impl RequestRun<'_> {
     ) -> Result<(), Stop> {
         let mut next_turn = TURN_EVERY;
         loop {
-            let next = match requests.next(&mut self.batch.spans) {
+            let input = &mut server.clients[self.client].io.input;
+            let next = match requests.next(&mut input.buf, &mut self.batch.spans) {
                 Ok(next) => next,
                 Err(fault) => {
-                    self.run_batch(server, requests);
+                    self.run_batch(server);
                     return Err(fault.into());
                 }
             };
             match next {
                 Next::Request(frame) => {
-                    match command(server, &frame, &requests.buf, &self.batch.spans) {
+                    let buf = &server.clients[self.client].io.input.buf;
+                    match command(server, &frame, buf, &self.batch.spans) {
                         Err(reason) => {
                             let offset = requests.started();
-                            self.run_batch(server, requests);
+                            self.run_batch(server);
                             return Err(Stop::NoCommand(offset, reason));
                         }
                         // What comes before a transaction is good even if that is cut off.
@@ -221,46 +210,32 @@ impl RequestRun<'_> {
                         Ok(_) => {}
                     }
                     self.starts.push(requests.started());
-                    self.swap(server, requests);
                     let barrier = server.enqueue(&mut self.batch, self.client, frame);
-                    self.swap(server, requests);
                     self.taken = requests.offset();
                     if barrier || self.batch.is_full() {
-                        self.run_batch(server, requests);
+                        self.run_batch(server);
                     }
                 }
                 Next::Fill => {
-                    self.run_batch(server, requests);
+                    self.run_batch(server);
                     let offset = requests.offset();
                     if let Some(loading) = &mut server.persistence.loading {
                         loading.loaded_bytes = self.bytes_before + offset;
                     }
                     if offset >= next_turn {
                         next_turn = offset + TURN_EVERY;
-                        self.step_aside(server, between).map_err(Stop::Loop)?;
+                        between(server).map_err(Stop::Loop)?;
                     }
-                    requests.fill()?;
+                    requests.fill(&mut server.clients[self.client].io.input.buf)?;
                 }
                 Next::End => {
-                    self.run_batch(server, requests);
+                    self.run_batch(server);
                     // Whatever is still queued was never executed.
                     let open = server.clients[self.client].flags.has(ClientFlags::IN_MULTI);
                     return if open { Err(Fault::Truncated.into()) } else { Ok(()) };
                 }
             }
         }
-    }
-
-    /// Lets clients have their turn, without the one that loads among them.
-    fn step_aside(
-        &mut self,
-        server: &mut Server,
-        between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let client = server.clients.remove(self.client).expect("only we take it out");
-        let result = between(server);
-        self.client = server.clients.take_back(client);
-        result
     }
 
     /// Logs the errors of the batch that has run, the first of them one by one.
@@ -281,25 +256,14 @@ impl RequestRun<'_> {
         }
     }
 
-    /// The requests' bytes lie where those of a client do, while they are needed there.
-    fn swap(&self, server: &mut Server, requests: &mut Requests<File>) {
-        std::mem::swap(&mut requests.buf, &mut server.clients[self.client].io.input.buf);
-    }
-
-    fn run_batch(&mut self, server: &mut Server, requests: &mut Requests<File>) {
+    fn run_batch(&mut self, server: &mut Server) {
         if self.batch.pending.is_empty() {
             return;
         }
-        self.swap(server, requests);
-        server.run_batch(&mut self.batch);
-        self.swap(server, requests);
+        server.nested(Origin::Loading, |server| server.run_batch(&mut self.batch));
         self.tell_of_errors(server);
         self.starts.clear();
-        let client = &mut server.clients[self.client];
-        client.flags.set(ClientFlags::IN_SEND_LIST, false);
-        let open = client.flags.has(ClientFlags::IN_MULTI);
-        server.turn.sending.retain(|&key| key != self.client);
-        if !open {
+        if !server.clients[self.client].flags.has(ClientFlags::IN_MULTI) {
             self.begun = None;
         }
         self.valid = self.begun.unwrap_or(self.taken);

@@ -19,8 +19,9 @@ use crate::persistence::rdb::{LoadOptions, Loader, Step};
 use crate::resp::Error;
 use crate::server::Server;
 use crate::server::durability::child::{Child, Outcome, Task};
+use crate::server::execution::Origin;
 use crate::server::execution::admission::Conditions;
-use crate::server::process::startup::REDIS_VERSION;
+use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;
@@ -461,8 +462,8 @@ impl Server {
         self.persistence.loading =
             Some(Loading { started: UnixMillis::now(), total_bytes, loaded_bytes: 0, used_memory: 0 });
         self.conditions.set(Conditions::LOADING, true);
-        self.keyspace.suspend_expiry(Suspend::Loading, true);
-        self.keyspace.ledger.mute(true);
+        self.keyspace.suspend_expiry(Suspend::Loading, !Origin::Loading.expires());
+        self.keyspace.ledger.mute(!Origin::Loading.feeds());
         true
     }
 

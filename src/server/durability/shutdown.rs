@@ -12,7 +12,7 @@ use crate::server::durability::child::Task;
 
 impl Server {
     /// Does what must succeed before the server may end. After `Ok`, end the loop by
-    /// [`Loop::stop`](crate::server::event_loop::Loop::stop).
+    /// [`EventLoop::stop`](crate::server::event_loop::EventLoop::stop).
     ///
     /// # Errors
     /// Data that should be kept cannot be, and `flags` do not force the end; the log says why.
@@ -52,7 +52,7 @@ impl Server {
     /// # Errors
     /// There is none.
     pub fn abort_shutdown(&mut self) -> Result<(), Error> {
-        if !self.turn.request.as_ref().is_some_and(Request::take_back) {
+        if !self.event_loop.request.as_ref().is_some_and(Request::take_back) {
             return Err(Error::text("ERR No shutdown in progress."));
         }
         tracing::info!("Shutdown manually aborted.");
@@ -66,7 +66,7 @@ impl Server {
             Stop::Terminate => (self.config.general.shutdown_on_sigterm, "SIGTERM"),
         };
         match self.prepare_shutdown(flags) {
-            Ok(()) => self.turn.stop(),
+            Ok(()) => self.event_loop.stop(),
             Err(_) => {
                 tracing::warn!(
                     "{name} received but errors trying to shut down the server, check the logs for more information"
@@ -78,7 +78,7 @@ impl Server {
 
     /// Closes the sockets that listen and removes our files, after the loop has ended.
     pub fn finish_shutdown(&mut self) {
-        self.turn.listeners.clear();
+        self.event_loop.listeners.clear();
         self.remove_pidfile();
         let socket = &self.config.net.unixsocket;
         if !socket.is_empty() {

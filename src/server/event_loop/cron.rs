@@ -15,29 +15,29 @@ impl Server {
     }
 
     pub(in crate::server) fn until_cron(&self) -> Duration {
-        let tick = match self.turn.next_cron_ns.saturating_sub(self.turn.ended_ns) {
-            _ if self.turn.evicting => Duration::ZERO,
+        let tick = match self.event_loop.next_cron_ns.saturating_sub(self.event_loop.ended_ns) {
+            _ if self.event_loop.evicting => Duration::ZERO,
             ns => Duration::from_nanos(ns),
         };
         self.until_unpause().map_or(tick, |pause| pause.min(tick))
     }
 
     pub(in crate::server) fn cron_if_due(&mut self) {
-        let now = self.turn.ended_ns;
-        if now < self.turn.next_cron_ns {
+        let now = self.event_loop.ended_ns;
+        if now < self.event_loop.next_cron_ns {
             return;
         }
         let tick = self.tick();
-        self.turn.next_cron_ns = now + tick.as_nanos() as u64;
-        if self.turn.cron_paused {
+        self.event_loop.next_cron_ns = now + tick.as_nanos() as u64;
+        if self.event_loop.cron_paused {
             return;
         }
-        self.turn.cron_ticks += 1;
-        self.turn.stopwatch.adjust();
+        self.event_loop.cron_ticks += 1;
+        self.event_loop.stopwatch.adjust();
         let started = clock::monotonic_ns();
         self.cron(tick);
-        self.turn.ended_ns = clock::monotonic_ns();
-        self.stats.cron_ns += self.turn.ended_ns - started;
+        self.event_loop.ended_ns = clock::monotonic_ns();
+        self.stats.cron_ns += self.event_loop.ended_ns - started;
     }
 
     fn cron(&mut self, tick: Duration) {

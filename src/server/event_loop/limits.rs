@@ -38,6 +38,9 @@ const MIN_VISITS: usize = 5;
 /// Output that may wait for a client that has not authenticated.
 const UNTRUSTED_OUTPUT: usize = BUFFER + 1024;
 
+/// Our primary is never given up for being slow, and what nobody reads is not waiting.
+const UNLIMITED: ClientFlags = ClientFlags::PRIMARY.with(ClientFlags::INTERNAL);
+
 impl Server {
     fn output_limit(&self, client: &Client) -> OutputBufferLimit {
         let limits = &self.config.limits.client_output_buffer;
@@ -53,8 +56,7 @@ impl Server {
     pub(in crate::server) fn output_ceiling(&self, key: ClientKey) -> usize {
         let client = &self.clients[key];
         match self.output_limit(client).hard_bytes {
-            // Our primary is never given up for being slow.
-            _ if client.flags.has(ClientFlags::PRIMARY) => usize::MAX,
+            _ if client.flags.has(UNLIMITED) => usize::MAX,
             0 => usize::MAX,
             bytes => (bytes as usize).max(BUFFER),
         }
@@ -66,8 +68,7 @@ impl Server {
         let now = self.keyspace.now();
         let limit = self.output_limit(&self.clients[key]);
         let client = &mut self.clients[key];
-        // Our primary is never given up for being slow.
-        if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::PRIMARY)) {
+        if client.flags.has(ClientFlags::CLOSE_SOON.with(UNLIMITED)) {
             return;
         }
         let waiting = client.io.output.excess();
@@ -147,13 +148,13 @@ impl Server {
             return false;
         }
         let now = self.keyspace.now();
-        if self.turn.warned_of_attack.is_none_or(|warned| now.since(warned) >= ATTACK_WARNING_MS) {
-            self.turn.warned_of_attack = Some(now);
+        if self.event_loop.warned_of_attack.is_none_or(|warned| now.since(warned) >= ATTACK_WARNING_MS) {
+            self.event_loop.warned_of_attack = Some(now);
             tracing::warn!(
                 "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to \
                  Spinel. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise \
                  your Spinel instance. Connection from {} aborted.",
-                self.clients[key].io.stream.peer_addr()
+                self.clients[key].io.peer.addr()
             );
         }
         self.close_soon(key);
@@ -183,15 +184,17 @@ impl Server {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
         let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);
-        if self.turn.cron_ticks.is_multiple_of(ticks_per_second as u64) {
+        if self.event_loop.cron_ticks.is_multiple_of(ticks_per_second as u64) {
             self.pool.trim();
             self.clients.shrink();
         }
         for _ in 0..visits {
-            self.turn.next_visited = if self.turn.next_visited < places { self.turn.next_visited } else { 0 };
-            let key = ClientKey(self.turn.next_visited);
-            self.turn.next_visited += 1;
-            if self.clients.get(key).is_some_and(|client| !client.flags.has(ClientFlags::CLOSE_SOON)) {
+            self.event_loop.next_visited =
+                if self.event_loop.next_visited < places { self.event_loop.next_visited } else { 0 };
+            let key = ClientKey(self.event_loop.next_visited);
+            self.event_loop.next_visited += 1;
+            const PASSED_BY: ClientFlags = ClientFlags::CLOSE_SOON.with(ClientFlags::INTERNAL);
+            if self.clients.get(key).is_some_and(|client| !client.flags.has(PASSED_BY)) {
                 self.visit(key);
             }
         }
@@ -214,7 +217,7 @@ impl Server {
             return;
         }
         client.io.input.shrink(idle_ms > IDLE_MS);
-        let buffers = self.turn.reply_buffers;
+        let buffers = self.event_loop.reply_buffers;
         if buffers.resizing {
             match client.io.output.adapt(now, buffers.peak_reset_ms) {
                 None => {}

@@ -14,19 +14,19 @@ use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
-use crate::net::poll::{Poll, Registry, Token};
+use crate::net::peer::Peer;
+use crate::net::poll::{Poll, Registry, Source};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
 use crate::server::Server;
 use crate::server::execution::call::Batch;
 use crate::server::process::watchdog;
-use crate::server::watching::publish::Answering;
 use crate::stats::log::limited;
 use crate::stdx::clock::{self, UnixMillis};
-use crate::stdx::stopwatch::{Stopwatch, Ticks};
+use crate::stdx::stopwatch::Stopwatch;
 
-/// Tokens from here on are listeners; below are clients.
-pub(in crate::server) const LISTENERS: usize = usize::MAX / 2;
+/// Why there is a poll during a turn.
+const WATCHED: &str = "set when sockets are first watched";
 
 /// Bytes read from one client per turn before others get theirs.
 const READ_BUDGET: usize = 256 << 10;
@@ -41,19 +41,16 @@ const KEEPERS: usize = 64;
 
 /// What the loop keeps between turns.
 #[derive(Default)]
-pub struct Loop {
+pub struct EventLoop {
     pub(in crate::server) listeners: Vec<Listener>,
-    pub(in crate::server) registry: Option<Registry>,
+    /// Waits for sockets; `None` before they are watched.
+    pub(in crate::server) poll: Option<Poll>,
     /// Clients with something to send at the end of the turn.
     pub(in crate::server) sending: Vec<ClientKey>,
     /// Clients to close at the end of the turn.
     pub(in crate::server) closing: Vec<ClientKey>,
     /// Clients that may have more to read, though no event will say so.
     pub(in crate::server) reading: Vec<ClientKey>,
-    /// Whose request is being answered.
-    pub(in crate::server) answering: Answering,
-    /// When the running command started: the end of the one before.
-    pub(in crate::server) command_started: Ticks,
     /// By which commands are measured.
     pub(in crate::server) stopwatch: Stopwatch,
     /// When the last turn ended, on the monotonic clock.
@@ -71,19 +68,9 @@ pub struct Loop {
     pub(in crate::server) evicting: bool,
     /// When the log was last warned of requests that a browser sends.
     pub(in crate::server) warned_of_attack: Option<UnixMillis>,
-    /// Long strings were read by the last batch: likely so by the next.
-    pub(in crate::server) lends: bool,
     /// How reply buffers follow what clients need.
     pub reply_buffers: ReplyBuffers,
     pub(in crate::server) stop: bool,
-    /// How many commands run inside another one.
-    pub depth: u32,
-    /// The request of a client that waits is being run once more.
-    pub(in crate::server) runs_again: bool,
-    /// It found nothing, and waits on.
-    pub(in crate::server) waits_on: bool,
-    /// The command that ran, with those inside it, has something to pass on.
-    pub(in crate::server) unit_pending: bool,
 }
 
 /// Memory of a turn, kept for the next.
@@ -110,7 +97,7 @@ impl Default for ReplyBuffers {
     }
 }
 
-impl Loop {
+impl EventLoop {
     /// Ends the loop after this turn.
     pub fn stop(&mut self) {
         self.stop = true;
@@ -127,63 +114,68 @@ impl Server {
     ///
     /// # Errors
     /// The poll cannot be used.
-    pub fn run(&mut self, poll: &mut Poll, signals: &Signals) -> io::Result<()> {
+    pub fn run(&mut self, signals: &Signals) -> io::Result<()> {
         let mut work = Work::default();
-        while !self.turn.stop {
-            self.turn_once(poll, signals, &mut work, Duration::MAX)?;
+        while !self.event_loop.stop {
+            self.turn_once(signals, &mut work, Duration::MAX)?;
         }
         self.before_sleep();
         Ok(())
     }
 
-    /// Begins to watch the sockets: from here on there can be turns.
+    /// Begins to watch the sockets, by `poll`: from here on there can be turns.
     ///
     /// # Errors
     /// The poll cannot be used.
-    pub fn watch_sockets(&mut self, poll: &Poll) -> io::Result<()> {
-        self.turn.registry = Some(poll.registry()?);
-        let mut listeners = std::mem::take(&mut self.turn.listeners);
-        for (i, listener) in listeners.iter_mut().enumerate() {
-            self.registry().register_readable(listener, Token(LISTENERS + i))?;
+    pub fn watch_sockets(&mut self, poll: Poll) -> io::Result<()> {
+        for (i, listener) in self.event_loop.listeners.iter_mut().enumerate() {
+            poll.registry().register_readable(listener, Source::Listener(i))?;
         }
-        self.turn.listeners = listeners;
+        self.event_loop.poll = Some(poll);
         Ok(())
+    }
+
+    /// Serves everybody once, without waiting, while something lasts that is being executed.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn serve_meanwhile(&mut self, signals: &Signals) -> io::Result<()> {
+        self.aside(|server| server.turn_once(signals, &mut Work::default(), Duration::ZERO))
     }
 
     /// Does once what the loop does again and again, waiting for at most `patience`.
     ///
     /// # Errors
     /// The poll cannot be used.
-    pub fn turn_once(
-        &mut self,
-        poll: &mut Poll,
-        signals: &Signals,
-        work: &mut Work,
-        patience: Duration,
-    ) -> io::Result<()> {
+    fn turn_once(&mut self, signals: &Signals, work: &mut Work, patience: Duration) -> io::Result<()> {
         let Work { batch, ready, held } = work;
         self.before_sleep();
-        let timeout = if self.turn.reading.is_empty() && self.turn.sending.is_empty() {
+        let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
             Duration::ZERO
         };
-        poll.wait(Some(timeout.min(patience)))?;
+        self.event_loop.poll.as_mut().expect(WATCHED).wait(Some(timeout.min(patience)))?;
         watchdog::tell_if_asked();
         watchdog::turn_begins();
-        let (began_ns, began) = (clock::monotonic_ns(), self.turn.stopwatch.now());
+        let (began_ns, began) = (clock::monotonic_ns(), self.event_loop.stopwatch.now());
         let commands_before = self.stats.commands_processed;
         self.keyspace.set_now(UnixMillis::now());
         self.blocked_timeouts();
         ready.clear();
-        ready.append(&mut self.turn.reading);
+        ready.append(&mut self.event_loop.reading);
         let mut accept = Vec::new();
-        for event in poll.ready() {
-            if event.token.0 >= LISTENERS {
-                accept.push(event.token.0 - LISTENERS);
-                continue;
-            }
-            let key = ClientKey(event.token.0);
+        let EventLoop { poll, sending, .. } = &mut self.event_loop;
+        for event in poll.as_ref().expect(WATCHED).ready() {
+            let key = match event.source {
+                Source::Client(place) => ClientKey(place),
+                Source::Listener(place) => {
+                    accept.push(place);
+                    continue;
+                }
+                // Who opened it waits for it.
+                Source::Link(_) => continue,
+            };
             let Some(client) = self.clients.get_mut(key) else { continue };
             if event.closed {
                 client.flags.set(ClientFlags::PEER_CLOSED, true);
@@ -195,7 +187,10 @@ impl Server {
             }
             if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
                 client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
-                self.send_soon(key);
+                if !client.flags.has(ClientFlags::IN_SEND_LIST) {
+                    client.flags.set(ClientFlags::IN_SEND_LIST, true);
+                    sending.push(key);
+                }
             }
         }
         self.serve(ready, batch, held);
@@ -203,12 +198,12 @@ impl Server {
             self.accept(listener);
         }
         if let Some(stop) = signals.stop_requested()
-            && !self.turn.cron_paused
+            && !self.event_loop.cron_paused
         {
             self.asked_to_stop(stop, signals);
         }
-        let lasted = self.turn.stopwatch.ns(began, self.turn.stopwatch.now());
-        self.turn.ended_ns = began_ns + lasted;
+        let lasted = self.event_loop.stopwatch.ns(began, self.event_loop.stopwatch.now());
+        self.event_loop.ended_ns = began_ns + lasted;
         self.stats.turn_ended(lasted, commands_before);
         self.cron_if_due();
         watchdog::turn_ends();
@@ -216,7 +211,7 @@ impl Server {
     }
 
     fn registry(&self) -> &Registry {
-        self.turn.registry.as_ref().expect("set when the loop starts")
+        self.event_loop.poll.as_ref().expect(WATCHED).registry()
     }
 
     /// Reads from each ready client and executes what it sent.
@@ -247,7 +242,7 @@ impl Server {
         }
         if !client.flags.has(ClientFlags::IN_SEND_LIST) {
             client.flags.set(ClientFlags::IN_SEND_LIST, true);
-            self.turn.sending.push(key);
+            self.event_loop.sending.push(key);
         }
         if client.io.output.excess() > 0 {
             self.check_output(key);
@@ -262,7 +257,8 @@ impl Server {
             return false;
         }
         let io = &mut *client.io;
-        let received = io.input.receive(&io.stream, &mut self.pool);
+        let Peer::Socket(stream) = &io.peer else { return false };
+        let received = io.input.receive(stream, &mut self.pool);
         self.stats.reads += 1;
         let (n, more) = match received {
             Ok(Received::Drained(n)) => (n, client.flags.has(ClientFlags::PEER_CLOSED)),
@@ -335,10 +331,10 @@ impl Server {
 
     /// Takes new connections.
     fn accept(&mut self, listener: usize) {
-        let listeners = std::mem::take(&mut self.turn.listeners);
+        let listeners = std::mem::take(&mut self.event_loop.listeners);
         // A command of this turn may have had the server listen elsewhere.
         let result = listeners.get(listener).map(|socket| socket.accept(|stream| self.welcome(stream)));
-        self.turn.listeners = listeners;
+        self.event_loop.listeners = listeners;
         let Some(result) = result else { return };
         match result {
             Ok(Queue::Empty) => {}
@@ -351,9 +347,9 @@ impl Server {
     }
 
     fn rearm(&mut self, listener: usize) {
-        let registry = self.turn.registry.as_ref().expect("set when the loop starts");
-        let listener_socket = &mut self.turn.listeners[listener];
-        if let Err(error) = registry.rearm_readable(listener_socket, Token(LISTENERS + listener)) {
+        let EventLoop { poll, listeners, .. } = &mut self.event_loop;
+        let registry = poll.as_ref().expect(WATCHED).registry();
+        if let Err(error) = registry.rearm_readable(&mut listeners[listener], Source::Listener(listener)) {
             tracing::warn!("Cannot watch a listening socket: {error}");
         }
     }
@@ -381,9 +377,9 @@ impl Server {
         let _ = stream.set_keepalive(self.config.net.tcp_keepalive_s);
         let now = self.keyspace.now();
         let mut failed = None;
-        let registry = self.turn.registry.as_ref().expect("set when the loop starts");
+        let registry = self.event_loop.poll.as_ref().expect(WATCHED).registry();
         let key = self.clients.insert_with(|id, key| {
-            failed = registry.register(&mut stream, Token(key.0)).err();
+            failed = registry.register(&mut stream, Source::Client(key.0)).err();
             Client::new(id, stream, now, false)
         });
         if let Some(error) = failed {
@@ -419,7 +415,7 @@ impl Server {
     fn send_replies(&mut self) {
         // What the log has let go leaves whole: the rest would be held again, for writes that came later.
         let budget = if self.holds_replies() { usize::MAX } else { SEND_BUDGET };
-        let mut sending = std::mem::take(&mut self.turn.sending);
+        let mut sending = std::mem::take(&mut self.event_loop.sending);
         while let Some(key) = sending.pop() {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
@@ -430,8 +426,8 @@ impl Server {
                 self.send_soon(key);
             }
         }
-        if self.turn.sending.is_empty() {
-            self.turn.sending = sending;
+        if self.event_loop.sending.is_empty() {
+            self.event_loop.sending = sending;
         }
     }
 
@@ -443,7 +439,8 @@ impl Server {
             return;
         }
         let io = &mut *client.io;
-        match io.output.send(&io.stream, &mut self.pool, limit) {
+        let Peer::Socket(stream) = &io.peer else { return };
+        match io.output.send(stream, &mut self.pool, limit) {
             Ok(n) => {
                 self.stats.writes += 1;
                 self.stats.net_output_bytes += n as u64;
@@ -485,21 +482,23 @@ impl Server {
     }
 
     fn close_clients(&mut self) {
-        if self.turn.closing.is_empty() {
+        if self.event_loop.closing.is_empty() {
             return;
         }
-        while let Some(key) = self.turn.closing.pop() {
+        while let Some(key) = self.event_loop.closing.pop() {
             self.detach(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket takes it out of the poll; doing it first keeps the order clear.
-                let _ = self.registry().deregister(&mut client.io.stream);
+                if let Peer::Socket(stream) = &mut client.io.peer {
+                    let _ = self.registry().deregister(stream);
+                }
                 let io = &client.io;
                 self.free(io.input.allocated() + io.output.allocated(), client.io);
             }
         }
         // Their places may be taken by others from now on.
         let clients = &self.clients;
-        self.turn.reading.retain(|&key| clients.get(key).is_some());
+        self.event_loop.reading.retain(|&key| clients.get(key).is_some());
     }
 }
 
@@ -521,6 +520,6 @@ const PROTECTED_MODE: &str = concat!(
 impl Server {
     /// Serves connections to these sockets once the loop runs.
     pub fn listen_on(&mut self, listeners: Vec<Listener>) {
-        self.turn.listeners.extend(listeners);
+        self.event_loop.listeners.extend(listeners);
     }
 }

@@ -8,7 +8,10 @@ use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{CommandId, Commands, Flags, Spec};
-use crate::server::execution::pause;
+use crate::server::execution::Origin;
+
+/// What may change the data, or what replicas are told.
+pub(in crate::server) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
 
 /// Circumstances that keep some commands from running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,8 +43,8 @@ impl Conditions {
     pub const TRACKING_FULL: Conditions = Conditions(1 << 10);
     /// `maxmemory-clients` is set, so that each command must look at what its client costs.
     pub const CLIENT_MEMORY: Conditions = Conditions(1 << 11);
-    /// The request stands in a file that is being loaded.
-    pub const FROM_FILE: Conditions = Conditions(1 << 12);
+    /// Nobody who is connected asks: where the request comes from decides.
+    pub const INTERNAL: Conditions = Conditions(1 << 12);
 
     pub const fn with(self, other: Conditions) -> Conditions {
         Conditions(self.0 | other.0)
@@ -60,15 +63,15 @@ impl Conditions {
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
-        held.set(Conditions::FED, spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)));
-        held.set(Conditions::PAUSED_WRITES, spec.flags.has(pause::MAY_CHANGE.with(Flags::ENDS_MULTI)));
+        held.set(Conditions::FED, spec.flags.has(MAY_CHANGE.with(Flags::READONLY)));
+        held.set(Conditions::PAUSED_WRITES, spec.flags.has(MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
         held.set(Conditions::DISK_ERROR, needs_disk(spec));
         held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
         held.set(Conditions::TRACKING_FULL, true);
         held.set(Conditions::MAXMEMORY, true);
         held.set(Conditions::CLIENT_MEMORY, true);
-        held.set(Conditions::FROM_FILE, !belongs_in_file(spec));
+        held.set(Conditions::INTERNAL, true);
         held
     }
 
@@ -81,7 +84,7 @@ impl Conditions {
             .with(ClientFlags::MONITOR)
             .with(ClientFlags::REPLICA)
             .with(ClientFlags::SUBSCRIBED)
-            .with(ClientFlags::LOADER);
+            .with(ClientFlags::INTERNAL);
         // Of most clients there is nothing to say but that they may come in.
         if client.flags.and(TELLING) == ClientFlags::AUTHENTICATED {
             return Conditions::NONE;
@@ -92,7 +95,7 @@ impl Conditions {
         now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
-        now.set(Conditions::FROM_FILE, client.flags.has(ClientFlags::LOADER));
+        now.set(Conditions::INTERNAL, client.flags.has(ClientFlags::INTERNAL));
         now
     }
 }
@@ -117,9 +120,9 @@ const CANNOT_SAVE: &str = concat!(
     "error."
 );
 
-/// What happens to a request in a file. Whatever holds up clients does not hold up this one: the request was run before.
-fn verdict_in_file(client: Conditions, spec: &Spec) -> Verdict {
-    if !belongs_in_file(spec) {
+/// What happens to a request that nothing holds up which holds up clients.
+fn admitted(origin: Origin, client: Conditions, spec: &Spec) -> Verdict {
+    if origin == Origin::Loading && !belongs_in_file(spec) {
         Verdict::Refuse(Error::text("ERR Not a command of an append-only file"))
     } else if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
         Verdict::Queue
@@ -188,8 +191,9 @@ impl Server {
         args: &Args<'_>,
     ) -> Verdict {
         let client = Conditions::of(&self.clients[key]);
-        if client.has(Conditions::FROM_FILE) {
-            return verdict_in_file(client, spec);
+        let origin = self.execution.origin;
+        if origin.admits_everything() {
+            return admitted(origin, client, spec);
         }
         if client.has(Conditions::NEEDS_AUTH)
             && !spec.flags.has(Flags::NO_AUTH)
@@ -233,7 +237,7 @@ impl Server {
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
-        if client.has(Conditions::FED) && spec.flags.has(pause::MAY_CHANGE.with(Flags::READONLY)) {
+        if client.has(Conditions::FED) && spec.flags.has(MAY_CHANGE.with(Flags::READONLY)) {
             return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
         }
         if self.is_paused_for(key, spec) {

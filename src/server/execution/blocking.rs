@@ -35,7 +35,7 @@ impl Server {
         args: &Args<'_>,
         wait: Wait,
     ) -> bool {
-        if self.turn.depth > 0 || self.clients[key].flags.has(ClientFlags::LOADER) {
+        if self.execution.depth > 0 {
             let mut reply = self.reply(key);
             match wait.absent {
                 Absent::Null => reply.null(),
@@ -43,8 +43,8 @@ impl Server {
             };
             return false;
         }
-        if self.turn.runs_again {
-            self.turn.waits_on = true;
+        if self.execution.runs_again {
+            self.execution.waits_on = true;
             return true;
         }
         let db = self.clients[key].db;
@@ -99,17 +99,17 @@ impl Server {
         let Some(mut blocked) = client.blocked.take() else { return };
         client.flags.set(ClientFlags::BLOCKED, false);
         self.begin_reply(key);
-        let now = self.turn.stopwatch.now();
-        let started = std::mem::replace(&mut self.turn.command_started, now);
-        self.turn.runs_again = true;
-        self.turn.waits_on = false;
+        let now = self.event_loop.stopwatch.now();
+        let started = std::mem::replace(&mut self.execution.command_started, now);
+        self.execution.runs_again = true;
+        self.execution.waits_on = false;
         let id = CommandId(blocked.request.command);
         self.admit(key, id, self.commands.spec(id), &blocked.request.args());
-        self.turn.runs_again = false;
-        self.turn.command_started = self.turn.command_started.max(started);
+        self.execution.runs_again = false;
+        self.execution.command_started = self.execution.command_started.max(started);
         self.end_unit();
-        if std::mem::take(&mut self.turn.waits_on) {
-            blocked.spent_ns += self.turn.stopwatch.ns(now, self.turn.stopwatch.now());
+        if std::mem::take(&mut self.execution.waits_on) {
+            blocked.spent_ns += self.event_loop.stopwatch.ns(now, self.event_loop.stopwatch.now());
             let client = &mut self.clients[key];
             client.flags.set(ClientFlags::BLOCKED, true);
             client.blocked = Some(blocked);
@@ -183,7 +183,7 @@ impl Server {
         let client = &mut self.clients[key];
         if !client.flags.has(ClientFlags::IN_READ_LIST) {
             client.flags.set(ClientFlags::IN_READ_LIST, true);
-            self.turn.reading.push(key);
+            self.event_loop.reading.push(key);
         }
     }
 }

@@ -20,9 +20,9 @@ use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
-use crate::server::execution::admission::{Conditions, Verdict};
+use crate::server::execution::Origin;
+use crate::server::execution::admission::{Conditions, MAY_CHANGE, Verdict};
 use crate::server::execution::feed::Feed;
-use crate::server::execution::pause::MAY_CHANGE;
 use crate::server::execution::users::Permissions;
 use crate::server::process::crash;
 use crate::server::watching::observe::Ran;
@@ -114,7 +114,7 @@ impl Server {
             let Some(spec) = pending.command.map(|id| self.commands.spec(id)) else { continue };
             let worthwhile = match spec.seeks {
                 Seeks::Nothing => false,
-                Seeks::LongString => self.turn.lends,
+                Seeks::LongString => self.execution.lends,
                 _ => true,
             };
             if !worthwhile || pending.hashed == 0 {
@@ -152,9 +152,9 @@ impl Server {
             }
             self.look_ahead(batch);
         }
-        self.turn.lends = false;
+        self.execution.lends = false;
         // Receiving and parsing are not the first command's doing.
-        self.turn.command_started = self.turn.stopwatch.now();
+        self.execution.command_started = self.event_loop.stopwatch.now();
         let mut at = 0;
         while at < batch.pending.len() {
             let key = batch.pending[at].client;
@@ -163,7 +163,7 @@ impl Server {
                 at += 1;
                 // What follows a command that ended the loop would be answered and lost.
                 let flags = self.clients[key].flags;
-                if self.turn.stop || flags.has(ClientFlags::CLOSING) {
+                if self.event_loop.stop || flags.has(ClientFlags::CLOSING) {
                     continue;
                 }
                 let args = pending.args(&input, &batch.spans);
@@ -212,7 +212,7 @@ impl Server {
                 spec.flags.has(Flags::KEEPS_CACHING)
             }
         };
-        if self.turn.unit_pending {
+        if self.execution.unit_pending {
             self.end_unit();
         }
         if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
@@ -273,7 +273,7 @@ impl Server {
     /// A command that ran ended with an error.
     #[cold]
     fn failed(&mut self, key: ClientKey, id: CommandId, error: &Error) {
-        if !self.clients[key].flags.has(ClientFlags::LOADER) {
+        if self.execution.origin.counts_statistics() {
             self.stats.commands[id.0 as usize].failed += 1;
         }
         self.refuse(key, error);
@@ -285,7 +285,7 @@ impl Server {
         let client = &mut self.clients[key];
         client.io.output.unmute();
         // A client that waits, or waits on, will be answered another time.
-        let waits = client.flags.has(ClientFlags::BLOCKED) || self.turn.waits_on;
+        let waits = client.flags.has(ClientFlags::BLOCKED) || self.execution.waits_on;
         client.reply_mode = match client.reply_mode {
             ReplyMode::SkipNext if !waits => ReplyMode::Skip,
             ReplyMode::Skip if !waits => ReplyMode::On,
@@ -303,7 +303,7 @@ impl Server {
     /// Answers why a request does not run; a transaction it was meant for will not run either.
     #[cold]
     fn reject(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>, mut error: Error) {
-        if self.clients[key].flags.has(ClientFlags::LOADER) {
+        if self.execution.origin.admits_everything() {
             return self.refuse(key, &error);
         }
         if let Some(id) = command {
@@ -326,9 +326,8 @@ impl Server {
 
     #[cold]
     pub(in crate::server) fn refuse(&mut self, key: ClientKey, error: &Error) {
-        let client = &self.clients[key];
-        if client.flags.has(ClientFlags::LOADER) {
-            return self.persistence.load_error(client.commands, error);
+        if self.execution.origin == Origin::Loading {
+            return self.persistence.load_error(self.clients[key].commands, error);
         }
         self.stats.error(error.code());
         self.reply(key).error(error);
@@ -342,12 +341,12 @@ impl Server {
         spec: &'static Spec,
         args: &Args<'_>,
     ) {
-        let started = self.turn.command_started;
+        let started = self.execution.command_started;
         let client = &self.clients[key];
         let (db, waiting_before) = (client.db, client.io.output.pending());
         // What one command is passed on as must not be there for the next.
         let heard = self.keyspace.ledger.listeners.feeds();
-        self.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
+        self.execution.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
         let (mut wait, mut lent) = (None, None);
         let made = self.keyspace.ledger.made;
         let result = match spec.handler {
@@ -362,7 +361,7 @@ impl Server {
                     db: self.keyspace.db(db as usize).without_touch(client.flags.has(ClientFlags::NO_TOUCH)),
                     reply: client.io.output.reply(client.protocol),
                     limits: &self.config.limits,
-                    feed: &mut self.feed,
+                    feed: &mut self.execution.feed,
                     name: spec.name,
                     now,
                     permissions,
@@ -374,7 +373,7 @@ impl Server {
                     ctx.reply.truncate(before);
                 }
                 if let Some(text) = lent {
-                    self.turn.lends = true;
+                    self.execution.lends = true;
                     client.io.output.lend(Bytes::from_owner(Lent(text)));
                     client.io.output.append(b"\r\n", &mut self.pool);
                 }
@@ -391,21 +390,23 @@ impl Server {
         // do, leave behind what a file has.
         let changed = self.keyspace.ledger.made != made && spec.flags.has(MAY_CHANGE);
         self.propagate(db, args, changed);
-        if !self.clients.monitors.is_empty() && !self.turn.runs_again && self.persistence.loading.is_none() {
+        if !self.clients.monitors.is_empty()
+            && !self.execution.runs_again
+            && self.persistence.loading.is_none()
+        {
             self.feed_monitors(key, spec, args);
         }
         let client = &self.clients[key];
         let reply = client.io.output.pending().saturating_sub(waiting_before);
-        if client.flags.has(ClientFlags::TRACKS_READS.with(ClientFlags::LOADER)) {
-            if client.flags.has(ClientFlags::LOADER) {
-                // Nobody called it.
+        if client.flags.has(ClientFlags::TRACKS_READS.with(ClientFlags::INTERNAL)) {
+            if !self.execution.origin.counts_statistics() {
                 return;
             }
             self.remember_keys(key, spec, args);
         }
-        let end = self.turn.stopwatch.now();
-        let spent = self.turn.stopwatch.ns(started, end);
-        self.turn.command_started = end;
+        let end = self.event_loop.stopwatch.now();
+        let spent = self.event_loop.stopwatch.ns(started, end);
+        self.execution.command_started = end;
         if blocked {
             // It is counted once it waits no longer.
             if let Some(blocked) = &mut self.clients[key].blocked {
@@ -417,8 +418,8 @@ impl Server {
         let track = self.config.logs.latency_tracking;
         self.stats.commands[id.0 as usize].called(spent, track);
         self.observe(key, spec, args, Ran { ns: spent, reply });
-        // The clock that commands go by moves on once it is noticeably late.
-        if spent > 500_000 {
+        // The clock that commands go by moves on once it is noticeably late, but stands still inside a transaction.
+        if spent > 500_000 && self.execution.depth == 0 {
             self.keyspace.set_now(UnixMillis::now());
         }
     }

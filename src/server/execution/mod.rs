@@ -1,4 +1,7 @@
 //! Running commands: what may run, the one way a command is run, transactions, blocking, and what is passed on.
+//!
+//! What is being executed at a moment is one value, [`Execution`]. What runs inside something else, as the commands of a
+//! transaction do, begins with [`Server::nested`] and leaves the outer execution as it was.
 
 pub mod admission;
 pub mod blocking;
@@ -8,3 +11,164 @@ pub mod pause;
 pub mod propagate;
 pub mod transaction;
 pub mod users;
+
+use crate::server::Server;
+use crate::server::execution::feed::{Feed, Unit};
+use crate::server::watching::publish::Answering;
+use crate::stdx::stopwatch::Ticks;
+
+/// Where the requests come from that are being run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Origin {
+    /// Somebody who is connected.
+    #[default]
+    Client,
+    /// The server whose data we repeat.
+    Primary,
+    /// A file that is being loaded.
+    Loading,
+    /// A script or function.
+    Script,
+    /// The server itself.
+    Own,
+}
+
+/// What the origin of requests decides, one column each:
+///
+/// | | admitted unasked | counted | expires | feeds |
+/// |---|---|---|---|---|
+/// | `Client` | no | yes | yes | yes |
+/// | `Primary` | yes | yes | no | yes |
+/// | `Loading` | yes | no | no | no |
+/// | `Script` | no | yes | yes | yes |
+/// | `Own` | yes | no | yes | yes |
+impl Origin {
+    /// Whether nothing holds up what holds up others: the request has been run before, here or elsewhere.
+    pub const fn admits_everything(self) -> bool {
+        matches!(self, Origin::Primary | Origin::Loading | Origin::Own)
+    }
+
+    /// Whether calls, refusals and failures count in statistics, and are shown where commands are observed.
+    pub const fn counts_statistics(self) -> bool {
+        !matches!(self, Origin::Loading | Origin::Own)
+    }
+
+    /// Whether a key that is due goes when a request meets it. If not, its removal comes as a request of its own.
+    pub const fn expires(self) -> bool {
+        !matches!(self, Origin::Primary | Origin::Loading)
+    }
+
+    /// Whether what changes is passed on: not if it comes from where it would go.
+    pub const fn feeds(self) -> bool {
+        !matches!(self, Origin::Loading)
+    }
+}
+
+/// What is being executed. All of it is as new between two units of execution: a command by itself, or all that a
+/// transaction or a script runs.
+#[derive(Default)]
+pub struct Execution {
+    /// How many commands the running one is inside of.
+    pub depth: u32,
+    /// Where the request that is being run comes from.
+    pub origin: Origin,
+    /// How the running command is passed on.
+    pub feed: Feed,
+    /// What the running command, and those inside it, pass on.
+    pub unit: Unit,
+    /// There is something in `unit`.
+    pub(in crate::server) unit_pending: bool,
+    /// Whose request is being answered.
+    pub(in crate::server) answering: Answering,
+    /// When the running command started: the end of the one before.
+    pub(in crate::server) command_started: Ticks,
+    /// Long strings were read by the last batch: likely so by the next.
+    pub(in crate::server) lends: bool,
+    /// The request of a client that waits is being run once more.
+    pub(in crate::server) runs_again: bool,
+    /// It found nothing, and waits on.
+    pub(in crate::server) waits_on: bool,
+}
+
+/// What an outer execution gets back when an inner one ends.
+struct Outer {
+    origin: Origin,
+    feed: Feed,
+    runs_again: bool,
+    waits_on: bool,
+}
+
+impl Execution {
+    /// Begins what runs inside the running command.
+    fn begin_nested(&mut self, origin: Origin) -> Outer {
+        self.depth += 1;
+        Outer {
+            origin: std::mem::replace(&mut self.origin, origin),
+            feed: std::mem::take(&mut self.feed),
+            runs_again: std::mem::take(&mut self.runs_again),
+            waits_on: std::mem::take(&mut self.waits_on),
+        }
+    }
+
+    fn end_nested(&mut self, outer: Outer) {
+        self.depth -= 1;
+        self.origin = outer.origin;
+        self.feed = outer.feed;
+        self.runs_again = outer.runs_again;
+        self.waits_on = outer.waits_on;
+    }
+}
+
+impl Server {
+    /// Has `run` run commands inside the running one, or in place of a client's, as requests of `origin`. Time stands
+    /// still meanwhile, and what they pass on belongs to the unit of the outermost command.
+    pub(in crate::server) fn nested<T>(&mut self, origin: Origin, run: impl FnOnce(&mut Server) -> T) -> T {
+        let outer = self.execution.begin_nested(origin);
+        let result = run(self);
+        self.execution.end_nested(outer);
+        result
+    }
+
+    /// Has `run` do something that has nothing to do with what is being executed, which stands still meanwhile: serve
+    /// clients while a file is loaded, say.
+    pub(in crate::server) fn aside<T>(&mut self, run: impl FnOnce(&mut Server) -> T) -> T {
+        let outer = std::mem::take(&mut self.execution);
+        let result = run(self);
+        self.execution = outer;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::background::Background;
+    use crate::config::Config;
+
+    #[test]
+    fn what_runs_inside_leaves_the_outer_execution_as_it_was() {
+        let background = Arc::new(Background::start(None).expect("threads can be started"));
+        let mut server = Server::new(Config::default(), &[], background);
+        server.execution.feed = Feed::Nothing;
+        server.execution.runs_again = true;
+        server.nested(Origin::Loading, |server| {
+            let inner = &server.execution;
+            assert_eq!((inner.depth, inner.origin, inner.runs_again), (1, Origin::Loading, false));
+            server.execution.feed = Feed::Unheard;
+            server.execution.waits_on = true;
+            server.execution.unit.push(3, |out| out.push(b'x'));
+            server.aside(|server| {
+                let other = &server.execution;
+                assert_eq!((other.depth, other.origin), (0, Origin::Client));
+                assert!(other.unit.is_empty(), "a unit is not mixed with another one");
+            });
+            assert_eq!(server.execution.depth, 1);
+        });
+        let outer = &server.execution;
+        assert_eq!((outer.depth, outer.origin), (0, Origin::Client));
+        assert!(matches!(outer.feed, Feed::Nothing) && outer.runs_again && !outer.waits_on);
+        assert!(!outer.unit.is_empty(), "what runs inside is part of the unit");
+    }
+}

@@ -14,12 +14,9 @@ use crate::keyspace::Suspend;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::command::{CommandId, Flags, Spec};
-use crate::server::execution::admission::Conditions;
+use crate::server::execution::admission::{Conditions, MAY_CHANGE};
 use crate::stats::latency::event;
 use crate::stdx::clock::UnixMillis;
-
-/// What may change the data, or what replicas are told.
-pub(in crate::server) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
 
 /// Which requests a pause concerns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -142,7 +139,7 @@ impl Server {
         // Nothing is behind a command that may wait for a key: such a command is the last of its batch.
         for request in std::mem::take(&mut client.held) {
             let client = &mut self.clients[key];
-            if self.turn.stop || client.is_closing() {
+            if self.event_loop.stop || client.is_closing() {
                 return;
             }
             if client.flags.has(ClientFlags::HELD) {
@@ -150,7 +147,7 @@ impl Server {
                 continue;
             }
             let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
-            self.turn.command_started = self.turn.stopwatch.now();
+            self.execution.command_started = self.event_loop.stopwatch.now();
             self.execute(key, command, &request.args());
         }
         // What arrived meanwhile is in the buffer, and no event will tell of it.

@@ -4,10 +4,11 @@
 //! here: watchers of keys are marked first, since a transaction that is checked next must see it;
 //! then clients are told that copies of keys are stale, and events are published;
 //! then the keys are noted that clients may be waiting for; then the removals that no command
-//! asked for, and the command itself, are added to the unit that goes to the append-only file.
-//! The unit ends when the outermost command does.
+//! asked for, and the command itself, are added to the unit that is passed on.
+//! The unit ends when the outermost command does: it was written once, and is appended to each sink that is fed.
 
 use crate::clients::ClientFlags;
+use crate::keyspace::Sink;
 use crate::keyspace::ledger::{Change, Class, Listeners};
 use crate::resp::Args;
 use crate::resp::request::write_request;
@@ -22,7 +23,7 @@ impl Server {
         if !self.keyspace.ledger.is_empty() {
             self.drain_ledger();
         }
-        if changed && !matches!(self.feed, Feed::Unheard | Feed::Nothing) {
+        if changed && !matches!(self.execution.feed, Feed::Unheard | Feed::Nothing) {
             self.pass_on(db, args);
         }
     }
@@ -117,8 +118,8 @@ impl Server {
                 _ => None,
             });
             let parts: Vec<&[u8]> = [&b"HDEL"[..], &keys[key.clone()]].into_iter().chain(fields).collect();
-            self.unit.push(*db, |out| write_request(out, parts.into_iter()));
-            self.turn.unit_pending = true;
+            self.execution.unit.push(*db, |out| write_request(out, parts.into_iter()));
+            self.execution.unit_pending = true;
         }
         let [Change::Gone { db, key, event }] = group else { return };
         let lazily = match event.class {
@@ -126,18 +127,18 @@ impl Server {
             _ => self.keyspace.lazy.expire,
         };
         let name: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
-        self.unit.push(*db, |out| write_request(out, [name, &keys[key.clone()]].into_iter()));
-        self.turn.unit_pending = true;
+        self.execution.unit.push(*db, |out| write_request(out, [name, &keys[key.clone()]].into_iter()));
+        self.execution.unit_pending = true;
     }
 
     /// Adds a command to the unit, in the form its handler chose.
     fn pass_on(&mut self, db: u32, args: &Args<'_>) {
-        match &self.feed {
+        match &self.execution.feed {
             Feed::Unheard | Feed::Nothing => return,
-            Feed::AsReceived => self.unit.push(db, |out| args.write_request(out)),
-            Feed::Instead(request) => self.unit.push(db, |out| out.extend_from_slice(request)),
+            Feed::AsReceived => self.execution.unit.push(db, |out| args.write_request(out)),
+            Feed::Instead(request) => self.execution.unit.push(db, |out| out.extend_from_slice(request)),
         }
-        self.turn.unit_pending = true;
+        self.execution.unit_pending = true;
     }
 
     /// The outermost command is done, with all those inside it: what they pass on goes out together.
@@ -147,8 +148,19 @@ impl Server {
     }
 
     fn pass_on_unit(&mut self, apart: bool) {
-        self.turn.unit_pending = false;
-        self.append_unit(apart);
-        self.unit.clear();
+        self.execution.unit_pending = false;
+        for sink in Sink::ALL {
+            if self.keyspace.ledger.is_fed(sink) {
+                self.append_to(sink, apart);
+            }
+        }
+        self.execution.unit.clear();
+    }
+
+    /// Adds the unit to a sink, or each of its parts as one if `apart`. Each sink knows which database is selected in it.
+    fn append_to(&mut self, sink: Sink, apart: bool) {
+        match sink {
+            Sink::Log => self.append_to_log(apart),
+        }
     }
 }

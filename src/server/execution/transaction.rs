@@ -21,8 +21,16 @@ impl Server {
         self.reply(key).simple("QUEUED");
     }
 
-    /// Runs a kept request.
-    pub fn call_queued(&mut self, key: ClientKey, command: u16, args: Args<'_>) {
+    /// Runs the requests of a transaction, one after the other.
+    pub fn run_transaction(&mut self, key: ClientKey, transaction: &Transaction) {
+        self.nested(self.execution.origin, |server| {
+            for (command, args) in transaction.iter() {
+                server.call_queued(key, command, args);
+            }
+        });
+    }
+
+    fn call_queued(&mut self, key: ClientKey, command: u16, args: Args<'_>) {
         let id = CommandId(command);
         let spec = self.commands.spec(id);
         // The user may have changed since the request was kept.
@@ -41,9 +49,7 @@ impl Server {
             self.stats.commands[command as usize].rejected += 1;
             return self.refuse(key, &error);
         }
-        self.turn.depth += 1;
         self.call(key, id, spec, &args);
-        self.turn.depth -= 1;
     }
 
     /// A request was refused: the client's transaction, if it is in one, will not run.

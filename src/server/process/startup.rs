@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::background::Background;
 use crate::config::Config;
@@ -23,44 +23,17 @@ use crate::net::{error_text, limits};
 use crate::persistence::rdb::load::Fault;
 use crate::server::command::Spec;
 use crate::server::durability::persistence::{LoadFailure, temporary_name};
-use crate::server::event_loop::Work;
 use crate::server::execution::users::UsersError;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
+use crate::server::process::version::{REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
 use crate::server::{Server, process::crash};
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
 
-/// The version of Redis that clients take us for.
-pub const REDIS_VERSION: &str = "7.2.4";
-
-/// Tells builds apart: a hash of our version and of the machine built for.
-pub const BUILD_ID: u64 = {
-    let text = concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")).as_bytes();
-    let machine = std::env::consts::ARCH.as_bytes();
-    // FNV-1a, by Fowler, Noll and Vo.
-    let (mut hash, mut i) = (0xcbf2_9ce4_8422_2325_u64, 0);
-    while i < text.len() + machine.len() {
-        let byte = if i < text.len() { text[i] } else { machine[i - text.len()] };
-        hash = (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3);
-        i += 1;
-    }
-    hash
-};
-
 /// Where the process id goes if a daemon is not told.
 const DEFAULT_PIDFILE: &str = "/var/run/redis.pid";
-
-/// The version line without the program's name, in the form that scripts take apart (` v=…`).
-pub fn version_text() -> String {
-    let bits = usize::BITS;
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x} spinel={version}",
-        alloc::NAME
-    )
-}
 
 /// What the process is to the machine it runs on.
 #[derive(Debug, Default)]
@@ -142,8 +115,7 @@ fn start(
     daemon::check_memory_settings(config.advanced.disable_thp);
     tracing::info!("oO0OoO0OoO0Oo Spinel is starting oO0OoO0OoO0Oo");
     tracing::info!(
-        "Spinel version={}, Redis version={REDIS_VERSION}, bits={}, commit=00000000, modified=0, pid={}, just started",
-        env!("CARGO_PKG_VERSION"),
+        "Spinel version={VERSION}, Redis version={REDIS_VERSION}, bits={}, commit=00000000, modified=0, pid={}, just started",
         usize::BITS,
         std::process::id()
     );
@@ -177,7 +149,7 @@ fn start(
     {
         tracing::warn!("Can't pin the server to the CPUs of server-cpulist: {error}");
     }
-    let mut poll = Poll::new().map_err(|error| {
+    let poll = Poll::new().map_err(|error| {
         Failure::line(format!("Failed creating the event loop. Error message: '{error}'"))
     })?;
     let signals =
@@ -218,19 +190,21 @@ fn start(
         );
     }
     tracing::info!("Server initialized");
+    let waker = poll.waker();
+    server.aof.log.set_wake(Arc::new(move || waker.wake()));
     server
-        .watch_sockets(&poll)
+        .watch_sockets(poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
-    server.turn.request = Some(signals.request());
+    server.event_loop.request = Some(signals.request());
     server.take_up_watchdog();
-    server.turn.stopwatch.start();
-    server.load_data(&mut poll, &signals)?;
+    server.event_loop.stopwatch.start();
+    server.load_data(&signals)?;
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
     }
     manager.notify("STATUS=Ready to accept connections\nREADY=1\n");
 
-    let served = server.run(&mut poll, &signals);
+    let served = server.run(&signals);
     if let Err(error) = served {
         return Err(Failure::Line(format!("Fatal: the event loop failed: {error}")));
     }
@@ -318,17 +292,13 @@ fn cpu_list(text: &str) -> Option<CpuList> {
 
 impl Server {
     /// Loads what was saved, if anything was. Clients that come meanwhile are told to wait.
-    fn load_data(&mut self, poll: &mut Poll, signals: &Signals) -> Result<(), Failure> {
+    fn load_data(&mut self, signals: &Signals) -> Result<(), Failure> {
         let started = Instant::now();
         let path = PathBuf::from(&self.config.persistence.dbfilename);
-        let mut work = Work::default();
-        let waker = poll.waker();
-        self.aof.log.set_wake(Arc::new(move || waker.wake()));
         self.read_manifest().map_err(Failure::Line)?;
         signals.set_loading(true);
         if self.config.persistence.appendonly {
-            let loaded =
-                self.load_aof(&mut |server| server.turn_once(poll, signals, &mut work, Duration::ZERO));
+            let loaded = self.load_aof(&mut |server| server.serve_meanwhile(signals));
             signals.set_loading(false);
             if loaded.map_err(Failure::Line)? {
                 tracing::info!(
@@ -342,8 +312,7 @@ impl Server {
             }
             return self.open_aof().map_err(Failure::Line);
         }
-        let loaded =
-            self.load_rdb(&path, false, |server| server.turn_once(poll, signals, &mut work, Duration::ZERO));
+        let loaded = self.load_rdb(&path, false, |server| server.serve_meanwhile(signals));
         signals.set_loading(false);
         match loaded {
             Ok(()) => {
@@ -468,13 +437,12 @@ impl Server {
 
 /// An octahedron, as spinels grow. The words `Port:` and `PID:` are read by scripts.
 fn logo(port: u16, pid: u32) -> String {
-    let version = env!("CARGO_PKG_VERSION");
     let bits = usize::BITS;
     format!(
         r"
               .
              /|\
-            / | \            Spinel {version} (Redis {REDIS_VERSION}) {bits} bit
+            / | \            Spinel {VERSION} (Redis {REDIS_VERSION}) {bits} bit
            /  |  \
           /   |   \          Running in standalone mode
          /    |    \         Port: {port}
@@ -523,7 +491,5 @@ mod tests {
     fn the_logo_says_what_scripts_look_for() {
         let logo = logo(6379, 42);
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
-        assert!(version_text().starts_with("v=7.2.4 sha="));
-        assert!(version_text().ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION"))));
     }
 }

@@ -24,7 +24,7 @@ impl Server {
     /// # Errors
     /// Not where the client has to read a reply of known length, as in a transaction.
     pub fn start_monitoring(&mut self, key: ClientKey) -> Result<bool, Error> {
-        if self.turn.depth > 0 {
+        if self.execution.depth > 0 {
             return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
         }
         let client = &mut self.clients[key];
@@ -56,12 +56,9 @@ impl Server {
     /// Shows a command, of whatever kind: scripts are shown by this before they run.
     pub fn show_to_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
         let client = &self.clients[key];
-        let stream = &client.io.stream;
-        let origin = if stream.is_unix() {
-            format!("unix:{}", self.config.net.unixsocket)
-        } else {
-            stream.peer_addr()
-        };
+        let peer = &client.io.peer;
+        let origin =
+            if peer.is_unix() { format!("unix:{}", self.config.net.unixsocket) } else { peer.addr() };
         let line = line(clock::now_us(), client.db, &origin, &spec.shown(args));
         for i in 0..self.clients.monitors.len() {
             let monitor = self.clients.monitors[i];

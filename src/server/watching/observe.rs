@@ -77,7 +77,7 @@ impl Server {
         let noted = Noted {
             now: self.keyspace.now(),
             args: &spec.shown(args),
-            address: &client.io.stream.peer_addr(),
+            address: &client.io.peer.addr(),
             name: &client.names.name,
         };
         for (kind, passed, value, most) in logs {

@@ -97,14 +97,14 @@ impl Server {
     /// to be handed to [`Server::end_answer`].
     #[inline]
     pub(in crate::server) fn begin_answer(&mut self, key: ClientKey) -> Outer {
-        let answering = &mut self.turn.answering;
+        let answering = &mut self.execution.answering;
         Outer { client: answering.client.replace(key), later: answering.later.len() }
     }
 
     /// The request is answered: whatever waited for that follows the reply.
     #[inline]
     pub(in crate::server) fn end_answer(&mut self, outer: Outer) {
-        let answering = &mut self.turn.answering;
+        let answering = &mut self.execution.answering;
         let answered = std::mem::replace(&mut answering.client, outer.client);
         if answering.later.len() > outer.later {
             self.tell_the_rest(answered, outer.later);
@@ -114,7 +114,7 @@ impl Server {
     /// Hands over what was kept for a client from byte `start` on.
     #[cold]
     fn tell_the_rest(&mut self, key: Option<ClientKey>, start: usize) {
-        let later = self.turn.answering.later.split_off(start);
+        let later = self.execution.answering.later.split_off(start);
         if let Some(key) = key {
             self.clients[key].io.output.append(&later, &mut self.pool);
             self.written(key);
@@ -124,15 +124,15 @@ impl Server {
     /// Whose request is being answered, if anybody's.
     #[inline]
     pub(in crate::server) fn answering(&self) -> Option<ClientKey> {
-        self.turn.answering.client
+        self.execution.answering.client
     }
 
     /// Sends a message to one client.
     pub(in crate::server) fn push(&mut self, key: ClientKey, message: &mut Message) {
         let client = &mut self.clients[key];
         let protocol = client.protocol;
-        if self.turn.answering.client == Some(key) {
-            message.copy_to(&mut self.turn.answering.later, protocol);
+        if self.execution.answering.client == Some(key) {
+            message.copy_to(&mut self.execution.answering.later, protocol);
             return;
         }
         if client.is_closing() {
@@ -228,7 +228,7 @@ impl Server {
         });
         let mut reply = match client.reply_mode {
             ReplyMode::On => client.io.output.reply(client.protocol),
-            _ => Reply::new(&mut self.turn.answering.later, client.protocol),
+            _ => Reply::new(&mut self.execution.answering.later, client.protocol),
         };
         reply.push(3);
         reply.bulk(kind);
