@@ -17,7 +17,7 @@ use spinel::config::table;
 use spinel::persistence::aof::{self, check::Mend};
 use spinel::persistence::rdb::check;
 use spinel::server::process::daemon::Title;
-use spinel::server::process::startup;
+use spinel::server::process::{startup, version};
 use spinel::stdx::alloc;
 
 #[global_allocator]
@@ -114,7 +114,7 @@ fn refused(word: &str) -> Option<&'static str> {
 fn command() -> Command {
     Command::new("spinel")
         .display_name("Spinel server")
-        .version(startup::version_text())
+        .version(version::version_text())
         .about("A Redis-compatible in-memory key-value server.")
         .override_usage(
             "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel check-rdb FILE\n       \

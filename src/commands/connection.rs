@@ -4,12 +4,10 @@ use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec};
+use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::num;
 
 pub const COMMANDS: &[Spec] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
-
-/// The version of Redis whose behaviour is promised to clients.
-const REDIS_VERSION: &str = "7.2.4";
 
 /// Commands that work whatever state the server is in, before authentication too.
 const ALWAYS: Flags = Flags::NOSCRIPT

@@ -23,8 +23,7 @@ use crate::stdx::{alloc, text};
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
-use crate::server::process::startup::BUILD_ID;
-pub use crate::server::process::startup::REDIS_VERSION;
+use crate::server::process::version::{BUILD_ID, REDIS_VERSION, VERSION};
 
 const INFO: Spec = Spec::admin("info", -1, info)
     .flags(Flags::LOADING.with(Flags::STALE))
@@ -110,7 +109,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
     out.section("Server")
         .field("redis_version", REDIS_VERSION)
         .field("server_name", "spinel")
-        .field("spinel_version", env!("CARGO_PKG_VERSION"))
+        .field("spinel_version", VERSION)
         .field("redis_git_sha1", "00000000")
         .field("redis_git_dirty", 0)
         .field("redis_build_id", format_args!("{BUILD_ID:016x}"))

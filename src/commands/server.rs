@@ -1,13 +1,14 @@
 //! Commands about the server as a whole: flushing, sizes, memory, role, shutdown.
 
 use super::help::help;
-use super::info::{MemoryReport, REDIS_VERSION, ratio};
+use super::info::{MemoryReport, ratio};
 use crate::clients::ClientKey;
 use crate::config::value::ShutdownFlags;
 use crate::keyspace::{Database, Keyspace};
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::rng::Rng;
 use crate::stdx::{alloc, clock, num};
 

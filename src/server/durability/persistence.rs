@@ -20,7 +20,7 @@ use crate::resp::Error;
 use crate::server::Server;
 use crate::server::durability::child::{Child, Outcome, Task};
 use crate::server::execution::admission::Conditions;
-use crate::server::process::startup::REDIS_VERSION;
+use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::cpu::CpuList;

@@ -27,7 +27,7 @@ use crate::config::table;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::process::daemon;
-use crate::server::process::startup::{BUILD_ID, REDIS_VERSION};
+use crate::server::process::version::{BUILD_ID, REDIS_VERSION, VERSION};
 use crate::stats::log::{self, Level};
 use crate::stdx::alloc;
 use crate::stdx::quote;
@@ -56,8 +56,6 @@ const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIG
 
 /// Memory for the handler to run in, as the fault may be that the stack is used up. Only touched pages cost.
 const STACK: usize = 1 << 20;
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Seconds after which a report that hangs is given up.
 const PATIENCE_S: u32 = 10;

@@ -3,4 +3,5 @@
 pub mod crash;
 pub mod daemon;
 pub mod startup;
+pub mod version;
 pub mod watchdog;

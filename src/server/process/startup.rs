@@ -26,41 +26,15 @@ use crate::server::durability::persistence::{LoadFailure, temporary_name};
 use crate::server::event_loop::Work;
 use crate::server::execution::users::UsersError;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
+use crate::server::process::version::{REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
 use crate::server::{Server, process::crash};
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
 
-/// The version of Redis that clients take us for.
-pub const REDIS_VERSION: &str = "7.2.4";
-
-/// Tells builds apart: a hash of our version and of the machine built for.
-pub const BUILD_ID: u64 = {
-    let text = concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")).as_bytes();
-    let machine = std::env::consts::ARCH.as_bytes();
-    // FNV-1a, by Fowler, Noll and Vo.
-    let (mut hash, mut i) = (0xcbf2_9ce4_8422_2325_u64, 0);
-    while i < text.len() + machine.len() {
-        let byte = if i < text.len() { text[i] } else { machine[i - text.len()] };
-        hash = (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3);
-        i += 1;
-    }
-    hash
-};
-
 /// Where the process id goes if a daemon is not told.
 const DEFAULT_PIDFILE: &str = "/var/run/redis.pid";
-
-/// The version line without the program's name, in the form that scripts take apart (` v=…`).
-pub fn version_text() -> String {
-    let bits = usize::BITS;
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x} spinel={version}",
-        alloc::NAME
-    )
-}
 
 /// What the process is to the machine it runs on.
 #[derive(Debug, Default)]
@@ -142,8 +116,7 @@ fn start(
     daemon::check_memory_settings(config.advanced.disable_thp);
     tracing::info!("oO0OoO0OoO0Oo Spinel is starting oO0OoO0OoO0Oo");
     tracing::info!(
-        "Spinel version={}, Redis version={REDIS_VERSION}, bits={}, commit=00000000, modified=0, pid={}, just started",
-        env!("CARGO_PKG_VERSION"),
+        "Spinel version={VERSION}, Redis version={REDIS_VERSION}, bits={}, commit=00000000, modified=0, pid={}, just started",
         usize::BITS,
         std::process::id()
     );
@@ -468,13 +441,12 @@ impl Server {
 
 /// An octahedron, as spinels grow. The words `Port:` and `PID:` are read by scripts.
 fn logo(port: u16, pid: u32) -> String {
-    let version = env!("CARGO_PKG_VERSION");
     let bits = usize::BITS;
     format!(
         r"
               .
              /|\
-            / | \            Spinel {version} (Redis {REDIS_VERSION}) {bits} bit
+            / | \            Spinel {VERSION} (Redis {REDIS_VERSION}) {bits} bit
            /  |  \
           /   |   \          Running in standalone mode
          /    |    \         Port: {port}
@@ -523,7 +495,5 @@ mod tests {
     fn the_logo_says_what_scripts_look_for() {
         let logo = logo(6379, 42);
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
-        assert!(version_text().starts_with("v=7.2.4 sha="));
-        assert!(version_text().ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION"))));
     }
 }

@@ -1,0 +1,43 @@
+//! Which version this is: Spinel's own, the one of Redis that it stands in for, and the build.
+
+use crate::stdx::alloc;
+
+/// Spinel's own version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The version of Redis whose behaviour is promised to clients, and which they are told.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+/// Tells builds apart: a hash of our version and of the machine built for.
+pub const BUILD_ID: u64 = {
+    let text = concat!(env!("CARGO_PKG_NAME"), "-", env!("CARGO_PKG_VERSION")).as_bytes();
+    let machine = std::env::consts::ARCH.as_bytes();
+    // FNV-1a, by Fowler, Noll and Vo.
+    let (mut hash, mut i) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while i < text.len() + machine.len() {
+        let byte = if i < text.len() { text[i] } else { machine[i - text.len()] };
+        hash = (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+};
+
+/// The version line without the program's name, in the form that scripts take apart (` v=…`).
+pub fn version_text() -> String {
+    let bits = usize::BITS;
+    format!(
+        "v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x} spinel={VERSION}",
+        alloc::NAME
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_line_begins_and_ends_as_scripts_expect() {
+        assert!(version_text().starts_with("v=7.2.4 sha="));
+        assert!(version_text().ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION"))));
+    }
+}
