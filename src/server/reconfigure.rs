@@ -21,41 +21,42 @@ use crate::stats::log;
 use crate::stdx::alloc;
 use crate::structures::dict::set_growth_ceiling;
 
-/// Acts on an effect; is told the configuration as it was before.
-type Action = fn(&mut Server, before: &Config) -> Result<(), Refusal>;
+/// What is done about an effect.
+enum Action {
+    /// The system may refuse it; the configuration as it was before says what there was.
+    Try(fn(&mut Server, before: &Config) -> Result<(), Refusal>),
+    /// It cannot fail.
+    Do(fn(&mut Server)),
+}
 
 /// What is done about each effect, in the order in which it is done.
 const ACTIONS: &[(Effects, Action)] = &[
-    (Effects::DIR, enter_directory),
-    (Effects::MAXCLIENTS, allow_clients),
-    (Effects::LISTENERS, Server::listen_anew),
-    (Effects::APPEND_ONLY, switch_aof),
-    (Effects::OOM_SCORE, tell_oom_score),
-    (Effects::MAXMEMORY, limit_memory),
-    (Effects::AOF_HISTORY, |server, _| always(server.remove_history())),
+    (Effects::DIR, Action::Try(enter_directory)),
+    (Effects::MAXCLIENTS, Action::Try(allow_clients)),
+    (Effects::LISTENERS, Action::Try(Server::listen_anew)),
+    (Effects::APPEND_ONLY, Action::Try(switch_aof)),
+    (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
+    (Effects::MAXMEMORY, Action::Try(limit_memory)),
+    (Effects::AOF_HISTORY, Action::Do(Server::remove_history)),
     // What was promised under the old setting is kept before the new one counts.
-    (Effects::APPEND_FSYNC, |server, _| always(server.finish_aof())),
-    (Effects::DISK_ERROR, |server, _| always(server.note_disk_error())),
-    (Effects::EVICTION, |server, _| always(choose_evicted(server))),
-    (Effects::CLIENT_MEMORY, |server, _| always(limit_client_memory(server))),
-    (Effects::LAZY_FREE, |server, _| always(choose_lazy_freeing(server))),
-    (Effects::TRACKING, |server, _| always(server.check_tracked())),
-    (Effects::KEYSPACE_EVENTS, |server, _| always(server.hear_events())),
-    (Effects::COMMAND_LOGS, |server, _| always(server.take_up_thresholds())),
-    (Effects::ACL_LOG, |server, _| always(trim_acl_log(server))),
-    (Effects::PROC_TITLE, |server, _| always(server.show_title())),
-    (Effects::LOG_LEVEL, |server, _| always(set_log_level(server))),
-    (Effects::ALLOCATOR, |server, _| {
-        always(alloc::purge_in_background(server.config.advanced.jemalloc_bg_thread))
-    }),
-    (Effects::WATCHDOG, |server, _| always(server.take_up_watchdog())),
-    (Effects::PASSWORD, |server, _| always(server.take_up_password())),
+    (Effects::APPEND_FSYNC, Action::Do(|server| _ = server.finish_aof())),
+    (Effects::DISK_ERROR, Action::Do(Server::note_disk_error)),
+    (Effects::EVICTION, Action::Do(choose_evicted)),
+    (Effects::CLIENT_MEMORY, Action::Do(limit_client_memory)),
+    (Effects::LAZY_FREE, Action::Do(choose_lazy_freeing)),
+    (Effects::TRACKING, Action::Do(Server::check_tracked)),
+    (Effects::KEYSPACE_EVENTS, Action::Do(Server::hear_events)),
+    (Effects::COMMAND_LOGS, Action::Do(Server::take_up_thresholds)),
+    (Effects::ACL_LOG, Action::Do(trim_acl_log)),
+    (Effects::PROC_TITLE, Action::Do(Server::show_title)),
+    (Effects::LOG_LEVEL, Action::Do(set_log_level)),
+    (
+        Effects::ALLOCATOR,
+        Action::Do(|server| alloc::purge_in_background(server.config.advanced.jemalloc_bg_thread)),
+    ),
+    (Effects::WATCHDOG, Action::Do(Server::take_up_watchdog)),
+    (Effects::PASSWORD, Action::Do(Server::take_up_password)),
 ];
-
-/// The result of an action that does not fail.
-fn always<T>(_: T) -> Result<(), Refusal> {
-    Ok(())
-}
 
 /// Why a change could not take effect.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +152,13 @@ impl Server {
 
     /// Acts on each of `effects`, in the order of the table, up to the first that fails.
     fn act(&mut self, before: &Config, effects: Effects) -> Result<(), Refusal> {
-        ACTIONS.iter().filter(|(effect, _)| effects.has(*effect)).try_for_each(|(_, act)| act(self, before))
+        for (_, action) in ACTIONS.iter().filter(|(effect, _)| effects.has(*effect)) {
+            match action {
+                Action::Try(act) => act(self, before)?,
+                Action::Do(act) => act(self),
+            }
+        }
+        Ok(())
     }
 
     /// Closes the TCP sockets that listen and opens those of the configuration.
@@ -195,8 +202,7 @@ impl Server {
 
 fn enter_directory(server: &mut Server, _: &Config) -> Result<(), Refusal> {
     let dir = &mut server.config.persistence.dir;
-    std::env::set_current_dir(&*dir)
-        .map_err(|error| Refusal::Directory(crate::net::error_text(&error).into()))?;
+    std::env::set_current_dir(&*dir).map_err(|error| Refusal::Directory(crate::net::error_text(&error)))?;
     *dir = working_directory(dir);
     Ok(())
 }
