@@ -10,7 +10,7 @@ use crate::config::value::{Choice, EvictionPolicy};
 use crate::config::{Config, Effects, SetError, os_error, table};
 use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
-use crate::net::limits;
+use crate::net::descriptors;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Token;
 use crate::resp::Error;
@@ -212,7 +212,7 @@ fn allow_clients(server: &mut Server, before: &Config) -> Result<(), Refusal> {
     if wanted <= before.net.maxclients as usize {
         return Ok(());
     }
-    let served = limits::adjust_open_files(wanted).unwrap_or(before.net.maxclients as usize);
+    let served = descriptors::adjust_open_files(wanted).unwrap_or(before.net.maxclients as usize);
     if served >= wanted { Ok(()) } else { Err(Refusal::Clients { possible: served }) }
 }
 
