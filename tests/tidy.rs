@@ -35,8 +35,8 @@ const UNSAFE: &[&str] = &[
     "keyspace/database.rs",
     "keyspace/entry.rs",
     "keyspace/entry/found.rs",
+    "net/descriptors.rs",
     "net/io.rs",
-    "net/limits.rs",
     "net/link.rs",
     "net/listener.rs",
     "net/signals.rs",
@@ -629,7 +629,8 @@ fn paths_are_found_however_they_are_written() {
         assert_eq!(paths(name, code), expected, "{name}: {code:?}");
     };
     expect(
-        "net/io.rs",
+        "net/descriptors.rs",
+    "net/io.rs",
         &["use crate::{stats::{log, Stats as S}, stdx,", "  config::Config};", "crate::net::x()"],
         &[(0, "stats::log"), (0, "stats::Stats"), (0, "stdx"), (0, "config::Config"), (2, "net::x")],
     );

@@ -31,6 +31,7 @@ pub use log::{Context, Denials, Log, Reason};
 pub use user::User;
 
 use crate::resp::Args;
+use crate::stdx::bits::bit_set;
 
 /// The name of the user that every connection starts as.
 pub const DEFAULT_NAME: &[u8] = b"default";
@@ -44,30 +45,19 @@ impl UserId {
     pub const DEFAULT: UserId = UserId(0);
 }
 
-/// What a command does with a key: reads it, changes it, both, or asks only whether it is there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Access(u8);
+bit_set! {
+    /// What a command does with a key: reads it, changes it, both, or asks only whether it is there.
+    pub struct Access: u8 {
+        /// What the key holds becomes known.
+        READ = 0;
+        /// What the key holds is changed, or there is a key afterwards that was not, or none that was.
+        WRITE = 1;
+    }
+}
 
 impl Access {
-    /// Neither.
-    pub const NONE: Access = Access(0);
-    /// What the key holds becomes known.
-    pub const READ: Access = Access(1);
-    /// What the key holds is changed, or there is a key afterwards that was not, or none that was.
-    pub const WRITE: Access = Access(2);
     /// Both.
-    pub const ALL: Access = Access(3);
-
-    /// Both of these together.
-    pub const fn with(self, other: Access) -> Access {
-        Access(self.0 | other.0)
-    }
-
-    /// Whether everything of `other` is in this.
-    #[inline]
-    pub const fn covers(self, other: Access) -> bool {
-        self.0 & other.0 == other.0
-    }
+    pub const ALL: Access = Access::READ.with(Access::WRITE);
 
     /// What stands before a pattern of keys.
     const fn prefix(self) -> &'static [u8] {

@@ -16,74 +16,59 @@ use crate::net::io::{ClientIo, Input, Output};
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::resp::Protocol;
+use crate::stdx::bits::bit_set;
 use crate::stdx::clock::UnixMillis;
 
-/// Yes-or-no properties of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct ClientFlags(u32);
+bit_set! {
+    /// Yes-or-no properties of a connection.
+    pub struct ClientFlags: u32 {
+        AUTHENTICATED = 0;
+        /// Close once everything is sent; nothing more is read.
+        CLOSE_AFTER_REPLY = 1;
+        /// Close before the loop sleeps, whatever is left.
+        CLOSE_SOON = 2;
+        NO_EVICT = 3;
+        NO_TOUCH = 4;
+        /// Commands are queued for EXEC.
+        IN_MULTI = 5;
+        /// The peer has closed its side: the socket is to be read to its end.
+        PEER_CLOSED = 6;
+        /// In the list of those whose output is to be sent.
+        IN_SEND_LIST = 7;
+        /// The socket did not take everything; it will say when it is writable.
+        AWAITS_WRITABLE = 8;
+        /// In the list of those with more to read.
+        IN_READ_LIST = 9;
+        /// In the list of those to be closed.
+        IN_CLOSE_LIST = 10;
+        /// A watched key was changed: EXEC will run nothing.
+        WATCH_BROKEN = 11;
+        /// Subscribed to a channel or pattern.
+        SUBSCRIBED = 12;
+        /// A replica of ours.
+        REPLICA = 13;
+        /// The connection to our primary.
+        PRIMARY = 14;
+        /// Sees all commands (`MONITOR`).
+        MONITOR = 15;
+        /// Waits in a blocking command.
+        BLOCKED = 16;
+        /// Its user may not do everything.
+        LIMITED_USER = 17;
+        /// Its requests are kept until a pause ends.
+        HELD = 18;
+        /// The keys it reads are remembered, so that it can be told when they change.
+        TRACKS_READS = 19;
+        /// It has chosen whether the keys of its next command are remembered.
+        CHOSE_CACHING = 20;
+        /// It is nobody who is connected: its requests come from elsewhere.
+        INTERNAL = 21;
+    }
+}
 
 impl ClientFlags {
-    pub const NONE: ClientFlags = ClientFlags(0);
-    pub const AUTHENTICATED: ClientFlags = ClientFlags(1);
-    /// Close once everything is sent; nothing more is read.
-    pub const CLOSE_AFTER_REPLY: ClientFlags = ClientFlags(1 << 1);
-    /// Close before the loop sleeps, whatever is left.
-    pub const CLOSE_SOON: ClientFlags = ClientFlags(1 << 2);
     /// Nothing it sends is looked at any more.
     pub const CLOSING: ClientFlags = ClientFlags::CLOSE_AFTER_REPLY.with(ClientFlags::CLOSE_SOON);
-    pub const NO_EVICT: ClientFlags = ClientFlags(1 << 3);
-    pub const NO_TOUCH: ClientFlags = ClientFlags(1 << 4);
-    /// Commands are queued for EXEC.
-    pub const IN_MULTI: ClientFlags = ClientFlags(1 << 5);
-    /// The peer has closed its side: the socket is to be read to its end.
-    pub const PEER_CLOSED: ClientFlags = ClientFlags(1 << 6);
-    /// In the list of those whose output is to be sent.
-    pub const IN_SEND_LIST: ClientFlags = ClientFlags(1 << 7);
-    /// The socket did not take everything; it will say when it is writable.
-    pub const AWAITS_WRITABLE: ClientFlags = ClientFlags(1 << 8);
-    /// In the list of those with more to read.
-    pub const IN_READ_LIST: ClientFlags = ClientFlags(1 << 9);
-    /// In the list of those to be closed.
-    pub const IN_CLOSE_LIST: ClientFlags = ClientFlags(1 << 10);
-    /// A watched key was changed: EXEC will run nothing.
-    pub const WATCH_BROKEN: ClientFlags = ClientFlags(1 << 11);
-    /// Subscribed to a channel or pattern.
-    pub const SUBSCRIBED: ClientFlags = ClientFlags(1 << 12);
-    /// A replica of ours.
-    pub const REPLICA: ClientFlags = ClientFlags(1 << 13);
-    /// The connection to our primary.
-    pub const PRIMARY: ClientFlags = ClientFlags(1 << 14);
-    /// Sees all commands (`MONITOR`).
-    pub const MONITOR: ClientFlags = ClientFlags(1 << 15);
-    /// Waits in a blocking command.
-    pub const BLOCKED: ClientFlags = ClientFlags(1 << 16);
-    /// Its user may not do everything.
-    pub const LIMITED_USER: ClientFlags = ClientFlags(1 << 17);
-    /// Its requests are kept until a pause ends.
-    pub const HELD: ClientFlags = ClientFlags(1 << 18);
-    /// The keys it reads are remembered, so that it can be told when they change.
-    pub const TRACKS_READS: ClientFlags = ClientFlags(1 << 19);
-    /// It has chosen whether the keys of its next command are remembered.
-    pub const CHOSE_CACHING: ClientFlags = ClientFlags(1 << 20);
-    /// It is nobody who is connected: its requests come from elsewhere.
-    pub const INTERNAL: ClientFlags = ClientFlags(1 << 21);
-
-    #[inline]
-    pub const fn has(self, flag: ClientFlags) -> bool {
-        self.0 & flag.0 != 0
-    }
-    #[inline]
-    pub fn set(&mut self, flag: ClientFlags, on: bool) {
-        if on { self.0 |= flag.0 } else { self.0 &= !flag.0 }
-    }
-    pub const fn with(self, flag: ClientFlags) -> ClientFlags {
-        ClientFlags(self.0 | flag.0)
-    }
-    /// Those that are in both.
-    #[inline]
-    pub const fn and(self, mask: ClientFlags) -> ClientFlags {
-        ClientFlags(self.0 & mask.0)
-    }
 }
 
 /// Which replies the client wants (`CLIENT REPLY`).

@@ -58,6 +58,7 @@ impl Default for Clients {
             tracking: tracking::Tracked::default(),
             memory: memory::ClientMemory::default(),
             monitors: Vec::new(),
+            internal: Default::default(),
         }
     }
 }

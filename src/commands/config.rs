@@ -168,7 +168,9 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::commands::testing::{Harness, check, check_with};
+    use crate::config::Config;
 
     #[test]
     fn several_are_set_or_none() {
@@ -210,18 +212,47 @@ mod tests {
         );
     }
 
+    /// What can be refused is done before what cannot, so that it need not be undone.
     #[test]
-    fn options_reach_the_rooms_that_copy_them() {
+    fn a_change_that_is_refused_is_undone() {
         let mut harness = Harness::default();
-        assert!(!harness.server.keyspace.access.lfu && !harness.server.keyspace.lazy.user_flush);
-        check_with(
-            &mut harness,
-            "CONFIG SET maxmemory-policy allkeys-lfu lfu-decay-time 7 lazyfree-lazy-user-flush yes",
-            "OK",
-        );
-        let keyspace = &harness.server.keyspace;
-        assert!(keyspace.access.lfu && keyspace.lazy.user_flush);
-        assert_eq!(keyspace.access.decay_minutes, 7);
+        let before = harness.server.config.clone();
+        let reply = harness.run("CONFIG SET maxclients 4294967295 maxmemory-policy allkeys-lfu");
+        assert!(reply.contains("'maxclients') - The operating system is not able to handle"), "{reply}");
+        let server = &harness.server;
+        assert!(server.config == before && !server.keyspace.access.lfu);
+    }
+
+    /// The options that are copied arrive where they are read, at once and when the server is made.
+    #[test]
+    fn copied_options_arrive() {
+        type Probe = fn(&Server) -> String;
+        let probes: [(&str, &str, Probe); 13] = [
+            ("maxmemory", "1gb", |s| s.conditions.has(Conditions::MAXMEMORY).to_string()),
+            ("maxmemory-clients", "1gb", |s| s.conditions.has(Conditions::CLIENT_MEMORY).to_string()),
+            ("maxmemory-policy", "allkeys-lfu", |s| s.keyspace.access.lfu.to_string()),
+            ("lfu-log-factor", "3", |s| s.keyspace.access.log_factor.to_string()),
+            ("lfu-decay-time", "3", |s| s.keyspace.access.decay_minutes.to_string()),
+            ("lazyfree-lazy-eviction", "yes", |s| s.keyspace.lazy.eviction.to_string()),
+            ("lazyfree-lazy-expire", "yes", |s| s.keyspace.lazy.expire.to_string()),
+            ("lazyfree-lazy-server-del", "yes", |s| s.keyspace.lazy.server_del.to_string()),
+            ("lazyfree-lazy-user-del", "yes", |s| s.keyspace.lazy.user_del.to_string()),
+            ("lazyfree-lazy-user-flush", "yes", |s| s.keyspace.lazy.user_flush.to_string()),
+            ("slowlog-log-slower-than", "7", |s| s.stats.thresholds.slow_ns.to_string()),
+            ("commandlog-request-larger-than", "7", |s| s.stats.thresholds.request.to_string()),
+            ("latency-monitor-threshold", "7", |s| s.stats.latency.threshold_ms.to_string()),
+        ];
+        for (name, value, probe) in probes {
+            let mut harness = Harness::default();
+            let before = probe(&harness.server);
+            assert_eq!(harness.run(&format!("CONFIG SET {name} {value}")), "OK", "{name}");
+            let changed = probe(&harness.server);
+            assert_ne!(before, changed, "{name}");
+            // A server that is made with this configuration begins there.
+            harness.server.config = Config::default();
+            harness.server.take_up_options();
+            assert_eq!(probe(&harness.server), before, "{name}");
+        }
     }
 
     #[test]

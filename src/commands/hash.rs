@@ -9,7 +9,7 @@ use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::clock::UnixMillis;
-use crate::stdx::extended::Extended;
+use crate::stdx::long_double::Extended;
 use crate::stdx::rng::Rng;
 use crate::structures::listpack::Item;
 use crate::types::{Before, Describe, Hash, NewExpiry, Value};

@@ -39,6 +39,7 @@ pub mod slowlog;
 pub mod sort;
 pub mod store;
 pub mod string;
+#[cfg(test)]
 pub mod testing;
 pub mod timeout;
 pub mod transactions;

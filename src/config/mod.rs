@@ -13,9 +13,7 @@
 //! ```ignore
 //! let before = server.config.clone();
 //! let effects = server.config.set(&pairs, origin)?;
-//! if let Err(reason) = server.apply(effects) {
-//!     server.config = before;     // and undo what was applied
-//! }
+//! server.apply(before, effects)?; // or else all is as it was before
 //! ```
 //!
 //! Names, ranges, defaults and error texts are those of Redis 7.2, which its clients and tools rely on.
@@ -137,8 +135,8 @@ impl Config {
         }
         let mut effects = Effects::NONE;
         for param in params {
-            if param.lines(self) != param.lines(&changed) || param.effects.touches(Effects::OUTSIDE) {
-                effects |= param.effects;
+            if param.lines(self) != param.lines(&changed) || param.effects.has(Effects::OUTSIDE) {
+                effects = effects | param.effects;
             }
         }
         *self = changed;
@@ -425,9 +423,15 @@ mod tests {
         let mut config = Config::default();
         let effects = set(
             &mut config,
-            &[("hash-max-ziplist-entries", "1"), ("hash-max-listpack-entries", "2"), ("hz", "20")],
+            &[
+                ("hash-max-ziplist-entries", "1"),
+                ("hash-max-listpack-entries", "2"),
+                ("hz", "20"),
+                ("acllog-max-len", "3"),
+                ("requirepass", "x"),
+            ],
         );
-        assert_eq!(effects, Ok(Effects::ENCODINGS | Effects::HZ));
+        assert_eq!(effects, Ok(Effects::ACL_LOG | Effects::PASSWORD));
         assert_eq!(config.limits.types.hash_max_listpack_entries, 2);
         assert_eq!(config.advanced.hz, 20);
     }

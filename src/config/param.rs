@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::options::Config;
 use super::value::{self, Choice, MemoryOrPercent, Reason, Words};
+use crate::stdx::bits::bit_set;
 use crate::stdx::num::{parse_i64, parse_memory};
 use crate::stdx::quote;
 
@@ -112,98 +113,72 @@ pub enum Kind {
     Words(&'static dyn AnyWords),
 }
 
-/// A set of things that a changed parameter touches.
-///
-/// The configuration only says what changed; acting on it is for whoever owns the thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Effects(u32);
+bit_set! {
+    /// What is to be done beyond the field after a parameter has changed.
+    ///
+    /// The configuration only says what changed; the server has one action for each of these. A parameter that is read
+    /// where it matters has none.
+    pub struct Effects: u32 {
+        /// Go to the working directory.
+        DIR = 0, "dir";
+        /// Have as many open files as clients may need.
+        MAXCLIENTS = 1, "maxclients";
+        /// Listen on other addresses, or another port.
+        LISTENERS = 2, "listeners";
+        /// Begin or end the append-only file.
+        APPEND_ONLY = 3, "append-only";
+        /// Flush what was promised under another policy.
+        APPEND_FSYNC = 4, "append-fsync";
+        /// Remove the append-only files that are superseded.
+        AOF_HISTORY = 5, "aof-history";
+        /// Refuse writes while the data cannot be saved, or do not.
+        DISK_ERROR = 6, "disk-error";
+        /// Tell the kernel the out-of-memory score.
+        OOM_SCORE = 7, "oom-score";
+        /// Choose what is evicted, and what each access notes about its key for that.
+        EVICTION = 8, "eviction";
+        /// Keep to another limit on memory.
+        MAXMEMORY = 9, "maxmemory";
+        /// Keep to another limit on the memory of clients.
+        CLIENT_MEMORY = 10, "client-memory";
+        /// Free values in the background, or do not.
+        LAZY_FREE = 11, "lazy-free";
+        /// Forget keys that are remembered for client-side caching.
+        TRACKING = 12, "tracking";
+        /// Note the events that are published.
+        KEYSPACE_EVENTS = 13, "keyspace-events";
+        /// Measure against other thresholds, and drop the oldest entries of logs that are too long.
+        COMMAND_LOGS = 14, "command-logs";
+        /// Drop the oldest entries of the ACL log.
+        ACL_LOG = 15, "acl-log";
+        /// Show another title of the process.
+        PROC_TITLE = 16, "proc-title";
+        /// Log from another level on.
+        LOG_LEVEL = 17, "log-level";
+        /// Start or stop the allocator's own thread.
+        ALLOCATOR = 18, "allocator";
+        /// Start the watchdog anew, or stop it.
+        WATCHDOG = 19, "watchdog";
+        /// Give the default user its password.
+        PASSWORD = 20, "password";
+    }
+}
 
 impl Effects {
-    /// Nothing beyond the field itself: it is read when needed.
-    pub const NONE: Effects = Effects(0);
-    /// Addresses or ports listened on.
-    pub const LISTENERS: Effects = Effects(1 << 0);
-    /// The limit on clients: the event loop and open files may have to grow.
-    pub const MAXCLIENTS: Effects = Effects(1 << 1);
-    /// The memory limit or what is evicted: evict now.
-    pub const MAXMEMORY: Effects = Effects(1 << 2);
-    /// The limit on clients' memory: the largest are closed before the loop waits.
-    pub const CLIENT_MEMORY: Effects = Effects(1 << 3);
-    /// The rate of the timer.
-    pub const HZ: Effects = Effects(1 << 4);
-    /// The least important message logged.
-    pub const LOG_LEVEL: Effects = Effects(1 << 5);
-    /// When snapshots are taken.
-    pub const SAVE_RULES: Effects = Effects(1 << 6);
-    /// Whether there is an append-only file: start or stop it.
-    pub const APPEND_ONLY: Effects = Effects(1 << 7);
-    /// When the append-only file is flushed.
-    pub const APPEND_FSYNC: Effects = Effects(1 << 8);
-    /// The working directory: go there.
-    pub const DIR: Effects = Effects(1 << 9);
-    /// The size of the replication backlog.
-    pub const REPL_BACKLOG: Effects = Effects(1 << 10);
-    /// The link to the primary or how replicas count: connect anew, count again.
-    pub const REPLICATION: Effects = Effects(1 << 11);
-    /// What this node announces to its cluster, or whether it answers.
-    pub const CLUSTER: Effects = Effects(1 << 12);
-    /// The password of the default user.
-    pub const PASSWORD: Effects = Effects(1 << 13);
-    /// The kernel's out-of-memory score.
-    pub const OOM_SCORE: Effects = Effects(1 << 14);
-    /// The title of the process.
-    pub const PROC_TITLE: Effects = Effects(1 << 15);
-    /// Which keyspace events are published.
-    pub const KEYSPACE_EVENTS: Effects = Effects(1 << 16);
-    /// Lengths of the slow log and its companions: drop the oldest entries.
-    pub const COMMAND_LOGS: Effects = Effects(1 << 17);
-    /// The length of the ACL log: drop the oldest entries.
-    pub const ACL_LOG: Effects = Effects(1 << 18);
-    /// The latency monitor or the histograms of run times.
-    pub const LATENCY: Effects = Effects(1 << 19);
-    /// Active defragmentation.
-    pub const DEFRAG: Effects = Effects(1 << 20);
-    /// The allocator's own thread.
-    pub const ALLOCATOR: Effects = Effects(1 << 21);
-    /// Sizes at which values change their encoding.
-    pub const ENCODINGS: Effects = Effects(1 << 22);
-    /// Limits on what one client may send or have waiting.
-    pub const CLIENT_LIMITS: Effects = Effects(1 << 23);
-    /// The watchdog's interval.
-    pub const WATCHDOG: Effects = Effects(1 << 24);
-    /// The locale.
-    pub const LOCALE: Effects = Effects(1 << 25);
-    /// The number of keys remembered for client-side caching.
-    pub const TRACKING: Effects = Effects(1 << 26);
-    /// The idle time or keepalive of clients.
-    pub const TIMEOUTS: Effects = Effects(1 << 27);
     /// What these bring about is a state outside the program, which may have changed while the text has not: a text that
     /// is set once more takes effect once more.
     pub const OUTSIDE: Effects = Effects::DIR;
 
-    /// Whether anything of `other` is among these.
-    pub const fn touches(self, other: Effects) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Whether this is nothing.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl std::ops::BitOr for Effects {
-    type Output = Effects;
-
-    fn bitor(self, other: Effects) -> Effects {
-        Effects(self.0 | other.0)
-    }
-}
-
-impl std::ops::BitOrAssign for Effects {
-    fn bitor_assign(&mut self, other: Effects) {
-        self.0 |= other.0;
-    }
+    /// What these bring about is a copy of options, which a server that is made needs from the beginning.
+    pub const COPIED: Effects = Effects::MAXMEMORY
+        .with(Effects::DISK_ERROR)
+        .with(Effects::EVICTION)
+        .with(Effects::CLIENT_MEMORY)
+        .with(Effects::LAZY_FREE)
+        .with(Effects::TRACKING)
+        .with(Effects::KEYSPACE_EVENTS)
+        .with(Effects::COMMAND_LOGS)
+        .with(Effects::PASSWORD);
 }
 
 /// What becomes of a parameter for which the server lacks something.

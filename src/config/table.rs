@@ -162,15 +162,15 @@ fn plain_name(name: &str, refused: &'static str) -> Result<(), Reason> {
 
 #[rustfmt::skip]
 const NETWORK: &[Param] = &[
-    p("bind", words(at!(net.bind)), Effects::LISTENERS, "Addresses to listen on; a leading - forgives one this machine lacks."),
+    p("bind", words(at!(net.bind)), Effects::LISTENERS.with(Effects::PROC_TITLE), "Addresses to listen on; a leading - forgives one this machine lacks."),
     p("bind-source-addr", text(at!(net.bind_source_addr)), Effects::NONE, "Address that outgoing connections start from.").unused(NO_REPLICATION),
     p("protected-mode", yes_no(at!(net.protected_mode)), Effects::NONE, "Refuse remote clients while the default user has no password."),
-    p("port", int(at!(net.port), 0, PORT), Effects::LISTENERS, "TCP port to listen on; 0 for none."),
+    p("port", int(at!(net.port), 0, PORT), Effects::LISTENERS.with(Effects::PROC_TITLE), "TCP port to listen on; 0 for none."),
     p("tcp-backlog", int(at!(net.backlog), 0, I32), Effects::NONE, "Length of the queue of connections not yet accepted.").immutable(),
     p("unixsocket", text(at!(net.unixsocket)), Effects::NONE, "Path of a Unix socket to listen on.").immutable(),
     p("unixsocketperm", octal(at!(net.unixsocketperm), 0, 0o777), Effects::NONE, "Permissions of the Unix socket, in octal; 0 leaves them to the umask.").immutable(),
-    p("timeout", int(at!(net.timeout_s), 0, I32), Effects::TIMEOUTS, "Seconds without a command after which a client is closed; 0 never."),
-    p("tcp-keepalive", int(at!(net.tcp_keepalive_s), 0, I32), Effects::TIMEOUTS, "Seconds between keepalive probes to a silent client; 0 sends none."),
+    p("timeout", int(at!(net.timeout_s), 0, I32), Effects::NONE, "Seconds without a command after which a client is closed; 0 never."),
+    p("tcp-keepalive", int(at!(net.tcp_keepalive_s), 0, I32), Effects::NONE, "Seconds between keepalive probes to a silent client; 0 sends none."),
     p("socket-mark-id", int(at!(net.socket_mark_id), 0, U32), Effects::NONE, "Mark on listening sockets for routing and filtering; 0 for none.").immutable().unused("listening sockets are not marked"),
 ];
 
@@ -214,14 +214,14 @@ const GENERAL: &[Param] = &[
     p("always-show-logo", yes_no(at!(general.always_show_logo)), Effects::NONE, "Log the logo even when the log is not a terminal.").immutable(),
     p("set-proc-title", yes_no(at!(general.set_proc_title)), Effects::NONE, "Show the server's state in the process title.").immutable(),
     p("proc-title-template", checked(at!(general.proc_title_template), value::title_template), Effects::PROC_TITLE, "What the process title says."),
-    p("locale-collate", checked(at!(general.locale_collate), locale), Effects::LOCALE, "Locale for comparing strings; empty takes the environment's.").unused("strings are compared byte by byte"),
+    p("locale-collate", checked(at!(general.locale_collate), locale), Effects::NONE, "Locale for comparing strings; empty takes the environment's.").unused("strings are compared byte by byte"),
     p("ignore-warnings", text(at!(general.ignore_warnings)), Effects::NONE, "Names of system checks whose warnings are not wanted."),
 ];
 
 #[rustfmt::skip]
 const SNAPSHOTS: &[Param] = &[
-    p("save", words(at!(persistence.save)), Effects::SAVE_RULES, "Seconds and changes after which to take a snapshot, in pairs."),
-    p("stop-writes-on-bgsave-error", yes_no(at!(persistence.stop_writes_on_bgsave_error)), Effects::NONE, "Refuse writes after a background save failed."),
+    p("save", words(at!(persistence.save)), Effects::DISK_ERROR, "Seconds and changes after which to take a snapshot, in pairs."),
+    p("stop-writes-on-bgsave-error", yes_no(at!(persistence.stop_writes_on_bgsave_error)), Effects::DISK_ERROR, "Refuse writes after a background save failed."),
     p("rdbcompression", yes_no(at!(persistence.rdb_compression)), Effects::NONE, "Compress strings in snapshots."),
     p("rdbchecksum", yes_no(at!(persistence.rdb_checksum)), Effects::NONE, "End snapshots with a checksum, and check it.").immutable(),
     p("rdb-save-version", int(at!(persistence.rdb_save_version), 10, 12), Effects::NONE, "Version of the snapshots written: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4."),
@@ -245,7 +245,7 @@ const APPEND_ONLY: &[Param] = &[
     p("aof-use-rdb-preamble", yes_no(at!(persistence.aof_use_rdb_preamble)), Effects::NONE, "Rewrite into a snapshot instead of commands."),
     p("aof-timestamp-enabled", yes_no(at!(persistence.aof_timestamp_enabled)), Effects::NONE, "Note the time between commands."),
     p("aof-rewrite-incremental-fsync", yes_no(at!(persistence.aof_rewrite_incremental_fsync)), Effects::NONE, "Flush a rewrite to disk piece by piece."),
-    p("aof-disable-auto-gc", yes_no(at!(persistence.aof_disable_auto_gc)), Effects::NONE, "Keep append-only files that are no longer needed."),
+    p("aof-disable-auto-gc", yes_no(at!(persistence.aof_disable_auto_gc)), Effects::AOF_HISTORY, "Keep append-only files that are no longer needed."),
 ];
 
 #[rustfmt::skip]
@@ -262,14 +262,14 @@ const REPLICATION: &[Param] = &[
     p("repl-ping-replica-period", int(at!(replication.ping_period_s), 1, I32), Effects::NONE, "Seconds between pings to replicas.").alias("repl-ping-slave-period").unused(NO_REPLICATION),
     p("repl-timeout", int(at!(replication.timeout_s), 1, I32), Effects::NONE, "Seconds of silence after which a link is dead.").unused(NO_REPLICATION),
     p("repl-disable-tcp-nodelay", yes_no(at!(replication.disable_tcp_nodelay)), Effects::NONE, "Let the kernel gather small packets to replicas.").unused(NO_REPLICATION),
-    p("repl-backlog-size", memory(at!(replication.backlog_size), 1, I64), Effects::REPL_BACKLOG, "Size of the stream kept for replicas that come back.").clamp(16 << 10, I64).unused(NO_REPLICATION),
+    p("repl-backlog-size", memory(at!(replication.backlog_size), 1, I64), Effects::NONE, "Size of the stream kept for replicas that come back.").clamp(16 << 10, I64).unused(NO_REPLICATION),
     p("repl-backlog-ttl", int(at!(replication.backlog_ttl_s), 0, I64), Effects::NONE, "Seconds the backlog outlives the last replica; 0 for ever.").unused(NO_REPLICATION),
     p("replica-priority", int(at!(replication.priority), 0, I32), Effects::NONE, "Preference when Sentinel picks a new primary, lower first; 0 never.").alias("slave-priority").unused(NO_REPLICATION),
     p("propagation-error-behavior", choice(at!(replication.propagation_error_behavior)), Effects::NONE, "What to do when a replicated or logged command fails."),
     p("replica-ignore-disk-write-errors", yes_no(at!(replication.ignore_disk_write_errors)), Effects::NONE, "Go on when a replica cannot write its disk.").unused(NO_REPLICATION),
     p("replica-announced", yes_no(at!(replication.announced)), Effects::NONE, "Be listed to Sentinel's clients.").unused(NO_REPLICATION),
-    p("min-replicas-to-write", int(at!(replication.min_replicas_to_write), 0, I32), Effects::REPLICATION, "Replicas needed to accept a write; 0 for none.").alias("min-slaves-to-write").unused(NO_REPLICATION),
-    p("min-replicas-max-lag", int(at!(replication.min_replicas_max_lag_s), 0, I32), Effects::REPLICATION, "Seconds of lag up to which a replica counts for that.").alias("min-slaves-max-lag").unused(NO_REPLICATION),
+    p("min-replicas-to-write", int(at!(replication.min_replicas_to_write), 0, I32), Effects::NONE, "Replicas needed to accept a write; 0 for none.").alias("min-slaves-to-write").unused(NO_REPLICATION),
+    p("min-replicas-max-lag", int(at!(replication.min_replicas_max_lag_s), 0, I32), Effects::NONE, "Seconds of lag up to which a replica counts for that.").alias("min-slaves-max-lag").unused(NO_REPLICATION),
     p("replica-announce-ip", text(at!(replication.announce_ip)), Effects::NONE, "Address to announce to the primary.").alias("slave-announce-ip").unused(NO_REPLICATION),
     p("replica-announce-port", int(at!(replication.announce_port), 0, PORT), Effects::NONE, "Port to announce to the primary; 0 for the real one.").alias("slave-announce-port").unused(NO_REPLICATION),
     p("replica-ignore-maxmemory", yes_no(at!(replication.ignore_maxmemory)), Effects::NONE, "Leave eviction to the primary.").alias("slave-ignore-maxmemory").unused(NO_REPLICATION),
@@ -290,31 +290,31 @@ const SECURITY: &[Param] = &[
 #[rustfmt::skip]
 const CLIENTS: &[Param] = &[
     p("maxclients", int(at!(net.maxclients), 1, U32), Effects::MAXCLIENTS, "Clients served at once."),
-    p("client-query-buffer-limit", memory(at!(limits.client_query_buffer), 1 << 20, I64), Effects::CLIENT_LIMITS, "Input one client may have waiting."),
-    p("client-output-buffer-limit", words(at!(limits.client_output_buffer)), Effects::CLIENT_LIMITS, "Output one client may have waiting: class, hard limit, soft limit, seconds."),
+    p("client-query-buffer-limit", memory(at!(limits.client_query_buffer), 1 << 20, I64), Effects::NONE, "Input one client may have waiting."),
+    p("client-output-buffer-limit", words(at!(limits.client_output_buffer)), Effects::NONE, "Output one client may have waiting: class, hard limit, soft limit, seconds."),
     p("maxmemory-clients", memory_or_percent(at!(memory.maxmemory_clients)), Effects::CLIENT_MEMORY, "Memory all clients together may take; 0 for no limit."),
-    p("proto-max-bulk-len", memory(at!(limits.proto_max_bulk_len), 1 << 20, I64), Effects::CLIENT_LIMITS, "Longest argument accepted."),
+    p("proto-max-bulk-len", memory(at!(limits.proto_max_bulk_len), 1 << 20, I64), Effects::NONE, "Longest argument accepted."),
     p("tracking-table-max-keys", int(at!(security.tracking_table_max_keys), 0, I64), Effects::TRACKING, "Keys remembered for client-side caching; 0 for no limit."),
 ];
 
 #[rustfmt::skip]
 const MEMORY: &[Param] = &[
-    p("maxmemory", memory(at!(memory.maxmemory), 0, U64), Effects::MAXMEMORY, "Memory the data may take; 0 for no limit."),
-    p("maxmemory-policy", choice(at!(memory.policy)), Effects::MAXMEMORY, "What goes when that is used up."),
+    p("maxmemory", memory(at!(memory.maxmemory), 0, U64), Effects::MAXMEMORY.with(Effects::EVICTION).with(Effects::CLIENT_MEMORY), "Memory the data may take; 0 for no limit."),
+    p("maxmemory-policy", choice(at!(memory.policy)), Effects::EVICTION, "What goes when that is used up."),
     p("maxmemory-samples", int(at!(memory.samples), 1, I32), Effects::NONE, "Keys compared for each eviction."),
     p("maxmemory-eviction-tenacity", int(at!(memory.eviction_tenacity), 0, 100), Effects::NONE, "How long eviction may hold up commands: 0 least, 100 without limit."),
-    p("lfu-log-factor", int(at!(memory.lfu_log_factor), 0, I32), Effects::NONE, "How slowly the frequency counter of a key saturates."),
-    p("lfu-decay-time", int(at!(memory.lfu_decay_time_min), 0, I32), Effects::NONE, "Minutes without access that lower the counter; 0 never does."),
+    p("lfu-log-factor", int(at!(memory.lfu_log_factor), 0, I32), Effects::EVICTION, "How slowly the frequency counter of a key saturates."),
+    p("lfu-decay-time", int(at!(memory.lfu_decay_time_min), 0, I32), Effects::EVICTION, "Minutes without access that lower the counter; 0 never does."),
     p("active-expire-effort", int(at!(memory.active_expire_effort), 1, 10), Effects::NONE, "Effort of the background search for expired keys."),
 ];
 
 #[rustfmt::skip]
 const LAZYFREE: &[Param] = &[
-    p("lazyfree-lazy-eviction", yes_no(at!(lazyfree.eviction)), Effects::NONE, "Free evicted values in the background."),
-    p("lazyfree-lazy-expire", yes_no(at!(lazyfree.expire)), Effects::NONE, "Free expired values in the background."),
-    p("lazyfree-lazy-server-del", yes_no(at!(lazyfree.server_del)), Effects::NONE, "Free replaced values in the background."),
-    p("lazyfree-lazy-user-del", yes_no(at!(lazyfree.user_del)), Effects::NONE, "Let DEL behave as UNLINK."),
-    p("lazyfree-lazy-user-flush", yes_no(at!(lazyfree.user_flush)), Effects::NONE, "Let FLUSHALL and FLUSHDB behave as with ASYNC."),
+    p("lazyfree-lazy-eviction", yes_no(at!(lazyfree.eviction)), Effects::LAZY_FREE, "Free evicted values in the background."),
+    p("lazyfree-lazy-expire", yes_no(at!(lazyfree.expire)), Effects::LAZY_FREE, "Free expired values in the background."),
+    p("lazyfree-lazy-server-del", yes_no(at!(lazyfree.server_del)), Effects::LAZY_FREE, "Free replaced values in the background."),
+    p("lazyfree-lazy-user-del", yes_no(at!(lazyfree.user_del)), Effects::LAZY_FREE, "Let DEL behave as UNLINK."),
+    p("lazyfree-lazy-user-flush", yes_no(at!(lazyfree.user_flush)), Effects::LAZY_FREE, "Let FLUSHALL and FLUSHDB behave as with ASYNC."),
 ];
 
 #[rustfmt::skip]
@@ -351,30 +351,30 @@ const CLUSTER: &[Param] = &[
     p("cluster-replica-validity-factor", int(at!(cluster.replica_validity_factor), 0, I32), Effects::NONE, "Timeouts after which a replica's data is too old to take over; 0 for none.").alias("cluster-slave-validity-factor").unused(NO_CLUSTER),
     p("cluster-migration-barrier", int(at!(cluster.migration_barrier), 0, I32), Effects::NONE, "Replicas a primary keeps when one moves to an orphan.").unused(NO_CLUSTER),
     p("cluster-allow-replica-migration", yes_no(at!(cluster.allow_replica_migration)), Effects::NONE, "Let replicas move to orphaned primaries.").unused(NO_CLUSTER),
-    p("cluster-require-full-coverage", yes_no(at!(cluster.require_full_coverage)), Effects::CLUSTER, "Stop answering while a slot has no node.").unused(NO_CLUSTER),
-    p("cluster-replica-no-failover", yes_no(at!(cluster.replica_no_failover)), Effects::CLUSTER, "Never start a failover unasked.").alias("cluster-slave-no-failover").unused(NO_CLUSTER),
+    p("cluster-require-full-coverage", yes_no(at!(cluster.require_full_coverage)), Effects::NONE, "Stop answering while a slot has no node.").unused(NO_CLUSTER),
+    p("cluster-replica-no-failover", yes_no(at!(cluster.replica_no_failover)), Effects::NONE, "Never start a failover unasked.").alias("cluster-slave-no-failover").unused(NO_CLUSTER),
     p("cluster-allow-reads-when-down", yes_no(at!(cluster.allow_reads_when_down)), Effects::NONE, "Answer reads while the cluster is down.").unused(NO_CLUSTER),
     p("cluster-allow-pubsubshard-when-down", yes_no(at!(cluster.allow_pubsubshard_when_down)), Effects::NONE, "Serve sharded pub/sub while the cluster is down.").unused(NO_CLUSTER),
     p("cluster-link-sendbuf-limit", memory(at!(cluster.link_sendbuf_limit), 0, U64), Effects::NONE, "Bytes a bus link may have queued; 0 for no limit.").unused(NO_CLUSTER),
-    p("cluster-announce-hostname", checked(at!(cluster.announce_hostname), value::host_name), Effects::CLUSTER, "Host name to announce.").unused(NO_CLUSTER),
-    p("cluster-announce-human-nodename", checked(at!(cluster.announce_human_nodename), value::node_name), Effects::CLUSTER, "Name for people to announce.").unused(NO_CLUSTER),
-    p("cluster-preferred-endpoint-type", choice(at!(cluster.preferred_endpoint_type)), Effects::CLUSTER, "How a redirection names a node.").unused(NO_CLUSTER),
-    p("cluster-announce-ip", text(at!(cluster.announce_ip)), Effects::CLUSTER, "Address to announce.").unused(NO_CLUSTER),
-    p("cluster-announce-tls-port", int(at!(cluster.announce_tls_port), 0, PORT), Effects::CLUSTER, "TLS port to announce; 0 for the real one.").unused(NO_CLUSTER),
-    p("cluster-announce-port", int(at!(cluster.announce_port), 0, PORT), Effects::CLUSTER, "Client port to announce; 0 for the real one.").unused(NO_CLUSTER),
-    p("cluster-announce-bus-port", int(at!(cluster.announce_bus_port), 0, PORT), Effects::CLUSTER, "Bus port to announce; 0 for the real one.").unused(NO_CLUSTER),
+    p("cluster-announce-hostname", checked(at!(cluster.announce_hostname), value::host_name), Effects::NONE, "Host name to announce.").unused(NO_CLUSTER),
+    p("cluster-announce-human-nodename", checked(at!(cluster.announce_human_nodename), value::node_name), Effects::NONE, "Name for people to announce.").unused(NO_CLUSTER),
+    p("cluster-preferred-endpoint-type", choice(at!(cluster.preferred_endpoint_type)), Effects::NONE, "How a redirection names a node.").unused(NO_CLUSTER),
+    p("cluster-announce-ip", text(at!(cluster.announce_ip)), Effects::NONE, "Address to announce.").unused(NO_CLUSTER),
+    p("cluster-announce-tls-port", int(at!(cluster.announce_tls_port), 0, PORT), Effects::NONE, "TLS port to announce; 0 for the real one.").unused(NO_CLUSTER),
+    p("cluster-announce-port", int(at!(cluster.announce_port), 0, PORT), Effects::NONE, "Client port to announce; 0 for the real one.").unused(NO_CLUSTER),
+    p("cluster-announce-bus-port", int(at!(cluster.announce_bus_port), 0, PORT), Effects::NONE, "Bus port to announce; 0 for the real one.").unused(NO_CLUSTER),
 ];
 
 #[rustfmt::skip]
 const LATENCY: &[Param] = &[
-    p("slowlog-log-slower-than", int(at!(logs.slowlog_slower_than_us), -1, I64), Effects::NONE, "Microseconds above which a command enters the slow log; -1 switches it off.").alias("commandlog-execution-slower-than"),
+    p("slowlog-log-slower-than", int(at!(logs.slowlog_slower_than_us), -1, I64), Effects::COMMAND_LOGS, "Microseconds above which a command enters the slow log; -1 switches it off.").alias("commandlog-execution-slower-than"),
     p("slowlog-max-len", int(at!(logs.slowlog_max_len), 0, I64), Effects::COMMAND_LOGS, "Entries of the slow log.").alias("commandlog-slow-execution-max-len"),
-    p("commandlog-request-larger-than", int(at!(logs.large_request_bytes), -1, I64), Effects::NONE, "Bytes above which a request is logged; -1 switches it off."),
+    p("commandlog-request-larger-than", int(at!(logs.large_request_bytes), -1, I64), Effects::COMMAND_LOGS, "Bytes above which a request is logged; -1 switches it off."),
     p("commandlog-large-request-max-len", int(at!(logs.large_request_max_len), 0, I64), Effects::COMMAND_LOGS, "Entries of the log of large requests."),
-    p("commandlog-reply-larger-than", int(at!(logs.large_reply_bytes), -1, I64), Effects::NONE, "Bytes above which a reply is logged; -1 switches it off."),
+    p("commandlog-reply-larger-than", int(at!(logs.large_reply_bytes), -1, I64), Effects::COMMAND_LOGS, "Bytes above which a reply is logged; -1 switches it off."),
     p("commandlog-large-reply-max-len", int(at!(logs.large_reply_max_len), 0, I64), Effects::COMMAND_LOGS, "Entries of the log of large replies."),
-    p("latency-monitor-threshold", int(at!(logs.latency_monitor_threshold_ms), 0, I64), Effects::LATENCY, "Milliseconds above which an event is recorded; 0 switches it off."),
-    p("latency-tracking", yes_no(at!(logs.latency_tracking)), Effects::LATENCY, "Keep a histogram of each command's run time."),
+    p("latency-monitor-threshold", int(at!(logs.latency_monitor_threshold_ms), 0, I64), Effects::COMMAND_LOGS, "Milliseconds above which an event is recorded; 0 switches it off."),
+    p("latency-tracking", yes_no(at!(logs.latency_tracking)), Effects::NONE, "Keep a histogram of each command's run time."),
     p("latency-tracking-info-percentiles", words(at!(logs.latency_percentiles)), Effects::NONE, "Percentiles of it that INFO shows."),
 ];
 
@@ -385,37 +385,37 @@ const EVENTS: &[Param] = &[
 
 #[rustfmt::skip]
 const ENCODINGS: &[Param] = &[
-    p("hash-max-listpack-entries", int(at!(limits.types.hash_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Fields of the longest hash kept as a listpack.").alias("hash-max-ziplist-entries"),
-    p("hash-max-listpack-value", memory(at!(limits.types.hash_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest field or value in it.").alias("hash-max-ziplist-value"),
-    p("list-max-listpack-size", int(at!(limits.types.list_max_listpack_size), i32::MIN as i128, I32), Effects::ENCODINGS, "Size of a list node: elements, or -1 to -5 for 4 to 64 KB.").alias("list-max-ziplist-size"),
-    p("list-compress-depth", int(at!(limits.types.list_compress_depth), 0, I32), Effects::ENCODINGS, "List nodes at each end left uncompressed; 0 compresses none."),
-    p("set-max-intset-entries", int(at!(limits.types.set_max_intset_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as an intset."),
-    p("set-max-listpack-entries", int(at!(limits.types.set_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest set kept as a listpack."),
-    p("set-max-listpack-value", int(at!(limits.types.set_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it."),
-    p("zset-max-listpack-entries", int(at!(limits.types.zset_max_listpack_entries), 0, I64), Effects::ENCODINGS, "Members of the longest sorted set kept as a listpack.").alias("zset-max-ziplist-entries"),
-    p("zset-max-listpack-value", memory(at!(limits.types.zset_max_listpack_value), 0, I64), Effects::ENCODINGS, "Bytes of the longest member in it.").alias("zset-max-ziplist-value"),
-    p("hll-sparse-max-bytes", memory(at!(limits.types.hll_sparse_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of the longest sparse HyperLogLog."),
-    p("stream-node-max-bytes", memory(at!(limits.types.stream_node_max_bytes), 0, I64), Effects::ENCODINGS, "Bytes of a stream node; 0 for no limit.").unused(NO_STREAMS),
-    p("stream-node-max-entries", int(at!(limits.types.stream_node_max_entries), 0, I64), Effects::ENCODINGS, "Entries of a stream node; 0 for no limit.").unused(NO_STREAMS),
+    p("hash-max-listpack-entries", int(at!(limits.types.hash_max_listpack_entries), 0, I64), Effects::NONE, "Fields of the longest hash kept as a listpack.").alias("hash-max-ziplist-entries"),
+    p("hash-max-listpack-value", memory(at!(limits.types.hash_max_listpack_value), 0, I64), Effects::NONE, "Bytes of the longest field or value in it.").alias("hash-max-ziplist-value"),
+    p("list-max-listpack-size", int(at!(limits.types.list_max_listpack_size), i32::MIN as i128, I32), Effects::NONE, "Size of a list node: elements, or -1 to -5 for 4 to 64 KB.").alias("list-max-ziplist-size"),
+    p("list-compress-depth", int(at!(limits.types.list_compress_depth), 0, I32), Effects::NONE, "List nodes at each end left uncompressed; 0 compresses none."),
+    p("set-max-intset-entries", int(at!(limits.types.set_max_intset_entries), 0, I64), Effects::NONE, "Members of the longest set kept as an intset."),
+    p("set-max-listpack-entries", int(at!(limits.types.set_max_listpack_entries), 0, I64), Effects::NONE, "Members of the longest set kept as a listpack."),
+    p("set-max-listpack-value", int(at!(limits.types.set_max_listpack_value), 0, I64), Effects::NONE, "Bytes of the longest member in it."),
+    p("zset-max-listpack-entries", int(at!(limits.types.zset_max_listpack_entries), 0, I64), Effects::NONE, "Members of the longest sorted set kept as a listpack.").alias("zset-max-ziplist-entries"),
+    p("zset-max-listpack-value", memory(at!(limits.types.zset_max_listpack_value), 0, I64), Effects::NONE, "Bytes of the longest member in it.").alias("zset-max-ziplist-value"),
+    p("hll-sparse-max-bytes", memory(at!(limits.types.hll_sparse_max_bytes), 0, I64), Effects::NONE, "Bytes of the longest sparse HyperLogLog."),
+    p("stream-node-max-bytes", memory(at!(limits.types.stream_node_max_bytes), 0, I64), Effects::NONE, "Bytes of a stream node; 0 for no limit.").unused(NO_STREAMS),
+    p("stream-node-max-entries", int(at!(limits.types.stream_node_max_entries), 0, I64), Effects::NONE, "Entries of a stream node; 0 for no limit.").unused(NO_STREAMS),
 ];
 
 #[rustfmt::skip]
 const TIMER: &[Param] = &[
-    p("hz", int(at!(advanced.hz), 0, I32), Effects::HZ, "Runs of the timer per second.").clamp(1, 500),
-    p("dynamic-hz", yes_no(at!(advanced.dynamic_hz)), Effects::HZ, "Run the timer more often with many clients."),
+    p("hz", int(at!(advanced.hz), 0, I32), Effects::NONE, "Runs of the timer per second.").clamp(1, 500),
+    p("dynamic-hz", yes_no(at!(advanced.dynamic_hz)), Effects::NONE, "Run the timer more often with many clients."),
     p("activerehashing", yes_no(at!(advanced.active_rehashing)), Effects::NONE, "Spend a millisecond in a hundred on unfinished rehashes."),
     p("jemalloc-bg-thread", yes_no(at!(advanced.jemalloc_bg_thread)), Effects::ALLOCATOR, "Let the allocator give memory back from its own thread."),
 ];
 
 #[rustfmt::skip]
 const DEFRAG: &[Param] = &[
-    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::DEFRAG, "Move values to make memory compact.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::DEFRAG, "Waste below which nothing is moved.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::DEFRAG, "Waste in percent at which moving starts.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::DEFRAG, "Waste in percent at which the effort is greatest.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::DEFRAG, "Least effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::DEFRAG, "Greatest effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::DEFRAG, "Elements above which a collection is moved in steps.").unused(NO_DEFRAGMENTATION),
+    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::NONE, "Move values to make memory compact.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::NONE, "Waste below which nothing is moved.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::NONE, "Waste in percent at which moving starts.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::NONE, "Waste in percent at which the effort is greatest.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::NONE, "Least effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::NONE, "Greatest effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
+    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::NONE, "Elements above which a collection is moved in steps.").unused(NO_DEFRAGMENTATION),
 ];
 
 #[rustfmt::skip]

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use crate::stdx::bits::bit_set;
 use crate::stdx::num::{parse_f64, parse_i64, parse_memory};
 
 /// Why a value was refused, worded for the client.
@@ -546,39 +547,41 @@ pub(super) fn one_of(words: impl IntoIterator<Item = &'static str>) -> Reason {
     format!("argument(s) must be one of the following: {}", words.join(", ")).into()
 }
 
-/// Classes of keyspace events, as bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct KeyspaceEvents(pub u16);
+bit_set! {
+    /// Classes of keyspace events, as bits.
+    pub struct KeyspaceEvents: u16 {
+        /// Publish under `__keyspace@<db>__`.
+        KEYSPACE = 0;
+        /// Publish under `__keyevent@<db>__`.
+        KEYEVENT = 1;
+        /// Commands on keys of any type.
+        GENERIC = 2;
+        /// Commands on strings.
+        STRING = 3;
+        /// Commands on lists.
+        LIST = 4;
+        /// Commands on sets.
+        SET = 5;
+        /// Commands on hashes.
+        HASH = 6;
+        /// Commands on sorted sets.
+        ZSET = 7;
+        /// A key expired.
+        EXPIRED = 8;
+        /// A key was evicted.
+        EVICTED = 9;
+        /// Commands on streams.
+        STREAM = 10;
+        /// Commands on types of modules.
+        MODULE = 11;
+        /// A key was asked for that does not exist.
+        KEY_MISS = 12;
+        /// A key was created.
+        NEW = 13;
+    }
+}
 
 impl KeyspaceEvents {
-    /// Publish under `__keyspace@<db>__`.
-    pub const KEYSPACE: KeyspaceEvents = KeyspaceEvents(1 << 0);
-    /// Publish under `__keyevent@<db>__`.
-    pub const KEYEVENT: KeyspaceEvents = KeyspaceEvents(1 << 1);
-    /// Commands on keys of any type.
-    pub const GENERIC: KeyspaceEvents = KeyspaceEvents(1 << 2);
-    /// Commands on strings.
-    pub const STRING: KeyspaceEvents = KeyspaceEvents(1 << 3);
-    /// Commands on lists.
-    pub const LIST: KeyspaceEvents = KeyspaceEvents(1 << 4);
-    /// Commands on sets.
-    pub const SET: KeyspaceEvents = KeyspaceEvents(1 << 5);
-    /// Commands on hashes.
-    pub const HASH: KeyspaceEvents = KeyspaceEvents(1 << 6);
-    /// Commands on sorted sets.
-    pub const ZSET: KeyspaceEvents = KeyspaceEvents(1 << 7);
-    /// A key expired.
-    pub const EXPIRED: KeyspaceEvents = KeyspaceEvents(1 << 8);
-    /// A key was evicted.
-    pub const EVICTED: KeyspaceEvents = KeyspaceEvents(1 << 9);
-    /// Commands on streams.
-    pub const STREAM: KeyspaceEvents = KeyspaceEvents(1 << 10);
-    /// Commands on types of modules.
-    pub const MODULE: KeyspaceEvents = KeyspaceEvents(1 << 11);
-    /// A key was asked for that does not exist.
-    pub const KEY_MISS: KeyspaceEvents = KeyspaceEvents(1 << 12);
-    /// A key was created.
-    pub const NEW: KeyspaceEvents = KeyspaceEvents(1 << 13);
     /// What `A` stands for: every class but key misses and new keys.
     pub const ALL: KeyspaceEvents = KeyspaceEvents(0b1111_1111_1100);
 
@@ -600,17 +603,12 @@ impl KeyspaceEvents {
         (b'm', Self::KEY_MISS),
     ];
 
-    /// Whether every class of `other` is among these.
-    pub const fn contains(self, other: KeyspaceEvents) -> bool {
-        self.0 & other.0 == other.0
-    }
-
     /// The letters of all classes but `unnamed`, with `A` where it says more in less.
     fn letters(self, unnamed: KeyspaceEvents) -> String {
-        let all = self.contains(Self::ALL);
+        let all = self.covers(Self::ALL);
         let mut text = String::from(if all { "A" } else { "" });
         for (letter, class) in Self::LETTERS {
-            if self.contains(class) && !(all && Self::ALL.contains(class)) && class != unnamed {
+            if self.covers(class) && !(all && Self::ALL.covers(class)) && class != unnamed {
                 text.push(char::from(letter));
             }
         }
@@ -619,33 +617,34 @@ impl KeyspaceEvents {
 
     /// Whether nothing can be published: no class, or neither of the two kinds of channel.
     pub const fn is_silent(self) -> bool {
-        self.0 & (Self::KEYSPACE.0 | Self::KEYEVENT.0) == 0
+        !self.has(Self::KEYSPACE.with(Self::KEYEVENT))
     }
 }
 
 impl Words for KeyspaceEvents {
     fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
-        let mut events = 0;
+        let mut events = Self::NONE;
         for letter in words.concat() {
-            events |= if letter == b'A' {
-                Self::ALL.0
+            let more = if letter == b'A' {
+                Self::ALL
             } else {
                 let class = Self::LETTERS.iter().find(|(known, _)| *known == letter);
-                class.ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")?.1.0
+                class.ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")?.1
             };
+            events = events | more;
         }
-        self.0 = events;
+        *self = events;
         Ok(())
     }
 
     /// New keys, which `A` does not stand for, are not shown beside it, as in Redis.
     fn print(&self) -> String {
-        let all = self.contains(Self::ALL);
-        self.letters(if all { Self::NEW } else { Self::default() })
+        let all = self.covers(Self::ALL);
+        self.letters(if all { Self::NEW } else { Self::NONE })
     }
 
     fn lines(&self) -> Vec<String> {
-        vec![format!("\"{}\"", self.letters(Self::default()))]
+        vec![format!("\"{}\"", self.letters(Self::NONE))]
     }
 }
 

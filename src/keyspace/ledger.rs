@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::stdx::bits::bit_set;
+
 /// What kind of key event it is: the letters of `notify-keyspace-events`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -75,30 +77,24 @@ impl Event {
     }
 }
 
-/// Who wants to know about changes: a bit each, set by the rare code that starts listening.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Listeners(u8);
+bit_set! {
+    /// Who wants to know about changes: a bit each, set by the rare code that starts listening.
+    pub struct Listeners: u8 {
+        /// A transaction watches keys.
+        WATCH = 0;
+        /// Keyspace notifications are on.
+        NOTIFY = 1;
+        /// A client keeps copies of what it read.
+        TRACKING = 2;
+        /// A client waits for a key.
+        BLOCKED = 3;
+    }
+}
 
 impl Listeners {
-    /// A transaction watches keys.
-    pub const WATCH: Listeners = Listeners(1);
-    /// Keyspace notifications are on.
-    pub const NOTIFY: Listeners = Listeners(2);
-    /// A client keeps copies of what it read.
-    pub const TRACKING: Listeners = Listeners(4);
-    /// A client waits for a key.
-    pub const BLOCKED: Listeners = Listeners(8);
     /// Somebody is fed: follows from [`Ledger::feed`] and [`Ledger::mute`].
-    const FEED: Listeners = Listeners(16);
+    const FEED: Listeners = Listeners(1 << 4);
 
-    /// Says that one of them listens, or no longer.
-    pub fn set(&mut self, which: Listeners, on: bool) {
-        if on { self.0 |= which.0 } else { self.0 &= !which.0 }
-    }
-    /// Whether one of these listens.
-    pub fn has(self, which: Listeners) -> bool {
-        self.0 & which.0 != 0
-    }
     /// Whether commands are to be passed on.
     #[inline]
     pub fn feeds(self) -> bool {
@@ -106,7 +102,7 @@ impl Listeners {
     }
     /// Whether nobody listens.
     pub fn none(self) -> bool {
-        self.0 == 0
+        self.is_empty()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The outside world: what waits for readiness, and the sockets that become ready. Nothing in here knows a
 //! command or a key.
+pub mod descriptors;
 pub mod io;
-pub mod limits;
 pub mod link;
 pub mod listener;
 pub mod peer;

@@ -4,5 +4,5 @@
 //! a snapshot is due: that is the server's business.
 
 pub mod aof;
-pub mod bar;
+pub mod progress;
 pub mod rdb;

@@ -1311,4 +1311,18 @@ mod tests {
     fn fuzz_smoke() {
         super::fuzz(1, 600);
     }
+
+    /// A header whose place is looked at at once has the value that its digits have as a canonical integer.
+    #[test]
+    fn plain_headers_are_canonical_integers() {
+        let zeros = ["", "0", "00", "-", "+", " "];
+        for number in (0..1200u64).chain((1..=20).map(|digits| 10u64.saturating_pow(digits) - 1)) {
+            for text in zeros.map(|before| format!("{before}{number}")) {
+                let header = format!("${text}\r\nx");
+                let canonical = parse_i64(text.as_bytes()).filter(|_| !text.starts_with('-'));
+                let expected = canonical.filter(|_| text.len() <= 7).map(|n| (n as usize, text.len() + 3));
+                assert_eq!(plain_header(header.as_bytes(), b'$'), expected, "{header:?}");
+            }
+        }
+    }
 }

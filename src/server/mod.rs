@@ -124,7 +124,6 @@ impl Server {
             process: process::startup::Process::default(),
         };
         server.take_up_options();
-        server.take_up_password();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server
     }

@@ -1,15 +1,16 @@
 //! What a change of the configuration does.
 //!
-//! Most options are read where they matter, by a plain load, and need nothing here. Some are copied into rooms that
-//! do not know the configuration ([`Server::take_up_options`]), and a few concern the operating system and may fail
-//! ([`Server::apply`]): a change that fails there is undone as a whole.
+//! Most options are read where they matter, by a plain load, and need nothing here. For all others, a parameter names
+//! [`Effects`], and [`ACTIONS`] has one function for each effect: it copies options into rooms that do not know the
+//! configuration, or tells the operating system. Those that may fail come first: a change that fails there is undone as
+//! a whole.
 
 use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
-use crate::config::{Config, Effects, Reason, SetError, os_error, table};
+use crate::config::{Config, Effects, SetError, os_error, table};
 use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
-use crate::net::limits;
+use crate::net::descriptors;
 use crate::net::listener::{self, Listener};
 use crate::net::poll::Source;
 use crate::resp::Error;
@@ -19,41 +20,84 @@ use crate::stats::log;
 use crate::stdx::alloc;
 use crate::structures::dict::set_growth_ceiling;
 
+/// What is done about an effect.
+enum Action {
+    /// The system may refuse it; the configuration as it was before says what there was.
+    Try(fn(&mut Server, before: &Config) -> Result<(), Refusal>),
+    /// It cannot fail.
+    Do(fn(&mut Server)),
+}
+
+/// What is done about each effect, in the order in which it is done.
+const ACTIONS: &[(Effects, Action)] = &[
+    (Effects::DIR, Action::Try(enter_directory)),
+    (Effects::MAXCLIENTS, Action::Try(allow_clients)),
+    (Effects::LISTENERS, Action::Try(Server::listen_anew)),
+    (Effects::APPEND_ONLY, Action::Try(switch_aof)),
+    (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
+    (Effects::MAXMEMORY, Action::Try(limit_memory)),
+    (Effects::AOF_HISTORY, Action::Do(Server::remove_history)),
+    // What was promised under the old setting is kept before the new one counts.
+    (Effects::APPEND_FSYNC, Action::Do(|server| _ = server.finish_aof())),
+    (Effects::DISK_ERROR, Action::Do(Server::note_disk_error)),
+    (Effects::EVICTION, Action::Do(choose_evicted)),
+    (Effects::CLIENT_MEMORY, Action::Do(limit_client_memory)),
+    (Effects::LAZY_FREE, Action::Do(choose_lazy_freeing)),
+    (Effects::TRACKING, Action::Do(Server::check_tracked)),
+    (Effects::KEYSPACE_EVENTS, Action::Do(Server::hear_events)),
+    (Effects::COMMAND_LOGS, Action::Do(Server::take_up_thresholds)),
+    (Effects::ACL_LOG, Action::Do(trim_acl_log)),
+    (Effects::PROC_TITLE, Action::Do(Server::show_title)),
+    (Effects::LOG_LEVEL, Action::Do(set_log_level)),
+    (
+        Effects::ALLOCATOR,
+        Action::Do(|server| alloc::purge_in_background(server.config.advanced.jemalloc_bg_thread)),
+    ),
+    (Effects::WATCHDOG, Action::Do(Server::take_up_watchdog)),
+    (Effects::PASSWORD, Action::Do(Server::take_up_password)),
+];
+
+/// Why a change could not take effect.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Directory(String),
+    #[error(
+        "The operating system is not able to handle the specified number of clients, try with {possible}"
+    )]
+    Clients { possible: usize },
+    #[error("Failed to bind to specified addresses.")]
+    Bind,
+    #[error("Unable to listen on this port. Check server logs.")]
+    Port,
+    #[error("Unable to turn on AOF. Check server logs.")]
+    AppendOnly,
+    #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
+    OomScore,
+    #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
+    OomScoreValues,
+}
+
+impl Refusal {
+    /// The parameter to blame.
+    fn parameter(&self) -> &'static str {
+        match self {
+            Refusal::Directory(_) => "dir",
+            Refusal::Clients { .. } => "maxclients",
+            Refusal::Bind => "bind",
+            Refusal::Port => "port",
+            Refusal::AppendOnly => "appendonly",
+            Refusal::OomScore => "oom-score-adj",
+            Refusal::OomScoreValues => "oom-score-adj-values",
+        }
+    }
+}
+
 impl Server {
-    /// Copies the options into the rooms that do not know the configuration. Cheap, and right at any time.
+    /// Copies the options into the rooms that do not know the configuration. For a server that is being made.
     pub fn take_up_options(&mut self) {
-        self.note_disk_error();
-        self.check_tracked();
-        self.hear_events();
-        let memory = &self.config.memory;
-        self.conditions.set(Conditions::MAXMEMORY, memory.maxmemory > 0);
-        // What does not count against the limit is left out here: tables are of the data.
-        set_growth_ceiling(match memory.maxmemory {
-            0 => usize::MAX,
-            limit => usize::try_from(limit).unwrap_or(usize::MAX),
-        });
-        let limits_clients = memory.maxmemory_clients.bytes(memory.maxmemory).is_some();
-        self.conditions.set(Conditions::CLIENT_MEMORY, limits_clients);
-        self.keyspace.evictor.set_policy(crate::server::memory::policy(memory.policy));
-        let access = &mut self.keyspace.access;
-        access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
-        access.log_factor = memory.lfu_log_factor;
-        access.decay_minutes = memory.lfu_decay_time_min;
-        let by_access = |policy: Policy| matches!(policy.order, Order::LeastRecent | Order::LeastFrequent);
-        access.guides_eviction =
-            memory.maxmemory > 0 && crate::server::memory::policy(memory.policy).is_some_and(by_access);
-        let now = self.keyspace.now();
-        self.keyspace.set_now(now);
-        self.take_up_thresholds();
-        self.clients.order_by_memory(limits_clients, now);
-        let lazy = &self.config.lazyfree;
-        self.keyspace.lazy = LazyFree {
-            eviction: lazy.eviction,
-            expire: lazy.expire,
-            server_del: lazy.server_del,
-            user_del: lazy.user_del,
-            user_flush: lazy.user_flush,
-        };
+        let unchanged = self.config.clone();
+        self.act(&unchanged, Effects::COPIED).expect("copying options does not fail");
     }
 
     /// Writes the configuration file anew.
@@ -81,11 +125,11 @@ impl Server {
     /// # Errors
     /// The system refused something, named by its parameter. The configuration is `before` again then, and in effect.
     pub fn apply(&mut self, mut before: Config, effects: Effects) -> Result<(), SetError> {
-        if effects.touches(Effects::DIR) {
+        if effects.has(Effects::DIR) {
             // Where a relative path leads back to must be known before it is left.
             before.persistence.dir = working_directory(&before.persistence.dir);
         }
-        match self.try_apply(&before, effects) {
+        match self.act(&before, effects) {
             Ok(()) => {
                 for param in table::params() {
                     if let Some(note) = param.idle(&self.config)
@@ -96,111 +140,30 @@ impl Server {
                 }
                 Ok(())
             }
-            Err((parameter, reason)) => {
+            Err(refusal) => {
                 let failed = std::mem::replace(&mut self.config, before);
                 // Going back to what was in effect a moment ago; what fails now cannot be helped.
-                let _ = self.try_apply(&failed, effects);
-                Err(SetError::refused(parameter.as_bytes(), reason))
+                let _ = self.act(&failed, effects);
+                Err(SetError::refused(refusal.parameter().as_bytes(), refusal.to_string()))
             }
         }
     }
 
-    fn try_apply(&mut self, before: &Config, effects: Effects) -> Result<(), (&'static str, Reason)> {
-        self.take_up_options();
-        if effects.touches(Effects::DIR) {
-            let dir = &mut self.config.persistence.dir;
-            std::env::set_current_dir(&*dir)
-                .map_err(|error| ("dir", crate::net::error_text(&error).into()))?;
-            *dir = working_directory(dir);
-        }
-        if effects.touches(Effects::MAXCLIENTS) {
-            self.allow_clients(before)?;
-        }
-        if effects.touches(Effects::LISTENERS) && listeners_differ(before, &self.config) {
-            self.listen_anew().map_err(|()| {
-                if before.net.bind != self.config.net.bind {
-                    ("bind", "Failed to bind to specified addresses.".into())
-                } else {
-                    ("port", "Unable to listen on this port. Check server logs.".into())
-                }
-            })?;
-        }
-        if effects.touches(Effects::APPEND_ONLY)
-            && before.persistence.appendonly != self.config.persistence.appendonly
-        {
-            if self.config.persistence.appendonly {
-                self.start_aof()
-                    .map_err(|()| ("appendonly", "Unable to turn on AOF. Check server logs.".into()))?;
-            } else {
-                self.stop_aof();
+    /// Acts on each of `effects`, in the order of the table, up to the first that fails.
+    fn act(&mut self, before: &Config, effects: Effects) -> Result<(), Refusal> {
+        for (_, action) in ACTIONS.iter().filter(|(effect, _)| effects.has(*effect)) {
+            match action {
+                Action::Try(act) => act(self, before)?,
+                Action::Do(act) => act(self),
             }
-        }
-        if before.persistence.aof_disable_auto_gc && !self.config.persistence.aof_disable_auto_gc {
-            self.remove_history();
-        }
-        if effects.touches(Effects::APPEND_FSYNC)
-            && before.persistence.appendfsync != self.config.persistence.appendfsync
-        {
-            // What was promised under the old setting is kept before the new one counts.
-            self.finish_aof();
-        }
-        if effects.touches(Effects::OOM_SCORE)
-            && let Err(error) = self.apply_oom_score()
-        {
-            tracing::warn!("Unable to write oom_score_adj: {}", crate::net::error_text(&error));
-            let mode_differs = before.advanced.oom_score_adj != self.config.advanced.oom_score_adj;
-            let parameter = if mode_differs { "oom-score-adj" } else { "oom-score-adj-values" };
-            return Err((
-                parameter,
-                "Failed to apply new oom_score_adj configuration, check server logs.".into(),
-            ));
-        }
-        if before.memory.maxmemory != self.config.memory.maxmemory {
-            self.maxmemory_changed();
-        }
-        if effects.touches(Effects::PROC_TITLE | Effects::LISTENERS) {
-            self.show_title();
-        }
-        if effects.touches(Effects::LOG_LEVEL)
-            && let Ok(level) = self.config.logs.level.name().parse()
-        {
-            log::set_level(level);
-        }
-        if effects.touches(Effects::ALLOCATOR) {
-            alloc::purge_in_background(self.config.advanced.jemalloc_bg_thread);
-        }
-        if effects.touches(Effects::WATCHDOG) {
-            self.take_up_watchdog();
-        }
-        if effects.touches(Effects::PASSWORD) {
-            self.take_up_password();
-        }
-        if effects.touches(Effects::ACL_LOG) {
-            let max_len = self.config.security.acllog_max_len;
-            self.acl.log.trim(usize::try_from(max_len).unwrap_or(usize::MAX));
         }
         Ok(())
-    }
-
-    fn allow_clients(&mut self, before: &Config) -> Result<(), (&'static str, Reason)> {
-        let wanted = self.config.net.maxclients as usize;
-        if wanted <= before.net.maxclients as usize {
-            return Ok(());
-        }
-        let served = limits::adjust_open_files(wanted).unwrap_or(before.net.maxclients as usize);
-        if served >= wanted {
-            return Ok(());
-        }
-        let reason = format!(
-            "The operating system is not able to handle the specified number of clients, try with {served}"
-        );
-        Err(("maxclients", reason.into()))
     }
 
     /// Closes the TCP sockets that listen and opens those of the configuration.
     ///
     /// The old ones go first: an address may be among the new ones too.
-    fn listen_anew(&mut self) -> Result<(), ()> {
+    fn listen_anew(&mut self, before: &Config) -> Result<(), Refusal> {
         let Some(poll) = self.event_loop.poll.as_ref() else { return Ok(()) };
         let registry = poll.registry();
         let mut kept: Vec<Listener> = Vec::new();
@@ -229,15 +192,122 @@ impl Server {
                 tracing::warn!("Cannot watch a listening socket: {error}");
             }
         }
-        if failed { Err(()) } else { Ok(()) }
+        match failed {
+            false => Ok(()),
+            true if before.net.bind != self.config.net.bind => Err(Refusal::Bind),
+            true => Err(Refusal::Port),
+        }
     }
 }
 
-fn listeners_differ(a: &Config, b: &Config) -> bool {
-    (a.net.port, &a.net.bind) != (b.net.port, &b.net.bind)
+fn enter_directory(server: &mut Server, _: &Config) -> Result<(), Refusal> {
+    let dir = &mut server.config.persistence.dir;
+    std::env::set_current_dir(&*dir).map_err(|error| Refusal::Directory(crate::net::error_text(&error)))?;
+    *dir = working_directory(dir);
+    Ok(())
+}
+
+fn allow_clients(server: &mut Server, before: &Config) -> Result<(), Refusal> {
+    let wanted = server.config.net.maxclients as usize;
+    if wanted <= before.net.maxclients as usize {
+        return Ok(());
+    }
+    let served = descriptors::adjust_open_files(wanted).unwrap_or(before.net.maxclients as usize);
+    if served >= wanted { Ok(()) } else { Err(Refusal::Clients { possible: served }) }
+}
+
+fn switch_aof(server: &mut Server, _: &Config) -> Result<(), Refusal> {
+    if server.config.persistence.appendonly {
+        server.start_aof().map_err(|()| Refusal::AppendOnly)
+    } else {
+        server.stop_aof();
+        Ok(())
+    }
+}
+
+fn tell_oom_score(server: &mut Server, before: &Config) -> Result<(), Refusal> {
+    server.apply_oom_score().map_err(|error| {
+        tracing::warn!("Unable to write oom_score_adj: {}", crate::net::error_text(&error));
+        let mode_differs = before.advanced.oom_score_adj != server.config.advanced.oom_score_adj;
+        if mode_differs { Refusal::OomScore } else { Refusal::OomScoreValues }
+    })
+}
+
+fn choose_evicted(server: &mut Server) {
+    let memory = &server.config.memory;
+    let policy = crate::server::memory::policy(memory.policy);
+    server.keyspace.evictor.set_policy(policy);
+    let access = &mut server.keyspace.access;
+    access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
+    access.log_factor = memory.lfu_log_factor;
+    access.decay_minutes = memory.lfu_decay_time_min;
+    let by_access = |policy: Policy| matches!(policy.order, Order::LeastRecent | Order::LeastFrequent);
+    access.guides_eviction = memory.maxmemory > 0 && policy.is_some_and(by_access);
+    // What an access notes is a time in another unit now.
+    let now = server.keyspace.now();
+    server.keyspace.set_now(now);
+}
+
+fn limit_memory(server: &mut Server, before: &Config) -> Result<(), Refusal> {
+    let limit = server.config.memory.maxmemory;
+    server.conditions.set(Conditions::MAXMEMORY, limit > 0);
+    // What does not count against the limit is left out here: tables are of the data.
+    set_growth_ceiling(match limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    });
+    if before.memory.maxmemory != limit {
+        server.maxmemory_changed();
+    }
+    Ok(())
+}
+
+fn limit_client_memory(server: &mut Server) {
+    let memory = &server.config.memory;
+    let limited = memory.maxmemory_clients.bytes(memory.maxmemory).is_some();
+    server.conditions.set(Conditions::CLIENT_MEMORY, limited);
+    server.clients.order_by_memory(limited, server.keyspace.now());
+}
+
+fn choose_lazy_freeing(server: &mut Server) {
+    let lazy = &server.config.lazyfree;
+    server.keyspace.lazy = LazyFree {
+        eviction: lazy.eviction,
+        expire: lazy.expire,
+        server_del: lazy.server_del,
+        user_del: lazy.user_del,
+        user_flush: lazy.user_flush,
+    };
+}
+
+fn trim_acl_log(server: &mut Server) {
+    let max_len = server.config.security.acllog_max_len;
+    server.acl.log.trim(usize::try_from(max_len).unwrap_or(usize::MAX));
+}
+
+fn set_log_level(server: &mut Server) {
+    if let Ok(level) = server.config.logs.level.name().parse() {
+        log::set_level(level);
+    }
 }
 
 /// The absolute path of the directory the process is in, or `otherwise` when it cannot be told.
 fn working_directory(otherwise: &str) -> String {
     std::env::current_dir().map_or_else(|_| otherwise.to_string(), |path| path.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No effect is forgotten, named twice, or without a parameter that has it.
+    #[test]
+    fn each_effect_has_one_action_and_a_parameter() {
+        for &(effect, name) in Effects::NAMES {
+            let actions = ACTIONS.iter().filter(|(acted_on, _)| *acted_on == effect).count();
+            assert_eq!(actions, 1, "{name}");
+            assert!(table::params().any(|param| param.effects.covers(effect)), "{name}");
+        }
+        assert_eq!(ACTIONS.len(), Effects::NAMES.len(), "an action acts on one effect");
+    }
 }

@@ -44,6 +44,11 @@ macro_rules! __bit_set {
             pub const fn covers(self, other: $type) -> bool {
                 self.0 & other.0 == other.0
             }
+            /// The bits as an integer.
+            #[inline]
+            pub const fn bits(self) -> $repr {
+                self.0
+            }
             /// Whether no bit is in this set.
             #[inline]
             pub const fn is_empty(self) -> bool {

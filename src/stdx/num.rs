@@ -51,6 +51,9 @@ fn digits_to_u64(mut digits: &[u8]) -> Option<u64> {
 }
 
 /// Reads a canonical decimal integer: no `+`, no spaces, no leading zeros, no `-0`.
+///
+/// This is the one rule for what is kept as an integer: by strings, intsets, listpacks and files alike. A text of more
+/// than [`MAX_INT_LEN`] bytes is refused without being read.
 #[inline]
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
     let (digits, negative) = match text {
@@ -620,6 +623,36 @@ mod tests {
         for text in ["", "-1", "01", "00000000000000000001", "18446744073709551616", "99999999999999999999"] {
             assert_eq!(parse_u64(text.as_bytes()), None, "{text}");
         }
+    }
+
+    /// Every text that is nearly an integer: signs, zeros and ends around digits near the borders of all widths.
+    #[test]
+    fn edges_of_integers_agree_with_std() {
+        let mut numbers = vec![0i128];
+        for bits in [7, 8, 12, 13, 15, 16, 23, 24, 31, 32, 63, 64] {
+            let border = 1i128 << bits;
+            numbers.extend([border - 1, border, border + 1, -border - 1, -border, -border + 1]);
+        }
+        for digits in 1..=20 {
+            let border = 10i128.pow(digits);
+            numbers.extend([border - 1, border, border + 1, -border, 1 - border]);
+        }
+        let mut accepted = 0;
+        for number in numbers {
+            for before in ["", "-", "+", " ", "0", "-0", "00", "\0"] {
+                for behind in ["", " ", "\0", "\n", "0", ".", ".0", "e0", "a", "/", ":", "\u{b2}"] {
+                    let text = format!("{before}{number}{behind}");
+                    // What prints as it was read is canonical.
+                    let std = text.parse::<i128>().ok().filter(|value| value.to_string() == text);
+                    let (signed, unsigned) = (parse_i64(text.as_bytes()), parse_u64(text.as_bytes()));
+                    assert_eq!(signed, std.and_then(|value| value.try_into().ok()), "{text:?}");
+                    assert_eq!(unsigned, std.and_then(|value| value.try_into().ok()), "{text:?}");
+                    assert!(text.len() <= MAX_INT_LEN || signed.is_none() && unsigned.is_none(), "{text:?}");
+                    accepted += usize::from(signed.is_some());
+                }
+            }
+        }
+        assert!(accepted > 300, "{accepted} texts are integers");
     }
 
     #[test]

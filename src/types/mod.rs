@@ -7,11 +7,11 @@
 
 pub mod ahead;
 pub mod bits;
+pub mod encoding_limits;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod lcs;
-pub mod limits;
 pub mod list;
 pub mod packed;
 mod random;
@@ -21,8 +21,8 @@ mod tagged;
 pub mod value;
 pub mod zset;
 
+pub use encoding_limits::Limits;
 pub use hash::{Before, Hash, NewExpiry};
-pub use limits::Limits;
 pub use list::List;
 pub use set::Set;
 pub use value::{Collection, Describe, Kind, Part, Value};

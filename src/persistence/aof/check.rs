@@ -14,7 +14,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::manifest::{Manifest, Part};
-use crate::persistence::bar::Bar;
+use crate::persistence::progress::Bar;
 use crate::persistence::rdb::check as rdb;
 use crate::stdx::num;
 

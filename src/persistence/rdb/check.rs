@@ -9,7 +9,7 @@ use super::format::{Dialect, type_name};
 use super::load::{LoadError, LoadOptions, Loader, Receive, Step};
 use crate::keyspace::Entry;
 use crate::keyspace::access::Access;
-use crate::persistence::bar::Bar;
+use crate::persistence::progress::Bar;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num::human_bytes;
 

@@ -36,8 +36,6 @@ const EMPTY_TOLD: u64 = 10;
 
 /// Keys that are added together.
 const BATCH: usize = 32;
-/// The longest text that may be an integer.
-const LONGEST_INT: usize = 20;
 
 /// What a loader does with what it reads.
 #[derive(Clone, Debug)]
@@ -542,10 +540,7 @@ fn keep<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Opt
 fn string(input: &mut Input<'_>, key: &[u8], expires: Option<UnixMillis>) -> Result<Entry, Fault> {
     let value = match input.kept_string()? {
         Kept::Lent(Text::Int(n)) => Value::Int(n),
-        Kept::Lent(Text::Bytes(bytes)) => match num::parse_i64(bytes) {
-            Some(n) if bytes.len() <= LONGEST_INT => Value::Int(n),
-            _ => Value::Bytes(bytes),
-        },
+        Kept::Lent(Text::Bytes(bytes)) => num::parse_i64(bytes).map_or(Value::Bytes(bytes), Value::Int),
         Kept::Own(text) => Value::Shared(Arc::new(text)),
     };
     Ok(Entry::new(key, expires, value))

@@ -9,53 +9,44 @@ use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{CommandId, Commands, Flags, Spec};
 use crate::server::execution::Origin;
+use crate::stdx::bits::bit_set;
 
 /// What may change the data, or what replicas are told.
 pub(in crate::server) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
 
-/// Circumstances that keep some commands from running.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Conditions(u32);
+bit_set! {
+    /// Circumstances that keep some commands from running.
+    pub struct Conditions: u32 {
+        /// The client has not authenticated, and must.
+        NEEDS_AUTH = 0;
+        /// Commands are queued for EXEC.
+        IN_MULTI = 1;
+        /// The data set is being loaded.
+        LOADING = 2;
+        /// `maxmemory` is set, so that each command must look whether there is room.
+        MAXMEMORY = 3;
+        /// The client's user may not do everything.
+        LIMITED_USER = 4;
+        /// The client is fed with data, or monitors: it may not ask for keys.
+        FED = 5;
+        /// A pause is on, at least for what may change the data.
+        PAUSED_WRITES = 6;
+        /// A pause is on for all commands.
+        PAUSED_ALL = 7;
+        /// The data cannot be saved, and until they can, they must not change.
+        DISK_ERROR = 8;
+        /// The client has subscribed to something: it may be one that cannot tell messages from replies.
+        SUBSCRIBED = 9;
+        /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
+        TRACKING_FULL = 10;
+        /// `maxmemory-clients` is set, so that each command must look at what its client costs.
+        CLIENT_MEMORY = 11;
+        /// Nobody who is connected asks: where the request comes from decides.
+        INTERNAL = 12;
+    }
+}
 
 impl Conditions {
-    pub const NONE: Conditions = Conditions(0);
-    /// The client has not authenticated, and must.
-    pub const NEEDS_AUTH: Conditions = Conditions(1);
-    /// Commands are queued for EXEC.
-    pub const IN_MULTI: Conditions = Conditions(1 << 1);
-    /// The data set is being loaded.
-    pub const LOADING: Conditions = Conditions(1 << 2);
-    /// `maxmemory` is set, so that each command must look whether there is room.
-    pub const MAXMEMORY: Conditions = Conditions(1 << 3);
-    /// The client's user may not do everything.
-    pub const LIMITED_USER: Conditions = Conditions(1 << 4);
-    /// The client is fed with data, or monitors: it may not ask for keys.
-    pub const FED: Conditions = Conditions(1 << 5);
-    /// A pause is on, at least for what may change the data.
-    pub const PAUSED_WRITES: Conditions = Conditions(1 << 6);
-    /// A pause is on for all commands.
-    pub const PAUSED_ALL: Conditions = Conditions(1 << 7);
-    /// The data cannot be saved, and until they can, they must not change.
-    pub const DISK_ERROR: Conditions = Conditions(1 << 8);
-    /// The client has subscribed to something: it may be one that cannot tell messages from replies.
-    pub const SUBSCRIBED: Conditions = Conditions(1 << 9);
-    /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
-    pub const TRACKING_FULL: Conditions = Conditions(1 << 10);
-    /// `maxmemory-clients` is set, so that each command must look at what its client costs.
-    pub const CLIENT_MEMORY: Conditions = Conditions(1 << 11);
-    /// Nobody who is connected asks: where the request comes from decides.
-    pub const INTERNAL: Conditions = Conditions(1 << 12);
-
-    pub const fn with(self, other: Conditions) -> Conditions {
-        Conditions(self.0 | other.0)
-    }
-    pub const fn has(self, other: Conditions) -> bool {
-        self.0 & other.0 != 0
-    }
-    pub fn set(&mut self, which: Conditions, on: bool) {
-        if on { self.0 |= which.0 } else { self.0 &= !which.0 }
-    }
-
     /// The conditions under which `spec` must be looked at more closely.
     pub fn holding(spec: &Spec) -> Conditions {
         let mut held = Conditions::NONE;

@@ -30,13 +30,13 @@ pub fn catalog(commands: &Commands) -> Catalog {
     };
     let fact = |spec: &'static Spec, absent: bool| Command {
         name: spec.name,
-        categories: spec.categories().0,
+        categories: spec.categories().bits(),
         container: commands.container(spec).map(|id| id.0).or_else(|| container_of_absent(spec)),
         absent,
     };
     let present = commands.iter().map(|(_, spec)| fact(spec, false));
     let absent = commands.absent().iter().map(|spec| fact(spec, true));
-    Catalog::new(present.chain(absent), Category::NAMES.iter().map(|&(bit, name)| (bit.0, name)))
+    Catalog::new(present.chain(absent), Category::NAMES.iter().map(|&(bit, name)| (bit.bits(), name)))
 }
 
 /// What it takes to use keys in this way.

@@ -19,7 +19,7 @@ use crate::config::value::Choice;
 use crate::net::listener::{self, ListenError};
 use crate::net::poll::Poll;
 use crate::net::signals::{self, Signals};
-use crate::net::{error_text, limits};
+use crate::net::{descriptors, error_text};
 use crate::persistence::rdb::load::Fault;
 use crate::server::command::Spec;
 use crate::server::durability::persistence::{LoadFailure, temporary_name};
@@ -136,7 +136,7 @@ fn start(
     log::set_role('M');
     tracing::info!("monotonic clock: POSIX clock_gettime");
     // A process that may open few files serves few clients; asked for too many, it says so and goes on.
-    let clients = limits::adjust_open_files(config.net.maxclients as usize).map_err(Failure::line)?;
+    let clients = descriptors::adjust_open_files(config.net.maxclients as usize).map_err(Failure::line)?;
     config.net.maxclients = u32::try_from(clients).unwrap_or(u32::MAX).min(config.net.maxclients);
     let bio_cpus = cpu_list(&config.advanced.bio_cpulist);
     let background = Background::start(bio_cpus.as_ref()).map_err(|error| {

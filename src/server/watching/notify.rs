@@ -49,7 +49,7 @@ impl Server {
             else {
                 continue;
             };
-            if !chosen_by(event.class).is_some_and(|class| chosen.contains(class)) {
+            if !chosen_by(event.class).is_some_and(|class| chosen.covers(class)) {
                 continue;
             }
             let (key, name, db) = (&keys[key.clone()], event.name.as_bytes(), digits.format(*db).as_bytes());
@@ -60,10 +60,10 @@ impl Server {
                 }
                 self.publish(Scope::Channel, &channel, message);
             };
-            if chosen.contains(KeyspaceEvents::KEYSPACE) {
+            if chosen.covers(KeyspaceEvents::KEYSPACE) {
                 publish(b"__keyspace@", key, name);
             }
-            if chosen.contains(KeyspaceEvents::KEYEVENT) {
+            if chosen.covers(KeyspaceEvents::KEYEVENT) {
                 publish(b"__keyevent@", name, key);
             }
         }

@@ -19,6 +19,8 @@
 //! becomes an integer, and the shortest form is taken. Two entries are therefore equal exactly
 //! when their bytes are.
 
+use crate::stdx::num;
+
 /// Reports a position that is no entry.
 #[cold]
 #[inline(never)]
@@ -52,7 +54,7 @@ impl<'a> Item<'a> {
     pub fn eq_bytes(self, text: &[u8]) -> bool {
         match self {
             Item::Str(bytes) => bytes == text,
-            Item::Int(v) => parse_int(text) == Some(v),
+            Item::Int(v) => num::parse_i64(text) == Some(v),
         }
     }
 
@@ -76,7 +78,7 @@ impl<'a> Item<'a> {
     pub fn int(self) -> Option<i64> {
         match self {
             Item::Int(v) => Some(v),
-            Item::Str(bytes) => parse_int(bytes),
+            Item::Str(bytes) => num::parse_i64(bytes),
         }
     }
 
@@ -144,34 +146,6 @@ impl<'a> From<&'a Vec<u8>> for Item<'a> {
     }
 }
 
-/// The integer whose canonical decimal `text` is: no sign but `-`, no leading zero, no `-0`.
-#[inline]
-pub(in crate::structures) fn parse_int(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, text),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
-        _ => return None,
-    }
-    // Nineteen digits are less than 10^19 and fit a u64.
-    let mut value = 0u64;
-    for &byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value * 10 + u64::from(digit);
-    }
-    if negative {
-        (value <= i64::MIN.unsigned_abs()).then(|| (value as i64).wrapping_neg())
-    } else {
-        i64::try_from(value).ok()
-    }
-}
-
 /// How many bytes `backlen` takes after `size` bytes of encoding and data.
 ///
 /// The limits are those of the format's first implementation, which moves on one value early.
@@ -221,7 +195,7 @@ impl<'a> Encoded<'a> {
     pub(in crate::structures) fn new(item: Item<'a>) -> Self {
         match item {
             Item::Int(v) => Self::int(v),
-            Item::Str(text) => match parse_int(text) {
+            Item::Str(text) => match num::parse_i64(text) {
                 Some(v) => Self::int(v),
                 None => Self::text(text),
             },
@@ -475,7 +449,7 @@ pub(in crate::structures) fn validate(blob: &[u8], at: usize) -> Option<(usize, 
     // The value is the same, so the encodings are if they are equally long and of one kind.
     let canonical = match item {
         Item::Int(v) => Encoded::int(v).size() == size,
-        Item::Str(text) => parse_int(text).is_none() && Encoded::text(text).size() == size,
+        Item::Str(text) => num::parse_i64(text).is_none() && Encoded::text(text).size() == size,
     };
     agrees.then_some((size + width, canonical))
 }

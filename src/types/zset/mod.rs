@@ -26,8 +26,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
+use super::Limits;
 use super::ahead::{self, Aim, Scout};
-use super::limits::Limits;
 use super::packed::{Unfit, repeats};
 use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::num::{self, FloatBuf};

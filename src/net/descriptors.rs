@@ -126,7 +126,7 @@ mod tests {
             return under_limits();
         }
         let out = std::process::Command::new(std::env::current_exe().expect("we run"))
-            .args(["--exact", "net::limits::tests::open_files_follow_maxclients", "--nocapture"])
+            .args(["--exact", "net::descriptors::tests::open_files_follow_maxclients", "--nocapture"])
             .env(INNER, "1")
             .output()
             .expect("the test binary starts");
