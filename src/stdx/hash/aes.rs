@@ -53,19 +53,19 @@ impl Keys {
 
     #[target_feature(enable = "aes,sse2")]
     fn hash_by_aes(&self, bytes: &[u8]) -> u64 {
-        if let Some(last) = bytes.last_chunk::<BLOCK>() {
-            let mut last = load(last);
-            let mut length = BLOCK;
-            if bytes.len() > BLOCK {
-                last = _mm_xor_si128(last, self.mix(bytes));
-                length = (bytes.len() - 1) % BLOCK + 1;
-            }
-            return self.finish(last, length);
+        let n = bytes.len();
+        if n < BLOCK {
+            return self.finish(short_block(bytes), n);
         }
-        self.finish(short_block(bytes), bytes.len())
+        let last = load(chunk(bytes, n - BLOCK));
+        if n == BLOCK {
+            return self.finish(last, BLOCK);
+        }
+        self.finish(_mm_xor_si128(last, self.mix(bytes)), (n - 1) % BLOCK + 1)
     }
 
     /// The state behind all blocks but the last, of more than one.
+    #[inline(never)]
     #[target_feature(enable = "aes,sse2")]
     fn mix(&self, bytes: &[u8]) -> __m128i {
         let mut state = self.start;
@@ -98,19 +98,26 @@ fn load(block: &[u8; BLOCK]) -> __m128i {
     unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
 }
 
+/// The `N` bytes from `at` on, which are there.
+#[inline(always)]
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..at + N].try_into().expect("as many as asked for")
+}
+
 /// The block of fewer than 16 bytes.
 #[inline]
 #[target_feature(enable = "sse2")]
 fn short_block(bytes: &[u8]) -> __m128i {
-    let (first, last) = if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
-    } else if let [first, .., last] = *bytes {
+    let n = bytes.len();
+    let (first, last) = match n {
+        8.. => (u64::from_le_bytes(*chunk(bytes, 0)), u64::from_le_bytes(*chunk(bytes, n - 8))),
+        4.. => {
+            let half = |at| u64::from(u32::from_le_bytes(*chunk(bytes, at)));
+            (half(0), half(n - 4))
+        }
         // Of two bytes, the one in the middle is the last.
-        (u64::from(u16::from_le_bytes([first, bytes[bytes.len() / 2]])), u64::from(last))
-    } else {
-        (bytes.first().map_or(0, |&byte| u64::from(byte)), 0)
+        2.. => (u64::from(u16::from_le_bytes([bytes[0], bytes[n / 2]])), u64::from(bytes[n - 1])),
+        _ => (bytes.first().map_or(0, |&byte| u64::from(byte)), 0),
     };
     _mm_set_epi64x(last as i64, first as i64)
 }
