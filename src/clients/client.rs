@@ -218,13 +218,19 @@ impl Client {
         self.total_out + self.io.output.pending() as u64
     }
 
+    /// Whether it is of another kind than [`ClientKind::Normal`].
+    #[inline]
+    pub fn is_special(&self) -> bool {
+        const SPECIAL: ClientFlags =
+            ClientFlags::SUBSCRIBED.with(ClientFlags::REPLICA).with(ClientFlags::PRIMARY);
+        self.flags.has(SPECIAL)
+    }
+
     /// What kind of connection it is. One that monitors counts as normal, though it is treated as a replica
     /// elsewhere.
     #[inline]
     pub fn kind(&self) -> ClientKind {
-        const SPECIAL: ClientFlags =
-            ClientFlags::SUBSCRIBED.with(ClientFlags::REPLICA).with(ClientFlags::PRIMARY);
-        if !self.flags.has(SPECIAL) {
+        if !self.is_special() {
             ClientKind::Normal
         } else if self.flags.has(ClientFlags::PRIMARY) {
             ClientKind::Primary

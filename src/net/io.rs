@@ -313,7 +313,14 @@ impl Output {
     #[inline]
     pub fn begin(&mut self, pool: &mut Pool, limit: usize) {
         self.chain.set_limit(limit);
-        if self.block.capacity() == 0 && !self.chain.refuses() {
+        if self.block.capacity() == 0 {
+            self.take_block(pool);
+        }
+    }
+
+    #[inline(never)]
+    fn take_block(&mut self, pool: &mut Pool) {
+        if !self.chain.refuses() {
             self.block = if self.small { pool.take_small() } else { pool.take() };
         }
     }

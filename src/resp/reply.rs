@@ -222,6 +222,11 @@ impl<'a> Reply<'a> {
     /// A binary-safe string.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) -> Replied {
+        if append_short(self.out, bytes) { Replied(()) } else { self.long_bulk(bytes) }
+    }
+
+    #[inline(never)]
+    fn long_bulk(&mut self, bytes: &[u8]) -> Replied {
         self.header(b'$', bytes.len() as i64);
         self.raw(bytes);
         self.raw(b"\r\n")
@@ -449,6 +454,79 @@ impl<'a> Reply<'a> {
     }
 }
 
+/// Appends a string of fewer than a hundred bytes, with what is before and behind it in a reply, if there is room for
+/// all of it; whether it did. Most of what a reply consists of is that: one look at the room, and few stores.
+#[allow(unsafe_code)]
+#[inline(always)]
+fn append_short(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    /// Bytes stored for the header.
+    const HEADER: usize = size_of::<u64>();
+    let (n, len) = (bytes.len(), out.len());
+    // A header has at most 5 bytes, a line end 2: both fit in what is stored for the header.
+    if n >= 100 || out.capacity() - len < n + HEADER {
+        return false;
+    }
+    let digits = n as u8;
+    let (header, header_len) = if n < 10 {
+        ([b'$', b'0' + digits, b'\r', b'\n', 0, 0, 0, 0], 4)
+    } else {
+        ([b'$', b'0' + digits / 10, b'0' + digits % 10, b'\r', b'\n', 0, 0, 0], 5)
+    };
+    // SAFETY: the spare capacity is `n + HEADER` bytes or more, checked above. The header takes the first `HEADER` of
+    // them, of which `header_len` stay; the text and the line end take `n + 2` behind these, and
+    // `header_len + 2 <= HEADER`. Everything up to the new length is written. `out` is borrowed for changes, so that
+    // `bytes` is apart from it.
+    unsafe {
+        let end = out.as_mut_ptr().add(len);
+        end.cast::<[u8; HEADER]>().write(header);
+        let text = end.add(header_len);
+        copy_short(bytes, text);
+        text.add(n).cast::<[u8; 2]>().write(*b"\r\n");
+        out.set_len(len + header_len + n + 2);
+    }
+    true
+}
+
+/// Copies bytes, without a call if they are up to 16: in two pieces that may overlap.
+///
+/// # Safety
+/// There are as many bytes at `to` that may be written, apart from these.
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn copy_short(bytes: &[u8], to: *mut u8) {
+    let n = bytes.len();
+    // SAFETY: the caller's promise; each piece lies within the `n` bytes.
+    unsafe {
+        match n {
+            0 => {}
+            1..4 => {
+                to.write(bytes[0]);
+                to.add(n / 2).write(bytes[n / 2]);
+                to.add(n - 1).write(bytes[n - 1]);
+            }
+            4..8 => copy_halves::<4>(bytes, to),
+            8..=16 => copy_halves::<8>(bytes, to),
+            _ => to.copy_from_nonoverlapping(bytes.as_ptr(), n),
+        }
+    }
+}
+
+/// Copies between `N` and 2 `N` bytes.
+///
+/// # Safety
+/// As for [`copy_short`].
+#[allow(unsafe_code)]
+#[inline(always)]
+unsafe fn copy_halves<const N: usize>(bytes: &[u8], to: *mut u8) {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) {
+        // SAFETY: the caller's promise; there are at least `N` bytes.
+        unsafe {
+            to.cast::<[u8; N]>().write(*first);
+            to.add(bytes.len() - N).cast::<[u8; N]>().write(*last);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -508,6 +586,20 @@ mod tests {
                 *resp3,
                 "case {i}"
             );
+        }
+    }
+
+    #[test]
+    fn strings_of_all_lengths_are_whole_whatever_room_there_is() {
+        let text: Vec<u8> = (0..120).collect();
+        for n in 0..text.len() {
+            let expected = [format!("${n}\r\n").as_bytes(), &text[..n], b"\r\n"].concat();
+            for room in 0..150 {
+                let (mut block, mut chain) = (Vec::with_capacity(room), Chain::default());
+                Reply::chained(&mut block, &mut chain, Protocol::Resp2).bulk(&text[..n]);
+                let written: Vec<u8> = chain.pieces(&block).flatten().copied().collect();
+                assert!(written == expected, "{n} bytes with room for {room}");
+            }
         }
     }
 

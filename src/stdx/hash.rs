@@ -1,7 +1,8 @@
 //! A keyed hash of bytes for the hash tables: a few nanoseconds for a short key.
 //!
-//! The function is SipHash-1-3 (Aumasson and Bernstein, 2012): a pseudorandom function of the bytes under a key of 128
-//! bits, drawn once per process. Whoever does not know the key, however many hashes he has seen parts of, cannot
+//! The function is one of two, whichever the processor is faster at: one made of AES ([`aes`]), or SipHash-1-3
+//! (Aumasson and Bernstein, 2012). Both are pseudorandom functions of the bytes under a key of 128 bits, drawn once
+//! per process. Whoever does not know the key, however many hashes he has seen parts of, cannot
 //! tell anything about the hash of another text, nor make texts that collide otherwise than by trying.
 //! Faster hashes whose secret is a seed do not claim that. What trying alone achieves, with the help of scans that
 //! show bits of hashes, is for the tables to deal with, which see to it that no chain gets long.
@@ -9,12 +10,39 @@
 //! Every bit of the result is usable: the tables take the low bits as an index and the top byte as a tag. Results
 //! differ from process to process and must never reach a file or a peer.
 
+#[cfg(target_arch = "x86_64")]
+mod aes;
+
 use std::sync::OnceLock;
 
-/// The state that hashing starts with: the key, in four words.
+/// Where the processor's instructions for AES are not known, there are no keys for them.
+#[cfg(not(target_arch = "x86_64"))]
+mod aes {
+    #[derive(Clone, Copy)]
+    pub(super) enum Keys {}
+
+    impl Keys {
+        pub(super) fn new(_: impl FnMut() -> u64) -> Option<Keys> {
+            None
+        }
+
+        pub(super) fn hash(&self, _: &[u8]) -> u64 {
+            match *self {}
+        }
+    }
+}
+
+/// The state that SipHash starts with: the key, in four words.
 type Seed = [u64; 4];
 
-static SEED: OnceLock<Seed> = OnceLock::new();
+/// What the hashes of this process depend on.
+struct Secret {
+    /// For the function made of AES, if that is the one.
+    keys: Option<aes::Keys>,
+    seed: Seed,
+}
+
+static SECRET: OnceLock<Secret> = OnceLock::new();
 
 /// The state for a key.
 fn seed(key: [u64; 2]) -> Seed {
@@ -23,24 +51,47 @@ fn seed(key: [u64; 2]) -> Seed {
     std::array::from_fn(|i| words[i] ^ key[i % 2])
 }
 
-/// Unit tests always see the same hashes, so that their failures can be repeated.
-#[cold]
-fn fresh_seed() -> Seed {
-    seed(if cfg!(test) { [0x5eed, 0x5eed] } else { rand::random() })
+impl Secret {
+    /// All that follows from a key.
+    fn new(key: [u64; 2]) -> Secret {
+        let seed = seed(key);
+        let mut numbers = 0u64..;
+        // SipHash of 0, 1, 2, ... is a stream of words that cannot be told from random ones.
+        let word = || numbers.next().map_or(0, |n| siphash(&seed, &n.to_le_bytes()));
+        Secret { keys: aes::Keys::new(word), seed }
+    }
+
+    /// Unit tests always see the same hashes, so that their failures can be repeated.
+    fn fresh() -> Secret {
+        Secret::new(if cfg!(test) { [0x5eed, 0x5eed] } else { rand::random() })
+    }
 }
 
 /// Fixes the seed, so that two runs of a process hash alike. Returns whether it took effect: the
 /// seed never changes again once something was hashed or a seed was set.
 pub fn set_seed(key: u64) -> bool {
-    SEED.set(seed([key, !key])).is_ok()
+    SECRET.set(Secret::new([key, !key])).is_ok()
 }
 
 /// The hash of `bytes` under the seed of this process.
 ///
-/// O(n), without a lock: past the first call the seed is a load and a predicted branch away.
+/// O(n), without a lock: past the first call the secret is two loads and two predicted branches away.
 #[inline]
 pub fn hash(bytes: &[u8]) -> u64 {
-    siphash(SEED.get_or_init(fresh_seed), bytes)
+    match SECRET.get() {
+        Some(Secret { keys: Some(keys), .. }) => keys.hash(bytes),
+        _ => hash_by_siphash(bytes),
+    }
+}
+
+/// The first hash, and every other where the processor has no instructions for AES.
+#[inline(never)]
+fn hash_by_siphash(bytes: &[u8]) -> u64 {
+    let secret = SECRET.get_or_init(Secret::fresh);
+    match &secret.keys {
+        Some(keys) => keys.hash(bytes),
+        None => siphash(&secret.seed, bytes),
+    }
 }
 
 #[inline(always)]

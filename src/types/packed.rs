@@ -23,18 +23,18 @@ pub enum Unfit {
 /// # Errors
 /// It does not, or two are equal.
 pub(super) fn longest_key(pack: &Listpack, step: usize) -> Result<usize, Unfit> {
-    let (mut longest, mut count) = (0, 0usize);
-    for item in pack.iter() {
-        if count.is_multiple_of(step) {
-            longest = longest.max(item.len());
-        }
-        count += 1;
-    }
+    let count = pack.len();
     if !count.is_multiple_of(step) {
         return Err(Unfit::Uneven);
     }
-    if repeats(count / step, pack.iter().step_by(step)) {
-        return Err(Unfit::Repeated);
+    let keys = || pack.iter().step_by(step);
+    let mut longest = 0;
+    if is_suspicious(count / step, keys().inspect(|key| longest = key.len().max(longest))) {
+        if texts_repeat(keys()) {
+            return Err(Unfit::Repeated);
+        }
+        // The suspicion came before the end.
+        longest = keys().map(|key| key.len()).max().unwrap_or(0);
     }
     Ok(longest)
 }
@@ -51,19 +51,23 @@ const SPARE: usize = 2;
 /// Each text leaves a mark in a table, by its hash: one load and one store for most of them. Only two equal marks make
 /// it worth comparing texts. A few texts make do with a hash that is not keyed, and a table on the stack.
 pub(super) fn repeats<'a>(len: usize, texts: impl Iterator<Item = Item<'a>> + Clone) -> bool {
-    let marks = texts.clone();
-    let suspicious = if len <= VERY_FEW {
-        marks_repeat(&mut [0; VERY_FEW * SPARE], marks.map(quick_hash))
+    is_suspicious(len, texts.clone()) && texts_repeat(texts)
+}
+
+/// Whether two of these `len` texts leave the same mark, and so may be equal; the texts behind them are not looked at.
+#[inline]
+fn is_suspicious<'a>(len: usize, texts: impl Iterator<Item = Item<'a>>) -> bool {
+    if len <= VERY_FEW {
+        marks_repeat(&mut [0; VERY_FEW * SPARE], texts.map(quick_hash))
     } else if len <= FEW {
-        marks_repeat(&mut [0; FEW * SPARE], marks.map(quick_hash))
+        marks_repeat(&mut [0; FEW * SPARE], texts.map(quick_hash))
     } else {
         let hash_of = |item| match item {
             Item::Int(n) => hash(&n.to_le_bytes()),
             Item::Str(text) => hash(text),
         };
-        marks_repeat(&mut vec![0; (len * SPARE).next_power_of_two()], marks.map(hash_of))
-    };
-    suspicious && texts_repeat(texts)
+        marks_repeat(&mut vec![0; (len * SPARE).next_power_of_two()], texts.map(hash_of))
+    }
 }
 
 /// A hash for texts that nobody gains by making collide.

@@ -6,6 +6,7 @@
 //! past a limit is closed at the end of the turn, never in the middle of a command, and what waits for it is freed.
 
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
+use crate::config::Config;
 use crate::config::value::OutputBufferLimit;
 use crate::net::io::{Adapted, BUFFER};
 use crate::resp::{Args, Error, request};
@@ -41,32 +42,44 @@ const UNTRUSTED_OUTPUT: usize = BUFFER + 1024;
 /// Our primary is never given up for being slow, and what nobody reads is not waiting.
 const UNLIMITED: ClientFlags = ClientFlags::PRIMARY.with(ClientFlags::INTERNAL);
 
+/// Most bytes that may wait for a client: what exceeds them is not even written.
+#[inline(always)]
+pub(in crate::server) fn output_ceiling(config: &Config, client: &Client) -> usize {
+    if client.is_special() {
+        return special_ceiling(config, client);
+    }
+    ceiling(config.limits.client_output_buffer.normal)
+}
+
+#[cold]
+#[inline(never)]
+fn special_ceiling(config: &Config, client: &Client) -> usize {
+    if client.flags.has(UNLIMITED) { usize::MAX } else { ceiling(output_limit(config, client)) }
+}
+
+#[inline]
+fn ceiling(limit: OutputBufferLimit) -> usize {
+    match limit.hard_bytes {
+        0 => usize::MAX,
+        bytes => (bytes as usize).max(BUFFER),
+    }
+}
+
+fn output_limit(config: &Config, client: &Client) -> OutputBufferLimit {
+    let limits = &config.limits.client_output_buffer;
+    match client.kind() {
+        ClientKind::Normal | ClientKind::Primary => limits.normal,
+        ClientKind::Replica => limits.replica,
+        ClientKind::PubSub => limits.pubsub,
+    }
+}
+
 impl Server {
-    fn output_limit(&self, client: &Client) -> OutputBufferLimit {
-        let limits = &self.config.limits.client_output_buffer;
-        match client.kind() {
-            ClientKind::Normal | ClientKind::Primary => limits.normal,
-            ClientKind::Replica => limits.replica,
-            ClientKind::PubSub => limits.pubsub,
-        }
-    }
-
-    /// Most bytes that may wait for a client: what exceeds them is not even written.
-    #[inline]
-    pub(in crate::server) fn output_ceiling(&self, key: ClientKey) -> usize {
-        let client = &self.clients[key];
-        match self.output_limit(client).hard_bytes {
-            _ if client.flags.has(UNLIMITED) => usize::MAX,
-            0 => usize::MAX,
-            bytes => (bytes as usize).max(BUFFER),
-        }
-    }
-
     /// Closes a client soon if more is waiting for it than may be.
     #[cold]
     pub(in crate::server) fn check_output(&mut self, key: ClientKey) {
         let now = self.keyspace.now();
-        let limit = self.output_limit(&self.clients[key]);
+        let limit = output_limit(&self.config, &self.clients[key]);
         let client = &mut self.clients[key];
         if client.flags.has(ClientFlags::CLOSE_SOON.with(UNLIMITED)) {
             return;

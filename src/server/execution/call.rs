@@ -20,6 +20,7 @@ use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
+use crate::server::event_loop::limits;
 use crate::server::execution::Origin;
 use crate::server::execution::admission::{Conditions, MAY_CHANGE, Verdict};
 use crate::server::execution::feed::Feed;
@@ -294,10 +295,11 @@ impl Server {
     }
 
     /// Makes a client's output ready to be written to, as far as it may grow.
-    #[inline]
+    #[inline(always)]
     pub(in crate::server) fn begin_reply(&mut self, key: ClientKey) {
-        let limit = self.output_ceiling(key);
-        self.clients[key].io.output.begin(&mut self.pool, limit);
+        let client = &mut self.clients[key];
+        let limit = limits::output_ceiling(&self.config, client);
+        client.io.output.begin(&mut self.pool, limit);
     }
 
     /// Answers why a request does not run; a transaction it was meant for will not run either.
