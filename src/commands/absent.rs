@@ -334,6 +334,7 @@ mod tests {
 
     use super::COMMANDS;
     use crate::commands::testing::{Harness, check_with};
+    use crate::server::command::RenameError;
 
     #[test]
     fn names_are_sorted_and_of_no_other_command() {
@@ -358,14 +359,8 @@ mod tests {
         assert!(harness.server.commands.find(b"eval").is_none());
         assert_eq!(harness.server.commands.rename(b"EVAL", b""), Ok(()));
         assert_eq!(harness.server.commands.rename(b"Eval", b"secret"), Ok(()));
-        assert_eq!(
-            harness.server.commands.rename(b"eval", b"get"),
-            Err("Target command name already exists")
-        );
-        assert_eq!(
-            harness.server.commands.rename(b"config|x", b""),
-            Err("No such command in rename-command")
-        );
+        assert_eq!(harness.server.commands.rename(b"eval", b"get"), Err(RenameError::NameIsTaken));
+        assert_eq!(harness.server.commands.rename(b"config|x", b""), Err(RenameError::NoSuchCommand));
         assert_eq!(harness.server.commands.len(), commands);
         check_with(
             &mut harness,

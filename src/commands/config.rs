@@ -171,6 +171,7 @@ mod tests {
     use super::*;
     use crate::commands::testing::{Harness, check, check_with};
     use crate::config::Config;
+    use crate::server::command::RenameError;
 
     #[test]
     fn several_are_set_or_none() {
@@ -262,8 +263,10 @@ mod tests {
         assert_eq!(commands.rename(b"flushall", b"Wipe"), Ok(()));
         assert_eq!(commands.rename(b"CONFIG", b"settings"), Ok(()));
         assert_eq!(commands.rename(b"keys", b""), Ok(()));
-        assert_eq!(commands.rename(b"keys", b"names"), Err("No such command in rename-command"));
-        assert_eq!(commands.rename(b"set", b"get"), Err("Target command name already exists"));
+        assert_eq!(commands.rename(b"keys", b"names"), Err(RenameError::NoSuchCommand));
+        assert_eq!(commands.rename(b"set", b"get"), Err(RenameError::NameIsTaken));
+        assert_eq!(RenameError::NoSuchCommand.to_string(), "No such command in rename-command");
+        assert_eq!(RenameError::NameIsTaken.to_string(), "Target command name already exists");
         check_with(
             &mut harness,
             r#"

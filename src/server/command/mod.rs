@@ -16,5 +16,5 @@ pub use context::{CmdResult, Ctx, Handler};
 pub use docs::{Arg, ArgKind, Docs, Group};
 pub use flags::{Acl, Flags};
 pub use keys::{Begin, ChannelSpec, ChannelUse, Find, FindKeys, KeyFlags, KeySpec};
-pub use names::{CommandId, Commands};
+pub use names::{CommandId, Commands, RenameError};
 pub use spec::{FindSecrets, Seeks, Spec};

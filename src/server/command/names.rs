@@ -8,6 +8,17 @@ use crate::resp::Args;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CommandId(pub u16);
 
+/// Why a command cannot be called by another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenameError {
+    /// There is no command of the old name.
+    #[error("No such command in rename-command")]
+    NoSuchCommand,
+    /// Another command has the new name.
+    #[error("Target command name already exists")]
+    NameIsTaken,
+}
+
 /// All commands, found by name.
 ///
 /// The table of names is open-addressed over a hash of the length and the first bytes, folded to
@@ -116,14 +127,14 @@ impl Commands {
     ///
     /// # Errors
     /// There is no such command, or another one has that name already.
-    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), &'static str> {
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), RenameError> {
         let found = self.find(from);
         if found.is_none() && !self.absent.iter().any(|spec| from.eq_ignore_ascii_case(spec.name.as_bytes()))
         {
-            return Err("No such command in rename-command");
+            return Err(RenameError::NoSuchCommand);
         }
         if !to.is_empty() && self.find(to).is_some() {
-            return Err("Target command name already exists");
+            return Err(RenameError::NameIsTaken);
         }
         let Some(id) = found else { return Ok(()) };
         self.names[id.0 as usize] = (!to.is_empty()).then(|| to.to_ascii_lowercase().into());

@@ -167,7 +167,7 @@ fn start(
         server
             .commands
             .rename(&command.from, &command.to)
-            .map_err(|reason| unusable(FileError::at(&command.place, reason)))?;
+            .map_err(|reason| unusable(FileError::at(&command.place, reason.to_string())))?;
     }
     server.take_up_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
