@@ -1,7 +1,7 @@
 //! An append-only file as a sequence of requests.
 //!
-//! Between requests there may be lines that begin with `#`: remarks such as the time. Everything else is
-//! a request in the form clients send, as an array; nothing else is accepted.
+//! Between requests there may be annotations: lines that begin with `#`, such as timestamps. Everything else must be
+//! a request in the form that clients send, as an array.
 
 use std::io::{self, Read};
 
@@ -9,75 +9,79 @@ use crate::resp::request::{Decoder, Frame, Limits, Span};
 
 /// Bytes read at a time.
 const PIECE: usize = 512 << 10;
-/// A remark is shorter than this.
+/// Longest annotation in bytes.
 const LONGEST_REMARK: usize = 1024;
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
+    /// Reading failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What begins at this offset is no request.
+    /// The bytes at this offset are not a request.
     #[error("bad file format at offset {0}")]
     Format(u64),
-    /// It ends in the middle of a request.
+    /// The file ends in the middle of a request.
     #[error("unexpected end of file")]
     Truncated,
 }
 
-/// What comes next.
+/// Result of [`Requests::next`].
 pub enum Next {
+    /// A complete request.
     Request(Frame),
-    /// Nothing whole is in the buffer: [`Requests::fill`] it. Frames handed out before are void then.
+    /// The buffer holds no complete request: call [`Requests::fill`]. Frames returned before are invalid then.
     Fill,
+    /// The file has ended.
     End,
 }
 
-/// Takes a file apart.
+/// Splits a file into requests.
 pub struct Requests<R> {
     source: R,
-    /// Bytes that are read and not yet taken, from `pos` on; frames refer to it.
+    /// Bytes read; those from `pos` on are not consumed yet. Frames refer to this buffer.
     pub buf: Vec<u8>,
     pos: usize,
     decoder: Decoder,
     read: u64,
-    /// Where the last request began.
+    /// Offset of the last request returned.
     started: u64,
-    /// Where the request begins that is not whole yet.
+    /// Offset of the request that is still incomplete.
     begun: Option<u64>,
     size: u64,
     ended: bool,
 }
 
 impl<R: Read> Requests<R> {
-    /// Reads from `source`, which stands at offset `at` of a file of `size` bytes.
+    /// Reads from `source`, which is positioned at offset `at` of a file of `size` bytes.
     pub fn new(source: R, at: u64, size: u64) -> Self {
         let (buf, decoder) = (Vec::new(), Decoder::default());
         Requests { source, buf, pos: 0, decoder, read: at, started: at, begun: None, size, ended: false }
     }
 
-    /// Offset behind the last request, and the remarks that follow it.
+    /// Offset of the end of the last request and of the annotations that follow it.
     pub fn offset(&self) -> u64 {
-        // Long strings of a request that is not whole are in the buffer no more.
+        // While a request is incomplete, `buf` no longer has its long strings, so its length says nothing about the
+        // offset.
         self.begun.unwrap_or_else(|| self.read - (self.buf.len() - self.pos) as u64)
     }
 
-    /// Where the last request began.
+    /// Offset of the last request returned.
     pub fn started(&self) -> u64 {
         self.started
     }
 
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The next request. Its spans are added to `spans`.
+    /// Returns the next request and appends its spans to `spans`.
     ///
     /// # Errors
-    /// What follows is no request, or is cut off.
+    /// The next bytes are not a request, or the file ends in the middle of one.
     pub fn next(&mut self, spans: &mut Vec<Span>) -> Result<Next, Fault> {
-        // The decoder takes room for what has come, not for what is announced: no limit is needed.
+        // The decoder allocates for bytes that have arrived, not for announced lengths, so no limit is needed.
         let limits = Limits { max_bulk: i64::MAX as usize, ..Limits::default() };
         loop {
             if self.decoder.is_idle() {
@@ -116,10 +120,10 @@ impl<R: Read> Requests<R> {
         if self.ended { Err(Fault::Truncated) } else { Ok(Next::Fill) }
     }
 
-    /// Reads more.
+    /// Reads more bytes into the buffer.
     ///
     /// # Errors
-    /// Those of the source.
+    /// The source failed.
     pub fn fill(&mut self) -> Result<(), Fault> {
         self.buf.drain(..self.pos);
         self.pos = 0;
@@ -136,7 +140,8 @@ mod tests {
     use crate::resp::Args;
     use crate::resp::request::write_request;
 
-    /// Reads a file that arrives in pieces of `piece` bytes: the requests' first words, and how it ended.
+    /// Reads a file that arrives in pieces of `piece` bytes. Returns the first word of each request, and how the file
+    /// ended.
     fn words(bytes: &[u8], piece: usize) -> (Vec<String>, Result<u64, Fault>) {
         struct Pieces<'a>(&'a [u8], usize);
         impl Read for Pieces<'_> {
