@@ -1,4 +1,5 @@
 //! The network: waiting for readiness, and the sockets that become ready. This room knows no commands and no keys.
+#![warn(missing_docs)]
 pub mod io;
 pub mod limits;
 pub mod link;
