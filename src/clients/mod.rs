@@ -1,4 +1,5 @@
 //! Connected clients, what each has chosen, and what they wait for.
+#![warn(missing_docs)]
 
 pub mod blocking;
 pub mod client;
