@@ -30,7 +30,7 @@ const EARNEST_FACTOR: usize = 64;
 /// The position of the next header depends on this number, so that a chain of such headers determines the cost of a
 /// request. One or two digits, by far the most frequent, take one load compared under a mask.
 #[inline(always)]
-fn plain_header(bytes: &[u8], marker: u8) -> Option<(usize, usize)> {
+pub(super) fn plain_header(bytes: &[u8], marker: u8) -> Option<(usize, usize)> {
     let word = u32::from_le_bytes(*bytes.first_chunk::<4>()?);
     let digit = |i: u32| ((word >> (8 * i)) & 0xFF).wrapping_sub(u32::from(b'0'));
     if word & 0xFFFF_00FF == 0x0A0D_0000 | u32::from(marker) {

@@ -1,6 +1,6 @@
 //! Tests of requests: samples, every split of them, limits, and random streams.
 
-use super::decoder::FIRST_RESERVE;
+use super::decoder::{FIRST_RESERVE, plain_header};
 use super::*;
 use crate::stdx::rng::Rng;
 
@@ -220,4 +220,18 @@ fn a_head_has_a_largest_size() {
 #[test]
 fn fuzz_smoke() {
     fuzz(1, 600);
+}
+
+/// A plain header has the value that its digits have as a canonical integer.
+#[test]
+fn plain_headers_are_canonical_integers() {
+    let zeros = ["", "0", "00", "-", "+", " "];
+    for number in (0..1200u64).chain((1..=20).map(|digits| 10u64.saturating_pow(digits) - 1)) {
+        for text in zeros.map(|before| format!("{before}{number}")) {
+            let header = format!("${text}\r\nx");
+            let canonical = parse_i64(text.as_bytes()).filter(|_| !text.starts_with('-'));
+            let expected = canonical.filter(|_| text.len() <= 7).map(|n| (n as usize, text.len() + 3));
+            assert_eq!(plain_header(header.as_bytes(), b'$'), expected, "{header:?}");
+        }
+    }
 }
