@@ -1,20 +1,20 @@
-//! The commands there are, as far as permissions go: names, categories, which belongs to which.
+//! The commands that permissions refer to: names, categories, and membership in categories.
 //!
-//! Whoever owns the command table hands it in once, in the order of its command numbers. Rules name commands by
-//! the names of that table, whatever the configuration may call them.
+//! The owner of the command table passes it in once, in order of command numbers. Rules use the names of that table,
+//! even if the configuration has renamed commands.
 
 use std::collections::HashMap;
 
 /// Facts about one command or subcommand.
 #[derive(Clone, Copy, Debug)]
 pub struct Command {
-    /// In lower case; a subcommand's is `container|name`.
+    /// Name in lower case; `container|name` for a subcommand.
     pub name: &'static str,
-    /// A bit for each of its categories.
+    /// Categories, one bit each.
     pub categories: u32,
-    /// The number of the command it is a subcommand of.
+    /// Number of the container, for a subcommand.
     pub container: Option<u16>,
-    /// Only other servers of the family have it: rules may name it, and lists do not.
+    /// Whether only other servers of the family have this command. Rules may name it, but it is not listed.
     pub absent: bool,
 }
 
@@ -28,7 +28,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The catalog of `commands`, each at the place of its number, and of categories: bit and name of each.
+    /// The catalog of `commands`, each at the index of its number, and of `categories`, as pairs of bit and name.
     ///
     /// # Panics
     /// There are more than 65,536 commands.
@@ -48,17 +48,17 @@ impl Catalog {
         catalog
     }
 
-    /// How many commands there are: numbers are below this.
+    /// Number of commands. All command numbers are below it.
     pub fn len(&self) -> usize {
         self.commands.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no commands.
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()
     }
 
-    /// The number of the command or subcommand (`container|name`) called so, in any case.
+    /// The number of the command or subcommand (`container|name`) with this name, in any case.
     pub fn find(&self, name: &[u8]) -> Option<u16> {
         self.by_name.get(name.to_ascii_lowercase().as_slice()).copied()
     }
@@ -68,51 +68,51 @@ impl Catalog {
         &self.commands[usize::from(number)]
     }
 
-    /// The numbers of a container's subcommands.
+    /// Numbers of a container's subcommands.
     pub fn subcommands(&self, container: u16) -> &[u16] {
         self.subcommands.get(&container).map_or(&[], Vec::as_slice)
     }
 
-    /// The bit of the category called so, in any case.
+    /// The bit of the category with this name, in any case.
     pub fn category(&self, name: &[u8]) -> Option<u32> {
         let found = self.categories.iter().find(|(_, known)| name.eq_ignore_ascii_case(known.as_bytes()));
         found.map(|&(bit, _)| bit)
     }
 
-    /// The names of the categories.
+    /// Names of the categories.
     pub fn categories(&self) -> impl ExactSizeIterator<Item = &'static str> + '_ {
         self.categories.iter().map(|&(_, name)| name)
     }
 
-    /// The commands and subcommands of a category, given by its bit.
+    /// The commands and subcommands in the category with this bit.
     pub fn in_category(&self, bit: u32) -> impl Iterator<Item = (u16, &Command)> {
         let numbered = self.commands.iter().enumerate().map(|(number, command)| (number as u16, command));
         numbered.filter(move |(_, command)| command.categories & bit != 0)
     }
 }
 
-/// A set of command numbers: one bit each.
+/// A set of command numbers, one bit each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommandSet {
     words: Box<[u64]>,
-    /// Numbers are below this; bits from here on are zero.
+    /// Numbers are below this; all higher bits are zero.
     commands: usize,
 }
 
 impl CommandSet {
-    /// No command, out of `commands`.
+    /// The empty set of numbers below `commands`.
     pub fn none(commands: usize) -> Self {
         CommandSet { words: vec![0; commands.div_ceil(64)].into(), commands }
     }
 
-    /// Whether the set holds command `number`.
+    /// Whether the set contains command `number`.
     #[inline]
     pub fn has(&self, number: u16) -> bool {
         let number = usize::from(number);
         self.words.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
-    /// Puts command `number` in, or takes it out.
+    /// Adds command `number` to the set, or removes it.
     pub fn set(&mut self, number: u16, member: bool) {
         let number = usize::from(number);
         assert!(number < self.commands, "commands have numbers below their count");
@@ -121,7 +121,7 @@ impl CommandSet {
         if member { *word |= bit } else { *word &= !bit }
     }
 
-    /// Puts all commands in, or takes all out.
+    /// Adds all commands to the set, or removes all.
     pub fn set_all(&mut self, member: bool) {
         self.words.fill(if member { u64::MAX } else { 0 });
         if member
@@ -132,7 +132,7 @@ impl CommandSet {
         }
     }
 
-    /// Whether every command is in.
+    /// Whether the set contains every command.
     pub fn is_full(&self) -> bool {
         self.words.iter().map(|word| word.count_ones() as usize).sum::<usize>() == self.commands
     }

@@ -1,8 +1,8 @@
-//! Files of users: one line each, `user NAME RULES…`, blanks between words and no quotes.
+//! Files of users: one line each, `user NAME RULES…`, with blanks between words and without quotes.
 //!
-//! A file is read as a whole or not at all: every complaint has its line number, and one complaint is enough to
-//! leave the users as they are. It is written beside the old one, flushed, and renamed over it, so that a crash
-//! leaves one or the other.
+//! A file is read as a whole or not at all: each error message has a line number, and a single error leaves the users
+//! unchanged. A file is written beside the old one, flushed, and renamed over it, so that a crash leaves either the
+//! old file or the new one.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,11 +13,11 @@ use super::user::join_selectors;
 use super::{Acl, RuleError, User, selector};
 use crate::stdx::files::create_exclusively;
 
-/// The users that `text` describes. `name` is the file's, for complaints; `every_channel` says what users and
-/// selectors begin with. O(text × commands).
+/// Parses the users in `text`. `name` is the name of the file, for error messages; `every_channel` says whether users
+/// and selectors start with access to every channel. O(text × commands).
 ///
 /// # Errors
-/// Everything that is wrong, in one line of text.
+/// All errors, in one line of text.
 pub fn parse(
     acl: &Acl,
     text: &[u8],
@@ -58,12 +58,12 @@ pub fn parse(
             let rule = trim(rule, b"\t\r\n");
             match user.apply(rule, catalog, every_channel) {
                 Ok(()) => {}
-                // Names of commands are no secrets. Anything else may be a mistyped password.
+                // A command name is not a secret. Anything else may be a mistyped password.
                 Err(error @ RuleError::UnknownCommand) => {
                     let error = format!("': {error}. ");
                     complain(&[at.as_bytes(), b": Error in applying operation '", rule, error.as_bytes()]);
                 }
-                // What follows a first mistake may well be its consequence.
+                // Later errors in a line may be consequences of the first one.
                 Err(_) if said => {}
                 Err(error) => {
                     said = true;
@@ -88,16 +88,16 @@ fn trim<'t>(text: &'t [u8], blanks: &[u8]) -> &'t [u8] {
     &text[start..=end]
 }
 
-/// A line for each user.
+/// The file's text: one line per user.
 pub fn text(acl: &Acl) -> Vec<u8> {
     let lines = acl.users().map(|(name, user)| [b"user ", name, b" ", &user.describe(), b"\n"].concat());
     lines.collect::<Vec<_>>().concat()
 }
 
-/// Writes all users into the file at `path`, which is replaced.
+/// Writes all users to the file at `path`, replacing it.
 ///
 /// # Errors
-/// Those of writing, flushing and renaming. The old file is then as it was.
+/// Writing, flushing or renaming failed. The old file is unchanged then.
 pub fn save(acl: &Acl, path: &Path) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_os_string();
     temporary.push(format!(".tmp-{}-{}", std::process::id(), crate::stdx::clock::now_ms()));
@@ -111,7 +111,7 @@ pub fn save(acl: &Acl, path: &Path) -> io::Result<()> {
         fs::rename(&temporary, path)
     })();
     if written.is_err() {
-        // Nothing more can be done about a file that cannot be removed either.
+        // A temporary file that cannot be removed is left behind.
         let _ = fs::remove_file(&temporary);
         return written;
     }

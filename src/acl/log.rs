@@ -1,20 +1,20 @@
-//! What was denied of late: `ACL LOG`.
+//! The log of recent denials: `ACL LOG`.
 //!
-//! Whoever is denied something tends to try again: what happens again within a minute is counted with what
-//! happened before, so that a single stubborn client does not push out everything else.
+//! A client that is denied something tends to try again. A denial that repeats within a minute is counted in the same
+//! entry, so that a single stubborn client does not push out everything else.
 
 use std::collections::VecDeque;
 
 use super::Denied;
 use crate::stdx::clock::UnixMillis;
 
-/// Denials less than this apart are one entry.
+/// Equal denials less than this many milliseconds apart share an entry.
 const JOIN_WITHIN_MS: i64 = 60_000;
 
-/// How many of the newest entries are compared.
+/// Number of newest entries to which a denial is compared.
 const COMPARED: usize = 10;
 
-/// Longer names are cut off: whoever is denied something chooses them.
+/// Names are cut off after this many bytes, since a client that is denied something chooses them.
 const MAX_NAME: usize = 1024;
 
 /// What was denied.
@@ -26,12 +26,12 @@ pub enum Reason {
     Key,
     /// A channel.
     Channel,
-    /// Logging in.
+    /// A login.
     Auth,
 }
 
 impl Reason {
-    /// The name clients see.
+    /// The name that clients see.
     pub const fn name(self) -> &'static str {
         match self {
             Reason::Command => "command",
@@ -55,16 +55,16 @@ impl From<Denied> for Reason {
 /// Where a command came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Context {
-    /// A client, directly.
+    /// Directly from a client.
     TopLevel,
-    /// A transaction, as it is put together or run.
+    /// From a transaction, when it was queued or run.
     Multi,
-    /// A script.
+    /// From a script.
     Lua,
 }
 
 impl Context {
-    /// The name clients see.
+    /// The name that clients see.
     pub const fn name(self) -> &'static str {
         match self {
             Context::TopLevel => "toplevel",
@@ -74,17 +74,21 @@ impl Context {
     }
 }
 
-/// How often what was denied.
+/// Numbers of denials by reason.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Denials {
+    /// Commands denied.
     pub commands: u64,
+    /// Requests denied because of a key.
     pub keys: u64,
+    /// Requests denied because of a channel.
     pub channels: u64,
+    /// Failed logins.
     pub logins: u64,
 }
 
 impl Denials {
-    /// Counts one more.
+    /// Counts one more denial.
     pub fn count(&mut self, reason: Reason) {
         *match reason {
             Reason::Command => &mut self.commands,
@@ -95,33 +99,43 @@ impl Denials {
     }
 }
 
-/// One thing that was denied, once or several times.
+/// One kind of denial, with the number of times it occurred.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// Counts up; an entry keeps its number when it is counted again.
+    /// Number of the entry, counting up. An entry that is counted again keeps it.
     pub id: u64,
+    /// How often it occurred.
     pub count: u64,
+    /// What was denied.
     pub reason: Reason,
+    /// Where the command came from.
     pub context: Context,
     /// The command, key or channel.
     pub object: Vec<u8>,
+    /// Name of the user.
     pub username: Vec<u8>,
     /// A line about the client that tried last.
     pub client: Vec<u8>,
+    /// Time of the first denial.
     pub created: UnixMillis,
+    /// Time of the last denial.
     pub updated: UnixMillis,
 }
 
-/// What one denial is about; what makes it the same as another.
+/// Subject of a denial. Denials with equal subjects share an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Event<'a> {
+    /// What was denied.
     pub reason: Reason,
+    /// Where the command came from.
     pub context: Context,
+    /// The command, key or channel.
     pub object: &'a [u8],
+    /// Name of the user.
     pub username: &'a [u8],
 }
 
-/// Entries, newest first.
+/// The entries, newest first.
 #[derive(Default)]
 pub struct Log {
     entries: VecDeque<Entry>,
@@ -129,7 +143,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Notes that something was denied to the client of the line `client`; at most `max_len` entries stay.
+    /// Records a denial to the client described by the line `client`. At most `max_len` entries stay.
     pub fn add(&mut self, event: Event<'_>, client: Vec<u8>, now: UnixMillis, max_len: usize) {
         let Event { reason, context, object, username } = event;
         let [object, username] = [object, username].map(|name| &name[..name.len().min(MAX_NAME)]);
@@ -153,17 +167,17 @@ impl Log {
         self.trim(max_len);
     }
 
-    /// Forgets all but the newest `max_len` entries.
+    /// Removes all but the newest `max_len` entries.
     pub fn trim(&mut self, max_len: usize) {
         self.entries.truncate(max_len);
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         self.entries.clear();
     }
 
-    /// Newest first.
+    /// The entries, newest first.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
         self.entries.iter()
     }

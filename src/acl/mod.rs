@@ -1,16 +1,17 @@
-//! Who may do what: users, their passwords, and the commands, keys and channels they may use.
+//! Access control: users, their passwords, and the commands, keys and channels they may use.
 //!
-//! * [`catalog`] knows the commands by number, with their categories; rules are about these.
-//! * [`selector`] is one set of permissions, [`user`] is several of them with passwords.
-//! * [`file`] reads and writes files of users; [`log`] remembers what was denied.
+//! * [`catalog`] lists the commands by number, with their categories. Rules refer to them.
+//! * [`selector`] is one set of permissions; [`user`] is several of them with passwords.
+//! * [`file`] reads and writes files of users; [`log`] records denials.
 //!
-//! What always holds: there is a default user, [`UserId::DEFAULT`]; names are found in order of their bytes; what
-//! [`User::describe`] says makes the same user when it is read; nothing is changed by a list of rules one of which
-//! is wrong.
+//! What always holds: there is a default user, [`UserId::DEFAULT`]; users are listed in byte order of their names;
+//! the rules that [`User::describe`] returns create the same user again; a list of rules with an error in it changes
+//! nothing.
 //!
-//! Clients are not known here, nor how a command is run: whoever knows both puts together a [`Request`] and acts on
-//! the verdict. A client that keeps a [`UserId`] sees changes of the user at once. Rules, their texts and
-//! the errors about them are those of Redis 7.2.
+//! This room does not know clients or how a command is run. The server, which knows both, builds a [`Request`] and
+//! acts on the verdict. A client stores a [`UserId`], so that changes of the user take effect at once. Rules, their
+//! texts and their error messages are those of Redis 7.2.
+#![warn(missing_docs)]
 
 pub mod catalog;
 pub mod file;
@@ -33,15 +34,15 @@ pub use user::User;
 use crate::resp::Args;
 use crate::stdx::bits::bit_set;
 
-/// The name of the user that every connection starts as.
+/// Name of the user that every connection starts as.
 pub const DEFAULT_NAME: &[u8] = b"default";
 
-/// Who a client acts as. Valid until the user is deleted or the users are loaded anew.
+/// Identity of a user. Valid until the user is deleted or all users are replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UserId(usize);
 
 impl UserId {
-    /// The default user, who is always there.
+    /// The default user, which always exists.
     pub const DEFAULT: UserId = UserId(0);
 }
 
@@ -59,7 +60,7 @@ impl Access {
     /// Both.
     pub const ALL: Access = Access::READ.with(Access::WRITE);
 
-    /// What stands before a pattern of keys.
+    /// What precedes a key pattern in a rule.
     const fn prefix(self) -> &'static [u8] {
         match self {
             Access::READ => b"%R~",
@@ -72,7 +73,7 @@ impl Access {
 /// How a command names a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Channel {
-    /// As itself.
+    /// Literally.
     Literal,
     /// By a pattern.
     Pattern,
@@ -81,26 +82,26 @@ pub enum Channel {
 /// What is to be checked about one request.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The number of its command or subcommand in the catalog.
+    /// Number of its command or subcommand in the catalog.
     pub command: u16,
-    /// Everybody may run the command, on keys and channels that they may use.
+    /// Whether every user may run the command, on keys and channels that the user may access.
     pub needs_no_permission: bool,
-    /// The command's name, its subcommand's if it has one, and the arguments.
+    /// Name of the command and of its subcommand, if it has one, and the arguments.
     pub args: Args<'a>,
-    /// Which arguments are keys, and how they are used.
+    /// Indices of the arguments that are keys, and how each key is used.
     pub keys: &'a [(usize, Access)],
-    /// Whether all of its keys are among them.
+    /// Whether `keys` lists all keys of the request.
     pub keys_are_known: bool,
-    /// Which arguments are channels.
+    /// Indices of the arguments that are channels.
     pub channels: &'a [(usize, Channel)],
 }
 
-/// Why a request may not run: with the place of the argument, if it is one.
+/// Why a request is denied; for a key or channel with the index of the argument.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Denied {
-    /// The user may not run the command, with whatever arguments.
+    /// The user may not run the command with any arguments.
     Command,
-    /// The user may not use this key so.
+    /// The user may not use this key in this way.
     Key(usize),
     /// The user may not use this channel.
     Channel(usize),
@@ -109,26 +110,33 @@ pub enum Denied {
 /// Why a rule is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RuleError {
+    /// The text is not a rule.
     #[error("Syntax error")]
     Syntax,
+    /// There is no such command or category.
     #[error("Unknown command or category name in ACL")]
     UnknownCommand,
+    /// A key pattern follows one that allows all keys.
     #[error(
         "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does not have any effect. \
          Try 'resetkeys' to start with an empty list of patterns"
     )]
     PatternAfterAll,
+    /// A channel pattern follows one that allows all channels.
     #[error(
         "Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and does not have any \
          effect. Try 'resetchannels' to start with an empty list of channels"
     )]
     ChannelAfterAll,
+    /// The user does not have the password to be removed.
     #[error("The password you are trying to remove from the user does not exist")]
     NoSuchPassword,
+    /// The digest of a password is malformed.
     #[error(
         "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
     )]
     BadDigest,
+    /// A rule allows a first argument of a subcommand.
     #[error("Allowing first-arg of a subcommand is not supported")]
     FirstArgOfSubcommand,
 }
@@ -136,41 +144,41 @@ pub enum RuleError {
 /// Why a user was not changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SetError {
-    /// The name would not survive being saved.
+    /// The name contains characters that cannot be saved.
     Name,
-    /// This rule opens a parenthesis that none closes.
+    /// This rule opens a parenthesis that is not closed.
     Unmatched(Vec<u8>),
-    /// A rule and what is wrong with it.
+    /// A rule, and what is wrong with it.
     Rule(Vec<u8>, RuleError),
 }
 
-/// What [`Acl::set_user`] did.
+/// Result of [`Acl::set_user`].
 pub struct Changed {
     /// The user.
     pub id: UserId,
-    /// What the user was like before; `None` for a new one.
+    /// The user before the change; `None` for a new user.
     pub before: Option<User>,
 }
 
-/// All users, and what was denied them.
+/// All users, and what was denied to them.
 pub struct Acl {
     catalog: Catalog,
     users: Slab<Named>,
     names: BTreeMap<Arc<[u8]>, UserId>,
-    /// What was denied of late.
+    /// The latest denials.
     pub log: Log,
-    /// How often what was denied, since the start.
+    /// Numbers of denials since the start of the server.
     pub denials: Denials,
 }
 
-/// A user as the name and the identity find them.
+/// A user, found by name or by identity.
 struct Named {
     name: Arc<[u8]>,
     user: User,
 }
 
 impl Acl {
-    /// The default user alone, who may do everything.
+    /// Only the default user, without restrictions.
     pub fn new(catalog: Catalog) -> Self {
         let mut users = Slab::new();
         let name: Arc<[u8]> = DEFAULT_NAME.into();
@@ -181,12 +189,12 @@ impl Acl {
         Acl { catalog, users, names, log: Log::default(), denials: Denials::default() }
     }
 
-    /// The commands that rules are about.
+    /// The commands that rules refer to.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The user called so. O(log users).
+    /// The user with this name. O(log users).
     pub fn find(&self, name: &[u8]) -> Option<UserId> {
         self.names.get(name).copied()
     }
@@ -196,28 +204,28 @@ impl Acl {
         &self.users[id.0].name
     }
 
-    /// All users by name.
+    /// All users in order of their names.
     pub fn users(&self) -> impl ExactSizeIterator<Item = (&[u8], &User)> {
         self.names.iter().map(|(name, &id)| (&**name, &self[id]))
     }
 
-    /// Whether new connections are let in as the default user.
+    /// Whether new connections are authenticated as the default user.
     #[inline]
     pub fn is_open(&self) -> bool {
         let default = &self[UserId::DEFAULT];
         default.is_enabled() && default.needs_no_password()
     }
 
-    /// The user of this name, if the password is right and the user may log in.
+    /// Returns the user of this name if the password is right and the user is enabled.
     pub fn authenticate(&self, name: &[u8], password: &[u8]) -> Option<UserId> {
         self.find(name).filter(|&id| self[id].logs_in_with(password))
     }
 
-    /// Applies rules to a user, who is made if need be: all rules, or none. `every_channel` says what new users
-    /// and selectors begin with. O(rules × commands).
+    /// Applies rules to a user, creating it if necessary: all rules or none. `every_channel` says whether new users
+    /// and selectors start with access to every channel. O(rules × commands).
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first rule that is wrong.
     pub fn set_user<'r>(
         &mut self,
         name: &[u8],
@@ -251,8 +259,8 @@ impl Acl {
         id
     }
 
-    /// Forgets a user; whoever acts as them must be somebody else before the next user is made. The default user
-    /// stays.
+    /// Deletes a user. Clients with this user must be given another one before the next user is created, which may
+    /// get the same identity. The default user is not deleted.
     pub fn delete(&mut self, name: &[u8]) -> Option<UserId> {
         if name == DEFAULT_NAME {
             return None;
@@ -262,7 +270,7 @@ impl Acl {
         Some(id)
     }
 
-    /// Gives the default user one password, or none to ask for.
+    /// Gives the default user a single password; if it is empty, none is required.
     pub fn set_default_password(&mut self, password: &[u8]) {
         let rule = if password.is_empty() { b"nopass".to_vec() } else { [b">", password].concat() };
         let default = &mut self.users[UserId::DEFAULT.0].user;
@@ -271,8 +279,8 @@ impl Acl {
         }
     }
 
-    /// Puts these users in the place of all there are; without a default user among them, the default user is as
-    /// on a new server. Every [`UserId`] but the default user's means nothing afterwards.
+    /// Replaces all users. If there is no default user among the new ones, the default user is as on a new server.
+    /// All other [`UserId`]s become invalid.
     pub fn replace(&mut self, users: BTreeMap<Box<[u8]>, User>) {
         self.names.clear();
         self.users.clear();

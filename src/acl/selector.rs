@@ -1,12 +1,12 @@
-//! One set of permissions: which commands, on which keys, through which channels.
+//! A selector: one set of permissions for commands, keys and channels.
 //!
-//! A user has one selector of their own and any number of further ones; a command may run if a single selector
-//! allows all of it. Permissions are kept twice: as bits, which are asked for every command, and as the rules that
-//! made them, which are shown and saved.
+//! A user has one selector of its own and any number of further ones; a command may run if a single selector allows
+//! all of it. Permissions are stored twice: as bits, which are checked for every command, and as the rules that set
+//! them, which are shown and saved.
 //!
-//! What always holds: the rules, applied in order to an empty selector, give the same permissions. A rule that is
-//! repeated takes the place of its earlier self, and a rule about a command those about its subcommands and first
-//! arguments: whatever they did is undone by the later one anyway.
+//! What always holds: the rules, applied in order to an empty selector, result in the same permissions. A repeated
+//! rule replaces its earlier self, and a rule about a command replaces those about its subcommands and first
+//! arguments, since it undoes their effect anyway.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,13 @@ use crate::stdx::{glob, quote};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Selector {
     commands: CommandSet,
-    /// Commands that this server does not have are allowed: the rules begin with `+@all`.
+    /// Whether commands unknown to this server are allowed: the rules begin with `+@all`.
     others: bool,
-    /// Every command is allowed; all bits are set.
+    /// Whether every command is allowed; all bits are set then.
     every_command: bool,
-    /// What changed `commands` since all were allowed or denied.
+    /// Rules since all commands were last allowed or denied.
     rules: Vec<CommandRule>,
-    /// Of commands that are denied: first arguments, in lower case, with which they are allowed.
+    /// For commands that are denied: the first arguments, in lower case, with which they are allowed.
     first_args: BTreeMap<u16, Vec<Box<[u8]>>>,
     every_key: bool,
     keys: Vec<KeyPattern>,
@@ -48,7 +48,7 @@ struct KeyPattern {
 }
 
 impl Selector {
-    /// No command and no key; all channels or none.
+    /// A selector without commands and keys, and with all channels or none.
     pub fn new(catalog: &Catalog, every_channel: bool) -> Self {
         Selector {
             commands: CommandSet::none(catalog.len()),
@@ -63,7 +63,7 @@ impl Selector {
         }
     }
 
-    /// The selector that `text` describes, the rules between a pair of parentheses.
+    /// Parses the rules between a pair of parentheses.
     ///
     /// # Errors
     /// The first rule that is wrong.
@@ -78,7 +78,7 @@ impl Selector {
     /// Changes the permissions by one rule.
     ///
     /// # Errors
-    /// The rule is wrong, and nothing has changed.
+    /// The rule is wrong. Nothing has changed.
     pub fn apply(&mut self, rule: &[u8], catalog: &Catalog) -> Result<(), RuleError> {
         let is = |word: &str| rule.eq_ignore_ascii_case(word.as_bytes());
         if is("allkeys") || is("~*") {
@@ -189,7 +189,7 @@ impl Selector {
         Ok(())
     }
 
-    /// Allows or denies a command with everything that is part of it.
+    /// Allows or denies a command with all its subcommands.
     fn change_command(&mut self, allow: bool, number: u16, catalog: &Catalog) {
         self.commands.set(number, allow);
         self.first_args.remove(&number);
@@ -206,15 +206,15 @@ impl Selector {
         self.rules.push(CommandRule { allow, subject });
     }
 
-    /// Whether everything may be done.
+    /// Whether everything is allowed.
     pub fn is_unrestricted(&self) -> bool {
         self.every_command && self.every_key && self.every_channel
     }
 
-    /// Checks whether a request may run.
+    /// Checks whether a request may run. O(keys × patterns).
     ///
     /// # Errors
-    /// The command, or else the first key, or else the first channel that is not allowed.
+    /// The command if it is not allowed, otherwise the first key that is not, otherwise the first such channel.
     pub fn check(&self, request: &Request<'_>) -> Result<(), Denied> {
         if !self.every_command && !request.needs_no_permission && !self.allows_command(request) {
             return Err(Denied::Command);
@@ -252,19 +252,19 @@ impl Selector {
             })
     }
 
-    /// Whether a key may be used so. No access at all stands for asking whether the key is there, which any
+    /// Whether a key may be used in this way. [`Access::NONE`] stands for checking whether the key exists, which any
     /// permission covers.
     fn allows_key(&self, key: &[u8], access: Access) -> bool {
         self.every_key
             || self.keys.iter().any(|known| known.access.covers(access) && glob::matches(&known.pattern, key))
     }
 
-    /// Whether every key may be used so, whatever its name.
+    /// Whether every key may be used in this way, whatever its name.
     pub fn allows_every_key(&self, access: Access) -> bool {
         self.every_key || self.keys.iter().any(|known| known.access.covers(access) && *known.pattern == *b"*")
     }
 
-    /// Whether a channel may be used. A pattern to subscribe to must itself be among the rules: whether one
+    /// Whether a channel may be used. A pattern that is subscribed to must equal one of the rules: whether one
     /// pattern covers another is not decided.
     pub fn allows_channel(&self, channel: &[u8], kind: Channel) -> bool {
         self.every_channel
@@ -289,7 +289,7 @@ impl Selector {
         }
     }
 
-    /// The rules about keys; empty if no key may be used.
+    /// The rules about keys; empty if no key is allowed.
     pub fn describe_keys(&self) -> Vec<u8> {
         let mut text = Vec::new();
         self.describe_keys_into(&mut text);
@@ -304,14 +304,14 @@ impl Selector {
             if i > 0 {
                 text.push(b' ');
             }
-            // `~*` excludes other patterns, so that with them the same must be said in another way.
+            // `~*` excludes other patterns, so a list of several patterns must express it in another way.
             let everything = known.access == Access::ALL && *known.pattern == *b"*" && self.keys.len() > 1;
             text.extend_from_slice(if everything { b"%RW~" } else { known.access.prefix() });
             text.extend_from_slice(&known.pattern);
         }
     }
 
-    /// The rules about channels; empty if no channel may be used.
+    /// The rules about channels; empty if no channel is allowed.
     pub fn describe_channels(&self) -> Vec<u8> {
         let mut text = Vec::new();
         self.describe_channels_into(&mut text);
@@ -328,14 +328,14 @@ impl Selector {
         }
     }
 
-    /// All rules: applied in order, they make this selector out of any other.
+    /// All rules. Applied in order, they turn any selector into this one.
     pub fn describe(&self) -> Vec<u8> {
         let mut text = Vec::new();
         self.describe_into(&mut text);
         text
     }
 
-    /// Appends all rules, as [`Selector::describe`] gives them.
+    /// Appends all rules, as [`Selector::describe`] returns them.
     pub fn describe_into(&self, text: &mut Vec<u8>) {
         if self.every_key || !self.keys.is_empty() {
             self.describe_keys_into(text);
@@ -351,7 +351,7 @@ impl Selector {
         self.describe_commands_into(text);
     }
 
-    /// All rules between parentheses, in words that [`Selector::parse`] tells apart.
+    /// All rules between parentheses, with quotes where [`Selector::parse`] needs them.
     pub fn describe_in_parentheses(&self) -> Vec<u8> {
         let mut text = b"(".to_vec();
         for (i, word) in self.describe().split(|&byte| byte == b' ').enumerate() {
@@ -369,7 +369,7 @@ impl Selector {
         text
     }
 
-    /// Checks what always holds. O(rules × commands).
+    /// Asserts the invariants. O(rules × commands).
     #[cfg(test)]
     pub fn check_invariants(&self, catalog: &Catalog) {
         assert_eq!(self.every_command, self.commands.is_full());
@@ -379,7 +379,7 @@ impl Selector {
         let mut again =
             Selector::parse(&text[1..text.len() - 1], catalog, true).expect("what is shown is read");
         assert_eq!(again.describe(), self.describe());
-        // Every key has two names.
+        // "Every key" can be expressed in two ways.
         if again.every_key {
             (again.every_key, again.keys) = (self.every_key, self.keys.clone());
         }
@@ -387,8 +387,8 @@ impl Selector {
     }
 }
 
-/// What stands between `%` and `~`, and the pattern. (Without `~`, all of it says what access is meant, and the
-/// pattern is empty.)
+/// Parses the part between `%` and `~` as access, and the rest as a pattern. (Without `~`, all of the text is access,
+/// and the pattern is empty.)
 fn parse_access(text: &[u8]) -> Result<(Access, &[u8]), RuleError> {
     let mut access = Access::NONE;
     for (i, byte) in text.iter().enumerate() {
@@ -406,7 +406,7 @@ fn parse_access(text: &[u8]) -> Result<(Access, &[u8]), RuleError> {
     if access == Access::NONE { Err(RuleError::Syntax) } else { Ok((access, b"")) }
 }
 
-/// Whether a text would fall apart, or be cut short, where it is saved.
+/// Whether a text contains spaces or NUL bytes, which would not survive being saved.
 pub(super) fn has_spaces(text: &[u8]) -> bool {
     text.iter().any(|&byte| matches!(byte, b' ' | b'\t'..=b'\r' | 0))
 }

@@ -41,7 +41,7 @@ fn set(acl: &mut Acl, name: &str, rules: &str) -> Result<(), SetError> {
     acl.set_user(name.as_bytes(), rules, false).map(|_| ())
 }
 
-/// A server's users with one called `u`, of these rules.
+/// Users of a server, with one called `u` that has these rules.
 fn with_user(rules: &str) -> (Acl, UserId) {
     let mut acl = Acl::new(catalog());
     set(&mut acl, "u", rules).unwrap_or_else(|error| panic!("{rules}: {error:?}"));
@@ -162,7 +162,7 @@ fn wrong_rules_change_nothing() {
     assert_eq!(acl.users().len(), 1);
 }
 
-/// Calls `f` with a request's arguments.
+/// Calls `f` with the arguments of a request.
 fn with_args<T>(words: &[&str], f: impl FnOnce(Args<'_>) -> T) -> T {
     let (mut bytes, mut spans) = (Vec::new(), Vec::new());
     write_request(&mut bytes, words.iter().map(|word| word.as_bytes()));
@@ -172,7 +172,7 @@ fn with_args<T>(words: &[&str], f: impl FnOnce(Args<'_>) -> T) -> T {
     f(Args::new(frame.head(&bytes), frame.spans(&spans), &[]))
 }
 
-/// Checks requests like `get r:k` or `publish c:news`: each argument says what it is.
+/// Checks requests like `get r:k` or `publish c:news`. The form of each argument says what it is.
 fn verdict(acl: &Acl, user: UserId, request: &str) -> String {
     let (mut keys, mut channels) = (Vec::new(), Vec::new());
     let mut parts: Vec<&str> = request.split(' ').collect();
@@ -260,7 +260,7 @@ fn requests_are_judged() {
                 ("hget r:rx", "ok"),
                 ("hget r:w", "key w"),
                 ("hset w:w1", "command"),
-                // The selector that gets furthest says what is wrong.
+                // The error is that of the selector that gets furthest.
                 ("get r:own r:r1 r:x", "key r1"),
                 ("get r:r1 r:r2 r:x", "key x"),
                 ("get r:r1 c:d", "channel d"),
@@ -432,7 +432,7 @@ fn files_are_replaced() {
     std::fs::remove_dir_all(&directory).expect("the directory is ours");
 }
 
-/// Random rules never panic; what a user is described as makes the same user; bits and rules agree.
+/// Random rules never panic; a user's description creates the same user; bits and rules agree.
 #[test]
 fn descriptions_read_back() {
     let seed = 0x5eed_ac15;
@@ -520,7 +520,7 @@ fn descriptions_read_back() {
                     rule
                 })
                 .collect();
-            // One wrong rule spoils all: rules one by one go further.
+            // One wrong rule rejects all of them, so these rules are applied one by one.
             for rule in &rules {
                 let _ = acl.set_user(b"u", [&**rule], every_channel);
             }
@@ -545,7 +545,7 @@ fn descriptions_read_back() {
     }
 }
 
-/// Texts of any kind are read or refused.
+/// Arbitrary texts are parsed or refused, without a panic.
 #[test]
 fn damaged_files_do_not_panic() {
     let mut rng = Rng::new(7);

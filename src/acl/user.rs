@@ -1,4 +1,4 @@
-//! A user: whether and how they log in, and what they may do then.
+//! A user: whether and how the user logs in, and what the user may do.
 
 use sha2::{Digest, Sha256};
 
@@ -6,25 +6,25 @@ use super::catalog::Catalog;
 use super::selector::Selector;
 use super::{Access, Channel, Denied, Request, RuleError};
 
-/// The SHA-256 digest of a password, all that is kept of it.
+/// SHA-256 digest of a password. The password itself is not stored.
 pub type Digest256 = [u8; 32];
 
-/// One user without the name.
+/// A user, without the name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
     enabled: bool,
-    /// Any password is right.
+    /// Whether any password is accepted.
     no_password: bool,
-    /// What RESTORE is given by this user is trusted.
+    /// Whether this user's payloads for RESTORE are trusted.
     skip_sanitize: bool,
     passwords: Vec<Digest256>,
-    /// The user's own permissions: those of rules outside of parentheses.
+    /// The user's own permissions: those of rules outside parentheses.
     own: Selector,
     more: Vec<Selector>,
 }
 
 impl User {
-    /// Somebody who may not log in and do nothing; `every_channel` is what the configuration gives new users.
+    /// A disabled user without permissions. `every_channel` says whether new users may use every channel.
     pub fn new(catalog: &Catalog, every_channel: bool) -> Self {
         User {
             enabled: false,
@@ -36,7 +36,7 @@ impl User {
         }
     }
 
-    /// Somebody who logs in with any password and may do everything: the default user of a new server.
+    /// A user that logs in with any password and may do everything: the default user of a new server.
     pub fn unrestricted(catalog: &Catalog) -> Self {
         let mut user = User::new(catalog, true);
         for rule in ["on", "nopass", "+@all", "~*"] {
@@ -45,10 +45,10 @@ impl User {
         user
     }
 
-    /// Changes the user by one rule; one in parentheses is a selector.
+    /// Changes the user by one rule. A rule in parentheses adds a selector.
     ///
     /// # Errors
-    /// The rule is wrong, and nothing has changed.
+    /// The rule is wrong. Nothing has changed.
     pub fn apply(&mut self, rule: &[u8], catalog: &Catalog, every_channel: bool) -> Result<(), RuleError> {
         let is = |word: &str| rule.eq_ignore_ascii_case(word.as_bytes());
         match rule {
@@ -90,7 +90,8 @@ impl User {
         Ok(())
     }
 
-    /// Whether the user may log in with this password. The time it takes does not tell how close it was.
+    /// Whether the user may log in with this password. The time taken does not depend on the digests that are
+    /// compared.
     pub fn logs_in_with(&self, password: &[u8]) -> bool {
         self.enabled && (self.no_password || self.has_password(&digest(password)))
     }
@@ -108,12 +109,12 @@ impl User {
         self.enabled
     }
 
-    /// Whether any password is right.
+    /// Whether any password is accepted.
     pub fn needs_no_password(&self) -> bool {
         self.no_password
     }
 
-    /// Whether everything may be done: nothing needs to be checked.
+    /// Whether everything is allowed, so that nothing needs to be checked.
     pub fn is_unrestricted(&self) -> bool {
         self.selectors().any(Selector::is_unrestricted)
     }
@@ -122,11 +123,11 @@ impl User {
         std::iter::once(&self.own).chain(&self.more)
     }
 
-    /// Checks whether a request may run: some selector must allow all of it.
+    /// Checks whether a request may run: one selector must allow all of it.
     ///
     /// # Errors
-    /// Of what the selectors object to, the most telling: rather a channel than a key, rather a key than the
-    /// command, rather the last argument than an earlier one.
+    /// The selectors' most informative objection: a channel before a key, a key before the command, and a later
+    /// argument before an earlier one.
     pub fn check(&self, request: &Request<'_>) -> Result<(), Denied> {
         let mut worst = Denied::Command;
         for selector in self.selectors() {
@@ -138,17 +139,17 @@ impl User {
         Err(worst)
     }
 
-    /// Whether a request may run and, besides its own keys, use every key so.
+    /// Whether a request may run and every key, not only those of the request, may be used with `access`.
     pub fn check_with_every_key(&self, request: &Request<'_>, access: Access) -> bool {
         self.selectors().any(|selector| selector.allows_every_key(access) && selector.check(request).is_ok())
     }
 
-    /// Whether the user may subscribe to a channel, or have it published to, with some command.
+    /// Whether the user may subscribe or publish to a channel.
     pub fn allows_channel(&self, channel: &[u8], kind: Channel) -> bool {
         self.selectors().any(|selector| selector.allows_channel(channel, kind))
     }
 
-    /// The words for whether and how the user logs in.
+    /// The words for the user's state and password rules.
     pub fn flags(&self) -> impl Iterator<Item = &'static str> + Clone {
         let words = [
             (true, if self.enabled { "on" } else { "off" }),
@@ -158,7 +159,7 @@ impl User {
         words.into_iter().filter(|(set, _)| *set).map(|(_, word)| word)
     }
 
-    /// The passwords' digests in hexadecimal digits.
+    /// Digests of the passwords in hexadecimal digits.
     pub fn passwords(&self) -> impl ExactSizeIterator<Item = [u8; 64]> + '_ {
         self.passwords.iter().map(hexadecimal)
     }
@@ -168,19 +169,19 @@ impl User {
         &self.own
     }
 
-    /// Further permissions, each of which allows commands by itself.
+    /// Further selectors, each of which can allow a request by itself.
     pub fn more(&self) -> &[Selector] {
         &self.more
     }
 
-    /// All rules, one blank between two: applied to a new user they make this one.
+    /// All rules, separated by blanks. Applied to a new user, they create this one.
     pub fn describe(&self) -> Vec<u8> {
         let mut text = Vec::new();
         self.describe_into(&mut text);
         text
     }
 
-    /// Appends all rules, as [`User::describe`] gives them.
+    /// Appends all rules, as [`User::describe`] returns them.
     pub fn describe_into(&self, text: &mut Vec<u8>) {
         for flag in self.flags() {
             text.extend_from_slice(flag.as_bytes());
@@ -212,7 +213,7 @@ fn digest(password: &[u8]) -> Digest256 {
     Sha256::digest(password).into()
 }
 
-/// 64 hexadecimal digits in lower case.
+/// Parses 64 hexadecimal digits in lower case.
 fn parse_digest(digits: &[u8]) -> Result<Digest256, RuleError> {
     let value = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -224,11 +225,11 @@ fn parse_digest(digits: &[u8]) -> Result<Digest256, RuleError> {
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(RuleError::BadDigest)
 }
 
-/// Puts together what blanks have torn apart: arguments from one that begins with an opening parenthesis to one
-/// that ends with a closing one are one rule.
+/// Joins arguments that blanks have split: all arguments from one that begins with an opening parenthesis to one that
+/// ends with a closing one form one rule.
 ///
 /// # Errors
-/// The argument that opens what nothing closes.
+/// The argument with the parenthesis that is not closed.
 pub fn join_selectors<'r>(rules: impl IntoIterator<Item = &'r [u8]>) -> Result<Vec<Vec<u8>>, &'r [u8]> {
     let mut joined: Vec<Vec<u8>> = Vec::new();
     let mut open: Option<&[u8]> = None;
@@ -252,7 +253,7 @@ pub fn join_selectors<'r>(rules: impl IntoIterator<Item = &'r [u8]>) -> Result<V
     open.map_or(Ok(joined), Err)
 }
 
-/// The words of a user's description: rules, selectors torn apart as [`join_selectors`] expects them.
+/// The words of a user's description. Selectors are split as [`join_selectors`] expects.
 pub fn words(description: &[u8]) -> impl Iterator<Item = &[u8]> {
     description.split(|&byte| byte == b' ')
 }

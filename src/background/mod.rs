@@ -1,14 +1,14 @@
-//! Three threads for what would make the event loop wait: closing files, fsync, freeing large values.
+//! Three threads for work that would make the event loop wait: closing files, fsync, freeing large values.
 //!
-//! A worker is a thread with a queue of closures. It knows nothing of what a job means: who submits a
-//! job moves into it what it owns, and lets it report through whatever it captured. This holds:
+//! A worker is a thread with a queue of closures. It does not know what a job means: the submitter moves into the job
+//! whatever it needs, and the job reports through what it captured. What always holds:
 //!
-//! - the jobs of one worker run one after another, in the order of submission;
+//! - jobs of one worker run one after another, in order of submission;
 //! - workers do not wait for each other, so that a slow fsync never delays freeing memory;
-//! - a job that panics is logged and the worker goes on with the next.
+//! - a job that panics is logged, and the worker continues with the next one.
 //!
-//! The split into one queue per kind of delay is that of Redis's `bio`. Threads do not survive `fork`: a
-//! child process neither submits nor drains.
+//! The split into one queue per kind of delay is that of Redis's `bio`. Threads do not survive `fork`, so a child
+//! process neither submits nor drains.
 #![warn(missing_docs)]
 #![allow(unsafe_code)]
 
@@ -25,12 +25,12 @@ use std::thread;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
 
-/// Which of the three threads.
+/// One of the three threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worker {
     /// Closes files whose last link is gone, which truncates them.
     CloseFile,
-    /// Writes the append-only file through to the disk.
+    /// Writes and syncs the append-only file.
     AofFsync,
     /// Frees large values and whole tables.
     LazyFree,
@@ -40,7 +40,7 @@ impl Worker {
     /// All workers; `ALL[w as usize] == w`.
     pub const ALL: [Worker; 3] = [Worker::CloseFile, Worker::AofFsync, Worker::LazyFree];
 
-    /// The thread's name, as `ps -T` shows it.
+    /// Name of the thread, as `ps -T` shows it.
     pub const fn name(self) -> &'static str {
         match self {
             Worker::CloseFile => "bio_close_file",
@@ -61,21 +61,21 @@ const _: () = {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// What a worker and its submitters share.
+/// State shared by a worker and its submitters.
 struct Queue {
     state: Mutex<State>,
     /// Signalled when a job arrives while the worker sleeps.
     work: Condvar,
     /// Signalled when the worker falls asleep.
     idle: Condvar,
-    /// Jobs submitted and not finished. Apart from `state`, so that reading it never waits for the lock.
+    /// Number of jobs submitted and not finished. It is outside `state`, so that reading it never waits for the lock.
     pending: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// The worker waits for jobs. Waking it is a system call, which a submitter can save otherwise.
+    /// Whether the worker waits for jobs. Only then does a submitter pay for the system call that wakes it.
     asleep: bool,
 }
 
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No job runs under the lock, and what runs under it leaves the state whole at every step.
+        // No job runs under the lock, and the code that does leaves the state valid at every step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// The worker's life: it never ends.
+    /// Runs jobs for ever.
     fn run(&self, name: &str) -> Infallible {
         let mut batch = VecDeque::new();
         loop {
@@ -115,13 +115,13 @@ impl Queue {
                 self.idle.notify_all();
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            // A wake-up may be spurious, or a job may have come before the first wait.
+            // The wake-up may be spurious, or a job may have arrived before the first wait.
             state.asleep = false;
             mem::swap(&mut state.jobs, &mut batch);
             drop(state);
             for job in batch.drain(..) {
                 run_job(name, job);
-                // Who reads zero also sees what the jobs did.
+                // A reader that sees zero also sees the effects of the jobs.
                 self.pending.fetch_sub(1, Ordering::Release);
             }
         }
@@ -129,7 +129,7 @@ impl Queue {
 
     fn drain(&self) {
         let mut state = self.lock();
-        // Asleep means that it found no job after finishing the last; a submission ends that.
+        // A worker is asleep if it found no job after finishing the last one. A submission ends that.
         while !state.asleep {
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -137,7 +137,7 @@ impl Queue {
 }
 
 fn run_job(name: &str, job: Job) {
-    // What the job captured is gone after a panic: there is nothing broken left to see.
+    // A panic destroys everything the job captured, so no broken state remains visible.
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(job)) {
         let reason = payload
             .downcast_ref::<&str>()
@@ -145,17 +145,17 @@ fn run_job(name: &str, job: Job) {
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("unknown reason");
         tracing::error!("A job of the thread {name} panicked: {reason}");
-        // Dropping a payload that is no text runs foreign code, which may panic in turn.
+        // Dropping a payload that is not text runs unknown code, which may panic in turn.
         if !payload.is::<&str>() && !payload.is::<String>() {
             mem::forget(payload);
         }
     }
 }
 
-/// The queues of running threads that no [`Background`] uses.
+/// Queues of running threads that no [`Background`] uses.
 ///
-/// `stdx::alloc` reads a counted thread's counters for ever, so the thread never ends. A server keeps
-/// its workers until the process exits; a test that starts many servers in turn gets them from here.
+/// `stdx::alloc` reads a counted thread's counters for ever, so the thread never ends. A server keeps its workers
+/// until the process exits; a test that starts many servers one after another reuses these.
 static IDLE: Mutex<Vec<[Arc<Queue>; 3]>> = Mutex::new(Vec::new());
 
 fn idle() -> MutexGuard<'static, Vec<[Arc<Queue>; 3]>> {
@@ -214,12 +214,12 @@ impl Background {
         self.submit(worker, move || drop(value));
     }
 
-    /// How many jobs are queued or running. One load; zero means that the effects of all are visible.
+    /// Number of jobs queued or running. One load. Zero means that the effects of all jobs are visible.
     pub fn pending(&self, worker: Worker) -> usize {
         self.queues[worker as usize].pending.load(Ordering::Acquire)
     }
 
-    /// Waits until the worker has finished all its jobs. Not to be called from a job of the same worker.
+    /// Waits until the worker has finished all its jobs. Must not be called from a job of the same worker.
     pub fn drain(&self, worker: Worker) {
         self.queues[worker as usize].drain();
     }
@@ -234,10 +234,10 @@ impl Drop for Background {
     }
 }
 
-/// Leaves the signals sent to the process to the main thread.
+/// Blocks the signals that are sent to the process, so that the main thread handles them.
 ///
-/// Faults of the thread itself stay deliverable: with those blocked, the kernel would end the process
-/// before a crash report is written.
+/// Faults of the thread itself are not blocked: with those blocked, the kernel would end the process before a crash
+/// report is written.
 fn block_signals() {
     // SAFETY: `sigfillset` initialises the set before it is read; the old mask is not asked for.
     unsafe {
@@ -305,7 +305,7 @@ mod tests {
         background.submit(Worker::AofFsync, move || wait.recv().expect("the sender lives"));
         background.submit(Worker::AofFsync, || ());
         assert_eq!(background.pending(Worker::AofFsync), 2);
-        // Another worker is not held up.
+        // Another worker is not delayed.
         background.submit(Worker::CloseFile, || ());
         background.drain(Worker::CloseFile);
         assert_eq!(background.pending(Worker::AofFsync), 2);

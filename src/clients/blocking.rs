@@ -1,12 +1,11 @@
-//! Who waits for which key, since when, and until when.
+//! Clients that wait for keys: which keys, in which order, and until when.
 //!
-//! A command that finds nothing to take says what it waits for; its request is kept and the
-//! client registered under each key, behind those who came earlier. When a key gets a value of
-//! the right type the requests of its clients are run again in that order. A client that finds
-//! nothing then, because another was faster, has kept its place.
+//! A command that finds nothing to take returns what it waits for. The server keeps its request and queues the client
+//! under each of the keys, behind earlier clients. When a key gets a value of the right type, the requests of its
+//! clients run again in that order. A client that again finds nothing, because another was faster, keeps its place.
 //!
-//! What always holds: a client is in the queue of each key it waits for exactly once, and in no
-//! other; a queue without clients is not kept.
+//! What always holds: a client is in the queue of each key it waits for exactly once, and in no other queue; an empty
+//! queue is not kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -16,53 +15,58 @@ use super::kept::KeptRequest;
 use crate::stdx::clock::UnixMillis;
 use crate::types::Kind;
 
-/// What the client gets when its time is over, or when it may not wait at all.
+/// Kind of the null reply for a client that may not wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absent {
+    /// A null.
     Null,
+    /// A null array.
     NullArray,
 }
 
 /// What a command waits for.
 #[derive(Clone, Debug)]
 pub struct Wait {
-    /// The arguments that are keys.
+    /// Indices of the arguments that are keys.
     pub keys: Range<usize>,
-    /// The type of value that is of use.
+    /// Type of value that can be used.
     pub kind: Kind,
-    /// When to give up; `None` is never.
+    /// Deadline; `None` for no limit.
     pub until: Option<UnixMillis>,
-    /// What is answered where waiting is not possible. When time is over it is always a null array.
+    /// Reply where waiting is not possible. The reply at the deadline is always a null array.
     pub absent: Absent,
 }
 
-/// A client that waits.
+/// A waiting client.
 pub struct Blocked {
+    /// The request to run again.
     pub request: KeptRequest,
+    /// What the request waits for.
     pub wait: Wait,
+    /// Number of the database of its keys.
     pub db: u32,
-    /// How long its request has run so far. To wait is not to run.
+    /// Run time of the request so far in nanoseconds, without the time spent waiting.
     pub spent_ns: u64,
-    /// Its place among all that ever waited; see [`Blocking::add`].
+    /// Position in order of arrival among all clients that ever waited; see [`Blocking::add`].
     pub ticket: u64,
 }
 
 type Place = (u32, Box<[u8]>);
 
-/// All waiting, by key and by time.
+/// All waiting clients, by key and by deadline.
 #[derive(Default)]
 pub struct Blocking {
-    /// By ticket.
+    /// Queue of each key: clients by ticket.
     queues: HashMap<Place, BTreeMap<u64, ClientKey>>,
     next_ticket: u64,
     deadlines: BTreeSet<(UnixMillis, usize)>,
     clients: usize,
-    /// Keys that got a value, in that order, each once.
+    /// Keys that may have got a value, in order of the changes, each once.
     ready: Vec<Place>,
     is_ready: HashSet<Place>,
 }
 
-/// The places a client waits at, each once.
+/// Keys that a client waits for, each once.
 fn places(blocked: &Blocked) -> Vec<Place> {
     let args = blocked.request.args();
     let mut places: Vec<Place> = Vec::with_capacity(blocked.wait.keys.len());
@@ -76,7 +80,7 @@ fn places(blocked: &Blocked) -> Vec<Place> {
 }
 
 impl Blocking {
-    /// Registers a client, behind all others: it gets the next ticket. O(keys log clients).
+    /// Queues a client behind all others and assigns the next ticket. O(keys log clients).
     pub fn add(&mut self, client: ClientKey, blocked: &mut Blocked) {
         blocked.ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -89,7 +93,7 @@ impl Blocking {
         self.clients += 1;
     }
 
-    /// Takes a client out of all queues. O(keys log clients).
+    /// Removes a client from all queues. O(keys log clients).
     pub fn remove(&mut self, client: ClientKey, blocked: &Blocked) {
         for place in places(blocked) {
             if let Some(queue) = self.queues.get_mut(&place) {
@@ -105,22 +109,22 @@ impl Blocking {
         self.clients -= 1;
     }
 
-    /// Whether nobody waits for a key.
+    /// Whether no client waits for a key.
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty()
     }
 
-    /// Clients that wait.
+    /// Number of waiting clients.
     pub fn clients(&self) -> usize {
         self.clients
     }
 
-    /// Clients that wait for a limited time.
+    /// Number of waiting clients with a deadline.
     pub fn with_deadline(&self) -> usize {
         self.deadlines.len()
     }
 
-    /// Keys that somebody waits for.
+    /// Number of keys that clients wait for.
     pub fn keys(&self) -> usize {
         self.queues.len()
     }
@@ -133,7 +137,7 @@ impl Blocking {
         }
     }
 
-    /// Notes that any key of a database may have a value now. O(keys that are waited for).
+    /// Notes that any key of a database may have a value now. O(keys that clients wait for).
     pub fn all_touched(&mut self, db: u32) {
         let mut keys: Vec<Box<[u8]>> =
             self.queues.keys().filter(|place| place.0 == db).map(|place| place.1.clone()).collect();
@@ -143,35 +147,35 @@ impl Blocking {
         }
     }
 
-    /// Whether some key is to be looked at.
+    /// Whether any key was noted and not yet taken by [`Blocking::take_ready`].
     #[inline]
     pub fn any_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The keys noted since the last call, in order.
+    /// Takes the keys noted since the last call, in order.
     pub fn take_ready(&mut self) -> Vec<Place> {
         self.is_ready.clear();
         std::mem::take(&mut self.ready)
     }
 
-    /// The ticket that the next client to wait gets. All tickets given out are below it.
+    /// The ticket that the next waiting client will get. All tickets assigned so far are below it.
     pub fn next_ticket(&self) -> u64 {
         self.next_ticket
     }
 
-    /// Who has waited longest for a key of those whose tickets are in `tickets`. O(log clients).
+    /// The client that has waited longest for a key, among those with a ticket in `tickets`. O(log clients).
     pub fn first(&self, place: &Place, tickets: Range<u64>) -> Option<(u64, ClientKey)> {
         let mut queue = self.queues.get(place)?.range(tickets);
         queue.next().map(|(&ticket, &client)| (ticket, client))
     }
 
-    /// The first deadline.
+    /// The earliest deadline.
     pub fn next_deadline(&self) -> Option<UnixMillis> {
         self.deadlines.first().map(|&(until, _)| until)
     }
 
-    /// The client whose time was over first, if that is not after `now`.
+    /// The client with the earliest deadline, if that is not after `now`.
     pub fn overdue(&self, now: UnixMillis) -> Option<ClientKey> {
         self.deadlines.first().filter(|&&(until, _)| until <= now).map(|&(_, client)| ClientKey(client))
     }
@@ -198,7 +202,7 @@ mod tests {
         Blocked { request, wait, db: 0, spent_ns: 0, ticket: 0 }
     }
 
-    /// Who waits for a key, first come first.
+    /// The clients that wait for a key, in order of arrival.
     fn queue(blocking: &Blocking, key: &[u8]) -> Vec<ClientKey> {
         let (place, mut tickets) = ((0, Box::from(key)), 0..u64::MAX);
         let next = || {

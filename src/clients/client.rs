@@ -1,4 +1,4 @@
-//! One connection: its socket and buffers, and what it has chosen.
+//! One client: its connection and buffers, and what it has chosen.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -22,12 +22,15 @@ use crate::stdx::clock::UnixMillis;
 bit_set! {
     /// Yes-or-no properties of a connection.
     pub struct ClientFlags: u32 {
+        /// The client has authenticated, or need not.
         AUTHENTICATED = 0;
         /// Close once everything is sent; nothing more is read.
         CLOSE_AFTER_REPLY = 1;
         /// Close before the loop sleeps, whatever is left.
         CLOSE_SOON = 2;
+        /// The client is not closed to free memory (`CLIENT NO-EVICT`).
         NO_EVICT = 3;
+        /// Reads of the client do not count as accesses (`CLIENT NO-TOUCH`).
         NO_TOUCH = 4;
         /// Commands are queued for EXEC.
         IN_MULTI = 5;
@@ -74,29 +77,36 @@ impl ClientFlags {
 /// Which replies the client wants (`CLIENT REPLY`).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum ReplyMode {
+    /// All replies.
     #[default]
     On,
+    /// No replies.
     Off,
-    /// None to the next command.
+    /// No reply to the next command.
     SkipNext,
-    /// None to this command.
+    /// No reply to this command.
     Skip,
 }
 
-/// Kinds of connection, which have limits of their own.
+/// Kinds of client, which have separate output limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientKind {
+    /// Neither of the others.
     Normal,
+    /// A replica.
     Replica,
+    /// A client with subscriptions.
     PubSub,
+    /// The connection to this server's primary.
     Primary,
 }
 
 impl ClientKind {
+    /// All kinds; `ALL[k as usize] == k`.
     pub const ALL: [ClientKind; 4] =
         [ClientKind::Normal, ClientKind::Replica, ClientKind::PubSub, ClientKind::Primary];
 
-    /// The kind users call `name`, in any case.
+    /// The kind that users call `name`, in any case.
     pub fn from_name(name: &[u8]) -> Option<ClientKind> {
         const NAMES: [(&str, ClientKind); 5] = [
             ("normal", ClientKind::Normal),
@@ -110,61 +120,75 @@ impl ClientKind {
     }
 }
 
-/// One connection.
+/// One client.
 pub struct Client {
     /// The identity users see: counts up from 1 and is never used twice. 0 if it is nobody.
     pub id: u64,
+    /// Its socket and buffers.
     pub io: Box<ClientIo>,
-    /// Who it acts as, unless it is the connection to our primary.
+    /// The user that it acts as, unless it is the connection to the primary.
     pub user: UserId,
+    /// Boolean properties.
     pub flags: ClientFlags,
+    /// Protocol version.
     pub protocol: Protocol,
+    /// Which replies it wants.
     pub reply_mode: ReplyMode,
     /// Number of the selected database.
     pub db: u32,
-    /// Place of the last command in the command table, for `CLIENT LIST`.
+    /// Index of the last command in the command table, for `CLIENT LIST`.
     pub last_command: Option<u16>,
+    /// Time of the connection.
     pub connected_at: UnixMillis,
+    /// Time of the last receive or send.
     pub last_active: UnixMillis,
-    /// When the output first exceeded its soft limit.
+    /// Time at which its output exceeded the soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
+    /// Names that it has set.
     pub names: Names,
-    /// It follows when it is sent elsewhere (`CLIENT CAPA redirect`).
+    /// Whether it follows redirections (`CLIENT CAPA redirect`).
     pub can_redirect: bool,
-    /// The requests kept since MULTI; EXEC holds them as well while it runs them.
+    /// The requests since MULTI. EXEC shares them while it runs them.
     pub transaction: Option<Arc<Transaction>>,
+    /// Keys that it watches.
     pub watched: Watched,
-    /// The requests kept until a pause ends.
+    /// Requests withheld until a pause ends.
     pub held: Vec<KeptRequest>,
-    /// Output that waits for the append-only file to be durable.
+    /// Withheld output, which waits until the append-only file is durable.
     pub held_output: Held,
-    /// What is known of the output that came since that was last looked at.
+    /// The log offset that its latest output depends on.
     pub vouched: Vouched,
     /// What it waits for, in a blocking command.
     pub blocked: Option<Box<Blocked>>,
-    /// What it listens to; `None`: nothing.
+    /// Its subscriptions; `None` if it has none.
     pub subscriptions: Option<Box<Subscriptions>>,
-    /// How its keys are tracked; `None`: not at all.
+    /// How its keys are tracked; `None` if they are not.
     pub tracking: Option<Box<Tracking>>,
     /// Bytes that its watches cost.
     pub watched_bytes: usize,
+    /// Bytes received.
     pub total_in: u64,
+    /// Bytes sent.
     pub total_out: u64,
+    /// Commands run.
     pub commands: u64,
-    /// What it was last counted with: see [`super::memory`].
+    /// Its contribution to the memory totals: see [`super::memory`].
     pub(super) counted: Option<Counted>,
 }
 
-/// What the client calls itself; nothing is allocated before it does.
+/// Names that the client has set. Empty names allocate nothing.
 #[derive(Default)]
 pub struct Names {
+    /// Name of the connection (`CLIENT SETNAME`).
     pub name: Box<[u8]>,
+    /// Name of the client library.
     pub lib_name: Box<[u8]>,
+    /// Version of the client library.
     pub lib_ver: Box<[u8]>,
 }
 
 impl Client {
-    /// A fresh connection on `stream`.
+    /// A new client on the connection `stream`.
     pub fn new(id: u64, stream: Stream, now: UnixMillis, authenticated: bool) -> Self {
         let flags = if authenticated { ClientFlags::AUTHENTICATED } else { ClientFlags::NONE };
         Client::with_peer(id, Peer::Socket(stream), now, flags)
@@ -212,7 +236,7 @@ impl Client {
         }
     }
 
-    /// Bytes it ever got, and is to get.
+    /// Number of bytes sent to the client and waiting to be sent.
     #[inline]
     pub fn output_end(&self) -> u64 {
         self.total_out + self.io.output.pending() as u64
@@ -241,12 +265,13 @@ impl Client {
         }
     }
 
-    /// The user it acts as: a name for somebody who is above users, or a user.
+    /// `Err` is the user that the client acts as; `Ok` is the name shown for a client without a user, which may do
+    /// everything.
     pub fn user(&self) -> Result<&'static [u8], UserId> {
         if self.flags.has(ClientFlags::PRIMARY) { Ok(b"(superuser)") } else { Err(self.user) }
     }
 
-    /// How long nothing was received from it or sent to it, in milliseconds.
+    /// Milliseconds since the last receive or send.
     pub fn idle_ms(&self, now: UnixMillis) -> i64 {
         now.since(self.last_active).max(0)
     }
@@ -263,8 +288,8 @@ impl Client {
         self.flags.has(ClientFlags::CLOSING)
     }
 
-    /// Bytes the connection costs: its own record, names, buffers, kept requests, watches, subscriptions and
-    /// prefixes. O(prefixes), and O(requests) while a pause keeps some.
+    /// Bytes that the client costs: its own record, names, buffers, stored requests, watches, subscriptions and
+    /// prefixes. O(prefixes), plus O(requests) while a pause withholds some.
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
@@ -281,9 +306,10 @@ impl Client {
             + self.watched_bytes
     }
 
-    /// Appends the line about this connection that `CLIENT LIST` and the log print, without a line end.
+    /// Appends the line about this client that `CLIENT LIST` and the log print, without a line end.
     ///
-    /// `command` is the name of the last command, `user` that of the user; `args` is the size of the arguments it has now.
+    /// `command` is the name of the last command, `user` that of the user, and `args` the size in bytes of the
+    /// arguments of the current command.
     pub fn write_line(&self, now: UnixMillis, command: &str, user: &[u8], args: usize, out: &mut Vec<u8>) {
         let (peer, input, output) = (&self.io.peer, &self.io.input, &self.io.output);
         let (queued, queued_bytes) = match &self.transaction {
@@ -338,10 +364,10 @@ impl Client {
         out.extend_from_slice(&self.names.lib_ver);
     }
 
-    /// The letters that [`Client::write_letters`] knows, and those of modules and of clusters.
+    /// The letters of [`Client::write_letters`], and those of modules and clusters.
     pub const LETTERS: &[u8] = b"OSMPxbtRBdcAUeTNriu";
 
-    /// One letter per remarkable property; `N` for none.
+    /// Appends a letter per notable property; `N` if there is none.
     pub fn write_letters(&self, out: &mut Vec<u8>) {
         let flags = self.flags;
         let tracking = self.tracking.as_deref();

@@ -1,7 +1,7 @@
-//! Output that may not leave yet, because what it tells of could still be lost.
+//! Withheld output: replies that may not be sent yet because the changes they report could still be lost.
 
-/// Output of a client that may leave once an offset of the log is durable. A client has two of these at most: one for
-/// the group under way, and one for all that came since.
+/// Output of a client that may be sent once the log is durable up to an offset. A client has at most two such
+/// offsets: one for the group being written, and one for everything after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Held {
     marks: [(u64, u64); 2],
@@ -9,16 +9,17 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether nothing waits.
+    /// Whether no output is withheld.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Output up to byte `bytes` of all the client ever gets waits for `offset`. The number of bytes never falls.
+    /// Withholds the output up to its byte `bytes` until the log is durable up to `offset`. Bytes are counted over
+    /// the life of the client, so `bytes` never decreases. `under_way` is the end of the group being written.
     pub fn add(&mut self, offset: u64, bytes: u64, under_way: u64) {
         if let Some(last) = self.len.checked_sub(1) {
-            // What waits for the group under way keeps its mark; everything later shares one.
+            // Output that waits for the group being written keeps its offset. Everything later shares one.
             let last = &mut self.marks[last];
             if last.0 >= offset || last.0 > under_way || self.len == 2 {
                 *last = (last.0.max(offset), bytes);
@@ -29,7 +30,8 @@ impl Held {
         self.len += 1;
     }
 
-    /// Lets go of what waited for no more than `durable`; up to which byte output may leave, if any was let go.
+    /// Releases output whose offset is at most `durable`. Returns the byte up to which output may be sent, or `None`
+    /// if nothing was released.
     pub fn release(&mut self, durable: u64) -> Option<u64> {
         let mut upto = None;
         while self.len > 0 && self.marks[0].0 <= durable {
@@ -41,19 +43,19 @@ impl Held {
     }
 }
 
-/// What is known of the output that has not been looked at yet: as long as nothing but reads of keys wrote it, it tells
-/// of no change later than those of the keys.
+/// The log offset that the latest output depends on. It is known as long as only reads of keys wrote the output,
+/// since such a reply depends on no change later than the last ones of those keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Vouched {
-    /// Byte of all the client ever gets up to which `offset` holds.
+    /// The byte of output, counted over the life of the client, up to which `offset` is right.
     upto: u64,
-    /// It tells of nothing appended later.
+    /// The output reports no change that was appended later than this.
     offset: u64,
 }
 
 impl Vouched {
-    /// The bytes from `before` to `after` tell of nothing later than `offset`. If what came before has been sent,
-    /// nobody needs to vouch for it.
+    /// Notes that the output from byte `before` to byte `after` reports no change appended later than `offset`.
+    /// `is_first` says that all output before it has been sent, so that its dependencies no longer matter.
     pub fn add(&mut self, before: u64, after: u64, offset: u64, is_first: bool) {
         if is_first {
             *self = Vouched { upto: before, offset: 0 };
@@ -63,7 +65,8 @@ impl Vouched {
         }
     }
 
-    /// What the output up to byte `end` tells of, if that is known. It has been looked at then.
+    /// Takes the offset that the output up to byte `end` depends on, if it is known. Later calls concern later output
+    /// only.
     pub fn take(&mut self, end: u64) -> Option<u64> {
         let known = (self.upto == end).then_some(self.offset);
         *self = Vouched { upto: end, offset: 0 };
@@ -80,7 +83,7 @@ mod tests {
         let mut held = Held::default();
         held.add(100, 10, 99);
         assert_eq!(held.release(99), None);
-        // The group up to 100 is under way; what comes now shares one mark.
+        // The group up to 100 is being written; what is added now shares one offset.
         held.add(150, 20, 100);
         held.add(180, 30, 100);
         assert_eq!(held.release(100), Some(10));
@@ -94,10 +97,10 @@ mod tests {
     #[test]
     fn reads_wait_for_what_they_tell_of() {
         let mut held = Held::default();
-        // What depends on the group under way only, and then on the next.
+        // First output that depends on the current group only, then output that depends on the next.
         held.add(100, 10, 100);
         held.add(150, 20, 100);
-        // In order: nothing overtakes.
+        // Output is sent in order, so nothing overtakes.
         held.add(100, 30, 100);
         assert_eq!(held.release(100), Some(10));
         assert_eq!(held.release(150), Some(30));

@@ -1,4 +1,4 @@
-//! A request that outlives its input buffer: kept as the bytes that arrived.
+//! A request that outlives its input buffer, stored as the bytes that arrived.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::structures::sds::Sds;
 
 /// One request.
 pub struct KeptRequest {
-    /// Place of its command in the command table; [`KeptRequest::UNKNOWN`] where there is no such command.
+    /// Index of the command in the command table; [`KeptRequest::UNKNOWN`] if the table has no such command.
     pub command: u16,
     bytes: Box<[u8]>,
     spans: Box<[Span]>,
@@ -16,16 +16,16 @@ pub struct KeptRequest {
 }
 
 impl KeptRequest {
-    /// Stands for a command that is not in the table.
+    /// Index of a command that is not in the table.
     pub const UNKNOWN: u16 = u16::MAX;
 
-    /// Copies a request. O(bytes); arguments that were received apart are shared.
+    /// Copies a request. O(bytes); large arguments with memory of their own are shared.
     pub fn new(command: u16, args: &Args<'_>) -> Self {
         let (bytes, spans, large) = args.parts();
         KeptRequest { command, bytes: bytes.into(), spans: spans.into(), large: large.into() }
     }
 
-    /// The arguments, the command's name being argument 0.
+    /// The arguments; argument 0 is the name of the command.
     pub fn args(&self) -> Args<'_> {
         Args::new(&self.bytes, &self.spans, &self.large)
     }

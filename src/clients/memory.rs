@@ -1,16 +1,16 @@
-//! What all connections cost in memory, by kind, and the largest buffers of recent seconds.
+//! Memory of all connections, by kind, and the largest buffers of the last seconds.
 //!
-//! Nothing is added up when a buffer grows: the timer visits each client about once a second and corrects what
-//! it was counted with. Totals are therefore up to a second old, and reading them costs nothing.
+//! Nothing is added up when a buffer grows: a timer visits each client about once a second and corrects its
+//! contribution to the totals. Totals are therefore up to a second old, and reading them costs nothing.
 //!
-//! Where clients may take only so much, they are counted with every command, and those that may be closed
-//! for their size stand in buckets by the power of two of what they cost: finding one of the largest, and
-//! moving one that has grown, takes constant time. (The buckets are Yoav Steinberg's, from Redis.)
+//! If the memory of clients is limited, it is counted after every command, and clients that may be closed for their
+//! size are sorted into buckets by powers of two: finding one of the largest, and moving one that has grown, takes
+//! constant time. (The buckets are Yoav Steinberg's, from Redis.)
 
 use super::{Client, ClientFlags, ClientKey, ClientKind, Clients};
 use crate::stdx::clock::UnixMillis;
 
-/// The first bucket is for clients below 64 KB (2^16 bytes), the last for those from 8 GB on.
+/// Number of buckets. The first is for clients below 64 KB (2^16 bytes), the last for clients of 8 GB and more.
 const BUCKETS: usize = 19;
 const FIRST_BUCKET_LOG: u32 = 16;
 
@@ -18,16 +18,16 @@ fn bucket_of(bytes: usize) -> usize {
     ((usize::BITS - bytes.leading_zeros()).saturating_sub(FIRST_BUCKET_LOG) as usize).min(BUCKETS - 1)
 }
 
-/// What a client was last counted with.
+/// A client's contribution to the totals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Counted {
     kind: ClientKind,
     bytes: usize,
-    /// Its place among those that may be closed for their size: bucket and index.
+    /// Bucket and index within it, for a client that may be closed for its size.
     place: Option<(usize, usize)>,
 }
 
-/// How many seconds "recent" means.
+/// Number of seconds for which peaks are kept.
 const SECONDS: usize = 8;
 
 /// Totals over all connections.
@@ -35,12 +35,12 @@ const SECONDS: usize = 8;
 pub struct ClientMemory {
     bytes: [usize; ClientKind::ALL.len()],
     recent: Recent,
-    /// Whether the buckets are kept.
+    /// Whether the buckets are in use.
     ordered: bool,
     buckets: [Vec<ClientKey>; BUCKETS],
 }
 
-/// Per second (modulo 8), the largest input and output seen in it.
+/// Largest input and output of each second, at the second modulo 8.
 #[derive(Default)]
 struct Recent {
     peaks: [(usize, usize); SECONDS],
@@ -50,7 +50,7 @@ struct Recent {
 impl Recent {
     fn note(&mut self, now: UnixMillis, input: usize, output: usize) {
         let second = now.as_secs();
-        // Seconds that nobody looked at were quiet; after a long while, or a clock set back, all are.
+        // Seconds without a note had no peak. After a long pause, or a clock set back, all peaks are cleared.
         let passed = usize::try_from(second - self.second).unwrap_or(SECONDS).min(SECONDS);
         for later in 0..passed as i64 {
             self.peaks[slot(second - later)] = (0, 0);
@@ -76,17 +76,18 @@ impl ClientMemory {
         self.bytes.iter().sum()
     }
 
-    /// The largest input buffer of one client in the last seconds.
+    /// Bytes of the largest input buffer of one client in the last 8 seconds.
     pub fn recent_max_input(&self) -> usize {
         self.recent.peaks.iter().map(|peak| peak.0).max().unwrap_or(0)
     }
 
-    /// The largest output of one client in the last seconds.
+    /// Bytes of the largest output of one client in the last 8 seconds.
     pub fn recent_max_output(&self) -> usize {
         self.recent.peaks.iter().map(|peak| peak.1).max().unwrap_or(0)
     }
 
-    /// One of the largest clients, as powers of two go, that may be closed for their size.
+    /// A client from the highest bucket: one of the largest, to within a factor of two, among those that may be
+    /// closed for their size.
     pub fn largest(&self) -> Option<ClientKey> {
         self.buckets.iter().rev().find_map(|bucket| bucket.first().copied())
     }
@@ -102,7 +103,7 @@ impl ClientMemory {
 }
 
 impl Clients {
-    /// Counts a connection with what it costs now. O(1).
+    /// Corrects a client's contribution to the totals. O(1).
     pub fn count_memory(&mut self, key: ClientKey, now: UnixMillis) {
         let Some(client) = self.slab.get_mut(key.0) else { return };
         // Whoever is on the way out was taken off the count, or soon is; who is nobody was never counted.
@@ -130,7 +131,7 @@ impl Clients {
         self.slab[key.0].counted = Some(after);
     }
 
-    /// Takes a connection off the count: what it costs is about to be freed.
+    /// Removes a client from the totals because its memory is about to be freed.
     pub fn uncount_memory(&mut self, key: ClientKey) {
         let Some(client) = self.slab.get_mut(key.0) else { return };
         let counted = client.counted.take();
@@ -143,7 +144,7 @@ impl Clients {
     fn leave_bucket(&mut self, (bucket, index): (usize, usize)) {
         let keys = &mut self.memory.buckets[bucket];
         keys.swap_remove(index);
-        // The last one has moved into the gap.
+        // The last client of the bucket has moved into the gap.
         if let Some(moved) = keys.get(index)
             && let Some(counted) = &mut self.slab[moved.0].counted
         {
@@ -151,14 +152,14 @@ impl Clients {
         }
     }
 
-    /// Keeps the clients ordered by what they cost from now on, or no longer. O(clients) when that changes.
+    /// Starts or stops keeping clients in buckets by size. O(clients) when that changes.
     pub fn order_by_memory(&mut self, ordered: bool, now: UnixMillis) {
         if self.memory.ordered == ordered {
             return;
         }
         self.memory.ordered = ordered;
         if !ordered {
-            // Also of those on the way out, which are not counted any more.
+            // Including clients about to be closed, which are not counted any more.
             for (_, client) in &mut self.slab {
                 if let Some(counted) = &mut client.counted {
                     counted.place = None;
@@ -172,7 +173,7 @@ impl Clients {
     }
 }
 
-/// Whether a client is one of those that are closed when all together take too much.
+/// Whether a client may be closed when all clients together use too much memory.
 fn may_be_closed(client: &Client) -> bool {
     !client.flags.has(ClientFlags::NO_EVICT)
         && matches!(client.kind(), ClientKind::Normal | ClientKind::PubSub)
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(bucket_of(usize::MAX), BUCKETS - 1);
     }
 
-    /// Connections to nobody.
+    /// Adds a connection without a peer.
     fn connect(clients: &mut Clients) -> ClientKey {
         let (ours, _) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
         let stream = crate::net::stream::Stream::from_unix(ours);

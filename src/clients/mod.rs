@@ -1,4 +1,5 @@
-//! Who is connected, and who waits for what.
+//! Connected clients, what each has chosen, and what they wait for.
+#![warn(missing_docs)]
 
 pub mod blocking;
 pub mod client;
@@ -17,15 +18,17 @@ pub use client::{Client, ClientFlags, ClientKind, ReplyMode};
 
 /// A client's place: its socket is known by it in the poll as well.
 ///
-/// Valid until the client is freed, which happens between turns of the event loop only. The
-/// identity that users see, and that is never used twice, is [`Client::id`].
+/// Valid until the client is removed, which happens only between turns of the event loop. Unlike [`Client::id`],
+/// which users see, a place is used again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct ClientKey(pub usize);
 
-/// A client that others remember, for as long as it is connected.
+/// A reference to a client that stays safe after the client has left; see [`Clients::resolve`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientRef {
+    /// The place of the client.
     pub key: ClientKey,
+    /// The identity of the client, by which a later client at the same place is recognised as another.
     pub id: u64,
 }
 
@@ -38,12 +41,17 @@ pub struct Clients {
     /// So many of these are nobody's.
     internal: usize,
     next_id: u64,
+    /// Watched keys.
     pub watches: watch::Watches,
+    /// Clients that wait for keys.
     pub blocking: blocking::Blocking,
+    /// Subscriptions to channels and patterns.
     pub pubsub: pubsub::Registry,
+    /// Keys tracked for clients' caches.
     pub tracking: tracking::Tracked,
+    /// Memory of all connections.
     pub memory: memory::ClientMemory,
-    /// Those that see every command (`MONITOR`).
+    /// Clients that see every command (`MONITOR`).
     pub monitors: Vec<ClientKey>,
 }
 
@@ -64,7 +72,7 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// Adds a connection; it is made knowing its identity and its place.
+    /// Adds the connection that `make` creates from its identity and place.
     pub fn insert_with(&mut self, make: impl FnOnce(u64, ClientKey) -> Client) -> ClientKey {
         self.next_id += 1;
         let place = self.slab.vacant_entry();
@@ -79,7 +87,7 @@ impl Clients {
         ClientKey(self.slab.insert(Client::internal(now)))
     }
 
-    /// Forgets a connection and hands it back.
+    /// Removes a client and returns it.
     pub fn remove(&mut self, key: ClientKey) -> Option<Client> {
         self.uncount_memory(key);
         let client = self.slab.try_remove(key.0)?;
@@ -87,7 +95,7 @@ impl Clients {
         Some(client)
     }
 
-    /// Frees the room of clients that have left, as far as nobody's place is behind theirs. O(places) if there is much.
+    /// Frees unused places behind the last client. O(places) if there are many.
     pub fn shrink(&mut self) {
         if self.slab.capacity() > PLACES_KEPT.max(4 * self.slab.len()) {
             self.slab.shrink_to_fit();
@@ -95,24 +103,24 @@ impl Clients {
         }
     }
 
-    /// The connection at `key`, if there still is one.
+    /// The client at `key`, if there is one.
     #[inline]
     pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
         self.slab.get_mut(key.0)
     }
 
-    /// The connection at `key`, if there still is one.
+    /// The client at `key`, if there is one.
     #[inline]
     pub fn get(&self, key: ClientKey) -> Option<&Client> {
         self.slab.get(key.0)
     }
 
-    /// A reference to a client that outlives it.
+    /// A reference that may outlive the client.
     pub fn reference(&self, key: ClientKey) -> ClientRef {
         ClientRef { key, id: self[key].id }
     }
 
-    /// Where the client is, if it still is connected. O(1).
+    /// The place of the client, if it is still connected. O(1).
     #[inline]
     pub fn resolve(&self, client: ClientRef) -> Option<ClientKey> {
         self.get(client.key).filter(|found| found.id == client.id).map(|_| client.key)
@@ -123,36 +131,36 @@ impl Clients {
         self.slab.len() - self.internal
     }
 
-    /// All keys are below this.
+    /// Upper bound of places: every key is below it.
     pub fn places(&self) -> usize {
         self.slab.capacity()
     }
 
-    /// Whether nobody is connected.
+    /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All connections, oldest place first.
+    /// All connections in order of place.
     pub fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
         let all = self.slab.iter().map(|(i, client)| (ClientKey(i), client));
         all.filter(|(_, client)| !client.is_internal())
     }
 
-    /// All connections, for changes.
+    /// All connections in order of place, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ClientKey, &mut Client)> {
         let all = self.slab.iter_mut().map(|(i, client)| (ClientKey(i), client));
         all.filter(|(_, client)| !client.is_internal())
     }
 
-    /// The connections' keys in the order they connected.
+    /// Places of all clients in the order in which they connected. O(clients log clients).
     pub fn by_age(&self) -> Vec<ClientKey> {
         let mut keys: Vec<_> = self.iter().map(|(key, client)| (client.id, key)).collect();
         keys.sort_unstable_by_key(|&(id, _)| id);
         keys.into_iter().map(|(_, key)| key).collect()
     }
 
-    /// The connection with the identity `id`. O(connections).
+    /// The client with the identity `id`. O(clients).
     pub fn find(&self, id: u64) -> Option<ClientKey> {
         self.iter().find(|(_, client)| client.id == id).map(|(key, _)| key)
     }

@@ -1,4 +1,4 @@
-//! A transaction being put together: requests kept as the bytes that arrived.
+//! A transaction being assembled: requests stored as the bytes that arrived.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ pub struct Transaction {
     bytes: Vec<u8>,
     spans: Vec<Span>,
     requests: Vec<Queued>,
-    /// Bytes of the large strings of all requests.
+    /// Bytes of all large arguments.
     large_bytes: usize,
-    /// A request was refused: EXEC will run nothing.
+    /// Whether a request was refused, so that EXEC will run nothing.
     pub broken: bool,
 }
 
@@ -27,7 +27,7 @@ struct Queued {
 }
 
 impl Transaction {
-    /// Keeps one request for the command at place `command` of the command table.
+    /// Adds a request for the command at index `command` of the command table.
     pub fn push(&mut self, command: u16, args: &Args<'_>) {
         let (bytes, spans, large) = args.parts();
         let queued = Queued {
@@ -42,17 +42,17 @@ impl Transaction {
         self.requests.push(queued);
     }
 
-    /// Number of requests kept.
+    /// Number of requests.
     pub fn len(&self) -> usize {
         self.requests.len()
     }
 
-    /// Whether no request was kept yet.
+    /// Whether there are no requests.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    /// The requests in order, each with its command's place.
+    /// The requests in order, each with the index of its command.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u16, Args<'_>)> {
         self.requests.iter().map(|queued| {
             let bytes = &self.bytes[queued.bytes.clone()];

@@ -1,9 +1,9 @@
-//! Who listens to which channels and patterns.
+//! Subscriptions of clients to channels and patterns.
 //!
 //! Both directions are kept: from a channel to its subscribers, to deliver messages, and from a client to its
-//! channels, so that a client that leaves costs only what it had subscribed to, however many others listen to the
-//! same channels. To that end a client remembers its place among a channel's subscribers; whoever is moved into
-//! a place that became free is told. What always holds:
+//! channels. A client remembers its place among a channel's subscribers, so that removing it costs nothing for the
+//! other subscribers of the channel; the subscriber that moves into the free place has its own record corrected. What
+//! always holds:
 //!
 //! - a client that has subscribed to a name is among the subscribers of that name, at the place it remembers;
 //! - a name without subscribers is not in the registry, and a client without subscriptions has no [`Subscriptions`];
@@ -15,31 +15,32 @@ use std::sync::Arc;
 use super::{ClientFlags, ClientKey, Clients};
 use crate::stdx::hash::Map;
 
-/// What a name stands for. Names of different scopes have nothing to do with one another.
+/// What a name stands for. Names of different scopes are independent of each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// One channel.
+    /// A channel.
     Channel,
     /// All channels that match a pattern.
     Pattern,
-    /// A channel that belongs to a slot of a cluster, as keys do.
+    /// A channel that belongs to a cluster slot, as keys do.
     Shard,
 }
 
 impl Scope {
+    /// All scopes; `ALL[s as usize] == s`.
     pub const ALL: [Scope; 3] = [Scope::Channel, Scope::Pattern, Scope::Shard];
 }
 
-/// A channel or pattern; its bytes are shared by all who know it.
+/// Name of a channel, or a pattern. Its bytes are shared by everything that refers to it.
 pub type Name = Arc<[u8]>;
 
-/// From names to subscribers.
+/// Subscribers by name.
 #[derive(Default)]
 pub struct Registry {
     names: [Map<Name, Vec<ClientKey>>; Scope::ALL.len()],
 }
 
-/// From one client to names, and to its places among their subscribers.
+/// Names that one client has subscribed to, with the client's places among their subscribers.
 #[derive(Default)]
 pub struct Subscriptions {
     names: [Map<Name, u32>; Scope::ALL.len()],
@@ -53,24 +54,24 @@ impl Subscriptions {
         self.names[scope as usize].len()
     }
 
-    /// Whether there is none in any scope.
+    /// Whether there are no subscriptions in any scope.
     pub fn is_empty(&self) -> bool {
         self.names.iter().all(Map::is_empty)
     }
 
-    /// The names in one scope, in no order.
+    /// The names in one scope, in no particular order.
     pub fn names(&self, scope: Scope) -> impl Iterator<Item = &Name> {
         self.names[scope as usize].keys()
     }
 
-    /// Bytes allocated; the names themselves count in full, though others share them. O(1).
+    /// Bytes allocated. The names count in full, though others share them. O(1).
     pub fn memory(&self) -> usize {
         let places = self.names.iter().map(Map::capacity).sum::<usize>();
         size_of::<Self>() + places * size_of::<(Name, u32)>() + self.name_bytes
     }
 }
 
-/// Frees room that was needed once: a table that is mostly empty.
+/// Frees the space of a table that is mostly empty.
 fn shrink<K: Eq + std::hash::Hash, V>(map: &mut Map<K, V>) {
     if map.capacity() > 64 && map.len() < map.capacity() / 8 {
         map.shrink_to(map.len() * 2);
@@ -83,51 +84,53 @@ impl Registry {
         self.names[scope as usize].len()
     }
 
-    /// Whether nobody listens to anything.
+    /// Whether there are no subscriptions at all.
     pub fn is_empty(&self) -> bool {
         self.names.iter().all(Map::is_empty)
     }
 
-    /// Whether messages published to channels may reach somebody.
+    /// Whether a message published to a channel can reach a client.
     pub fn hears_channels(&self) -> bool {
         self.len(Scope::Channel) > 0 || self.len(Scope::Pattern) > 0
     }
 
-    /// The names in one scope, in no order.
+    /// The names in one scope, in no particular order.
     pub fn names(&self, scope: Scope) -> impl Iterator<Item = &Name> {
         self.names[scope as usize].keys()
     }
 
-    /// How many clients have subscribed to a name.
+    /// Number of subscribers of a name.
     pub fn subscribers(&self, scope: Scope, name: &[u8]) -> usize {
         self.names[scope as usize].get(name).map_or(0, Vec::len)
     }
 
-    /// Lends the subscribers of a name; see [`Registry::put_back`]. Nobody may come or go meanwhile.
+    /// Takes the subscribers of a name out of the registry, to iterate over them while sending. They must be returned
+    /// by [`Registry::put_back`] before any subscription changes.
     pub fn lend(&mut self, scope: Scope, name: &[u8]) -> Vec<ClientKey> {
         self.names[scope as usize].get_mut(name).map(mem::take).unwrap_or_default()
     }
 
-    /// Takes lent subscribers back.
+    /// Returns subscribers taken by [`Registry::lend`].
     pub fn put_back(&mut self, scope: Scope, name: &[u8], subscribers: Vec<ClientKey>) {
         if let Some(place) = self.names[scope as usize].get_mut(name) {
             *place = subscribers;
         }
     }
 
-    /// Lends all patterns with their subscribers. Nobody may come or go meanwhile.
+    /// Takes all patterns and their subscribers out of the registry. They must be returned by
+    /// [`Registry::put_back_patterns`] before any subscription changes.
     pub fn lend_patterns(&mut self) -> Map<Name, Vec<ClientKey>> {
         mem::take(&mut self.names[Scope::Pattern as usize])
     }
 
-    /// Takes the lent patterns back.
+    /// Returns patterns taken by [`Registry::lend_patterns`].
     pub fn put_back_patterns(&mut self, patterns: Map<Name, Vec<ClientKey>>) {
         self.names[Scope::Pattern as usize] = patterns;
     }
 }
 
 impl Clients {
-    /// Subscribes a client to a name; false when it had done so before. O(1).
+    /// Subscribes a client to a name. Returns false if it was subscribed already. O(1).
     pub fn subscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> bool {
         let client = &mut self.slab[key.0];
         let Subscriptions { names, name_bytes } = &mut **client.subscriptions.get_or_insert_default();
@@ -145,7 +148,7 @@ impl Clients {
         true
     }
 
-    /// Ends a client's subscription to a name; false when it had none. O(1).
+    /// Ends a client's subscription to a name. Returns false if it had none. O(1).
     pub fn unsubscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> bool {
         let client = &mut self.slab[key.0];
         let Some(subscriptions) = &mut client.subscriptions else { return false };
@@ -173,7 +176,7 @@ impl Clients {
         }
     }
 
-    /// Takes a subscriber out of a name's list; the last one moves into its place.
+    /// Removes the subscriber at `place` of a name; the last subscriber moves into the place.
     fn vacate(&mut self, scope: Scope, name: &[u8], place: u32) {
         let known = &mut self.pubsub.names[scope as usize];
         let subscribers = known.get_mut(name).expect("a client's names are in the registry");
@@ -193,7 +196,7 @@ impl Clients {
         }
     }
 
-    /// Checks what always holds. O(subscriptions).
+    /// Asserts the invariants. O(subscriptions).
     #[cfg(test)]
     pub(super) fn check_subscriptions(&self) {
         let mut places = [0; Scope::ALL.len()];

@@ -1,13 +1,13 @@
-//! Keys that clients keep copies of, and whom to tell when one changes.
+//! Client-side caching: keys that clients keep copies of, and the clients to notify when a key changes.
 //!
-//! There are two ways to be told. By default the server remembers which keys a client has read; a key that changes
-//! is forgotten together with those who had read it, so that each is told once per read. In broadcast mode nothing
-//! is remembered but prefixes: a client is told of every changed key that begins with one of its own, all keys of a
-//! turn of the event loop at once.
+//! There are two modes. By default the server remembers which clients have read a key. When the key changes, the key
+//! and its readers are forgotten, so that each client is notified once per read. In broadcast mode the server
+//! remembers only prefixes: a client is notified of every changed key with one of its prefixes, once per turn of the
+//! event loop for all such keys.
 //!
-//! Clients are remembered by reference: one that leaves stays in the table of keys until these change or are pushed
-//! out by others, and is then found to be gone. Leaving is therefore cheap, and the table has a limit.
-//! (The scheme is that of Redis 6, by Salvatore Sanfilippo.)
+//! Clients are remembered by reference. One that leaves stays in the table until its keys change or are evicted from
+//! the table, and is then found to be gone. Leaving is therefore cheap, and the table has a limit. (The scheme is
+//! that of Redis 6, by Salvatore Sanfilippo.)
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem;
@@ -17,41 +17,42 @@ use super::{ClientFlags, ClientKey, ClientRef, Clients};
 use crate::stdx::hash::Map;
 use crate::stdx::rng::Rng;
 
-/// When the keys of a command are remembered, if they are remembered at all.
+/// Which commands have their keys remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Caching {
-    /// Always.
+    /// All commands.
     #[default]
     Always,
-    /// If the client says so right before the command.
+    /// Commands directly before which the client asked for it.
     OptIn,
-    /// Unless the client says so right before the command.
+    /// All commands but those directly before which the client declined.
     OptOut,
 }
 
 /// How a client's keys are tracked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tracking {
-    /// By prefix, not by what was read.
+    /// Whether keys are tracked by prefix instead of by what the client reads.
     pub broadcast: bool,
+    /// Which commands have their keys remembered.
     pub caching: Caching,
-    /// The client is not told of its own changes.
+    /// Whether the client is not notified of its own changes.
     pub no_loop: bool,
-    /// Who gets the messages instead of the client.
+    /// The client that gets the messages instead.
     pub redirect: Option<ClientRef>,
-    /// The client that was to get the messages is gone.
+    /// Whether the client that should get the messages is gone.
     pub broken: bool,
-    /// In broadcast mode.
+    /// Prefixes in broadcast mode, sorted.
     prefixes: Vec<Arc<[u8]>>,
 }
 
 impl Tracking {
-    /// The identity of the client that gets the messages, 0 for the client itself.
+    /// Identity of the client that gets the messages; 0 for the client itself.
     pub fn redirect_id(&self) -> i64 {
         self.redirect.map_or(0, |client| client.id as i64)
     }
 
-    /// Bytes allocated; the prefixes themselves count in full, though others share them. O(prefixes).
+    /// Bytes allocated. The prefixes count in full, though others share them. O(prefixes).
     pub fn memory(&self) -> usize {
         let prefix = |prefix: &Arc<[u8]>| size_of_val(prefix) + prefix.len();
         size_of::<Self>() + self.prefixes.iter().map(prefix).sum::<usize>()
@@ -63,7 +64,7 @@ impl Tracking {
     }
 }
 
-/// Room for keys that is kept when they are forgotten.
+/// Number of free places for keys that is kept.
 const ROOM_KEPT: usize = 1024;
 
 /// A key that clients have read.
@@ -73,29 +74,29 @@ struct ReadKey {
     readers: Vec<ClientRef>,
 }
 
-/// A prefix that clients are told about.
+/// A prefix of broadcast mode.
 #[derive(Default)]
 struct Prefix {
     listeners: HashSet<ClientKey>,
-    /// Keys that changed in this turn, each with the client that changed it last.
+    /// Keys changed in this turn, each with the client that changed it last.
     changed: BTreeMap<Box<[u8]>, Option<ClientKey>>,
 }
 
-/// Everything that is tracked.
+/// All tracked keys and prefixes.
 #[derive(Default)]
 pub struct Tracked {
     /// Number of clients whose keys are tracked.
     clients: usize,
-    /// Each key's place in `read`.
+    /// Index of each key in `read`.
     places: Map<Arc<[u8]>, u32>,
     read: Vec<ReadKey>,
     items: usize,
     prefixes: Map<Arc<[u8]>, Prefix>,
-    /// How many prefixes there are of each length: a key is looked up by its own beginnings of these lengths.
+    /// Number of prefixes of each length. A key is looked up by its own beginnings of these lengths.
     lengths: BTreeMap<usize, usize>,
     /// Prefixes with changed keys.
     pending: Vec<Arc<[u8]>>,
-    /// How often in a row the table of keys was found too large and could not be made smaller at once.
+    /// How often in a row the table of keys was found too large and could not be reduced at once.
     pub hurry: usize,
 }
 
@@ -105,7 +106,7 @@ impl Tracked {
         self.clients
     }
 
-    /// Number of keys that are remembered.
+    /// Number of keys remembered.
     pub fn keys(&self) -> usize {
         self.read.len()
     }
@@ -120,12 +121,12 @@ impl Tracked {
         self.prefixes.len()
     }
 
-    /// Remembers that a client has read a key. O(log readers), and as many moves for a new one in the worst case.
+    /// Remembers that a client has read a key. O(log readers) for a known reader, O(readers) for a new one.
     pub fn remember(&mut self, key: &[u8], reader: ClientRef) {
         let place = match self.places.get(key) {
             Some(&place) => place as usize,
             None => {
-                // Places are 32 bits wide: what does not fit is not remembered, and so nobody may keep a copy.
+                // Indices are 32 bits wide. A key beyond that is not remembered, and its readers are not tracked.
                 let Ok(place) = u32::try_from(self.read.len()) else { return };
                 let key: Arc<[u8]> = key.into();
                 self.places.insert(Arc::clone(&key), place);
@@ -141,7 +142,7 @@ impl Tracked {
         }
     }
 
-    /// Forgets a key; who had read it.
+    /// Forgets a key and returns its readers.
     pub fn forget(&mut self, key: &[u8]) -> Vec<ClientRef> {
         let Some(place) = self.places.remove(key) else { return Vec::new() };
         let gone = self.read.swap_remove(place as usize);
@@ -153,7 +154,7 @@ impl Tracked {
         gone.readers
     }
 
-    /// Frees room that many keys needed once. Moves a few of those that are left, and rarely.
+    /// Frees space that many keys needed once. Moves few of the remaining keys, and rarely.
     fn shrink(&mut self) {
         if self.read.capacity() > ROOM_KEPT && self.read.len() < self.read.capacity() / 16 {
             self.read.shrink_to(2 * self.read.len());
@@ -161,19 +162,19 @@ impl Tracked {
         }
     }
 
-    /// Forgets all keys. The tables are handed back: freeing them takes time.
+    /// Forgets all keys. The tables are returned because freeing them takes time.
     #[must_use = "freeing a large table takes time, which another thread has"]
     pub fn forget_all(&mut self) -> Forgotten {
         self.items = 0;
         Forgotten { _places: mem::take(&mut self.places), _read: mem::take(&mut self.read) }
     }
 
-    /// One of the keys, each as likely as the others.
+    /// A random key, each equally likely.
     pub fn random_key(&self, rng: &mut Rng) -> Option<Arc<[u8]>> {
         rng.choose(&self.read).map(|read| Arc::clone(&read.key))
     }
 
-    /// Notes for all prefixes of a key that it was changed, and by whom. O(lengths of prefixes).
+    /// Notes under all prefixes of a key that `by` has changed it. O(lengths of prefixes).
     pub fn changed(&mut self, key: &[u8], by: Option<ClientKey>) {
         for (&length, _) in self.lengths.range(..=key.len()) {
             let Some((name, _)) = self.prefixes.get_key_value(&key[..length]) else { continue };
@@ -186,13 +187,13 @@ impl Tracked {
         }
     }
 
-    /// Whether clients are to be told of changed keys that begin with their prefixes.
+    /// Whether broadcast messages are pending.
     #[inline]
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Takes out what is to be told: for some prefix the clients, and the keys with those who changed them last.
+    /// Takes the pending broadcast of one prefix.
     pub fn take_pending(&mut self) -> Option<Broadcast> {
         let name = self.pending.pop()?;
         let prefix = self.prefixes.get_mut(&name).expect("what is pending has listeners");
@@ -228,21 +229,23 @@ impl Tracked {
     }
 }
 
-/// Keys that are remembered no more, to be dropped where it does not matter how long that takes.
+/// Tables of forgotten keys, to be dropped where the time does not matter.
 #[derive(Default)]
 pub struct Forgotten {
     _places: Map<Arc<[u8]>, u32>,
     _read: Vec<ReadKey>,
 }
 
-/// What is to be told about one prefix.
+/// Broadcast about the changed keys of one prefix.
 pub struct Broadcast {
+    /// Clients with this prefix.
     pub listeners: Vec<ClientKey>,
+    /// Changed keys, each with the client that changed it last.
     pub changed: Vec<(Box<[u8]>, Option<ClientKey>)>,
 }
 
 impl Clients {
-    /// Tracks a client's keys as `wanted` says from now on; `prefixes` are added to those it has (broadcast mode).
+    /// Tracks a client's keys as `wanted` says. `prefixes` are added to the client's earlier ones (broadcast mode).
     pub fn track(&mut self, key: ClientKey, wanted: Tracking, prefixes: &[&[u8]]) {
         let client = &mut self.slab[key.0];
         let before = client.tracking.take();
@@ -263,7 +266,7 @@ impl Clients {
         client.tracking = Some(Box::new(tracking));
     }
 
-    /// Ends the tracking of a client's keys. Hands back what nobody needs then. O(its prefixes).
+    /// Ends the tracking of a client's keys. Returns tables that are no longer needed. O(its prefixes).
     #[must_use = "freeing a large table takes time, which another thread has"]
     pub fn untrack(&mut self, key: ClientKey) -> Forgotten {
         let client = &mut self.slab[key.0];
@@ -274,7 +277,7 @@ impl Clients {
             self.tracking.remove_prefix(name, key);
         }
         self.tracking.clients -= 1;
-        // Perhaps nobody is left to be told.
+        // The last tracked client has left: no key needs to be remembered.
         if self.tracking.clients == 0 { self.tracking.forget_all() } else { Forgotten::default() }
     }
 }

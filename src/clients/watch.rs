@@ -1,7 +1,7 @@
-//! Keys watched for optimistic locking, and by whom.
+//! Keys watched for optimistic locking, and the clients that watch them.
 //!
-//! A client that watches a key learns nothing until EXEC; a change only marks it. What existed
-//! when the watch began is remembered, for a flush or a swap of databases comes too late to ask.
+//! A change only marks the clients that watch the key; they learn of it at EXEC. Whether the key existed is
+//! remembered when the watch begins, because after a flush or a swap of databases it could not be determined.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use super::ClientKey;
 #[derive(Clone, Copy, Debug)]
 struct Watcher {
     client: ClientKey,
-    /// The key was there (and not due) when the watch began.
+    /// Whether the key existed, and was not expired, when the watch began.
     existed: bool,
 }
 
-/// Bytes that one client's watch on one key costs, besides the key's bytes, which are kept twice: here, where
+/// Bytes that a client's watch on a key costs, in addition to the bytes of the key. Those are stored twice: here, as
 /// most keys have one watcher, and with the client.
 pub const WATCH_BYTES: usize =
     size_of::<((u32, Box<[u8]>), Vec<Watcher>)>() + size_of::<Watcher>() + size_of::<(u32, Box<[u8]>)>();
@@ -26,11 +26,11 @@ pub struct Watches {
     by_key: HashMap<(u32, Box<[u8]>), Vec<Watcher>>,
 }
 
-/// What a client watches.
+/// Database and key of each watch of a client.
 pub type Watched = Vec<(u32, Box<[u8]>)>;
 
 impl Watches {
-    /// Begins a watch; false when the client watches the key already.
+    /// Begins a watch. Returns false if the client watches the key already.
     pub fn add(&mut self, client: ClientKey, db: u32, key: &[u8], existed: bool) -> bool {
         let watchers = self.by_key.entry((db, key.into())).or_default();
         if watchers.iter().any(|w| w.client == client) {
@@ -52,24 +52,24 @@ impl Watches {
         }
     }
 
-    /// Whether nobody watches anything.
+    /// Whether there are no watches.
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 
-    /// Number of keys that are watched.
+    /// Number of watched keys.
     pub fn len(&self) -> usize {
         self.by_key.len()
     }
 
-    /// Whether the key was there when this client's watch on it began.
+    /// Whether the key existed when this client's watch on it began.
     pub fn existed(&self, client: ClientKey, db: u32, key: &[u8]) -> bool {
         let watchers = self.by_key.get(&(db, Box::from(key)));
         watchers.is_some_and(|w| w.iter().any(|w| w.client == client && w.existed))
     }
 
-    /// Calls `mark` for each client that watches the key, which was changed; `exists` says whether it is there now.
-    /// If it is not, nothing has changed for those who began to watch it when it was due already.
+    /// Calls `mark` for each client that watches the key, which has changed. `exists` says whether the key exists
+    /// now. If it does not, nothing has changed for a client whose watch began when the key was already expired.
     pub fn touched(
         &self,
         db: u32,
@@ -84,8 +84,8 @@ impl Watches {
         }
     }
 
-    /// Calls `mark` for each client that watches a key of a database (`None`: of any) which was
-    /// there, or of which `exists` says that it is there now.
+    /// Calls `mark` for each client that watches a key of database `db` (`None`: of any database) if the key existed
+    /// when the watch began or, as `exists` says, exists now.
     pub fn all_touched(
         &self,
         db: Option<u32>,

@@ -1,37 +1,37 @@
-//! How many files the process may open, which bounds how many clients it can serve.
+//! The limit on open files, which bounds the number of clients.
 #![allow(unsafe_code)]
 
 use std::io;
 
 use super::error_text;
 
-/// Descriptors kept for what is not a client: listeners, logs, the append-only file, dumps.
+/// File descriptors reserved for other purposes than clients: listeners, logs, the append-only file, dumps.
 pub const RESERVED_FILES: usize = 32;
 
-/// The process may open too few files for even one client. Its text is the line to log before leaving.
+/// The process may open too few files for even one client. The text is the line to log before exiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "Your current 'ulimit -n' of {limit} is not enough for the server to start. \
      Please increase your open file limit to at least {needed}. Exiting."
 )]
 pub struct TooFewFiles {
-    /// Files the process may open.
+    /// Number of files the process may open.
     pub limit: usize,
-    /// Files it would open for the clients asked for.
+    /// Number of files needed for the requested number of clients.
     pub needed: usize,
 }
 
-/// Lets the process open the files that `maxclients` clients need, as far as the system permits, and tells how
-/// many clients it can serve: `maxclients` or fewer. Logs what it did.
+/// Raises the limit on open files as far as needed for `maxclients` clients, as far as the system permits. Returns
+/// how many clients can be served: `maxclients` or fewer. Logs any change.
 ///
 /// # Errors
-/// Not even one client can be served; nothing is logged then.
+/// Not even one client can be served. Nothing is logged then.
 pub fn adjust_open_files(maxclients: usize) -> Result<usize, TooFewFiles> {
     let needed = maxclients.saturating_add(RESERVED_FILES);
     let before = match open_files() {
         Ok(limit) => limit,
         Err(error) => {
-            // 1024 is what systems grant by default.
+            // The usual default is 1024.
             let assumed = 1024 - RESERVED_FILES;
             tracing::warn!(
                 "Unable to obtain the current NOFILE limit ({}), assuming 1024 and setting the max clients \
@@ -51,7 +51,7 @@ pub fn adjust_open_files(maxclients: usize) -> Result<usize, TooFewFiles> {
         );
         return Ok(maxclients);
     };
-    // Only a privileged process may pass the hard limit; anyone may go up to it.
+    // Only a privileged process may exceed the hard limit, but any process may go up to it.
     let granted = match set_open_files(before.hard, before.hard) {
         Ok(()) => before.hard,
         Err(_) => before.soft,
@@ -102,14 +102,14 @@ fn set_open_files(soft: libc::rlim_t, hard: libc::rlim_t) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Limits belong to the process: these are set in a child of it.
+    /// Limits belong to the process, so they are changed in a child.
     fn under_limits() {
         set_open_files(60, 100).expect("lowering is allowed");
         assert_eq!(adjust_open_files(20), Ok(20));
         assert_eq!(open_files().expect("a limit").soft, 60);
         assert_eq!(adjust_open_files(50), Ok(50));
         assert_eq!(open_files().expect("a limit").soft, 82);
-        // Who may pass the hard limit gets all it asks for.
+        // A privileged process may exceed the hard limit.
         let privileged = set_open_files(82, 101).is_ok();
         if !privileged {
             assert_eq!(adjust_open_files(5000), Ok(68));

@@ -1,10 +1,9 @@
-//! The bytes of one connection: what has arrived and is not read yet, what is to be sent.
+//! Input and output of one connection: bytes received and not parsed, and bytes to be sent.
 //!
-//! An idle connection holds no buffer. Buffers come from a [`Pool`] when bytes arrive or a reply
-//! is written, and go back when they are used up; a handful serves thousands of connections. While
-//! connections are few, each keeps its input buffer as long as it is busy. Who has had small replies
-//! only for a while writes the next into a small buffer: when thousands are answered in the same turn,
-//! all of them hold one.
+//! An idle connection has no buffer. Buffers come from a [`Pool`] when bytes arrive or a reply is written, and return
+//! to it when they are empty, so that a handful serves thousands of connections. While there are few connections,
+//! each keeps its input buffer as long as it is busy. A connection that had only small replies for some time writes
+//! the next one into a small buffer, because when thousands are answered in the same turn, each of them has a buffer.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -18,17 +17,17 @@ use crate::resp::request::Decoder;
 use crate::resp::{Protocol, Reply};
 use crate::stdx::clock::UnixMillis;
 
-/// Capacity of a fresh buffer, for input and output alike.
+/// Capacity in bytes of a new buffer, for input and output.
 pub const BUFFER: usize = 16 << 10;
-/// Capacity of the buffer that replies to a connection begin in which lately had small ones only.
+/// Capacity in bytes of a new output buffer for a connection that recently had only small replies.
 pub const SMALL_BUFFER: usize = 1 << 10;
-/// Room offered to one `recv`, at least.
+/// Fewest bytes of space offered to one `recv`.
 const READ_MIN: usize = 4 << 10;
-/// Room offered to a connection that filled what it was offered before.
+/// Bytes of space offered to a connection that filled the space before.
 const READ_MORE: usize = 64 << 10;
-/// An input buffer above this shrinks when half of it would do.
+/// An input buffer of more bytes than this shrinks if half of it suffices.
 const SHRINK_ABOVE: usize = 2 * BUFFER;
-/// A buffer that grew beyond this is freed instead of pooled.
+/// A buffer of more bytes than this is freed instead of pooled.
 const POOLED_MAX: usize = BLOCK;
 const POOLED: usize = 64;
 
@@ -36,7 +35,7 @@ const POOLED: usize = 64;
 #[derive(Default)]
 pub struct Pool {
     buffers: Shelf,
-    /// Of [`SMALL_BUFFER`] bytes or somewhat more.
+    /// Buffers of [`SMALL_BUFFER`] bytes or slightly more.
     small: Shelf,
 }
 
@@ -44,7 +43,7 @@ pub struct Pool {
 #[derive(Default)]
 struct Shelf {
     buffers: Vec<Vec<u8>>,
-    /// So many of them, the first ones, were not taken since [`Pool::trim`].
+    /// Number of buffers, at the front, that were not taken since [`Pool::trim`].
     unused: usize,
 }
 
@@ -58,26 +57,26 @@ impl Shelf {
 }
 
 impl Pool {
-    /// An empty buffer, of [`BUFFER`] bytes or more.
+    /// An empty buffer of at least [`BUFFER`] bytes.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
         self.buffers.take().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
-    /// An empty buffer, of [`BUFFER`] bytes or more if one is waiting to be used; else one of `wanted` bytes.
-    /// What goes to thousands of connections at once must not cost each of them a large buffer.
+    /// An empty buffer: of at least [`BUFFER`] bytes if the pool has one, otherwise of `wanted` bytes. A message to
+    /// thousands of connections must not cost each of them a large buffer.
     #[inline]
     pub fn take_or(&mut self, wanted: usize) -> Vec<u8> {
         self.buffers.take().unwrap_or_else(|| Vec::with_capacity(wanted))
     }
 
-    /// An empty buffer, of [`SMALL_BUFFER`] bytes or more.
+    /// An empty buffer of at least [`SMALL_BUFFER`] bytes.
     #[inline]
     fn take_small(&mut self) -> Vec<u8> {
         self.small.take().unwrap_or_else(|| Vec::with_capacity(SMALL_BUFFER))
     }
 
-    /// Takes a buffer back.
+    /// Returns a buffer to the pool.
     #[inline]
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         let shelf = match buffer.capacity() {
@@ -91,7 +90,7 @@ impl Pool {
         }
     }
 
-    /// Frees the buffers that waited all the time since the last call.
+    /// Frees the buffers that were not used since the last call.
     pub fn trim(&mut self) {
         for shelf in [&mut self.buffers, &mut self.small] {
             shelf.buffers.drain(..shelf.unused);
@@ -99,7 +98,7 @@ impl Pool {
         }
     }
 
-    /// Bytes allocated for buffers that wait to be used.
+    /// Bytes allocated for buffers in the pool.
     pub fn allocated(&self) -> usize {
         self.buffers.buffers.iter().chain(&self.small.buffers).map(Vec::capacity).sum()
     }
@@ -110,44 +109,45 @@ impl Pool {
     }
 }
 
-/// What has arrived.
+/// Received bytes.
 #[derive(Default)]
 pub struct Input {
+    /// The bytes.
     pub buf: Vec<u8>,
-    /// Where the next request begins in `buf`.
+    /// Offset of the next request in `buf`.
     pub pos: usize,
+    /// Parser of requests, with the state of an unfinished one.
     pub decoder: Decoder,
-    /// Length and capacity of `buf` while it is lent; else zero.
+    /// Length and capacity of `buf` while it is borrowed; otherwise zero.
     lent: (usize, usize),
-    /// Bytes of the large strings of requests that are handed out and not executed yet.
+    /// Bytes of the large strings of requests that are borrowed and not executed yet.
     lent_apart: usize,
     /// Most bytes that were in `buf` since the last [`Input::shrink`].
     peak: usize,
-    /// The last receive filled its room.
+    /// Whether the last receive filled its space.
     filled: bool,
 }
 
-/// How a receive ended.
+/// Result of a receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// This many bytes, and the socket is drained.
+    /// This many bytes, after which the socket is empty.
     Drained(usize),
     /// This many bytes, and there may be more.
     More(usize),
     /// The peer has closed its side.
     Closed,
-    /// Nothing is there.
+    /// Nothing was available.
     Nothing,
 }
 
 impl Input {
     /// Receives once from `stream`.
     ///
-    /// A receive that does not fill the room offered has drained the socket: epoll will say when
-    /// there is more.
+    /// A receive that does not fill the space offered has emptied the socket; epoll reports when there is more.
     ///
     /// # Errors
-    /// What the socket says, but never `WouldBlock`.
+    /// The error of the socket, but never `WouldBlock`.
     #[allow(unsafe_code)]
     pub fn receive(&mut self, stream: &Stream, pool: &mut Pool) -> io::Result<Received> {
         if self.decoder.large_missing().is_some() {
@@ -158,7 +158,7 @@ impl Input {
                 // SAFETY: `recv` has just written `n` bytes to the front of `large_spare`.
                 unsafe { self.decoder.large_received(n) };
             }
-            // What comes behind the string may be as little as its line end.
+            // The bytes behind the string may be as few as its line end.
             self.filled = false;
             return Ok(received);
         }
@@ -192,8 +192,7 @@ impl Input {
         }
     }
 
-    /// Hands out the buffer for the time the requests in it are executed. It still counts in what is told
-    /// about this input.
+    /// Borrows the buffer while the requests in it are executed. Statistics of this input still include it.
     #[inline]
     pub fn lend(&mut self) -> Vec<u8> {
         let buf = std::mem::take(&mut self.buf);
@@ -201,25 +200,26 @@ impl Input {
         buf
     }
 
-    /// Large strings of so many bytes, which do not lie in the buffer, are handed out with a request. They
-    /// count until the buffer comes back.
+    /// Notes that large strings of `bytes` bytes, which are not in the buffer, are borrowed with a request. They
+    /// count until the buffer is returned.
     pub fn lend_apart(&mut self, bytes: usize) {
         self.lent_apart += bytes;
     }
 
-    /// Takes the lent buffer back.
+    /// Returns the borrowed buffer.
     #[inline]
     pub fn put_back(&mut self, buf: Vec<u8>) {
         self.lent = (0, 0);
         self.buf = buf;
         if self.lent_apart > 0 {
             self.lent_apart = 0;
-            // Who sends one large string often sends another: there will be room for more of it at once.
+            // A client that sends one large string often sends another, so more space is offered to the next receive.
             self.buf.reserve(READ_MORE);
         }
     }
 
-    /// Empties the buffer when all of it has been read, and gives it back unless the connection may `keep` it.
+    /// Clears the buffer if all of it has been parsed, and returns it to the pool unless the connection may `keep`
+    /// it.
     #[inline]
     pub fn release(&mut self, pool: &mut Pool, keep: bool) {
         if self.pos >= self.buf.len() {
@@ -231,8 +231,8 @@ impl Input {
         }
     }
 
-    /// Frees what the recent past did not need: all room for bytes that are not here when the connection is
-    /// `idle`, else half of a large buffer that was not half full. Called now and then.
+    /// Frees memory that was not needed recently: all spare capacity if the connection is `idle`, otherwise half of a
+    /// large buffer that was less than half full. Called from a timer.
     pub fn shrink(&mut self, idle: bool) {
         if self.lent.1 > 0 {
             return;
@@ -249,19 +249,19 @@ impl Input {
         self.peak = self.buf.len();
     }
 
-    /// Bytes that wait to be read.
+    /// Number of bytes not parsed yet.
     pub fn pending(&self) -> usize {
         self.buf.len() - self.pos + self.decoder.unfinished().large_bytes
     }
 
-    /// Bytes that are held and not yet part of a complete argument, and those of requests being executed.
+    /// Number of bytes that are not part of a complete argument yet, plus those of requests being executed.
     pub fn held(&self) -> usize {
         let unfinished = self.decoder.unfinished();
         let understood = (self.pos + unfinished.head_bytes).min(self.buf.len());
         self.buf.len() - understood + self.lent.0 + unfinished.receiving_bytes
     }
 
-    /// Bytes of the buffer that are free.
+    /// Free bytes of the buffer.
     fn free(&self) -> usize {
         self.buf.capacity() - self.buf.len()
     }
@@ -283,19 +283,19 @@ fn classify(result: io::Result<usize>, offered: usize) -> io::Result<Received> {
     }
 }
 
-/// Most pieces given to the system in one call.
+/// Most pieces passed to the kernel in one call.
 const PARTS: usize = 64;
 
-/// What is to be sent: the block that replies are written into, and before and between its bytes what no longer
-/// fits it or is sent from where it lies.
+/// Bytes to be sent: the block that replies are written into, and the chain of what comes before and between its
+/// bytes.
 #[derive(Default)]
 pub struct Output {
     chain: Chain,
-    /// Of capacity 0 if nothing is being written.
+    /// The block being written; of capacity 0 if there is none.
     block: Vec<u8>,
-    /// Replies begin in a small buffer.
+    /// Whether replies begin in a small buffer.
     small: bool,
-    /// Most bytes that were waiting since `peak_since`; `None`: it is not known yet.
+    /// Most bytes that waited since `peak_since`; `None` if that is not known yet.
     peak: Option<usize>,
     peak_since: Option<UnixMillis>,
 }
@@ -303,13 +303,15 @@ pub struct Output {
 /// How [`Output::adapt`] changed the size of a connection's next buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Adapted {
+    /// It is smaller.
     Shrunk,
+    /// It is larger.
     Grown,
 }
 
 impl Output {
-    /// Makes ready for a reply: there is a buffer afterwards, unless nothing is taken any more. `limit` is how many
-    /// bytes may wait: what exceeds them is dropped, and [`Output::is_full`].
+    /// Prepares for a reply. Afterwards there is a buffer, unless output is being dropped. At most `limit` bytes may
+    /// wait: output beyond that is dropped, and [`Output::is_full`] becomes true.
     #[inline]
     pub fn begin(&mut self, pool: &mut Pool, limit: usize) {
         self.chain.set_limit(limit);
@@ -325,14 +327,14 @@ impl Output {
         }
     }
 
-    /// A writer at the end.
+    /// A writer at the end of the output.
     #[inline]
     pub fn reply(&mut self, protocol: Protocol) -> Reply<'_> {
         Reply::chained(&mut self.block, &mut self.chain, protocol)
     }
 
-    /// Appends bytes that are RESP. `pool` is asked for a buffer if there is none, which is of their size if none
-    /// waits to be used.
+    /// Appends bytes that are RESP. If there is no buffer, takes one from `pool`; if the pool has none, one of the
+    /// size of `bytes`.
     #[inline]
     pub fn append(&mut self, bytes: &[u8], pool: &mut Pool) {
         if self.block.capacity() == 0 && !self.chain.refuses() {
@@ -345,31 +347,31 @@ impl Output {
         }
     }
 
-    /// Whether something was dropped because more waited than may. It stays so.
+    /// Whether output was dropped because too much waited. This never changes back.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.chain.is_full()
     }
 
-    /// Drops what is written from now on: the client does not want to read it.
+    /// Drops everything written from now on, because the client does not want to read it.
     #[cold]
     pub fn mute(&mut self) {
         self.chain.mute(&mut self.block);
     }
 
-    /// Ends what [`Output::mute`] began.
+    /// Ends the effect of [`Output::mute`].
     #[cold]
     pub fn unmute(&mut self) {
         self.chain.unmute(&mut self.block);
     }
 
-    /// A place to go back to by [`Output::truncate`], as long as nothing is sent in between.
+    /// A position for [`Output::truncate`], valid as long as nothing is sent.
     #[inline]
     pub fn position(&self) -> usize {
         self.chain.before() + self.block.len()
     }
 
-    /// Size of the buffer that is being written into, or that the next reply will be.
+    /// Size in bytes of the current buffer, or of the one that the next reply will get.
     pub fn room(&self) -> usize {
         match self.block.capacity() {
             0 if self.small => SMALL_BUFFER,
@@ -378,13 +380,13 @@ impl Output {
         }
     }
 
-    /// Most bytes that were in the buffer lately.
+    /// Most bytes that were in the buffer recently.
     pub fn peak(&self) -> usize {
         self.peak.unwrap_or(BUFFER).max(self.block.len())
     }
 
-    /// Chooses the size of the next buffer by the most that was in one lately, which is forgotten after
-    /// `reset_ms` milliseconds (`None`: never). Called now and then.
+    /// Chooses the size of the next buffer by the recent peak, which is reset after `reset_ms` milliseconds (`None`:
+    /// never). Called from a timer.
     pub fn adapt(&mut self, now: UnixMillis, reset_ms: Option<i64>) -> Option<Adapted> {
         let fits = self.peak() <= SMALL_BUFFER;
         let adapted = match (self.small, fits) {
@@ -401,24 +403,24 @@ impl Output {
         adapted
     }
 
-    /// Bytes that are still to be sent.
+    /// Number of bytes still to be sent.
     #[inline]
     pub fn pending(&self) -> usize {
         self.chain.pending(self.block.len())
     }
 
-    /// Whether everything is sent.
+    /// Whether everything has been sent.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.chain.is_empty(self.block.len())
     }
 
-    /// Sends `text`, which may be shared with others, at this point of the reply, without copying it.
+    /// Sends `text`, which may be shared, at this point of the reply, without copying it.
     pub fn lend(&mut self, text: Bytes) {
         self.chain.lend(self.block.len(), text);
     }
 
-    /// Forgets what was written after `position`.
+    /// Removes what was written after `position`.
     pub fn truncate(&mut self, position: usize) {
         self.chain.truncate(&mut self.block, position);
     }
@@ -428,42 +430,43 @@ impl Output {
         self.block.len() - self.chain.sent_of_block()
     }
 
-    /// Number of pieces that wait besides the reply buffer.
+    /// Number of waiting pieces besides the reply buffer.
     pub fn segments(&self) -> usize {
         self.chain.parts()
     }
 
-    /// Bytes that are held, if they are more than one buffer of the usual size: what limits on output go by.
+    /// Bytes of waiting output beyond one buffer of the usual size, to which output limits apply.
     #[inline]
     pub fn excess(&self) -> usize {
         let block = if self.block.len() > BUFFER { self.block.len() } else { 0 };
         self.chain.pending(block.max(self.chain.sent_of_block())) + self.chain.parts() * size_of::<Bytes>()
     }
 
-    /// Takes out all that is still to be sent, as one piece.
+    /// Removes and returns everything still to be sent, as one piece.
     pub fn take_all(&mut self) -> Vec<u8> {
         let all = self.chain.pieces(&self.block).flatten().copied().collect();
         drop(self.discard());
         all
     }
 
-    /// Forgets everything, for it will not be sent, and hands it back: to free hundreds of megabytes takes time.
+    /// Removes and returns everything, because it will not be sent. Freeing hundreds of megabytes takes time, so the
+    /// caller decides where.
     pub fn discard(&mut self) -> Discarded {
         let allocated = self.allocated();
         Discarded { _block: std::mem::take(&mut self.block), _chain: self.chain.discard(), allocated }
     }
 
-    /// Bytes allocated (shared texts count in full).
+    /// Bytes allocated. Shared strings count in full.
     pub fn allocated(&self) -> usize {
         self.chain.before() + self.chain.overhead() + self.block.capacity()
     }
 
-    /// Sends as much as the socket takes, and no more than `limit` bytes; how many bytes that was.
+    /// Sends as much as the socket accepts, at most `limit` bytes, and returns the number of bytes.
     ///
-    /// What is left waits for the socket to become writable.
+    /// The rest waits until the socket is writable.
     ///
     /// # Errors
-    /// What the socket says, but never `WouldBlock`.
+    /// The error of the socket, but never `WouldBlock`.
     pub fn send(&mut self, stream: &Stream, pool: &mut Pool, limit: usize) -> io::Result<usize> {
         if let Some(peak) = &mut self.peak {
             *peak = (*peak).max(self.chain.before() + self.block.len());
@@ -506,7 +509,7 @@ impl Output {
     }
 }
 
-/// What waited for a client that will not get it.
+/// Output for a client that will not get it.
 pub struct Discarded {
     _block: Vec<u8>,
     _chain: Chain,
@@ -518,6 +521,7 @@ pub struct Discarded {
 pub struct ClientIo {
     pub peer: Peer,
     pub input: Input,
+    /// Bytes to be sent.
     pub output: Output,
 }
 
@@ -634,7 +638,7 @@ mod tests {
         let at = UnixMillis;
         reply(&mut output, 10);
         assert_eq!((output.room(), output.peak()), (BUFFER, BUFFER));
-        // What is not known yet is taken to be much, until that is forgotten.
+        // An unknown peak counts as large, until it is reset.
         assert_eq!(output.adapt(at(0), Some(5000)), None);
         assert_eq!(output.adapt(at(5001), Some(5000)), None);
         reply(&mut output, 700);
@@ -664,7 +668,7 @@ mod tests {
         output.append(b"eight", &mut pool);
         let all = b"one two three six seven eight";
         assert_eq!(output.pending(), all.len());
-        // Cut in the middle of a text, then the rest, with more behind it.
+        // Cut in the middle of a borrowed string; then the rest, with more behind it.
         assert_eq!(output.send(&ours, &mut pool, 6).expect("connected"), 6);
         output.lend(Bytes::from_static(b"!"));
         output.append(b".", &mut pool);

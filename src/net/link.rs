@@ -1,12 +1,12 @@
-//! Connections that we open: to a server that keys move to, to a primary, to another node.
+//! Connections that this server opens: to a server that keys are migrated to, to a primary, to another node.
 //!
-//! A [`Link`] is a non-blocking socket with what is to be sent and what has arrived. It connects in the background:
-//! requests may be added at once and leave when the connection stands. Replies are found by
-//! [`resp::response`](crate::resp::response) and handed out as views of the received bytes; what is no reply, such as
-//! a snapshot that is being transferred, is read as bytes.
+//! A [`Link`] is a non-blocking socket with its output and input. It connects in the background: requests can be
+//! added at once and are sent when the connection is established. [`resp::response`](crate::resp::response) parses
+//! the replies, which are returned as views of the received bytes. Anything else, such as a snapshot being
+//! transferred, is read as bytes.
 //!
-//! Registered in a [`Poll`](super::poll::Poll), a link never waits. The few steps that must be atomic for everybody
-//! wait through [`Link::wait`], each with a limit.
+//! A link that is registered in a [`Poll`](super::poll::Poll) never waits. The few operations that must be atomic for
+//! all clients wait in [`Link::wait`], each with a time limit.
 #![allow(unsafe_code)]
 
 use std::io::{self, ErrorKind};
@@ -18,39 +18,39 @@ use super::stream::Stream;
 use crate::resp::request::{write_bulk, write_header, write_request};
 use crate::resp::response::{Decoder, Malformed, Response};
 
-/// Room offered to one receive.
+/// Bytes of space offered to one receive.
 const READ: usize = 16 << 10;
-/// A buffer that grew beyond this is shrunk when it is empty.
+/// An empty buffer with a larger capacity than this is shrunk.
 const KEPT: usize = 64 << 10;
 
-/// What a link waits for.
+/// What to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Readiness {
-    /// Bytes, or the end of the stream.
+    /// Bytes to read, or the end of the stream.
     Readable,
-    /// Room for bytes, or the outcome of connecting.
+    /// Space for bytes to send, or the result of connecting.
     Writable,
 }
 
-/// One end of a connection that we opened.
+/// One end of a connection that this server opened.
 #[derive(Debug)]
 pub struct Link {
     stream: Stream,
     connected: bool,
     output: Vec<u8>,
-    /// Bytes of `output` that are sent.
+    /// Number of bytes of `output` already sent.
     sent: usize,
     input: Vec<u8>,
-    /// Bytes of `input` that are used up.
+    /// Number of bytes of `input` already consumed.
     used: usize,
     decoder: Decoder,
 }
 
 impl Link {
-    /// Begins to connect to `peer`, from the address `source` if given.
+    /// Starts connecting to `peer`, from the local address `source` if given.
     ///
     /// # Errors
-    /// What the system knows at once: no route, no such local address, no descriptor left.
+    /// What the system reports at once: no route, no such local address, no descriptor left.
     pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<Link> {
         let stream = Stream::connect(peer, source)?;
         Ok(Link {
@@ -64,7 +64,7 @@ impl Link {
         })
     }
 
-    /// The socket, to register it.
+    /// The socket, mutable, to register it.
     pub fn stream_mut(&mut self) -> &mut Stream {
         &mut self.stream
     }
@@ -74,29 +74,29 @@ impl Link {
         &self.stream
     }
 
-    /// Whether the connection stands. To be asked once the socket is writable.
+    /// Whether the connection is established. To be called once the socket is writable.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// Why connecting failed.
     pub fn finish_connecting(&mut self) -> io::Result<bool> {
         if !self.connected {
             self.stream.take_error()?;
             self.connected = self.stream.is_connected();
             if self.connected {
-                // Slower without, and nothing else.
+                // A failure only costs speed.
                 let _ = self.stream.set_nodelay();
             }
         }
         Ok(self.connected)
     }
 
-    /// Adds a request to what is to be sent.
+    /// Appends a request to the output.
     pub fn request(&mut self, args: &[&[u8]]) {
         write_request(&mut self.output, args.iter().copied());
     }
 
-    /// Adds a request in parts: its first arguments, one that is large, and the last ones. The large one is handed to
-    /// `large` instead of being copied, between what came before it and what comes behind.
+    /// Appends a request in three parts: its first arguments, one large argument, and the last arguments. The large
+    /// argument is passed to `large` between the two other parts, instead of being copied.
     ///
     /// # Errors
     /// Those of `large`.
@@ -120,12 +120,12 @@ impl Link {
         Ok(())
     }
 
-    /// Bytes that are still to be sent.
+    /// Number of bytes still to be sent.
     pub fn unsent(&self) -> usize {
         self.output.len() - self.sent
     }
 
-    /// Sends as much as the socket takes; whether nothing is left.
+    /// Sends as much as the socket accepts. Returns whether nothing is left.
     ///
     /// # Errors
     /// What broke the connection.
@@ -143,7 +143,7 @@ impl Link {
         Ok(true)
     }
 
-    /// Sends the start of `bytes`, which are not copied; how many. Only when nothing else is to be sent.
+    /// Sends a prefix of `bytes` without copying, and returns its length. Only allowed if the output is empty.
     ///
     /// # Errors
     /// What broke the connection.
@@ -155,10 +155,10 @@ impl Link {
         }
     }
 
-    /// Receives what has arrived, up to 16 KB; whether there may be more.
+    /// Receives up to 16 KB. Returns whether more may be available.
     ///
     /// # Errors
-    /// What broke the connection; `UnexpectedEof` when the peer has closed it.
+    /// What broke the connection; `UnexpectedEof` if the peer has closed it.
     pub fn receive(&mut self) -> io::Result<bool> {
         if self.used > 0 {
             self.input.drain(..self.used);
@@ -182,10 +182,10 @@ impl Link {
         }
     }
 
-    /// The next whole reply that has arrived.
+    /// Returns and consumes the next complete reply, if one has arrived.
     ///
     /// # Errors
-    /// What has arrived is no reply.
+    /// The received bytes are not a reply.
     pub fn response(&mut self) -> Result<Option<Response<'_>>, Malformed> {
         let found = self.decoder.next(&self.input[self.used..])?;
         Ok(found.map(|(response, len)| {
@@ -194,21 +194,21 @@ impl Link {
         }))
     }
 
-    /// What has arrived and is not used up.
+    /// Bytes received and not consumed.
     pub fn received(&self) -> &[u8] {
         &self.input[self.used..]
     }
 
-    /// Uses up the first `n` received bytes. Not in the middle of a reply.
+    /// Consumes the first `n` received bytes. Not allowed in the middle of a reply.
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.received().len(), "only what has arrived is used up");
         self.used += n;
     }
 
-    /// Waits until the socket is ready, for a step that must not be interrupted by anything else.
+    /// Blocks until the socket is ready, for an operation that must not be interrupted by anything else.
     ///
     /// # Errors
-    /// `TimedOut` when it is not by `deadline`; what the system says.
+    /// `TimedOut` if it is not ready by `deadline`; otherwise the system's error.
     pub fn wait(&self, readiness: Readiness, deadline: Instant) -> io::Result<()> {
         let events = match readiness {
             Readiness::Readable => libc::POLLIN,

@@ -1,4 +1,4 @@
-//! Sockets that wait for clients, on TCP addresses and on a Unix path, and taking connections from them.
+//! Listening sockets, on TCP addresses and on a Unix path, and accepting connections.
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -16,27 +16,27 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::error_text;
 use super::stream::Stream;
 
-/// Connections taken by one call, so that a flood of clients does not starve those who are in.
+/// Connections accepted per call, so that a flood of new clients does not starve the existing ones.
 pub const MAX_ACCEPTS_PER_CALL: usize = 1000;
 
-/// Listening failed. Its text is the line to log.
+/// Listening failed. The text is the line to log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListenError {
-    /// An address that must be available is not; which one, is in the log.
+    /// A required address is not available; the log says which one.
     #[error("Failed listening on port {port} (TCP), aborting.")]
     Tcp {
         /// The port.
         port: u16,
     },
-    /// The Unix socket cannot be made.
+    /// The Unix socket cannot be created.
     #[error("Failed opening Unix socket: {reason}")]
     Unix {
-        /// The step that failed and the system's words.
+        /// The step that failed, and the system's error text.
         reason: String,
     },
 }
 
-/// A failed step of making a socket listen.
+/// A failed step of creating a listening socket.
 struct Failure {
     step: Option<&'static str>,
     error: io::Error,
@@ -54,7 +54,7 @@ impl Failure {
         }
     }
 
-    /// The machine lacks the protocol: an address of it is skipped, whether marked optional or not.
+    /// Whether the machine lacks the protocol. Such an address is skipped, even if it is not marked optional.
     fn is_unsupported(&self) -> bool {
         const UNSUPPORTED: [i32; 5] = [
             libc::EAFNOSUPPORT,
@@ -74,9 +74,9 @@ impl Failure {
 /// What is left in the queue of a listener after [`Listener::accept`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
-    /// Nothing: the poll tells of the next connection.
+    /// Nothing. The poll reports the next connection.
     Empty,
-    /// Maybe more: call again, or have the poll tell again (`Registry::rearm_readable`).
+    /// Possibly more connections: call again, or let the poll report again (`Registry::rearm_readable`).
     Unknown,
 }
 
@@ -87,11 +87,12 @@ pub struct Listener {
 }
 
 /// Listens on `port` at each of `addresses`: an IPv4 or IPv6 address or a host name, `*` for all of IPv4, `::*` for
-/// all of IPv6; one led by `-` may be unavailable. Logs a warning for each that fails. Without a listener in the
-/// result, none of the addresses exists here. Port 0 lets the system choose, for each address anew.
+/// all of IPv6. An address with a leading `-` is optional. Logs a warning for each address that fails. The result is
+/// empty if none of the addresses exists on this machine. Port 0 lets the system choose a port, separately for each
+/// address.
 ///
 /// # Errors
-/// One of the addresses that must be available is not; no listener is left open then.
+/// A required address is not available. No listener is left open then.
 pub fn listen_tcp(
     addresses: &[impl AsRef<str>],
     port: u16,
@@ -125,10 +126,10 @@ fn bind_tcp(address: &str, port: u16, backlog: u32) -> Result<Socket, Failure> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
         .map_err(Failure::at("socket"))?;
     if address.is_ipv6() {
-        // All of IPv6 must leave IPv4 to another listener.
+        // A listener for all of IPv6 must leave IPv4 to another listener.
         socket.set_only_v6(true).map_err(Failure::at("setsockopt"))?;
     }
-    // A restarted server takes over from connections of its predecessor that are still closing.
+    // Allows a restarted server to listen while connections of its predecessor are still closing.
     socket.set_reuse_address(true).map_err(Failure::at("setsockopt SO_REUSEADDR"))?;
     socket.bind(&address.into()).map_err(Failure::at("bind"))?;
     listen(&socket, backlog)?;
@@ -139,7 +140,7 @@ fn listen(socket: &Socket, backlog: u32) -> Result<(), Failure> {
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(Failure::at("listen"))
 }
 
-/// The first address of a host in the family its name implies: IPv6 if there is a colon in it.
+/// The first address of a host in the family that its name implies: IPv6 if the name contains a colon.
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     match host {
         "*" => return Ok((Ipv4Addr::UNSPECIFIED, port).into()),
@@ -153,11 +154,11 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("Address family for hostname not supported"))
 }
 
-/// Listens on the Unix socket `path`, in place of whatever socket was left there. `permissions`, such as `0o700`,
-/// are those of the file; zero leaves them to the umask.
+/// Listens on the Unix socket `path`, replacing a file left there. `permissions`, such as `0o700`, are those of the
+/// file; zero leaves them to the umask.
 ///
 /// # Errors
-/// The path is too long, its directory is missing or closed to us; no descriptor left.
+/// The path is too long, its directory is missing or not writable, or no descriptor is left.
 pub fn listen_unix(path: &Path, permissions: u32, backlog: u32) -> Result<Listener, ListenError> {
     match bind_unix(path, permissions, backlog) {
         Ok(socket) => Ok(Listener { socket }),
@@ -166,13 +167,13 @@ pub fn listen_unix(path: &Path, permissions: u32, backlog: u32) -> Result<Listen
 }
 
 fn bind_unix(path: &Path, permissions: u32, backlog: u32) -> Result<Socket, Failure> {
-    // The file of a server that is gone; if it cannot be removed, `bind` tells why.
+    // Removes the file of an earlier server. If that fails, `bind` reports why.
     let _ = fs::remove_file(path);
     let address = SockAddr::unix(path).map_err(Failure::at("bind"))?;
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::UNIX, kind, None).map_err(Failure::at("socket"))?;
     socket.bind(&address).map_err(Failure::at("bind"))?;
-    // Before `listen`: nobody connects in between with the wrong permissions.
+    // Set before `listen`, so that nobody can connect with the wrong permissions.
     if permissions != 0 {
         fs::set_permissions(path, fs::Permissions::from_mode(permissions)).map_err(Failure::at("chmod"))?;
     }
@@ -180,7 +181,7 @@ fn bind_unix(path: &Path, permissions: u32, backlog: u32) -> Result<Socket, Fail
     Ok(socket)
 }
 
-/// Warns if the system cuts the queue of connections not yet accepted shorter than `backlog`.
+/// Warns if the system limits the queue of connections not yet accepted to less than `backlog`.
 pub fn warn_if_backlog_is_cut(backlog: u32) {
     const FILE: &str = "/proc/sys/net/core/somaxconn";
     let Some(limit) = fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<u32>().ok()) else {
@@ -195,12 +196,12 @@ pub fn warn_if_backlog_is_cut(backlog: u32) {
 }
 
 impl Listener {
-    /// Takes the connections that wait, at most [`MAX_ACCEPTS_PER_CALL`], and hands them to `take`, one by one: non-blocking,
-    /// closed on `exec`.
+    /// Accepts waiting connections, at most [`MAX_ACCEPTS_PER_CALL`], and passes each to `take`: non-blocking, closed
+    /// on `exec`.
     ///
     /// # Errors
-    /// No file descriptor or memory is left: to be logged as `Accepting client connection: …`. Connections may wait
-    /// on, and the poll does not tell of them again unless rearmed.
+    /// No file descriptor or memory is left: to be logged as `Accepting client connection: …`. Connections may still
+    /// be waiting, and the poll does not report them again unless rearmed.
     pub fn accept(&self, mut take: impl FnMut(Stream)) -> io::Result<Queue> {
         for _ in 0..MAX_ACCEPTS_PER_CALL {
             match self.accept_one() {
@@ -228,15 +229,15 @@ impl Listener {
         Ok(Stream::new(fd, &peer))
     }
 
-    /// The port of a TCP listener, chosen by the system if it was asked for port 0.
+    /// Port of a TCP listener, as chosen by the system if port 0 was requested.
     pub fn port(&self) -> Option<u16> {
         self.socket.local_addr().ok()?.as_socket().map(|address| address.port())
     }
 }
 
-/// The connection at hand failed before it was taken: the others are not concerned.
+/// Whether only the connection being accepted failed, so that the others are not affected.
 fn concerns_one_connection(error: &io::Error) -> bool {
-    // Linux hands over errors that are already waiting on the new connection.
+    // Linux reports errors that are already pending on the new connection.
     const NETWORK: [i32; 8] = [
         libc::ENETDOWN,
         libc::EPROTO,
@@ -317,7 +318,7 @@ mod tests {
         Ok(buffer[..n].iter().map(|byte| unsafe { byte.assume_init() }).collect())
     }
 
-    /// A connection of `client` to `listener`, from greeting to end.
+    /// Connects `client` to `listener` and exchanges data until the end of the stream.
     fn converse(listener: &mut Listener, connect: impl FnOnce() -> Box<dyn Client>) -> Stream {
         let mut poll = watch(listener);
         let mut client = connect();
@@ -339,7 +340,7 @@ mod tests {
         client.read_exact(&mut reply).expect("connected");
         assert_eq!(&reply, b"+PONG\r\n");
 
-        // More parts than one call takes.
+        // More parts than one call accepts.
         let many = vec![IoSlice::new(b"x"); 1500];
         assert_eq!(stream.send_vectored(&many).expect("room"), 1024);
         stream.shutdown(Shutdown::Write).expect("connected");
@@ -357,7 +358,7 @@ mod tests {
         }
         assert_eq!(recv(&stream).expect("bytes before the end"), b"QUIT");
         assert_eq!(recv(&stream).expect("the end"), b"");
-        // The process survives it.
+        // No signal ends the process.
         assert_eq!(stream.send(b"x").map_err(|error| error.kind()), Err(io::ErrorKind::BrokenPipe));
         stream
     }
@@ -404,7 +405,7 @@ mod tests {
     #[test]
     fn unix() {
         let path = temporary("unix.sock");
-        // Twice: the second takes the place of a stale file.
+        // Twice: the second replaces the file of the first.
         drop(listen_unix(&path, 0, 511).expect("a new file"));
         let mut listener = listen_unix(&path, 0o700, 511).expect("the old file gives way");
         let mode = fs::metadata(&path).expect("it exists").permissions().mode();
@@ -427,12 +428,12 @@ mod tests {
 
     #[test]
     fn several_addresses() {
-        // 192.0.2.0/24 is reserved for documentation: no machine has it.
+        // 192.0.2.0/24 is reserved for documentation, so no machine has it.
         let listeners = listen_tcp(&["127.0.0.1", "-192.0.2.1", "127.0.0.2", "localhost"], 0, 511);
         let listeners = listeners.expect("free ports");
         assert_eq!(listeners.len(), 3);
         let port = listeners[0].port().expect("TCP");
-        // A port in use, one that is missing, one that never was.
+        // A port in use, a missing address, an invalid address.
         for addresses in
             [["-127.0.0.2", "127.0.0.1"], ["127.0.0.2", "192.0.2.1"], ["127.0.0.2", "no.such.invalid"]]
         {
@@ -444,7 +445,7 @@ mod tests {
 
     #[test]
     fn all_of_both_families_share_a_port() {
-        // Somebody else may have the port on IPv4: then another is tried.
+        // The port may be in use on IPv4; then another one is tried.
         let pair = (0..10).find_map(|_| {
             let first = listen_tcp(&["-::*"], 0, 511).expect("optional").pop()?;
             let second = listen_tcp(&["*"], first.port()?, 511).ok()?.pop()?;
@@ -505,7 +506,7 @@ mod tests {
         assert_eq!(accept(&listeners[0]).len(), 1);
     }
 
-    /// Descriptors belong to the process: they run out in a child of it.
+    /// Descriptors belong to the process, so they run out in a child.
     fn without_descriptors() {
         let listeners = listen_tcp(&["127.0.0.1"], 0, 511).expect("a free port");
         let port = listeners[0].port().expect("TCP");

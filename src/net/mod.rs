@@ -9,12 +9,12 @@ pub mod poll;
 pub mod signals;
 pub mod stream;
 
-/// The system's words for an error (`Address already in use`), without the number that `io::Error` adds.
+/// The system's text for an error (`Address already in use`), without the number that `io::Error` adds.
 pub fn error_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     match error.raw_os_error() {
         Some(code) => text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text).to_owned(),
-        // A failed look-up of a host carries the resolver's words behind a colon.
+        // A failed host lookup has the resolver's text behind a colon.
         None => text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason).to_owned(),
     }
 }

@@ -1,12 +1,12 @@
-//! Waiting for sockets to become ready: `mio` (epoll, edge-triggered) with our conventions.
+//! Waiting for sockets to become ready: a thin layer over `mio` (epoll, edge-triggered) with these conventions:
 //!
-//! - A stream is registered once, for reading and writing, and never touched again: an idle event loop
-//!   turn costs one system call, whoever has something to send.
-//! - Readiness is told when it *changes*. A reader that got less than it asked for has emptied the socket
-//!   and will hear of the next bytes; one that stops earlier must remember to go on by itself. The same
-//!   holds for writing and accepting.
-//! - The end of the stream may arrive together with the last bytes and is told once: [`Ready::closed`]
-//!   asks for reading up to the end even after a short read.
+//! - A stream is registered once, for reading and writing, and not modified afterwards: a turn of an idle event loop
+//!   costs one system call, however many sockets there are.
+//! - Readiness is reported when it *changes*. A reader that got fewer bytes than it asked for has emptied the socket
+//!   and will be notified of the next bytes; a reader that stops earlier must remember to continue by itself. The
+//!   same holds for writing and accepting.
+//! - The end of the stream may arrive together with the last bytes and is reported once: [`Ready::closed`] asks for
+//!   reading up to the end even after a short read.
 
 use std::io;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Source {
     }
 }
 
-/// Events taken from the kernel per call. More stay queued, oldest first.
+/// Events taken from the kernel per call. Further events stay queued, oldest first.
 const CAPACITY: usize = 1024;
 
 /// What a socket is ready for.
@@ -69,11 +69,11 @@ pub struct Ready {
     pub readable: bool,
     /// Bytes can be sent, or sending fails at once.
     pub writable: bool,
-    /// Nothing will arrive after what is waiting: read until the end. Not told again.
+    /// Nothing more will arrive: read until the end. Not reported again.
     pub closed: bool,
 }
 
-/// The set of watched sockets, for those who add to it and remove from it.
+/// The set of watched sockets, for code that adds and removes sockets.
 #[derive(Debug)]
 pub struct Registry(mio::Registry);
 
@@ -86,7 +86,7 @@ impl Registry {
         self.0.register(socket, source.token(), Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Watches a socket for reading only, as is right for one that listens.
+    /// Watches a socket for reading only, such as a listening socket.
     ///
     /// # Errors
     /// As [`Registry::register`].
@@ -94,8 +94,8 @@ impl Registry {
         self.0.register(socket, source.token(), Interest::READABLE)
     }
 
-    /// Asks to be told again if a socket registered by [`Registry::register_readable`] is ready now: for one
-    /// that was left before it was empty. One system call.
+    /// Requests another report if a socket registered by [`Registry::register_readable`] is ready now, because it was
+    /// not read until it was empty. One system call.
     ///
     /// # Errors
     /// Those of `epoll_ctl`: not registered.
@@ -103,7 +103,7 @@ impl Registry {
         self.0.reregister(socket, source.token(), Interest::READABLE)
     }
 
-    /// Stops watching. Closing a socket does so too.
+    /// Stops watching a socket. Closing it has the same effect.
     ///
     /// # Errors
     /// Those of `epoll_ctl`: not registered.
@@ -119,7 +119,7 @@ pub struct Waker(Arc<mio::Waker>);
 impl Waker {
     /// Ends the current or the next wait. One system call; async-signal-safe.
     pub fn wake(&self) {
-        // Fails only if the counter behind it is full and cannot be reset: then a wake-up is due anyway.
+        // Fails only if the counter behind the waker is full and cannot be reset: then a wake-up is due anyway.
         let _ = self.0.wake();
     }
 }
@@ -148,16 +148,16 @@ impl Poll {
         &self.registry
     }
 
-    /// What ends a wait from elsewhere.
+    /// A handle that ends a wait from elsewhere.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
     /// Waits until a socket becomes ready, the waker is used, a signal arrives or `timeout` has passed (in
-    /// milliseconds, rounded up; `None`: no limit; zero: only asks). [`Poll::ready`] tells which.
+    /// milliseconds, rounded up; `None`: no limit; zero: no wait). [`Poll::ready`] lists the ready sockets.
     ///
     /// # Errors
-    /// Those of `epoll_wait`, except that a signal is no error.
+    /// Those of `epoll_wait`, except that a signal is not an error.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -168,7 +168,7 @@ impl Poll {
         }
     }
 
-    /// What the last wait found, at most 1024 sockets, each once.
+    /// The sockets found ready by the last wait: at most 1024, each once.
     pub fn ready(&self) -> impl Iterator<Item = Ready> + '_ {
         self.events.iter().filter_map(|event| {
             let failed = event.is_error();

@@ -1,8 +1,9 @@
-//! The signals that ask the server to stop, turned into a question the event loop can ask.
+//! The signals that ask the server to stop, as a flag that the event loop can query.
 //!
-//! SIGTERM and SIGINT set a flag and end the wait for events; the loop then shuts down in order. A second
-//! SIGINT ends the process at once: somebody at the keyboard insists. SIGHUP, SIGPIPE and SIGXFSZ are ignored: the
-//! server outlives its terminal, and learns of a closed connection from `send`, of a file that may not grow from `write`.
+//! SIGTERM and SIGINT set a flag and end the wait for events; the event loop then shuts down in order. A second
+//! SIGINT ends the process at once, since somebody at the keyboard insists. SIGHUP, SIGPIPE and SIGXFSZ are ignored:
+//! the server outlives its terminal, `send` reports a closed connection, and `write` reports a file that may not
+//! grow.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char};
@@ -18,7 +19,7 @@ use signal_hook::low_level;
 use super::poll::Waker;
 use crate::stats::log;
 
-/// A request to stop.
+/// A request to stop, by its signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// SIGINT: the terminal's interrupt key.
@@ -27,16 +28,16 @@ pub enum Stop {
     Terminate,
 }
 
-/// What the handlers and their owner share.
+/// State shared by the handlers and their owner.
 #[derive(Debug, Default)]
 struct Flags {
-    /// The last request: zero for none, else the discriminant of [`Stop`] plus one.
+    /// The latest request: zero for none, otherwise the discriminant of [`Stop`] plus one.
     stop: AtomicU8,
-    /// A request ends the process at once: nothing can be lost yet.
+    /// Whether a request ends the process at once, because nothing can be lost yet.
     loading: AtomicBool,
 }
 
-/// The installed handlers. Dropping it restores nothing but stops listening.
+/// The installed handlers. Dropping this removes the handlers without restoring the earlier ones.
 #[derive(Debug)]
 pub struct Signals {
     flags: Arc<Flags>,
@@ -66,7 +67,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Whether the server was asked to stop, and how last. One load.
+    /// The latest request to stop, if there is one. One load.
     pub fn stop_requested(&self) -> Option<Stop> {
         match self.flags.stop.load(Ordering::Relaxed) {
             0 => None,
@@ -75,28 +76,29 @@ impl Signals {
         }
     }
 
-    /// The server could not stop, say because saving failed: it serves on until asked again.
+    /// Clears the request, because the server could not stop (for example, saving failed) and continues until asked
+    /// again.
     pub fn forget_request(&self) {
         self.flags.stop.store(0, Ordering::Relaxed);
     }
 
-    /// The request as something to hand on to whoever may take it back.
+    /// A handle by which others can cancel the request.
     pub fn request(&self) -> Request {
         Request(Arc::clone(&self.flags))
     }
 
-    /// While the server loads its data set, a request ends the process at once.
+    /// Sets whether the server is loading its data set. Meanwhile a request ends the process at once.
     pub fn set_loading(&self, loading: bool) {
         self.flags.loading.store(loading, Ordering::Relaxed);
     }
 }
 
-/// A request to stop that there may be.
+/// A handle on a request to stop, which may or may not exist.
 #[derive(Clone, Debug)]
 pub struct Request(Arc<Flags>);
 
 impl Request {
-    /// Takes the request back; whether there was one.
+    /// Cancels the request. Returns whether there was one.
     pub fn take_back(&self) -> bool {
         self.0.stop.swap(0, Ordering::Relaxed) != 0
     }
@@ -110,14 +112,14 @@ impl Drop for Signals {
     }
 }
 
-/// The file that a process which ends at once takes along; null for none.
+/// Path of the file to remove when the process ends at once; null for none.
 static HALF_DONE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
-/// Names the file, if it is there at that time, that is removed when somebody insists on the end: one that is
-/// written only in parts would be of no use. The name is kept for good.
+/// Sets the path of a file that is removed, if it exists, when a signal ends the process at once, because a partly
+/// written file is of no use. The path is never freed.
 ///
 /// # Errors
-/// It contains a NUL byte.
+/// The path contains a NUL byte.
 pub fn remove_when_interrupted(path: &str) -> io::Result<()> {
     HALF_DONE.store(CString::new(path)?.into_raw(), Ordering::Release);
     Ok(())
@@ -156,7 +158,7 @@ mod tests {
         low_level::raise(signal).expect("a signal that exists");
     }
 
-    /// Signals belong to the process: each scene plays in one of its own.
+    /// Signals belong to the process, so each scene runs in a process of its own.
     fn play(scene: &str) {
         let mut poll = Poll::new().expect("descriptors are left");
         let signals = Signals::install(&poll.waker()).expect("handlers are allowed");
@@ -168,7 +170,7 @@ mod tests {
                 raise(libc::SIGXFSZ);
                 assert_eq!(signals.stop_requested(), None);
                 raise(SIGTERM);
-                // Would wait for ever, had the signal not woken it.
+                // Would wait for ever if the signal had not ended the wait.
                 poll.wait(None).expect("a wait");
                 assert_eq!(signals.stop_requested(), Some(Stop::Terminate));
                 signals.forget_request();

@@ -15,41 +15,41 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-/// More parts than this the kernel refuses in one call.
+/// The kernel refuses more parts than this in one call.
 const MAX_PARTS: usize = 1024;
 
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Stream {
     fd: OwnedFd,
-    /// Kept, because the kernel forgets it when the connection breaks.
+    /// Kept because the kernel forgets it when the connection breaks.
     peer: Peer,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Peer {
     Tcp(SocketAddr),
-    /// Its address is that of our listener: clients have none.
+    /// The peer has no address of its own; the address is that of the listener.
     Unix,
 }
 
 impl Stream {
-    /// Takes over a connected socket whose peer is at `peer`. It must be non-blocking.
+    /// Takes ownership of a connected socket whose peer is at `peer`. The socket must be non-blocking.
     pub(super) fn new(fd: OwnedFd, peer: &SockAddr) -> Stream {
         Stream { fd, peer: peer.as_socket().map_or(Peer::Unix, Peer::Tcp) }
     }
 
-    /// Takes over a connected Unix socket. It must be non-blocking.
+    /// Takes ownership of a connected Unix socket. The socket must be non-blocking.
     pub fn from_unix(socket: std::os::unix::net::UnixStream) -> Stream {
         Stream { fd: socket.into(), peer: Peer::Unix }
     }
 
-    /// Begins to connect to `peer`, from the address `source` if given. The stream becomes writable when it is
-    /// decided, and [`Stream::take_error`] then tells how. One connection attempt of the kernel: seconds to
-    /// minutes, if nobody answers.
+    /// Starts connecting to `peer`, from the local address `source` if given. The stream becomes writable when the
+    /// attempt has ended, and [`Stream::take_error`] then returns its result. The kernel gives up after seconds to
+    /// minutes if nobody answers.
     ///
     /// # Errors
-    /// What the system knows at once: no route, no such local address, no descriptor left.
+    /// What the system reports at once: no route, no such local address, no descriptor left.
     pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<Stream> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(peer), kind, Some(Protocol::TCP))?;
@@ -64,20 +64,20 @@ impl Stream {
         Ok(Stream { fd: socket.into(), peer: Peer::Tcp(peer) })
     }
 
-    /// The error that broke the connection or ended the attempt to connect, once.
+    /// Takes the pending error of the socket.
     ///
     /// # Errors
-    /// That error.
+    /// The error that broke the connection or ended the attempt to connect. It is reported once.
     pub fn take_error(&self) -> io::Result<()> {
         SockRef::from(&self.fd).take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Whether the other end has accepted the connection.
+    /// Whether the peer has accepted the connection.
     pub fn is_connected(&self) -> bool {
         SockRef::from(&self.fd).peer_addr().is_ok()
     }
 
-    /// Sends small replies at once instead of waiting for more. Nothing to do for Unix sockets.
+    /// Disables waiting for more data before small replies are sent. Does nothing for Unix sockets.
     ///
     /// # Errors
     /// The connection is gone.
@@ -88,8 +88,8 @@ impl Stream {
         }
     }
 
-    /// Asks a silent peer for a sign of life after `interval_s` seconds, then three times in a third of that
-    /// each, before the connection counts as broken. Nothing to do for Unix sockets; zero leaves it off.
+    /// Probes a silent peer after `interval_s` seconds, then three times at a third of that interval, before the
+    /// connection counts as broken. Zero leaves probing off. Does nothing for Unix sockets.
     ///
     /// # Errors
     /// The connection is gone, or the system refuses the interval.
@@ -104,11 +104,11 @@ impl Stream {
         SockRef::from(&self.fd).set_tcp_keepalive(&keepalive)
     }
 
-    /// Receives into `buffer` and tells how many bytes: that many at its start are initialised on return. Zero
-    /// is the end of the stream (or an empty buffer). One system call.
+    /// Receives into `buffer` and returns the number of bytes; that many bytes at its start are initialised. Zero is
+    /// the end of the stream (or an empty buffer). One system call.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there; what broke the connection.
+    /// `WouldBlock` if nothing has arrived; otherwise what broke the connection.
     pub fn recv(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
         self.repeat(|fd| {
             // SAFETY: the kernel writes at most `len` bytes to a live, exclusively borrowed slice.
@@ -116,10 +116,10 @@ impl Stream {
         })
     }
 
-    /// Sends the start of `bytes` and tells how much of it. One system call.
+    /// Sends a prefix of `bytes` and returns its length. One system call.
     ///
     /// # Errors
-    /// `WouldBlock` when the socket is full; what broke the connection.
+    /// `WouldBlock` if the socket is full; otherwise what broke the connection.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.repeat(|fd| {
             // SAFETY: the kernel reads at most `len` bytes of a live slice.
@@ -127,11 +127,11 @@ impl Stream {
         })
     }
 
-    /// Sends the start of `parts`, one after another, and tells how many bytes. Parts beyond the first 1024 wait
-    /// for another call. One system call.
+    /// Sends a prefix of the concatenated `parts` and returns its length. Parts beyond the first 1024 are left for
+    /// another call. One system call.
     ///
     /// # Errors
-    /// As [`Stream::send`].
+    /// As for [`Stream::send`].
     pub fn send_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: all zero is a valid `msghdr`: no name, no parts, no control data.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -144,7 +144,7 @@ impl Stream {
         })
     }
 
-    /// The result of a system call that moves bytes, tried again when a signal interrupts it.
+    /// The result of a system call that moves bytes, repeated if a signal interrupts it.
     #[inline]
     fn repeat(&self, mut call: impl FnMut(RawFd) -> isize) -> io::Result<usize> {
         loop {
@@ -158,7 +158,7 @@ impl Stream {
         }
     }
 
-    /// Ends one or both directions; the peer reads the end of the stream.
+    /// Closes one or both directions, so that the peer reads the end of the stream.
     ///
     /// # Errors
     /// The connection is gone.
@@ -166,12 +166,12 @@ impl Stream {
         SockRef::from(&self.fd).shutdown(how)
     }
 
-    /// Whether it is a Unix socket.
+    /// Whether this is a Unix socket.
     pub fn is_unix(&self) -> bool {
         matches!(self.peer, Peer::Unix)
     }
 
-    /// Whether the peer reached us by TCP from this machine, through a loopback address.
+    /// Whether the peer has connected by TCP from this machine, through a loopback address.
     pub fn is_loopback(&self) -> bool {
         matches!(self.peer, Peer::Tcp(peer) if peer.ip().is_loopback())
     }
@@ -184,7 +184,8 @@ impl Stream {
         }
     }
 
-    /// The peer's address: `127.0.0.1:1234`, `[::1]:1234`, or `/tmp/x.sock:0`, the path it connected to.
+    /// The peer's address: `127.0.0.1:1234`, `[::1]:1234`, or `/tmp/x.sock:0` with the path that the peer connected
+    /// to.
     pub fn peer_addr(&self) -> String {
         match self.peer {
             Peer::Tcp(peer) => Endpoint(peer).to_string(),
@@ -192,7 +193,7 @@ impl Stream {
         }
     }
 
-    /// Our own address, in the form of [`Stream::peer_addr`]; `?:0` when the connection is gone. One system call.
+    /// The local address, in the form of [`Stream::peer_addr`]; `?:0` when the connection is gone. One system call.
     pub fn local_addr(&self) -> String {
         let Ok(address) = SockRef::from(&self.fd).local_addr() else { return "?:0".to_owned() };
         match address.as_socket() {
@@ -228,7 +229,7 @@ impl Source for Stream {
     }
 }
 
-/// Prints address and port; an IPv6 address stands in brackets, and without its scope.
+/// Displays address and port. An IPv6 address is in brackets and without its scope.
 struct Endpoint(SocketAddr);
 
 impl fmt::Display for Endpoint {

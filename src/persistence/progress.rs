@@ -1,25 +1,25 @@
-//! How far a check of a long file has come, for whoever watches.
+//! A progress bar for checks of long files.
 
 use std::io::{self, IsTerminal};
 
-/// Files above this size get a bar.
+/// Files of at least this many bytes get a bar.
 const LONG: u64 = 64 << 20;
-/// Its characters.
+/// Characters of the bar.
 const WIDTH: usize = 40;
 
-/// A bar on the standard error, if that is a terminal and the file is long; removed when dropped.
+/// A progress bar on standard error, shown if that is a terminal and the file is long. Dropping it removes the bar.
 pub struct Bar {
     size: u64,
     shown: bool,
 }
 
 impl Bar {
-    /// For a file of `size` bytes.
+    /// A bar for a file of `size` bytes.
     pub fn new(size: u64) -> Bar {
         Bar { size, shown: size >= LONG && io::stderr().is_terminal() }
     }
 
-    /// `offset` bytes are read.
+    /// Draws the bar for `offset` bytes read.
     pub fn show(&self, offset: u64) {
         if self.shown {
             let filled = (u128::from(offset) * WIDTH as u128 / u128::from(self.size.max(1))) as usize;

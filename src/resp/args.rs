@@ -1,8 +1,8 @@
 //! A request's arguments, as slices of the bytes that arrived.
 //!
-//! [`Args`] is three references and `Copy`: handlers pass it around freely, and nothing was
-//! allocated to make it. An argument too large to pass through the input buffer was received
-//! into a string of its own; whoever stores it shares that string instead of copying it.
+//! [`Args`] is three references and `Copy`: handlers pass it by value, and creating it allocates nothing. An argument
+//! too large for the input buffer is received into a string of its own, which a handler that stores it can share
+//! instead of copying.
 
 use std::sync::Arc;
 
@@ -12,36 +12,36 @@ use crate::stdx::hash::{self, Key};
 use crate::stdx::num;
 use crate::structures::sds::Sds;
 
-/// The arguments of one request; argument 0 is the command's name.
+/// The arguments of one request. Argument 0 is the name of the command.
 #[derive(Clone, Copy)]
 pub struct Args<'a> {
     bytes: &'a [u8],
     spans: &'a [Span],
     large: &'a [Arc<Sds>],
-    /// Which argument `hash` belongs to; 0 when none was hashed ahead.
+    /// Index of the argument that `hash` belongs to; 0 if no hash was computed in advance.
     hashed: u32,
     hash: u64,
 }
 
 impl<'a> Args<'a> {
-    /// Arguments at `spans` of `bytes`, or in `large`.
+    /// The arguments at `spans`, in `bytes` or in `large`.
     #[inline]
     pub fn new(bytes: &'a [u8], spans: &'a [Span], large: &'a [Arc<Sds>]) -> Self {
         Args { bytes, spans, large, hashed: 0, hash: 0 }
     }
 
-    /// The same arguments, with the hash of argument `index` known already.
+    /// The same arguments, with the known hash of argument `index`.
     #[inline]
     pub fn with_hash(self, index: u32, hash: u64) -> Self {
         Args { hashed: index, hash, ..self }
     }
 
-    /// The request's bytes, where its arguments lie in them, and those received apart.
+    /// The bytes of the request, the spans of its arguments, and its large strings.
     pub fn parts(&self) -> (&'a [u8], &'a [Span], &'a [Arc<Sds>]) {
         (self.bytes, self.spans, self.large)
     }
 
-    /// How many arguments there are, the command's name included.
+    /// Number of arguments, including the name of the command.
     #[inline]
     #[allow(clippy::len_without_is_empty)] // A request always has its command's name.
     pub fn len(&self) -> usize {
@@ -65,7 +65,7 @@ impl<'a> Args<'a> {
     /// Argument `i` as a key: its bytes with their hash.
     ///
     /// # Panics
-    /// When there is no argument `i`; arity was checked before a handler runs.
+    /// If there is no argument `i`. Arity is checked before a handler runs.
     #[inline]
     pub fn key(&self, i: usize) -> Key<'a> {
         let bytes = self.at(i);
@@ -76,13 +76,13 @@ impl<'a> Args<'a> {
     /// Argument `i`.
     ///
     /// # Panics
-    /// When there is no argument `i`; arity was checked before a handler runs.
+    /// If there is no argument `i`. Arity is checked before a handler runs.
     #[inline]
     pub fn at(&self, i: usize) -> &'a [u8] {
         self.slice(&self.spans[i])
     }
 
-    /// The string argument `i` was received into, when it was too large for the input buffer.
+    /// The string that argument `i` was received into, if it was too large for the input buffer.
     #[inline]
     pub fn shared(&self, i: usize) -> Option<&'a Arc<Sds>> {
         self.spans.get(i).and_then(|span| span.large_index()).map(|i| &self.large[i])
@@ -97,13 +97,13 @@ impl<'a> Args<'a> {
     /// Argument `i` as a signed 64-bit integer.
     ///
     /// # Errors
-    /// [`Error::NotInteger`] when it is not exactly one, or out of range.
+    /// [`Error::NotInteger`] if it is not a canonical integer, or out of range.
     #[inline]
     pub fn int(&self, i: usize) -> Result<i64, Error> {
         num::parse_i64(self.at(i)).ok_or(Error::NotInteger)
     }
 
-    /// Argument `i` as a double; infinities are welcome, NaN is not.
+    /// Argument `i` as a double. Infinities are allowed, NaN is not.
     ///
     /// # Errors
     /// [`Error::NotFloat`].
@@ -112,13 +112,13 @@ impl<'a> Args<'a> {
         num::parse_f64(self.at(i)).ok_or(Error::NotFloat)
     }
 
-    /// Argument `i` as the cursor of a scan, as C's `strtoul` reads it: an optional sign (a minus counts
-    /// from 2^64 down), then digits, of which there may be none at all in an empty argument.
+    /// Argument `i` as the cursor of a scan, in the syntax of C's `strtoul`: an optional sign (a minus counts down
+    /// from 2^64), then digits. An empty argument is 0.
     ///
     /// # Errors
-    /// "invalid cursor", when it is something else or needs more than 64 bits.
+    /// "invalid cursor", if it is anything else or needs more than 64 bits.
     pub fn cursor(&self, i: usize) -> Result<u64, Error> {
-        // Whatever follows a NUL byte is not looked at.
+        // Bytes after a NUL byte are ignored.
         let text = self.at(i).split(|&b| b == 0).next().unwrap_or_default();
         let digits = match text {
             [b'+' | b'-', digits @ ..] if !digits.is_empty() => digits,
@@ -144,19 +144,19 @@ impl<'a> Args<'a> {
         index.ok_or_else(|| Error::text("ERR DB index is out of range"))
     }
 
-    /// The arguments from `i` on, as arguments of their own (`at(0)` is then argument `i`).
+    /// The arguments from `i` on as a list of their own, in which `at(0)` is argument `i`.
     #[inline]
     pub fn rest(&self, i: usize) -> Args<'a> {
         Args { spans: &self.spans[i.min(self.spans.len())..], hashed: 0, ..*self }
     }
 
-    /// The arguments in `range`, as arguments of their own.
+    /// The arguments in `range` as a list of their own.
     #[inline]
     pub fn range(&self, range: std::ops::Range<usize>) -> Args<'a> {
         Args { spans: &self.spans[range], hashed: 0, ..*self }
     }
 
-    /// Appends the request these are the arguments of: as it arrived, where it is in one piece.
+    /// Appends the request with these arguments, as it arrived if it is in one piece. O(bytes).
     pub fn write_request(&self, out: &mut Vec<u8>) {
         if self.bytes.first() == Some(&b'*') && self.large.is_empty() {
             out.extend_from_slice(self.bytes);

@@ -1,27 +1,27 @@
 //! Output that has outgrown one block.
 //!
-//! Replies are appended to a block, a `Vec<u8>`, which is all there is for most clients at most times. When the
-//! block has [`BLOCK`] bytes it becomes a segment of the chain, as it is, and another is begun: however much waits
-//! for a client that does not read, no byte of it is moved again, and each block is given back when it is sent.
+//! Replies are appended to a block, a `Vec<u8>`, which suffices for most clients at most times. When the block has
+//! [`BLOCK`] bytes it becomes a segment of the chain, as it is, and another block is begun. However much waits for a
+//! client that does not read, no byte is moved again, and each block is freed once it is sent.
 //!
 //! ```text
 //!  segments: [block][block][text][block]…     block: replies ·text· replies ·text· replies
-//!             ▲ sent up to here                       texts that are sent from where they lie
+//!             ▲ sent up to here                       borrowed strings, sent without copying
 //! ```
 //!
-//! The chain is also where output ends: once more waits than may wait, nothing is appended any more, and whoever
-//! writes can see that (see [`Chain::refuses`]). A block without capacity takes nothing without asking the chain, so
-//! that writing costs nothing for it.
+//! The chain also limits the output: once more bytes wait than allowed, nothing more is appended, and writers can
+//! check for that (see [`Chain::refuses`]). The block then has no capacity, so that every append must ask the chain;
+//! appending to a block with capacity needs no extra check.
 
 use std::collections::VecDeque;
 use std::mem;
 
 use bytes::{Buf as _, Bytes};
 
-/// Bytes of a block that is full.
+/// Bytes of a full block.
 pub const BLOCK: usize = 256 << 10;
 
-/// Something that is to be sent as it is.
+/// A piece of output that is sent as it is.
 enum Segment {
     Block(Vec<u8>),
     Shared(Bytes),
@@ -43,23 +43,23 @@ impl Segment {
 /// Why nothing is appended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refusal {
-    /// More would wait than may.
+    /// More bytes would wait than allowed.
     Full,
-    /// The client does not want to read this.
+    /// The client does not want this output.
     Muted,
 }
 
-/// What waits to be sent before and in between the bytes of the block that is being written, which belongs to
-/// somebody else and is passed to each method.
+/// The output before and between the bytes of the block being written. The owner of the chain has the block and
+/// passes it to each method.
 pub struct Chain {
     segments: VecDeque<Segment>,
     /// Bytes of all segments.
     segment_bytes: usize,
-    /// Texts that are sent from where they lie, each with the place in the block it comes before. The places ascend.
+    /// Borrowed strings, sent without copying, each with its position in the block. Positions ascend.
     lent: VecDeque<(usize, Bytes)>,
-    /// Bytes of these.
+    /// Bytes of all borrowed strings.
     lent_bytes: usize,
-    /// Bytes that are sent already: of the first segment, or of the block if there is none.
+    /// Number of bytes sent: of the first segment, or of the block if there is none.
     sent: usize,
     /// Most bytes that may wait.
     limit: usize,
@@ -84,30 +84,30 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// Bytes that were appended before the first byte of `block`, and those lent to it.
+    /// Number of bytes before the first byte of `block`, plus those of strings borrowed for it.
     #[inline]
     pub fn before(&self) -> usize {
         self.segment_bytes + self.lent_bytes
     }
 
-    /// Bytes that wait to be sent, those of a block of `block` bytes included.
+    /// Number of bytes that wait to be sent, including a block of `block` bytes.
     #[inline]
     pub fn pending(&self, block: usize) -> usize {
         self.before() + block - self.sent
     }
 
-    /// Bytes of the block that are sent already.
+    /// Number of bytes of the block that are sent.
     pub fn sent_of_block(&self) -> usize {
         if self.segments.is_empty() { self.sent } else { 0 }
     }
 
-    /// Whether nothing waits besides the block's own bytes, and not those either if there are only `block`.
+    /// Whether nothing waits, given a block of `block` bytes.
     #[inline]
     pub fn is_empty(&self, block: usize) -> bool {
         self.segments.is_empty() && self.lent.is_empty() && block == self.sent
     }
 
-    /// Number of segments and lent texts.
+    /// Number of segments and borrowed strings.
     #[inline]
     pub fn parts(&self) -> usize {
         self.segments.len() + self.lent.len()
@@ -120,19 +120,19 @@ impl Chain {
             + self.put_aside.capacity()
     }
 
-    /// From now on at most `limit` bytes may wait: what would exceed them is dropped, with all that follows.
+    /// Sets how many bytes may wait. Output that would exceed this is dropped, with everything after it.
     #[inline]
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Whether whatever is appended now is dropped.
+    /// Whether output appended now is dropped.
     #[inline]
     pub fn refuses(&self) -> bool {
         self.refusal.is_some()
     }
 
-    /// Whether something was dropped because too much waited. It stays so.
+    /// Whether output was dropped because too much waited. This never changes back.
     pub fn is_full(&self) -> bool {
         self.refusal == Some(Refusal::Full)
     }
@@ -144,7 +144,7 @@ impl Chain {
         }
     }
 
-    /// Ends what [`Chain::mute`] began.
+    /// Ends the effect of [`Chain::mute`].
     pub fn unmute(&mut self, block: &mut Vec<u8>) {
         if self.refusal == Some(Refusal::Muted) {
             self.refusal = None;
@@ -157,14 +157,14 @@ impl Chain {
     fn refuse(&mut self, block: &mut Vec<u8>, why: Refusal) {
         self.refusal = Some(why);
         if block.is_empty() {
-            // Texts may be lent to it; their places are 0, and stay so.
+            // Strings may be borrowed for it; their positions are 0 and stay 0.
             self.put_aside = mem::take(block);
         } else {
             self.seal(block);
         }
     }
 
-    /// Appends what does not fit the block: the rest of it is filled, and then others.
+    /// Appends bytes that do not fit the block: fills the block, and then further ones.
     #[cold]
     #[inline(never)]
     pub fn append(&mut self, block: &mut Vec<u8>, mut bytes: &[u8]) {
@@ -186,7 +186,7 @@ impl Chain {
         }
     }
 
-    /// Makes room for `n` bytes, or for some of them.
+    /// Makes space for `n` bytes, or for some of them.
     fn make_room(&mut self, block: &mut Vec<u8>, n: usize) {
         let (len, capacity) = (block.len(), block.capacity());
         if capacity < BLOCK {
@@ -198,7 +198,7 @@ impl Chain {
         }
     }
 
-    /// Makes segments of the block and what is lent to it.
+    /// Converts the block and the strings borrowed for it into segments.
     fn seal(&mut self, block: &mut Vec<u8>) {
         if self.lent.is_empty() {
             if !block.is_empty() {
@@ -207,7 +207,8 @@ impl Chain {
             }
             return;
         }
-        // What is sent of the block ends before the first text, and so lies in the first of these segments.
+        // The part of the block that is sent ends before the first borrowed string, so it lies in the first of these
+        // segments.
         let mut done = 0;
         let written = Bytes::from(mem::take(block));
         for (at, text) in self.lent.drain(..) {
@@ -270,10 +271,10 @@ impl Chain {
         self.segments.insert(index + 2, Segment::Shared(behind));
     }
 
-    /// Forgets what was appended after `position`, which is not sent yet.
+    /// Removes what was appended after `position`. None of it may have been sent.
     pub fn truncate(&mut self, block: &mut Vec<u8>, position: usize) {
         if self.is_full() {
-            // It will not be sent anyway.
+            // The output will not be sent anyway.
             return;
         }
         while let Some((at, text)) = self.lent.back()
@@ -307,7 +308,7 @@ impl Chain {
         }
     }
 
-    /// What is still to be sent, in order. Some pieces may be empty.
+    /// The output still to be sent, in order. Pieces may be empty.
     pub fn pieces<'a>(&'a self, block: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut skip = self.sent;
         let segments = self.segments.iter().map(move |segment| &segment.bytes()[mem::take(&mut skip)..]);
@@ -321,7 +322,7 @@ impl Chain {
         segments.chain(lent).chain(std::iter::once(&block[last..]))
     }
 
-    /// Forgets the first `n` bytes of what is to be sent, which are sent. Blocks that are done with go to `give`.
+    /// Removes the first `n` bytes, which have been sent, and passes finished blocks to `give`.
     pub fn consume(&mut self, mut n: usize, mut give: impl FnMut(Vec<u8>)) {
         while let Some(front) = self.segments.front() {
             let left = front.len() - self.sent;
@@ -355,7 +356,7 @@ impl Chain {
         self.sent += n;
     }
 
-    /// Begins anew with a block that everything of was sent.
+    /// Resets the chain after all of the block was sent.
     pub fn rewind(&mut self) {
         debug_assert!(self.segments.is_empty() && self.lent.is_empty());
         self.sent = 0;
@@ -367,13 +368,13 @@ impl Chain {
         }
     }
 
-    /// Forgets everything that waits, and hands it back; what was refused still is.
+    /// Removes and returns everything that waits. Output that was refused stays refused.
     pub fn discard(&mut self) -> Chain {
         mem::replace(self, Chain { limit: self.limit, refusal: self.refusal, ..Chain::default() })
     }
 }
 
-/// Room for segments and lent texts that an idle client keeps.
+/// Number of segments and borrowed strings for which an idle client keeps space.
 const KEPT_PARTS: usize = 16;
 
 #[cfg(test)]
@@ -399,7 +400,7 @@ mod tests {
             println!("seed {seed}");
             let mut rng = Rng::new(seed);
             let (mut chain, mut block) = (Chain::default(), Vec::new());
-            // What was appended and not sent, and a position to go back to.
+            // The output appended and not sent, and a position to truncate to.
             let (mut model, mut sent) = (Vec::<u8>::new(), 0);
             for _ in 0..60 {
                 let text = vec![rng.below(256) as u8; rng.below(BLOCK as u64 / 3) as usize];

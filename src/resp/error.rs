@@ -1,44 +1,44 @@
-//! What a command can answer instead of a result, and the exact text of it.
+//! Error replies of commands, with their exact texts.
 //!
-//! Client libraries tell errors apart by their first word and tests compare whole lines, so each
-//! text stands here once. An error that carries words of the request is boxed: `Error` stays two
-//! words, and a handler's result fits in registers.
+//! Client libraries distinguish errors by their first word, and tests compare whole lines, so each text is defined
+//! once, here. An error that quotes the request is boxed, so that `Error` is two words and a handler's result fits in
+//! registers.
 
 use std::borrow::Cow;
 
-/// Why a command could not be carried out.
+/// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The key holds a value of another type.
+    /// The key has a value of another type.
     WrongType,
-    /// The arguments do not make sense together.
+    /// The arguments are not a valid combination.
     Syntax,
-    /// An argument or value is no signed 64-bit integer.
+    /// An argument or value is not a signed 64-bit integer.
     NotInteger,
-    /// An argument or value is no decimal number.
+    /// An argument or value is not a decimal number.
     NotFloat,
     /// A number is too small or too large.
     OutOfRange,
     /// A list has no element at an index.
     IndexOutOfRange,
-    /// A key that must be there is not.
+    /// A required key does not exist.
     NoSuchKey,
     /// A sum does not fit in 64 bits.
     Overflow,
-    /// A sum is no finite number.
+    /// A sum is not a finite number.
     NanOrInfinity,
     /// A string would become longer than `proto-max-bulk-len`.
     StringTooLong,
     /// A count is negative.
     NegativeCount,
-    /// The command may need memory, and there is more in use than `maxmemory` allows.
+    /// The command may allocate, and more memory is in use than `maxmemory` allows.
     OutOfMemory,
-    /// Any other text, its first word in capitals being the code.
+    /// Any other text, whose first word in capitals is the code.
     Text(Box<Cow<'static, [u8]>>),
 }
 
 impl Error {
-    /// An error with the given whole text, code included ("ERR …").
+    /// An error with this complete text, including the code ("ERR …").
     #[cold]
     pub fn text(text: impl Into<Cow<'static, str>>) -> Self {
         let text = match text.into() {
@@ -54,22 +54,22 @@ impl Error {
         Error::Text(Box::new(Cow::Owned(parts.concat())))
     }
 
-    /// The arguments of `name` are too few or too many.
+    /// The number of arguments of `name` is wrong.
     #[cold]
     pub fn arity(name: &str) -> Self {
         Error::text(format!("ERR wrong number of arguments for '{name}' command"))
     }
 
-    /// `expire` times outside what a timestamp can hold.
+    /// The expiry of `name` is outside the range of timestamps.
     #[cold]
     pub fn invalid_expire(name: &str) -> Self {
         Error::text(format!("ERR invalid expire time in '{name}' command"))
     }
 
-    /// A subcommand nobody knows.
+    /// There is no such subcommand.
     #[cold]
     pub fn unknown_subcommand(sub: &[u8], container: &str) -> Self {
-        // As C prints it: whatever follows a NUL byte is not shown.
+        // In the form of C strings: bytes after a NUL byte are not shown.
         let sub = sub[..sub.len().min(128)].split(|&b| b == 0).next().unwrap_or_default();
         let container = container.to_ascii_uppercase();
         Error::quoting(&[b"ERR unknown subcommand '", sub, b"'. Try ", container.as_bytes(), b" HELP."])
@@ -99,7 +99,7 @@ impl Error {
         out.extend_from_slice(self.as_bytes());
     }
 
-    /// The first word: what `INFO errorstats` counts by.
+    /// The first word, by which `INFO errorstats` counts.
     pub fn code(&self) -> &[u8] {
         let text = self.as_bytes();
         &text[..text.iter().position(|&b| b == b' ').unwrap_or(text.len())]

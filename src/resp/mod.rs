@@ -1,8 +1,8 @@
 //! The wire format, RESP2 and RESP3: requests in, replies out.
 //!
-//! Nothing here knows a socket or a command. [`request`] finds requests in bytes, [`args`] shows
-//! a request as slices of those bytes, [`reply`] writes answers into a buffer that grows into a [`chain`], [`response`]
-//! reads those of other servers, and [`error`] is the one place that turns what went wrong into the text a client reads.
+//! This room knows no sockets and no commands. [`request`] finds requests in bytes, [`args`] presents a request as
+//! slices of those bytes, [`reply`] writes replies into a buffer that grows into a [`chain`], [`response`] reads
+//! replies of other servers, and [`error`] defines the text of every error.
 #![warn(missing_docs)]
 
 pub mod args;

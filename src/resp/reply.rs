@@ -1,11 +1,11 @@
-//! Replies, written straight into a client's output.
+//! Replies, written directly into a client's output.
 //!
-//! Each method appends one element with its exact length in front; there is no tree of reply
-//! values in between. What RESP3 has a type for and RESP2 has not (maps, sets, doubles, nulls,
-//! booleans …) is written in the form of the protocol the client chose with `HELLO`.
+//! Each method appends one element with its exact length in front; no tree of reply values is built. Types that RESP3
+//! has and RESP2 lacks (maps, sets, doubles, nulls, booleans …) are written in the form of the protocol that the
+//! client chose with `HELLO`.
 //!
-//! A reply may be without bound, what waits for a client may not: the [`Chain`] behind the buffer drops what exceeds
-//! the client's limit. Loops over many elements go through [`Reply::each`] and [`Reply::repeat`], which end then.
+//! A reply has no size limit, but the output that waits for a client has: the [`Chain`] behind the buffer drops what
+//! exceeds the client's limit. Loops over many elements use [`Reply::each`] and [`Reply::repeat`], which stop then.
 
 use super::chain::Chain;
 use super::error::Error;
@@ -15,71 +15,73 @@ use crate::structures::listpack::Item;
 /// The protocol version of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
-    /// What a connection begins with: five kinds of replies.
+    /// The initial protocol, with five kinds of replies.
     Resp2 = 2,
-    /// What `HELLO 3` asks for: maps, sets, doubles, booleans and pushed messages besides.
+    /// The protocol chosen by `HELLO 3`, which also has maps, sets, doubles, booleans and pushed messages.
     Resp3 = 3,
 }
 
-/// Proof that a handler has written its reply (or arranged for it): what `Ok` carries.
+/// Proof that a handler has replied, as the `Ok` value of its result.
 ///
-/// Only the methods of [`Reply`] make one, so that a command cannot end without an answer.
+/// It is returned by the methods of [`Reply`], and by [`Replied::later`] for handlers that do not reply through one,
+/// so that no command ends without a reply by accident.
 #[derive(Clone, Copy, Debug)]
 pub struct Replied(());
 
 impl Replied {
-    /// The reply comes later, or never: the client was blocked, closed or silenced.
+    /// No reply is written here: it was written elsewhere, or comes later, or never, because the client was blocked,
+    /// closed or silenced.
     pub fn later() -> Self {
         Replied(())
     }
 }
 
-/// Bytes of the longest header: that of a scan, an array of a cursor and an array.
+/// Bytes of the longest header, that of a scan: an array of a cursor and an array.
 const LONGEST_HEADER: usize = 64;
 
-/// Elements that are written without asking whether somebody will get them.
+/// Number of elements written without checking whether they are dropped.
 const FEW: usize = 1024;
 
-/// A place in a reply where the header of an aggregate will be put once its length is known.
+/// Position in a reply where the header of an aggregate will be inserted once its length is known.
 #[must_use = "an aggregate that is opened must be closed"]
 pub struct Deferred(usize);
 
-/// Writes one client's reply.
+/// Writer of one client's reply.
 pub struct Reply<'a> {
-    /// The block that is being written. Whatever does not fit its capacity is the business of `chain`.
+    /// The block being written. `chain` handles whatever does not fit its capacity.
     out: &'a mut Vec<u8>,
-    /// Where full blocks go; `None`: `out` grows as long as it must.
+    /// Receives full blocks; `None` lets `out` grow without limit.
     chain: Option<&'a mut Chain>,
     protocol: Protocol,
 }
 
 impl<'a> Reply<'a> {
-    /// A writer at the end of `out`, which takes everything.
+    /// A writer at the end of `out`, without a limit.
     #[inline]
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Self {
         Reply { out, chain: None, protocol }
     }
 
-    /// A writer at the end of the block `out`, which is the last of `chain`.
+    /// A writer at the end of `out`, the last block of `chain`.
     #[inline]
     pub fn chained(out: &'a mut Vec<u8>, chain: &'a mut Chain, protocol: Protocol) -> Self {
         Reply { out, chain: Some(chain), protocol }
     }
 
-    /// Whether nobody will get what is written now: too much waits already, and the client will be closed, or it wants
-    /// no reply.
+    /// Whether whatever is written now is dropped: too much output waits, so that the client will be closed, or the
+    /// client wants no reply.
     #[inline]
     pub fn is_futile(&self) -> bool {
-        // Whoever refuses has taken the buffer away.
+        // A chain that refuses output has taken the buffer away.
         self.out.capacity() == 0 && self.chain.as_ref().is_some_and(|chain| chain.refuses())
     }
 
-    /// Lets `write` write each of `items`, as long as somebody will get them.
+    /// Calls `write` for each of `items`, until the output is dropped.
     #[inline]
     pub fn each<T>(&mut self, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Reply<'a>, T)) {
         let items = items.into_iter();
         if matches!(items.size_hint(), (_, Some(most)) if most <= FEW) {
-            // Iterators go faster through all they have than one by one.
+            // Iterators are faster in `for_each` than element by element.
             return items.for_each(|item| write(self, item));
         }
         for item in items {
@@ -90,8 +92,8 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Lets `write` write `n` elements in several steps, each given by its first element and the number of them, as long
-    /// as somebody will get them. The number of steps grows with the logarithm of `n`.
+    /// Calls `write` for `n` elements in several steps, each given by its first element and its number of elements,
+    /// until the output is dropped. The number of steps grows with the logarithm of `n`.
     #[inline]
     pub fn in_steps(&mut self, n: usize, mut write: impl FnMut(&mut Reply<'a>, usize, usize)) {
         let (mut done, mut step) = (0, FEW);
@@ -103,25 +105,25 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Lets `write` write something `n` times, as long as somebody will get it.
+    /// Calls `write` `n` times, until the output is dropped.
     #[inline]
     pub fn repeat(&mut self, n: usize, mut write: impl FnMut(&mut Reply<'a>)) {
         self.each(0..n, |reply, _| write(reply));
     }
 
-    /// The protocol the client speaks.
+    /// The client's protocol.
     #[inline]
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// Whether the client speaks RESP3.
+    /// Whether the client uses RESP3.
     #[inline]
     pub fn resp3(&self) -> bool {
         self.protocol == Protocol::Resp3
     }
 
-    /// A second writer to the same place, for a function that wants one by value.
+    /// A second writer at the same place, for a function that takes one by value.
     #[inline]
     pub fn reborrow(&mut self) -> Reply<'_> {
         Reply { out: self.out, chain: self.chain.as_deref_mut(), protocol: self.protocol }
@@ -138,7 +140,7 @@ impl<'a> Reply<'a> {
         Replied(())
     }
 
-    /// Appends what does not fit the buffer.
+    /// Appends bytes that do not fit the buffer.
     #[cold]
     #[inline(never)]
     fn overflow(&mut self, bytes: &[u8]) {
@@ -154,7 +156,7 @@ impl<'a> Reply<'a> {
         self.raw(b"+OK\r\n")
     }
 
-    /// A status line. `text` has no line break.
+    /// A status line. `text` must not contain a line break.
     #[inline]
     pub fn simple(&mut self, text: &str) -> Replied {
         debug_assert!(!text.contains(['\r', '\n']));
@@ -171,7 +173,7 @@ impl<'a> Reply<'a> {
         while line.len() > 1 && matches!(line.last(), Some(b'\r' | b'\n')) {
             line.pop();
         }
-        // Whatever part of the text a client supplied must not end the line early.
+        // Parts of the text may come from a client and must not end the line early.
         for byte in &mut line[1..] {
             if *byte == b'\r' || *byte == b'\n' {
                 *byte = b' ';
@@ -198,7 +200,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Type byte, number, line end: one append.
+    /// Type byte, number and line end in one append.
     #[inline]
     fn header(&mut self, kind: u8, n: i64) -> Replied {
         if (0..10).contains(&n) {
@@ -210,7 +212,7 @@ impl<'a> Reply<'a> {
         }
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(n).as_bytes();
-        // 1 type byte, at most 20 characters of an i64, 2 bytes of line end.
+        // 1 byte of type, at most 20 characters of an i64, 2 bytes of line end.
         let mut line = [0u8; 23];
         line[0] = kind;
         line[1..=digits.len()].copy_from_slice(digits);
@@ -232,7 +234,7 @@ impl<'a> Reply<'a> {
         self.raw(b"\r\n")
     }
 
-    /// The beginning of a binary-safe string of `len` bytes: these and a line end must follow.
+    /// The start of a binary-safe string of `len` bytes, which must follow with a line end.
     pub fn bulk_header(&mut self, len: usize) -> Replied {
         self.header(b'$', len as i64)
     }
@@ -252,7 +254,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// A string, or the null of an absent one.
+    /// A string, or a null if there is none.
     #[inline]
     pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) -> Replied {
         match bytes {
@@ -261,7 +263,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Nothing, where a string could have been: `$-1` in RESP2.
+    /// A null in place of a string: `$-1` in RESP2.
     #[inline]
     pub fn null(&mut self) -> Replied {
         match self.protocol {
@@ -270,7 +272,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Nothing, where an array could have been: `*-1` in RESP2.
+    /// A null in place of an array: `*-1` in RESP2.
     #[inline]
     pub fn null_array(&mut self) -> Replied {
         match self.protocol {
@@ -318,13 +320,13 @@ impl<'a> Reply<'a> {
         self.header(b'|', n as i64)
     }
 
-    /// A double: its shortest text, as a bulk string in RESP2.
+    /// A double in its shortest form; a bulk string in RESP2.
     pub fn double(&mut self, x: f64) -> Replied {
         let mut text = num::FloatBuf::new();
         self.double_text(num::fmt_f64(x, &mut text))
     }
 
-    /// A double that is a text already; a bulk string in RESP2.
+    /// A double given as text; a bulk string in RESP2.
     pub fn double_text(&mut self, text: &[u8]) -> Replied {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
@@ -381,7 +383,7 @@ impl<'a> Reply<'a> {
         Replied(())
     }
 
-    /// Starts an aggregate whose length is not known yet. Elements follow, then one of the `end_` methods.
+    /// Begins an aggregate of unknown length. Elements follow, then one of the `end_` methods.
     pub fn defer(&mut self) -> Deferred {
         Deferred(self.position())
     }
@@ -401,8 +403,8 @@ impl<'a> Reply<'a> {
         self.insert_header(at, |reply| reply.map(n))
     }
 
-    /// Ends the array of `n` elements that one step of a scan found, as the second element of an
-    /// array that begins with the cursor to go on from.
+    /// Ends the array of the `n` elements found by one step of a scan. It becomes the second element of an array that
+    /// begins with the next cursor.
     pub fn end_scan(&mut self, at: Deferred, cursor: u64, n: usize) -> Replied {
         self.insert_header(at, |reply| {
             reply.array(2);
@@ -411,7 +413,7 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// Moves the elements up by the header's length: one copy inside one buffer, if they are in one.
+    /// Inserts a header by moving the elements: one copy within one buffer, if they are all in it.
     fn insert_header(&mut self, at: Deferred, header: impl FnOnce(&mut Reply<'_>) -> Replied) -> Replied {
         let before = self.chain.as_ref().map_or(0, |chain| chain.before());
         if at.0 >= before && self.out.capacity() - self.out.len() >= LONGEST_HEADER {
@@ -425,7 +427,7 @@ impl<'a> Reply<'a> {
         Replied(())
     }
 
-    /// [`Reply::insert_header`] where elements fill more than the buffer, or all of it.
+    /// [`Reply::insert_header`] for elements that fill the buffer or exceed it.
     #[cold]
     fn insert_apart(&mut self, at: Deferred, write: impl FnOnce(&mut Reply<'_>) -> Replied) {
         let mut header = Vec::new();
@@ -439,13 +441,13 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// How many bytes were written to the buffer and the chain: with [`Reply::truncate`] a way back.
+    /// Number of bytes written to the buffer and the chain, for [`Reply::truncate`].
     #[inline]
     pub fn position(&self) -> usize {
         self.out.len() + self.chain.as_ref().map_or(0, |chain| chain.before())
     }
 
-    /// Forgets what was written after `position`.
+    /// Removes what was written after `position`.
     pub fn truncate(&mut self, position: usize) {
         match &mut self.chain {
             None => self.out.truncate(position),

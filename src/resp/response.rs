@@ -1,8 +1,8 @@
-//! Responses: from bytes as they arrive to the replies of a server that we asked.
+//! Responses: finds the replies of another server in bytes as they arrive.
 //!
-//! The counterpart of [`request`](super::request), for connections that we open. [`Decoder::next`] finds the end of
-//! one whole reply in the bytes received so far and hands out a [`Response`], a view of those bytes: its items are
-//! found when they are asked for, and nothing is allocated.
+//! The counterpart of [`request`](super::request), for connections that this server opens. [`Decoder::next`] finds
+//! the end of one complete reply in the bytes received so far and returns a [`Response`], a view of those bytes. Its
+//! items are parsed when they are requested, and nothing is allocated.
 //!
 //! ```text
 //!  *2\r\n$3\r\nfoo\r\n:5\r\n          %1\r\n+role\r\n+master\r\n
@@ -11,25 +11,25 @@
 //! ```
 //!
 //! What always holds:
-//! - The same bytes give the same replies and the same error, however they are split.
-//! - A reply of `n` bytes costs O(n) in however many pieces it arrives: what was looked at is not looked at again.
-//! - Memory is a few integers, whatever lengths are announced and however deep aggregates are nested: of a nested
-//!   reply only the *number* of values that are still missing is kept.
+//! - The same bytes result in the same replies and the same error, however they are split.
+//! - Parsing a reply of `n` bytes costs O(n) in however many pieces it arrives: no byte is parsed twice.
+//! - The decoder's memory is a few integers, whatever lengths are announced and however deep aggregates are nested:
+//!   of a nested reply, only the *number* of missing values is kept.
 
 use thiserror::Error;
 
 use crate::stdx::num::parse_i64;
 
-/// A line (a header, a status, an error) has its end within this many bytes.
+/// Limit for a line (a header, a status, an error): its end is within this many bytes.
 const MAX_LINE: usize = 64 << 10;
 
-/// Why bytes are no reply. The connection cannot be read any further.
+/// Why bytes are not a reply. Nothing more can be read from the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// The first byte of a value is none of the protocol's markers.
+    /// The first byte of a value is not a marker of the protocol.
     #[error("unexpected byte {0:#04x} where a reply begins")]
     Marker(u8),
-    /// A length or count is no number, or negative, or above the limit.
+    /// A length or count is not a number, negative, or above the limit.
     #[error("invalid length in a reply")]
     Length,
     /// A line does not end within 64 KB.
@@ -40,7 +40,7 @@ pub enum Malformed {
     Terminator,
 }
 
-/// What a reply is.
+/// Kinds of reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A status such as `OK`.
@@ -51,7 +51,7 @@ pub enum Kind {
     Int,
     /// A string.
     Bulk,
-    /// No value.
+    /// A null.
     Null,
     /// A floating point number.
     Double,
@@ -59,46 +59,46 @@ pub enum Kind {
     Bool,
     /// An integer of any size.
     BigNumber,
-    /// A string with a format of three letters before it.
+    /// A string preceded by a format of three letters.
     Verbatim,
     /// A sequence of values.
     Array,
-    /// Keys and values in turn.
+    /// Keys and values, alternating.
     Map,
     /// Values without order.
     Set,
-    /// A message that answers no request.
+    /// A message that is not the reply to a request.
     Push,
 }
 
-/// Finds whole replies in a buffer.
+/// Finds complete replies in a buffer.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Bytes of the reply that are understood, from its first byte.
+    /// Number of bytes of the reply parsed so far.
     at: usize,
-    /// Bytes behind `at` that hold no line end.
+    /// Number of bytes behind `at` without a line end.
     searched: usize,
-    /// Values that are still missing, the one at `at` included; 0 before the first byte.
+    /// Number of missing values, including the one at `at`; 0 before the first byte.
     missing: u64,
-    /// Most bytes of one string; `None`: 512 MB.
+    /// Most bytes of a string; `None` for 512 MB.
     max_bulk: Option<usize>,
 }
 
-/// A whole reply: a view of its bytes.
+/// A complete reply: a view of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Response<'a> {
     bytes: &'a [u8],
 }
 
-/// What the bytes at one place are.
+/// What was found at one position.
 enum Step {
-    /// A value without items; this many bytes.
+    /// A value without items, of this many bytes.
     Value(usize),
-    /// A header of this many bytes, before so many values.
+    /// A header of this many bytes, before this many values.
     Header(usize, u64),
-    /// A header of this many bytes before so many values, which say something about the value behind them.
+    /// A header of this many bytes, before this many values that describe the value behind them.
     Attribute(usize, u64),
-    /// It is not all there; so many bytes hold no line end.
+    /// The bytes end too early. This many of them have no line end.
     Short(usize),
 }
 
@@ -108,11 +108,11 @@ impl Decoder {
         Decoder { max_bulk: Some(max_bulk), ..Decoder::default() }
     }
 
-    /// The first whole reply of `bytes`, and how many bytes it has; `None` if it is not complete. The next call must
-    /// be given the bytes behind it, or the same ones with more at their end.
+    /// Finds the first complete reply in `bytes`. Returns the reply and its length in bytes, or `None` if it is
+    /// incomplete. The next call must pass the bytes behind the reply, or the same bytes with more at their end.
     ///
     /// # Errors
-    /// The bytes are no reply.
+    /// The bytes are not a reply.
     pub fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Response<'a>, usize)>, Malformed> {
         let max_bulk = self.max_bulk.unwrap_or(512 << 20);
         if self.missing == 0 {
@@ -143,13 +143,13 @@ impl Decoder {
         Ok(Some((Response { bytes: without_attributes(&bytes[..end]) }, end)))
     }
 
-    /// Forgets what is known of an unfinished reply: the next bytes come from a new connection.
+    /// Drops the state of an unfinished reply, because the next bytes come from a new connection.
     pub fn reset(&mut self) {
         (self.at, self.searched, self.missing) = (0, 0, 0);
     }
 }
 
-/// Looks at the value or header at the start of `bytes`, of which `searched` hold no line end.
+/// Parses the value or header at the start of `bytes`, of which the first `searched` have no line end.
 fn step(bytes: &[u8], searched: usize, max_bulk: usize) -> Result<Step, Malformed> {
     let Some(&marker) = bytes.first() else { return Ok(Step::Short(0)) };
     if !b"+-:$*_,#(=!%~>|".contains(&marker) {
@@ -172,7 +172,7 @@ fn step(bytes: &[u8], searched: usize, max_bulk: usize) -> Result<Step, Malforme
             Some(len) => {
                 let whole = header + len as usize + 2;
                 match bytes.get(whole - 2..whole) {
-                    // What follows a header need not be searched: its line end stays where it is.
+                    // The bytes behind a header need not be searched again: its line end stays where it is.
                     None => Ok(Step::Short(end)),
                     Some(b"\r\n") => Ok(Step::Value(whole)),
                     Some(_) => Err(Malformed::Terminator),
@@ -192,13 +192,13 @@ fn step(bytes: &[u8], searched: usize, max_bulk: usize) -> Result<Step, Malforme
     }
 }
 
-/// The line without its end.
+/// The line without its line end.
 fn line_of(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// A length or count; `None` for −1 where that means "no value".
+/// Parses a length or count; `None` for −1 where that means "no value".
 fn length(text: &[u8], may_be_null: bool) -> Result<Option<u64>, Malformed> {
     match parse_i64(text) {
         Some(-1) if may_be_null => Ok(None),
@@ -207,7 +207,7 @@ fn length(text: &[u8], may_be_null: bool) -> Result<Option<u64>, Malformed> {
     }
 }
 
-/// The bytes of the first value of `bytes`, which is whole, and those behind it.
+/// Splits `bytes` behind their first value, which must be complete.
 fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (mut at, mut missing) = (0, 1u64);
     while missing > 0 {
@@ -224,14 +224,14 @@ fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
                 at += len;
                 missing += items;
             }
-            // Only a whole reply becomes a `Response`.
+            // Only a complete reply becomes a `Response`.
             Ok(Step::Short(_)) | Err(_) => return (bytes, &[]),
         }
     }
     bytes.split_at(at)
 }
 
-/// A whole value without what is said about it.
+/// A complete value without the attributes before it.
 fn without_attributes(mut bytes: &[u8]) -> &[u8] {
     while bytes.first() == Some(&b'|')
         && let Ok(Step::Attribute(len, mut items)) = step(bytes, 0, usize::MAX)
@@ -246,7 +246,7 @@ fn without_attributes(mut bytes: &[u8]) -> &[u8] {
 }
 
 impl<'a> Response<'a> {
-    /// What it is.
+    /// The kind of the reply.
     pub fn kind(self) -> Kind {
         let null = |kind| if self.line() == b"-1" { Kind::Null } else { kind };
         match self.bytes.first() {
@@ -266,14 +266,14 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// The first line, without its marker and its end.
+    /// The first line, without its marker and its line end.
     fn line(self) -> &'a [u8] {
         let end = memchr::memchr(b'\n', self.bytes).map_or(self.bytes.len(), |at| at + 1);
         line_of(self.bytes.get(1..end).unwrap_or_default())
     }
 
-    /// The text of a value without items: a status, an error's text without its marker, the digits of a number, the
-    /// bytes of a string. Empty for no value and for what has items.
+    /// The text of a value without items: a status, the text of an error without its marker, the digits of a number,
+    /// or the bytes of a string. Empty for a null or an aggregate.
     pub fn text(self) -> &'a [u8] {
         match self.bytes.first() {
             Some(b'$' | b'=' | b'!') => {
@@ -287,22 +287,23 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// The integer, whether it came as one or as the text of one.
+    /// The integer, if the reply is one or its text is one.
     pub fn int(self) -> Option<i64> {
         parse_i64(self.text())
     }
 
-    /// The text of the error, if it is one.
+    /// The text of the error, if the reply is one.
     pub fn error(self) -> Option<&'a [u8]> {
         (self.kind() == Kind::Error).then(|| self.text())
     }
 
-    /// Whether it is the status `OK`.
+    /// Whether the reply is the status `OK`.
     pub fn is_ok(self) -> bool {
         self.kind() == Kind::Simple && self.text() == b"OK"
     }
 
-    /// The items of an aggregate, keys and values of a map in turn; nothing for all else. O(bytes) over all items.
+    /// The items of an aggregate, keys and values of a map alternating; none for anything else. O(bytes) over all
+    /// items.
     pub fn items(self) -> impl Iterator<Item = Response<'a>> {
         let mut left = match step(self.bytes, 0, usize::MAX) {
             Ok(Step::Header(len, items)) => (items, &self.bytes[len..]),

@@ -1,4 +1,4 @@
-//! The server's counters, as `INFO` prints them.
+//! Counters of the server, as `INFO` prints them.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -9,20 +9,23 @@ use super::latency::Latency;
 use super::slowlog::CommandLogs;
 use crate::stdx::{alloc, clock, process};
 
-/// What is known about one command's calls.
+/// Statistics of one command's calls.
 #[derive(Default, Clone)]
 pub struct CommandStats {
+    /// Number of calls.
     pub calls: u64,
+    /// Total run time in nanoseconds.
     pub ns: u64,
-    /// Refused before the handler ran.
+    /// Calls refused before the handler ran.
     pub rejected: u64,
-    /// The handler answered with an error.
+    /// Calls to which the handler replied with an error.
     pub failed: u64,
+    /// Distribution of run times, if it is recorded.
     pub latency: Option<Histogram>,
 }
 
 impl CommandStats {
-    /// Notes one call.
+    /// Counts a call that took `ns` nanoseconds.
     #[inline]
     pub fn called(&mut self, ns: u64, track_latency: bool) {
         self.calls += 1;
@@ -32,37 +35,37 @@ impl CommandStats {
         }
     }
 
-    /// Whether there is anything to tell.
+    /// Whether there are no statistics.
     pub fn is_empty(&self) -> bool {
         self.calls == 0 && self.rejected == 0 && self.failed == 0
     }
 }
 
-/// At most this many error codes are counted one by one.
+/// Number of error codes counted separately.
 const MAX_ERROR_CODES: usize = 128;
 
-/// What the allocator and the system say about memory, in bytes.
+/// Memory statistics of the allocator and the operating system, in bytes.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct MemorySample {
-    /// Bytes handed out, as the allocator counts them.
+    /// Bytes allocated and not freed.
     pub allocated: usize,
-    /// Bytes of pages with something in them.
+    /// Bytes of pages that contain allocations.
     pub active: usize,
-    /// Bytes of pages that the allocator holds.
+    /// Bytes of pages that the allocator has mapped.
     pub resident: usize,
-    /// What the system counts for the process.
+    /// Resident set size of the process.
     pub rss: usize,
 }
 
-/// The last [`MemorySample`]: asking anew takes longer than everything else that `INFO` tells.
+/// The last [`MemorySample`]. Taking a new one takes longer than all the rest of `INFO`.
 #[derive(Default)]
 pub struct MemorySampler(Cell<Option<(Instant, MemorySample)>>);
 
 impl MemorySampler {
-    /// How long a sample is good for.
+    /// How long a sample is used.
     const FRESH: Duration = Duration::from_millis(100);
 
-    /// The last sample, or a new one if that is a tenth of a second old.
+    /// The last sample, or a new one if that is at least 100 ms old.
     pub fn sample(&self) -> MemorySample {
         let now = Instant::now();
         if let Some((taken, sample)) = self.0.get()
@@ -78,55 +81,77 @@ impl MemorySampler {
     }
 }
 
-/// Counters since the start or `CONFIG RESETSTAT`.
+/// Counters since the start of the server or `CONFIG RESETSTAT`.
 #[derive(Default)]
 pub struct Stats {
-    /// By place in the command table.
+    /// Statistics of each command, by its index in the command table.
     pub commands: Vec<CommandStats>,
+    /// Connections accepted.
     pub connections_received: u64,
+    /// Connections refused because of `maxclients` or protected mode.
     pub connections_rejected: u64,
+    /// Commands run.
     pub commands_processed: u64,
+    /// Bytes received from clients.
     pub net_input_bytes: u64,
+    /// Bytes sent to clients.
     pub net_output_bytes: u64,
+    /// Receives from client sockets.
     pub reads: u64,
+    /// Sends to client sockets.
     pub writes: u64,
+    /// Clients closed because their input buffer exceeded its limit.
     pub query_buffer_limit_disconnections: u64,
+    /// Clients closed because their output exceeded its limit.
     pub output_buffer_limit_disconnections: u64,
+    /// Error replies to requests of a primary. Always zero: there are no connections to a primary.
     pub unexpected_errors: u64,
+    /// Error replies.
     pub error_replies: u64,
+    /// Number of error replies by code.
     pub errors: BTreeMap<Box<[u8]>, u64>,
+    /// Whether counting by code has stopped because there were too many codes.
     pub errors_disabled: bool,
-    /// Clients closed because all together took too much memory.
+    /// Clients closed because all clients together used too much memory.
     pub evicted_clients: u64,
-    /// How often a client's buffer for replies was made smaller, and larger.
+    /// How often a client's reply buffer was made smaller.
     pub reply_buffer_shrinks: u64,
+    /// How often a client's reply buffer was made larger.
     pub reply_buffer_expands: u64,
-    /// Microseconds above the memory limit, up to when it last sufficed.
+    /// Microseconds spent above the memory limit, without the current period.
     short_us: u64,
-    /// Since when (by the monotonic clock) memory is short.
+    /// Start of the current period above the memory limit, on the monotonic clock.
     short_since_us: Option<u64>,
+    /// Highest memory usage in bytes.
     pub peak_memory: usize,
+    /// Cached memory statistics.
     pub memory: MemorySampler,
+    /// Turns of the event loop.
     pub loop_turns: u64,
+    /// Total time of all turns in nanoseconds, without sleeping.
     pub loop_ns: u64,
-    /// The longest turn.
+    /// Nanoseconds of the longest turn.
     pub loop_ns_max: u64,
-    /// Most commands run in one turn.
+    /// Highest number of commands run in one turn.
     pub loop_commands_max: u64,
-    /// Time spent on what the clock demands.
+    /// Nanoseconds spent on timers.
     pub cron_ns: u64,
+    /// Recent rates.
     pub rates: Rates,
+    /// Slow commands, large requests and large replies.
     pub logs: CommandLogs,
+    /// Long waits by cause.
     pub latency: Latency,
+    /// Thresholds from which commands are recorded.
     pub thresholds: Thresholds,
 }
 
-/// From where on a command is remembered. What is switched off is never reached.
+/// Thresholds from which a command is recorded. A disabled threshold is so high that it is never reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Thresholds {
-    /// Run time for the slow log.
+    /// Run time in nanoseconds for the slow log.
     pub slow_ns: u64,
-    /// Run time for the slow log or the latency monitor, whichever is shorter.
+    /// Run time in nanoseconds for the slow log or the latency monitor, whichever is shorter.
     pub long_ns: u64,
     /// Bytes of a request.
     pub request: usize,
@@ -146,7 +171,7 @@ impl Stats {
         Stats { commands: vec![CommandStats::default(); commands], ..Stats::default() }
     }
 
-    /// Starts counting anew. What was noted of single commands and waits stays.
+    /// Resets the counters. The slow log, recorded waits and thresholds stay.
     pub fn reset(&mut self) {
         *self = Stats {
             peak_memory: self.peak_memory,
@@ -157,12 +182,12 @@ impl Stats {
         };
     }
 
-    /// Memory is above its limit, and could not be made less at once.
+    /// Notes that memory is above its limit and could not be reduced at once.
     pub fn memory_was_short(&mut self) {
         self.short_since_us.get_or_insert_with(clock::monotonic_us);
     }
 
-    /// Memory is below its limit. One test as long as it always is.
+    /// Notes that memory is below its limit. One test, unless it was above before.
     #[inline]
     pub fn memory_sufficed(&mut self) {
         if let Some(since) = self.short_since_us.take() {
@@ -170,24 +195,25 @@ impl Stats {
         }
     }
 
-    /// Milliseconds above the memory limit: in all, up to when it last sufficed, and since then.
+    /// Milliseconds spent above the memory limit: in all past periods, and in the current one.
     pub fn short_of_memory_ms(&self) -> (u64, u64) {
         let now = self.short_since_us.map_or(0, |since| clock::monotonic_us().saturating_sub(since));
         (self.short_us / 1000, now / 1000)
     }
 
-    /// Counts a turn of the event loop that took `ns` and began when `commands_before` commands had been run.
+    /// Counts a turn of the event loop that took `ns` nanoseconds and began when `commands_before` commands had been
+    /// run.
     #[inline]
     pub fn turn_ended(&mut self, ns: u64, commands_before: u64) {
         self.loop_turns += 1;
         self.loop_ns += ns;
         self.loop_ns_max = self.loop_ns_max.max(ns);
-        // The counter may have been reset meanwhile.
+        // The counter may have been reset during the turn.
         let commands = self.commands_processed.saturating_sub(commands_before);
         self.loop_commands_max = self.loop_commands_max.max(commands);
     }
 
-    /// Counts an error reply by its code.
+    /// Counts an error reply by its code. O(log codes).
     #[cold]
     pub fn error(&mut self, code: &[u8]) {
         self.error_replies += 1;
@@ -196,7 +222,7 @@ impl Stats {
         } else if self.errors.len() < MAX_ERROR_CODES && !self.errors_disabled {
             self.errors.insert(code.into(), 1);
         } else if !self.errors_disabled {
-            // Whoever invents error codes would otherwise make this grow without bound.
+            // A client that makes up error codes must not make this map grow without bound.
             self.errors_disabled = true;
             self.errors.clear();
             self.errors.insert(Box::from(&b"ERRORSTATS_DISABLED"[..]), 1);
@@ -206,15 +232,18 @@ impl Stats {
 
 const SAMPLES: usize = 16;
 
-/// Rates over the last 16 samples, a sample every 100 ms.
+/// Averages of the last 16 samples, taken every 100 ms.
 #[derive(Default)]
 pub struct Rates {
+    /// Commands per second.
     pub commands: Rate,
+    /// Bytes received per second.
     pub net_input: Rate,
+    /// Bytes sent per second.
     pub net_output: Rate,
-    /// Turns of the event loop.
+    /// Turns of the event loop per second.
     pub loop_turns: Rate,
-    /// Microseconds of one turn.
+    /// Microseconds per turn.
     pub loop_us: Rate,
 }
 
@@ -228,8 +257,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Notes that the counter is `value` when the base counter is `base`; remembers
-    /// `factor × Δvalue ÷ Δbase`.
+    /// Records `factor × Δvalue ÷ Δbase`, where `value` and `base` are the current values of the counter and of what
+    /// it is measured against.
     pub fn sample(&mut self, value: u64, base: u64, factor: u64) {
         if self.last_base > 0 {
             let elapsed = base.saturating_sub(self.last_base);
@@ -240,7 +269,7 @@ impl Rate {
         (self.last_base, self.last_value) = (base, value);
     }
 
-    /// The average of the samples.
+    /// Average of the samples.
     pub fn get(&self) -> u64 {
         self.samples.iter().sum::<u64>() / SAMPLES as u64
     }

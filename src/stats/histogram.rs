@@ -1,8 +1,8 @@
-//! A histogram of durations with bounded relative error, cheap to add to.
+//! A histogram of durations with bounded relative error.
 //!
-//! Nanoseconds are counted in buckets of 16 per doubling (the layout of Gil Tene's HdrHistogram
-//! with four bits of precision): any percentile is right within 6 %. One index computation and
-//! one increment per observation; a few kilobytes, allocated when first used.
+//! Nanoseconds are counted in buckets of 16 per doubling (the layout of Gil Tene's HdrHistogram with four bits of
+//! precision), so that percentiles are accurate to 6 %. An observation costs one index computation and one increment.
+//! The buckets take a few kilobytes, allocated when first used.
 
 /// Buckets per doubling.
 const SUB: u64 = 16;
@@ -11,7 +11,7 @@ const SUB_BITS: u32 = SUB.trailing_zeros();
 const MAX_BITS: u32 = 40;
 const BUCKETS: usize = ((MAX_BITS - SUB_BITS + 1) as u64 * SUB) as usize;
 
-/// Counts durations.
+/// Counts of durations.
 #[derive(Clone)]
 pub struct Histogram {
     counts: Box<[u32; BUCKETS]>,
@@ -48,7 +48,7 @@ fn upper(bucket: usize) -> u64 {
 }
 
 impl Histogram {
-    /// Counts one duration.
+    /// Counts a duration.
     #[inline]
     pub fn add(&mut self, ns: u64) {
         let count = &mut self.counts[bucket(ns)];
@@ -56,12 +56,12 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// How many durations were counted.
+    /// Number of durations counted.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// The duration in nanoseconds that `percent` of the observations do not exceed.
+    /// The duration in nanoseconds that `percent` % of the observations do not exceed.
     pub fn percentile(&self, percent: f64) -> u64 {
         let wanted = ((percent / 100.0 * self.total as f64).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;
@@ -74,11 +74,11 @@ impl Histogram {
         0
     }
 
-    /// Cumulative counts for `LATENCY HISTOGRAM`: of each limit (in microseconds) up to which more durations
-    /// were counted than up to the limit before, how many.
+    /// Cumulative counts for `LATENCY HISTOGRAM`: pairs of a limit in microseconds and the number of durations up to
+    /// it. Limits whose count equals that of the limit before are left out.
     ///
-    /// Limits double, beginning with 1024 ns; each is told as the largest value that a histogram with three digits
-    /// of precision cannot tell from it, because that is what Redis's readers know.
+    /// Limits double, beginning with 1024 ns. Each is reported as the largest value that a histogram with three
+    /// digits of precision cannot distinguish from it, which is what clients of Redis expect.
     pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         const FIRST_BITS: u32 = 10;
         let (mut seen, mut told, mut next) = (0u64, 0u64, 0usize);

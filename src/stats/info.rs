@@ -1,11 +1,11 @@
 //! The text of `INFO`: sections of `name:value` lines.
 //!
-//! Sections are separated by an empty line, lines end in CR LF, and a section begins with `# Name`. Tools
-//! read this format line by line, so that no value may contain a line break.
+//! A section begins with `# Name`, sections are separated by an empty line, and lines end in CR LF. Tools read this
+//! format line by line, so no value may contain a line break.
 
 use std::fmt::{self, Display, Write};
 
-/// Text being written.
+/// The text, while it is written.
 #[derive(Default)]
 pub struct InfoText {
     out: String,
@@ -20,22 +20,22 @@ impl InfoText {
         self.line(format_args!("# {title}"))
     }
 
-    /// One `name:value` line.
+    /// Appends a `name:value` line.
     pub fn field(&mut self, name: &str, value: impl Display) -> &mut Self {
         self.line(format_args!("{name}:{value}"))
     }
 
-    /// A `yes` or `no` as the digits 1 and 0.
+    /// Appends a line with a boolean as 1 or 0.
     pub fn flag(&mut self, name: &str, value: bool) -> &mut Self {
         self.field(name, u8::from(value))
     }
 
-    /// A number with two decimals.
+    /// Appends a line with a number of two decimals.
     pub fn ratio(&mut self, name: &str, value: f64) -> &mut Self {
         self.line(format_args!("{name}:{value:.2}"))
     }
 
-    /// A whole line.
+    /// Appends a line as it is.
     pub fn line(&mut self, line: fmt::Arguments<'_>) -> &mut Self {
         let start = self.out.len();
         self.out.write_fmt(line).expect("writing to a String does not fail");
@@ -44,13 +44,13 @@ impl InfoText {
         self
     }
 
-    /// The text so far.
+    /// The text written so far.
     pub fn finish(self) -> String {
         self.out
     }
 }
 
-/// The part of a name that cannot be mistaken for the structure around it.
+/// Displays bytes without any that could break the format of the text.
 pub struct Safe<'a>(pub &'a [u8]);
 
 impl Display for Safe<'_> {

@@ -1,8 +1,7 @@
-//! Moments at which the server made its clients wait, by cause.
+//! The latency monitor: moments at which the server made clients wait, by cause.
 //!
-//! Each cause has a series of at most [`SAMPLES`] samples: the second, and the longest wait in it. Nothing is
-//! kept unless a threshold is set, so that whoever reports costs one comparison. The idea is Salvatore
-//! Sanfilippo's "latency monitor".
+//! Each cause has a series of at most [`SAMPLES`] samples, each with a second and the longest wait in it. Nothing is
+//! recorded unless a threshold is set, so that reporting costs one comparison. The idea is Salvatore Sanfilippo's.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -11,50 +10,57 @@ use std::time::Duration;
 
 use crate::stdx::clock::UnixMillis;
 
-/// Samples kept of one cause.
+/// Samples kept per cause.
 pub const SAMPLES: usize = 160;
 
-/// Causes of waiting, by the names users see.
+/// Causes of waiting, under the names that users see.
 pub mod event {
-    /// A command that is not expected to be quick.
+    /// A command that is not flagged as fast.
     pub const COMMAND: &str = "command";
-    /// A command that is expected to be quick.
+    /// A command that is flagged as fast.
     pub const FAST_COMMAND: &str = "fast-command";
-    /// Looking for keys that are due.
+    /// Searching for expired keys.
     pub const EXPIRE_CYCLE: &str = "expire-cycle";
-    /// Removing one key that is due.
+    /// Removing one expired key.
     pub const EXPIRE_DEL: &str = "expire-del";
-    /// Making room.
+    /// Eviction of keys.
     pub const EVICTION_CYCLE: &str = "eviction-cycle";
-    /// Removing one key to make room.
+    /// Removing one evicted key.
     pub const EVICTION_DEL: &str = "eviction-del";
-    /// Making a child process.
+    /// Creating a child process.
     pub const FORK: &str = "fork";
-    /// Running the commands of clients whose wait is over.
+    /// Running the commands of clients that waited.
     pub const COMMAND_UNBLOCKING: &str = "command-unblocking";
-    /// Writing the append-only file, by circumstance.
+    /// Writing the append-only file.
     pub const AOF_WRITE: &str = "aof-write";
+    /// Writing the append-only file while a sync was running.
     pub const AOF_WRITE_PENDING_FSYNC: &str = "aof-write-pending-fsync";
+    /// Writing the append-only file while a child process was running.
     pub const AOF_WRITE_ACTIVE_CHILD: &str = "aof-write-active-child";
+    /// Writing the append-only file under neither circumstance.
     pub const AOF_WRITE_ALONE: &str = "aof-write-alone";
-    /// Flushing the append-only file to disk.
+    /// Syncing the append-only file with the policy `always`.
     pub const AOF_FSYNC_ALWAYS: &str = "aof-fsync-always";
-    /// Other work on the append-only file and on snapshots.
+    /// Determining the size of the append-only file.
     pub const AOF_FSTAT: &str = "aof-fstat";
+    /// Renaming a rewritten append-only file.
     pub const AOF_RENAME: &str = "aof-rename";
+    /// Writing the changes made during a rewrite.
     pub const AOF_REWRITE_DIFF_WRITE: &str = "aof-rewrite-diff-write";
+    /// Removing the unfinished file of an interrupted snapshot.
     pub const RDB_UNLINK_TEMP_FILE: &str = "rdb-unlink-temp-file";
 }
 
-/// The longest wait of one second.
+/// The longest wait in one second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sample {
-    /// Unix time in seconds.
+    /// The second, in Unix time.
     pub at_s: i64,
+    /// The wait in milliseconds.
     pub ms: u64,
 }
 
-/// The waits of one cause, the oldest first.
+/// The waits of one cause.
 #[derive(Default, Debug)]
 pub struct Series {
     samples: VecDeque<Sample>,
@@ -90,7 +96,7 @@ impl Series {
         self.max_ms
     }
 
-    /// What the samples have in common.
+    /// Statistics of the samples.
     pub fn summary(&self) -> Summary {
         let n = self.samples.len().max(1) as f64;
         let waits = || self.samples.iter().map(|sample| sample.ms);
@@ -107,7 +113,7 @@ impl Series {
         }
     }
 
-    /// A picture of the samples as columns of characters, with their age below.
+    /// A chart of the samples as columns of characters, with their age below.
     pub fn graph(&self, name: &str, now_s: i64) -> String {
         let Summary { min_ms, max_ms, .. } = self.summary();
         let all_time = self.max_ms;
@@ -122,24 +128,28 @@ impl Series {
     }
 }
 
-/// What the samples of a series have in common.
+/// Statistics of a series.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Summary {
+    /// Number of samples.
     pub samples: usize,
+    /// Shortest wait in milliseconds.
     pub min_ms: u64,
+    /// Longest wait in milliseconds.
     pub max_ms: u64,
+    /// Average wait in milliseconds.
     pub average_ms: f64,
-    /// The mean distance from the average.
+    /// Mean absolute deviation from the average, in milliseconds.
     pub mean_deviation_ms: f64,
-    /// When the first of them was taken: Unix time in seconds.
+    /// Unix time of the first sample in seconds.
     pub first_s: i64,
 }
 
-/// Columns of a picture.
+/// Columns of a chart.
 const WIDTH: usize = 80;
-/// Lines of a picture, without the ages below it.
+/// Lines of a chart, without the ages.
 const HEIGHT: usize = 4;
-/// The top of a column ends low, in the middle or high in its line.
+/// Top characters of a column that ends low, in the middle or high in its line.
 const TOPS: [char; 3] = ['_', 'o', '#'];
 
 fn draw(text: &mut String, columns: &[Sample], (min, max): (u64, u64), now_s: i64) {
@@ -181,19 +191,19 @@ fn age(seconds: i64) -> String {
 /// The waits of all causes.
 #[derive(Default, Debug)]
 pub struct Latency {
-    /// Waits of so many milliseconds and more are kept; 0: none.
+    /// Shortest wait recorded, in milliseconds; 0 records nothing.
     pub threshold_ms: u64,
     series: BTreeMap<&'static str, Series>,
 }
 
 impl Latency {
-    /// Whether anything is kept: whoever would have to look at a clock only for this asks first.
+    /// Whether waits are recorded. Asked before a clock is read for this purpose only.
     #[inline]
     pub fn is_on(&self) -> bool {
         self.threshold_ms > 0
     }
 
-    /// Reports that `cause` made clients wait for `duration`. One comparison unless it was long.
+    /// Reports that `cause` made clients wait for `duration`. One comparison, unless the wait was long.
     #[inline]
     pub fn note(&mut self, cause: &'static str, duration: Duration) {
         if self.is_on() && duration.as_millis() >= u128::from(self.threshold_ms) {
@@ -216,7 +226,7 @@ impl Latency {
         self.series.iter().map(|(name, series)| (*name, series))
     }
 
-    /// Forgets the series of one cause, in any case (`None`: all of them); how many that were.
+    /// Removes the series of `cause`, in any case (`None`: all series). Returns the number removed.
     pub fn reset(&mut self, cause: Option<&[u8]>) -> usize {
         let before = self.series.len();
         match cause {
@@ -226,7 +236,7 @@ impl Latency {
         before - self.series.len()
     }
 
-    /// What an operator may want to know about the waits, and what can be done about them.
+    /// A report on the waits for an operator, with advice.
     pub fn report(&self, now_s: i64) -> String {
         if !self.is_on() && self.series.is_empty() {
             return "Waits are not recorded. CONFIG SET latency-monitor-threshold <milliseconds> records those \
@@ -257,7 +267,7 @@ impl Latency {
     }
 }
 
-/// Beginnings of names of causes, and what to do about them.
+/// Prefixes of causes, and the advice for them.
 const ADVICE: &[(&[&str], &str)] = &[
     (
         &["command", "fast-command"],

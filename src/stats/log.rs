@@ -13,12 +13,12 @@
 //! `error!` (warning). An event below the level in force costs one load.
 //!
 //! What always holds:
-//! - a line is one `write`, appended, so that the lines of parent and children do not mix;
-//! - the file is opened for each line: once a tool has moved it away, the next line starts a new one;
-//! - no lock of the C library is taken in a child process, where its holder may be missing: a child uses
-//!   the distance to UTC that its parent knew.
+//! - a line is one `write` in append mode, so that lines of parent and children do not mix;
+//! - the file is opened for each line, so that once a tool has moved the file away the next line starts a new one;
+//! - a child process takes no lock of the C library, since the thread that held the lock may not exist there: a child
+//!   uses its parent's last known offset from UTC.
 //!
-//! There is one log per process, as there is one stdout: this is the rare room whose state is global.
+//! There is one log per process, as there is one stdout, so the state of this module is global.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -39,19 +39,19 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::stdx::clock;
 
-/// How much is logged: events of this level and above. The order is that of importance.
+/// Severity of an event, in ascending order. As a setting: the lowest severity logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// Everything, for development.
+    /// Details for development.
     Debug,
-    /// Much that is rarely useful.
+    /// Details that are rarely useful.
     Verbose,
-    /// What an operator wants to read: the default.
+    /// What an operator wants to read. The default.
     Notice,
-    /// Only what is important or critical.
+    /// Important or critical events.
     Warning,
-    /// No line at all.
+    /// As a setting: no events at all.
     Nothing,
 }
 
@@ -107,7 +107,7 @@ impl Level {
     }
 }
 
-/// A text that names none of the choices.
+/// A text names none of the choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown name")]
 pub struct UnknownName;
@@ -115,18 +115,18 @@ pub struct UnknownName;
 impl FromStr for Level {
     type Err = UnknownName;
 
-    /// Reads a level's name, in any case.
+    /// Parses a level's name, in any case.
     fn from_str(name: &str) -> Result<Level, UnknownName> {
         Level::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(name)).ok_or(UnknownName)
     }
 }
 
-/// The part of the system logger that messages belong to.
+/// Facility of the system logger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Facility {
-    /// Generic programs.
+    /// User programs.
     User,
-    /// For local use, numbered 0 to 7.
+    /// Local use, numbered 0 to 7.
     Local(u8),
 }
 
@@ -134,7 +134,7 @@ impl Facility {
     const fn code(self) -> c_int {
         match self {
             Facility::User => libc::LOG_USER,
-            // The eight codes follow each other in the bits above the three of the priority.
+            // The eight codes are consecutive in the bits above the three bits of the priority.
             Facility::Local(n) => libc::LOG_LOCAL0 + (((n & 7) as c_int) << 3),
         }
     }
@@ -145,7 +145,7 @@ const _: () = assert!(Facility::Local(7).code() == libc::LOG_LOCAL7);
 impl FromStr for Facility {
     type Err = UnknownName;
 
-    /// Reads `user` or `local0` to `local7`, in any case.
+    /// Parses `user` or `local0` to `local7`, in any case.
     fn from_str(name: &str) -> Result<Facility, UnknownName> {
         let name = name.to_ascii_lowercase();
         match (name.as_str(), name.strip_prefix("local").map(str::as_bytes)) {
@@ -156,23 +156,23 @@ impl FromStr for Facility {
     }
 }
 
-/// Messages also go to the system logger.
+/// Options for the system logger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
-    /// The program's name there.
+    /// Name of the program in its messages.
     pub ident: String,
-    /// The part of the system logger.
+    /// Facility of its messages.
     pub facility: Facility,
 }
 
-/// Where the log goes, and how much of it.
+/// Destination and level of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Events of this level and above.
+    /// Lowest level logged.
     pub level: Level,
-    /// Appended to; stdout if absent.
+    /// File to append to; `None` for stdout.
     pub file: Option<PathBuf>,
-    /// The system logger, besides.
+    /// The system logger, in addition to the file.
     pub syslog: Option<Syslog>,
 }
 
@@ -184,18 +184,19 @@ impl Default for Options {
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Notice as u8);
 static ROLE: AtomicU8 = AtomicU8::new(b'C');
-/// The path of the log file, never freed once set; null for stdout.
+/// Path of the log file; null for stdout. A path that was set is never freed.
 static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 static SYSLOG: AtomicBool = AtomicBool::new(false);
-/// The process that called [`init`]; any other is a child of it. Zero before.
+/// The process that called [`init`], or zero before that. Any other process is its child.
 static MAIN_PROCESS: AtomicU32 = AtomicU32::new(0);
-/// Distance of local time to UTC: the quarter of an hour it was asked for, then the seconds as an `i32`.
+/// Offset of local time from UTC: the number of the quarter of an hour for which it was determined, then the seconds
+/// as an `i32`.
 static ZONE: AtomicU64 = AtomicU64::new(0);
 
-/// Makes this process's `tracing` events lines of the log. Called again, it changes the options.
+/// Directs `tracing` events of this process to the log. A second call changes the options.
 ///
-/// The role is `C` until [`set_role`] says otherwise, as for a process that does not serve yet. Call it
-/// after going to the background: processes forked later always print `C`.
+/// The role is `C` until [`set_role`] changes it. Call this after the process has gone to the background: processes
+/// forked later always print `C`.
 ///
 /// # Errors
 /// The file cannot be opened for appending, or a path or name contains a NUL byte.
@@ -203,36 +204,36 @@ pub fn init(options: Options) -> io::Result<()> {
     set_file(options.file.as_deref())?;
     set_syslog(options.syslog.as_ref())?;
     MAIN_PROCESS.store(std::process::id(), Ordering::Relaxed);
-    // Now, so that a child forked before the first line knows it, too.
+    // Determined now, so that a child forked before the first line has it, too.
     utc_offset(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64, false);
-    // Fails if there is a subscriber already: the one of an earlier call, or a test's own.
+    // Fails if a subscriber is set already, by an earlier call or by a test.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Lines));
     set_level(options.level);
     Ok(())
 }
 
-/// The level in force.
+/// The current level.
 pub fn level() -> Level {
     Level::ALL[usize::from(LEVEL.load(Ordering::Relaxed)).min(Level::Nothing as usize)]
 }
 
-/// Changes the level in force. Visits every place in the program that logs.
+/// Sets the level. O(call sites of the log in the program).
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
 }
 
-/// Changes the role shown: `M` master, `S` replica, `X` sentinel, `C` not serving yet.
+/// Sets the role shown: `M` master, `S` replica, `X` sentinel, `C` not serving yet.
 pub fn set_role(role: char) {
     ROLE.store(u8::try_from(role).unwrap_or(b'?'), Ordering::Relaxed);
 }
 
-/// Appends to `file` from now on, or writes to stdout.
+/// Appends to `file` from now on, or writes to stdout if it is `None`.
 ///
-/// A signal handler or another thread may be reading the former path, so that is never freed.
+/// The former path is never freed, because a signal handler or another thread may be reading it.
 ///
 /// # Errors
-/// The file cannot be opened for appending, or its path contains a NUL byte; nothing has changed then.
+/// The file cannot be opened for appending, or its path contains a NUL byte. Nothing has changed then.
 pub fn set_file(file: Option<&Path>) -> io::Result<()> {
     let path = match file {
         None => ptr::null_mut(),
@@ -256,44 +257,44 @@ fn set_syslog(syslog: Option<&Syslog>) -> io::Result<()> {
     Ok(())
 }
 
-/// Bounds the lines that one cause writes. What clients can provoke as often as they like would fill the disk otherwise,
-/// and push out what the operator has to see.
+/// Limits the rate of lines from one place in the program. Without a limit, clients could fill the disk and bury the
+/// lines that matter to the operator.
 #[derive(Debug)]
 pub struct Limiter {
-    /// The second that lines are counted in, of the monotonic clock, plus one; zero before the first line.
+    /// Current second of the monotonic clock plus one; zero before the first line.
     second: AtomicU64,
-    /// How often there was something to write in that second.
+    /// Number of lines requested in that second.
     asked: AtomicU64,
 }
 
-/// What a [`Limiter`] has to say about a line.
+/// Verdict of a [`Limiter`] on a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
-    /// It is written. So many were left out since the last one that was.
+    /// The line is written. The number says how many lines were left out since the last one written.
     Write(u64),
-    /// It is written, and is the last of its kind in this second.
+    /// The line is written, and is the last one in this second.
     Last,
-    /// It is left out.
+    /// The line is left out.
     LeaveOut,
 }
 
 impl Limiter {
-    /// Lines in a second.
+    /// Lines written per second.
     pub const PER_SECOND: u64 = 4;
 
-    /// A limiter that has seen nothing.
+    /// A limiter without any lines so far.
     #[expect(clippy::new_without_default, reason = "a limiter is a static, for which a default is of no use")]
     pub const fn new() -> Limiter {
         Limiter { second: AtomicU64::new(0), asked: AtomicU64::new(0) }
     }
 
-    /// What becomes of a line that is due now.
+    /// Decides whether a line that is due now is written.
     pub fn admit(&self) -> Admission {
         self.admit_at(clock::monotonic_ns() / 1_000_000_000)
     }
 
     fn admit_at(&self, second: u64) -> Admission {
-        // Two threads may both take a second for a new one: a line more or less.
+        // Two threads may both see a new second, which costs a line more or less.
         if self.second.swap(second + 1, Ordering::Relaxed) != second + 1 {
             let before = self.asked.swap(1, Ordering::Relaxed);
             return Admission::Write(before.saturating_sub(Limiter::PER_SECOND));
@@ -306,7 +307,7 @@ impl Limiter {
     }
 }
 
-/// Logs a line that clients can cause: `limited!(warn, "…", …)`. Each place in the program has a [`Limiter`] of its own.
+/// Logs a line that clients can cause: `limited!(warn, "…", …)`. Each use has a [`Limiter`] of its own.
 #[macro_export]
 macro_rules! limited {
     ($level:ident, $($text:tt)+) => {{
@@ -326,7 +327,7 @@ macro_rules! limited {
 }
 pub use limited;
 
-/// Logs text of several lines as it is, with neither prefix nor line end added.
+/// Logs text of several lines as it is, without prefix or added line end.
 pub fn raw(level: Level, text: &str) {
     if level >= self::level() {
         append(text.as_bytes());
@@ -334,8 +335,8 @@ pub fn raw(level: Level, text: &str) {
     }
 }
 
-/// Logs a line from within a signal handler, where time zones and formatting are out of reach:
-/// `PID:signal-handler (UNIX-TIME) message`. Async-signal-safe; at most 256 bytes of the message.
+/// Logs a line from within a signal handler, where time zones and formatting are unavailable: `PID:signal-handler
+/// (UNIX-TIME) message`. Async-signal-safe. Writes at most 256 bytes of the message.
 pub fn from_signal_handler(message: &str) {
     if level() == Level::Nothing {
         return;
@@ -352,7 +353,7 @@ pub fn from_signal_handler(message: &str) {
     append(&line.bytes[..line.len]);
 }
 
-/// A line in place: a signal handler must not allocate.
+/// A line in a fixed buffer: a signal handler must not allocate.
 struct Line {
     bytes: [u8; 384],
     len: usize,
@@ -371,7 +372,7 @@ impl Line {
     }
 }
 
-/// The subscriber's only layer: events in, lines out.
+/// The subscriber's only layer: turns events into lines.
 struct Lines;
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -399,7 +400,7 @@ fn wanted(metadata: &Metadata<'_>) -> bool {
     metadata.is_event() && Level::of(metadata.level()) >= level()
 }
 
-/// What an event says.
+/// The text of an event.
 #[derive(Default)]
 struct Text {
     message: String,
@@ -412,7 +413,7 @@ impl Text {
             "message" => self.message.write_fmt(value),
             name => write!(self.fields, " {name}={value}"),
         };
-        // A `String` takes everything; a value that fails to print itself is left incomplete.
+        // A `String` accepts all text. A value that fails to print itself is left incomplete.
         let _ = written;
     }
 }
@@ -442,7 +443,7 @@ fn log(level: Level, message: &str) {
     to_syslog(level, message);
 }
 
-/// Lays out a line. `local` is in seconds since 1970 on the clock on the wall.
+/// Formats a line. `local` is local time in seconds since 1970.
 fn line(pid: u32, role: char, local: i64, millis: u32, level: Level, message: &str) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -458,10 +459,10 @@ fn line(pid: u32, role: char, local: i64, millis: u32, level: Level, message: &s
     )
 }
 
-/// Year, month (1 to 12) and day of a day counted from 1970-01-01.
+/// Year, month (1 to 12) and day of the month for a day counted from 1970-01-01.
 ///
-/// The year is taken to start in March, so that the leap day is its last and month lengths follow a line of
-/// slope 153/5 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// The year is taken to start in March, so that the leap day is its last day and month lengths follow a line of slope
+/// 153/5 (Howard Hinnant, "chrono-compatible low-level date algorithms").
 fn civil_date(days: i64) -> (i64, usize, i64) {
     const DAYS_PER_ERA: i64 = 146_097; // 400 years
     let days = days + 719_468; // from 0000-03-01
@@ -477,7 +478,7 @@ fn civil_date(days: i64) -> (i64, usize, i64) {
 
 /// Seconds to add to UTC for local time at `now`.
 ///
-/// Clocks change on a quarter of an hour, so the C library is asked once in each; never `in_child`.
+/// Clocks change on a quarter of an hour, so the C library is asked once per quarter; never if `in_child`.
 fn utc_offset(now: i64, in_child: bool) -> i32 {
     let quarter = (now / 900) as u32;
     let zone = ZONE.load(Ordering::Relaxed);
@@ -494,7 +495,7 @@ fn utc_offset(now: i64, in_child: bool) -> i32 {
     offset
 }
 
-/// Appends bytes to the log. Async-signal-safe. There is nowhere to tell that the log cannot be written.
+/// Appends bytes to the log. Async-signal-safe. A failure to write the log cannot be reported anywhere.
 fn append(bytes: &[u8]) {
     let path = FILE.load(Ordering::Acquire);
     if path.is_null() {
@@ -594,7 +595,7 @@ mod tests {
         }
     }
 
-    /// The log is one per process, and so is its test. It runs in a process of its own, see below.
+    /// The log belongs to the process, so this test runs in a process of its own.
     fn log_to_a_file() {
         let dir = std::env::temp_dir().join(format!("spinel-log-{}", std::process::id()));
         std::fs::create_dir(&dir).expect("a new directory");
@@ -636,7 +637,7 @@ mod tests {
             assert_eq!(lines, [format!("{pid}:M * after rotation count=3 name=x y ok=true"), expected]);
         }
         let text = std::fs::read_to_string(&moved).expect("the old file");
-        // The sign of the level; `p` for the picture, `s` for the signal handler's line.
+        // The sign of the level; `p` for the text of several lines, `s` for the line of the signal handler.
         let signs: String = text
             .lines()
             .map(|line| {

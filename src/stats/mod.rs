@@ -1,5 +1,6 @@
-//! What the server tells about itself: counters, logs, latencies. It is told numbers and texts, and knows
-//! neither who asks for them nor where they come from.
+//! Statistics that the server reports: counters, logs, latencies. This room receives numbers and texts; it knows
+//! neither where they come from nor who asks for them.
+#![warn(missing_docs)]
 
 pub mod counters;
 pub mod histogram;

@@ -1,17 +1,17 @@
-//! Commands worth remembering: those that were slow, or whose request or reply was large.
+//! Logs of notable commands: slow ones, and ones with a large request or reply.
 //!
-//! Three lists of one shape, the newest entry first when they are read. What always holds: a list has at most
-//! as many entries as it was last told it may have, an entry has at most [`MAX_ARGS`] arguments of at most
-//! [`MAX_ARG_BYTES`] bytes each (and a remark of how much is missing), so that however large a request was, its
-//! entry is small. Numbers of entries go up and are not used twice, also after the list was emptied.
+//! There are three lists of one shape, read newest first. What always holds: a list has at most as many entries as
+//! its latest limit allows; an entry has at most [`MAX_ARGS`] arguments of at most [`MAX_ARG_BYTES`] bytes each (and
+//! a note of how much is missing), so that the entry of a large request is small. Numbers of entries ascend and are
+//! never used twice, even after the list was cleared.
 //!
-//! The idea and the limits are Redis's; the lists by size are Valkey's.
+//! The idea and the limits are those of Redis; the lists by size are those of Valkey.
 
 use std::collections::VecDeque;
 
 use crate::stdx::clock::UnixMillis;
 
-/// Arguments kept of a request; the last of them tells of those that are not.
+/// Arguments kept of a request. If there are more, the last one kept says how many are missing.
 pub const MAX_ARGS: usize = 32;
 /// Bytes kept of an argument.
 pub const MAX_ARG_BYTES: usize = 128;
@@ -19,38 +19,42 @@ pub const MAX_ARG_BYTES: usize = 128;
 /// One command that was run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Counts up from 0.
+    /// Number of the entry, counting up from 0.
     pub id: u64,
-    /// Unix time at which it was noted, in seconds.
+    /// Unix time of the entry in seconds.
     pub at_s: i64,
-    /// How long it ran in microseconds, or how large it was in bytes.
+    /// Run time in microseconds, or size in bytes.
     pub value: u64,
+    /// Its arguments, trimmed.
     pub args: Vec<Box<[u8]>>,
-    /// Where the client came from.
+    /// Address of the client.
     pub address: Box<str>,
-    /// What the client called itself.
+    /// Name that the client has set.
     pub name: Box<[u8]>,
 }
 
-/// A command as it is about to be noted.
+/// A command about to be recorded.
 pub struct Noted<'a> {
+    /// Current time.
     pub now: UnixMillis,
-    /// The arguments that may be shown.
+    /// Arguments that may be shown.
     pub args: &'a [&'a [u8]],
+    /// Address of the client.
     pub address: &'a str,
+    /// Name that the client has set.
     pub name: &'a [u8],
 }
 
 /// The latest commands that passed one threshold.
 #[derive(Default, Debug)]
 pub struct CommandLog {
-    /// The newest is at the front.
+    /// Newest entry first.
     entries: VecDeque<Entry>,
     next_id: u64,
 }
 
 impl CommandLog {
-    /// Notes a command, and forgets the oldest beyond `most`. O(arguments kept).
+    /// Records a command, and removes the oldest entries beyond `most`. O(arguments kept).
     pub fn push(&mut self, value: u64, noted: &Noted<'_>, most: usize) {
         if most == 0 {
             return;
@@ -67,12 +71,12 @@ impl CommandLog {
         self.limit(most);
     }
 
-    /// Forgets the oldest entries beyond `most`.
+    /// Removes the oldest entries beyond `most`.
     pub fn limit(&mut self, most: usize) {
         self.entries.truncate(most);
     }
 
-    /// Forgets all entries; numbers go on.
+    /// Removes all entries. Numbering continues.
     pub fn clear(&mut self) {
         self.entries.clear();
     }
@@ -82,7 +86,7 @@ impl CommandLog {
         self.entries.len()
     }
 
-    /// Whether nothing was noted.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -93,7 +97,7 @@ impl CommandLog {
     }
 }
 
-/// What is kept of a request.
+/// The part of a request that is kept.
 fn trimmed(args: &[&[u8]]) -> Vec<Box<[u8]>> {
     let whole = if args.len() > MAX_ARGS { MAX_ARGS - 1 } else { args.len() };
     let mut kept: Vec<Box<[u8]>> = args[..whole].iter().map(|arg| trimmed_arg(arg)).collect();
@@ -112,16 +116,19 @@ fn trimmed_arg(arg: &[u8]) -> Box<[u8]> {
     }
 }
 
-/// What a command is noted for.
+/// Reason for recording a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogKind {
+    /// Its run time.
     Slow,
+    /// The size of its request.
     LargeRequest,
+    /// The size of its reply.
     LargeReply,
 }
 
 impl LogKind {
-    /// The kind users call `name`, in any case.
+    /// The kind that users call `name`, in any case.
     pub fn from_name(name: &[u8]) -> Option<LogKind> {
         const NAMES: [(&str, LogKind); 3] = [
             ("slow", LogKind::Slow),
@@ -133,17 +140,17 @@ impl LogKind {
     }
 }
 
-/// The lists of all kinds.
+/// The logs of all kinds.
 #[derive(Default, Debug)]
 pub struct CommandLogs([CommandLog; 3]);
 
 impl CommandLogs {
-    /// The list of one kind.
+    /// The log of one kind.
     pub fn of(&self, kind: LogKind) -> &CommandLog {
         &self.0[kind as usize]
     }
 
-    /// The list of one kind, for changes.
+    /// The log of one kind, mutable.
     pub fn of_mut(&mut self, kind: LogKind) -> &mut CommandLog {
         &mut self.0[kind as usize]
     }

@@ -3,12 +3,12 @@
 //! jemalloc is built with an 8-byte quantum (`.cargo/config.toml`), so its small classes are
 //! 8, 16, 24, 32, 40, 48, 56, 64 and then four per doubling: 80, 96, 112, 128, 160, …
 //!
-//! The structures of this crate allocate exactly [`size_class`] bytes for a given content. The
-//! capacity of a block is thereby a function of its content's length: nobody stores a
-//! capacity, growth inside a class costs nothing, and a block is freed with its true size.
+//! The structures of this crate allocate exactly [`size_class`] bytes for a given content, so that the capacity of a
+//! block is a function of the length of its content: no capacity is stored, growth inside a class costs nothing, and
+//! a block is freed with its true size.
 //!
-//! Under `--cfg spinel_sanitize` the system's allocator takes jemalloc's place, for the address and the thread sanitizer
-//! know only what passes through it.
+//! Under `--cfg spinel_sanitize` the system's allocator replaces jemalloc, because the address and the thread
+//! sanitizer see only what passes through it.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -21,14 +21,14 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use tikv_jemalloc_sys as ffi;
 
 #[cfg(not(spinel_sanitize))]
-/// Alignment every jemalloc block has without asking: the quantum.
+/// Alignment of every jemalloc block: the quantum.
 const QUANTUM: usize = 8;
 
 /// The allocator of the process.
 pub struct Jemalloc;
 
 #[cfg(not(spinel_sanitize))]
-/// The flags for a layout: none when the quantum (or the class) already aligns it.
+/// The flags for a layout: none if the quantum (or the class) already aligns it.
 #[inline(always)]
 fn flags(layout: Layout) -> c_int {
     if layout.align() <= QUANTUM { 0 } else { ffi::MALLOCX_ALIGN(layout.align()) }
@@ -63,7 +63,7 @@ unsafe impl GlobalAlloc for Jemalloc {
     }
 }
 
-/// Bytes that the system's allocator has given and not taken back, where it takes jemalloc's place.
+/// Bytes allocated from the system's allocator and not freed, where it replaces jemalloc.
 static GIVEN: AtomicUsize = AtomicUsize::new(0);
 
 #[cfg(spinel_sanitize)]
@@ -94,10 +94,10 @@ unsafe impl GlobalAlloc for Jemalloc {
     }
 }
 
-/// The number of bytes to ask for when `n` are needed: what the allocator would reserve anyway
-/// (up to 32 KB), and a geometric step above.
+/// The number of bytes to allocate when `n` are needed: the allocator's size class up to 32 KB, a geometric step
+/// above.
 ///
-/// O(1), without asking the allocator. `size_class(size_class(n)) == size_class(n)`.
+/// O(1), without a call of the allocator. `size_class(size_class(n)) == size_class(n)`.
 #[inline]
 pub const fn size_class(n: usize) -> usize {
     if n <= 64 {
@@ -108,7 +108,7 @@ pub const fn size_class(n: usize) -> usize {
     (n + step - 1) & !(step - 1)
 }
 
-/// At most this many threads are counted one by one; the server starts a handful.
+/// Largest number of threads whose allocations are counted; the server starts a handful.
 const MAX_THREADS: usize = 64;
 static ALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
@@ -116,7 +116,7 @@ static DEALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// The calling thread's counter named `name`, as jemalloc publishes it.
+/// The calling thread's counter named `name`, in jemalloc's memory.
 fn counter(name: &std::ffi::CStr) -> *mut AtomicU64 {
     let mut p: *mut AtomicU64 = std::ptr::null_mut();
     let mut len = size_of::<*mut AtomicU64>();
@@ -126,10 +126,10 @@ fn counter(name: &std::ffi::CStr) -> *mut AtomicU64 {
     if rc == 0 { p } else { std::ptr::null_mut() }
 }
 
-/// Counts the allocations of the process's first thread in [`used`] from now on. To be called by that thread, once.
+/// Includes the allocations of the process's first thread in [`used`]. To be called by that thread, once.
 ///
 /// # Panics
-/// In any other thread: its counters end with it.
+/// In any other thread, because its counters end with it.
 pub fn count_main_thread() {
     // SAFETY: neither takes an argument, and both only read.
     let is_main = unsafe { libc::gettid() == libc::getpid() };
@@ -137,11 +137,11 @@ pub fn count_main_thread() {
     count_this_thread();
 }
 
-/// Leads the rest of a thread's life, and counts its allocations in [`used`]. A panic in it ends the process.
+/// Runs the rest of a thread's life and includes its allocations in [`used`]. A panic in `life` ends the process.
 ///
-/// A counter is read for ever, and lies in the memory of its thread: so a thread that is counted never ends.
+/// Counters lie in the memory of their thread and are read for ever, so a counted thread never ends.
 pub fn count_for_ever(life: impl FnOnce() -> Infallible) -> ! {
-    /// Stands where a panic would leave the thread.
+    /// Aborts the process when a panic would leave the thread.
     struct Ends;
     impl Drop for Ends {
         fn drop(&mut self) {
@@ -182,17 +182,17 @@ pub fn used() -> usize {
     (sum as i64).max(0) as usize + MAPPED.load(Ordering::Relaxed)
 }
 
-/// Blocks of zeros of this size and more come from the system, not from the allocator. A sanitizer sees all of them as
-/// blocks.
+/// Zeroed blocks of at least this size come from the system, not from the allocator. Under a sanitizer, which must
+/// see all of them as blocks, none do.
 const MAPPED_FROM: usize = if cfg!(spinel_sanitize) { 1 << 40 } else { 1 << 20 };
 
-/// Bytes of such blocks.
+/// Total bytes of such blocks.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
-/// A block of zeros, or null if there is no memory; freed by [`free_zeroed`]. O(1) where it is large.
+/// Allocates a zeroed block; null if there is no memory. Freed by [`free_zeroed`]. O(1) for a large block.
 ///
-/// For a large block the allocator would take pages that were freed before, and clear them: several milliseconds for
-/// 64 MB. The system gives pages that are zero as they are touched.
+/// For a large block the allocator would reuse freed pages and clear them, which takes several milliseconds for 64
+/// MB. The system supplies zeroed pages one by one when they are first touched.
 ///
 /// # Safety
 /// The layout is not empty.
@@ -212,10 +212,10 @@ pub unsafe fn zeroed(layout: Layout) -> *mut u8 {
     block.cast()
 }
 
-/// Frees a block.
+/// Frees a zeroed block.
 ///
 /// # Safety
-/// It comes from [`zeroed`] with the same layout, and is used no more.
+/// The block comes from [`zeroed`] with the same layout and is not used again.
 pub unsafe fn free_zeroed(block: *mut u8, layout: Layout) {
     // SAFETY: the caller's promise: a large block is a mapping of that size, any other the allocator's.
     unsafe {
@@ -227,11 +227,11 @@ pub unsafe fn free_zeroed(block: *mut u8, layout: Layout) {
     MAPPED.fetch_sub(layout.size(), Ordering::Relaxed);
 }
 
-/// Some of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, as they are at one moment,
-/// with the blocks that were mapped beside it. Takes tens of microseconds.
+/// Several of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, all of one moment. They
+/// include the blocks mapped outside jemalloc. Takes tens of microseconds.
 ///
 /// # Panics
-/// If a name is not that of a statistic: other controls do something, such as to free all of an arena's blocks.
+/// If a name is not that of a statistic: other controls have effects, such as freeing all blocks of an arena.
 pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
     let mut epoch: u64 = 1;
     let mut epoch_len = size_of::<u64>();
@@ -251,9 +251,9 @@ pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
     })
 }
 
-/// Gives unused pages of all arenas back to the system.
+/// Returns unused pages of all arenas to the system.
 pub fn purge() {
-    // All arenas at once have the index 4096, `MALLCTL_ARENAS_ALL`.
+    // The index 4096 stands for all arenas (`MALLCTL_ARENAS_ALL`).
     let name = c"arena.4096.purge";
     // SAFETY: the control reads and writes nothing of ours.
     unsafe {
@@ -261,13 +261,13 @@ pub fn purge() {
     }
 }
 
-/// Gives the memory of the whole pages within `len` bytes from `start` back to the system, ahead of the block
-/// they belong to. Those bytes read as zeros from then on, or as what they were: the system may refuse.
+/// Returns the whole pages within `len` bytes from `start` to the system, before their block is freed. Afterwards
+/// those bytes read as zeros, or unchanged if the system refuses.
 ///
-/// Freeing a block of many megabytes takes milliseconds; given back in parts, it takes none of them at once.
+/// Freeing a block of many megabytes takes milliseconds. Returning it in parts spreads that time.
 ///
 /// # Safety
-/// The bytes belong to one block of this allocator or of [`zeroed`], and their content is of no use any more.
+/// The bytes belong to one block of this allocator or of [`zeroed`], and their content is not needed any more.
 pub unsafe fn discard(start: NonNull<u8>, len: usize) {
     // SAFETY: asks for a constant.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
@@ -280,8 +280,8 @@ pub unsafe fn discard(start: NonNull<u8>, len: usize) {
     }
 }
 
-/// Whether a thread of the allocator's own gives unused pages back to the system. Otherwise whoever frees memory
-/// does it now and then, which takes milliseconds after much was freed at once.
+/// Sets whether a thread of the allocator returns unused pages to the system. Without it, a thread that frees memory
+/// does so occasionally, which takes milliseconds after much was freed at once.
 pub fn purge_in_background(yes: bool) {
     let mut yes = yes;
     // SAFETY: the control reads one boolean.

@@ -1,7 +1,7 @@
 //! Sets of named bits in one integer, declared by one macro.
 //!
-//! A set is a plain value: `Copy`, compared and combined by one instruction. Nothing outside can make a bit that has
-//! no name.
+//! A set is a plain value: `Copy`, compared and combined by one instruction. Code outside cannot create a bit without
+//! a name.
 
 /// Declares a set of named bits over an unsigned integer.
 ///
@@ -20,7 +20,7 @@
 /// assert!(door.without(Door::OPEN) == Door::PAINTED);
 /// ```
 ///
-/// With a text behind each bit, the set also has `NAMES` and `names()`; a bit with an empty text is not shown.
+/// With a text behind each bit, the set also has `NAMES` and `names()`. A bit with an empty text is not shown.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __bit_set {

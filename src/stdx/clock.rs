@@ -26,10 +26,10 @@ pub fn now_ms() -> i64 {
     since_epoch().as_millis() as i64
 }
 
-/// Nanoseconds since some instant before the process began; never less than any earlier answer.
+/// Nanoseconds since some instant before the process started; never decreases.
 ///
-/// It is read once per command. `Instant` would do, but compares and subtracts with care for clocks that this one
-/// is not, which takes several times as many instructions as the reading itself.
+/// This is read once per command. `Instant` would do, but its comparisons and subtractions guard against clocks that
+/// go backwards, which takes several times as many instructions as the reading itself.
 #[inline]
 pub fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -39,7 +39,7 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Microseconds since some instant before the process began; never less than any earlier answer.
+/// Microseconds since some instant before the process started; never decreases.
 #[inline]
 pub fn monotonic_us() -> u64 {
     monotonic_ns() / 1000
@@ -54,7 +54,7 @@ impl UnixMillis {
     /// Later than any instant a clock shows.
     pub const MAX: UnixMillis = UnixMillis(i64::MAX);
 
-    /// This instant.
+    /// The current instant.
     #[inline]
     pub fn now() -> Self {
         UnixMillis(now_ms())
@@ -79,13 +79,13 @@ impl UnixMillis {
         self.0.checked_add(ms).map(UnixMillis)
     }
 
-    /// The instant `ms` milliseconds later, or the last one there is.
+    /// The instant `ms` milliseconds later, or the last representable one.
     #[inline]
     pub const fn saturating_add(self, ms: i64) -> Self {
         UnixMillis(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds from `earlier` to this instant; negative if it is in fact later.
+    /// Milliseconds from `earlier` to this instant; negative if `earlier` is later.
     #[inline]
     pub const fn since(self, earlier: UnixMillis) -> i64 {
         self.0.saturating_sub(earlier.0)
@@ -95,7 +95,7 @@ impl UnixMillis {
 impl Add<Duration> for UnixMillis {
     type Output = UnixMillis;
 
-    /// The instant `duration` later, or the last one there is.
+    /// The instant `duration` later, or the last representable one.
     #[inline]
     fn add(self, duration: Duration) -> UnixMillis {
         self.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))

@@ -43,10 +43,10 @@ impl CpuList {
         (0..MAX_CPUS).filter(|&cpu| self.contains(cpu))
     }
 
-    /// Lets the calling thread, and the threads it will start, run on these CPUs only.
+    /// Restricts the calling thread, and threads that it starts later, to these CPUs.
     ///
     /// # Errors
-    /// `EINVAL` when the machine has none of them.
+    /// `EINVAL` if the machine has none of them.
     #[cfg(target_os = "linux")]
     pub fn pin_this_thread(&self) -> io::Result<()> {
         // SAFETY: pid 0 is the calling thread; the kernel reads `size_of_val` bytes of a live array whose

@@ -1,10 +1,10 @@
 //! CRC-64 with Jones' polynomial: the checksum of RDB files and DUMP payloads.
 //!
-//! The polynomial is David Jones' (2002), reflected, with no initial value and no final inversion, so that sums
-//! of parts can be continued: `update(update(0, a), b)` is the sum of `a` followed by `b`. Eight bytes are summed
-//! at a time from eight tables ("slicing", Kounavis and Berry, 2005), which are made by the compiler.
+//! The polynomial is David Jones' (2002), reflected, with no initial value and no final inversion, so that a sum can
+//! be continued: `update(update(0, a), b)` is the sum of `a` followed by `b`. Eight bytes are summed at a time with
+//! eight tables ("slicing", Kounavis and Berry, 2005), which are computed at compile time.
 
-/// The polynomial, its bits in reverse.
+/// The polynomial with its bits reversed.
 const POLYNOMIAL: u64 = 0xad93_d235_94c9_35a9_u64.reverse_bits();
 
 /// `TABLES[n][byte]`: the sum of `byte` followed by `n` zeros.
@@ -34,7 +34,7 @@ static TABLES: [[u64; 256]; 8] = {
     tables
 };
 
-/// The sum of the bytes summed in `sum` followed by `bytes`; start with 0. O(n), more than a gigabyte a second.
+/// Continues the sum `sum` with `bytes`; a new sum starts with 0. O(n), more than a gigabyte per second.
 pub fn update(mut sum: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     for word in words {
@@ -58,7 +58,7 @@ pub fn update(mut sum: u64, bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Bit by bit, as the definition says.
+    /// The sum computed bit by bit, as defined.
     fn slowly(bytes: &[u8]) -> u64 {
         bytes.iter().fold(0, |sum, &byte| {
             (0..8).fold(

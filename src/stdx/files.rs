@@ -1,16 +1,16 @@
-//! Files that nobody else has a hand in.
+//! Files that no other process can interfere with.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Creates a file at `path` to append to, with the permissions `mode` as far as the umask lets. What is there already, left by
-/// a process that ended early or put there by somebody, is removed first and never written through: the file is new,
-/// and no symbolic link leads to it.
+/// Creates a new file at `path` for appending, with the permissions `mode` restricted by the umask. An existing file,
+/// left by an earlier process or placed there by another user, is removed first and never written through, so no
+/// symbolic link is followed.
 ///
 /// # Errors
-/// Those of removing and creating; `AlreadyExists` if somebody was quicker to put something there.
+/// Removing or creating failed; `AlreadyExists` if another process created a file there in between.
 pub fn create_exclusively(path: &Path, mode: u32) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -40,7 +40,7 @@ mod tests {
             let made = fs::symlink_metadata(&temporary).expect("it is there");
             assert!(made.is_file() && made.permissions().mode() & 0o777 == 0o600 && made.len() == 3);
         }
-        // A link that leads nowhere would otherwise be followed to create what it names.
+        // A dangling link would otherwise be followed to create its target.
         fs::remove_file(&temporary).expect("it is ours");
         symlink(dir.join("elsewhere"), &temporary).expect("a link can be made");
         create_exclusively(&temporary, 0o600).expect("the directory is ours");

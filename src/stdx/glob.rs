@@ -1,15 +1,15 @@
 //! Glob patterns over bytes: `*`, `?`, `[abc]`, `[^a]`, `[a-z]`, and `\` before a byte that
 //! stands for itself. Compatible with Redis in the corners too:
 //!
-//! * A `[` that is never closed reaches to the end of the pattern; `[]` holds no byte.
+//! * A `[` that is never closed reaches to the end of the pattern; `[]` matches no byte.
 //! * `x-y` in a class is always a range, even `[a-]`, which goes from `a` to `]` and is therefore
 //!   not closed by that `]`; `[z-a]` is `[a-z]`.
 //! * A `\` at the very end stands for itself.
-//! * The empty text matches the empty pattern only, not even `*`; but see [`Pattern`].
+//! * The empty text matches only the empty pattern, not even `*`; but see [`Pattern`].
 //!
-//! Everything but `*` takes exactly one byte, so after a mismatch it is enough to let the last
-//! `*` take one byte more; what earlier stars took need not be reconsidered. Hence a match costs
-//! at most O(pattern * text), without recursion, whatever the pattern.
+//! Every element except `*` matches exactly one byte, so after a mismatch it suffices to extend the last `*` by one
+//! byte; earlier stars need not be reconsidered. A match therefore costs at most O(pattern * text), without
+//! recursion, whatever the pattern.
 
 use memchr::memmem;
 
@@ -18,7 +18,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     glob::<false>(pattern, text)
 }
 
-/// Whether `pattern` matches all of `text`, ASCII letters being equal to their other case.
+/// Whether `pattern` matches all of `text`, ignoring the case of ASCII letters.
 pub fn matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
     glob::<true>(pattern, text)
 }
@@ -28,7 +28,7 @@ fn glob<const NOCASE: bool>(pattern: &[u8], text: &[u8]) -> bool {
         return pattern.is_empty();
     }
     let (mut p, mut t) = (0, 0);
-    // After a star: the pattern behind it, and how far it reaches in the text.
+    // The last star: the pattern behind it, and the end of the text that it matches.
     let mut star: Option<(usize, usize)> = None;
     loop {
         if p < pattern.len() && pattern[p] == b'*' {
@@ -42,7 +42,7 @@ fn glob<const NOCASE: bool>(pattern: &[u8], text: &[u8]) -> bool {
             continue;
         }
         if t == text.len() {
-            // A star that takes more leaves even less for the rest of the pattern.
+            // A longer match of a star leaves even less for the rest of the pattern.
             return p == pattern.len();
         }
         if p < pattern.len() {
@@ -64,8 +64,8 @@ fn fold<const NOCASE: bool>(byte: u8) -> u8 {
     if NOCASE { byte.to_ascii_lowercase() } else { byte }
 }
 
-/// Whether the element at the start of `pattern` (not empty, not a star) fits `byte`, and how
-/// long the element is.
+/// Whether the element at the start of `pattern` (not empty, not a star) matches `byte`, and the length of the
+/// element.
 #[inline(always)]
 fn one<const NOCASE: bool>(pattern: &[u8], byte: u8) -> (bool, usize) {
     match *pattern {
@@ -101,11 +101,11 @@ fn class<const NOCASE: bool>(pattern: &[u8], byte: u8) -> (bool, usize) {
     (found != negated, at)
 }
 
-/// A pattern taken apart once, to be matched against many texts. Common shapes need no walk
-/// through the pattern.
+/// A pattern analysed once to be matched against many texts. Common shapes are matched without interpreting the
+/// pattern.
 ///
-/// It gives the answers of [`matches`] with one exception: `*`, the pattern of one star, matches
-/// every text, the empty one included. That is what listings mean by it.
+/// Results are those of [`matches`] with one exception: the pattern `*` matches every text, including the empty one,
+/// which is what commands that list names mean by it.
 #[derive(Debug, Clone)]
 pub struct Pattern<'p> {
     shape: Shape<'p>,
@@ -113,11 +113,11 @@ pub struct Pattern<'p> {
 
 #[derive(Debug, Clone)]
 enum Shape<'p> {
-    /// One star.
+    /// `*`.
     All,
     /// No special byte.
     Literal(&'p [u8]),
-    /// One star, or several in a row, and literal text before or behind them.
+    /// One star, or several in a row, with literal text before or behind.
     Affix { prefix: &'p [u8], suffix: &'p [u8] },
     /// Literal text between two stars.
     Contains(Box<memmem::Finder<'p>>),
@@ -126,7 +126,7 @@ enum Shape<'p> {
 }
 
 impl<'p> Pattern<'p> {
-    /// Takes the pattern apart. O(pattern).
+    /// Analyses a pattern. O(pattern).
     pub fn compile(pattern: &'p [u8]) -> Self {
         let shape = if pattern == b"*" {
             Shape::All
@@ -172,13 +172,13 @@ impl<'p> Pattern<'p> {
         }
     }
 
-    /// Whether the pattern matches every text, because it is `*`.
+    /// Whether the pattern is `*`, which matches every text.
     #[inline]
     pub fn matches_everything(&self) -> bool {
         matches!(self.shape, Shape::All)
     }
 
-    /// The only text the pattern matches, if it holds no special byte.
+    /// The only text that the pattern matches, if it has no special byte.
     #[inline]
     pub fn literal(&self) -> Option<&'p [u8]> {
         match self.shape {
@@ -250,14 +250,14 @@ mod tests {
     fn case() {
         assert!(matches_nocase(b"HeL*[A-C]?", b"hello bx"));
         assert!(matches_nocase(b"[z-A]ax", b"max"));
-        // `Z` comes before `a`, but `z` behind it: the range is ordered first and folded then.
+        // `Z` sorts before `a`, but `z` behind it: the range is ordered before its case is folded.
         assert!(!matches_nocase(b"[Z-a]", b"m"));
         assert!(matches_nocase(b"\\A", b"a"));
         assert!(!matches(b"A", b"a"));
         assert!(!matches_nocase(b"[^A]", b"a"));
     }
 
-    /// The meaning of a pattern, by recursion over what its first element may take.
+    /// The meaning of a pattern, by recursion over what its first element can match.
     fn model(pattern: &[u8], text: &[u8]) -> bool {
         match pattern.first() {
             None => text.is_empty(),

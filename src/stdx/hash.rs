@@ -107,7 +107,7 @@ fn round([mut a, mut b, mut c, mut d]: [u64; 4]) -> [u64; 4] {
     [a, b, c.rotate_left(32), d]
 }
 
-/// SipHash-1-3: one round for each word, three at the end.
+/// SipHash-1-3: one round per word, three at the end.
 #[inline(always)]
 fn siphash(seed: &Seed, bytes: &[u8]) -> u64 {
     let mut state = *seed;
@@ -124,12 +124,12 @@ fn siphash(seed: &Seed, bytes: &[u8]) -> u64 {
     a ^ b ^ c ^ d
 }
 
-/// The word of up to seven bytes at the end, `rest`, with zeroes above them: in loads that overlap, and no loop.
+/// The last word: up to seven bytes, `rest`, with zeros above. Uses overlapping loads instead of a loop.
 #[inline(always)]
 fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
     let n = rest.len() as u32;
     if let Some(last) = bytes.last_chunk::<8>() {
-        // In two steps, for the shift by all bits where nothing is left.
+        // In two steps, because a shift by all bits is needed if nothing is left.
         return u64::from_le_bytes(*last) >> (8 * (7 - n)) >> 8;
     }
     if let (Some(first), Some(last)) = (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
@@ -144,13 +144,13 @@ fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
     }
 }
 
-/// A map from names that outsiders choose: std's, whose hash function is the same with a key for each map.
+/// A map whose keys outsiders choose: std's, whose hash function is SipHash-1-3 with a key per map.
 pub type Map<K, V> = std::collections::HashMap<K, V>;
 
-/// Bytes with their hash, computed once and carried along.
+/// Bytes with their hash, which is computed once and passed along.
 ///
-/// Whatever is looked for with a hash that is not that of the bytes is not found, or is found in one table and
-/// missed in another. Memory safety must not rest on it: who keeps two tables in step checks that they are.
+/// A search with a wrong hash finds nothing, or finds a key in one table and misses it in another. Memory safety must
+/// not depend on the hash: code that keeps two tables in step must check that they agree.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     /// The bytes.
@@ -159,7 +159,7 @@ pub struct Key<'a> {
 }
 
 impl Key<'_> {
-    /// No bytes, to fill an array with before there are keys. Nothing is found with it.
+    /// No bytes. Initialises arrays of keys; nothing is found with it.
     pub const NONE: Key<'static> = Key { bytes: &[], hash: 0 };
 }
 
@@ -170,7 +170,7 @@ impl<'a> Key<'a> {
         Key { bytes, hash: hash(bytes) }
     }
 
-    /// `bytes` whose hash, [`hash`], was computed before.
+    /// `bytes` with their [`hash`], which was computed before.
     #[inline]
     pub fn with_hash(bytes: &'a [u8], hash: u64) -> Self {
         Key { bytes, hash }
@@ -197,7 +197,7 @@ mod tests {
             seen.insert(hash(key.as_bytes()));
         }
         assert_eq!(seen.len(), 100_000);
-        // A key and the same key with zeroes after it are different keys.
+        // A key and the same key with zeros behind it are different keys.
         let zeroes = [0u8; 300];
         let lengths: HashSet<u64> = (0..=300).map(|n| hash(&zeroes[..n])).collect();
         assert_eq!(lengths.len(), 301);

@@ -1,10 +1,10 @@
-//! Locales that the system has.
+//! Locales of the system.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
 
-/// Whether the system knows how to compare strings in the locale `name`. The empty name, which stands for the locale
-/// of the environment, is always known: where the environment names none that exists, the locale is `C`.
+/// Whether the system can compare strings in the locale `name`. The empty name stands for the locale of the
+/// environment and is always known: if the environment names no existing locale, that is `C`.
 pub fn is_known(name: &str) -> bool {
     if name.is_empty() {
         return true;

@@ -1,13 +1,13 @@
-//! The 80-bit extended precision of the x87: what C calls `long double` on x86-64.
+//! The 80-bit extended precision of the x87, which is C's `long double` on x86-64.
 //!
-//! A number has 64 bits of mantissa, eleven more than a double, and an exponent that reaches
-//! 10^4932. Sums of decimal fractions computed in it and printed with 17 decimals look like
-//! school arithmetic: 10.5 + 0.1 is 10.6. Clients see those texts, so they are reproduced here
-//! digit for digit, in integers, on any processor. Compatible with Redis's float increments.
+//! A number has 64 bits of mantissa, eleven more than a double, and an exponent that reaches 10^4932. Sums of decimal
+//! fractions computed in it and printed with 17 decimals look exact: 10.5 + 0.1 is 10.6. Clients see these texts, so
+//! this module reproduces them digit for digit, with integer arithmetic, on any processor. Compatible with Redis's
+//! float increments.
 //!
-//! Reading and adding round to nearest, ties to even, as the hardware and the GNU library do.
-//! Printing is exact before it rounds. Texts of usual size take a few 128-bit operations; the
-//! others go through [`Big`], with the work bounded by the length of the longest text accepted.
+//! Parsing and adding round to nearest, ties to even, as the hardware and the GNU library do. Printing is exact
+//! before it rounds. Texts of usual size take a few 128-bit operations; others use [`Big`], whose work is bounded by
+//! the length of the longest text accepted.
 
 use std::cmp::Ordering;
 use std::ops::Add;
@@ -51,8 +51,8 @@ impl Extended {
     pub const ZERO: Extended =
         Extended { negative: false, magnitude: Magnitude::Finite { mantissa: 0, exponent: LOWEST as i32 } };
 
-    /// Rounds `±mantissa * 2^exponent`, a little more if `sticky`, to the nearest number there is.
-    /// The conditions of [`round`] hold.
+    /// Rounds `±mantissa * 2^exponent` to the nearest representable number. `sticky` says that the true value is
+    /// slightly larger. The conditions of [`round`] must hold.
     fn rounded(negative: bool, mantissa: u128, exponent: i64, sticky: bool) -> Self {
         let (mut mantissa, mut unit) = round(mantissa, exponent, sticky, PRECISION, LOWEST);
         if mantissa >> PRECISION != 0 {

@@ -1,4 +1,4 @@
-//! What the standard library lacks, free of any word of the server's own vocabulary.
+//! What the standard library lacks, without any term of the server's domain.
 #![warn(missing_docs)]
 
 pub mod alloc;

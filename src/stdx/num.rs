@@ -1,7 +1,7 @@
 //! Numbers to text and back, byte for byte as a C program using the x86-64 GNU library does it.
 //!
-//! * Integers are canonical: a text is accepted only if printing its value gives that text again,
-//!   so that a string can be kept as an integer without losing its spelling.
+//! * Integers are canonical: a text is accepted only if printing its value results in that text again, so that a
+//!   string can be stored as an integer without losing its spelling.
 //! * Doubles are read with the syntax of C's `strtod` and printed by Grisu2 (Florian Loitsch,
 //!   "Printing Floating-Point Numbers Quickly and Accurately with Integers", PLDI 2010), with the
 //!   cached powers and the layout of Andreas Samoljuk's fpconv. Grisu2 always reads back as the
@@ -9,12 +9,12 @@
 //!   because clients compare texts: compatible with Redis 7.2.
 //! * Memory sizes carry units, decimal (`k`) and binary (`kb`).
 //!
-//! No function here panics or allocates for whatever bytes it is given, and each is O(length).
+//! No function here panics or allocates, whatever bytes it is given, and each is O(length).
 
 /// The longest text of a 64-bit integer: `-9223372036854775808` or `18446744073709551615`.
 pub const MAX_INT_LEN: usize = 20;
 
-/// Eight ASCII digits, first digit in the lowest byte, as a number; `None` if one is no digit.
+/// The number written as eight ASCII digits, first digit in the lowest byte; `None` if a byte is not a digit.
 #[inline(always)]
 fn eight_digits(bytes: [u8; 8]) -> Option<u64> {
     let chunk = u64::from_le_bytes(bytes);
@@ -24,7 +24,7 @@ fn eight_digits(bytes: [u8; 8]) -> Option<u64> {
     if (high ^ 0x3030_3030_3030_3030) | (plus_six ^ 0x3030_3030_3030_3030) != 0 {
         return None;
     }
-    // Neighbours are joined pairwise: digits to pairs, pairs to fours, fours to the eight.
+    // Neighbours are combined pairwise: digits to pairs, pairs to groups of four, those to eight.
     let digits = chunk & 0x0f0f_0f0f_0f0f_0f0f;
     let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
@@ -70,7 +70,7 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Reads a canonical decimal integer without a sign: no spaces, no leading zeros.
+/// Parses a canonical decimal integer without a sign: no spaces, no leading zeros.
 #[inline]
 pub fn parse_u64(text: &[u8]) -> Option<u64> {
     match text {
@@ -83,7 +83,7 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// How many bytes the decimal text of `value` has, the minus sign included. O(1).
+/// Length in bytes of the decimal text of `value`, including the minus sign. O(1).
 #[inline]
 pub const fn decimal_len(value: i64) -> usize {
     let magnitude = value.unsigned_abs();
@@ -91,11 +91,11 @@ pub const fn decimal_len(value: i64) -> usize {
     digits + (value < 0) as usize
 }
 
-/// A hexadecimal float as written: `mantissa * 2^exponent`, a little more if `sticky`.
+/// A hexadecimal float: `mantissa * 2^exponent`, slightly more if `sticky`.
 pub(super) struct HexFloat {
     pub mantissa: u128,
     pub exponent: i64,
-    /// A non-zero digit did not fit the mantissa, which then has at least 124 significant bits.
+    /// Whether a non-zero digit did not fit the mantissa, which then has at least 124 significant bits.
     pub sticky: bool,
 }
 
@@ -195,7 +195,8 @@ fn hex_to_f64(hex: &HexFloat) -> f64 {
     f64::from_bits(bits)
 }
 
-/// Reads a double with `strtod`'s syntax; too large is infinity and too small is zero.
+/// Parses a double in `strtod`'s syntax. A number that is too large becomes infinity, one that is too small becomes
+/// zero.
 fn read_f64(text: &[u8]) -> Option<f64> {
     if let Some(integer) = parse_i64(text) {
         return Some(integer as f64);
@@ -208,8 +209,8 @@ fn read_f64(text: &[u8]) -> Option<f64> {
         let value = hex_to_f64(&parse_hex(hex)?);
         return Some(if negative { -value } else { value });
     }
-    // What is left of the syntax is exactly the standard library's: digits with a point
-    // anywhere, an exponent, "inf", "infinity" and "nan" in any case.
+    // The rest of the syntax is exactly that of the standard library: digits with a point anywhere, an exponent,
+    // "inf", "infinity" and "nan" in any case.
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (!value.is_nan()).then_some(value)
 }
@@ -239,13 +240,13 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     (value != 0.0 || !has_nonzero_digit(text)).then_some(value)
 }
 
-/// Reads a double like [`parse_f64`], but a number too large is infinity and one too small is
-/// zero, as the ends of a range want it.
+/// Parses a double like [`parse_f64`], but a number that is too large becomes infinity and one that is too small
+/// becomes zero, as needed for the ends of ranges.
 pub fn parse_f64_saturating(text: &[u8]) -> Option<f64> {
     read_f64(text)
 }
 
-/// Room for the text of one double.
+/// Buffer for the text of one double.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct FloatBuf {
     // The longest: a sign, 17 digits and 7 zeros; or a sign, "0.00000" and 17 digits; or a
@@ -278,7 +279,7 @@ impl FloatBuf {
         &self.bytes[..self.len]
     }
 
-    /// Puts the text of what has no digits, or a minus sign; whether all is said.
+    /// Writes the text of a value without digits, or a minus sign. Returns whether the text is complete.
     fn put_special(&mut self, value: f64) -> bool {
         self.len = 0;
         if value.is_nan() {
@@ -346,8 +347,8 @@ pub fn fmt_f64(value: f64, buf: &mut FloatBuf) -> &[u8] {
     buf.text()
 }
 
-/// The text C's `printf("%.17g")` gives: always enough to read back the same double, often
-/// longer than need be. Compatible with Redis up to 7.0.
+/// The text that C's `printf("%.17g")` produces: always enough digits to parse as the same double, often more than
+/// necessary. Compatible with Redis up to 7.0.
 pub fn fmt_f64_17(value: f64, buf: &mut FloatBuf) -> &[u8] {
     use std::io::Write;
     if buf.put_special(value) {
@@ -548,8 +549,8 @@ fn round_last(digits: &mut [u8; 18], count: usize, delta: u64, mut rest: u64, un
     }
 }
 
-/// Reads a number of bytes: decimal digits and a unit in any case, of `b`, `k` (1000), `kb`
-/// (1024), `m`, `mb`, `g`, `gb`. Missing digits mean zero.
+/// Parses a number of bytes: decimal digits and a unit in any case, one of `b`, `k` (1000), `kb` (1024), `m`, `mb`,
+/// `g`, `gb`. Missing digits mean zero.
 ///
 /// `None` for another unit, for a sign, a space or a fraction, and above `u64::MAX` bytes.
 pub fn parse_memory(text: &[u8]) -> Option<u64> {
@@ -572,8 +573,8 @@ pub fn parse_memory(text: &[u8]) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-/// A number of bytes for people: `512B`, `1.50K`, … `1.00P`, in powers of 1024; plain bytes again
-/// from 1024 petabytes.
+/// A number of bytes for people: `512B`, `1.50K`, … `1.00P`, in powers of 1024; from 1024 petabytes on, plain bytes
+/// again.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [char; 5] = ['K', 'M', 'G', 'T', 'P'];
     match bytes.checked_ilog2().unwrap_or(0) as usize / 10 {
@@ -665,7 +666,7 @@ mod tests {
             let text = value.to_string();
             assert_eq!(parse_i64(text.as_bytes()), Some(value), "seed 21");
             assert_eq!(decimal_len(value), text.len(), "seed 21: {value}");
-            // One byte changed: the answer is std's, if the text is canonical.
+            // One byte is changed. The result is that of std if the text is canonical.
             room[..text.len()].copy_from_slice(text.as_bytes());
             room[rng.index(text.len())] = *rng.choose(b"0123456789-+ /:a\0\xff").expect("not empty");
             let bytes = &room[..text.len()];

@@ -1,10 +1,10 @@
-//! Asking for memory before it is needed.
+//! Prefetching of memory.
 #![allow(unsafe_code)]
 
-/// Bytes that are brought in together.
+/// Bytes of a cache line.
 pub const LINE: usize = 64;
 
-/// Asks for the cache line at `p`, without waiting for it. Any address will do.
+/// Starts loading the cache line at `p` without waiting for it. Any address is allowed.
 #[inline(always)]
 pub fn prefetch<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]

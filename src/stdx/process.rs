@@ -1,9 +1,9 @@
-//! What the operating system tells about this process and its machine: processor time, memory, names.
+//! Facts about this process and its machine from the operating system: processor time, memory, names.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
 
-/// Whose processor time.
+/// Selects whose processor time is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who {
     /// All threads of the process.
@@ -66,20 +66,20 @@ fn setting(name: libc::c_int) -> u64 {
     u64::try_from(unsafe { libc::sysconf(name) }).unwrap_or(0)
 }
 
-/// Bytes of memory the machine has; 0 when that cannot be told.
+/// Bytes of memory of the machine; 0 if unknown.
 pub fn total_memory() -> u64 {
     setting(libc::_SC_PHYS_PAGES) * setting(libc::_SC_PAGESIZE)
 }
 
-/// Bytes of memory the process occupies; 0 where there is no `/proc`.
+/// Resident memory of the process in bytes; 0 without `/proc`.
 pub fn resident_memory() -> u64 {
     let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
     let pages: u64 = text.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
     pages * setting(libc::_SC_PAGESIZE)
 }
 
-/// Bytes of memory that this process alone has written to: after a fork, those that were copied for it. 0 where the
-/// system does not tell.
+/// Bytes of memory that only this process has written to; after a fork, those that were copied for it. 0 if the
+/// system does not report it.
 pub fn private_dirty_memory() -> u64 {
     let Ok(text) = std::fs::read_to_string("/proc/self/smaps_rollup") else { return 0 };
     let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));

@@ -1,4 +1,4 @@
-//! Quoting: a line of words to the words, and arbitrary bytes to a word that can be shown.
+//! Quoting: splitting a line into words, and showing arbitrary bytes as a word.
 //!
 //! The syntax is that of Redis's inline commands, configuration lines and logs:
 //!
@@ -8,12 +8,12 @@
 //!   anything else is left out. In single quotes only `\'` is special.
 //! * A zero byte ends the line.
 
-/// A quote is not closed, or something follows a closing quote without a blank.
+/// A quote is not closed, or a closing quote is not followed by a blank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unbalanced quotes")]
 pub struct Unbalanced;
 
-/// Whether C's `isspace` holds.
+/// C's `isspace`.
 #[inline]
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
@@ -25,7 +25,7 @@ fn hex_value(byte: u8) -> Option<u8> {
     (byte as char).to_digit(16).map(|digit| digit as u8)
 }
 
-/// The words of a line. O(length); at most `length` bytes in at most `length / 2 + 1` words.
+/// Splits a line into words. O(length). Allocates at most `length` bytes in at most `length / 2 + 1` words.
 pub fn split_args(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
     let line = &line[..memchr::memchr(0, line).unwrap_or(line.len())];
     let mut words = Vec::new();
@@ -41,9 +41,9 @@ pub fn split_args(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
     }
 }
 
-/// The first word of a line that does not start with a blank, and what follows it.
+/// Splits off the first word of a line that does not start with a blank. Returns the word and the rest.
 fn split_word(line: &[u8]) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
-    // Vertical tab and form feed part words, but inside of a bare word they are like letters.
+    // Vertical tab and form feed separate words, but within an unquoted word they count as letters.
     let special = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b'"' | b'\'');
     let bare = line.iter().position(special).unwrap_or(line.len());
     let mut word = line[..bare].to_vec();
@@ -58,7 +58,7 @@ fn split_word(line: &[u8]) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
     }
 }
 
-/// Appends what stands in double quotes; returns what follows the closing one.
+/// Appends the text in double quotes and returns the rest behind the closing quote.
 fn unquote_double<'l>(mut rest: &'l [u8], word: &mut Vec<u8>) -> Result<&'l [u8], Unbalanced> {
     loop {
         let (byte, length) = match *rest {
@@ -87,7 +87,7 @@ fn unquote_double<'l>(mut rest: &'l [u8], word: &mut Vec<u8>) -> Result<&'l [u8]
     }
 }
 
-/// Appends what stands in single quotes; returns what follows the closing one.
+/// Appends the text in single quotes and returns the rest behind the closing quote.
 fn unquote_single<'l>(mut rest: &'l [u8], word: &mut Vec<u8>) -> Result<&'l [u8], Unbalanced> {
     loop {
         let (byte, length) = match *rest {
@@ -101,8 +101,8 @@ fn unquote_single<'l>(mut rest: &'l [u8], word: &mut Vec<u8>) -> Result<&'l [u8]
     }
 }
 
-/// Appends `bytes` in double quotes, printable ASCII as it is and the rest escaped:
-/// [`split_args`] gives the bytes back. At most `4 * bytes.len() + 2` bytes.
+/// Appends `bytes` in double quotes, with printable ASCII as it is and the rest escaped. [`split_args`] returns the
+/// same bytes again. At most `4 * bytes.len() + 2` bytes.
 pub fn push_repr(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.reserve(bytes.len() + 2);
@@ -132,8 +132,8 @@ pub fn repr(bytes: &[u8]) -> String {
     String::from_utf8(out).expect("printable ASCII only")
 }
 
-/// Whether a word must be quoted for [`split_args`] to give it back: it is empty, or holds a
-/// quote, a backslash, a blank or an unprintable byte.
+/// Whether a word must be quoted for [`split_args`] to return it unchanged: it is empty, or contains a quote, a
+/// backslash, a blank or an unprintable byte.
 pub fn needs_quotes(bytes: &[u8]) -> bool {
     bytes.is_empty()
         || bytes.iter().any(|byte| !matches!(byte, b'!'..=b'~') || matches!(byte, b'"' | b'\'' | b'\\'))

@@ -1,8 +1,8 @@
 //! A small fast generator of pseudo-random numbers, and random choices made with it.
 //!
-//! xoshiro256** of David Blackman and Sebastiano Vigna: 32 bytes of state, period 2^256 - 1,
-//! about a nanosecond per number. It is reproducible from a seed, so that a failing test prints
-//! its seed and can be run again. It is not fit for secrets: whoever sees outputs knows the rest.
+//! xoshiro256** by David Blackman and Sebastiano Vigna: 32 bytes of state, period 2^256 - 1, about a nanosecond per
+//! number. Its sequence is determined by a seed, so that a failing test prints its seed and can be repeated. It must
+//! not be used for secrets: some outputs reveal all others.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The generator of a seed. Seeds that differ in one bit give unrelated sequences.
+    /// The generator for a seed. Seeds that differ in one bit result in unrelated sequences.
     pub fn new(seed: u64) -> Self {
         // SplitMix64 fills the state, as the generator's authors advise. It is a bijection of a
         // counter, so at most one of the four words is zero; all zeros would be a fixed point.
@@ -28,7 +28,7 @@ impl Rng {
         Rng { state }
     }
 
-    /// A generator nobody can predict from outside, seeded by the operating system.
+    /// A generator seeded by the operating system, which nobody outside can predict.
     pub fn from_os() -> Self {
         let state: [u64; 4] = rand::random();
         if state == [0; 4] { Rng::new(0) } else { Rng { state } }
@@ -104,7 +104,7 @@ impl Rng {
         Selection { rng: self, at: 0, wanted: k, left: n }
     }
 
-    /// Brings the items into a random order, each equally likely. O(n).
+    /// Puts the items into a random order, each order equally likely. O(n).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.index(last + 1));

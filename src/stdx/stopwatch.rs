@@ -1,21 +1,21 @@
-//! How long something short took, for less than it takes to read a clock twice.
+//! Measures short durations at less cost than two readings of a clock.
 //!
-//! The processor counts at a constant rate, and its counter is read in 10 ns where the monotonic clock takes 27: for a
-//! command that runs for 100 ns this is worth having. The kernel says whether the counter can be relied upon: where
-//! it is what the kernel itself keeps time by, it runs evenly and alike on all processors. How long a tick lasts is
-//! measured against the clock, again and again, for a virtual machine may move to another processor. Everywhere
-//! else, a tick is a nanosecond of the clock.
+//! The processor's time stamp counter counts at a constant rate and is read in 10 ns, where the monotonic clock takes
+//! 27 ns; this matters for a command that runs for 100 ns. The counter is used only if the kernel itself keeps time
+//! by it, which means that it runs evenly and identically on all processors. The length of a tick is measured against
+//! the clock repeatedly, because a virtual machine may move to another processor. Otherwise a tick is a nanosecond of
+//! the clock.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
 
 use super::clock;
 
-/// An instant, as one [`Stopwatch`] counts. Later ones are greater, unless it has been started in between.
+/// An instant of one [`Stopwatch`]. Later instants are greater, unless the stopwatch was started in between.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Ticks(u64);
 
-/// The counter and the clock at the same instant.
+/// Counter and clock at the same instant.
 #[derive(Clone, Copy)]
 struct Reading {
     count: u64,
@@ -23,7 +23,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads both. `None` if the thread was interrupted in between, time and again.
+    /// Reads both. `None` if the thread was interrupted in between on every attempt.
     fn take() -> Option<Reading> {
         (0..8).find_map(|_| {
             let (before, count, after) = (clock::monotonic_ns(), count(), clock::monotonic_ns());
@@ -32,23 +32,23 @@ impl Reading {
     }
 }
 
-/// What takes longer was interrupted.
+/// A pair of readings that takes longer than this was interrupted.
 const AT_ONCE_NS: u64 = 500;
 
-/// Measures short durations.
+/// Measures durations.
 pub struct Stopwatch {
-    /// Whether it is the processor that counts.
+    /// Whether the processor's counter is used.
     counts: bool,
-    /// Nanoseconds that a tick lasts, times 2^32.
+    /// Length of a tick in nanoseconds, times 2^32.
     scale: u64,
-    /// The reading that `scale` was measured up to.
+    /// The latest reading used for `scale`.
     last: Option<Reading>,
 }
 
-/// Between two readings, for how long a tick lasts to come out right to a ten-thousandth.
+/// Time between two readings, so that the length of a tick is accurate to a ten-thousandth.
 const APART: Duration = Duration::from_millis(5);
 
-/// The scale of ticks that are nanoseconds.
+/// The scale for ticks of one nanosecond.
 const ONE: u64 = 1 << 32;
 
 impl Default for Stopwatch {
@@ -58,13 +58,13 @@ impl Default for Stopwatch {
 }
 
 impl Stopwatch {
-    /// A stopwatch that goes by the clock until it is started.
+    /// A stopwatch that uses the clock until it is started.
     pub fn new() -> Stopwatch {
         Stopwatch { counts: false, scale: ONE, last: None }
     }
 
-    /// Goes by the processor's counter from now on, where that is reliable. Takes 5 ms. Ticks from before must not be
-    /// compared with later ones.
+    /// Switches to the processor's counter if it is reliable. Takes 5 ms. Earlier ticks must not be compared with
+    /// later ones.
     pub fn start(&mut self) {
         if self.counts || !is_reliable() {
             return;
@@ -77,9 +77,9 @@ impl Stopwatch {
         }
     }
 
-    /// Measures anew how long a tick lasts, by what has passed since the last time. To be called now and then.
+    /// Measures the length of a tick again, over the time since the last measurement. To be called from a timer.
     pub fn adjust(&mut self) {
-        // Ticks of the clock are what they are.
+        // Ticks of the clock need no adjustment.
         if self.counts
             && let Some(scale) = self.measured()
         {
@@ -87,7 +87,7 @@ impl Stopwatch {
         }
     }
 
-    /// The scale of the counter since the last reading. `None` if that cannot be told yet.
+    /// The scale of the counter since the last reading; `None` if it cannot be determined yet.
     fn measured(&mut self) -> Option<u64> {
         let now = Reading::take()?;
         let last = self.last.get_or_insert(now);
@@ -96,13 +96,13 @@ impl Stopwatch {
             return None;
         }
         *last = now;
-        // A counter that stood still or was set back says nothing; the next reading will.
+        // A counter that stood still or was set back is ignored; the next reading decides.
         u64::try_from((u128::from(ns) << 32) / u128::from(count.max(1)))
             .ok()
             .filter(|scale| (1..ONE << 8).contains(scale))
     }
 
-    /// This instant.
+    /// The current instant.
     #[inline(always)]
     pub fn now(&self) -> Ticks {
         Ticks(if self.counts { count() } else { clock::monotonic_ns() })
@@ -116,7 +116,7 @@ impl Stopwatch {
     }
 }
 
-/// The processor's counter; 0 where there is none that a program may read.
+/// The processor's counter; 0 on processors without one.
 #[inline(always)]
 fn count() -> u64 {
     #[cfg(target_arch = "x86_64")]
@@ -138,7 +138,7 @@ fn is_reliable() -> bool {
 mod tests {
     use super::*;
 
-    /// What the stopwatch makes of a wait, and what the clock does.
+    /// A wait as measured by the stopwatch and by the clock.
     fn measured(watch: &Stopwatch) -> (u64, u64) {
         let (ns, ticks) = (clock::monotonic_ns(), watch.now());
         std::thread::sleep(Duration::from_millis(20));
@@ -164,7 +164,7 @@ mod tests {
         let mut watch = Stopwatch::new();
         watch.start();
         let Some(last) = &mut watch.last else { return };
-        // As if the last reading were of this instant, whatever else the machine does.
+        // As if the last reading were from this instant, whatever else the machine does.
         last.ns = clock::monotonic_ns() + Duration::from_secs(1).as_nanos() as u64;
         let before = watch.scale;
         watch.adjust();

@@ -1,15 +1,14 @@
-//! Bytes that are mostly ASCII text: comparing and folding case, and showing what may not be UTF-8.
+//! Bytes that are mostly ASCII text: comparison without case, and display of bytes that may not be UTF-8.
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// Whether two texts are equal but for the case of ASCII letters.
+/// Whether two texts are equal, ignoring the case of ASCII letters.
 #[inline]
 pub fn eq_ignore_case(a: &[u8], b: &[u8]) -> bool {
     a.eq_ignore_ascii_case(b)
 }
 
-/// A word of at most `N` bytes with ASCII letters in lower case, without allocation: for looking
-/// up names.
+/// A word of at most `N` bytes with its ASCII letters in lower case, without allocation, for looking up names.
 #[derive(Clone, Copy, Debug)]
 pub struct Lower<const N: usize> {
     bytes: [u8; N],
@@ -17,7 +16,7 @@ pub struct Lower<const N: usize> {
 }
 
 impl<const N: usize> Lower<N> {
-    /// Lower-cases a word; `None` if it is longer than `N`, and thus no name of that table.
+    /// Converts a word to lower case; `None` if it is longer than `N`, so that no name in the table can match it.
     #[inline]
     pub fn new(word: &[u8]) -> Option<Self> {
         let mut bytes = [0; N];
@@ -40,7 +39,7 @@ impl<const N: usize> AsRef<[u8]> for Lower<N> {
     }
 }
 
-/// Shows bytes as UTF-8, with U+FFFD for what is not, without allocation.
+/// Displays bytes as UTF-8, with U+FFFD for invalid parts, without allocation.
 #[derive(Clone, Copy)]
 pub struct Lossy<'b>(pub &'b [u8]);
 
@@ -71,7 +70,7 @@ mod tests {
     fn case() {
         assert!(eq_ignore_case(b"PiNg", b"pInG"));
         assert!(!eq_ignore_case(b"ping", b"pings"));
-        // Neighbours of the letters are not letters.
+        // The neighbours of the letters in ASCII are not letters.
         assert!(!eq_ignore_case(b"@[", b"`{"));
         assert_eq!(Lower::<4>::new(b"GeT").expect("fits").as_bytes(), b"get");
         assert_eq!(Lower::<4>::new(b"GET\xc4").expect("fits").as_ref(), b"get\xc4");

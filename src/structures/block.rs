@@ -1,8 +1,8 @@
-//! A block of memory that says in its first four bytes how many of them are in use, little-endian.
+//! A block of memory that stores its own length in its first four bytes, little-endian.
 //!
-//! What always holds, and what the memory safety of the structures made of blocks rests on: the block is
-//! allocated with exactly `size_class(total)` bytes, `total` is true, and the bytes below it are initialised.
-//! No capacity is stored, the owner is one thin pointer, and growing inside a size class moves nothing.
+//! What always holds, and what the memory safety of structures made of blocks rests on: the block is allocated with
+//! exactly `size_class(total)` bytes, `total` is true, and the bytes below it are initialised. No capacity is stored,
+//! the owner is one thin pointer, and growing inside a size class moves nothing.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
@@ -12,10 +12,10 @@ use std::ptr::NonNull;
 use super::listpack::entry::corrupt_position;
 use crate::stdx::alloc::size_class;
 
-/// Bytes of the total.
+/// Bytes that the total takes.
 const TOTAL: usize = size_of::<u32>();
 
-/// A block of memory: its address, whose low three bits are zero.
+/// Address of a block. Its low three bits are zero.
 #[repr(transparent)]
 pub(super) struct Block(NonNull<u8>);
 
@@ -33,13 +33,13 @@ fn layout(total: usize) -> Layout {
 }
 
 impl Block {
-    /// A block of `total` bytes, of which only the total is written.
+    /// Allocates a block of `total` bytes, of which only the total is written.
     ///
     /// # Safety
-    /// The caller writes the others before anything reads them.
+    /// The caller writes the other bytes before anything reads them.
     ///
     /// # Panics
-    /// If `total` has no room for itself or is 4 GB or more.
+    /// If `total` is too small for the total itself, or 4 GB or more.
     pub(super) unsafe fn allocate(total: usize) -> Block {
         assert!(total >= TOTAL, "a block says its size");
         let layout = layout(total);
@@ -54,19 +54,19 @@ impl Block {
         }
     }
 
-    /// A block of `bytes`, which begin with their number.
+    /// A copy of `bytes`, which begin with their number.
     pub(super) fn copy_of(bytes: &[u8]) -> Block {
         // SAFETY: all bytes are written at once.
         let mut block = unsafe { Block::allocate(bytes.len()) };
         // SAFETY: the new block has room for `bytes`, which lie elsewhere.
         unsafe { block.0.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        // Whatever the bytes say.
+        // The total is written whatever `bytes` begin with.
         block.set_total(bytes.len());
         block
     }
 
-    /// A block whose `total` bytes are written by `fill`, to which they come zeroed; it says whether it succeeded,
-    /// and has to write the total, too.
+    /// A block of `total` bytes, zeroed and then written by `fill`, which must also write the total and returns
+    /// whether it succeeded.
     pub(super) fn from_filled(total: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Option<Block> {
         // SAFETY: the bytes are zeroed next. The block is not dropped while its total may be untrue: if `fill`
         // panics, it leaks.
@@ -85,22 +85,22 @@ impl Block {
         valid.then_some(block)
     }
 
-    /// Gives up the block as its address; only [`Block::from_raw`] frees it.
+    /// Converts the block into its address. Only [`Block::from_raw`] frees it then.
     #[inline]
     pub(super) fn into_raw(self) -> NonNull<u8> {
         ManuallyDrop::new(self).0
     }
 
-    /// Takes back a block from [`Block::into_raw`].
+    /// Converts an address from [`Block::into_raw`] back into its block.
     ///
     /// # Safety
-    /// `raw` comes from `into_raw`, and is taken back at most once.
+    /// `raw` comes from `into_raw`, and is converted back at most once.
     #[inline]
     pub(super) unsafe fn from_raw(raw: NonNull<u8>) -> Block {
         Block(raw)
     }
 
-    /// Bytes in use, the total included. O(1).
+    /// Bytes in use, including the total. O(1).
     #[inline]
     pub(super) fn total(&self) -> usize {
         // SAFETY: every block begins with its total.
@@ -120,7 +120,7 @@ impl Block {
         unsafe { std::slice::from_raw_parts(self.0.as_ptr(), self.total()) }
     }
 
-    /// The `N` bytes at `at`, which lie in the block.
+    /// The `N` bytes at offset `at`, which must lie in the block.
     #[inline]
     pub(super) fn read<const N: usize>(&self, at: usize) -> [u8; N] {
         debug_assert!(at + N <= self.total());
@@ -128,7 +128,7 @@ impl Block {
         *bytes[at..].first_chunk().unwrap_or_else(|| corrupt_position())
     }
 
-    /// Overwrites the bytes at `at`, which lie in the block behind the total.
+    /// Overwrites the bytes at offset `at`, which must lie in the block behind the total.
     #[inline]
     pub(super) fn write(&mut self, at: usize, bytes: &[u8]) {
         assert!(at >= TOTAL && at + bytes.len() <= self.total(), "the bytes lie in the block");
@@ -143,13 +143,14 @@ impl Block {
         unsafe { self.0.cast::<u32>().write(total.to_le()) }
     }
 
-    /// Replaces the bytes `at..at + old` by `new` unwritten ones and gives their address. Everything
-    /// behind moves, and the block is reallocated if its size class changes.
+    /// Replaces the bytes `at..at + old` by `new` unwritten ones and returns their address. Everything behind them
+    /// moves, and the block is reallocated if its size class changes.
     ///
     /// # Safety
     /// The caller writes the `new` bytes before anything reads them.
     ///
     /// # Panics
+    /// If the range does not lie between the total and the end, or the block would exceed 4 GB.
     /// If the range does not lie between the total and the end, or the block would exceed 4 GB.
     #[inline]
     pub(super) unsafe fn splice(&mut self, at: usize, old: usize, new: usize) -> *mut u8 {
@@ -178,10 +179,10 @@ impl Block {
         }
     }
 
-    /// Moves the block from the class of `old_total` to that of `new_total`.
+    /// Moves the block from the size class of `old_total` to that of `new_total`.
     ///
     /// # Safety
-    /// The block must be allocated for `old_total`.
+    /// The block is allocated for `old_total`.
     #[cold]
     #[inline(never)]
     unsafe fn reallocate(&mut self, old_total: usize, new_total: usize) {

@@ -1,4 +1,4 @@
-//! A set of integers as one sorted array, each integer as wide as the widest needs to be.
+//! A set of integers as one sorted array in which every integer has the width of the widest.
 //!
 //! ```text
 //!              ┌────────────┬────────────┬───────┬───────┬───┬───────┐
@@ -7,10 +7,10 @@
 //!              └────────────┴────────────┴───────┴───────┴───┴───────┘
 //! ```
 //!
-//! What always holds: the blob is byte for byte the one that RDB files and DUMP payloads carry, so that
-//! saving is a copy and loading a check and a copy; its block has `size_class` of the blob's length, so that no
-//! capacity is stored. Widths only go up: an integer too wide for the array is its new minimum or its new
-//! maximum, and removing it again does not narrow the others.
+//! What always holds: the bytes are exactly those of RDB files and DUMP payloads, so that saving is a copy, and
+//! loading is a check and a copy. The block has `size_class` of their number, so that no capacity is stored. The
+//! width never decreases: an integer too wide for the array becomes its new minimum or maximum, and removing it does
+//! not narrow the others.
 //!
 //! The idea is the intset of Salvatore Sanfilippo and Pieter Noordhuis; the search through an
 //! intersection is the galloping of Bentley and Yao ("An almost optimal algorithm for unbounded
@@ -32,11 +32,11 @@ const HEADER: usize = 8;
 const ALIGN: usize = align_of::<i64>();
 const _: () = assert!(HEADER.is_multiple_of(ALIGN));
 
-/// One width of integer, as it lies in the blob.
+/// An integer of one width, as stored.
 trait Int: Copy {
     /// The value.
     fn load(self) -> i64;
-    /// The little-endian form of `v`, which fits.
+    /// The little-endian form of `v`, which must fit.
     fn store(v: i64) -> Self;
 }
 
@@ -83,7 +83,7 @@ macro_rules! with_ints {
     }};
 }
 
-/// The narrowest width, in bytes, that holds `v`.
+/// The smallest width, in bytes, for `v`.
 #[inline]
 const fn width_of(v: i64) -> usize {
     if v == v as i16 as i64 {
@@ -103,7 +103,7 @@ fn layout(width: usize, count: usize) -> Layout {
     unsafe { Layout::from_size_align_unchecked(size, ALIGN) }
 }
 
-/// Where `v` is among `ints`, or where it would be inserted. O(log n); O(1) beyond both ends.
+/// Index of `v` among `ints`, or the index at which to insert it. O(log n); O(1) beyond both ends.
 #[inline]
 fn search<T: Int>(ints: &[T], v: i64) -> Result<usize, usize> {
     let (Some(min), Some(max)) = (ints.first(), ints.last()) else { return Err(0) };
@@ -114,7 +114,7 @@ fn search<T: Int>(ints: &[T], v: i64) -> Result<usize, usize> {
         return Err(0);
     }
     let at = ints.partition_point(|x| x.load() < v);
-    // `v` is not above the maximum, so that `at` is an index.
+    // `v` is not above the maximum, so `at` is an index.
     if ints[at].load() == v { Ok(at) } else { Err(at) }
 }
 
@@ -131,12 +131,12 @@ unsafe impl Send for Intset {}
 unsafe impl Sync for Intset {}
 
 impl Intset {
-    /// The empty set, 8 bytes large.
+    /// The empty set. Allocates 8 bytes.
     pub fn new() -> Intset {
         Intset::allocate(2, 0)
     }
 
-    /// A set whose header says `count` integers of `width` bytes, and whose integers are yet to be written.
+    /// A set whose header declares `count` integers of `width` bytes. The integers are not written yet.
     fn allocate(width: usize, count: usize) -> Intset {
         let layout = layout(width, count);
         // SAFETY: the size is at least the header's 8 bytes.
@@ -167,7 +167,7 @@ impl Intset {
         u32::from_le(unsafe { self.blob.cast::<u32>().add(1).read() }) as usize
     }
 
-    /// Is there no integer?
+    /// Whether there are no integers.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -191,7 +191,7 @@ impl Intset {
         unsafe { slice::from_raw_parts(self.first_int().cast(), self.len()) }
     }
 
-    /// Moves to the block for `count` integers of the current width, if that is another one.
+    /// Moves to the block for `count` integers of the current width, if that differs.
     fn resize(&mut self, count: usize) {
         let (old, new) = (layout(self.width(), self.len()), layout(self.width(), count));
         if old.size() != new.size() {
@@ -202,10 +202,10 @@ impl Intset {
         }
     }
 
-    /// Adds `v`; says whether it was absent.
+    /// Adds `v`. Returns whether it was absent.
     ///
-    /// O(n) for the bytes that move, O(1) for a new maximum that fits the width. A value that needs a larger
-    /// width rewrites the array. Panics at 2^32 integers.
+    /// O(n) for the bytes that move; O(1) for a new maximum that fits the width. A value that needs a larger width
+    /// rewrites the array. Panics at 2^32 integers.
     pub fn add(&mut self, v: i64) -> bool {
         if width_of(v) > self.width() {
             self.upgrade(v);
@@ -226,7 +226,7 @@ impl Intset {
         true
     }
 
-    /// Adds `v`, which is wider than every integer so far and therefore beyond one of the ends.
+    /// Adds `v`, which is wider than every integer so far and therefore becomes the first or the last.
     fn upgrade(&mut self, v: i64) {
         let len = self.len();
         assert!(len < u32::MAX as usize, "an intset counts its integers in 32 bits");
@@ -244,7 +244,7 @@ impl Intset {
         *self = wide;
     }
 
-    /// Removes `v`; says whether it was there. O(n) for the bytes that move.
+    /// Removes `v`. Returns whether it was present. O(n) for the bytes that move.
     pub fn remove(&mut self, v: i64) -> bool {
         let Ok(at) = with_ints!(self, ints => search(ints, v)) else { return false };
         let (width, len) = (self.width(), self.len());
@@ -253,19 +253,19 @@ impl Intset {
             let slot = self.first_int().add(at * width);
             slot.add(width).copy_to(slot, (len - at - 1) * width);
         }
-        // The block is resized while the header still tells its size.
+        // The block is resized while the header still has its size.
         self.resize(len - 1);
         self.set_header(width, len - 1);
         true
     }
 
-    /// Is `v` in the set? O(log n); O(1) for values beyond both ends.
+    /// Whether `v` is in the set. O(log n); O(1) for values beyond both ends.
     #[inline]
     pub fn contains(&self, v: i64) -> bool {
         with_ints!(self, ints => search(ints, v).is_ok())
     }
 
-    /// The integer at `index` in ascending order. O(1): a uniform index is a uniform choice.
+    /// The integer at `index` in ascending order. O(1), so that a uniform index is a uniform choice.
     #[inline]
     pub fn get(&self, index: usize) -> Option<i64> {
         with_ints!(self, ints => ints.get(index).map(|x| x.load()))
@@ -283,7 +283,7 @@ impl Intset {
         self.get(self.len().wrapping_sub(1))
     }
 
-    /// The integers in ascending order; from either end.
+    /// The integers in ascending order, from both ends.
     #[inline]
     pub fn iter(&self) -> Iter<'_> {
         // SAFETY: each arm asks for the width it has matched; there are no other widths.
@@ -298,15 +298,15 @@ impl Intset {
 
     /// Calls `each` with every integer that is in both sets, ascending.
     ///
-    /// O(s + s·log(l/s)) for a smaller set of s and a larger of l integers: walks the smaller and
-    /// gallops through the larger.
+    /// O(s + s·log(l/s)) for a smaller set of s and a larger one of l integers: iterates over the smaller and gallops
+    /// through the larger.
     pub fn intersect(&self, other: &Intset, mut each: impl FnMut(i64)) {
         let (small, large) = if self.len() <= other.len() { (self, other) } else { (other, self) };
         with_ints!(large, ints => {
             let mut rest = ints;
             for v in small.iter() {
                 let mut step = 1;
-                // All of `rest[..step / 2]` is below `v`, and thereby `step / 2 <= rest.len()`.
+                // All of `rest[..step / 2]` is below `v`, so `step / 2 <= rest.len()`.
                 while rest.get(step - 1).is_some_and(|x| x.load() < v) {
                     step *= 2;
                 }
@@ -322,16 +322,16 @@ impl Intset {
         });
     }
 
-    /// The blob: what an RDB file or a DUMP payload holds.
+    /// The bytes of an RDB file or DUMP payload.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         // SAFETY: the header and the integers are initialised.
         unsafe { slice::from_raw_parts(self.blob.as_ptr(), HEADER + self.width() * self.len()) }
     }
 
-    /// A copy of `blob` if it is an intset: known width, exact length, ascending without duplicates.
+    /// A copy of `blob` if it is a valid intset: known width, exact length, ascending without duplicates.
     ///
-    /// Any bytes may come in; nothing is allocated before the length has been checked. An empty set passes.
+    /// Any bytes are allowed; nothing is allocated before the length was checked. An empty set is valid.
     pub fn from_bytes_checked(blob: &[u8]) -> Option<Intset> {
         let (width, rest) = blob.split_first_chunk::<4>()?;
         let (count, ints) = rest.split_first_chunk::<4>()?;
@@ -350,11 +350,11 @@ impl Intset {
         with_ints!(self, ints => ints.is_sorted_by(|a, b| a.load() < b.load()))
     }
 
-    /// The set of the integers of `sorted`, which ascend without duplicates, in one allocation.
+    /// The set of the integers of `sorted`, which must ascend without duplicates, in one allocation.
     ///
     /// O(n). Panics if they do not ascend.
     pub fn from_sorted(sorted: impl IntoIterator<Item = i64>) -> Intset {
-        // The width is known only when the last one is.
+        // The width is known only once all integers are.
         let ints: Vec<i64> = sorted.into_iter().collect();
         assert!(ints.is_sorted_by(|a, b| a < b), "the integers of a sorted source ascend");
         assert!(u32::try_from(ints.len()).is_ok(), "an intset counts its integers in 32 bits");
@@ -374,16 +374,16 @@ impl Intset {
         layout(self.width(), self.len()).size()
     }
 
-    /// Gives up the set as one word whose low three bits are zero; only [`Intset::from_raw`] frees it.
+    /// Converts the set into one word whose low three bits are zero. Only [`Intset::from_raw`] frees it then.
     #[inline]
     pub fn into_raw(self) -> NonNull<u8> {
         ManuallyDrop::new(self).blob
     }
 
-    /// Takes back a set from [`Intset::into_raw`].
+    /// Converts a word from [`Intset::into_raw`] back into its set.
     ///
     /// # Safety
-    /// `raw` comes from `into_raw`, and is taken back at most once.
+    /// `raw` comes from `into_raw`, and is converted back at most once.
     #[inline]
     pub unsafe fn from_raw(raw: NonNull<u8>) -> Intset {
         Intset { blob: raw }
@@ -532,7 +532,7 @@ mod tests {
         assert_eq!(&Intset::from_bytes_checked(blob).expect("its own blob"), set);
     }
 
-    /// Values that crowd around the borders of the widths.
+    /// Values close to the limits of the widths.
     fn value(rng: &mut SmallRng, widest: u32) -> i64 {
         let border = [0, 100, 1 << 15, -(1 << 15), 1 << 31, -(1 << 31), i64::MAX, i64::MIN];
         border[rng.random_range(0..widest as usize)].wrapping_add(rng.random_range(-40..40))
@@ -606,7 +606,7 @@ mod tests {
         set.remove(1);
         assert_eq!(set.as_bytes(), b"\x04\0\0\0\x03\0\0\0\xc0\x63\xff\xff\xff\xff\xff\xff\x02\x01\0\0");
         assert_eq!(Intset::new().as_bytes(), b"\x02\0\0\0\0\0\0\0");
-        // SADD k 1 2 -3 70000 9000000000 in a Redis 7.0 server; DUMP k, between type and version bytes.
+        // From a Redis 7.0 server: `SADD k 1 2 -3 70000 9000000000`, then `DUMP k` between type and version.
         let dumped =
             b"\x08\0\0\0\x05\0\0\0\xfd\xff\xff\xff\xff\xff\xff\xff\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\
                        \x70\x11\x01\0\0\0\0\0\0\x1a\x71\x18\x02\0\0\0";

@@ -1,5 +1,4 @@
-//! LZF: compression that is quick rather than tight, in the stream format of RDB strings and of
-//! quicklist nodes.
+//! LZF: fast rather than strong compression, in the stream format of RDB strings and of quicklist nodes.
 //!
 //! ```text
 //! | 000lllll | l + 1 bytes                       a run of literals
@@ -7,20 +6,19 @@
 //! | 111ooooo | llllllll | oooooooo               l + 9 bytes from o + 1 bytes back
 //! ```
 //!
-//! What always holds: decompression of any bytes ends with an error or with exactly the announced
-//! length, and allocates no more than the input could stand for.
+//! What always holds: decompression of any bytes ends with an error or with exactly the announced length, and
+//! allocates no more than the input can expand to.
 //!
-//! The format is Marc Lehmann's LibLZF (2000). The search is the usual one for this family: a
-//! table from a hash of three bytes to where they were seen last, and longer steps while nothing
-//! is found (Yann Collet, LZ4).
+//! The format is Marc Lehmann's LibLZF (2000). The search is the usual one of this family: a table maps a hash of
+//! three bytes to their last position, and steps get longer while nothing is found (Yann Collet, LZ4).
 
-/// A literal run is at most this long in bytes.
+/// Most bytes of a literal run.
 const MAX_LITERALS: usize = 32;
-/// A back reference reaches at most this far in bytes.
+/// Largest distance of a back reference in bytes.
 const MAX_DISTANCE: usize = 1 << 13;
-/// A back reference stands for at most this many bytes.
+/// Most bytes of a back reference.
 const MAX_MATCH: usize = 9 + 255;
-/// No back reference is shorter than this in bytes.
+/// Fewest bytes of a back reference.
 const MIN_MATCH: usize = 3;
 
 /// The bytes are not an LZF stream of the announced length.
@@ -28,14 +26,14 @@ const MIN_MATCH: usize = 3;
 #[error("not a valid LZF stream")]
 pub struct Corrupt;
 
-/// The compressed form of `input`, or `None` if it is not shorter. O(n).
+/// Compresses `input`; `None` if the result is not shorter. O(n).
 pub fn compress(input: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     compress_into(input, input.len().saturating_sub(1), &mut out).then_some(out)
 }
 
-/// Appends the compressed form of `input` to `out` if it takes at most `limit` bytes; else leaves
-/// `out` as it was and returns false. O(n).
+/// Appends the compressed form of `input` to `out` if it takes at most `limit` bytes. Otherwise leaves `out`
+/// unchanged and returns false. O(n).
 pub fn compress_into(input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     if input.len() <= MIN_MATCH || u32::try_from(input.len()).is_err() {
         return false;
@@ -54,7 +52,7 @@ pub fn compress_into(input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     fits
 }
 
-/// One compression: the input and where each hash was seen last, zero meaning "never, or at the start".
+/// State of a compression: the input, and the last position of each hash. Zero means "never, or at the start".
 struct Compressor<'a, const SLOTS: usize> {
     input: &'a [u8],
     seen: [u32; SLOTS],
@@ -66,21 +64,21 @@ impl<'a, const SLOTS: usize> Compressor<'a, SLOTS> {
         Compressor { input, seen: [0; SLOTS] }
     }
 
-    /// The four bytes at `at`, the first of them lowest.
+    /// The four bytes at `at`, little-endian.
     #[inline(always)]
     fn four(&self, at: usize) -> Option<u32> {
         self.input.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
     }
 
-    /// Where the low three bytes of `four` were seen last; from now on that is `at`.
+    /// Returns the last position of the low three bytes of `four`, and replaces it by `at`.
     #[inline(always)]
     fn exchange(&mut self, four: u32, at: usize) -> usize {
-        // Fibonacci hashing of the three bytes, top bits.
+        // Fibonacci hashing of the three bytes, using the top bits.
         let slot = (four << 8).wrapping_mul(0x9E37_79B1) >> (32 - SLOTS.trailing_zeros());
         std::mem::replace(&mut self.seen[slot as usize], at as u32) as usize
     }
 
-    /// Compresses while `out` is shorter than `limit`; false if that is not enough.
+    /// Compresses while `out` is shorter than `limit`. Returns false if that is not enough.
     fn run(mut self, limit: usize, out: &mut Vec<u8>) -> bool {
         let input = self.input;
         let (mut at, mut literals) = (0, 0);
@@ -90,7 +88,7 @@ impl<'a, const SLOTS: usize> Compressor<'a, SLOTS> {
             let matches = distance.wrapping_sub(1) < MAX_DISTANCE
                 && self.four(earlier).is_some_and(|other| (other ^ four) << 8 == 0);
             if !matches {
-                // Where nothing has matched for long, look less closely.
+                // Takes longer steps if nothing has matched for long.
                 at += 1 + ((at - literals) >> 6);
                 continue;
             }
@@ -108,7 +106,7 @@ impl<'a, const SLOTS: usize> Compressor<'a, SLOTS> {
             } else {
                 out.extend_from_slice(&[(7 << 5 | far) as u8, (len - 9) as u8, near as u8]);
             }
-            // The last two places inside the match, so that a text going on from here is found.
+            // The last two positions inside the match, so that a repetition that continues from here is found.
             for inside in [at + len - 2, at + len - 1] {
                 if let Some(four) = self.four(inside) {
                     self.exchange(four, inside);
@@ -135,7 +133,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     same + a[same..].iter().zip(&b[same..]).take_while(|(x, y)| x == y).count()
 }
 
-/// Appends `bytes` as literal runs; false if `out` would be longer than `limit`.
+/// Appends `bytes` as literal runs. Returns false if `out` would be longer than `limit`.
 #[inline]
 fn put_literals(bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     if out.len() + bytes.len() + bytes.len().div_ceil(MAX_LITERALS) > limit {
@@ -148,10 +146,10 @@ fn put_literals(bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The `len` bytes that `input` stands for. O(len).
+/// Decompresses `input` into `len` bytes. O(len).
 ///
 /// # Errors
-/// [`Corrupt`] if `input` is no LZF stream or stands for another number of bytes.
+/// [`Corrupt`] if `input` is not an LZF stream or expands to another number of bytes.
 pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
     if !may_expand_to(input.len(), len) {
         return Err(Corrupt);
@@ -161,18 +159,18 @@ pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
     Ok(out)
 }
 
-/// How many bytes each byte of a stream stands for at most: three bytes stand for at most `MAX_MATCH`.
+/// Most bytes to which a byte of a stream expands: three bytes expand to at most `MAX_MATCH`.
 pub const MAX_EXPANSION: usize = MAX_MATCH / 3;
 
-/// Whether a stream of `stream` bytes can stand for `len` bytes: ask before allocating for a length from outside.
+/// Whether a stream of `stream` bytes can expand to `len` bytes. Call before allocating for a length from outside.
 pub fn may_expand_to(stream: usize, len: usize) -> bool {
     len <= stream.saturating_mul(MAX_EXPANSION)
 }
 
-/// Fills `out` with the bytes that `input` stands for. O(n).
+/// Fills `out` with the decompressed `input`. O(n).
 ///
 /// # Errors
-/// [`Corrupt`] if `input` is no LZF stream or does not stand for `out.len()` bytes.
+/// [`Corrupt`] if `input` is not an LZF stream or does not expand to `out.len()` bytes.
 pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
     let (mut from, mut to) = (0, 0);
     while let Some(&control) = input.get(from) {
@@ -180,7 +178,7 @@ pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
         from += 1;
         if control < MAX_LITERALS {
             let n = control + 1;
-            // A copy of fixed size, where there is room, is a few instructions instead of a call.
+            // A copy of fixed size, where there is space, takes a few instructions instead of a call.
             let wide = (input[from..].first_chunk::<32>(), out[to..].first_chunk_mut::<32>());
             if let (Some(source), Some(target)) = wide {
                 *target = *source;
@@ -205,7 +203,7 @@ pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
             return Err(Corrupt);
         }
         if distance >= 8 && out.len() - to >= len.next_multiple_of(8) {
-            // What is written beyond the match is overwritten by what follows it.
+            // Bytes written beyond the match are overwritten by what follows it.
             for i in (0..len).step_by(8) {
                 out.copy_within(source + i..source + i + 8, to + i);
             }
@@ -213,7 +211,7 @@ pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
             let byte = out[source];
             out[to..to + len].fill(byte);
         } else {
-            // Source and target may overlap: a short pattern repeats itself.
+            // Source and target may overlap, which repeats a short pattern.
             for i in 0..len {
                 out[to + i] = out[source + i];
             }
@@ -229,7 +227,7 @@ mod tests {
     use rand::rngs::SmallRng;
     use rand::{RngExt, SeedableRng};
 
-    /// Random bytes, repeated phrases, runs and slowly changing text, in random measure.
+    /// A random mixture of random bytes, repeated phrases, runs and slowly changing text.
     fn sample(rng: &mut SmallRng, len: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> = Vec::with_capacity(len);
         let letters = rng.random_range(1..=255u8);
@@ -288,7 +286,7 @@ mod tests {
         assert!(compress(&text).expect("compressible").len() < text.len() / 2);
     }
 
-    /// A string as Redis 7.0 put it into a DUMP payload.
+    /// The sample is a string as Redis 7.0 writes it into a DUMP payload.
     #[test]
     fn streams_of_redis_are_read() {
         let packed = b"\x1fSpinels were taken for rubies: a\0b\xe0\xff\x01\xe0\x19\x01\0S\xe1\x15J\0x\xe0\xff\0\xe0\x1a\0\x82~\

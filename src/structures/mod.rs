@@ -1,4 +1,4 @@
-//! The data structures, each alone with its bytes: they know a layout in memory and nothing else.
+//! Data structures, each of which knows its layout in memory and nothing else.
 #![warn(missing_docs)]
 
 mod block;

@@ -1,4 +1,4 @@
-//! Scorepack: members with a score each, in one block of memory.
+//! Scorepack: pairs of member and score in one block of memory.
 //!
 //! ```text
 //! | total bytes: u32 le | count: u32 le | pair | pair | … |
@@ -11,19 +11,20 @@
 //!         10000111  8 bytes                 any other double, little-endian
 //! ```
 //!
-//! A member is encoded as in a listpack; the back length counts both encodings of its pair, in a listpack's way
-//! too. A sorted set as a listpack would pay for two back lengths, and read and write texts for scores with a
-//! fraction. Here such a score is `314 / 10^2`: as short as a text at least, and one division to read. IEEE
-//! division rounds correctly, so the quotient is the very double that the decimal means.
+//! A member is encoded as in a listpack. The back length counts both encodings of its pair, in the format of a
+//! listpack. A sorted set in a listpack would need two back lengths per pair, and format and parse texts for scores
+//! with a fraction. Here such a score is `314 / 10^2`: at most as long as the text, and decoded by one division. IEEE
+//! division rounds correctly, so the quotient is exactly the double that the decimal text means.
 //!
 //! What always holds:
 //!
-//! * The block's promises (see `block.rs`). **Memory safety rests on them alone**: pairs are read with bounds checks,
-//!   so a position that belongs to another scorepack, or that an edit has moved, gives some pair or a panic.
-//! * Members and scores stand in their one canonical encoding. No score is NaN; −0 becomes 0.
+//! * The promises of the block (see `block.rs`). **Memory safety rests on them alone**: pairs are read with bounds
+//!   checks, so a position that belongs to another scorepack, or that an edit has moved, results in some pair or a
+//!   panic.
+//! * Members and scores have their one canonical encoding. No score is NaN; −0 becomes 0.
 //!
-//! Pairs stand in the order in which they are put; which order that is, and that no member comes twice, is the
-//! owner's affair.
+//! Pairs keep the order in which they are inserted. The owner decides on the order and makes sure that no member
+//! occurs twice.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -34,14 +35,14 @@ use super::block::Block;
 use super::listpack::entry::{self, Encoded, corrupt_position};
 use super::listpack::{Item, Needle};
 
-/// Where the count of pairs stands.
+/// Offset of the number of pairs.
 const COUNT: usize = 4;
 /// Bytes before the first pair: the size of an empty scorepack.
 const HEADER: usize = 8;
 
-/// Members with a score each, in one block of memory.
+/// Pairs of member and score in one block of memory.
 ///
-/// It is laid out as the block's address, never zero, whose low three bits are zero.
+/// Its representation is the address of the block: never zero, with the low three bits zero.
 #[derive(Clone)]
 #[repr(transparent)]
 pub struct Scorepack {
@@ -50,10 +51,10 @@ pub struct Scorepack {
 
 const _: () = assert!(size_of::<Option<Scorepack>>() == 8);
 
-/// Where a pair starts, or where the last one ends: an offset into the block.
+/// Position of a pair, or of the end: an offset into the block.
 ///
-/// Valid until the scorepack is edited before it or at it. A stale position is a logic error: it
-/// yields some pair or a panic.
+/// Valid until the scorepack is edited at or before the position. Using a stale position is a logic error, which
+/// results in some pair or a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pos(u32);
 
@@ -63,17 +64,17 @@ struct Score {
     len: usize,
 }
 
-/// First byte of a score that is stored as a double.
+/// First byte of a score stored as a double.
 const DOUBLE: u8 = 0b1000_0111;
-/// Digits behind the point that a stored quotient has at most.
+/// Most decimals of a stored quotient.
 const DECIMALS: usize = 6;
 /// The divisors.
 const POWERS: [f64; 8] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7];
 
-/// The integer and the number of decimals that make `score`, the fewest if there are several.
+/// The integer and the number of decimals that result in `score`, with the fewest decimals.
 #[inline]
 fn quotient(score: f64) -> Option<(i64, usize)> {
-    // Integers up to this one and the powers are doubles, so that a quotient is rounded once.
+    // Integers up to this one and the powers are exact doubles, so a quotient is rounded only once.
     const EXACT: f64 = (1u64 << 53) as f64;
     if score.abs() > EXACT {
         return None;
@@ -86,7 +87,7 @@ fn quotient(score: f64) -> Option<(i64, usize)> {
     if scaled.abs() > EXACT {
         return None;
     }
-    // To the nearest. Where the product is so large that its error matters, the comparison fails.
+    // Rounded to nearest. If the product is so large that its error matters, the comparison fails.
     let mut n = (scaled + 0.5f64.copysign(scaled)) as i64;
     if n as f64 / POWERS[DECIMALS] != score {
         return None;
@@ -114,7 +115,7 @@ impl Score {
                 return Score { bytes, len: 2 };
             }
             Some((n, decimals)) => {
-                // The bits of the number, and one for its sign.
+                // The bits of the number plus one for its sign.
                 let width = (64 - (n ^ (n >> 63)).leading_zeros() as usize) / 8 + 1;
                 (0b1000_0000 | (decimals << 3 | (width - 1)) as u8, n.to_le_bytes(), width)
             }
@@ -142,7 +143,7 @@ fn score_size(blob: &[u8], at: usize) -> usize {
     }
 }
 
-/// The score at `at`, and its bytes.
+/// The score at `at`, and its size in bytes.
 #[inline(always)]
 fn score_at(blob: &[u8], at: usize) -> (f64, usize) {
     match blob[at] {
@@ -175,14 +176,14 @@ fn score_at(blob: &[u8], at: usize) -> (f64, usize) {
     }
 }
 
-/// Bytes of member and score of the pair at `at`. Below `usize::MAX / 2`, unchecked otherwise.
+/// Bytes of member and score of the pair at `at`. The result is below `usize::MAX / 2` but otherwise unchecked.
 #[inline(always)]
 fn pair_size(blob: &[u8], at: usize) -> usize {
     let member = entry::value_size(blob, at);
     member + score_size(blob, at + member)
 }
 
-/// Where the pair after the one at `at` starts, or the end. Never beyond `blob.len()`.
+/// Offset of the pair after the one at `at`, or of the end. Never beyond `blob.len()`.
 #[inline(always)]
 fn after(blob: &[u8], at: usize) -> usize {
     let size = pair_size(blob, at);
@@ -193,7 +194,7 @@ fn after(blob: &[u8], at: usize) -> usize {
     next
 }
 
-/// The pair at `at`, and where the next one starts, or the end, which may be unchecked.
+/// The pair at `at`, and the offset of the next one or the end, which may be unchecked.
 #[inline(always)]
 fn pair_at(blob: &[u8], at: usize) -> ((Item<'_>, f64), usize) {
     let Some((member, size)) = entry::decode(blob, at) else { corrupt_position() };
@@ -215,13 +216,13 @@ impl<'a> EncodedPair<'a> {
         EncodedPair { member: Encoded::new(member), score: Score::new(score) }
     }
 
-    /// Member and score in bytes.
+    /// Bytes of member and score.
     #[inline]
     fn size(&self) -> usize {
         self.member.size() + self.score.len
     }
 
-    /// The whole pair in bytes.
+    /// Bytes of the whole pair.
     #[inline]
     fn pair_size(&self) -> usize {
         self.size() + entry::backlen_size(self.size())
@@ -261,10 +262,10 @@ impl Scorepack {
         Scorepack { block: Block::copy_of(&[HEADER as u8, 0, 0, 0, 0, 0, 0, 0]) }
     }
 
-    /// A scorepack of `pairs`, in one allocation. O(n), going through them twice.
+    /// A scorepack of `pairs`, in one allocation. O(n); iterates over them twice.
     ///
     /// # Panics
-    /// If it would exceed 4 GB, or if the pairs are others the second time.
+    /// If it would exceed 4 GB, or if the second iteration returns other pairs.
     pub fn from_pairs<'a>(pairs: impl Iterator<Item = (Item<'a>, f64)> + Clone) -> Self {
         let size =
             pairs.clone().map(|(member, score)| EncodedPair::new(member, score).pair_size()).sum::<usize>();
@@ -288,7 +289,7 @@ impl Scorepack {
         pack
     }
 
-    /// Size of the block in bytes, header included. O(1).
+    /// Size of the block in bytes, including the header. O(1).
     #[inline]
     pub fn bytes(&self) -> usize {
         self.block.total()
@@ -306,7 +307,7 @@ impl Scorepack {
         u32::from_le_bytes(self.block.read(COUNT)) as usize
     }
 
-    /// Whether there is no pair. O(1).
+    /// Whether there are no pairs. O(1).
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes() == HEADER
@@ -335,16 +336,16 @@ impl Scorepack {
         self.block.as_bytes()
     }
 
-    /// There are never more pairs than bytes.
+    /// There are never more pairs than bytes, so the number fits.
     #[inline]
     fn set_len(&mut self, len: usize) {
         self.block.write(COUNT, &(len as u32).to_le_bytes());
     }
 }
 
-/// Finding pairs.
+/// Searching.
 impl Scorepack {
-    /// Where the last pair ends. O(1).
+    /// The position of the end. O(1).
     #[inline]
     pub fn end(&self) -> Pos {
         Pos(self.bytes() as u32)
@@ -377,7 +378,7 @@ impl Scorepack {
         (at > HEADER).then(|| Pos(entry::before(self.blob(), at, HEADER) as u32))
     }
 
-    /// The pair of `member`, and how many stand before it. O(n).
+    /// The position of `member`, and the number of pairs before it. O(n).
     #[inline]
     pub fn find(&self, member: &[u8]) -> Option<(Pos, usize)> {
         let needle = Needle::new(member);
@@ -392,8 +393,8 @@ impl Scorepack {
         None
     }
 
-    /// The pair that `rank` others precede, or the end if there are just as many pairs; `None` if fewer. O(n) from
-    /// the nearer end.
+    /// The pair with `rank` pairs before it, or the end if there are exactly that many; `None` if there are fewer.
+    /// O(n) from the nearer end.
     pub fn seek(&self, rank: usize) -> Option<Pos> {
         let behind = self.len().checked_sub(rank)?;
         let blob = self.blob();
@@ -405,7 +406,7 @@ impl Scorepack {
         Some(Pos(at as u32))
     }
 
-    /// The pairs in order; from the back with `rev()`.
+    /// The pairs in order; backwards with `rev()`.
     #[inline]
     pub fn pairs(&self) -> Pairs<'_> {
         Pairs { blob: self.blob(), front: HEADER, back: self.bytes() }
@@ -426,7 +427,7 @@ impl Scorepack {
 
 /// Editing.
 impl Scorepack {
-    /// Puts a pair before `pos`, which is where it then stands. `score` is not NaN. O(bytes behind it).
+    /// Inserts a pair before `pos`, which becomes its position. `score` must not be NaN. O(bytes behind it).
     ///
     /// # Panics
     /// If the scorepack would exceed 4 GB.
@@ -442,8 +443,8 @@ impl Scorepack {
         self.set_len(self.len() + 1);
     }
 
-    /// Gives the pair at `pos` another score, which is not NaN; `pos` stays valid. O(1) if the size stays, else
-    /// O(bytes behind it).
+    /// Sets the score of the pair at `pos`, which stays valid. `score` must not be NaN. O(1) if the size stays the
+    /// same, otherwise O(bytes behind it).
     ///
     /// # Panics
     /// If the scorepack would exceed 4 GB.
@@ -458,13 +459,13 @@ impl Scorepack {
         unsafe { write_score(&score, self.block.splice(at + member, old, new), size) };
     }
 
-    /// Takes the pair at `pos` out. O(bytes behind it).
+    /// Removes the pair at `pos`. O(bytes behind it).
     pub fn remove(&mut self, pos: Pos) {
         let at = pos.0 as usize;
         self.cut(at, after(self.blob(), at), 1);
     }
 
-    /// Takes out the pairs of these ranks, which exist. O(bytes).
+    /// Removes the pairs with these ranks, which must exist. O(bytes).
     pub fn remove_ranks(&mut self, ranks: Range<usize>) {
         let (Some(start), Some(_)) = (self.seek(ranks.start), self.seek(ranks.end)) else {
             corrupt_position()
@@ -474,7 +475,7 @@ impl Scorepack {
         self.cut(start, end, ranks.len());
     }
 
-    /// Takes out the bytes `start..end`, which are `count` pairs.
+    /// Removes the bytes `start..end`, which are `count` pairs.
     fn cut(&mut self, start: usize, end: usize, count: usize) {
         if start < HEADER {
             corrupt_position();
@@ -497,18 +498,18 @@ impl fmt::Debug for Scorepack {
     }
 }
 
-/// The pairs of a [`Scorepack`], from both ends.
+/// Iterator over the pairs of a [`Scorepack`], from both ends.
 #[derive(Clone, Copy)]
 pub struct Pairs<'a> {
     blob: &'a [u8],
     /// Offset of the next pair from the front.
     front: usize,
-    /// Offset behind the next pair from the back.
+    /// Offset of the end of the next pair from the back.
     back: usize,
 }
 
 impl<'a> Pairs<'a> {
-    /// The next pair from the front, with the encoding and the data of its member, which are those of a listpack.
+    /// The score of the next pair from the front, with encoding and data of its member in the format of a listpack.
     #[inline]
     pub fn next_encoded(&mut self) -> Option<(&'a [u8], f64)> {
         if self.front >= self.back {
@@ -522,13 +523,13 @@ impl<'a> Pairs<'a> {
         Some((&blob[at..at + member], score))
     }
 
-    /// Where the next pair from the front starts.
+    /// Position of the next pair from the front.
     #[inline]
     pub fn front(&self) -> Pos {
         Pos(self.front as u32)
     }
 
-    /// Where the next pair from the back ends.
+    /// Position of the end of the next pair from the back.
     #[inline]
     pub fn back(&self) -> Pos {
         Pos(self.back as u32)
@@ -574,7 +575,7 @@ mod tests {
         match rng.below(12) {
             0..=2 => rng.below(100_000).to_string().into_bytes(),
             3 => (rng.next_u64() as i64 >> rng.below(64)).to_string().into_bytes(),
-            // Around the lengths where a head or a back length gets longer.
+            // Lengths at which a head or a back length gets longer.
             4 => vec![b'x'; 50 + rng.index(90)],
             5 if rng.one_in(4) => vec![b'y'; 4080 + rng.index(40)],
             6 if rng.one_in(8) => vec![b'z'; 16_360 + rng.index(40)],
@@ -719,7 +720,7 @@ mod tests {
         for (i, member) in members.iter().enumerate() {
             pack.insert(pack.end(), member, i as f64);
         }
-        // The back length of the first gets longer, and shorter again.
+        // The back length of the first pair gets longer, and shorter again.
         for score in [1.0 / 3.0, 0.0] {
             pack.set_score(Pos(HEADER as u32), score);
             pack.check();
@@ -739,7 +740,7 @@ mod tests {
         for at in HEADER as u32..=pack.bytes() as u32 + 9 {
             let stale = |edit: fn(&mut Scorepack, Pos) -> bool| {
                 let mut pack = pack.clone();
-                // A panic is fine, a read outside would be found by a sanitizer.
+                // A panic is allowed; a sanitizer would report a read outside.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| edit(&mut pack, Pos(at))));
             };
             stale(|pack, pos| pack.get(pos).1 == pack.score(pos));

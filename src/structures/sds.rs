@@ -10,10 +10,10 @@
 //! exactly when the pointer is the address of [`EMPTY`], which is never written and never freed;
 //! otherwise the block has `16 + cap` bytes, 8-byte alignment, and one owner.
 //!
-//! A `Vec<u8>` is three words where it is kept; this is one, so that a value in an entry or a node of a
-//! collection costs a pointer, and `Option<Sds>` as well. Length and free space travel with the bytes, as
-//! in Salvatore Sanfilippo's SDS library, from which the growth rule also comes: an append that does not
-//! fit doubles the string below 1 MB, and adds 1 MB above.
+//! A `Vec<u8>` takes three words where it is stored. This string takes one, so that a value in an entry or a node of
+//! a collection costs one pointer, and so does `Option<Sds>`. Length and capacity are stored with the bytes, as in
+//! Salvatore Sanfilippo's SDS library, which is also the source of the growth rule: an append that does not fit
+//! doubles the string below 1 MB, and adds 1 MB above.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error, realloc};
@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crate::stdx::alloc::size_class;
 
-/// What stands before the bytes.
+/// The part of a block before the bytes.
 #[repr(C, align(8))]
 struct Header {
     len: usize,
@@ -38,16 +38,16 @@ struct Header {
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == 16);
 
-/// Where every string without capacity points: reading its header needs no branch.
+/// The target of every string without capacity, so that reading the header needs no branch.
 static EMPTY: Header = Header { len: 0, cap: 0 };
 
 /// Strings shorter than this double when they grow; longer ones grow by this many bytes.
 const GREEDY_LIMIT: usize = 1 << 20;
 
-/// Largest capacity: the block has to fit in `isize::MAX` bytes, rounded down to its alignment.
+/// Largest capacity: the block must fit in `isize::MAX` bytes, rounded down to its alignment.
 const MAX_CAPACITY: usize = isize::MAX as usize - 7 - HEADER;
 
-/// Classes above this many bytes are pages in the allocator's eyes.
+/// Blocks of more bytes than this are rounded to pages by the allocator.
 const LARGEST_SMALL_BLOCK: usize = 32 << 10;
 const PAGE: usize = 4096;
 
@@ -71,13 +71,13 @@ fn capacity_overflow() -> ! {
     panic!("capacity overflow");
 }
 
-/// Bytes to allocate for a block that should hold `cap` bytes and need not grow.
+/// Bytes to allocate for a block with space for `cap` bytes that need not grow.
 fn exact_block(cap: usize) -> usize {
     let n = cap + HEADER;
     if n <= LARGEST_SMALL_BLOCK { size_class(n) } else { n.next_multiple_of(PAGE) }
 }
 
-/// Bytes to allocate for a block that holds `needed` bytes and is expected to grow.
+/// Bytes to allocate for a block with space for `needed` bytes that is expected to grow.
 fn greedy_block(needed: usize) -> usize {
     let wanted = if needed < GREEDY_LIMIT { needed * 2 } else { needed.saturating_add(GREEDY_LIMIT) };
     size_class(wanted.min(MAX_CAPACITY) + HEADER)
@@ -112,7 +112,7 @@ impl Sds {
         s
     }
 
-    /// An empty string with room for at least `cap` bytes: no more than the allocator would round to.
+    /// An empty string with space for at least `cap` bytes, rounded up only to the allocator's size class.
     ///
     /// Allocates nothing for 0. Panics above `isize::MAX - 23` bytes.
     pub fn with_capacity(cap: usize) -> Sds {
@@ -137,7 +137,7 @@ impl Sds {
         unsafe { self.head.as_ref() }
     }
 
-    /// The first byte's address.
+    /// Address of the first byte.
     #[inline]
     fn bytes_ptr(&self) -> *mut u8 {
         // SAFETY: `EMPTY` and every block have at least `HEADER` bytes, so that this stays in bounds or
@@ -151,13 +151,13 @@ impl Sds {
         self.header().len
     }
 
-    /// Number of bytes there is room for without another allocation.
+    /// Number of bytes that fit without another allocation.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.header().cap
     }
 
-    /// Is the length zero?
+    /// Whether the length is zero.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -170,7 +170,7 @@ impl Sds {
         unsafe { std::slice::from_raw_parts(self.bytes_ptr(), self.len()) }
     }
 
-    /// The bytes, to change them where they lie.
+    /// The bytes, mutable.
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as in `as_slice`, and `self` is borrowed exclusively. For `EMPTY` the slice has no byte.
@@ -190,7 +190,7 @@ impl Sds {
         }
     }
 
-    /// The room behind the content, for a reader to fill; [`Sds::set_len`] then takes it in.
+    /// The space behind the content, for a reader to fill. [`Sds::set_len`] then makes it part of the content.
     #[inline]
     pub fn spare_capacity_mut(&mut self) -> &mut [MaybeUninit<u8>] {
         let (len, cap) = (self.len(), self.capacity());
@@ -198,7 +198,7 @@ impl Sds {
         unsafe { std::slice::from_raw_parts_mut(self.bytes_ptr().add(len).cast(), cap - len) }
     }
 
-    /// Makes the block `block` bytes long; the content must fit.
+    /// Reallocates the block to `block` bytes. The content must fit.
     fn resize_block(&mut self, block: usize) {
         let (len, cap) = (self.len(), self.capacity());
         let new = layout(block);
@@ -229,10 +229,10 @@ impl Sds {
         }
     }
 
-    /// Makes room for `extra` more bytes and, when that takes another allocation than the first, for as much
-    /// again: twice the new length below 1 MB, 1 MB more above. Amortised O(1) per byte appended.
+    /// Makes space for `extra` more bytes and, except for the first allocation, for as many again: twice the new
+    /// length below 1 MB, 1 MB more above. Amortised O(1) per byte appended.
     ///
-    /// The first one is exact: most strings are written once.
+    /// The first allocation is exact, because most strings are written once.
     #[inline]
     pub fn reserve(&mut self, extra: usize) {
         if extra > self.capacity() - self.len() {
@@ -240,7 +240,7 @@ impl Sds {
         }
     }
 
-    /// Makes room for `extra` more bytes and no more than the allocator would round to.
+    /// Makes space for `extra` more bytes, rounded up only to the allocator's size class.
     #[inline]
     pub fn reserve_exact(&mut self, extra: usize) {
         if extra > self.capacity() - self.len() {
@@ -261,14 +261,14 @@ impl Sds {
         }
     }
 
-    /// Makes room for `extra` more bytes, as [`Sds::reserve`]; whether all behind the end is zero.
+    /// Makes space for `extra` more bytes, like [`Sds::reserve`]. Returns whether all bytes behind the end are zero.
     ///
-    /// A large block is asked for as zeros, which the system has ready: what nobody touches costs nothing.
+    /// A large block is allocated as zeros, which the system supplies without cost for pages that are never touched.
     fn reserve_zeros(&mut self, extra: usize) -> bool {
-        /// Below this, clearing the bytes costs less than asking.
+        /// Below this size, clearing the bytes costs less.
         const LARGE: usize = 1 << 20;
         let (len, cap) = (self.len(), self.capacity());
-        // What there is must be copied, and is worth it where it is the smaller part.
+        // The existing bytes must be copied, which is worthwhile if they are the smaller part.
         if extra < LARGE || extra <= cap - len || len > extra {
             self.reserve(extra);
             return false;
@@ -306,10 +306,10 @@ impl Sds {
         }
     }
 
-    /// Overwrites the bytes from `offset` on with `bytes`; a gap between the end and `offset` becomes zeros.
+    /// Overwrites the bytes from `offset` on with `bytes`. A gap between the end and `offset` is filled with zeros.
     ///
-    /// Nothing happens when `bytes` is empty. Panics when the new length would exceed the largest capacity:
-    /// callers bound `offset` first.
+    /// Does nothing if `bytes` is empty. Panics if the new length would exceed the largest capacity, so callers must
+    /// limit `offset`.
     pub fn set_range(&mut self, offset: usize, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -328,7 +328,7 @@ impl Sds {
         }
     }
 
-    /// Keeps the first `len` bytes; nothing happens when there are fewer. The capacity stays.
+    /// Keeps the first `len` bytes. Does nothing if there are fewer. The capacity stays.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         if len < self.len() {
@@ -343,7 +343,7 @@ impl Sds {
         self.truncate(0);
     }
 
-    /// Gives back the spare capacity, as far as the allocator's classes allow.
+    /// Frees the spare capacity, as far as the allocator's size classes allow.
     pub fn shrink_to_fit(&mut self) {
         if self.is_empty() {
             *self = Sds::new();
@@ -355,7 +355,7 @@ impl Sds {
         }
     }
 
-    /// Bytes of the block: header, content and spare; zero when nothing is allocated.
+    /// Bytes of the block: header, content and spare. Zero if nothing is allocated.
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
         match self.capacity() {
@@ -364,18 +364,18 @@ impl Sds {
         }
     }
 
-    /// Gives up the string as one word whose low three bits are zero.
+    /// Converts the string into one word whose low three bits are zero.
     ///
-    /// Only [`Sds::from_raw`] frees it again.
+    /// Only [`Sds::from_raw`] frees it then.
     #[inline]
     pub fn into_raw(self) -> NonNull<u8> {
         ManuallyDrop::new(self).head.cast()
     }
 
-    /// Takes back a string from [`Sds::into_raw`].
+    /// Converts a word from [`Sds::into_raw`] back into its string.
     ///
     /// # Safety
-    /// `raw` comes from `into_raw`, and is taken back at most once.
+    /// `raw` comes from `into_raw`, and is converted back at most once.
     #[inline]
     pub unsafe fn from_raw(raw: NonNull<u8>) -> Sds {
         Sds { head: raw.cast() }
@@ -433,7 +433,7 @@ impl AsRef<[u8]> for Sds {
     }
 }
 
-// `Hash`, `Eq` and `Ord` below are those of the slice, as `Borrow` demands.
+// `Hash`, `Eq` and `Ord` below are those of the slice, as `Borrow` requires.
 impl Borrow<[u8]> for Sds {
     #[inline]
     fn borrow(&self) -> &[u8] {
@@ -534,7 +534,7 @@ mod tests {
         assert_eq!((big.as_slice(), big.allocated_bytes()), (&[7u8, 7, 7][..], 24));
     }
 
-    /// Strings that grow by much come with zeros, also where a block that was in use before is given out again.
+    /// Strings that grow by much are zeroed, even if the allocator returns a block that was in use before.
     #[test]
     fn much_growth_is_zeros() {
         const MUCH: usize = 3 << 20;

@@ -1,4 +1,4 @@
-//! A skip list: pairs of a score and a member in order, with ranks.
+//! A skip list: pairs of score and member in order, with ranks.
 //!
 //! ```text
 //!  head  ──2──────────────► c ──────────2───────────► end      a number is a span: how many
@@ -11,20 +11,19 @@
 //! ```
 //!
 //! What always holds:
-//! - Pairs ascend by score and, among equal scores, by the bytes of the member. No score is NaN; zeros of both
-//!   signs are equal.
-//! - A node is one allocation of exactly `size_class` bytes, with the member inside. It neither moves
-//!   nor changes its member as long as it is in the list, whatever happens to its score: an index may
-//!   point at it.
-//! - The head has the position 0, the nodes 1 to n, the end n + 1. The span of a link is the
-//!   difference of the positions it joins, also for the last link of a level, which leads to the end.
-//! - The head is laid out as a node without member and is as high as the highest node ever was.
+//! - Pairs ascend by score and, among equal scores, by the bytes of the member. No score is NaN; zeros of both signs
+//!   are equal.
+//! - A node is one allocation of exactly `size_class` bytes, including the member. As long as it is in the list, it
+//!   neither moves nor changes its member, even if its score changes, so that an index may point to it.
+//! - The head has the position 0, the nodes 1 to n, the end n + 1. The span of a link is the difference of the
+//!   positions it joins, also for the last link of a level, which leads to the end.
+//! - The head has the layout of a node without member and is as high as the highest node so far.
 //!
-//! The list is William Pugh's ("Skip lists: a probabilistic alternative to balanced trees", 1990) with
-//! the spans of his "Skip list cookbook" and a probability of 1/4 that a node reaches the next level. An
-//! address has 48 significant bits in user space on x86-64 and AArch64; the other bits of the backward pointer
-//! tell level and length. A link of level 0 always spans 1, which is not stored. A node of level 1 thus costs
-//! 24 bytes and the member; a level more costs 12, and 4/3 levels are the average.
+//! The list is William Pugh's ("Skip lists: a probabilistic alternative to balanced trees", 1990) with the spans of
+//! his "Skip list cookbook" and a probability of 1/4 that a node reaches the next level. An address has 48
+//! significant bits in user space on x86-64 and AArch64; the other bits of the backward pointer hold level and
+//! length. A link of level 0 always spans 1, which is not stored. A node of level 1 therefore takes 24 bytes and the
+//! member. Each further level takes 12 bytes, and the average is 4/3 levels.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -41,7 +40,7 @@ use crate::stdx::prefetch::prefetch;
 
 /// Enough for 4^32 nodes.
 const MAX_LEVEL: usize = 32;
-/// Positions, the end's included, are counted in 32 bits.
+/// Positions, including that of the end, are counted in 32 bits.
 const MAX_LEN: usize = u32::MAX as usize - 1;
 
 const BACKWARD: usize = 8;
@@ -49,17 +48,17 @@ const FORWARD: usize = 16;
 /// Bytes per level: a span and a pointer.
 const LINK: usize = 12;
 
-/// So many bytes of a member are asked for when it will be read.
+/// Bytes of a member that are prefetched when it will be read.
 const PAIR_ASKED: usize = 16;
 
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: usize = (1 << ADDRESS_BITS) - 1;
 const LENGTH_BITS: u32 = 10;
-/// Stands for this and any larger length, which then precedes the member in 8 bytes.
+/// Stands for this and any larger length. Such a length precedes the member in 8 bytes.
 const LONG: usize = (1 << LENGTH_BITS) - 1;
 const _: () = assert!(usize::BITS == 64 && MAX_LEVEL < 1 << (64 - ADDRESS_BITS - LENGTH_BITS));
 
-/// Where the member of a node of this level begins, or its length if that is long.
+/// Offset of the member in a node of this level, or of the member's length if that is long.
 #[inline]
 const fn member_offset(level: usize) -> usize {
     FORWARD + 8 + LINK * (level - 1)
@@ -72,14 +71,15 @@ fn node_layout(level: usize, length: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a slice in memory is shorter than half the address space")
 }
 
-/// The address of a node. Every method demands that the node is live, and writers that nobody else reads
-/// what they write.
+/// The address of a node. Every method requires that the node is live; methods that write also require that nobody
+/// else reads what they write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 struct Node(NonNull<u8>);
 
 impl Node {
-    /// A node without links and with its score, level and member written; its layout's size.
+    /// Allocates a node with its score, level and member written, and without links. Returns the node and the size of
+    /// its layout.
     fn allocate(level: usize, score: f64, member: &[u8]) -> (Node, usize) {
         let layout = node_layout(level, member.len());
         // SAFETY: the size is at least that of one level.
@@ -101,7 +101,7 @@ impl Node {
         (Node(block), layout.size())
     }
 
-    /// Frees the node; tells how many bytes it had.
+    /// Frees the node and returns its size in bytes.
     ///
     /// # Safety
     /// The node is live and nothing refers to it any more.
@@ -147,7 +147,7 @@ impl Node {
         unsafe { self.backward_word() }.addr() >> (ADDRESS_BITS + LENGTH_BITS)
     }
 
-    /// The node before; none for the first.
+    /// The node before; `None` for the first.
     ///
     /// # Safety
     /// The node is live.
@@ -185,7 +185,7 @@ impl Node {
         }
     }
 
-    /// The next node of level `i`; none at the end.
+    /// The next node of level `i`; `None` at the end.
     ///
     /// # Safety
     /// The node is live and higher than `i`.
@@ -203,7 +203,7 @@ impl Node {
         unsafe { self.0.add(FORWARD + LINK * i).cast::<Option<Node>>().write_unaligned(node) }
     }
 
-    /// How many positions the link of level `i` crosses.
+    /// Number of positions that the link of level `i` crosses.
     ///
     /// # Safety
     /// The node is live and higher than `i`.
@@ -225,7 +225,7 @@ impl Node {
         unsafe { self.0.add(FORWARD + LINK * i - 4).cast::<u32>().write(span) }
     }
 
-    /// Does the node come before the pair?
+    /// Whether the node comes before the pair.
     ///
     /// # Safety
     /// The node is live.
@@ -239,13 +239,13 @@ impl Node {
     }
 }
 
-/// What a link leads to, as an address to ask for.
+/// The target of a link, as an address to prefetch.
 #[inline(always)]
 fn address(node: Option<Node>) -> *const u8 {
     node.map_or(ptr::null(), |n| n.0.as_ptr().cast_const())
 }
 
-/// A node of a list that is borrowed for `'a`: one pointer, to be copied freely.
+/// A node of a list that is borrowed for `'a`: one pointer, `Copy`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NodeRef<'a> {
     node: Node,
@@ -262,7 +262,7 @@ impl<'a> NodeRef<'a> {
         NodeRef { node, list: PhantomData }
     }
 
-    /// The score: not NaN.
+    /// The score; never NaN.
     #[inline]
     pub fn score(self) -> f64 {
         // SAFETY: the node is live for `'a`.
@@ -276,27 +276,27 @@ impl<'a> NodeRef<'a> {
         unsafe { self.node.member() }
     }
 
-    /// The node behind. O(1).
+    /// The next node. O(1).
     #[inline]
     pub fn next(self) -> Option<NodeRef<'a>> {
         // SAFETY: the node is live for `'a`, during which the list does not change, and with it its neighbour.
         unsafe { self.node.forward(0).map(|n| NodeRef::new(n)) }
     }
 
-    /// The node before. O(1).
+    /// The previous node. O(1).
     #[inline]
     pub fn prev(self) -> Option<NodeRef<'a>> {
         // SAFETY: as in `next`.
         unsafe { self.node.backward().map(|n| NodeRef::new(n)) }
     }
 
-    /// This node and those behind it, ascending.
+    /// This node and the following ones, ascending.
     #[inline]
     pub fn forward(self) -> Forward<'a> {
         Forward { next: Some(self) }
     }
 
-    /// This node and those before it, descending.
+    /// This node and the preceding ones, descending.
     #[inline]
     pub fn backward(self) -> Backward<'a> {
         Backward { next: Some(self) }
@@ -304,14 +304,13 @@ impl<'a> NodeRef<'a> {
 
     /// The node as one word whose low three bits and high sixteen bits are zero, for an index beside the list.
     ///
-    /// The word stays good, and the member of the node the same, until the list removes the node (by a
-    /// removal or a deletion of a range) or is dropped. Copies own nothing.
+    /// The word stays valid, with the same member, until the list removes the node or is dropped. Copies own nothing.
     #[inline]
     pub fn into_raw(self) -> NonNull<u8> {
         self.node.0
     }
 
-    /// The node behind a word of [`NodeRef::into_raw`].
+    /// The node for a word from [`NodeRef::into_raw`].
     ///
     /// # Safety
     /// The node is still in its list, and the list neither changes nor is dropped during `'a`.
@@ -328,26 +327,26 @@ impl fmt::Debug for NodeRef<'_> {
     }
 }
 
-/// The member of the node behind a word of [`NodeRef::into_raw`]: what an index hashes and compares.
+/// The member of the node for a word from [`NodeRef::into_raw`], which an index hashes and compares.
 ///
 /// # Safety
-/// The node is still in its list and stays there for `'a`; its score may change meanwhile.
+/// The node is still in its list and stays there for `'a`. Its score may change meanwhile.
 #[inline]
 pub unsafe fn member_of<'a>(raw: NonNull<u8>) -> &'a [u8] {
     // SAFETY: the node is live for `'a`, and members do not change.
     unsafe { Node(raw).member() }
 }
 
-/// Scores between two bounds, each of which may be excluded. Neither bound is NaN.
+/// A range of scores between two bounds, each of which may be excluded. Neither bound is NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoreRange {
     /// The lower bound; may be infinite.
     pub min: f64,
     /// The upper bound; may be infinite.
     pub max: f64,
-    /// Is `min` itself outside the range?
+    /// Whether `min` itself is excluded.
     pub min_exclusive: bool,
-    /// Is `max` itself outside the range?
+    /// Whether `max` itself is excluded.
     pub max_exclusive: bool,
 }
 
@@ -357,25 +356,25 @@ impl ScoreRange {
         ScoreRange { min, max, min_exclusive: false, max_exclusive: false }
     }
 
-    /// Does `score` satisfy the lower bound?
+    /// Whether `score` satisfies the lower bound.
     #[inline]
     pub fn above_min(&self, score: f64) -> bool {
         if self.min_exclusive { score > self.min } else { score >= self.min }
     }
 
-    /// Does `score` satisfy the upper bound?
+    /// Whether `score` satisfies the upper bound.
     #[inline]
     pub fn below_max(&self, score: f64) -> bool {
         if self.max_exclusive { score < self.max } else { score <= self.max }
     }
 
-    /// Does `score` satisfy both bounds?
+    /// Whether `score` satisfies both bounds.
     #[inline]
     pub fn contains(&self, score: f64) -> bool {
         self.above_min(score) && self.below_max(score)
     }
 
-    /// Can no score satisfy both bounds?
+    /// Whether no score satisfies both bounds.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.min > self.max || (self.min == self.max && (self.min_exclusive || self.max_exclusive))
@@ -389,13 +388,13 @@ pub enum LexBound<'a> {
     Min,
     /// Behind every member.
     Max,
-    /// At this member, which is inside.
+    /// At this member, included.
     Incl(&'a [u8]),
-    /// At this member, which is outside.
+    /// At this member, excluded.
     Excl(&'a [u8]),
 }
 
-/// Members between two bounds, by their bytes. Sensible when all scores are equal.
+/// A range of members between two bounds, compared as bytes. Only meaningful if all scores are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LexRange<'a> {
     /// The lower bound.
@@ -405,7 +404,7 @@ pub struct LexRange<'a> {
 }
 
 impl LexRange<'_> {
-    /// Does `member` satisfy the lower bound?
+    /// Whether `member` satisfies the lower bound.
     #[inline]
     pub fn above_min(&self, member: &[u8]) -> bool {
         match self.min {
@@ -416,7 +415,7 @@ impl LexRange<'_> {
         }
     }
 
-    /// Does `member` satisfy the upper bound?
+    /// Whether `member` satisfies the upper bound.
     #[inline]
     pub fn below_max(&self, member: &[u8]) -> bool {
         match self.max {
@@ -427,14 +426,14 @@ impl LexRange<'_> {
         }
     }
 
-    /// Does `member` satisfy both bounds?
+    /// Whether `member` satisfies both bounds.
     #[inline]
     pub fn contains(&self, member: &[u8]) -> bool {
         self.above_min(member) && self.below_max(member)
     }
 }
 
-/// Per level, the last node before a place in the list, and its position.
+/// For each level, the last node before a place in the list, with its position.
 struct Path([MaybeUninit<(Node, u32)>; MAX_LEVEL]);
 
 impl Path {
@@ -447,27 +446,28 @@ impl Path {
     }
 }
 
-/// Where a way leads.
+/// Target of a prefetch in steps.
 #[derive(Clone, Copy)]
 enum Goal<'a> {
-    /// To the node of this rank, and then along `more` nodes.
+    /// The node with this rank, and then `more` nodes behind it, or before it if `reverse`.
     Rank { rank: u32, more: usize, reverse: bool },
-    /// Along so many nodes.
+    /// `more` further nodes.
     Along { more: usize, reverse: bool },
-    /// To the last node before this pair.
+    /// The last node before this pair.
     Pair { score: f64, member: &'a [u8] },
 }
 
-/// A search that stops wherever it would wait for memory, having asked for it, so that other searches can go on
-/// meanwhile. It has no result: the search that comes after it finds the nodes in the cache.
+/// Prefetch of a search in steps. Each step starts loading the next node that the search needs and returns, so that
+/// other searches can be prefetched meanwhile. There is no result: the actual search then finds its nodes in the
+/// cache.
 pub struct Way<'a> {
     goal: Goal<'a>,
     node: Node,
     position: u32,
     level: usize,
-    /// What has been asked for, and comes next.
+    /// The node that is being loaded, which comes next.
     asked: Option<Node>,
-    /// The first node known to lie behind the goal.
+    /// The first node known to lie behind the target.
     bound: Option<Node>,
     list: PhantomData<&'a SkipList>,
 }
@@ -478,7 +478,7 @@ impl<'a> Way<'a> {
         Way { goal, node: list.head, position: 0, level, asked: None, bound: None, list: PhantomData }
     }
 
-    /// Asks for the beginning of a node and for the byte `at` of it.
+    /// Prefetches the beginning of a node and its byte `at`.
     #[inline(always)]
     fn ask(node: Node, at: usize) {
         let start = node.0.as_ptr().cast_const();
@@ -486,7 +486,7 @@ impl<'a> Way<'a> {
         prefetch(start.wrapping_add(at));
     }
 
-    /// Goes on to the next node; whether there is one on the way.
+    /// Prefetches the next node of the search. Returns whether there is one.
     #[inline]
     pub fn step(&mut self) -> bool {
         match self.goal {
@@ -496,7 +496,8 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Ranks are known before a node is reached: it is asked for when it is certain that the way leads through it.
+    /// Ranks are known before a node is read, so a node is prefetched only once it is certain that the search passes
+    /// through it.
     #[inline]
     fn step_to_rank(&mut self, rank: u32, more: usize, reverse: bool) -> bool {
         loop {
@@ -526,7 +527,7 @@ impl<'a> Way<'a> {
         self.arrive(unsafe { if reverse { self.node.backward() } else { self.node.forward(0) } })
     }
 
-    /// Asks for a node of which the pair will be read.
+    /// Prefetches a node whose pair will be read.
     #[inline]
     fn arrive(&mut self, node: Option<Node>) -> bool {
         let Some(node) = node else { return false };
@@ -535,7 +536,7 @@ impl<'a> Way<'a> {
         true
     }
 
-    /// To compare a pair, its node must have come in.
+    /// A pair can be compared only once its node is in the cache.
     #[inline]
     fn step_to_pair(&mut self, score: f64, member: &[u8]) -> bool {
         loop {
@@ -561,14 +562,14 @@ impl<'a> Way<'a> {
     }
 }
 
-/// An ordered list of pairs of score and member. Owns its nodes.
+/// An ordered list of pairs of score and member, which owns its nodes.
 ///
-/// Searches, insertions and removals are O(log n) on average; `n` is at most 2^32 - 2.
+/// Searches, insertions and removals take O(log n) on average; `n` is at most 2^32 - 2.
 pub struct SkipList {
     head: Node,
     tail: Option<Node>,
     len: usize,
-    /// State of the generator of levels; never zero.
+    /// State of the random generator for levels; never zero.
     rng: u64,
     /// Bytes of the nodes and the head.
     bytes: usize,
@@ -581,21 +582,21 @@ unsafe impl Send for SkipList {}
 unsafe impl Sync for SkipList {}
 
 impl SkipList {
-    /// The empty list. `seed` decides the levels of its nodes: whoever knows it can make searches slow.
+    /// The empty list. `seed` determines the levels of its nodes; an attacker who knows it can make searches slow.
     pub fn new(seed: u64) -> SkipList {
         let (head, bytes) = Node::allocate(1, 0.0, b"");
         // SAFETY: the head is ours and has one level.
         unsafe { head.set_forward(0, None) };
-        // Neighbouring seeds should not begin alike; the multiplication spreads them, `| 1` avoids zero.
+        // The multiplication makes neighbouring seeds start differently; `| 1` avoids zero.
         SkipList { head, tail: None, len: 0, rng: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, bytes }
     }
 
-    /// The list of the pairs of `sorted`, which ascend by score and member without duplicates.
+    /// A list of the pairs of `sorted`, which must ascend by score and member without duplicates.
     ///
-    /// O(n); the levels are those of a perfectly balanced list. Panics if the pairs do not ascend.
+    /// O(n). The levels are those of a perfectly balanced list. Panics if the pairs do not ascend.
     pub fn from_sorted<M: AsRef<[u8]>>(seed: u64, sorted: impl IntoIterator<Item = (f64, M)>) -> SkipList {
         let mut list = SkipList::new(seed);
-        // The last node of each level; the end is behind all of them.
+        // The last node of each level. The end is behind all of them.
         let mut path = Path([MaybeUninit::uninit(); MAX_LEVEL]);
         path.0[0].write((list.head, 0));
         for (score, member) in sorted {
@@ -631,7 +632,7 @@ impl SkipList {
         self.len
     }
 
-    /// Is there no node?
+    /// Whether there are no nodes.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -649,10 +650,10 @@ impl SkipList {
         unsafe { self.head.level() }
     }
 
-    /// A level: 1, and one more with a probability of 1/4 each time.
+    /// A random level: 1, increased by one with a probability of 1/4 each time.
     #[inline]
     fn random_level(&mut self) -> usize {
-        // Marsaglia's xorshift with Vigna's multiplier; the high bits are the good ones.
+        // Marsaglia's xorshift with Vigna's multiplier, of which the high bits are the better ones.
         self.rng ^= self.rng >> 12;
         self.rng ^= self.rng << 25;
         self.rng ^= self.rng >> 27;
@@ -660,8 +661,8 @@ impl SkipList {
         (1 + bits.leading_zeros() as usize / 2).min(MAX_LEVEL)
     }
 
-    /// Walks from the head to the last node for which `below(node, position)` holds, which must hold for a
-    /// prefix of the list, and tells `step` the last such node of every level on the way.
+    /// Descends from the head to the last node for which `below(node, position)` holds, which must hold for a prefix
+    /// of the list. Calls `step` with the last such node of every level.
     #[inline(always)]
     fn descend(
         &self,
@@ -679,7 +680,7 @@ impl SkipList {
                     let next = node.forward(i);
                     let Some(n) = next.filter(|_| next != bound) else { break };
                     if i > 0 {
-                        // Most comparisons fail, and this is where the search then goes.
+                        // Most comparisons fail, and the search then continues here.
                         prefetch(address(node.forward(i - 1)));
                     }
                     let there = position + node.span(i);
@@ -705,7 +706,7 @@ impl SkipList {
         path
     }
 
-    /// The number of nodes for which `below` holds, and the first for which it does not.
+    /// The number of nodes for which `below` holds, and the first node for which it does not.
     #[inline(always)]
     fn partition(&self, below: impl Fn(Node, u32) -> bool) -> (u32, Option<Node>) {
         let (node, position) = self.descend(below, |_, _, _| ());
@@ -713,20 +714,20 @@ impl SkipList {
         (position, unsafe { node.forward(0) })
     }
 
-    /// The handle of a node of this list.
+    /// A reference to a node of this list.
     #[inline]
     fn handle(&self, node: Node) -> NodeRef<'_> {
         // SAFETY: callers pass nodes of the list, which is borrowed as long as the handle.
         unsafe { NodeRef::new(node) }
     }
 
-    /// The node or, for the head, none.
+    /// The node; `None` for the head.
     #[inline]
     fn not_head(&self, node: Node) -> Option<Node> {
         (node != self.head).then_some(node)
     }
 
-    /// Makes the head `level` levels high.
+    /// Raises the head to `level` levels.
     #[cold]
     fn raise_head(&mut self, level: usize) {
         let old = self.head;
@@ -745,7 +746,7 @@ impl SkipList {
         self.head = head;
     }
 
-    /// A node, counted but not linked; the head is at least as high.
+    /// Creates a node and counts it, without linking it. The head is at least as high.
     fn new_node(&mut self, level: usize, score: f64, member: &[u8]) -> Node {
         debug_assert!(!score.is_nan(), "NaN has no place in an order");
         assert!(self.len < MAX_LEN, "a skip list counts its nodes in 32 bits");
@@ -757,11 +758,11 @@ impl SkipList {
         node
     }
 
-    /// Puts `node` where `path` leads.
+    /// Links `node` behind the nodes of `path`.
     ///
     /// # Safety
-    /// The node is live and in no list, not higher than the head, and its place is behind the path's nodes. The
-    /// path was taken from the list as it is.
+    /// The node is live, in no list, not higher than the head, and its place is behind the nodes of the path. The
+    /// list has not changed since the path was taken.
     #[inline]
     unsafe fn link(&mut self, node: Node, path: &Path) {
         // SAFETY: the caller's promise: the path has a node on each level of the head, which is higher than
@@ -792,7 +793,7 @@ impl SkipList {
         self.len += 1;
     }
 
-    /// Takes `node` out of the order, alive.
+    /// Unlinks `node`, which stays alive.
     ///
     /// # Safety
     /// The node is live. (That it is in this list is checked.)
@@ -826,7 +827,7 @@ impl SkipList {
 
     /// Adds a pair that is absent. O(log n).
     ///
-    /// The pair must not be in the list: the list would hold it twice. `score` must not be NaN.
+    /// If the pair is present, the list then contains it twice. `score` must not be NaN.
     pub fn insert(&mut self, score: f64, member: &[u8]) -> NodeRef<'_> {
         let level = self.random_level();
         let node = self.new_node(level, score, member);
@@ -851,7 +852,7 @@ impl SkipList {
         }
     }
 
-    /// Removes and frees the node of a pair; says whether there was one. O(log n).
+    /// Removes and frees the node of a pair. Returns whether there was one. O(log n).
     pub fn remove_pair(&mut self, score: f64, member: &[u8]) -> bool {
         match self.find(score, member).map(NodeRef::into_raw) {
             Some(node) => {
@@ -863,10 +864,10 @@ impl SkipList {
         }
     }
 
-    /// Gives a node another score and moves it to its new place; the node stays the same.
+    /// Sets the score of a node and moves the node to its new place.
     ///
-    /// O(1) if it stays between its neighbours, O(log n) otherwise. `score` must not be NaN. Panics if the
-    /// node has to move and is in another list.
+    /// O(1) if it stays between its neighbours, otherwise O(log n). `score` must not be NaN. Panics if the node has
+    /// to move and is in another list.
     ///
     /// # Safety
     /// `node` comes from [`NodeRef::into_raw`] and is still in its list.
@@ -898,7 +899,7 @@ impl SkipList {
         node.map(|n| self.handle(n)).filter(|n| n.score() == score && n.member() == member)
     }
 
-    /// How many nodes come before `node`. O(log n). Panics if it is in another list.
+    /// Number of nodes before `node`. O(log n). Panics if `node` is in another list.
     pub fn rank(&self, node: NodeRef<'_>) -> u64 {
         let (score, member) = (node.score(), node.member());
         // SAFETY: the descent passes live nodes.
@@ -907,19 +908,20 @@ impl SkipList {
         u64::from(position)
     }
 
-    /// The node before which there are `rank` others. O(log n).
+    /// The node with `rank` nodes before it. O(log n).
     pub fn by_rank(&self, rank: u64) -> Option<NodeRef<'_>> {
         let rank = u32::try_from(rank).ok()?;
         let (_, node) = self.partition(|_, position| position <= rank);
         node.map(|n| self.handle(n)).filter(|_| (rank as usize) < self.len)
     }
 
-    /// The way to the node of this rank, and to `more` behind it, or before it if `reverse`.
+    /// Starts a prefetch in steps of the search for the node with this rank and `more` nodes behind it, or before it
+    /// if `reverse`.
     pub fn way_to_rank(&self, rank: u64, more: usize, reverse: bool) -> Way<'_> {
         Way::new(self, Goal::Rank { rank: u32::try_from(rank).unwrap_or(u32::MAX), more, reverse })
     }
 
-    /// The way to the place of a pair, whether it is there or not.
+    /// Starts a prefetch in steps of the search for the place of a pair, whether the pair exists or not.
     pub fn way_to<'a>(&'a self, score: f64, member: &'a [u8]) -> Way<'a> {
         Way::new(self, Goal::Pair { score, member })
     }
@@ -959,7 +961,7 @@ impl SkipList {
         self.not_head(node).map(|n| self.handle(n)).filter(|&n| !below_min(n))
     }
 
-    /// The ranks of the nodes for which `below_max` holds and `below_min` does not.
+    /// Ranks of the nodes for which `below_max` holds and `below_min` does not.
     #[inline(always)]
     fn ranks_in(
         &self,
@@ -981,29 +983,29 @@ impl SkipList {
         self.last_in(|n| !range.above_min(n.score()), |n| range.below_max(n.score()))
     }
 
-    /// The ranks of the pairs within `range`: their number is the difference. O(log n).
+    /// Ranks of the pairs within `range`; their number is the difference. O(log n).
     pub fn ranks_in_score_range(&self, range: &ScoreRange) -> Range<u64> {
         self.ranks_in(|n| !range.above_min(n.score()), |n| range.below_max(n.score()))
     }
 
-    /// The lowest pair within `range`, in a list whose scores are all equal. O(log n).
+    /// The lowest pair within `range`, in a list with equal scores. O(log n).
     pub fn first_in_lex_range(&self, range: &LexRange<'_>) -> Option<NodeRef<'_>> {
         self.first_in(|n| !range.above_min(n.member()), |n| range.below_max(n.member()))
     }
 
-    /// The highest pair within `range`, in a list whose scores are all equal. O(log n).
+    /// The highest pair within `range`, in a list with equal scores. O(log n).
     pub fn last_in_lex_range(&self, range: &LexRange<'_>) -> Option<NodeRef<'_>> {
         self.last_in(|n| !range.above_min(n.member()), |n| range.below_max(n.member()))
     }
 
-    /// The ranks of the pairs within `range`, in a list whose scores are all equal. O(log n).
+    /// Ranks of the pairs within `range`, in a list with equal scores. O(log n).
     pub fn ranks_in_lex_range(&self, range: &LexRange<'_>) -> Range<u64> {
         self.ranks_in(|n| !range.above_min(n.member()), |n| range.below_max(n.member()))
     }
 
-    /// Removes the nodes of these ranks, as far as they exist; tells how many.
+    /// Removes the nodes with these ranks, as far as they exist, and returns their number.
     ///
-    /// `each` gets every node, ascending, before it is freed. O(log n) to cut the nodes out, and O(1) for each.
+    /// `each` gets every node, ascending, before it is freed. O(log n) to unlink the nodes, and O(1) for each.
     pub fn delete_ranks(&mut self, ranks: Range<u64>, mut each: impl FnMut(NodeRef<'_>)) -> u64 {
         let start = ranks.start.min(self.len as u64) as u32;
         let end = ranks.end.min(self.len as u64) as u32;
@@ -1038,14 +1040,14 @@ impl SkipList {
         u64::from(end - start)
     }
 
-    /// Removes the pairs within `range`, as [`SkipList::delete_ranks`] does; tells how many.
+    /// Removes the pairs within `range`, like [`SkipList::delete_ranks`], and returns their number.
     pub fn delete_score_range(&mut self, range: &ScoreRange, each: impl FnMut(NodeRef<'_>)) -> u64 {
         self.delete_ranks(self.ranks_in_score_range(range), each)
     }
 
-    /// Removes the pairs within `range`, as [`SkipList::delete_ranks`] does; tells how many.
+    /// Removes the pairs within `range`, like [`SkipList::delete_ranks`], and returns their number.
     ///
-    /// For a list whose scores are all equal.
+    /// For a list with equal scores.
     pub fn delete_lex_range(&mut self, range: &LexRange<'_>, each: impl FnMut(NodeRef<'_>)) -> u64 {
         self.delete_ranks(self.ranks_in_lex_range(range), each)
     }
@@ -1062,14 +1064,14 @@ impl SkipList {
         Backward { next: self.last() }
     }
 
-    /// Verifies what the module promises. O(n · levels); panics where a promise is broken.
+    /// Asserts the invariants of the module. O(n · levels).
     #[cfg(test)]
     pub(crate) fn check(&self) {
         // SAFETY: everything reached is a node of the list.
         unsafe {
             let mut bytes = node_layout(self.height(), 0).size();
             let mut prev = None;
-            // Per level: the node whose link is pending, and where it stands.
+            // For each level: the node whose link is pending, and its position.
             let mut pending = vec![(self.head, 0u32); self.height()];
             let mut position = 0;
             let mut at = self.head.forward(0);
@@ -1101,7 +1103,7 @@ impl SkipList {
 }
 
 impl Drop for SkipList {
-    /// O(n), and nothing but the nodes is touched.
+    /// O(n). Reads and writes nothing but the nodes.
     fn drop(&mut self) {
         let mut at = Some(self.head);
         while let Some(node) = at {
@@ -1255,7 +1257,7 @@ mod tests {
                         assert!(!list.remove_pair(s, &m));
                     }
                     (6, Some(i)) => {
-                        // A small step often keeps the place.
+                        // A small change often keeps the place.
                         let (s, m) = model.remove(i);
                         let s = if s.is_finite() { s + 0.25 } else { s };
                         // SAFETY: the index holds nodes of the list.
@@ -1394,7 +1396,7 @@ mod tests {
         SkipList::from_sorted(0, [(1.0, "b"), (1.0, "a")]);
     }
 
-    /// Goes a way to its end; the node where it ends, and how many steps it took.
+    /// Makes all steps of a prefetch. Returns the node where it ends and the number of steps.
     fn walk(mut way: Way<'_>) -> (Node, usize) {
         let mut steps = 0;
         while way.step() {
@@ -1424,7 +1426,7 @@ mod tests {
                 assert_eq!(unsafe { before.forward(0) }, Some(nodes[rank].node));
                 assert!(steps < 120, "{steps}");
             }
-            // Beyond the last there is nothing to go to, and no harm in trying.
+            // Beyond the last node there is nothing to prefetch, and trying does no harm.
             walk(list.way_to_rank(len as u64, 3, false));
             walk(list.way_to_rank(u64::MAX, 3, true));
             assert_eq!(Some(walk(list.way_to(f64::INFINITY, b"")).0), list.tail);

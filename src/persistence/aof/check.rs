@@ -1,11 +1,12 @@
-//! Are these files whole? `spinel check-aof [--fix] FILE` reads them and executes nothing.
+//! Checks whether append-only files are whole: `spinel check-aof [--fix] FILE`. The check reads the files and
+//! executes nothing.
 //!
-//! Every byte is looked at: what a server would pass over, such as a line end that is none, shows that a file is damaged.
-//! A file is good up to the end of the last request that is whole and not part of an open transaction. What follows
-//! can be cut off (`--fix`), or all that happened after some time (`--truncate-to-timestamp`), but only from the last
-//! of the files that a manifest lists: those behind it would not fit any more.
+//! The check is stricter than loading: a malformed line end, for example, which a server would accept, shows that the
+//! file is damaged. A file is good up to the end of the last complete request outside an open transaction. The rest
+//! can be cut off (`--fix`), as can everything after a given time (`--truncate-to-timestamp`). Only the last file of
+//! a manifest may be cut, because the files behind a shortened one would no longer fit.
 //!
-//! Lines that scripts look for are those of `redis-check-aof`.
+//! Lines that scripts search for have the wording of `redis-check-aof`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -20,28 +21,30 @@ use crate::stdx::num;
 
 /// Bytes read at a time.
 const PIECE: usize = 256 << 10;
-/// A remark is shorter than this, and so is a number.
+/// Longest line in bytes: annotations and numbers are shorter.
 const LONGEST_LINE: usize = 1024;
-/// Different commands that are counted; a damaged file may hold any number of names.
+/// Number of different command names counted. The limit bounds memory, since a damaged file may hold any number of
+/// names.
 const NAMES: usize = 512;
-/// Bytes of a name that are worth telling.
+/// Bytes of a command name shown in the summary.
 const LONGEST_NAME: usize = 32;
 
-/// What to do about a file beyond reading it.
+/// What to do about a file, apart from reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mend {
+    /// Report only.
     Nothing,
-    /// Cut off what is no good.
+    /// Cut off everything behind the good part.
     Fix,
-    /// Cut off what happened later than this second of Unix time.
+    /// Cut off everything later than this second of Unix time.
     Until(i64),
 }
 
-/// Checks the file at `path`, or all those listed in it if it is a manifest, and tells `out` about them; whether a
-/// server would load them now. `confirm` is asked before anything is cut off.
+/// Checks the file at `path`, or every file listed in it if it is a manifest, and reports to `out`. Returns whether a
+/// server would now load the files. `confirm` is asked before anything is cut off.
 ///
 /// # Errors
-/// `out` cannot be written to.
+/// Writing to `out` failed.
 pub fn check(
     path: &Path,
     mend: Mend,
@@ -59,7 +62,7 @@ pub fn check(
     }
 }
 
-/// Whether the first line that is no remark tells of a file.
+/// Whether the first line that is not an annotation lists a file.
 fn is_manifest(path: &Path) -> io::Result<bool> {
     let mut file = BufReader::new(File::open(path)?.take(1 << 20));
     let mut line = Vec::new();
@@ -85,7 +88,7 @@ struct Checker<'a> {
     mend: Mend,
     out: &'a mut dyn Write,
     confirm: &'a mut dyn FnMut() -> bool,
-    /// Line ends of the files before: lines are counted over all files of a manifest, as `redis-check-aof` does.
+    /// Line ends of the preceding files. Lines are counted over all files of a manifest, as `redis-check-aof` does.
     lines: u64,
 }
 
@@ -134,7 +137,7 @@ impl Checker<'_> {
         Ok(true)
     }
 
-    /// Checks one file, which is a `kind` of file; whether it is good, or has become so.
+    /// Checks one file, described to the user as `kind`. Returns whether the file is good, or has been made good.
     fn file(&mut self, path: &Path, name: &str, kind: &str, is_last: bool) -> io::Result<bool> {
         let opened = OpenOptions::new().read(true).write(self.mend != Mend::Nothing).open(path);
         let sized = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
@@ -237,9 +240,9 @@ impl Checker<'_> {
     }
 }
 
-/// Why a file is not good to its end, and where that was noticed.
+/// Why a file is not good to its end, and the offset where that was found.
 enum Bad {
-    /// What is there, and what should be.
+    /// A format error: offset, and what was expected there.
     Format(u64, &'static str),
     Truncated(u64),
     Nested(u64, &'static str),
@@ -273,7 +276,7 @@ impl Bad {
     }
 }
 
-/// Reads a file part by part; strings are passed over, however long they are.
+/// Reads a file part by part. Long strings are skipped, not kept.
 struct Reader<R> {
     source: R,
     /// Bytes read.
@@ -281,12 +284,12 @@ struct Reader<R> {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// The next byte, which stays; `None` at the end.
+    /// The next byte, without consuming it; `None` at the end.
     fn peek(&mut self) -> io::Result<Option<u8>> {
         self.source.fill_buf().map(|bytes| bytes.first().copied())
     }
 
-    /// The next line with its end, which is missing if the file ends or the line is too long.
+    /// The next line with its line end. The line end is missing if the file ends or the line is too long.
     fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         let n = (&mut self.source).take(LONGEST_LINE as u64).read_until(b'\n', &mut line)?;
@@ -294,7 +297,7 @@ impl<R: BufRead> Reader<R> {
         Ok(line)
     }
 
-    /// The number that follows `prefix`. The request that this is part of begins at `begin`.
+    /// Reads the number after `prefix`. The request that contains it begins at offset `begin`.
     fn number(&mut self, prefix: u8, begin: u64) -> Result<u64, Bad> {
         let at = self.offset;
         match self.peek()? {
@@ -314,7 +317,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// The string of so many bytes that comes next, or its beginning.
+    /// Reads the next string, of `length` bytes, and returns its beginning.
     fn string(&mut self, length: u64, begin: u64) -> Result<Vec<u8>, Bad> {
         let mut left = length;
         let at = self.offset;
@@ -342,23 +345,23 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// The time that a remark notes: `#TS:` and seconds.
+/// The Unix time in seconds from an annotation of the form `#TS:seconds`.
 fn noted(line: &[u8]) -> Option<i64> {
     num::parse_i64(line.strip_prefix(b"#TS:")?.trim_ascii_end())
 }
 
-/// What was found so far.
+/// Results so far.
 struct Findings {
-    /// Offset behind what is good.
+    /// Offset of the end of the good part.
     good: u64,
-    /// Line ends of requests that were read.
+    /// Line ends in the requests read.
     lines: u64,
     requests: u64,
     transactions: u64,
-    /// Where the open transaction begins.
+    /// Offset of the open transaction.
     open: Option<u64>,
     by_name: HashMap<Vec<u8>, u64>,
-    /// Remarks of a later second end the file.
+    /// The check stops at the first annotation with a later second than this.
     until: i64,
 }
 
@@ -426,7 +429,7 @@ impl Findings {
         self.count(&name, begin)
     }
 
-    /// Counts a request, and follows transactions.
+    /// Counts a request and keeps track of transactions.
     fn count(&mut self, name: &[u8], begin: u64) -> Result<(), Bad> {
         self.requests += 1;
         if name.eq_ignore_ascii_case(b"MULTI") {

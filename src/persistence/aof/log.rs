@@ -1,13 +1,15 @@
-//! The file that grows: requests are gathered, written once per turn of the event loop, and made durable.
+//! The growing end of the append-only file: requests are gathered, written once per turn of the event loop, and made
+//! durable.
 //!
-//! How depends on the policy. With `everysec` and `no` the loop writes, which only moves bytes into the kernel's cache,
-//! and once a second the fsync thread is told to sync. With `always` writing and syncing both happen on that thread,
-//! for all that was gathered since the last time (a *group commit*), while the loop goes on; whoever waits for an
-//! answer gets it when [`AofLog::durable`] has reached what was [`AofLog::appended`] before.
+//! The policy decides how. With `everysec` and `no` the event loop writes, which only moves bytes into the kernel's
+//! cache; with `everysec` the fsync thread also syncs once a second. With `always` that thread both writes and syncs
+//! everything gathered since its last run (a *group commit*), while the event loop goes on. A client's reply is
+//! withheld until [`AofLog::durable`] reaches the value that [`AofLog::appended`] had after its command.
 //!
-//! What always holds: bytes reach a file in the order they were appended, each once. A write that failed half-way is
-//! taken back, so that the file ends with a whole group; where the disk does not even allow that, the next write goes on
-//! in the middle. A file whose sync failed is synced again, once a second, until that succeeds, even if another file is
+//! What always holds: bytes reach a file in the order in which they were appended, each exactly once. A write that
+//! failed half-way is undone, so that the file ends with a complete group; if the disk does not allow even that, the
+//! next write continues in the middle of the group. A file whose sync failed is synced again, once a second, until a
+//! sync succeeds, even if another file is being written by then.
 //! written meanwhile.
 
 use std::fs::File;
@@ -19,28 +21,29 @@ use std::time::{Duration, Instant};
 use crate::background::{Background, Worker};
 use crate::stats::log::limited;
 
-/// A write waits this long at most for a sync that is under way. With what a turn of the loop may take, whoever was
-/// answered more than a second ago can be sure that the kernel has been given what he wrote.
+/// Longest time that a write is postponed for a running sync. It is below a second by more than a turn of the event
+/// loop takes, so that a write acknowledged more than a second ago has always been given to the kernel.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// Room that is kept between turns.
+/// Bytes of buffer capacity kept between turns.
 const KEPT: usize = 1 << 20;
 
-/// When what is written is made durable.
+/// When written data is made durable (`appendfsync`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
-    /// When the system sees fit.
+    /// When the operating system chooses.
     No,
+    /// Once a second, by the fsync thread.
     EverySecond,
-    /// Before anybody is told of it.
+    /// Before the client gets its reply.
     Always,
 }
 
-/// What the fsync thread reports.
+/// Results of the fsync thread, shared with the event loop.
 #[derive(Default)]
 struct Progress {
-    /// Bytes appended so far that are durable.
+    /// Number of appended bytes that are durable.
     durable: AtomicU64,
-    /// The error of the last attempt, 0 if it succeeded.
+    /// Error number of the last attempt, 0 if the attempt succeeded.
     error: AtomicI32,
     /// Files whose last sync failed.
     unsynced: Mutex<Vec<Arc<File>>>,
@@ -49,9 +52,9 @@ struct Progress {
 }
 
 impl Progress {
-    /// Syncs a file, and all those whose last sync failed.
+    /// Syncs a file, and every file whose last sync failed.
     fn sync(&self, file: &Arc<File>) -> io::Result<()> {
-        // Whoever panicked with it in hand left whole files there.
+        // The list is valid at every moment, even if a thread panicked while it had the lock.
         let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
         if !unsynced.iter().any(|other| Arc::ptr_eq(other, file)) {
             unsynced.push(Arc::clone(file));
@@ -67,42 +70,42 @@ impl Progress {
     }
 }
 
-/// What became of a flush.
+/// Result of a flush.
 #[derive(Debug)]
 pub enum Flushed {
-    /// Nothing is left to write, or it is on its way.
+    /// Nothing is left to write, or the rest is with the fsync thread.
     Done,
-    /// A sync is under way, and writing would wait for it.
+    /// A sync is running, and writing would wait for it.
     Postponed,
-    /// The disk does not take it; what was not written is kept.
+    /// The write failed. Bytes that were not written are kept.
     Failed(io::Error),
 }
 
 /// The increment being written.
 pub struct AofLog {
     file: Option<Arc<File>>,
-    /// Not written yet.
+    /// Bytes not written yet.
     pub buf: Vec<u8>,
     /// The database selected at the end of `buf`.
     pub selected: Option<u32>,
     /// Bytes of the current file.
     pub file_size: u64,
-    /// Bytes ever appended to a file or on their way there.
+    /// Bytes ever written to a file or given to the fsync thread.
     handed_over: u64,
     progress: Arc<Progress>,
-    /// Bytes appended when the last sync was asked for.
+    /// Value of `handed_over` when the last sync was requested.
     sync_asked: u64,
     last_sync: Option<Instant>,
     postponed_since: Option<Instant>,
-    /// Writes that were put off because a sync was under way.
+    /// Number of writes postponed because a sync was running.
     pub delayed: u64,
-    /// Makes each write last longer, in microseconds, for tests.
+    /// Delays each write by this many microseconds, for tests.
     pub write_delay_us: u64,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl AofLog {
-    /// A log without a file. `wake` is called, from another thread, when more has become durable.
+    /// A log without a file. Another thread calls `wake` when more bytes have become durable.
     pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         AofLog {
             file: None,
@@ -120,46 +123,47 @@ impl AofLog {
         }
     }
 
-    /// Goes on with `file`, which has `size` bytes, from the next flush on. The old one is handed back.
+    /// Continues with `file`, which has `size` bytes, from the next flush on. Returns the old file.
     pub fn switch(&mut self, file: Option<File>, size: u64) -> Option<Arc<File>> {
         self.selected = None;
         self.file_size = size;
         if file.is_none() {
-            // Whatever went wrong concerns nobody any more.
+            // Results that still arrive for the old file no longer matter.
             self.progress = Arc::default();
             self.progress.durable.store(self.handed_over, Ordering::Release);
         }
         std::mem::replace(&mut self.file, file.map(Arc::new))
     }
 
-    /// Bytes appended so far, those not written yet included.
+    /// Number of bytes ever appended, including those not written yet.
     #[inline]
     pub fn appended(&self) -> u64 {
         self.handed_over + self.buf.len() as u64
     }
 
-    /// How many of these are durable, if all was written with the policy `always`.
+    /// How many of the appended bytes are durable. Only meaningful if everything was written with the policy
+    /// `always`.
     #[inline]
     pub fn durable(&self) -> u64 {
         self.progress.durable.load(Ordering::Acquire)
     }
 
-    /// How many of these have been handed over to a file, or to the thread that writes it.
+    /// How many of the appended bytes were written to a file or given to the fsync thread.
     pub fn handed_over(&self) -> u64 {
         self.handed_over
     }
 
-    /// Has `wake` called, from another thread, when more has become durable.
+    /// Sets the callback that another thread calls when more bytes have become durable.
     pub fn set_wake(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
         self.wake = wake;
     }
 
-    /// Everything that has been appended counts as durable: when the policy begins to matter.
+    /// Counts everything appended so far as durable. Called when the policy becomes `always`.
     pub fn count_as_durable(&mut self) {
         self.progress.durable.store(self.handed_over, Ordering::Release);
     }
 
-    /// The error of the last sync or, under `always`, write.
+    /// The error of the last sync or, under `always`, of the last write.
     pub fn last_error(&self) -> Option<io::Error> {
         match self.progress.error.load(Ordering::Acquire) {
             0 => None,
@@ -167,13 +171,13 @@ impl AofLog {
         }
     }
 
-    /// Syncs that are asked for and not done.
+    /// Number of syncs that are requested and not finished.
     pub fn pending_syncs(&self, background: &Background) -> usize {
         background.pending(Worker::AofFsync)
     }
 
-    /// Writes what was gathered, and sees to it that it becomes durable as `policy` says. `may_sync` is false while a
-    /// child process writes and syncs are to make way for it; `force` does not wait for a sync under way.
+    /// Writes the gathered bytes and makes them durable as `policy` says. `may_sync` is false while a child process
+    /// writes a file and syncs must make way for it. `force` writes even while a sync is running.
     pub fn flush(&mut self, background: &Background, policy: Policy, may_sync: bool, force: bool) -> Flushed {
         if self.file.is_none() {
             self.buf.clear();
@@ -185,7 +189,8 @@ impl AofLog {
         }
         if !self.buf.is_empty() {
             if policy == Policy::EverySecond && !force && background.pending(Worker::AofFsync) > 0 {
-                // A write to a file that is being synced waits for the disk. Rather the bytes wait here, for a while.
+                // A write to a file that is being synced waits for the disk. Leaving the bytes here for a while is
+                // better than stopping the event loop.
                 let since = *self.postponed_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < PATIENCE {
                     return Flushed::Postponed;
@@ -207,7 +212,7 @@ impl AofLog {
         Flushed::Done
     }
 
-    /// How long until what waits for a sync under way is written in any case; `None`: nothing waits.
+    /// Time until a postponed write is carried out in any case; `None` if no write is postponed.
     pub fn until_impatient(&self) -> Option<Duration> {
         let since = self.postponed_since.filter(|_| !self.buf.is_empty())?;
         Some(PATIENCE.saturating_sub(since.elapsed()))
@@ -235,7 +240,7 @@ impl AofLog {
         }
     }
 
-    /// Has all that is written synced by the other thread.
+    /// Lets the fsync thread sync everything written so far.
     pub fn sync_later(&mut self, background: &Background) {
         let Some(file) = self.file.clone() else { return };
         let (progress, upto) = (Arc::clone(&self.progress), self.handed_over);
@@ -249,7 +254,7 @@ impl AofLog {
         });
     }
 
-    /// Hands what was gathered to the other thread, unless that still works on the last group.
+    /// Gives the gathered bytes to the fsync thread, unless that thread is still busy with the last group.
     fn commit(&mut self, background: &Background, may_sync: bool) -> Flushed {
         if let Some(error) = self.last_error() {
             return Flushed::Failed(error);
@@ -284,10 +289,10 @@ impl AofLog {
         Flushed::Done
     }
 
-    /// Writes everything and waits until it is durable: when the server stops, or goes on with another file.
+    /// Writes everything and waits until it is durable. Called when the server stops, or continues with another file.
     ///
     /// # Errors
-    /// The disk does not take it; what was not written is kept.
+    /// The write or the sync failed. Bytes that were not written are kept.
     pub fn finish(&mut self, background: &Background) -> io::Result<()> {
         background.drain(Worker::AofFsync);
         let Some(file) = self.file.clone() else {
@@ -295,7 +300,7 @@ impl AofLog {
             return Ok(());
         };
         if self.progress.lost.load(Ordering::Acquire) {
-            // What comes after what is missing must not be there.
+            // Later bytes must not follow a gap.
             return Err(self.last_error().unwrap_or_else(|| io::Error::from(io::ErrorKind::WriteZero)));
         }
         if !self.buf.is_empty() {
@@ -317,8 +322,8 @@ fn code(result: &io::Result<()>) -> i32 {
     }
 }
 
-/// Appends `bytes` to a file of `size` bytes; how many of them are there. That is all, or none when there was an error,
-/// unless those that came before the error cannot be taken back.
+/// Appends `bytes` to a file of `size` bytes. Returns how many of them are in the file afterwards: all of them, or
+/// none on an error, unless the bytes written before the error cannot be removed.
 fn write_whole(mut file: &File, bytes: &[u8], size: u64) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {

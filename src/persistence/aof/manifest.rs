@@ -1,4 +1,4 @@
-//! Which files the append-only file consists of.
+//! The manifest: the list of files that form the append-only file.
 //!
 //! ```text
 //! file appendonly.aof.2.base.rdb seq 2 type b
@@ -6,8 +6,8 @@
 //! file appendonly.aof.2.incr.aof seq 2 type i
 //! ```
 //!
-//! What always holds: there is at most one base; increments are in the order of their numbers, which
-//! rise; a number is used once.
+//! What always holds: there is at most one base; increments are in ascending order of their numbers; no number is
+//! used twice.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,15 +16,17 @@ use std::path::Path;
 use crate::stdx::files::create_exclusively;
 use crate::stdx::quote;
 
-/// Lines longer than this are not ours.
+/// Longest line in bytes.
 const LONGEST_LINE: usize = 1024;
 
-/// What a file is to the whole.
+/// The role of a file within the append-only file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
+    /// The data set at some moment.
     Base,
     /// Superseded, to be removed.
     History,
+    /// Changes since the base was begun.
     Increment,
 }
 
@@ -33,16 +35,20 @@ pub enum Role {
 pub struct Part {
     /// Its name within the directory.
     pub name: String,
+    /// Its number among the files of the same role.
     pub seq: u64,
+    /// What the file is for.
     pub role: Role,
 }
 
-/// The files, in the order in which they are to be loaded.
+/// The files, in the order in which they are loaded.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Manifest {
+    /// The base, if there is one.
     pub base: Option<Part>,
+    /// The increments, oldest first.
     pub increments: Vec<Part>,
-    /// The latest first.
+    /// Superseded files, newest first.
     pub history: Vec<Part>,
     base_seq: u64,
     increment_seq: u64,
@@ -51,10 +57,20 @@ pub struct Manifest {
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// A line is faulty.
     #[error("Error reading the manifest file, at line {line}\n>>> '{text}'\n{reason}")]
-    Line { line: usize, text: String, reason: &'static str },
+    Line {
+        /// Number of the line, from 1.
+        line: usize,
+        /// Text of the line.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The file is empty.
     #[error("Found an empty AOF manifest")]
     Empty,
+    /// Reading the file failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -62,15 +78,15 @@ pub enum ManifestError {
 const FORMAT: &str = "Invalid AOF manifest file format";
 
 impl Manifest {
-    /// The file's name for append-only files that are called `prefix`.
+    /// Name of the manifest of append-only files called `prefix`.
     pub fn file_name(prefix: &str) -> String {
         format!("{prefix}.manifest")
     }
 
-    /// Reads the text of a manifest.
+    /// Parses the text of a manifest.
     ///
     /// # Errors
-    /// It is not one, or its files do not make a whole. The first line at fault is quoted.
+    /// The text is not a manifest, or its files contradict each other. The error quotes the first faulty line.
     pub fn parse(text: &[u8]) -> Result<Manifest, ManifestError> {
         let mut manifest = Manifest::default();
         if text.is_empty() {
@@ -113,23 +129,23 @@ impl Manifest {
         Ok(())
     }
 
-    /// The manifest of a single file from before there were manifests.
+    /// The manifest for a single append-only file, as servers wrote it before there were manifests.
     pub fn of_single_file(name: &str) -> Manifest {
         let base = Part { name: name.into(), seq: 1, role: Role::Base };
         Manifest { base: Some(base), base_seq: 1, ..Manifest::default() }
     }
 
-    /// Whether no file is listed that holds data.
+    /// Whether the manifest lists no file with data.
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.increments.is_empty()
     }
 
-    /// The files that hold data, in the order in which they are loaded.
+    /// The files with data, in the order in which they are loaded.
     pub fn parts(&self) -> impl DoubleEndedIterator<Item = &Part> {
         self.base.iter().chain(&self.increments)
     }
 
-    /// Makes a new base, a snapshot or a file of requests, take the place of the one there was; its name.
+    /// Replaces the base by a new one, a snapshot or a file of requests, and returns the new base's name.
     pub fn begin_base(&mut self, prefix: &str, snapshot: bool) -> String {
         if let Some(old) = self.base.take() {
             self.history.insert(0, Part { role: Role::History, ..old });
@@ -141,7 +157,7 @@ impl Manifest {
         name
     }
 
-    /// Adds an increment behind all others; its name.
+    /// Adds an increment behind all others and returns its name.
     pub fn begin_increment(&mut self, prefix: &str) -> String {
         self.increment_seq += 1;
         let name = format!("{prefix}.{}.incr.aof", self.increment_seq);
@@ -149,7 +165,8 @@ impl Manifest {
         name
     }
 
-    /// A new base covers all increments but the last `kept`. When none is left they are numbered from 1 again.
+    /// Marks all increments but the last `kept` as superseded by a new base. If none is left, numbering starts at 1
+    /// again.
     pub fn supersede_increments(&mut self, kept: usize) {
         let covered = self.increments.len().saturating_sub(kept);
         for part in self.increments.drain(..covered) {
@@ -160,7 +177,7 @@ impl Manifest {
         }
     }
 
-    /// The text of the file.
+    /// The text of the manifest file.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for part in self.base.iter().chain(&self.history).chain(&self.increments) {
@@ -178,10 +195,10 @@ impl Manifest {
         text
     }
 
-    /// Writes the manifest into the directory `dir`, durably, in place of the one that is there.
+    /// Writes the manifest into the directory `dir`, durably, in place of the current one.
     ///
     /// # Errors
-    /// Those of the files. See [`StoreError::is_visible`] for what is there then.
+    /// A file operation failed. [`StoreError::is_visible`] says which manifest is in place then.
     pub fn store(&self, dir: &Path, prefix: &str) -> Result<(), StoreError> {
         let name = Manifest::file_name(prefix);
         let temporary = dir.join(format!("temp_{name}"));
@@ -189,33 +206,34 @@ impl Manifest {
             let mut file = create_exclusively(&temporary, 0o666)?;
             file.write_all(self.text().as_bytes())?;
             file.sync_all()?;
-            // What can be found out before the point of no return is found out before.
+            // Everything that can fail harmlessly is tried before the rename, which cannot be undone.
             let directory = open_directory(dir)?;
             fs::rename(&temporary, dir.join(name))?;
             Ok(directory)
         };
         let directory = replace().map_err(|error| {
-            // What is left of it means nothing.
+            // Remains of an earlier attempt mean nothing.
             let _ = fs::remove_file(&temporary);
             StoreError { error, is_visible: false }
         })?;
         directory.sync_all().map_err(|error| StoreError { error, is_visible: true })
     }
 
-    /// Numbers that `other` has used are not used again.
+    /// Avoids the numbers that `other` has used.
     pub fn skip_numbers_of(&mut self, other: &Manifest) {
         self.base_seq = self.base_seq.max(other.base_seq);
         self.increment_seq = self.increment_seq.max(other.increment_seq);
     }
 }
 
-/// A manifest could not be stored.
+/// Storing a manifest failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct StoreError {
+    /// The first error.
     pub error: io::Error,
-    /// Whoever reads the directory now finds the new manifest; whether that will be so after a power failure, nobody
-    /// knows. Files that either of the two manifests names must stay.
+    /// Whether a reader of the directory now finds the new manifest. Which one is found after a power failure is
+    /// unknown, so files named by either manifest must stay.
     pub is_visible: bool,
 }
 
@@ -225,10 +243,10 @@ impl From<StoreError> for io::Error {
     }
 }
 
-/// Makes names in a directory durable.
+/// Makes the names in a directory durable.
 ///
 /// # Errors
-/// Those of opening and syncing it.
+/// The directory cannot be opened or synced.
 pub fn sync_directory(dir: &Path) -> io::Result<()> {
     open_directory(dir)?.sync_all()
 }
@@ -261,7 +279,7 @@ fn parse_line(line: &[u8]) -> Result<Part, &'static str> {
                 _ => return Err("Unknown AOF file type"),
             };
         }
-        // Other words come from versions to come.
+        // Unknown words are ignored: later versions may add some.
     }
     match (name, seq, role) {
         (Some(name), Some(seq), Some(role)) => Ok(Part { name, seq, role }),

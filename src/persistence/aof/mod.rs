@@ -1,12 +1,12 @@
-//! The append-only file: every change, written down as the request that makes it.
+//! The append-only file: every change, recorded as the request that makes it.
 //!
-//! It is a directory of files. A *base* holds the data set at some moment, as a snapshot or as requests; *increments*
-//! hold what happened since, each beginning when its base was begun; *history* files are superseded and wait to be
-//! removed. The [`manifest`] says which file is which, and is replaced as a whole, so that whatever is cut off in
-//! between leaves one state or the other. (The layout is Redis's since version 7.)
+//! It is a directory of files. A *base* holds the data set at some moment, as a snapshot or as requests. *Increments*
+//! hold the changes since, each from the moment its base was begun. *History* files are superseded and wait to be
+//! removed. The [`manifest`] lists the files and is replaced as a whole, so that an interruption leaves either the
+//! old state or the new one. (The layout is that of Redis 7.)
 //!
-//! [`log`] appends and syncs, [`read`] takes files apart into requests, [`rewrite`] writes a base as requests, [`check`]
-//! tells whether files are whole.
+//! [`log`] appends and syncs, [`read`] splits files into requests, [`rewrite`] writes a base as requests, [`check`]
+//! examines whether files are whole.
 
 pub mod check;
 pub mod log;

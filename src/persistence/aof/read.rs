@@ -1,7 +1,7 @@
 //! An append-only file as a sequence of requests.
 //!
-//! Between requests there may be lines that begin with `#`: remarks such as the time. Everything else is
-//! a request in the form clients send, as an array; nothing else is accepted.
+//! Between requests there may be annotations: lines that begin with `#`, such as timestamps. Everything else must be
+//! a request in the form that clients send, as an array.
 
 use std::io::{self, Read};
 
@@ -9,27 +9,30 @@ use crate::resp::request::{Decoder, Frame, Limits, Span};
 
 /// Bytes read at a time.
 const PIECE: usize = 512 << 10;
-/// A remark is shorter than this.
+/// Longest annotation in bytes.
 const LONGEST_REMARK: usize = 1024;
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
+    /// Reading failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What begins at this offset is no request.
+    /// The bytes at this offset are not a request.
     #[error("bad file format at offset {0}")]
     Format(u64),
-    /// It ends in the middle of a request.
+    /// The file ends in the middle of a request.
     #[error("unexpected end of file")]
     Truncated,
 }
 
-/// What comes next.
+/// Result of [`Requests::next`].
 pub enum Next {
+    /// A complete request.
     Request(Frame),
-    /// Nothing whole is in the buffer: [`Requests::fill`] it. Frames handed out before are void then.
+    /// The buffer holds no complete request: call [`Requests::fill`]. Frames returned before are invalid then.
     Fill,
+    /// The file has ended.
     End,
 }
 
@@ -43,33 +46,33 @@ pub struct Requests<R> {
     len: usize,
     decoder: Decoder,
     read: u64,
-    /// Where the last request began.
+    /// Offset of the last request returned.
     started: u64,
-    /// Where the request begins that is not whole yet.
+    /// Offset of the request that is still incomplete.
     begun: Option<u64>,
     size: u64,
     ended: bool,
 }
 
 impl<R: Read> Requests<R> {
-    /// Reads from `source`, which stands at offset `at` of a file of `size` bytes.
+    /// Reads from `source`, which is positioned at offset `at` of a file of `size` bytes.
     pub fn new(source: R, at: u64, size: u64) -> Self {
         let decoder = Decoder::default();
         Requests { source, pos: 0, len: 0, decoder, read: at, started: at, begun: None, size, ended: false }
     }
 
-    /// Offset behind the last request, and the remarks that follow it.
+    /// Offset of the end of the last request and of the annotations that follow it.
     pub fn offset(&self) -> u64 {
         // Long strings of a request that is not whole are in the buffer no more.
         self.begun.unwrap_or_else(|| self.read - (self.len - self.pos) as u64)
     }
 
-    /// Where the last request began.
+    /// Offset of the last request returned.
     pub fn started(&self) -> u64 {
         self.started
     }
 
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -142,7 +145,8 @@ mod tests {
     use crate::resp::Args;
     use crate::resp::request::write_request;
 
-    /// Reads a file that arrives in pieces of `piece` bytes: the requests' first words, and how it ended.
+    /// Reads a file that arrives in pieces of `piece` bytes. Returns the first word of each request, and how the file
+    /// ended.
     fn words(bytes: &[u8], piece: usize) -> (Vec<String>, Result<u64, Fault>) {
         struct Pieces<'a>(&'a [u8], usize);
         impl Read for Pieces<'_> {

@@ -1,7 +1,7 @@
-//! The data set as the requests that make it.
+//! Writes the data set as the requests that create it.
 //!
-//! Large collections are spread over many requests of a limited number of elements, so that no single one takes long
-//! to load.
+//! A large collection is spread over many requests of a limited number of elements, so that no single request takes
+//! long to load.
 
 use std::io::{self, Write};
 
@@ -13,15 +13,16 @@ use crate::types::string::StringRef;
 use crate::types::value::Part;
 use crate::types::{Hash, Kind};
 
-/// Elements in one request.
+/// Elements per request.
 const PER_REQUEST: usize = 64;
 /// Bytes gathered before they are written.
 const PIECE: usize = 256 << 10;
 
-/// Writes all keys to `out`, and calls `each` after each with how many there were; bytes written.
+/// Writes all keys to `out` and returns the number of bytes written. After each key, calls `each` with the number of
+/// keys so far.
 ///
 /// # Errors
-/// Those of `out` and of `each`.
+/// The first error of `out` or of `each`.
 pub fn rewrite(
     space: &Keyspace,
     out: &mut dyn Write,
@@ -52,7 +53,7 @@ fn request(out: &mut Vec<u8>, words: &[&[u8]]) {
     }
 }
 
-/// Appends the requests that make one key.
+/// Appends the requests that create one key.
 fn write_entry(entry: &Entry, out: &mut Vec<u8>) {
     let key = entry.key();
     match entry.string() {
@@ -70,7 +71,7 @@ fn write_entry(entry: &Entry, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a request for each field of a hash that expires.
+/// Appends a request for each field of a hash that has an expiry.
 fn write_field_expiries(key: &[u8], hash: &Hash, out: &mut Vec<u8>) {
     for (name, _, at) in hash.iter_with_expiry() {
         let Some(at) = at else { continue };

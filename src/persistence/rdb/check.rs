@@ -1,4 +1,4 @@
-//! Is this file whole? `spinel check-rdb FILE` reads it as a server would, but keeps nothing.
+//! Checks whether a snapshot is whole: `spinel check-rdb FILE` reads it as a server would, but keeps nothing.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,9 +13,9 @@ use crate::persistence::progress::Bar;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num::human_bytes;
 
-/// Bytes between two looks at how far it is.
+/// Bytes between two updates of the progress bar.
 const STEP: u64 = 4 << 20;
-/// What was found of one type.
+/// Statistics of the values of one type.
 #[derive(Clone, Copy, Default)]
 struct Count {
     keys: u64,
@@ -24,14 +24,14 @@ struct Count {
     largest: u64,
 }
 
-/// What was found so far.
+/// Results so far.
 struct Findings {
     now: UnixMillis,
     by_type: [Count; 256],
     volatile: u64,
     due: u64,
     databases: usize,
-    /// Hashes of the keys of the database at hand: no key may occur twice.
+    /// The current database, and the hashes of its keys: no key may occur twice.
     seen: (usize, HashSet<u64>),
 }
 
@@ -71,7 +71,7 @@ impl Receive for Findings {
     }
 }
 
-/// Checks the file at `path` and tells `out` what is in it; whether a server would load it.
+/// Checks the file at `path` and reports its contents to `out`. Returns whether a server would load it.
 ///
 /// # Errors
 /// The file cannot be read, or `out` cannot be written to.
@@ -79,10 +79,11 @@ pub fn check(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
     examine(path, out, true).map(|end| end.is_some())
 }
 
-/// As [`check`], for a snapshot that something else follows: where that begins, if the snapshot is whole.
+/// Like [`check`], for a snapshot at the start of a longer file. Returns the offset of the snapshot's end, or `None`
+/// if the snapshot is damaged.
 ///
 /// # Errors
-/// As there.
+/// As for [`check`].
 pub fn check_preamble(path: &Path, out: &mut dyn Write) -> io::Result<Option<u64>> {
     examine(path, out, false)
 }
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn whole_and_damaged_files() {
-        // What Valkey 9.1 wrote for a string and a hash one of whose fields expires.
+        // Bytes written by Valkey 9.1 for a string and for a hash with a field that expires.
         let string = b"VALKEY080\xfe\x00\xfb\x01\x00\x00\x01s\x05hello\xff\0\0\0\0\0\0\0\0";
         let (whole, text) = checked(string, "whole");
         assert!(whole, "{text}");

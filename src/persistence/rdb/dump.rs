@@ -1,7 +1,7 @@
-//! One value on its own, as `DUMP` gives it and `RESTORE` takes it.
+//! One value on its own, as `DUMP` returns it and `RESTORE` accepts it.
 //!
 //! ```text
-//! type: u8 | value … | version: u16 | CRC-64 of all before: u64          little-endian
+//! type: u8 | value … | version: u16 | CRC-64 of everything before: u64      little-endian
 //! ```
 
 use super::format::Dialect;
@@ -13,21 +13,25 @@ use crate::keyspace::Entry;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::crc64;
 
-/// Version and checksum.
+/// Bytes of version and checksum.
 const TRAILER: usize = 10;
-/// The newest version whose values we know, of Redis and of Valkey. Newer ones may use the numbers of types anew.
+/// The newest versions whose value types are known here, of Redis and of Valkey. Newer versions may reuse type
+/// numbers.
 const NEWEST: [(Dialect, u32); 2] = [(Dialect::Redis, 79), (Dialect::Valkey, 99)];
 
 /// Why a payload was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
+    /// Version or checksum are missing or wrong.
     #[error("the version is unknown or the checksum wrong")]
     Trailer,
+    /// The value is damaged or of an unknown type.
     #[error("{0}")]
     Value(Fault),
 }
 
-/// The value of `entry` as a payload; `compress` long strings.
+/// Writes the value of `entry` as a payload. Long strings are compressed if `compress`. O(n) in the bytes of the
+/// value.
 pub fn dump(entry: &Entry, wanted: Version, compress: bool) -> Vec<u8> {
     let version = save::version_for_value(entry, wanted);
     let mut out = Output::to_memory(compress);
@@ -39,10 +43,10 @@ pub fn dump(entry: &Entry, wanted: Version, compress: bool) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// The value of a payload, as an entry for `key`.
+/// Reads a payload into an entry for `key`. O(n).
 ///
 /// # Errors
-/// The payload is not one, or damaged. A collection without elements is damaged.
+/// The bytes are not a payload, or a damaged one. A collection without elements counts as damaged.
 pub fn restore(
     payload: &[u8],
     key: &[u8],

@@ -1,6 +1,6 @@
-//! The numbers of the format: opcodes, types, lengths, and who wrote what.
+//! The numbers of the format: opcodes, types, lengths, and which server wrote which version.
 //!
-//! A length, or a string in a special encoding, starts with a byte whose two highest bits tell what follows:
+//! A length, or a string in a special encoding, starts with a byte whose two highest bits say what follows:
 //!
 //! ```text
 //! 00llllll                         6 bits
@@ -10,131 +10,153 @@
 //! 11eeeeee                        a string in encoding e: an integer of 8, 16 or 32 bits, or compressed
 //! ```
 
-/// What stands before a value or between values.
+/// Opcodes: the first byte of whatever is not a key and value.
 pub mod opcode {
-    /// Keys of a hash slot follow: slot, keys, volatile keys. A hint.
+    /// Sizes for a cluster slot follow: slot, number of keys, number of volatile keys. A hint.
     pub const SLOT_INFO: u8 = 244;
-    /// A library of functions.
+    /// A function library follows.
     pub const FUNCTION2: u8 = 245;
-    /// A library of functions, as release candidates of Redis 7.0 wrote it.
+    /// A function library follows, as release candidates of Redis 7.0 wrote it.
     pub const FUNCTION_PRE_GA: u8 = 246;
-    /// Data of a module that belong to no key.
+    /// Data of a module follow that belong to no key.
     pub const MODULE_AUX: u8 = 247;
     /// Seconds since the last access to the next key, as a length.
     pub const IDLE: u8 = 248;
     /// Access frequency of the next key, one byte.
     pub const FREQ: u8 = 249;
-    /// A name and a text.
+    /// An auxiliary field follows: name and text.
     pub const AUX: u8 = 250;
-    /// Keys and volatile keys of the database: what to make room for.
+    /// Numbers of keys and of volatile keys in the database, so that a reader can reserve space.
     pub const RESIZE_DB: u8 = 251;
     /// Expiry of the next key, milliseconds since 1970 in eight bytes, little-endian.
     pub const EXPIRE_MS: u8 = 252;
     /// Expiry of the next key, seconds since 1970 in four bytes, little-endian.
     pub const EXPIRE_S: u8 = 253;
-    /// The number of the database that follows, as a length.
+    /// Number of the database that follows, as a length.
     pub const SELECT_DB: u8 = 254;
-    /// The end.
+    /// End of the snapshot.
     pub const EOF: u8 = 255;
 }
 
-/// How a value is written.
+/// Value types: how a value is written.
 pub mod value_type {
+    /// A string.
     pub const STRING: u8 = 0;
-    /// Elements one by one.
+    /// A list, element by element.
     pub const LIST: u8 = 1;
-    /// Members one by one.
+    /// A set, member by member.
     pub const SET: u8 = 2;
-    /// Members, each with its score as text.
+    /// A sorted set: members, each followed by its score as text.
     pub const ZSET: u8 = 3;
-    /// Fields, each with its value.
+    /// A hash: fields, each followed by its value.
     pub const HASH: u8 = 4;
-    /// Members, each with its score as eight bytes, little-endian.
+    /// A sorted set: members, each followed by its score as eight bytes, little-endian.
     pub const ZSET_2: u8 = 5;
+    /// A value of a module, in the form of Redis 4.0 previews.
     pub const MODULE_PRE_GA: u8 = 6;
+    /// A value of a module.
     pub const MODULE_2: u8 = 7;
+    /// A hash as a zipmap.
     pub const HASH_ZIPMAP: u8 = 9;
+    /// A list as a ziplist.
     pub const LIST_ZIPLIST: u8 = 10;
+    /// A set as an intset.
     pub const SET_INTSET: u8 = 11;
+    /// A sorted set as a ziplist of members and scores.
     pub const ZSET_ZIPLIST: u8 = 12;
+    /// A hash as a ziplist of fields and values.
     pub const HASH_ZIPLIST: u8 = 13;
-    /// Nodes that are ziplists.
+    /// A list as nodes, each a ziplist.
     pub const LIST_QUICKLIST: u8 = 14;
+    /// A stream, as Redis 5.0 wrote it.
     pub const STREAM_LISTPACKS: u8 = 15;
+    /// A hash as a listpack of fields and values.
     pub const HASH_LISTPACK: u8 = 16;
+    /// A sorted set as a listpack of members and scores.
     pub const ZSET_LISTPACK: u8 = 17;
-    /// Nodes, each with its kind: one element, or a listpack.
+    /// A list as nodes, each preceded by its [`container`] kind.
     pub const LIST_QUICKLIST_2: u8 = 18;
+    /// A stream, as Redis 7.0 wrote it.
     pub const STREAM_LISTPACKS_2: u8 = 19;
+    /// A set as a listpack.
     pub const SET_LISTPACK: u8 = 20;
+    /// A stream, as Redis 7.2 wrote it.
     pub const STREAM_LISTPACKS_3: u8 = 21;
 
-    /// In files of Valkey: fields, each with its value and its expiry in eight bytes, [`NEVER`](super::NEVER) for none.
+    /// Valkey's files: a hash whose fields are each followed by value and expiry in eight bytes,
+    /// [`NEVER`](super::NEVER) for none.
     pub const VALKEY_HASH_2: u8 = 22;
 
-    /// In files of Redis: fields, each after its expiry, as previews of Redis 7.4 wrote them.
+    /// Redis's files: a hash whose fields each follow their expiry, as previews of Redis 7.4 wrote it.
     pub const HASH_METADATA_PRE_GA: u8 = 22;
-    /// In files of Redis: a listpack of fields, values and expiries, as previews of Redis 7.4 wrote it.
+    /// Redis's files: a hash as a listpack of fields, values and expiries, as previews of Redis 7.4 wrote it.
     pub const HASH_LISTPACK_EX_PRE_GA: u8 = 23;
-    /// In files of Redis: the least expiry, and fields, each after its distance from that plus one, 0 for none.
+    /// Redis's files: a hash as its least expiry and its fields. Each field follows its expiry, stored as the
+    /// distance from the least one plus one, or 0 for none.
     pub const HASH_METADATA: u8 = 24;
-    /// In files of Redis: the least expiry, and a listpack of fields, values and expiries, 0 for none.
+    /// Redis's files: a hash as its least expiry and a listpack of fields, values and expiries, 0 for none.
     pub const HASH_LISTPACK_EX: u8 = 25;
-    /// Of Redis 8.
+    /// A stream, as Redis 8 writes it.
     pub const STREAM_LISTPACKS_4: u8 = 26;
 }
 
-/// In a [`value_type::VALKEY_HASH_2`], the expiry of a field that has none.
+/// Expiry of a field without one, in a [`value_type::VALKEY_HASH_2`].
 pub const NEVER: i64 = -1;
 
-/// What a node of a [`value_type::LIST_QUICKLIST_2`] is.
+/// Kinds of node in a [`value_type::LIST_QUICKLIST_2`].
 pub mod container {
-    /// One element.
+    /// A single element.
     pub const PLAIN: u64 = 1;
     /// A listpack of elements.
     pub const PACKED: u64 = 2;
 }
 
-/// String encodings: the low six bits behind two set ones.
+/// String encodings: the low six bits of a byte whose two highest bits are set.
 pub mod encoding {
+    /// An integer in one byte.
     pub const INT8: u8 = 0;
+    /// An integer in two bytes, little-endian.
     pub const INT16: u8 = 1;
+    /// An integer in four bytes, little-endian.
     pub const INT32: u8 = 2;
-    /// Length of the stream, length of the text, an LZF stream.
+    /// A compressed text: length of the LZF stream, length of the text, the stream.
     pub const LZF: u8 = 3;
 }
 
-/// The two highest bits of a first byte.
+/// Two highest bits of the first byte: a length of 6 bits.
 pub const LEN_6: u8 = 0;
+/// Two highest bits of the first byte: a length of 14 bits.
 pub const LEN_14: u8 = 1;
-/// Both bits set: an [`encoding`].
+/// Two highest bits of the first byte: a string [`encoding`].
 pub const ENCODED: u8 = 3;
-/// The first byte of a length of 32 bits.
+/// First byte of a length of 32 bits.
 pub const LEN_32: u8 = 0x80;
-/// The first byte of a length of 64 bits.
+/// First byte of a length of 64 bits.
 pub const LEN_64: u8 = 0x81;
 
-/// The oldest version in which a checksum follows the end.
+/// The oldest version with a checksum behind the end.
 pub const CHECKSUM_SINCE: u32 = 5;
-/// The version from which on files are Valkey's. Numbers between the newest of Redis and this one are nobody's yet.
+/// The first version of Valkey's own files. Versions between the newest of Redis and this one are unassigned.
 pub const VALKEY_SINCE: u32 = 80;
 
-/// Whose numbers types above [`value_type::STREAM_LISTPACKS_3`] are.
+/// The family of servers that defines types above [`value_type::STREAM_LISTPACKS_3`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Dialect {
+    /// Redis.
     #[default]
     Redis,
+    /// Valkey.
     Valkey,
 }
 
 impl Dialect {
-    /// Who writes `version`.
+    /// The family that writes `version`.
     pub fn of(version: u32) -> Dialect {
         if version >= VALKEY_SINCE { Dialect::Valkey } else { Dialect::Redis }
     }
 }
 
-/// What a type's number means, for messages; `None` for one we know nothing of.
+/// Name of a value type, for messages; `None` for an unknown number.
 pub fn type_name(number: u8, dialect: Dialect) -> Option<&'static str> {
     use value_type::*;
     Some(match (number, dialect) {

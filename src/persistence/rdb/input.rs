@@ -1,7 +1,7 @@
-//! Bytes on their way in: read in large pieces, summed, and taken apart.
+//! Buffered input of RDB bytes: read in large pieces, summed, and decoded.
 //!
-//! How much there can still be is known, so that a length that no file could hold is refused before memory is
-//! asked for.
+//! The number of bytes left is known for most sources, so that a length that cannot be true is refused before memory
+//! is allocated for it.
 
 use std::io::{self, Read};
 
@@ -11,46 +11,55 @@ use crate::structures::lzf;
 use crate::structures::sds::Sds;
 use crate::types::packed::Unfit;
 
-/// Bytes read at a time. What is longer is read past the buffer.
+/// Bytes read at a time. Longer strings bypass the buffer.
 const PIECE: usize = 256 << 10;
-/// Bytes that are believed to follow where the end is not known.
+/// Bytes assumed to follow where the size of the source is unknown.
 const ROOM: usize = 16 << 10;
-/// What a string without known end is given room for at a time.
+/// Bytes by which a string grows where the size of the source is unknown.
 const GROWTH: usize = 1 << 20;
 
-/// Why bytes cannot be understood.
+/// Why bytes cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// There are fewer than there must be.
+    /// The bytes end too early.
     #[error("the data end too early")]
     Truncated,
+    /// Reading failed.
     #[error("reading failed: {0}")]
     Io(#[from] io::Error),
-    /// They contradict the format.
+    /// The bytes contradict the format.
     #[error("{0}")]
     Corrupt(&'static str),
-    /// The listpack of a collection is well-formed, but not what such a collection is made of.
+    /// The listpack of a collection is well-formed but not valid for that collection.
     #[error("{0} listpack integrity check failed: {1}")]
     Unfit(&'static str, Unfit),
-    /// They stand for something this server does not have.
+    /// The bytes stand for something that this server does not support.
     #[error("{0}")]
     Unsupported(String),
+    /// The checksum does not match.
     #[error("the checksum is {found:016x} where the data sum to {expected:016x}")]
-    Checksum { expected: u64, found: u64 },
+    Checksum {
+        /// Sum of the bytes read.
+        expected: u64,
+        /// Sum in the file.
+        found: u64,
+    },
     /// A key occurs twice in one database.
     #[error("the key occurs twice")]
     Duplicate,
 }
 
-/// A string as it is stored.
+/// A string in one of the two forms in which it is stored.
 #[derive(Debug)]
 pub enum Text<'t> {
+    /// A string stored as an integer.
     Int(i64),
+    /// A string stored as bytes.
     Bytes(&'t [u8]),
 }
 
 impl<'t> Text<'t> {
-    /// The bytes; an integer is written into `digits` first.
+    /// The bytes of the string. An integer is first formatted into `digits`.
     #[inline]
     pub fn bytes<'b>(&self, digits: &'b mut itoa::Buffer) -> &'b [u8]
     where
@@ -63,33 +72,33 @@ impl<'t> Text<'t> {
     }
 }
 
-/// A length, or the encoding of a string in its place.
+/// A length, or a string encoding in its place.
 enum Head {
     Len(u64),
     Encoding(u8),
 }
 
-/// Where an RDB file is read from.
+/// Decoder for the primitive parts of an RDB file.
 pub struct Input<'a> {
     source: Box<dyn Read + 'a>,
     buffer: Box<[u8]>,
-    /// What is left of the buffer.
+    /// Start of the unread part of the buffer.
     from: usize,
     to: usize,
-    /// Bytes of the source before the buffer.
+    /// Offset in the source of the buffer's first byte.
     base: u64,
-    /// Bytes of the source in all, if that is known.
+    /// Size of the source in bytes, if known.
     size: Option<u64>,
     sum: u64,
-    /// Up to where the buffer is in `sum`.
+    /// End of the part of the buffer that is included in `sum`.
     summed: usize,
     checksum: bool,
-    /// A string that does not lie in the buffer as it is.
+    /// Space for a string that is not contiguous in the buffer.
     scratch: Vec<u8>,
 }
 
 impl<'a> Input<'a> {
-    /// Reads from `source`, which has `size` bytes if that is known. They are summed if `checksum`.
+    /// Reads from `source`, whose size in bytes is `size` if known. Computes the checksum if `checksum`.
     pub fn new(source: Box<dyn Read + 'a>, size: Option<u64>, checksum: bool) -> Input<'a> {
         let room = size.map_or(PIECE, |size| PIECE.min(usize::try_from(size).unwrap_or(PIECE)).max(64));
         Input {
@@ -106,23 +115,23 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Bytes taken so far: where the next one is.
+    /// Number of bytes consumed, which is the offset of the next byte.
     pub fn offset(&self) -> u64 {
         self.base + self.from as u64
     }
 
-    /// Bytes of the source in all, 0 if that is not known.
+    /// Size of the source in bytes, 0 if unknown.
     pub fn size(&self) -> u64 {
         self.size.unwrap_or(0)
     }
 
-    /// How many more bytes there can be.
+    /// Upper bound for the number of bytes that can still follow.
     pub fn left(&self) -> usize {
         let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(self.offset()));
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// The sum of all bytes taken so far; 0 if none is wanted.
+    /// Checksum of all bytes consumed; 0 if none is computed.
     pub fn sum(&mut self) -> u64 {
         if self.checksum {
             self.sum = crc64::update(self.sum, &self.buffer[self.summed..self.from]);
@@ -131,7 +140,7 @@ impl<'a> Input<'a> {
         self.sum
     }
 
-    /// Sees to it that `n` bytes, not more than fit, are in the buffer.
+    /// Reads until at least `n` bytes are in the buffer. `n` is at most the buffer's size.
     #[cold]
     #[inline(never)]
     fn fill(&mut self, n: usize) -> Result<(), Fault> {
@@ -151,7 +160,7 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// The next `n` bytes, at most as many as the smallest buffer has.
+    /// Consumes the next `n` bytes. `n` is at most the size of the smallest buffer.
     #[inline]
     pub fn take(&mut self, n: usize) -> Result<&[u8], Fault> {
         if self.to - self.from < n {
@@ -161,14 +170,14 @@ impl<'a> Input<'a> {
         Ok(&self.buffer[self.from - n..self.from])
     }
 
-    /// The next `N` bytes.
+    /// Consumes the next `N` bytes.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         const { assert!(N <= 64) };
         Ok(*self.take(N)?.first_chunk().expect("as many were taken"))
     }
 
-    /// The next byte.
+    /// Consumes the next byte.
     #[inline]
     pub fn byte(&mut self) -> Result<u8, Fault> {
         Ok(self.array::<1>()?[0])
@@ -190,7 +199,7 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// A number.
+    /// Reads a number in the encoding of lengths.
     #[inline]
     pub fn number(&mut self) -> Result<u64, Fault> {
         match self.head()? {
@@ -199,7 +208,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A count of things of at least `size` bytes each, which must be able to follow.
+    /// Reads a count of items that take at least `size` bytes each, and refuses one larger than the rest of the
+    /// source allows.
     #[inline]
     pub fn count(&mut self, size: usize) -> Result<usize, Fault> {
         let n = self.number()?;
@@ -209,8 +219,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// How many of `n` things of at least `size` bytes each to make room for at once: where the end is not known,
-    /// the number may be a lie.
+    /// How many of `n` announced items, of at least `size` bytes each, to allocate for at once. Where the size of the
+    /// source is unknown, the announced number may be false.
     pub fn room(&self, n: usize, size: usize) -> usize {
         let most = if self.size.is_some() { self.left() } else { ROOM };
         n.min(most / size)
@@ -225,12 +235,12 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// The length of a string of `len` bytes that follows.
+    /// Checks that a string of `len` bytes can follow, and returns its length.
     fn checked(&self, len: u64) -> Result<usize, Fault> {
         usize::try_from(len).ok().filter(|&len| len <= self.left()).ok_or(Fault::Truncated)
     }
 
-    /// Hands the next `n` bytes, however many, piece by piece to `each`.
+    /// Passes the next `n` bytes to `each`, piece by piece. `n` may exceed the buffer.
     fn pieces(&mut self, mut n: usize, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
         while n > 0 {
             if self.from == self.to {
@@ -243,7 +253,7 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// The next `n` bytes, however many, in `scratch`.
+    /// Copies the next `n` bytes into `scratch`. `n` may exceed the buffer.
     fn gather(&mut self, n: usize) -> Result<(), Fault> {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
@@ -253,7 +263,7 @@ impl<'a> Input<'a> {
         done
     }
 
-    /// A string.
+    /// Reads a string.
     #[inline]
     pub fn string(&mut self) -> Result<Text<'_>, Fault> {
         match self.head()? {
@@ -277,7 +287,7 @@ impl<'a> Input<'a> {
         Ok(Text::Bytes(&self.scratch))
     }
 
-    /// The lengths of a compressed stream and of what it stands for.
+    /// Reads the lengths of an LZF stream and of its decompressed text.
     fn lzf_lengths(&mut self) -> Result<(usize, usize), Fault> {
         let packed = self.number()?;
         let len = self.number()?;
@@ -289,7 +299,7 @@ impl<'a> Input<'a> {
         Ok((packed, len))
     }
 
-    /// Decompresses the next `packed` bytes to `len` bytes in `scratch`.
+    /// Decompresses the next `packed` bytes into `len` bytes of `scratch`.
     fn expand(&mut self, packed: usize, len: usize) -> Result<(), Fault> {
         if packed <= self.buffer.len() {
             let mut out = std::mem::take(&mut self.scratch);
@@ -307,7 +317,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A string that is about to be kept. A long one comes in memory of its own.
+    /// Reads a string that the caller will keep. A long string is read directly into memory of its own.
     #[inline]
     pub fn kept_string(&mut self) -> Result<Kept<'_>, Fault> {
         match self.head()? {
@@ -325,14 +335,14 @@ impl<'a> Input<'a> {
     #[cold]
     fn long(&mut self, len: u64) -> Result<Sds, Fault> {
         let len = self.checked(len)?;
-        // Where the end is not known, the length may be a lie: room is made as the bytes come.
+        // Where the size of the source is unknown, the length may be false, so the string grows as its bytes arrive.
         let room = if self.size.is_some() { len } else { len.min(GROWTH) };
         let mut text = Sds::with_capacity(room);
         self.pieces(len, |piece| text.append(piece))?;
         Ok(text)
     }
 
-    /// Frees the memory a long string needed.
+    /// Frees the memory that a long string needed.
     pub fn forget_long(&mut self) {
         if self.scratch.capacity() > PIECE {
             self.scratch = Vec::new();
@@ -340,12 +350,14 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Strings longer than this get memory of their own at once.
+/// Strings of more bytes than this are read directly into memory of their own.
 const LONG: u64 = 32 << 10;
 
 /// A string from [`Input::kept_string`].
 pub enum Kept<'t> {
+    /// A short string, borrowed from the buffer.
     Lent(Text<'t>),
+    /// A long string in memory of its own.
     Own(Sds),
 }
 

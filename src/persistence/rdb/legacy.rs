@@ -1,4 +1,4 @@
-//! What small collections were written as before listpacks: ziplists (until 2022) and zipmaps (until 2012).
+//! Encodings of small collections before listpacks: ziplists (written until 2022) and zipmaps (until 2012).
 //!
 //! ```text
 //! ziplist | bytes: u32 | offset of the last entry: u32 | count: u16 | entry | … | 0xFF |
@@ -16,19 +16,19 @@
 //! value   | length | unused: u8 | text | `unused` bytes |
 //! ```
 //!
-//! Numbers are little-endian unless noted. Everything is checked, and becomes a listpack.
+//! Numbers are little-endian unless noted. Every byte is checked, and the result is a listpack.
 
 use crate::structures::listpack::{Item, Listpack};
 
-/// The bytes are not what they should be.
+/// The bytes are not a valid ziplist or zipmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt;
 
 const END: u8 = 0xFF;
-/// Announces a length of four bytes.
+/// Marks a length of four bytes.
 const LONG: u8 = 254;
 
-/// Bytes that are taken apart from front to back.
+/// Bytes that are consumed from the front.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -48,7 +48,7 @@ impl<'a> Bytes<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// A length, after its first byte.
+    /// The length whose first byte was `first`.
     fn len(&mut self, first: u8) -> Result<usize, Corrupt> {
         match first {
             0..LONG => Ok(usize::from(first)),
@@ -83,7 +83,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The entries of a ziplist. O(n).
+/// Converts a ziplist. O(n).
 ///
 /// # Errors
 /// The bytes are not exactly one ziplist.
@@ -118,7 +118,7 @@ pub fn from_ziplist(blob: &[u8]) -> Result<Listpack, Corrupt> {
     Ok(pack)
 }
 
-/// Fields and values of a zipmap, in turn. O(n).
+/// Converts a zipmap to a listpack of alternating fields and values. O(n).
 ///
 /// # Errors
 /// The bytes are not exactly one zipmap.
@@ -142,7 +142,7 @@ pub fn from_zipmap(blob: &[u8]) -> Result<Listpack, Corrupt> {
         pack.append(&[Item::Str(field), Item::Str(value)]);
         found += 1;
     }
-    // A hash without fields was never written.
+    // Servers never wrote a hash without fields.
     if !bytes.0.is_empty() || found == 0 || (count < LONG && usize::from(count) != found) {
         return Err(Corrupt);
     }
@@ -157,7 +157,7 @@ mod tests {
         pack.iter().map(|item| item.to_vec()).collect()
     }
 
-    /// A ziplist of entries given by their encoding and data.
+    /// A ziplist of entries, each given as encoding and data.
     fn ziplist(entries: &[&[u8]]) -> Vec<u8> {
         let mut blob = vec![0; 10];
         let (mut before, mut last) = (0, 10);

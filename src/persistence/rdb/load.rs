@@ -1,12 +1,14 @@
-//! RDB bytes back to values.
+//! Loads values from RDB bytes.
 //!
-//! A [`Loader`] reads some of a file each time it is asked to, so that whoever drives it can do other things in
-//! between. It takes every version of Redis's format from 1 on and Valkey's, as long as it knows the types in it.
+//! A [`Loader`] reads part of a file per call, so that its caller can do other work in between. It accepts every
+//! version of Redis's format since 1, and Valkey's versions, if it knows the types in the file.
 //!
-//! What comes from a file is not trusted: the checksum at the end tells of accidents, but comes too late, and not of
-//! malice. Every block is checked in full before it becomes a value, every count against the bytes that are left; no
-//! field or member may occur twice, and what is sorted must be in order, for that is what the structures rely on.
-//! Keys are added in batches, so that the memory they go to is on its way while others are decoded.
+//! The contents of a file are not trusted. The checksum at the end reveals accidents, but too late, and does not
+//! reveal malice. Therefore every block is checked in full before it becomes a value and every count is checked
+//! against the number of bytes left; fields and members must be unique, and sorted data must be in order, because the
+//! structures rely on it.
+//!
+//! Keys are added in batches, so that the memory of their buckets is prefetched while other keys are decoded.
 
 use std::fmt;
 use std::io::Read;
@@ -27,25 +29,26 @@ use crate::structures::lzf;
 use crate::types::list::End;
 use crate::types::{Before, Collection, Hash, Limits, List, NewExpiry, Set, Value, Zset};
 
-/// How many times the bytes read loading may allocate at most: what compression can hide, and for each byte of
-/// that what the smallest element of a hash table takes.
+/// Bytes that loading allocates at most per byte read: the largest expansion of compression, times the bytes that a
+/// hash table needs for an element of one byte.
 pub const EXPANSION: usize = lzf::MAX_EXPANSION * 16;
 
-/// Empty keys that the log names; the number of all is told at the end.
+/// Number of empty keys that are logged by name. The end of loading logs the total.
 const EMPTY_TOLD: u64 = 10;
 
-/// Keys that are added together.
+/// Number of keys added together.
 const BATCH: usize = 32;
 
-/// What a loader does with what it reads.
+/// Options of a loader.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
+    /// Limits that decide the encoding of each value.
     pub limits: Limits,
-    /// Keys that are due at this time are left out.
+    /// Keys and fields whose expiry is not after this time are left out; `None` keeps all.
     pub drop_due: Option<UnixMillis>,
-    /// A key that is there already is replaced instead of being an error.
+    /// Whether a key that exists is replaced. Otherwise it is an error.
     pub replace: bool,
-    /// Compare the checksum.
+    /// Whether the checksum is compared.
     pub checksum: bool,
 }
 
@@ -55,15 +58,16 @@ impl Default for LoadOptions {
     }
 }
 
-/// Why a file could not be loaded, and where.
+/// Why and where loading failed.
 #[derive(Debug)]
 pub struct LoadError {
+    /// What is wrong.
     pub fault: Fault,
-    /// How far reading got, in bytes.
+    /// Number of bytes read.
     pub offset: u64,
     /// The key whose value was being read.
     pub key: Option<Vec<u8>>,
-    /// The type of that value.
+    /// Type of that value.
     pub value_type: Option<(u8, Dialect)>,
 }
 
@@ -86,54 +90,60 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// What the file says about itself.
+/// Auxiliary fields of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct About {
-    /// The server that wrote it, `redis-ver` or `valkey-ver`.
+    /// Version of the server that wrote the file, from `redis-ver` or `valkey-ver`.
     pub writer: Option<Vec<u8>>,
-    /// Seconds since 1970.
+    /// Time of creation in seconds since 1970.
     pub created: Option<i64>,
+    /// Memory in bytes that the writing server used.
     pub used_memory: Option<i64>,
-    /// It begins an append-only file.
+    /// Whether the file is the base of an append-only file.
     pub aof_base: bool,
-    /// The replication history it belongs to, and how far that had come.
+    /// Replication history that the file belongs to.
     pub replication_id: Option<Vec<u8>>,
+    /// Replication offset at the time of the snapshot.
     pub replication_offset: Option<i64>,
+    /// Database that the replication stream had selected.
     pub replication_db: Option<i64>,
 }
 
-/// What was found so far.
+/// Numbers of keys read so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Keys loaded.
     pub loaded: u64,
-    /// Left out because their time had come.
+    /// Keys left out because they had expired.
     pub expired: u64,
-    /// Left out because their value has no element.
+    /// Keys left out because their collection has no element.
     pub empty: u64,
 }
 
-/// Where a loader stands.
+/// Result of [`Loader::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// The file goes on.
     More,
+    /// The file is loaded.
     Done,
 }
 
-/// Who gets the keys of a file.
+/// Receiver of the keys of a file.
 pub trait Receive {
-    /// How many databases there are.
+    /// Number of databases.
     fn databases(&self) -> usize;
-    /// About to come: so many keys, so many of them with an expiry.
+    /// Announces `_keys` keys for a database, of which `_volatile` have an expiry. A hint.
     fn expect(&mut self, _db: usize, _keys: usize, _volatile: usize) {}
-    /// Takes the keys and leaves `batch` empty.
+    /// Adds the keys and leaves `batch` empty. Each key comes with its hash.
     ///
     /// # Errors
-    /// One of them is there already, and may not be replaced: that one.
+    /// A key that exists already and may not be replaced, as its new entry.
     fn receive(&mut self, db: usize, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry>;
-    /// The clocks that access data are measured by.
+    /// Clocks that access data are measured with.
     fn access(&self) -> Access;
-    /// A key was read: the type of its value in the file, the bytes it takes there with all that belongs to it,
-    /// and the entry unless it is left out.
+    /// Called for each key read, with the type of its value in the file and the bytes that it takes there with all
+    /// its attributes. `_entry` is `None` if the key is left out.
     fn read(&mut self, _value_type: u8, _bytes: u64, _entry: Option<&Entry>) {}
 }
 
@@ -161,28 +171,28 @@ pub struct Loader<'a> {
     options: LoadOptions,
     version: u32,
     db: usize,
-    /// What stood before the key that comes next.
+    /// Attributes read so far of the next key.
     next: Attributes,
     batch: Vec<(u64, Entry)>,
     key: Vec<u8>,
     about: About,
     tally: Tally,
-    /// The type of the value that is being read.
+    /// Type of the value being read.
     reading: Option<u8>,
 }
 
-/// What may stand before a key.
+/// Attributes that may precede a key.
 #[derive(Clone, Copy, Default)]
 struct Attributes {
     expires: Option<UnixMillis>,
     idle: Option<u32>,
     frequency: Option<u8>,
-    /// Where the first of them is.
+    /// Offset of the first of them.
     start: Option<u64>,
 }
 
 impl<'a> Loader<'a> {
-    /// Loads from `source`, which has `size` bytes if that is known.
+    /// Loads from `source`, whose size in bytes is `size` if known.
     pub fn new(source: Box<dyn Read + 'a>, size: Option<u64>, options: LoadOptions) -> Loader<'a> {
         Loader {
             input: Input::new(source, size, options.checksum),
@@ -198,48 +208,49 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Bytes read so far; after [`Step::Done`], where the file ends and something else may begin.
+    /// Number of bytes read. After [`Step::Done`] this is the offset of the file's end, where something else may
+    /// begin.
     pub fn offset(&self) -> u64 {
         self.input.offset()
     }
 
-    /// Bytes of the file, 0 if that is not known.
+    /// Size of the file in bytes, 0 if unknown.
     pub fn size(&self) -> u64 {
         self.input.size()
     }
 
-    /// What the file said about itself so far: all of it once a key was seen.
+    /// Auxiliary fields read so far. They are complete once a key was read.
     pub fn about(&self) -> &About {
         &self.about
     }
 
-    /// How many keys there were so far.
+    /// Numbers of keys read so far.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// The version of the format, once something was read.
+    /// Version of the format; 0 before the first step.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// Loads everything.
+    /// Loads the whole file.
     ///
     /// # Errors
-    /// As [`Loader::step`].
+    /// As for [`Loader::step`].
     pub fn run(&mut self, to: &mut impl Receive) -> Result<(), LoadError> {
         while self.step(to, u64::MAX, u64::MAX)? == Step::More {}
         Ok(())
     }
 
-    /// Loads until at least `bytes` bytes or `keys` keys more are read, or all.
+    /// Loads until at least `bytes` more bytes or `keys` more keys are read, or the file ends.
     ///
     /// # Errors
-    /// The file is damaged or holds what we do not have. The keys before that point have been received.
+    /// The file is damaged or holds something unsupported. The keys before that point have been received.
     pub fn step(&mut self, to: &mut impl Receive, bytes: u64, keys: u64) -> Result<Step, LoadError> {
         let mut step = self.try_step(to, bytes, keys);
         if step.is_err() && self.reading.is_some() {
-            // What came before the fault is whole.
+            // Everything before the fault is valid.
             step = self.hand_over(to).and(step);
         }
         step.map_err(|fault| LoadError {
@@ -292,7 +303,7 @@ impl<'a> Loader<'a> {
                 }
                 opcode::RESIZE_DB => {
                     let (keys, volatile) = (self.input.number()?, self.input.number()?);
-                    // A key takes a type and two lengths.
+                    // The smallest key takes a type and two lengths.
                     let room = |n: u64| self.input.room(usize::try_from(n).unwrap_or(usize::MAX), 3);
                     to.expect(self.db, room(keys), room(volatile.min(keys)));
                 }
@@ -339,7 +350,7 @@ impl<'a> Loader<'a> {
         }
         let expected = self.input.sum();
         let found = u64::from_le_bytes(self.input.array()?);
-        // No sum at all is what a server writes that was told not to sum.
+        // A server that was configured not to compute the checksum writes zero.
         if self.options.checksum && found != 0 && found != expected {
             return Err(Fault::Checksum { expected, found });
         }
@@ -360,13 +371,13 @@ impl<'a> Loader<'a> {
             b"repl-id" => about.replication_id = Some(text.to_vec()),
             b"repl-offset" => about.replication_offset = num::parse_i64(text),
             b"repl-stream-db" => about.replication_db = num::parse_i64(text),
-            // There are many, and others may come: they are hints.
+            // Unknown auxiliary fields are hints and may be ignored.
             _ => {}
         }
         Ok(())
     }
 
-    /// What to say about something of a module, whose id comes next.
+    /// Describes something of a module, whose id is read next, for an error.
     fn module(&mut self, what: &str) -> Result<String, Fault> {
         Ok(format!(
             "{what} of the module '{}', and modules are not supported",
@@ -374,7 +385,7 @@ impl<'a> Loader<'a> {
         ))
     }
 
-    /// Reads a key with its value.
+    /// Reads a key and its value.
     #[inline]
     fn key_value(&mut self, number: u8, start: u64, to: &mut impl Receive) -> Result<(), Fault> {
         self.reading = Some(number);
@@ -416,7 +427,7 @@ impl<'a> Loader<'a> {
 }
 
 impl Attributes {
-    /// The access data of a key, on our clocks.
+    /// Access data of a key, converted to the clocks of `clocks`.
     fn access(&self, clocks: &Access) -> u32 {
         match (self.idle, self.frequency) {
             (_, Some(frequency)) if clocks.lfu => clocks.bits_for_frequency(frequency),
@@ -426,7 +437,7 @@ impl Attributes {
     }
 }
 
-/// The version that the first bytes of a file tell.
+/// The version that the first bytes of a file declare.
 fn magic(bytes: [u8; 9]) -> Result<u32, Fault> {
     let unknown = || Fault::Corrupt("these are not the first bytes of an RDB file");
     let (digits, dialect) = match &bytes {
@@ -444,16 +455,16 @@ fn magic(bytes: [u8; 9]) -> Result<u32, Fault> {
     Ok(version)
 }
 
-/// The name in a module's id: nine characters of six bits, before ten bits of version.
+/// The name in a module's id: nine characters of six bits, above ten bits of version.
 fn module_name(id: u64) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     (0..9).rev().map(|i| char::from(LETTERS[(id >> (10 + 6 * i)) as usize & 63])).collect()
 }
 
-/// Reads one value in the encoding `number` as an entry for `key`; `None` for a collection without elements.
+/// Reads one value of type `number` into an entry for `key`; `None` for a collection without elements.
 ///
 /// # Errors
-/// The bytes are no such value, or there is no such encoding.
+/// The bytes are not such a value, or the type is unknown.
 pub(super) fn read_value(
     input: &mut Input<'_>,
     number: u8,
@@ -509,7 +520,7 @@ pub(super) fn read_value(
         }
         (HASH_LISTPACK_EX_PRE_GA, Dialect::Redis) => keep(key, expires, expiring_listpack(input, options)?),
         (HASH_LISTPACK_EX, Dialect::Redis) => {
-            // The least expiry of all fields, which they tell themselves.
+            // Skips the least expiry, which the fields' own expiries imply.
             input.array::<8>()?;
             keep(key, expires, expiring_listpack(input, options)?)
         }
@@ -531,7 +542,7 @@ const BAD_ZIPMAP: Fault = Fault::Corrupt("Zipmap integrity check failed");
 const BAD_SCORE: Fault = Fault::Corrupt("a score is not a number");
 const REPEATED: Fault = Fault::Corrupt("an element occurs twice");
 
-/// The value as an entry, unless it is empty.
+/// Makes an entry of the value, unless the value is empty.
 fn keep<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Option<Entry> {
     (!value.is_empty()).then(|| Entry::with_collection(key, expires, value))
 }
@@ -546,7 +557,7 @@ fn string(input: &mut Input<'_>, key: &[u8], expires: Option<UnixMillis>) -> Res
     Ok(Entry::new(key, expires, value))
 }
 
-/// A string that is a block of memory, made into something.
+/// Reads a string that is one block of memory, and converts it with `make`.
 fn blob<T>(input: &mut Input<'_>, make: impl FnOnce(&[u8]) -> Result<T, Fault>) -> Result<T, Fault> {
     make(input.string()?.bytes(&mut itoa::Buffer::new()))
 }
@@ -590,7 +601,7 @@ fn nodes(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<List, Fau
             container::PACKED => nodes.append_listpack(listpack(input)?),
             container::PLAIN => {
                 let element = blob(input, |bytes| Ok(bytes.to_vec()))?;
-                // No element is so short that it would not share a node.
+                // An element in a node of its own is never empty: empty elements share nodes.
                 if element.is_empty() {
                     return Err(Fault::Corrupt("an empty element has a node of its own"));
                 }
@@ -620,7 +631,7 @@ fn set(input: &mut Input<'_>, limits: &Limits) -> Result<Set, Fault> {
 
 fn zset(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<Zset, Fault> {
     let len = input.count(2)?;
-    // All members in one piece of memory, and where each begins.
+    // All members in one allocation, with the offset where each begins.
     let mut bytes = Vec::new();
     let mut pairs = Vec::with_capacity(input.room(len, 2));
     let mut digits = itoa::Buffer::new();
@@ -641,14 +652,14 @@ fn zset(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<Zset, Faul
     Zset::from_pairs(pairs, limits).ok_or(REPEATED)
 }
 
-/// A score as text after its length, of which three values mean what text cannot say.
+/// Reads a score as text. Three values of its length byte stand for values without a text.
 fn text_score(input: &mut Input<'_>) -> Result<f64, Fault> {
     match input.byte()? {
         253 => Err(BAD_SCORE),
         254 => Ok(f64::INFINITY),
         255 => Ok(f64::NEG_INFINITY),
         len => {
-            // The longest is longer than what `take` promises to have room for.
+            // The longest score text is longer than `take` guarantees to have buffered.
             let mut text = [0; 252];
             let text = &mut text[..usize::from(len)];
             for byte in text.iter_mut() {
@@ -670,7 +681,7 @@ fn hash_fields(input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Fault> {
     Ok(hash)
 }
 
-/// Reads a string into memory of ours.
+/// Reads a string into `text`.
 #[inline]
 fn read_into(input: &mut Input<'_>, text: &mut Vec<u8>) -> Result<(), Fault> {
     text.clear();
@@ -683,7 +694,7 @@ fn add_field(hash: &mut Hash, field: &[u8], value: Text<'_>, limits: &Limits) ->
     set_field(hash, field, value, NewExpiry::Never, limits)
 }
 
-/// Sets a field that is not there yet.
+/// Sets a field; an existing field is an error.
 #[inline]
 fn set_field(
     hash: &mut Hash,
@@ -702,14 +713,14 @@ fn set_field(
     }
 }
 
-/// Where the expiry of a field stands, and how.
+/// Position and form of a field's expiry.
 #[derive(Clone, Copy)]
 enum FieldExpiry {
-    /// After its value, in eight bytes, -1 for none.
+    /// After the value, in eight bytes, -1 for none.
     After,
-    /// Before its name, as a length, 0 for none.
+    /// Before the name, as a length, 0 for none.
     Before,
-    /// As before, but the distance from this time, plus one.
+    /// Before the name, as the distance from this time plus one, 0 for none.
     BeforeFrom(i64),
 }
 

@@ -8,11 +8,11 @@
 //! 0xFF checksum                                    the end; CRC-64 of everything before
 //! ```
 //!
-//! [`format`] has the numbers, [`output`] and [`input`] move bytes in bulk and sum them, [`save`] and [`load`] are the two
-//! directions, [`legacy`] reads the encodings that servers wrote until 2022, and [`dump`] wraps one value for `DUMP`.
+//! [`format`] defines the numbers, [`output`] and [`input`] move and sum bytes in bulk, [`save`] and [`load`] are the
+//! two directions, [`legacy`] reads encodings that servers wrote until 2022, and [`dump`] wraps one value for `DUMP`.
 //!
-//! What always holds: whatever the bytes are, loading ends with an error or with values whose invariants hold; it
-//! does not panic, and allocates no more than [`load::EXPANSION`] times what it has read.
+//! What always holds: whatever the bytes are, loading ends with an error or with values whose invariants hold. It
+//! does not panic, and allocates at most [`load::EXPANSION`] times the number of bytes read.
 //!
 //! The format is Salvatore Sanfilippo's, grown over all versions of Redis and, since 2024, of Valkey.
 

@@ -1,7 +1,7 @@
-//! Bytes on their way out: gathered, summed, counted, and written in large pieces.
+//! Buffered output of RDB bytes: gathered, summed, counted, and written in large pieces.
 //!
-//! An error is kept and everything after it dropped, so that what writes values need not look at each step:
-//! [`Output::failed`] tells, and [`Output::end`] gives the error.
+//! After an error all further output is dropped, so that callers need not check each step: [`Output::failed`] reports
+//! whether there was an error, and [`Output::end`] returns it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,36 +13,36 @@ use crate::structures::lzf;
 
 /// Bytes gathered before they are written.
 const PIECE: usize = 256 << 10;
-/// Texts longer than this are worth compressing.
+/// Texts of more bytes than this are compressed.
 const COMPRESS_ABOVE: usize = 20;
-/// What compression must save.
+/// Bytes that compression must save to be used.
 const SAVING: usize = 4;
-/// No longer text is looked at for an integer: -2147483648.
+/// Longest text checked for being an integer: -2147483648.
 const LONGEST_INT: usize = 11;
 
-/// Where an RDB file is written to.
+/// Encoder for the primitive parts of an RDB file.
 pub struct Output<'a> {
-    /// What is not written yet. Without a `sink` it stays here.
+    /// Bytes not written yet. Without a `sink` all bytes stay here.
     pending: Vec<u8>,
     sink: Option<&'a mut dyn Write>,
     written: u64,
     sum: u64,
-    /// Bytes of `pending` that are in `sum`.
+    /// Bytes of `pending` that are included in `sum`.
     summed: usize,
     checksum: bool,
     compress: bool,
-    /// The stream of the string that is being compressed; empty otherwise.
+    /// Space for the LZF stream of the string being compressed; empty otherwise.
     stream: Vec<u8>,
     error: Option<io::Error>,
 }
 
 impl<'a> Output<'a> {
-    /// Writes to `sink`.
+    /// An output that writes to `sink`.
     pub fn to(sink: &'a mut dyn Write, compress: bool, checksum: bool) -> Output<'a> {
         Output { sink: Some(sink), checksum, ..Output::to_memory(compress) }
     }
 
-    /// Gathers everything, for [`Output::into_bytes`].
+    /// An output that keeps everything in memory, for [`Output::into_bytes`].
     pub fn to_memory(compress: bool) -> Output<'a> {
         Output {
             pending: Vec::new(),
@@ -57,17 +57,17 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Bytes so far.
+    /// Number of bytes so far.
     pub fn bytes(&self) -> u64 {
         self.written + self.pending.len() as u64
     }
 
-    /// Whether writing has failed: the rest need not be tried.
+    /// Whether writing has failed, so that the rest need not be tried.
     pub fn failed(&self) -> bool {
         self.error.is_some()
     }
 
-    /// The sum of all bytes so far, 0 if none is wanted.
+    /// Checksum of all bytes so far; 0 if none is computed.
     pub fn sum(&mut self) -> u64 {
         if self.checksum {
             self.sum = crc64::update(self.sum, &self.pending[self.summed..]);
@@ -95,10 +95,10 @@ impl<'a> Output<'a> {
         self.summed = 0;
     }
 
-    /// Writes what is left; bytes in all.
+    /// Writes the rest and returns the total number of bytes.
     ///
     /// # Errors
-    /// The first write that failed.
+    /// The error of the first write that failed.
     pub fn end(mut self) -> io::Result<u64> {
         self.flush();
         match self.error {
@@ -107,18 +107,18 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// What was gathered.
+    /// All bytes of an output made by [`Output::to_memory`].
     pub fn into_bytes(self) -> Vec<u8> {
         self.pending
     }
 
-    /// One byte.
+    /// Writes one byte.
     #[inline]
     pub fn byte(&mut self, byte: u8) {
         self.pending.push(byte);
     }
 
-    /// Bytes as they are.
+    /// Writes bytes as they are.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         if bytes.len() < PIECE || self.sink.is_none() {
@@ -129,7 +129,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Long texts are not copied.
+    /// Writes a long text without copying it.
     #[cold]
     fn raw_long(&mut self, bytes: &[u8]) {
         self.flush();
@@ -144,7 +144,7 @@ impl<'a> Output<'a> {
         self.written += bytes.len() as u64;
     }
 
-    /// A length, or a number that is likely small.
+    /// Writes a length, or a number that is likely small.
     #[inline]
     pub fn len(&mut self, len: usize) {
         let len = len as u64;
@@ -161,7 +161,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// A number as a string: in one, two or four bytes if it fits, else as text.
+    /// Writes a number as a string: in one, two or four bytes if it fits, otherwise as text.
     pub fn int(&mut self, n: i64) {
         const fn head(encoding: u8) -> u8 {
             ENCODED << 6 | encoding
@@ -182,7 +182,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// A string: as a number if it is one that is short, compressed if it is long.
+    /// Writes a string: as a number if it is the text of a small integer, compressed if it is long.
     #[inline]
     pub fn string(&mut self, text: &[u8]) {
         if text.len() <= LONGEST_INT {
@@ -196,7 +196,7 @@ impl<'a> Output<'a> {
         self.raw(text);
     }
 
-    /// A string that may be stored as a number.
+    /// Writes a listpack item as a string or number.
     #[inline]
     pub fn item(&mut self, item: Item<'_>) {
         match item {
@@ -205,7 +205,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Writes the string compressed; false if that would not save anything.
+    /// Writes the string compressed. Returns false, having written nothing, if compression would save too little.
     fn compressed(&mut self, text: &[u8]) -> bool {
         let mut stream = std::mem::take(&mut self.stream);
         let shorter = lzf::compress_into(text, text.len() - SAVING, &mut stream);
@@ -213,14 +213,14 @@ impl<'a> Output<'a> {
             self.lzf(text.len(), &stream);
             stream.clear();
         }
-        // One long text must not keep its memory for good.
+        // One long text must not occupy its memory for good.
         if stream.capacity() <= PIECE {
             self.stream = stream;
         }
         shorter
     }
 
-    /// A string that is compressed already.
+    /// Writes a string that is already compressed: `len` is the length of its text.
     pub fn lzf(&mut self, len: usize, stream: &[u8]) {
         self.byte(ENCODED << 6 | encoding::LZF);
         self.len(stream.len());
@@ -229,9 +229,10 @@ impl<'a> Output<'a> {
     }
 }
 
-/// A file that is flushed to disk piece by piece, so that the last flush finds little to do and the disk stays
-/// usable for others.
+/// A file that is flushed to disk piece by piece, so that the last flush finds little to do and other users of the
+/// disk are not delayed.
 pub struct SyncedFile {
+    /// The file.
     pub file: File,
     every: Option<u64>,
     unsynced: u64,

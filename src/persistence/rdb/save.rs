@@ -1,7 +1,7 @@
-//! The data set, or one value, as RDB bytes.
+//! Writes the data set, or one value, as RDB bytes.
 //!
-//! Values in a compact encoding are one block of memory, which is written as it is; the others are written element
-//! by element, as Redis does it.
+//! A value in a compact encoding is one block of memory, which is written as it is. Other values are written element
+//! by element, as Redis does.
 
 use std::io;
 
@@ -14,22 +14,22 @@ use crate::structures::quicklist::NodeRef;
 use crate::types::string::StringRef;
 use crate::types::{Describe, Hash, Kind, List, Set, Zset};
 
-/// Which servers are to understand the bytes.
+/// Version of the format to write, by the servers that can read it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Version {
-    /// Version 10: Redis 7.0 and everything newer.
+    /// Version 10: Redis 7.0 and newer.
     Redis70,
-    /// Version 11: Redis 7.2 and everything newer.
+    /// Version 11: Redis 7.2 and newer.
     #[default]
     Redis72,
-    /// Version 12: Redis 7.4 and everything newer of that family, which knows fields that expire.
+    /// Version 12: Redis 7.4 and newer versions of Redis, which support fields that expire.
     Redis74,
-    /// Version 80 with Valkey's magic, for fields that expire: Valkey 9.
+    /// Version 80 with Valkey's magic: Valkey 9, which supports fields that expire.
     Valkey9,
 }
 
 impl Version {
-    /// The number.
+    /// Number of the version.
     pub fn number(self) -> u32 {
         match self {
             Version::Redis70 => 10,
@@ -39,7 +39,7 @@ impl Version {
         }
     }
 
-    /// The newest version of Redis's own format that this setting allows.
+    /// The newest of Redis's own versions up to `number`.
     pub fn newest(number: u32) -> Version {
         match number {
             ..=10 => Version::Redis70,
@@ -57,46 +57,50 @@ impl Version {
         }
     }
 
-    /// Whether fields keep their expiries in it.
+    /// Whether the version can store expiries of fields.
     fn knows_expiring_fields(self) -> bool {
         matches!(self, Version::Redis74 | Version::Valkey9)
     }
 
-    /// This version, or the one that can tell of fields that expire, if there are any.
+    /// This version, or the version that can store expiries of fields if `fields_expire`.
     fn able(self, fields_expire: bool) -> Version {
         if fields_expire && !self.knows_expiring_fields() { Version::Valkey9 } else { self }
     }
 }
 
-/// What is written of the accesses to a key, so that eviction goes on where it was.
+/// Access data written with each key, so that eviction can continue after loading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SavedAccess {
+    /// None.
     #[default]
     None,
-    /// Seconds since the last one.
+    /// Seconds since the last access.
     Idle,
-    /// How many there were, logarithmically.
+    /// Logarithmic access frequency.
     Frequency,
 }
 
-/// How a data set is written.
+/// Options for writing a data set.
 #[derive(Clone, Debug, Default)]
 pub struct SaveOptions {
+    /// Version of the format.
     pub version: Version,
+    /// Access data to write.
     pub access: SavedAccess,
-    /// The file begins an append-only file.
+    /// Whether the file is the base of an append-only file.
     pub aof_base: bool,
-    /// Seconds since 1970.
+    /// Time of creation in seconds since 1970.
     pub created: i64,
+    /// Memory in bytes in use, for the auxiliary field of that name.
     pub used_memory: u64,
-    /// The version of Redis that we pass for.
+    /// Version of Redis that the server reports.
     pub redis_version: &'static str,
 }
 
-/// Writes the data set, and calls `each` after each key with how many there were. Call [`Output::end`] afterwards.
+/// Writes the data set. After each key, calls `each` with the number of keys so far. Call [`Output::end`] afterwards.
 ///
 /// # Errors
-/// `each` returned one. (Errors of `out` are kept there, and end the work early.)
+/// The first error of `each`. (An error of `out` is kept there and ends the work early.)
 pub fn save(
     space: &Keyspace,
     options: &SaveOptions,
@@ -137,7 +141,7 @@ fn aux(out: &mut Output<'_>, name: &[u8], text: impl FnOnce(&mut Output<'_>)) {
     text(out);
 }
 
-/// Writes an entry with all that belongs to it.
+/// Writes an entry with its attributes.
 #[inline]
 fn key_value(entry: &Entry, options: &SaveOptions, access: &Access, out: &mut Output<'_>) {
     if let Some(at) = entry.expires() {
@@ -160,24 +164,24 @@ fn key_value(entry: &Entry, options: &SaveOptions, access: &Access, out: &mut Ou
     value(entry, options.version, out);
 }
 
-/// The version in which all of `space` can be written: `wanted`, if possible.
+/// A version that can store all of `space`: `wanted`, if possible. O(databases).
 pub fn version_for(space: &Keyspace, wanted: Version) -> Version {
     wanted.able(space.databases().iter().any(|db| db.with_volatile_fields() > 0))
 }
 
-/// The version in which this value can be written: `wanted`, if possible.
+/// A version that can store this value: `wanted`, if possible.
 pub fn version_for_value(entry: &Entry, wanted: Version) -> Version {
     wanted.able(entry.collection::<Hash>().is_some_and(|hash| hash.volatile() > 0))
 }
 
-/// Whether the expiries of its fields are written with a hash. They are lost on those who do not know any.
+/// Whether a hash is written with the expiries of its fields. They are lost in versions that cannot store them.
 fn with_expiries(hash: &Hash, version: Version) -> bool {
     version.knows_expiring_fields() && hash.volatile() > 0
 }
 
 const KIND: &str = "the kind says so";
 
-/// The number of the encoding in which [`value`] writes.
+/// The type number that [`value`] uses for `entry`.
 pub fn type_of(entry: &Entry, version: Version) -> u8 {
     match entry.kind() {
         Kind::String => value_type::STRING,
@@ -202,7 +206,7 @@ pub fn type_of(entry: &Entry, version: Version) -> u8 {
     }
 }
 
-/// Writes the value alone.
+/// Writes the value alone, without type and key. O(n) in its bytes.
 #[inline]
 pub fn value(entry: &Entry, version: Version, out: &mut Output<'_>) {
     match entry.string() {
@@ -263,15 +267,15 @@ fn zset(zset: &Zset, out: &mut Output<'_>) {
         return out.string(&pack);
     }
     out.len(zset.len());
-    // The greatest first: a reader that inserts one by one finds the place of each at the front.
+    // The greatest score comes first: a reader that inserts one by one finds the place of each member at the front.
     for pair in zset.iter(true) {
         out.item(pair.member);
         out.raw(&pair.score().to_le_bytes());
     }
 }
 
-/// The least expiry, then the fields, each after its expiry: 0 for none, else 1 and by how much it is later than the
-/// least.
+/// Writes the least expiry, then the fields. Each field follows its expiry: 0 for none, otherwise 1 plus the distance
+/// from the least expiry.
 fn expiring_fields(hash: &Hash, out: &mut Output<'_>) {
     let least = hash.iter_with_expiry().filter_map(|(_, _, at)| at).min().map_or(0, |at| at.0);
     out.raw(&least.to_le_bytes());

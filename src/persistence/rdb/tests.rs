@@ -1,4 +1,5 @@
-//! Laws: what is saved is loaded, value by value and as a whole; damaged bytes are refused and nothing worse.
+//! Laws of saving and loading: a saved value loads as itself, alone and as part of a data set; damaged bytes are
+//! refused without further harm.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ fn empty() -> Keyspace {
     space
 }
 
-/// Limits so low that each encoding is met often.
+/// Limits so low that every encoding occurs often.
 fn low(rng: &mut Rng) -> Limits {
     Limits {
         hash_max_listpack_entries: 8,
@@ -76,14 +77,14 @@ fn score(rng: &mut Rng) -> f64 {
     }
 }
 
-/// A value of any type and encoding under `key`.
+/// A random value of any type and encoding under `key`.
 fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
     let expires = rng.one_in(3).then(|| UnixMillis(1_800_000_000_000 + rng.below(1 << 40) as i64));
     let most = if rng.one_in(4) { 40 } else { 10 };
     let len = 1 + rng.index(most);
     match rng.below(6) {
         0 => {
-            // What is the text of an integer is stored as one.
+            // A text that is an integer is stored as an integer.
             let text = text(rng);
             let value = num::parse_i64(&text).map_or(Value::Bytes(&text), Value::Int);
             Entry::new(key, expires, value)
@@ -143,7 +144,7 @@ fn random_space(rng: &mut Rng, keys: usize, limits: &Limits) -> Keyspace {
     space
 }
 
-/// All that must be the same afterwards. What has no order is put into one.
+/// Everything that must be equal after loading. Unordered parts are sorted.
 fn portrait(entry: &Entry) -> String {
     let mut parts = Vec::new();
     if let Some(text) = entry.string() {
@@ -181,7 +182,7 @@ fn portraits(space: &Keyspace) -> BTreeMap<(usize, Vec<u8>), String> {
     all
 }
 
-/// Says briefly what differs.
+/// Asserts equality and reports differences briefly.
 fn assert_same(space: &Keyspace, expected: &BTreeMap<(usize, Vec<u8>), String>) {
     let found = portraits(space);
     for (key, portrait) in expected {
@@ -228,7 +229,8 @@ fn what_is_saved_is_loaded() {
         for version in [Version::Redis72, Version::Redis70] {
             let once = loaded(&saved(&space, version), &limits).expect("our own file");
             assert_same(&once, &before);
-            // A value may have kept a large encoding from when it was larger. Loaded, it has the one that fits.
+            // A value may have kept a large encoding from when it was larger. A loaded value has the encoding that
+            // fits its size.
             let twice = loaded(&saved(&once, version), &limits).expect("our own file");
             assert_same(&twice, &before);
             assert_eq!(encodings(&twice), encodings(&once));
@@ -293,7 +295,7 @@ fn a_file_can_be_loaded_bit_by_bit_from_a_reader_that_gives_little() {
     let space = random_space(rng, 100, &limits);
     let bytes = saved(&space, Version::Redis72);
     let size = bytes.len() as u64;
-    // Something else follows, and nobody knows the size.
+    // Other bytes follow, and the size is unknown.
     let more = [&bytes[..], b"more"].concat();
     let mut other = empty();
     let options = LoadOptions { limits, ..LoadOptions::default() };
@@ -383,8 +385,8 @@ fn a_value_dumped_is_restored() {
     }
 }
 
-/// Mutates files: sees that nothing panics, and that what is accepted is sound: it can be changed in every way, and
-/// what is saved of it can be loaded again.
+/// Mutates files. Nothing may panic, and whatever is accepted must be sound: it can be changed in every way, and what
+/// is saved of it can be loaded again.
 fn fuzz(seed: u64, rounds: usize) {
     let rng = &mut Rng::new(seed);
     let limits = low(rng);
@@ -402,7 +404,7 @@ fn fuzz(seed: u64, rounds: usize) {
                 3 => bytes[at] = [0, 0x80, 0x81, 0xc3, 0xff, 0x3f, 0x7f, 22][rng.index(8)],
                 4 => bytes.insert(at, rng.next_u64() as u8),
                 5 | 6 => {
-                    // A piece from elsewhere: what was different becomes alike.
+                    // A piece copied from elsewhere, so that different parts become equal.
                     let n = rng.index(12).min(bytes.len() - at);
                     let from = rng.index(bytes.len() - n + 1);
                     bytes.copy_within(from..from + n, at);
@@ -466,12 +468,12 @@ fn fields_keep_their_expiries_and_go_in_time() {
     ActiveExpire::default().run(&mut other, cycle, 1);
     assert_eq!(other.stats.expired_fields, 1);
     assert_eq!(other.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(2));
-    // Where fields that are due are not wanted, they are left out, and a hash that has no others.
+    // Where expired fields are not wanted, they are left out, and so is a hash that has no others.
     let options = LoadOptions { drop_due: Some(UnixMillis(i64::MAX)), ..LoadOptions::default() };
     let mut none = empty();
     Loader::new(Box::new(&bytes[..]), None, options).run(&mut none).expect("our own file");
     assert_eq!(none.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(1));
-    // A version that does not know of expiries has the fields without.
+    // A version that cannot store expiries has the fields without them.
     let plain = SaveOptions { redis_version: "7.2.4", ..SaveOptions::default() };
     let other = loaded(&saved_as(&space, &plain, true), &limits).expect("our own file");
     assert_eq!((other.len(), other.databases()[0].with_volatile_fields()), (1, 0));
@@ -492,7 +494,7 @@ fn fields_keep_their_expiries_in_the_format_of_redis_7_4() {
     let bytes = saved(&space, Version::Redis74);
     assert!(bytes.starts_with(b"REDIS0012"));
     assert_same(&loaded(&bytes, &limits).expect("our own file"), &portraits(&space));
-    // The type, the least expiry, one field: its distance from that and one, name and value; then the version.
+    // Type, least expiry, one field (distance from the least expiry plus one, name, value), then version.
     let mut one = Hash::new();
     one.put(b"a", Value::Bytes(b"v"), NewExpiry::At(UnixMillis(4_102_444_800_123)), &limits, space.now());
     let entry = Entry::with_collection(b"h", None, one);

@@ -1,7 +1,7 @@
-//! Walks over all elements: borrowed, taken, or kept by choice.
+//! Iteration over all elements: by reference, by value, or with removal of some.
 //!
-//! Elements lie scattered in memory, so a walk that followed one pointer after the other would
-//! wait for each. While the elements of one bucket are handed out, those of the next are on their way.
+//! Elements lie scattered in memory, so following one pointer after the other would wait for each. The elements of
+//! the next bucket are therefore prefetched while those of the current one are returned.
 
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
@@ -12,19 +12,19 @@ use super::table::{At, Bits, Bucket, Table, chain};
 use super::{Borrowed, Dict, Element};
 use crate::stdx::prefetch::prefetch;
 
-/// The places of all elements, table 0 first. Borrows nothing: see [`Walk::next`].
+/// Position in an iteration over all elements, table 0 first. It borrows nothing: see [`Walk::next`].
 struct Walk {
-    /// What is left of the bucket in hand.
+    /// Remaining slots of the current bucket.
     bits: Bits,
     bucket: NonNull<Bucket>,
-    /// The next bucket of the table in hand, and how many are left.
+    /// Next bucket of the current table, and the number of buckets left.
     next: NonNull<Bucket>,
     left: usize,
-    /// The first bucket of table 1, until it is its turn, and its length.
+    /// First bucket of table 1 and its number of buckets, until table 1 becomes the current one.
     other: (NonNull<Bucket>, usize),
 }
 
-/// Buckets ahead whose line is asked for; their elements follow one bucket ahead.
+/// Distance in buckets at which lines are prefetched; their elements are prefetched one bucket ahead.
 const AHEAD: usize = 4;
 
 impl Walk {
@@ -33,7 +33,7 @@ impl Walk {
         let next = first.head(dict.moved);
         Walk {
             bits: Bits::NONE,
-            // A bucket without a child, so that the first step enters `next`.
+            // A bucket without a child, so that the first step continues with `next`.
             bucket: Table::unallocated().head(0),
             next,
             left: first.len() - dict.moved,
@@ -44,8 +44,8 @@ impl Walk {
     /// The next occupied slot.
     ///
     /// # Safety
-    /// The dict's tables are alive, and no element was inserted, removed or moved since the walk
-    /// began. (Those passed may have been dropped.)
+    /// The dict's tables are alive, and no element was inserted, removed or moved since the iteration began.
+    /// (Elements already returned may have been dropped.)
     #[inline(always)]
     unsafe fn next(&mut self) -> Option<At> {
         loop {
@@ -125,10 +125,10 @@ impl<'a, E: Element> IntoIterator for &'a Dict<E> {
     }
 }
 
-/// The elements of a dict that is no more, by [`Dict::drain`] or `into_iter`.
+/// The elements of a dict, by value: see [`Dict::drain`] and `into_iter`.
 pub struct IntoIter<E: Element> {
     walk: Walk,
-    /// Its elements are those that the walk has yet to pass.
+    /// Only elements that the iteration has not reached belong to it.
     dict: ManuallyDrop<Dict<E>>,
 }
 
@@ -151,7 +151,7 @@ impl<E: Element> FusedIterator for IntoIter<E> {}
 
 impl<E: Element> Drop for IntoIter<E> {
     fn drop(&mut self) {
-        /// Frees the tables, also when dropping an element panics.
+        /// Frees the tables, even if dropping an element panics.
         struct Tables<'a> {
             tables: &'a mut [Table; 2],
             moved: usize,
@@ -190,12 +190,12 @@ impl<E: Element> IntoIterator for Dict<E> {
 }
 
 impl<E: Element> Dict<E> {
-    /// All elements, in no order. O(buckets + n), with the memory of the next elements prefetched.
+    /// All elements, in no particular order. O(buckets + n), with the memory of the next elements prefetched.
     pub fn iter(&self) -> Iter<'_, E> {
         Iter { walk: Walk::new(self), left: self.len(), dict: PhantomData }
     }
 
-    /// Drops the elements for which `keep` says no. O(buckets + n).
+    /// Drops the elements for which `keep` returns false. O(buckets + n).
     pub fn retain(&mut self, mut keep: impl FnMut(&E) -> bool) {
         let starts = [self.moved, 0];
         for (t, start) in starts.into_iter().enumerate() {

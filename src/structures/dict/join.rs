@@ -1,9 +1,9 @@
-//! What two dicts have in common, found without hashing.
+//! Intersection of two dicts without hashing.
 //!
-//! Equal keys have equal hashes, and a table takes its index from the low bits of the hash. So an element and its equal
-//! in another dict lie in buckets of the same number, or, where one table is longer, of numbers that agree in the low
-//! bits; and their tags are equal. Buckets are compared in pairs, tags first: an element whose tag the other bucket does
-//! not have is never visited. Databases call this a hash join of two tables that are partitioned alike.
+//! Equal keys have equal hashes, and a table takes the index from the low bits of the hash. An element and its equal
+//! in another dict therefore lie in buckets of the same number or, if one table is longer, of numbers with equal low
+//! bits; and their tags are equal. Buckets are compared in pairs, tags first, so that an element whose tag the other
+//! bucket lacks is never read. Databases call this a hash join of two tables with equal partitions.
 
 use std::ptr::NonNull;
 
@@ -11,17 +11,17 @@ use super::table::{Table, chain, same};
 use super::{Borrowed, Dict, Element};
 use crate::stdx::prefetch::prefetch;
 
-/// So many pairs, or a few more, are asked for before the first of them is compared.
+/// Pairs that are prefetched before the first of them is compared. There may be a few more.
 const WINDOW: usize = 16;
 
 /// The iterator of [`Dict::join`].
 pub struct Join<'a, E: Element> {
     left: &'a Dict<E>,
     right: &'a Dict<E>,
-    /// The next bucket of the longer table, and its length.
+    /// Index of the next bucket, and the number of buckets of the longer table.
     index: usize,
     end: usize,
-    /// Elements with equal tags: those that are compared, and those that are on their way.
+    /// Pairs of elements with equal tags: those being compared, and those being prefetched.
     pairs: Vec<Pair>,
     next_pairs: Vec<Pair>,
 }
@@ -30,10 +30,10 @@ pub struct Join<'a, E: Element> {
 type Pair = (NonNull<u8>, NonNull<u8>);
 
 impl<E: Element> Dict<E> {
-    /// The elements of this dict of which the other has one with the same key, in no order. O(buckets of both): less
-    /// than a lookup for each of the fewer elements costs.
+    /// The elements of this dict whose key is also in the other dict, in no particular order. O(buckets of both),
+    /// which is less than the cost of one lookup per element of the smaller dict.
     ///
-    /// `None` if that would not be so, because a table is sparse, or longer by far than the other, or if one of the
+    /// `None` if that would not be so, because a table is sparse or much longer than the other, or if one of the
     /// dicts is being rehashed or has been keyed.
     pub fn join<'a>(&'a self, other: &'a Dict<E>) -> Option<Join<'a, E>> {
         let end = self.tables[0].len().max(other.tables[0].len());
@@ -47,7 +47,7 @@ impl<E: Element> Dict<E> {
 }
 
 impl<'a, E: Element> Join<'a, E> {
-    /// Gathers pairs from the next buckets, until there are enough to keep memory busy.
+    /// Collects pairs from the next buckets until there are enough to keep the memory busy.
     fn gather(&mut self) {
         let (left, right): (&Table, &Table) = (&self.left.tables[0], &self.right.tables[0]);
         while self.next_pairs.len() < WINDOW && self.index < self.end {

@@ -1,32 +1,31 @@
-//! The hash table of the whole server: keys, expiry times, large sets and hashes, members of sorted sets.
+//! The hash table for keys, expiry times, large sets and hashes, and members of sorted sets.
 //!
-//! A [`Dict`] holds thin pointers to elements that carry their own key ([`Element`]); the table
-//! itself stores six bytes of address and one byte of hash per element, nine to a cache line. A
-//! lookup costs the bucket's line and, with rare exceptions, the one element that is wanted.
-//! Callers pass the hash, so that it is computed once per request and can be used to prefetch.
+//! A [`Dict`] holds thin pointers to elements that contain their own key ([`Element`]). The table stores six bytes of
+//! address and one byte of hash per element, nine elements to a cache line. A lookup reads the line of the bucket
+//! and, with rare exceptions, only the one matching element. Callers pass the hash, so that it is computed once per
+//! request and can be used to prefetch.
 //!
-//! A dict grows and shrinks by *incremental rehash*: while it does, there are two tables. Every mutating
-//! access moves one bucket from table 0 to table 1, insertions go to table 1, lookups try both.
-//! Looking up through `&self` never moves anything.
+//! A dict grows and shrinks by *incremental rehash*, during which there are two tables. Every mutating access moves
+//! one bucket from table 0 to table 1, insertions go to table 1, and lookups try both. A lookup through `&self` never
+//! moves anything.
 //!
-//! The hash function is keyed, but the order in which a scan shows elements tells bits of their hashes. Who can add
-//! elements and scan them can therefore collect some that lie in one bucket of a table, and would in that of any
-//! other. A chain longer than chance makes it gives that away: the table is then *keyed* anew, that is rehashed into
-//! one that takes its indices from a hash of the hashes and a number drawn for it, and the long chains are taken
-//! apart at once. To lengthen a chain by one element takes as many insertions as there are buckets, so that this
-//! costs less than what provoked it. (A scan under way at such a time may miss elements.)
+//! The hash function is keyed, but the order in which a scan returns elements reveals bits of their hashes. An
+//! attacker who can add elements and scan them can therefore collect some that share a bucket, in this table and in
+//! any other. The sign is a chain longer than chance makes it. The table is then *keyed*, that is, rehashed into one
+//! that takes its indices from a hash of the hash and a random number, and its long chains are split at once.
+//! Lengthening a chain by one element takes as many insertions as there are buckets, so keying costs less than what
+//! provoked it. (A scan under way at such a time may miss elements.)
 //!
 //! What always holds:
 //! - an element is in exactly one table, in the chain of the bucket that its hash selects there;
 //! - no chain is longer than [`Table::is_overlong`] allows, until the next mutating access;
-//! - table 1 has memory only during a rehash; buckets of table 0 below `moved` have then been
-//!   emptied and are not looked at again;
+//! - table 1 has memory only during a rehash; buckets of table 0 below `moved` have been emptied then and are not
+//!   read again;
 //! - nothing is allocated before the first insertion.
 //!
-//! Rooms below: `table` (buckets and their packing), `rehash` (when and how the size changes),
-//! `scan` (cursors and random elements), `iter` (walks over everything), `join` (what two dicts have in
-//! common). The two tables and the pace of moving are those of Redis' `dict`, the bucket those of Valkey's
-//! `hashtable`.
+//! The parts: `table` (buckets and their packing), `rehash` (when and how the size changes), `scan` (cursors and
+//! random elements), `iter` (iteration over everything), `join` (intersection of two dicts). The two tables and the
+//! pace of moving are those of Redis' `dict`, the bucket is that of Valkey's `hashtable`.
 #![allow(unsafe_code)]
 
 mod iter;
@@ -49,38 +48,38 @@ use table::{At, Bucket, Table, chain, tag_of};
 use crate::stdx::hash::{Key, hash};
 use crate::stdx::prefetch::prefetch;
 
-/// An owned thin pointer, not null and below 2^48, found by some of the bytes it points to.
+/// An owned thin pointer, not null and below 2^48, which is found by a key among the bytes it points to.
 ///
-/// An element that owns its memory frees it in its `Drop`; a handle to memory owned elsewhere has no
-/// `Drop`. The dict turns every address back into an element and drops it when it is dropped itself.
+/// An element that owns its memory frees it in its `Drop`; a handle to memory owned elsewhere has no `Drop`. The dict
+/// converts every address back into an element and drops it when the dict itself is dropped.
 ///
 /// # Safety
 /// - `into_raw` and `from_raw` are inverse to each other and neither allocates nor frees; the
 ///   address is not null and below 2^48.
-/// - The dict calls `from_raw` to lend an element without giving it away, so several values of
-///   `Self` may exist for one address, of which all but one are never dropped. `Self` must
-///   therefore not claim to be unique: wrap a `NonNull`, not a `Box`.
+/// - The dict calls `from_raw` to borrow an element without giving it away, so several values of `Self` may exist for
+///   one address, of which all but one are never dropped. `Self` must therefore not claim to be unique: wrap a
+///   `NonNull`, not a `Box`.
 /// - `key` and `hash` do not panic.
 /// - What `key` returns stays valid and unchanged while the element lives, also when the element
 ///   itself is moved. (Where the bytes lie may change through [`Slot::replace`] and [`Slot::map`].)
 pub unsafe trait Element: Sized {
-    /// Gives the address away; whoever holds it owns the element.
+    /// Converts the element into its address, whose holder then owns the element.
     fn into_raw(self) -> NonNull<u8>;
 
-    /// Takes ownership back.
+    /// Converts an address back into its element.
     ///
     /// # Safety
-    /// `raw` came from [`into_raw`](Self::into_raw) and its element is alive. Not more than one of
-    /// the values made from it is dropped.
+    /// `raw` came from [`into_raw`](Self::into_raw) and its element is alive. At most one of the values made from it
+    /// is dropped.
     unsafe fn from_raw(raw: NonNull<u8>) -> Self;
 
-    /// The bytes the element is found by.
+    /// The key of the element.
     ///
     /// # Safety
     /// `raw` came from [`into_raw`](Self::into_raw) and its element stays alive during `'a`.
     unsafe fn key<'a>(raw: NonNull<u8>) -> &'a [u8];
 
-    /// The hash of the element: the one that callers pass to find it.
+    /// The hash of the element, which callers pass to find it.
     ///
     /// # Safety
     /// `raw` came from [`into_raw`](Self::into_raw) and its element is alive.
@@ -93,17 +92,17 @@ pub unsafe trait Element: Sized {
 
 /// A hash table of [`Element`]s. 64 bytes; nothing is allocated before the first insertion.
 ///
-/// Everywhere `hash` is the element's hash, [`stdx::hash::hash`](crate::stdx::hash::hash) of its key unless the
-/// element says otherwise; with another value, elements are not found.
+/// The argument `hash` is always the hash of the element: [`stdx::hash::hash`](crate::stdx::hash::hash) of its key,
+/// unless the element type defines another. With any other value, elements are not found.
 pub struct Dict<E: Element> {
     tables: [Table; 2],
     /// Buckets of table 0 that a running rehash has emptied.
     moved: usize,
-    /// Child buckets of both tables: they take less than 256 GB.
+    /// Number of child buckets in both tables. 32 bits are enough for 256 GB of them.
     children: u32,
-    /// What the index in each table depends on besides the hash; 0 for nothing.
+    /// Key of each table, which modifies the index that it takes from a hash; 0 for none.
     keys: [u8; 2],
-    /// Whether there may be a chain that is too long.
+    /// Whether a chain may be too long.
     overlong: bool,
     elements: PhantomData<E>,
 }
@@ -113,15 +112,16 @@ unsafe impl<E: Element + Send> Send for Dict<E> {}
 // SAFETY: through `&Dict` the tables are only read and elements are only lent as `&E`.
 unsafe impl<E: Element + Sync> Sync for Dict<E> {}
 
-/// A lookup that stops wherever it would wait for memory, having asked for it, so that other lookups can go on
-/// meanwhile. It has no result: the lookup that comes after it finds the memory in the cache.
+/// Prefetch of a lookup in steps. Each step starts loading the next memory that the lookup needs and returns, so that
+/// other lookups can be prefetched meanwhile. There is no result: the actual lookup then finds its memory in the
+/// cache.
 pub struct Way<'a, E: Element> {
     dict: &'a Dict<E>,
     hash: u64,
     asked: Asked,
 }
 
-/// The last memory that a [`Way`] asked for.
+/// The last memory that a [`Way`] has prefetched.
 #[derive(Clone, Copy)]
 enum Asked {
     Dict,
@@ -130,7 +130,7 @@ enum Asked {
 }
 
 impl<E: Element> Way<'_, E> {
-    /// Goes one access further; whether there was one.
+    /// Prefetches the next memory access of the lookup. Returns whether there was one.
     #[inline]
     pub fn step(&mut self) -> bool {
         self.asked = match self.asked {
@@ -149,7 +149,7 @@ impl<E: Element> Way<'_, E> {
     }
 }
 
-/// The index that a table with this key takes from a hash.
+/// The index that a table with key `key` takes from a hash.
 #[inline(always)]
 fn index_under(key: u8, hash: u64) -> usize {
     #[cold]
@@ -169,7 +169,7 @@ struct Found {
 }
 
 impl<E: Element> Dict<E> {
-    /// An empty dict without memory.
+    /// An empty dict. Allocates nothing.
     pub const fn new() -> Dict<E> {
         Dict {
             tables: [Table::unallocated(), Table::unallocated()],
@@ -197,19 +197,19 @@ impl<E: Element> Dict<E> {
         self.tables[0].used + self.tables[1].used
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether elements are on their way from one table to the other.
+    /// Whether a rehash is running.
     #[inline(always)]
     pub fn is_rehashing(&self) -> bool {
         self.tables[1].is_allocated()
     }
 
-    /// The index in a table of an element with this hash; the table's mask is to be applied to it.
+    /// The index of an element with this hash in a table, before the table's mask is applied.
     #[inline(always)]
     fn index(&self, table: usize, hash: u64) -> usize {
         index_under(self.keys[table], hash)
@@ -245,7 +245,7 @@ impl<E: Element> Dict<E> {
         in_first.or_else(|| if self.is_rehashing() { search(1) } else { None })
     }
 
-    /// Puts an element into the table that takes insertions, growing it first if need be.
+    /// Inserts an element into the table that takes insertions, growing it first if necessary.
     #[inline]
     fn place(&mut self, hash: u64, e: E) -> Found {
         self.grow_if_full();
@@ -279,7 +279,7 @@ impl<E: Element> Dict<E> {
         Slot { dict: self, hash, found, lent: false, element }
     }
 
-    /// The element with this key. O(1); moves nothing, also during a rehash.
+    /// The element with this key. O(1). Moves nothing, even during a rehash.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Borrowed<'_, E>> {
         let found = self.locate(hash, key)?;
@@ -287,8 +287,8 @@ impl<E: Element> Dict<E> {
         Some(unsafe { Borrowed::new(found.at.get()) })
     }
 
-    /// Calls `each` with the element, if there is one, of each of `keys`, in order. O(1) each, and the waits for the
-    /// memory of a window of them overlap.
+    /// Calls `each` for each of `keys` in order, with the element if there is one. O(1) per key. The memory accesses
+    /// of several keys overlap.
     #[inline]
     pub fn find_each<'a, 'k>(
         &'a self,
@@ -298,7 +298,7 @@ impl<E: Element> Dict<E> {
         const WINDOW: usize = 16;
         let mut window = [Key::NONE; WINDOW];
         loop {
-            // The window comes first: no key is taken for which there is no place.
+            // The window is iterated first, so that no key is taken without a place for it.
             let taken = window.iter_mut().zip(&mut keys).map(|(place, key)| *place = key).count();
             if taken == 0 {
                 return;
@@ -310,7 +310,7 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// The element with this key, to change or remove. O(1); one step of a running rehash.
+    /// The element with this key, for changing or removing it. O(1). Makes one step of a running rehash.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<Slot<'_, E>> {
         self.step();
@@ -318,8 +318,8 @@ impl<E: Element> Dict<E> {
         Some(self.slot(hash, found))
     }
 
-    /// The element at the address `raw`, to change or remove, where whoever asks has met just this one: whatever its
-    /// key, no other is taken for it. `raw` is only compared. O(1); one step of a running rehash.
+    /// The element at the address `raw`, for changing or removing it. Unlike a search by key, this finds exactly that
+    /// element. `raw` is only compared. O(1). Makes one step of a running rehash.
     #[inline]
     pub fn find_address_mut(&mut self, hash: u64, raw: NonNull<u8>) -> Option<Slot<'_, E>> {
         self.step();
@@ -327,8 +327,7 @@ impl<E: Element> Dict<E> {
         Some(self.slot(hash, found))
     }
 
-    /// The place of the element with this key, whether there is one or not, by one search.
-    /// O(1); one step of a running rehash.
+    /// The place for this key, occupied or vacant, found by one search. O(1). Makes one step of a running rehash.
     #[inline]
     pub fn entry(&mut self, hash: u64, key: &[u8]) -> Place<'_, E> {
         self.step();
@@ -338,19 +337,20 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Takes the element with this key out. O(1); one step of a running rehash.
+    /// Removes and returns the element with this key. O(1). Makes one step of a running rehash.
     #[inline]
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<E> {
         self.find_mut(hash, key).map(Slot::remove)
     }
 
-    /// Takes the element at the address `raw` out: see [`find_address_mut`](Self::find_address_mut).
+    /// Removes and returns the element at the address `raw`: see [`find_address_mut`](Self::find_address_mut).
     #[inline]
     pub fn remove_address(&mut self, hash: u64, raw: NonNull<u8>) -> Option<E> {
         self.find_address_mut(hash, raw).map(Slot::remove)
     }
 
-    /// Takes out an element of which each is equally likely: see [`random`](Self::random). None if the dict is empty.
+    /// Removes and returns a random element, each equally likely: see [`random`](Self::random). `None` if the dict is
+    /// empty.
     pub fn remove_random(&mut self, rng: &mut impl FnMut() -> u64) -> Option<E> {
         let raw = self.random(rng)?.as_raw();
         // SAFETY: `raw` is an element of this dict, alive until it is taken out below.
@@ -358,15 +358,15 @@ impl<E: Element> Dict<E> {
         self.remove_address(hash, raw)
     }
 
-    /// Inserts an element of which the caller knows that no other has its key. O(1) without a search;
-    /// one step of a running rehash.
+    /// Inserts an element whose key the caller knows to be absent. O(1), without a search. Makes one step of a
+    /// running rehash.
     #[inline]
     pub fn insert_unique(&mut self, hash: u64, e: E) {
         self.step();
         self.place(hash, e);
     }
 
-    /// The way to an element, to be gone before it is looked up; also while the dict itself has not come in yet.
+    /// Starts a prefetch in steps of the lookup of an element. The dict itself need not be in the cache.
     #[inline]
     pub fn way_to(&self, hash: u64) -> Way<'_, E> {
         let start = std::ptr::from_ref(self).cast::<u8>();
@@ -375,8 +375,7 @@ impl<E: Element> Dict<E> {
         Way { dict: self, hash, asked: Asked::Dict }
     }
 
-    /// First stage of a prefetched lookup: asks for the bucket that `hash` selects, in both tables
-    /// during a rehash.
+    /// First stage of a prefetched lookup: prefetches the bucket that `hash` selects, in both tables during a rehash.
     #[inline(always)]
     pub fn prefetch_bucket(&self, hash: u64) {
         prefetch(self.tables[0].head(self.index(0, hash)).as_ptr());
@@ -385,7 +384,7 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Second stage, when the bucket has arrived: asks for the elements whose tags match.
+    /// Second stage, once the bucket is in the cache: prefetches the elements whose tags match.
     #[inline(always)]
     pub fn prefetch_element(&self, hash: u64) {
         let (index, tag) = (self.index(0, hash), tag_of(hash));
@@ -402,24 +401,24 @@ impl<E: Element> Dict<E> {
         drop(mem::take(self));
     }
 
-    /// Empties the dict and returns its elements. What is not consumed is dropped with the iterator.
+    /// Empties the dict and returns its elements. The iterator drops those that are not consumed.
     pub fn drain(&mut self) -> IntoIter<E> {
         mem::take(self).into_iter()
     }
 
-    /// The buckets of each table, not counting children; the second is 0 unless a rehash is running.
+    /// Number of buckets of each table without children; the second is 0 unless a rehash is running.
     #[inline]
     pub fn table_sizes(&self) -> [usize; 2] {
         [self.tables[0].len(), self.tables[1].len()]
     }
 
-    /// The bytes of the tables with their child buckets, without the elements. O(1).
+    /// Bytes of the tables with their child buckets, without the elements. O(1).
     #[inline]
     pub fn bytes(&self) -> usize {
         (self.tables[0].len() + self.tables[1].len() + self.children as usize) * size_of::<Bucket>()
     }
 
-    /// Counts the buckets and their chains. O(buckets).
+    /// Statistics of the buckets and their chains. O(buckets).
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         for (t, (table, stats)) in self.tables.iter().zip(&mut stats.tables).enumerate() {
@@ -455,7 +454,7 @@ impl<E: Element> Drop for Dict<E> {
     fn drop(&mut self) {
         if self.tables[0].is_allocated() {
             let dict = mem::take(self);
-            // The iterator's drop is the one place that takes a dict apart.
+            // Only the iterator's drop frees a dict.
             drop(dict.into_iter());
         }
     }
@@ -467,32 +466,32 @@ impl<E: Element> fmt::Debug for Dict<E> {
     }
 }
 
-/// How the elements of a dict are spread, by [`Dict::stats`].
+/// Distribution of a dict's elements, by [`Dict::stats`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// The second is all zero unless a rehash is running.
+    /// Statistics of both tables; the second is all zero unless a rehash is running.
     pub tables: [TableStats; 2],
 }
 
-/// How the elements of one table are spread.
+/// Distribution of one table's elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableStats {
-    /// Buckets, not counting children.
+    /// Number of buckets without children.
     pub buckets: usize,
-    /// Elements, those in child buckets included.
+    /// Number of elements, including those in child buckets.
     pub elements: usize,
-    /// Child buckets.
+    /// Number of child buckets.
     pub chained: usize,
-    /// Buckets in the longest chain, its first included.
+    /// Number of buckets in the longest chain, including its first.
     pub longest_chain: usize,
-    /// Elements in the fullest chain.
+    /// Number of elements in the fullest chain.
     pub most_elements: usize,
-    /// How many chains hold 0, 1, 2, … elements; the last counts all longer ones too.
+    /// Number of chains with 0, 1, 2, … elements; the last entry counts all longer ones, too.
     pub lengths: [usize; Stats::LENGTHS],
 }
 
 impl Stats {
-    /// Entries of [`TableStats::lengths`].
+    /// Number of entries of [`TableStats::lengths`].
     pub const LENGTHS: usize = 50;
 }
 
@@ -509,7 +508,7 @@ impl Default for TableStats {
     }
 }
 
-/// An element lent by a dict.
+/// An element borrowed from a dict.
 pub struct Borrowed<'a, E: Element> {
     element: ManuallyDrop<E>,
     raw: NonNull<u8>,
@@ -532,7 +531,7 @@ impl<'a, E: Element> Borrowed<'a, E> {
         unsafe { E::key(self.raw) }
     }
 
-    /// The element's address, for element types that hand out references that live for `'a`.
+    /// The address of the element, for element types whose references live for `'a`.
     #[inline]
     pub fn as_raw(&self) -> NonNull<u8> {
         self.raw
@@ -548,22 +547,22 @@ impl<E: Element> Deref for Borrowed<'_, E> {
     }
 }
 
-/// The place of an element in a dict, from which it can be changed, replaced and removed.
+/// The place of an element in a dict, through which it can be changed, replaced and removed.
 ///
-/// The pointer that the dict holds follows what is done to the element through `DerefMut`. Its key must stay the
-/// same bytes; under another, the element is not found.
+/// The pointer in the dict follows changes of the element through `DerefMut`. The key must stay the same bytes;
+/// otherwise the element is not found any more.
 pub struct Slot<'a, E: Element> {
     dict: &'a mut Dict<E>,
     hash: u64,
     found: Found,
-    /// Whether a `&mut E` was given out. The table's slot is then marked empty, so that a forgotten
-    /// `Slot` whose element was swapped for another leaves no second owner behind.
+    /// Whether a `&mut E` was borrowed. The slot in the table is then marked empty, so that a forgotten `Slot` whose
+    /// element was swapped for another leaves no second owner behind.
     lent: bool,
     element: ManuallyDrop<E>,
 }
 
 impl<E: Element> Slot<'_, E> {
-    /// Writes the element's address into the table.
+    /// Writes the address of the element into the table.
     #[inline]
     fn put_back(&mut self) {
         // SAFETY: both this value and the table's address stand for one element, of which only the
@@ -574,7 +573,7 @@ impl<E: Element> Slot<'_, E> {
         self.lent = false;
     }
 
-    /// Puts `new`, which has the same key, in the element's place. O(1).
+    /// Replaces the element by `new`, which has the same key, and returns it. O(1).
     #[inline]
     pub fn replace(&mut self, new: E) -> E {
         let old = mem::replace(&mut *self.element, new);
@@ -582,9 +581,9 @@ impl<E: Element> Slot<'_, E> {
         old
     }
 
-    /// Passes the element through `f`, which may move it in memory but keeps its key. O(1) besides `f`.
+    /// Passes the element through `f`, which may move it in memory but must keep its key. O(1) besides `f`.
     ///
-    /// The process is aborted if `f` panics, for the place cannot be left without an element.
+    /// If `f` panics the process is aborted, because the place cannot be left without an element.
     #[inline]
     pub fn map(&mut self, f: impl FnOnce(E) -> E) {
         struct Abort;
@@ -601,7 +600,7 @@ impl<E: Element> Slot<'_, E> {
         self.put_back();
     }
 
-    /// Takes the element out. O(1).
+    /// Removes and returns the element. O(1).
     #[inline]
     pub fn remove(self) -> E {
         let mut this = ManuallyDrop::new(self);
@@ -645,22 +644,22 @@ impl<E: Element> Drop for Slot<'_, E> {
     }
 }
 
-/// What [`Dict::entry`] found.
+/// Result of [`Dict::entry`].
 pub enum Place<'a, E: Element> {
-    /// The element with the key.
+    /// There is an element with the key.
     Occupied(Slot<'a, E>),
-    /// There is none yet.
+    /// There is no element with the key.
     Vacant(Vacant<'a, E>),
 }
 
-/// A key that is not in the dict.
+/// The place for a key that is not in the dict.
 pub struct Vacant<'a, E: Element> {
     dict: &'a mut Dict<E>,
     hash: u64,
 }
 
 impl<'a, E: Element> Vacant<'a, E> {
-    /// Inserts the element, whose key is the one that was searched for. O(1), unless the table grows.
+    /// Inserts the element, whose key must be the one that was searched for. O(1), unless the table grows.
     #[inline]
     pub fn insert(self, e: E) -> Slot<'a, E> {
         let found = self.dict.place(self.hash, e);

@@ -1,11 +1,11 @@
-//! When a dict changes its size, and how its elements move to the new table.
+//! Growing and shrinking of a dict, and the incremental move of its elements to the new table.
 //!
-//! Normally a dict grows when it holds as many elements as slots, to a size of which they fill at most
-//! 32/35, and shrinks when they fill less than a tenth. While a child process writes a snapshot,
-//! every page that the parent writes is copied by the kernel (copy-on-write), and moving elements
-//! writes both tables: [`ResizePolicy::Avoid`] then puts resizing off until it is really needed.
+//! Normally a dict grows when it has as many elements as slots, to a size at which they fill at most 32/35 of the
+//! slots, and shrinks when they fill less than a tenth. While a child process writes a snapshot, the kernel copies
+//! every page that the parent writes (copy-on-write), and moving elements writes both tables. [`ResizePolicy::Avoid`]
+//! then postpones resizing until it is really needed.
 //!
-//! The thresholds are those of Redis and Valkey, known to work for this use.
+//! The thresholds are those of Redis and Valkey.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use super::{Dict, Element, index_under};
 use crate::stdx::alloc;
 use crate::stdx::prefetch::prefetch;
 
-/// How eagerly the dicts of this process change their size.
+/// When the dicts of this process change their size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum ResizePolicy {
     /// Grow at load 1, shrink below 0.1, move a bucket with every mutating access.
     Allow,
-    /// A child process shares our pages: grow above load 5, shrink below 0.02, and move elements
-    /// only for such a change of size or into a table that has itself become too full.
+    /// For a parent that shares its pages with a child process: grow above load 5, shrink below 0.02, and move
+    /// elements only for such a change of size or into a table that has itself become too full.
     Avoid,
-    /// Change no size and move nothing.
+    /// Neither change a size nor move elements.
     Forbid,
 }
 
@@ -56,17 +56,17 @@ fn with_policy<R>(f: impl FnOnce(&AtomicU8) -> R) -> R {
     f(&POLICY)
 }
 
-/// In unit tests every thread has its own policy, so that tests running side by side do not disturb each other.
+/// In unit tests each thread has its own policy, so that concurrent tests do not disturb each other.
 #[cfg(test)]
 fn with_policy<R>(f: impl FnOnce(&AtomicU8) -> R) -> R {
     thread_local!(static POLICY: AtomicU8 = const { AtomicU8::new(ResizePolicy::Allow as u8) });
     POLICY.with(f)
 }
 
-/// Sets how many bytes may be in use in the process with the larger table that a dict is about to grow to.
+/// Sets the most bytes that the process may have in use, including the larger table to which a dict is about to grow.
 ///
-/// A dict that would go beyond it stays as it is, with longer chains, until it is overfull: of little use is a
-/// table of twice the size for which a good part of the elements must be given up at once. The idea is Redis'.
+/// A dict that would exceed this keeps its size, with longer chains, until it is overfull: a table of twice the size
+/// is of little use if many elements must be evicted for it at once. The idea is that of Redis.
 pub fn set_growth_ceiling(bytes: usize) {
     with_ceiling(|ceiling| ceiling.store(bytes, Ordering::Relaxed));
 }
@@ -78,45 +78,45 @@ fn with_ceiling<R>(f: impl FnOnce(&AtomicUsize) -> R) -> R {
     f(&CEILING)
 }
 
-/// Of each thread its own in unit tests, like the policy.
+/// In unit tests each thread has its own, like the policy.
 #[cfg(test)]
 fn with_ceiling<R>(f: impl FnOnce(&AtomicUsize) -> R) -> R {
     thread_local!(static CEILING: AtomicUsize = const { AtomicUsize::new(usize::MAX) });
     CEILING.with(f)
 }
 
-/// Whether a table of so many buckets keeps below the ceiling.
+/// Whether a table of this many buckets stays below the ceiling.
 fn is_affordable(buckets: usize) -> bool {
     let ceiling = with_ceiling(|ceiling| ceiling.load(Ordering::Relaxed));
     ceiling == usize::MAX || alloc::used().saturating_add(buckets * size_of::<Bucket>()) <= ceiling
 }
 
-/// Elements per thousand slots above which a table grows whatever the ceiling.
+/// Elements per thousand slots above which a table grows regardless of the ceiling.
 const OVERFULL: usize = 1618;
-/// Under [`ResizePolicy::Avoid`], elements per slot above which a table must grow.
+/// Elements per slot above which a table grows under [`ResizePolicy::Avoid`].
 const AVOID_LOAD: usize = 5;
 /// Slots per element above which a table shrinks.
 const SPARSE: usize = 10;
-/// The same under [`ResizePolicy::Avoid`].
+/// Slots per element above which a table shrinks under [`ResizePolicy::Avoid`].
 const AVOID_SPARSE: usize = 50;
-/// A change of size by this factor was forced, under whatever policy it began.
+/// Moving continues under every policy if the size changes by at least this factor.
 const FORCED_RATIO: usize = 4;
-/// Emptied buckets whose memory is given back at a time, 2 MB: enough for a system call to pay, few enough to take
-/// no noticeable time. Without it, the last step would free them all.
+/// Emptied buckets whose memory is returned to the system at a time. 2 MB are enough to justify a system call and few
+/// enough to take no noticeable time. Otherwise the last step would free all of them.
 const DISCARD: usize = if cfg!(test) { 256 } else { 32_768 };
-/// Empty buckets that one step passes over for each bucket it is asked to move. With two of them, a table that
-/// began to shrink at a tenth of its slots is through before all of its elements are removed: at 0.9 elements per
-/// bucket, three buckets in five hold any at first, which makes 0.8 steps per bucket at most.
+/// Empty buckets that a step may skip for each bucket that it moves. With two, a table that began to shrink at a tenth
+/// of its slots is moved before all of its elements are removed: at 0.9 elements per bucket, three buckets in five have
+/// elements at first, which makes at most 0.8 steps per bucket.
 const EMPTY_PER_STEP: usize = 2;
 
-/// The buckets of a table for `n` elements: the smallest power of two they fill to at most 32/35.
+/// Number of buckets for `n` elements: the smallest power of two of which they fill at most 32/35.
 fn buckets_for(n: usize) -> usize {
     let slots = n.checked_add(n / 32 * 3 + (n % 32 * 3).div_ceil(32)).expect("more elements than addresses");
     slots.div_ceil(SLOTS).max(1).checked_next_power_of_two().expect("more elements than addresses")
 }
 
 impl<E: Element> Dict<E> {
-    /// One step of a running rehash, as every mutating access makes it.
+    /// Makes one step of a running rehash, as every mutating access does.
     #[inline(always)]
     pub fn step(&mut self) {
         if self.is_rehashing() {
@@ -124,7 +124,7 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Makes room for one more element: the table that takes insertions has memory afterwards.
+    /// Makes space for one more element. Afterwards the table that takes insertions has memory.
     #[inline(always)]
     pub(super) fn grow_if_full(&mut self) {
         if self.tables[0].used >= self.tables[0].slots() && !self.is_rehashing() {
@@ -151,7 +151,7 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// After a removal: shrinks if few elements are left.
+    /// Called after a removal: shrinks the table if few elements are left.
     #[inline(always)]
     pub(super) fn shrink_if_needed(&mut self) {
         if self.tables[0].used * SPARSE < self.tables[0].slots() && !self.is_rehashing() {
@@ -159,9 +159,9 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Starts to shrink the table if the policy finds too few elements in it, and returns whether it
-    /// did. Removals do this by themselves; the timer does it for dicts that became sparse while
-    /// the policy held them. O(1) besides the allocation.
+    /// Starts to shrink the table if the policy finds too few elements in it. Returns whether it did. Removals do
+    /// this themselves; a timer does it for dicts that became sparse while the policy prevented shrinking. O(1)
+    /// besides the allocation.
     #[cold]
     #[inline(never)]
     pub fn shrink_if_sparse(&mut self) -> bool {
@@ -179,8 +179,8 @@ impl<E: Element> Dict<E> {
         true
     }
 
-    /// Prepares for `n` more elements. Nothing happens during a rehash, nor for a table that is large enough; under
-    /// [`ResizePolicy::Forbid`] only a dict without elements gets its table.
+    /// Prepares for `n` more elements. Does nothing during a rehash, or if the table is large enough. Under
+    /// [`ResizePolicy::Forbid`], only an empty dict gets a table.
     ///
     /// # Panics
     /// If the table would exceed the address space.
@@ -192,8 +192,8 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Starts to rehash into a table of `buckets` buckets, and makes a first step, which is all that the
-    /// smallest tables need.
+    /// Starts a rehash into a table of `buckets` buckets and makes the first step, which completes it for the
+    /// smallest tables.
     fn resize(&mut self, buckets: usize) {
         debug_assert!(!self.is_rehashing() && buckets != self.tables[0].len());
         if self.is_empty() {
@@ -209,8 +209,8 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// A chain of a table has become longer by a bucket: if it is too long, sees to it that the next access which
-    /// may move elements does something about it. Moves nothing.
+    /// Called when a chain of a table has become longer by a bucket. If the chain is too long, notes that the next
+    /// access that may move elements must split it. Moves nothing.
     #[cold]
     pub(super) fn watch(&mut self, table: usize, index: usize) {
         if !Self::is_suspicious(&self.tables[table], index) {
@@ -222,23 +222,23 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Whether a chain is too long, and its elements are such that another index may separate them.
+    /// Whether a chain is too long, with elements that another index may separate.
     fn is_suspicious(table: &Table, index: usize) -> bool {
         // SAFETY: the elements of a table are alive.
         table.is_overlong(index) && table.differs(index, |raw| unsafe { E::hash(raw) })
     }
 
-    /// Starts to rehash into a table of the same size with another key. Moves nothing.
+    /// Starts a rehash into a table of the same size with another key. Moves nothing.
     fn start_keying(&mut self) {
         self.tables[1] = Table::with_buckets(self.tables[0].len());
-        // Another, and not 0.
+        // Another key than the current one, and not 0.
         let others = u8::MAX - u8::from(self.keys[0] != 0);
         let key = 1 + rand::random::<u8>() % others;
         self.keys[1] = key + u8::from(self.keys[0] != 0 && key >= self.keys[0]);
         self.moved = 0;
     }
 
-    /// Whether the running rehash is one into a table with another key.
+    /// Whether the running rehash is into a table with another key.
     fn is_keying(&self) -> bool {
         self.keys[0] != self.keys[1]
     }
@@ -256,7 +256,7 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Whether elements may be moved at this time.
+    /// Whether the policy allows moving elements now.
     #[inline]
     fn may_move(&self) -> bool {
         match policy() {
@@ -270,9 +270,8 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// Moves up to `buckets` buckets to the new table if a rehash is running and the policy allows it.
-    /// Returns whether a rehash is (still) running. O(elements moved), at most two empty buckets
-    /// passed over for each.
+    /// Moves up to `buckets` buckets to the new table if a rehash is running and the policy allows it. Returns
+    /// whether a rehash is (still) running. O(elements moved), skipping at most two empty buckets for each.
     #[inline(never)]
     pub fn rehash_step(&mut self, buckets: usize) -> bool {
         if !self.is_rehashing() {
@@ -287,11 +286,11 @@ impl<E: Element> Dict<E> {
         let mut to_move = buckets;
         let mut to_pass = buckets.saturating_mul(EMPTY_PER_STEP);
         let first = self.moved;
-        // Where a chain is too long, the table is to have its final size first, without delay.
+        // If a chain is too long, the table must first reach its final size, without delay.
         while (to_move > 0 && to_pass > 0 || self.overlong) && self.moved < self.tables[0].len() {
             let index = self.moved;
-            // From here on the bucket counts as emptied: should the element's code panic, elements
-            // are lost but none is found twice.
+            // The bucket counts as emptied from here on. If the element's code panics, elements are lost but none is
+            // found twice.
             self.moved += 1;
             if self.move_bucket(index) {
                 to_move = to_move.saturating_sub(1);
@@ -299,7 +298,7 @@ impl<E: Element> Dict<E> {
                 to_pass = to_pass.saturating_sub(1);
             }
         }
-        // (Tables are powers of two: one of more than a chunk ends with a whole one.)
+        // (Lengths are powers of two: a table longer than a chunk ends with a whole one.)
         let (from, to) = (first / DISCARD * DISCARD, self.moved / DISCARD * DISCARD);
         if from < to {
             // SAFETY: all before `moved` have been emptied.
@@ -317,8 +316,8 @@ impl<E: Element> Dict<E> {
         self.is_rehashing()
     }
 
-    /// Goes on with a running rehash for about `budget` if the policy allows it. Returns whether a
-    /// rehash is (still) running. For the timer: the clock is read once in 64 buckets.
+    /// Continues a running rehash for about `budget` if the policy allows it. Returns whether a rehash is (still)
+    /// running. For timers: the clock is read once per 64 buckets.
     pub fn rehash_for(&mut self, budget: Duration) -> bool {
         let start = Instant::now();
         while self.rehash_step(64) {
@@ -334,14 +333,14 @@ impl<E: Element> Dict<E> {
     fn move_bucket(&mut self, index: usize) -> bool {
         let shrinking = self.tables[1].mask() < self.tables[0].mask() && !self.is_keying();
         let (key, mut overlong) = (self.keys[1], false);
-        // A keyed table takes its indices from a hash of the hash, the same whatever its size.
+        // A keyed table takes its indices from a hash of the hash, which is the same for every size.
         let [from, to] = &mut self.tables;
         let mut added = 0;
         // SAFETY: table 1 is allocated, each element goes from one table to the other, and `moved`
         // keeps everybody from looking at the emptied bucket.
         let (elements, freed) = unsafe {
             from.empty(index, |tag, raw| {
-                // A smaller table needs only bits of the hash that the old index has, too.
+                // A smaller table needs only bits of the hash that are also in the old index.
                 let to_index = if shrinking { index } else { index_under(key, E::hash(raw)) };
                 let before = added;
                 to.push(to_index, tag, raw, &mut added);
@@ -354,7 +353,7 @@ impl<E: Element> Dict<E> {
         elements > 0
     }
 
-    /// Asks for what the next step will need: by the next access it has arrived.
+    /// Prefetches what the next step will need.
     #[inline]
     fn prefetch_move(&self) {
         let [from, to] = &self.tables;
@@ -373,7 +372,7 @@ impl<E: Element> Dict<E> {
     #[cold]
     fn finish_rehash(&mut self) {
         let end = self.tables[0].len();
-        // (A forgotten `Slot` leaves an element counted that is gone: that ends here.)
+        // (A forgotten `Slot` leaves a missing element in the count; that ends here.)
         // SAFETY: every bucket has been emptied and has given back its children.
         unsafe { self.tables[0].free_memory(end, false) };
         self.tables[0] = std::mem::replace(&mut self.tables[1], Table::unallocated());

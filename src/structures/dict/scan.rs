@@ -1,10 +1,9 @@
-//! Going through a dict in many calls, and picking elements at random.
+//! Iteration over a dict in many calls, and random elements.
 //!
-//! [`Dict::scan`] counts its cursor in reverse binary: the highest bit of the bucket index is incremented
-//! first and the carry runs down. The buckets that one bucket's elements go to when the table
-//! grows or shrinks are those that share its low bits, and in this order they are neighbours; so a
-//! cursor means the same set of visited elements in a table of any size. The idea is Pieter
-//! Noordhuis', from Redis.
+//! [`Dict::scan`] counts its cursor in reverse binary: the highest bit of the bucket index is incremented first and
+//! the carry runs down. When the table grows or shrinks, the elements of one bucket move to buckets that share its
+//! low bits, which are neighbours in this order. A cursor therefore means the same set of visited elements in a table
+//! of any size. The idea is Pieter Noordhuis', from Redis.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -19,13 +18,13 @@ fn next_cursor(cursor: u64, mask: u64) -> u64 {
     (cursor | !mask).reverse_bits().wrapping_add(1).reverse_bits()
 }
 
-/// A number below `n` from 64 random bits.
+/// A number below `n`, made from 64 random bits.
 #[inline]
 fn below(n: usize, random: u64) -> usize {
     ((random as u128 * n as u128) >> 64) as usize
 }
 
-/// Calls `f` for the elements of a chain.
+/// Calls `f` for each element of a chain.
 ///
 /// # Safety
 /// The chain is alive, and neither it nor its elements change.
@@ -42,23 +41,23 @@ unsafe fn each<E: Element>(head: NonNull<Bucket>, mut f: impl FnMut(&E)) {
     }
 }
 
-/// Candidates of [`Dict::random`] whose buckets are brought in at the same time.
+/// Candidates of [`Dict::random`] whose buckets are prefetched together.
 const BATCH: usize = 4;
-/// Batches that are tried before a walk to the next element replaces the fair choice.
+/// Number of batches tried before the search for the next element replaces the fair choice.
 const BATCHES: usize = 64;
 
 /// The part of one table from which [`Dict::random`] draws.
 struct Urn {
     first: usize,
     buckets: usize,
-    /// Places per bucket: at least as many as any chain holds, with rare exceptions.
+    /// Places per bucket: at least as many as any chain has elements, with rare exceptions.
     places: usize,
 }
 
 impl Urn {
-    /// For a table in which a chain has `elements / buckets` elements on average when it is full.
-    /// The lengths are Poisson distributed: fewer than one chain in ten thousand is longer than the
-    /// mean by four standard deviations and one.
+    /// An urn for a table whose chains have `elements / buckets` elements on average when it is full. Their lengths
+    /// are Poisson distributed: fewer than one chain in ten thousand exceeds the mean by more than four standard
+    /// deviations plus one.
     fn new(first: usize, buckets: usize, elements: usize) -> Urn {
         if buckets == 0 {
             return Urn { first, buckets, places: 0 };
@@ -74,11 +73,11 @@ impl Urn {
 }
 
 impl<E: Element> Dict<E> {
-    /// Calls `f` for the elements at `cursor` and returns the next cursor: start with 0, stop at 0.
+    /// Calls `f` for the elements at `cursor` and returns the next cursor. Start with 0 and stop at 0.
     ///
-    /// Every element that is in the dict from the first call to the last is seen at least once, and perhaps
-    /// more often, however the dict grows and shrinks in between. Any cursor is allowed. O(1) on
-    /// average; O(ratio of the table sizes) during a rehash.
+    /// Every element that is in the dict from the first call to the last is visited at least once, and possibly more
+    /// often, however the dict grows and shrinks in between. Any cursor is allowed. O(1) on average; O(ratio of the
+    /// table sizes) during a rehash.
     pub fn scan(&self, cursor: u64, mut f: impl FnMut(&E)) -> u64 {
         let mut visit = |t: usize, index: u64| {
             let table = &self.tables[t];
@@ -107,20 +106,20 @@ impl<E: Element> Dict<E> {
         }
     }
 
-    /// An element of which each is equally likely, but for those in the fullest few of ten thousand
-    /// chains; `rng` returns 64 random bits. None if the dict is empty.
+    /// A random element; `rng` returns 64 random bits. Each element is equally likely, except for those in the
+    /// fullest one of ten thousand chains. `None` if the dict is empty.
     ///
-    /// O(1) expected. Only in a table that is all but empty (which happens under a policy that
-    /// forbids shrinking) the neighbour of a large gap is preferred after 256 tries.
+    /// O(1) expected. Only in a table that is nearly empty (which happens under a policy that forbids shrinking), the
+    /// neighbour of a large gap is preferred after 256 tries.
     pub fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<Borrowed<'_, E>> {
         if self.is_empty() {
             return None;
         }
-        // Draw a place of a bucket until one is occupied. Buckets have more places than elements,
-        // and all the same number of them, so a long chain is not at a disadvantage.
+        // Draws a place of a bucket until it is occupied. Buckets have more places than elements, and all have the
+        // same number, so a long chain is not at a disadvantage.
         let [first, second] = &self.tables;
         let urns = if self.is_rehashing() {
-            // Until the rehash ends, the new table is only in part filled as it will be.
+            // Until the rehash ends, the new table has only part of its elements.
             [
                 Urn::new(self.moved, first.len() - self.moved, first.used),
                 Urn::new(0, second.len(), self.len()),
@@ -149,7 +148,7 @@ impl<E: Element> Dict<E> {
         self.random_neighbour(rng)
     }
 
-    /// An element of the first chain with any, from a random bucket on.
+    /// An element of the first non-empty chain from a random bucket on.
     #[cold]
     fn random_neighbour(&self, rng: &mut impl FnMut() -> u64) -> Option<Borrowed<'_, E>> {
         let buckets = self.span();
@@ -168,9 +167,9 @@ impl<E: Element> Dict<E> {
         None
     }
 
-    /// Calls `f` for up to `n` elements that lie together at a random place, and returns how many
-    /// there were: at least one unless the dict or `n` is 0. Much cheaper than as many fair choices. O(n); fewer
-    /// than `n` are found where the table is sparse.
+    /// Calls `f` for up to `n` elements that lie together at a random place, and returns their number: at least one
+    /// unless the dict or `n` is 0. Much cheaper than `n` fair choices. O(n). Fewer than `n` are found where the
+    /// table is sparse.
     pub fn sample(&self, n: usize, rng: &mut impl FnMut() -> u64, mut f: impl FnMut(&E)) -> usize {
         let n = n.min(self.len());
         if n == 0 {
@@ -183,14 +182,14 @@ impl<E: Element> Dict<E> {
         };
         let start = below(small.len(), rng());
         let mut budget = n.saturating_mul(10).saturating_add(64);
-        // To begin within a bucket, lest its last slots are never seen: the walk goes around until it
-        // has come to the elements passed over.
+        // Starts within a bucket, because otherwise its last slots might never be reached. The iteration goes around
+        // until it reaches the elements skipped at its start.
         let mut skip = below(self.len().min(2 * SLOTS), rng());
         let mut seen = 0;
         for i in 0..2 * small.len() {
             let index = (start + i) & small.mask();
             prefetch(small.head(index + 1).as_ptr());
-            // During a rehash: what is, was or will be in this bucket, as in `scan`.
+            // During a rehash: the elements that are, were or will be in this bucket, as in `scan`.
             let related = (index..large.len()).step_by(small.len()).map(|index| (large, index));
             for (table, index) in std::iter::once((small, index)).chain(related) {
                 if seen >= n || budget == 0 {
@@ -225,7 +224,7 @@ impl<E: Element> Dict<E> {
         seen
     }
 
-    /// The number of buckets that may hold elements, of both tables.
+    /// Number of buckets in both tables that may have elements.
     fn span(&self) -> usize {
         self.tables[0].len() - self.moved + self.tables[1].len()
     }
@@ -238,7 +237,7 @@ impl<E: Element> Dict<E> {
     }
 }
 
-/// How many elements a chain holds.
+/// Number of elements in a chain.
 ///
 /// # Safety
 /// The chain is alive and does not change.
@@ -247,8 +246,8 @@ unsafe fn count(head: NonNull<Bucket>) -> usize {
     unsafe { chain(head).map(|bucket| bucket.as_ref().occupied().len()).sum() }
 }
 
-/// The element in place `place` of a chain, if there are so many. A chain with more than `places` elements,
-/// which cannot all be drawn, gives any of them.
+/// The element at place `place` of a chain, if the chain is long enough. A chain with more than `places` elements,
+/// which cannot all be drawn, returns a random one.
 ///
 /// # Safety
 /// The chain is alive and does not change.

@@ -1,4 +1,4 @@
-//! One table: a power of two of 64-byte buckets, and everything that knows how a bucket is packed.
+//! A table: a power of two of 64-byte buckets, and all code that knows how a bucket is packed.
 //!
 //! A bucket is one cache line with nine slots:
 //!
@@ -12,9 +12,9 @@
 //! find the slots whose hash may match; only those elements are visited. A full bucket moves its
 //! last slot into a child bucket; a child is owned by its bucket and has the same form.
 //!
-//! What always holds: a set tag means that the slot holds an element; a chained bucket has tag 8
-//! clear and a live child. Buckets of a chain are full from the front except for gaps that a
-//! panic or a forgotten [`Slot`](super::Slot) left behind, which everything here tolerates.
+//! What always holds: a set tag means that the slot holds an element; a chained bucket has tag 8 clear and a live
+//! child. Buckets of a chain are full from the front, except for gaps that a panic or a forgotten
+//! [`Slot`](super::Slot) left, which all code here tolerates.
 //!
 //! The idea of cache-line buckets with tags is that of Valkey's `hashtable` and Google's Swiss
 //! tables; 48-bit slots make nine of what would be seven.
@@ -27,7 +27,7 @@ use super::Element;
 use crate::stdx::alloc;
 use crate::stdx::prefetch::prefetch;
 
-/// Elements that a bucket holds before it is chained.
+/// Elements of a bucket before it is chained.
 pub(super) const SLOTS: usize = 9;
 
 const LAST: Index = Index(SLOTS as u8 - 1);
@@ -43,11 +43,11 @@ pub(super) fn tag_of(hash: u64) -> u8 {
     top + u8::from(top == 0)
 }
 
-/// The number of a slot in its bucket: always below [`SLOTS`].
+/// Number of a slot in its bucket; always below [`SLOTS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Index(u8);
 
-/// A set of slots of one bucket, and the iterator over them from the first to the last.
+/// A set of slots of one bucket, which is also an iterator over them in order.
 #[derive(Clone, Copy)]
 pub(super) struct Bits(u32);
 
@@ -75,7 +75,7 @@ impl Bits {
         if self.0 == 0 { None } else { Some(Index(31 - self.0.leading_zeros() as u8)) }
     }
 
-    /// The slot with `n` slots of the set before it.
+    /// The slot that has `n` slots of the set before it.
     #[inline]
     pub(super) fn nth_slot(mut self, n: usize) -> Option<Index> {
         for _ in 0..n {
@@ -100,10 +100,10 @@ impl Iterator for Bits {
 #[repr(C, align(64))]
 pub(super) struct Bucket([u8; 64]);
 
-/// The bucket of every table that has no memory yet: lookups find nothing in it, nobody writes to it.
+/// The bucket of every table without memory. Lookups find nothing in it, and it is never written.
 static NOTHING: Bucket = Bucket([0; 64]);
 
-/// For each slot whether its tag is `tag`, as bits.
+/// The slots whose tag is `tag`, as bits.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn matches_portable(bucket: &Bucket, tag: u8) -> u32 {
     bucket.0[TAGS..META].iter().rev().fold(0, |bits, &t| bits << 1 | u32::from(t == tag))
@@ -134,7 +134,7 @@ impl Bucket {
         Bits(self.matches(0).0 ^ Bits::ALL)
     }
 
-    /// The slots an element can be put into: of a chained bucket, the last is not one of them.
+    /// Slots that an element can be put into. In a chained bucket, the last slot is not one of them.
     #[inline(always)]
     fn free(&self) -> Bits {
         Bits(self.matches(0).0 & (Bits::ALL >> u32::from(self.is_chained())))
@@ -145,7 +145,7 @@ impl Bucket {
         self.0[META] & CHAINED != 0
     }
 
-    /// The 48 bits in a slot, as an address that may be used wherever it was once put in.
+    /// The 48 bits in a slot, as an address with the provenance of the pointer that was put in.
     #[inline(always)]
     fn address(&self, i: Index) -> *mut u8 {
         // SAFETY: slot 8, the last, is read from 48..56: inside the bucket.
@@ -169,7 +169,7 @@ impl Bucket {
         self.0[TAGS + i.0 as usize]
     }
 
-    /// Puts `raw` into slot `i`; what was there is forgotten.
+    /// Writes `raw` into slot `i`, without dropping what was there.
     #[inline(always)]
     pub(super) fn put(&mut self, i: Index, tag: u8, raw: NonNull<u8>) {
         debug_assert!(tag != 0);
@@ -189,7 +189,7 @@ impl Bucket {
         }
     }
 
-    /// Makes slot `i` empty; what was there is forgotten.
+    /// Marks slot `i` empty, without dropping what was there.
     #[inline(always)]
     pub(super) fn clear(&mut self, i: Index) {
         self.0[TAGS + i.0 as usize] = 0;
@@ -205,7 +205,7 @@ impl Bucket {
         Some(unsafe { NonNull::new_unchecked(self.address(LAST).cast()) })
     }
 
-    /// Gives a full bucket a child, which takes over the last element.
+    /// Gives a full bucket a child, which gets the last element.
     fn grow_child(&mut self) -> NonNull<Bucket> {
         let mut child = Box::new(Bucket([0; 64]));
         let last = self.tag(LAST);
@@ -220,10 +220,10 @@ impl Bucket {
         child
     }
 
-    /// Frees the child, whose elements have gone elsewhere.
+    /// Frees the child, whose elements have been moved.
     ///
     /// # Safety
-    /// The bucket is chained, its child is not, and nobody uses the child any more.
+    /// The bucket is chained, its child is not, and the child is not used any more.
     unsafe fn free_child(&mut self) {
         if let Some(child) = self.child() {
             self.0[META] &= !CHAINED;
@@ -232,7 +232,7 @@ impl Bucket {
         }
     }
 
-    /// Brings in what the elements of this bucket begin with, and the line of its child.
+    /// Prefetches the beginnings of this bucket's elements, and the line of its child.
     #[inline(always)]
     pub(super) fn prefetch_contents(&self) {
         for i in self.occupied() {
@@ -243,7 +243,7 @@ impl Bucket {
         }
     }
 
-    /// Brings in the elements that may match `tag`, and the line of the child.
+    /// Prefetches the elements that may match `tag`, and the line of the child.
     #[inline(always)]
     pub(super) fn prefetch_matches(&self, tag: u8) {
         for i in self.matches(tag) {
@@ -268,7 +268,7 @@ pub(super) unsafe fn chain(head: NonNull<Bucket>) -> impl Iterator<Item = NonNul
     std::iter::successors(Some(head), |bucket| unsafe { bucket.as_ref() }.child())
 }
 
-/// Where an element is: a slot of a bucket, which may be a child bucket.
+/// Position of an element: a slot of a bucket, which may be a child bucket.
 #[derive(Clone, Copy)]
 pub(super) struct At {
     pub(super) bucket: NonNull<Bucket>,
@@ -287,7 +287,7 @@ impl At {
     }
 }
 
-/// Whether two keys are equal. Keys are short: comparing whole words beats calling `memcmp`.
+/// Whether two keys are equal. Keys are short, so comparing whole words is faster than calling `memcmp`.
 #[inline(always)]
 pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     /// # Safety
@@ -329,12 +329,12 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// A power of two of buckets. Knows nothing of the elements' type: whoever owns the table drops them.
+/// A power of two of buckets. It does not know the type of the elements, which its owner must drop.
 pub(super) struct Table {
     buckets: NonNull<Bucket>,
-    /// Number of buckets less one: index = hash & mask.
+    /// Number of buckets minus one: index = hash & mask.
     mask: usize,
-    /// Elements in this table.
+    /// Number of elements in this table.
     pub(super) used: usize,
 }
 
@@ -368,7 +368,7 @@ impl Table {
         !ptr::eq(self.buckets.as_ptr(), &raw const NOTHING)
     }
 
-    /// Buckets, not counting children; 0 for a table without memory.
+    /// Number of buckets without children; 0 for a table without memory.
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
         if self.is_allocated() { self.mask + 1 } else { 0 }
@@ -379,7 +379,7 @@ impl Table {
         self.mask
     }
 
-    /// The elements that fit without children.
+    /// Number of elements that fit without children.
     #[inline(always)]
     pub(super) fn slots(&self) -> usize {
         self.len() * SLOTS
@@ -427,7 +427,7 @@ impl Table {
         })
     }
 
-    /// Whether the chain at `index` is so long that chance does not explain it.
+    /// Whether the chain at `index` is longer than chance explains.
     ///
     /// The lengths of chains are Poisson distributed. With a mean of m elements, fewer than one table in 10^20 has a
     /// chain of more than 2 m and 64. The bound is four times that: a chain of so many buckets costs a lookup about a
@@ -441,7 +441,8 @@ impl Table {
             && unsafe { chain(self.head(index)) }.count() > BUCKETS + 2 * (mean + 1)
     }
 
-    /// Whether few elements of the chain at `index` have the hash of another of them, by `hash_of` the address.
+    /// Whether few elements of the chain at `index` share their hash with another one. `hash_of` returns the hash of
+    /// the element at an address.
     pub(super) fn differs(&self, index: usize, hash_of: impl Fn(NonNull<u8>) -> u64) -> bool {
         let mut hashes = Vec::new();
         // SAFETY: the buckets of a chain live as long as the table; only occupied slots are read.
@@ -456,16 +457,16 @@ impl Table {
         hashes.len() > all / 2
     }
 
-    /// Makes the bucket at `index` one without elements.
+    /// Clears the bucket at `index`.
     ///
     /// # Safety
-    /// The table is allocated, and [`empty`](Self::empty) has taken the bucket's chain apart.
+    /// The table is allocated, and [`empty`](Self::empty) was called for this bucket.
     pub(super) unsafe fn wipe(&mut self, index: usize) {
         // SAFETY: the bucket is alive and exclusively ours; what it held is the caller's.
         unsafe { self.head(index).write(Bucket([0; 64])) };
     }
 
-    /// Puts an element into the chain at `index`; counts a new child bucket in `children`.
+    /// Adds an element to the chain at `index`, and counts a new child bucket in `children`.
     ///
     /// # Safety
     /// The table is allocated.
@@ -490,12 +491,12 @@ impl Table {
         }
     }
 
-    /// Empties the slot `at` of the chain at `index`. The last element of the chain moves into the gap
-    /// and a child bucket left empty is freed, so that chains are no longer than their elements
-    /// need. Nothing leaves its chain. Returns how many children were freed (0 or 1).
+    /// Empties the slot `at` of the chain at `index`. The last element of the chain moves into the gap, and a child
+    /// bucket that becomes empty is freed, so that chains are no longer than necessary. No element leaves its chain.
+    /// Returns the number of children freed (0 or 1).
     ///
     /// # Safety
-    /// `at` is a slot of that chain; its element is dropped or taken by the caller.
+    /// `at` is a slot of that chain, and the caller drops or takes its element.
     #[inline]
     pub(super) unsafe fn close(&mut self, index: usize, mut at: At) -> u32 {
         self.used -= 1;
@@ -525,10 +526,10 @@ impl Table {
         0
     }
 
-    /// Closes all gaps of the chain at `index`. Returns how many children were freed.
+    /// Closes all gaps of the chain at `index`. Returns the number of children freed.
     ///
     /// # Safety
-    /// The table is allocated and nobody uses buckets of this chain.
+    /// The table is allocated and the buckets of this chain are not in use.
     pub(super) unsafe fn tidy(&mut self, index: usize) -> u32 {
         let mut freed = 0;
         loop {
@@ -561,11 +562,11 @@ impl Table {
         }
     }
 
-    /// Calls `f` with the tag and the address of every element of the chain at `index`, then frees
-    /// its children. The bucket itself keeps its bytes. Returns how many elements and children there were.
+    /// Calls `f` with the tag and the address of every element of the chain at `index`, then frees its children. The
+    /// bucket itself keeps its bytes. Returns the numbers of elements and children.
     ///
     /// # Safety
-    /// `f` takes over the elements, and the bucket is never looked at again.
+    /// `f` takes ownership of the elements, and the bucket is not read again.
     #[inline]
     pub(super) unsafe fn empty(&self, index: usize, mut f: impl FnMut(u8, NonNull<u8>)) -> (usize, u32) {
         let (mut elements, mut children) = (0, 0);
@@ -593,21 +594,22 @@ impl Table {
         }
     }
 
-    /// Gives back the memory of the buckets in `range`, as far as it makes whole pages, while the table lives on.
+    /// Returns the memory of the buckets in `range` to the system, as far as it consists of whole pages, while the
+    /// table stays in use.
     ///
     /// # Safety
-    /// Those buckets have been emptied, and are never looked at again.
+    /// These buckets have been emptied and are not read again.
     pub(super) unsafe fn discard(&self, range: Range<usize>) {
         debug_assert!(range.end <= self.len());
         // SAFETY: the buckets lie in the table's block, and the caller needs them no more.
         unsafe { alloc::discard(self.head(range.start).cast(), range.len() * size_of::<Bucket>()) };
     }
 
-    /// Frees the table's memory; `from` is the first bucket that may still have children, and
-    /// `children` says whether there are any at all.
+    /// Frees the memory of the table. `from` is the first bucket that may still have children; `children` says
+    /// whether there are any at all.
     ///
     /// # Safety
-    /// The elements have been dropped or taken over.
+    /// The elements have been dropped or taken.
     pub(super) unsafe fn free_memory(&mut self, from: usize, children: bool) {
         if !self.is_allocated() {
             return;
@@ -660,7 +662,7 @@ mod tests {
         bucket.clear(Index(4));
         assert_eq!(bucket.free().next(), Some(Index(4)));
         assert_eq!(bucket.free().len(), 1);
-        // The meta byte is no tag.
+        // The last byte is not a tag.
         bucket.0[META] = CHAINED;
         assert!(bucket.matches(CHAINED).is_empty());
     }

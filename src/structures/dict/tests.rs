@@ -11,12 +11,12 @@ use crate::stdx::crc64;
 
 thread_local!(static LIVE: Cell<isize> = const { Cell::new(0) });
 
-/// Items of this thread that are alive.
+/// Number of live items of this thread.
 fn live() -> isize {
     LIVE.get()
 }
 
-/// As [`Item`]'s `BITS`: a checksum that begins with a secret.
+/// Value of [`Item`]'s `BITS` for a checksum that begins with a secret.
 const LINEAR: u32 = 0;
 
 struct Inner {
@@ -24,8 +24,8 @@ struct Inner {
     value: u64,
 }
 
-/// What a `Box<Inner>` is, without its claim to be unique. `BITS` is how much of the hash is used: with few
-/// bits, chains are long. With [`LINEAR`], the hash is another one.
+/// An owned `Inner`, like a `Box` but without its claim to be unique. `BITS` is the number of bits of the hash in
+/// use: with few bits, chains are long. With [`LINEAR`], the hash is another one.
 struct Item<const BITS: u32>(NonNull<Inner>);
 
 impl<const BITS: u32> Item<BITS> {
@@ -90,7 +90,7 @@ unsafe impl<const BITS: u32> Element for Item<BITS> {
 type Plain = Item<64>;
 
 impl<E: Element> Dict<E> {
-    /// Checks everything that always holds. O(n).
+    /// Asserts the invariants. O(n).
     fn check(&self) {
         assert!(self.is_rehashing() || self.moved == 0);
         assert!(self.tables[0].is_allocated() || !self.is_rehashing());
@@ -129,7 +129,7 @@ impl<E: Element> Dict<E> {
 }
 
 fn key_of(n: u64) -> Vec<u8> {
-    // Lengths from 1 to 40, so that every way of comparing keys is taken.
+    // Lengths from 1 to 40, so that every way of comparing keys is used.
     let mut key = n.to_string().into_bytes();
     key.resize(key.len() + (n % 37) as usize, b'.');
     key
@@ -176,7 +176,7 @@ fn model<const B: u32>(seed: u64, steps: usize, keys: u64, policies: &[ResizePol
     let mut rng = StdRng::seed_from_u64(seed);
     let mut dict = Dict::<Item<B>>::new();
     let mut map = HashMap::<Vec<u8>, u64>::new();
-    // Phases of mostly inserting and mostly removing, so that the size swings.
+    // Phases of mostly inserting and mostly removing, so that the size varies.
     let mut phase = 0.8;
     for step in 0..steps {
         if step % 997 == 0 {
@@ -215,7 +215,7 @@ fn model<const B: u32>(seed: u64, steps: usize, keys: u64, policies: &[ResizePol
             }
             11 => {
                 if let Some(mut slot) = dict.find_mut(hash, &key) {
-                    // The pointer follows what is swapped in.
+                    // The pointer follows the element that was swapped in.
                     *slot = Item::new(&key, value);
                     map.insert(key, value);
                 }
@@ -378,7 +378,7 @@ fn grows_at_load_one_and_shrinks_below_a_tenth() {
     }
 
     assert_eq!(dict.table_sizes(), [2048, 256]);
-    // Accesses alone finish it.
+    // Accesses alone complete it.
     for i in 0..2048 {
         dict.find_mut(hash(&key_of(i)), &key_of(i));
     }
@@ -430,7 +430,7 @@ fn a_table_that_cannot_be_afforded_is_put_off() {
     finish(&mut dict);
     assert_eq!(dict.table_sizes(), [2, 0]);
     dict.check();
-    // A ceiling that leaves room changes nothing.
+    // A ceiling far above changes nothing.
     set_growth_ceiling(1 << 40);
     let dict = filled(9 * 256 + 1);
     assert!(dict.table_sizes().contains(&512));
@@ -450,7 +450,7 @@ fn a_rehash_pauses_while_it_is_avoided_but_not_for_ever() {
     }
     assert!(dict.rehash_step(1000) && dict.rehash_for(Duration::from_secs(100)));
     assert_eq!(dict.moved, moved);
-    // When the new table is too full itself, waiting would cost more than moving.
+    // If the new table is too full itself, waiting would cost more than moving.
     for i in 0..20_000 {
         insert(&mut dict, i, 1);
     }
@@ -479,7 +479,7 @@ fn scan_sees_everything_while_the_table_grows_and_shrinks() {
         let mut rng = StdRng::seed_from_u64(seed);
         let start = rng.random_range(1..3000);
         let mut dict = filled(start);
-        // The first few stay throughout; the others come and go.
+        // The first few stay; the others come and go.
         let stay = rng.random_range(1..=start);
         let mut next = start;
         let (mut low, mut high) = (stay, start);
@@ -635,7 +635,7 @@ fn a_forgotten_slot_loses_its_element_only() {
         mem::swap(&mut *slot, &mut other);
         mem::forget(slot);
     }
-    // `other` owns what the dict held; the item swapped in is lost with the slot.
+    // `other` owns the dict's element; the item swapped in is lost with the slot.
     assert_eq!(other.value(), 5);
     assert!(dict.find(hash(&key_of(5)), &key_of(5)).is_none());
     assert_eq!(dict.iter().count(), 299);
@@ -648,7 +648,7 @@ fn a_forgotten_slot_loses_its_element_only() {
     drop(dict);
     drop(other);
     assert_eq!(live(), before + 1);
-    // Had the dict kept a second owner, this would free it twice.
+    // If the dict had kept a second owner, this would free it twice.
     drop(Item::<64>(lost));
     assert_eq!(live(), before);
 }
@@ -794,7 +794,7 @@ fn a_way_ends_behind_the_element() {
 fn an_address_stands_for_one_element_whatever_its_key() {
     let mut dict = Dict::<Plain>::new();
     let (key, hash) = (key_of(1), hash(&key_of(1)));
-    // Twins, as no caller makes them, so that a search by key would find just one.
+    // Twins, which no caller creates, so that a search by key would find just one of them.
     let mut twins: Vec<NonNull<u8>> = Vec::new();
     for value in 0..20 {
         let item = Plain::new(&key, value);
@@ -819,7 +819,7 @@ fn an_address_stands_for_one_element_whatever_its_key() {
     assert!(left.is_empty());
 }
 
-/// What a scan tells: each key, with the cursor it was shown at, whose low bits are those of an index.
+/// What a scan reveals: each key with the cursor at which it was returned, whose low bits are those of an index.
 fn shown<const BITS: u32>(dict: &Dict<Item<BITS>>) -> HashMap<Vec<u8>, u64> {
     let (mut keys, mut cursor) = (HashMap::new(), 0);
     loop {
@@ -851,7 +851,7 @@ fn derived_keys<const BITS: u32>(rng: &mut StdRng) -> Vec<[u8; 16]> {
     while dict.rehash_step(1000) {}
     let shown = shown(&dict);
     let index = |key: [u8; 16]| shown[&key[..]] & INDEX_MASK;
-    // Sets of bits whose flips cancel each other out, by elimination.
+    // Sets of bits whose flips cancel each other out, found by elimination.
     let (mut basis, mut neutral): (Vec<(u64, u128)>, Vec<u128>) = (Vec::new(), Vec::new());
     for bit in 0..128 {
         let (mut change, mut bits) = (index(flipped(bit)) ^ index(base.to_le_bytes()), 1u128 << bit);
@@ -871,7 +871,7 @@ fn derived_keys<const BITS: u32>(rng: &mut StdRng) -> Vec<[u8; 16]> {
     (0..1000).map(|_| any(rng).to_le_bytes()).collect()
 }
 
-/// The most keys with one index.
+/// The largest number of keys with one index.
 fn most_with_one_index<const BITS: u32>(keys: &[[u8; 16]]) -> usize {
     let mut counts = [0; 1 << INDEX_BITS];
     keys.iter().for_each(|key| counts[(Item::<BITS>::hash_of(key) & INDEX_MASK) as usize] += 1);
@@ -888,7 +888,7 @@ fn what_scans_show_does_not_tell_which_keys_collide() {
     assert!(real < 40, "{real} keys with one index");
 }
 
-/// Buckets in the longest chain that any lookup can meet, and in the longest that is allowed.
+/// Buckets in the longest chain that a lookup can meet, and in the longest allowed one.
 fn longest_chain(dict: &Dict<Plain>) -> (usize, usize) {
     let tables = dict.stats().tables;
     let mean = tables.iter().map(|table| table.elements / (SLOTS - 1) / table.buckets.max(1)).max();
@@ -902,8 +902,8 @@ fn keys_gathered_from_one_bucket_make_no_long_chain() {
     let mut dict = Dict::<Plain>::new();
     for round in 0..3 {
         println!("round {round}");
-        // Fill the table, see what it shows, and keep only keys whose indices have some bits in common: they lie in
-        // few buckets when it has shrunk.
+        // Fills the table, scans it, and keeps only keys whose indices share some bits: they lie in few buckets when
+        // the table has shrunk.
         for _ in 0..100_000 {
             let key: [u8; 16] = rng.random();
             dict.insert_unique(hash(&key), Plain::new(&key, 0));
@@ -921,7 +921,7 @@ fn keys_gathered_from_one_bucket_make_no_long_chain() {
             }
         }
         dict.check();
-        // The same keys, in a table of their own. Without a key, they would all have one of few indices.
+        // The same keys in another table. Without a key, they would all have one of few indices.
         let mut own = Dict::<Plain>::new();
         for (i, key) in kept.iter().enumerate() {
             own.insert_unique(hash(key), Plain::new(key, i as u64));

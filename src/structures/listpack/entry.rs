@@ -1,4 +1,4 @@
-//! One entry of a listpack: how a text or an integer becomes bytes, and what those bytes say.
+//! Encoding and decoding of one entry of a listpack.
 //!
 //! ```text
 //! | encoding (and length) | data          | backlen          |
@@ -12,12 +12,11 @@
 //! 0xFF                                     end of the listpack
 //! ```
 //!
-//! `backlen` is the length of encoding and data together, written so that it can be read from its
-//! last byte to its first: seven bits per byte, the top bit set when another byte stands to the left.
+//! `backlen` is the length of encoding and data together, in a form that is read from its last byte to its first:
+//! seven bits per byte, with the top bit set if another byte precedes.
 //!
-//! Each value has exactly one encoding here: a text that is the canonical decimal of an `i64`
-//! becomes an integer, and the shortest form is taken. Two entries are therefore equal exactly
-//! when their bytes are.
+//! Each value has exactly one encoding here: a text that is the canonical decimal of an `i64` is stored as an
+//! integer, and the shortest form is used. Two entries are therefore equal exactly if their bytes are.
 
 use crate::stdx::num;
 
@@ -28,7 +27,7 @@ pub(in crate::structures) fn corrupt_position() -> ! {
     panic!("no entry stands at this position")
 }
 
-/// Marks the end of a listpack, where an entry's first byte would stand.
+/// Marks the end of a listpack, in the place of an entry's first byte.
 pub(in crate::structures) const END: u8 = 0xFF;
 
 const TEXT_32: u8 = 0xF0;
@@ -42,7 +41,7 @@ const INT_64: u8 = 0xF4;
 /// Compares by text: `Int(10)` equals `Str(b"10")`.
 #[derive(Clone, Copy, Debug)]
 pub enum Item<'a> {
-    /// An integer that stands for its canonical decimal text.
+    /// An integer, which stands for its canonical decimal text.
     Int(i64),
     /// Any bytes.
     Str(&'a [u8]),
@@ -82,7 +81,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The text, written to `buf` if it is not stored as such.
+    /// The text, formatted into `buf` if it is stored as an integer.
     #[inline]
     pub fn text<'b>(self, buf: &'b mut itoa::Buffer) -> &'b [u8]
     where
@@ -100,7 +99,7 @@ impl<'a> Item<'a> {
         out.extend_from_slice(self.text(&mut itoa::Buffer::new()));
     }
 
-    /// The text in a vector of its own.
+    /// The text in a new vector.
     pub fn to_vec(self) -> Vec<u8> {
         self.text(&mut itoa::Buffer::new()).to_vec()
     }
@@ -148,7 +147,7 @@ impl<'a> From<&'a Vec<u8>> for Item<'a> {
 
 /// How many bytes `backlen` takes after `size` bytes of encoding and data.
 ///
-/// The limits are those of the format's first implementation, which moves on one value early.
+/// The limits are those of the format's first implementation, which uses a longer form one value early.
 #[inline]
 pub(in crate::structures) const fn backlen_size(size: usize) -> usize {
     match size {
@@ -180,7 +179,7 @@ pub(in crate::structures) unsafe fn write_backlen(out: *mut u8, size: usize) {
     }
 }
 
-/// A value in its encoded form, ready to be written: a head of up to nine bytes and the text, if any.
+/// A value in its encoded form, ready to be written: a head of at most nine bytes, and the text if there is one.
 #[derive(Clone, Copy)]
 pub(in crate::structures) struct Encoded<'a> {
     head: [u8; 9],
@@ -190,7 +189,7 @@ pub(in crate::structures) struct Encoded<'a> {
 
 impl<'a> Encoded<'a> {
     /// # Panics
-    /// If the text is longer than the format can say (4 GB): it fits no listpack.
+    /// If the text is longer than the format allows (4 GB).
     #[inline]
     pub(in crate::structures) fn new(item: Item<'a>) -> Self {
         match item {
@@ -246,13 +245,13 @@ impl<'a> Encoded<'a> {
         Encoded { head, head_len, body }
     }
 
-    /// Encoding and data, in bytes.
+    /// Bytes of encoding and data.
     #[inline]
     pub(in crate::structures) fn size(&self) -> usize {
         usize::from(self.head_len) + self.body.len()
     }
 
-    /// The whole entry in bytes, `backlen` included.
+    /// Bytes of the whole entry, including `backlen`.
     #[inline]
     pub(in crate::structures) fn entry_size(&self) -> usize {
         self.size() + backlen_size(self.size())
@@ -290,7 +289,7 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// The first eight bytes of encoding and data as a little-endian number, and which of its bits are meant.
+    /// The first eight bytes of encoding and data as a little-endian number, with a mask of the bits that count.
     fn word(&self) -> (u64, u64) {
         let mut bytes = [0u8; 8];
         let head = usize::from(self.head_len).min(8);
@@ -303,7 +302,7 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// Sizes of encoding and data by first byte, where it determines them; zero elsewhere.
+/// Size of encoding and data by first byte, where that byte determines it; zero elsewhere.
 const SIZE_BY_FIRST: [u8; 256] = {
     let mut table = [0u8; 256];
     let mut first = 0;
@@ -323,7 +322,7 @@ const SIZE_BY_FIRST: [u8; 256] = {
     table
 };
 
-/// Bytes of encoding and data of the entry at `at`. Below `usize::MAX / 2`, unchecked otherwise.
+/// Bytes of encoding and data of the entry at `at`. The result is below `usize::MAX / 2` but otherwise unchecked.
 ///
 /// # Panics
 /// If no value starts there.
@@ -335,7 +334,7 @@ pub(in crate::structures) fn value_size(blob: &[u8], at: usize) -> usize {
     }
 }
 
-/// [`value_size`] for texts whose length takes more than the first byte.
+/// [`value_size`] for texts whose length is not in the first byte alone.
 fn long_size(blob: &[u8], at: usize) -> usize {
     match blob[at..] {
         [first @ 0xE0..=0xEF, low, ..] => 2 + (usize::from(first & 0xF) << 8 | usize::from(low)),
@@ -344,10 +343,10 @@ fn long_size(blob: &[u8], at: usize) -> usize {
     }
 }
 
-/// Where the entry after the one at `at` starts, which may be the end mark. Always below `blob.len()`.
+/// Offset of the entry after the one at `at`, or of the end mark. Always below `blob.len()`.
 ///
 /// # Panics
-/// If that is outside: `at` was no entry.
+/// If that offset is outside, because `at` was not an entry.
 #[inline(always)]
 pub(in crate::structures) fn after(blob: &[u8], at: usize) -> usize {
     let next = match SIZE_BY_FIRST[usize::from(blob[at])] {
@@ -363,10 +362,10 @@ pub(in crate::structures) fn after(blob: &[u8], at: usize) -> usize {
     next
 }
 
-/// Where the entry that ends at `end` starts.
+/// Offset of the entry that ends at `end`.
 ///
 /// # Panics
-/// If no `backlen` stands before `end` whose entry starts at or after `floor`.
+/// If there is no `backlen` before `end` whose entry starts at or after `floor`.
 #[inline]
 pub(in crate::structures) fn before(blob: &[u8], end: usize, floor: usize) -> usize {
     let last = blob[end - 1];
@@ -392,7 +391,7 @@ fn long_backlen(blob: &[u8], end: usize) -> (usize, usize) {
 /// The value at `at`.
 ///
 /// # Panics
-/// If it would end outside `blob`, or no value starts with this byte: `at` was no entry.
+/// If the value would end outside `blob`, or no value starts with this byte, because `at` was not an entry.
 #[inline]
 pub(in crate::structures) fn value(blob: &[u8], at: usize) -> Item<'_> {
     match decode(blob, at) {
@@ -401,7 +400,7 @@ pub(in crate::structures) fn value(blob: &[u8], at: usize) -> Item<'_> {
     }
 }
 
-/// The value at `at` and the bytes of its encoding and data; `None` unless they lie inside `blob`.
+/// The value at `at`, and the number of bytes of its encoding and data; `None` unless they lie inside `blob`.
 #[inline(always)]
 pub(in crate::structures) fn decode(blob: &[u8], at: usize) -> Option<(Item<'_>, usize)> {
     let rest = blob.get(at..)?;
@@ -436,8 +435,8 @@ pub(in crate::structures) fn decode(blob: &[u8], at: usize) -> Option<(Item<'_>,
     })
 }
 
-/// Bytes of the whole entry at `at` if it lies inside `blob` and its `backlen` agrees, and whether
-/// it is encoded the one way this module encodes its value.
+/// Bytes of the whole entry at `at` if it lies inside `blob` and its `backlen` agrees, and whether its value has the
+/// encoding that this module uses.
 pub(in crate::structures) fn validate(blob: &[u8], at: usize) -> Option<(usize, bool)> {
     let (item, size) = decode(blob, at)?;
     let width = backlen_size(size);
@@ -446,7 +445,7 @@ pub(in crate::structures) fn validate(blob: &[u8], at: usize) -> Option<(usize, 
         let bits = (size >> (7 * (width - 1 - i))) as u8 & 0x7F;
         byte == if i == 0 { bits } else { bits | 0x80 }
     });
-    // The value is the same, so the encodings are if they are equally long and of one kind.
+    // The value is the same, so the encodings are equal if they have the same length and kind.
     let canonical = match item {
         Item::Int(v) => Encoded::int(v).size() == size,
         Item::Str(text) => num::parse_i64(text).is_none() && Encoded::text(text).size() == size,
@@ -454,7 +453,7 @@ pub(in crate::structures) fn validate(blob: &[u8], at: usize) -> Option<(usize, 
     agrees.then_some((size + width, canonical))
 }
 
-/// A value to look for, prepared once for any number of comparisons.
+/// A value to search for, encoded once for any number of comparisons.
 pub struct Needle<'a> {
     encoded: Encoded<'a>,
     word: u64,
@@ -462,7 +461,7 @@ pub struct Needle<'a> {
 }
 
 impl<'a> Needle<'a> {
-    /// Prepares `item`; a text that is a canonical decimal is looked for as an integer.
+    /// Prepares `item`. A text that is a canonical decimal is searched for as an integer.
     pub fn new(item: impl Into<Item<'a>>) -> Self {
         let encoded = Encoded::new(item.into());
         let (word, mask) = encoded.word();
@@ -475,7 +474,7 @@ impl<'a> Needle<'a> {
         item == value_of(&self.encoded)
     }
 
-    /// Whether the entry at `at` holds this needle's value. Since encodings are unique, bytes are compared.
+    /// Whether the entry at `at` has the value of this needle. Encodings are unique, so bytes are compared.
     #[inline(always)]
     pub(in crate::structures) fn matches_at(&self, blob: &[u8], at: usize) -> bool {
         match blob.get(at..at + 8) {
@@ -496,7 +495,7 @@ impl<'a> Needle<'a> {
     }
 }
 
-/// The value an encoding came from.
+/// The value that was encoded.
 fn value_of<'a>(encoded: &Encoded<'a>) -> Item<'a> {
     match encoded.head[0] {
         0x80..=0xBF | 0xE0..=0xEF | TEXT_32 => Item::Str(encoded.body),

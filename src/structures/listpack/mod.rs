@@ -5,16 +5,16 @@
 //! | total bytes: u32 le | count: u16 le | entry | entry | … | 0xFF |
 //! ```
 //!
-//! A count of 65535 means "that many or more: walk to find out". [`entry`](self) encodings are
-//! described in `entry.rs`. Every entry can be stepped over in both directions.
+//! A count of 65535 means "that many or more: iterate to count". Encodings of [`entries`](self) are described in
+//! `entry.rs`. Entries can be iterated over in both directions.
 //!
 //! What always holds:
 //!
-//! * The block's promises (see `block.rs`): a [`Listpack`] is one thin pointer, growing inside a size class moves
-//!   nothing, and `total` is true. **Memory safety rests on them alone**: entries are read with bounds checks, so a
-//!   position that belongs to another listpack, or that an edit has moved, gives some value or a panic, never a
-//!   stray read.
-//! * Each value stands in its one canonical encoding; equality of values is equality of bytes.
+//! * The promises of the block (see `block.rs`): a [`Listpack`] is one thin pointer, growing inside a size class
+//!   moves nothing, and `total` is true. **Memory safety rests on them alone**: entries are read with bounds checks,
+//!   so a position that belongs to another listpack, or that an edit has moved, results in some value or a panic,
+//!   never in a read outside the block.
+//! * Each value has its one canonical encoding; equality of values is equality of bytes.
 //!
 //! The idea is Salvatore Sanfilippo's (the listpack specification, 2017).
 #![allow(unsafe_code)]
@@ -31,37 +31,37 @@ use super::block::Block;
 use entry::{END, Encoded, corrupt_position};
 pub use entry::{Item, Needle};
 
-/// Where the count of entries stands.
+/// Offset of the count of entries.
 const COUNT: usize = 4;
 /// Bytes before the first entry.
 const HEADER: usize = 6;
 /// Header and end mark: the size of an empty listpack in bytes.
 pub const EMPTY: usize = HEADER + 1;
-/// The count that says "walk".
+/// The count that means "iterate to count".
 const UNKNOWN: u16 = u16::MAX;
-/// No listpack should grow beyond this many bytes; see [`Listpack::would_fit`].
+/// No listpack should exceed this many bytes; see [`Listpack::would_fit`].
 pub const SAFETY_LIMIT: usize = 1 << 30;
 
 const _: () = assert!(size_of::<Option<Listpack>>() == 8);
 
 /// A sequence of texts and integers in one block of memory.
 ///
-/// It is laid out as the block's address, never zero, whose low three bits are zero.
+/// Its representation is the address of the block: never zero, with the low three bits zero.
 #[derive(Clone)]
 #[repr(transparent)]
 pub struct Listpack {
     block: Block,
 }
 
-/// Where an entry starts: an offset into the block.
+/// Position of an entry: an offset into the block.
 ///
-/// Valid until the listpack is edited before it or at it. A stale position is a logic error: it
-/// yields some value or a panic.
+/// Valid until the listpack is edited at or before the position. Using a stale position is a logic error, which
+/// results in some value or a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pos(u32);
 
 impl Pos {
-    /// Where the first entry of any listpack starts.
+    /// Position of the first entry of any listpack.
     pub(super) const FIRST: Pos = Pos(HEADER as u32);
 }
 
@@ -70,7 +70,7 @@ impl Pos {
 #[error("not a valid listpack")]
 pub struct Corrupt;
 
-/// Bytes the entry of `item` adds to a listpack. O(1), O(digits) for a number.
+/// Bytes that the entry of `item` adds to a listpack. O(1); O(digits) for a number.
 pub fn encoded_size<'a>(item: impl Into<Item<'a>>) -> usize {
     Encoded::new(item.into()).entry_size()
 }
@@ -89,10 +89,10 @@ impl Listpack {
         lp
     }
 
-    /// Takes in a block from outside: every entry, the header and the count are checked. O(n).
+    /// Checks and copies a block from outside: every entry, the header and the count. O(n).
     ///
-    /// Entries in an encoding longer than needed are re-encoded, so [`as_bytes`](Self::as_bytes)
-    /// may be shorter than `bytes`.
+    /// Entries in an encoding longer than necessary are encoded again, so [`as_bytes`](Self::as_bytes) may be shorter
+    /// than `bytes`.
     ///
     /// # Errors
     /// [`Corrupt`] unless `bytes` is exactly one well-formed listpack.
@@ -105,7 +105,7 @@ impl Listpack {
         let (mut at, mut found, mut all_canonical) = (HEADER, 0usize, true);
         let end = bytes.len() - 1;
         while at < end {
-            // The end mark is left out, so that no entry may claim it.
+            // Without the end mark, so that no entry can include it.
             let (size, canonical) = entry::validate(&bytes[..end], at).ok_or(Corrupt)?;
             at += size;
             found += 1;
@@ -125,8 +125,8 @@ impl Listpack {
         Ok(lp)
     }
 
-    /// A listpack whose `total` bytes are written by `fill`, to which they come zeroed; it says whether
-    /// it succeeded. The bytes must be those of a listpack: only header size and end mark are checked.
+    /// A listpack of `total` bytes, zeroed and then written by `fill`, which returns whether it succeeded. The bytes
+    /// must form a listpack; only the size in the header and the end mark are checked.
     pub(super) fn from_filled(total: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Option<Self> {
         if total < EMPTY || u32::try_from(total).is_err() {
             return None;
@@ -135,29 +135,29 @@ impl Listpack {
         Some(Listpack { block })
     }
 
-    /// Gives up the listpack as one word whose low three bits are zero; only [`Listpack::from_raw`] frees it.
+    /// Converts the listpack into one word whose low three bits are zero. Only [`Listpack::from_raw`] frees it then.
     #[inline]
     pub fn into_raw(self) -> NonNull<u8> {
         self.block.into_raw()
     }
 
-    /// Takes back a listpack from [`Listpack::into_raw`].
+    /// Converts a word from [`Listpack::into_raw`] back into its listpack.
     ///
     /// # Safety
-    /// `raw` comes from `into_raw`, and is taken back at most once.
+    /// `raw` comes from `into_raw`, and is converted back at most once.
     #[inline]
     pub unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
         // SAFETY: the caller's promise is the block's.
         Listpack { block: unsafe { Block::from_raw(raw) } }
     }
 
-    /// The block, as it goes into an RDB file.
+    /// The bytes of the block, as in an RDB file.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         self.block.as_bytes()
     }
 
-    /// Size of the block in bytes, header and end mark included. O(1).
+    /// Size of the block in bytes, including header and end mark. O(1).
     #[inline]
     pub fn bytes(&self) -> usize {
         self.block.total()
@@ -169,7 +169,7 @@ impl Listpack {
         self.block.allocated()
     }
 
-    /// Number of entries. O(1) below 65535 entries, else O(n).
+    /// Number of entries. O(1) below 65535 entries, otherwise O(n).
     #[inline]
     pub fn len(&self) -> usize {
         match self.header_count() {
@@ -178,7 +178,7 @@ impl Listpack {
         }
     }
 
-    /// Whether there is no entry. O(1).
+    /// Whether there are no entries. O(1).
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes() == EMPTY
@@ -190,7 +190,7 @@ impl Listpack {
         self.bytes().saturating_add(add) <= SAFETY_LIMIT
     }
 
-    /// Panics unless the block is well-formed and canonical. O(n); for tests and DEBUG.
+    /// Panics unless the block is well-formed and canonical. O(n). For tests and DEBUG.
     pub fn check(&self) {
         let blob = self.as_bytes();
         assert_eq!(blob.last(), Some(&END), "ends with the end mark");
@@ -206,7 +206,7 @@ impl Listpack {
         assert!(count == UNKNOWN || usize::from(count) == found, "the header counts {found}");
     }
 
-    /// Entries from offset `at` to the end.
+    /// Number of entries from offset `at` to the end.
     #[cold]
     fn count_from(&self, at: usize) -> usize {
         Entries { blob: self.as_bytes(), front: at, back: self.end() }.count()
@@ -228,7 +228,7 @@ impl Listpack {
         self.block.write(COUNT, &count.to_le_bytes());
     }
 
-    /// Takes `added` new and `removed` old entries into account. An unknown count stays unknown.
+    /// Updates the count for `added` new and `removed` old entries. An unknown count stays unknown.
     #[inline]
     fn recount(&mut self, added: usize, removed: usize) {
         let count = self.header_count();
@@ -237,8 +237,8 @@ impl Listpack {
         }
     }
 
-    /// Replaces the bytes `at..at + old` by `new` unwritten ones and gives their address. Everything
-    /// behind moves, and the block is reallocated if its size class changes.
+    /// Replaces the bytes `at..at + old` by `new` unwritten ones and returns their address. Everything behind them
+    /// moves, and the block is reallocated if its size class changes.
     ///
     /// # Safety
     /// The caller writes the `new` bytes before anything reads them.
@@ -262,7 +262,7 @@ fn clamp_count(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(UNKNOWN)
 }
 
-/// Finding entries.
+/// Searching.
 impl Listpack {
     /// The first entry.
     #[inline]
@@ -301,8 +301,7 @@ impl Listpack {
         entry::value(self.as_bytes(), pos.0 as usize)
     }
 
-    /// The entry with this index; negative indices count from the end, -1 being the last. O(n) from
-    /// the nearer end.
+    /// The entry with this index; a negative index counts from the end, -1 being the last. O(n) from the nearer end.
     pub fn seek(&self, index: i64) -> Option<Pos> {
         let count = self.header_count();
         let (from_front, steps) = if count == UNKNOWN {
@@ -331,14 +330,14 @@ impl Listpack {
         Entries { back: pos.0 as usize, ..self.entries() }.count()
     }
 
-    /// The first entry equal to `item`, comparing every `skip + 1`-th entry from the first on: with `skip` 1,
+    /// The first entry equal to `item` among every `skip + 1`-th entry, starting with the first: with `skip` 1, among
     /// the fields of field-value pairs. O(n).
     #[inline]
     pub fn find<'a>(&self, item: impl Into<Item<'a>>, skip: usize) -> Option<Pos> {
         self.find_from(self.first()?, &Needle::new(item), skip)
     }
 
-    /// The first entry equal to `needle`, comparing `from` and every `skip + 1`-th entry after it. O(n).
+    /// The first entry equal to `needle` among `from` and every `skip + 1`-th entry after it. O(n).
     pub fn find_from(&self, from: Pos, needle: &Needle<'_>, skip: usize) -> Option<Pos> {
         let blob = self.as_bytes();
         let end = blob.len() - 1;
@@ -356,7 +355,7 @@ impl Listpack {
         }
     }
 
-    /// The values in order; from the back with `rev()`.
+    /// The values in order; backwards with `rev()`.
     #[inline]
     pub fn iter(&self) -> Iter<'_> {
         Iter(self.entries())
@@ -368,7 +367,7 @@ impl Listpack {
         Iter(self.entries_from(pos))
     }
 
-    /// Positions and values in order; from the back with `rev()`.
+    /// Positions and values in order; backwards with `rev()`.
     #[inline]
     pub fn entries(&self) -> Entries<'_> {
         Entries { blob: self.as_bytes(), front: HEADER, back: self.end() }
@@ -380,8 +379,8 @@ impl Listpack {
         Entries { front: pos.0 as usize, ..self.entries() }
     }
 
-    /// Values two by two: the fields and values of a hash, the members and scores of a sorted set. A
-    /// last value without a partner is left out.
+    /// Values in pairs: fields and values of a hash, or members and scores of a sorted set. A last value without a
+    /// partner is left out.
     #[inline]
     pub fn pairs(&self) -> Pairs<'_> {
         Pairs(self.entries())
@@ -393,7 +392,8 @@ impl Listpack {
     /// Adds an entry at the end. O(1) amortised.
     ///
     /// # Panics
-    /// Like every method that adds: if the listpack would exceed 4 GB. Ask [`would_fit`](Self::would_fit) first.
+    /// If the listpack would exceed 4 GB, as for every method that adds entries. Call [`would_fit`](Self::would_fit)
+    /// first.
     #[inline]
     pub fn push_back<'a>(&mut self, item: impl Into<Item<'a>>) {
         self.put(self.end(), 0, Encoded::new(item.into()));
@@ -420,29 +420,32 @@ impl Listpack {
         self.insert_before(next, item)
     }
 
-    /// Gives the entry at `pos` another value; `pos` stays valid. O(1) if the size stays, else O(bytes behind it).
+    /// Replaces the value at `pos`, which stays valid. O(1) if the size stays the same, otherwise O(bytes behind it).
     pub fn replace<'a>(&mut self, pos: Pos, item: impl Into<Item<'a>>) {
         let at = pos.0 as usize;
         let old = entry::after(self.as_bytes(), at) - at;
         self.put(at, old, Encoded::new(item.into()));
     }
 
-    /// Adds several entries at the end, reallocating at most once.
+    /// Adds several entries at the end with at most one reallocation.
     pub fn append(&mut self, items: &[Item<'_>]) {
         self.put_all(self.end(), items);
     }
 
-    /// Adds several entries before `pos`, reallocating at most once. `pos` is then the first of them.
+    /// Adds several entries before `pos` with at most one reallocation. `pos` is then the position of the first of
+    /// them.
     pub fn insert_all(&mut self, pos: Pos, items: &[Item<'_>]) {
         self.put_all(pos.0 as usize, items);
     }
 
-    /// Takes the entry at `pos` out and returns the entry that followed, now at the same offset. O(bytes behind it).
+    /// Removes the entry at `pos` and returns the position of the entry that followed, which has the same offset now.
+    /// O(bytes behind it).
     pub fn remove(&mut self, pos: Pos) -> Option<Pos> {
         self.remove_range_at(pos, 1)
     }
 
-    /// Takes up to `n` entries from `pos` on out and returns the entry that followed. O(n + bytes behind).
+    /// Removes up to `n` entries from `pos` on and returns the position of the entry that followed. O(n + bytes
+    /// behind).
     pub fn remove_range_at(&mut self, pos: Pos, n: usize) -> Option<Pos> {
         let start = pos.0 as usize;
         let (mut at, mut removed) = (start, 0);
@@ -457,7 +460,7 @@ impl Listpack {
         (start < self.end()).then_some(pos)
     }
 
-    /// Takes up to `n` entries from `index` on out; a negative index counts from the end. O(bytes).
+    /// Removes up to `n` entries from `index` on; a negative index counts from the end. O(bytes).
     pub fn remove_range(&mut self, index: i64, n: usize) {
         if n == 0 {
             return;
@@ -474,7 +477,7 @@ impl Listpack {
         }
     }
 
-    /// Moves the entries from `index` on into a listpack of their own. O(bytes).
+    /// Moves the entries from `index` on into a new listpack. O(bytes).
     pub fn split_off(&mut self, index: usize) -> Listpack {
         let Some(pos) = i64::try_from(index).ok().and_then(|index| self.seek(index)) else {
             return Listpack::new();
@@ -503,7 +506,7 @@ impl Listpack {
         self.recount_merged(other);
     }
 
-    /// The entries of `first`, then those of `second`: the smaller one is copied into the larger.
+    /// The entries of `first`, then those of `second`. Copies the smaller listpack into the larger.
     pub fn merge(mut first: Listpack, mut second: Listpack) -> Listpack {
         if first.bytes() >= second.bytes() {
             first.extend_back(&second);
@@ -522,7 +525,7 @@ impl Listpack {
         self.set_header_count(clamp_count(len));
     }
 
-    /// The count after the entries of `other` came in.
+    /// Updates the count after the entries of `other` were added.
     fn recount_merged(&mut self, other: &Listpack) {
         match other.header_count() {
             UNKNOWN => self.set_header_count(UNKNOWN),
@@ -530,7 +533,7 @@ impl Listpack {
         }
     }
 
-    /// Puts one entry in the place of the `old` bytes at `at`.
+    /// Replaces the `old` bytes at `at` by one entry.
     #[inline]
     fn put(&mut self, at: usize, old: usize, encoded: Encoded<'_>) {
         // SAFETY: `splice` makes room for this entry, which is written at once. The text is borrowed from
@@ -538,7 +541,7 @@ impl Listpack {
         unsafe { encoded.write(self.splice(at, old, encoded.entry_size())) };
     }
 
-    /// Puts bytes that are whole entries at `at`.
+    /// Inserts bytes that are whole entries at `at`.
     fn put_raw(&mut self, at: usize, entries: &[u8]) {
         // SAFETY: `splice` makes room for these bytes, which lie in another block and are written at once.
         unsafe {
@@ -562,14 +565,14 @@ impl Listpack {
     }
 }
 
-/// Writes a listpack from front to back into a vector, for those that keep their entries in another form.
+/// Writes a listpack from front to back into a vector, for structures that store their entries in another form.
 pub struct Writer {
     bytes: Vec<u8>,
     count: usize,
 }
 
 impl Writer {
-    /// A writer with room for `bytes` bytes.
+    /// A writer with space for `bytes` bytes.
     pub fn with_capacity(bytes: usize) -> Writer {
         let mut out = Vec::with_capacity(bytes.max(EMPTY));
         out.extend_from_slice(&[0; HEADER]);
@@ -590,7 +593,7 @@ impl Writer {
         self.count += 1;
     }
 
-    /// Adds an entry at the end whose encoding and data stand in another block already.
+    /// Adds an entry at the end whose encoding and data exist in another block.
     #[inline]
     pub fn push_encoded(&mut self, encoded: &[u8]) {
         let (size, width) = (encoded.len(), entry::backlen_size(encoded.len()));
@@ -625,7 +628,7 @@ impl Default for Listpack {
 }
 
 impl PartialEq for Listpack {
-    /// Whether both hold the same values in the same order.
+    /// Whether both have the same values in the same order.
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes()[HEADER..] == other.as_bytes()[HEADER..]
     }
@@ -648,13 +651,13 @@ impl<'a> IntoIterator for &'a Listpack {
     }
 }
 
-/// Positions and values of a [`Listpack`], from both ends.
+/// Iterator over positions and values of a [`Listpack`], from both ends.
 #[derive(Clone, Copy)]
 pub struct Entries<'a> {
     blob: &'a [u8],
     /// Offset of the next entry from the front.
     front: usize,
-    /// Offset behind the next entry from the back.
+    /// Offset of the end of the next entry from the back.
     back: usize,
 }
 
@@ -672,7 +675,7 @@ impl<'a> Iterator for Entries<'a> {
         Some((Pos(at as u32), item))
     }
 
-    /// Steps over `n` entries without decoding them.
+    /// Skips `n` entries without decoding them.
     #[inline]
     fn nth(&mut self, n: usize) -> Option<Self::Item> {
         for _ in 0..n {
@@ -714,7 +717,7 @@ impl DoubleEndedIterator for Entries<'_> {
 
 impl FusedIterator for Entries<'_> {}
 
-/// The values of a [`Listpack`], from both ends.
+/// Iterator over the values of a [`Listpack`], from both ends.
 #[derive(Clone, Copy)]
 pub struct Iter<'a>(Entries<'a>);
 
@@ -750,7 +753,7 @@ impl DoubleEndedIterator for Iter<'_> {
 
 impl FusedIterator for Iter<'_> {}
 
-/// The values of a [`Listpack`] two by two, from both ends.
+/// Iterator over the values of a [`Listpack`] in pairs, from both ends.
 #[derive(Clone, Copy)]
 pub struct Pairs<'a>(Entries<'a>);
 

@@ -1,4 +1,4 @@
-//! Tests of the listpack: against blobs of a running Redis, against a `Vec`, and with hostile bytes.
+//! Tests of the listpack: against payloads of a running Redis, against a `Vec`, and with hostile bytes.
 
 use super::*;
 use crate::stdx::alloc::size_class;
@@ -13,7 +13,7 @@ fn texts(lp: &Listpack) -> Vec<Vec<u8>> {
     lp.iter().map(Item::to_vec).collect()
 }
 
-/// Payloads of `DUMP` from Redis 7.0, without the RDB framing around the listpack.
+/// The samples are payloads of `DUMP` from Redis 7.0, without the RDB framing around the listpack.
 #[test]
 fn blobs_are_those_of_redis() {
     let cases: [(&str, &[&str]); 4] = [
@@ -82,7 +82,7 @@ fn blobs_are_those_of_redis() {
     }
 }
 
-/// The widths around the limits, as a Redis 7.0 wrote them: it goes on to the next width one value early.
+/// Widths close to the limits, as Redis 7.0 writes them: it uses the next width one value early.
 #[test]
 fn backlens_are_those_of_redis() {
     for (len, expected) in [
@@ -150,7 +150,7 @@ fn integers_are_recognised_exactly() {
     }
 }
 
-/// A text near the limits of an encoding, a number, or something short.
+/// A random text: with a length close to the limits of an encoding, a number, or something short.
 fn random_text(rng: &mut SmallRng) -> Vec<u8> {
     match rng.random_range(0..10) {
         0..=2 => (rng.random::<i64>() >> rng.random_range(0..64)).to_string().into_bytes(),
@@ -261,7 +261,7 @@ fn behaves_like_a_vec() {
             assert_eq!(texts(&lp), model, "seed {seed} step {step}");
             assert_eq!(lp.allocated(), size_class(lp.bytes()));
         }
-        // Every way to walk gives the same.
+        // All ways of iterating agree.
         let mut backward: Vec<_> = lp.iter().rev().map(Item::to_vec).collect();
         backward.reverse();
         assert_eq!(backward, model, "seed {seed}");
@@ -327,7 +327,7 @@ fn a_stale_position_is_no_memory_error() {
         let total = lp.bytes();
         let pos = Pos(rng.random_range(0..total as u32 + 20));
         let what = rng.random_range(0..8);
-        // Whatever comes of it, ASan and the size have nothing to complain about.
+        // Whatever the result, neither a sanitizer nor the size may complain.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             match what {
                 0 => drop(lp.get(pos).to_vec()),

@@ -1,21 +1,22 @@
-//! Walking through a quicklist from any element in either direction: reading, or editing underway.
+//! Iteration over a quicklist from any element in either direction, for reading or editing.
 //!
-//! A compressed node is read through a decompressed copy, which [`CursorMut`] puts into the node's
-//! place at the first edit; the node is compressed again when the cursor leaves it.
+//! A compressed node is read through a decompressed copy. At the first edit, [`CursorMut`] puts the copy in the place
+//! of the node, which is compressed again when the cursor leaves it.
 
 use super::node::{Data, NIL};
 use super::{Direction, Item, Pos, Quicklist, encoded_size};
 
-/// The elements of a list from some index on. Made by [`Quicklist::iter`].
+/// The elements of a list from some index on. Created by [`Quicklist::iter`].
 ///
-/// Not an [`Iterator`]: an element may lie in a decompressed copy that lives until the next step.
+/// This is not an [`Iterator`], because an element may lie in a decompressed copy that lives only until the next
+/// step.
 pub struct Iter<'a> {
     list: &'a Quicklist,
     direction: Direction,
     node: u32,
-    /// The copy of `node`, if that is compressed.
+    /// The decompressed copy of `node`, if that is compressed.
     copy: Option<Data>,
-    /// What [`Iter::next`] will return; with `None` it goes on to the next node.
+    /// Position of the next element; `None` if that is in the next node.
     upcoming: Option<Pos>,
 }
 
@@ -62,35 +63,35 @@ impl<'a> Iter<'a> {
     }
 }
 
-/// Where a cursor is.
+/// Position of a cursor.
 #[derive(Clone, Copy)]
 enum Place {
     /// On an element of the cursor's node.
     At(Pos),
-    /// Before (as the direction goes) an element of the cursor's node.
+    /// Before (in the direction of the cursor) an element of the cursor's node.
     Before(Pos),
-    /// Before the elements of another node, or at the end with [`NIL`]; the cursor's node is left or gone.
+    /// Before the elements of another node, or at the end with [`NIL`]. The cursor's node is finished or removed.
     Outside(u32),
 }
 
-/// Walks through a list and edits it. Made by [`Quicklist::cursor`].
+/// Iterates over a list and edits it. Created by [`Quicklist::cursor`].
 ///
-/// [`next`](Self::next) steps on an element; the edits are to *that* element or beside it. After
-/// [`remove`](Self::remove) the cursor stands between two elements and must step on. Elements
-/// inserted ahead of the cursor are met, those inserted behind it are not.
+/// [`next`](Self::next) moves to an element; edits apply to *that* element or beside it. After
+/// [`remove`](Self::remove) the cursor is between two elements and must move on. Elements inserted in front of the
+/// cursor are reached, those inserted behind it are not.
 pub struct CursorMut<'a> {
     list: &'a mut Quicklist,
     direction: Direction,
     place: Place,
-    /// The node the cursor stands in, or [`NIL`].
+    /// The cursor's node, or [`NIL`].
     node: u32,
-    /// The copy of `node`, if that is compressed.
+    /// The decompressed copy of `node`, if that is compressed.
     copy: Option<Data>,
-    /// Of the current element; if there is none, how many precede the gap.
+    /// Index of the current element; without one, the number of elements before the gap.
     index: usize,
-    /// Whether `node` may have to be compressed when it is left.
+    /// Whether `node` may have to be compressed when the cursor leaves it.
     opened: bool,
-    /// Whether `node` lost an element.
+    /// Whether an element of `node` was removed.
     shrunk: bool,
 }
 
@@ -116,7 +117,7 @@ impl<'a> CursorMut<'a> {
         cursor
     }
 
-    /// Steps on the element `index`, wherever the cursor was. The old node is not looked at.
+    /// Moves to the element `index`, wherever the cursor was. The old node is not read.
     fn jump(&mut self, index: usize) {
         (self.opened, self.shrunk) = (false, false);
         let (node, offset) = self.list.locate(index).expect("only existing elements are jumped to");
@@ -130,11 +131,11 @@ impl<'a> CursorMut<'a> {
         self.copy = self.list.nodes[node].data.decompressed();
     }
 
-    /// Finishes the current node: the cursor is outside. The node ahead keeps its id.
+    /// Finishes the current node; the cursor is outside then. The next node keeps its id.
     fn leave(&mut self) {
         self.copy = None;
         if std::mem::take(&mut self.shrunk) {
-            // With the node behind: the one ahead is yet to be walked through.
+            // Merges only with the node behind, because the next one is still to be iterated over.
             let behind = self.list.nodes[self.node].towards(self.direction.reversed());
             let merged = match self.direction {
                 Direction::Forward => self.list.try_merge(behind, self.node),
@@ -156,7 +157,7 @@ impl<'a> CursorMut<'a> {
         self.copy.as_ref().unwrap_or(&self.list.nodes[self.node].data)
     }
 
-    /// The position of the current element; its node is uncompressed from here on.
+    /// The position of the current element, whose node is uncompressed from here on.
     fn edit(&mut self) -> Pos {
         let Place::At(pos) = self.place else { panic!("the cursor stands on no element") };
         if let Some(copy) = self.copy.take() {
@@ -166,7 +167,7 @@ impl<'a> CursorMut<'a> {
         pos
     }
 
-    /// Steps on the next element and returns it; `None` at the end.
+    /// Moves to the next element and returns it; `None` at the end.
     #[expect(clippy::should_implement_trait, reason = "the item borrows from the cursor")]
     #[inline]
     pub fn next(&mut self) -> Option<Item<'_>> {
@@ -208,15 +209,15 @@ impl<'a> CursorMut<'a> {
         }
     }
 
-    /// The index of the current element, from the head.
+    /// Index of the current element, counted from the head.
     pub fn index(&self) -> Option<usize> {
         matches!(self.place, Place::At(_)).then_some(self.index)
     }
 
-    /// Adds an element before the current one (nearer the head), on which the cursor stays.
+    /// Adds an element before the current one (nearer to the head). The cursor stays on the current one.
     ///
     /// # Panics
-    /// Like all edits: if the cursor is on no element.
+    /// If the cursor is not on an element, as for all edits.
     pub fn insert_before<'b>(&mut self, item: impl Into<Item<'b>>) {
         let pos = self.edit();
         if self.list.insert_beside(self.node, pos, item.into(), Direction::Backward) {
@@ -227,7 +228,7 @@ impl<'a> CursorMut<'a> {
         }
     }
 
-    /// Adds an element after the current one (nearer the tail), on which the cursor stays.
+    /// Adds an element after the current one (nearer to the tail). The cursor stays on the current one.
     pub fn insert_after<'b>(&mut self, item: impl Into<Item<'b>>) {
         let pos = self.edit();
         if !self.list.insert_beside(self.node, pos, item.into(), Direction::Forward) {
@@ -235,7 +236,7 @@ impl<'a> CursorMut<'a> {
         }
     }
 
-    /// Gives the current element another value; the cursor stays on it.
+    /// Replaces the value of the current element, on which the cursor stays.
     pub fn replace<'b>(&mut self, item: impl Into<Item<'b>>) {
         let item = item.into();
         let pos = self.edit();
@@ -258,7 +259,8 @@ impl<'a> CursorMut<'a> {
             }
             _ => {}
         }
-        // The new value needs another kind of node, or more room: it comes behind the old one, which goes.
+        // The new value needs another kind of node, or more space: it is inserted behind the old one, which is
+        // removed.
         self.insert_after(item);
         let index = self.index;
         self.remove();
@@ -266,7 +268,7 @@ impl<'a> CursorMut<'a> {
         self.jump(index);
     }
 
-    /// Takes the current element out. The cursor stands before the next one then.
+    /// Removes the current element. The cursor is before the next one then.
     pub fn remove(&mut self) {
         let pos = self.edit();
         let direction = self.direction;
@@ -303,7 +305,7 @@ impl<'a> CursorMut<'a> {
         }
     }
 
-    /// Finishes the node the cursor stands in, if any.
+    /// Finishes the cursor's node, if there is one.
     fn finish(&mut self) {
         if self.node != NIL {
             self.place = Place::Outside(NIL);

@@ -1,4 +1,4 @@
-//! Quicklist: a doubly linked list whose nodes hold many elements each, in a listpack.
+//! Quicklist: a doubly linked list whose nodes each hold many elements in a listpack.
 //!
 //! ```text
 //!  head                                                         tail
@@ -7,18 +7,17 @@
 //! └──────────┘   └───────────────┘   └──────────┘   └──────────┘
 //! ```
 //!
-//! How large a node grows is the *fill*: a number of elements, or one of five sizes in bytes. An
-//! element too large to share a node has a *plain* one to itself. With a compress depth of `d` all
-//! nodes but the outermost `d` at each end are compressed, if that saves anything; they are read
-//! through a copy, and decompressed in place only to be edited.
+//! The *fill* limits the size of a node: a number of elements, or one of five sizes in bytes. An element too large to
+//! share a node has a *plain* node of its own. With a compress depth of `d`, all nodes except the outermost `d` at
+//! each end are compressed, if that saves space. They are read through a copy, and decompressed in place only to be
+//! edited.
 //!
 //! What always holds:
 //!
 //! * No node is empty, and the counts of the nodes add up to `len`.
-//! * The outermost `depth` nodes at each end are uncompressed; all others are compressed, or known
-//!   to be incompressible, unless a [`CursorMut`] stands on them.
-//! * Nodes are slots of one vector, linked by index: 32 bytes each, no allocation of their own, and
-//!   no unsafe code.
+//! * The outermost `depth` nodes at each end are uncompressed; all others are compressed, or known to be
+//!   incompressible, unless a [`CursorMut`] is on them.
+//! * Nodes are slots of one vector, linked by index: 32 bytes each, no allocation of their own, and no unsafe code.
 //!
 //! The idea is Matt Stancliff's (Redis 3.2); plain nodes are Redis 7.0's.
 
@@ -31,22 +30,22 @@ use crate::structures::listpack::{Item, Listpack, Pos, encoded_size};
 pub use cursor::{CursorMut, Iter};
 use node::{Data, NIL, Nodes};
 
-/// The most bytes of a node when the fill is a number of elements.
+/// Most bytes of a node if the fill is a number of elements.
 const COUNTED_NODE_BYTES: usize = 8192;
-/// The most bytes of a node for the fills -1 to -5.
+/// Most bytes of a node for the fills -1 to -5.
 const NODE_BYTES: [usize; 5] = [4096, 8192, 16_384, 32_768, 65_536];
-/// Header and end mark of a listpack: saved by each merge.
+/// Bytes of a listpack's header and end mark, which each merge saves.
 const LISTPACK_FRAME: usize = 7;
 
-/// How a list arranges its elements.
+/// Options for arranging elements in nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Elements per node if positive (zero means one), with a limit of 8 KB; -1 to -5 for nodes of at
     /// most 4, 8, 16, 32 or 64 KB.
     pub fill: i16,
-    /// Nodes at each end that stay uncompressed; zero: all.
+    /// Nodes at each end that stay uncompressed; zero for all.
     pub depth: u16,
-    /// Elements of at least this many bytes have a node to themselves, whatever the fill allows.
+    /// Elements of at least this many bytes have a plain node, whatever the fill.
     pub packed_threshold: u32,
 }
 
@@ -58,7 +57,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The most bytes of a node.
+    /// Most bytes of a node.
     #[inline]
     pub fn max_bytes(self) -> usize {
         match self.fill {
@@ -67,7 +66,7 @@ impl Options {
         }
     }
 
-    /// The most elements of a node.
+    /// Most elements of a node.
     #[inline]
     pub fn max_count(self) -> usize {
         usize::try_from(self.fill).map_or(usize::MAX, |fill| fill.max(1))
@@ -86,7 +85,7 @@ impl Options {
     }
 }
 
-/// From which end to which.
+/// Direction of iteration, or the end at which it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From head to tail.
@@ -106,7 +105,7 @@ impl Direction {
     }
 }
 
-/// A list of byte strings with cheap ends.
+/// A list of byte strings with cheap operations at both ends.
 #[derive(Clone)]
 pub struct Quicklist {
     nodes: Nodes,
@@ -114,7 +113,7 @@ pub struct Quicklist {
     options: Options,
 }
 
-/// A node as it is stored, to be written to an RDB file.
+/// A node as stored, for writing to an RDB file.
 #[derive(Clone, Copy, Debug)]
 pub enum NodeRef<'a> {
     /// Elements in a listpack.
@@ -137,7 +136,7 @@ pub enum NodeRef<'a> {
     },
 }
 
-/// An element of a list, and what must be kept to read it.
+/// An element of a list, with the decompressed copy that may be needed to read it.
 pub struct Entry<'a> {
     stored: &'a Data,
     /// The decompressed copy of `stored`, if that is compressed.
@@ -160,14 +159,14 @@ impl Quicklist {
         Quicklist { nodes: Nodes::new(), len: 0, options }
     }
 
-    /// A list whose only node is `entries`, whatever its size.
+    /// A list with `entries` as its only node, whatever its size.
     pub fn from_listpack(entries: Listpack, options: Options) -> Self {
         let mut list = Self::new(options);
         list.append_listpack(entries);
         list
     }
 
-    /// The listpack of the only node, if there is just one and it is no plain one.
+    /// The listpack of the only node, if there is just one and it is not plain.
     pub fn single_listpack(&self) -> Option<&Listpack> {
         match self.nodes() {
             mut nodes if nodes.len() == 1 => match nodes.next() {
@@ -181,7 +180,7 @@ impl Quicklist {
     /// The listpack of the only node.
     ///
     /// # Errors
-    /// The list itself, unless it has just one node and that is no plain one.
+    /// The list itself, unless it has exactly one node, which is not plain.
     pub fn into_listpack(mut self) -> Result<Listpack, Self> {
         if self.single_listpack().is_none() {
             return Err(self);
@@ -198,7 +197,7 @@ impl Quicklist {
         self.len
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -210,14 +209,14 @@ impl Quicklist {
         self.nodes.len()
     }
 
-    /// How elements are arranged.
+    /// The current options.
     #[inline]
     pub fn options(&self) -> Options {
         self.options
     }
 
-    /// Sets how elements are arranged from now on. Existing nodes are compressed or decompressed if the
-    /// depth is another, but neither split nor merged. O(1), O(bytes) for another depth.
+    /// Sets the options for future changes. Existing nodes are compressed or decompressed if the depth changes, but
+    /// neither split nor merged. O(1); O(bytes) if the depth changes.
     pub fn set_options(&mut self, options: Options) {
         let old = std::mem::replace(&mut self.options, options);
         if old.depth == options.depth {
@@ -236,7 +235,7 @@ impl Quicklist {
         }
     }
 
-    /// Bytes allocated, with the list itself. O(nodes).
+    /// Bytes allocated, including the list itself. O(nodes).
     pub fn bytes(&self) -> usize {
         let contents: usize = self.nodes.iter().map(|(_, node)| node.data.allocated()).sum();
         size_of::<Self>() + self.nodes.allocated() + contents
@@ -262,7 +261,7 @@ impl Quicklist {
         })
     }
 
-    /// Adds a node that is `entries`, whatever its size, at the tail; nothing if it is empty.
+    /// Adds `entries` as a node at the tail, whatever its size. Does nothing if it is empty.
     pub fn append_listpack(&mut self, entries: Listpack) {
         if !entries.is_empty() {
             self.append_node(Data::packed(entries));
@@ -280,7 +279,7 @@ impl Quicklist {
         self.settle();
     }
 
-    /// Panics unless everything this module promises holds. O(bytes).
+    /// Panics unless all invariants of this module hold. O(bytes).
     pub fn check(&self) {
         self.nodes.check();
         let (depth, nodes) = (usize::from(self.options.depth), self.nodes.len());
@@ -308,7 +307,7 @@ impl Quicklist {
     }
 }
 
-/// The ends.
+/// Operations at the ends.
 impl Quicklist {
     /// Adds an element after the last. O(1) amortised.
     #[inline]
@@ -361,19 +360,19 @@ impl Quicklist {
         data.first(direction).map(|pos| data.get(pos))
     }
 
-    /// Takes the first element out after showing it to `f`. O(bytes of a node).
+    /// Removes the first element after passing it to `f`. O(bytes of a node).
     #[inline]
     pub fn pop_front<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         self.pop(Direction::Forward, f)
     }
 
-    /// Takes the last element out after showing it to `f`. O(1).
+    /// Removes the last element after passing it to `f`. O(1).
     #[inline]
     pub fn pop_back<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         self.pop(Direction::Backward, f)
     }
 
-    /// Takes the element at the end where `direction` starts out, after showing it to `f`.
+    /// Removes the element at the end where `direction` starts, after passing it to `f`.
     pub fn pop<R>(&mut self, direction: Direction, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         let id = self.nodes.first(direction);
         if id == NIL {
@@ -408,10 +407,10 @@ impl Quicklist {
     }
 }
 
-/// Anywhere in the list.
+/// Operations at any element.
 impl Quicklist {
-    /// The element with this index; negative indices count from the end, -1 being the last. O(nodes),
-    /// from the nearer end, plus O(elements of a node).
+    /// The element with this index; a negative index counts from the end, -1 being the last. O(nodes) from the nearer
+    /// end, plus O(elements of a node).
     pub fn get(&self, index: i64) -> Option<Entry<'_>> {
         let (id, offset) = self.locate(self.absolute(index)?)?;
         let stored = &self.nodes[id].data;
@@ -420,7 +419,7 @@ impl Quicklist {
         Some(Entry { stored, copy, pos })
     }
 
-    /// Gives the element with this index another value; false if there is none. O(nodes + bytes of a node).
+    /// Replaces the value of the element with this index. Returns false if there is none. O(nodes + bytes of a node).
     pub fn replace<'a>(&mut self, index: i64, item: impl Into<Item<'a>>) -> bool {
         let mut cursor = self.cursor(index, Direction::Forward);
         let found = cursor.next().is_some();
@@ -430,18 +429,18 @@ impl Quicklist {
         found
     }
 
-    /// The elements from `index` on in `direction`; none if there is no such element.
+    /// The elements from `index` on in `direction`; none if there is no element with that index.
     pub fn iter(&self, index: i64, direction: Direction) -> Iter<'_> {
         Iter::new(self, index, direction)
     }
 
-    /// Walks from `index` on in `direction` and edits underway.
+    /// A cursor that iterates from `index` on in `direction` and can edit.
     pub fn cursor(&mut self, index: i64, direction: Direction) -> CursorMut<'_> {
         CursorMut::new(self, index, direction)
     }
 
-    /// Shows the elements from `index` on in `direction` to `f` until that returns false. Quicker than
-    /// [`iter`](Self::iter), since it need not be able to stop and go on.
+    /// Passes the elements from `index` on in `direction` to `f` until that returns false. Faster than
+    /// [`iter`](Self::iter), because it cannot be interrupted and continued.
     pub fn visit(&self, index: i64, direction: Direction, mut f: impl FnMut(Item<'_>) -> bool) {
         let Some((mut id, offset)) = self.absolute(index).and_then(|index| self.locate(index)) else {
             return;
@@ -466,14 +465,14 @@ impl Quicklist {
         }
     }
 
-    /// Takes up to `count` elements from `start` on out and returns how many; a negative `start` counts
-    /// from the end. O(nodes); nodes that go as a whole are not looked into.
+    /// Removes up to `count` elements from `start` on and returns their number. A negative `start` counts from the
+    /// end. O(nodes). Nodes removed as a whole are not read.
     pub fn delete_range(&mut self, start: i64, count: usize) -> usize {
         let Some(start) = self.absolute(start) else { return 0 };
         let Some((mut id, mut offset)) = self.locate(start) else { return 0 };
         let wanted = count.min(self.len - start);
         let mut left = wanted;
-        // The last node, up to and around the gap, in which something remains.
+        // The last node up to and around the gap in which elements remain.
         let mut before = self.nodes[id].prev;
         while left > 0 {
             let node = &mut self.nodes[id];
@@ -504,7 +503,7 @@ impl Quicklist {
         wanted
     }
 
-    /// A signed index as a distance from the head, if there is such an element.
+    /// Converts a signed index into a distance from the head, if there is such an element.
     #[inline]
     fn absolute(&self, index: i64) -> Option<usize> {
         let distance = usize::try_from(index.unsigned_abs()).ok()?;
@@ -512,7 +511,7 @@ impl Quicklist {
         (index < self.len).then_some(index)
     }
 
-    /// The node with the element `index`, and that element's index in it. O(nodes) from the nearer end.
+    /// The node with the element `index`, and the element's index within that node. O(nodes) from the nearer end.
     fn locate(&self, index: usize) -> Option<(u32, usize)> {
         if index >= self.len {
             return None;
@@ -527,7 +526,7 @@ impl Quicklist {
                 }
             }
         }
-        // `behind` elements follow the wanted one.
+        // `behind` elements follow the one searched for.
         let (mut id, mut behind) = (self.nodes.first(Direction::Backward), self.len - 1 - index);
         loop {
             let node = &self.nodes[id];
@@ -540,7 +539,7 @@ impl Quicklist {
     }
 }
 
-/// An upper bound for what the entry of `item` takes in a listpack, without looking at its bytes.
+/// An upper bound for the size of the entry of `item` in a listpack, without reading its bytes.
 #[inline]
 fn entry_bound(item: Item<'_>) -> usize {
     match item {
@@ -562,7 +561,7 @@ impl Quicklist {
         Data::Packed { count: 1, stiff: false, entries }
     }
 
-    /// Whether one more element may go into this node.
+    /// Whether one more element may be added to this node.
     #[inline]
     fn fits(&self, id: u32, item: Item<'_>) -> bool {
         let data = &self.nodes[id].data;
@@ -571,7 +570,7 @@ impl Quicklist {
             && !self.options.is_large(item.len())
     }
 
-    /// Adds an element to a packed node at the end where `direction` starts. Counts it in the node only.
+    /// Adds an element to a packed node at the end where `direction` starts. Updates only the count of the node.
     #[inline]
     fn push_into(&mut self, id: u32, item: Item<'_>, direction: Direction) {
         let data = &mut self.nodes[id].data;
@@ -585,8 +584,8 @@ impl Quicklist {
         *stiff = false;
     }
 
-    /// Adds an element beside the one at `pos` of the uncompressed node `id`: before or after it, as the
-    /// direction goes. True if it went into the same node and nothing else changed.
+    /// Adds an element beside the one at `pos` of the uncompressed node `id`, before or after it according to
+    /// `direction`. Returns true if it was added to the same node and nothing else changed.
     fn insert_beside(&mut self, id: u32, pos: Pos, item: Item<'_>, direction: Direction) -> bool {
         self.len += 1;
         if self.fits(id, item) {
@@ -623,7 +622,7 @@ impl Quicklist {
         false
     }
 
-    /// Splits an uncompressed packed node after or before `pos`, as the direction goes.
+    /// Splits an uncompressed packed node after or before `pos`, according to `direction`.
     fn split(&mut self, id: u32, pos: Pos, direction: Direction) {
         let Data::Packed { count, stiff, entries } = &mut self.nodes[id].data else {
             unreachable!("only listpacks have a middle");
@@ -636,8 +635,8 @@ impl Quicklist {
         self.nodes.insert_after(id, Data::Packed { count: tail_count, stiff: false, entries: tail });
     }
 
-    /// Merges small nodes in the neighbourhood of `center` (two on each side), then compresses what
-    /// should be. The caller may have left these five nodes uncompressed.
+    /// Merges small nodes around `center` (two on each side), then compresses nodes as the depth demands. The caller
+    /// may have left these five nodes uncompressed.
     fn merge_around(&mut self, center: u32) {
         if center == NIL {
             self.settle();
@@ -665,7 +664,7 @@ impl Quicklist {
         }
     }
 
-    /// Makes two neighbouring packed nodes one, if the fill allows; returns which remains.
+    /// Merges two neighbouring packed nodes if the fill allows it. Returns the one that remains.
     fn try_merge(&mut self, first: u32, second: u32) -> Option<u32> {
         if first == NIL || second == NIL {
             return None;
@@ -704,14 +703,14 @@ impl Quicklist {
         true
     }
 
-    /// Ends the editing of a node: compresses it if it lies deep enough.
+    /// Called after a node was edited: compresses it if it lies deep enough.
     fn close(&mut self, id: u32) {
         if self.is_inner(id) {
             self.nodes[id].data.compress();
         }
     }
 
-    /// Restores the compress depth at both ends after a node came or went. O(depth).
+    /// Restores the compress depth at both ends after a node was added or removed. O(depth).
     #[inline]
     fn settle(&mut self) {
         if self.options.depth > 0 {
@@ -721,7 +720,7 @@ impl Quicklist {
 
     fn settle_ends(&mut self) {
         let depth = usize::from(self.options.depth);
-        // At most two nodes at a time are pushed inside from each end: by a split in the outer ones.
+        // A split of an outer node pushes at most two nodes at a time inside from each end.
         let inner = self.nodes.len().saturating_sub(2 * depth).min(2);
         for direction in [Direction::Forward, Direction::Backward] {
             let mut id = self.nodes.first(direction);

@@ -1,8 +1,7 @@
-//! Nodes of a quicklist, and the arena they are linked in.
+//! Nodes of a quicklist, and the arena in which they are linked.
 //!
-//! What always holds: the nodes reached from `head` by `next` are those reached from `tail` by
-//! `prev`, in reverse; they and the vacant slots together are all slots. A node's id stays the same
-//! until [`Nodes::compact`].
+//! What always holds: the nodes reached from `head` by `next` are those reached from `tail` by `prev`, in reverse;
+//! together with the vacant slots they are all slots. The id of a node stays the same until [`Nodes::compact`].
 
 use std::ops::{Index, IndexMut};
 
@@ -10,22 +9,22 @@ use super::Direction;
 use crate::structures::listpack::{Entries, Item, Listpack, Pos};
 use crate::structures::lzf;
 
-/// Nodes smaller than this many bytes are not worth compressing.
+/// Nodes smaller than this many bytes are not compressed.
 const MIN_COMPRESS: usize = 48;
-/// Compression must save at least this many bytes.
+/// Bytes that compression must save to be used.
 const MIN_SAVING: usize = 8;
 
-/// The id of no node.
+/// The id that stands for no node.
 pub(super) const NIL: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<Node>() == 32);
 
-/// What a node holds.
+/// Content of a node.
 #[derive(Clone)]
 pub(super) enum Data {
-    /// Nothing: the slot is free.
+    /// None: the slot is free.
     Vacant,
-    /// Elements in a listpack. `count` is its length, `stiff` whether compressing it was of no use.
+    /// Elements in a listpack. `count` is its length; `stiff` says that compressing it was of no use.
     Packed { count: u32, stiff: bool, entries: Listpack },
     /// One element that is too large to share a node.
     Plain { stiff: bool, bytes: Box<[u8]> },
@@ -35,12 +34,12 @@ pub(super) enum Data {
     PlainLzf { packed: Lzf },
 }
 
-/// Compressed bytes: the length of what they stand for (u32, little-endian), then an LZF stream.
+/// Compressed bytes: the length of the uncompressed bytes (u32, little-endian), then an LZF stream.
 #[derive(Clone)]
 pub(super) struct Lzf(Box<[u8]>);
 
 impl Lzf {
-    /// `bytes` compressed, if that is worth it.
+    /// Compresses `bytes`; `None` if that is of no use.
     fn new(bytes: &[u8]) -> Option<Self> {
         let len = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() >= MIN_COMPRESS)?;
         let mut out = Vec::with_capacity(bytes.len());
@@ -124,7 +123,7 @@ impl Data {
         }
     }
 
-    /// Compresses, unless that is of no use.
+    /// Compresses the content, unless that is of no use.
     pub(super) fn compress(&mut self) {
         match self {
             Data::Packed { count, stiff, entries } if !*stiff => match Lzf::new(entries.as_bytes()) {
@@ -139,7 +138,7 @@ impl Data {
         }
     }
 
-    /// Decompresses, if compressed.
+    /// Decompresses the content, if it is compressed.
     #[inline]
     pub(super) fn decompress(&mut self) {
         if self.is_compressed()
@@ -190,7 +189,7 @@ impl Data {
         }
     }
 
-    /// The elements of a listpack, or the one element that is no listpack's. For uncompressed data.
+    /// The elements of a listpack, or the single element of a plain node. For uncompressed data.
     #[inline]
     pub(super) fn elements(&self) -> Result<Entries<'_>, Item<'_>> {
         match self {
@@ -200,7 +199,7 @@ impl Data {
     }
 }
 
-/// A node: what it holds, and its neighbours.
+/// A node: its content and its neighbours.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) prev: u32,
@@ -219,7 +218,7 @@ impl Node {
     }
 }
 
-/// Doubly linked nodes in one vector. Links are indices; vacant slots are linked by `next`.
+/// Doubly linked nodes in one vector. Links are indices. Vacant slots are linked by `next`.
 #[derive(Clone)]
 pub(super) struct Nodes {
     slots: Vec<Node>,
@@ -290,7 +289,7 @@ impl Nodes {
             id
         } else {
             if self.slots.len() == self.slots.capacity() {
-                // The first node alone, then doubling: most lists are short.
+                // Space for one node first, doubled afterwards: most lists are short.
                 self.slots.reserve_exact(self.slots.len().max(1));
             }
             self.slots.push(node);
@@ -316,7 +315,7 @@ impl Nodes {
         self.insert_before(next, data)
     }
 
-    /// Takes a node out. O(1).
+    /// Unlinks a node and returns its content. O(1).
     pub(super) fn unlink(&mut self, id: u32) -> Data {
         let vacant = Node { prev: NIL, next: self.vacant, data: Data::Vacant };
         let Node { prev, next, data } = std::mem::replace(&mut self[id], vacant);
@@ -335,7 +334,7 @@ impl Nodes {
         data
     }
 
-    /// Gives memory back when most slots are vacant. Ids change. O(nodes), O(1) amortised over unlinking.
+    /// Frees memory if most slots are vacant. Ids change. O(nodes); O(1) amortised over unlinking.
     #[inline]
     pub(super) fn compact(&mut self) {
         if self.slots.len() >= 16 && self.len() * 4 <= self.slots.len() {

@@ -16,7 +16,7 @@ fn contents(list: &Quicklist) -> Model {
     all
 }
 
-/// An element: a number, something short, or something of about `scale` bytes; compressible or not.
+/// A random element: a number, something short, or about `scale` bytes; compressible or not.
 fn element(rng: &mut SmallRng, scale: usize) -> Vec<u8> {
     match rng.random_range(0..8) {
         0 | 1 => (rng.random::<i64>() >> rng.random_range(0..64)).to_string().into_bytes(),
@@ -49,7 +49,7 @@ fn direction(rng: &mut SmallRng) -> Direction {
     if rng.random() { Direction::Forward } else { Direction::Backward }
 }
 
-/// Walks with a cursor from a random element and edits at random.
+/// Iterates with a cursor from a random element on and edits at random.
 fn edit_underway(list: &mut Quicklist, model: &mut Model, rng: &mut SmallRng, scale: usize, what: &str) {
     if model.is_empty() {
         assert!(list.cursor(0, Direction::Forward).next().is_none());
@@ -59,7 +59,7 @@ fn edit_underway(list: &mut Quicklist, model: &mut Model, rng: &mut SmallRng, sc
     let forward = direction == Direction::Forward;
     let start = rng.random_range(0..model.len());
     let mut cursor = list.cursor(start as i64 - if rng.random() { model.len() as i64 } else { 0 }, direction);
-    // The model's cursor: the index of what comes next, as a signed number.
+    // The cursor of the model: the index of the next element, as a signed number.
     let mut upcoming = start as i64;
     let rare = rng.random_range(1..6);
     for _ in 0..rng.random_range(1..40) {
@@ -99,7 +99,7 @@ fn edit_underway(list: &mut Quicklist, model: &mut Model, rng: &mut SmallRng, sc
     }
 }
 
-/// Reads from a random element on, in every way there is.
+/// Reads from a random element on, in every possible way.
 fn read(list: &Quicklist, model: &Model, rng: &mut SmallRng, what: &str) {
     let len = model.len() as i64;
     let index = rng.random_range(-len - 2..=len + 2);
@@ -293,7 +293,7 @@ fn inner_nodes_are_compressed() {
             assert_eq!(Listpack::from_bytes_checked(&raw).map(|lp| lp.len()), Ok(16));
         }
     }
-    // Reading leaves them so, and editing after the cursor has gone.
+    // They stay so when they are read, and after the cursor that edits them has gone.
     assert!(list.get(64).is_some_and(|entry| entry.item().eq_bytes(b"element number 64")));
     assert!(list.replace(64, b"other"));
     assert_eq!(compressed(&list), "--zzzz--");

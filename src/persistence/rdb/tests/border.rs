@@ -1,12 +1,12 @@
-//! What the structures rely on is looked at in every type and encoding, where values come in.
+//! What the structures rely on is checked in every type and encoding when values are loaded.
 
 use super::*;
 use crate::persistence::rdb::format::{NEVER, value_type::*};
 use crate::stdx::crc64;
 use crate::structures::listpack::{Item, Listpack};
 
-/// How the keys of a collection, with something beside each, are written: the number of the type, the version of the
-/// format, and the body.
+/// How the keys of a collection, each with some companion data, are written: type number, version of the format, and
+/// body.
 struct Written {
     number: u8,
     version: u16,
@@ -19,7 +19,7 @@ fn output(write: impl FnOnce(&mut Output<'_>)) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// The number of keys, and each as `write` puts it.
+/// The number of keys, then each key as `write` writes it.
 fn counted(keys: &[Vec<u8>], mut write: impl FnMut(&mut Output<'_>, usize, &[u8])) -> Vec<u8> {
     output(|out| {
         out.len(keys.len());
@@ -27,7 +27,7 @@ fn counted(keys: &[Vec<u8>], mut write: impl FnMut(&mut Output<'_>, usize, &[u8]
     })
 }
 
-/// A listpack of keys, each followed by what `beside` gives for its place.
+/// A listpack of keys, each followed by what `beside` returns for its index.
 fn listpack(keys: &[Vec<u8>], beside: impl Fn(usize) -> Vec<i64>) -> Vec<u8> {
     let mut pack = Listpack::new();
     for (i, key) in keys.iter().enumerate() {
@@ -37,7 +37,7 @@ fn listpack(keys: &[Vec<u8>], beside: impl Fn(usize) -> Vec<i64>) -> Vec<u8> {
     output(|out| out.string(pack.as_bytes()))
 }
 
-/// A ziplist of short keys, each followed by its place if `pairs`.
+/// A ziplist of short keys, each followed by its index if `pairs`.
 fn ziplist(keys: &[Vec<u8>], pairs: bool) -> Vec<u8> {
     let (mut blob, mut before, mut last, mut count) = (vec![0; 10], 0, 10, 0u16);
     for (i, key) in keys.iter().enumerate() {
@@ -74,7 +74,7 @@ fn text_score(out: &mut Output<'_>, text: &[u8]) {
     out.raw(text);
 }
 
-/// A far time for the key in this place, or none.
+/// A distant expiry for the key with this index, or none.
 fn some_expiry(i: usize) -> i64 {
     if i.is_multiple_of(3) { 0 } else { (1 << 45) + i as i64 }
 }
@@ -201,7 +201,7 @@ fn no_field_or_member_comes_in_twice() {
                     let right = matches!(refused, Err(RestoreError::Value(_))) == (one != other);
                     assert!(right, "type {number}: {one} and {other} of {n}");
                 }
-                // Each of them twice.
+                // Each key twice.
                 let twins: Vec<Vec<u8>> = keys.iter().flat_map(|key| [key.clone(), key.clone()]).collect();
                 assert!(restored(*number, *version, &body(&twins), &limits).is_err(), "type {number}");
             }
@@ -209,7 +209,7 @@ fn no_field_or_member_comes_in_twice() {
     }
 }
 
-/// What is saved of all these values, in every version, can be loaded again.
+/// Whatever is saved of these values, in every version, can be loaded again.
 #[test]
 fn what_comes_in_can_be_saved_and_loaded() {
     let mut rng = Rng::new(2);
@@ -303,7 +303,7 @@ fn expiries_of_fields_at_the_extremes() {
     assert_eq!(with(0, u64::MAX), None);
     assert_eq!(with(i64::MAX, 1), Some(Some(i64::MAX)));
     assert_eq!(with(i64::MAX, 2), None);
-    // The first and the last time there are, in one hash, in each format that knows them.
+    // The first and the last representable expiry in one hash, in each format that can store them.
     let mut hash = Hash::new();
     for (field, at) in [(b"a", 0), (b"b", i64::MAX)] {
         hash.put(field, Value::Bytes(b"v"), NewExpiry::At(UnixMillis(at)), &limits, UnixMillis(0));

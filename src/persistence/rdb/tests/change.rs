@@ -1,4 +1,4 @@
-//! Values that were loaded are changed in every way there is, so that whatever they rely on is needed.
+//! Changes loaded values in every possible way, so that everything their structures rely on is exercised.
 
 use super::*;
 use crate::structures::listpack::Item;
@@ -6,10 +6,10 @@ use crate::types::Collection;
 use crate::types::set::{difference, intersect, union};
 use crate::types::zset::ScoreRange;
 
-/// Changes to one value at a time.
+/// Number of changes per value.
 const CHANGES: usize = 12;
 
-/// A text that the value has, often, or another.
+/// Often a text that the value contains, otherwise another.
 fn some_text(rng: &mut Rng, held: &[Vec<u8>]) -> Vec<u8> {
     if held.is_empty() || rng.one_in(3) { text(rng) } else { held[rng.index(held.len())].clone() }
 }
@@ -27,7 +27,7 @@ fn texts_of(entry: &Entry) -> Vec<Vec<u8>> {
     texts
 }
 
-/// Changes the values of `space` and looks at each in between; lets time pass, so that keys and fields expire.
+/// Changes the values of `space` and checks each in between. Time passes meanwhile, so that keys and fields expire.
 pub(super) fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
     let mut keys: Vec<(usize, Vec<u8>)> = Vec::new();
     for (index, db) in space.databases().iter().enumerate() {
@@ -68,7 +68,7 @@ fn some_time(space: &Keyspace, rng: &mut Rng) -> UnixMillis {
     UnixMillis(space.now().0 + from_now)
 }
 
-/// What can be done to any key.
+/// Applies a random operation that any key allows.
 fn entry(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng) {
     let at = some_time(space, rng);
     let other = Key::new(b"other");
@@ -187,7 +187,7 @@ fn hash(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits:
         3 => drop(hash.set_expiry(&field, Some(at))),
         4 => drop(hash.set_expiry(&field, None)),
         5 => {
-            // As if each had been given an expiry by one command: they are due together.
+            // As if one command had given each field its expiry: all are due together.
             for field in held {
                 hash.set_expiry(field, Some(at));
             }
