@@ -1,4 +1,4 @@
-//! Commands about the connection itself: who it is, what it speaks, which database it uses.
+//! Commands on the connection itself: authentication, protocol, selected database.
 
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, Protocol};
@@ -6,12 +6,13 @@ use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec};
 use crate::stdx::num;
 
+/// Table entries of the connection commands.
 pub const COMMANDS: &[Spec] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
 
-/// The version of Redis whose behaviour is promised to clients.
+/// The version of Redis whose behaviour clients can rely on.
 const REDIS_VERSION: &str = "7.2.4";
 
-/// Commands that work whatever state the server is in, before authentication too.
+/// Flags of commands that work in every state of the server and before authentication.
 const ALWAYS: Flags = Flags::NOSCRIPT
     .with(Flags::LOADING)
     .with(Flags::STALE)
@@ -30,7 +31,7 @@ const AUTH: Spec =
         ..Docs::NONE
     });
 
-/// All that is said about who it is.
+/// Marks all arguments about the identity of the client as secret.
 fn auth_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     (1..args.len()).for_each(secret);
 }
@@ -83,7 +84,7 @@ const HELLO: Spec =
         ..Docs::NONE
     });
 
-/// The user and password behind each AUTH.
+/// Marks the user and password after each AUTH as secret.
 fn hello_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     let mut i = 2;
     while i < args.len() {
@@ -96,7 +97,7 @@ fn hello_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     }
 }
 
-/// HELLO [version [AUTH user password] [SETNAME name]] → a map about the server and the connection.
+/// HELLO [version [AUTH user password] [SETNAME name]] → a map describing the server and the connection.
 fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let protocol = match args.get(1).map(num::parse_i64) {
         None => None,
@@ -166,7 +167,7 @@ const PING: Spec = Spec::admin("ping", -1, ping)
         ..Docs::NONE
     });
 
-/// PING [message] → PONG, or the message. A subscribed RESP2 client gets it in the form of a message.
+/// PING [message] → PONG, or the message. A subscribed RESP2 client receives it as a message.
 fn ping(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if args.len() > 2 {
         return Err(Error::arity("ping"));
@@ -197,7 +198,7 @@ const QUIT: Spec = Spec::admin("quit", -1, quit)
         ..Docs::NONE
     });
 
-/// QUIT → OK, and the connection is closed.
+/// QUIT → OK, and the connection closes.
 fn quit(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let replied = server.reply(key).ok();
     server.close_after_reply(key);
@@ -215,8 +216,8 @@ const RESET: Spec = Spec::admin("reset", 1, reset)
         ..Docs::NONE
     });
 
-/// RESET → RESET. Ends the transaction, subscriptions and tracking of keys, forgets name, database, protocol, modes and authentication; what
-/// library the client uses stays known.
+/// RESET → RESET. Ends transaction, subscriptions and key tracking, and resets name, database, protocol, modes and
+/// authentication. The client's library name and version are kept.
 fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.end_transaction(key);
     server.act_as_default(key);
