@@ -734,7 +734,7 @@ impl Default for AdvancedOptions {
 /// Delays and switches for tests of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DebugOptions {
-    /// Pause after each loaded key in microseconds; a negative number is the number of keys per microsecond.
+    /// Pause after each loaded key in microseconds; −n pauses one microsecond per n keys.
     pub key_load_delay_us: i32,
     /// Pause after each saved key in microseconds.
     pub rdb_key_save_delay_us: i32,
