@@ -1,7 +1,7 @@
-//! The dict beside std's `HashMap` (hashbrown) with the same hash function and the same elements.
+//! The dict compared with std's `HashMap` (hashbrown), with the same hash function and elements.
 //!
-//! 1,000 elements stay in the caches, 2,000,000 do not. "16 prefetched" looks up 16 keys at a time in
-//! two stages, as pipelined commands do.
+//! 1,000 elements stay in the caches, 2,000,000 do not. "16 prefetched" looks up 16 keys at a time in two stages,
+//! as pipelined commands do.
 #![allow(unsafe_code)]
 
 use std::borrow::Borrow;
@@ -48,7 +48,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // SAFETY: made from a box, and dropped once.
+        // SAFETY: made from a box, and dropped only once.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
@@ -89,7 +89,7 @@ impl Borrow<Key> for Entry {
     }
 }
 
-/// Hashes the one key it is given with the dict's function.
+/// Hashes a single key with the dict's function.
 #[derive(Default)]
 struct OneKey(u64);
 
@@ -144,13 +144,13 @@ fn xorshift() -> impl FnMut() -> u64 {
 
 const KEYS: usize = 1 << 18;
 
-/// Keys `from..from + n` in an order no prefetcher guesses.
+/// Keys `from..from + n` in an order that no hardware prefetcher predicts.
 fn order(from: u64, n: u64) -> Vec<Key> {
     let mut next = xorshift();
     (0..KEYS).map(|_| key(from + next() % n)).collect()
 }
 
-/// Goes around the numbers below [`KEYS`].
+/// Cycles through the numbers below [`KEYS`].
 fn around() -> impl FnMut() -> usize {
     let mut i = 0;
     move || {

@@ -1,4 +1,4 @@
-//! Listpack and quicklist, beside the obvious `VecDeque<Vec<u8>>`; LZF by the size of its input.
+//! Listpack and quicklist, compared with `VecDeque<Vec<u8>>`; LZF by size of input.
 //!
 //! Run with `cargo bench --bench lists`.
 

@@ -1,5 +1,5 @@
-//! The structures that keep bytes or order, beside what the standard library has for the same purpose:
-//! `Sds` and `Vec<u8>`, `Intset` and `BTreeSet<i64>` or a sorted `Vec<i64>`, `SkipList` and `BTreeSet`.
+//! Structures for bytes and order, compared with the standard library's: `Sds` with `Vec<u8>`, `Intset` with
+//! `BTreeSet<i64>` and a sorted `Vec<i64>`, `SkipList` with `BTreeSet`.
 //!
 //! `cargo bench --bench ordered`
 
@@ -102,7 +102,7 @@ fn intset(c: &mut Criterion) {
     group.finish();
 }
 
-/// A score as an integer that sorts alike, so that `BTreeSet` can order it.
+/// Converts a score to an integer with the same order, for `BTreeSet`.
 fn key(score: f64, member: &[u8]) -> (u64, Box<[u8]>) {
     (score as u64, member.into())
 }

@@ -1,10 +1,11 @@
-//! The longest time one element takes while a collection of ten million grows, shrinks to a few thousand, and grows
-//! again: what a command that is O(1) or O(log n) makes everybody else wait.
+//! Longest time of a single step while a collection of ten million elements grows, shrinks to a few thousand, and
+//! grows again: how long a command in O(1) or O(log n) can delay all clients.
 //!
 //! `cargo bench --bench pauses [-- ELEMENTS COLLECTION …]`
 //!
-//! Time is that of the thread on the processor, the kernel's share included (page faults, `madvise`). On a virtual
-//! machine that still includes what the host takes, at random moments. So everything is done three times, and what
+//! Time is the processor time of the thread, including the kernel's share (page faults, `madvise`). On a virtual
+//! machine it also includes time taken by the host at random moments. Each run is therefore repeated three times,
+//! and the result is the longest step that recurs at the same place in every run.
 //! counts is the longest step that comes back every time at the same place.
 
 use std::hint::black_box;
@@ -24,19 +25,19 @@ static ALLOCATOR: spinel::stdx::alloc::Jemalloc = spinel::stdx::alloc::Jemalloc;
 /// A stride that visits every index below ten million, and most other counts, once.
 const STRIDE: u64 = 7_368_787;
 
-/// Time this thread has run, in nanoseconds.
+/// Processor time of this thread in nanoseconds.
 fn cpu_time_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of ours, and the clock exists on every Linux.
+    // SAFETY: the pointer is to a local timespec, and every Linux has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Steps that are looked at together.
+/// Number of steps in one window.
 const WINDOW: u64 = 4096;
 const ROUNDS: usize = 3;
 
-/// The longest step of each window, in nanoseconds.
+/// Longest step of each window, in nanoseconds.
 fn measure(steps: impl Iterator<Item = u64>, mut step: impl FnMut(u64)) -> Vec<u64> {
     let mut longest = vec![];
     let mut before = cpu_time_ns();
@@ -53,13 +54,13 @@ fn measure(steps: impl Iterator<Item = u64>, mut step: impl FnMut(u64)) -> Vec<u
     longest
 }
 
-/// A short text that is another one for each `i`.
+/// A short text, different for each `i`.
 fn text(buf: &mut [u8; 12], i: u64) -> &[u8] {
     write!(&mut buf[..], "m:{i:010}").expect("it has twelve bytes");
     buf
 }
 
-/// One collection through its life: `add` and `remove` are given the number of the element.
+/// Measures a collection over its life: `add` and `remove` take the number of the element.
 fn live<T>(name: &str, n: u64, new: impl Fn() -> T, add: impl Fn(&mut T, u64), remove: impl Fn(&mut T, u64)) {
     let mut named = std::env::args()
         .skip(1)
@@ -92,13 +93,13 @@ fn live<T>(name: &str, n: u64, new: impl Fn() -> T, add: impl Fn(&mut T, u64), r
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that this starts.
+    // `cargo test --benches` only checks that the program starts.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
     let n = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(10_000_000u64);
     let limits = Limits::default();
-    // As in the server: what is free is given back by the allocator's own thread.
+    // As in the server, the allocator returns free memory from a thread of its own.
     spinel::stdx::alloc::purge_in_background(true);
     let now = UnixMillis::now();
     println!(

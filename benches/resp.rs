@@ -1,10 +1,10 @@
-//! What a request costs to read: pipelines of 100 requests in one buffer, per request.
+//! Time to parse a request, in pipelines of 100 requests in one buffer.
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use spinel::resp::request::{Decoder, Limits, write_request};
 
-/// Requests in one buffer: about what one `recv` of 16 KB brings.
+/// Requests in one buffer: about as many as one `recv` of 16 KB returns.
 const PIPELINE: usize = 100;
 
 fn pipeline(request: impl Fn(usize, &mut Vec<u8>)) -> Vec<u8> {

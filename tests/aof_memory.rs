@@ -1,6 +1,7 @@
-//! How much memory a damaged append-only file can make its reader ask for; that it never panics and comes to an end.
+//! Damaged append-only files: bounds the memory that the reader allocates, and checks that it never panics and
+//! always ends.
 //!
-//! The only test of its program, for it counts what everybody allocates.
+//! The only test of its program, because the allocator counts for the whole process.
 
 #[path = "support/counting.rs"]
 mod counting;
@@ -11,7 +12,7 @@ use spinel::persistence::rdb::load::EXPANSION;
 use spinel::resp::request::write_request;
 use spinel::stdx::rng::Rng;
 
-/// Buffers, and room made before anything is read.
+/// Bytes for buffers and for memory allocated before anything is read.
 const FIXED: usize = 4 << 20;
 
 fn requests() -> Vec<u8> {
@@ -39,7 +40,7 @@ fn no_file_takes_more_than_its_share() {
         tail.clone(),
         snapshot(include_bytes!("data/redis-7.0.rdb")),
         snapshot(include_bytes!("data/valkey-9.1-fields.rdb")),
-        // Counts and lengths that nothing backs.
+        // Counts and lengths that exceed the data.
         b"*2147483647\r\n$3\r\nSET\r\n".to_vec(),
         b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9223372036854775807\r\nx".to_vec(),
         b"*1048576\r\n$536870912\r\n".to_vec(),
@@ -49,7 +50,7 @@ fn no_file_takes_more_than_its_share() {
     for round in 0..1500 {
         let mut bytes = files[rng.index(files.len())].clone();
         for _ in 0..rng.below(4) {
-            // Most of what matters is at the beginning, or around a line's end.
+            // Cuts are taken at the beginning and around line ends, where most cases differ.
             let line = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
             let lines: Vec<usize> = line.collect();
             let at = match rng.below(3) {
@@ -81,7 +82,7 @@ fn no_file_takes_more_than_its_share() {
         let most = bytes.len() * EXPANSION + FIXED;
         let shown = || bytes[..bytes.len().min(500)].escape_ascii().to_string();
         assert!(used <= most, "round {round}: {used} bytes for {}: {}", bytes.len(), shown());
-        // What was mended is whole.
+        // A repaired file is valid.
         if mend == Mend::Fix && valid {
             assert!(
                 check(&path, Mend::Nothing, &mut out, &mut || false).expect("as before"),

@@ -1,15 +1,15 @@
-//! Servers that are killed at random moments, and what is left of the data.
+//! Servers killed at random moments, and the data that remain.
 //!
-//! Writers number their commands, so that the state they leave behind tells how many were executed: it must be that of
-//! all commands up to some number, which is at least the last acknowledged one and at most the last one sent. Readers
-//! note what they see, and must find it again.
+//! Writers number their commands, so that the data show how many commands were executed: they must be the state
+//! after all commands up to some number, which is at least the last acknowledged one and at most the last one sent.
+//! Readers record what they see, and must find it again.
 //!
-//! `kill -9` loses what a process has in memory, and nothing that the kernel has been given. So these tests show that no
-//! reply leaves before the commands it tells of are written, that files are switched and named in the right order, and
-//! that a rewrite leaves no gap. That they are on the disk as well, they cannot show.
+//! `kill -9` loses what a process holds in memory, but nothing that it has passed to the kernel. These tests
+//! therefore show that no reply leaves before its commands are written, that files are switched and named in the
+//! right order, and that a rewrite leaves no gap. They cannot show that the data are on the disk.
 //!
-//! `SPINEL_CRASH_ROUNDS` sets the number of rounds (8; half as many with `everysec`, 5 at least), `SPINEL_CRASH_SEED`
-//! where they begin.
+//! `SPINEL_CRASH_ROUNDS` sets the number of rounds (default 8; half as many with `everysec`, but at least 5),
+//! `SPINEL_CRASH_SEED` the first seed.
 
 mod support;
 
@@ -27,7 +27,7 @@ use support::{Client, ServerProcess, spinel};
 
 const WRITERS: usize = 6;
 const READERS: usize = 3;
-/// Fields of each hash.
+/// Number of fields in each hash.
 const FIELDS: u64 = 10;
 
 fn rounds(default: u64) -> RangeInclusive<u64> {
@@ -36,7 +36,7 @@ fn rounds(default: u64) -> RangeInclusive<u64> {
     first..=first + variable("SPINEL_CRASH_ROUNDS").unwrap_or(default) - 1
 }
 
-/// A directory of its own, removed in the end.
+/// A directory, removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -53,7 +53,7 @@ impl Drop for Directory {
     }
 }
 
-/// What a writer's keys hold after its first `n` commands. Command `i` is, by the remainder of `i / 4`:
+/// Contents of a writer's keys after its first `n` commands. Command `i` depends on the remainder of `i / 4`:
 /// `SET`, `RPUSH`, `HSET`, or two `INCR` and a removal in a transaction.
 #[derive(PartialEq, Eq, Debug, Clone)]
 struct Model {
@@ -63,14 +63,14 @@ struct Model {
     counters: (u64, u64),
 }
 
-/// The list is cut to so many of its last items by what is in the transaction.
+/// Length to which the transaction trims the list.
 const LIST: usize = 20;
 
 impl Model {
     fn after(n: u64) -> Model {
         let last_of = |kind: u64| (1..=n).rev().find(|i| i % 4 == kind);
         let mut list: Vec<u64> = Vec::new();
-        // Only the last few commands matter to the list.
+        // Only the last few commands affect the list.
         for i in n.saturating_sub(4 * LIST as u64 + 8).max(1)..=n {
             match i % 4 {
                 1 => list.push(i),
@@ -91,7 +91,7 @@ impl Model {
         Model { string: last_of(0).unwrap_or(0), list, hash, counters: (transactions, transactions) }
     }
 
-    /// What a server has of writer `w`.
+    /// Reads the keys of writer `w` from a server.
     fn of(client: &mut Client, w: usize) -> Model {
         let string = texts(client, &["GET", &format!("s:{w}")]);
         let list = texts(client, &["LRANGE", &format!("l:{w}"), "0", "-1"]);
@@ -114,7 +114,7 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }
 
-/// The strings of a reply; one that is missing is empty.
+/// The strings of a reply; a missing one is empty.
 fn texts(client: &mut Client, words: &[&str]) -> Vec<String> {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let reply = client.command(&words).expect("the server answers");
@@ -136,7 +136,7 @@ fn strings(reply: &[u8]) -> Vec<String> {
     out
 }
 
-/// Adds command `i` of writer `w`; how many replies it gets.
+/// Appends command `i` of writer `w` and returns its number of replies.
 fn add(out: &mut Vec<u8>, w: usize, i: u64) -> usize {
     let n = i.to_string();
     let key = |prefix: &str| format!("{prefix}:{w}");
@@ -157,15 +157,15 @@ fn add(out: &mut Vec<u8>, w: usize, i: u64) -> usize {
     1
 }
 
-/// How far a writer came.
+/// Progress of a writer.
 struct Written {
     acknowledged: u64,
     sent: u64,
-    /// When the numbers up to which command were acknowledged.
+    /// Times at which replies arrived, each with the highest acknowledged number.
     times: Vec<(Instant, u64)>,
 }
 
-/// Writes commands from `first` on until the server is gone, `depth` at a time.
+/// Writes commands from `first` on, `depth` at a time, until the server is gone.
 fn write(mut client: Client, w: usize, first: u64, depth: u64) -> Written {
     let mut written = Written { acknowledged: first - 1, sent: first - 1, times: Vec::new() };
     let mut out = Vec::new();
@@ -190,7 +190,7 @@ fn write(mut client: Client, w: usize, first: u64, depth: u64) -> Written {
     }
 }
 
-/// Reads all writers' strings and lists until the server is gone; the greatest number seen of each.
+/// Reads the strings and lists of all writers until the server is gone; returns the highest number seen of each.
 fn read(mut client: Client) -> Vec<u64> {
     let mut seen = vec![0; WRITERS];
     let mget: Vec<String> =
@@ -216,13 +216,13 @@ fn read(mut client: Client) -> Vec<u64> {
     seen
 }
 
-/// What goes on when the server is killed.
+/// What the server does when it is killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum During {
     Nothing,
     Rewrite,
     Snapshot,
-    /// Each write to the file lasts a while.
+    /// Each write to the file is slow.
     SlowDisk,
 }
 
@@ -231,9 +231,9 @@ const DURING: [During; 4] = [During::Nothing, During::SlowDisk, During::Rewrite,
 struct Crashes {
     directory: Directory,
     options: Vec<&'static str>,
-    /// Up to which command each writer's are executed.
+    /// Number of executed commands of each writer.
     done: Vec<u64>,
-    /// What may be lost: what was acknowledged later than this before the end.
+    /// Writes acknowledged within this time before the end may be lost.
     grace: Duration,
 }
 
@@ -257,7 +257,7 @@ impl Crashes {
         ServerProcess::start(&spinel(), &[&["--dir", dir][..], &self.options].concat())
     }
 
-    /// One life of a server, and what the next one finds.
+    /// Runs and kills one server, and checks what the next one finds.
     fn round(&mut self, seed: u64, during: During, life: Duration) {
         let rng = &mut Rng::new(seed);
         let mut server = self.start();
@@ -291,7 +291,7 @@ impl Crashes {
                     }
                     During::Rewrite | During::Snapshot => {}
                 }
-                // A child lasts for 0 to 90 ms.
+                // A child process takes between 0 and 90 ms.
                 send(&["CONFIG", "SET", "rdb-key-save-delay", &delay]);
                 let command = if during == During::Rewrite { "BGREWRITEAOF" } else { "BGSAVE" };
                 while !over.load(Ordering::Relaxed) && send(&[command]) {
@@ -316,7 +316,7 @@ impl Crashes {
             let found = Model::of(&mut client, w);
             let acknowledged = match self.grace {
                 Duration::ZERO => written.acknowledged,
-                // In the order of time; the last one that is old enough.
+                // The last acknowledgement that is old enough, in order of time.
                 grace => {
                     let old = written.times.iter().rev().find(|(at, _)| *at + grace < killed);
                     old.map_or(self.done[w], |(_, n)| *n)
@@ -357,12 +357,12 @@ fn acknowledged_writes_survive() {
     assert!(crashes.done.iter().all(|&n| n > 0), "all writers wrote: {:?}", crashes.done);
 }
 
-/// As it is promised for a system that fails; the kernel keeps what it was given when a process is killed, so what is
-/// lost here is what waited for a sync under way.
+/// The guarantee for a system failure, applied to a process: the kernel keeps what it was given, so only writes
+/// that waited for a running sync are lost.
 #[test]
 fn no_more_than_the_last_moments_are_lost_with_everysec() {
     let mut crashes = Crashes::new("everysec", "everysec", Duration::from_secs(1));
-    // Each takes as long as several of the others.
+    // Each round takes as long as several of the other tests.
     let rounds = rounds(8);
     let last = rounds.end() - (rounds.end() - rounds.start()) / 2;
     for seed in *rounds.start()..=last.max(rounds.start() + 4) {
@@ -371,8 +371,8 @@ fn no_more_than_the_last_moments_are_lost_with_everysec() {
     }
 }
 
-/// Nobody hears of a write before it is durable, neither who wrote nor who reads; who wrote nothing and reads nothing
-/// new gets answers as before.
+/// Neither the writer nor readers learn of a write before it is durable; a client that neither writes nor reads
+/// anything new is served as usual.
 #[test]
 fn replies_wait_for_the_disk() {
     let crashes = Crashes::new("held", "always", Duration::ZERO);
@@ -386,7 +386,7 @@ fn replies_wait_for_the_disk() {
     assert_eq!(reader.command(&[b"GET", b"key"]).expect("it answers"), b"$3\r\nnew\r\n");
     assert!(started.elapsed() >= Duration::from_millis(650), "the reader was told too early");
     assert_eq!(writer.reply().expect("it answers"), b"+OK\r\n");
-    // What is killed before it was told is allowed to be lost, and told to nobody.
+    // A write that was never acknowledged may be lost, and nobody may have seen it.
     writer.send(b"SET key newer\r\n").expect("it can be sent");
     thread::sleep(Duration::from_millis(150));
     reader.send(b"GET key\r\n").expect("it can be sent");

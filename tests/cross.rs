@@ -1,6 +1,6 @@
-//! Append-only files go from server to server: Redis to us and back, Valkey to us.
+//! Append-only files exchanged between servers: from Redis to Spinel and back, and from Valkey to Spinel.
 //!
-//! What needs a server that is not installed is skipped, but fails where `CI` is set.
+//! Tests whose server is not installed are skipped, or fail if `CI` is set.
 
 mod support;
 
@@ -51,7 +51,7 @@ fn wait_for(client: &mut Client, line: &str) {
     }
 }
 
-/// Switches the append-only file on, which writes a base, and adds to it.
+/// Switches the append-only file on, which writes a base, then appends to it.
 fn add(client: &mut Client, tag: &str) {
     run(client, "CONFIG SET appendonly yes");
     wait_for(client, "aof_rewrite_in_progress:0");
@@ -77,8 +77,8 @@ fn add(client: &mut Client, tag: &str) {
     }
 }
 
-/// `from` loads the snapshot at `data`, writes an append-only file and adds to it; `to` loads that, rewrites it and adds
-/// more; and `from` loads it again if it can read whatever `to` writes.
+/// `from` loads the snapshot at `data`, writes an append-only file and appends to it; `to` loads that, rewrites it
+/// and appends more; then `from` loads it again, if `back` says that it can read the files of `to`.
 fn there_and_back(data: &str, from: &Path, to: &Path, preamble: &str, back: bool) {
     let name = format!("{data}-{preamble}-{}", from.file_name().expect("a file").to_string_lossy());
     let directory = Directory::new(&name);
@@ -93,12 +93,12 @@ fn there_and_back(data: &str, from: &Path, to: &Path, preamble: &str, back: bool
     let mut client = first.client();
     add(&mut client, "first");
     if !back {
-        // Valkey's digest spells this one's score, 0.1, differently from Redis's and ours.
+        // Valkey's digest formats the score 0.1 differently from Redis and Spinel.
         run(&mut client, "ZREM zset-small tenth");
         run(&mut client, "ZREM zset-large tenth");
         run(&mut client, "CONFIG SET appendonly no");
     }
-    // Valkey's digest has the expiries of fields in another form: what they are is compared instead.
+    // Valkey's digest includes expiries of fields in another form, so the expiries themselves are compared.
     let fields = |client: &mut Client| {
         let expiries = run(client, "HPEXPIRETIME expiring FIELDS 3 a b c");
         (expiries, if back { String::new() } else { run(client, "DEL expiring") })
@@ -141,7 +141,7 @@ fn redis_to_us_and_back() {
 fn valkey_to_us() {
     let Some(valkey) = valkey() else { return };
     for data in &FILES[2..] {
-        // Fields that expire have no request that makes them in a file of requests; a snapshot holds them.
+        // No request in a file of requests creates fields that expire; a snapshot can hold them.
         for preamble in ["yes", "no"] {
             there_and_back(data, &valkey, &spinel(), preamble, false);
         }

@@ -1,6 +1,6 @@
-//! Disks that are full or read-only, and files that are missing or damaged.
+//! Full and read-only disks, and missing or damaged files.
 //!
-//! A small file system in memory plays the disk. Where none can be mounted, the tests that need it are skipped, but
+//! A small file system in memory acts as the disk. If none can be mounted, the tests that need it are skipped, or
 //! fail if `CI` is set.
 
 mod support;
@@ -16,7 +16,7 @@ use support::{Client, ServerProcess, free_port, run, spinel};
 
 const NO_SPACE: &str = "No space left on device";
 
-/// A file system of one megabyte, or a plain directory; gone in the end.
+/// A file system of one megabyte, or a plain directory; removed when dropped.
 struct Disk {
     path: PathBuf,
     mounted: bool,
@@ -46,7 +46,7 @@ impl Disk {
             .concat()
     }
 
-    /// Fills it but for so many bytes.
+    /// Fills the disk except for `left` bytes.
     fn fill(&self, left: usize) {
         let filler = self.path.join("filler");
         let mut size = 1 << 20;
@@ -68,13 +68,13 @@ impl Disk {
         self.path.join("appendonlydir/appendonly.aof.1.incr.aof")
     }
 
-    /// Asserts that a server would load what is there.
+    /// Asserts that a server would load the files.
     fn assert_whole(&self) {
         let output = Command::new(spinel()).arg("check-aof").arg(self.manifest()).output().expect("it runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
-    /// Starts a server that is expected to end by itself.
+    /// Runs a server that is expected to exit by itself.
     fn run(&self, more: &[&str]) -> (Output, String) {
         let output = Command::new(spinel())
             .args(["--port", &free_port().to_string(), "--save", ""])
@@ -95,7 +95,7 @@ impl Drop for Disk {
     }
 }
 
-/// Sets keys to 8 KB each until that fails: how many were acknowledged, and the answer to the one that was not.
+/// Sets keys to 8 KB each until that fails; returns the number of acknowledged writes and the first error.
 fn set_until_refused(client: &mut Client) -> (usize, Option<String>) {
     let value = vec![b'v'; 8192];
     for i in 0..1000 {
@@ -108,7 +108,7 @@ fn set_until_refused(client: &mut Client) -> (usize, Option<String>) {
     panic!("the disk is never full");
 }
 
-/// Bytes that cannot be compressed.
+/// Incompressible bytes.
 fn noise(n: usize) -> Vec<u8> {
     let mut rng = Rng::new(n as u64);
     (0..n).map(|_| rng.next_u64() as u8).collect()
@@ -183,7 +183,7 @@ fn a_rewrite_that_fails_changes_nothing() {
         client.command(&[b"SET", format!("key:{i}").as_bytes(), &value]).expect("it answers");
     }
     let before = run(&mut client, "DEBUG DIGEST");
-    // Or what waits for a slow fsync would find the disk full, before the rewrite does.
+    // Otherwise the output that waits for a slow fsync, and not the rewrite, would find the disk full.
     wait_until("all is written", || run(&mut client, "INFO persistence").contains("aof_buffer_length:0\r"));
     disk.fill(100 << 10);
     run(&mut client, "BGREWRITEAOF");
@@ -286,7 +286,8 @@ fn a_file_that_is_listed_must_be_there() {
     assert!(log.contains("at line 1") && log.contains(">>> 'file x seq 1 typ i'"), "{log}");
 }
 
-/// What is whole is loaded and kept, to the byte; what was cut off is gone, and what is written next follows well.
+/// Complete commands are loaded and their bytes kept; the incomplete tail is cut off, and new commands follow
+/// correctly.
 #[test]
 fn a_tail_that_is_cut_off() {
     let disk = Disk::plain("tail");
@@ -355,7 +356,7 @@ fn what_is_garbled_is_refused_and_can_be_mended() {
     assert_eq!(run(&mut server.client(), "DBSIZE"), ":2");
 }
 
-/// Servers that are given damaged files either serve or end with a line that says why; none hangs or crashes.
+/// With damaged files, a server either serves or exits with a line that says why; it neither hangs nor crashes.
 #[test]
 fn damaged_files_end_well() {
     let disk = Disk::plain("fuzz");

@@ -1,4 +1,4 @@
-//! The limits on memory, of a server that runs: only a process has an allocator that counts.
+//! Memory limits of a running server: only a process of its own has an allocator that counts.
 
 mod support;
 
@@ -14,19 +14,19 @@ fn server(options: &[&str]) -> ServerProcess {
     ServerProcess::start(&support::spinel(), options)
 }
 
-/// Sends the words of a line; the reply.
+/// Sends the words of a line and returns the reply.
 fn run(client: &mut Client, line: &str) -> Vec<u8> {
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
     client.command(&words).expect("the server answers")
 }
 
-/// A field of INFO.
+/// Value of an INFO field.
 fn info(client: &mut Client, field: &str) -> String {
     let text = everything(client);
     field_of(&text, field).to_string()
 }
 
-/// Everything INFO says, of one moment: the timer may evict between two commands.
+/// All sections of INFO from one moment, because the timer may evict between two commands.
 fn everything(client: &mut Client) -> String {
     String::from_utf8(run(client, "INFO")).expect("INFO is text")
 }
@@ -45,7 +45,7 @@ fn keys(client: &mut Client) -> u64 {
     String::from_utf8_lossy(&reply[1..reply.len() - 2]).parse().expect("a number")
 }
 
-/// Waits until `done`, for things that happen between commands.
+/// Waits until `done`, for events between commands.
 #[track_caller]
 fn wait_until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -108,7 +108,7 @@ fn each_policy_keeps_the_limit_and_what_it_may_not_touch() {
         for i in 0..4000 {
             assert_eq!(run(&mut client, &format!("SETEX volatile:{i} 1000 {VALUE}")), b"+OK\r\n", "{policy}");
         }
-        // A command evicts for half a millisecond at most; what is left then, the timer does.
+        // A command evicts for at most half a millisecond; the timer evicts the rest.
         wait_until(|| number(&mut client, "used_memory") < limit + 20_000);
         let now = everything(&mut client);
         let evicted: u64 = field_of(&now, "evicted_keys").parse().expect("a number");
@@ -119,7 +119,7 @@ fn each_policy_keeps_the_limit_and_what_it_may_not_touch() {
             for i in 0..200 {
                 assert_eq!(run(&mut client, &format!("EXISTS permanent:{i}")), b":1\r\n", "{policy}");
             }
-            // Nothing is left that may go.
+            // No key is left that may be evicted.
             run(&mut client, "CONFIG SET maxmemory 1");
             wait_until(|| keys(&mut client) == 200);
             assert_eq!(run(&mut client, "SETEX k 10 v"), OOM);
@@ -147,7 +147,7 @@ fn a_lower_limit_is_reached_without_another_command() {
         }
         run(&mut client, "DEBUG POPULATE 20000");
         run(&mut client, "CONFIG SET maxmemory 1");
-        // Looking makes room too, but this little: the rest is done by the timer.
+        // Reading evicts, too, but little; the timer does the rest.
         std::thread::sleep(Duration::from_millis(300));
         wait_until(|| keys(&mut client) == 0);
         assert!(server.log().contains("WARNING: the new maxmemory value set via CONFIG SET (1)"));
@@ -169,7 +169,7 @@ fn transactions_are_refused_as_a_whole() {
         assert_eq!(run(&mut client, "EXEC"), reply);
         run(&mut other, "CONFIG SET maxmemory 0");
     }
-    // Only what needs memory is refused: what frees some can still be sent.
+    // Only commands that need memory are refused; commands that free memory are accepted.
     run(&mut other, "CONFIG SET maxmemory 1");
     for (queued, reply) in
         [("PING", &b"*1\r\n+PONG\r\n"[..]), ("GET k", b"*1\r\n$1\r\nv\r\n"), ("DEL k", b"*1\r\n:1\r\n")]
@@ -186,7 +186,7 @@ fn transactions_are_refused_as_a_whole() {
         run(&mut client, "MULTI");
         assert_eq!(run(&mut client, end), reply);
     }
-    // What was let in goes on to its end.
+    // Queued commands still run.
     run(&mut other, "CONFIG SET maxmemory 0");
     for line in ["MULTI", "INCR x", "CONFIG SET maxmemory 1", "INCR x"] {
         run(&mut client, line);
@@ -219,7 +219,7 @@ fn clients_that_take_too_much_are_closed_unless_spared() {
     assert!(large.reply().is_err());
     assert_eq!(number(&mut control, "evicted_clients"), 1);
     assert!(server.log().contains("Evicting client: "));
-    // A share of `maxmemory`, which makes room with clients before it does with keys.
+    // A percentage of `maxmemory`: clients are closed before keys are evicted.
     run(&mut control, "SET k v");
     run(&mut control, "CONFIG SET maxmemory 100mb maxmemory-clients 1%");
     std::thread::sleep(Duration::from_millis(50));
@@ -230,7 +230,7 @@ fn clients_that_take_too_much_are_closed_unless_spared() {
     assert_eq!(number(&mut control, "evicted_clients"), 2);
 }
 
-/// What does not depend on chance is as in Redis.
+/// Deterministic behaviour equals that of Redis.
 #[test]
 fn frequencies_and_errors_are_those_of_redis() {
     let Some(redis) = support::redis() else { return };
@@ -252,14 +252,14 @@ fn frequencies_and_errors_are_those_of_redis() {
     ] {
         compare(&format!("CONFIG SET maxmemory 0 maxmemory-policy {policy}"));
         compare("FLUSHALL");
-        // A counter at its start is raised by one for certain; later it is a matter of chance.
+        // The first access raises a counter with certainty; later ones depend on chance.
         for create in [
-            // Not a small integer: all keys share its counter in Redis as long as there is no `maxmemory`.
+            // Not a small integer: Redis shares the counter of these among all keys unless `maxmemory` is set.
             "SET k 12345",
             "SET k long-enough-to-be-no-number",
             "APPEND k x",
             "SETRANGE k 5 x",
-            // Not INCR: the counter of an integer it creates begins at 0 in Redis, by an oversight.
+            // Not INCR: in Redis, the counter of an integer created by INCR begins at 0, by an oversight.
             "SETBIT k 9 1",
             "GETSET k v",
             "GETSET k w",
@@ -299,7 +299,7 @@ fn frequencies_and_errors_are_those_of_redis() {
         ] {
             compare(line);
         }
-        // All that may go goes at once: it is little.
+        // The data are few, so everything that may be evicted is evicted at once.
         for line in ["SET new 1", "EXISTS k", "EXISTS e", "DBSIZE", "INCR n", "EXPIRE k 10", "PING"] {
             if policy != "noeviction" || !line.starts_with("SET") {
                 compare(line);

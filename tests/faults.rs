@@ -1,8 +1,9 @@
-//! Disks that fail at a call: short writes, no space, errors of `write`, `fsync`, `ftruncate`, `open` and `rename`.
+//! Disks that fail at single calls: short writes, lack of space, errors of `write`, `fsync`, `ftruncate`, `open`
+//! and `rename`.
 //!
-//! A small library stands between the server and the C library (`support/faults.c`) and fails the calls that the test
-//! names. The server is the one that is shipped. After each fault it does what `redis.conf` says, recovers by itself once
-//! the disk is well again, and has lost nothing that it acknowledged.
+//! A small library between the server and the C library (`support/faults.c`) makes the calls fail that the test
+//! names. The server is the unmodified program. After each fault it does what `redis.conf` says, recovers without a
+//! restart once the disk works again, and has lost no acknowledged write.
 
 mod support;
 
@@ -17,7 +18,7 @@ use support::{Client, ServerProcess, run, spinel};
 const EIO: i32 = libc::EIO;
 const ENOSPC: i32 = libc::ENOSPC;
 
-/// The library, compiled once.
+/// Path of the library, which is compiled once.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -34,7 +35,7 @@ fn library() -> &'static Path {
     })
 }
 
-/// A server, and the disk that fails under it.
+/// A server with a disk that fails on demand.
 struct Patient {
     server: Option<ServerProcess>,
     dir: PathBuf,
@@ -60,7 +61,7 @@ impl Patient {
         self.server = Some(ServerProcess::start_with(&spinel(), None, &all, &environment));
     }
 
-    /// From now on, calls fail as these lines say: `CALL NAME NTH ERRNO`.
+    /// Makes calls fail as these lines say: `CALL NAME NTH ERRNO`.
     fn fail(&self, lines: &[(&str, &str, u32, i32)]) {
         let text: String =
             lines.iter().map(|(c, name, nth, error)| format!("{c} {name} {nth} {error}\n")).collect();
@@ -81,7 +82,7 @@ impl Patient {
         self.server.as_ref().expect("it runs").log()
     }
 
-    /// Ends the server at once, and starts it on a disk that is well.
+    /// Kills the server and restarts it on a working disk.
     fn kill_and_restart(&mut self, options: &[&str]) {
         self.server = None;
         self.well();
@@ -104,13 +105,13 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Counts up a key: the last number that was acknowledged.
+/// A key that counts up, and the last acknowledged number.
 struct Counter {
     acknowledged: i64,
 }
 
 impl Counter {
-    /// Adds one; the answer if that is an error.
+    /// Increments the key; returns the reply if it is an error.
     fn add(&mut self, client: &mut Client) -> Result<(), String> {
         let reply = run(client, "INCR counter");
         match reply.strip_prefix(':') {
@@ -132,7 +133,7 @@ impl Counter {
     }
 }
 
-/// Waits until the kernel has everything: with `everysec`, a write makes way for a sync for a moment.
+/// Waits until the kernel has all output: with `everysec`, a write can be delayed by a running sync.
 fn settle(client: &mut Client) {
     wait_until("what was acknowledged is not written", || {
         run(client, "INFO persistence").contains("aof_buffer_length:0")
@@ -141,7 +142,7 @@ fn settle(client: &mut Client) {
 
 const EVERYSEC: &[&str] = &["--appendonly", "yes", "--appendfsync", "everysec"];
 
-/// Writes are refused while calls on the increment fail, and taken again afterwards, without a restart.
+/// Refuses writes while calls on the increment fail, and accepts them afterwards without a restart.
 fn refuses_and_recovers(name: &str, faults: &[(&str, &str, u32, i32)]) {
     let mut patient = Patient::new(name, EVERYSEC);
     let mut client = patient.client();
@@ -212,7 +213,7 @@ fn who_promised_durability_ends_and_has_kept_it() {
         assert_eq!(status.code(), Some(1), "{fault:?}");
         assert!(patient.log().contains("Can't recover from AOF write error"), "{}", patient.log());
         patient.kill_and_restart(&always);
-        // What was written but not acknowledged may be there as well.
+        // Unacknowledged writes may be present as well.
         let stored = run(&mut patient.client(), "GET counter");
         let stored: i64 = stored.rsplit('\n').next().and_then(|n| n.parse().ok()).expect("a number");
         assert!((counter.acknowledged..=counter.acknowledged + 1).contains(&stored), "{fault:?}: {stored}");
@@ -227,7 +228,7 @@ fn a_rewrite_with_an_error_at_any_call() {
     for call in ["write", "fsync", "open", "rename"] {
         for nth in 1..=4 {
             let mut client = patient.client();
-            // The increment has tests of its own; here it is the base, the manifest and their directory.
+            // The increment has tests of its own; this one fails calls on the base, the manifest and the directory.
             let names: &[&str] = if call == "open" {
                 &["appendonlydir", "temp-rewrite"]
             } else {

@@ -1,7 +1,7 @@
-//! Requests of people who mean harm: whatever arrives, the server neither panics nor hangs nor grows without bound.
+//! Hostile clients: whatever arrives, the server neither panics nor hangs nor grows without bound.
 //!
-//! Each test has a server of its own, which must answer others all the while, end well, and leave no crash report.
-//! `SPINEL_HOSTILE_SEED` sets the seed, which is printed.
+//! Each test has a server of its own, which must serve another client all the while, exit cleanly, and write no
+//! crash report. `SPINEL_HOSTILE_SEED` sets the seed, which is printed.
 
 mod support;
 
@@ -13,7 +13,7 @@ use spinel::resp::request::write_request;
 use spinel::stdx::rng::Rng;
 use support::{Client, ServerProcess, run, spinel};
 
-/// A server under attack, and somebody who must be served meanwhile.
+/// A server under attack, and a witness that must be served meanwhile.
 struct Target {
     server: ServerProcess,
     witness: Client,
@@ -35,7 +35,7 @@ impl Target {
         stream
     }
 
-    /// Sends bytes and reads what comes back, until nothing does for a while or the connection is closed.
+    /// Sends bytes and reads replies until none arrive for a while or the connection closes.
     fn attack(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.attacker();
         let _ = stream.write_all(bytes);
@@ -45,7 +45,7 @@ impl Target {
         reply
     }
 
-    /// Asserts that others are answered, and soon.
+    /// Asserts that the witness is served promptly.
     #[track_caller]
     fn assert_serving(&mut self, what: &str) {
         let asked = Instant::now();
@@ -55,14 +55,14 @@ impl Target {
         assert!(asked.elapsed() < Duration::from_secs(5), "{what}: an answer takes {:?}", asked.elapsed());
     }
 
-    /// Bytes that the server has allocated.
+    /// Bytes allocated by the server.
     fn used(&mut self) -> u64 {
         let info = run(&mut self.witness, "INFO memory");
         let number = info.split("used_memory:").nth(1).and_then(|rest| rest.split("\r\n").next());
         number.and_then(|text| text.parse().ok()).expect("INFO has used_memory")
     }
 
-    /// Asserts that memory returns to what it was, but for `more` bytes.
+    /// Asserts that memory falls below `limit` bytes.
     #[track_caller]
     fn assert_memory_below(&mut self, limit: u64, what: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -72,7 +72,7 @@ impl Target {
         }
     }
 
-    /// Ends the server, which must not have crashed.
+    /// Ends the server and asserts that it has not crashed.
     fn finish(mut self) {
         self.assert_serving("in the end");
         let _ = self.witness.command(&[b"SHUTDOWN", b"NOSAVE"]);
@@ -175,8 +175,8 @@ fn valid_requests_with_damaged_bytes() {
     target.finish();
 }
 
-/// Every request that is announced but does not come: the server takes memory for what has arrived, not for what was
-/// announced.
+/// Requests whose announced bytes do not arrive: the server allocates memory for the bytes received, not for the
+/// bytes announced.
 #[test]
 fn announced_lengths_take_no_memory() {
     let mut target = Target::start(&[]);
@@ -214,7 +214,7 @@ fn announced_lengths_take_no_memory() {
     target.finish();
 }
 
-/// Lines without an end, and requests that go on for ever.
+/// Lines without an end, and endless requests.
 #[test]
 fn endless_lines_are_cut() {
     let mut target = Target::start(&["--client-query-buffer-limit", "1mb"]);
@@ -236,14 +236,14 @@ fn endless_lines_are_cut() {
     target.finish();
 }
 
-/// Queues of a transaction, patterns, and arguments in great numbers or deep inside each other.
+/// Long transaction queues, hard patterns, and many or deeply nested arguments.
 #[test]
 fn depth_and_number_are_bounded() {
     let mut target = Target::start(&[]);
     let nested = "*1\r\n".repeat(100_000);
     target.attack(nested.as_bytes());
     target.assert_serving("arrays inside arrays");
-    // A pattern that is matched by trying out everything.
+    // A pattern with exponentially many ways to match.
     let long = "a".repeat(1000);
     run(&mut target.witness, &format!("SET {long} 1"));
     let stars = "a*".repeat(20) + "b";
@@ -270,7 +270,7 @@ fn depth_and_number_are_bounded() {
     target.finish();
 }
 
-/// The same bytes cut anywhere are the same requests.
+/// Bytes mean the same requests wherever they are cut into packets.
 #[test]
 fn split_at_each_byte() {
     let mut target = Target::start(&[]);
@@ -287,7 +287,7 @@ fn split_at_each_byte() {
         "{}",
         String::from_utf8_lossy(&whole)
     );
-    // The reply to HELLO has the client's number.
+    // The reply to HELLO contains the client's ID.
     let shape = |reply: &[u8]| {
         let text = String::from_utf8_lossy(reply).into_owned();
         let (head, tail) = text.split_once("$2\r\nid\r\n:").expect("HELLO has the id");
@@ -296,7 +296,7 @@ fn split_at_each_byte() {
     for at in 1..bytes.len() {
         let mut stream = target.attacker();
         stream.write_all(&bytes[..at]).expect("the first part is taken");
-        // The first part alone is seen: others are served after it.
+        // The server has processed the first part: the witness is served after it.
         target.assert_serving("between the parts");
         let _ = stream.write_all(&bytes[at..]);
         let mut reply = Vec::new();
@@ -314,7 +314,7 @@ fn split_at_each_byte() {
     target.finish();
 }
 
-/// Requests in one packet that take away what the next ones stand on: clients, limits, users, databases.
+/// Requests in one packet that remove what later ones rely on: clients, limits, users, databases.
 #[test]
 fn killing_and_reconfiguring_in_one_packet() {
     let (mut rng, mut target) = (rng(), Target::start(&[]));
@@ -400,7 +400,8 @@ fn killing_and_reconfiguring_in_one_packet() {
     target.finish();
 }
 
-/// Who asks for much and never reads is closed, or waits; the server holds no more than its limit.
+/// A client that requests much and never reads is closed, or has to wait; the server holds no more output than the
+/// limit.
 #[test]
 fn replies_that_nobody_reads_are_bounded() {
     let mut target = Target::start(&["--client-output-buffer-limit", "normal 8mb 0 0"]);

@@ -1,4 +1,4 @@
-//! What one client may cost, over sockets: bytes that wait for it, bytes that it queues, and what it has others do.
+//! Limits on the cost of one client, over sockets: unsent output, queued requests, and work for other clients.
 
 mod support;
 
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use spinel::stdx::rng::Rng;
 use support::{Client, ServerProcess, run, spinel};
 
-/// The largest memory the process ever had resident, in bytes.
+/// Largest resident memory of the process so far, in bytes.
 fn peak(server: &ServerProcess) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("Linux");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a line about the peak");
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<usize>().ok()).expect("a number") << 10
 }
 
-/// Waits until the log says so.
+/// Waits for a text in the log.
 fn logged(server: &ServerProcess, text: &str) -> bool {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
@@ -95,7 +95,7 @@ fn queued_requests_count_toward_the_limit_of_input() {
     run(&mut client, "MULTI");
     let request = format!("SET k {}\r\n", "v".repeat(20_000));
     let sent = (0..400).take_while(|_| {
-        // Slowly, so that the server reads them one by one.
+        // One by one, so that the server reads each request separately.
         client.send(request.as_bytes()).is_ok() && client.reply().is_ok_and(|reply| reply == b"+QUEUED\r\n")
     });
     let queued = sent.count() * request.len();
@@ -144,7 +144,7 @@ fn limits_may_change_while_clients_leave() {
 #[test]
 fn who_is_one_too_many_is_refused() {
     let server = ServerProcess::start(&spinel(), &["--maxclients", "5"]);
-    // The connection by which the start was awaited is on its way out.
+    // The connection that awaited the start is being closed.
     while !run(&mut server.client(), "CLIENT LIST").starts_with('$') {}
     std::thread::sleep(Duration::from_millis(200));
     let mut served: Vec<Client> = (0..5).map(|_| server.client()).collect();

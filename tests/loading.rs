@@ -1,4 +1,4 @@
-//! What happens while a file is loaded, and what a file may do to the server that loads it.
+//! Behaviour while a file is loaded, and effects of a file on the server that loads it.
 
 mod support;
 
@@ -93,12 +93,12 @@ impl Drop for Loading {
     }
 }
 
-/// Waits until the kernel has everything: with `everysec`, a write makes way for a sync for a moment.
+/// Waits until the kernel has all output: with `everysec`, a write can be delayed by a running sync.
 fn settle(server: &ServerProcess) {
     while !script(server, &["INFO persistence"])[0].contains("aof_buffer_length:0") {}
 }
 
-/// Asks for each line; the replies as they arrive.
+/// Sends each line and returns the raw replies.
 fn script(server: &ServerProcess, lines: &[&str]) -> Vec<String> {
     let mut client = server.client();
     lines.iter().map(|line| run(&mut client, line)).collect()
@@ -160,7 +160,7 @@ fn an_error_of_a_command_is_logged_and_what_follows_is_loaded() {
                 "the others of the transaction ran"
             );
         }
-        // Nobody called these commands, and nobody was answered with these errors.
+        // Commands of the file do not count as calls, nor their failures as errors.
         let stats = script(&server, &["INFO everything"]).concat();
         assert!(!stats.contains("cmdstat_lpush") && !stats.contains("errorstat_"), "{stats}");
     }
@@ -203,18 +203,18 @@ fn requests_about_clients_and_the_server_are_not_run() {
         assert_eq!((&*got[1], &*got[2]), ("*2\r\n$9\r\nmaxmemory\r\n$1\r\n0", "+OK"), "{line}");
         assert!(server.log().contains("Not a command of an append-only file"), "{line}: {}", server.log());
     }
-    // Nobody can wait, as within a transaction.
+    // A command of the file cannot block, as within a transaction.
     let log = Log::new("waiting", &["SELECT 0", "SET before 1", "BLPOP q 0", "RPUSH q 1", "SET after 1"]);
     assert_eq!(script(&log.start(&[]), &["MGET before after", "LLEN q"]), ["*2\r\n$1\r\n1\r\n$1\r\n1", ":1"]);
 }
 
-/// Whatever clients and limits do while a file is loaded, all of it is loaded.
+/// Whatever clients do and limits say during loading, the whole file is loaded.
 #[test]
 fn nobody_can_get_at_the_client_that_loads() {
     let value = "v".repeat(1000);
     let lines: Vec<String> = (0..40_000).map(|i| format!("SET key:{i} {value}")).collect();
     let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    // Answers of some megabytes, which nobody reads.
+    // Replies of some megabytes, which no client reads.
     let many = format!("MGET {}", vec!["key:1"; 5000].join(" "));
     lines.insert(20_000, &many);
     let log = Log::new("hidden", &lines);
@@ -272,7 +272,8 @@ fn what_loads_a_file_is_not_passed_on() {
     ];
     assert!(script(&server, &ok).iter().all(|reply| reply == "+OK"));
     assert_eq!(fs::metadata(log.increment()).expect("it is there").len(), before);
-    // What comes after is passed on again, and what a transaction did before is among what is loaded.
+    // Later commands are logged again, and earlier commands of the same transaction are part of the file that is
+    // loaded.
     let got = script(&server, &["MULTI", "SET a 1", "DEBUG LOADAOF", "GET a", "SET b 1", "EXEC", "SET c 1"]);
     assert_eq!(got[5], "*4\r\n+OK\r\n+OK\r\n$1\r\n1\r\n+OK");
     settle(&server);
@@ -331,7 +332,7 @@ fn a_snapshot_is_not_replaced_while_it_is_loaded() {
     assert_eq!(run(&mut client, "DBSIZE"), ":5000");
 }
 
-/// What is stored from data that have expired meanwhile is the same when the log is loaded.
+/// A result computed from data that have expired since is the same whenever the log is loaded.
 #[test]
 fn the_log_gives_the_same_data_whenever_it_is_loaded() {
     let log = Log::new("clock", &["SELECT 0"]);

@@ -1,4 +1,4 @@
-//! What an operator sees and relies on: the log, signals, reports, statistics, settings whose state lies outside.
+//! Operation: the log, signals, reports, statistics, and settings whose state lies outside the process.
 
 mod support;
 
@@ -44,7 +44,7 @@ fn signals_that_a_server_survives() {
     let log = server.log();
     let report = &log[log.find("--- SIGALRM RECEIVED ---").expect("just seen")..];
     assert!(report.contains("STACK TRACE") && report.contains("0x"), "{report}");
-    // Again, and while the loop waits for nothing at all.
+    // Again, while the loop waits without a timeout.
     signal(&server, libc::SIGALRM);
     wait_until("SIGALRM is answered once only", || server.log().matches("SIGALRM RECEIVED").count() == 2);
 }
@@ -76,7 +76,7 @@ fn a_report_names_us_and_shows_no_password() {
     ] {
         let mut server = ServerProcess::start(&spinel(), &["--enable-debug-command", "yes"]);
         let mut client = server.client();
-        // The command that runs when it ends is the one that the report shows: MIGRATE stands still in the middle.
+        // The report shows the command that runs when the watchdog expires; MIGRATE blocks in the middle.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port().to_string();
         let mut request = Vec::new();
@@ -124,7 +124,7 @@ fn the_watchdog_shows_no_password() {
     let mut client = server.client();
     run(&mut client, "CONFIG SET watchdog-period 200");
     run(&mut client, "SET k v");
-    // Nobody answers: the command stands still until its time is over.
+    // Nobody answers, so the command blocks until its timeout.
     let reply = run(&mut client, &format!("MIGRATE 127.0.0.1 {port} k 0 1500 AUTH s3cret"));
     assert!(reply.starts_with("-IOERR"), "{reply}");
     wait_until("the watchdog reports nothing", || server.log().contains("WATCHDOG TIMER EXPIRED"));
@@ -161,7 +161,7 @@ fn waiting_is_not_running() {
         std::thread::sleep(Duration::from_millis(250));
         waiting
     };
-    // Its time is over, it is served, it is told to go on, it is closed, it leaves; and a pause.
+    // Clients that time out, are served, are unblocked, are closed, or disconnect while blocked; and a pause.
     assert_eq!(run(&mut client, "BLPOP nosuch 0.25"), "*-1");
     let mut served = wait("BLPOP list 5");
     run(&mut client, "RPUSH list x");
@@ -203,7 +203,8 @@ fn a_client_cannot_fill_the_log() {
     let mut client = server.client();
     let payload = run(&mut client, "SET k v");
     assert_eq!(payload, "+OK");
-    // A payload with a right checksum and a value that is none: a list of type 1 that says it is longer than it is.
+    // A payload with a valid checksum and an invalid value: a list of type 1 whose announced length exceeds the
+    // data.
     let mut value = vec![1, 200];
     value.extend([11, 0]);
     let checksum = spinel::stdx::crc64::update(0, &value);
@@ -240,7 +241,7 @@ fn the_directory_is_where_the_process_is() {
     let mut client = server.client();
     let told = |text: &str| format!("*2\r\n$3\r\ndir\r\n${}\r\n{text}", text.len());
     assert_eq!(run(&mut client, "CONFIG GET dir"), told(&path));
-    // Another directory takes its place, as when a volume is mounted anew.
+    // Another directory replaces it, as when a volume is mounted again.
     fs::remove_dir_all(&dir).expect("it is ours");
     fs::create_dir(&dir).expect("a directory can be made");
     assert!(run(&mut client, "SAVE").starts_with('-'));
@@ -248,7 +249,7 @@ fn the_directory_is_where_the_process_is() {
     assert_eq!(run(&mut client, &format!("CONFIG SET dir {path}")), "+OK");
     assert_eq!(run(&mut client, "SAVE"), "+OK");
     assert!(dir.join("dump.rdb").is_file());
-    // It gets another name.
+    // The directory is renamed.
     fs::rename(&dir, &moved).expect("it is ours");
     assert_eq!(run(&mut client, "CONFIG GET dir"), told(moved.to_str().expect("text")));
     let _ = fs::remove_dir_all(root);

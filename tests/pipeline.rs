@@ -1,15 +1,15 @@
-//! Requests answer the same however they arrive: one by one, or many at once, when their memory is looked for ahead of
-//! all of them and some change what others look for.
+//! Requests have the same replies whether they arrive one by one or many at once, when their memory is prefetched
+//! for all of them and some change what others look up.
 
 mod support;
 
 use spinel::stdx::rng::Rng;
 use support::{Client, ServerProcess, run};
 
-/// More members than a sorted set has that is not looked into ahead.
+/// More members than any sorted set that is not prefetched.
 const MEMBERS: u64 = 6000;
 
-/// A request about a large collection, a small one, one that is absent, or a value of another type.
+/// A request on a large collection, a small one, a missing one, or a value of another type.
 fn request(rng: &mut Rng) -> String {
     let key = ["zset", "zset", "hash", "set", "list", "small", "string", "absent"][rng.index(8)];
     let member = |rng: &mut Rng| format!("member:{}", rng.below(2 * MEMBERS));

@@ -1,4 +1,4 @@
-//! What is written down of commands: it makes the same data, and reads as Redis's own.
+//! Propagated commands: replaying them gives the same data, and they equal those of Redis.
 
 mod support;
 
@@ -20,7 +20,7 @@ const OPTIONS: [&str; 8] = [
     "0",
 ];
 
-/// Commands with holes: `K` a key, `N` a small number, `M` a member, `F` a float, `T` a time, `D` a database.
+/// Command templates: `K` is a key, `N` a small number, `M` a member, `F` a float, `T` a time, `D` a database.
 const COMMANDS: &str = "
 SET K M|SET K N|SET K M PX T|SET K M EX N|SET K M KEEPTTL|SET K M GET|SET K M NX|SET K M XX PXAT 99999999999999|SETEX K N M
 PSETEX K T M|SETNX K M|GETSET K M|GETDEL K|GETEX K PX T|GETEX K PERSIST|GETEX K|GETEX K EX 1000|APPEND K M|SETRANGE K N M
@@ -52,7 +52,7 @@ fn fill(template: &str, rng: &mut Rng) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Takes a value out and puts it in elsewhere.
+/// Dumps a value and restores it under another key.
 fn dump_and_restore(client: &mut Client, from: &str, to: &str) {
     let dump = client.command(&[b"DUMP", from.as_bytes()]).expect("it answers");
     if dump.first() == Some(&b'$') && !dump.starts_with(b"$-1") {
@@ -72,7 +72,7 @@ fn what_is_written_down_makes_the_same_data() {
         let options = [&OPTIONS[..], &["--dir", dir.to_str().expect("text")]].concat();
         let server = ServerProcess::start(&spinel(), &options);
         let mut clients = [server.client(), server.client()];
-        // One waits, and is served by what the others do.
+        // A blocked client, served by commands of the others.
         let mut waiting = server.client();
         let mut waits = false;
         let mut done = Vec::new();
@@ -87,7 +87,7 @@ fn what_is_written_down_makes_the_same_data() {
             }
             done.push(line);
             if waits {
-                // Whether it has been served does not matter; it asks again now and then.
+                // Whether the blocked client has been served does not matter; it blocks again now and then.
                 if rng.one_in(20) {
                     run(client, "RPUSH waited a");
                     run(client, "ZADD waited 1 a");
@@ -104,7 +104,7 @@ fn what_is_written_down_makes_the_same_data() {
                 waits = true;
             }
             if step == 3000 {
-                // From here on there is too little memory for all there is.
+                // From here on, memory is too small for all data.
                 for client in &mut clients {
                     run(client, "DISCARD");
                 }
@@ -128,7 +128,7 @@ fn what_is_written_down_makes_the_same_data() {
         let client = &mut clients[0];
         assert!(!run(client, "INFO stats").contains("evicted_keys:0\r"), "something was evicted");
         run(client, "CONFIG SET maxmemory 0");
-        // What is short-lived goes away by itself, also fields.
+        // Keys and fields with a short time to live expire.
         std::thread::sleep(Duration::from_millis(6500));
         let before = run(client, "DEBUG DIGEST");
         assert_eq!(run(client, "DEBUG LOADAOF"), "+OK", "seed {seed}");
@@ -149,7 +149,7 @@ fn what_is_written_down_makes_the_same_data() {
     }
 }
 
-/// The requests of a file, each as a line. Times to come are `<time>`.
+/// The requests of a file, one per line. Future times are replaced by `<time>`.
 fn lines(bytes: &[u8]) -> Vec<String> {
     let mut words =
         bytes.split(|&byte| byte == b'\n').map(|line| String::from_utf8_lossy(line).trim_end().to_owned());
@@ -172,7 +172,8 @@ fn increment(dir: &Path) -> Vec<String> {
     lines(&fs::read(dir.join("appendonlydir/appendonly.aof.1.incr.aof")).expect("it is there"))
 }
 
-/// Each step by itself: `!` runs it on a second connection, which may wait; `~` is a pause in milliseconds.
+/// Steps, separated by `|`: `!` runs a step on a second connection, which may block; `~` is a pause in
+/// milliseconds.
 const STEPS: &str = "SET a 1|SET a 1 EX 100|SET a 2 PX 100000 NX|SET a 2 PXAT 4102444800000|SET a 3 KEEPTTL|SETEX a 100 v
 PSETEX a 100000 v|GETEX a|GETEX a EX 50|GETEX a PERSIST|GETEX a PXAT 4102444800000|GETEX a EXAT 1|GETDEL nothing|SET a 1|GETDEL a
 SET f 1.5|INCRBYFLOAT f 0.1|EXPIRE f 100|INCRBYFLOAT f 1|PEXPIRE f 100000|EXPIREAT f 4102444800|PEXPIREAT f 4102444800000|EXPIRE f -1
@@ -193,7 +194,7 @@ SET c 7 KEEPTTL|EXPIRE c 200 NX|EXPIRE c 100 LT|EXPIRE c 200 GT|EXPIRE c 50 GT|E
 LTRIM sort 0 -1|LTRIM sort 0 1|LTRIM sort 5 1|LTRIM nothing 0 1
 GETSET a b|MSET q 1 w 2|MSETNX q 1|DEL w|LREM sort 0 nobody|TOUCH q|OBJECT FREQ q|FLUSHDB|FLUSHALL ASYNC|PUBLISH a b|SET end 1";
 
-/// As above, for what only Valkey has.
+/// The same for commands that only Valkey has.
 const FIELD_STEPS: &str = "HSET h a 1 b 2 c 3 d 4|HEXPIRE h 100 FIELDS 2 a b|HEXPIRE h 100 NX FIELDS 2 a c
 HEXPIRE h 200 XX FIELDS 2 a d|HPEXPIRE h 300000 GT FIELDS 1 a|HPEXPIRE h 300 GT FIELDS 1 a|HEXPIREAT h 4102444800 LT FIELDS 1 d
 HEXPIREAT h 4102444700 lt FIELDS 1 d|HPEXPIREAT h 4102444800000 NX FIELDS 1 d|HPEXPIREAT h 4102444800000 FIELDS 2 d nothing
@@ -223,7 +224,7 @@ fn written(binary: &Path, steps: &str) -> Vec<String> {
     for _ in 0..asked {
         second.reply().expect("everything that waited was served");
     }
-    // The end of the turn in which the last reply was sent.
+    // The iteration of the event loop that sent the last reply has ended by then.
     std::thread::sleep(Duration::from_millis(100));
     increment(&server.dir)
 }

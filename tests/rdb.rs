@@ -1,7 +1,7 @@
-//! Snapshots of real servers, and real servers with our snapshots; what happens when saving or loading fails.
+//! Snapshots exchanged with real servers, and failures of saving and loading.
 //!
-//! The files in `tests/data` were made by `make.py` beside them. What needs a `redis-server` is skipped where there is
-//! none, but fails if `CI` is set.
+//! The files in `tests/data` were made by `make.py` in the same directory. Tests that need a `redis-server` are
+//! skipped if there is none, or fail if `CI` is set.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// A directory of its own, removed in the end.
+/// A directory, removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -43,7 +43,7 @@ fn digest(client: &mut Client) -> String {
     run(client, "DEBUG DIGEST")
 }
 
-/// Waits until a line of INFO is there.
+/// Waits for a line of INFO.
 fn wait_for(client: &mut Client, line: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !run(client, "INFO persistence").contains(line) {
@@ -56,7 +56,8 @@ fn wait_for(client: &mut Client, line: &str) {
 fn snapshots_of_other_servers() {
     let dir = data();
     let dir = dir.to_str().expect("text");
-    // What redis-server answered for its own file and for the one in old encodings; Valkey's holds the same data.
+    // Digests reported by redis-server for its own file and for the one in old encodings; Valkey's file holds the
+    // same data.
     for (file, expected) in [
         ("redis-7.0.rdb", "+4b34eb0bfd1642c904d66240a416824f2d1968a9"),
         ("valkey-9.1.rdb", "+4b34eb0bfd1642c904d66240a416824f2d1968a9"),
@@ -79,7 +80,7 @@ fn there_and_back_again() {
     fs::copy(data().join("old.rdb"), ours.0.join("dump.rdb")).expect("a copy");
     let version = ["--rdb-save-version", "10"];
     for _ in 0..2 {
-        // Each loads what the other has written.
+        // Each server loads the snapshot of the other.
         let first = ServerProcess::start(&spinel(), &ours.options(&version));
         let second = ServerProcess::start(&redis, &theirs.options(&[]));
         let (mut a, mut b) = (first.client(), second.client());
@@ -131,10 +132,10 @@ fn a_child_that_dies() {
         assert!(Command::new("kill").args([signal, &child]).status().expect("kill").success());
         wait_for(client, "rdb_bgsave_in_progress:0");
     };
-    // This signal says that nobody needs the snapshot.
+    // SIGUSR1 means that the snapshot is no longer needed.
     kill(&mut client, "-USR1");
     assert_eq!(run(&mut client, "SET key value"), "+OK");
-    // Any other is a failure: nothing may change until there is a snapshot.
+    // Any other signal is a failure: writes are refused until a snapshot succeeds.
     kill(&mut client, "-KILL");
     assert!(
         run(&mut client, "SET key value").starts_with("-MISCONF Redis is configured to save RDB snapshots")

@@ -1,6 +1,6 @@
-//! How much memory a damaged snapshot can make the loader ask for.
+//! Damaged snapshots: bounds the memory that the loader allocates.
 //!
-//! The only test of its program, for it counts what everybody allocates.
+//! The only test of its program, because the allocator counts for the whole process.
 
 #[path = "support/counting.rs"]
 mod counting;
@@ -12,7 +12,7 @@ use spinel::persistence::rdb::load::EXPANSION;
 use spinel::persistence::rdb::{LoadOptions, Loader};
 use spinel::stdx::rng::Rng;
 
-/// Buffers, and room made before anything is read.
+/// Bytes for buffers and for memory allocated before anything is read.
 const FIXED: usize = 3 << 20;
 
 #[test]
@@ -21,7 +21,7 @@ fn no_file_takes_more_than_its_share() {
         include_bytes!("data/redis-7.0.rdb"),
         include_bytes!("data/valkey-9.1.rdb"),
         include_bytes!("data/old.rdb"),
-        // Lengths that nothing backs: a string, a set, a sorted set, a hash, a list, a compressed string.
+        // Lengths that exceed the data: of a string, a set, a sorted set, a hash, a list, a compressed string.
         b"REDIS0011\xfe\x00\xfb\x81\xff\xff\xff\xff\xff\xff\xff\xff\x02\x02\x01s\x81\x00\x00\x00\xff\xff\xff\xff\xff",
     ];
     let rng = &mut Rng::new(42);

@@ -1,8 +1,8 @@
-//! Two hundred clients that subscribe, block, watch, transact, track and leave, at random.
+//! Two hundred clients that subscribe, block, watch, transact, track and disconnect, at random.
 //!
-//! What they do is drawn from a seed, which is printed; how long, in seconds, is told by `SPINEL_SOAK_SECONDS` (60),
-//! the seed by `SPINEL_SOAK_SEED`. Every request gets its answer in time. Afterwards nothing is left of the clients:
-//! no connection, subscription, wait or watch, and no memory but what the server keeps for the next ones.
+//! `SPINEL_SOAK_SEED` sets the seed, which is printed, `SPINEL_SOAK_SECONDS` the duration in seconds (default 60).
+//! Each request is answered in time. Afterwards nothing remains of the clients: no connection, subscription,
+//! blocked client or watch, and no memory except what the server keeps for new clients.
 
 mod support;
 
@@ -16,27 +16,27 @@ use spinel::resp::request::write_request;
 use spinel::stdx::rng::Rng;
 use support::{Client, ServerProcess, spinel};
 
-/// Connections at a time.
+/// Number of simultaneous connections.
 const CLIENTS: usize = 200;
-/// Threads that share them.
+/// Threads that drive the connections.
 const THREADS: usize = 4;
-/// Names of keys and of channels; few, so that clients meet.
+/// Number of names of keys and channels; few, so that clients interact.
 const NAMES: u64 = 12;
-/// Bytes that may be in use afterwards above what was before: tables that have grown, log entries.
+/// Bytes that may remain allocated in the end: tables that have grown, log entries.
 const MARGIN: u64 = 1 << 19;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// A request, in words.
+/// Words of a request.
 type Words = Vec<String>;
 
 fn words(line: &str) -> Words {
     line.split(' ').map(str::to_owned).collect()
 }
 
-/// What a client may do next.
+/// A random next request or pipeline of a client.
 fn step(rng: &mut Rng) -> Words {
     let mut name = |kind: &str| format!("{kind}{}", rng.below(NAMES));
     let (list, other, zset) = (name("list"), name("list"), name("zset"));
@@ -95,10 +95,10 @@ fn step(rng: &mut Rng) -> Words {
     words(&line)
 }
 
-/// One connection that sends without waiting, and swallows what it gets.
+/// A connection that sends without waiting, and discards the replies.
 struct Guest {
     stream: TcpStream,
-    /// Sent, and not known to be read by the server; a ping tells.
+    /// Pings sent whose replies have not arrived; they show what the server has read.
     pings: u64,
     pongs: u64,
     tail: Vec<u8>,
@@ -112,10 +112,10 @@ impl Guest {
         Ok(Guest { stream, pings: 0, pongs: 0, tail: Vec::new() })
     }
 
-    /// Reads what there is and counts the pings that came back.
+    /// Reads the available output and counts the replies to pings.
     ///
     /// # Errors
-    /// The server has closed the connection.
+    /// If the server has closed the connection.
     fn drain(&mut self, room: &mut [u8]) -> io::Result<()> {
         const MARK: &[u8] = b"are you there";
         loop {
@@ -125,7 +125,7 @@ impl Guest {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            // A mark may be torn apart between two reads.
+            // A reply may be split between two reads.
             self.tail.extend_from_slice(&room[..n]);
             let mut from = 0;
             while let Some(at) = self.tail[from..].windows(MARK.len()).position(|window| window == MARK) {
@@ -138,7 +138,7 @@ impl Guest {
     }
 
     fn send(&mut self, requests: &[u8]) -> io::Result<()> {
-        // What does not fit in the socket is lost, and with it a part of a request: the guest leaves then.
+        // What does not fit into the socket is lost, and with it part of a request, so the guest disconnects.
         match self.stream.write(requests) {
             Ok(n) if n == requests.len() => Ok(()),
             Ok(_) => Err(io::ErrorKind::WriteZero.into()),
@@ -147,7 +147,7 @@ impl Guest {
     }
 }
 
-/// Lets a part of the clients loose until time is up.
+/// Runs a share of the clients until the time is up.
 fn live(port: u16, mut rng: Rng, until: Instant, requests: &AtomicU64) {
     let mut room = vec![0; 1 << 16];
     let connect = || Guest::connect(port).expect("the server takes connections");
@@ -163,12 +163,12 @@ fn live(port: u16, mut rng: Rng, until: Instant, requests: &AtomicU64) {
             }
             let leaves = match rng.below(400) {
                 0 => {
-                    // One of the few that see everything, for a while.
+                    // One of the few monitors, for a while.
                     write_request(&mut bytes, [&b"MONITOR"[..]].into_iter());
                     false
                 }
                 1..6 => {
-                    // In the middle of a request.
+                    // Disconnects in the middle of a request.
                     bytes.truncate(bytes.len() - 3);
                     true
                 }
@@ -185,7 +185,7 @@ fn live(port: u16, mut rng: Rng, until: Instant, requests: &AtomicU64) {
         }
         std::thread::sleep(Duration::from_millis(rng.below(10)));
     }
-    // Whoever is still there gets an answer: nobody waits for ever, and nobody was forgotten.
+    // Every remaining client gets its reply: none is blocked for ever or forgotten.
     for guest in &mut guests {
         let mut last = Vec::new();
         for words in ["DISCARD", "RESET"] {
@@ -207,7 +207,7 @@ fn live(port: u16, mut rng: Rng, until: Instant, requests: &AtomicU64) {
     }
 }
 
-/// The numbers of INFO.
+/// Numeric fields of INFO.
 fn info(client: &mut Client) -> HashMap<String, u64> {
     let text = client.command(&[b"INFO", b"everything"]).expect("the server answers");
     let text = String::from_utf8(text).expect("INFO is text");
@@ -218,7 +218,7 @@ fn info(client: &mut Client) -> HashMap<String, u64> {
     numbers.collect()
 }
 
-/// What is left of clients, besides the one that asks.
+/// What remains of clients, besides the observer.
 const LEFT: [(&str, u64); 12] = [
     ("connected_clients", 1),
     ("blocked_clients", 0),
@@ -249,7 +249,8 @@ fn nothing_is_left_of_clients_that_are_gone() {
         &["--notify-keyspace-events", "KEA", "--tracking-table-max-keys", "8", "--maxclients", "1000"],
     );
     let mut observer = server.client();
-    // As many clients as there will be have been there once: what the server keeps for the next is allocated.
+    // As many clients as during the test have been connected once, so that the memory kept for new clients is
+    // allocated.
     let crowd: Vec<Client> = (0..CLIENTS).map(|_| server.client()).collect();
     drop(crowd);
     let wait_for_quiet = |observer: &mut Client| {
@@ -274,7 +275,7 @@ fn nothing_is_left_of_clients_that_are_gone() {
         }
     });
     let seen = info(&mut observer);
-    // Keys are no client's, and neither are histograms of run times.
+    // Keys do not belong to clients, and neither do histograms of run times.
     for request in [
         &[&b"CLIENT"[..], b"UNPAUSE"][..],
         &[b"FLUSHALL", b"SYNC"],
@@ -284,7 +285,7 @@ fn nothing_is_left_of_clients_that_are_gone() {
         assert_eq!(observer.command(request).expect("the server answers"), b"+OK\r\n");
     }
     wait_for_quiet(&mut observer);
-    // Buffers that wait for the next clients.
+    // Frees buffers kept for new clients.
     assert_eq!(observer.command(&[b"MEMORY", b"PURGE"]).expect("the server answers"), b"+OK\r\n");
     let after = wait_for_quiet(&mut observer);
     let (used, was) = (after["used_memory"], before["used_memory"]);

@@ -1,4 +1,4 @@
-//! Starting with configurations that were made for other servers of the family.
+//! Starting with configurations written for related servers.
 
 use std::process::{Command, Stdio};
 
@@ -86,7 +86,7 @@ fn what_is_wrong_names_its_line() {
     }
 }
 
-/// Whatever name a temporary file has, what somebody put there is neither followed nor kept.
+/// A link that somebody else has placed under the name of a temporary file is neither followed nor kept.
 #[test]
 fn links_under_temporary_names_are_not_followed() {
     let server = ServerProcess::start(&spinel(), &["--appendonly", "yes"]);

@@ -1,6 +1,6 @@
-//! The rules of the house that the compiler does not know, checked on the text of the sources.
+//! Rules that the compiler does not check, applied to the text of the sources.
 //!
-//! One crate gives no fences between its rooms: this test is the fence. Each complaint quotes the line that
+//! One crate puts no fences between its rooms, so this test is the fence. Each complaint quotes the line that
 //! breaks a rule; all complaints of a rule are listed at once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms from the ground up. A room imports only from rooms of lower layers.
+/// Layers of rooms, from the ground up. A room imports only from rooms of lower layers.
 const LAYERS: [&[&str]; 10] = [
     &["stdx"],
     &["structures"],
@@ -25,11 +25,11 @@ const LAYERS: [&[&str]; 10] = [
 /// Command modules that other command modules may use. All others stand alone.
 const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "store", "testing", "timeout", "window"];
 
-/// Groups of commands written in several files, which may use each other. A shared beginning of the name, as in
-/// `zset` and `zset_range`, says so as well.
+/// Command groups in several files, which may use each other. Files whose names share a beginning, such as `zset`
+/// and `zset_range`, also form a group.
 const GROUPS: &[&[&str]] = &[&["client", "connection"], &["info", "server"]];
 
-/// Files in which `unsafe` may be written, each of which has some.
+/// Files that may contain `unsafe`; each of them does.
 const UNSAFE: &[&str] = &[
     "background/mod.rs",
     "keyspace/database.rs",
@@ -85,21 +85,21 @@ const UNSAFE: &[&str] = &[
     "types/zset/mod.rs",
 ];
 
-/// Files in which a pointer may be made from an integer: from an address that the kernel tells, or from a slot that has no
-/// room for a whole pointer.
+/// Files that may make a pointer from an integer: from an address that the kernel reports, or from a slot too small
+/// for a whole pointer.
 const EXPOSED: &[&str] = &["server/process/daemon.rs", "structures/dict/table.rs"];
 
 /// A source file.
 struct Source {
-    /// Below `src`, such as `net/io.rs`.
+    /// Path below `src`, such as `net/io.rs`.
     name: String,
     lines: Vec<String>,
-    /// The same lines without comments and what stands in quotes.
+    /// The same lines without comments and quoted text.
     code: Vec<String>,
 }
 
 impl Source {
-    /// The room it belongs to; `None` for `lib.rs` and `main.rs`.
+    /// Room of the file; `None` for `lib.rs` and `main.rs`.
     fn room(&self) -> Option<&str> {
         self.name.split_once('/').map(|(room, _)| room)
     }
@@ -131,12 +131,12 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// The text with comments, strings and character literals blanked; line ends stay.
+/// The text with comments, strings and character literals blanked; line ends remain.
 fn bare(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
     let mut i = 0;
-    // Blanks everything from `i` to `end`.
+    // Blanks the text from `i` to `end`.
     let skip = |out: &mut String, from: usize, end: usize| {
         let line_ends = bytes[from..end].iter().filter(|&&byte| byte == b'\n').count();
         out.push(' ');
@@ -174,14 +174,14 @@ fn bare(text: &str) -> String {
     out
 }
 
-/// How many `#` a raw string that starts here has.
+/// Number of `#` of a raw string that starts here.
 fn raw_string(text: &[u8]) -> Option<usize> {
     let hashes = text.strip_prefix(b"r")?.iter().take_while(|&&byte| byte == b'#').count();
     (text.get(1 + hashes) == Some(&b'"')).then_some(hashes)
 }
 
-/// The paths in a file that begin with `crate`, `self` or `super`, as they read from the crate's root, each with the line
-/// it stands in: `crate::a::b`, `use super::{a, b}`, and lists inside lists over several lines.
+/// All paths in a file that begin with `crate`, `self` or `super`, as seen from the crate's root, with their lines:
+/// `crate::a::b`, `use super::{a, b}`, and nested lists over several lines.
 fn paths_used(source: &Source) -> Vec<(usize, Vec<String>)> {
     let text = source.code.join("\n");
     let (mut used, mut read_to) = (Vec::new(), 0);
@@ -204,7 +204,8 @@ fn paths_used(source: &Source) -> Vec<(usize, Vec<String>)> {
     used
 }
 
-/// Reads one path with the lists in it; tells `found` each path that it stands for, behind `before`. The bytes read.
+/// Reads one path with its lists, passes each path it stands for to `found`, prefixed by `before`, and returns the
+/// number of bytes read.
 fn read_paths(text: &str, before: &mut Vec<String>, found: &mut impl FnMut(&[String])) -> usize {
     let (known, mut at) = (before.len(), 0);
     let blanks = |at: usize| text[at..].len() - text[at..].trim_start().len();
@@ -217,7 +218,7 @@ fn read_paths(text: &str, before: &mut Vec<String>, found: &mut impl FnMut(&[Str
                 match text[at..].chars().next() {
                     Some(',') => at += 1,
                     Some('}') | None => break,
-                    // A list holds names and stars only; whatever else is there ends it.
+                    // A list contains only names and stars; anything else ends it.
                     Some(c) if !(c.is_alphanumeric() || matches!(c, '_' | '*' | '{')) => break,
                     Some(_) => at += read_paths(&text[at..], before, found),
                 }
@@ -235,7 +236,7 @@ fn read_paths(text: &str, before: &mut Vec<String>, found: &mut impl FnMut(&[Str
         before.push(name);
         if !text[at..].starts_with("::") {
             found(before);
-            // `a as b`: the other name is no part of a path.
+            // `a as b`: the new name is not part of the path.
             let rest = text[at..].trim_start();
             if let Some(other) = rest.strip_prefix("as ") {
                 at = text.len() - other.len() + name_at(other).len();
@@ -248,8 +249,8 @@ fn read_paths(text: &str, before: &mut Vec<String>, found: &mut impl FnMut(&[Str
     at
 }
 
-/// A path that begins with `crate`, `self` or `super` in this file, from the crate's root. Inside a module that stands in
-/// the file itself, `super` leads one step less far: such a module is taken for its file.
+/// Converts a path of this file that begins with `crate`, `self` or `super` to a path from the crate's root. Within
+/// a module inside the file, `super` leads one step less far; such a module counts as its file.
 fn from_root(file: &str, names: &[String]) -> Vec<String> {
     let place = file.strip_suffix(".rs").unwrap_or(file);
     let place = place.strip_suffix("/mod").unwrap_or(place);
@@ -436,7 +437,7 @@ fn the_map_declares_rooms_in_layer_order() {
 fn every_module_says_what_it_is() {
     let mut complaints = Vec::new();
     for source in sources() {
-        // Tests in a file of their own are part of the module they test.
+        // Tests in a file of their own belong to the module they test.
         if source.name.ends_with("/tests.rs") {
             continue;
         }
@@ -448,12 +449,12 @@ fn every_module_says_what_it_is() {
     expect_none("A module opens with //! and what it is.", &complaints);
 }
 
-/// What is written in a line, as far as `unsafe` is concerned.
+/// A use of `unsafe` in a line.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Unsafe {
-    /// A block or an implementation: says why it may.
+    /// A block or an implementation, which must say why it is sound.
     Claim,
-    /// A function or a trait: says what it asks for.
+    /// A function or a trait, which must state its requirements.
     Contract,
 }
 
@@ -480,7 +481,7 @@ fn unsafe_in(code: &str) -> Option<Unsafe> {
     found
 }
 
-/// The innermost bracket that is open where each line begins.
+/// The innermost bracket open at the start of each line.
 fn open_at_lines(code: &[String]) -> Vec<Option<char>> {
     let mut open = Vec::new();
     let mut at_lines = Vec::with_capacity(code.len());
@@ -497,7 +498,7 @@ fn open_at_lines(code: &[String]) -> Vec<Option<char>> {
     at_lines
 }
 
-/// Whether the comment that stands directly above `line`, with nothing but attributes between, has one of `words`.
+/// Whether the comment directly above `line`, with only attributes between, contains one of `words`.
 fn comment_above_has(source: &Source, line: usize, words: &[&str]) -> bool {
     let above = source.lines[..line].iter().rev().map(|text| text.trim());
     above
@@ -506,8 +507,8 @@ fn comment_above_has(source: &Source, line: usize, words: &[&str]) -> bool {
         .any(|text| words.iter().any(|word| text.contains(word)))
 }
 
-/// Whether a SAFETY comment stands in `line`, or directly above it or above a line between the beginning of the statement
-/// that `line` belongs to and `line`.
+/// Whether a SAFETY comment is in `line`, directly above it, or directly above a line between the start of the
+/// statement and `line`.
 fn claim_has_reason(source: &Source, open: &[Option<char>], line: usize) -> bool {
     if source.lines[line].contains("SAFETY:") {
         return true;
@@ -534,7 +535,7 @@ fn has_reason(source: &Source, open: &[Option<char>], line: usize) -> bool {
         None => true,
         Some(Unsafe::Claim) => claim_has_reason(source, open, line),
         Some(Unsafe::Contract) => {
-            // The contract of a trait's method stands with the trait.
+            // The contract of a trait's method is in the trait.
             is_of_trait(source, line) || comment_above_has(source, line, &["# Safety"])
         }
     }

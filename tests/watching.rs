@@ -1,4 +1,4 @@
-//! Watching and steering a server over real sockets: pauses, monitors, renamed commands.
+//! Watching and controlling a server over real sockets: pauses, monitors, renamed commands.
 
 mod support;
 
@@ -15,7 +15,7 @@ fn ask(client: &mut Client, line: &str) -> String {
     text(client.command(&words).expect("the server answers"))
 }
 
-/// Waits until INFO says so.
+/// Waits for a text in INFO.
 fn wait_for(client: &mut Client, line: &str) {
     for _ in 0..500 {
         if ask(client, "INFO clients").lines().any(|have| have == line) {
@@ -45,7 +45,7 @@ fn a_pause_holds_requests_and_runs_them_in_order() {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         spinel::resp::request::write_request(&mut requests, words.into_iter());
     }
-    // The last request arrives in two pieces, the second of them during the pause.
+    // The last request arrives in two pieces, the second during the pause.
     let (now, later) = requests.split_at(requests.len() - 5);
     writer.send(now).expect("the server reads");
     for expected in ["+OK\r\n", "+OK\r\n", "$1\r\n1\r\n"] {
@@ -55,7 +55,7 @@ fn a_pause_holds_requests_and_runs_them_in_order() {
     writer.send(later).expect("the server reads");
     assert!(ask(&mut other, "CLIENT LIST").lines().any(|line| line.contains(" flags=b ")));
     assert_eq!(ask(&mut other, "GET k"), "$1\r\n1\r\n");
-    // Who leaves while waiting is forgotten with what it wanted.
+    // A client that disconnects while waiting is forgotten, with its request.
     let mut gone = server.client();
     let mut request = Vec::new();
     spinel::resp::request::write_request(&mut request, [&b"INCR"[..], b"n"].into_iter());
@@ -131,7 +131,7 @@ fn the_watchdog_tells_where_the_loop_is_stuck() {
         "*2\r\n$15\r\nwatchdog-period\r\n$3\r\n200\r\n",
         "never below two ticks of the timer"
     );
-    // A loop that waits for requests is not stuck, however long it does.
+    // A loop that waits for requests is not stuck, however long it waits.
     std::thread::sleep(Duration::from_millis(500));
     assert!(!server.log().contains("WATCHDOG"), "{}", server.log());
     assert_eq!(ask(&mut client, "DEBUG SLEEP 1"), "+OK\r\n");

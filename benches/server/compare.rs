@@ -1,7 +1,8 @@
-//! Runs what the tables say on all servers in turn.
+//! Runs the tables of workloads on all servers in turn.
 //!
-//! In each round and for each set of data, every server is started afresh and loaded; then each workload runs on one
-//! server after the other, so that a drift of the machine hits all alike. Figures are compared within a round only.
+//! In each round and for each data set, every server is restarted and loaded; then each workload runs on one server
+//! after the other, so that drift of the machine affects all servers alike. Results are compared only within a
+//! round.
 
 use std::io;
 use std::rc::Rc;
@@ -18,32 +19,33 @@ use crate::workloads::{Case, Data, During, Fill, Items, LOADED, Pause, Write, st
 /// Connections of the load generator.
 pub const CONNECTIONS: usize = 50;
 
-/// Requests sent at once while data are loaded.
+/// Requests sent at once while loading data.
 const LOAD_PIPELINE: u64 = 64;
 
-/// Requests that are prepared at a time while data are loaded.
+/// Requests prepared at a time while loading data.
 const LOAD_CHUNK: u64 = 200_000;
 
 /// One run of one workload on one server.
 #[derive(Clone)]
 pub struct Sample {
-    /// Nanoseconds on a processor per request, and how many of them in user code.
+    /// Nanoseconds of processor time per request, in total and in user code.
     pub cpu_ns: f64,
     pub user_ns: f64,
     pub per_second: f64,
     pub p50: Duration,
     pub p99: Duration,
-    /// The part of the time, from 0 to 1, in which a processor worked for the server.
+    /// Fraction of the time, from 0 to 1, in which a processor worked for the server.
     pub server_busy: f64,
 }
 
-/// Of each server in the order of the programs, the samples of all rounds. No samples: it cannot do this.
+/// Samples of all rounds for each server, in the order of the programs. A server without samples does not support
+/// the workload.
 pub type Samples = Vec<Vec<Sample>>;
 
-/// Where servers run.
+/// Where the servers run.
 #[derive(Clone, Copy)]
 pub struct Place {
-    /// The processor that servers are bound to, if there are several.
+    /// Processor to which servers are bound, if there are several.
     pub processor: Option<usize>,
 }
 
@@ -57,14 +59,14 @@ impl Place {
     }
 }
 
-/// Sends requests as fast as the server takes them, and expects no errors.
+/// Sends requests as fast as the server accepts them, and expects no errors.
 fn fill_with(server: &Server, requests: u64, write: &Write) -> io::Result<()> {
     let mut rng = Rng::new(1);
     let mut sent = 0;
     while sent < requests {
         let chunk = LOAD_CHUNK.min(requests - sent);
         let pipeline = if chunk < LOAD_PIPELINE { 1 } else { LOAD_PIPELINE };
-        // What does not fill a batch is sent one by one.
+        // Requests that do not fill a batch are sent one by one.
         let chunk = chunk / pipeline * pipeline;
         let batches = Batches::new(chunk, pipeline, 1, |out, i| write(out, &mut rng, sent + i));
         let chunk = batches.requests();
@@ -90,7 +92,7 @@ fn job<'a>(server: &Server, batches: &'a Batches, requests: u64) -> Job<'a> {
     }
 }
 
-/// Runs one round of all cases and adds what it brings to `results`.
+/// Runs one round of all cases and appends the samples to `results`.
 pub fn round(programs: &[Program], place: Place, cases: &[Case], number: usize, results: &mut [Samples]) {
     let mut at = 0;
     while at < cases.len() {
@@ -108,7 +110,7 @@ pub fn round(programs: &[Program], place: Place, cases: &[Case], number: usize, 
             let batches = Batches::new(case.requests, case.pipeline, case.replies, |out, i| {
                 (case.write)(out, &mut rng, i);
             });
-            // Whoever begins in one round comes last in the next.
+            // The server that begins in one round comes last in the next.
             for turn in 0..programs.len() {
                 let which = (turn + number) % programs.len();
                 let Some(server) = &mut servers[which] else { continue };
@@ -140,16 +142,16 @@ fn sample(server: &Server, case: &Case, batches: &Batches) -> io::Result<Sample>
     })
 }
 
-/// Bytes per item.
+/// Memory per item, in bytes.
 #[derive(Clone, Copy)]
 pub struct Footprint {
-    /// By the server's own count, and by what is resident.
+    /// By the server's own count, and resident.
     pub used: f64,
     pub resident: f64,
 }
 
-/// What one row of the memory table says of one server: after loading, and after half of the items were overwritten
-/// and half deleted.
+/// Results of one row of the memory table for one server: after loading, and after half of the items were
+/// overwritten and half deleted.
 #[derive(Clone, Copy)]
 pub struct Memory {
     pub loaded: Footprint,
@@ -159,12 +161,12 @@ pub struct Memory {
 /// Measures the memory of some items on one server.
 ///
 /// # Errors
-/// The server does not take them.
+/// If the server does not accept the items.
 pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memory> {
     let mut server = place.start(program, &Data::default())?;
     let (used, resident) = (server.used_memory(), resident_bytes(server.pid())?);
     let footprint = |server: &mut Server, count: u64| -> io::Result<Footprint> {
-        // What is freed in the background, or returned to the system after a while, may need a moment.
+        // Memory freed in the background, or returned to the system with a delay, needs a moment.
         std::thread::sleep(Duration::from_millis(1000));
         let per_item = |now: u64, before: u64| now.saturating_sub(before) as f64 / count as f64;
         Ok(Footprint {
@@ -176,7 +178,7 @@ pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memo
     let loaded = footprint(&mut server, items.count)?;
     let mut churned = None;
     if let Some([overwrite, delete]) = &items.churn {
-        // The same random half on every server; of deletions, each item's turn comes at most once.
+        // The same random half on every server; each item is deleted at most once.
         let mut order: Vec<u64> = (0..items.count).collect();
         Rng::new(7).shuffle(&mut order);
         let half = items.count / 2;
@@ -191,17 +193,18 @@ pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memo
     Ok(Memory { loaded, churned })
 }
 
-/// How long a server took for one key while it loaded a snapshot, in nanoseconds on a processor and by the clock.
+/// Time to load one key from a snapshot in nanoseconds, in processor time and wall clock time.
 #[derive(Clone, Copy)]
 pub struct Loading {
     pub cpu_ns: f64,
     pub clock_ns: f64,
 }
 
-/// Has one server load its own snapshot of strings several times. What it holds in memory is dropped before.
+/// Makes one server load its own snapshot of strings several times; the data in memory are removed before each
+/// load.
 ///
 /// # Errors
-/// The server does not do it.
+/// If the server fails to do so.
 pub fn loading(program: &Program, place: Place, rounds: usize) -> io::Result<Vec<Loading>> {
     let (requests, write) = strings(LOADED, 8);
     let data = Data { options: vec!["--enable-debug-command", "yes"], fills: vec![Fill { requests, write }] };
@@ -223,10 +226,10 @@ pub fn loading(program: &Program, place: Place, rounds: usize) -> io::Result<Vec
         .collect()
 }
 
-/// Measures how long one connection waits for single replies while the server is busy with something large.
+/// Measures the latency of a connection that sends single requests while the server is busy with a large task.
 ///
 /// # Errors
-/// The server does not do it.
+/// If the server fails to do so.
 pub fn pause(program: &Program, place: Place, pause: &Pause) -> io::Result<Latencies> {
     let mut server = place.start(program, &pause.data)?;
     let mut probe = Vec::new();
@@ -261,7 +264,7 @@ pub fn pause(program: &Program, place: Place, pause: &Pause) -> io::Result<Laten
     }
 }
 
-/// How long the replies to `probe` take until `control` ends, while so many connections send `batches`.
+/// Latencies of `probe` until `control` ends, while this many connections send `batches`.
 fn probe_while(
     server: &mut Server,
     probe: &[u8],

@@ -1,8 +1,8 @@
-//! The load generator: many connections, one thread, requests that were encoded beforehand.
+//! Load generator: many connections, one thread, requests encoded in advance.
 //!
-//! Each connection sends a batch of requests, waits until all replies are there, and sends the next. Replies are
-//! counted, not read: a scanner skips from header to header. What is left to do per request is far less than what
-//! any server does, so that with pipelining the server is the limit; where it is not, the figures say so.
+//! Each connection sends a batch of requests, waits for all replies, and sends the next. Replies are counted, not
+//! parsed: a scanner skips from header to header. The work per request is far less than that of any server, so that
+//! with pipelining the server is the limit; where it is not, the report says so.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,24 +17,24 @@ use spinel::resp::request::write_request;
 
 use crate::measure::{Cpu, Latencies};
 
-/// Requests in batches, ready to be sent.
+/// Encoded requests in batches.
 #[derive(Default)]
 pub struct Batches {
     bytes: Vec<u8>,
-    /// Where each batch ends.
+    /// End of each batch.
     ends: Vec<usize>,
-    /// Requests in a batch.
+    /// Requests per batch.
     pipeline: u64,
-    /// Replies to one request.
+    /// Replies per request.
     replies: u64,
 }
 
-/// No more than so many bytes of requests are prepared; they are sent again and again if more are wanted.
+/// Largest number of bytes prepared; the requests are sent repeatedly if more are wanted.
 const MOST_BYTES: usize = 256 << 20;
 
 impl Batches {
-    /// Prepares `requests` requests in batches of `pipeline`: `write` appends the one with the given number, which
-    /// the server answers with `replies` replies.
+    /// Prepares `requests` requests in batches of `pipeline`. `write` appends the request with a given number,
+    /// which the server answers with `replies` replies.
     pub fn new(
         requests: u64,
         pipeline: u64,
@@ -54,7 +54,7 @@ impl Batches {
         batches
     }
 
-    /// Requests that are prepared: all that were asked for, unless these take too much memory.
+    /// Number of prepared requests: as many as wanted, unless these need too much memory.
     pub fn requests(&self) -> u64 {
         self.ends.len() as u64 * self.pipeline
     }
@@ -65,53 +65,54 @@ impl Batches {
     }
 }
 
-/// What is to be sent.
+/// A run of the load generator.
 pub struct Job<'a> {
     pub server: SocketAddr,
     pub pid: u32,
     pub batches: &'a Batches,
-    /// Connections that send.
+    /// Number of connections that send.
     pub connections: usize,
-    /// Requests after which to end.
+    /// Number of requests after which the run ends.
     pub requests: u64,
-    /// When to end, if that is earlier.
+    /// Flag that ends the run earlier.
     pub stop: Option<&'a AtomicBool>,
-    /// A request that one more connection repeats alone; its latencies are noted instead of those of the batches.
+    /// A request that an additional connection repeats alone; its latencies are recorded instead of those of the
+    /// batches.
     pub probe: Option<&'a [u8]>,
-    /// Connections that subscribe to [`CHANNEL`] and read what comes.
+    /// Number of connections that subscribe to [`CHANNEL`] and read the messages.
     pub listeners: usize,
 }
 
-/// What the listeners subscribe to.
+/// Channel of the listeners.
 pub const CHANNEL: &[u8] = b"news";
 
-/// What came of it.
+/// Result of a run.
 pub struct Outcome {
-    /// Requests that were answered.
+    /// Number of answered requests.
     pub requests: u64,
     pub elapsed: Duration,
-    /// What the server used in that time.
+    /// Processor time that the server used meanwhile.
     pub server: Cpu,
-    /// From sending a batch to its last reply.
+    /// Times from sending a batch to its last reply.
     pub latencies: Latencies,
-    /// The first reply that was an error.
+    /// The first error reply.
     pub error: Option<String>,
 }
 
-/// Counts replies in a stream of bytes that may be cut anywhere.
+/// Counts replies in a stream of bytes that may be split anywhere.
 #[derive(Default)]
 struct Scanner {
-    /// Bytes of a string that are still to come.
+    /// Bytes of the current string that have not arrived.
     skip: usize,
-    /// Elements of the reply that has begun that are still to come.
+    /// Elements of the current reply that have not arrived.
     missing: u64,
-    /// The beginning of a header.
+    /// Beginning of a header.
     partial: Vec<u8>,
     error: Option<String>,
 }
 
 impl Scanner {
-    /// Takes up more bytes; how many replies they complete.
+    /// Processes more bytes and returns the number of replies completed.
     fn feed(&mut self, mut bytes: &[u8]) -> u64 {
         let mut complete = 0;
         loop {
@@ -158,7 +159,7 @@ impl Scanner {
     }
 }
 
-/// The number of a header, if it is not negative.
+/// The number in a header, unless it is negative.
 fn count(line: &[u8]) -> Option<usize> {
     let digits = line[1..].trim_ascii_end();
     digits.iter().try_fold(0, |n, digit| digit.is_ascii_digit().then(|| n * 10 + usize::from(digit - b'0')))
@@ -168,9 +169,9 @@ struct Connection {
     stream: TcpStream,
     scanner: Scanner,
     role: Role,
-    /// Replies that the batch under way still gets.
+    /// Replies outstanding for the current batch.
     awaited: u64,
-    /// The batch under way, and how much of it has been sent.
+    /// The current batch, and the number of its bytes that have been sent.
     batch: usize,
     sent: usize,
     since: Instant,
@@ -183,10 +184,10 @@ enum Role {
     Listener,
 }
 
-/// Sends what `job` says.
+/// Runs a job.
 ///
 /// # Errors
-/// A connection cannot be made, or breaks.
+/// If a connection cannot be opened, or breaks.
 pub fn run(job: &Job<'_>) -> io::Result<Outcome> {
     let mut poll = Poll::new()?;
     let mut connections = Vec::new();
@@ -238,7 +239,7 @@ pub fn run(job: &Job<'_>) -> io::Result<Outcome> {
     })
 }
 
-/// Makes a connection that the server has taken up: it has answered once.
+/// Opens a connection and waits for a first reply.
 fn connect(job: &Job<'_>, role: Role) -> io::Result<Connection> {
     let mut stream = std::net::TcpStream::connect(job.server)?;
     stream.set_nodelay(true)?;
@@ -264,7 +265,7 @@ fn connect(job: &Job<'_>, role: Role) -> io::Result<Connection> {
 }
 
 impl Scanner {
-    /// Reads once and takes up what came; how many replies that completes.
+    /// Reads once and returns the number of replies completed.
     fn feed_from(&mut self, stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<u64> {
         match stream.read(buffer)? {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")),
@@ -273,14 +274,14 @@ impl Scanner {
     }
 }
 
-/// The state of all connections together.
+/// State shared by all connections.
 struct Generator<'a> {
     job: &'a Job<'a>,
-    /// The batch to be sent next.
+    /// Index of the next batch.
     next: usize,
-    /// Batches that are still to be sent.
+    /// Number of batches still to be sent.
     to_send: u64,
-    /// Connections that wait for replies, without the probe.
+    /// Number of connections that wait for replies, without the probe.
     busy: usize,
     requests: u64,
     latencies: Latencies,
@@ -306,7 +307,7 @@ impl Generator<'_> {
                 connection.awaited = self.job.batches.pipeline * self.job.batches.replies;
             }
         }
-        // The probe keeps the loop going only where nobody else does.
+        // The probe keeps the run going only if no other connection sends.
         if connection.role == Role::Sender || self.job.connections == 0 {
             self.busy += 1;
         }
@@ -330,12 +331,12 @@ impl Generator<'_> {
         Ok(())
     }
 
-    /// Goes on with a connection as far as it goes.
+    /// Continues a connection until it would block.
     fn advance(&mut self, connection: &mut Connection, buffer: &mut [u8]) -> io::Result<()> {
         if connection.awaited > 0 {
             self.send(connection)?;
         }
-        // A batch that is complete leaves nothing to be read, so that there is no need to look.
+        // After a complete batch there is nothing to read, so no attempt is made.
         while connection.awaited > 0 || connection.role == Role::Listener {
             let complete = match connection.scanner.feed_from(&mut connection.stream, buffer) {
                 Ok(complete) => complete,
@@ -372,7 +373,7 @@ impl Generator<'_> {
     }
 }
 
-/// Binds this process to one processor, before it has threads. Whether that worked.
+/// Binds this process to one processor, before it starts threads; whether that worked.
 pub fn pin(processor: usize) -> bool {
     let me = std::process::id().to_string();
     let mut command = std::process::Command::new("taskset");
@@ -380,7 +381,7 @@ pub fn pin(processor: usize) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// How many processors the machine has.
+/// Number of processors of the machine.
 pub fn processors() -> usize {
     fs::read_to_string("/proc/cpuinfo")
         .map_or(1, |text| text.lines().filter(|line| line.starts_with("processor")).count())

@@ -1,15 +1,15 @@
-//! Spinel side by side with Redis and Valkey: `cargo bench --bench server`.
+//! Spinel compared with Redis and Valkey: `cargo bench --bench server`.
 //!
-//! Starts Spinel and every peer it finds (`redis-server` and `valkey-server` on the PATH, or what
-//! `SPINEL_BENCH_PEERS=name=path,…` names), and asks all of them for the same things in turn, round after round. Servers
-//! run on one processor, the load generator on another. What counts is the processor time that a server spends per
-//! request; requests per second say more about the load generator where few requests come at once.
+//! Starts Spinel and every peer found (`redis-server` and `valkey-server` on the PATH, or the programs named by
+//! `SPINEL_BENCH_PEERS=name=path,…`), and sends the same requests to each in turn, round after round. Servers run
+//! on one processor, the load generator on another. The main result is the server's processor time per request;
+//! with little pipelining, requests per second say more about the load generator.
 //!
-//! - `workloads` holds the tables: what is asked, whose memory is measured, when pauses are looked for;
-//! - `compare` runs them, by means of `process` (servers) and `load` (clients);
+//! - `workloads` holds the tables of requests, of data whose memory is measured, and of pauses;
+//! - `compare` runs them, using `process` (servers) and `load` (clients);
 //! - `measure` reads the counters, `report` writes the results.
 //!
-//! A run of everything writes `benches/results/server.md` and `server.svg`; a run with a filter only prints.
+//! A complete run writes `benches/results/server.md` and `server.svg`; a run with a filter only prints.
 
 mod compare;
 mod load;
@@ -61,7 +61,7 @@ fn flag(name: &'static str) -> Arg {
 
 fn main() -> io::Result<()> {
     let options = options().get_matches();
-    // `cargo test --benches` only wants to know that this starts.
+    // `cargo test --benches` only checks that the program starts.
     if options.get_flag("test") || !options.get_flag("bench") {
         return Ok(());
     }
@@ -85,7 +85,7 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
 
-    // The servers get the first processor, the load generator and whatever it starts besides the second.
+    // The servers get the first processor, the load generator and everything else the second.
     let pinned = load::processors() > 1 && load::pin(1);
     let place = Place { processor: pinned.then_some(0) };
     let programs = process::programs();
@@ -105,7 +105,7 @@ fn main() -> io::Result<()> {
     };
     for number in 0..rounds {
         compare::round(&programs, place, &cases, number, &mut samples);
-        // Whoever stops a long run has the rounds until then.
+        // If a long run is interrupted, the results of the rounds so far are there.
         let so_far = results(samples.clone(), number + 1);
         println!("round {} of {rounds}", number + 1);
         (0..cases.len()).for_each(|which| println!("{}", so_far.line(which)));
@@ -148,7 +148,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the results to files of a directory, if there is to be one.
+/// Writes the results to files in `directory`, if one is given.
 fn write(results: &Results<'_>, directory: Option<&Path>) -> io::Result<()> {
     let Some(directory) = directory else { return Ok(()) };
     fs::create_dir_all(directory)?;

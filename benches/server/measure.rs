@@ -1,23 +1,24 @@
-//! What is measured: processor time of a process, resident memory, and latencies.
+//! Measurements: processor time of a process, resident memory, and latencies.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Time that the threads of a process have spent on a processor. Child processes are not in it.
+/// Processor time of all threads of a process, without child processes.
 #[derive(Clone, Copy, Default)]
 pub struct Cpu {
     /// Nanoseconds, from the scheduler's counters.
     pub ns: u64,
-    /// Clock ticks in user code and in the kernel: coarse, good for how `ns` is shared between the two.
+    /// Clock ticks in user code and in the kernel: too coarse for totals, but good for dividing `ns` between the
+    /// two.
     ticks: [u64; 2],
 }
 
 impl Cpu {
-    /// What the process `pid` has used until now.
+    /// Processor time of the process `pid` so far.
     ///
     /// # Errors
-    /// There is no such process, or no `/proc`.
+    /// If there is no such process, or no `/proc`.
     pub fn of(pid: u32) -> io::Result<Cpu> {
         let mut cpu = Cpu::default();
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -26,30 +27,30 @@ impl Cpu {
             cpu.ns += number(text.split_ascii_whitespace().next())?;
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name of the program, in parentheses, may hold anything; fields count from behind it.
+        // The program name, in parentheses, may contain anything; fields are counted from its end.
         let (_, rest) = stat.rsplit_once(") ").ok_or(io::ErrorKind::InvalidData)?;
         let mut fields = rest.split_ascii_whitespace().skip(11);
         cpu.ticks = [number(fields.next())?, number(fields.next())?];
         Ok(cpu)
     }
 
-    /// What was used since `earlier`.
+    /// Processor time since `earlier`.
     pub fn since(self, earlier: Cpu) -> Cpu {
         let [user, system] = [0, 1].map(|i| self.ticks[i].saturating_sub(earlier.ticks[i]));
         Cpu { ns: self.ns.saturating_sub(earlier.ns), ticks: [user, system] }
     }
 
-    /// The part of the time, from 0 to 1, that was spent in user code.
+    /// Fraction of the time, from 0 to 1, spent in user code.
     pub fn user_share(self) -> f64 {
         let [user, system] = self.ticks;
         user as f64 / (user + system).max(1) as f64
     }
 }
 
-/// Bytes of memory that the process `pid` has resident.
+/// Resident memory of the process `pid` in bytes.
 ///
 /// # Errors
-/// There is no such process, or no `/proc`.
+/// If there is no such process, or no `/proc`.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -60,10 +61,10 @@ fn number(text: Option<&str>) -> io::Result<u64> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Steps per power of two: latencies are remembered to about 3 %.
+/// Steps per power of two: latencies are recorded to about 3 %.
 const STEPS: u64 = 32;
 
-/// How often each latency occurred. The steps grow with the latency (the idea is Gil Tene's HdrHistogram).
+/// Histogram of latencies, with steps proportional to the latency (after Gil Tene's HdrHistogram).
 #[derive(Clone)]
 pub struct Latencies {
     counts: Vec<u64>,
@@ -78,7 +79,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Counts one.
+    /// Adds a latency.
     pub fn add(&mut self, latency: Duration) {
         let ns = latency.as_nanos() as u64;
         self.counts[step_of(ns)] += 1;
@@ -86,7 +87,7 @@ impl Latencies {
         self.longest = self.longest.max(latency);
     }
 
-    /// The latency that a share of `quantile` (0 to 1) did not exceed; zero if there was none.
+    /// The latency that a fraction `quantile` (0 to 1) of all did not exceed; zero if there are none.
     pub fn quantile(&self, quantile: f64) -> Duration {
         let rank = (quantile * self.total as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -99,7 +100,7 @@ impl Latencies {
         self.longest
     }
 
-    /// The longest of all.
+    /// The longest latency.
     pub fn longest(&self) -> Duration {
         self.longest
     }
@@ -122,7 +123,7 @@ fn upper_end(step: usize) -> u64 {
     ((step - shift * STEPS + 1) << shift) - 1
 }
 
-/// The value in the middle of some values; NaN if there are none.
+/// The median of some values; NaN if there are none.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

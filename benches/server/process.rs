@@ -1,4 +1,4 @@
-//! The servers that are compared: finding, starting and asking them.
+//! Servers under comparison: finding them, starting them, sending them single requests.
 
 use std::env;
 use std::fs;
@@ -15,14 +15,14 @@ use spinel::resp::request::write_request;
 pub struct Program {
     pub name: String,
     pub path: PathBuf,
-    /// What it says about itself, e.g. `Redis 7.0.15`.
+    /// Name and version as reported by the program, such as `Redis 7.0.15`.
     pub version: String,
 }
 
-/// Where peers are looked for beside the PATH: `name=path` pairs with commas between them.
+/// Environment variable that names peers besides those on the PATH: `name=path` pairs separated by commas.
 pub const PEERS: &str = "SPINEL_BENCH_PEERS";
 
-/// Spinel, then every peer there is on this machine. Programs that do not start are left out.
+/// Spinel and all peers on this machine. Programs that do not start are left out.
 pub fn programs() -> Vec<Program> {
     let mut found = vec![("spinel".to_owned(), PathBuf::from(env!("CARGO_BIN_EXE_spinel")))];
     let named = env::var(PEERS).unwrap_or_default();
@@ -51,7 +51,7 @@ pub fn programs() -> Vec<Program> {
         .collect()
 }
 
-/// A running server with a connection to it. It is killed, and its files are removed, when dropped.
+/// A running server and a connection to it. Dropping it kills the server and removes its files.
 pub struct Server {
     child: Child,
     directory: PathBuf,
@@ -59,16 +59,16 @@ pub struct Server {
     reader: BufReader<TcpStream>,
 }
 
-/// How long a server may take to start.
+/// Largest time that a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Starts a server that keeps nothing on disk unless `options` say otherwise, on one processor if given.
+    /// Starts a server that stores nothing on disk unless `options` say otherwise, on one processor if given.
     ///
     /// # Errors
-    /// It does not start.
+    /// If it does not start.
     pub fn start(program: &Path, options: &[&str], processor: Option<usize>) -> io::Result<Server> {
-        // Whoever is told the port by the system and lets it go is not likely to see it taken at once.
+        // A port that the system has assigned and that is released is unlikely to be assigned again at once.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let directory =
             env::temp_dir().join(format!("spinel-bench-{}-{}", std::process::id(), address.port()));
@@ -105,7 +105,7 @@ impl Server {
         }
     }
 
-    /// Its process number.
+    /// Process ID of the server.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -113,7 +113,7 @@ impl Server {
     /// Sends one request and waits for the reply, which is one line or one string.
     ///
     /// # Errors
-    /// The connection broke.
+    /// If the connection breaks.
     pub fn ask(&mut self, request: &[&str]) -> io::Result<String> {
         let mut bytes = Vec::new();
         write_request(&mut bytes, request.iter().map(|arg| arg.as_bytes()));
@@ -128,13 +128,13 @@ impl Server {
         Ok(String::from_utf8_lossy(&string).into_owned())
     }
 
-    /// A field of INFO, as text.
+    /// Value of an INFO field, as text.
     pub fn info(&mut self, field: &str) -> Option<String> {
         let text = self.ask(&["INFO", "everything"]).ok()?;
         text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::to_owned)
     }
 
-    /// Bytes that the server says its data take.
+    /// Bytes that the server reports for its data.
     pub fn used_memory(&mut self) -> u64 {
         self.info("used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
     }

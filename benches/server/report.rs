@@ -1,4 +1,4 @@
-//! The results as text: tables in Markdown, a chart in SVG.
+//! Reports: tables in Markdown, and a chart in SVG.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,27 +11,27 @@ use crate::measure::{Latencies, median};
 use crate::process::Program;
 use crate::workloads::{Case, Items, LOADED, Pause};
 
-/// Below this share of a processor, the server waited for the load generator.
+/// Fraction of a processor below which the server was waiting for the load generator.
 const FULLY_BUSY: f64 = 0.9;
 
-/// Everything that was measured.
+/// All results.
 pub struct Results<'a> {
     pub programs: &'a [Program],
     pub rounds: usize,
     pub pinned: bool,
     pub cases: &'a [Case],
-    /// Of each case.
+    /// Samples of each case.
     pub samples: Vec<Samples>,
     pub memory: Vec<(&'a Items, Vec<Option<Memory>>)>,
     pub pauses: Vec<(&'a Pause, Vec<Vec<Latencies>>)>,
-    /// Of each server.
+    /// Loading times of each server.
     pub loading: Vec<Vec<Loading>>,
 }
 
-/// The title of what `loading` is about.
+/// Title of the table of `loading`.
 pub const LOADING: &str = "loading: a snapshot of 5 M strings";
 
-/// A ratio of Spinel to the better peer: the median of the rounds, and their range.
+/// Ratio of Spinel to the better peer: the median of the rounds, and their range.
 #[derive(Clone, Copy)]
 struct Ratio {
     median: f64,
@@ -39,7 +39,7 @@ struct Ratio {
     most: f64,
 }
 
-/// The ratios of pairs of figures that were measured in the same round.
+/// Ratio of pairs of figures measured in the same round.
 fn ratio(ours: &[Sample], theirs: &[Sample], figure: impl Fn(&Sample) -> f64) -> Option<Ratio> {
     let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| figure(a) / figure(b)).collect();
     if ratios.is_empty() {
@@ -60,19 +60,19 @@ fn cpu(sample: &Sample) -> f64 {
     sample.cpu_ns
 }
 
-/// Which peer takes least time per request.
+/// Index of the peer with the least time per request.
 fn better_peer(samples: &Samples) -> Option<usize> {
     (1..samples.len())
         .filter(|&i| !samples[i].is_empty())
         .min_by(|&a, &b| median_of(&samples[a], cpu).total_cmp(&median_of(&samples[b], cpu)))
 }
 
-/// Spinel's time per request as a ratio to the better peer's.
+/// Ratio of Spinel's time per request to the better peer's.
 fn against_better(samples: &Samples) -> Option<Ratio> {
     better_peer(samples).and_then(|peer| ratio(&samples[0], &samples[peer], cpu))
 }
 
-/// What a case is called in all tables.
+/// Title of a case in all tables.
 pub fn title(case: &Case) -> String {
     format!("{}, P = {}", case.name, case.pipeline)
 }
@@ -81,7 +81,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// A time with a unit that suits it.
+/// A duration in a suitable unit.
 fn readable(time: Duration) -> String {
     match micros(time) {
         us if us < 1000.0 => format!("{us:.0} µs"),
@@ -90,7 +90,7 @@ fn readable(time: Duration) -> String {
 }
 
 impl Results<'_> {
-    /// One line on a case, for whoever watches.
+    /// One line about a case, printed during the run.
     pub fn line(&self, which: usize) -> String {
         let mut line = format!("{:40}", title(&self.cases[which]));
         for (program, samples) in self.programs.iter().zip(&self.samples[which]) {
@@ -145,7 +145,7 @@ impl Results<'_> {
         );
     }
 
-    /// How many rows are won, and which are not.
+    /// Number of rows in which Spinel needs less, and the other rows.
     fn summary(&self, out: &mut String) {
         let ratios: Vec<(String, Ratio)> = self
             .cases
@@ -346,12 +346,12 @@ impl Results<'_> {
         out.push('\n');
     }
 
-    /// A bar per workload: Spinel's processor time per request, where the better peer's is 1.
+    /// A bar per workload: Spinel's processor time per request, relative to the better peer's.
     pub fn svg(&self) -> String {
         const ROW: usize = 20;
         const TOP: usize = 64;
         const LEFT: f64 = 300.0;
-        /// Pixels that stand for a ratio of 1.
+        /// Pixels for a ratio of 1.
         const SCALE: f64 = 360.0;
         const WIDTH: f64 = LEFT + SCALE * 1.25 + 60.0;
         let bars: Vec<(String, Ratio)> = self
@@ -417,7 +417,7 @@ fn machine() -> String {
     )
 }
 
-/// What a program prints, or nothing.
+/// Output of a program, or an empty text.
 fn output(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())

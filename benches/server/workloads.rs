@@ -1,6 +1,6 @@
-//! What the servers are asked to do: the tables of workloads, of data whose memory is measured, and of pauses.
+//! Tables of workloads, of data whose memory is measured, and of pauses.
 //!
-//! To add a workload, add a line to [`cases`]: its name, the data it needs, and what writes its requests.
+//! To add a workload, add a line to [`cases`]: its name, its data, and a function that writes its requests.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,15 +14,15 @@ use crate::load::CHANNEL;
 /// Appends the request with the given number; random choices come from the generator.
 pub type Write = Rc<dyn Fn(&mut Vec<u8>, &mut Rng, u64)>;
 
-/// Data that are loaded before anything is measured.
+/// Data loaded before a measurement.
 #[derive(Default)]
 pub struct Data {
-    /// Options that the servers are started with.
+    /// Options of the servers.
     pub options: Vec<&'static str>,
     pub fills: Vec<Fill>,
 }
 
-/// Some requests that load data.
+/// Requests that load data.
 pub struct Fill {
     pub requests: u64,
     pub write: Write,
@@ -33,22 +33,22 @@ pub struct Case {
     pub name: String,
     /// Requests that each connection sends at once.
     pub pipeline: u64,
-    /// Servers are started afresh for a case whose data are not those of the one before.
+    /// Data of the case. Servers are restarted for a case whose data differ from those of the previous case.
     pub data: Rc<Data>,
     /// Requests per measurement.
     pub requests: u64,
-    /// Replies to each request: what counts as one request here may be several to the server.
+    /// Replies per request: one request here may be several for the server.
     pub replies: u64,
     pub listeners: usize,
     pub write: Write,
 }
 
-/// How much is measured.
+/// Extent of the measurements.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Size {
     /// A few minutes.
     Quick,
-    /// An hour: every pipeline, value size, key space and kind of persistence.
+    /// About an hour: all pipelines, value sizes, key spaces and kinds of persistence.
     Full,
 }
 
@@ -61,7 +61,7 @@ macro_rules! request {
     };
 }
 
-/// A writer of requests.
+/// Wraps a function that writes requests.
 pub fn write(write: impl Fn(&mut Vec<u8>, &mut Rng, u64) + 'static) -> Write {
     Rc::new(write)
 }
@@ -102,14 +102,14 @@ struct Table {
 }
 
 impl Table {
-    /// Adds a workload that may be repeated on the same data, once for each pipeline.
+    /// Adds a workload that can be repeated on the same data, once per pipeline.
     fn row(&mut self, name: &str, pipelines: &[u64], data: &Rc<Data>, cost: u64, write: &Write) {
         for &pipeline in pipelines {
             self.case(name, pipeline, Rc::clone(data), cost, write);
         }
     }
 
-    /// Adds a workload that uses its data up: they are loaded anew for each pipeline.
+    /// Adds a workload that consumes its data, which are loaded again for each pipeline.
     fn fresh(
         &mut self,
         name: &str,
@@ -123,7 +123,7 @@ impl Table {
         }
     }
 
-    /// `cost` says how much work a request is, compared with a GET: of costly ones, fewer are sent.
+    /// `cost` is the work per request, relative to a GET: fewer costly requests are sent.
     fn case(&mut self, name: &str, pipeline: u64, data: Rc<Data>, cost: u64, write: &Write) {
         let cheap = match pipeline {
             1 => 50_000,
@@ -135,7 +135,7 @@ impl Table {
             name: name.to_owned(),
             pipeline,
             data,
-            // Several rounds of all connections even where requests are few.
+            // Several rounds of all connections, even if the requests are few.
             requests: requests.max(pipeline * 100),
             replies: 1,
             listeners: 0,
@@ -143,7 +143,7 @@ impl Table {
         });
     }
 
-    /// The case that was added last.
+    /// The case added last.
     fn last(&mut self) -> &mut Case {
         self.cases.last_mut().expect("one was just added")
     }
@@ -283,7 +283,7 @@ fn transactions_and_messages(table: &mut Table) {
     table.last().listeners = 100;
 }
 
-/// GET and SET where more has to be done beside: persistence, and a limit of memory.
+/// GET and SET under additional conditions: persistence, and a memory limit.
 fn circumstances(table: &mut Table) {
     let pipelines: &[u64] = if table.size == Size::Full { &[1, 16, 100] } else { &[16] };
     for (name, options) in [
@@ -311,11 +311,12 @@ pub struct Items {
     pub count: u64,
     /// Adds an item.
     pub load: Write,
-    /// Requests that change an item to something about as large, and that delete it, if items are changed one by one.
+    /// Requests that replace an item by one of about the same size, and that delete it, if items are changed one by
+    /// one.
     pub churn: Option<[Write; 2]>,
 }
 
-/// The rows of the memory table. Each ends with the bytes per item.
+/// Rows of the memory table. Each gives the bytes per item.
 pub fn items(size: Size) -> Vec<Items> {
     let mut rows = Vec::new();
     let mut row = |name: &str, count: u64, load: Write, churn: Option<[Write; 2]>| {
@@ -415,7 +416,7 @@ pub fn items(size: Size) -> Vec<Items> {
     rows
 }
 
-/// The arguments of a request with pairs behind the key.
+/// Arguments of a request with pairs after the key.
 struct Pairs(Vec<String>);
 
 impl Pairs {
@@ -430,27 +431,27 @@ fn fields(command: &str, key: &str, pairs: impl Iterator<Item = (String, String)
     Pairs(args)
 }
 
-/// Keys that are loaded from a snapshot.
+/// Number of keys loaded from a snapshot.
 pub const LOADED: u64 = 5 * MILLION;
 
-/// A time in which a server has something large to do, while one connection asks for a key again and again.
+/// A period in which a server has a large task, while one connection requests a key again and again.
 pub struct Pause {
     pub name: &'static str,
     pub data: Data,
     pub during: During,
 }
 
-/// What goes on meanwhile.
+/// The task of a pause.
 pub enum During {
-    /// These requests are sent by other connections, so many times.
+    /// Other connections send this many of these requests.
     Requests(u64, Write),
-    /// This request is sent first; others write until INFO says that `field` is 0 again.
+    /// This request is sent first; other connections write until INFO reports `field` as 0 again.
     Until { request: &'static [&'static str], field: &'static str, write: Write },
-    /// This request is sent, or nothing if it is empty, and then so many milliseconds pass.
+    /// This request is sent, unless it is empty, and then this many milliseconds pass.
     Wait { request: &'static [&'static str], ms: u64 },
 }
 
-/// Milliseconds that keys have to live that are to expire at once, counted from when the first is loaded.
+/// Time to live, in milliseconds from the start of loading, of keys that expire at once.
 const EXPIRING_MS: u64 = 8_000;
 
 /// Keys that all expire in the same millisecond.
@@ -464,7 +465,7 @@ fn expiring_at_once() -> Write {
     })
 }
 
-/// The rows of the table of pauses.
+/// Rows of the table of pauses.
 pub fn pauses() -> Vec<Pause> {
     let keys = 5 * MILLION;
     let load = |fills: Vec<(u64, Write)>| Data {

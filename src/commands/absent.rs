@@ -1,7 +1,7 @@
-//! Commands that other servers of the family have and this one has not, by name.
+//! Names of commands that related servers have and this server lacks.
 //!
-//! A configuration made for one of them takes such commands away, or tells who may run them: it is read, and its rules
-//! are kept. What is called so is an unknown command all the same.
+//! A configuration written for one of those servers renames such commands or restricts who may run them: it is
+//! accepted, and its rules are kept. A call of such a command is an unknown command nevertheless.
 
 use crate::server::command::{Acl, Flags, Spec};
 
@@ -9,7 +9,7 @@ const fn absent(name: &'static str, flags: Flags, categories: Acl) -> Spec {
     Spec::absent(name).flags(flags).acl(categories)
 }
 
-/// In order of their names. What is implemented is taken out here.
+/// Absent commands, sorted by name. A command that gets implemented is removed from this list.
 #[rustfmt::skip]
 pub const COMMANDS: &[Spec] = &[
     absent("arcount", Flags::READONLY.with(Flags::FAST), Acl::NONE),

@@ -1,4 +1,4 @@
-//! ACL: users, what they may do, and what was denied them.
+//! ACL commands: users, their permissions, and the log of denied requests.
 
 use super::help::help;
 use crate::acl::log::Entry;
@@ -12,6 +12,7 @@ use crate::server::execution::users;
 use crate::stdx::clock::UnixMillis;
 use rand::Rng as _;
 
+/// Table entries of the ACL commands.
 pub const COMMANDS: &[Spec] = &[ACL];
 
 const ACL: Spec = Spec::container(
@@ -32,12 +33,12 @@ const ADMIN: Flags = ANYBODY.with(Flags::ADMIN);
 const ON_ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 const DOCS: Docs = Docs { since: "6.0.0", group: Group::Server, ..Docs::NONE };
 
-/// A subcommand was given more arguments than it takes.
+/// Error: the subcommand takes fewer arguments.
 fn too_many(name: &str) -> Error {
     Error::text(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try ACL HELP."))
 }
 
-/// All that is said about users.
+/// Marks all arguments about users as secret.
 fn user_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     (2..args.len()).for_each(secret);
 }
@@ -79,7 +80,7 @@ const DELUSER: Spec =
         },
     );
 
-/// ACL DELUSER user [user …] → how many there were.
+/// ACL DELUSER user [user …] → number of deleted users.
 fn deluser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let names = args.rest(2);
     if names.iter().any(|name| name == DEFAULT_NAME) {
@@ -97,7 +98,7 @@ const DRYRUN: Spec = Spec::admin("acl|dryrun", -4, dryrun).flags(ADMIN).docs(Doc
     ..DOCS
 });
 
-/// ACL DRYRUN user command [arg …] → OK, or why not.
+/// ACL DRYRUN user command [arg …] → OK, or the reason why the user may not run the command.
 fn dryrun(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let name = args.at(2);
     let user = server.acl.find(name).ok_or_else(|| Error::quoting(&[b"ERR User '", name, b"' not found"]))?;
@@ -124,10 +125,10 @@ const GENPASS: Spec = Spec::admin("acl|genpass", -2, genpass).flags(ANYBODY).doc
     ..DOCS
 });
 
-/// The most that ACL GENPASS gives.
+/// Largest number of bits that ACL GENPASS generates.
 const MAX_BITS: i64 = 4096;
 
-/// ACL GENPASS [bits] → random hexadecimal digits, 64 of them unless told otherwise.
+/// ACL GENPASS [bits] → random hexadecimal digits; 64 by default.
 fn genpass(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let bits = match args.len() {
         2 => 256,
@@ -160,7 +161,8 @@ const GETUSER: Spec = Spec::admin("acl|getuser", 3, getuser).flags(ADMIN).secret
     ..DOCS
 });
 
-/// ACL GETUSER user → a map of flags, passwords, commands, keys, channels, selectors; null for nobody.
+/// ACL GETUSER user → a map of flags, passwords, commands, keys, channels, selectors; null if there is no such
+/// user.
 fn getuser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let Some(user) = server.acl.find(args.at(2)) else { return Ok(server.reply(key).null()) };
     let user = server.acl[user].clone();
@@ -199,7 +201,7 @@ const LIST: Spec = Spec::admin("acl|list", 2, list).flags(ADMIN).docs(Docs {
     ..DOCS
 });
 
-/// ACL LIST → a line for each user.
+/// ACL LIST → one line per user.
 fn list(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(server.acl.users().len()));
     for (name, user) in server.acl.users() {
@@ -224,7 +226,7 @@ const LOAD: Spec = Spec::admin("acl|load", 2, load).flags(ADMIN).docs(Docs {
     ..DOCS
 });
 
-/// LOAD and SAVE need a file.
+/// Checks that users are kept in a file, as LOAD and SAVE need.
 fn check_file(server: &Server) -> Result<(), Error> {
     if !server.config.security.aclfile.is_empty() {
         return Ok(());
@@ -236,7 +238,7 @@ fn check_file(server: &Server) -> Result<(), Error> {
     ))
 }
 
-/// ACL LOAD → OK; the users are those of the file, and connections of all but the default user are closed.
+/// ACL LOAD → OK. Replaces the users by those of the file; connections of all but the default user are closed.
 fn load(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     check_file(server)?;
     server.load_users(key).map_err(|errors| Error::quoting(&[b"ERR ", &errors]))?;
@@ -249,7 +251,7 @@ const SAVE: Spec = Spec::admin("acl|save", 2, save).flags(ADMIN).tips(ON_ALL_NOD
     ..DOCS
 });
 
-/// ACL SAVE → OK, once the file has the users of now.
+/// ACL SAVE → OK, once the file holds the current users.
 fn save(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     check_file(server)?;
     if let Err(error) = server.save_users() {
@@ -270,10 +272,10 @@ const LOG: Spec = Spec::admin("acl|log", -2, log).flags(ADMIN).docs(Docs {
     ..DOCS
 });
 
-/// How many entries ACL LOG tells unless told otherwise.
+/// Number of entries that ACL LOG shows by default.
 const LOG_ENTRIES: usize = 10;
 
-/// ACL LOG [count] → the newest entries; ACL LOG RESET → OK, and there are none.
+/// ACL LOG [count] → the newest entries; ACL LOG RESET → OK, and the log is empty.
 fn log(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if args.len() > 3 {
         return Err(too_many("LOG"));
@@ -335,7 +337,7 @@ const SETUSER: Spec =
         },
     );
 
-/// ACL SETUSER user [rule …] → OK. Nothing changes when one of the rules is wrong.
+/// ACL SETUSER user [rule …] → OK. If a rule is invalid, nothing changes.
 fn setuser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.set_user(args.at(2), args.rest(3).iter())?;
     Ok(server.reply(key).ok())
@@ -364,7 +366,7 @@ const USERS: Spec = Spec::admin("acl|users", 2, list_names).flags(ADMIN).docs(Do
     ..DOCS
 });
 
-/// ACL USERS → the names.
+/// ACL USERS → user names.
 fn list_names(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let names: Vec<Vec<u8>> = server.acl.users().map(|(name, _)| name.into()).collect();
     Ok(server.reply(key).bulks(&names))
@@ -376,7 +378,7 @@ const WHOAMI: Spec = Spec::admin("acl|whoami", 2, whoami).flags(ANYBODY).docs(Do
     ..DOCS
 });
 
-/// ACL WHOAMI → the name.
+/// ACL WHOAMI → user name of the client.
 fn whoami(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let name = server.user_name(key).to_vec();
     Ok(server.reply(key).bulk(&name))
@@ -386,7 +388,7 @@ const HELP: Spec = Spec::admin("acl|help", 2, help_text)
     .flags(Flags::LOADING.with(Flags::STALE))
     .docs(Docs { summary: "Describes the subcommands.", complexity: "O(1)", ..DOCS });
 
-/// ACL HELP → what the subcommands do.
+/// ACL HELP → descriptions of the subcommands.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),
@@ -423,7 +425,7 @@ mod tests {
     use crate::net::stream::Stream;
     use crate::server::execution::users::UsersError;
 
-    /// One more client, as a connection to the server becomes one.
+    /// Connects another client, as a connection to the server does.
     fn connect(harness: &mut Harness) -> (ClientKey, UnixStream) {
         let (ours, peer) = UnixStream::pair().expect("a socket pair can be made");
         let server = &mut harness.server;
@@ -736,7 +738,7 @@ mod tests {
             "(error) ERR No such user 'nobody'\n(integer) 1\nOK\nOK",
         );
         assert!(harness.server.clients[other].is_closing());
-        // Who removes the user they act as still reads the answer.
+        // A client that deletes its own user still reads the reply.
         assert_eq!(harness.run("ACL DELUSER v u"), "(integer) 2");
         let client = &harness.server.clients[harness.client];
         assert!(
@@ -879,14 +881,15 @@ mod tests {
         std::fs::remove_file(&path).expect("the file is ours");
         assert!(harness.run("ACL LOAD").contains("Error loading ACLs, opening file '"));
         check_with(&mut harness, "ACL SAVE\nACL LOAD", "OK\nOK");
-        // The default user's connections stay; others must log in as somebody who may have changed.
+        // Connections of the default user stay; others must authenticate again, because their users may have
+        // changed.
         assert!(harness.server.clients[harness.client].is_closing());
         assert!(!harness.server.clients[other].is_closing() && is_limited(&harness, other));
         assert!(harness.server.user_lines().is_empty());
         std::fs::remove_file(&path).expect("the file is ours");
     }
 
-    /// Keys that cannot be found in a request are not keys that are allowed.
+    /// If the keys of a request cannot be found, a user who may access only some keys is denied.
     #[test]
     fn requests_of_the_wrong_form_are_denied_to_limited_users() {
         let mut harness = Harness::default();

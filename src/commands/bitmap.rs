@@ -1,7 +1,7 @@
 //! Commands on strings as arrays of bits.
 //!
-//! Bit 0 is the highest bit of the first byte. A write past the end makes the string grow; a read
-//! there finds zeros.
+//! Bit 0 is the highest bit of the first byte. Writing past the end extends the string; reading past the end gives
+//! zeros.
 
 use std::ops::Range;
 
@@ -13,14 +13,15 @@ use crate::stdx::num;
 use crate::types::bits::{self, Field, Operation, Overflow};
 use crate::types::string::{Text, clamp_range};
 
+/// Table entries of the bitmap commands.
 pub const COMMANDS: &[Spec] = &[BITCOUNT, BITFIELD, BITFIELD_RO, BITOP, BITPOS, GETBIT, SETBIT];
 
 const SETBIT_EVENT: Event = Event::string("setbit");
 
 // ---- single bits ---------------------------------------------------------------------------------
 
-/// A position in the array, with `#` in front counted in units of `width` bits: within the longest
-/// string there may be.
+/// Parses a bit position, which counts units of `width` bits if it starts with `#`. The position is within the
+/// longest possible string.
 fn offset(text: &[u8], width: Option<usize>, limits: &Limits) -> Result<usize, Error> {
     let (digits, unit) = match (text, width) {
         ([b'#', digits @ ..], Some(width)) => (digits, width as i64),
@@ -46,7 +47,7 @@ const SETBIT: Spec = Spec::data("setbit", 4, setbit)
         ..Docs::NONE
     });
 
-/// SETBIT key offset value → the bit from before.
+/// SETBIT key offset value → old value of the bit.
 fn setbit(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let at = offset(ctx.args.at(2), None, ctx.limits)?;
@@ -76,7 +77,7 @@ const GETBIT: Spec = Spec::data("getbit", 3, getbit)
         ..Docs::NONE
     });
 
-/// GETBIT key offset → the bit.
+/// GETBIT key offset → value of the bit.
 fn getbit(ctx: &mut Ctx<'_>) -> CmdResult {
     let at = offset(ctx.args.at(2), None, ctx.limits)?;
     let mut digits = itoa::Buffer::new();
@@ -92,7 +93,7 @@ const UNIT: Arg =
 
 const UNITS_SINCE: &[(&str, &str)] = &[("7.0.0", "The range can be given in `BIT`s as well as in `BYTE`s.")];
 
-/// Whether the word at argument `i` says that a range is given in bits; without a word it is bytes.
+/// Whether argument `i` gives the range in bits; without the argument it is in bytes.
 fn in_bits(args: Args<'_>, i: usize) -> Result<bool, Error> {
     match args.len() {
         len if len <= i => Ok(false),
@@ -119,7 +120,7 @@ const BITCOUNT: Spec = Spec::data("bitcount", -2, bitcount)
         ..Docs::NONE
     });
 
-/// A range of a string: both ends count, and negative ones count from the end.
+/// A range of a string, both ends included; negative positions count from the end.
 #[derive(Clone, Copy)]
 struct BitRange {
     start: i64,
@@ -128,7 +129,7 @@ struct BitRange {
 }
 
 impl BitRange {
-    /// The bits meant of a string of `len` bytes.
+    /// The bits of the range in a string of `len` bytes.
     fn within(self, len: usize) -> Range<usize> {
         if self.in_bits {
             clamp_range(self.start, self.end, len * 8)
@@ -139,7 +140,7 @@ impl BitRange {
     }
 }
 
-/// BITCOUNT key [start end [BYTE | BIT]] → how many bits are 1.
+/// BITCOUNT key [start end [BYTE | BIT]] → number of bits set.
 fn bitcount(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let range = match args.len() {
@@ -184,9 +185,9 @@ const BITPOS: Spec = Spec::data("bitpos", -3, bitpos)
         ..Docs::NONE
     });
 
-/// BITPOS key bit [start [end [BYTE | BIT]]] → the position of the first such bit, or −1.
+/// BITPOS key bit [start [end [BYTE | BIT]]] → position of the first bit with this value, or −1.
 ///
-/// Without an end the string goes on with zeros for ever, so that there is always a 0.
+/// Without an end, the string is followed by endless zeros, so a 0 is always found.
 fn bitpos(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let bit = match args.int(2)? {
@@ -198,7 +199,7 @@ fn bitpos(ctx: &mut Ctx<'_>) -> CmdResult {
         return Err(Error::Syntax);
     }
     let start = if args.len() > 3 { args.int(3)? } else { 0 };
-    // The unit is judged before the end it applies to.
+    // The unit is checked before the end that it applies to.
     let in_bits = in_bits(args, 5)?;
     let end = if args.len() > 4 { Some(args.int(4)?) } else { None };
     let Some(text) = ctx.db.read_string(args.key(1))? else {
@@ -242,7 +243,7 @@ const BITOP: Spec = Spec::data("bitop", -4, bitop)
         ..Docs::NONE
     });
 
-/// BITOP AND | OR | XOR | NOT destkey key [key …] → the length of what was stored.
+/// BITOP AND | OR | XOR | NOT destkey key [key …] → length of the stored string.
 fn bitop(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let operation =
@@ -340,7 +341,7 @@ const BITFIELD: Spec = Spec::data("bitfield", -2, bitfield)
 const GET_OPERATION: Arg =
     Arg::block("get-block", &[Arg::string("encoding"), Arg::integer("offset")]).token("GET");
 
-/// The key of a BITFIELD, which is only read when nothing but well-formed GETs follow.
+/// Finds the key of a BITFIELD, which is only read if well-formed GETs are the only operations.
 fn bitfield_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     let mut flags = KeyFlags::RO | KeyFlags::ACCESS;
     let mut i = 2;
@@ -358,7 +359,7 @@ fn bitfield_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     true
 }
 
-/// What one operation does to its field.
+/// What an operation does to its field.
 #[derive(Clone, Copy)]
 enum Change {
     None,
@@ -366,7 +367,7 @@ enum Change {
     Add(i64),
 }
 
-/// One operation of a BITFIELD.
+/// One operation of BITFIELD.
 #[derive(Clone, Copy)]
 struct FieldOperation {
     field: Field,
@@ -375,8 +376,8 @@ struct FieldOperation {
     overflow: Overflow,
 }
 
-/// The operations of a request, read as they are asked for: once to check them, once to carry
-/// them out, and nothing in between is kept.
+/// The operations of a request, parsed on each iteration: once to check them, once to run them, without storing
+/// them in between.
 struct Operations<'a> {
     args: Args<'a>,
     limits: &'a Limits,
@@ -389,7 +390,7 @@ impl<'a> Operations<'a> {
         Operations { args: ctx.args, limits: ctx.limits, next: 2, overflow: Overflow::Wrap }
     }
 
-    /// The operation whose name is at argument `i`.
+    /// The operation whose name is argument `i`.
     fn read(&mut self, i: usize) -> Result<FieldOperation, Error> {
         let args = self.args;
         let gets = args.is(i, "GET");
@@ -418,7 +419,7 @@ impl<'a> Operations<'a> {
         Ok(FieldOperation { field, at, change, overflow: self.overflow })
     }
 
-    /// The overflow named by argument `i`.
+    /// The overflow behaviour named by argument `i`.
     fn overflow(&mut self, i: usize) -> Result<Overflow, Error> {
         let args = self.args;
         match () {
@@ -450,9 +451,9 @@ impl Iterator for Operations<'_> {
     }
 }
 
-/// BITFIELD key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY
-/// type offset increment …] → for each operation the integer: after INCRBY, from before SET, null
-/// where an overflow made it fail.
+/// BITFIELD key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY type offset
+/// increment …] → one integer per operation: the new one for INCRBY, the old one for SET; null if an overflow made
+/// the operation fail.
 fn bitfield(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let (mut count, mut bytes_needed) = (0, 0);
@@ -496,7 +497,7 @@ fn bitfield(ctx: &mut Ctx<'_>) -> CmdResult {
             None => ctx.reply.null(),
         };
     }
-    // A string that has grown differs, even if no operation came to anything.
+    // A string that was extended has changed, even if every operation failed.
     ctx.db.changed(key, SETBIT_EVENT, changes.max(usize::from(grown)));
     Ok(replied)
 }
@@ -514,7 +515,7 @@ const BITFIELD_RO: Spec = Spec::data("bitfield_ro", -2, bitfield_ro)
         ..Docs::NONE
     });
 
-/// BITFIELD_RO key [GET type offset …] → the integers.
+/// BITFIELD_RO key [GET type offset …] → one integer per operation.
 fn bitfield_ro(ctx: &mut Ctx<'_>) -> CmdResult {
     let (mut count, mut writes) = (0, false);
     for operation in Operations::new(ctx) {
@@ -527,7 +528,7 @@ fn bitfield_ro(ctx: &mut Ctx<'_>) -> CmdResult {
     read_fields(ctx, count)
 }
 
-/// Answers the `count` operations of a request, all of them being GETs.
+/// Answers the `count` operations of a request, all of which are GETs.
 fn read_fields(ctx: &mut Ctx<'_>, count: usize) -> CmdResult {
     let operations = Operations::new(ctx);
     let mut digits = itoa::Buffer::new();
@@ -655,7 +656,7 @@ mod tests {
         );
     }
 
-    /// What is wrong with the arguments is wrong whatever the key holds.
+    /// Invalid arguments are an error whatever the key holds.
     #[test]
     fn ranges_are_judged_before_the_key() {
         let mut harness = Harness::default();

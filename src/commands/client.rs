@@ -1,4 +1,4 @@
-//! `CLIENT`: looking at connections, naming them, ending them.
+//! CLIENT commands: listing, naming and closing connections.
 
 use super::client_filter::{self, Filter};
 use super::client_tracking::{CLIENT_CACHING, CLIENT_GETREDIR, CLIENT_TRACKING, CLIENT_TRACKINGINFO};
@@ -8,6 +8,7 @@ use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::server::{Server, Unblock};
 use crate::stdx::num;
 
+/// Table entries of the CLIENT commands.
 pub const COMMANDS: &[Spec] = &[CLIENT];
 
 const CLIENT: Spec = Spec::container(
@@ -44,16 +45,16 @@ const CLIENT: Spec = Spec::container(
     ..Docs::NONE
 });
 
-/// About the own connection.
+/// Flags of subcommands about the client's own connection.
 const OWN: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::KEEPS_CACHING);
-/// About any connection.
+/// Flags of subcommands about any connection.
 const ANY: Flags = OWN.with(Flags::ADMIN);
 
 const DOCS: Docs = Docs { group: Group::Connection, ..Docs::NONE };
 
 const ON_OFF: &[Arg] = &[Arg::one_of("enabled", &[Arg::word("on", "ON"), Arg::word("off", "OFF")])];
 
-/// Checks a name or another property that a list of clients shows between blanks.
+/// Whether a text can appear in a list of clients, where blanks separate properties.
 fn is_printable(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_graphic)
 }
@@ -61,7 +62,7 @@ fn is_printable(text: &[u8]) -> bool {
 /// Checks the name of a connection.
 ///
 /// # Errors
-/// It would break the lines of lists.
+/// If the name would break the lines of lists.
 pub(super) fn check_name(name: &[u8]) -> Result<(), Error> {
     if is_printable(name) {
         return Ok(());
@@ -83,7 +84,7 @@ const CLIENT_GETNAME: Spec = Spec::admin("client|getname", 2, client_getname)
     .acl(Acl::CONNECTION)
     .docs(Docs { summary: "Tells the connection's name.", since: "2.6.9", ..DOCS });
 
-/// CLIENT GETNAME → the name, or null.
+/// CLIENT GETNAME → name of the connection, or null.
 fn client_getname(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let name = server.clients[key].names.name.clone();
     Ok(server.reply(key).bulk_or_null((!name.is_empty()).then_some(&*name)))
@@ -94,7 +95,7 @@ const CLIENT_HELP: Spec = Spec::admin("client|help", 2, client_help)
     .acl(Acl::CONNECTION)
     .docs(Docs { summary: "Lists the subcommands.", since: "5.0.0", ..DOCS });
 
-/// CLIENT HELP → lines of text.
+/// CLIENT HELP → descriptions of the subcommands.
 fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).lines(&[
         "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -180,7 +181,7 @@ const CLIENT_ID: Spec = Spec::admin("client|id", 2, client_id).flags(OWN).acl(Ac
     ..DOCS
 });
 
-/// CLIENT ID → a number no other connection has had.
+/// CLIENT ID → ID of the connection, which no other connection has had.
 fn client_id(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let id = server.clients[key].id;
     Ok(server.reply(key).int(id as i64))
@@ -192,12 +193,12 @@ const CLIENT_INFO: Spec = Spec::admin("client|info", 2, client_info)
     .tips(&["nondeterministic_output"])
     .docs(Docs { summary: "Tells about the connection.", since: "6.2.0", ..DOCS });
 
-/// CLIENT INFO → the connection's line of CLIENT LIST.
+/// CLIENT INFO → the line of this connection in CLIENT LIST.
 fn client_info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(list(server, key, args, &[key]))
 }
 
-/// Answers with a line about each of `clients`.
+/// Replies with one line for each of `clients`.
 fn list(server: &mut Server, key: ClientKey, args: Args<'_>, clients: &[ClientKey]) -> Replied {
     let mut lines = Vec::new();
     for &listed in clients {
@@ -255,7 +256,7 @@ const CLIENT_KILL: Spec =
         ..DOCS
     });
 
-/// CLIENT KILL address → OK; CLIENT KILL option value [option value …] → how many connections were closed.
+/// CLIENT KILL address → OK; CLIENT KILL option value [option value …] → number of closed connections.
 fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let by_address = args.len() == 3;
     let filter = if by_address {
@@ -277,7 +278,7 @@ fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult
     let mut reply = server.reply(key);
     let replied = if by_address { reply.ok() } else { reply.int(meant.len() as i64) };
     for found in meant {
-        // Who kills its own connection still reads the answer.
+        // A client that closes its own connection still reads the reply.
         if found == key {
             server.close_after_reply(found);
         } else {
@@ -321,7 +322,7 @@ const CLIENT_LIST: Spec = Spec::admin("client|list", -2, client_list)
         ..DOCS
     });
 
-/// CLIENT LIST [ID id … | condition value …] → a line about each connection, in the order of the IDs or by age.
+/// CLIENT LIST [ID id … | condition value …] → one line per connection, in the order of the given IDs or by age.
 fn client_list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let clients = &server.clients;
     let only_ids =
@@ -382,7 +383,7 @@ const CLIENT_CAPA: Spec =
         ..DOCS
     });
 
-/// CLIENT CAPA capability [capability …] → OK. Those that are not known are passed over.
+/// CLIENT CAPA capability [capability …] → OK. Unknown capabilities are ignored.
 fn client_capa(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let capable = (2..args.len()).any(|i| args.is(i, "REDIRECT"));
     server.clients[key].can_redirect |= capable;
@@ -400,7 +401,7 @@ const CLIENT_REPLY: Spec =
         ..DOCS
     });
 
-/// CLIENT REPLY ON → OK; CLIENT REPLY OFF|SKIP → nothing.
+/// CLIENT REPLY ON → OK; CLIENT REPLY OFF|SKIP → no reply.
 fn client_reply(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let client = &mut server.clients[key];
     if args.is(2, "ON") {
@@ -410,7 +411,7 @@ fn client_reply(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
     }
     if args.is(2, "OFF") {
         client.reply_mode = ReplyMode::Off;
-        // From here on, also in the middle of a transaction.
+        // Takes effect at once, even within a transaction.
         client.io.output.mute();
     } else if args.is(2, "SKIP") {
         if client.reply_mode != ReplyMode::Off {
@@ -484,7 +485,7 @@ const CLIENT_UNBLOCK: Spec =
         ..DOCS
     });
 
-/// CLIENT UNBLOCK id [TIMEOUT|ERROR] → whether that client was waiting.
+/// CLIENT UNBLOCK id [TIMEOUT|ERROR] → 1 if that client was blocked, else 0.
 fn client_unblock(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if args.len() > 4 {
         return Err(Error::quoting(&[
@@ -507,7 +508,7 @@ fn client_unblock(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRes
 mod tests {
     use crate::commands::testing::{Harness, check, check_with};
 
-    /// The fields of a line, in order.
+    /// Names and values of a line, in order.
     fn fields(line: &[u8]) -> Vec<(String, String)> {
         let text = String::from_utf8_lossy(line);
         let (_, line) = text.split_once("\r\n").expect("a bulk's header");

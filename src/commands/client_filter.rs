@@ -1,7 +1,8 @@
-//! Which connections `CLIENT LIST` and `CLIENT KILL` are about: those that meet every condition given.
+//! Conditions by which CLIENT LIST and CLIENT KILL select connections. A connection is selected if it meets all of
+//! them.
 //!
-//! Redis 7.2 has some of the conditions, for one of the two commands each; Valkey 9 has all of them for both, and
-//! the opposite of most.
+//! Redis 7.2 has some of the conditions, each for one of the two commands; Valkey 9 has all of them for both, and
+//! negations of most.
 
 use std::mem::discriminant;
 
@@ -14,41 +15,41 @@ use crate::stdx::num;
 /// Conditions on connections.
 #[derive(Default)]
 pub(super) struct Filter<'a> {
-    /// Each kind of condition once as it is, and once as its opposite.
+    /// The conditions, each with whether it is negated. A kind of condition occurs at most once in each form.
     conditions: Vec<(bool, Condition<'a>)>,
-    /// The connection that asks is left out.
+    /// Whether to exclude the client's own connection.
     pub(super) skip_me: bool,
 }
 
-/// What a connection is to be like.
+/// A condition on a connection.
 enum Condition<'a> {
-    /// One of these identities.
+    /// One of these IDs.
     Id(Vec<u64>),
     Kind(ClientKind),
     User(UserId),
     Addr(&'a [u8]),
     Laddr(&'a [u8]),
-    /// From this address, whatever the port.
+    /// This IP address, with any port.
     Ip(&'a [u8]),
     Name(&'a [u8]),
     LibName(&'a [u8]),
     LibVer(&'a [u8]),
-    /// All of these letters are among its flags.
+    /// All of these flag letters.
     Flags(&'a [u8]),
     Db(u32),
-    /// Connected for so many seconds at least.
+    /// Connected for at least this many seconds.
     Age(i64),
-    /// Idle for so many seconds at least.
+    /// Idle for at least this many seconds.
     Idle(i64),
 }
 
-/// Conditions without an opposite.
+/// Conditions without a negation.
 const PLAIN: [&str; 3] = ["MAXAGE", "IDLE", "SKIPME"];
-/// Conditions with an opposite, which begins with `NOT-`.
+/// Conditions with a negation, whose name begins with `NOT-`.
 const OPPOSED: [&str; 11] =
     ["ID", "TYPE", "USER", "ADDR", "LADDR", "IP", "NAME", "LIB-NAME", "LIB-VER", "FLAGS", "DB"];
 
-/// The condition called so, in any case, and whether its opposite is meant.
+/// The condition with this name, in any letter case, and whether it is negated.
 fn condition_named(word: &[u8]) -> Option<(bool, &'static str)> {
     let find = |names: &[&'static str], word: &[u8]| {
         names.iter().copied().find(|name| word.eq_ignore_ascii_case(name.as_bytes()))
@@ -60,7 +61,7 @@ fn condition_named(word: &[u8]) -> Option<(bool, &'static str)> {
     }
 }
 
-/// Whether a condition is called so.
+/// Whether a word names a condition.
 pub(super) fn is_condition(word: &[u8]) -> bool {
     condition_named(word).is_some()
 }
@@ -69,7 +70,7 @@ pub(super) fn kind_named(name: &[u8]) -> Result<ClientKind, Error> {
     ClientKind::from_name(name).ok_or_else(|| Error::quoting(&[b"ERR Unknown client type '", name, b"'"]))
 }
 
-/// A number of seconds.
+/// Parses a number of seconds.
 fn seconds(value: &[u8], name: &str) -> Result<i64, Error> {
     let number = num::parse_i64(value)
         .ok_or_else(|| Error::text(format!("ERR {name} is not an integer or out of range")))?;
@@ -79,7 +80,7 @@ fn seconds(value: &[u8], name: &str) -> Result<i64, Error> {
     Ok(number)
 }
 
-/// Identities from argument `i` on, up to what is no number; and how many.
+/// The client IDs from argument `i` on, up to the first argument that is not a number.
 fn identities(args: Args<'_>, i: usize) -> Result<Vec<u64>, Error> {
     let mut ids = Vec::new();
     while let Some(value) = args.get(i + ids.len()) {
@@ -93,10 +94,10 @@ fn identities(args: Args<'_>, i: usize) -> Result<Vec<u64>, Error> {
 }
 
 impl<'a> Filter<'a> {
-    /// The conditions from argument 2 on. `databases` is how many there are.
+    /// Parses the conditions from argument 2 on. `databases` is the number of databases.
     ///
     /// # Errors
-    /// Something is no condition, or its value makes no sense.
+    /// If a word names no condition, or a value is invalid.
     pub(super) fn parse(
         args: Args<'a>,
         users: &Users,
@@ -156,7 +157,7 @@ impl<'a> Filter<'a> {
                     continue;
                 }
             };
-            // The last word counts.
+            // The last occurrence wins.
             let same = |known: &(bool, Condition<'_>)| {
                 known.0 == opposite && discriminant(&known.1) == discriminant(&condition)
             };
@@ -167,7 +168,7 @@ impl<'a> Filter<'a> {
         Ok(filter)
     }
 
-    /// The connections from an address.
+    /// Selects the connections from an address.
     pub(super) fn from_address(addr: &'a [u8]) -> Self {
         Filter { conditions: vec![(false, Condition::Addr(addr))], skip_me: false }
     }
@@ -210,7 +211,7 @@ impl Condition<'_> {
 mod tests {
     use crate::commands::testing::{Harness, check};
 
-    /// The identities that a list shows, in order.
+    /// IDs in the order of a list.
     fn listed(harness: &mut Harness, conditions: &str) -> Vec<u64> {
         let text = harness.run(&format!("CLIENT LIST {conditions}")).replace("\\n", "\n");
         let ids = text.lines().filter_map(|line| line.trim_start_matches('"').strip_prefix("id="));

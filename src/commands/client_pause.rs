@@ -1,4 +1,4 @@
-//! `CLIENT PAUSE` and `CLIENT UNPAUSE`: holding requests up for a while.
+//! CLIENT PAUSE and CLIENT UNPAUSE: delaying requests for some time.
 
 use crate::clients::ClientKey;
 use crate::resp::{Args, Error};
@@ -11,6 +11,7 @@ use crate::stdx::num;
 const FLAGS: Flags =
     Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::KEEPS_CACHING);
 
+/// Table entry of CLIENT PAUSE.
 pub const PAUSE: Spec = Spec::admin("client|pause", -3, pause).flags(FLAGS).acl(Acl::CONNECTION).docs(Docs {
     summary: "Keeps requests of clients for a while instead of running them.",
     since: "3.0.0",
@@ -26,7 +27,7 @@ pub const PAUSE: Spec = Spec::admin("client|pause", -3, pause).flags(FLAGS).acl(
     ..Docs::NONE
 });
 
-/// CLIENT PAUSE milliseconds [WRITE | ALL] → OK; requests wait from the next one on.
+/// CLIENT PAUSE milliseconds [WRITE | ALL] → OK. Requests wait, beginning with the next one.
 fn pause(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let extent = match args.len() {
         3 => Extent::All,
@@ -51,6 +52,7 @@ fn pause(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).ok())
 }
 
+/// Table entry of CLIENT UNPAUSE.
 pub const UNPAUSE: Spec =
     Spec::admin("client|unpause", 2, unpause).flags(FLAGS).acl(Acl::CONNECTION).docs(Docs {
         summary: "Ends a pause.",
@@ -60,7 +62,7 @@ pub const UNPAUSE: Spec =
         ..Docs::NONE
     });
 
-/// CLIENT UNPAUSE → OK; what was kept is run.
+/// CLIENT UNPAUSE → OK. The delayed requests run.
 fn unpause(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.unpause_clients();
     Ok(server.reply(key).ok())
@@ -135,7 +137,7 @@ mod tests {
         assert_eq!(harness.take_output(), b"");
         harness.server.unpause_clients();
         harness.server.end_pause_if_due();
-        // The shorter pause that waited ends at once.
+        // The shorter pause, which was waiting, ends at once.
         assert_eq!(harness.take_output(), b"+OK\r\n+OK\r\n");
         harness.server.end_pause_if_due();
         check_with(&mut harness, "PING", "PONG");

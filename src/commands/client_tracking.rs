@@ -1,4 +1,4 @@
-//! `CLIENT TRACKING` and what belongs to it: being told when keys change that the client has copies of.
+//! CLIENT TRACKING and related commands: notifications about changed keys for clients that cache.
 
 use crate::clients::tracking::{Caching, Tracking};
 use crate::clients::{ClientFlags, ClientKey};
@@ -54,7 +54,7 @@ pub(super) const CLIENT_GETREDIR: Spec =
         ..DOCS
     });
 
-/// CLIENT GETREDIR → the ID of that client; 0: this one; −1: keys are not tracked.
+/// CLIENT GETREDIR → ID of the client that messages are redirected to; 0 for this client; −1 without tracking.
 fn client_getredir(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let redirect = server.clients[key].tracking.as_ref().map_or(-1, |tracking| tracking.redirect_id());
     Ok(server.reply(key).int(redirect))
@@ -150,7 +150,7 @@ fn client_tracking(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRe
     };
     if wanted.broadcast {
         check_overlaps(&prefixes, now)?;
-        // Without a prefix of its own, the client hears of all keys.
+        // Without prefixes, the client is notified of all keys.
         if prefixes.is_empty() {
             prefixes.push(b"");
         }
@@ -159,10 +159,10 @@ fn client_tracking(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRe
     Ok(server.reply(key).ok())
 }
 
-/// Checks that no key would be told twice: no prefix begins with another one of the same client.
+/// Checks that no key is reported twice: no prefix of the client begins with another.
 ///
 /// # Errors
-/// Two prefixes overlap.
+/// If two prefixes overlap.
 fn check_overlaps(prefixes: &[&[u8]], now: Option<&Tracking>) -> Result<(), Error> {
     let overlap = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
     let refuse = |prefix: &[u8], other: &[u8], which: &str| {
@@ -193,7 +193,7 @@ pub(super) const CLIENT_TRACKINGINFO: Spec = Spec::admin("client|trackinginfo", 
     .acl(Acl::CONNECTION)
     .docs(Docs { summary: "Tells how keys are tracked for the connection.", since: "6.2.0", ..DOCS });
 
-/// CLIENT TRACKINGINFO → a map of flags, the client that is told instead, and prefixes.
+/// CLIENT TRACKINGINFO → a map of flags, redirection target, and prefixes.
 fn client_trackinginfo(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let client = &server.clients[key];
     let chose = client.flags.has(ClientFlags::CHOSE_CACHING);
@@ -242,7 +242,7 @@ mod tests {
 
     const PUSH: &str = "1) \"invalidate\"\n2) 1) ";
 
-    /// A server with a RESP3 client that tracks as `options` say, and another client.
+    /// A server with a RESP3 client that tracks with these options, and another client.
     fn tracking(options: &str) -> (Harness, ClientKey, ClientKey) {
         let mut harness = Harness::default();
         let (a, b) = (harness.client, harness.connect());
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(server.told(a), format!("{PUSH}\"k\""));
         server.run_as(b, "SET k 2");
         assert_eq!(server.told(a), "");
-        // Its own changes follow the reply.
+        // Messages about the client's own changes follow the reply.
         assert_eq!(server.run_as(a, "SET l 1"), format!("OK\n{PUSH}\"l\""));
         server.run_as(a, "GET k");
         server.run_as(b, "FLUSHDB");

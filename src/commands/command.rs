@@ -1,4 +1,4 @@
-//! COMMAND: what is known about the commands, read from the same table they run by.
+//! COMMAND: descriptions of the commands, from the table by which they run.
 
 use super::help::help;
 use crate::clients::ClientKey;
@@ -9,6 +9,7 @@ use crate::server::command::{
 };
 use crate::stdx::glob;
 
+/// Table entries of the COMMAND commands.
 pub const COMMANDS: &[Spec] = &[COMMAND];
 
 const FLAGS: Flags = Flags::LOADING.with(Flags::STALE);
@@ -25,7 +26,7 @@ const COMMAND: Spec = Spec {
     })
 };
 
-/// COMMAND → what COMMAND INFO tells, of every command.
+/// COMMAND → the reply of COMMAND INFO for all commands.
 fn command(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let specs: Vec<&'static Spec> = server.commands.top_level().collect();
     let mut reply = server.reply(key);
@@ -61,7 +62,7 @@ const INFO: Spec =
         ..Docs::NONE
     });
 
-/// COMMAND INFO [name …] → arity, flags, keys and so on of each; null for a name nobody has.
+/// COMMAND INFO [name …] → arity, flags, keys and so on of each command; null for an unknown name.
 fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let names = args.rest(2);
     if names.len() == 0 {
@@ -167,7 +168,7 @@ fn write_key_spec(reply: &mut Reply<'_>, spec: &KeySpec) -> Replied {
     }
 }
 
-/// A map that names a rule and opens the map of its `n` numbers.
+/// Opens a map with the name of a rule and a nested map of its `n` numbers.
 fn rule(reply: &mut Reply<'_>, kind: &str, n: usize) -> Replied {
     reply.map(2);
     reply.bulk(b"type");
@@ -196,7 +197,7 @@ const DOCS: Spec =
         ..Docs::NONE
     });
 
-/// COMMAND DOCS [name …] → a map from each name to its documentation; unknown names are left out.
+/// COMMAND DOCS [name …] → a map from names to documentation; unknown names are omitted.
 fn docs(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let names = args.rest(2);
     let specs: Vec<&'static Spec> = if names.len() == 0 {
@@ -277,7 +278,7 @@ fn write_arg(reply: &mut Reply<'_>, arg: &Arg) -> Replied {
     text(reply, "name", arg.name);
     text(reply, "type", arg.kind.name());
     let display = match arg.kind {
-        // These stand for what is in them.
+        // These arguments are replaced by their parts.
         ArgKind::OneOf | ArgKind::Block => arg.display,
         _ => Some(arg.display.unwrap_or(arg.name)),
     };
@@ -295,7 +296,7 @@ fn write_arg(reply: &mut Reply<'_>, arg: &Arg) -> Replied {
         ("since", arg.since),
         ("deprecated_since", arg.deprecated),
     ] {
-        // An empty token is one that the user types as such: "".
+        // An empty token is one that users type as such: `""`.
         if !value.is_empty() || (name == "token" && arg.token.is_some()) {
             text(reply, name, value);
             n += 1;
@@ -336,7 +337,7 @@ const LIST: Spec =
         ..Docs::NONE
     });
 
-/// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob] → the names, subcommands included.
+/// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob] → names, including subcommands.
 fn list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     type Filter<'a> = Box<dyn Fn(&Spec) -> bool + 'a>;
     let filter: Filter<'_> = match args.len() {
@@ -344,7 +345,7 @@ fn list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         5 if args.is(2, "FILTERBY") => {
             let value = args.at(4);
             if args.is(3, "MODULE") {
-                // No command comes from a module.
+                // No command belongs to a module.
                 Box::new(|_| false)
             } else if args.is(3, "ACLCAT") {
                 let same = |name: &str| name.as_bytes().eq_ignore_ascii_case(value);
@@ -402,7 +403,7 @@ const GETKEYSANDFLAGS: Spec = Spec::admin("command|getkeysandflags", -3, getkeys
         ..Docs::NONE
     });
 
-/// COMMAND GETKEYSANDFLAGS command [arg …] → the keys, each with the flags of its use.
+/// COMMAND GETKEYSANDFLAGS command [arg …] → the keys, each with the flags of its access.
 fn getkeysandflags(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let request = args.rest(2);
     let keys = keys_of(&server.commands, &request)?;
@@ -416,7 +417,7 @@ fn getkeysandflags(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRe
     Ok(done)
 }
 
-/// The positions and flags of the keys of a request.
+/// Positions and flags of the keys of a request.
 fn keys_of(commands: &Commands, request: &Args<'_>) -> Result<Vec<(usize, KeyFlags)>, Error> {
     let invalid = || Error::text("ERR Invalid command specified");
     let id = commands.find(request.at(0)).ok_or_else(invalid)?;
@@ -451,7 +452,7 @@ const HELP: Spec = Spec::admin("command|help", 2, help_text).flags(FLAGS).acl(Ac
     ..Docs::NONE
 });
 
-/// COMMAND HELP → what the subcommands do.
+/// COMMAND HELP → descriptions of the subcommands.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),
@@ -551,7 +552,7 @@ mod tests {
     fn every_reply_about_all_commands_is_well_formed() {
         let mut harness = Harness::default();
         for line in ["COMMAND", "COMMAND INFO", "COMMAND DOCS", "COMMAND LIST"] {
-            // `run` asserts that there is exactly one reply and nothing after it.
+            // `run` asserts that there is exactly one reply.
             let text = harness.run(line);
             assert!(text.contains("command"), "{line}");
         }

@@ -1,4 +1,4 @@
-//! CONFIG: reading and changing the configuration of a running server.
+//! CONFIG: reading and changing the configuration of the running server.
 
 use super::help::help;
 use crate::clients::ClientKey;
@@ -9,6 +9,7 @@ use crate::server::Server;
 use crate::server::command::{Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::server::execution::admission::Conditions;
 
+/// Table entries of the CONFIG commands.
 pub const COMMANDS: &[Spec] = &[CONFIG];
 
 const CONFIG: Spec = Spec::container("config", -2, &[GET, HELP, RESETSTAT, REWRITE, SET]).docs(Docs {
@@ -32,7 +33,7 @@ const GET: Spec = Spec::admin("config|get", -3, get).flags(FLAGS).docs(Docs {
     ..Docs::NONE
 });
 
-/// CONFIG GET pattern [pattern …] → a map of the parameters that match and their values.
+/// CONFIG GET pattern [pattern …] → a map of the matching parameters and their values.
 fn get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let patterns: Vec<&[u8]> = args.rest(2).iter().collect();
     let found = server.config.get(&patterns);
@@ -48,7 +49,7 @@ fn get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(done)
 }
 
-/// The directory the process really is in, whatever became of its name; empty when it is gone.
+/// The current directory of the process, even if it was renamed; empty if it was deleted.
 fn working_directory() -> Vec<u8> {
     std::env::current_dir().map_or_else(|_| Vec::new(), |path| path.into_os_string().into_encoded_bytes())
 }
@@ -64,7 +65,7 @@ const SET: Spec =
         ..Docs::NONE
     });
 
-/// The values of parameters that are secrets.
+/// Marks the values of secret parameters.
 fn set_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     for i in (2..args.len() - 1).step_by(2) {
         if table::find(args.at(i)).is_some_and(|param| param.sensitive) {
@@ -73,7 +74,7 @@ fn set_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     }
 }
 
-/// CONFIG SET parameter value [parameter value …] → OK. Nothing changes when one of them is refused.
+/// CONFIG SET parameter value [parameter value …] → OK. If one is refused, nothing changes.
 fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let args = args.rest(2);
     if !args.len().is_multiple_of(2) {
@@ -94,7 +95,7 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 impl From<SetError> for Error {
     fn from(error: SetError) -> Error {
         match error {
-            // The name is the client's and need not be text. C prints it up to a NUL.
+            // The name comes from the client and may hold any bytes. Redis prints it up to a NUL.
             SetError::Unknown(name) => Error::quoting(&[
                 b"ERR Unknown option or number of arguments for CONFIG SET - '",
                 name.split(|&b| b == 0).next().unwrap_or_default(),
@@ -120,7 +121,7 @@ const REWRITE: Spec =
         ..Docs::NONE
     });
 
-/// CONFIG REWRITE → OK, once the configuration file says what is in force.
+/// CONFIG REWRITE → OK, once the configuration file holds the current configuration.
 fn rewrite_file(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.rewrite_config(Scope::Needed)?;
     Ok(server.reply(key).ok())
@@ -135,7 +136,7 @@ const RESETSTAT: Spec =
         ..Docs::NONE
     });
 
-/// CONFIG RESETSTAT → OK; the counters start anew.
+/// CONFIG RESETSTAT → OK. Resets the counters.
 fn resetstat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.stats.reset();
     server.keyspace.stats = Default::default();
@@ -152,7 +153,7 @@ const HELP: Spec =
         ..Docs::NONE
     });
 
-/// CONFIG HELP → what the subcommands do.
+/// CONFIG HELP → descriptions of the subcommands.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),

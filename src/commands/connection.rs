@@ -1,4 +1,4 @@
-//! Commands about the connection itself: who it is, what it speaks, which database it uses.
+//! Commands on the connection itself: authentication, protocol, selected database.
 
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, Protocol};
@@ -7,6 +7,7 @@ use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec}
 use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::num;
 
+/// Table entries of the connection commands.
 pub const COMMANDS: &[Spec] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
 
 /// Commands that work whatever state the server is in, before authentication too.
@@ -28,7 +29,7 @@ const AUTH: Spec =
         ..Docs::NONE
     });
 
-/// All that is said about who it is.
+/// Marks all arguments about the identity of the client as secret.
 fn auth_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     (1..args.len()).for_each(secret);
 }
@@ -81,7 +82,7 @@ const HELLO: Spec =
         ..Docs::NONE
     });
 
-/// The user and password behind each AUTH.
+/// Marks the user and password after each AUTH as secret.
 fn hello_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     let mut i = 2;
     while i < args.len() {
@@ -94,7 +95,7 @@ fn hello_secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     }
 }
 
-/// HELLO [version [AUTH user password] [SETNAME name]] → a map about the server and the connection.
+/// HELLO [version [AUTH user password] [SETNAME name]] → a map describing the server and the connection.
 fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let protocol = match args.get(1).map(num::parse_i64) {
         None => None,
@@ -164,7 +165,7 @@ const PING: Spec = Spec::admin("ping", -1, ping)
         ..Docs::NONE
     });
 
-/// PING [message] → PONG, or the message. A subscribed RESP2 client gets it in the form of a message.
+/// PING [message] → PONG, or the message. A subscribed RESP2 client receives it as a message.
 fn ping(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if args.len() > 2 {
         return Err(Error::arity("ping"));
@@ -195,7 +196,7 @@ const QUIT: Spec = Spec::admin("quit", -1, quit)
         ..Docs::NONE
     });
 
-/// QUIT → OK, and the connection is closed.
+/// QUIT → OK, and the connection closes.
 fn quit(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let replied = server.reply(key).ok();
     server.close_after_reply(key);
@@ -213,8 +214,8 @@ const RESET: Spec = Spec::admin("reset", 1, reset)
         ..Docs::NONE
     });
 
-/// RESET → RESET. Ends the transaction, subscriptions and tracking of keys, forgets name, database, protocol, modes and authentication; what
-/// library the client uses stays known.
+/// RESET → RESET. Ends transaction, subscriptions and key tracking, and resets name, database, protocol, modes and
+/// authentication. The client's library name and version are kept.
 fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.end_transaction(key);
     server.act_as_default(key);

@@ -1,4 +1,4 @@
-//! DEBUG: looking inside, and provoking what rarely happens. For tests; refused unless the configuration allows it.
+//! DEBUG: inspecting internals and provoking rare events, for tests. Refused unless the configuration allows it.
 
 use sha1::{Digest, Sha1};
 
@@ -15,6 +15,7 @@ use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;
 use crate::types::{Hash, Kind, Limits, Part, Value};
 
+/// Table entries of the DEBUG command.
 pub const COMMANDS: &[Spec] = &[DEBUG];
 
 const DEBUG: Spec = Spec::admin("debug", -2, debug)
@@ -34,7 +35,7 @@ const NOT_ALLOWED: &str = concat!(
 
 type Handler = fn(&mut Server, ClientKey, Args<'_>) -> CmdResult;
 
-/// Name, least and greatest number of arguments (both names included), handler.
+/// Name, least and largest number of arguments (including both names), handler.
 const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("AOF-FLUSH-SLEEP", 3, 3, aof_flush_sleep),
     ("ASSERT", 2, usize::MAX, fail_assertion),
@@ -64,7 +65,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
 ];
 
-/// DEBUG subcommand [argument …] → whatever the subcommand shows.
+/// DEBUG subcommand [argument …] → the reply of the subcommand.
 fn debug(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let local = server.clients[key].io.peer.is_local();
     if !server.config.security.enable_debug_command.admits(local) {
@@ -87,27 +88,27 @@ fn debug(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
 }
 
-/// DEBUG SLEEP seconds → OK, after the whole server stood still for so long.
+/// DEBUG SLEEP seconds → OK, after the whole server has slept for that time.
 fn sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    // What is no number is no time.
+    // Text that is not a number counts as 0.
     let seconds = num::parse_f64(args.at(2)).unwrap_or(0.0).clamp(0.0, 1e6);
     std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG SET-ACTIVE-EXPIRE 0|1 → OK; at 0, keys that are due go only when somebody meets them.
+/// DEBUG SET-ACTIVE-EXPIRE 0|1 → OK. With 0, due keys are removed only on access.
 fn set_active_expire(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.expire.paused = num::parse_i64(args.at(2)).unwrap_or(0) == 0;
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1 → OK; at 1, RESTORE does not look at checksums.
+/// DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1 → OK. With 1, RESTORE does not verify checksums.
 fn set_skip_checksums(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.persistence.skip_checksums = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
     Ok(server.reply(key).ok())
 }
 
-/// What is loaded is not complete, and must neither be saved nor be mixed with something else.
+/// Refuses during loading: the incomplete data must neither be saved nor mixed with other data.
 fn refuse_while_loading(server: &Server) -> Result<(), Error> {
     match server.persistence.loading {
         None => Ok(()),
@@ -115,7 +116,7 @@ fn refuse_while_loading(server: &Server) -> Result<(), Error> {
     }
 }
 
-/// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE] → OK; the data were saved, removed and loaded.
+/// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE] → OK, after the data have been saved, removed and loaded.
 fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let (mut save, mut flush, mut merge) = (true, true, false);
     for i in 2..args.len() {
@@ -134,7 +135,7 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         server.save_now().map_err(|_| Error::text("ERR"))?;
     }
     let dirty = server.keyspace.ledger.dirty;
-    // What is not there cannot take the place of the data.
+    // Without a file, the data stay as they are.
     if let Err(error) = std::fs::File::open(&server.config.persistence.dbfilename) {
         tracing::warn!("Can't open the RDB file for DEBUG RELOAD: {}", crate::net::error_text(&error));
         return Err(Error::text("ERR Error trying to load the RDB dump, check server logs."));
@@ -144,7 +145,7 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     let path = std::path::PathBuf::from(&server.config.persistence.dbfilename);
     let loaded = server.load_rdb(&path, merge, |_| Ok(()));
-    // The data are what they were.
+    // The data are unchanged, so the number of unsaved changes is too.
     server.keyspace.ledger.dirty = dirty;
     if let Err(failure) = loaded {
         tracing::warn!("{failure}");
@@ -154,17 +155,17 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG LOADAOF → OK; the data were removed and loaded from the append-only file.
+/// DEBUG LOADAOF → OK, after the data have been removed and loaded from the append-only file.
 fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     refuse_while_loading(server)?;
     if !server.has_aof() {
         return Err(Error::text("ERR Error trying to load the AOF files, check server logs."));
     }
-    // What was executed before, in the same transaction or on its own, is among what is loaded.
+    // Commands executed before, in the same transaction or alone, must be in the file that is loaded.
     server.settle_aof();
     server.keyspace.flush(None, false);
     let loaded = server.load_aof(&mut |_| Ok(()));
-    // The data are what they were.
+    // All data come from the file.
     server.keyspace.ledger.dirty = 0;
     if !matches!(loaded, Ok(true)) {
         tracing::warn!("{}", loaded.err().unwrap_or_default());
@@ -174,19 +175,19 @@ fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG AOF-FLUSH-SLEEP microseconds → OK; how much longer each write to the append-only file takes.
+/// DEBUG AOF-FLUSH-SLEEP microseconds → OK. Delays each write to the append-only file by that time.
 fn aof_flush_sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.aof.log.write_delay_us = u64::try_from(args.int(2)?).unwrap_or(0);
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG PAUSE-CRON 0|1 → OK; at 1, nothing is done by the clock.
+/// DEBUG PAUSE-CRON 0|1 → OK. With 1, the timer does nothing.
 fn pause_cron(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.event_loop.cron_paused = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG REPLYBUFFER PEAK-RESET-TIME ms|NEVER|RESET, or RESIZING 0|1 → OK; when clients' reply buffers change their size.
+/// DEBUG REPLYBUFFER PEAK-RESET-TIME ms|NEVER|RESET, or RESIZING 0|1 → OK. Controls when reply buffers are resized.
 fn reply_buffer(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let buffers = &mut server.event_loop.reply_buffers;
     if args.is(2, "PEAK-RESET-TIME") {
@@ -203,14 +204,14 @@ fn reply_buffer(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG CHANGE-REPL-ID → OK; the data begin a new history.
+/// DEBUG CHANGE-REPL-ID → OK. Gives the data a new replication ID.
 fn change_repl_id(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     tracing::info!("Changing the replication IDs after DEBUG CHANGE-REPL-ID");
     server.identity.replication_id = random_id(&mut server.keyspace.rng);
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG CONFIG-REWRITE-FORCE-ALL → OK, once the configuration file names every parameter.
+/// DEBUG CONFIG-REWRITE-FORCE-ALL → OK, once the configuration file contains every parameter.
 fn rewrite_config(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.rewrite_config(Scope::Everything)?;
     Ok(server.reply(key).ok())
@@ -221,13 +222,13 @@ fn error(_: &mut Server, _: ClientKey, args: Args<'_>) -> CmdResult {
     Err(Error::quoting(&[args.at(2)]))
 }
 
-/// DEBUG LOG text → OK; the text is in the log.
+/// DEBUG LOG text → OK. Writes the text to the log.
 fn log(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     tracing::warn!("DEBUG LOG: {}", crate::stdx::text::Lossy(args.at(2)));
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG STRINGMATCH-LEN length pattern → whether so many letters `a` match the pattern.
+/// DEBUG STRINGMATCH-LEN length pattern → whether a text of `length` letters `a` matches the pattern.
 fn stringmatch_len(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let len = args.int(2)?.clamp(0, 512 << 20) as usize;
     let text = vec![b'a'; len];
@@ -235,7 +236,7 @@ fn stringmatch_len(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRe
     Ok(server.reply(key).int(matched.into()))
 }
 
-/// DEBUG QUICKLIST-PACKED-THRESHOLD bytes → OK; list elements of so many bytes get a node of their own.
+/// DEBUG QUICKLIST-PACKED-THRESHOLD bytes → OK. List elements of that size and above get a node of their own.
 fn packed_threshold(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let bytes = num::parse_memory(args.at(2)).filter(|&bytes| bytes < 4 << 30).ok_or_else(|| {
         Error::text("ERR argument must be a memory value bigger than 1 and smaller than 4gb")
@@ -247,7 +248,7 @@ fn packed_threshold(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdR
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG POPULATE count [prefix [size]] → OK; `count` keys `prefix:n` were added where they were missing.
+/// DEBUG POPULATE count [prefix [size]] → OK. Adds `count` keys `prefix:n`, except those that exist.
 fn populate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let natural = |i: usize| match num::parse_i64(args.at(i)) {
         Some(n) if n >= 0 => Ok(n as usize),
@@ -284,7 +285,7 @@ fn populate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).ok())
 }
 
-/// DEBUG PROTOCOL type → a sample of the type.
+/// DEBUG PROTOCOL type → a sample of the RESP type.
 #[allow(clippy::approx_constant)] // The sample is the number clients' tests expect.
 fn protocol(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut reply = server.reply(key);
@@ -348,7 +349,7 @@ fn protocol(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     })
 }
 
-/// DEBUG OBJECT key → what is stored under the key, in one line.
+/// DEBUG OBJECT key → one line about the stored value.
 fn object(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let access = server.keyspace.access;
@@ -372,9 +373,9 @@ fn describe(entry: &Entry, idle_seconds: u32) -> String {
     line
 }
 
-/// About as many bytes as the value takes in a snapshot, uncompressed.
+/// Approximate size of the value in an uncompressed snapshot, in bytes.
 fn serialized_length(entry: &Entry) -> usize {
-    // Lengths take 1, 2 or 5 bytes; a short integer takes a byte more than its own size.
+    // A length takes 1, 2 or 5 bytes; a short integer takes one byte more than its own size.
     let text = |len: usize| {
         len + match len {
             0..64 => 1,
@@ -403,7 +404,7 @@ fn serialized_length(entry: &Entry) -> usize {
     }
 }
 
-/// DEBUG LISTPACK key → a status, if the value is one listpack.
+/// DEBUG LISTPACK key → a status if the value is a single listpack.
 fn listpack(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let encoding = server.keyspace.db(index).inspect(args.key(2)).map(|entry| entry.encoding());
@@ -414,7 +415,7 @@ fn listpack(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
 }
 
-/// DEBUG HTSTATS db [full] → how full the tables of a database are, as text, in full either way.
+/// DEBUG HTSTATS db [full] → statistics of the tables of a database, as text; always complete.
 fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = args.int(2)?;
     let db = usize::try_from(index).ok().and_then(|index| server.keyspace.databases().get(index));
@@ -426,7 +427,7 @@ fn htstats(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 
-/// DEBUG HTSTATS-KEY key [full] → how full the hash table of a value is, as text, in full either way.
+/// DEBUG HTSTATS-KEY key [full] → statistics of the hash table of a value, as text; always complete.
 fn htstats_key(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let mut db = server.keyspace.db(index);
@@ -470,28 +471,28 @@ fn write_table(text: &mut String, number: usize, name: &str, table: &TableStats)
 
 // ---- digests ------------------------------------------------------------------------------------
 
-/// 160 bits that stand for data: equal data, equal digest, on every server that follows this scheme.
+/// A 160-bit digest of data: equal data have equal digests on every server with this scheme.
 ///
-/// What has an order is mixed in (digest ← SHA-1(digest xor SHA-1(part))), what has none is xored in
-/// (digest ← digest xor SHA-1(part)), so that neither the order of a hash table nor an encoding shows.
+/// Ordered parts are mixed in (digest ← SHA-1(digest xor SHA-1(part))), unordered ones are xored in (digest ←
+/// digest xor SHA-1(part)), so that neither the order of a hash table nor an encoding affects the digest.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct DataDigest([u8; 20]);
 
 impl DataDigest {
-    /// Adds a part that has no place among others.
+    /// Adds an unordered part.
     fn add(&mut self, part: &[u8]) {
         for (byte, other) in self.0.iter_mut().zip(Sha1::digest(part)) {
             *byte ^= other;
         }
     }
 
-    /// Adds a part that follows those before.
+    /// Adds an ordered part.
     fn mix(&mut self, part: &[u8]) {
         self.add(part);
         self.0 = Sha1::digest(self.0).into();
     }
 
-    /// Adds a value and that it expires, if it does.
+    /// Adds a value, and whether it has an expiry.
     fn mix_entry(&mut self, entry: &Entry) {
         let kind = entry.kind();
         self.mix(&(kind as u32).to_be_bytes());
@@ -534,7 +535,7 @@ impl DataDigest {
     }
 }
 
-/// DEBUG DIGEST → a digest of all data, as a status.
+/// DEBUG DIGEST → digest of all data, as a status.
 fn digest(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let mut whole = DataDigest::default();
     for (index, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
@@ -549,7 +550,7 @@ fn digest(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).simple(&whole.hex()))
 }
 
-/// DEBUG DIGEST-VALUE key … → a digest of each value; zeros where there is none.
+/// DEBUG DIGEST-VALUE key … → digest of each value; zeros for missing keys.
 fn digest_value(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let keys = args.rest(2);
@@ -565,7 +566,7 @@ fn digest_value(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
     Ok::<Replied, Error>(server.reply(key).lines(&digests))
 }
 
-/// DEBUG HELP → what the subcommands do.
+/// DEBUG HELP → descriptions of the subcommands.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),
@@ -678,7 +679,7 @@ mod tests {
 
     #[test]
     fn digests_are_those_of_redis() {
-        // The digits are redis-server's own for the same data.
+        // The digests come from redis-server with the same data.
         check_with(
             &mut harness(),
             r#"

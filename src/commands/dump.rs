@@ -1,4 +1,4 @@
-//! DUMP and RESTORE: one value as bytes, and back.
+//! DUMP and RESTORE: one value in serialized form, and back.
 
 use crate::clients::ClientKey;
 use crate::keyspace::Event;
@@ -11,6 +11,7 @@ use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, 
 use crate::stats::log::limited;
 use crate::stdx::clock::UnixMillis;
 
+/// Table entries of the DUMP and RESTORE commands.
 pub const COMMANDS: &[Spec] = &[DUMP, RESTORE, RESTORE_ASKING];
 
 const DUMP: Spec = Spec::admin("dump", 2, dump)
@@ -27,7 +28,7 @@ const DUMP: Spec = Spec::admin("dump", 2, dump)
         ..Docs::NONE
     });
 
-/// DUMP key → the value with version and checksum, or nil.
+/// DUMP key → the serialized value with version and checksum, or null.
 fn dump(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let client = &server.clients[key];
     let (index, no_touch) = (client.db as usize, client.flags.has(crate::clients::ClientFlags::NO_TOUCH));
@@ -88,7 +89,7 @@ const RESTORE_ASKING: Spec = Spec::admin("restore-asking", -4, restore)
         ..Docs::NONE
     });
 
-/// What may follow the payload of RESTORE.
+/// Options after the payload of RESTORE.
 #[derive(Default)]
 struct Options {
     replace: bool,
@@ -128,7 +129,7 @@ impl Options {
     }
 }
 
-/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency] → OK; the key has the value.
+/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency] → OK. Sets the key to the value.
 fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let options = Options::read(&args)?;
@@ -168,7 +169,7 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut db = server.keyspace.db(index);
     let replaced = options.replace && db.remove(name, lazily);
     if expires.is_some_and(|at| at <= now) && db.removes_due_keys() {
-        // A key that would be gone at once is not made; what was there goes.
+        // A key that has already expired is not created, but an existing one is removed.
         if replaced {
             db.changed(name, Event::generic("del"), 1);
             let removal: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
@@ -233,7 +234,7 @@ mod tests {
         );
     }
 
-    /// The payload that DUMP gives for `key`.
+    /// The payload of DUMP for `key`.
     fn payload(harness: &mut Harness, key: &[u8]) -> Vec<u8> {
         let reply = harness.raw(&[b"DUMP", key]);
         let at = reply.iter().position(|&byte| byte == b'\n').expect("a bulk string") + 1;
@@ -276,13 +277,13 @@ mod tests {
     fn payloads_are_those_of_redis() {
         let mut harness = Harness::default();
         harness.run("SET foo hello");
-        // As redis-server 7.0 gives it, but for the version and so the checksum.
+        // The payload of redis-server 7.0, except for version and checksum.
         assert!(payload(&mut harness, b"foo").starts_with(b"\x00\x05hello\x0b\x00"));
-        // Redis 7.0's own.
+        // A payload from Redis 7.0.
         let theirs = b"\x00\x03m13\x0a\x00\xe5K?K\xaa\xad\xa1\x01";
         assert_eq!(harness.raw(&[b"RESTORE", b"bar", b"0", theirs]), b"+OK\r\n");
         assert_eq!(harness.run("GET bar"), "\"m13\"");
-        // Valkey 9.1's own.
+        // A payload from Valkey 9.1.
         let theirs = b"\x00\x05hello\x50\x00\xac\x58\x16\xe7\xfb\x66\x47\xfe";
         assert_eq!(harness.raw(&[b"RESTORE", b"baz", b"0", theirs]), b"+OK\r\n");
         assert_eq!(harness.run("GET baz"), "\"hello\"");

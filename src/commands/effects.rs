@@ -1,13 +1,13 @@
-//! What write commands do besides answering: whether a transaction that watches the key fails, how many changes are
-//! counted, and which events are published. Most rows are about requests that come to nothing.
+//! Effects of write commands besides the reply: whether a transaction that watches the key fails, how many changes
+//! are counted, and which events are published. Most rows are requests that change nothing.
 //!
-//! The rows are what Redis 8.2.3 does, with three exceptions. A trim that removes nothing, and times to live of
-//! fields that are over when they are set, are as in Valkey 9.1.2. A BITFIELD whose operations all overflow makes its
-//! string longer; here that is a change, since replicas and the append-only file would otherwise hold another string.
+//! The rows match Redis 8.2.3, with three exceptions. A trim that removes nothing, and expiries of fields that are
+//! in the past when they are set, match Valkey 9.1.2. A BITFIELD whose operations all overflow extends its string;
+//! here that is a change, because the string of replicas and of the append-only file would differ otherwise.
 
 use super::testing::Harness;
 
-/// What there is before a request, by name.
+/// Commands that prepare the data, by name.
 const BEFORE: &[(&str, &[&str])] = &[
     ("l", &["RPUSH k a b c"]),
     ("l1", &["RPUSH k a"]),
@@ -30,8 +30,8 @@ const BEFORE: &[(&str, &[&str])] = &[
     ("hll2", &["PFADD k a b c", "PFADD k2 a b"]),
 ];
 
-/// What there was before, the request, whether a transaction that watches `k` fails, how many changes are counted, and
-/// the events.
+/// Name of the prepared data, request, whether a transaction that watches `k` fails, number of changes counted, and
+/// events.
 #[rustfmt::skip]
 const REQUESTS: &[(&str, &str, bool, u64, &str)] = &[
     ("l", "LTRIM k 0 -1", false, 0, "ltrim k"),
@@ -258,7 +258,8 @@ const REQUESTS: &[(&str, &str, bool, u64, &str)] = &[
     ("l", "LPUSH k q w", true, 2, "lpush k"),
 ];
 
-/// The event and key of each message in what a subscriber was written, those of another database with its number.
+/// Event and key of each message in a subscriber's output, with the number of the database unless it is the
+/// selected one.
 fn events(written: &str) -> String {
     let texts: Vec<&str> = written
         .lines()

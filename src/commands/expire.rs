@@ -1,7 +1,7 @@
 //! Commands on the expiry of keys.
 //!
-//! Whatever unit and base a command counts in, the keyspace stores milliseconds since 1970, and
-//! that is what is passed on: a replica or a reader of the AOF has another "now".
+//! Whatever unit and base a command uses, the keyspace stores milliseconds since 1970, and so does the propagated
+//! command: a replica or a reader of the append-only file has another "now".
 
 use crate::keyspace::Event;
 use crate::resp::Error;
@@ -10,6 +10,7 @@ use crate::stdx::clock::UnixMillis;
 
 use super::expiry::{Conditions, rounded_secs};
 
+/// Table entries of the commands on expiries.
 pub const COMMANDS: &[Spec] =
     &[EXPIRE, EXPIREAT, EXPIRETIME, PERSIST, PEXPIRE, PEXPIREAT, PEXPIRETIME, PTTL, TTL];
 
@@ -36,7 +37,7 @@ const EXPIRE: Spec = Spec::data("expire", -3, expire)
         ..Docs::NONE
     });
 
-/// EXPIRE key seconds [NX | XX | GT | LT] → whether the expiry was set.
+/// EXPIRE key seconds [NX | XX | GT | LT] → 1 if the expiry was set, else 0.
 fn expire(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now.0;
     set_expiry(ctx, |seconds| seconds.checked_mul(1000)?.checked_add(now))
@@ -56,7 +57,7 @@ const PEXPIRE: Spec = Spec::data("pexpire", -3, pexpire)
         ..Docs::NONE
     });
 
-/// PEXPIRE key milliseconds [NX | XX | GT | LT] → whether the expiry was set.
+/// PEXPIRE key milliseconds [NX | XX | GT | LT] → 1 if the expiry was set, else 0.
 fn pexpire(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now.0;
     set_expiry(ctx, |ms| ms.checked_add(now))
@@ -76,7 +77,7 @@ const EXPIREAT: Spec = Spec::data("expireat", -3, expireat)
         ..Docs::NONE
     });
 
-/// EXPIREAT key unix-time-seconds [NX | XX | GT | LT] → whether the expiry was set.
+/// EXPIREAT key unix-time-seconds [NX | XX | GT | LT] → 1 if the expiry was set, else 0.
 fn expireat(ctx: &mut Ctx<'_>) -> CmdResult {
     set_expiry(ctx, |seconds| seconds.checked_mul(1000))
 }
@@ -95,13 +96,13 @@ const PEXPIREAT: Spec = Spec::data("pexpireat", -3, pexpireat)
         ..Docs::NONE
     });
 
-/// PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT] → whether the expiry was set.
+/// PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT] → 1 if the expiry was set, else 0.
 fn pexpireat(ctx: &mut Ctx<'_>) -> CmdResult {
     set_expiry(ctx, Some)
 }
 
-/// Gives the key the expiry that `absolute` makes of argument 2, in milliseconds since 1970. A key
-/// whose time is over already is removed.
+/// Sets the expiry that `absolute` computes from argument 2, in milliseconds since 1970. If that time has passed,
+/// removes the key.
 fn set_expiry(ctx: &mut Ctx<'_>, absolute: impl FnOnce(i64) -> Option<i64>) -> CmdResult {
     let key = ctx.args.key(1);
     let conditions = Conditions::parse(ctx.args.rest(3))?;
@@ -145,7 +146,7 @@ const TTL: Spec = Spec::data("ttl", 2, ttl)
         ..Docs::NONE
     });
 
-/// TTL key → seconds left, rounded; −1 without an expiry, −2 without a key.
+/// TTL key → remaining seconds, rounded; −1 without an expiry, −2 without a key.
 fn ttl(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now;
     tell_expiry(ctx, |at| rounded_secs((at - now).max(0)))
@@ -166,7 +167,7 @@ const PTTL: Spec = Spec::data("pttl", 2, pttl)
         ..Docs::NONE
     });
 
-/// PTTL key → milliseconds left; −1 without an expiry, −2 without a key.
+/// PTTL key → remaining milliseconds; −1 without an expiry, −2 without a key.
 fn pttl(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now;
     tell_expiry(ctx, |at| (at - now).max(0))
@@ -230,7 +231,7 @@ const PERSIST: Spec = Spec::data("persist", 2, persist)
         ..Docs::NONE
     });
 
-/// PERSIST key → whether it had an expiry.
+/// PERSIST key → 1 if the key had an expiry, else 0.
 fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let had_expiry = ctx.db.write(key).is_some_and(|entry| entry.expires().is_some());

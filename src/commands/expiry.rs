@@ -1,14 +1,14 @@
-//! What several commands on expiries share: the options `EX`, `PX`, `EXAT` and `PXAT`, and the conditions `NX`,
+//! Expiry arguments shared by several commands: the options `EX`, `PX`, `EXAT` and `PXAT`, and the conditions `NX`,
 //! `XX`, `GT` and `LT`.
 //!
-//! Whatever an option counts in, what comes out is an instant of the wall clock in milliseconds:
-//! that is what the keyspace stores and what is passed on to others, whose "now" differs.
+//! Whatever the unit, the result is a wall clock time in milliseconds: that is what the keyspace stores and what is
+//! propagated to others, whose "now" differs.
 
 use crate::resp::{Args, Error};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 
-/// What a time to live is counted in, and from when.
+/// Unit and base of a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
     /// Seconds from now (`EX`).
@@ -22,7 +22,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit an option stands for.
+    /// The unit named by an option.
     pub fn named(option: &[u8]) -> Option<Unit> {
         Some(match option.len() {
             2 if option.eq_ignore_ascii_case(b"EX") => Unit::Seconds,
@@ -33,23 +33,23 @@ impl Unit {
         })
     }
 
-    /// Whether it counts from 1970 and not from now.
+    /// Whether the unit counts from 1970 and not from now.
     pub fn is_absolute(self) -> bool {
         matches!(self, Unit::UnixSeconds | Unit::UnixMillis)
     }
 
-    /// The instant that is `amount` of this unit from its beginning.
+    /// The time that is `amount` of this unit after its base.
     ///
     /// # Errors
-    /// [`Error::NotInteger`], or that `command` got an invalid expire time: not positive, or more
-    /// milliseconds than 63 bits hold.
+    /// [`Error::NotInteger`], or an invalid expire time for `command`: not positive, or more milliseconds than 63
+    /// bits hold.
     pub fn instant(self, amount: &[u8], now: UnixMillis, command: &str) -> Result<UnixMillis, Error> {
         let amount = num::parse_i64(amount).ok_or(Error::NotInteger)?;
         let positive = Some(amount).filter(|&amount| amount > 0);
         positive.and_then(|amount| self.after(amount, now)).ok_or_else(|| Error::invalid_expire(command))
     }
 
-    /// As [`Unit::instant`], but no time at all will do as well.
+    /// As [`Unit::instant`], but accepts zero.
     ///
     /// # Errors
     /// As [`Unit::instant`].
@@ -59,7 +59,7 @@ impl Unit {
         natural.and_then(|amount| self.after(amount, now)).ok_or_else(|| Error::invalid_expire(command))
     }
 
-    /// `amount` of this unit from its beginning, where that can be told.
+    /// The time that is `amount` of this unit after its base; `None` on overflow.
     fn after(self, amount: i64, now: UnixMillis) -> Option<UnixMillis> {
         let ms = match self {
             Unit::Seconds | Unit::UnixSeconds => amount.checked_mul(1000)?,
@@ -70,22 +70,23 @@ impl Unit {
     }
 }
 
-/// One of the options with its amount, not looked at yet.
+/// One of the expiry options with its amount, not validated yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Expiry<'a> {
+    /// Unit named by the option.
     pub unit: Unit,
     amount: &'a [u8],
 }
 
 impl<'a> Expiry<'a> {
-    /// The option at argument `i`, with its amount in the argument after it; `None` when it is
-    /// another option or the amount is missing.
+    /// The option at argument `i` with its amount in the next argument; `None` if it is another option or the
+    /// amount is missing.
     pub fn at(args: Args<'a>, i: usize) -> Option<Expiry<'a>> {
         let unit = Unit::named(args.get(i)?)?;
         Some(Expiry { unit, amount: args.get(i + 1)? })
     }
 
-    /// When the key is to expire.
+    /// Time at which the key expires.
     ///
     /// # Errors
     /// As [`Unit::instant`].
@@ -93,7 +94,7 @@ impl<'a> Expiry<'a> {
         self.unit.instant(self.amount, now, command)
     }
 
-    /// When a field is to expire, which may be at once.
+    /// Time at which a field expires, which may be now.
     ///
     /// # Errors
     /// As [`Unit::instant_or_now`].
@@ -104,24 +105,24 @@ impl<'a> Expiry<'a> {
 
 // ---- conditions -----------------------------------------------------------------------------
 
-/// Which expiries may be replaced.
+/// A condition for replacing an expiry.
 #[derive(Clone, Copy, Default)]
 pub struct Conditions {
-    /// None at all.
+    /// Only if there is no expiry.
     nx: bool,
-    /// Any.
+    /// Only if there is an expiry.
     xx: bool,
-    /// Earlier ones; no expiry is later than all.
+    /// Only by a later expiry; no expiry is later than all.
     gt: bool,
-    /// Later ones.
+    /// Only by an earlier expiry.
     lt: bool,
 }
 
 impl Conditions {
-    /// All of `args`.
+    /// Parses `args`, all of which are conditions.
     ///
     /// # Errors
-    /// One of them is no condition, or they contradict each other.
+    /// If an argument is no condition, or the conditions contradict each other.
     pub fn parse(args: Args<'_>) -> Result<Conditions, Error> {
         let mut found = Conditions::default();
         for i in 0..args.len() {
@@ -131,7 +132,7 @@ impl Conditions {
                 () if args.is(i, "GT") => &mut found.gt,
                 () if args.is(i, "LT") => &mut found.lt,
                 () => {
-                    // The original prints the option as a C string.
+                    // Redis prints the option up to a NUL.
                     let option = args.at(i).split(|&b| b == 0).next().unwrap_or_default();
                     return Err(Error::quoting(&[b"ERR Unsupported option ", option]));
                 }
@@ -147,7 +148,7 @@ impl Conditions {
         Ok(found)
     }
 
-    /// Whether an expiry may be replaced by another one.
+    /// Whether the expiry `old` may be replaced by `new`.
     pub fn allow(self, old: Option<UnixMillis>, new: UnixMillis) -> bool {
         match old {
             None => !self.xx && !self.gt,
@@ -156,7 +157,7 @@ impl Conditions {
     }
 }
 
-/// Milliseconds in seconds; half a second and more counts as one.
+/// Milliseconds as seconds, rounded half up.
 pub fn rounded_secs(ms: i64) -> i64 {
     ms / 1000 + (ms % 1000 + 500) / 1000
 }

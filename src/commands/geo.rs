@@ -1,4 +1,4 @@
-//! Commands on places: sorted sets whose scores are positions on the earth.
+//! Commands on geographic positions: sorted sets whose scores encode points on the earth.
 
 use std::io::Write;
 
@@ -12,6 +12,7 @@ use crate::types::Zset;
 use crate::types::geo::{Point, Search, Shape};
 use crate::types::zset::{Outcome, Rule, Text, order};
 
+/// Table entries of the geo commands.
 pub const COMMANDS: &[Spec] = &[
     GEOADD,
     GEODIST,
@@ -27,14 +28,14 @@ pub const COMMANDS: &[Spec] = &[
 
 // ---- arguments and replies ------------------------------------------------------------------------
 
-/// The place that the arguments at `i` and behind say: longitude, then latitude.
+/// The point at argument `i`: longitude, then latitude.
 fn point(args: &Args<'_>, i: usize) -> Result<Point, Error> {
     let (lon, lat) = (args.float(i)?, args.float(i + 1)?);
     Point::new(lon, lat)
         .ok_or_else(|| Error::text(format!("ERR invalid longitude,latitude pair {lon:.6},{lat:.6}")))
 }
 
-/// How many meters the unit at argument `i` has.
+/// Length in meters of the unit at argument `i`.
 fn unit(args: &Args<'_>, i: usize) -> Result<f64, Error> {
     let units = [("m", 1.0), ("km", 1000.0), ("ft", 0.3048), ("mi", 1609.34)];
     let found = units.into_iter().find(|(name, _)| args.is(i, name));
@@ -43,12 +44,12 @@ fn unit(args: &Args<'_>, i: usize) -> Result<f64, Error> {
         .ok_or_else(|| Error::text("ERR unsupported unit provided. please use M, KM, FT, MI"))
 }
 
-/// Argument `i` as a number that the error calls `what`.
+/// Argument `i` as a number, which the error calls `what`.
 fn length(args: &Args<'_>, i: usize, what: &str) -> Result<f64, Error> {
     num::parse_f64(args.at(i)).ok_or_else(|| Error::text(format!("ERR need numeric {what}")))
 }
 
-/// The radius at argument `i` and the unit behind it: a circle, and the meters of the unit.
+/// A circle from the radius at argument `i` and the unit after it, and the length of the unit in meters.
 fn circle(args: &Args<'_>, i: usize) -> Result<(Shape, f64), Error> {
     let radius = length(args, i, "radius")?;
     if radius < 0.0 {
@@ -58,7 +59,7 @@ fn circle(args: &Args<'_>, i: usize) -> Result<(Shape, f64), Error> {
     Ok((Shape::Circle { radius: radius * unit }, unit))
 }
 
-/// As [`circle`], of width, height and unit.
+/// As [`circle`], for a rectangle of width, height and unit.
 fn rectangle(args: &Args<'_>, i: usize) -> Result<(Shape, f64), Error> {
     let (width, height) = (length(args, i, "width")?, length(args, i + 1, "height")?);
     if width < 0.0 || height < 0.0 {
@@ -68,7 +69,7 @@ fn rectangle(args: &Args<'_>, i: usize) -> Result<(Shape, f64), Error> {
     Ok((Shape::Rectangle { width: width * unit, height: height * unit }, unit))
 }
 
-/// The corners of a polygon, after their number at argument `i`.
+/// The corners of a polygon, whose number is argument `i`.
 fn corners(args: &Args<'_>, i: usize) -> Result<Vec<Point>, Error> {
     let number = num::parse_i64(args.at(i)).and_then(|n| i32::try_from(n).ok());
     let number = number.ok_or_else(|| Error::text("ERR invalid number of vertices"))?;
@@ -79,8 +80,8 @@ fn corners(args: &Args<'_>, i: usize) -> Result<Vec<Point>, Error> {
     (0..number).map(|corner| point(args, i + 1 + 2 * corner)).collect()
 }
 
-/// Answers a length in meters, in units of so many, with four decimals: what is nearest after it was multiplied,
-/// which now and then is not nearest before.
+/// Replies with a length given in meters, in a unit of `unit` meters, with four decimals. Rounds after
+/// multiplication by 10,000, as Redis does, which now and then differs from rounding the exact quotient.
 fn answer_distance(reply: &mut Reply<'_>, meters: f64, unit: f64) -> Replied {
     let scaled = (meters / unit * 10_000.0).round_ties_even() as u64;
     let mut digits = itoa::Buffer::new();
@@ -95,7 +96,7 @@ fn answer_distance(reply: &mut Reply<'_>, meters: f64, unit: f64) -> Replied {
     reply.bulk(&text[..len + 5])
 }
 
-/// Answers longitude and latitude.
+/// Replies with longitude and latitude.
 fn answer_point(reply: &mut Reply<'_>, point: Point) -> Replied {
     let replied = reply.array(2);
     for degrees in [point.lon, point.lat] {
@@ -123,7 +124,7 @@ const COUNT: Arg =
     Arg::block("count-block", &[Arg::integer("count").token("COUNT"), Arg::word("any", "ANY").optional()])
         .optional();
 
-/// As [`COUNT`], of commands that are older than `ANY`.
+/// As [`COUNT`], for commands older than `ANY`.
 const COUNT_BEFORE_ANY: Arg = Arg::block(
     "count-block",
     &[Arg::integer("count").token("COUNT"), Arg::word("any", "ANY").since("6.2.0").optional()],
@@ -201,7 +202,7 @@ const GEOADD: Spec = Spec::data("geoadd", -5, geoadd)
         ..Docs::NONE
     });
 
-/// GEOADD key [NX | XX] [CH] longitude latitude member [… ] → how many were added; with CH, or moved.
+/// GEOADD key [NX | XX] [CH] longitude latitude member [… ] → number of added members; with CH, also of moved ones.
 fn geoadd(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let (mut rule, mut changed) = (Rule::default(), false);
@@ -251,11 +252,11 @@ fn geoadd(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.int(if changed { added + moved } else { added } as i64))
 }
 
-/// Passes a GEOADD on with scores instead of places, which others then need not compute alike.
+/// Propagates a GEOADD as scores instead of points, so that others need not compute the same scores.
 fn feed_scores(feed: &mut Feed, args: &Args<'_>, first: usize) -> Result<(), Error> {
     let places = args.rest(first);
     let n = places.len() / 3;
-    // No score has more than 16 digits.
+    // A score has at most 16 digits.
     let (mut scores, mut digits) = (Vec::with_capacity(17 * n), itoa::Buffer::new());
     for i in 0..n {
         scores.extend_from_slice(digits.format(point(&places, 3 * i)?.hash()).as_bytes());
@@ -281,7 +282,7 @@ const GEODIST: Spec =
         ..Docs::NONE
     });
 
-/// GEODIST key member1 member2 [M | KM | FT | MI] → the distance, or null.
+/// GEODIST key member1 member2 [M | KM | FT | MI] → distance, or null.
 fn geodist(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let unit = match args.len() {
@@ -310,7 +311,7 @@ const GEOHASH: Spec =
         ..Docs::NONE
     });
 
-/// GEOHASH key [member …] → for each its geohash of eleven characters, or null.
+/// GEOHASH key [member …] → geohash of eleven characters, or null, for each member.
 fn geohash(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Zset>(ctx.args.key(1))?;
     let members = ctx.args.rest(2);
@@ -334,7 +335,7 @@ const GEOPOS: Spec =
         ..Docs::NONE
     });
 
-/// GEOPOS key [member …] → for each its longitude and latitude, or null.
+/// GEOPOS key [member …] → longitude and latitude, or null, for each member.
 fn geopos(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Zset>(ctx.args.key(1))?;
     let members = ctx.args.rest(2);
@@ -350,61 +351,61 @@ fn geopos(ctx: &mut Ctx<'_>) -> CmdResult {
 
 // ---- searches -------------------------------------------------------------------------------------
 
-/// How a command says what it looks for, and what it may do with what it finds.
+/// Syntax of a search command, and whether it may store its result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Around a place, in a circle.
+    /// A circle around a point.
     Radius { may_store: bool },
-    /// Around a member, in a circle.
+    /// A circle around a member.
     RadiusByMember { may_store: bool },
-    /// By options.
+    /// Center and shape are options.
     Search,
-    /// By options; the result is stored.
+    /// Center and shape are options; the result is stored.
     SearchStore,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// The nearest first.
+    /// Nearest first.
     Asc,
-    /// The farthest first.
+    /// Farthest first.
     Desc,
 }
 
-/// Where a result is stored, and as what.
+/// Destination of a stored result.
 #[derive(Clone, Copy)]
 struct Destination {
-    /// Which argument the key is.
+    /// Index of the argument that is the key.
     key: usize,
-    /// Whether the scores are distances instead of places.
+    /// Whether to store distances as scores instead of positions.
     distances: bool,
 }
 
-/// What a command asks for.
+/// The parsed arguments of a search.
 struct Query {
     search: Search,
-    /// Meters of the unit in which distances are told.
+    /// Length in meters of the unit of distances.
     unit: f64,
     with_dist: bool,
     with_hash: bool,
     with_coord: bool,
-    /// At most so many members.
+    /// Largest number of members in the reply.
     count: usize,
-    /// Whether any members will do, not only the nearest.
+    /// Whether any members suffice, not only the nearest.
     any: bool,
     order: Option<Order>,
     destination: Option<Destination>,
 }
 
-/// A member that was found.
+/// A member found by a search.
 struct Found<'a> {
-    /// From the center, in meters.
+    /// Distance from the center in meters.
     distance: f64,
     score: f64,
     member: Text<'a>,
 }
 
-/// The place of a member of `set`. Where there is no set any place will do: nothing will be found.
+/// Position of a member of `set`. Without a set, any position will do, because nothing will be found.
 fn place_of(set: Option<&Zset>, member: &[u8]) -> Result<Point, Error> {
     let score = set.map_or(Some(0.0), |set| set.score(member));
     let score = score.ok_or_else(|| Error::text("ERR could not decode requested zset member"))?;
@@ -412,7 +413,7 @@ fn place_of(set: Option<&Zset>, member: &[u8]) -> Result<Point, Error> {
 }
 
 impl Query {
-    /// Reads the arguments of a command that searches `set`.
+    /// Parses the arguments of a command that searches `set`.
     fn parse(args: &Args<'_>, form: Form, set: Option<&Zset>) -> Result<Query, Error> {
         let (mut center, mut shape, mut unit) = (None, None, 1.0);
         let mut i = match form {
@@ -441,7 +442,7 @@ impl Query {
         let (mut count, mut any, mut order) = (None, false, None);
         let mut destination = (form == Form::SearchStore).then_some(Destination { key: 1, distances: false });
         let mut from = None;
-        // A polygon lies where it lies, without a center.
+        // A polygon needs no center.
         let is_polygon = |shape: &Option<Shape>| matches!(shape, Some(Shape::Polygon(_)));
         while i < args.len() {
             let behind = args.len() - i - 1;
@@ -538,14 +539,14 @@ impl Query {
             return Err(Error::text("ERR the ANY argument requires COUNT argument"));
         }
         if count.is_some() && !any && order.is_none() {
-            // The first few are the nearest ones.
+            // A limited result consists of the nearest members.
             order = Some(Order::Asc);
         }
         let count = count.unwrap_or(usize::MAX);
         Ok(Query { search, unit, with_dist, with_hash, with_coord, count, any, order, destination })
     }
 
-    /// The members of `set` that are asked for, in the order that is asked for.
+    /// The members of `set` that match the query, in its order.
     fn run<'a>(&self, set: &'a Zset) -> Vec<Found<'a>> {
         let mut found = Vec::new();
         let enough = if self.any { self.count } else { usize::MAX };
@@ -572,7 +573,7 @@ impl Query {
             by_distance.then_with(|| order((a.score, a.member.as_ref()), (b.score, b.member.as_ref())))
         };
         if self.count < found.len() {
-            // Only what is answered needs an order.
+            // Only members in the reply need sorting.
             found.select_nth_unstable_by(self.count, compare);
             found.truncate(self.count);
         }
@@ -602,7 +603,7 @@ impl Query {
     }
 }
 
-/// How a search by options names its center.
+/// How options name the center of a search.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Center {
     Member,
@@ -625,13 +626,13 @@ fn search(ctx: &mut Ctx<'_>, form: Form) -> CmdResult {
     pairs.sort_unstable_by(|a, b| order((a.0, a.1.as_ref()), (b.0, b.1.as_ref())));
     let result = Zset::from_sorted(&pairs, &ctx.limits.types);
     let event = if form == Form::SearchStore { "geosearchstore" } else { "georadiusstore" };
-    // Each place found counts as a change, unlike with the other commands that store what they found.
+    // Every member found counts as a change, unlike with other commands that store their result.
     let found = pairs.len();
     store_counting(ctx, args.key(key), result, Event::zset(event), found)
 }
 
-/// Finds the keys of GEORADIUS and its like, whose options begin at argument `options`: the set, and each key
-/// that an option stores to.
+/// Finds the keys of GEORADIUS and similar commands, whose options begin at argument `options`: the set, and each
+/// key that an option stores to.
 fn find_keys(args: &Args<'_>, options: usize, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     f(1, KeyFlags::RO.with(KeyFlags::ACCESS));
     let mut i = options;
@@ -678,7 +679,7 @@ const GEORADIUS: Spec = Spec::data("georadius", -6, georadius)
     });
 
 /// GEORADIUS key longitude latitude radius unit [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]
-/// [STORE key | STOREDIST key] → the members, or how many were stored.
+/// [STORE key | STOREDIST key] → members, or number of stored members.
 fn georadius(ctx: &mut Ctx<'_>) -> CmdResult {
     search(ctx, Form::Radius { may_store: true })
 }
@@ -708,7 +709,7 @@ const GEORADIUS_RO: Spec =
         },
     );
 
-/// GEORADIUS_RO key longitude latitude radius unit [option …] → the members.
+/// GEORADIUS_RO key longitude latitude radius unit [option …] → members.
 fn georadius_ro(ctx: &mut Ctx<'_>) -> CmdResult {
     search(ctx, Form::Radius { may_store: false })
 }
@@ -744,7 +745,7 @@ const GEORADIUSBYMEMBER: Spec = Spec::data("georadiusbymember", -5, georadiusbym
         ],
     });
 
-/// GEORADIUSBYMEMBER key member radius unit [option …] → the members, or how many were stored.
+/// GEORADIUSBYMEMBER key member radius unit [option …] → members, or number of stored members.
 fn georadiusbymember(ctx: &mut Ctx<'_>) -> CmdResult {
     search(ctx, Form::RadiusByMember { may_store: true })
 }
@@ -774,7 +775,7 @@ const GEORADIUSBYMEMBER_RO: Spec = Spec::data("georadiusbymember_ro", -5, georad
         ..Docs::NONE
     });
 
-/// GEORADIUSBYMEMBER_RO key member radius unit [option …] → the members.
+/// GEORADIUSBYMEMBER_RO key member radius unit [option …] → members.
 fn georadiusbymember_ro(ctx: &mut Ctx<'_>) -> CmdResult {
     search(ctx, Form::RadiusByMember { may_store: false })
 }
@@ -790,9 +791,9 @@ const GEOSEARCH: Spec =
         ..Docs::NONE
     });
 
-/// GEOSEARCH key [FROMMEMBER member | FROMLONLAT longitude latitude]
-/// BYRADIUS radius unit | BYBOX width height unit | BYPOLYGON corners longitude latitude …
-/// [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH] → the members.
+/// GEOSEARCH key [FROMMEMBER member | FROMLONLAT longitude latitude] BYRADIUS radius unit | BYBOX width height unit
+/// | BYPOLYGON corners longitude latitude … [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH] →
+/// members.
 fn geosearch(ctx: &mut Ctx<'_>) -> CmdResult {
     search(ctx, Form::Search)
 }
@@ -822,7 +823,7 @@ const GEOSEARCHSTORE: Spec = Spec::data("geosearchstore", -8, geosearchstore)
         ..Docs::NONE
     });
 
-/// GEOSEARCHSTORE destination source [as GEOSEARCH …] [STOREDIST] → how many members.
+/// GEOSEARCHSTORE destination source [as GEOSEARCH …] [STOREDIST] → number of stored members.
 fn geosearchstore(ctx: &mut Ctx<'_>) -> CmdResult {
     search(ctx, Form::SearchStore)
 }

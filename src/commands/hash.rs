@@ -1,7 +1,7 @@
 //! Commands on hashes.
 //!
-//! A field whose time has come is shown to nobody, and is still counted until it has been removed. A command that
-//! gives it a value makes a new field of it.
+//! An expired field is invisible to every reader, but counts in the length until it has been removed. A command
+//! that sets it creates a new field.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::types::{Before, Describe, Hash, NewExpiry, Value};
 
 use super::scan_args::ScanArgs;
 
+/// Table entries of the hash commands.
 pub const COMMANDS: &[Spec] = &[
     HDEL,
     HEXISTS,
@@ -54,7 +55,7 @@ const HSET: Spec = Spec::data("hset", -4, hset)
         ],
         ..Docs::NONE
     });
-/// HSET key field value [field value …] → how many fields were new.
+/// HSET key field value [field value …] → number of new fields.
 fn hset(ctx: &mut Ctx<'_>) -> CmdResult {
     let added = set_fields(ctx)?;
     Ok(ctx.reply.int(added as i64))
@@ -84,7 +85,7 @@ fn hmset(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.ok())
 }
 
-/// Sets the fields from argument 2 on; how many were new.
+/// Sets the fields from argument 2 on and returns the number of new ones.
 fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
     if ctx.args.len() % 2 == 1 {
         return Err(Error::arity(ctx.name));
@@ -105,7 +106,7 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
     Ok(added)
 }
 
-/// Tells that `n` fields were found to be due, before what became of them is reported.
+/// Reports that `n` fields had expired, before the change to them is reported.
 pub(super) fn met_due(db: &mut Db<'_>, key: Key<'_>, n: usize) {
     if n > 0 {
         db.space().stats.expired_fields += n as u64;
@@ -113,7 +114,7 @@ pub(super) fn met_due(db: &mut Db<'_>, key: Key<'_>, n: usize) {
     }
 }
 
-/// Argument `i` as a value, shared where it was received apart.
+/// Argument `i` as a value, which is shared if it was received in a buffer of its own.
 pub(super) fn value_at<'a>(args: Args<'a>, i: usize) -> Value<'a> {
     match args.shared(i) {
         Some(shared) => Value::Shared(Arc::clone(shared)),
@@ -143,13 +144,13 @@ fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let before = set_field(ctx, key, value_at(ctx.args, 3), "hset")?;
     if before == Before::Due {
-        // Others do not remove it by themselves.
+        // Others do not remove the expired field by themselves.
         ctx.feed.instead(&[b"HSET", key.bytes, field, ctx.args.at(3)]);
     }
     Ok(ctx.reply.int(1))
 }
 
-/// Sets the field that argument 2 names, which keeps its expiry.
+/// Sets the field named by argument 2, which keeps its expiry.
 fn set_field(
     ctx: &mut Ctx<'_>,
     key: Key<'_>,
@@ -164,7 +165,7 @@ fn set_field(
     Ok(before)
 }
 
-/// Passes on the outcome of a command that set the field which argument 2 names.
+/// Propagates the result of a command that set the field named by argument 2.
 fn feed_field(ctx: &mut Ctx<'_>, key: Key<'_>, value: &[u8], expires: Option<UnixMillis>) {
     let field = ctx.args.at(2);
     match expires {
@@ -203,7 +204,7 @@ fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
     let before = set_field(ctx, key, Value::Int(sum), "hincrby")?;
-    // Others do not notice by themselves that the field was due, or may do so before they hear of this.
+    // Others do not notice that the field has expired, or notice it before they receive this change.
     if expires.is_some() || before == Before::Due {
         feed_field(ctx, key, itoa::Buffer::new().format(sum).as_bytes(), expires);
     }
@@ -246,7 +247,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut text = Vec::new();
     sum.fmt_human(&mut text);
     set_field(ctx, key, Value::Bytes(&text), "hincrbyfloat")?;
-    // Whoever adds in another precision would come to another sum.
+    // Adding with another precision would give another sum.
     feed_field(ctx, key, &text, expires);
     Ok(ctx.reply.bulk(&text))
 }
@@ -265,7 +266,7 @@ const HDEL: Spec = Spec::data("hdel", -3, hdel)
         args: &[Arg::key("key"), Arg::string("field").multiple()],
         ..Docs::NONE
     });
-/// HDEL key field [field …] → how many there were.
+/// HDEL key field [field …] → number of removed fields.
 fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, now) = (ctx.args.key(1), ctx.db.due_by());
     let Some(hash) = ctx.db.write_as::<Hash>(key)? else { return Ok(ctx.reply.int(0)) };
@@ -290,7 +291,7 @@ const HGET: Spec = Spec::data("hget", 3, hget)
         args: &[Arg::key("key"), Arg::string("field")],
         ..Docs::NONE
     });
-/// HGET key field → its value, or null.
+/// HGET key field → value, or null.
 fn hget(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
@@ -313,7 +314,7 @@ const HMGET: Spec = Spec::data("hmget", -3, hmget)
         args: &[Arg::key("key"), Arg::string("field").multiple()],
         ..Docs::NONE
     });
-/// HMGET key field [field …] → the value, or null, of each.
+/// HMGET key field [field …] → value, or null, of each field.
 fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
     let (fields, now) = (ctx.args.rest(2), ctx.db.due_by());
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
@@ -345,7 +346,7 @@ const HEXISTS: Spec = Spec::data("hexists", 3, hexists)
         args: &[Arg::key("key"), Arg::string("field")],
         ..Docs::NONE
     });
-/// HEXISTS key field → 1 if the hash has it, else 0.
+/// HEXISTS key field → 1 if the hash has the field, else 0.
 fn hexists(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
@@ -366,7 +367,7 @@ const HSTRLEN: Spec = Spec::data("hstrlen", 3, hstrlen)
         args: &[Arg::key("key"), Arg::string("field")],
         ..Docs::NONE
     });
-/// HSTRLEN key field → the length of its value, 0 if there is none.
+/// HSTRLEN key field → length of the value; 0 if there is none.
 fn hstrlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
@@ -387,7 +388,7 @@ const HLEN: Spec = Spec::data("hlen", 2, hlen)
         args: &[Arg::key("key")],
         ..Docs::NONE
     });
-/// HLEN key → the number of fields, those that are due and not removed yet among them.
+/// HLEN key → number of fields, including expired ones that have not been removed yet.
 fn hlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let len = ctx.db.read_as::<Hash>(ctx.args.key(1))?.map_or(0, Hash::len);
     Ok(ctx.reply.int(len as i64))
@@ -452,12 +453,12 @@ const HVALS: Spec = Spec::data("hvals", 2, hvals)
         args: &[Arg::key("key")],
         ..Docs::NONE
     });
-/// HVALS key → the values of all fields.
+/// HVALS key → values of all fields.
 fn hvals(ctx: &mut Ctx<'_>) -> CmdResult {
     all(ctx, |(_, value)| value)
 }
 
-/// One part of every field.
+/// Replies with one part of every field.
 fn all(ctx: &mut Ctx<'_>, part: impl for<'i> Fn((Item<'i>, Item<'i>)) -> Item<'i>) -> CmdResult {
     let now = ctx.db.due_by();
     let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key(1))? else { return Ok(ctx.reply.array(0)) };
@@ -485,7 +486,7 @@ const HSCAN: Spec = Spec::data("hscan", -3, hscan)
         ],
         ..Docs::NONE
     });
-/// HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES] → the next cursor, and some fields with their values.
+/// HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES] → next cursor, and some fields with their values.
 fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let cursor = ctx.args.cursor(2)?;
     let now = ctx.db.due_by();
@@ -531,7 +532,7 @@ const HRANDFIELD: Spec = Spec::data("hrandfield", -2, hrandfield)
         ..Docs::NONE
     });
 /// HRANDFIELD key → a random field, or null.
-/// HRANDFIELD key count [WITHVALUES] → so many different ones; with a negative count, the same may come again.
+/// HRANDFIELD key count [WITHVALUES] → `count` distinct random fields; with a negative count, fields may repeat.
 fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let mut rng = Rng::new(ctx.db.rng().next_u64());
@@ -553,7 +554,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     if ctx.args.len() > 4 || (ctx.args.len() == 4 && !with_values) {
         return Err(Error::Syntax);
     }
-    // Twice as many elements must be countable.
+    // Twice the count must be a valid length.
     if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(Error::OutOfRange);
     }

@@ -1,8 +1,8 @@
-//! Commands on the expiry of a hash's fields.
+//! Commands on expiries of hash fields.
 //!
-//! As with keys, an expiry is stored and passed on in milliseconds since 1970, in whatever it was given. A field
-//! that is given an expiry in the past is removed at once, and passed on as that. The texts of errors and the
-//! order in which they are found are Valkey's.
+//! As with keys, an expiry is stored and propagated in milliseconds since 1970, whatever its unit was. A field that
+//! gets an expiry in the past is removed at once, and its removal is propagated. Error texts and the order of
+//! checks are Valkey's.
 
 use crate::keyspace::{Event, Key};
 use crate::resp::{Args, Error, Replied};
@@ -14,6 +14,7 @@ use crate::types::{Before, Hash, NewExpiry};
 use super::expiry::{Conditions, Expiry, Unit, rounded_secs};
 use super::hash::{met_due, value_at};
 
+/// Table entries of the commands on expiries of hash fields.
 pub const COMMANDS: &[Spec] = &[
     HEXPIRE,
     HEXPIREAT,
@@ -52,14 +53,14 @@ fn wrong_count() -> Error {
     Error::text("ERR numfields should be greater than 0 and match the provided number of fields")
 }
 
-/// What follows the number at argument `i`: as many fields, of `parts` arguments each, as it says.
+/// The fields after the number at argument `i`, with `parts` arguments each; `None` if the number is wrong.
 fn counted(args: Args<'_>, i: usize, parts: usize) -> Result<Option<Args<'_>>, Error> {
     let (number, fields) = (args.int(i)?, args.rest(i + 1));
     let expected = usize::try_from(number).ok().filter(|&n| n > 0).and_then(|n| n.checked_mul(parts));
     Ok(Some(fields).filter(|fields| expected == Some(fields.len())))
 }
 
-/// The options from argument `from` on and the position of the number of fields behind them and the word `FIELDS`.
+/// The options from argument `from` on, and the position of the number of fields after the options and `FIELDS`.
 fn options(args: Args<'_>, from: usize) -> Result<(Args<'_>, usize), Error> {
     let at = (from..args.len() - 1).find(|&i| args.is(i, "FIELDS")).ok_or_else(wrong_count)?;
     Ok((args.range(from..at), at + 1))
@@ -73,7 +74,7 @@ fn only_fields(args: Args<'_>, wrong_count: impl FnOnce() -> Error) -> Result<Ar
     counted(args, 3, 1)?.ok_or_else(wrong_count)
 }
 
-/// Sets `option`, which may be given again but not be another one.
+/// Sets `option`, which may be repeated with the same value only.
 fn choose<T: PartialEq>(option: &mut Option<T>, value: T) -> Result<(), Error> {
     match option {
         Some(old) if *old != value => Err(Error::Syntax),
@@ -84,7 +85,7 @@ fn choose<T: PartialEq>(option: &mut Option<T>, value: T) -> Result<(), Error> {
     }
 }
 
-/// The option of a command that gives or takes away an expiry.
+/// The option of a command that sets or removes an expiry.
 #[derive(Clone, Copy)]
 enum Choice<'a> {
     Time(Expiry<'a>),
@@ -92,7 +93,7 @@ enum Choice<'a> {
     Word,
 }
 
-/// Reads an option that is a time or `word` at argument `i`; how many arguments it takes.
+/// Parses an option that is a time or `word` at argument `i`; returns its number of arguments.
 fn choice<'a>(chosen: &mut Option<Choice<'a>>, args: Args<'a>, i: usize, word: &str) -> Result<usize, Error> {
     let new = match Expiry::at(args, i) {
         Some(time) => Choice::Time(time),
@@ -108,14 +109,14 @@ fn choice<'a>(chosen: &mut Option<Choice<'a>>, args: Args<'a>, i: usize, word: &
     Ok(if matches!(new, Choice::Word) { 1 } else { 2 })
 }
 
-/// Answers the same for each of `n` fields of a hash that is not there.
+/// Replies with the same value for each of `n` fields of a missing hash.
 fn for_each_nothing(ctx: &mut Ctx<'_>, n: usize) -> Replied {
     let replied = ctx.reply.array(n);
     (0..n).for_each(|_| _ = ctx.reply.int(-2));
     replied
 }
 
-/// Reports that fields were removed because their time is over.
+/// Reports fields that were removed because they had expired.
 fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, fields: &[&[u8]]) {
     ctx.db.changed(key, Event::hash("hexpired"), fields.len());
     if !fields.is_empty() {
@@ -124,7 +125,7 @@ fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, fields: &[&[u8]]) {
     ctx.db.settle::<Hash>(key);
 }
 
-/// Passes on `head` and `fields` as one command.
+/// Propagates `head` and `fields` as one command.
 fn feed_on<'f>(ctx: &mut Ctx<'_>, head: &[&'f [u8]], fields: impl Iterator<Item = &'f [u8]>) {
     if !matches!(ctx.feed, Feed::Unheard) {
         let parts: Vec<&[u8]> = head.iter().copied().chain(fields).collect();
@@ -146,7 +147,8 @@ const HEXPIRE: Spec = Spec::data("hexpire", -6, hexpire)
         args: &[Arg::key("key"), Arg::integer("seconds"), CONDITION, FIELDS],
         ..Docs::NONE
     });
-/// HEXPIRE key seconds [NX | XX | GT | LT] FIELDS n field … → for each: 1 set, 2 removed, 0 not allowed, −2 not there.
+/// HEXPIRE key seconds [NX | XX | GT | LT] FIELDS n field … → for each field: 1 set, 2 removed, 0 condition not
+/// met, −2 no such field.
 fn hexpire(ctx: &mut Ctx<'_>) -> CmdResult {
     set_expiries(ctx, Unit::Seconds)
 }
@@ -163,7 +165,8 @@ const HPEXPIRE: Spec = Spec::data("hpexpire", -6, hpexpire)
         args: &[Arg::key("key"), Arg::integer("milliseconds"), CONDITION, FIELDS],
         ..Docs::NONE
     });
-/// HPEXPIRE key milliseconds [NX | XX | GT | LT] FIELDS n field … → for each: 1 set, 2 removed, 0 not allowed, −2 not there.
+/// HPEXPIRE key milliseconds [NX | XX | GT | LT] FIELDS n field … → for each field: 1 set, 2 removed, 0 condition
+/// not met, −2 no such field.
 fn hpexpire(ctx: &mut Ctx<'_>) -> CmdResult {
     set_expiries(ctx, Unit::Millis)
 }
@@ -180,7 +183,8 @@ const HEXPIREAT: Spec = Spec::data("hexpireat", -6, hexpireat)
         args: &[Arg::key("key"), Arg::unix_time("unix-time-seconds"), CONDITION, FIELDS],
         ..Docs::NONE
     });
-/// HEXPIREAT key unix-time-seconds [NX | XX | GT | LT] FIELDS n field … → for each: 1 set, 2 removed, 0 not allowed, −2 not there.
+/// HEXPIREAT key unix-time-seconds [NX | XX | GT | LT] FIELDS n field … → for each field: 1 set, 2 removed, 0
+/// condition not met, −2 no such field.
 fn hexpireat(ctx: &mut Ctx<'_>) -> CmdResult {
     set_expiries(ctx, Unit::UnixSeconds)
 }
@@ -197,12 +201,13 @@ const HPEXPIREAT: Spec = Spec::data("hpexpireat", -6, hpexpireat)
         args: &[Arg::key("key"), Arg::unix_time("unix-time-milliseconds"), CONDITION, FIELDS],
         ..Docs::NONE
     });
-/// HPEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT] FIELDS n field … → for each: 1 set, 2 removed, 0 not allowed, −2 not there.
+/// HPEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT] FIELDS n field … → for each field: 1 set, 2 removed, 0
+/// condition not met, −2 no such field.
 fn hpexpireat(ctx: &mut Ctx<'_>) -> CmdResult {
     set_expiries(ctx, Unit::UnixMillis)
 }
 
-/// Gives the fields the expiry that argument 2 tells in `unit`. Fields whose time is over already are removed.
+/// Sets the expiry of the fields to argument 2, which is in `unit`. Fields that have thereby expired are removed.
 fn set_expiries(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
     let (options, number) = options(ctx.args, 3)?;
     let conditions = Conditions::parse(options)?;
@@ -258,7 +263,7 @@ const HPERSIST: Spec = Spec::data("hpersist", -5, hpersist)
         args: &[Arg::key("key"), FIELDS],
         ..Docs::NONE
     });
-/// HPERSIST key FIELDS n field … → for each: 1 it had an expiry, −1 it had none, −2 not there.
+/// HPERSIST key FIELDS n field … → for each field: 1 expiry removed, −1 no expiry, −2 no such field.
 fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
     let fields = only_fields(ctx.args, wrong_count)?;
     let (key, now) = (ctx.args.key(1), ctx.db.due_by());
@@ -297,7 +302,7 @@ const HTTL: Spec = Spec::data("httl", -5, httl)
         args: &[Arg::key("key"), FIELDS],
         ..Docs::NONE
     });
-/// HTTL key FIELDS n field … → for each: seconds left, rounded; −1 without an expiry, −2 not there.
+/// HTTL key FIELDS n field … → for each field: remaining seconds, rounded; −1 no expiry, −2 no such field.
 fn httl(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now;
     tell(ctx, |at| rounded_secs((at - now).max(0)))
@@ -315,7 +320,7 @@ const HPTTL: Spec = Spec::data("hpttl", -5, hpttl)
         args: &[Arg::key("key"), FIELDS],
         ..Docs::NONE
     });
-/// HPTTL key FIELDS n field … → for each: milliseconds left; −1 without an expiry, −2 not there.
+/// HPTTL key FIELDS n field … → for each field: remaining milliseconds; −1 no expiry, −2 no such field.
 fn hpttl(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now;
     tell(ctx, |at| (at - now).max(0))
@@ -333,7 +338,8 @@ const HEXPIRETIME: Spec = Spec::data("hexpiretime", -5, hexpiretime)
         args: &[Arg::key("key"), FIELDS],
         ..Docs::NONE
     });
-/// HEXPIRETIME key FIELDS n field … → for each: Unix time in seconds, rounded; −1 without an expiry, −2 not there.
+/// HEXPIRETIME key FIELDS n field … → for each field: Unix time in seconds, rounded; −1 no expiry, −2 no such
+/// field.
 fn hexpiretime(ctx: &mut Ctx<'_>) -> CmdResult {
     tell(ctx, |at| rounded_secs(at.0))
 }
@@ -350,7 +356,7 @@ const HPEXPIRETIME: Spec = Spec::data("hpexpiretime", -5, hpexpiretime)
         args: &[Arg::key("key"), FIELDS],
         ..Docs::NONE
     });
-/// HPEXPIRETIME key FIELDS n field … → for each: Unix time in milliseconds; −1 without an expiry, −2 not there.
+/// HPEXPIRETIME key FIELDS n field … → for each field: Unix time in milliseconds; −1 no expiry, −2 no such field.
 fn hpexpiretime(ctx: &mut Ctx<'_>) -> CmdResult {
     tell(ctx, |at| at.0)
 }
@@ -386,7 +392,7 @@ const HGETDEL: Spec = Spec::data("hgetdel", -5, hgetdel)
         args: &[Arg::key("key"), FIELDS],
         ..Docs::NONE
     });
-/// HGETDEL key FIELDS n field … → the value, or null, of each, which are gone then.
+/// HGETDEL key FIELDS n field … → value, or null, of each field. Removes the fields.
 fn hgetdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let fields = only_fields(ctx.args, wrong_count)?;
     let (key, now) = (ctx.args.key(1), ctx.db.due_by());
@@ -429,7 +435,7 @@ const HGETEX: Spec = Spec::data("hgetex", -5, hgetex)
         ],
         ..Docs::NONE
     });
-/// HGETEX key [EX s | PX ms | EXAT t | PXAT t | PERSIST] FIELDS n field … → the value, or null, of each.
+/// HGETEX key [EX s | PX ms | EXAT t | PXAT t | PERSIST] FIELDS n field … → value, or null, of each field.
 fn hgetex(ctx: &mut Ctx<'_>) -> CmdResult {
     let (options, number) = options(ctx.args, 2)?;
     let (mut chosen, mut i) = (None, 0);
@@ -518,8 +524,8 @@ const HSETEX: Spec = Spec::data("hsetex", -6, hsetex)
         ],
         ..Docs::NONE
     });
-/// HSETEX key [NX | XX] [FNX | FXX] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL] FIELDS n field value … → whether they
-/// were set: the conditions are on the key and on all of the fields.
+/// HSETEX key [NX | XX] [FNX | FXX] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL] FIELDS n field value … → 1 if the
+/// fields were set, else 0. The conditions apply to the key and to all fields.
 fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
     let (options, number) = options(ctx.args, 2)?;
     let (mut chosen, mut key_there, mut fields_there, mut i) = (None, None, None, 0);
@@ -573,7 +579,7 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
     match expiry {
         NewExpiry::Never => {}
         NewExpiry::Same => {
-            // Others do not notice by themselves that there is nothing to keep.
+            // Others do not notice by themselves that an expired field has no expiry to keep.
             if !due.is_empty() {
                 feed_on(ctx, &[b"HDEL", key.bytes], due.into_iter());
             }
@@ -589,7 +595,7 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.int(1))
 }
 
-/// Sets fields whose time is over: they, and what there was by their names, are gone at once.
+/// Sets fields to values that have already expired: the fields are removed at once.
 fn set_and_remove(ctx: &mut Ctx<'_>, key: Key<'_>, fields: Args<'_>) {
     let anyway = UnixMillis(i64::MIN);
     ctx.db.told(key, Event::hash("hset"));
@@ -819,7 +825,7 @@ mod tests {
         );
     }
 
-    /// A server that has the hash `h` with the fields `a` and `b`, which are due and still there, and `c`.
+    /// A server with a hash `h` of the expired but present fields `a` and `b`, and of `c`.
     fn with_due_fields() -> Harness {
         let mut harness = Harness::default();
         harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
@@ -921,7 +927,7 @@ mod tests {
         );
     }
 
-    /// The events of one command, and what is passed on.
+    /// The events of one command, and the commands propagated.
     fn told(harness: &mut Harness, line: &str) -> (String, String) {
         let ledger = &mut harness.server.keyspace.ledger;
         ledger.listeners.set(Listeners::NOTIFY, true);

@@ -1,8 +1,8 @@
-//! The answer of a container's HELP subcommand.
+//! Replies of HELP subcommands.
 
 use crate::resp::{Replied, Reply};
 
-/// A heading, then each form with what it does in the lines below it.
+/// Replies with a heading, then each form of the command with its description in the lines below it.
 pub fn help(reply: &mut Reply<'_>, container: &str, forms: &[(&str, &str)]) -> Replied {
     let mut lines = vec![format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")];
     for (form, what) in forms.iter().chain(&[("HELP", "Show this text.")]) {

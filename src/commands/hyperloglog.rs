@@ -1,4 +1,4 @@
-//! Commands that estimate how many different elements there were. The value is a string.
+//! Commands that estimate numbers of distinct elements. The value is a string.
 
 use crate::keyspace::Event;
 use crate::resp::Error;
@@ -7,6 +7,7 @@ use crate::stdx::rng::Rng;
 use crate::types::hyperloglog::{self, Corrupt, Registers};
 use crate::types::string::StringRef;
 
+/// Table entries of the HyperLogLog commands.
 pub const COMMANDS: &[Spec] = &[PFADD, PFCOUNT, PFDEBUG, PFMERGE, PFSELFTEST];
 
 impl From<Corrupt> for Error {
@@ -16,7 +17,7 @@ impl From<Corrupt> for Error {
     }
 }
 
-/// The bytes of a string, if it looks like a HyperLogLog.
+/// The bytes of a string, if it is a valid HyperLogLog.
 fn valid(string: StringRef<'_>) -> Result<&[u8], Error> {
     match string {
         StringRef::Bytes(bytes) if hyperloglog::is_valid(bytes) => Ok(bytes),
@@ -45,7 +46,7 @@ fn pfadd(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let string = ctx.db.string_mut(key)?;
     let mut changed = 0;
-    // None that is valid is that short.
+    // A new key: no valid HyperLogLog is empty.
     if string.is_empty() {
         string.append(hyperloglog::EMPTY);
         changed += 1;
@@ -63,7 +64,7 @@ fn pfadd(ctx: &mut Ctx<'_>) -> CmdResult {
     if changed > 0 {
         hyperloglog::forget_count(string);
     }
-    // Elements before the one at which the value was found to be corrupt are in.
+    // Elements before the one at which the value turned out to be corrupt have been added.
     ctx.db.changed(key, Event::string("pfadd"), changed);
     result?;
     Ok(ctx.reply.int(i64::from(changed > 0)))
@@ -85,7 +86,7 @@ const PFCOUNT: Spec = Spec::data("pfcount", -2, pfcount)
         ..Docs::NONE
     });
 
-/// PFCOUNT key [key …] → how many different elements, in all of them together.
+/// PFCOUNT key [key …] → estimated number of distinct elements in the union.
 fn pfcount(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = ctx.args.rest(1);
     if keys.len() > 1 {
@@ -130,7 +131,7 @@ const PFMERGE: Spec = Spec::data("pfmerge", -2, pfmerge)
         ..Docs::NONE
     });
 
-/// PFMERGE destkey [sourcekey …] → OK. What the destination had counted stays in it.
+/// PFMERGE destkey [sourcekey …] → OK. The elements of the destination are kept.
 fn pfmerge(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = ctx.args.rest(1);
     let (mut registers, mut dense) = (Registers::default(), false);
@@ -164,13 +165,13 @@ const PFDEBUG: Spec = Spec::data("pfdebug", 3, pfdebug)
         ..Docs::NONE
     });
 
-/// PFDEBUG GETREG key → all registers; the encoding becomes dense.
+/// PFDEBUG GETREG key → all registers. Makes the encoding dense.
 ///
-/// PFDEBUG DECODE key → the runs of a sparse one: `z` and `Z` of zeros, `v` of a value.
+/// PFDEBUG DECODE key → runs of a sparse HyperLogLog: `z` and `Z` for zeros, `v` for a value.
 ///
 /// PFDEBUG ENCODING key → `dense` or `sparse`.
 ///
-/// PFDEBUG TODENSE key → 1 if it was sparse until now, else 0.
+/// PFDEBUG TODENSE key → 1 if the encoding was sparse before, else 0.
 fn pfdebug(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(2);
     let Some(string) = ctx.db.read_string(key)? else {
@@ -206,7 +207,7 @@ fn pfdebug(ctx: &mut Ctx<'_>) -> CmdResult {
     }
 }
 
-/// Makes the value at argument 2 dense; whether it was not.
+/// Makes the value at argument 2 dense and returns whether it was sparse.
 fn to_dense(ctx: &mut Ctx<'_>) -> Result<bool, Error> {
     let key = ctx.args.key(2);
     let changed = hyperloglog::make_dense(ctx.db.string_mut(key)?)?;
@@ -223,7 +224,7 @@ const PFSELFTEST: Spec =
         ..Docs::NONE
     });
 
-/// PFSELFTEST → OK, or what is wrong.
+/// PFSELFTEST → OK, or a description of the failure.
 fn pfselftest(ctx: &mut Ctx<'_>) -> CmdResult {
     match hyperloglog::self_test(&mut Rng::new(ctx.db.rng().next_u64())) {
         Ok(()) => Ok(ctx.reply.ok()),

@@ -1,8 +1,8 @@
-//! INFO: what the server knows about itself, as text.
+//! INFO: statistics of the server, as text.
 //!
-//! Each section is a function that writes its lines; [`SECTIONS`] gives their order and names. Fields and their
-//! order are those of Redis 7.2, because tools read them by name; a field of a feature that is absent says so by
-//! its neutral value.
+//! Each section is a function that writes its lines; [`SECTIONS`] lists the functions in order with their names.
+//! Fields and their order are those of Redis 7.2, because tools read fields by name; the fields of an absent
+//! feature have neutral values.
 
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::stdx::num::human_bytes;
 use crate::stdx::process::{self, CpuTime, Who};
 use crate::stdx::{alloc, text};
 
+/// Table entry of the INFO command.
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
@@ -41,9 +42,9 @@ const INFO: Spec = Spec::admin("info", -1, info)
 
 /// One section.
 struct Section {
-    /// The names it goes by in a request.
+    /// Names of the section in a request.
     names: &'static [&'static str],
-    /// Whether it is part of INFO without arguments.
+    /// Whether INFO without arguments includes the section.
     by_default: bool,
     write: fn(&Server, &mut InfoText),
 }
@@ -65,13 +66,13 @@ const SECTIONS: &[Section] = &[
     Section { names: &["debug"], by_default: false, write: debug_section },
 ];
 
-/// INFO [section …] → the text of these sections, in the order in which they always stand.
+/// INFO [section …] → text of these sections, in their fixed order.
 fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let text = about(server, args.rest(1).iter());
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 
-/// The sections named, or the default ones where none is.
+/// The text of the named sections, or of the default ones if `names` is empty.
 pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>) -> String {
     let mut wanted = [false; SECTIONS.len()];
     let mut select = |choose: &dyn Fn(&Section) -> bool| {
@@ -119,7 +120,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("monotonic_clock", "POSIX clock_gettime")
         .field("multiplexing_api", if cfg!(target_os = "linux") { "epoll" } else { "kqueue" })
         .field("atomicvar_api", "rust-core")
-        // What Redis prints when another compiler made it.
+        // The value in Redis when it was built by another compiler.
         .field("gcc_version", "0.0.0")
         .field("process_id", identity.pid)
         .field("process_supervised", supervised)
@@ -167,7 +168,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
         .field("total_blocking_keys_on_nokey", 0);
 }
 
-/// Where the memory went.
+/// Memory use by purpose.
 pub(super) struct MemoryReport {
     pub used: usize,
     pub peak: usize,
@@ -178,7 +179,7 @@ pub(super) struct MemoryReport {
     pub allocated: usize,
     pub active: usize,
     pub resident: usize,
-    /// What the system counts for the process.
+    /// Resident memory of the process, as the system counts it.
     pub rss: usize,
 }
 
@@ -218,7 +219,7 @@ impl MemoryReport {
     }
 }
 
-/// `a` for each `b`; 0 where there is no `b`.
+/// The quotient of `a` and `b`; 0 if `b` is 0.
 pub(super) fn ratio(a: usize, b: usize) -> f64 {
     if b == 0 { 0.0 } else { a as f64 / b as f64 }
 }
@@ -245,7 +246,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("allocator_resident", memory.resident)
         .field("total_system_memory", process::total_memory())
         .field("total_system_memory_human", human_bytes(process::total_memory()));
-    // Scripts and functions: an interpreter that is not there takes no memory.
+    // Scripts and functions: the absent interpreter takes no memory.
     out.field("used_memory_lua", 0)
         .field("used_memory_vm_eval", 0)
         .field("used_memory_lua_human", human(0))
@@ -333,7 +334,7 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
     if let Some(loading) = &persistence.loading {
         let elapsed_s = (now.0 - loading.started.0) as f64 / 1000.0;
         let part = loading.loaded_bytes as f64 / loading.total_bytes.max(1) as f64;
-        // At first nothing can be told.
+        // At first there is nothing to estimate from.
         let left_s = if part > 0.0 { elapsed_s * (1.0 - part) / part } else { 1.0 };
         out.field("loading_start_time", loading.started.as_secs())
             .field("loading_total_bytes", loading.total_bytes)
@@ -413,7 +414,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("acl_access_denied_channel", server.acl.denials.channels);
 }
 
-/// Named only: no group of sections includes it.
+/// Only shown when named: no group of sections includes it.
 fn debug_section(server: &Server, out: &mut InfoText) {
     let stats = &server.stats;
     out.section("Debug")
@@ -496,7 +497,7 @@ fn keyspace_section(server: &Server, out: &mut InfoText) {
     out.section("Keyspace");
     for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         let (keys, volatile, ttl) = (db.len(), db.volatile(), db.avg_ttl_ms());
-        // Only where there are such: readers of old expect the line to end here.
+        // Only shown if there are such fields, because older readers expect the line to end here.
         let fields = match db.with_volatile_fields() {
             0 => String::new(),
             n => format!(",keys_with_volatile_items={n}"),

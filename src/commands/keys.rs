@@ -1,11 +1,11 @@
-//! Commands on keys, whatever they hold: whether they are there, what they are called, in which
-//! database they lie.
+//! Commands on keys of any type: existence, names, databases.
 
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::server::execution::call::WINDOW;
 
+/// Table entries of the commands on keys.
 pub const COMMANDS: &[Spec] = &[COPY, DEL, EXISTS, MOVE, RENAME, RENAMENX, TOUCH, TYPE, UNLINK];
 
 const DEL: Spec = Spec::data("del", -2, del)
@@ -22,7 +22,7 @@ const DEL: Spec = Spec::data("del", -2, del)
         ..Docs::NONE
     });
 
-/// DEL key [key …] → how many there were.
+/// DEL key [key …] → number of removed keys.
 fn del(ctx: &mut Ctx<'_>) -> CmdResult {
     let lazily = ctx.db.space().lazy.user_del;
     remove(ctx, lazily)
@@ -42,7 +42,7 @@ const UNLINK: Spec = Spec::data("unlink", -2, unlink)
         ..Docs::NONE
     });
 
-/// UNLINK key [key …] → how many there were.
+/// UNLINK key [key …] → number of removed keys.
 fn unlink(ctx: &mut Ctx<'_>) -> CmdResult {
     remove(ctx, true)
 }
@@ -71,7 +71,7 @@ const EXISTS: Spec = Spec::data("exists", -2, exists)
         ..Docs::NONE
     });
 
-/// EXISTS key [key …] → how many of them there are.
+/// EXISTS key [key …] → number of existing keys.
 fn exists(ctx: &mut Ctx<'_>) -> CmdResult {
     let found = count_keys(ctx, |db, key| db.peek(key).is_some());
     Ok(ctx.reply.int(found))
@@ -91,14 +91,14 @@ const TOUCH: Spec = Spec::data("touch", -2, touch)
         ..Docs::NONE
     });
 
-/// TOUCH key [key …] → how many of them there are.
+/// TOUCH key [key …] → number of existing keys.
 fn touch(ctx: &mut Ctx<'_>) -> CmdResult {
     let found = count_keys(ctx, |db, key| db.read(key).is_some());
     Ok(ctx.reply.int(found))
 }
 
-/// For how many of the keys from argument 1 on `each` is true. They are hashed and prefetched a
-/// window at a time, so that their memory accesses overlap.
+/// Number of keys from argument 1 on for which `each` returns true. Keys are hashed and prefetched a window at a
+/// time, so that their memory accesses overlap.
 fn count_keys(ctx: &mut Ctx<'_>, mut each: impl FnMut(&mut Db<'_>, Key<'_>) -> bool) -> i64 {
     let args = ctx.args;
     if args.len() == 2 {
@@ -132,7 +132,7 @@ const TYPE: Spec = Spec::data("type", 2, kind)
         ..Docs::NONE
     });
 
-/// TYPE key → the name of the value's type, or none.
+/// TYPE key → name of the value's type, or `none`.
 fn kind(ctx: &mut Ctx<'_>) -> CmdResult {
     let kind = ctx.db.peek(ctx.args.key(1)).map(|entry| entry.kind());
     Ok(ctx.reply.simple(kind.map_or("none", |kind| kind.name())))
@@ -177,19 +177,19 @@ const RENAMENX: Spec = Spec::data("renamenx", 3, renamenx)
         ..Docs::NONE
     });
 
-/// RENAMENX key newkey → whether it was renamed.
+/// RENAMENX key newkey → 1 if the key was renamed, else 0.
 fn renamenx(ctx: &mut Ctx<'_>) -> CmdResult {
     let renamed = rename_if(ctx, |db, to| db.write(to).is_none())?;
     Ok(ctx.reply.int(i64::from(renamed)))
 }
 
-/// Renames the key if `allowed` agrees to the new name; whether it now has another name.
+/// Renames the key if `allowed` accepts the new name, and returns whether it did.
 fn rename_if(ctx: &mut Ctx<'_>, allowed: impl FnOnce(&mut Db<'_>, Key<'_>) -> bool) -> Result<bool, Error> {
     let (from, to) = (ctx.args.key(1), ctx.args.key(2));
     if ctx.db.write(from).is_none() {
         return Err(Error::NoSuchKey);
     }
-    // What is there and due is not overwritten: it expires first.
+    // An expired destination is not overwritten: it expires first.
     ctx.db.expire_due(to);
     if from.bytes == to.bytes || !allowed(&mut ctx.db, to) {
         return Ok(false);
@@ -213,7 +213,7 @@ const MOVE: Spec = Spec::data("move", 3, move_key)
         ..Docs::NONE
     });
 
-/// MOVE key db → whether it was moved.
+/// MOVE key db → 1 if the key was moved, else 0.
 fn move_key(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let target = ctx.args.database(2, ctx.db.databases())?;
@@ -250,7 +250,7 @@ const COPY: Spec = Spec::data("copy", -3, copy)
         ..Docs::NONE
     });
 
-/// COPY source destination [DB number] [REPLACE] → whether it was copied.
+/// COPY source destination [DB number] [REPLACE] → 1 if the key was copied, else 0.
 fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
     let (from, to) = (ctx.args.key(1), ctx.args.key(2));
     let (target, replace) = copy_options(ctx.args, ctx.db.index(), ctx.db.databases())?;
@@ -265,7 +265,7 @@ fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.int(1))
 }
 
-/// The database to copy to, and whether a key there may be overwritten.
+/// The database to copy to, and whether an existing key may be overwritten.
 fn copy_options(args: Args<'_>, selected: usize, databases: usize) -> Result<(usize, bool), Error> {
     let (mut target, mut replace) = (selected, false);
     let mut i = 3;
@@ -439,7 +439,7 @@ mod tests {
         );
     }
 
-    /// The events since the last call, as `database:event key`, and by how much `dirty` rose.
+    /// The events since the last call, as `database:event key`, and the increase of `dirty`.
     fn events(harness: &mut Harness, dirty: &mut u64) -> (Vec<String>, u64) {
         let ledger = &mut harness.server.keyspace.ledger;
         let rose = ledger.dirty - std::mem::replace(dirty, ledger.dirty);

@@ -1,4 +1,4 @@
-//! LATENCY: moments at which clients had to wait, and how long commands take.
+//! LATENCY: events that made clients wait, and distributions of command run times.
 
 use super::help::help;
 use crate::clients::ClientKey;
@@ -9,6 +9,7 @@ use crate::stats::CommandStats;
 use crate::stats::latency::Sample;
 use crate::stdx::clock::UnixMillis;
 
+/// Table entries of the LATENCY commands.
 pub const COMMANDS: &[Spec] = &[LATENCY];
 
 const LATENCY: Spec = Spec::container(
@@ -42,7 +43,8 @@ const LATENCY_LATEST: Spec = Spec::admin("latency|latest", 2, latency_latest)
     .tips(FROM_EACH_NODE)
     .docs(Docs { summary: "Tells the latest and the longest wait for each cause.", ..DOCS });
 
-/// LATENCY LATEST → for each cause: name, Unix time and milliseconds of the latest wait, milliseconds of the longest.
+/// LATENCY LATEST → for each event: name, Unix time and milliseconds of the latest occurrence, milliseconds of the
+/// longest.
 fn latency_latest(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let latest: Vec<(&str, Sample, u64)> =
         server.stats.latency.all().map(|(name, series)| (name, series.latest(), series.max_ms())).collect();
@@ -63,7 +65,7 @@ const LATENCY_HISTORY: Spec = Spec::admin("latency|history", 3, latency_history)
     .tips(FROM_EACH_NODE)
     .docs(Docs { summary: "Lists the waits for one cause.", args: &[Arg::string("event")], ..DOCS });
 
-/// LATENCY HISTORY event → Unix time and milliseconds of each wait.
+/// LATENCY HISTORY event → Unix time and milliseconds of each occurrence.
 fn latency_history(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let series = server.stats.latency.series(args.at(2));
     let samples: Vec<Sample> = series.into_iter().flat_map(|series| series.samples()).collect();
@@ -86,7 +88,7 @@ const LATENCY_RESET: Spec = Spec::admin("latency|reset", -2, latency_reset)
         ..DOCS
     });
 
-/// LATENCY RESET [event …] → how many causes were known and are forgotten.
+/// LATENCY RESET [event …] → number of events whose history was deleted.
 fn latency_reset(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let latency = &mut server.stats.latency;
     let forgotten = match args.len() {
@@ -101,7 +103,7 @@ const LATENCY_GRAPH: Spec = Spec::admin("latency|graph", 3, latency_graph)
     .tips(FROM_EACH_NODE)
     .docs(Docs { summary: "Draws the waits for one cause.", args: &[Arg::string("event")], ..DOCS });
 
-/// LATENCY GRAPH event → a picture made of characters.
+/// LATENCY GRAPH event → a graph made of characters.
 fn latency_graph(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let cause = args.at(2);
     let Some(series) = server.stats.latency.series(cause) else {
@@ -131,7 +133,7 @@ const LATENCY_HISTOGRAM: Spec =
         ..DOCS
     });
 
-/// LATENCY HISTOGRAM [command …] → for each command that has run: how often, and a histogram of microseconds.
+/// LATENCY HISTOGRAM [command …] → for each command that has run: number of calls, and a histogram of microseconds.
 fn latency_histogram(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let commands = &server.commands;
     let mut wanted: Vec<CommandId> = Vec::new();
@@ -159,7 +161,7 @@ fn latency_histogram(server: &mut Server, key: ClientKey, args: Args<'_>) -> Cmd
     Ok(done)
 }
 
-/// One command's run times.
+/// Run times of one command.
 fn distribution(reply: &mut Reply<'_>, stats: &CommandStats) -> crate::resp::Replied {
     let latency = stats.latency.as_ref();
     reply.map(2);
@@ -180,7 +182,7 @@ const LATENCY_HELP: Spec = Spec::admin("latency|help", 2, latency_help)
     .flags(Flags::LOADING.with(Flags::STALE))
     .docs(Docs { summary: "Describes the subcommands.", ..DOCS });
 
-/// LATENCY HELP → what the subcommands do.
+/// LATENCY HELP → descriptions of the subcommands.
 fn latency_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),

@@ -8,6 +8,7 @@ use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFl
 use crate::types::list::End;
 use crate::types::{Describe, List};
 
+/// Table entries of the list commands.
 pub const COMMANDS: &[Spec] = &[
     LINDEX, LINSERT, LLEN, LMOVE, LMPOP, LPOP, LPOS, LPUSH, LPUSHX, LRANGE, LREM, LSET, LTRIM, RPOP,
     RPOPLPUSH, RPUSH, RPUSHX,
@@ -28,7 +29,7 @@ const LPUSH: Spec = Spec::data("lpush", -3, lpush)
         ..Docs::NONE
     });
 
-/// LPUSH key element [element …] → the new length.
+/// LPUSH key element [element …] → new length.
 fn lpush(ctx: &mut Ctx<'_>) -> CmdResult {
     push(ctx, End::Head, false)
 }
@@ -48,7 +49,7 @@ const RPUSH: Spec = Spec::data("rpush", -3, rpush)
         ..Docs::NONE
     });
 
-/// RPUSH key element [element …] → the new length.
+/// RPUSH key element [element …] → new length.
 fn rpush(ctx: &mut Ctx<'_>) -> CmdResult {
     push(ctx, End::Tail, false)
 }
@@ -68,7 +69,7 @@ const LPUSHX: Spec = Spec::data("lpushx", -3, lpushx)
         ..Docs::NONE
     });
 
-/// LPUSHX key element [element …] → the new length, 0 where there is no list.
+/// LPUSHX key element [element …] → new length; 0 if there is no list.
 fn lpushx(ctx: &mut Ctx<'_>) -> CmdResult {
     push(ctx, End::Head, true)
 }
@@ -88,7 +89,7 @@ const RPUSHX: Spec = Spec::data("rpushx", -3, rpushx)
         ..Docs::NONE
     });
 
-/// RPUSHX key element [element …] → the new length, 0 where there is no list.
+/// RPUSHX key element [element …] → new length; 0 if there is no list.
 fn rpushx(ctx: &mut Ctx<'_>) -> CmdResult {
     push(ctx, End::Tail, true)
 }
@@ -137,7 +138,7 @@ const LPOP: Spec = Spec::data("lpop", -2, lpop)
         ..Docs::NONE
     });
 
-/// LPOP key [count] → the first element, or an array of up to count of them.
+/// LPOP key [count] → the first element, or an array of up to `count` elements.
 fn lpop(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Head)
 }
@@ -157,7 +158,7 @@ const RPOP: Spec = Spec::data("rpop", -2, rpop)
         ..Docs::NONE
     });
 
-/// RPOP key [count] → the last element, or an array of up to count of them.
+/// RPOP key [count] → the last element, or an array of up to `count` elements.
 fn rpop(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Tail)
 }
@@ -182,7 +183,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
     Ok(Replied::later())
 }
 
-/// Takes an element, which is there, and replies with it.
+/// Removes an element of a non-empty list and replies with it.
 pub(super) fn pop_one(ctx: &mut Ctx<'_>, key: Key<'_>, end: End) -> Replied {
     let Ok(Some(list)) = ctx.db.write_as::<List>(key) else { unreachable!("looked up by the caller") };
     let reply = &mut ctx.reply;
@@ -193,7 +194,7 @@ pub(super) fn pop_one(ctx: &mut Ctx<'_>, key: Key<'_>, end: End) -> Replied {
     replied
 }
 
-/// Takes up to `count` elements, at least one of which is there, and replies with an array of them.
+/// Removes up to `count` elements of a non-empty list and replies with an array of them.
 fn pop_many(ctx: &mut Ctx<'_>, key: Key<'_>, end: End, count: usize) {
     let Ok(Some(list)) = ctx.db.write_as::<List>(key) else { unreachable!("looked up by the caller") };
     let len = list.len();
@@ -245,16 +246,16 @@ fn lmpop(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(popping.run(ctx)?.unwrap_or_else(|| ctx.reply.null_array()))
 }
 
-/// Taking elements from the first list of several that is not empty.
+/// A command that removes elements from the first non-empty list of several.
 pub(super) struct MultiPop {
-    /// The arguments that are keys.
+    /// Indices of the arguments that are keys.
     pub keys: Range<usize>,
     end: End,
     count: usize,
 }
 
 impl MultiPop {
-    /// Reads `numkeys key [key …] LEFT|RIGHT [COUNT count]` from argument `at` on.
+    /// Parses `numkeys key [key …] LEFT|RIGHT [COUNT count]` from argument `at` on.
     pub(super) fn parse(ctx: &Ctx<'_>, at: usize) -> Result<MultiPop, Error> {
         let numkeys = match ctx.args.int(at) {
             Ok(n) if n > 0 => n as usize,
@@ -280,7 +281,7 @@ impl MultiPop {
         Ok(MultiPop { keys, end, count: count.unwrap_or(1) })
     }
 
-    /// Takes the elements and answers with the key and them; `None` when all lists are empty.
+    /// Removes the elements and replies with the key and the elements; `None` if all lists are empty.
     pub(super) fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
         for i in self.keys.clone() {
             let key = ctx.args.key(i);
@@ -289,7 +290,7 @@ impl MultiPop {
             ctx.reply.array(2);
             let replied = ctx.reply.bulk(key.bytes);
             pop_many(ctx, key, self.end, count);
-            // Which of the keys it was need not be found out again.
+            // Others need not search for the list again.
             let mut digits = itoa::Buffer::new();
             ctx.feed.instead(&[pop_command(self.end), key.bytes, digits.format(count).as_bytes()]);
             return Ok(Some(replied));
@@ -298,7 +299,7 @@ impl MultiPop {
     }
 }
 
-/// The command that takes elements from one end of a list.
+/// Name of the command that removes elements from one end of a list.
 pub(super) fn pop_command(end: End) -> &'static [u8] {
     match end {
         End::Head => b"LPOP",
@@ -320,7 +321,7 @@ const LLEN: Spec = Spec::data("llen", 2, llen)
         ..Docs::NONE
     });
 
-/// LLEN key → the number of elements.
+/// LLEN key → number of elements.
 fn llen(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let len = ctx.db.read_as::<List>(key)?.map_or(0, List::len);
@@ -364,7 +365,7 @@ const LRANGE: Spec = Spec::data("lrange", 4, lrange)
         ..Docs::NONE
     });
 
-/// LRANGE key start stop → the elements between, both ends included.
+/// LRANGE key start stop → the elements from `start` to `stop`, inclusive.
 fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let (start, stop) = (ctx.args.int(2)?, ctx.args.int(3)?);
@@ -377,7 +378,7 @@ fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(replied)
 }
 
-/// The indices from `start` to `stop`, where negative ones count from the end, of `len` elements.
+/// Indices from `start` to `stop`, inclusive, in a list of `len` elements; negative ones count from the end.
 fn clip(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let absolute = |i: i64| if i < 0 { (len as i64).saturating_add(i) } else { i };
     let start = absolute(start).max(0) as usize;
@@ -404,7 +405,7 @@ const LPOS: Spec = Spec::data("lpos", -3, lpos)
         ..Docs::NONE
     });
 
-/// LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len] → an index, or an array of them.
+/// LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len] → an index or null, or an array of indices.
 fn lpos(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let element = ctx.args.at(2);
@@ -523,7 +524,7 @@ const LINSERT: Spec = Spec::data("linsert", 5, linsert)
         ..Docs::NONE
     });
 
-/// LINSERT key BEFORE|AFTER pivot element → the new length, -1 where there is no pivot, 0 where there is no list.
+/// LINSERT key BEFORE|AFTER pivot element → new length; −1 if the pivot is missing, 0 if there is no list.
 fn linsert(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let after = match () {
@@ -555,7 +556,7 @@ const LREM: Spec = Spec::data("lrem", 4, lrem)
         ..Docs::NONE
     });
 
-/// LREM key count element → how many were removed: the first count, the last -count, or all for 0.
+/// LREM key count element → number of removed elements: the first `count`, the last `-count`, or all for 0.
 fn lrem(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let count = ctx.args.int(2)?;
@@ -582,7 +583,7 @@ const LTRIM: Spec = Spec::data("ltrim", 4, ltrim)
         ..Docs::NONE
     });
 
-/// LTRIM key start stop → OK; only the elements between remain.
+/// LTRIM key start stop → OK. Keeps only the elements from `start` to `stop`.
 fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let (start, stop) = (ctx.args.int(2)?, ctx.args.int(3)?);
@@ -599,7 +600,7 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     list.relax(&ctx.limits.types);
     let event = Event::list("ltrim");
     match removed {
-        // Whoever watches the key or holds a copy of it sees what was there before.
+        // Nothing changed: watchers and clients that cache the key are not notified.
         0 => ctx.db.told(key, event),
         _ => ctx.db.changed(key, event, removed),
     }
@@ -646,14 +647,14 @@ pub(super) fn end_arg(ctx: &Ctx<'_>, i: usize) -> Result<End, Error> {
     }
 }
 
-/// Takes an element from the list at argument 1, puts it into the one at argument 2, and replies with it; `None`
-/// when there is none.
+/// Moves an element from the list at argument 1 to the list at argument 2, and replies with it; `None` if there is
+/// none.
 pub(super) fn move_element(ctx: &mut Ctx<'_>, from: End, to: End) -> Result<Option<Replied>, Error> {
     let (source, destination) = (ctx.args.key(1), ctx.args.key(2));
     if ctx.db.write_as::<List>(source)?.is_none() {
         return Ok(None);
     }
-    // The destination's type is checked before anything is taken.
+    // The type of the destination is checked before an element is removed.
     ctx.db.write_as::<List>(destination)?;
     let limits = &ctx.limits.types;
     let list = ctx.db.write_as::<List>(source)?.expect("looked up above");

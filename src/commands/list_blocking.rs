@@ -1,4 +1,4 @@
-//! Commands on lists that wait for an element where there is none.
+//! Commands on lists that block until there is an element.
 
 use std::ops::Range;
 
@@ -10,6 +10,7 @@ use crate::stdx::clock::UnixMillis;
 use crate::types::list::End;
 use crate::types::{Kind, List};
 
+/// Table entries of the blocking list commands.
 pub const COMMANDS: &[Spec] = &[BLMOVE, BLMPOP, BLPOP, BRPOP, BRPOPLPUSH];
 
 const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
@@ -32,7 +33,7 @@ const BLPOP: Spec = Spec::data("blpop", -3, blpop)
         ..Docs::NONE
     });
 
-/// BLPOP key [key …] timeout → the key and the element, or null.
+/// BLPOP key [key …] timeout → key and element, or null.
 fn blpop(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Head)
 }
@@ -51,7 +52,7 @@ const BRPOP: Spec = Spec::data("brpop", -3, brpop)
         ..Docs::NONE
     });
 
-/// BRPOP key [key …] timeout → the key and the element, or null.
+/// BRPOP key [key …] timeout → key and element, or null.
 fn brpop(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Tail)
 }
@@ -90,7 +91,7 @@ const BLMPOP: Spec = Spec::data("blmpop", -5, blmpop)
         ..Docs::NONE
     });
 
-/// BLMPOP timeout numkeys key [key …] LEFT|RIGHT [COUNT count] → the key and an array of elements, or null.
+/// BLMPOP timeout numkeys key [key …] LEFT|RIGHT [COUNT count] → key and array of elements, or null.
 fn blmpop(ctx: &mut Ctx<'_>) -> CmdResult {
     let popping = MultiPop::parse(ctx, 2)?;
     let until = timeout(ctx, 1)?;

@@ -1,7 +1,7 @@
-//! MIGRATE: keys go to another server.
+//! MIGRATE: moves keys to another server.
 //!
-//! Each key is sent as a RESTORE with the bytes that DUMP would give, all in one pipeline, and is removed here once the
-//! other server has said that it has it.
+//! Each key is sent as a RESTORE with the payload of DUMP, all in one pipeline, and is removed here once the other
+//! server has acknowledged it.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::server::migrate::{Step, Target, Trouble};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 
+/// Table entry of the MIGRATE command.
 pub const COMMANDS: &[Spec] = &[MIGRATE];
 
 const MOVED: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
@@ -64,10 +65,10 @@ const MIGRATE: Spec = Spec::admin("migrate", -6, migrate)
         ..Docs::NONE
     });
 
-/// The first option.
+/// Index of the first option.
 const OPTIONS: usize = 6;
 
-/// How many arguments the option at `i` has behind it; `None`: all that are left.
+/// Number of operands of the option at `i`; `None` for all remaining arguments.
 fn operands(args: &Args<'_>, i: usize) -> Option<usize> {
     if args.is(i, "KEYS") {
         None
@@ -97,7 +98,7 @@ fn find_keys(args: &Args<'_>, key: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     true
 }
 
-/// Passwords, and the names they belong to.
+/// Marks passwords and user names as secret.
 fn secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     let mut i = OPTIONS;
     while i < args.len()
@@ -108,7 +109,7 @@ fn secrets(args: &Args<'_>, secret: &mut dyn FnMut(usize)) {
     }
 }
 
-/// What is moved, where to and how.
+/// What to move, where and how.
 struct Plan<'a> {
     host: &'a [u8],
     port: &'a [u8],
@@ -116,7 +117,7 @@ struct Plan<'a> {
     timeout: Duration,
     copy: bool,
     replace: bool,
-    /// What follows AUTH; nothing: there is no need to log in.
+    /// Operands of AUTH or AUTH2; empty if no authentication is needed.
     login: Args<'a>,
     names: Args<'a>,
 }
@@ -157,7 +158,7 @@ impl<'a> Plan<'a> {
             host: args.at(1),
             port: args.at(2),
             db,
-            // No socket waits longer than about 68 years, nor does anybody.
+            // About 49 days, which is longer than anyone waits.
             timeout: Duration::from_millis(timeout.min(u64::from(u32::MAX))),
             copy,
             replace,
@@ -167,8 +168,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH password | AUTH2 name password] [KEYS key …]
-/// → OK, or NOKEY when none of the keys exists.
+/// MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH password | AUTH2 name password] [KEYS key …] → OK, or
+/// NOKEY if none of the keys exists.
 fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let plan = Plan::read(args)?;
     let client = &server.clients[key];
@@ -181,8 +182,8 @@ fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     let mut gone: Vec<&[u8]> = vec![b"DEL"];
     let mut outcome = send(server, index, &plan, &names, &mut gone);
-    // The other server may have closed the connection for its own reasons. But what it has acknowledged is not
-    // sent again, and whoever was too slow is not waited for once more.
+    // The other server may have closed a cached connection for reasons of its own. But keys that it has
+    // acknowledged are not sent again, and after a timeout there is no second attempt.
     if let Err(Trouble { timed_out: false, .. }) = outcome
         && gone.len() == 1
     {
@@ -202,8 +203,8 @@ fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
 }
 
-/// Sends the keys, and removes those that have arrived unless they are to be copied; their names are added to `gone`.
-/// The first reply of the other server that is not OK.
+/// Sends the keys and removes those acknowledged, unless they are only copied; adds the names of the removed keys
+/// to `gone`. Returns the first error reply of the other server.
 fn send<'a>(
     server: &mut Server,
     index: usize,
@@ -233,7 +234,7 @@ fn send<'a>(
     for &name in names {
         let mut db = server.keyspace.db(index);
         let Some(entry) = db.peek(name) else { continue };
-        // What is due by now has been there at the beginning: it goes, and vanishes there.
+        // A key that expires during the transfer is sent with the shortest expiry and vanishes there.
         let ttl = entry.expires().map_or(0, |at| (at.0 - UnixMillis::now().0).max(1));
         let payload = rdb::dump(&entry, version, compress);
         let mut digits = itoa::Buffer::new();
@@ -248,7 +249,7 @@ fn send<'a>(
             refusal.get_or_insert(text);
         }
     }
-    // Where it went to, if it went anywhere, is unknown then.
+    // Otherwise the state of the connection is unknown.
     let settled = refusal.is_none();
     for name in sent {
         if let Err(text) = target.reply()? {
@@ -375,11 +376,11 @@ mod tests {
             "(error) ERR Target instance replied with error: ERR no"
         );
         assert_eq!(harness.run("EXISTS b c"), "(integer) 1");
-        // After a refusal, the database is selected anew.
+        // After a refusal, the database is selected again.
         assert_eq!(harness.run(&format!("MIGRATE 127.0.0.1 {port} c 9 1000 COPY AUTH2 user secret")), "OK");
         assert!(harness.run("INFO stats").contains("migrate_cached_sockets:1"));
         harness.run("SET b 2");
-        // The other server has closed the connection by now. Where it does not do as told, nothing is removed.
+        // The other server has closed the connection by now. Keys that it does not accept are not removed.
         assert_eq!(
             harness.run(&format!("MIGRATE 127.0.0.1 {port} '' 8 1000 AUTH secret KEYS b c")),
             "(error) ERR Target instance replied with error: ERR so"

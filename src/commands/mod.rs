@@ -1,4 +1,5 @@
-//! Every command: one file per group, the table entry beside its handler.
+//! All commands: one file per group, with the table entry beside each handler.
+#![warn(missing_docs)]
 
 pub mod absent;
 pub mod acl;
@@ -51,7 +52,7 @@ pub mod zset_range;
 
 use crate::server::command::Spec;
 
-/// The table of all commands.
+/// Table entries of all commands.
 pub const ALL: &[&[Spec]] = &[
     acl::COMMANDS,
     bitmap::COMMANDS,
@@ -89,7 +90,7 @@ pub const ALL: &[&[Spec]] = &[
     zset_range::COMMANDS,
 ];
 
-/// What a server is made with: all commands, and the names of those that only other servers of the family have.
+/// Table entries with which a server is created: all commands, and the names that only related servers have.
 pub fn known() -> Vec<&'static [Spec]> {
     [ALL, &[absent::COMMANDS]].concat()
 }

@@ -1,10 +1,11 @@
-//! MONITOR: seeing every command the server runs.
+//! MONITOR: shows a client every command that the server runs.
 
 use crate::clients::ClientKey;
 use crate::resp::{Args, Replied};
 use crate::server::Server;
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
 
+/// Table entry of the MONITOR command.
 pub const COMMANDS: &[Spec] = &[MONITOR];
 
 const MONITOR: Spec = Spec::admin("monitor", 1, monitor)
@@ -17,7 +18,7 @@ const MONITOR: Spec = Spec::admin("monitor", 1, monitor)
         ..Docs::NONE
     });
 
-/// MONITOR → OK, then a status for each command anybody runs.
+/// MONITOR → OK, then a status for each command of any client.
 fn monitor(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(if server.start_monitoring(key)? { server.reply(key).ok() } else { Replied::later() })
 }
@@ -26,7 +27,7 @@ fn monitor(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 mod tests {
     use crate::commands::testing::{Harness, check_with};
 
-    /// The lines that arrived at the only client, without times and origins.
+    /// The lines received by the only client, without times and origins.
     fn seen(harness: &mut Harness, line: &str) -> Vec<String> {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let got = String::from_utf8(harness.raw(&args)).expect("text");

@@ -1,4 +1,4 @@
-//! OBJECT: what is known about a value beside its content.
+//! OBJECT: properties of a value other than its content.
 
 use crate::keyspace::Entry;
 use crate::keyspace::access::Access;
@@ -6,11 +6,12 @@ use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::types::string::StringRef;
 
+/// Table entries of the OBJECT commands.
 pub const COMMANDS: &[Spec] = &[OBJECT];
 
-/// The reference count that is answered for values that are never freed.
+/// Reference count reported for shared values, which are never freed.
 const SHARED: i64 = i32::MAX as i64;
-/// Small integers that Redis keeps once for all keys, unless it needs a clock for each of them.
+/// Small integers, which Redis shares among all keys unless each key needs its own access time.
 const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
 
 const OBJECT: Spec = Spec::container(
@@ -40,7 +41,7 @@ const OBJECT_ENCODING: Spec = Spec::data("object|encoding", 3, object_encoding)
         ..Docs::NONE
     });
 
-/// OBJECT ENCODING key → the encoding, or null.
+/// OBJECT ENCODING key → name of the encoding, or null.
 fn object_encoding(ctx: &mut Ctx<'_>) -> CmdResult {
     let encoding = look_up(ctx, |entry| entry.encoding());
     Ok(ctx.reply.bulk_or_null(encoding.map(str::as_bytes)))
@@ -60,7 +61,7 @@ const OBJECT_FREQ: Spec = Spec::data("object|freq", 3, object_freq)
         ..Docs::NONE
     });
 
-/// OBJECT FREQ key → the frequency counter, or null. Only under an LFU policy.
+/// OBJECT FREQ key → access frequency counter, or null. Requires an LFU policy.
 fn object_freq(ctx: &mut Ctx<'_>) -> CmdResult {
     if let Some(bits) = look_up(ctx, Entry::access) {
         let access = access(ctx);
@@ -89,7 +90,7 @@ const OBJECT_IDLETIME: Spec = Spec::data("object|idletime", 3, object_idletime)
         ..Docs::NONE
     });
 
-/// OBJECT IDLETIME key → seconds since the last access, or null. Not under an LFU policy.
+/// OBJECT IDLETIME key → seconds since the last access, or null. Requires a policy other than LFU.
 fn object_idletime(ctx: &mut Ctx<'_>) -> CmdResult {
     if let Some(bits) = look_up(ctx, Entry::access) {
         let access = access(ctx);
@@ -118,7 +119,7 @@ const OBJECT_REFCOUNT: Spec = Spec::data("object|refcount", 3, object_refcount)
         ..Docs::NONE
     });
 
-/// OBJECT REFCOUNT key → 1, or for a small integer what stands for "shared by all"; or null.
+/// OBJECT REFCOUNT key → 1; the count of shared values for a small integer; or null.
 fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
     let small = look_up(
         ctx,
@@ -137,8 +138,8 @@ fn access(ctx: &mut Ctx<'_>) -> Access {
     ctx.db.space().access
 }
 
-/// What `tell` says about the entry of argument 2. Looking counts as a hit or a miss, but neither
-/// as an access nor as an event.
+/// Passes the entry of argument 2 to `tell`. The lookup counts as a hit or a miss, but neither as an access nor as
+/// an event.
 fn look_up<T>(ctx: &mut Ctx<'_>, tell: impl FnOnce(&Entry) -> T) -> Option<T> {
     let told = ctx.db.inspect(ctx.args.key(2)).map(|entry| tell(&entry));
     let stats = &mut ctx.db.space().stats;
@@ -160,7 +161,7 @@ const OBJECT_HELP: Spec = Spec::data("object|help", 2, object_help)
         ..Docs::NONE
     });
 
-/// OBJECT HELP → lines to read.
+/// OBJECT HELP → descriptions of the subcommands.
 fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.lines(&[
         "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",

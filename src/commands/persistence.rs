@@ -1,4 +1,4 @@
-//! SAVE, BGSAVE, LASTSAVE, BGREWRITEAOF: the data to files, on demand.
+//! SAVE, BGSAVE, LASTSAVE, BGREWRITEAOF: writing the data to files on demand.
 
 use crate::clients::ClientKey;
 use crate::resp::{Args, Error};
@@ -6,6 +6,7 @@ use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::server::durability::child::Task;
 
+/// Table entries of the persistence commands.
 pub const COMMANDS: &[Spec] = &[BGREWRITEAOF, BGSAVE, LASTSAVE, SAVE];
 
 const SAVE: Spec = Spec::admin("save", 1, save)
@@ -43,7 +44,7 @@ const BGSAVE: Spec = Spec::admin("bgsave", -1, bgsave)
         ..Docs::NONE
     });
 
-/// BGSAVE [SCHEDULE] → a status: a child process writes, or will once another one is done.
+/// BGSAVE [SCHEDULE] → a status: a child process has started, or will start after the running one.
 fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let schedule = match args.len() {
         1 => false,
@@ -79,7 +80,7 @@ const BGREWRITEAOF: Spec = Spec::admin("bgrewriteaof", 1, bgrewriteaof)
         ..Docs::NONE
     });
 
-/// BGREWRITEAOF → a status: a child process writes, or will once another one is done.
+/// BGREWRITEAOF → a status: a child process has started, or will start after the running one.
 fn bgrewriteaof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     if server.has_child_for(Task::Aof) {
         return Err(Error::text("ERR Background append only file rewriting already in progress"));
@@ -110,7 +111,7 @@ const LASTSAVE: Spec = Spec::admin("lastsave", 1, lastsave)
         ..Docs::NONE
     });
 
-/// LASTSAVE → Unix time of the last snapshot; of the start before there is one.
+/// LASTSAVE → Unix time of the last snapshot, or of the start if there is none.
 fn lastsave(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let at = server.persistence.saved_at.as_secs();
     Ok(server.reply(key).int(at))

@@ -1,4 +1,4 @@
-//! Publish/subscribe: messages to whoever listens to a channel when they are sent. Nothing is kept.
+//! Publish/subscribe: messages to current listeners of a channel. No message is stored.
 
 use crate::clients::ClientKey;
 use crate::clients::pubsub::Scope;
@@ -7,21 +7,22 @@ use crate::server::Server;
 use crate::server::command::{Arg, ChannelSpec, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::glob;
 
+/// Table entries of the publish/subscribe commands.
 pub const COMMANDS: &[Spec] =
     &[PSUBSCRIBE, PUBLISH, PUBSUB, PUNSUBSCRIBE, SPUBLISH, SSUBSCRIBE, SUBSCRIBE, SUNSUBSCRIBE, UNSUBSCRIBE];
 
-/// Begins or ends listening.
+/// Flags of commands that begin or end a subscription.
 const LISTEN: Flags =
     Flags::PUBSUB.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::RUNS_SUBSCRIBED);
-/// Sends a message.
+/// Flags of commands that send a message.
 const SEND: Flags =
     Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST).with(Flags::MAY_REPLICATE);
-/// Tells who listens.
+/// Flags of commands that show subscriptions.
 const ASK: Flags = Flags::PUBSUB.with(Flags::LOADING).with(Flags::STALE);
 
 const DOCS: Docs = Docs { group: Group::PubSub, ..Docs::NONE };
 
-/// The channels of a cluster's slots are found like keys.
+/// Shard channels are located in cluster slots as keys are.
 const SLOTTED: KeySpec = KeySpec::at(1).flags(KeyFlags::NOT_KEY);
 
 // ---- listening --------------------------------------------------------------------------------
@@ -35,7 +36,7 @@ const SUBSCRIBE: Spec =
         ..DOCS
     });
 
-/// SUBSCRIBE channel [channel …] → for each, its name and the number of subscriptions.
+/// SUBSCRIBE channel [channel …] → for each channel: name and number of subscriptions.
 fn subscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     listen(server, key, args, Scope::Channel)
 }
@@ -51,7 +52,7 @@ const PSUBSCRIBE: Spec = Spec::admin("psubscribe", -2, psubscribe)
         ..DOCS
     });
 
-/// PSUBSCRIBE pattern [pattern …] → for each, the pattern and the number of subscriptions.
+/// PSUBSCRIBE pattern [pattern …] → for each pattern: pattern and number of subscriptions.
 fn psubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     listen(server, key, args, Scope::Pattern)
 }
@@ -68,7 +69,7 @@ const SSUBSCRIBE: Spec = Spec::admin("ssubscribe", -2, ssubscribe)
         ..DOCS
     });
 
-/// SSUBSCRIBE channel [channel …] → for each, its name and the number of subscriptions to shard channels.
+/// SSUBSCRIBE channel [channel …] → for each channel: name and number of subscriptions to shard channels.
 fn ssubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     // Several replies would not fit where a transaction has one. (For other channels there are clients that expect it.)
     if server.execution.depth > 0 {
@@ -94,7 +95,7 @@ const UNSUBSCRIBE: Spec =
         ..DOCS
     });
 
-/// UNSUBSCRIBE [channel …] → for each, or for all there are, its name and how many subscriptions are left.
+/// UNSUBSCRIBE [channel …] → for each given channel, or for all: name and number of remaining subscriptions.
 fn unsubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     listen_no_more(server, key, args, Scope::Channel)
 }
@@ -110,7 +111,7 @@ const PUNSUBSCRIBE: Spec = Spec::admin("punsubscribe", -1, punsubscribe)
         ..DOCS
     });
 
-/// PUNSUBSCRIBE [pattern …] → for each, or for all there are, the pattern and how many subscriptions are left.
+/// PUNSUBSCRIBE [pattern …] → for each given pattern, or for all: pattern and number of remaining subscriptions.
 fn punsubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     listen_no_more(server, key, args, Scope::Pattern)
 }
@@ -127,7 +128,8 @@ const SUNSUBSCRIBE: Spec = Spec::admin("sunsubscribe", -1, sunsubscribe)
         ..DOCS
     });
 
-/// SUNSUBSCRIBE [channel …] → for each, or for all there are, its name and how many such subscriptions are left.
+/// SUNSUBSCRIBE [channel …] → for each given channel, or for all: name and number of remaining subscriptions to
+/// shard channels.
 fn sunsubscribe(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     listen_no_more(server, key, args, Scope::Shard)
 }
@@ -151,7 +153,7 @@ const PUBLISH: Spec =
         ..DOCS
     });
 
-/// PUBLISH channel message → how many subscriptions it reached.
+/// PUBLISH channel message → number of deliveries.
 fn publish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let reached = server.publish(Scope::Channel, args.at(1), args.at(2));
     Ok(server.reply(key).int(reached as i64))
@@ -168,7 +170,7 @@ const SPUBLISH: Spec =
         },
     );
 
-/// SPUBLISH channel message → how many subscribers it reached.
+/// SPUBLISH channel message → number of deliveries.
 fn spublish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let reached = server.publish(Scope::Shard, args.at(1), args.at(2));
     Ok(server.reply(key).int(reached as i64))
@@ -196,7 +198,7 @@ const PUBSUB_CHANNELS: Spec = Spec::admin("pubsub|channels", -2, pubsub_channels
     ..DOCS
 });
 
-/// PUBSUB CHANNELS [pattern] → channels with subscribers, those by pattern not counted.
+/// PUBSUB CHANNELS [pattern] → channels with subscribers, not counting subscriptions by pattern.
 fn pubsub_channels(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     channels(server, key, args, Scope::Channel)
 }
@@ -225,7 +227,7 @@ fn channels(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -
     }
     let client = &mut server.clients[key];
     let protocol = client.protocol;
-    // The answer is written while the names are looked at: it leaves its client for that time.
+    // The output leaves its client while it is written, because the names are borrowed from the server meanwhile.
     let mut out = std::mem::take(&mut client.io.output);
     let mut reply = out.reply(protocol);
     let (at, mut count) = (reply.defer(), 0);
@@ -244,7 +246,7 @@ const PUBSUB_HELP: Spec = Spec::admin("pubsub|help", 2, pubsub_help)
     .flags(Flags::LOADING.with(Flags::STALE))
     .docs(Docs { summary: "Lists the subcommands.", since: "6.2.0", ..DOCS });
 
-/// PUBSUB HELP → lines of text.
+/// PUBSUB HELP → descriptions of the subcommands.
 fn pubsub_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let forms = [
         ("CHANNELS [<pattern>]", "The channels that have subscribers."),
@@ -262,7 +264,7 @@ const PUBSUB_NUMPAT: Spec = Spec::admin("pubsub|numpat", 2, pubsub_numpat).flags
     ..DOCS
 });
 
-/// PUBSUB NUMPAT → how many different patterns clients listen by.
+/// PUBSUB NUMPAT → number of distinct patterns with subscribers.
 fn pubsub_numpat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let patterns = server.clients.pubsub.len(Scope::Pattern);
     Ok(server.reply(key).int(patterns as i64))
@@ -276,7 +278,7 @@ const PUBSUB_NUMSUB: Spec = Spec::admin("pubsub|numsub", -2, pubsub_numsub).flag
     ..DOCS
 });
 
-/// PUBSUB NUMSUB [channel …] → each channel and its number of subscribers, those by pattern not counted.
+/// PUBSUB NUMSUB [channel …] → each channel and its number of subscribers, not counting subscriptions by pattern.
 fn pubsub_numsub(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     counts(server, key, args, Scope::Channel)
 }
@@ -312,14 +314,14 @@ mod tests {
     use crate::clients::{ClientFlags, ClientKey};
     use crate::commands::testing::{Harness, check};
 
-    /// A server, one client that listens and one that does not.
+    /// A server with one subscriber and one other client.
     fn two() -> (Harness, ClientKey, ClientKey) {
         let mut harness = Harness::default();
         let (a, b) = (harness.client, harness.connect());
         (harness, a, b)
     }
 
-    /// Arrays on one line each, without the numbers of elements.
+    /// Arrays on one line each, without numbers of elements.
     fn flat(text: &str) -> String {
         let items = text.lines().map(|line| match line.trim_start().split_once(") ") {
             Some((number, item)) => (number != "1", item),

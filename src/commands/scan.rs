@@ -1,4 +1,4 @@
-//! Commands that go through the keys of a database: all of them, step by step, or one at random.
+//! Commands that iterate over the keys of a database: KEYS, SCAN, RANDOMKEY.
 
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec};
@@ -6,6 +6,7 @@ use crate::stdx::glob::Pattern;
 use crate::stdx::hash::Key;
 use crate::types::Kind;
 
+/// Table entries of the commands that iterate over keys.
 pub const COMMANDS: &[Spec] = &[KEYS, RANDOMKEY, SCAN];
 
 const SCAN: Spec = Spec::data("scan", -2, scan)
@@ -27,14 +28,14 @@ const SCAN: Spec = Spec::data("scan", -2, scan)
         ..Docs::NONE
     });
 
-/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type] → the next cursor, and some keys.
+/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type] → next cursor, and some keys.
 fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut cursor = ctx.args.cursor(1)?;
     let options = Options::parse(ctx.args)?;
     let start = ctx.reply.defer();
     let (mut seen, mut found) = (0, 0);
     let mut due: Vec<Box<[u8]>> = Vec::new();
-    // So that a call is short also where most buckets are empty.
+    // Limits the time of a call if most buckets are empty.
     let mut buckets = options.count.saturating_mul(10);
     loop {
         let (db, reply) = (&ctx.db, &mut ctx.reply);
@@ -62,19 +63,19 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.end_scan(start, cursor, found))
 }
 
-/// What a scan selects, and how much work one call does.
+/// Which keys a scan selects, and how much work one call does.
 struct Options<'a> {
     pattern: Pattern<'a>,
     count: u64,
     kind: KindFilter,
 }
 
-/// Which types of values a scan is about.
+/// Types of values that a scan selects.
 #[derive(Clone, Copy)]
 enum KindFilter {
     Any,
     Only(Kind),
-    /// The name of no type.
+    /// An unknown type name, which selects nothing.
     Nothing,
 }
 
@@ -89,7 +90,7 @@ impl KindFilter {
 }
 
 impl<'a> Options<'a> {
-    /// The arguments from 2 on: words with one value each.
+    /// Parses the arguments from 2 on: options with one value each.
     fn parse(args: Args<'a>) -> Result<Options<'a>, Error> {
         let (mut pattern, mut count, mut kind) = (&b"*"[..], 10, KindFilter::Any);
         for i in (2..args.len()).step_by(2) {
@@ -122,7 +123,7 @@ const KEYS: Spec = Spec::data("keys", 2, keys)
         ..Docs::NONE
     });
 
-/// KEYS pattern → the keys that match.
+/// KEYS pattern → matching keys.
 fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
     let pattern = Pattern::compile(ctx.args.at(1));
     let keys = ctx.db.database().keys();
@@ -160,7 +161,7 @@ const RANDOMKEY: Spec = Spec::data("randomkey", 1, randomkey)
         ..Docs::NONE
     });
 
-/// RANDOMKEY → a key, each equally likely, or null when there is none.
+/// RANDOMKEY → a key, each equally likely, or null if there is none.
 fn randomkey(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.db.random_key();
     Ok(ctx.reply.bulk_or_null(key.as_deref()))
@@ -225,7 +226,7 @@ mod tests {
         );
     }
 
-    /// The bulk strings in a reply that holds nothing else but arrays.
+    /// The bulk strings of a reply that otherwise consists of arrays.
     fn bulks(reply: &[u8]) -> Vec<String> {
         let text = String::from_utf8(reply.to_vec()).expect("the tests write text");
         let mut lines = text.split("\r\n");
@@ -238,7 +239,7 @@ mod tests {
         found
     }
 
-    /// A whole scan with the given options: the keys, and the most there were in one step.
+    /// A complete scan with the given options: the keys, and the largest number in one step.
     fn scan_all(harness: &mut Harness, options: &[&[u8]]) -> (BTreeSet<String>, usize) {
         let (mut keys, mut most) = (BTreeSet::new(), 0);
         let mut cursor = "0".to_string();
@@ -342,7 +343,7 @@ mod tests {
         harness.server.keyspace.suspend_expiry(Suspend::Loading, true);
         harness.run("PEXPIREAT a 1");
         harness.run("PEXPIREAT b 1");
-        // Where all keys are due and may not be removed, one of them is the answer.
+        // If all keys have expired and none may be removed, the reply is one of them.
         harness.server.keyspace.suspend_expiry(Suspend::Loading, false);
         harness.server.keyspace.suspend_expiry(Suspend::Pause, true);
         assert_ne!(harness.run("RANDOMKEY"), "(nil)");

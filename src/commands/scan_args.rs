@@ -1,26 +1,27 @@
-//! The options of the commands that go through one collection step by step, and the pace of a step.
+//! Options of the commands that iterate over one collection, and the work per call.
 
 use crate::resp::{Args, Error};
 use crate::stdx::glob::Pattern;
 
-/// Places in a hash table that one call looks at for each element it wants: a call is short also
-/// where most places are empty.
+/// Places in a hash table that one call visits per requested element, which limits the time of a call if most
+/// places are empty.
 const PLACES_PER_ELEMENT: u64 = 10;
 
-/// What a scan selects, and how much work one call does.
+/// Which elements a scan selects, and how much work one call does.
 pub struct ScanArgs<'a> {
+    /// Pattern that the elements must match.
     pub pattern: Pattern<'a>,
-    /// Elements that one call should look at.
+    /// Number of elements that one call should visit.
     pub count: u64,
-    /// Whether a hash's fields come without their values.
+    /// Whether to omit the values of a hash's fields.
     pub no_values: bool,
 }
 
 impl<'a> ScanArgs<'a> {
-    /// The arguments from `from` on: `MATCH pattern`, `COUNT count`, and `NOVALUES` where `hash` allows it.
+    /// Parses the arguments from `from` on: `MATCH pattern`, `COUNT count`, and `NOVALUES` if `hash` allows it.
     ///
     /// # Errors
-    /// A syntax error for anything else and for a count below one.
+    /// A syntax error for other arguments and for a count below one.
     pub fn parse(args: Args<'a>, from: usize, hash: bool) -> Result<ScanArgs<'a>, Error> {
         let (mut pattern, mut count, mut no_values) = (&b"*"[..], 10, false);
         let mut i = from;
@@ -44,8 +45,8 @@ impl<'a> ScanArgs<'a> {
         Ok(ScanArgs { pattern: Pattern::compile(pattern), count, no_values })
     }
 
-    /// Steps from `cursor` on, until enough has been seen; the next cursor. `step` goes on from a cursor, and
-    /// returns the next with the number of elements it has seen.
+    /// Runs steps from `cursor` on until enough elements have been visited, and returns the next cursor. `step`
+    /// takes a cursor and returns the next one with the number of elements visited.
     pub fn run(&self, mut cursor: u64, mut step: impl FnMut(u64) -> (u64, u64)) -> u64 {
         let mut wanted = self.count;
         for _ in 0..self.count.saturating_mul(PLACES_PER_ELEMENT) {

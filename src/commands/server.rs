@@ -12,6 +12,7 @@ use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::rng::Rng;
 use crate::stdx::{alloc, clock, num};
 
+/// Table entries of the commands on the whole server.
 pub const COMMANDS: &[Spec] = &[DBSIZE, FLUSHALL, FLUSHDB, LOLWUT, MEMORY, ROLE, SHUTDOWN, SWAPDB, TIME];
 
 const DBSIZE: Spec = Spec::data("dbsize", 1, dbsize)
@@ -52,7 +53,7 @@ const FLUSHALL: Spec = Spec::admin("flushall", -1, flushall)
         ..Docs::NONE
     });
 
-/// FLUSHALL [ASYNC | SYNC] → OK; no database has a key.
+/// FLUSHALL [ASYNC | SYNC] → OK. Removes all keys of all databases.
 fn flushall(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let lazily = flush_lazily(&args, &server.keyspace)?;
     server.keyspace.flush(None, lazily);
@@ -74,7 +75,7 @@ const FLUSHDB: Spec = Spec::data("flushdb", -1, flushdb)
         ..Docs::NONE
     });
 
-/// FLUSHDB [ASYNC | SYNC] → OK; the selected database has no key.
+/// FLUSHDB [ASYNC | SYNC] → OK. Removes all keys of the selected database.
 fn flushdb(ctx: &mut Ctx<'_>) -> CmdResult {
     let lazily = flush_lazily(&ctx.args, ctx.db.space())?;
     let db = ctx.db.index();
@@ -82,7 +83,7 @@ fn flushdb(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.ok())
 }
 
-/// Whether the keys are to be freed in the background.
+/// Whether to free the keys in the background.
 fn flush_lazily(args: &Args<'_>, space: &Keyspace) -> Result<bool, Error> {
     match args.len() {
         1 => Ok(space.lazy.user_flush),
@@ -104,7 +105,7 @@ const SWAPDB: Spec = Spec::data("swapdb", 3, swapdb)
         ..Docs::NONE
     });
 
-/// SWAPDB index1 index2 → OK; clients of either find the other's keys.
+/// SWAPDB index1 index2 → OK. Clients of each database see the keys of the other.
 fn swapdb(ctx: &mut Ctx<'_>) -> CmdResult {
     let index = |i: usize, which: &str| {
         let n = num::parse_i64(ctx.args.at(i)).filter(|n| i32::try_from(*n).is_ok());
@@ -118,7 +119,7 @@ fn swapdb(ctx: &mut Ctx<'_>) -> CmdResult {
     if a != b {
         ctx.db.space().swap(a as usize, b as usize);
     } else {
-        // Counted and passed on as any other, though every key is where it was.
+        // Counted and propagated like other changes, although no key moved.
         ctx.db.space().ledger.count(1);
     }
     Ok(ctx.reply.ok())
@@ -154,7 +155,7 @@ const ROLE: Spec = Spec::admin("role", 1, role)
         ..Docs::NONE
     });
 
-/// ROLE → `master`, the replication offset, the replicas.
+/// ROLE → `master`, replication offset, replicas.
 fn role(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let mut reply = server.reply(key);
     reply.array(3);
@@ -188,7 +189,7 @@ const SHUTDOWN: Spec = Spec::admin("shutdown", -1, shutdown)
         ..Docs::NONE
     });
 
-/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] | ABORT → no reply: the connection closes with the server.
+/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] | ABORT → no reply: the server ends and closes the connection.
 fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let Some(flags) = shutdown_flags(&args)? else {
         server.abort_shutdown()?;
@@ -199,7 +200,7 @@ fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(Replied::later())
 }
 
-/// How to shut down; `None`: not at all.
+/// Options of the shutdown; `None` to abort one.
 fn shutdown_flags(args: &Args<'_>) -> Result<Option<ShutdownFlags>, Error> {
     let mut flags = ShutdownFlags::default();
     let mut abort = false;
@@ -307,10 +308,11 @@ const MEMORY_USAGE: Spec = Spec::data("memory|usage", -3, memory_usage)
         ..Docs::NONE
     });
 
-/// Elements of a collection looked at unless the request says otherwise.
+/// Default number of elements of a collection that are measured.
 const SAMPLES: usize = 5;
 
-/// MEMORY USAGE key [SAMPLES n] → bytes of the entry, of its value and its share of the tables; n = 0: look at all.
+/// MEMORY USAGE key [SAMPLES n] → bytes of the entry and its value, and their share of the tables; n = 0 measures
+/// all elements.
 fn memory_usage(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut samples = SAMPLES;
     let mut i = 3;
@@ -331,7 +333,7 @@ fn memory_usage(ctx: &mut Ctx<'_>) -> CmdResult {
     })
 }
 
-/// What one key costs in the tables on average.
+/// Average size of one key in the tables.
 fn table_share(db: &Database, volatile: bool) -> usize {
     let of_keys = db.keys().bytes() / db.len().max(1);
     let of_expires = if volatile { db.expires_bytes() / db.volatile().max(1) } else { 0 };
@@ -423,7 +425,7 @@ const MEMORY_DOCTOR: Spec = Spec::admin("memory|doctor", 2, memory_doctor).tips(
     ..Docs::NONE
 });
 
-/// MEMORY DOCTOR → what an operator may want to look into, as text.
+/// MEMORY DOCTOR → a report of memory problems, as text.
 fn memory_doctor(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let text = diagnosis(&MemoryReport::of(server), server.clients.len());
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
@@ -484,7 +486,7 @@ const MEMORY_PURGE: Spec = Spec::admin("memory|purge", 2, memory_purge)
         ..Docs::NONE
     });
 
-/// MEMORY PURGE → OK; what the server and the allocator kept in reserve is the system's again.
+/// MEMORY PURGE → OK. Returns unused memory of the server and the allocator to the system.
 fn memory_purge(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.pool.clear();
     alloc::purge();
@@ -500,7 +502,7 @@ const MEMORY_HELP: Spec =
         ..Docs::NONE
     });
 
-/// MEMORY HELP → what the subcommands do.
+/// MEMORY HELP → descriptions of the subcommands.
 fn memory_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),

@@ -14,6 +14,7 @@ use crate::types::{Describe, Limits, Set};
 
 use super::scan_args::ScanArgs;
 
+/// Table entries of the set commands.
 pub const COMMANDS: &[Spec] = &[
     SADD,
     SCARD,
@@ -50,7 +51,7 @@ const SADD: Spec = Spec::data("sadd", -3, sadd)
         args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
-/// SADD key member [member …] → how many were new.
+/// SADD key member [member …] → number of new members.
 fn sadd(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let members = ctx.args.rest(2);
@@ -76,7 +77,7 @@ const SREM: Spec = Spec::data("srem", -3, srem)
         args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
-/// SREM key member [member …] → how many there were.
+/// SREM key member [member …] → number of removed members.
 fn srem(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let Some(set) = ctx.db.write_as::<Set>(key)? else { return Ok(ctx.reply.int(0)) };
@@ -101,11 +102,11 @@ const SMOVE: Spec = Spec::data("smove", 4, smove)
         args: &[Arg::key("source"), Arg::key("destination").key_spec(1), Arg::string("member")],
         ..Docs::NONE
     });
-/// SMOVE source destination member → 1 if it was there, else 0.
+/// SMOVE source destination member → 1 if the source had the member, else 0.
 fn smove(ctx: &mut Ctx<'_>) -> CmdResult {
     let (source, destination) = (ctx.args.key(1), ctx.args.key(2));
     let member = ctx.args.at(3);
-    // Both keys are met before either's type matters.
+    // Both keys are looked up, with the effects of a lookup, before either type matters.
     for key in [source, destination] {
         ctx.db.expire_due(key);
     }
@@ -143,7 +144,7 @@ const SISMEMBER: Spec = Spec::data("sismember", 3, sismember)
         args: &[Arg::key("key"), Arg::string("member")],
         ..Docs::NONE
     });
-/// SISMEMBER key member → 1 if the set has it, else 0.
+/// SISMEMBER key member → 1 if the set has the member, else 0.
 fn sismember(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Set>(ctx.args.key(1))?;
     let present = set.is_some_and(|set| set.contains(ctx.args.at(2)));
@@ -163,7 +164,7 @@ const SMISMEMBER: Spec = Spec::data("smismember", -3, smismember)
         args: &[Arg::key("key"), Arg::string("member").multiple()],
         ..Docs::NONE
     });
-/// SMISMEMBER key member [member …] → 1 or 0 for each.
+/// SMISMEMBER key member [member …] → 1 or 0 for each member.
 fn smismember(ctx: &mut Ctx<'_>) -> CmdResult {
     let members = ctx.args.rest(2);
     let set = ctx.db.read_as::<Set>(ctx.args.key(1))?;
@@ -189,7 +190,7 @@ const SCARD: Spec = Spec::data("scard", 2, scard)
         args: &[Arg::key("key")],
         ..Docs::NONE
     });
-/// SCARD key → the number of members.
+/// SCARD key → number of members.
 fn scard(ctx: &mut Ctx<'_>) -> CmdResult {
     let len = ctx.db.read_as::<Set>(ctx.args.key(1))?.map_or(0, Set::len);
     Ok(ctx.reply.int(len as i64))
@@ -235,7 +236,7 @@ const SSCAN: Spec = Spec::data("sscan", -3, sscan)
         ],
         ..Docs::NONE
     });
-/// SSCAN key cursor [MATCH pattern] [COUNT count] → the next cursor, and some members.
+/// SSCAN key cursor [MATCH pattern] [COUNT count] → next cursor, and some members.
 fn sscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let cursor = ctx.args.cursor(2)?;
     let set = ctx.db.read_as::<Set>(ctx.args.key(1))?;
@@ -274,7 +275,7 @@ const SRANDMEMBER: Spec = Spec::data("srandmember", -2, srandmember)
         ..Docs::NONE
     });
 /// SRANDMEMBER key → a random member, or null.
-/// SRANDMEMBER key count → so many different ones; with a negative count, the same may come again.
+/// SRANDMEMBER key count → `count` distinct random members; with a negative count, members may repeat.
 fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     if ctx.args.len() > 3 {
         return Err(Error::Syntax);
@@ -304,12 +305,12 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(replied)
 }
 
-/// The error for a count whose negation is no integer.
+/// The error for a count whose negation overflows.
 fn out_of_range() -> Error {
     Error::text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
 }
 
-/// A generator to use while the keyspace, which owns the common one, is borrowed.
+/// A generator to use while the keyspace, which owns the shared generator, is borrowed.
 fn fork(ctx: &mut Ctx<'_>) -> Rng {
     Rng::new(ctx.db.rng().next_u64())
 }
@@ -328,8 +329,8 @@ const SPOP: Spec = Spec::data("spop", -2, spop)
         args: &[Arg::key("key"), Arg::integer("count").since("3.2.0").optional()],
         ..Docs::NONE
     });
-/// SPOP key → a random member, removed, or null.
-/// SPOP key count → so many.
+/// SPOP key → a removed random member, or null.
+/// SPOP key count → `count` removed random members.
 fn spop(ctx: &mut Ctx<'_>) -> CmdResult {
     match ctx.args.len() {
         2 => pop_one(ctx),
@@ -353,7 +354,7 @@ fn pop_one(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(replied.expect("no empty set is kept under a key"))
 }
 
-/// Members that are passed on in one SREM.
+/// Largest number of members propagated in one SREM.
 const REMOVED_AT_ONCE: usize = 1024;
 
 fn pop_many(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -368,7 +369,7 @@ fn pop_many(ctx: &mut Ctx<'_>) -> CmdResult {
     let (popped, all) = (count.min(set.len()), count >= set.len());
     let reply = &mut ctx.reply;
     let replied = reply.set(popped);
-    // The members one after the other, and where each ends.
+    // The members, concatenated, and the end of each.
     let (mut texts, mut ends) = (Vec::new(), Vec::new());
     set.pop(count, &mut rng, &ctx.limits.types, |member| {
         reply.item(member);
@@ -398,7 +399,7 @@ fn pop_many(ctx: &mut Ctx<'_>) -> CmdResult {
 
 // ---- set algebra ----------------------------------------------------------------------------
 
-/// The keys at `range`, each looked up: none where there is no set.
+/// Looks up the keys in `range`; `None` for each missing set.
 fn look_up<'a>(ctx: &mut Ctx<'a>, range: std::ops::Range<usize>) -> Result<Vec<Option<Key<'a>>>, Error> {
     let mut keys = Vec::with_capacity(range.len());
     for i in range {
@@ -408,9 +409,9 @@ fn look_up<'a>(ctx: &mut Ctx<'a>, range: std::ops::Range<usize>) -> Result<Vec<O
     Ok(keys)
 }
 
-/// The sets of `keys`, which have been looked up, in that order. Where there are many, each is listed once.
+/// The sets of `keys`, which have been looked up, in order. If there are many, repetitions are omitted.
 fn sets<'d>(db: &'d Db<'_>, keys: impl IntoIterator<Item = Option<Key<'d>>>) -> Vec<&'d Set> {
-    /// Up to so many, a repetition costs less than looking for one.
+    /// Number of sets up to which a repetition costs less than searching for repetitions.
     const FEW: usize = 8;
     let set = |key| db.look_as::<Set>(key).expect("no key goes away while they are looked up");
     let mut sets: Vec<&Set> = keys.into_iter().flatten().map(set).collect();
@@ -449,7 +450,7 @@ const SINTER: Spec = Spec::data("sinter", -2, sinter)
         args: &[Arg::key("key").multiple()],
         ..Docs::NONE
     });
-/// SINTER key [key …] → the members that all have.
+/// SINTER key [key …] → members common to all sets.
 fn sinter(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 1..ctx.args.len())?;
     if keys.iter().any(Option::is_none) {
@@ -480,7 +481,7 @@ const SINTERSTORE: Spec = Spec::data("sinterstore", -3, sinterstore)
         args: &[Arg::key("destination"), Arg::key("key").key_spec(1).multiple()],
         ..Docs::NONE
     });
-/// SINTERSTORE destination key [key …] → how many members all have.
+/// SINTERSTORE destination key [key …] → number of stored members common to all sets.
 fn sinterstore(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 2..ctx.args.len())?;
     let mut result = Set::new();
@@ -509,7 +510,7 @@ const SINTERCARD: Spec = Spec::data("sintercard", -3, sintercard)
         ],
         ..Docs::NONE
     });
-/// SINTERCARD numkeys key [key …] [LIMIT limit] → how many members all have, counted up to a limit.
+/// SINTERCARD numkeys key [key …] [LIMIT limit] → number of members common to all sets, at most `limit`.
 fn sintercard(ctx: &mut Ctx<'_>) -> CmdResult {
     let numkeys = num::parse_i64(ctx.args.at(1)).filter(|&n| n > 0);
     let numkeys = numkeys.ok_or_else(|| Error::text("ERR numkeys should be greater than 0"))?;
@@ -549,7 +550,7 @@ const SUNION: Spec = Spec::data("sunion", -2, sunion)
         args: &[Arg::key("key").multiple()],
         ..Docs::NONE
     });
-/// SUNION key [key …] → the members that any has.
+/// SUNION key [key …] → members of any set.
 fn sunion(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 1..ctx.args.len())?;
     let (start, mut n) = (ctx.reply.defer(), 0);
@@ -573,7 +574,7 @@ const SUNIONSTORE: Spec = Spec::data("sunionstore", -3, sunionstore)
         args: &[Arg::key("destination"), Arg::key("key").key_spec(1).multiple()],
         ..Docs::NONE
     });
-/// SUNIONSTORE destination key [key …] → how many members any has.
+/// SUNIONSTORE destination key [key …] → number of stored members of any set.
 fn sunionstore(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 2..ctx.args.len())?;
     let mut result = Set::new();
@@ -596,7 +597,7 @@ const SDIFF: Spec = Spec::data("sdiff", -2, sdiff)
         args: &[Arg::key("key").multiple()],
         ..Docs::NONE
     });
-/// SDIFF key [key …] → the members of the first that no other has.
+/// SDIFF key [key …] → members of the first set that are in no other.
 fn sdiff(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 1..ctx.args.len())?;
     let (start, mut n) = (ctx.reply.defer(), 0);
@@ -620,7 +621,7 @@ const SDIFFSTORE: Spec = Spec::data("sdiffstore", -3, sdiffstore)
         args: &[Arg::key("destination"), Arg::key("key").key_spec(1).multiple()],
         ..Docs::NONE
     });
-/// SDIFFSTORE destination key [key …] → how many members of the first no other has.
+/// SDIFFSTORE destination key [key …] → number of stored members of the first set that are in no other.
 fn sdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 2..ctx.args.len())?;
     let mut result = Set::new();
@@ -628,10 +629,10 @@ fn sdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
     store(ctx, ctx.args.key(1), result, Event::set("sdiffstore"))
 }
 
-/// Calls `each` with the members of the first set that no other has.
+/// Calls `each` with the members of the first set that are in no other.
 fn subtract<'d>(db: &'d Db<'_>, limits: &Limits, keys: Vec<Option<Key<'d>>>, each: impl FnMut(Item<'d>)) {
     let mut keys = keys.into_iter();
-    // Without a first set, there is nothing to take from. It may be among the others, too.
+    // Without a first set the difference is empty. The first set may also be among the others.
     if let Some(first) = sets(db, keys.next()).first() {
         difference(first, &mut sets(db, keys), limits, each);
     }
@@ -831,7 +832,7 @@ mod tests {
         );
     }
 
-    /// A set that is named many times counts once.
+    /// A set that is named several times counts once.
     #[test]
     fn sets_may_be_named_repeatedly() {
         let mut harness = Harness::default();

@@ -1,4 +1,4 @@
-//! SLOWLOG and COMMANDLOG: commands that were slow, or whose request or reply was large.
+//! SLOWLOG and COMMANDLOG: logs of commands that were slow, or had a large request or reply.
 
 use super::help::help;
 use crate::clients::ClientKey;
@@ -8,9 +8,10 @@ use crate::server::command::{Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::stats::slowlog::{Entry, LogKind};
 use crate::stdx::num;
 
+/// Table entries of the SLOWLOG and COMMANDLOG commands.
 pub const COMMANDS: &[Spec] = &[COMMANDLOG, SLOWLOG];
 
-/// Entries shown unless the request says otherwise.
+/// Number of entries shown by default.
 const USUAL_COUNT: i64 = 10;
 
 const FLAGS: Flags = Flags::ADMIN.with(Flags::LOADING).with(Flags::STALE);
@@ -37,7 +38,7 @@ const SLOWLOG_GET: Spec = Spec::admin("slowlog|get", -2, slowlog_get)
         ..Docs::NONE
     });
 
-/// SLOWLOG GET [count] → the latest entries, newest first; −1: all.
+/// SLOWLOG GET [count] → latest entries, newest first; −1 for all.
 fn slowlog_get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if args.len() > 3 {
         return Err(Error::quoting(&[
@@ -57,7 +58,7 @@ fn count(args: Args<'_>, i: usize) -> Result<i64, Error> {
         .ok_or_else(|| Error::text("ERR count should be greater than or equal to -1"))
 }
 
-/// Answers with the latest `count` entries of a log; −1: all.
+/// Replies with the latest `count` entries of a log; −1 for all.
 fn list(server: &mut Server, key: ClientKey, kind: LogKind, count: i64) -> Replied {
     let log = server.stats.logs.of(kind);
     let count = usize::try_from(count).map_or(log.len(), |count| count.min(log.len()));
@@ -87,7 +88,7 @@ const SLOWLOG_LEN: Spec = Spec::admin("slowlog|len", 2, slowlog_len)
         ..Docs::NONE
     });
 
-/// SLOWLOG LEN → the number of entries.
+/// SLOWLOG LEN → number of entries.
 fn slowlog_len(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let len = server.stats.logs.of(LogKind::Slow).len();
     Ok(server.reply(key).int(len as i64))
@@ -104,7 +105,7 @@ const SLOWLOG_RESET: Spec = Spec::admin("slowlog|reset", 2, slowlog_reset)
         ..Docs::NONE
     });
 
-/// SLOWLOG RESET → OK; the log is empty.
+/// SLOWLOG RESET → OK. Empties the log.
 fn slowlog_reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.stats.logs.of_mut(LogKind::Slow).clear();
     Ok(server.reply(key).ok())
@@ -119,7 +120,7 @@ const SLOWLOG_HELP: Spec =
         ..Docs::NONE
     });
 
-/// SLOWLOG HELP → what the subcommands do.
+/// SLOWLOG HELP → descriptions of the subcommands.
 fn slowlog_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),
@@ -176,7 +177,7 @@ const COMMANDLOG_GET: Spec = Spec::admin("commandlog|get", 4, commandlog_get)
         ..Docs::NONE
     });
 
-/// COMMANDLOG GET count type → the latest entries, newest first; −1: all.
+/// COMMANDLOG GET count type → latest entries, newest first; −1 for all.
 fn commandlog_get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let count = count(args, 2)?;
     let kind = kind(args, 3)?;
@@ -195,7 +196,7 @@ const COMMANDLOG_LEN: Spec = Spec::admin("commandlog|len", 3, commandlog_len)
         ..Docs::NONE
     });
 
-/// COMMANDLOG LEN type → the number of entries.
+/// COMMANDLOG LEN type → number of entries.
 fn commandlog_len(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let len = server.stats.logs.of(kind(args, 2)?).len();
     Ok(server.reply(key).int(len as i64))
@@ -213,7 +214,7 @@ const COMMANDLOG_RESET: Spec = Spec::admin("commandlog|reset", 3, commandlog_res
         ..Docs::NONE
     });
 
-/// COMMANDLOG RESET type → OK; that log is empty.
+/// COMMANDLOG RESET type → OK. Empties that log.
 fn commandlog_reset(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.stats.logs.of_mut(kind(args, 2)?).clear();
     Ok(server.reply(key).ok())
@@ -228,7 +229,7 @@ const COMMANDLOG_HELP: Spec =
         ..Docs::NONE
     });
 
-/// COMMANDLOG HELP → what the subcommands do.
+/// COMMANDLOG HELP → descriptions of the subcommands.
 fn commandlog_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
         &mut server.reply(key),
@@ -252,7 +253,7 @@ fn commandlog_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResul
 mod tests {
     use crate::commands::testing::{Harness, check, check_with};
 
-    /// The arguments of the entries of a log, newest first, each with its size.
+    /// Size and arguments of the entries of a log, newest first.
     fn entries(harness: &Harness, kind: &[u8]) -> Vec<(u64, String)> {
         let kind = super::LogKind::from_name(kind).expect("a kind");
         let text = |entry: &super::Entry| String::from_utf8_lossy(&entry.args.join(&b' ')).into_owned();

@@ -1,12 +1,12 @@
-//! SORT: the elements of a list, set or sorted set in the order of numbers or texts, which may be
-//! looked up under other keys.
+//! SORT: the elements of a list, set or sorted set, sorted by numbers or texts, which may be the values of other
+//! keys.
 //!
-//! The elements are copied into one block first: looking up other keys needs the whole keyspace, so
-//! that nothing of it can stay borrowed meanwhile. What always holds:
+//! The elements are first copied into one block, because looking up other keys needs the whole keyspace, of which
+//! nothing can stay borrowed. Invariants:
 //!
-//! - the sort is stable, though made of unstable parts: an element's place in the block says when it
-//!   was read, and decides last;
-//! - of a `LIMIT`, no more than its window is sorted, after a selection that is linear.
+//! - The sort is stable, although its parts are unstable: the last criterion is the element's position in the
+//!   block, which is the order of reading.
+//! - With `LIMIT`, only the window is sorted, after a selection in linear time.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -20,6 +20,7 @@ use crate::structures::listpack::Item;
 use crate::types::list::End;
 use crate::types::{Describe, Hash, List, Set, Zset};
 
+/// Table entries of the SORT commands.
 pub const COMMANDS: &[Spec] = &[SORT, SORT_RO];
 
 const SORT: Spec = Spec::data("sort", -2, sort)
@@ -52,8 +53,8 @@ const SORT: Spec = Spec::data("sort", -2, sort)
         ..Docs::NONE
     });
 
-/// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE destination]
-/// → the elements in order, or how many were stored.
+/// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE destination] → sorted
+/// elements, or number of stored elements.
 fn sort(ctx: &mut Ctx<'_>) -> CmdResult {
     let options = Options::parse(ctx.args, true, ctx.reads_every_key())?;
     run(ctx, &options)
@@ -85,13 +86,13 @@ const SORT_RO: Spec = Spec::data("sort_ro", -2, sort_ro)
         ..Docs::NONE
     });
 
-/// SORT_RO key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] → the elements in order.
+/// SORT_RO key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] → sorted elements.
 fn sort_ro(ctx: &mut Ctx<'_>) -> CmdResult {
     let options = Options::parse(ctx.args, false, ctx.reads_every_key())?;
     run(ctx, &options)
 }
 
-/// The keys of SORT that can be known: the sorted one, and the destination named last.
+/// The keys of SORT that the request names: the sorted one, and the last destination.
 fn sort_keys(args: &Args<'_>, found: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     found(1, KeyFlags::RO.with(KeyFlags::ACCESS));
     let mut destination = None;
@@ -113,7 +114,7 @@ fn sort_keys(args: &Args<'_>, found: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     true
 }
 
-/// The one key of SORT_RO that can be known.
+/// The key of SORT_RO that the request names.
 fn sort_ro_keys(_: &Args<'_>, found: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     found(1, KeyFlags::RO.with(KeyFlags::ACCESS));
     true
@@ -121,7 +122,7 @@ fn sort_ro_keys(_: &Args<'_>, found: &mut dyn FnMut(usize, KeyFlags)) -> bool {
 
 // ---- the request ---------------------------------------------------------------------------------
 
-/// What `text` is to a program that takes a NUL for the end of it.
+/// The part of `text` before the first NUL.
 fn up_to_nul(text: &[u8]) -> &[u8] {
     memchr::memchr(0, text).map_or(text, |end| &text[..end])
 }
@@ -129,11 +130,11 @@ fn up_to_nul(text: &[u8]) -> &[u8] {
 /// What an element is replaced by.
 #[derive(Clone, Copy)]
 enum Pattern<'a> {
-    /// `#`: by itself.
+    /// `#`: the element itself.
     Element,
-    /// No `*` for the element to stand in: by nothing.
+    /// A pattern without `*` for the element: nothing.
     Nothing,
-    /// By the string at the key between `prefix` and `suffix`, or by a field of the hash there.
+    /// The string at the key between `prefix` and `suffix`, or a field of the hash at that key.
     Lookup { prefix: &'a [u8], suffix: &'a [u8], field: Option<&'a [u8]> },
 }
 
@@ -146,7 +147,7 @@ impl<'a> Pattern<'a> {
         let (prefix, rest) = (&text[..star], &text[star + 1..]);
         let arrow = up_to_nul(rest).windows(2).position(|two| two == b"->");
         match arrow {
-            // An arrow at the very end points at no field: it belongs to the name of the key.
+            // An arrow at the very end names no field and belongs to the key.
             Some(at) if up_to_nul(&rest[at + 2..]) != b"" => {
                 Pattern::Lookup { prefix, suffix: &rest[..at], field: Some(&rest[at + 2..]) }
             }
@@ -156,26 +157,26 @@ impl<'a> Pattern<'a> {
 }
 
 struct Options<'a> {
-    /// Where the weights are; the elements are their own weights without it.
+    /// Pattern of the weights; without it, the elements are their own weights.
     by: Option<Pattern<'a>>,
-    /// Whether there is an order at all: a `BY` without `*` says no.
+    /// Whether to sort at all: `BY` with a pattern without `*` disables sorting.
     ordered: bool,
     alpha: bool,
     descending: bool,
-    /// How many elements are skipped, and how many are answered (all when negative).
+    /// Number of elements to skip, and number of elements in the reply (all if negative).
     offset: i64,
     count: i64,
     get: Vec<Pattern<'a>>,
     store: Option<Key<'a>>,
 }
 
-/// The user may not read keys that only the elements name.
+/// The error that the user may not read keys that only the elements name.
 fn denied(option: &str) -> Error {
     Error::text(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
 }
 
 impl<'a> Options<'a> {
-    /// `reads_every_key` says whether the user may look up keys of any name.
+    /// Parses the options. `reads_every_key` says whether the user may read all keys.
     fn parse(args: Args<'a>, may_store: bool, reads_every_key: bool) -> Result<Options<'a>, Error> {
         let mut options = Options {
             by: None,
@@ -225,7 +226,7 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// Which of `len` elements are wanted.
+    /// Indices of the wanted elements among `len`.
     fn window(&self, len: usize) -> Range<usize> {
         let clip = |n: i64| usize::try_from(n).unwrap_or(0).min(len);
         let start = clip(self.offset);
@@ -236,14 +237,14 @@ impl<'a> Options<'a> {
 
 // ---- the elements --------------------------------------------------------------------------------
 
-/// Texts one after the other in one block, each followed by a NUL that is not part of it: no two begin at the same
-/// place, not even empty ones.
+/// Texts concatenated in one block, each followed by a NUL that is not part of it, so that no two texts begin at
+/// the same offset, not even empty ones.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
 }
 
-/// Where a text lies in its [`Texts`].
+/// Position of a text in its [`Texts`].
 #[derive(Clone, Copy)]
 struct Span {
     start: usize,
@@ -268,8 +269,8 @@ impl Texts {
     }
 }
 
-/// The number a text says, as C's `strtod` reads it: an empty text is zero, space may stand in
-/// front. `None` where it is no number, or one that no double comes near.
+/// Parses a number as C's `strtod` does: an empty text is zero, leading white space is skipped. `None` if the text
+/// is not a number, or is out of range for a double.
 fn weight(text: &[u8]) -> Option<f64> {
     let text = up_to_nul(text);
     if text.is_empty() {
@@ -279,7 +280,7 @@ fn weight(text: &[u8]) -> Option<f64> {
     num::parse_f64(&text[start..]).filter(|number| !number.is_subnormal())
 }
 
-/// Calls `each` with what each element is replaced by, until it returns false.
+/// Calls `each` with the replacement of each element until `each` returns false.
 ///
 /// A window of keys is prefetched before the first of them is looked up.
 fn look_up<'a>(
@@ -336,7 +337,7 @@ fn look_up<'a>(
     }
 }
 
-/// The rows in `window`, in order, after all were arranged by `compare`, which finds no two equal.
+/// The rows in `window` after sorting all rows by `compare`, which finds no two equal.
 fn arrange<T>(mut rows: Vec<T>, window: Range<usize>, compare: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
     if window.is_empty() {
         return Vec::new();
@@ -353,22 +354,22 @@ fn arrange<T>(mut rows: Vec<T>, window: Range<usize>, compare: impl Fn(&T, &T) -
     rows
 }
 
-/// The elements of a value, and what is left to be done with them.
+/// The elements of a value, and the work that remains.
 struct Elements {
     texts: Texts,
     rows: Vec<Span>,
-    /// Which of the rows are wanted, once they are in order; `None`: just these, as they are.
+    /// Window of rows to select after sorting; `None` if the rows are already the result.
     window: Option<Range<usize>>,
-    /// Whether the order is that of the elements' own texts, whatever was asked for.
+    /// Whether to sort by the elements themselves, whatever the options say.
     by_text: bool,
 }
 
-/// The elements of the value that is to be sorted; none where there is no value.
+/// Reads the elements of the value to sort; none if the key is missing.
 fn read_elements(ctx: &mut Ctx<'_>, options: &Options<'_>) -> Result<Elements, Error> {
     let mut found = Elements { texts: Texts::default(), rows: Vec::new(), window: None, by_text: false };
     let Some(entry) = ctx.db.read(ctx.args.key(1)) else { return Ok(found) };
     let Elements { texts, rows, window, by_text } = &mut found;
-    // What is not to be sorted is answered in the order it has, or against it, and only the window is visited.
+    // An unsorted result has the order of the value, or its reverse, and only the window is visited.
     let choose = |len: usize| {
         let window = options.window(len);
         if options.ordered { (0, len, Some(window)) } else { (window.start, window.len(), None) }
@@ -389,7 +390,7 @@ fn read_elements(ctx: &mut Ctx<'_>, options: &Options<'_>) -> Result<Elements, E
         rows.extend(pairs.take(count).map(|pair| texts.push_item(pair.member)));
         *window = wanted;
     } else if let Some(set) = entry.collection::<Set>() {
-        // What is stored must be the same on every replica, whose sets have another order.
+        // A stored result must be the same on every replica, where the set may have another order.
         *by_text = !options.ordered && options.store.is_some();
         let wanted = options.window(set.len());
         rows.reserve(set.len());
@@ -406,7 +407,7 @@ fn read_elements(ctx: &mut Ctx<'_>, options: &Options<'_>) -> Result<Elements, E
     Ok(found)
 }
 
-/// The rows in `window`, in the order of the texts or numbers that `options` name.
+/// The rows in `window`, in the order given by `options`.
 fn in_order(
     db: &mut Db<'_>,
     options: &Options<'_>,
@@ -417,7 +418,7 @@ fn in_order(
 ) -> Result<Vec<Span>, Error> {
     let signed = |order: Ordering| if options.descending { order.reverse() } else { order };
     let earlier = |a: Span, b: Span| a.start.cmp(&b.start);
-    // What is stored is compared as bytes, to be the same everywhere; what is shown, as text.
+    // A stored result is compared by bytes, to be the same everywhere; a reply by the locale.
     let compare = |a: &[u8], b: &[u8]| {
         if options.store.is_some() { a.cmp(b) } else { up_to_nul(a).cmp(up_to_nul(b)) }
     };
@@ -437,7 +438,7 @@ fn in_order(
         let weighted = arrange(spans.into_iter().zip(rows).collect(), window, |&(x, a), &(y, b)| {
             let order = match (x, y) {
                 (Some(x), Some(y)) => compare(weights.get(x), weights.get(y)),
-                // What has no weight comes first.
+                // Elements without a weight come first.
                 (x, y) => x.is_some().cmp(&y.is_some()),
             };
             signed(order).then_with(|| earlier(a, b))
@@ -447,7 +448,7 @@ fn in_order(
     let mut weights = Vec::with_capacity(rows.len());
     let pattern = by.unwrap_or(Pattern::Element);
     look_up(db, rows.iter().map(|&row| (pattern, texts.get(row))), |text| {
-        // What has no weight weighs nothing.
+        // A missing weight is 0.
         let number = text.map_or(Some(0.0), weight);
         weights.extend(number);
         number.is_some()

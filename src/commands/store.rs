@@ -1,17 +1,17 @@
-//! What commands do that store a collection they made, as `SINTERSTORE` does.
+//! Storing of results, as in `SINTERSTORE`.
 
 use crate::keyspace::Event;
 use crate::server::command::{CmdResult, Ctx};
 use crate::stdx::hash::Key;
 use crate::types::Collection;
 
-/// Stores `result` under `key`, whatever was there before; an empty one removes the key. Answers the number of
-/// elements, and counts one change. O(1), and freeing the old value.
+/// Stores `result` under `key`, replacing any value; an empty result removes the key. Replies with the number of
+/// elements and counts one change. O(1) plus freeing the old value.
 pub fn store<T: Collection>(ctx: &mut Ctx<'_>, key: Key<'_>, result: T, event: Event) -> CmdResult {
     store_counting(ctx, key, result, event, 1)
 }
 
-/// As [`store`], counting `changes` for a result that is not empty.
+/// As [`store`], but counts `changes` if the result is not empty.
 pub fn store_counting<T: Collection>(
     ctx: &mut Ctx<'_>,
     key: Key<'_>,

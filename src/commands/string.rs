@@ -1,7 +1,7 @@
 //! Commands on strings.
 //!
-//! A string that spells an integer is stored as one, whoever wrote it; what was changed in place
-//! (`APPEND`, `SETRANGE`) stays bytes. Every write of a whole value goes through [`store`].
+//! A string that is the canonical text of an integer is stored as an integer, whichever command wrote it; a string
+//! changed in place (`APPEND`, `SETRANGE`) stays bytes. Every write of a whole value goes through [`store`].
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use crate::types::Value;
 use crate::types::lcs::{self, Alignment};
 use crate::types::string::{StringRef, clamp_ordered};
 
+/// Table entries of the string commands.
 pub const COMMANDS: &[Spec] = &[
     APPEND,
     DECR,
@@ -51,7 +52,7 @@ const DEL_EVENT: Event = Event::generic("del");
 
 // ---- what the commands share -------------------------------------------------------------------
 
-/// Argument `i` as a value: an integer where the text is one, shared where it was received apart.
+/// Argument `i` as a value: an integer if its text is one, shared if it was received in a buffer of its own.
 #[inline]
 fn value_arg(args: Args<'_>, i: usize) -> Value<'_> {
     if let Some(shared) = args.shared(i) {
@@ -64,7 +65,8 @@ fn value_arg(args: Args<'_>, i: usize) -> Value<'_> {
     }
 }
 
-/// Strings of so many bytes and more are sent from where they lie: copying less costs no more than to manage the piece.
+/// Size in bytes from which a string is sent without being copied; a shorter copy costs less than managing the
+/// piece.
 const LEND_FROM: usize = 8 << 10;
 
 #[inline]
@@ -76,7 +78,7 @@ fn reply_string(reply: &mut Reply<'_>, text: Option<StringRef<'_>>) -> Replied {
     }
 }
 
-/// Stores argument `value` under `key` and reports it.
+/// Stores argument `value` under `key` and reports the change.
 #[inline]
 fn store(db: &mut Db<'_>, key: Key<'_>, args: Args<'_>, value: usize, ttl: Ttl) {
     db.set_string(key, value_arg(args, value), ttl);
@@ -86,14 +88,13 @@ fn store(db: &mut Db<'_>, key: Key<'_>, args: Args<'_>, value: usize, ttl: Ttl) 
     }
 }
 
-/// Whether somebody reads what is passed on: otherwise no request has to be made for them.
+/// Whether changes are propagated; otherwise no request needs to be built.
 #[inline]
 fn is_fed(ctx: &mut Ctx<'_>) -> bool {
     ctx.db.space().ledger.listeners.feeds()
 }
 
-/// Has `SET key value` passed on with what has become of the expiry, and nothing of how that came
-/// about.
+/// Propagates `SET key value` with the resulting expiry, independent of the command that caused it.
 fn feed_set(ctx: &mut Ctx<'_>, key: &[u8], value: &[u8], ttl: Ttl) {
     if !is_fed(ctx) {
         return;
@@ -108,20 +109,20 @@ fn feed_set(ctx: &mut Ctx<'_>, key: &[u8], value: &[u8], ttl: Ttl) {
     }
 }
 
-/// When a key is to be set.
+/// Condition under which a key is set.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Condition {
     #[default]
     Always,
-    /// Only a key that is not there.
+    /// Only if the key is missing.
     Absent,
-    /// Only a key that is there.
+    /// Only if the key exists.
     Present,
-    /// Only a key whose value is this argument.
+    /// Only if the value equals this argument.
     Equal(usize),
 }
 
-/// Options a command knows besides those of the expiry.
+/// Options that a command accepts besides those of the expiry.
 #[derive(Clone, Copy)]
 struct Known {
     nx_xx: bool,
@@ -131,7 +132,7 @@ struct Known {
     persist: bool,
 }
 
-/// The options of `SET`, `GETEX` and `MSETEX`.
+/// Options of `SET`, `GETEX` and `MSETEX`.
 #[derive(Clone, Copy, Default)]
 struct Options<'a> {
     condition: Condition,
@@ -142,8 +143,8 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Reads the arguments from `from` on. Options that contradict each other are a syntax error;
-    /// one that is repeated is not, and the last amount counts.
+    /// Parses the arguments from `from` on. Contradictory options are a syntax error; a repeated option is not, and
+    /// its last amount counts.
     fn parse(args: Args<'a>, from: usize, known: Known) -> Result<Self, Error> {
         let mut options = Options::default();
         let mut i = from;
@@ -180,7 +181,7 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// What the options make of the expiry.
+    /// The resulting expiry.
     fn ttl(&self, now: UnixMillis, command: &str) -> Result<Ttl, Error> {
         match self.expiry {
             Some(expiry) => Ok(Ttl::At(expiry.instant(now, command)?)),
@@ -189,7 +190,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Whether the expiry is given in the form in which it is passed on.
+    /// Whether the expiry is given in the form in which it is propagated.
     fn expiry_is_final(&self) -> bool {
         self.expiry.is_none_or(|expiry| expiry.unit == Unit::UnixMillis)
     }
@@ -220,7 +221,7 @@ const GET: Spec = Spec::data("get", 2, get)
         ..Docs::NONE
     });
 
-/// GET key → the string, or null.
+/// GET key → string, or null.
 fn get(ctx: &mut Ctx<'_>) -> CmdResult {
     let long = {
         let Some(slot) = ctx.db.read(ctx.args.key(1)) else { return Ok(ctx.reply.null()) };
@@ -285,7 +286,7 @@ const SET: Spec = Spec::data("set", -3, set)
         ..Docs::NONE
     });
 
-/// The key of a SET, which is read only with `GET`.
+/// Finds the key of a SET, which is read only with `GET`.
 fn set_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     let reads = (3..args.len()).any(|i| args.is(i, "GET"));
     let access = if reads { KeyFlags::RW | KeyFlags::ACCESS } else { KeyFlags::OW };
@@ -293,8 +294,8 @@ fn set_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
     true
 }
 
-/// SET key value [NX | XX | IFEQ comparison] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
-/// → OK, or null when the condition does not hold; with GET, the string from before.
+/// SET key value [NX | XX | IFEQ comparison] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL] → OK, or null if the
+/// condition is not met; with GET, the old string.
 fn set(ctx: &mut Ctx<'_>) -> CmdResult {
     const KNOWN: Known = Known { nx_xx: true, ifeq: true, get: true, keep_ttl: true, persist: false };
     let key = ctx.args.key(1);
@@ -318,7 +319,7 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
     if options.expiry.is_some() {
         feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
     } else if options.get && is_fed(ctx) {
-        // Nobody waits for the answer there.
+        // Nobody reads the reply there.
         let compared = match options.condition {
             Condition::Equal(i) => i,
             _ => 0,
@@ -330,7 +331,7 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(before.unwrap_or_else(|| ctx.reply.ok()))
 }
 
-/// Whether the string under `key` is argument `i`.
+/// Whether the string under `key` equals argument `i`.
 fn equals(ctx: &mut Ctx<'_>, key: Key<'_>, i: usize) -> Result<bool, Error> {
     let text = ctx.db.write_string(key)?;
     Ok(text.is_some_and(|text| text.text(&mut itoa::Buffer::new()) == ctx.args.at(i)))
@@ -351,7 +352,7 @@ const SETNX: Spec = Spec::data("setnx", 3, setnx)
         ..Docs::NONE
     });
 
-/// SETNX key value → whether the key was set.
+/// SETNX key value → 1 if the key was set, else 0.
 fn setnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     if ctx.db.contains(key) {
@@ -424,7 +425,7 @@ const GETSET: Spec = Spec::data("getset", 3, getset)
         ..Docs::NONE
     });
 
-/// GETSET key value → the string from before, or null.
+/// GETSET key value → old string, or null.
 fn getset(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let text = ctx.db.read_string(key)?;
@@ -447,7 +448,7 @@ const GETDEL: Spec = Spec::data("getdel", 2, getdel)
         ..Docs::NONE
     });
 
-/// GETDEL key → the string, or null.
+/// GETDEL key → removed string, or null.
 fn getdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let text = ctx.db.read_string(key)?;
@@ -459,7 +460,7 @@ fn getdel(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(before)
 }
 
-/// Removes a key and has just that passed on.
+/// Removes a key and propagates just that.
 fn remove(ctx: &mut Ctx<'_>, key: Key<'_>, lazily: bool) {
     ctx.db.remove(key, lazily);
     ctx.db.changed(key, DEL_EVENT, 1);
@@ -490,7 +491,7 @@ const GETEX: Spec = Spec::data("getex", -2, getex)
         ..Docs::NONE
     });
 
-/// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST] → the string, or null.
+/// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST] → string, or null.
 fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
     const KNOWN: Known = Known { nx_xx: false, ifeq: false, get: false, keep_ttl: false, persist: true };
     let key = ctx.args.key(1);
@@ -498,7 +499,7 @@ fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(text) = ctx.db.read_string(key)? else {
         return Ok(ctx.reply.null());
     };
-    // A key that is not there was not asked for its expiry: the amount is looked at only now.
+    // The amount is validated only now, because for a missing key it does not matter.
     let ttl = options.ttl(ctx.now, ctx.name)?;
     let replied = reply_string(&mut ctx.reply, Some(text));
     match ttl {
@@ -538,7 +539,7 @@ const DELIFEQ: Spec = Spec::data("delifeq", 3, delifeq)
         ..Docs::NONE
     });
 
-/// DELIFEQ key value → whether the key was removed.
+/// DELIFEQ key value → 1 if the key was removed, else 0.
 fn delifeq(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let equal = equals(ctx, key, 2)?;
@@ -563,7 +564,7 @@ const STRLEN: Spec = Spec::data("strlen", 2, strlen)
         ..Docs::NONE
     });
 
-/// STRLEN key → bytes, 0 without a key.
+/// STRLEN key → length in bytes; 0 without a key.
 fn strlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let len = ctx.db.read_string(ctx.args.key(1))?.map_or(0, |text| text.len());
     Ok(ctx.reply.int(len as i64))
@@ -582,13 +583,13 @@ const APPEND: Spec = Spec::data("append", 3, append)
         ..Docs::NONE
     });
 
-/// The length of the string at `key`, for a command that goes on to change it: that is the access.
+/// Length of the string at `key`, for a command that then changes it, which counts as the access.
 fn length(ctx: &mut Ctx<'_>, key: Key<'_>) -> Result<Option<usize>, Error> {
     let Some(entry) = ctx.db.inspect(key) else { return Ok(None) };
     entry.string().map(|text| Some(text.len())).ok_or(Error::WrongType)
 }
 
-/// APPEND key value → the length after it.
+/// APPEND key value → new length.
 fn append(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let bytes = ctx.args.at(2);
@@ -607,7 +608,7 @@ fn append(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.int(len as i64))
 }
 
-/// Refuses a string of `offset + more` bytes when that is too long.
+/// Refuses a string of `offset + more` bytes if that is too long.
 fn check_len(ctx: &Ctx<'_>, offset: usize, more: usize) -> Result<(), Error> {
     match offset.checked_add(more) {
         Some(len) if len as u64 <= ctx.limits.proto_max_bulk_len => Ok(()),
@@ -628,7 +629,7 @@ const SETRANGE: Spec = Spec::data("setrange", 4, setrange)
         ..Docs::NONE
     });
 
-/// SETRANGE key offset value → the length after it.
+/// SETRANGE key offset value → new length.
 fn setrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let bytes = ctx.args.at(3);
@@ -658,7 +659,7 @@ const GETRANGE: Spec = Spec::data("getrange", 4, getrange)
         ..Docs::NONE
     });
 
-/// GETRANGE key start end → the bytes from one to the other, both included.
+/// GETRANGE key start end → bytes from `start` to `end`, inclusive.
 fn getrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let (start, end) = (ctx.args.int(2)?, ctx.args.int(3)?);
     let mut digits = itoa::Buffer::new();
@@ -697,7 +698,7 @@ const INCR: Spec = Spec::data("incr", 2, incr)
         ..Docs::NONE
     });
 
-/// INCR key → the integer after it.
+/// INCR key → new value.
 fn incr(ctx: &mut Ctx<'_>) -> CmdResult {
     add(ctx, 1)
 }
@@ -715,7 +716,7 @@ const DECR: Spec = Spec::data("decr", 2, decr)
         ..Docs::NONE
     });
 
-/// DECR key → the integer after it.
+/// DECR key → new value.
 fn decr(ctx: &mut Ctx<'_>) -> CmdResult {
     add(ctx, -1)
 }
@@ -733,7 +734,7 @@ const INCRBY: Spec = Spec::data("incrby", 3, incrby)
         ..Docs::NONE
     });
 
-/// INCRBY key increment → the integer after it.
+/// INCRBY key increment → new value.
 fn incrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let increment = ctx.args.int(2)?;
     add(ctx, increment)
@@ -752,14 +753,14 @@ const DECRBY: Spec = Spec::data("decrby", 3, decrby)
         ..Docs::NONE
     });
 
-/// DECRBY key decrement → the integer after it.
+/// DECRBY key decrement → new value.
 fn decrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let decrement = ctx.args.int(2)?;
     let increment = decrement.checked_neg().ok_or_else(|| Error::text("ERR decrement would overflow"))?;
     add(ctx, increment)
 }
 
-/// Adds to the integer under argument 1. One that is stored as an integer stays where it is.
+/// Adds to the integer under argument 1. A value stored as an integer is changed in place.
 fn add(ctx: &mut Ctx<'_>, increment: i64) -> CmdResult {
     let key = ctx.args.key(1);
     let mut sum = increment;
@@ -789,7 +790,7 @@ const INCRBYFLOAT: Spec = Spec::data("incrbyfloat", 3, incrbyfloat)
         ..Docs::NONE
     });
 
-/// INCRBYFLOAT key increment → the number after it.
+/// INCRBYFLOAT key increment → new value.
 fn incrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let old = match ctx.db.write_string(key)? {
@@ -808,7 +809,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     sum.fmt_human(&mut text);
     ctx.db.set_string(key, Value::Bytes(&text), Ttl::Keep);
     ctx.db.changed(key, Event::string("incrbyfloat"), 1);
-    // Another machine's arithmetic might round in another way: it gets the outcome.
+    // The result is propagated, because another machine might round differently.
     feed_set(ctx, key.bytes, &text, Ttl::Keep);
     Ok(ctx.reply.bulk(&text))
 }
@@ -829,7 +830,7 @@ const MGET: Spec = Spec::data("mget", -2, mget)
         ..Docs::NONE
     });
 
-/// MGET key [key …] → an array of strings; null where there is none or another type.
+/// MGET key [key …] → array of strings; null for missing keys and other types.
 fn mget(ctx: &mut Ctx<'_>) -> CmdResult {
     let Ctx { args, db, reply, .. } = ctx;
     let replied = reply.array(args.len() - 1);
@@ -874,7 +875,7 @@ const MSETNX: Spec = Spec::data("msetnx", -3, msetnx)
         ..Docs::NONE
     });
 
-/// MSETNX key value [key value …] → whether the keys were set.
+/// MSETNX key value [key value …] → 1 if the keys were set, else 0.
 fn msetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let pairs = pairs(ctx)?;
     let free = all_keys(&mut ctx.db, pairs, 2, |db, key, _| !db.contains(key));
@@ -884,7 +885,7 @@ fn msetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.int(i64::from(free)))
 }
 
-/// The arguments after the name, if they are pairs.
+/// The arguments after the name, if their number is even.
 fn pairs<'a>(ctx: &Ctx<'a>) -> Result<Args<'a>, Error> {
     if ctx.args.len().is_multiple_of(2) {
         return Err(Error::arity(ctx.name));
@@ -919,8 +920,8 @@ const MSETEX: Spec = Spec::data("msetex", -4, msetex)
         ..Docs::NONE
     });
 
-/// MSETEX numkeys key value [key value …] [NX | XX] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
-/// → whether the keys were set: NX wants none of them to be there, XX all.
+/// MSETEX numkeys key value [key value …] [NX | XX] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL] → 1 if the keys
+/// were set, else 0. NX requires that none of them exists, XX that all exist.
 fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
     const KNOWN: Known = Known { nx_xx: true, ifeq: false, get: false, keep_ttl: true, persist: false };
     let count = num::parse_i64(ctx.args.at(1))
@@ -981,8 +982,8 @@ const LCS: Spec = Spec::data("lcs", -3, lcs)
         ..Docs::NONE
     });
 
-/// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN] → the subsequence, its length, or
-/// where its parts are, from the last to the first.
+/// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN] → the subsequence, its length, or the positions of
+/// its parts, from the last to the first.
 fn lcs(ctx: &mut Ctx<'_>) -> CmdResult {
     let not_string = |_| Error::text("ERR The specified keys must contain string values");
     let a = ctx.db.read_text(ctx.args.key(1));
@@ -1010,8 +1011,8 @@ fn lcs(ctx: &mut Ctx<'_>) -> CmdResult {
         return Err(Error::text("ERR If you want both the length and indexes, please just use IDX."));
     }
 
-    // The bound is that of a table with a 32-bit number for each pair of bytes. Ours takes a bit
-    // for each, but what one server answers the others have to answer too.
+    // The limit is that of a table with a 32-bit number per pair of bytes. The table here has one bit per pair, but
+    // every server must accept the same requests.
     if a.len().max(b.len()) >= u32::MAX as usize - 1 {
         return Err(Error::text("ERR String too long for LCS"));
     }
@@ -1573,7 +1574,8 @@ mod tests {
         assert_eq!(harness.run("TTL n"), "(integer) -1");
     }
 
-    /// What is passed on for one command, time standing still at 1000 ms; empty: as received.
+    /// The commands propagated for one command, with the clock fixed at 1000 ms; empty if it is propagated as
+    /// received.
     fn fed(harness: &mut Harness, line: &str) -> String {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let mut bytes = Vec::new();

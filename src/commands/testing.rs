@@ -1,7 +1,7 @@
-//! A server in process, without sockets to the outside: how commands are tested.
+//! Test harness: a server in process, without sockets to the outside.
 //!
-//! [`check`] runs a script of commands, one per line, and compares the replies as `redis-cli`
-//! prints them when it writes to a terminal.
+//! [`check`] runs a script of commands, one per line, and compares the replies in the format that `redis-cli`
+//! prints on a terminal.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use crate::server::Server;
 use crate::server::execution::call::Batch;
 use crate::stdx::quote;
 
-/// A server with one client, or several.
+/// A server with one or more clients.
 pub struct Harness {
+    /// The server.
     pub server: Server,
-    /// Whose requests are run.
+    /// Client whose requests run.
     pub client: ClientKey,
-    /// The other ends of the clients' sockets.
+    /// Other ends of the clients' sockets.
     peers: Vec<UnixStream>,
 }
 
@@ -35,14 +36,14 @@ impl Harness {
     pub fn new(config: Config) -> Self {
         let background = Arc::new(Background::start(None).expect("threads can be started"));
         let mut server = Server::new(config, &super::known(), background);
-        // What is tested in memory leaves no files behind.
+        // Tests in memory leave no files behind.
         server.config.persistence.save.0.clear();
         let mut harness = Harness { server, client: ClientKey(0), peers: Vec::new() };
         harness.client = harness.connect();
         harness
     }
 
-    /// One more client; requests still come from the one they came from.
+    /// Connects another client; requests still come from the same client as before.
     pub fn connect(&mut self) -> ClientKey {
         let (ours, peer) = UnixStream::pair().expect("a socket pair can be made");
         ours.set_nonblocking(true).expect("a socket can be non-blocking");
@@ -51,7 +52,7 @@ impl Harness {
         self.server.clients.insert_with(|id, _| Client::new(id, Stream::from_unix(ours), now, true))
     }
 
-    /// Runs one line as a request of `client`, without looking at what it gets.
+    /// Runs one line as a request of `client` and leaves the output unread.
     pub fn request_as(&mut self, client: ClientKey, line: &str) {
         let args = quote::split_args(line.as_bytes()).expect("balanced quotes");
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
@@ -60,13 +61,13 @@ impl Harness {
         self.client = before;
     }
 
-    /// Runs one line as a request of `client`; all that is written for it by the end of the turn.
+    /// Runs one line as a request of `client`; returns all output to the client up to the end of the iteration.
     pub fn run_as(&mut self, client: ClientKey, line: &str) -> String {
         self.request_as(client, line);
         self.told(client)
     }
 
-    /// What is written for `client` by the end of the turn.
+    /// Returns the output to `client` up to the end of the event loop's iteration.
     pub fn told(&mut self, client: ClientKey) -> String {
         self.server.finish_turn();
         let written = self.server.clients[client].io.output.take_all();
@@ -79,7 +80,7 @@ impl Harness {
         shown.join("\n")
     }
 
-    /// Runs one request; the reply as RESP.
+    /// Runs one request and returns the reply in RESP.
     pub fn raw(&mut self, args: &[&[u8]]) -> Vec<u8> {
         self.request(args);
         self.take_output()
@@ -102,12 +103,12 @@ impl Harness {
         self.server.run_batch(&mut batch);
     }
 
-    /// What was written to the client since.
+    /// Returns and removes the output to the client.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.server.clients[self.client].io.output.take_all()
     }
 
-    /// Runs one line; the reply as `redis-cli` shows it.
+    /// Runs one line and returns the reply as `redis-cli` prints it.
     pub fn run(&mut self, line: &str) -> String {
         let args = quote::split_args(line.as_bytes()).expect("balanced quotes");
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
@@ -118,19 +119,19 @@ impl Harness {
     }
 }
 
-/// Runs a script of commands and compares what is answered, line by line.
+/// Runs a script of commands and compares the replies, line by line.
 ///
 /// # Panics
-/// When a reply differs.
+/// If a reply differs.
 #[track_caller]
 pub fn check(script: &str, expected: &str) {
     check_with(&mut Harness::default(), script, expected);
 }
 
-/// As [`check`], on a server that goes on.
+/// As [`check`], on an existing server.
 ///
 /// # Panics
-/// When a reply differs.
+/// If a reply differs.
 #[track_caller]
 pub fn check_with(harness: &mut Harness, script: &str, expected: &str) {
     let mut got = String::new();
@@ -140,7 +141,7 @@ pub fn check_with(harness: &mut Harness, script: &str, expected: &str) {
     }
     let tidy =
         |text: &str| text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
-    // Expected texts may be indented with the code around them: only the replies' own indent counts.
+    // Expected texts may be indented with the code around them: only the indentation of the replies counts.
     let unindented: Vec<&str> = expected.lines().collect();
     let indent = unindented
         .iter()
@@ -160,7 +161,7 @@ pub fn check_with(harness: &mut Harness, script: &str, expected: &str) {
     assert_eq!(tidy(&got), tidy(&expected.join("\n")), "the script was:\n{script}");
 }
 
-/// One RESP value as `redis-cli` prints it, and what follows it.
+/// One RESP value as `redis-cli` prints it, and the bytes after it.
 fn show<'a>(resp: &'a [u8], indent: &str) -> (String, &'a [u8]) {
     let end = resp.windows(2).position(|w| w == b"\r\n").expect("a reply has a line end");
     let (line, rest) = (&resp[1..end], &resp[end + 2..]);

@@ -5,10 +5,10 @@ use crate::server::command::Ctx;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 
-/// Argument `i` as seconds from now, with fractions; 0 is `None`: without an end.
+/// Argument `i`, in seconds from now with fractions, as a deadline; `None` for 0, which means no deadline.
 ///
 /// # Errors
-/// Not a number, negative, or beyond what a timestamp can hold.
+/// If the argument is not a number, negative, or beyond the range of timestamps.
 pub fn timeout(ctx: &Ctx<'_>, i: usize) -> Result<Option<UnixMillis>, Error> {
     let refusal = || Error::text("ERR timeout is not a float or out of range");
     let ms = num::parse_f64(ctx.args.at(i)).ok_or_else(refusal)? * 1000.0;
@@ -18,7 +18,7 @@ pub fn timeout(ctx: &Ctx<'_>, i: usize) -> Result<Option<UnixMillis>, Error> {
     }
     match ms.ceil() as i64 {
         0 => Ok(None),
-        // A tiny negative number rounds to none.
+        // A tiny negative number rounds to zero.
         ms if ms < 0 => Err(Error::text("ERR timeout is negative")),
         ms => ctx.now.checked_add(ms).map(Some).ok_or_else(beyond),
     }

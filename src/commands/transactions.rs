@@ -1,8 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 //!
-//! Between MULTI and EXEC requests are checked and kept; EXEC runs them one after the other with
-//! nothing in between. An error while queueing makes EXEC run nothing; an error while running
-//! stops nothing.
+//! Between MULTI and EXEC, requests are checked and queued; EXEC runs them one after the other with nothing in
+//! between. After an error while queueing, EXEC runs nothing; an error while running does not stop the rest.
 
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, 
 use crate::server::execution::feed::Feed;
 use crate::stdx::hash::Key;
 
+/// Table entries of the transaction commands.
 pub const COMMANDS: &[Spec] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
 
 const ANYTIME: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::ALLOW_BUSY);
@@ -30,7 +30,7 @@ const MULTI: Spec = Spec::admin("multi", 1, multi)
         ..Docs::NONE
     });
 
-/// MULTI → OK; what follows is kept for EXEC.
+/// MULTI → OK. Queues the following requests for EXEC.
 fn multi(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
     let client = &mut server.clients[key];
     if client.flags.has(ClientFlags::IN_MULTI) {
@@ -52,7 +52,7 @@ const DISCARD: Spec = Spec::admin("discard", 1, discard)
         ..Docs::NONE
     });
 
-/// DISCARD → OK; what was kept is forgotten, and so are the watches.
+/// DISCARD → OK. Drops the queue and the watches.
 fn discard(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
     if !server.clients[key].flags.has(ClientFlags::IN_MULTI) {
         return Err(Error::text("ERR DISCARD without MULTI"));
@@ -82,7 +82,7 @@ const EXEC: Spec = Spec::admin("exec", 1, exec)
         ..Docs::NONE
     });
 
-/// EXEC → the replies of what was kept, or null when a watched key was changed.
+/// EXEC → replies of the queued requests, or null if a watched key has changed.
 fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
     if !server.clients[key].flags.has(ClientFlags::IN_MULTI) {
         return Err(Error::text("ERR EXEC without MULTI"));
@@ -99,7 +99,7 @@ fn exec(server: &mut Server, key: ClientKey, _args: Args<'_>) -> CmdResult {
         server.end_transaction(key);
         return Ok(server.reply(key).null_array());
     }
-    // What it runs may as well change the watched keys.
+    // The queued commands may change the watched keys.
     server.unwatch(key);
     let replied = server.reply(key).array(transaction.len());
     server.run_transaction(key, &transaction);
@@ -127,7 +127,7 @@ fn watch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if server.clients[key].flags.has(ClientFlags::IN_MULTI) {
         return Err(Error::text("ERR WATCH inside MULTI is not allowed"));
     }
-    // Nothing can mend a watch that is broken already.
+    // A broken watch stays broken.
     if !server.clients[key].flags.has(ClientFlags::WATCH_BROKEN) {
         let db = server.clients[key].db;
         for watched in args.rest(1).iter() {

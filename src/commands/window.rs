@@ -1,16 +1,15 @@
-//! Walking many keys of one request with their memory accesses overlapped.
+//! Lookups of many keys in one request, with overlapping memory accesses.
 //!
-//! A lookup in a large keyspace waits for memory twice: for the bucket and for the entry. Taken a
-//! window at a time, keys are hashed and prefetched before the first of them is looked up, so that
-//! sixteen waits become about one.
+//! A lookup in a large keyspace waits for memory twice: for the bucket and for the entry. The keys of a window are
+//! hashed and prefetched before the first of them is looked up, so that sixteen waits become about one.
 
 use crate::keyspace::Db;
 use crate::resp::Args;
 use crate::server::execution::call::WINDOW;
 use crate::stdx::hash::Key;
 
-/// Whether `each` is true for every `step`th argument from the first on, as a key, given with its
-/// position in `args`. Ends at the first that is not.
+/// Whether `each` returns true for every key, which is every `step`th argument from the first on and is passed with
+/// its position in `args`. Stops at the first false.
 pub fn all_keys<'a>(
     db: &mut Db<'_>,
     args: Args<'a>,
@@ -35,8 +34,7 @@ pub fn all_keys<'a>(
     true
 }
 
-/// Calls `each` for every `step`th argument from the first on, as a key, with its position in
-/// `args`.
+/// Calls `each` for every key, which is every `step`th argument from the first on, with its position in `args`.
 pub fn each_key<'a>(
     db: &mut Db<'_>,
     args: Args<'a>,

@@ -12,6 +12,7 @@ use crate::stdx::rng::Rng;
 use crate::types::zset::{Outcome, Pair, Rule};
 use crate::types::{Describe, Zset};
 
+/// Table entries of the sorted set commands.
 pub const COMMANDS: &[Spec] = &[
     ZADD,
     ZCARD,
@@ -30,12 +31,12 @@ pub const COMMANDS: &[Spec] = &[
 
 // ---- what the commands on sorted sets have in common --------------------------------------------
 
-/// The header of `n` members: with scores, RESP3 has an array for each pair, RESP2 all in one.
+/// Writes the header of `n` members: with scores, RESP3 has an array per pair, RESP2 one flat array.
 pub(super) fn header(reply: &mut Reply<'_>, n: usize, with_scores: bool) -> Replied {
     reply.array(if with_scores && !reply.resp3() { 2 * n } else { n })
 }
 
-/// One member below a [`header`].
+/// Writes one member after a [`header`].
 #[inline]
 pub(super) fn member(reply: &mut Reply<'_>, pair: &Pair<'_>, with_scores: bool) {
     if !with_scores {
@@ -49,7 +50,7 @@ pub(super) fn member(reply: &mut Reply<'_>, pair: &Pair<'_>, with_scores: bool) 
     reply.double(pair.score());
 }
 
-/// Argument `i` as a count that is at least 1.
+/// Argument `i` as a count of at least 1.
 fn positive(args: &Args<'_>, i: usize, refusal: &'static str) -> Result<usize, Error> {
     let n = args.get(i).and_then(num::parse_i64).and_then(|n| usize::try_from(n).ok());
     n.filter(|&n| n > 0).ok_or_else(|| Error::text(refusal))
@@ -87,8 +88,8 @@ const ZADD: Spec = Spec::data("zadd", -4, zadd)
         ..Docs::NONE
     });
 
-/// ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member …] → how many are new (with CH: or
-/// changed; with INCR: the score, or null).
+/// ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member …] → number of new members; with CH, also of
+/// changed ones; with INCR, the score, or null.
 fn zadd(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let mut rule = Rule::default();
@@ -149,9 +150,9 @@ const ZINCRBY: Spec = Spec::data("zincrby", 4, zincrby)
         ..Docs::NONE
     });
 
-/// ZINCRBY key increment member → the member's score.
+/// ZINCRBY key increment member → score of the member.
 fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
-    // ZADD's options are known here too; after one of them no pair of score and member is left.
+    // An option of ZADD in place of the increment would leave no pair of score and member.
     if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|option| ctx.args.is(2, option)) {
         return Err(Error::Syntax);
     }
@@ -159,16 +160,16 @@ fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.double(counts.last.expect("without conditions no increment is refused")))
 }
 
-/// What [`add`] did.
+/// Result of [`add`].
 #[derive(Default)]
 struct Counts {
     added: usize,
     updated: usize,
-    /// The score of the last member, unless the rule refused to set it.
+    /// Score of the last member, unless the rule refused to set it.
     last: Option<f64>,
 }
 
-/// Adds pairs of score and member to the set at argument 1. Nothing is changed when one score is no number.
+/// Adds pairs of score and member to the set at argument 1. If a score is not a number, nothing changes.
 fn add(ctx: &mut Ctx<'_>, pairs: Args<'_>, rule: Rule) -> Result<Counts, Error> {
     let n = pairs.len() / 2;
     let first = pairs.float(0)?;
@@ -199,7 +200,7 @@ fn add(ctx: &mut Ctx<'_>, pairs: Args<'_>, rule: Rule) -> Result<Counts, Error> 
             }
             Outcome::Same(score) => Some(score),
             Outcome::Refused => None,
-            // Only an increment can give this, and then there is one pair.
+            // Only an increment can give this, and then there is only one pair.
             Outcome::NotANumber => return Err(Error::text("ERR resulting score is not a number (NaN)")),
         };
     }
@@ -223,7 +224,7 @@ const ZREM: Spec = Spec::data("zrem", -3, zrem)
         ..Docs::NONE
     });
 
-/// ZREM key member [member …] → how many were there.
+/// ZREM key member [member …] → number of removed members.
 fn zrem(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let mut removed = 0;
@@ -239,7 +240,7 @@ fn zrem(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(ctx.reply.int(removed as i64))
 }
 
-/// Reports that `n` members were removed, and removes the key with the last one.
+/// Reports that `n` members were removed, and removes the key if the set is empty.
 pub(super) fn finish_removal(ctx: &mut Ctx<'_>, key: Key<'_>, event: &'static str, n: usize) {
     if n > 0 {
         ctx.db.changed(key, Event::zset(event), n);
@@ -261,7 +262,7 @@ const ZCARD: Spec = Spec::data("zcard", 2, zcard)
         ..Docs::NONE
     });
 
-/// ZCARD key → the number of members.
+/// ZCARD key → number of members.
 fn zcard(ctx: &mut Ctx<'_>) -> CmdResult {
     let len = ctx.db.read_as::<Zset>(ctx.args.key(1))?.map_or(0, Zset::len);
     Ok(ctx.reply.int(len as i64))
@@ -281,7 +282,7 @@ const ZSCORE: Spec = Spec::data("zscore", 3, zscore)
         ..Docs::NONE
     });
 
-/// ZSCORE key member → the score, or null.
+/// ZSCORE key member → score, or null.
 fn zscore(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Zset>(ctx.args.key(1))?;
     Ok(match set.and_then(|set| set.score(ctx.args.at(2))) {
@@ -304,7 +305,7 @@ const ZMSCORE: Spec = Spec::data("zmscore", -3, zmscore)
         ..Docs::NONE
     });
 
-/// ZMSCORE key member [member …] → for each its score, or null.
+/// ZMSCORE key member [member …] → score, or null, of each member.
 fn zmscore(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Zset>(ctx.args.key(1))?;
     let members = ctx.args.rest(2);
@@ -333,7 +334,7 @@ const ZRANK: Spec = Spec::data("zrank", -3, zrank)
         ..Docs::NONE
     });
 
-/// ZRANK key member [WITHSCORE] → how many members come before it, or null.
+/// ZRANK key member [WITHSCORE] → number of members before it, or null.
 fn zrank(ctx: &mut Ctx<'_>) -> CmdResult {
     rank(ctx, false)
 }
@@ -353,7 +354,7 @@ const ZREVRANK: Spec = Spec::data("zrevrank", -3, zrevrank)
         ..Docs::NONE
     });
 
-/// ZREVRANK key member [WITHSCORE] → how many members come behind it, or null.
+/// ZREVRANK key member [WITHSCORE] → number of members after it, or null.
 fn zrevrank(ctx: &mut Ctx<'_>) -> CmdResult {
     rank(ctx, true)
 }
@@ -386,7 +387,7 @@ fn rank(ctx: &mut Ctx<'_>, reverse: bool) -> CmdResult {
 
 // ---- the ends -----------------------------------------------------------------------------------
 
-/// One of the ends of a set, where members are taken out.
+/// An end of a sorted set, from which members are removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Min,
@@ -401,7 +402,7 @@ impl End {
         }
     }
 
-    /// As it is passed on.
+    /// Name of the propagated command.
     fn request(self) -> &'static [u8] {
         match self {
             End::Min => b"ZPOPMIN",
@@ -409,7 +410,7 @@ impl End {
         }
     }
 
-    /// Takes `n` members out, of which there are as many. Answers them first, nearest to the end first.
+    /// Removes `n` members, which the set has. Passes them to `answer` first, nearest to the end first.
     fn pop(self, set: &mut Zset, n: usize, mut answer: impl FnMut(&Pair<'_>)) {
         set.iter(self == End::Max).take(n).for_each(|pair| answer(&pair));
         let ranks = match self {
@@ -434,7 +435,7 @@ const ZPOPMIN: Spec = Spec::data("zpopmin", -2, zpopmin)
         ..Docs::NONE
     });
 
-/// ZPOPMIN key [count] → the members with the lowest scores, and these.
+/// ZPOPMIN key [count] → removed members with the lowest scores, and their scores.
 fn zpopmin(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Min)
 }
@@ -453,7 +454,7 @@ const ZPOPMAX: Spec = Spec::data("zpopmax", -2, zpopmax)
         ..Docs::NONE
     });
 
-/// ZPOPMAX key [count] → the members with the highest scores, and these.
+/// ZPOPMAX key [count] → removed members with the highest scores, and their scores.
 fn zpopmax(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Max)
 }
@@ -473,7 +474,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
     let set = ctx.db.write_as::<Zset>(key)?.filter(|_| count > 0);
     let Some(set) = set else { return Ok(ctx.reply.array(0)) };
     let (n, reply) = (count.min(set.len()), &mut ctx.reply);
-    // A single pair is never nested, unless a count was asked for.
+    // A single pair is nested only if a count was given.
     let nested = args.len() == 3 && reply.resp3();
     let replied = reply.array(if nested { n } else { 2 * n });
     end.pop(set, n, |pair| {
@@ -505,22 +506,22 @@ const ZMPOP: Spec = Spec::data("zmpop", -4, zmpop)
         ..Docs::NONE
     });
 
-/// ZMPOP numkeys key [key …] MIN | MAX [COUNT count] → the first key with a set, and what was taken out; or null.
+/// ZMPOP numkeys key [key …] MIN | MAX [COUNT count] → the first key with a set, and the removed members; or null.
 fn zmpop(ctx: &mut Ctx<'_>) -> CmdResult {
     let popping = MultiPop::parse(&ctx.args, 1)?;
     Ok(popping.run(ctx)?.unwrap_or_else(|| ctx.reply.null_array()))
 }
 
-/// Taking members out of the first set of several that is not empty.
+/// A command that removes members from the first non-empty set of several.
 pub(super) struct MultiPop {
-    /// The arguments that are keys.
+    /// Indices of the arguments that are keys.
     pub keys: Range<usize>,
     end: End,
     count: usize,
 }
 
 impl MultiPop {
-    /// Reads `numkeys key [key …] MIN|MAX [COUNT count]` from argument `at` on.
+    /// Parses `numkeys key [key …] MIN|MAX [COUNT count]` from argument `at` on.
     pub(super) fn parse(args: &Args<'_>, at: usize) -> Result<MultiPop, Error> {
         let keys = positive(args, at, "ERR numkeys should be greater than 0")?;
         let place = keys.checked_add(at + 1).filter(|&place| place < args.len()).ok_or(Error::Syntax)?;
@@ -541,7 +542,7 @@ impl MultiPop {
         Ok(MultiPop { keys: at + 1..place, end, count: count.unwrap_or(1) })
     }
 
-    /// Takes the members and answers with the key and them; `None` when there is no set.
+    /// Removes the members and replies with the key and the members; `None` if there is no set.
     pub(super) fn run(&self, ctx: &mut Ctx<'_>) -> Result<Option<Replied>, Error> {
         let args = ctx.args;
         for i in self.keys.clone() {
@@ -557,7 +558,7 @@ impl MultiPop {
                 reply.double(pair.score());
             });
             finish_removal(ctx, key, self.end.command(), n);
-            // Which of the keys it was need not be found out again.
+            // Others need not search for the set again.
             let mut digits = itoa::Buffer::new();
             ctx.feed.instead(&[self.end.request(), key.bytes, digits.format(n).as_bytes()]);
             return Ok(Some(replied));
@@ -566,8 +567,8 @@ impl MultiPop {
     }
 }
 
-/// Takes the member at one end out of the first set, of those at arguments `keys`, that there is; replies with the
-/// key, the member and its score.
+/// Removes the member at one end of the first existing set among the arguments `keys`; replies with the key, the
+/// member and its score.
 pub(super) fn pop_first(ctx: &mut Ctx<'_>, keys: Range<usize>, end: End) -> Result<Option<Replied>, Error> {
     for i in keys {
         let key = ctx.args.key(i);
@@ -606,8 +607,8 @@ const ZRANDMEMBER: Spec = Spec::data("zrandmember", -2, zrandmember)
         ..Docs::NONE
     });
 
-/// ZRANDMEMBER key [count [WITHSCORES]] → a member, or null; or `count` different ones; or, if `count` is
-/// negative, as many of which some may be the same.
+/// ZRANDMEMBER key [count [WITHSCORES]] → a random member, or null; with a count, `count` distinct members; with a
+/// negative count, members may repeat.
 fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let key = args.key(1);
@@ -673,7 +674,7 @@ const ZSCAN: Spec = Spec::data("zscan", -3, zscan)
         ..Docs::NONE
     });
 
-/// ZSCAN key cursor [MATCH pattern] [COUNT count] → the next cursor, and some members with their scores.
+/// ZSCAN key cursor [MATCH pattern] [COUNT count] → next cursor, and some members with their scores.
 fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let cursor = args.cursor(2)?;

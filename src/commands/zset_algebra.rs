@@ -1,4 +1,4 @@
-//! Unions, intersections and differences of sorted sets. A plain set counts as one whose scores are all 1.
+//! Unions, intersections and differences of sorted sets. A plain set counts as a sorted set whose scores are all 1.
 
 use super::store::store;
 use super::zset::header;
@@ -10,9 +10,10 @@ use crate::stdx::num;
 use crate::types::zset::{Text, order};
 use crate::types::{Describe, Kind, Set, Zset};
 
+/// Table entries of the commands that combine sorted sets.
 pub const COMMANDS: &[Spec] = &[ZDIFF, ZDIFFSTORE, ZINTER, ZINTERCARD, ZINTERSTORE, ZUNION, ZUNIONSTORE];
 
-/// What is made of several sets.
+/// How sets are combined.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Union,
@@ -20,7 +21,7 @@ enum Operation {
     Diff,
 }
 
-/// How the scores of one member in several sets become one.
+/// How the scores of one member in several sets are combined.
 #[derive(Clone, Copy)]
 enum Aggregate {
     Sum,
@@ -32,7 +33,7 @@ impl Aggregate {
     #[inline]
     fn join(self, a: f64, b: f64) -> f64 {
         match self {
-            // Infinities of both signs cancel out.
+            // Infinities of opposite sign cancel out.
             Aggregate::Sum => not_nan(a + b),
             Aggregate::Min => {
                 if b < a {
@@ -52,20 +53,20 @@ impl Aggregate {
     }
 }
 
-/// No set has a score that is not a number: the undefined is 0.
+/// Replaces NaN, which no set may have as a score, by 0.
 #[inline]
 fn not_nan(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
-/// One of the sets a command works on.
+/// A set on which a command works.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Zset(&'a Zset),
     Set(&'a Set),
 }
 
-/// A set, and what its scores are multiplied with.
+/// A set, and the weight of its scores.
 #[derive(Clone, Copy)]
 struct Input<'a> {
     source: Option<Source<'a>>,
@@ -81,7 +82,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Passes each member with its score to `f`.
+    /// Calls `f` with each member and its weighted score.
     fn each(&self, mut f: impl FnMut(Text<'a>, f64)) {
         match self.source {
             None => {}
@@ -99,17 +100,17 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What a command asks for.
+/// The parsed arguments of a command.
 struct Request<'a> {
     operation: Operation,
     inputs: Vec<Input<'a>>,
     aggregate: Aggregate,
     with_scores: bool,
-    /// How many members of an intersection are counted, 0 for all.
+    /// Number at which counting an intersection stops; 0 for none.
     limit: usize,
 }
 
-/// Which options a command knows.
+/// Which options a command accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Answer,
@@ -117,7 +118,7 @@ enum Form {
     Count,
 }
 
-/// Reads the arguments from the number of keys, at `at`, on, and looks the keys up.
+/// Parses the arguments from the number of keys, at `at`, on, and looks the keys up.
 fn parse<'d>(
     db: &'d mut Db<'_>,
     args: Args<'_>,
@@ -134,7 +135,7 @@ fn parse<'d>(
     let end =
         usize::try_from(keys).ok().and_then(|keys| first.checked_add(keys)).filter(|&end| end <= args.len());
     let end = end.ok_or(Error::Syntax)?;
-    // First each lookup has its effects, then all keys are looked at together.
+    // First each lookup takes effect, then all keys are examined together.
     let mut kinds = Vec::with_capacity(end - first);
     for i in first..end {
         let kind = db.read(args.key(i)).map(|entry| entry.kind());
@@ -189,14 +190,14 @@ fn parse<'d>(
     });
     let mut inputs: Vec<Input<'_>> = inputs.collect();
     if operation != Operation::Diff {
-        // The smallest set bounds an intersection; and sums are rounded in this order.
+        // The smallest set bounds an intersection. Sums are rounded in this order, too.
         inputs.sort_by_key(Input::len);
     }
     Ok(Request { operation, inputs, aggregate, with_scores, limit })
 }
 
 impl<'a> Request<'a> {
-    /// Passes each member of the intersection with its score to `f` until it says false.
+    /// Calls `f` with each member of the intersection and its score until `f` returns false.
     fn intersect(&self, mut f: impl FnMut(Text<'a>, f64) -> bool) {
         let (smallest, others) = self.inputs.split_first().expect("there is at least one key");
         let mut go_on = true;
@@ -213,7 +214,7 @@ impl<'a> Request<'a> {
         });
     }
 
-    /// The members of the result with their scores, in order.
+    /// Members of the result with their scores, in order.
     fn result(&self) -> Vec<(f64, Text<'a>)> {
         let mut result: Vec<(f64, Text<'a>)> = Vec::new();
         match self.operation {
@@ -247,7 +248,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Answers the result of an operation.
+/// Replies with the result of an operation.
 fn answer(ctx: &mut Ctx<'_>, operation: Operation) -> CmdResult {
     let request = parse(&mut ctx.db, ctx.args, ctx.name, 1, operation, Form::Answer)?;
     let (result, with_scores) = (request.result(), request.with_scores);
@@ -303,7 +304,7 @@ const ZUNION: Spec =
         ..Docs::NONE
     });
 
-/// ZUNION numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] [WITHSCORES] → the members.
+/// ZUNION numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] [WITHSCORES] → members.
 fn zunion(ctx: &mut Ctx<'_>) -> CmdResult {
     answer(ctx, Operation::Union)
 }
@@ -327,7 +328,8 @@ const ZUNIONSTORE: Spec = Spec::data("zunionstore", -4, zunionstore)
         ..Docs::NONE
     });
 
-/// ZUNIONSTORE destination numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] → how many members.
+/// ZUNIONSTORE destination numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] → number of stored
+/// members.
 fn zunionstore(ctx: &mut Ctx<'_>) -> CmdResult {
     store_result(ctx, Operation::Union)
 }
@@ -342,7 +344,7 @@ const ZINTER: Spec =
         ..Docs::NONE
     });
 
-/// ZINTER numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] [WITHSCORES] → the members.
+/// ZINTER numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] [WITHSCORES] → members.
 fn zinter(ctx: &mut Ctx<'_>) -> CmdResult {
     answer(ctx, Operation::Inter)
 }
@@ -366,7 +368,8 @@ const ZINTERSTORE: Spec = Spec::data("zinterstore", -4, zinterstore)
         ..Docs::NONE
     });
 
-/// ZINTERSTORE destination numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] → how many members.
+/// ZINTERSTORE destination numkeys key [key …] [WEIGHTS weight …] [AGGREGATE SUM | MIN | MAX] → number of stored
+/// members.
 fn zinterstore(ctx: &mut Ctx<'_>) -> CmdResult {
     store_result(ctx, Operation::Inter)
 }
@@ -388,7 +391,7 @@ const ZDIFF: Spec = Spec::data("zdiff", -3, zdiff)
         ..Docs::NONE
     });
 
-/// ZDIFF numkeys key [key …] [WITHSCORES] → the members.
+/// ZDIFF numkeys key [key …] [WITHSCORES] → members.
 fn zdiff(ctx: &mut Ctx<'_>) -> CmdResult {
     answer(ctx, Operation::Diff)
 }
@@ -410,7 +413,7 @@ const ZDIFFSTORE: Spec = Spec::data("zdiffstore", -4, zdiffstore)
         ..Docs::NONE
     });
 
-/// ZDIFFSTORE destination numkeys key [key …] → how many members.
+/// ZDIFFSTORE destination numkeys key [key …] → number of stored members.
 fn zdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
     store_result(ctx, Operation::Diff)
 }
@@ -431,7 +434,7 @@ const ZINTERCARD: Spec =
         },
     );
 
-/// ZINTERCARD numkeys key [key …] [LIMIT limit] → how many members, counted up to the limit.
+/// ZINTERCARD numkeys key [key …] [LIMIT limit] → number of members, at most `limit`.
 fn zintercard(ctx: &mut Ctx<'_>) -> CmdResult {
     let n = {
         let request = parse(&mut ctx.db, ctx.args, ctx.name, 1, Operation::Inter, Form::Count)?;
@@ -563,7 +566,7 @@ mod tests {
         );
     }
 
-    /// Two sets of many common members, in all combinations of encodings.
+    /// Two sets with many common members, in all combinations of encodings.
     fn pairs_of_sets(mut law: impl FnMut(&mut Harness)) {
         for (first, second) in [(40, 40), (40, 400), (400, 40), (400, 400)] {
             let mut harness = Harness::default();

@@ -1,4 +1,4 @@
-//! Commands on sorted sets that wait for a member where there is none.
+//! Commands on sorted sets that block until there is a member.
 
 use std::ops::Range;
 
@@ -9,6 +9,7 @@ use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFl
 use crate::stdx::clock::UnixMillis;
 use crate::types::Kind;
 
+/// Table entries of the blocking sorted set commands.
 pub const COMMANDS: &[Spec] = &[BZMPOP, BZPOPMAX, BZPOPMIN];
 
 const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
@@ -31,7 +32,7 @@ const BZPOPMIN: Spec = Spec::data("bzpopmin", -3, bzpopmin)
         ..Docs::NONE
     });
 
-/// BZPOPMIN key [key …] timeout → the key, the member and its score, or null.
+/// BZPOPMIN key [key …] timeout → key, member and score, or null.
 fn bzpopmin(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Min)
 }
@@ -50,7 +51,7 @@ const BZPOPMAX: Spec = Spec::data("bzpopmax", -3, bzpopmax)
         ..Docs::NONE
     });
 
-/// BZPOPMAX key [key …] timeout → the key, the member and its score, or null.
+/// BZPOPMAX key [key …] timeout → key, member and score, or null.
 fn bzpopmax(ctx: &mut Ctx<'_>) -> CmdResult {
     pop(ctx, End::Max)
 }
@@ -83,7 +84,7 @@ const BZMPOP: Spec = Spec::data("bzmpop", -5, bzmpop)
         ..Docs::NONE
     });
 
-/// BZMPOP timeout numkeys key [key …] MIN | MAX [COUNT count] → the key and what was taken out, or null.
+/// BZMPOP timeout numkeys key [key …] MIN | MAX [COUNT count] → key and removed members, or null.
 fn bzmpop(ctx: &mut Ctx<'_>) -> CmdResult {
     let popping = MultiPop::parse(&ctx.args, 2)?;
     let until = timeout(ctx, 1)?;

@@ -1,4 +1,4 @@
-//! Commands on the members of a sorted set that lie between two bounds: ranks, scores or texts.
+//! Commands on the members of a sorted set between two bounds, which are ranks, scores or texts.
 
 use std::ops::Range;
 
@@ -11,6 +11,7 @@ use crate::stdx::num;
 use crate::types::zset::{Iter, LexBound, LexRange, Pair, ScoreRange, Text};
 use crate::types::{Describe, Zset};
 
+/// Table entries of the commands on ranges of sorted sets.
 pub const COMMANDS: &[Spec] = &[
     ZCOUNT,
     ZLEXCOUNT,
@@ -36,16 +37,16 @@ enum By {
     Lex,
 }
 
-/// A range of a set.
+/// A range of a sorted set.
 enum Bounds<'a> {
-    /// From rank to rank, both included; negative ranks count from the end that is not the first.
+    /// Ranks from first to last, inclusive; negative ranks count from the far end.
     Rank(i64, i64),
     Score(ScoreRange),
     Lex(LexRange<'a>),
 }
 
 impl<'a> Bounds<'a> {
-    /// The bounds at arguments `min` and `max`.
+    /// Parses the bounds at arguments `min` and `max`.
     fn parse(args: Args<'a>, by: By, min: usize, max: usize) -> Result<Bounds<'a>, Error> {
         Ok(match by {
             By::Rank => Bounds::Rank(args.int(min)?, args.int(max)?),
@@ -54,8 +55,8 @@ impl<'a> Bounds<'a> {
         })
     }
 
-    /// The ranks in `set` of what lies within, counted in the range's own direction if it is `reverse`d and
-    /// goes by rank.
+    /// The ranks of the range in `set`. A range by rank counts from the end at which it starts, which is the last
+    /// member if the range is `reverse`d.
     fn ranks(&self, set: &Zset) -> Range<usize> {
         match self {
             &Bounds::Rank(start, stop) => absolute(start, stop, set.len()),
@@ -65,22 +66,23 @@ impl<'a> Bounds<'a> {
     }
 }
 
-/// The ranks from `start` to `stop`, both included, in a set of `len` members.
+/// The ranks from `start` to `stop`, inclusive, in a set of `len` members.
 fn absolute(start: i64, stop: i64, len: usize) -> Range<usize> {
     let from_end = |rank: i64| if rank < 0 { rank.saturating_add(len as i64) } else { rank };
     let start = from_end(start).max(0) as usize;
-    // A stop before the first member leaves nothing, as does one before the start.
+    // The range is empty if `stop` is before the first member or before `start`.
     let end = (from_end(stop).saturating_add(1).max(0) as usize).min(len);
     start..end.max(start)
 }
 
-/// A bound by score, and whether it is excluded: what C's `strtod` reads of the whole text, after a `(` or not.
+/// Parses a bound by score, and whether the bound is excluded: an optional `(`, then a number as C's `strtod` reads
+/// it.
 fn score_bound(text: &[u8]) -> Option<(f64, bool)> {
     let (text, exclusive) = match text {
         [b'(', rest @ ..] => (rest, true),
         text => (text, false),
     };
-    // To C a text ends at its first zero byte, and a number may be preceded by white space.
+    // For C, a text ends at its first NUL, and white space may precede a number.
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     if text.is_empty() {
         return Some((0.0, exclusive));
@@ -116,20 +118,20 @@ fn lex_range<'a>(min: &'a [u8], max: &'a [u8]) -> Result<LexRange<'a>, Error> {
 
 // ---- answering and storing ranges ---------------------------------------------------------------
 
-/// What a command of the ZRANGE family asks for.
+/// The parsed arguments of a command of the ZRANGE family.
 struct Query<'a> {
     bounds: Bounds<'a>,
     reverse: bool,
     with_scores: bool,
-    /// How many of the members within the bounds are passed over.
+    /// Number of members within the bounds to skip.
     offset: usize,
-    /// How many are wanted then.
+    /// Largest number of members to select.
     limit: usize,
 }
 
 impl<'a> Query<'a> {
-    /// The arguments from `first` on: two bounds and options. `by` and `reverse` are given by the command's
-    /// name, or `None` where options decide.
+    /// Parses the arguments from `first` on: two bounds and options. `by` and `reverse` follow from the name of the
+    /// command, or are `None` if options decide.
     fn parse(
         args: Args<'a>,
         first: usize,
@@ -167,7 +169,7 @@ impl<'a> Query<'a> {
         if by == By::Lex && with_scores {
             return Err(Error::text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
         }
-        // Reversed, the higher bound comes first; ranks are then counted from the other end instead.
+        // In a reversed range the higher bound comes first; ranks count from the other end instead.
         let swapped = reversed && by != By::Rank;
         let (min, max) = if swapped { (first + 1, first) } else { (first, first + 1) };
         let (offset, limit) = if by == By::Rank { (0, -1) } else { (offset, limit) };
@@ -175,16 +177,16 @@ impl<'a> Query<'a> {
             bounds: Bounds::parse(args, by, min, max)?,
             reverse: reversed,
             with_scores,
-            // Before the first member there is nothing to pass over, nor to answer.
+            // A negative offset selects nothing.
             limit: if offset < 0 { 0 } else { usize::try_from(limit).unwrap_or(usize::MAX) },
             offset: usize::try_from(offset).unwrap_or(0),
         })
     }
 
-    /// The members of `set` that are asked for, and how many they are when that is known beforehand.
+    /// The members of `set` that the query selects, and their number if it is known in advance.
     fn select<'s>(&self, set: &'s Zset) -> (Iter<'s>, Option<usize>) {
         match &self.bounds {
-            // Without an offset the first member is found by one search, and the last by walking.
+            // Without an offset, one search finds the first member, and a walk finds the last.
             Bounds::Score(range) if self.offset == 0 => (set.from_score(range, self.reverse), None),
             Bounds::Lex(range) if self.offset == 0 => (set.from_lex(range, self.reverse), None),
             bounds => {
@@ -199,7 +201,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// Does a walk that began within the bounds leave them with this member?
+    /// Whether a walk that began within the bounds leaves them with this member.
     #[inline]
     fn leaves(&self, pair: &Pair<'_>) -> bool {
         match &self.bounds {
@@ -271,7 +273,7 @@ const ZRANGE: Spec = Spec::data("zrange", -4, zrange)
         ..Docs::NONE
     });
 
-/// ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES] → the members.
+/// ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES] → members.
 fn zrange(ctx: &mut Ctx<'_>) -> CmdResult {
     range(ctx, None, None)
 }
@@ -297,7 +299,7 @@ const ZREVRANGE: Spec = Spec::data("zrevrange", -4, zrevrange)
         ..Docs::NONE
     });
 
-/// ZREVRANGE key start stop [WITHSCORES] → the members, highest first.
+/// ZREVRANGE key start stop [WITHSCORES] → members, highest first.
 fn zrevrange(ctx: &mut Ctx<'_>) -> CmdResult {
     range(ctx, Some(By::Rank), Some(true))
 }
@@ -323,7 +325,7 @@ const ZRANGEBYSCORE: Spec = Spec::data("zrangebyscore", -4, zrangebyscore)
         ],
     });
 
-/// ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count] → the members.
+/// ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count] → members.
 fn zrangebyscore(ctx: &mut Ctx<'_>) -> CmdResult {
     range(ctx, Some(By::Score), Some(false))
 }
@@ -349,7 +351,7 @@ const ZREVRANGEBYSCORE: Spec = Spec::data("zrevrangebyscore", -4, zrevrangebysco
         ],
     });
 
-/// ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count] → the members, highest first.
+/// ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count] → members, highest first.
 fn zrevrangebyscore(ctx: &mut Ctx<'_>) -> CmdResult {
     range(ctx, Some(By::Score), Some(true))
 }
@@ -374,7 +376,7 @@ const ZRANGEBYLEX: Spec = Spec::data("zrangebylex", -4, zrangebylex)
         ..Docs::NONE
     });
 
-/// ZRANGEBYLEX key min max [LIMIT offset count] → the members.
+/// ZRANGEBYLEX key min max [LIMIT offset count] → members.
 fn zrangebylex(ctx: &mut Ctx<'_>) -> CmdResult {
     range(ctx, Some(By::Lex), Some(false))
 }
@@ -399,7 +401,7 @@ const ZREVRANGEBYLEX: Spec = Spec::data("zrevrangebylex", -4, zrevrangebylex)
         ..Docs::NONE
     });
 
-/// ZREVRANGEBYLEX key max min [LIMIT offset count] → the members, last first.
+/// ZREVRANGEBYLEX key max min [LIMIT offset count] → members, last first.
 fn zrevrangebylex(ctx: &mut Ctx<'_>) -> CmdResult {
     range(ctx, Some(By::Lex), Some(true))
 }
@@ -428,7 +430,7 @@ const ZRANGESTORE: Spec = Spec::data("zrangestore", -5, zrangestore)
         ..Docs::NONE
     });
 
-/// ZRANGESTORE dst src start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] → how many members were stored.
+/// ZRANGESTORE dst src start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] → number of stored members.
 fn zrangestore(ctx: &mut Ctx<'_>) -> CmdResult {
     let query = Query::parse(ctx.args, 3, None, None, true)?;
     let mut stored = Zset::new();
@@ -465,7 +467,7 @@ const ZCOUNT: Spec = Spec::data("zcount", 4, zcount)
         ..Docs::NONE
     });
 
-/// ZCOUNT key min max → how many scores lie between.
+/// ZCOUNT key min max → number of members with scores in the range.
 fn zcount(ctx: &mut Ctx<'_>) -> CmdResult {
     count(ctx, By::Score)
 }
@@ -483,7 +485,7 @@ const ZLEXCOUNT: Spec = Spec::data("zlexcount", 4, zlexcount)
         ..Docs::NONE
     });
 
-/// ZLEXCOUNT key min max → how many members lie between.
+/// ZLEXCOUNT key min max → number of members in the range.
 fn zlexcount(ctx: &mut Ctx<'_>) -> CmdResult {
     count(ctx, By::Lex)
 }
@@ -513,7 +515,7 @@ const ZREMRANGEBYRANK: Spec = Spec::data("zremrangebyrank", 4, zremrangebyrank)
         ..Docs::NONE
     });
 
-/// ZREMRANGEBYRANK key start stop → how many members were removed.
+/// ZREMRANGEBYRANK key start stop → number of removed members.
 fn zremrangebyrank(ctx: &mut Ctx<'_>) -> CmdResult {
     remove(ctx, By::Rank)
 }
@@ -531,7 +533,7 @@ const ZREMRANGEBYSCORE: Spec = Spec::data("zremrangebyscore", 4, zremrangebyscor
         ..Docs::NONE
     });
 
-/// ZREMRANGEBYSCORE key min max → how many members were removed.
+/// ZREMRANGEBYSCORE key min max → number of removed members.
 fn zremrangebyscore(ctx: &mut Ctx<'_>) -> CmdResult {
     remove(ctx, By::Score)
 }
@@ -549,7 +551,7 @@ const ZREMRANGEBYLEX: Spec = Spec::data("zremrangebylex", 4, zremrangebylex)
         ..Docs::NONE
     });
 
-/// ZREMRANGEBYLEX key min max → how many members were removed.
+/// ZREMRANGEBYLEX key min max → number of removed members.
 fn zremrangebylex(ctx: &mut Ctx<'_>) -> CmdResult {
     remove(ctx, By::Lex)
 }
@@ -669,7 +671,7 @@ mod tests {
 
     #[test]
     fn rank_and_range_are_inverse() {
-        // Once packed, once not: the last member is too long for a listpack.
+        // Packed in one round and not in the other, in which the last member is too long for a listpack.
         for last in ["z".to_string(), "z".repeat(100)] {
             let mut harness = Harness::default();
             for i in 0..50 {

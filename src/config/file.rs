@@ -1,10 +1,10 @@
-//! Reading configuration files and the command line.
+//! Configuration files and the command line.
 //!
-//! A file is lines of words; the first word is a directive. Blank lines and lines that start with `#` are
-//! skipped. The command line is turned into lines and appended to the file, so that it wins and so that
-//! `--save` adds to the file's rules exactly as another line would.
+//! A file consists of lines of words, the first of which is a directive. Blank lines and lines that start with `#`
+//! are skipped. The command line is converted to lines and appended to the file, so that it takes precedence and so
+//! that `--save` adds to the file's rules as another line would.
 //!
-//! Four directives are no parameters: `include` reads other files, `user` and `rename-command` are kept for the
+//! Four directives are not parameters: `include` reads other files, `user` and `rename-command` are kept for the
 //! rooms that know users and commands, and `loadmodule` is refused.
 
 use std::ffi::OsString;
@@ -18,39 +18,39 @@ use super::value::Reason;
 use super::{foreign, os_error, table};
 use crate::stdx::{glob, quote};
 
-/// Files may include files, to this depth.
+/// Largest depth of nested includes.
 const MAX_DEPTH: usize = 16;
 
-/// Directives of old files that no longer do anything.
+/// Directives of old files that have no effect any more.
 const OBSOLETE: [&str; 3] = ["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
 
-/// Why a configuration was not accepted.
+/// Why a configuration was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FileError {
-    /// A line is wrong.
+    /// A line is invalid.
     Line {
-        /// The included file it stands in; `None` for the outermost text.
+        /// The included file that contains the line; `None` for the outermost text.
         file: Option<String>,
-        /// Its number, from 1.
+        /// Number of the line, from 1.
         line: usize,
         /// The line without surrounding blanks.
         text: Vec<u8>,
-        /// What is wrong.
+        /// What is invalid.
         reason: Reason,
     },
-    /// Every line is right, but not together.
+    /// Each line is valid, but not together with the others.
     Conflict(Reason),
     /// A file could not be read.
     Open {
-        /// Its name as given.
+        /// Name of the file as given.
         file: String,
-        /// The system's words.
+        /// The operating system's error message.
         reason: Reason,
     },
 }
 
 impl FileError {
-    /// What stands at `place` is wrong for `reason`.
+    /// The error that the text at `place` is invalid for `reason`.
     pub fn at(place: &Place, reason: impl Into<Reason>) -> FileError {
         let Place { file, line, text } = place.clone();
         FileError::Line { file, line, text, reason: reason.into() }
@@ -75,11 +75,11 @@ impl FileError {
     }
 }
 
-/// Reads the lines of `text` into `config`. After an error the lines before the wrong one are in effect. What is
-/// returned is to be logged: a sentence about each directive that has no effect.
+/// Applies the lines of `text` to `config`. After an error, the lines before the invalid one are in effect. Returns
+/// messages for the log, one for each directive without effect.
 ///
 /// # Errors
-/// The first wrong line, a file that cannot be included, or parameters that exclude each other.
+/// The first invalid line, a file that cannot be included, or parameters that exclude each other.
 pub fn load(text: &[u8], config: &mut Config) -> Result<Vec<String>, FileError> {
     let mut loader = Loader { config, seen: Vec::new(), notes: Vec::new() };
     loader.lines(text, None, 0)?;
@@ -93,9 +93,9 @@ pub fn load(text: &[u8], config: &mut Config) -> Result<Vec<String>, FileError> 
 
 struct Loader<'a> {
     config: &'a mut Config,
-    /// Parameters set so far, by name.
+    /// Names of the parameters set so far.
     seen: Vec<&'static str>,
-    /// What is to be logged.
+    /// Messages for the log.
     notes: Vec<String>,
 }
 
@@ -181,7 +181,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Reads every file that `pattern` matches, in alphabetical order. A pattern with wildcards may match none.
+    /// Reads all files that match `pattern`, in alphabetical order. A pattern with wildcards may match none.
     fn include(&mut self, pattern: &[u8], depth: usize) -> Result<(), FileError> {
         for path in expand(pattern) {
             let name = path.to_string_lossy().into_owned();
@@ -209,8 +209,8 @@ fn read_file(path: &Path, name: &str) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|error| FileError::Open { file: name.into(), reason: os_error(&error) })
 }
 
-/// The paths a shell pattern stands for, sorted; the pattern itself if it has no wildcard. As in a shell, a
-/// wildcard does not match the dot that hides a file.
+/// The paths that match a shell pattern, sorted, or the pattern itself if it has no wildcard. As in a shell, a
+/// wildcard does not match the leading dot of a hidden file.
 fn expand(pattern: &[u8]) -> Vec<PathBuf> {
     let is_pattern = |text: &[u8]| text.iter().any(|byte| b"*?[".contains(byte));
     if !is_pattern(pattern) {
@@ -240,24 +240,24 @@ fn expand(pattern: &[u8]) -> Vec<PathBuf> {
     paths
 }
 
-/// What the command line says about the configuration.
+/// The configuration given on the command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The configuration file, if one is named.
+    /// Configuration file, if one is named.
     pub file: Option<PathBuf>,
-    /// Standard input is to be read as well: there was a `-` first or last.
+    /// Whether to read standard input as well, because `-` is the first or the last argument.
     pub stdin: bool,
-    /// The options as lines of a configuration file.
+    /// Options as lines of a configuration file.
     pub options: Vec<u8>,
 }
 
 impl CommandLine {
-    /// Understands `[file] [--name value …]… [-]`; `args` is without the program's name.
+    /// Parses `[file] [--name value …]… [-]`; `args` excludes the program's name.
     ///
-    /// Each `--name` starts a line and what follows are its values, quoted as needed. The argument right
-    /// after a bare `--name` is always a value, even if it starts with `--` itself, with one exception:
-    /// `--save` may stand without value for no save rules. Name and values may also share an argument, as
-    /// in `"--maxmemory 1gb"`. Nothing is judged here: wrong options are found when the lines are loaded.
+    /// Each `--name` starts a line, and the arguments after it are its values, quoted as needed. The argument
+    /// directly after a bare `--name` is always a value, even if it starts with `--`, with one exception: `--save`
+    /// may stand without a value to mean no save rules. Name and values may also share an argument, as in
+    /// `"--maxmemory 1gb"`. Options are not validated here but when the lines are loaded.
     pub fn parse(args: &[OsString]) -> CommandLine {
         let mut line = CommandLine::default();
         let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
@@ -293,7 +293,7 @@ impl CommandLine {
     /// The whole configuration as one text: the file, standard input, the options.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// If the file cannot be read.
     pub fn text(&self) -> Result<Vec<u8>, FileError> {
         let mut text = Vec::new();
         if let Some(path) = &self.file {
@@ -323,7 +323,7 @@ mod tests {
         config
     }
 
-    /// The line a text is refused for, and why.
+    /// Number and text of the line for which a text is rejected, and the reason.
     fn refused(text: &str) -> (usize, String, String) {
         match load(text.as_bytes(), &mut Config::default()) {
             Err(FileError::Line { file: None, line, text, reason }) => {
@@ -430,7 +430,7 @@ mod tests {
         assert_eq!(loaded("replicaof host 1\nslaveof NO one").replication.replicaof, None);
     }
 
-    /// A directory of the test's own, removed when dropped.
+    /// A temporary directory, removed when dropped.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -519,7 +519,7 @@ mod tests {
         assert!(!inside.stdin && inside.options == b"\"-\" \nport \"1\" ");
     }
 
-    /// The file's rules and those of the command line are one list.
+    /// The rules of the file and of the command line form one list.
     #[test]
     fn options_follow_the_file() {
         let scratch = Scratch::new("options");

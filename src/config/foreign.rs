@@ -1,26 +1,26 @@
-//! Directives of other servers of the family that mean nothing here.
+//! Directives of Redis 8.2 and Valkey 9.1 that this server does not have.
 //!
-//! A file written for, or by, Redis 8.2 or Valkey 9.1 is read: what such a directive says is taken note of where it
-//! changes nothing a user relies on, and refused where it would promise something. None of them is a parameter; CONFIG
-//! SET and CONFIG GET do not know them, and CONFIG REWRITE leaves their lines alone.
+//! Configuration files written for or by these servers are accepted: a directive that changes nothing a user relies
+//! on is noted in the log, and one that promises an absent feature is refused. These directives are not parameters:
+//! CONFIG SET and CONFIG GET do not know them, and CONFIG REWRITE leaves their lines alone.
 
 use super::value::Reason;
 
-/// What to make of a value other than the one that other servers start with.
+/// What to do about a value other than the other servers' default.
 #[derive(Clone, Copy)]
 enum Otherwise {
-    /// It tunes, or switches on, something whose absence nobody depends on.
+    /// Accept it: nobody depends on what it tunes or switches on.
     Harmless,
-    /// It would promise what is not there.
+    /// Refuse it: it promises an absent feature.
     Refused,
 }
 
 use Otherwise::{Harmless, Refused};
 
-/// A directive: its name, the value that other servers start with, and what to make of another.
+/// A directive: its name, the other servers' default, and what to do about other values.
 type Directive = (&'static str, &'static str, Otherwise);
 
-/// In order of their names.
+/// All known directives, sorted by name.
 #[rustfmt::skip]
 const DIRECTIVES: &[Directive] = &[
     ("active-defrag-cycle-us", "500", Harmless),
@@ -72,15 +72,15 @@ const DIRECTIVES: &[Directive] = &[
     ("vset-force-single-threaded-execution", "no", Harmless),
 ];
 
-/// Judges a directive that is no parameter of this server: `None` if no server of the family knows it, and else what
-/// is to be said about it in the log, if anything.
+/// Checks a directive that is not a parameter of this server. `None` if no related server knows it, otherwise a
+/// message for the log, if one is due.
 ///
 /// # Errors
-/// There is not one value, or the value promises what this server lacks.
+/// If the number of values is wrong or the value promises an absent feature.
 pub fn judge(name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, Reason>> {
     let &(name, default, otherwise) =
         DIRECTIVES.iter().find(|(known, ..)| known.as_bytes().eq_ignore_ascii_case(name))?;
-    // Some take several addresses, of which none is none.
+    // Some directives take several addresses, or none as the empty string.
     let value = values.join(&b' ');
     if value.eq_ignore_ascii_case(default.as_bytes()) || value.is_empty() && default == "0" {
         return Some(Ok(None));

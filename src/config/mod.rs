@@ -1,14 +1,16 @@
-//! The configuration: options as plain fields, and one table of parameters that names them.
+//! The configuration: options as plain fields, and a table of parameters that names them.
 //!
-//! * [`options`] holds the structs other rooms read: `config.limits.types.hash_max_listpack_entries` is one load.
-//! * [`table`] has one line per parameter: name, alias, kind, range, what a change touches.
-//! * [`foreign`] knows the directives of other servers of the family.
-//! * [`mod@file`] reads configuration files and the command line; [`mod@rewrite`] writes a file anew.
+//! - [`options`] holds the structs that other rooms read: `config.limits.types.hash_max_listpack_entries` is one
+//!   load.
+//! - [`table`] has one line per parameter: name, alias, kind, range, effects of a change.
+//! - [`foreign`] knows the directives of related servers.
+//! - [`mod@file`] reads configuration files and the command line; [`mod@rewrite`] writes a file anew.
 //!
-//! What always holds: a value in a [`Config`] passed its parameter's check; whatever is printed reads back
-//! as the same value; a failed [`Config::set`] changes nothing.
+//! Invariants: a value in a [`Config`] has passed the check of its parameter; a printed value reads back as the
+//! same value; a failed [`Config::set`] changes nothing.
 //!
-//! How a change takes effect is not known here. [`Config::set`] returns [`Effects`], and the server acts:
+//! This room does not know how a change takes effect. [`Config::set`] returns [`Effects`], and the server applies
+//! them:
 //!
 //! ```ignore
 //! let before = server.config.clone();
@@ -16,7 +18,7 @@
 //! server.apply(before, effects)?; // or else all is as it was before
 //! ```
 //!
-//! Names, ranges, defaults and error texts are those of Redis 7.2, which its clients and tools rely on.
+//! Names, ranges, defaults and error texts are those of Redis 7.2, on which clients and tools rely.
 
 pub mod file;
 pub mod foreign;
@@ -35,30 +37,30 @@ pub use value::Reason;
 use crate::stdx::glob;
 use value::DebugAccess;
 
-/// Who asks for a change, and when.
+/// Circumstances of a change that decide whether it is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Origin {
-    /// The client is on the loopback interface or the Unix socket.
+    /// Whether the client is on the loopback interface or the Unix socket.
     pub local: bool,
-    /// A data set is being loaded.
+    /// Whether a data set is being loaded.
     pub loading: bool,
 }
 
-/// Why CONFIG SET changed nothing. The text is the error reply, its code included.
+/// Why CONFIG SET changed nothing. The text is the error reply, including its code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetError {
     /// No parameter has this name.
     #[error("ERR Unknown option or number of arguments for CONFIG SET - '{}'", String::from_utf8_lossy(.0))]
     Unknown(Vec<u8>),
-    /// A parameter, by the name the client used, and why it was refused.
+    /// One parameter was refused.
     #[error(
         "ERR CONFIG SET failed (possibly related to argument '{}') - {reason}",
         String::from_utf8_lossy(name)
     )]
     Refused {
-        /// The name as given.
+        /// Name of the parameter as the client wrote it.
         name: Vec<u8>,
-        /// Why.
+        /// Reason for the refusal.
         reason: Reason,
     },
     /// The parameter cannot change while a data set is loaded.
@@ -67,17 +69,17 @@ pub enum SetError {
 }
 
 impl SetError {
-    /// A refusal of one parameter.
+    /// The error that one parameter was refused.
     pub fn refused(name: &[u8], reason: impl Into<Reason>) -> SetError {
         SetError::Refused { name: name.into(), reason: reason.into() }
     }
 }
 
 impl Config {
-    /// The parameters whose name or alias matches one of the glob `patterns`, in any letter case, with their
-    /// values as CONFIG GET shows them. A parameter is listed under each of its names that matches, once; a
-    /// pattern without wildcards names what it finds in its own spelling. Hidden parameters only answer to
-    /// such a full name. O(patterns * parameters).
+    /// Parameters whose name or alias matches one of the glob `patterns`, in any letter case, with their values as
+    /// CONFIG GET shows them. A parameter is listed once under each matching name; a pattern without wildcards
+    /// lists it in the pattern's own spelling. Hidden parameters match only their full name. O(patterns *
+    /// parameters).
     pub fn get<'p>(&self, patterns: &[&'p [u8]]) -> Vec<(&'p [u8], Vec<u8>)> {
         let mut found: Vec<(&'p [u8], Vec<u8>)> = Vec::new();
         let mut list = |name: &'p [u8], param: &Param| {
@@ -101,12 +103,12 @@ impl Config {
         found
     }
 
-    /// Sets several parameters, all or none, and says what changed. A parameter set to the value it has
-    /// changes nothing. Where both names of one parameter occur, the later wins.
+    /// Sets several parameters, all or none, and returns the effects of the change. A parameter set to its current
+    /// value changes nothing. If both names of one parameter occur, the later pair wins.
     ///
     /// # Errors
-    /// The first pair that names no parameter, or one that may not be set now or twice; then the first pair
-    /// with a bad value.
+    /// The first pair that names no parameter, or a parameter that may not be set now or is named twice; then the
+    /// first pair with an invalid value.
     pub fn set(&mut self, pairs: &[(&[u8], &[u8])], origin: Origin) -> Result<Effects, SetError> {
         let mut params: Vec<&Param> = Vec::with_capacity(pairs.len());
         for (index, (name, _)) in pairs.iter().enumerate() {
@@ -145,7 +147,7 @@ impl Config {
 }
 
 impl DebugAccess {
-    /// Whether a client may, given where it is.
+    /// Whether a client has access, given whether it is local.
     pub fn admits(self, local: bool) -> bool {
         match self {
             DebugAccess::No => false,
@@ -155,7 +157,7 @@ impl DebugAccess {
     }
 }
 
-/// An error of the operating system in its own words, without the number Rust adds.
+/// The message of an operating system error, without the number that Rust adds.
 pub fn os_error(error: &std::io::Error) -> Cow<'static, str> {
     let text = error.to_string();
     match text.split_once(" (os error") {
@@ -184,7 +186,7 @@ mod tests {
         shown.collect::<Vec<_>>().join(" ")
     }
 
-    /// CONFIG SET with what CONFIG GET said changes nothing, for every parameter that can be set.
+    /// For every parameter that can be set, CONFIG SET with the value of CONFIG GET changes nothing.
     #[test]
     fn setting_what_is_there_changes_nothing() {
         let defaults = Config::default();
@@ -194,7 +196,7 @@ mod tests {
         for (name, value) in before.get(&[b"*"]) {
             if !table::find(name).expect("just listed").immutable {
                 let effects = config.set(&[(name, &value)], LOCAL).expect("a value that is there is valid");
-                // What may have changed outside is put right again.
+                // State outside the program is applied again.
                 let expected = if name == b"dir" { Effects::DIR } else { Effects::NONE };
                 assert_eq!(effects, expected, "{}", name.escape_ascii());
             }
@@ -202,7 +204,7 @@ mod tests {
         assert!(config == before);
     }
 
-    /// Values other than the default survive CONFIG GET and CONFIG SET.
+    /// Values other than the default survive CONFIG GET followed by CONFIG SET.
     #[test]
     fn values_make_the_round_trip() {
         for (name, value, shown) in [
@@ -260,7 +262,7 @@ mod tests {
         }
     }
 
-    /// New keys are not shown beside `A`, yet they are neither lost in the file nor taken for no change.
+    /// The class of new keys is not shown beside `A`, but it survives in the file and counts as a change.
     #[test]
     fn events_of_new_keys_are_kept() {
         let mut config = Config::default();

@@ -1,8 +1,8 @@
-//! The options themselves: plain structs of public fields, one struct per topic.
+//! The options: plain structs of public fields, one struct per topic.
 //!
-//! A field is read with a plain load wherever it matters; text, ranges and names are the business of
-//! [`super::table`]. Each struct's `Default` is what Redis 7.2 does when no configuration file is given.
-//! Units stand last in a field's name where the type does not say them.
+//! A field is read with a plain load; texts, ranges and names are in [`super::table`]. The `Default` of each struct
+//! is the behaviour of Redis 7.2 without a configuration file. Units stand last in a field's name unless the type
+//! states them.
 
 use crate::types;
 
@@ -12,7 +12,7 @@ use super::value::{
     SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
 };
 
-/// Every option of the server.
+/// All options of the server.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Config {
     /// Where clients connect, and how many may.
@@ -21,25 +21,25 @@ pub struct Config {
     pub tls: TlsOptions,
     /// The process: daemon, pid file, title, shutdown.
     pub general: GeneralOptions,
-    /// Who may do what.
+    /// Passwords, users, and access to dangerous commands.
     pub security: SecurityOptions,
-    /// How much memory, and what goes when it is used up.
+    /// Memory limits, and eviction.
     pub memory: MemoryOptions,
-    /// What is freed by the background thread instead of in place.
+    /// Deletions whose memory a background thread frees.
     pub lazyfree: LazyfreeOptions,
     /// Snapshots and the append-only file.
     pub persistence: PersistenceOptions,
-    /// Being a replica, and having some.
+    /// Options of replicas and of primaries.
     pub replication: ReplicationOptions,
-    /// Being a node of a cluster.
+    /// Options of a cluster node.
     pub cluster: ClusterOptions,
-    /// Sizes at which encodings change and requests are refused.
+    /// Encoding thresholds and request limits.
     pub limits: LimitOptions,
     /// The log, the slow log and the latency records.
     pub logs: LogOptions,
-    /// The timer, rehashing, defragmentation, the kernel.
+    /// Timer, rehashing, defragmentation, kernel settings.
     pub advanced: AdvancedOptions,
-    /// Delays and switches for tests of the server itself.
+    /// Delays and switches for tests of the server.
     pub debug: DebugOptions,
 }
 
@@ -48,28 +48,28 @@ pub struct Config {
 pub struct NetOptions {
     /// TCP port; 0 listens on none.
     pub port: u16,
-    /// Addresses to listen on. `*` is every IPv4 address, `::*` every IPv6 one; a leading `-` forgives an
-    /// address this machine does not have. Empty: listen on no TCP address.
+    /// Addresses to listen on. `*` is every IPv4 address, `::*` every IPv6 one; with a leading `-`, an address that
+    /// this machine lacks is skipped. Empty: listen on no TCP address.
     pub bind: Vec<String>,
-    /// Address outgoing connections start from; empty leaves it to the kernel.
+    /// Source address of outgoing connections; empty leaves the choice to the kernel.
     pub bind_source_addr: String,
-    /// Length of the kernel's queue of connections not yet accepted.
+    /// Length of the kernel's queue of connections that are not yet accepted.
     pub backlog: u32,
     /// Path of the Unix socket; empty for none.
     pub unixsocket: String,
     /// Permission bits of the Unix socket; 0 leaves them to the umask.
     pub unixsocketperm: u32,
-    /// Idle time after which a client is closed; 0 never.
+    /// Idle time after which a client is closed, in seconds; 0 never closes it.
     pub timeout_s: u32,
-    /// Interval of TCP keepalive probes; 0 sends none.
+    /// Interval of TCP keepalive probes in seconds; 0 sends none.
     pub tcp_keepalive_s: u32,
-    /// Clients served at once.
+    /// Largest number of clients at once.
     pub maxclients: u32,
     /// Refuse remote clients while the default user has no password.
     pub protected_mode: bool,
-    /// Mark put on listening sockets for routing and filtering; 0 for none.
+    /// Mark set on listening sockets for routing and filtering; 0 for none.
     pub socket_mark_id: u32,
-    /// Threads doing socket I/O, the main one included.
+    /// Threads for socket I/O, including the main thread.
     pub io_threads: u8,
     /// Let the I/O threads read and parse as well.
     pub io_threads_do_reads: bool,
@@ -98,31 +98,31 @@ impl Default for NetOptions {
 /// The process: daemon, pid file, title, shutdown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneralOptions {
-    /// Go to the background at start.
+    /// Run in the background.
     pub daemonize: bool,
-    /// Which service manager to report to.
+    /// Service manager to notify.
     pub supervised: Supervised,
     /// File that holds the process id; empty for none.
     pub pidfile: String,
     /// Number of databases.
     pub databases: u32,
-    /// Print the logo even when the log is not a terminal.
+    /// Print the logo even if the log is not a terminal.
     pub always_show_logo: bool,
     /// Show state in the process title.
     pub set_proc_title: bool,
-    /// What the process title says.
+    /// Template of the process title.
     pub proc_title_template: String,
-    /// Locale of string comparison; empty takes the environment's.
+    /// Locale of string comparison; empty takes it from the environment.
     pub locale_collate: String,
-    /// How long a shutdown waits for replicas to catch up.
+    /// How long a shutdown waits for replicas to catch up, in seconds.
     pub shutdown_timeout_s: u32,
-    /// How SIGINT shuts down.
+    /// Shutdown options for SIGINT.
     pub shutdown_on_sigint: ShutdownFlags,
-    /// How SIGTERM shuts down.
+    /// Shutdown options for SIGTERM.
     pub shutdown_on_sigterm: ShutdownFlags,
-    /// How long a script runs before others are told BUSY.
+    /// Run time of a script after which other clients get BUSY errors, in milliseconds.
     pub busy_reply_threshold_ms: u64,
-    /// Names of system checks whose warnings are not wanted, separated by spaces.
+    /// Names of system checks whose warnings are suppressed, separated by spaces.
     pub ignore_warnings: String,
 }
 
@@ -151,7 +151,7 @@ impl Default for GeneralOptions {
 pub struct TlsOptions {
     /// TCP port; 0 listens on none.
     pub port: u16,
-    /// File of the certificate; empty for none, here and in the fields that follow.
+    /// File of the certificate; empty for none, here and in the fields below.
     pub cert_file: String,
     /// File of the private key.
     pub key_file: String,
@@ -161,33 +161,33 @@ pub struct TlsOptions {
     pub client_cert_file: String,
     /// File of the private key for outgoing connections.
     pub client_key_file: String,
-    /// Password of that private key.
+    /// Password of the private key for outgoing connections.
     pub client_key_file_pass: Vec<u8>,
     /// File of parameters for the Diffie-Hellman key exchange.
     pub dh_params_file: String,
-    /// File of the certificates of authorities.
+    /// File of trusted certificates.
     pub ca_cert_file: String,
-    /// Directory of the certificates of authorities.
+    /// Directory of trusted certificates.
     pub ca_cert_dir: String,
     /// Whether clients must show a certificate.
     pub auth_clients: TlsAuthClients,
-    /// The link to the primary is encrypted.
+    /// Encrypt the link to the primary.
     pub replication: bool,
-    /// The cluster bus is encrypted.
+    /// Encrypt the cluster bus.
     pub cluster: bool,
-    /// Versions to speak, separated by blanks; empty for those thought safe.
+    /// Protocol versions, separated by blanks; empty for those considered safe.
     pub protocols: String,
     /// Ciphers up to version 1.2.
     pub ciphers: String,
     /// Cipher suites of version 1.3.
     pub ciphersuites: String,
-    /// The server's preference among ciphers wins.
+    /// Prefer the server's order of ciphers over the client's.
     pub prefer_server_ciphers: bool,
-    /// Clients may resume sessions.
+    /// Let clients resume sessions.
     pub session_caching: bool,
-    /// Sessions kept for that; 0 for no limit.
+    /// Largest number of cached sessions; 0 for no limit.
     pub session_cache_size: u32,
-    /// How long a session is kept.
+    /// How long a session is cached, in seconds.
     pub session_cache_timeout_s: u32,
 }
 
@@ -218,12 +218,12 @@ impl Default for TlsOptions {
     }
 }
 
-/// Where something stands in the configuration.
+/// Position of a line in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Place {
     /// The included file; `None` for the outermost text.
     pub file: Option<String>,
-    /// The number of the line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
     /// The line without surrounding blanks.
     pub text: Vec<u8>,
@@ -236,31 +236,31 @@ pub struct UserLine {
     pub name: Vec<u8>,
     /// Rules as written, one word each.
     pub rules: Vec<Vec<u8>>,
-    /// Where the line stands; of no meaning for a user who was made otherwise.
+    /// Position of the line; meaningless for a user that was not defined by a line.
     pub place: Place,
 }
 
-/// A `rename-command` line. An empty new name takes the command away.
+/// A `rename-command` line. An empty new name removes the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenamedCommand {
     /// Name in the command table.
     pub from: Vec<u8>,
-    /// Name clients must use instead.
+    /// New name of the command.
     pub to: Vec<u8>,
-    /// Where the line stands.
+    /// Position of the line.
     pub place: Place,
 }
 
-/// Who may do what.
+/// Passwords, users, and access to dangerous commands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecurityOptions {
     /// Password of the default user; empty for none.
     pub requirepass: Vec<u8>,
     /// File of users; empty keeps them in the configuration file.
     pub aclfile: String,
-    /// Entries kept by ACL LOG.
+    /// Largest number of entries in the ACL log.
     pub acllog_max_len: u64,
-    /// Channels a new user may use.
+    /// Channels that a new user may use.
     pub acl_pubsub_default: AclPubsubDefault,
     /// Who may set protected parameters at run time.
     pub enable_protected_configs: DebugAccess,
@@ -270,7 +270,7 @@ pub struct SecurityOptions {
     pub enable_module_command: DebugAccess,
     /// Keys remembered for client-side caching; 0 for no limit.
     pub tracking_table_max_keys: u64,
-    /// `user` lines in the order read; what a rewrite of the file writes back.
+    /// `user` lines in the order read; a rewrite of the file writes them back.
     pub users: Vec<UserLine>,
     /// `rename-command` lines in the order read.
     pub renamed_commands: Vec<RenamedCommand>,
@@ -293,22 +293,22 @@ impl Default for SecurityOptions {
     }
 }
 
-/// How much memory, and what goes when it is used up.
+/// Memory limits, and eviction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryOptions {
-    /// Bytes the data may take; 0 for no limit.
+    /// Limit of memory for the data in bytes; 0 for no limit.
     pub maxmemory: u64,
-    /// What is evicted above `maxmemory`.
+    /// Which keys are evicted above `maxmemory`.
     pub policy: EvictionPolicy,
-    /// Keys looked at for each eviction.
+    /// Keys compared for each eviction.
     pub samples: u32,
-    /// How long one round of eviction may hold up commands: 0 least, 100 without limit.
+    /// How long one round of eviction may delay commands: 0 least, 100 without limit.
     pub eviction_tenacity: u8,
-    /// Hits needed to raise the frequency counter grow with this factor.
+    /// Growth factor of the number of hits that raise the frequency counter.
     pub lfu_log_factor: u32,
     /// Minutes without access that lower the frequency counter by one; 0 never lowers it.
     pub lfu_decay_time_min: u32,
-    /// Bytes all clients together may take; 0 for no limit.
+    /// Limit of memory for all clients together; 0 for no limit.
     pub maxmemory_clients: MemoryOrPercent,
     /// Effort of the background search for expired keys, 1 to 10.
     pub active_expire_effort: u8,
@@ -329,7 +329,7 @@ impl Default for MemoryOptions {
     }
 }
 
-/// What is freed by the background thread instead of in place.
+/// Deletions whose memory a background thread frees.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct LazyfreeOptions {
     /// Evicted keys.
@@ -347,11 +347,11 @@ pub struct LazyfreeOptions {
 /// Snapshots and the append-only file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PersistenceOptions {
-    /// When to take a snapshot unasked.
+    /// When to take snapshots automatically.
     pub save: SaveRules,
-    /// Directory of all files written. `./` until the server has put the absolute path here.
+    /// Directory of all files. `./` until the server stores the absolute path.
     pub dir: String,
-    /// Name of the snapshot.
+    /// File name of the snapshot.
     pub dbfilename: String,
     /// Refuse writes after a background save failed.
     pub stop_writes_on_bgsave_error: bool,
@@ -365,9 +365,9 @@ pub struct PersistenceOptions {
     pub rdb_del_sync_files: bool,
     /// Flush snapshots to disk every few megabytes.
     pub rdb_save_incremental_fsync: bool,
-    /// Values read from a snapshot or RESTORE are checked in full whatever this is.
+    /// Whether to check dumped values in full. Values from snapshots and RESTORE are always checked in full.
     pub sanitize_dump_payload: SanitizePayload,
-    /// Keep the append-only file.
+    /// Whether the append-only file is on.
     pub appendonly: bool,
     /// Base name of the append-only files.
     pub appendfilename: String,
@@ -375,21 +375,21 @@ pub struct PersistenceOptions {
     pub appenddirname: String,
     /// When the append-only file is flushed to disk.
     pub appendfsync: AppendFsync,
-    /// Skip that flush while a child process writes.
+    /// Skip flushing the append-only file while a child process writes.
     pub no_appendfsync_on_rewrite: bool,
-    /// Growth since the last rewrite, in percent, that starts one; 0 never.
+    /// Growth since the last rewrite that starts another, in percent; 0 never.
     pub aof_rewrite_percentage: u32,
-    /// Bytes below which no rewrite starts.
+    /// Size in bytes below which no rewrite starts.
     pub aof_rewrite_min_size: u64,
-    /// Start even though the append-only file ends in the middle of a command.
+    /// Start even if the append-only file ends in the middle of a command.
     pub aof_load_truncated: bool,
     /// Let a rewrite write a snapshot first.
     pub aof_use_rdb_preamble: bool,
-    /// Note the time in the append-only file.
+    /// Write timestamps into the append-only file.
     pub aof_timestamp_enabled: bool,
     /// Flush a rewrite to disk every few megabytes.
     pub aof_rewrite_incremental_fsync: bool,
-    /// Keep append-only files that are no longer needed.
+    /// Keep obsolete append-only files.
     pub aof_disable_auto_gc: bool,
 }
 
@@ -422,56 +422,56 @@ impl Default for PersistenceOptions {
     }
 }
 
-/// Being a replica, and having some.
+/// Options of replicas and of primaries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicationOptions {
-    /// The server to copy; `None` for a server of its own.
+    /// The primary; `None` if this server is one itself.
     pub replicaof: Option<PrimaryAddr>,
-    /// Password shown to that server; empty for none.
+    /// Password for the primary; empty for none.
     pub masterauth: Vec<u8>,
-    /// User name shown to that server; empty for the default user.
+    /// User name for the primary; empty for the default user.
     pub masteruser: Vec<u8>,
-    /// Answer from old data while the link is down.
+    /// Answer from old data while the link to the primary is down.
     pub serve_stale_data: bool,
-    /// Refuse writes from clients while a replica.
+    /// Refuse writes from clients of a replica.
     pub read_only: bool,
     /// Free the old data set in the background when a full copy arrives.
     pub lazy_flush: bool,
     /// Send a full copy over the socket without a file.
     pub diskless_sync: bool,
-    /// How long to wait for more replicas before a diskless copy starts.
+    /// How long a diskless copy waits for more replicas, in seconds.
     pub diskless_sync_delay_s: u32,
-    /// Replicas that need not be waited for beyond this number; 0 waits the whole delay.
+    /// Number of replicas at which a diskless copy starts without waiting longer; 0 always waits.
     pub diskless_sync_max_replicas: u32,
     /// Read a full copy from the socket without a file.
     pub diskless_load: DisklessLoad,
-    /// Interval of pings to replicas.
+    /// Interval of pings to replicas, in seconds.
     pub ping_period_s: u32,
-    /// Silence after which a link counts as dead.
+    /// Silence after which a link counts as dead, in seconds.
     pub timeout_s: u32,
-    /// Let the kernel gather small packets to replicas.
+    /// Let the kernel coalesce small packets to replicas.
     pub disable_tcp_nodelay: bool,
-    /// Bytes of the stream kept for replicas that come back.
+    /// Size of the replication backlog in bytes.
     pub backlog_size: u64,
-    /// How long the backlog outlives the last replica; 0 for ever.
+    /// How long the backlog outlives the last replica, in seconds; 0 for ever.
     pub backlog_ttl_s: u64,
-    /// Preference at failover, lower first; 0 never.
+    /// Priority at failover, lower first; 0 never promotes this replica.
     pub priority: u32,
-    /// Be listed to Sentinel's clients.
+    /// Whether Sentinel lists this replica.
     pub announced: bool,
-    /// Address to announce; empty for the one the link uses.
+    /// Address to announce; empty for the address of the link.
     pub announce_ip: String,
-    /// Port to announce; 0 for the one listened on.
+    /// Port to announce; 0 for the listening port.
     pub announce_port: u16,
     /// Leave eviction to the primary.
     pub ignore_maxmemory: bool,
-    /// Replicas needed to accept a write; 0 for none.
+    /// Number of replicas needed to accept a write; 0 for none.
     pub min_replicas_to_write: u32,
-    /// Lag up to which a replica counts for that.
+    /// Largest lag of a replica that counts for `min_replicas_to_write`, in seconds.
     pub min_replicas_max_lag_s: u32,
     /// What to do about an error in a command from the primary or the append-only file.
     pub propagation_error_behavior: PropagationError,
-    /// Go on when a replica cannot write its disk.
+    /// Continue when a replica cannot write to its disk.
     pub ignore_disk_write_errors: bool,
 }
 
@@ -506,48 +506,48 @@ impl Default for ReplicationOptions {
     }
 }
 
-/// Being a node of a cluster.
+/// Options of a cluster node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterOptions {
-    /// Be a node.
+    /// Whether this server is a cluster node.
     pub enabled: bool,
     /// File in which the node keeps its view of the cluster.
     pub config_file: String,
-    /// Silence after which a node counts as failing.
+    /// Silence after which a node counts as failing, in milliseconds.
     pub node_timeout_ms: u64,
-    /// Port of the bus; 0 for the client port plus 10000.
+    /// Port of the cluster bus; 0 for the client port plus 10000.
     pub port: u16,
-    /// Data older than this many timeouts keeps a replica from taking over; 0 for no limit.
+    /// Age of a replica's data, in node timeouts, above which it cannot take over; 0 for no limit.
     pub replica_validity_factor: u32,
-    /// Replicas a primary keeps when one moves to an orphan.
+    /// Number of replicas that a primary keeps when one migrates to an orphan.
     pub migration_barrier: u32,
     /// Let replicas move to orphaned primaries.
     pub allow_replica_migration: bool,
     /// Stop answering while a slot has no node.
     pub require_full_coverage: bool,
-    /// Never start a failover unasked.
+    /// Never start an automatic failover.
     pub replica_no_failover: bool,
     /// Answer reads while the cluster is down.
     pub allow_reads_when_down: bool,
     /// Serve sharded pub/sub while the cluster is down.
     pub allow_pubsubshard_when_down: bool,
-    /// Bytes a bus link may have queued; 0 for no limit.
+    /// Limit of bytes queued on a bus link; 0 for no limit.
     pub link_sendbuf_limit: u64,
     /// Host name to announce; empty for none.
     pub announce_hostname: String,
-    /// Name for people to announce; empty for none.
+    /// Human-readable name to announce; empty for none.
     pub announce_human_nodename: String,
-    /// Address to announce; empty for the one found out.
+    /// Address to announce; empty for the detected one.
     pub announce_ip: String,
-    /// Client port to announce; 0 for the one listened on.
+    /// Client port to announce; 0 for the listening port.
     pub announce_port: u16,
-    /// TLS port to announce; 0 for the one listened on.
+    /// TLS port to announce; 0 for the listening port.
     pub announce_tls_port: u16,
-    /// Bus port to announce; 0 for the one listened on.
+    /// Bus port to announce; 0 for the listening port.
     pub announce_bus_port: u16,
     /// How a redirection names a node.
     pub preferred_endpoint_type: EndpointType,
-    /// Interval of pings to a random node.
+    /// Interval of pings to a random node, in milliseconds.
     pub ping_interval_ms: u32,
 }
 
@@ -578,16 +578,16 @@ impl Default for ClusterOptions {
     }
 }
 
-/// Sizes at which encodings change and requests are refused.
+/// Encoding thresholds and request limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitOptions {
-    /// Bytes of the longest single argument accepted.
+    /// Longest argument accepted, in bytes.
     pub proto_max_bulk_len: u64,
-    /// Bytes of input one client may have waiting.
+    /// Limit of unprocessed input per client, in bytes.
     pub client_query_buffer: u64,
-    /// Bytes of output one client may have waiting.
+    /// Limits of unsent output per client, in bytes.
     pub client_output_buffer: OutputBufferLimits,
-    /// Where values change from one encoding to another.
+    /// Limits at which values change from one encoding to another.
     pub types: types::Limits,
 }
 
@@ -605,37 +605,37 @@ impl Default for LimitOptions {
 /// The log, the slow log and the latency records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogOptions {
-    /// Least important message still logged.
+    /// Lowest level of messages that are logged.
     pub level: LogLevel,
-    /// File logged to; empty for standard output.
+    /// Log file; empty for standard output.
     pub file: String,
     /// Log to syslog.
     pub syslog_enabled: bool,
-    /// Name used there.
+    /// Name of the server in syslog.
     pub syslog_ident: String,
-    /// Facility used there.
+    /// Facility in syslog.
     pub syslog_facility: SyslogFacility,
     /// Write a report when the server crashes.
     pub crash_log_enabled: bool,
-    /// Test the memory as part of it.
+    /// Test the memory for the report.
     pub crash_memcheck_enabled: bool,
-    /// Run time above which a command enters the slow log; negative switches it off.
+    /// Run time above which a command enters the slow log, in microseconds; negative switches the log off.
     pub slowlog_slower_than_us: i64,
-    /// Entries of the slow log.
+    /// Largest number of entries in the slow log.
     pub slowlog_max_len: u64,
-    /// Bytes above which a request enters the command log; negative switches it off.
+    /// Size in bytes above which a request enters the command log; negative switches the log off.
     pub large_request_bytes: i64,
-    /// Entries of the log of large requests.
+    /// Largest number of entries in the log of large requests.
     pub large_request_max_len: u64,
-    /// Bytes above which a reply enters the command log; negative switches it off.
+    /// Size in bytes above which a reply enters the command log; negative switches the log off.
     pub large_reply_bytes: i64,
-    /// Entries of the log of large replies.
+    /// Largest number of entries in the log of large replies.
     pub large_reply_max_len: u64,
-    /// Duration above which an event enters the latency monitor; 0 switches it off.
+    /// Duration from which an event enters the latency monitor, in milliseconds; 0 switches the monitor off.
     pub latency_monitor_threshold_ms: u64,
     /// Keep a histogram of each command's run time.
     pub latency_tracking: bool,
-    /// Percentiles of it shown by INFO.
+    /// Percentiles of the run times shown by INFO.
     pub latency_percentiles: Percentiles,
 }
 
@@ -662,16 +662,16 @@ impl Default for LogOptions {
     }
 }
 
-/// The timer, rehashing, defragmentation, the kernel.
+/// Timer, rehashing, defragmentation, kernel settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdvancedOptions {
     /// Runs of the timer per second.
     pub hz: u32,
-    /// Run it more often with many clients.
+    /// Run the timer more often while many clients are connected.
     pub dynamic_hz: bool,
     /// Spend idle time on finishing rehashes.
     pub active_rehashing: bool,
-    /// Which changes of keys are published.
+    /// Classes of keyspace events that are published.
     pub notify_keyspace_events: KeyspaceEvents,
     /// Move values to compact memory.
     pub active_defrag: bool,
@@ -687,7 +687,7 @@ pub struct AdvancedOptions {
     pub defrag_cycle_max: u8,
     /// Elements above which a collection is moved in several steps.
     pub defrag_max_scan_fields: u64,
-    /// Let the allocator give memory back from a thread of its own.
+    /// Let the allocator return memory from a thread of its own.
     pub jemalloc_bg_thread: bool,
     /// Whether the kernel's out-of-memory score is set.
     pub oom_score_adj: OomScoreAdj,
@@ -731,18 +731,18 @@ impl Default for AdvancedOptions {
     }
 }
 
-/// Delays and switches for tests of the server itself.
+/// Delays and switches for tests of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DebugOptions {
-    /// Pause after each key loaded; negative: microseconds per so many keys.
+    /// Pause after each loaded key in microseconds; −n pauses one microsecond per n keys.
     pub key_load_delay_us: i32,
-    /// Pause after each key saved.
+    /// Pause after each saved key in microseconds.
     pub rdb_key_save_delay_us: i32,
-    /// Bytes loaded between two looks at the sockets.
+    /// Bytes loaded between two polls of the sockets.
     pub loading_process_events_interval_bytes: u32,
-    /// Interval of the watchdog; 0 switches it off.
+    /// Interval of the watchdog in milliseconds; 0 switches it off.
     pub watchdog_period_ms: u32,
-    /// Offer scripts the calls that are no longer documented.
+    /// Offer deprecated functions to scripts.
     pub lua_enable_deprecated_api: bool,
     /// Exit instead of aborting after a crash report.
     pub use_exit_on_panic: bool,

@@ -1,4 +1,4 @@
-//! What a parameter is: a name, a way to its field, rules for its text, and what a change touches.
+//! Parameters: a name, access to a field, rules for the text, and the effects of a change.
 
 use std::borrow::Cow;
 
@@ -8,17 +8,17 @@ use crate::stdx::bits::bit_set;
 use crate::stdx::num::{parse_i64, parse_memory};
 use crate::stdx::quote;
 
-/// The way to one field of [`Config`].
+/// Access to one field of [`Config`].
 pub struct Field<T: 'static> {
     pub(super) get: fn(&Config) -> &T,
     pub(super) get_mut: fn(&mut Config) -> &mut T,
 }
 
-/// A field holding an integer of some width.
+/// A field that holds an integer of any width.
 pub trait Number: Sync {
-    /// The number.
+    /// The number in the field.
     fn get(&self, config: &Config) -> i128;
-    /// Stores a number the field's type can hold.
+    /// Stores a number, which fits the type of the field.
     fn set(&self, config: &mut Config, number: i128);
 }
 
@@ -32,11 +32,11 @@ impl<T: Copy + TryInto<i128> + TryFrom<i128>> Number for Field<T> {
     }
 }
 
-/// A field holding a [`Choice`].
+/// A field that holds a [`Choice`].
 pub trait AnyChoice: Sync {
-    /// The word for the present choice.
+    /// The word for the current choice.
     fn get(&self, config: &Config) -> &'static str;
-    /// Chooses by word, in any letter case; false if there is no such word.
+    /// Chooses by word, in any letter case; false if no choice has this word.
     fn set(&self, config: &mut Config, word: &[u8]) -> bool;
     /// All words.
     fn words(&self) -> Vec<&'static str>;
@@ -57,9 +57,9 @@ impl<T: Choice> AnyChoice for Field<T> {
     }
 }
 
-/// A field holding [`Words`]; the methods are those.
+/// A field that holds [`Words`], with the methods of [`Words`].
 pub trait AnyWords: Sync {
-    /// See [`Words::read`]; `again` for [`Words::read_again`].
+    /// See [`Words::read`], or [`Words::read_again`] if `again`.
     fn read(&self, config: &mut Config, words: &[&[u8]], again: bool) -> Result<(), Reason>;
     /// See [`Words::print`].
     fn print(&self, config: &Config) -> String;
@@ -89,27 +89,27 @@ pub struct Range {
     pub(super) max: i128,
 }
 
-/// What kind of text a parameter takes, and where the value lies.
+/// What text a parameter accepts, and the field of its value.
 pub enum Kind {
     /// `yes` or `no`.
     Bool(&'static Field<bool>),
     /// A decimal number.
     Int(&'static dyn Number, Range),
-    /// A number of bytes, with a unit if wanted.
+    /// A number of bytes, with an optional unit.
     Memory(&'static dyn Number, Range),
     /// An octal number.
     Octal(&'static dyn Number, Range),
     /// A number of bytes, or a percentage.
     MemoryOrPercent(&'static Field<MemoryOrPercent>),
-    /// A text that passes the check.
+    /// A text that passes a check.
     Text(&'static Field<String>, fn(&str) -> Result<(), Reason>),
-    /// Bytes of any kind.
+    /// Any bytes.
     Bytes(&'static Field<Vec<u8>>),
     /// One word out of a list.
     Choice(&'static dyn AnyChoice),
-    /// One word of a notation of its own.
+    /// One word in a notation of its own.
     Word(&'static dyn AnyWords),
-    /// Several words; a single one is split at its spaces.
+    /// Several words; a single word is split at its spaces.
     Words(&'static dyn AnyWords),
 }
 
@@ -181,42 +181,42 @@ impl Effects {
         .with(Effects::PASSWORD);
 }
 
-/// What becomes of a parameter for which the server lacks something.
+/// What to do about a parameter for which the server lacks a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// Any value is kept, and nothing comes of it: why, as a sentence without a full stop.
+    /// Any value is stored and has no effect; the reason, as a sentence without a full stop.
     Unused(&'static str),
-    /// A value other than the default would promise what is not there, and is refused: what that is.
+    /// Only the default is accepted, because another value promises an absent feature, which is named here.
     Refused(&'static str),
 }
 
 /// One parameter.
 pub struct Param {
-    /// Its name.
+    /// Name of the parameter.
     pub name: &'static str,
-    /// Another name it goes by, mostly an older one.
+    /// Another name of the parameter, usually an older one.
     pub alias: Option<&'static str>,
     /// The alias answers to its full name only.
     pub alias_hidden: bool,
     /// What text it takes, and its field.
     pub kind: Kind,
-    /// What a change touches.
+    /// Effects of a change.
     pub effects: Effects,
     /// One sentence for `--help`.
     pub summary: &'static str,
-    /// Only the configuration file and the command line set it.
+    /// Whether only the configuration file and the command line can set the parameter.
     pub immutable: bool,
-    /// CONFIG SET needs `enable-protected-configs`.
+    /// Whether CONFIG SET requires `enable-protected-configs`.
     pub protected: bool,
-    /// The value is a secret: it must not be logged.
+    /// Whether the value is a secret, which must not be logged.
     pub sensitive: bool,
-    /// Patterns do not find it; only its full name does.
+    /// Whether only the full name finds the parameter, and no pattern.
     pub hidden: bool,
-    /// CONFIG SET refuses it while a data set is loaded.
+    /// Whether CONFIG SET is refused while a data set is loaded.
     pub deny_loading: bool,
-    /// What the server lacks to act on it.
+    /// The feature that the server lacks to act on the parameter.
     pub lack: Option<Lack>,
-    /// A number outside is moved to the nearest inside, silently.
+    /// Range to which a number outside is silently clamped.
     pub(super) clamp: Option<Range>,
 }
 
@@ -312,8 +312,8 @@ impl Param {
         }
     }
 
-    /// Sets the value from the words after the parameter's name. `again` says that the same file has set
-    /// this parameter before. The config may be half changed only in this parameter's own field.
+    /// Sets the value from the words after the name. `again` means that the same file has set this parameter
+    /// before. After an error, the field may be partly changed, but no other field.
     pub fn read(&self, config: &mut Config, words: &[&[u8]], again: bool) -> Result<(), Reason> {
         if let Kind::Words(at) = &self.kind {
             return match words {
@@ -361,10 +361,10 @@ impl Param {
         Ok(())
     }
 
-    /// Checks that the value promises nothing that the server lacks.
+    /// Checks that the value promises no absent feature.
     ///
     /// # Errors
-    /// It does: what is lacking, and which value is possible.
+    /// The absent feature, and the value that is accepted.
     pub fn check_promise(&self, config: &Config) -> Result<(), Reason> {
         let default = self.print(&Config::default());
         match self.lack {
@@ -376,7 +376,7 @@ impl Param {
         }
     }
 
-    /// A sentence for the log about a value that differs from the default and has no effect; `None` for others.
+    /// A log message about a value that differs from the default and has no effect; `None` for other values.
     pub fn idle(&self, config: &Config) -> Option<String> {
         let Some(Lack::Unused(why)) = self.lack else { return None };
         let value = self.print(config);
@@ -387,7 +387,7 @@ impl Param {
         Some(format!("'{} {value}' has no effect: {why}.", self.name))
     }
 
-    /// The directives that restore the value, without the name; none if nothing needs to be said.
+    /// The directives that restore the value, without the name; empty if none is needed.
     pub fn lines(&self, config: &Config) -> Vec<Vec<u8>> {
         match &self.kind {
             Kind::Memory(at, _) => {
@@ -403,7 +403,7 @@ impl Param {
         }
     }
 
-    /// What values are allowed, for people; empty if anything goes.
+    /// Human-readable description of the allowed values; empty if any value is.
     pub fn allowed(&self) -> Cow<'static, str> {
         let range = |Range { min, max }: &Range| match *max {
             max if max >= i128::from(i32::MAX) => format!("from {min}"),

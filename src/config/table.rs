@@ -1,8 +1,8 @@
-//! Every parameter, one line each, in the order of `redis.conf`.
+//! The parameter table, one line per parameter, in the order of `redis.conf`.
 //!
-//! A line says: name, kind with field and range, what a change touches, a summary, then what is unusual about
-//! it. The default is the field's, in [`super::options`]. To add a parameter, add a field there, a line here
-//! and a paragraph in `redis.conf`; tests complain about whichever is missing.
+//! A line states name, kind with field and range, effects of a change, and summary, followed by unusual properties.
+//! The default is that of the field in [`super::options`]. To add a parameter, add a field there, a line here and a
+//! paragraph in `redis.conf`; tests fail if one of these is missing.
 
 use super::Reason;
 use super::options::Config;
@@ -14,11 +14,11 @@ use crate::stdx::locale;
 pub struct Group {
     /// Heading in `--help` and `redis.conf`.
     pub title: &'static str,
-    /// The parameters.
+    /// Parameters of the group.
     pub params: &'static [Param],
 }
 
-/// The way to a field, as `at!(topic.field)`.
+/// Access to a field, as `at!(topic.field)`.
 macro_rules! at {
     ($($field:ident).+) => {
         &Field {
@@ -80,7 +80,7 @@ const NO_SCRIPTS: &str = "this version has no scripts";
 const NO_STREAMS: &str = "this version has no streams";
 const NO_TLS: &str = "this version has no TLS";
 
-/// Every group, in the order of `redis.conf`.
+/// All groups, in the order of `redis.conf`.
 pub static GROUPS: &[Group] = &[
     Group { title: "Network", params: NETWORK },
     Group { title: "TLS", params: TLS },
@@ -104,17 +104,17 @@ pub static GROUPS: &[Group] = &[
     Group { title: "Testing", params: TESTING },
 ];
 
-/// Every parameter, hidden ones included.
+/// All parameters, including hidden ones.
 pub fn params() -> impl Iterator<Item = &'static Param> {
     GROUPS.iter().flat_map(|group| group.params)
 }
 
-/// The parameter of this name or alias, in any letter case. O(parameters).
+/// The parameter with this name or alias, in any letter case. O(parameters).
 pub fn find(name: &[u8]) -> Option<&'static Param> {
     params().find(|param| param.names().any(|known| known.as_bytes().eq_ignore_ascii_case(name)))
 }
 
-/// The groups with the parameters worth showing to people.
+/// Groups with the parameters that `--help` shows.
 pub fn help_by_group() -> impl Iterator<Item = (&'static str, impl Iterator<Item = &'static Param>)> {
     let shown = |group: &'static Group| (group.title, group.params.iter().filter(|param| !param.hidden));
     GROUPS.iter().filter(|group| group.params.iter().any(|param| !param.hidden)).map(shown)
@@ -124,12 +124,12 @@ fn any(_: &str) -> Result<(), Reason> {
     Ok(())
 }
 
-/// A locale that the system has.
+/// Checks that the system has a locale.
 fn locale(name: &str) -> Result<(), Reason> {
     if locale::is_known(name) { Ok(()) } else { Err("Invalid locale name".into()) }
 }
 
-/// A directory that exists; whether it can be entered shows when the server goes there.
+/// Checks that a directory exists; whether it can be entered shows when the server changes into it.
 fn directory(path: &str) -> Result<(), Reason> {
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => Ok(()),
@@ -463,7 +463,7 @@ mod tests {
         }
     }
 
-    /// The ends of every range fit the field, and what lies beyond is refused.
+    /// The bounds of each range fit the field, and numbers beyond them are refused.
     #[test]
     fn ranges_fit_their_fields() {
         for param in params() {
@@ -547,7 +547,7 @@ mod tests {
         assert!(help_by_group().all(|(title, _)| title != "Testing"));
     }
 
-    /// `(name, line)` of every parameter in `redis.conf`, commented ones included.
+    /// `(name, line)` of each parameter in `redis.conf`, including commented ones.
     fn conf_lines() -> impl Iterator<Item = (&'static str, &'static str)> {
         REDIS_CONF.lines().filter_map(|line| {
             let setting = line.strip_prefix('#').unwrap_or(line);
@@ -558,7 +558,7 @@ mod tests {
 
     #[test]
     fn redis_conf_mentions_every_parameter_once_and_in_order() {
-        // The one parameter with several lines: one for each class of clients.
+        // The only parameter with several lines, one for each class of clients.
         const LIMIT: &str = "client-output-buffer-limit";
         let mentioned: Vec<_> = conf_lines().map(|(name, _)| name).collect();
         assert_eq!(mentioned.iter().filter(|name| **name == LIMIT).count(), 3);

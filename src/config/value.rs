@@ -1,20 +1,19 @@
-//! The types of options that are more than a number or a text, and how each is read and written.
+//! Types of options that are more than a number or a text, with their reading and printing.
 //!
-//! Two families. A [`Choice`] is one word out of a list. [`Words`] is everything made of several words or of
-//! a notation of its own: save rules, buffer limits, addresses to bind, event classes. What is printed can
-//! always be read back.
+//! There are two families. A [`Choice`] is one word out of a list. [`Words`] covers several words and special
+//! notations: save rules, buffer limits, addresses to bind, event classes. Every printed value can be read back.
 
 use std::borrow::Cow;
 
 use crate::stdx::bits::bit_set;
 use crate::stdx::num::{parse_f64, parse_i64, parse_memory};
 
-/// Why a value was refused, worded for the client.
+/// Why a value was refused, in words for the client.
 pub type Reason = Cow<'static, str>;
 
-/// One word out of a list. Letter case does not matter when reading.
+/// One word out of a list. Reading ignores letter case.
 pub trait Choice: Copy + PartialEq + 'static {
-    /// Every word and what it stands for, in the order error messages list them.
+    /// All words and their meanings, in the order in which error messages list them.
     const ALL: &'static [(&'static str, Self)];
 
     /// The word for this choice.
@@ -27,7 +26,7 @@ pub trait Choice: Copy + PartialEq + 'static {
     }
 }
 
-/// An enum whose variants each have a word, as a [`Choice`].
+/// Defines an enum with a word for each variant, as a [`Choice`].
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -41,15 +40,15 @@ macro_rules! choice {
 }
 
 choice! {
-    /// Which service manager to tell about start and stop.
+    /// Service manager to notify about start and stop.
     Supervised {
         /// upstart, by stopping the process once.
         Upstart = "upstart",
         /// systemd, through its notification socket.
         Systemd = "systemd",
-        /// Whichever the environment points at.
+        /// The manager that the environment names.
         Auto = "auto",
-        /// None.
+        /// No manager.
         No = "no",
     }
 }
@@ -57,27 +56,27 @@ choice! {
 choice! {
     /// Whether a client of a TLS port must show a certificate.
     TlsAuthClients {
-        /// It need not, and what it shows is not looked at.
+        /// No certificate is needed, and one that is shown is ignored.
         No = "no",
-        /// It must.
+        /// A certificate is required.
         Yes = "yes",
-        /// It need not, but one that it shows must be right.
+        /// No certificate is needed, but one that is shown must be valid.
         Optional = "optional",
     }
 }
 
 choice! {
-    /// Channels a new user may use.
+    /// Channels that a new user may use.
     AclPubsubDefault {
-        /// All of them.
+        /// All channels.
         AllChannels = "allchannels",
-        /// None.
+        /// No channels.
         ResetChannels = "resetchannels",
     }
 }
 
 choice! {
-    /// Who may do something dangerous.
+    /// Who may use a dangerous feature.
     DebugAccess {
         /// Nobody.
         No = "no",
@@ -89,29 +88,29 @@ choice! {
 }
 
 choice! {
-    /// What is evicted when memory is used up.
+    /// Which keys are evicted when memory is used up.
     EvictionPolicy {
-        /// Least recently used keys among those that expire.
+        /// Least recently used keys among those with an expiry.
         VolatileLru = "volatile-lru",
-        /// Least frequently used keys among those that expire.
+        /// Least frequently used keys among those with an expiry.
         VolatileLfu = "volatile-lfu",
-        /// Any keys among those that expire.
+        /// Random keys among those with an expiry.
         VolatileRandom = "volatile-random",
-        /// Keys nearest to their expiry.
+        /// Keys that expire soonest.
         VolatileTtl = "volatile-ttl",
         /// Least recently used keys.
         AllkeysLru = "allkeys-lru",
         /// Least frequently used keys.
         AllkeysLfu = "allkeys-lfu",
-        /// Any keys.
+        /// Random keys.
         AllkeysRandom = "allkeys-random",
-        /// Nothing: commands that need memory fail.
+        /// None: commands that need memory fail.
         NoEviction = "noeviction",
     }
 }
 
 choice! {
-    /// Whether the inside of a dumped value is checked.
+    /// Whether the structure of a dumped value is checked.
     SanitizePayload {
         /// Never.
         No = "no",
@@ -125,23 +124,23 @@ choice! {
 choice! {
     /// When the append-only file is flushed to disk.
     AppendFsync {
-        /// Once a second.
+        /// Once per second.
         EverySec = "everysec",
-        /// Before a write is answered.
+        /// Before the reply to a write.
         Always = "always",
-        /// When the kernel sees fit.
+        /// Never by the server; the kernel decides.
         No = "no",
     }
 }
 
 choice! {
-    /// Whether a full copy may be read without a file.
+    /// Whether a full copy may be loaded without a file.
     DisklessLoad {
-        /// Through a file.
+        /// Only through a file.
         Disabled = "disabled",
-        /// Without, when there is no data to lose.
+        /// Without a file, if there is no data to lose.
         OnEmptyDb = "on-empty-db",
-        /// Without, the old data being kept until the copy is complete.
+        /// Without a file, keeping the old data until the copy is complete.
         SwapDb = "swapdb",
     }
 }
@@ -149,7 +148,7 @@ choice! {
 choice! {
     /// What to do about an error in a command that should not fail.
     PropagationError {
-        /// Log it.
+        /// Log the error.
         Ignore = "ignore",
         /// Stop the server.
         Panic = "panic",
@@ -165,23 +164,23 @@ choice! {
         Ip = "ip",
         /// By host name.
         Hostname = "hostname",
-        /// Not at all: the client keeps to the address it used.
+        /// Without a name: the client keeps the address it used.
         Unknown = "unknown-endpoint",
     }
 }
 
 choice! {
-    /// Importance of log messages, least first.
+    /// Level of log messages, lowest first.
     LogLevel {
         /// For development.
         Debug = "debug",
         /// Rarely useful details.
         Verbose = "verbose",
-        /// What an operator wants to know.
+        /// Messages that operators want to see.
         Notice = "notice",
-        /// What an operator must know.
+        /// Messages that operators must see.
         Warning = "warning",
-        /// Nothing is logged.
+        /// Nothing.
         Nothing = "nothing",
     }
 }
@@ -213,7 +212,7 @@ choice! {
 choice! {
     /// Whether and how the kernel's out-of-memory score is set.
     OomScoreAdj {
-        /// Left alone.
+        /// It is left alone.
         No = "no",
         /// As `relative`.
         Yes = "yes",
@@ -224,7 +223,7 @@ choice! {
     }
 }
 
-/// A number of bytes, or a share of `maxmemory`.
+/// A number of bytes, or a percentage of `maxmemory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryOrPercent {
     /// Bytes; 0 for no limit.
@@ -234,7 +233,7 @@ pub enum MemoryOrPercent {
 }
 
 impl MemoryOrPercent {
-    /// The limit in bytes; `None` for no limit, also for a share of an unlimited `maxmemory`.
+    /// The limit in bytes; `None` for no limit, also for a percentage of an unlimited `maxmemory`.
     pub fn bytes(self, maxmemory: u64) -> Option<u64> {
         let bytes = match self {
             MemoryOrPercent::Bytes(bytes) => bytes,
@@ -244,12 +243,12 @@ impl MemoryOrPercent {
     }
 }
 
-/// A value of several words, or of a notation of its own.
+/// A value of several words, or in a notation of its own.
 pub trait Words: Clone + PartialEq + 'static {
-    /// Reads the words of one directive. What they leave unmentioned stays as it is.
+    /// Reads the words of one directive. Parts that the words do not mention stay as they are.
     fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason>;
 
-    /// Reads a further directive of the same name in one configuration file.
+    /// Reads another directive of the same name in one configuration file.
     fn read_again(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
         self.read(words)
     }
@@ -257,7 +256,7 @@ pub trait Words: Clone + PartialEq + 'static {
     /// The value as CONFIG GET shows it.
     fn print(&self) -> String;
 
-    /// The directives that restore the value, without the name; none if nothing needs to be said.
+    /// The directives that restore the value, without the name; empty if none is needed.
     fn lines(&self) -> Vec<String> {
         let text = self.print();
         vec![if text.is_empty() { "\"\"".into() } else { text }]
@@ -269,7 +268,7 @@ fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// One word as text.
+/// A word as text.
 fn utf8(word: &[u8]) -> Result<&str, Reason> {
     std::str::from_utf8(word).map_err(|_| "argument must be valid UTF-8".into())
 }
@@ -290,16 +289,16 @@ impl Words for Vec<String> {
     }
 }
 
-/// Take a snapshot once this many changes are this old.
+/// A rule that takes a snapshot once `changes` changes are `seconds` old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaveRule {
     /// Seconds since the last snapshot.
     pub seconds: u32,
-    /// Changes since then.
+    /// Changes since the last snapshot.
     pub changes: u32,
 }
 
-/// When to take snapshots unasked; no rule, no snapshot.
+/// When to take snapshots automatically; without rules, never.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveRules(pub Vec<SaveRule>);
 
@@ -338,7 +337,7 @@ impl Words for SaveRules {
         Ok(())
     }
 
-    /// Rules add up; a directive without any forgets the earlier ones.
+    /// Rules add up; a directive without any removes the earlier ones.
     fn read_again(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
         let rules = Self::parse(words)?;
         if rules.is_empty() {
@@ -360,21 +359,21 @@ impl Words for SaveRules {
     }
 }
 
-/// Bytes of output one client may have waiting.
+/// Limits of the unsent output of one client, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputBufferLimit {
-    /// Above this the client is closed at once; 0 for no limit.
+    /// Size above which the client is closed at once; 0 for no limit.
     pub hard_bytes: u64,
-    /// Above this the client is closed after `soft_seconds`; 0 for no limit.
+    /// Size above which the client is closed after `soft_seconds`; 0 for no limit.
     pub soft_bytes: u64,
-    /// How long the client may stay above `soft_bytes`.
+    /// Time that the client may stay above `soft_bytes`, in seconds.
     pub soft_seconds: u32,
 }
 
-/// Limits on output by kind of client.
+/// Limits of output by class of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputBufferLimits {
-    /// Clients that are neither of the others.
+    /// Clients that belong to neither other class.
     pub normal: OutputBufferLimit,
     /// Replicas.
     pub replica: OutputBufferLimit,
@@ -420,7 +419,7 @@ impl Words for OutputBufferLimits {
         Ok(())
     }
 
-    /// Replicas go by their old name here: clients parse this.
+    /// Replicas have their old name here, because clients parse it.
     fn print(&self) -> String {
         let limits = [("normal", self.normal), ("slave", self.replica), ("pubsub", self.pubsub)];
         join(limits.map(|(class, limit)| {
@@ -438,7 +437,7 @@ impl Words for OutputBufferLimits {
     }
 }
 
-/// A number of bytes in the largest unit that divides it.
+/// A number of bytes, in the largest unit that divides it.
 pub(super) fn memory_text(bytes: u64) -> String {
     [(30, "gb"), (20, "mb"), (10, "kb")]
         .into_iter()
@@ -498,16 +497,16 @@ impl Words for [i32; 3] {
     }
 }
 
-/// How a signal shuts the server down; nothing set is the default: save if there are save rules.
+/// How a signal shuts the server down. With no flag set, the server saves if there are save rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ShutdownFlags {
-    /// Take a snapshot in any case.
+    /// Take a snapshot even without save rules.
     pub save: bool,
-    /// Take none.
+    /// Take no snapshot.
     pub nosave: bool,
     /// Do not wait for replicas.
     pub now: bool,
-    /// Exit even when saving fails.
+    /// Exit even if saving fails.
     pub force: bool,
 }
 
@@ -541,7 +540,7 @@ impl Words for ShutdownFlags {
     }
 }
 
-/// The refusal of a word that is not on its list.
+/// The refusal of a word that is not in a list.
 pub(super) fn one_of(words: impl IntoIterator<Item = &'static str>) -> Reason {
     let words: Vec<_> = words.into_iter().collect();
     format!("argument(s) must be one of the following: {}", words.join(", ")).into()
@@ -585,7 +584,7 @@ impl KeyspaceEvents {
     /// What `A` stands for: every class but key misses and new keys.
     pub const ALL: KeyspaceEvents = KeyspaceEvents(0b1111_1111_1100);
 
-    /// Letters of the classes in printing order.
+    /// Letter of each class, in printing order.
     const LETTERS: [(u8, KeyspaceEvents); 14] = [
         (b'g', Self::GENERIC),
         (b'$', Self::STRING),
@@ -615,7 +614,7 @@ impl KeyspaceEvents {
         text
     }
 
-    /// Whether nothing can be published: no class, or neither of the two kinds of channel.
+    /// Whether nothing can be published: no class, or neither kind of channel.
     pub const fn is_silent(self) -> bool {
         !self.has(Self::KEYSPACE.with(Self::KEYEVENT))
     }
@@ -637,7 +636,7 @@ impl Words for KeyspaceEvents {
         Ok(())
     }
 
-    /// New keys, which `A` does not stand for, are not shown beside it, as in Redis.
+    /// New keys, which `A` does not include, are not shown beside it, as in Redis.
     fn print(&self) -> String {
         let all = self.covers(Self::ALL);
         self.letters(if all { Self::NEW } else { Self::NONE })
@@ -648,7 +647,7 @@ impl Words for KeyspaceEvents {
     }
 }
 
-/// The server a replica copies.
+/// Address of the primary that a replica copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrimaryAddr {
     /// Host name or address.
@@ -679,7 +678,7 @@ impl Words for Option<PrimaryAddr> {
     }
 }
 
-/// Whether every `{variable}` of a process title is known and every brace closed.
+/// Checks that every `{variable}` of a process title is known and every brace is closed.
 pub(super) fn title_template(text: &str) -> Result<(), Reason> {
     const KNOWN: [&str; 7] =
         ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
@@ -693,7 +692,7 @@ pub(super) fn title_template(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// Whether a cluster node may announce this host name.
+/// Checks that a cluster node may announce this host name.
 pub(super) fn host_name(text: &str) -> Result<(), Reason> {
     if text.len() >= 256 {
         Err("Hostnames must be less than 256 characters".into())
@@ -704,7 +703,7 @@ pub(super) fn host_name(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// Whether a cluster node may announce this name for people.
+/// Checks that a cluster node may announce this human-readable name.
 pub(super) fn node_name(text: &str) -> Result<(), Reason> {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/')) {
         Ok(())

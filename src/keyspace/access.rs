@@ -1,4 +1,4 @@
-//! How recently, or how often, a key was used: 24 bits in each entry.
+//! Access data: how recently, or how often, a key was used, in 24 bits per entry.
 //!
 //! LRU: the low 24 bits of the clock in seconds, which wrap after 194 days. LFU: 16 bits of the
 //! clock in minutes and an 8-bit logarithmic counter (Morris, "Counting large numbers of events
@@ -8,21 +8,21 @@
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 
-/// Where the counter of a new key starts, so that it is not the first to go.
+/// Initial counter of a new key, so that it is not the first to be evicted.
 pub const LFU_INIT: u8 = 5;
 
-/// Which of the two the 24 bits are, and how they move.
+/// Meaning of the 24 bits, and parameters of their updates.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
-    /// Count accesses (`maxmemory-policy` *-lfu) instead of noting their time.
+    /// Count accesses (`maxmemory-policy` *-lfu) instead of recording their time.
     pub lfu: bool,
     /// `lfu-log-factor`.
     pub log_factor: u32,
-    /// `lfu-decay-time`, minutes.
+    /// `lfu-decay-time`, in minutes.
     pub decay_minutes: u32,
-    /// Whether keys are evicted by these bits: there is a `maxmemory`, and its policy is *-lru or *-lfu.
+    /// Whether eviction depends on these bits: `maxmemory` is set, and its policy is *-lru or *-lfu.
     pub guides_eviction: bool,
-    /// The time, in seconds since 1970.
+    /// Current time, in seconds since 1970.
     seconds: u64,
 }
 
@@ -33,13 +33,13 @@ impl Default for Access {
 }
 
 impl Access {
-    /// Tells the time.
+    /// Sets the current time.
     #[inline]
     pub fn set_now(&mut self, now: UnixMillis) {
         self.seconds = now.as_secs() as u64;
     }
 
-    /// The LRU clock.
+    /// The LRU clock: the low 24 bits of the seconds.
     #[inline]
     fn lru_clock(&self) -> u32 {
         self.seconds as u32 & 0xff_ffff
@@ -51,13 +51,13 @@ impl Access {
         (self.seconds / 60) as u32 & 0xffff
     }
 
-    /// The bits of a key that is written for the first time.
+    /// Bits of a new key.
     #[inline]
     pub fn fresh(&self) -> u32 {
         if self.lfu { self.bits_for_frequency(LFU_INIT) } else { self.lru_clock() }
     }
 
-    /// The bits of a key with bits `old` that is used now.
+    /// Bits of a key after an access now, if they were `old`.
     #[inline]
     pub fn touched(&self, old: u32, rng: &mut Rng) -> u32 {
         if !self.lfu {
@@ -80,13 +80,13 @@ impl Access {
         self.lru_clock().wrapping_sub(bits) & 0xff_ffff
     }
 
-    /// The second of the last access, from LRU bits: comparable across their wrap.
+    /// The second of the last access, from LRU bits; comparable across the wrap of the clock.
     #[inline]
     pub fn last_used(&self, bits: u32) -> u64 {
         self.seconds.saturating_sub(u64::from(self.idle_seconds(bits)))
     }
 
-    /// The counter as it is after the decay for the time since the last access, from LFU bits.
+    /// The counter after the decay since the last access, from LFU bits.
     pub fn frequency(&self, bits: u32) -> u8 {
         let counter = bits as u8;
         if self.decay_minutes == 0 {
@@ -101,7 +101,7 @@ impl Access {
         self.lru_clock().wrapping_sub(seconds) & 0xff_ffff
     }
 
-    /// LFU bits of a key with the given counter, used now.
+    /// LFU bits of a key with this counter, used now.
     pub fn bits_for_frequency(&self, counter: u8) -> u32 {
         self.lfu_clock() << 8 | counter as u32
     }
@@ -161,7 +161,7 @@ mod tests {
                 after.push(access.frequency(bits));
             }
         }
-        // The first access always counts; then about the square root of a fifth of them.
+        // The first access always counts; later about the square root of a fifth of them do.
         assert_eq!(after[0], LFU_INIT + 1);
         assert!((8..=14).contains(&after[1]), "{after:?}");
         assert!((40..=60).contains(&after[2]), "{after:?}");

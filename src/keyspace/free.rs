@@ -1,4 +1,4 @@
-//! Where removed values go: freed at once, or handed to the lazy-free thread by moving them.
+//! Freeing of removed values: at once, or by moving them to the lazy-free thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::entry::Entry;
 use crate::background::{Background, Worker};
 
-/// A value of more parts than this is worth handing over; a smaller one is freed on the spot.
+/// Number of parts above which a value is moved to the thread; a smaller one is freed at once.
 pub const LAZY_EFFORT: usize = 64;
 
-/// When removed values are freed in the background: the `lazyfree-lazy-*` settings.
+/// Which removed values are freed in the background: the `lazyfree-lazy-*` settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LazyFree {
-    /// Of keys that are evicted.
+    /// Evicted keys.
     pub eviction: bool,
-    /// Of keys whose time has come.
+    /// Expired keys.
     pub expire: bool,
-    /// Of values that a command overwrites.
+    /// Values that a command overwrites.
     pub server_del: bool,
-    /// Of keys that `DEL` removes.
+    /// Keys that `DEL` removes.
     pub user_del: bool,
-    /// Of databases that are flushed without saying how.
+    /// Databases flushed by a command that does not choose.
     pub user_flush: bool,
 }
 
@@ -30,7 +30,7 @@ struct Counters {
     freed: AtomicU64,
 }
 
-/// Frees entries, here or on the lazy-free thread.
+/// Frees entries, at once or on the lazy-free thread.
 #[derive(Default)]
 pub struct Reclaimer {
     background: Option<Arc<Background>>,
@@ -38,12 +38,12 @@ pub struct Reclaimer {
 }
 
 impl Reclaimer {
-    /// A reclaimer that hands large values to `background`.
+    /// A reclaimer that moves large values to `background`.
     pub fn new(background: Arc<Background>) -> Self {
         Reclaimer { background: Some(background), counters: Arc::default() }
     }
 
-    /// Frees one entry; in the background when `lazily` and it is large.
+    /// Frees an entry; in the background if `lazily` is set and the entry is large.
     #[inline]
     pub fn entry(&self, entry: Entry, lazily: bool) {
         if lazily && entry.effort() > LAZY_EFFORT {
@@ -51,7 +51,7 @@ impl Reclaimer {
         }
     }
 
-    /// Drops `value`, which stands for `objects` keys, in the background.
+    /// Drops `value`, which contains `objects` keys, in the background.
     pub fn later<T: Send + 'static>(&self, value: T, objects: u64) {
         let Some(background) = &self.background else { return };
         let counters = Arc::clone(&self.counters);
@@ -63,17 +63,17 @@ impl Reclaimer {
         });
     }
 
-    /// Keys handed over and not yet freed.
+    /// Number of keys moved to the thread and not freed yet.
     pub fn pending(&self) -> u64 {
         self.counters.pending.load(Ordering::Relaxed)
     }
 
-    /// Keys freed in the background so far.
+    /// Number of keys freed in the background so far.
     pub fn freed(&self) -> u64 {
         self.counters.freed.load(Ordering::Relaxed)
     }
 
-    /// Starts `freed` again from 0.
+    /// Resets `freed` to 0.
     pub fn reset(&self) {
         self.counters.freed.store(0, Ordering::Relaxed);
     }

@@ -1,8 +1,8 @@
-//! What a command changed, recorded while it runs and told to nobody.
+//! The ledger: a record of what a command changes while it runs.
 //!
-//! A write says one thing, `changed(key, event, n)`. The ledger counts it, and only if somebody
-//! listens (one test of a mask) notes which key and which event. Whoever joins the rooms drains
-//! it after the command, in one place and one order.
+//! A write reports one call, `changed(key, event, n)`. The ledger counts it, and only if there are listeners (one
+//! test of a mask) records the key and the event. The server drains the ledger after the command, in one place and
+//! one order.
 
 use std::ops::Range;
 
@@ -12,43 +12,43 @@ use crate::stdx::bits::bit_set;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Class {
-    /// Of any type of value: `del`, `expire`, `rename_to`, …
+    /// Events of any type of value: `del`, `expire`, `rename_to`, …
     Generic = b'g',
-    /// Of a command on strings.
+    /// Events of commands on strings.
     String = b'$',
-    /// Of a command on lists.
+    /// Events of commands on lists.
     List = b'l',
-    /// Of a command on sets.
+    /// Events of commands on sets.
     Set = b's',
-    /// Of a command on hashes.
+    /// Events of commands on hashes.
     Hash = b'h',
-    /// Of a command on sorted sets.
+    /// Events of commands on sorted sets.
     Zset = b'z',
-    /// Of a command on streams.
+    /// Events of commands on streams.
     Stream = b't',
-    /// A key was removed because its time had come.
+    /// A key expired.
     Expired = b'x',
-    /// A key was removed to make room.
+    /// A key was evicted.
     Evicted = b'e',
-    /// A key was added that was not there before.
+    /// A key was created.
     New = b'n',
-    /// A key was read that was not there.
+    /// A missing key was read.
     Miss = b'm',
-    /// A change that no event tells of.
+    /// A change without an event.
     Silent = 0,
 }
 
 /// A named event, as subscribers of keyspace notifications see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Event {
-    /// The letter that subscribes to it.
+    /// Class of the event.
     pub class: Class,
-    /// The name that subscribers see.
+    /// Name that subscribers see.
     pub name: &'static str,
 }
 
 impl Event {
-    /// What changes a value without meaning anything to a subscriber.
+    /// A change that means nothing to subscribers.
     pub const SILENT: Event = Event { class: Class::Silent, name: "" };
 
     /// An event of class [`Class::Generic`].
@@ -106,7 +106,7 @@ impl Listeners {
     }
 }
 
-/// A stream that commands are passed on to.
+/// A stream to which commands are propagated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Sink {
@@ -122,48 +122,48 @@ impl Sink {
 /// What happened to which keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A key's value was changed or the key was removed by a command.
+    /// A command changed the value of a key, or removed the key.
     Key {
-        /// The database.
+        /// Index of the database.
         db: u32,
-        /// Where the key's bytes are in the ledger's.
+        /// Range of the key in the ledger's bytes.
         key: Range<usize>,
-        /// What happened to it.
+        /// Event of the change.
         event: Event,
     },
-    /// A key was removed because its time had come, or memory was short.
+    /// A key expired or was evicted.
     Gone {
-        /// The database.
+        /// Index of the database.
         db: u32,
-        /// Where the key's bytes are in the ledger's.
+        /// Range of the key in the ledger's bytes.
         key: Range<usize>,
-        /// Why it was removed.
+        /// Event of the removal.
         event: Event,
     },
-    /// A field of a hash was removed because its time had come. What follows of the same hash may follow at once.
+    /// A field of a hash expired. Further fields of the same hash may follow directly.
     FieldGone {
-        /// The database.
+        /// Index of the database.
         db: u32,
-        /// Where the bytes of the hash's key are in the ledger's.
+        /// Range of the hash's key in the ledger's bytes.
         key: Range<usize>,
-        /// Where the bytes of the field's name are in the ledger's.
+        /// Range of the field's name in the ledger's bytes.
         field: Range<usize>,
     },
-    /// Something happened that only subscribers care about: the data are as they were.
+    /// An event that did not change the data, for subscribers only.
     Told {
-        /// The database.
+        /// Index of the database.
         db: u32,
-        /// Where the key's bytes are in the ledger's.
+        /// Range of the key in the ledger's bytes.
         key: Range<usize>,
-        /// What happened.
+        /// The event.
         event: Event,
     },
-    /// All keys of a database are gone (`None`: of all databases).
+    /// All keys of a database were removed (`None`: of all databases).
     Flushed {
-        /// The database.
+        /// Index of the database.
         db: Option<u32>,
     },
-    /// Two databases changed places.
+    /// Two databases were swapped.
     Swapped {
         /// One database.
         a: u32,
@@ -173,7 +173,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether both are fields that are gone from one hash at the same time.
+    /// Whether both are expired fields of the same hash.
     pub fn is_of_same_hash(&self, other: &Change) -> bool {
         match (self, other) {
             (Change::FieldGone { db, key, .. }, Change::FieldGone { db: other_db, key: other_key, .. }) => {
@@ -187,32 +187,32 @@ impl Change {
 /// The record of one command's changes.
 #[derive(Default)]
 pub struct Ledger {
-    /// Changes since the last save; falls only when the data were saved.
+    /// Number of changes since the last save. Decreases only when the data have been saved.
     pub dirty: u64,
-    /// All changes there ever were: whether one was made shows in this, whatever is done to `dirty` meanwhile.
+    /// Number of all changes so far. It shows whether a change was made, whatever happens to `dirty` meanwhile.
     pub made: u64,
-    /// Who wants to know about changes.
+    /// Reasons to record changes.
     pub listeners: Listeners,
-    /// The streams there are.
+    /// Bit mask of the active sinks.
     sinks: u8,
-    /// They get nothing for now.
+    /// Whether propagation is suspended.
     muted: bool,
     changes: Vec<Change>,
     keys: Vec<u8>,
-    /// The last record that was drained, for tests to look at.
+    /// The last drained record, for tests.
     #[cfg(test)]
     pub drained: (Vec<Change>, Vec<u8>),
 }
 
 impl Ledger {
-    /// Counts `n` changes that nobody is told of.
+    /// Counts `n` changes without recording any.
     #[inline]
     pub fn count(&mut self, n: usize) {
         self.dirty += n as u64;
         self.made += n as u64;
     }
 
-    /// From now on `sink` gets what is passed on, or does not.
+    /// Starts or ends propagation to `sink`.
     pub fn feed(&mut self, sink: Sink, on: bool) {
         if on {
             self.sinks |= sink as u8;
@@ -237,7 +237,7 @@ impl Ledger {
         self.listeners.set(Listeners::FEED, self.sinks != 0 && !self.muted);
     }
 
-    /// Counts `n` changes to `key`; none when `n` is 0.
+    /// Counts `n` changes to `key` and records the event; nothing if `n` is 0.
     #[inline]
     pub fn changed(&mut self, db: usize, key: &[u8], event: Event, n: usize) {
         if n == 0 {
@@ -247,7 +247,7 @@ impl Ledger {
         self.also_changed(db, key, event);
     }
 
-    /// Another key took part in the change that was counted last.
+    /// Records another key that took part in the last counted change.
     #[inline]
     pub fn also_changed(&mut self, db: usize, key: &[u8], event: Event) {
         if !self.listeners.none() {
@@ -256,7 +256,7 @@ impl Ledger {
         }
     }
 
-    /// A key went away by itself.
+    /// Records that a key expired or was evicted.
     #[inline]
     pub fn gone(&mut self, db: usize, key: &[u8], event: Event) {
         if !self.listeners.none() {
@@ -265,7 +265,7 @@ impl Ledger {
         }
     }
 
-    /// A field of a hash went away by itself.
+    /// Records that a field of a hash expired.
     pub fn field_gone(&mut self, db: usize, key: &[u8], field: &[u8]) {
         if self.listeners.none() {
             return;
@@ -283,7 +283,7 @@ impl Ledger {
         self.changes.push(Change::FieldGone { db, key, field });
     }
 
-    /// An event without a change.
+    /// Records an event that did not change the data.
     #[inline]
     pub fn told(&mut self, db: usize, key: &[u8], event: Event) {
         if self.listeners.has(Listeners::NOTIFY) {
@@ -292,17 +292,17 @@ impl Ledger {
         }
     }
 
-    /// `n` keys went with their database.
+    /// Counts `n` removed keys and records that their database was flushed.
     pub fn flushed(&mut self, db: Option<usize>, n: usize) {
         self.count(n);
-        // Whoever repeats the data may have keys that are gone here by themselves.
+        // Other copies of the data may still have keys that have already expired here.
         self.made += 1;
         if !self.listeners.none() {
             self.changes.push(Change::Flushed { db: db.map(|db| db as u32) });
         }
     }
 
-    /// Two databases changed places.
+    /// Records that two databases were swapped.
     pub fn swapped(&mut self, a: usize, b: usize) {
         self.count(1);
         if !self.listeners.none() {
@@ -316,18 +316,18 @@ impl Ledger {
         start..self.keys.len()
     }
 
-    /// Whether nothing was recorded since the last drain.
+    /// Whether nothing has been recorded since the last drain.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// Takes the record: the changes in order, and the bytes their key ranges refer to.
+    /// Takes the record: the changes in order, and the bytes that their key ranges refer to.
     pub fn take(&mut self) -> (Vec<Change>, Vec<u8>) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.keys))
     }
 
-    /// Gives the buffers of [`Ledger::take`] back for reuse.
+    /// Returns the buffers of [`Ledger::take`] for reuse.
     pub fn put_back(&mut self, (mut changes, mut keys): (Vec<Change>, Vec<u8>)) {
         #[cfg(test)]
         {

@@ -1,7 +1,7 @@
-//! Many values under keys: databases, expiry, eviction, and the record of what changed.
+//! The keyspace: values under keys, with databases, expiry, eviction, and a record of changes.
 //!
-//! The keyspace knows no client and no reply. It *records* a change in its [`ledger`] and tells
-//! nobody; whoever joins the rooms reads the ledger after each command.
+//! The keyspace knows neither clients nor replies. It *records* a change in its [`ledger`] and notifies nobody; the
+//! server reads the ledger after each command.
 #![warn(missing_docs)]
 
 pub mod access;

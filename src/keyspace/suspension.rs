@@ -1,31 +1,31 @@
-//! Why keys that are due stay, and what a lookup makes of them meanwhile.
+//! Reasons to keep due keys, and their effect on lookups.
 //!
-//! Several rooms may ask for it, each for a reason of its own and each for as long as that lasts. What holds follows
-//! from all reasons together; nobody sets it, so that nobody can undo what another room still needs.
+//! Several rooms may each have a reason of their own, for as long as it lasts. The effect is derived from all
+//! reasons together and never set directly, so that no room can undo what another still needs.
 
-/// What happens to a key that is due.
+/// Treatment of due keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Expiry {
-    /// It is removed.
+    /// They are removed.
     #[default]
     Remove,
-    /// It is treated as absent; removing it is somebody else's decision.
+    /// They are treated as absent, but not removed.
     Hide,
-    /// It is treated as present.
+    /// They are treated as present.
     Ignore,
 }
 
-/// A reason for due keys to stay.
+/// A reason to keep due keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Suspend {
-    /// Clients are paused: the data must not change, but nobody is to see what is due.
+    /// Clients are paused: the data must not change, but due keys must stay invisible.
     Pause = 1,
-    /// Data are being loaded, and what is still to come counts on what came before.
+    /// Data are being loaded, and commands still to come rely on the earlier data.
     Loading = 1 << 1,
 }
 
-/// All reasons there are at a time.
+/// The current reasons.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Suspension {
     reasons: u8,
@@ -33,7 +33,7 @@ pub(super) struct Suspension {
 }
 
 impl Suspension {
-    /// Adds a reason, or takes it away. A reason is there or not, however often it is given.
+    /// Adds or removes a reason; adding it twice has no further effect.
     pub(super) fn set(&mut self, reason: Suspend, on: bool) {
         if on {
             self.reasons |= reason as u8;
@@ -49,7 +49,7 @@ impl Suspension {
         };
     }
 
-    /// What follows.
+    /// The treatment that follows from the reasons.
     #[inline]
     pub(super) fn expiry(self) -> Expiry {
         self.expiry

@@ -1,4 +1,4 @@
-//! Errors of the rooms below, as the errors clients read.
+//! Conversions from errors of lower rooms to error replies.
 
 use crate::keyspace::WrongType;
 use crate::resp::Error;

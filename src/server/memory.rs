@@ -1,11 +1,11 @@
-//! Memory: how much counts, how much may be used, and what is done about the rest.
+//! Memory limits: which memory counts, how much may be used, and what happens above the limit.
 //!
-//! Two limits, both off by default and then without cost. `maxmemory` is for everything that counts: above it
-//! keys are evicted before a command runs, for a bounded time; what is left goes between the turns of the
-//! event loop. Where no key may go, commands that take memory are refused. `maxmemory-clients` is for the
-//! buffers of connections: above it those that take most are closed.
+//! There are two limits, both off by default and then without cost. `maxmemory` limits all memory that counts:
+//! above it, keys are evicted before a command runs, for a bounded time, and further between iterations of the
+//! event loop. If no key may be evicted, commands that take memory are refused. `maxmemory-clients` limits the
+//! buffers of connections: above it, the connections with the largest buffers are closed.
 //!
-//! Closing clients comes first: what it frees need not be made up for with keys.
+//! Clients are closed first, so that keys need not make up for memory that this frees.
 
 use std::time::{Duration, Instant};
 
@@ -19,21 +19,21 @@ use crate::stats::latency::event;
 use crate::stats::log::limited;
 use crate::stdx::alloc;
 
-/// Keys evicted between two looks at the clock.
+/// Keys evicted between two readings of the clock.
 const KEYS_PER_LOOK: usize = 16;
 
-/// What an attempt to make room came to.
+/// Outcome of an attempt to free memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Room {
-    /// Below the limit, or the limit does not apply now.
+    /// Memory is below the limit, or the limit does not apply now.
     Enough,
-    /// More has to go, and will: time was up.
+    /// The time was up; more keys will be evicted later.
     Making,
-    /// Above the limit, and no key may go.
+    /// Memory is above the limit, and no key may be evicted.
     None,
 }
 
-/// What is evicted under a policy of the configuration.
+/// The keyspace's policy for a configured one; `None` for `noeviction`.
 pub(in crate::server) fn policy(policy: EvictionPolicy) -> Option<Policy> {
     let (scope, order) = match policy {
         EvictionPolicy::NoEviction => return None,
@@ -48,9 +48,10 @@ pub(in crate::server) fn policy(policy: EvictionPolicy) -> Option<Policy> {
     Some(Policy { scope, order })
 }
 
-/// How long one attempt may evict, by `maxmemory-eviction-tenacity`; `None` for as long as it takes.
+/// Time limit of one eviction attempt, from `maxmemory-eviction-tenacity`; `None` for no limit.
 ///
-/// Up to 10, 50 µs for each step: half a millisecond by default. Above, 15% more for each step, up to two minutes.
+/// Up to 10, the limit is 50 µs per step, so half a millisecond by default; above, it grows by 15% per step, up to
+/// two minutes.
 fn time_limit(tenacity: u8) -> Option<Duration> {
     match tenacity {
         0..=10 => Some(Duration::from_micros(50 * u64::from(tenacity))),
@@ -60,15 +61,15 @@ fn time_limit(tenacity: u8) -> Option<Duration> {
 }
 
 impl Server {
-    /// Bytes in use that `maxmemory` does not apply to: buffers that shrink by themselves, and grow by the very
-    /// deletions that are to make room. Evicting because of them would never end.
+    /// Bytes in use that `maxmemory` does not count: buffers that shrink by themselves, and that grow by the very
+    /// deletions that free memory. Evicting keys because of such buffers would never end.
     ///
-    /// It is what waits to be written to the append-only file; what waits for replicas belongs here too.
+    /// The only such buffer is the output waiting for the append-only file.
     pub fn memory_not_counted(&self) -> usize {
         self.aof.log.buf.capacity()
     }
 
-    /// Bytes above `maxmemory`, if there are any. A few loads as long as there are none.
+    /// Bytes above `maxmemory`, if any. Costs a few loads while memory is below.
     #[inline]
     fn excess(&self) -> Option<usize> {
         let limit = usize::try_from(self.config.memory.maxmemory).unwrap_or(usize::MAX);
@@ -79,19 +80,18 @@ impl Server {
         used.checked_sub(self.memory_not_counted())?.checked_sub(limit).filter(|&excess| excess > 0)
     }
 
-    /// Whether keys may be evicted at all now. Not while the data must stay as they are: until they are loaded, and
-    /// during a pause.
+    /// Whether keys may be evicted now: not during loading or a pause, when the data must not change.
     fn may_evict(&self) -> bool {
         !self.conditions.has(Conditions::LOADING.with(Conditions::PAUSED_WRITES))
     }
 
-    /// Whether a command must be refused because there is no room. Evicts first.
+    /// Whether a command must be refused for lack of memory. Evicts keys first.
     #[inline]
     pub(in crate::server) fn lacks_room(&mut self, key: ClientKey, spec: &'static Spec) -> bool {
         self.make_room() == Room::None && self.takes_room(key, spec)
     }
 
-    /// Whether a command takes memory: by itself, or by what was kept for it to run.
+    /// Whether a command takes memory, itself or through the commands queued for it.
     #[cold]
     fn takes_room(&self, key: ClientKey, spec: &'static Spec) -> bool {
         if spec.flags.has(Flags::DENYOOM) {
@@ -117,7 +117,7 @@ impl Server {
         room
     }
 
-    /// Evicts keys to free `excess` bytes, if any may go, and reports how long that took.
+    /// Evicts keys to free `excess` bytes, if any may be evicted, and records how long that took.
     #[cold]
     fn evict_for(&mut self, excess: usize) -> Room {
         if !self.may_evict() {
@@ -133,7 +133,7 @@ impl Server {
         room
     }
 
-    /// Evicts keys until `excess` bytes are free or time, counted from `started`, is up.
+    /// Evicts keys until `excess` bytes are free or the time, counted from `started`, is up.
     fn evict_keys(&mut self, excess: usize, started: Instant) -> Room {
         let limit = time_limit(self.config.memory.eviction_tenacity);
         let late = || limit.is_some_and(|limit| started.elapsed() > limit);
@@ -147,7 +147,7 @@ impl Server {
                 return Room::Enough;
             }
             if evicted % KEYS_PER_LOOK == 0 {
-                // What another thread frees is not in `freed`.
+                // `freed` lacks the memory that another thread frees.
                 if self.excess().is_none() {
                     return Room::Enough;
                 }
@@ -157,7 +157,7 @@ impl Server {
                 }
             }
         }
-        // Nothing is left to evict, but something may still be on its way out.
+        // No key is left to evict, but a background thread may still be freeing memory.
         while self.keyspace.reclaimer.pending() > 0 && !late() {
             if self.excess().is_none() {
                 return Room::Enough;
@@ -167,7 +167,7 @@ impl Server {
         if self.excess().is_none() { Room::Enough } else { Room::None }
     }
 
-    /// Goes on with evicting that ran out of time. One test when there is none.
+    /// Continues an eviction that ran out of time. One test if there is none.
     #[inline]
     pub(in crate::server) fn continue_evicting(&mut self) {
         if self.event_loop.evicting {
@@ -176,7 +176,7 @@ impl Server {
         }
     }
 
-    /// `maxmemory` was changed while serving: what is above it goes, beginning at the end of this turn.
+    /// Applies a changed `maxmemory`: eviction begins at the end of this iteration of the event loop.
     pub(in crate::server) fn maxmemory_changed(&mut self) {
         let limit = self.config.memory.maxmemory;
         if limit == 0 {
@@ -196,7 +196,7 @@ impl Server {
 
     // ---- clients --------------------------------------------------------------------------
 
-    /// Counts what a client costs now, if that is limited.
+    /// Updates the memory of a client in the total, if that is limited.
     #[inline]
     pub(in crate::server) fn count_client(&mut self, key: ClientKey) {
         if self.conditions.has(Conditions::CLIENT_MEMORY) {
@@ -204,7 +204,7 @@ impl Server {
         }
     }
 
-    /// Closes the clients that take most, while all together take more than they may.
+    /// Closes the clients with the most memory while all clients together exceed their limit.
     #[inline]
     pub(in crate::server) fn evict_clients(&mut self) {
         if self.conditions.has(Conditions::CLIENT_MEMORY) {
@@ -215,14 +215,14 @@ impl Server {
         }
     }
 
-    /// Bytes of the clients that `maxmemory-clients` is about.
+    /// Bytes of the clients that `maxmemory-clients` counts.
     #[inline]
     fn clients_use(&self) -> usize {
         let memory = &self.clients.memory;
         memory.of(ClientKind::Normal) + memory.of(ClientKind::PubSub)
     }
 
-    /// Closes one of the largest clients; whether there was one that may be closed.
+    /// Closes one of the largest clients; false if none may be closed.
     #[cold]
     fn evict_client(&mut self) -> bool {
         let Some(key) = self.clients.memory.largest() else {

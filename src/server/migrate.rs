@@ -1,8 +1,8 @@
-//! Connections to the servers that keys are moved to.
+//! Connections to the target servers of MIGRATE.
 //!
-//! A key that moves must never be seen in both places, or in none. So it moves while everybody waits, over a
-//! connection whose every step is bounded in time, and not through the event loop. Connections are kept for a short
-//! while, since whoever moves one key usually moves many.
+//! A key that moves must never be visible in both places or in neither. It therefore moves while all clients wait,
+//! over a connection whose every step has a time limit, and not through the event loop. Connections are cached for
+//! a short time, because a client that moves one key usually moves many.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,26 +11,30 @@ use std::time::{Duration, Instant};
 use crate::net::link::{Link, Readiness};
 use crate::resp::response::Kind;
 
-/// So many connections are kept.
+/// Largest number of cached connections.
 const MAX_KEPT: usize = 64;
-/// How long a connection is kept that nobody uses.
+/// Time after which an unused connection is closed.
 const IDLE: Duration = Duration::from_secs(10);
-/// What is sent at once, and has the time limit for itself.
+/// Bytes sent at once, which have the time limit to themselves.
 const CHUNK: usize = 64 << 10;
 
-/// Which step failed.
+/// The step that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
+    /// Opening the connection.
     Connecting,
+    /// Sending a request.
     Writing,
+    /// Receiving a reply.
     Reading,
 }
 
-/// Why the other server could not be asked.
+/// Why communication with the other server failed.
 #[derive(Debug)]
 pub struct Trouble {
+    /// The step that failed.
     pub step: Step,
-    /// It took too long: another try would take as long again.
+    /// Whether the time limit passed, in which case another attempt would take as long again.
     pub timed_out: bool,
 }
 
@@ -40,30 +44,30 @@ impl Trouble {
     }
 }
 
-/// Connections that nobody uses at the moment.
+/// Cached connections that are not in use.
 #[derive(Default)]
 pub struct Targets {
     kept: Vec<Target>,
 }
 
 impl Targets {
-    /// How many there are.
+    /// Number of cached connections.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Whether there is none.
+    /// Whether no connection is cached.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// A kept connection, which is the caller's until he gives it back.
+    /// Removes a connection from the cache; the caller owns it until [`Targets::keep`].
     pub fn take(&mut self, host: &[u8], port: &[u8]) -> Option<Target> {
         let at = self.kept.iter().position(|target| *target.host == *host && *target.port == *port)?;
         Some(self.kept.swap_remove(at))
     }
 
-    /// Keeps a connection over which all replies have come.
+    /// Caches a connection on which no reply is outstanding.
     pub fn keep(&mut self, mut target: Target) {
         if !target.link.received().is_empty() {
             return;
@@ -77,7 +81,7 @@ impl Targets {
         self.kept.push(target);
     }
 
-    /// Closes what was not used for a while. Called by the timer.
+    /// Closes connections that have not been used for a while. Called by the timer.
     pub(in crate::server) fn release_idle(&mut self) {
         self.kept.retain(|target| target.used.elapsed() <= IDLE);
     }
@@ -88,22 +92,22 @@ pub struct Target {
     host: Box<[u8]>,
     port: Box<[u8]>,
     link: Link,
-    /// The database selected there, if known.
+    /// Database selected on the other server, if known.
     pub db: Option<i64>,
     used: Instant,
     timeout: Duration,
 }
 
 impl Target {
-    /// Connects to a server; each of the addresses that `host` has gets `timeout`.
+    /// Connects to a server, with `timeout` for each address of `host`.
     ///
     /// # Errors
-    /// The host is unknown, or no server answers there. A server that is not there is found out only when something
-    /// is written to it, for whoever reads the error.
+    /// If the host is unknown or no server accepts the connection. A refused connection is reported as a failure of
+    /// [`Step::Writing`], the step in which Redis notices it.
     pub fn connect(host: &[u8], port: &[u8], timeout: Duration) -> Result<Target, Trouble> {
         let connecting = |error: io::Error| Trouble::new(Step::Connecting, &error);
         let name = std::str::from_utf8(host).map_err(|_| connecting(ErrorKind::InvalidInput.into()))?;
-        // Nobody listens on port 0.
+        // No server listens on port 0.
         let number = std::str::from_utf8(port).ok().and_then(|text| text.parse().ok()).unwrap_or(0u16);
         let mut failure = Trouble { step: Step::Connecting, timed_out: false };
         for address in (name, number).to_socket_addrs().map_err(connecting)? {
@@ -123,24 +127,24 @@ impl Target {
         Err(failure)
     }
 
-    /// From now on each step may take so long.
+    /// Sets the time limit of each further step.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// Adds a request to what is sent.
+    /// Adds a request to the output.
     ///
     /// # Errors
-    /// It cannot be sent, or not in time.
+    /// If the output cannot be sent in time.
     pub fn request(&mut self, args: &[&[u8]]) -> Result<(), Trouble> {
         self.link.request(args);
         if self.link.unsent() >= CHUNK { self.flush() } else { Ok(()) }
     }
 
-    /// Adds a request whose last argument but `tail` is `large`, which is sent from where it lies.
+    /// Adds a request of `head`, `large` and `tail`. The bytes of `large` are sent without being copied.
     ///
     /// # Errors
-    /// It cannot be sent, or not in time.
+    /// If the output cannot be sent in time.
     pub fn request_with(&mut self, head: &[&[u8]], large: &[u8], tail: &[&[u8]]) -> Result<(), Trouble> {
         let timeout = self.timeout;
         self.link.request_around(head, large.len(), tail, |link| {
@@ -161,18 +165,19 @@ impl Target {
         if self.link.unsent() >= CHUNK { self.flush() } else { Ok(()) }
     }
 
-    /// Sends what was added.
+    /// Sends the remaining output.
     ///
     /// # Errors
-    /// It cannot be sent, or not in time.
+    /// If the output cannot be sent in time.
     pub fn flush(&mut self) -> Result<(), Trouble> {
         flush(&mut self.link, self.timeout)
     }
 
-    /// The next reply, an error with its marker and all else without.
+    /// Reads the next reply. The inner error is the text of an error reply with its marker; the content of other
+    /// replies is dropped.
     ///
     /// # Errors
-    /// It does not come, or not in time, or it is none.
+    /// If no complete and valid reply arrives in time.
     pub fn reply(&mut self) -> Result<Result<(), Vec<u8>>, Trouble> {
         let reading = |error: io::Error| Trouble::new(Step::Reading, &error);
         let deadline = Instant::now() + self.timeout;
@@ -190,7 +195,7 @@ impl Target {
     }
 }
 
-/// A connection that stands.
+/// Opens a connection.
 fn reach(address: SocketAddr, timeout: Duration) -> io::Result<Link> {
     let mut link = Link::connect(address, None)?;
     let deadline = Instant::now() + timeout;
@@ -200,7 +205,7 @@ fn reach(address: SocketAddr, timeout: Duration) -> io::Result<Link> {
     Ok(link)
 }
 
-/// Sends all of what was added; each portion that the socket takes has the time limit for itself.
+/// Sends all output; each portion that the socket accepts has the time limit to itself.
 fn flush(link: &mut Link, timeout: Duration) -> Result<(), Trouble> {
     loop {
         let before = link.unsent();

@@ -1,4 +1,4 @@
-//! The machine: joins all rooms below, and names no command.
+//! The server: joins all rooms below, and runs commands without knowing what they do.
 
 pub mod command;
 pub mod durability;
@@ -35,7 +35,7 @@ pub use execution::blocking::Unblock;
 pub struct Server {
     pub config: Config,
     pub commands: Commands,
-    /// Of each command: the conditions that hold it up.
+    /// Conditions that block each command, by command id.
     pub held_by: Vec<Conditions>,
     pub keyspace: Keyspace,
     pub clients: Clients,

@@ -9,10 +9,10 @@ use std::ops::Range;
 use crate::stdx::num;
 use crate::structures::sds::Sds;
 
-/// Below this many bytes a wider instruction set does not pay for asking which one there is.
+/// Shortest string for which detecting the processor's instruction set is worth the time, in bytes.
 const DISPATCH_MIN: usize = 128;
 
-/// The loop that each instruction set is compiled for.
+/// Counting loop, compiled once per instruction set.
 #[inline(always)]
 fn count_words(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -32,7 +32,7 @@ fn count_avx2(bytes: &[u8]) -> u64 {
     count_words(bytes)
 }
 
-/// How many bits of `bytes` are 1. O(n).
+/// Number of bits set in `bytes`. O(n).
 pub fn count(bytes: &[u8]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() >= DISPATCH_MIN {
@@ -48,13 +48,13 @@ pub fn count(bytes: &[u8]) -> u64 {
     count_words(bytes)
 }
 
-/// The bytes that a range of bits touches, and which bits of the first and of the last one count.
+/// The bytes that a range of bits touches, and masks for the bits of the range in its first and last byte.
 fn edges(bits: &Range<usize>) -> (Range<usize>, u8, u8) {
     let last = bits.end - 1;
     (bits.start / 8..last / 8 + 1, 0xff >> (bits.start % 8), 0xff << (7 - last % 8))
 }
 
-/// How many bits are 1 in a range of bits within `bytes`. O(n).
+/// Number of bits set in a range of bits within `bytes`. O(n).
 pub fn count_in(bytes: &[u8], bits: Range<usize>) -> u64 {
     if bits.is_empty() {
         return 0;
@@ -65,10 +65,10 @@ pub fn count_in(bytes: &[u8], bits: Range<usize>) -> u64 {
     count(bytes) - u64::from(outside)
 }
 
-/// Bytes that are compared before it is asked whether one of them differs.
+/// Bytes compared between two checks for a difference.
 const STEP: usize = 256;
 
-/// The loop that each instruction set is compiled for: how many bytes at the beginning are `skip`, in whole steps.
+/// Comparing loop, compiled once per instruction set: length of the prefix of whole steps that consists of `skip`.
 #[inline(always)]
 fn skip_steps(bytes: &[u8], skip: u8) -> usize {
     let pattern = u64::from_ne_bytes([skip; 8]);
@@ -92,7 +92,7 @@ fn skip_avx2(bytes: &[u8], skip: u8) -> usize {
     skip_steps(bytes, skip)
 }
 
-/// Where the first byte other than `skip` is.
+/// Index of the first byte other than `skip`.
 fn find_other(bytes: &[u8], skip: u8) -> Option<usize> {
     let mut start = 0;
     if bytes.len() >= STEP {
@@ -101,7 +101,7 @@ fn find_other(bytes: &[u8], skip: u8) -> Option<usize> {
     bytes[start..].iter().position(|byte| *byte != skip).map(|at| start + at)
 }
 
-/// As [`skip_steps`], with the widest instructions there are.
+/// As [`skip_steps`], with the widest instruction set that the processor has.
 fn skip_most(bytes: &[u8], skip: u8) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
@@ -117,7 +117,7 @@ fn skip_most(bytes: &[u8], skip: u8) -> usize {
     skip_steps(bytes, skip)
 }
 
-/// The first bit that is `bit` in a range of bits within `bytes`. O(n).
+/// Index of the first bit equal to `bit` in a range of bits within `bytes`. O(n).
 pub fn find(bytes: &[u8], bit: bool, bits: Range<usize>) -> Option<usize> {
     if bits.is_empty() {
         return None;
@@ -142,7 +142,7 @@ pub fn get(bytes: &[u8], bit: usize) -> bool {
     bytes.get(bit / 8).is_some_and(|byte| byte >> (7 - bit % 8) & 1 == 1)
 }
 
-/// Writes a bit within `bytes`; what it was before.
+/// Writes a bit within `bytes` and returns its old value.
 pub fn set(bytes: &mut [u8], bit: usize, on: bool) -> bool {
     let (byte, mask) = (&mut bytes[bit / 8], 0x80u8 >> (bit % 8));
     let was = *byte & mask != 0;
@@ -150,21 +150,20 @@ pub fn set(bytes: &mut [u8], bit: usize, on: bool) -> bool {
     was
 }
 
-/// How strings are combined, bit by bit.
+/// A bitwise operation on strings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// Bits that are set in all of them.
+    /// Sets the bits that are set in all strings.
     And,
-    /// Bits that are set in any of them.
+    /// Sets the bits that are set in any string.
     Or,
-    /// Bits that are set in an odd number of them.
+    /// Sets the bits that are set in an odd number of strings.
     Xor,
-    /// Of one string only.
+    /// Inverts the bits of the only string.
     Not,
 }
 
-/// Combines strings into one as long as the longest; shorter ones count as filled up with zeros.
-/// O(n) in all their bytes.
+/// Combines strings into one as long as the longest; shorter ones are padded with zeros. O(n) in the total length.
 ///
 /// # Panics
 /// When there is no source.
@@ -197,15 +196,15 @@ pub fn combine(operation: Operation, sources: &[&[u8]]) -> Sds {
     result
 }
 
-/// What becomes of a number that does not fit its field.
+/// What happens to a number that does not fit into its field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Overflow {
-    /// Its low bits are kept.
+    /// The number keeps its low bits.
     #[default]
     Wrap,
-    /// It becomes the nearest number that fits.
+    /// The number becomes the nearest one that fits.
     Saturate,
-    /// The field is left as it is.
+    /// The field stays unchanged.
     Fail,
 }
 
@@ -217,7 +216,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// Reads a type like `i16` or `u8`.
+    /// Parses a type such as `i16` or `u8`.
     pub fn parse(text: &[u8]) -> Option<Field> {
         let (signed, digits, most) = match text {
             [b'i', digits @ ..] => (true, digits, 64),
@@ -233,13 +232,13 @@ impl Field {
         self.bits as usize
     }
 
-    /// The low bits of `value`, as a number of this type.
+    /// The low bits of `value` as a number of this type.
     fn wrap(self, value: u64) -> i64 {
         let unused = 64 - self.bits;
         if self.signed { ((value << unused) as i64) >> unused } else { ((value << unused) >> unused) as i64 }
     }
 
-    /// `value` as a number of this type, if there is one to be had.
+    /// `value` as a number of this type, or `None` if it does not fit and `overflow` says to fail.
     fn fit(self, value: i128, overflow: Overflow) -> Option<i64> {
         let (low, high) = if self.signed {
             (-1i128 << (self.bits - 1), (1i128 << (self.bits - 1)) - 1)
@@ -256,11 +255,11 @@ impl Field {
         }
     }
 
-    /// What a field holds after `value` is stored in it. To an unsigned field a negative number
-    /// is one above 2^63.
+    /// Value of a field after `value` is stored in it, or `None` if `overflow` says to fail. For an unsigned field,
+    /// a negative number counts as one above 2^63.
     ///
-    /// A number so low that its distance to the field's highest one is not an `i64` saturates at
-    /// that end: compatible with Redis, whose arithmetic wraps around there.
+    /// A number so low that its distance to the highest value of the field is not an `i64` saturates at the highest
+    /// value: compatible with Redis, whose arithmetic wraps around there.
     pub fn assign(self, value: i64, overflow: Overflow) -> Option<i64> {
         if !self.signed {
             return self.fit(i128::from(value as u64), overflow);
@@ -272,12 +271,12 @@ impl Field {
         self.fit(i128::from(value), overflow)
     }
 
-    /// What a field that held `old` holds after `increment` is added.
+    /// Value of a field after `increment` is added to `old`, or `None` if `overflow` says to fail.
     pub fn add(self, old: i64, increment: i64, overflow: Overflow) -> Option<i64> {
         self.fit(i128::from(old) + i128::from(increment), overflow)
     }
 
-    /// The 16 bytes from the field's first one on, as a number; zeros behind the end.
+    /// The 16 bytes that start with the first byte of the field, as a big-endian number; zeros past the end.
     fn window(bytes: &[u8], at: usize) -> u128 {
         let rest = bytes.get(at / 8..).unwrap_or_default();
         let mut window = [0; 16];
@@ -286,7 +285,7 @@ impl Field {
         u128::from_be_bytes(window)
     }
 
-    /// How far the field's lowest bit is from that of its window.
+    /// Distance between the lowest bit of the field and the lowest bit of its window.
     fn shift(self, at: usize) -> usize {
         128 - at % 8 - self.bits()
     }
@@ -296,7 +295,7 @@ impl Field {
         self.wrap((Self::window(bytes, at) >> self.shift(at)) as u64)
     }
 
-    /// Writes the field at bit `at`, all of it being within `bytes`.
+    /// Writes the field at bit `at`. The whole field lies within `bytes`.
     pub fn write(self, bytes: &mut [u8], at: usize, value: i64) {
         let mask = ((1u128 << self.bits) - 1) << self.shift(at);
         let value = (value as u64 as u128) << self.shift(at) & mask;
@@ -399,7 +398,7 @@ mod tests {
             field.write(&mut bytes, at, value);
             assert_eq!(bytes, expected, "seed {seed}, {field:?} at {at}");
             assert_eq!(field.read(&bytes, at), value, "seed {seed}, {field:?} at {at}");
-            // A field across the end reads zeros there.
+            // A field that crosses the end reads zeros there.
             let cut = (at / 8 + 1).min(bytes.len());
             expected[cut..].fill(0);
             assert_eq!(field.read(&bytes[..cut], at), field.read(&expected, at), "seed {seed}");

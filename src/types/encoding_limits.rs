@@ -1,33 +1,33 @@
-//! Where values change from one encoding to another.
+//! Limits at which values change from one encoding to another.
 
 /// Thresholds of the encodings, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Fields of the longest hash kept as a listpack.
+    /// Largest number of fields in a hash kept as a listpack.
     pub hash_max_listpack_entries: usize,
-    /// Bytes of the longest field or value in it.
+    /// Longest field or value in a hash kept as a listpack, in bytes.
     pub hash_max_listpack_value: usize,
-    /// Size of a list node: positive counts elements, -1 to -5 mean 4, 8, 16, 32 and 64 KB.
+    /// Size of a list node: a positive number counts elements, -1 to -5 mean 4, 8, 16, 32 and 64 KB.
     pub list_max_listpack_size: i32,
-    /// List nodes at each end left uncompressed; 0 compresses none.
+    /// Uncompressed list nodes at each end; 0 compresses none.
     pub list_compress_depth: u32,
-    /// Members of the longest set of integers kept as an intset.
+    /// Largest number of members in a set kept as an intset.
     pub set_max_intset_entries: usize,
-    /// Members of the longest set kept as a listpack.
+    /// Largest number of members in a set kept as a listpack.
     pub set_max_listpack_entries: usize,
-    /// Bytes of the longest member in it.
+    /// Longest member of a set kept as a listpack, in bytes.
     pub set_max_listpack_value: usize,
-    /// Members of the longest sorted set kept as a listpack.
+    /// Largest number of members in a sorted set kept as a listpack.
     pub zset_max_listpack_entries: usize,
-    /// Bytes of the longest member in it.
+    /// Longest member of a sorted set kept as a listpack, in bytes.
     pub zset_max_listpack_value: usize,
-    /// Bytes of the longest sparse HyperLogLog.
+    /// Longest sparse HyperLogLog, in bytes.
     pub hll_sparse_max_bytes: usize,
-    /// Bytes of a stream node; 0 for no limit.
+    /// Size of a stream node in bytes; 0 for no limit.
     pub stream_node_max_bytes: usize,
-    /// Entries of a stream node; 0 for no limit.
+    /// Largest number of entries in a stream node; 0 for no limit.
     pub stream_node_max_entries: u64,
-    /// Bytes from which a list element gets a node of its own, whatever the node size allows.
+    /// Length in bytes from which a list element gets a node of its own, whatever the node size allows.
     pub list_packed_threshold: usize,
 }
 

@@ -1,22 +1,22 @@
-//! Points on the earth as scores of a sorted set, and the search for those near one.
+//! Points on the earth as scores of a sorted set, and the search for points near one.
 //!
-//! Latitude and longitude are each cut in halves 26 times; the 52 answers, a bit each, alternate in
-//! one integer, which a double holds exactly:
+//! Longitude and latitude are each halved 26 times. The 52 answers, one bit each, alternate in one integer, which a
+//! double holds exactly:
 //!
 //! ```text
 //! bit 51                                                  bit 0
 //!   lon₀ lat₀ lon₁ lat₁ lon₂ lat₂ …                  lon₂₅ lat₂₅
 //! ```
 //!
-//! The first `2 * steps` bits name a cell of a grid of `2^steps` by `2^steps`, and all points of a
-//! cell are neighbours in the order of scores. A search takes a grid whose cells are about as large as what
-//! is looked for, reads the cell of its center and the eight around it, and measures each point found there.
+//! The first `2 * steps` bits name a cell in a grid of `2^steps` by `2^steps` cells, and the points of one cell are
+//! neighbours in score order. A search chooses a grid whose cells are about as large as its shape, reads the cell
+//! of its center and the eight cells around it, and measures the distance to each point found there.
 //!
-//! What always holds:
+//! Invariants:
 //!
-//! - each point within the shape lies in one of the ranges of [`Search::ranges`], except beside the poles and
-//!   the 180th meridian, where a grid of longitudes and latitudes has its seams;
-//! - the bounds of a range are whole numbers up to 2^53.
+//! - Each point within the shape lies in one of the ranges of [`Search::ranges`], except near the poles and the
+//!   180th meridian, where a grid of longitudes and latitudes has its seams.
+//! - The bounds of a range are integers up to 2^53.
 //!
 //! The interleaving is G. M. Morton's (1966), its use for places Gustavo Niemeyer's geohash (2008); searching a
 //! sorted set in nine ranges of it comes from Yinqi Wen's Ardb (2014). The limits of latitude, the radius of the
@@ -27,22 +27,22 @@ use crate::structures::skiplist::ScoreRange;
 /// Bits of each coordinate.
 const STEPS: u32 = 26;
 
-/// The earth's radius in meters, as if it were a ball.
+/// Radius of the earth in meters, taken as a sphere.
 const EARTH_RADIUS: f64 = 6_372_797.560856;
 
-/// Half of the earth's circumference in the projection that the grid is laid over, in meters.
+/// Half of the earth's circumference in the projection under the grid, in meters.
 const MERCATOR_MAX: f64 = 20_037_726.37;
 
-/// The widest longitude in degrees.
+/// Largest longitude in degrees.
 const LON_MAX: f64 = 180.0;
 
-/// The widest latitude in degrees: there a square map of the world ends (EPSG:3857).
+/// Largest latitude in degrees, where a square map of the world ends (EPSG:3857).
 const LAT_MAX: f64 = 85.05112878;
 
 /// The alphabet of geohash strings: digits and letters without `a`, `i`, `l`, `o`.
 const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
 
-/// Degrees to radians. Written as Redis does it, for the last bit.
+/// Converts degrees to radians, in the same operations as Redis so that even the last bit agrees.
 fn radians(degrees: f64) -> f64 {
     const RADIAN: f64 = std::f64::consts::PI / 180.0;
     degrees * RADIAN
@@ -63,26 +63,26 @@ pub struct Point {
 }
 
 impl Point {
-    /// The place, if a score can say it.
+    /// The place, or `None` if the coordinates are outside the limits that a score can express.
     pub fn new(lon: f64, lat: f64) -> Option<Point> {
-        // Not a number is in no range.
+        // NaN is in no range.
         let valid = (-LON_MAX..=LON_MAX).contains(&lon) && (-LAT_MAX..=LAT_MAX).contains(&lat);
         valid.then_some(Point { lon, lat })
     }
 
-    /// The place as the 52 bits of its cell.
+    /// Score of the place: the 52 bits of its cell.
     pub fn hash(self) -> u64 {
         Cell::at(self, STEPS).bits()
     }
 
-    /// The middle of the cell that a score names. Any score has one: what is beyond the limits is moved there.
+    /// Center of the cell that a score names. A score beyond the limits is clamped, so every score has a cell.
     #[inline]
     pub fn from_score(score: f64) -> Point {
         Cell::from_bits(bits_of_score(score), STEPS).area().middle()
     }
 
-    /// The place as a geohash of eleven characters as the rest of the world writes it, over all latitudes up
-    /// to the poles. The 52 bits give ten characters and two bits; the last one is always `0`.
+    /// The place as a standard geohash of eleven characters, over all latitudes up to the poles. The 52 bits give
+    /// ten characters and two bits; the last character is always `0`.
     pub fn geohash(self) -> [u8; 11] {
         let scale = |value: f64, max: f64| ((value + max) / (2.0 * max) * f64::from(1 << STEPS)) as u32;
         let cell = Cell { lon: scale(self.lon, LON_MAX), lat: scale(self.lat, 90.0), steps: STEPS };
@@ -94,14 +94,14 @@ impl Point {
         text
     }
 
-    /// The length of the shortest way to `other` in meters.
+    /// Length of the shortest path to `other` in meters.
     pub fn distance(self, other: Point) -> f64 {
         Origin::new(self).distance(other)
     }
 }
 
-/// The bits of a score that may come from anywhere, as the processors of servers convert a double to an
-/// unsigned integer: modulo 2^64 if its magnitude is less than 2^63.
+/// Bits of an arbitrary score, as the processors of servers convert a double to an unsigned integer: modulo 2^64 if
+/// the magnitude is below 2^63.
 #[inline]
 fn bits_of_score(score: f64) -> u64 {
     const HALF: f64 = (1u64 << 63) as f64;
@@ -114,17 +114,17 @@ fn bits_of_score(score: f64) -> u64 {
     }
 }
 
-/// The distance of two latitudes, in radians, in meters.
+/// Distance in meters between two latitudes given in radians.
 #[inline]
 fn along_meridian(a: f64, b: f64) -> f64 {
     EARTH_RADIUS * (b - a).abs()
 }
 
-/// A place from which many distances are measured.
+/// A place from which many distances are measured, with its trigonometric functions.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
     lon: f64,
-    /// In radians, as the other one.
+    /// Latitude in radians, as the longitude.
     lat: f64,
     cos_lat: f64,
 }
@@ -136,7 +136,7 @@ impl Origin {
         Origin { lon: radians(point.lon), lat, cos_lat: lat.cos() }
     }
 
-    /// The length of the great circle's arc to `to` in meters, by the haversine formula.
+    /// Length in meters of the great-circle arc to `to`, by the haversine formula.
     #[inline]
     fn distance(&self, to: Point) -> f64 {
         let (lon, lat) = (radians(to.lon), radians(to.lat));
@@ -145,13 +145,13 @@ impl Origin {
             return along_meridian(self.lat, lat);
         }
         let u = ((lat - self.lat) / 2.0).sin();
-        // On the other side of the earth rounding may lead beyond 1.
+        // For antipodes, rounding may give more than 1.
         let a = (u * u + self.cos_lat * lat.cos() * v * v).min(1.0);
         2.0 * EARTH_RADIUS * a.sqrt().asin()
     }
 }
 
-/// Puts a zero between each two bits.
+/// Interleaves the bits with zeros.
 #[inline]
 fn spread(value: u32) -> u64 {
     let x = u64::from(value);
@@ -162,7 +162,7 @@ fn spread(value: u32) -> u64 {
     (x | x << 1) & 0x5555_5555_5555_5555
 }
 
-/// The bits at even places: undoes [`spread`].
+/// Collects every other bit: the inverse of [`spread`].
 #[inline]
 fn gather(value: u64) -> u32 {
     let x = value & 0x5555_5555_5555_5555;
@@ -173,7 +173,7 @@ fn gather(value: u64) -> u32 {
     (x | x >> 16) as u32
 }
 
-/// A cell of the grid of `2^steps` by `2^steps`. At the upper limits of the coordinates there is one more of them.
+/// A cell in the grid of `2^steps` by `2^steps` cells. A coordinate at its upper limit is one cell further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cell {
     lon: u32,
@@ -197,7 +197,7 @@ impl Area {
 }
 
 impl Cell {
-    /// The cell in which a point lies.
+    /// The cell that contains a point.
     #[inline]
     fn at(point: Point, steps: u32) -> Cell {
         let size = f64::from(1 << steps);
@@ -210,7 +210,7 @@ impl Cell {
         Cell { lon: gather(bits >> 1), lat: gather(bits), steps }
     }
 
-    /// The coordinates' bits in turns.
+    /// The bits of the two coordinates, interleaved.
     #[inline]
     fn bits(self) -> u64 {
         spread(self.lat) | spread(self.lon) << 1
@@ -226,14 +226,14 @@ impl Cell {
         Area { lon: range(self.lon, LON_MAX), lat: range(self.lat, LAT_MAX) }
     }
 
-    /// The cell so many columns east and rows north. Beyond the last one comes the first.
+    /// The cell that lies `east` columns and `north` rows away. The grid wraps around.
     fn step(self, east: i32, north: i32) -> Cell {
         let last = (1 << self.steps) - 1;
         let step = |i: u32, by: i32| if by == 0 { i } else { i.wrapping_add_signed(by) & last };
         Cell { lon: step(self.lon, east), lat: step(self.lat, north), ..self }
     }
 
-    /// The scores of all points in the cell.
+    /// Scores of all points in the cell.
     fn scores(self) -> ScoreRange {
         let shift = 2 * (STEPS - self.steps);
         let bits = self.bits();
@@ -242,26 +242,26 @@ impl Cell {
     }
 }
 
-/// What a search looks for; lengths in meters.
+/// Shape of a search. Lengths are in meters.
 #[derive(Clone, Debug)]
 pub enum Shape {
-    /// All that is not farther from the center.
+    /// Points at most this far from the center.
     Circle {
-        /// The greatest distance.
+        /// Largest distance from the center.
         radius: f64,
     },
-    /// All that is not farther from the center than half the width east or west and half the height north or south.
+    /// Points at most half the width east or west and half the height north or south of the center.
     Rectangle {
-        /// From west to east.
+        /// Extent from west to east.
         width: f64,
-        /// From south to north.
+        /// Extent from south to north.
         height: f64,
     },
-    /// What a line through these corners, straight on the map of longitudes and latitudes, encloses.
+    /// Points enclosed by the line through these corners, straight on the map of longitudes and latitudes.
     Polygon(Vec<Point>),
 }
 
-/// The points at the edge of a shape: the smallest and largest longitude and latitude in degrees.
+/// Bounding box of a shape: smallest and largest longitude and latitude in degrees.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     lon: (f64, f64),
@@ -276,19 +276,19 @@ pub struct Search {
     shape: Shape,
 }
 
-/// The cell of the center and those around it, in the order in which they are searched.
+/// Offsets of the center's cell and the cells around it, in search order.
 const AROUND: [(i32, i32); 9] =
     [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)];
 
 impl Search {
-    /// A search for what lies within `shape` around `center`. A polygon lies where it lies; the center then is
-    /// only where distances are measured from.
+    /// A search for points within `shape` around `center`. The center does not move a polygon; distances are
+    /// measured from it.
     pub fn new(center: Point, shape: Shape) -> Search {
         Search { center, origin: Origin::new(center), shape }
     }
 
-    /// A search within a polygon. Distances are measured from the middle of its corners, taken in space and
-    /// brought back to the surface.
+    /// A search within a polygon. Distances are measured from the mean of its corners in space, projected back onto
+    /// the surface.
     pub fn polygon(corners: Vec<Point>) -> Search {
         let (mut x, mut y, mut z) = (0.0, 0.0, 0.0);
         for corner in &corners {
@@ -304,13 +304,13 @@ impl Search {
         Search::new(center, Shape::Polygon(corners))
     }
 
-    /// The distance of `point` from the center in meters, if it lies within the shape.
+    /// Distance in meters from the center to `point`, if the point lies within the shape.
     #[inline]
     pub fn distance_within(&self, point: Point) -> Option<f64> {
         match &self.shape {
             Shape::Circle { radius } => {
-                // No way is shorter than the difference of latitudes; what is clearly farther needs no more
-                // than that. The margin is more than rounding can be off.
+                // No path is shorter than the difference in latitude, so a point clearly farther away needs no more
+                // arithmetic. The margin exceeds any rounding error.
                 if along_meridian(self.origin.lat, radians(point.lat)) > radius * 1.000_001 {
                     return None;
                 }
@@ -331,8 +331,7 @@ impl Search {
         }
     }
 
-    /// The scores among which all points within the shape are, at most nine ranges of them, in the order in which
-    /// they are to be searched.
+    /// At most nine ranges of scores that together contain all points within the shape, in search order.
     pub fn ranges(&self) -> impl Iterator<Item = ScoreRange> + use<> {
         let bounds = self.bounds();
         let mut cell = Cell::at(self.center, self.grid());
@@ -341,7 +340,7 @@ impl Search {
         }
         let area = cell.area();
         let far = cell.steps >= 2;
-        // Where the shape ends within the cell of the center, nothing beyond is looked at.
+        // Where the shape ends within the cell of the center, the cells beyond are skipped.
         let (no_south, no_north) = (far && area.lat.0 < bounds.lat.0, far && area.lat.1 > bounds.lat.1);
         let (no_west, no_east) = (far && area.lon.0 < bounds.lon.0, far && area.lon.1 > bounds.lon.1);
         let mut last = None;
@@ -349,7 +348,7 @@ impl Search {
             let outside =
                 east < 0 && no_west || east > 0 && no_east || north < 0 && no_south || north > 0 && no_north;
             let next = cell.step(east, north);
-            // In a grid of two by two, the neighbours on both sides are the same cell.
+            // In a grid of two by two, the neighbours on both sides are one cell.
             if outside || last == Some(next) {
                 return None;
             }
@@ -358,7 +357,7 @@ impl Search {
         })
     }
 
-    /// How fine a grid must be at most, so that the nine cells around the center hold the shape, in most cases.
+    /// Number of steps of the finest grid in which the nine cells around the center usually cover the shape.
     fn grid(&self) -> u32 {
         let mut reach = self.reach();
         if reach == 0.0 {
@@ -370,7 +369,7 @@ impl Search {
             steps += 1;
         }
         steps -= 2;
-        // Towards the poles cells become narrower.
+        // Cells become narrower towards the poles.
         if self.center.lat.abs() > 66.0 {
             steps -= 1;
         }
@@ -380,7 +379,7 @@ impl Search {
         steps.clamp(1, STEPS as i32) as u32
     }
 
-    /// How far from the center the shape reaches, in meters.
+    /// Distance in meters from the center to the farthest point of the shape.
     fn reach(&self) -> f64 {
         match &self.shape {
             Shape::Circle { radius } => *radius,
@@ -407,23 +406,23 @@ impl Search {
         };
         let Point { lon, lat } = self.center;
         let north = degrees(height / EARTH_RADIUS);
-        // The nearer to a pole, the more degrees a length is: the side of the shape away from the equator counts.
+        // Nearer to a pole, the same length spans more degrees, so the side of the shape towards the pole decides.
         let widest = if lat < 0.0 { lat - north } else { lat + north };
         let east = degrees(width / EARTH_RADIUS / radians(widest).cos());
         Bounds { lon: (lon - east, lon + east), lat: (lat - north, lat + north) }
     }
 }
 
-/// Whether the cells around `cell` go as far as the shape.
+/// Whether the cells around `cell` cover the bounding box.
 fn reaches(cell: Cell, bounds: &Bounds) -> bool {
     let lat = (cell.step(0, -1).area().lat.0, cell.step(0, 1).area().lat.1);
     let lon = (cell.step(-1, 0).area().lon.0, cell.step(1, 0).area().lon.1);
-    // Bounds that are not a number, of shapes larger than the earth, are never missed.
+    // A shape larger than the earth has NaN for bounds, which no comparison misses.
     !(lat.1 < bounds.lat.1 || lat.0 > bounds.lat.0 || lon.1 < bounds.lon.1 || lon.0 > bounds.lon.0)
 }
 
-/// Whether a point is within a polygon: a ray from it to the east crosses an odd number of sides
-/// (M. Shimrat, 1962; in this form W. R. Franklin).
+/// Whether a point lies within a polygon: a ray from the point to the east crosses an odd number of sides (M.
+/// Shimrat, 1962; in this form W. R. Franklin).
 fn encloses(corners: &[Point], point: Point) -> bool {
     let Some(&last) = corners.last() else { return false };
     let (mut from, mut inside) = (last, false);
@@ -443,7 +442,7 @@ mod tests {
     use crate::stdx::rng::Rng;
 
     fn point(rng: &mut Rng) -> Point {
-        // Away from the poles and the 180th meridian, beside which the grid has its seams.
+        // Away from the poles and the 180th meridian, where the grid has its seams.
         Point { lon: rng.f64() * 300.0 - 150.0, lat: rng.f64() * 140.0 - 70.0 }
     }
 
@@ -472,7 +471,7 @@ mod tests {
         let leon = Point { lon: -5.6, lat: 42.6 };
         assert_eq!(&Point::from_score(leon.hash() as f64).geohash(), b"ezs42e44yx0");
         assert_eq!(&palermo.geohash(), b"sqc8b49rny0");
-        // Half around the world.
+        // Half of the circumference.
         let there = Point { lon: 180.0, lat: 0.0 }.distance(Point { lon: 0.0, lat: 0.0 });
         assert!((there - std::f64::consts::PI * EARTH_RADIUS).abs() < 1.0);
     }
@@ -502,7 +501,7 @@ mod tests {
         assert!(Point::new(180.0, LAT_MAX).is_some_and(|corner| corner.hash() >= 1 << 52));
     }
 
-    /// Each point within a shape must be in exactly one of its ranges.
+    /// Checks that each point within a shape is in exactly one of the ranges.
     fn check(rng: &mut Rng, search: &Search) {
         let ranges: Vec<ScoreRange> = search.ranges().collect();
         assert!(ranges.len() <= 9);

@@ -1,19 +1,19 @@
-//! HyperLogLogs: how many different elements there were, to about 0.8 %, in at most 12 KB.
+//! HyperLogLogs: estimates of the number of distinct elements, to about 0.8 %, in at most 12 KB.
 //!
-//! The hash of an element names one of 16,384 registers by its low bits; the register keeps the
-//! longest run of zeros, plus one, with which the other fifty bits began. A register's value being
-//! rare tells how many elements came by. It is a string, in Redis's format:
+//! The low bits of an element's hash choose one of 16,384 registers. The register keeps the longest run of zeros,
+//! plus one, at the start of the other fifty bits. High values are rare, so the registers tell how many elements
+//! were added. A HyperLogLog is a string in Redis's format:
 //!
 //! ```text
 //!  0     4   5       8                 16
 //! "HYLL" enc  0 0 0   count, 8 bytes    registers …
 //! ```
 //!
-//! The count is little-endian and what was last computed; its highest bit says that registers have
-//! changed since. The registers are encoded in one of two ways:
+//! The count is the last computed one, little-endian; its highest bit is set when registers have changed since. The
+//! registers have one of two encodings:
 //!
 //! - dense (0): 6 bits each, the first in the lowest bits of the first byte;
-//! - sparse (1): runs of equal registers, as long as that is short and no value is above 32.
+//! - sparse (1): runs of equal registers, while that is short and no value is above 32.
 //!
 //! ```text
 //! 00nnnnnn            n + 1 registers are 0
@@ -21,8 +21,8 @@
 //! 1vvvvvnn            n + 1 registers are v + 1
 //! ```
 //!
-//! Bytes come from clients and files: nothing is assumed of them but that they are checked with
-//! [`is_valid`] before. What is found to contradict itself later is [`Corrupt`].
+//! The bytes come from clients and files. Functions assume only that [`is_valid`] has accepted them; a
+//! contradiction found later is [`Corrupt`].
 //!
 //! The algorithm is Philippe Flajolet's and others' (2007), with hashes of 64 bits (Heule, Nunkesser, Hall, 2013)
 //! and the estimator of Otmar Ertl (2017); the hash is Austin Appleby's MurmurHash64A. Encodings and their
@@ -33,43 +33,43 @@
 use crate::stdx::rng::Rng;
 use crate::structures::sds::Sds;
 
-/// Bits of the hash that name a register.
+/// Bits of the hash that choose a register.
 const INDEX_BITS: u32 = 14;
 
-/// How many registers there are.
+/// Number of registers.
 pub const REGISTERS: usize = 1 << INDEX_BITS;
 
-/// Bits of the hash in which zeros are counted.
+/// Bits of the hash in which the zeros are counted.
 const RANK_BITS: usize = 64 - INDEX_BITS as usize;
 
-/// Bytes before the registers.
+/// Length of the header in bytes.
 const HEADER: usize = 16;
 
 const ENCODING_AT: usize = 4;
 const DENSE: u8 = 0;
 const SPARSE: u8 = 1;
 
-/// Where the last computed count is.
+/// Offset of the last computed count.
 const COUNT_AT: usize = 8;
 
-/// Bytes of a dense one.
+/// Length of a dense HyperLogLog in bytes.
 const DENSE_LEN: usize = HEADER + REGISTERS * 6 / 8;
 
-/// The largest value of a register in a sparse one.
+/// Largest register value that the sparse encoding holds.
 const SPARSE_MAX_VALUE: u8 = 32;
 
-/// The longest run of registers with a value that one opcode holds.
+/// Longest run of registers with a value other than 0 that one opcode holds.
 const VALUE_RUN_MAX: usize = 4;
 
-/// The longest run of zeros that an opcode of one byte holds.
+/// Longest run of zero registers that an opcode of one byte holds.
 const SHORT_RUN_MAX: usize = 64;
 
-/// One without elements: all registers are one run of zeros. Its count, 0, is valid.
+/// An empty HyperLogLog: all registers are one run of zeros, and its count, 0, is valid.
 pub const EMPTY: &[u8; HEADER + 2] = b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\0\x7f\xff";
 
 const _: () = assert!(RANK_BITS < 1 << 6 && REGISTERS - 1 == 0x3fff);
 
-/// The registers contradict their encoding.
+/// Error: the registers contradict their encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the registers of a HyperLogLog are corrupt")]
 pub struct Corrupt;
@@ -85,7 +85,7 @@ pub fn is_valid(bytes: &[u8]) -> bool {
         }
 }
 
-/// Whether the registers of a valid one are densely encoded.
+/// Whether a valid HyperLogLog is dense.
 pub fn is_dense(bytes: &[u8]) -> bool {
     bytes[ENCODING_AT] == DENSE
 }
@@ -112,7 +112,7 @@ fn murmur64a(bytes: &[u8], seed: u64) -> u64 {
     hash ^ hash >> R
 }
 
-/// The register of an element and the least value it must have.
+/// Index of an element's register and the least value that the register must have.
 #[inline]
 fn place_of(element: &[u8]) -> (usize, u8) {
     let hash = murmur64a(element, 0xadc8_3b19);
@@ -121,18 +121,20 @@ fn place_of(element: &[u8]) -> (usize, u8) {
     (hash as usize & (REGISTERS - 1), rank as u8)
 }
 
-/// Adds an element; whether that changed a register, so that the count is to be [forgotten](forget_count). A sparse
-/// one becomes dense before it is longer than `sparse_max` bytes. O(1); O(n) for n bytes of a sparse one.
+/// Adds an element and returns whether a register changed, in which case the caller must [invalidate](forget_count)
+/// the count. A sparse HyperLogLog becomes dense rather than longer than `sparse_max` bytes. O(1) if dense, O(n) in
+/// the bytes if sparse.
 ///
 /// # Errors
-/// [`Corrupt`], which may be found only after other elements were added.
+/// [`Corrupt`], perhaps only after earlier calls have added other elements.
 pub fn add(string: &mut Sds, element: &[u8], sparse_max: usize) -> Result<bool, Corrupt> {
     let (index, value) = place_of(element);
     let mut place = Place::FIRST;
     raise(string, index, value, sparse_max, &mut place)
 }
 
-/// Raises a register to `value` at least; whether it was lower. It is looked for from `place` on.
+/// Raises a register to at least `value` and returns whether it was lower. The search for the register starts at
+/// `place`.
 fn raise(
     string: &mut Sds,
     index: usize,
@@ -154,31 +156,32 @@ fn raise(
 
 // ---- counting ---------------------------------------------------------------------------------------
 
-/// The count that was computed last, if no register has changed since.
+/// The last computed count, unless a register has changed since.
 pub fn known_count(bytes: &[u8]) -> Option<u64> {
     let count = *bytes[COUNT_AT..].first_chunk::<8>().expect("a valid one has a header");
     let count = u64::from_le_bytes(count);
     (count >> 63 == 0).then_some(count)
 }
 
-/// Keeps a count until a register changes.
+/// Stores a count, which stays valid until a register changes.
 pub fn keep_count(bytes: &mut [u8], count: u64) {
     bytes[COUNT_AT..HEADER].copy_from_slice(&count.to_le_bytes());
 }
 
-/// Registers have changed, or may have: what was counted before is not valid any more.
+/// Invalidates the stored count, because registers have changed or may have.
 pub fn forget_count(bytes: &mut [u8]) {
     bytes[HEADER - 1] |= 0x80;
 }
 
-/// Estimates how many different elements were added. O(n).
+/// Estimates the number of distinct elements. O(n).
 ///
 /// # Errors
-/// [`Corrupt`].
+/// [`Corrupt`] if the registers contradict their encoding.
 pub fn count(bytes: &[u8]) -> Result<u64, Corrupt> {
     let mut histogram = [0; 64];
     if is_dense(bytes) {
-        // Four registers are three bytes. Each has its own histogram, so that equal ones do not wait for each other.
+        // Four registers are three bytes. Each of the four has its own histogram, so that increments of equal
+        // values do not depend on each other.
         let mut parts = [[0u32; 64]; 4];
         let (triples, _) = bytes[HEADER..].as_chunks::<3>();
         for triple in triples {
@@ -204,12 +207,12 @@ pub fn count(bytes: &[u8]) -> Result<u64, Corrupt> {
     Ok(estimate(&histogram))
 }
 
-/// The sum of several histograms.
+/// Sum of several histograms.
 fn total(parts: &[[u32; 64]; 4]) -> [u32; 64] {
     std::array::from_fn(|value| parts.iter().map(|part| part[value]).sum())
 }
 
-/// Ertl's estimate from how many registers have each value.
+/// Ertl's estimate from a histogram of register values.
 fn estimate(histogram: &[u32; 64]) -> u64 {
     /// 1 / (2 ln 2)
     #[allow(clippy::excessive_precision)]
@@ -221,11 +224,11 @@ fn estimate(histogram: &[u32; 64]) -> u64 {
     }
     z += m * sigma(f64::from(histogram[0]) / m);
     let estimate = (ALPHA * m * m / z).round();
-    // What no double below 2^63 says comes from registers that nobody counted up to.
+    // A larger estimate comes from forged registers; no real count reaches 2^63.
     if estimate < (1u64 << 63) as f64 { estimate as u64 } else { 1 << 63 }
 }
 
-/// The share of registers at the upper limit, as the estimate counts them.
+/// Contribution of the registers at the upper limit to the estimate.
 fn tau(x: f64) -> f64 {
     if x == 0.0 || x == 1.0 {
         return 0.0;
@@ -242,7 +245,7 @@ fn tau(x: f64) -> f64 {
     }
 }
 
-/// The share of registers that are 0, as the estimate counts them.
+/// Contribution of the registers at 0 to the estimate.
 fn sigma(x: f64) -> f64 {
     if x == 1.0 {
         return f64::INFINITY;
@@ -261,7 +264,7 @@ fn sigma(x: f64) -> f64 {
 
 // ---- dense ------------------------------------------------------------------------------------------
 
-/// Four registers of six bits.
+/// Unpacks four registers of six bits.
 #[inline]
 fn unpack([a, b, c]: [u8; 3]) -> [u8; 4] {
     [a & 63, (a >> 6 | b << 2) & 63, (b >> 4 | c << 4) & 63, c >> 2]
@@ -285,10 +288,10 @@ fn raise_dense(registers: &mut [u8], index: usize, value: u8) -> bool {
     true
 }
 
-/// Encodes the registers densely; whether they were not so before. O(n).
+/// Makes a HyperLogLog dense and returns whether it was sparse. O(n).
 ///
 /// # Errors
-/// [`Corrupt`]; then nothing was changed.
+/// [`Corrupt`]; nothing is changed then.
 pub fn make_dense(string: &mut Sds) -> Result<bool, Corrupt> {
     if is_dense(string) {
         return Ok(false);
@@ -311,14 +314,14 @@ pub fn make_dense(string: &mut Sds) -> Result<bool, Corrupt> {
 
 // ---- sparse -----------------------------------------------------------------------------------------
 
-/// Registers that follow one another and are equal, as one opcode has them.
+/// Consecutive equal registers, as one opcode encodes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// What each of them is.
+    /// Value of each register.
     pub value: u8,
-    /// How many there are.
+    /// Number of registers.
     pub len: usize,
-    /// Bytes of the opcode.
+    /// Length of the opcode in bytes.
     pub bytes: usize,
 }
 
@@ -338,7 +341,7 @@ impl Run {
     }
 }
 
-/// The runs of a sparse one.
+/// Iterator over the runs of a sparse HyperLogLog.
 struct Runs<'a>(&'a [u8]);
 
 impl Iterator for Runs<'_> {
@@ -355,12 +358,12 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// The runs of a valid one that is sparse.
+/// The runs of a valid sparse HyperLogLog.
 pub fn runs(bytes: &[u8]) -> impl Iterator<Item = Result<Run, Corrupt>> + '_ {
     Runs(&bytes[HEADER..])
 }
 
-/// Where an opcode begins, and with which register.
+/// Offset of an opcode, and the register with which it begins.
 #[derive(Clone, Copy)]
 struct Place {
     at: usize,
@@ -372,14 +375,14 @@ impl Place {
 }
 
 enum Raised {
-    /// Whether the register was lower.
+    /// The register has at least the value; whether it was lower before.
     Done(bool),
-    /// The sparse encoding has no room for it.
+    /// The sparse encoding cannot hold the change.
     TooLarge,
 }
 
-/// As [`raise`]. `place` is the first one, or what it was left as for a lower register; it is left at an opcode
-/// before the register's.
+/// As [`raise`]. `place` is the first opcode, or the place left by a call for a lower register; on return it is an
+/// opcode at or before the register's.
 fn raise_sparse(
     string: &mut Sds,
     index: usize,
@@ -398,7 +401,7 @@ fn raise_sparse(
             before = Some(here);
             here = Place { at: here.at + run.bytes, register: here.register + run.len };
         } else if before.is_none() && here.at != HEADER {
-            // What was before the register has been joined with it: what is before now is not known.
+            // The opcode before the register has been joined with its predecessor, so its offset is unknown.
             here = Place::FIRST;
         } else {
             break run;
@@ -408,7 +411,7 @@ fn raise_sparse(
     if run.value >= value {
         return Ok(Raised::Done(false));
     }
-    // The run is divided: what is before the register, the register, what is behind it.
+    // Splits the run into the registers before this one, this one, and those behind it.
     let mut opcodes = Opcodes::default();
     opcodes.push(run.value, index - here.register);
     opcodes.push(value, 1);
@@ -422,7 +425,7 @@ fn raise_sparse(
     Ok(Raised::Done(true))
 }
 
-/// The opcodes that replace one of them: at most two bytes, one and two.
+/// The opcodes that replace one: at most two bytes, one and two.
 #[derive(Default)]
 struct Opcodes {
     bytes: [u8; 5],
@@ -430,7 +433,7 @@ struct Opcodes {
 }
 
 impl Opcodes {
-    /// Appends the opcode of `n` registers with a value, if there are any.
+    /// Appends an opcode for `n` registers with this value, unless `n` is 0.
     fn push(&mut self, value: u8, n: usize) {
         if n == 0 {
             return;
@@ -451,7 +454,7 @@ impl Opcodes {
     }
 }
 
-/// Puts `new` where `old` bytes are.
+/// Replaces `old` bytes at `at` by `new`.
 fn replace(string: &mut Sds, at: usize, old: usize, new: &[u8]) {
     let len = string.len();
     if new.len() > old {
@@ -463,8 +466,8 @@ fn replace(string: &mut Sds, at: usize, old: usize, new: &[u8]) {
     string.truncate(len + new.len() - old);
 }
 
-/// Joins runs of one value among the five opcodes from `at` on, as far as one opcode can hold them: what was just
-/// changed may have made neighbours equal.
+/// Joins runs of equal value among the five opcodes from `at` on, as far as one opcode can hold them: a change may
+/// have made neighbours equal.
 fn join_values(string: &mut Sds, mut at: usize) {
     for _ in 0..5 {
         let Some(run) = Run::read(&string[at.min(string.len())..]) else { return };
@@ -482,7 +485,7 @@ fn join_values(string: &mut Sds, mut at: usize) {
 
 // ---- unions -----------------------------------------------------------------------------------------
 
-/// Raises each register, a byte each, to the one that is packed at the same place. O(n).
+/// Raises each register, one byte each, to the packed register with the same index. O(n).
 fn raise_all(registers: &mut [u8; REGISTERS], packed: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
@@ -501,8 +504,8 @@ fn raise_by_fours(registers: &mut [u8], packed: &[u8]) {
     }
 }
 
-/// Thirty-two registers at a time: their 24 bytes are spread over eight words, three bytes each, and the four
-/// registers of each word are shifted to its four bytes.
+/// Processes thirty-two registers at a time: spreads their 24 bytes over eight words, three bytes each, then shifts
+/// the four registers of each word into its four bytes.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn raise_all_avx2(registers: &mut [u8; REGISTERS], packed: &[u8]) {
@@ -512,7 +515,7 @@ fn raise_all_avx2(registers: &mut [u8; REGISTERS], packed: &[u8]) {
         0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1,
     );
     let (blocks, rest) = registers.as_chunks_mut::<32>();
-    // The second half of a block is loaded with four bytes that follow it.
+    // The load of a block's second half reads four bytes past the block.
     let mut done = 0;
     for (block, bytes) in blocks.iter_mut().zip(packed.windows(28).step_by(24)) {
         let (Some(low), Some(high)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>()) else { break };
@@ -536,7 +539,7 @@ fn raise_all_avx2(registers: &mut [u8; REGISTERS], packed: &[u8]) {
     raise_by_fours(blocks[done..].as_flattened_mut(), &packed[done * 24..]);
 }
 
-/// The registers of several together.
+/// The registers of a union, one byte each.
 pub struct Registers(Box<[u8; REGISTERS]>);
 
 impl Default for Registers {
@@ -546,10 +549,10 @@ impl Default for Registers {
 }
 
 impl Registers {
-    /// Raises the registers to those of `bytes`, a valid one. O(n).
+    /// Raises the registers to those of `bytes`, a valid HyperLogLog. O(n).
     ///
     /// # Errors
-    /// [`Corrupt`]; some may have been raised.
+    /// [`Corrupt`]; some registers may have been raised.
     pub fn merge(&mut self, bytes: &[u8]) -> Result<(), Corrupt> {
         if is_dense(bytes) {
             raise_all(&mut self.0, &bytes[HEADER..]);
@@ -567,7 +570,7 @@ impl Registers {
         if index == REGISTERS { Ok(()) } else { Err(Corrupt) }
     }
 
-    /// Estimates how many different elements were added to any of them. O(1).
+    /// Estimates the number of distinct elements of the union. O(1).
     pub fn count(&self) -> u64 {
         let mut parts = [[0u32; 64]; 4];
         let (fours, _) = self.0.as_chunks::<4>();
@@ -579,10 +582,11 @@ impl Registers {
         estimate(&total(&parts))
     }
 
-    /// Raises the registers of a valid one to these. It becomes dense if `dense`, or if it must. O(n).
+    /// Raises the registers of a valid HyperLogLog to these. It becomes dense if `dense` is set or the sparse
+    /// encoding cannot hold the result. O(n).
     ///
     /// # Errors
-    /// [`Corrupt`].
+    /// [`Corrupt`] if the registers of `string` contradict their encoding.
     pub fn store(&self, string: &mut Sds, dense: bool, sparse_max: usize) -> Result<(), Corrupt> {
         if dense {
             make_dense(string)?;
@@ -611,11 +615,11 @@ impl Registers {
 
 // ---- the test that users can run ------------------------------------------------------------------------
 
-/// Compares dense registers with an array, and adds a hundred thousand elements to a sparse one and to a dense one:
-/// both must count alike, and as well as they should.
+/// Self-test behind `PFSELFTEST`: compares dense registers with an array, then adds a hundred thousand elements to
+/// a sparse and to a dense HyperLogLog, which must agree and stay within the expected error.
 ///
 /// # Errors
-/// What was found to be wrong.
+/// A description of the first failure.
 pub fn self_test(rng: &mut Rng) -> Result<(), String> {
     let mut dense = Sds::from_slice(EMPTY);
     make_dense(&mut dense).map_err(|error| error.to_string())?;
@@ -650,7 +654,8 @@ pub fn self_test(rng: &mut Rng) -> Result<(), String> {
         if n != same {
             return Err(format!("the sparse one counts {n}, the dense one {same}"));
         }
-        // The standard error is 1.04 divided by the root of the number of registers; six of it never happen.
+        // The standard error is 1.04 divided by the square root of the number of registers. Six times that
+        // practically never happens.
         let allowed = (6.0 * 1.04 / (REGISTERS as f64).sqrt() * i as f64).ceil() as u64;
         if n.abs_diff(i) > allowed {
             return Err(format!("of {i} elements {n} were counted"));
@@ -668,7 +673,7 @@ mod tests {
         Sds::from_slice(EMPTY)
     }
 
-    /// All registers, checked on the way.
+    /// All registers, after a check of each run.
     fn registers(bytes: &[u8]) -> Vec<u8> {
         assert!(is_valid(bytes));
         let mut registers = Registers::default();
@@ -676,7 +681,7 @@ mod tests {
         registers.iter().collect()
     }
 
-    /// Whatever the instructions, packed registers raise those that are lower.
+    /// Merging packed registers gives the same result with every instruction set.
     #[test]
     fn packed_registers_are_merged_alike() {
         let mut rng = Rng::new(7);

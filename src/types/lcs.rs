@@ -1,11 +1,10 @@
 //! The longest common subsequence of two texts.
 //!
-//! The table of lengths L\[i\]\[j\] (of the first i bytes of `a` and j of `b`) grows by 0 or 1 from one
-//! column to the next, so a row is one bit per column, and a row follows from the one above by an
-//! addition, 64 columns at a time: M. Crochemore, C. Iliopoulos, Y. Pinzon, J. Reid, "A fast and
-//! practical bit-vector algorithm for the longest common subsequence problem" (2001), in the form
-//! of H. Hyyrö (2004). Those bits are also all that walking back from the last corner needs: where
-//! two bytes differ, L\[i-1\]\[j\] > L\[i\]\[j-1\] exactly when row i grows in column j.
+//! In the table of lengths L\[i\]\[j\] (of the first i bytes of `a` and j of `b`), neighbouring columns differ by 0
+//! or 1, so a row is one bit per column. A row follows from the one above by an addition, 64 columns at a time: M.
+//! Crochemore, C. Iliopoulos, Y. Pinzon, J. Reid, "A fast and practical bit-vector algorithm for the longest common
+//! subsequence problem" (2001), in the form of H. Hyyrö (2004). The walk back from the last corner needs only these
+//! bits: where two bytes differ, L\[i-1\]\[j\] > L\[i\]\[j-1\] exactly when row i grows in column j.
 //!
 //! O(|a|·|b|/64) time. The table takes |a|·|b|/8 bytes, the masks no more than that.
 
@@ -13,13 +12,13 @@ use std::collections::TryReserveError;
 
 const WORD: usize = u64::BITS as usize;
 
-/// A row of the table, one bit per byte of `b`, and what takes it to the next one.
+/// A row of the table, one bit per byte of `b`, and what the step to the next row needs.
 struct Rows {
     /// Bit j is 0 where the row grows in column j.
     row: Vec<u64>,
-    /// Of each distinct byte of `a`: where `b` has it. `row.len()` words each.
+    /// Positions in `b` of each distinct byte of `a`, as bit masks of `row.len()` words.
     masks: Vec<u64>,
-    /// Number of a byte's mask.
+    /// Number of the mask of each byte.
     index: [u8; 256],
 }
 
@@ -53,7 +52,7 @@ impl Rows {
         Ok(Rows { row: filled(u64::MAX, words)?, masks, index })
     }
 
-    /// Goes on to the row of the next byte of `a`.
+    /// Advances to the row for the next byte of `a`.
     fn advance(&mut self, byte: u8) -> &[u64] {
         let at = self.index[byte as usize] as usize * self.row.len();
         let mask = &self.masks[at..at + self.row.len()];
@@ -67,17 +66,17 @@ impl Rows {
         &self.row
     }
 
-    /// How often the row grows. Bits past the last column stay 1.
+    /// Number of columns in which the row grows. Bits past the last column stay 1.
     fn len(&self) -> usize {
         self.row.iter().map(|v| v.count_zeros() as usize).sum()
     }
 }
 
-/// Length of the longest common subsequence. Takes 1/8 byte for each byte of the longer text and
-/// each distinct byte of the shorter.
+/// Length of the longest common subsequence. Allocates 1/8 byte for each byte of the longer text and each distinct
+/// byte of the shorter.
 ///
 /// # Errors
-/// When the memory is not to be had.
+/// When the memory cannot be allocated.
 pub fn length(a: &[u8], b: &[u8]) -> Result<usize, TryReserveError> {
     let (a, b) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let mut rows = Rows::new(a, b)?;
@@ -87,23 +86,23 @@ pub fn length(a: &[u8], b: &[u8]) -> Result<usize, TryReserveError> {
     Ok(rows.len())
 }
 
-/// A stretch of bytes that both texts have.
+/// A run of bytes that the two texts share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Match {
-    /// Where it starts in the first text.
+    /// Offset in the first text.
     pub a: usize,
-    /// Where it starts in the second text.
+    /// Offset in the second text.
     pub b: usize,
-    /// Bytes.
+    /// Length in bytes.
     pub len: usize,
 }
 
-/// Two texts and how they are aligned.
+/// Two texts and their alignment.
 pub struct Alignment<'t> {
     a: &'t [u8],
     b: &'t [u8],
     len: usize,
-    /// The rows of the table, each of `row_bytes` bytes, the lowest bits first.
+    /// Rows of the table, `row_bytes` bytes each, lowest bits first.
     table: Vec<u8>,
     row_bytes: usize,
 }
@@ -112,7 +111,7 @@ impl<'t> Alignment<'t> {
     /// Aligns two texts.
     ///
     /// # Errors
-    /// When the memory is not to be had.
+    /// When the memory cannot be allocated.
     pub fn new(a: &'t [u8], b: &'t [u8]) -> Result<Self, TryReserveError> {
         let row_bytes = b.len().div_ceil(8);
         let mut rows = Rows::new(a, b)?;
@@ -133,7 +132,7 @@ impl<'t> Alignment<'t> {
         self.len
     }
 
-    /// What makes it up, from the end to the beginning.
+    /// The runs that make up the common subsequence, from the end to the beginning.
     pub fn matches(&self) -> impl Iterator<Item = Match> {
         let (mut i, mut j) = (self.a.len(), self.b.len());
         std::iter::from_fn(move || {
@@ -167,7 +166,7 @@ mod tests {
     use super::*;
     use crate::stdx::rng::Rng;
 
-    /// The textbook's table, and the walk back through it.
+    /// Model: the textbook table, and the walk back through it.
     fn model(a: &[u8], b: &[u8]) -> (usize, Vec<Match>) {
         let mut lens = vec![vec![0usize; b.len() + 1]; a.len() + 1];
         for i in 1..=a.len() {

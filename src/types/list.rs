@@ -1,8 +1,8 @@
 //! Lists: byte strings in order, cheap at both ends.
 //!
-//! A list is a single listpack while it fits into what one quicklist node may hold, and a
-//! quicklist beyond. It goes back when a quicklist has shrunk to one node of at most half that
-//! size, so that a list at the border does not change to and fro.
+//! A list is a single listpack while it fits into one quicklist node, and a quicklist beyond that. It becomes a
+//! listpack again when the quicklist has shrunk to one node of at most half that size, so that a list near the
+//! limit does not change back and forth.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
@@ -27,14 +27,14 @@ unsafe impl Send for List {}
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Where index 0 is.
+    /// The end with index 0.
     Head,
-    /// Where index −1 is.
+    /// The end with index −1.
     Tail,
 }
 
 impl End {
-    /// The direction in which a walk from this end goes.
+    /// Direction of a walk that starts at this end.
     fn direction(self) -> Direction {
         match self {
             End::Head => Direction::Forward,
@@ -42,7 +42,7 @@ impl End {
         }
     }
 
-    /// The index of the element at this end.
+    /// Index of the element at this end.
     fn index(self) -> i64 {
         match self {
             End::Head => 0,
@@ -51,7 +51,7 @@ impl End {
     }
 }
 
-/// The options of a quicklist, out of the configuration.
+/// Quicklist options from the configured limits.
 fn options(limits: &Limits) -> Options {
     Options {
         fill: limits.list_max_listpack_size.clamp(i16::MIN as i32, i16::MAX as i32) as i16,
@@ -108,8 +108,8 @@ impl List {
         }
     }
 
-    /// Makes room for `count` more elements of `bytes` bytes in all: the one place where a
-    /// listpack becomes a quicklist.
+    /// Makes room for `count` more elements with `bytes` bytes in total. The only place where a listpack becomes a
+    /// quicklist.
     pub fn prepare(&mut self, count: usize, bytes: usize, limits: &Limits) {
         let View::Pack(pack) = self.view() else { return };
         if one_node(limits, pack.len() + count, pack.bytes() + bytes) {
@@ -125,7 +125,8 @@ impl List {
         };
     }
 
-    /// Goes back to a listpack when little is left: the one place where a quicklist becomes one.
+    /// Converts a list with few elements left back to a listpack. The only place where a quicklist becomes a
+    /// listpack.
     pub fn relax(&mut self, limits: &Limits) {
         let View::Quick(list) = self.view() else { return };
         let Some(pack) = list.single_listpack() else { return };
@@ -152,7 +153,7 @@ impl List {
         }
     }
 
-    /// Takes the element at an end out, after showing it to `f`.
+    /// Removes the element at an end after passing it to `f`.
     #[inline]
     pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         match self.view_mut() {
@@ -169,7 +170,7 @@ impl List {
         }
     }
 
-    /// Shows the element with this index to `f`; negative indices count from the end.
+    /// Passes the element at `index` to `f`; negative indices count from the end.
     pub fn get<R>(&self, index: i64, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         match self.view() {
             View::Pack(pack) => pack.seek(index).map(|pos| f(pack.get(pos))),
@@ -177,7 +178,7 @@ impl List {
         }
     }
 
-    /// Shows up to `count` elements from index `start` on, walking away from `end`, to `f`.
+    /// Passes up to `count` elements to `f`, starting at index `start` and walking away from `end`.
     #[inline]
     pub fn visit(&self, start: i64, end: End, count: usize, mut f: impl FnMut(Item<'_>)) {
         if count == 0 {
@@ -209,7 +210,7 @@ impl List {
         }
     }
 
-    /// Replaces the element with this index; false if there is none. Call [`List::prepare`] first.
+    /// Replaces the element at `index` and returns whether there was one. Call [`List::prepare`] first.
     pub fn set(&mut self, index: i64, element: &[u8]) -> bool {
         match self.view_mut() {
             ViewMut::Pack(mut pack) => match pack.seek(index) {
@@ -223,8 +224,8 @@ impl List {
         }
     }
 
-    /// Puts an element before or after the first one equal to `pivot`; false if there is none.
-    /// Call [`List::prepare`] first.
+    /// Inserts an element before or after the first one equal to `pivot`; returns false if there is none. Call
+    /// [`List::prepare`] first.
     pub fn insert(&mut self, pivot: &[u8], after: bool, element: &[u8]) -> bool {
         match self.view_mut() {
             ViewMut::Pack(mut pack) => {
@@ -254,7 +255,7 @@ impl List {
         }
     }
 
-    /// Removes up to `count` elements equal to `element`, those nearest to `end` first; how many.
+    /// Removes up to `count` elements equal to `element`, those nearest to `end` first, and returns how many.
     pub fn remove(&mut self, element: &[u8], end: End, count: usize) -> usize {
         let needle = Needle::new(element);
         let mut removed = 0;
@@ -272,7 +273,7 @@ impl List {
                         (End::Tail, _) => pack.prev(pos),
                     };
                     if matches && end == End::Tail {
-                        // What lies before `pos`, where the walk goes on, stays where it is.
+                        // Elements before `pos`, where the walk continues, do not move.
                         pack.remove(pos);
                     }
                     removed += usize::from(matches);
@@ -292,8 +293,8 @@ impl List {
         removed
     }
 
-    /// Calls `f` with the index of each element equal to `element`, from `end` on, looking at no
-    /// more than `most` elements, until it returns false.
+    /// Calls `f` with the index of each element equal to `element`, starting at `end`, until `f` returns false or
+    /// `most` elements have been compared.
     pub fn positions(&self, element: &[u8], end: End, most: usize, mut f: impl FnMut(usize) -> bool) {
         let needle = Needle::new(element);
         let len = self.len();
@@ -317,7 +318,7 @@ impl List {
         }
     }
 
-    /// Removes `count` elements from index `start` on.
+    /// Removes `count` elements, starting at index `start`.
     pub fn remove_range(&mut self, start: usize, count: usize) {
         if count == 0 {
             return;
@@ -330,7 +331,7 @@ impl List {
         }
     }
 
-    /// The quicklist, if the list is one: its nodes are of interest to those who inspect or save it.
+    /// The quicklist, if the list is one, for code that inspects or saves its nodes.
     pub fn quicklist(&self) -> Option<&Quicklist> {
         match self.view() {
             View::Pack(_) => None,
@@ -338,7 +339,7 @@ impl List {
         }
     }
 
-    /// The listpack of a list that is one, as it goes into a file.
+    /// The bytes of the listpack, if the list is one, as files store it.
     pub fn as_listpack(&self) -> Option<&[u8]> {
         match self.view() {
             View::Pack(pack) => Some(pack.bytes_of()),
@@ -346,12 +347,12 @@ impl List {
         }
     }
 
-    /// A quicklist to which nodes can be added as they are, for [`List::from_nodes`].
+    /// An empty quicklist that takes whole nodes, for [`List::from_nodes`].
     pub fn nodes(limits: &Limits) -> Quicklist {
         Quicklist::new(options(limits))
     }
 
-    /// The list of these nodes: a listpack if there is just one and it is within the limits.
+    /// A list of these nodes: a listpack if there is just one and it is within the limits.
     pub fn from_nodes(nodes: Quicklist, limits: &Limits) -> List {
         match nodes.single_listpack() {
             None => List::quick(nodes),
@@ -363,7 +364,7 @@ impl List {
         }
     }
 
-    /// Checks all that must hold. O(n).
+    /// Checks the invariants. O(n).
     pub fn check(&self) {
         match self.view() {
             View::Pack(pack) => pack.check(),
@@ -434,7 +435,7 @@ impl Describe for List {
     }
 }
 
-// SAFETY: one word by `repr(transparent)`; it owns what it points to.
+// SAFETY: one word by `repr(transparent)`; the list owns what the word points to.
 unsafe impl Collection for List {
     const KIND: Kind = Kind::List;
 

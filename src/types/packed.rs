@@ -1,27 +1,27 @@
-//! Listpacks from outside: are they what a collection may be made of?
+//! Validation of listpacks from outside, before a collection takes them over.
 
 use crate::stdx::hash::hash;
 use crate::structures::listpack::{Item, Listpack};
 
-/// Why a listpack cannot be a collection's.
+/// Why a listpack cannot hold a collection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Its entries do not make whole steps, such as a field and its value.
+    /// The number of entries is not a multiple of the step, such as two for a field and its value.
     #[error("the listpack has too few or too many entries")]
     Uneven,
     /// A key occurs twice.
     #[error("listpack with dup elements")]
     Repeated,
-    /// Scores descend, or members of one score.
+    /// Scores descend, or members with equal scores do.
     #[error("the listpack is not in order")]
     Unordered,
 }
 
-/// The length of the longest of every `step`th text, beginning with the first, if they all differ and the listpack
-/// consists of whole steps. O(n) expected, whatever the texts are.
+/// Length of the longest key, which is every `step`th text from the first on, if the keys are distinct and the
+/// listpack consists of whole steps. O(n) expected for any texts.
 ///
 /// # Errors
-/// It does not, or two are equal.
+/// [`Unfit::Uneven`] or [`Unfit::Repeated`].
 pub(super) fn longest_key(pack: &Listpack, step: usize) -> Result<usize, Unfit> {
     let count = pack.len();
     if !count.is_multiple_of(step) {
@@ -39,17 +39,18 @@ pub(super) fn longest_key(pack: &Listpack, step: usize) -> Result<usize, Unfit> 
     Ok(longest)
 }
 
-/// Texts that are few enough for the cost of any number of equal marks to be bounded by a few microseconds.
+/// Number of texts so few that even if all marks are equal, comparing the texts takes only microseconds.
 const FEW: usize = 128;
-/// Texts as most hashes have fields.
+/// Number of texts up to which the table of marks is on the stack; most hashes have no more fields.
 const VERY_FEW: usize = 16;
-/// Places in a table of marks for each text, at least.
+/// Least number of places per text in a table of marks.
 const SPARE: usize = 2;
 
-/// Whether two of these `len` texts, each in its canonical form, are equal. O(n) expected, O(n log n) where some are.
+/// Whether two of these `len` texts, each in canonical form, are equal. O(n) expected, O(n log n) if some are
+/// equal.
 ///
-/// Each text leaves a mark in a table, by its hash: one load and one store for most of them. Only two equal marks make
-/// it worth comparing texts. A few texts make do with a hash that is not keyed, and a table on the stack.
+/// Each text leaves a mark in a table by its hash: usually one load and one store. Texts are compared only after
+/// two equal marks. A few texts need only an unkeyed hash and a table on the stack.
 pub(super) fn repeats<'a>(len: usize, texts: impl Iterator<Item = Item<'a>> + Clone) -> bool {
     is_suspicious(len, texts.clone()) && texts_repeat(texts)
 }
@@ -70,7 +71,7 @@ fn is_suspicious<'a>(len: usize, texts: impl Iterator<Item = Item<'a>>) -> bool 
     }
 }
 
-/// A hash for texts that nobody gains by making collide.
+/// An unkeyed hash, for so few texts that collisions do no harm.
 #[inline]
 fn quick_hash(item: Item<'_>) -> u64 {
     // The golden ratio: odd, and without a pattern.
@@ -85,7 +86,7 @@ fn quick_hash(item: Item<'_>) -> u64 {
             let (words, rest) = text.as_chunks::<8>();
             let hash =
                 words.iter().fold(text.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-            // Bytes at the end come in two overlapping halves, or one by one.
+            // Bytes at the end are read as two overlapping halves, or one by one.
             match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
                 (Some(first), Some(last)) => {
                     let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
@@ -97,13 +98,13 @@ fn quick_hash(item: Item<'_>) -> u64 {
     }
 }
 
-/// Whether two of these hashes leave the same mark. `marks` is all zero, a power of two of places and more than there
-/// are hashes.
+/// Whether two of these hashes leave the same mark. `marks` is all zeros; its length is a power of two and greater
+/// than the number of hashes.
 #[inline]
 fn marks_repeat(marks: &mut [u32], mut hashes: impl Iterator<Item = u64>) -> bool {
     let mask = marks.len() - 1;
     hashes.any(|hash| {
-        // Zero is a free place.
+        // Zero marks a free place.
         let (mut at, mark) = (hash as usize & mask, (hash >> 32) as u32 | 1);
         while marks[at] != 0 {
             if marks[at] == mark {
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(full(&[b"a", b"b", b"c"], 2), Err(Unfit::Uneven));
         assert_eq!(full(&[b"a", b"b", b"12345"], 1), Ok(5));
         assert_eq!(full(&[b"1", b"b", b"1"], 1), Err(Unfit::Repeated));
-        // An integer, and the text of the same eight bytes.
+        // An integer, and the text with the same eight bytes.
         assert_eq!(full(&[b"-2", &(-2i64).to_le_bytes()], 1), Ok(8));
     }
 

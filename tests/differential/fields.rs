@@ -1,4 +1,4 @@
-//! Hashes some of whose fields expire.
+//! Random requests on hashes with fields that expire.
 
 use std::time::Instant;
 
@@ -11,14 +11,14 @@ use crate::pair::{both, shown, words};
 use crate::reply::normalise;
 use crate::support::{self, Client, Oracle, ServerProcess};
 
-/// Requests on hashes `h0` to `h3`, a string `s`, and fields `f0` to `f7` of which some expire.
+/// Generates requests on hashes `h0` to `h3`, a string `s`, and fields `f0` to `f7`, some of which expire.
 struct FieldGrammar {
     rng: Rng,
-    /// Requests made.
+    /// Number of requests generated.
     made: u64,
 }
 
-/// Those that answer when a field expires.
+/// Commands that report when a field expires.
 const FIELD_TIMES: &[&str] = &["httl", "hpttl", "hexpiretime", "hpexpiretime"];
 
 impl FieldGrammar {
@@ -35,8 +35,8 @@ impl FieldGrammar {
         }
     }
 
-    /// A point in time or a span, in a unit that may be too fine or too coarse. Far from now on either side: nothing
-    /// expires while the test runs.
+    /// A time or a duration, in a unit that may be too fine or too coarse. It is far from now in either direction,
+    /// so that nothing expires during the test.
     fn time(&mut self, millis: bool, span: bool) -> Vec<u8> {
         if self.rng.one_in(4) {
             return self
@@ -53,14 +53,15 @@ impl FieldGrammar {
                 .replace('1', if span { "99999999" } else { "1" })
                 .into();
         }
-        // Whole hours, no two spans alike: which of two expiries is the later one is the same on both servers.
+        // Whole hours, and no two durations are equal, so that both servers agree on which of two expiries is
+        // later.
         let hours = self.made * 40_503 % 65_536 + 25;
         let from = if span { 0 } else { 33_177_117_420 };
         let seconds = from + 3600 * hours;
         if millis { seconds * 1000 } else { seconds }.to_string().into()
     }
 
-    /// `FIELDS n field …`, with values if asked for, and the number usually right.
+    /// `FIELDS n field …`, optionally with values; the number is usually right.
     fn fields(&mut self, with_values: bool) -> Vec<Vec<u8>> {
         let n = 1 + self.rng.below(4);
         let number = if self.rng.one_in(25) {
@@ -78,7 +79,7 @@ impl FieldGrammar {
         out
     }
 
-    /// `EX s`, `PX ms`, `EXAT t`, `PXAT t`, or the word.
+    /// `EX s`, `PX ms`, `EXAT t`, `PXAT t`, or `word`.
     fn expiration(&mut self, word: &'static str) -> Vec<Vec<u8>> {
         match self.rng.below(6) {
             0 => Vec::new(),
@@ -161,8 +162,8 @@ impl FieldGrammar {
         (name, args)
     }
 
-    /// An argument behind the key dropped, doubled, swapped with the next or put in. The key stays: one that is named
-    /// `FIELDS` Valkey takes for the word.
+    /// Drops, doubles, swaps or inserts an argument after the key. The key stays, because Valkey takes a key named
+    /// `FIELDS` for the keyword.
     fn damage(&mut self, args: &mut Vec<Vec<u8>>) {
         let at = 2 + self.rng.index(args.len() - 1);
         match self.rng.below(4) {
@@ -178,7 +179,7 @@ impl FieldGrammar {
     }
 }
 
-/// Whether two replies that consist of times are equal within two units, but for the moments at which they were made.
+/// Whether two replies that consist of times are equal within two units plus `slack`.
 fn about_equal(ours: &[u8], theirs: &[u8], slack: u64) -> bool {
     let lines = |reply: &[u8]| -> Vec<String> {
         String::from_utf8_lossy(reply).split("\r\n").map(str::to_owned).collect()

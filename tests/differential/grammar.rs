@@ -1,4 +1,4 @@
-//! Requests made from the command table's documentation, and some that it does not lead to.
+//! Random requests from the command table's documentation, and some that it does not produce.
 
 use spinel::commands;
 use spinel::server::command::{Arg, ArgKind, Group, Spec};
@@ -8,9 +8,10 @@ use crate::pair::words;
 use crate::reply::RANDOM;
 use crate::support::Oracle;
 
-/// Not sent: the reply depends on the server, the time or chance, or the command stops the test.
+/// Commands that are not sent, because the reply depends on the server, the time or chance, or because the command
+/// ends the test.
 const SKIPPED: &[&str] = &[
-    // The server's own affairs.
+    // The state of the server itself.
     "acl",
     "auth",
     "client",
@@ -44,13 +45,13 @@ const SKIPPED: &[&str] = &[
     "commandlog",
     "swapdb",
     "cluster",
-    // Takes the other server a second.
+    // Takes a second on the other server.
     "pfselftest",
-    // Made by [`Grammar::special`] only, where the outcome is not a matter of chance.
+    // Generated only by [`Grammar::special`], with a deterministic result.
     "spop",
     "sort",
     "sort_ro",
-    // Those on fields that expire have [`crate::fields`].
+    // Commands on fields that expire are in [`crate::fields`].
     "hexpire",
     "hpexpire",
     "hexpireat",
@@ -64,7 +65,7 @@ const SKIPPED: &[&str] = &[
     "hsetex",
     "hgetdel",
     "waitaof",
-    // Messages arrive at their own time, the connection blocks, or a state begins: see [`crate::sessions`].
+    // Commands whose messages arrive at any time, that block, or that begin a state: see [`crate::sessions`].
     "subscribe",
     "psubscribe",
     "ssubscribe",
@@ -84,14 +85,14 @@ const SKIPPED: &[&str] = &[
     "xreadgroup",
     // Connects to another server.
     "migrate",
-    // The payload names the version of the format: see [`crate::sessions`].
+    // The payload contains the format version: see [`crate::sessions`].
     "dump",
     "multi",
     "exec",
     "discard",
 ];
 
-/// Commands and options that not all of the servers know, and those that do.
+/// Commands and options that some of the servers lack, and the servers that have them.
 const NEWER: &[(&str, &[Oracle])] = &[
     ("delifeq", &[Oracle::Valkey9_1]),
     ("msetex", &[Oracle::Valkey9_1]),
@@ -101,7 +102,7 @@ const NEWER: &[(&str, &[Oracle])] = &[
     ("WITHSCORE", &[Oracle::Redis8_2, Oracle::Valkey9_1]),
 ];
 
-/// Integers at the borders of what their types can say.
+/// Integers at the limits of their types.
 const EXTREMES: &[&str] = &[
     "9223372036854775807",
     "-9223372036854775808",
@@ -123,11 +124,11 @@ const EXTREMES: &[&str] = &[
     "nan",
 ];
 
-/// Commands that say when a key expires.
+/// Commands that set the expiry of a key.
 pub const EXPIRING: &[&str] =
     &["set", "setex", "psetex", "getex", "expire", "pexpire", "expireat", "pexpireat", "restore"];
 
-/// Commands that make values, databases even, smaller or go away, but for those that add as well.
+/// Commands that shrink or remove values or databases, except those that also add.
 const SHRINKING: &[&str] = &[
     "del",
     "unlink",
@@ -171,7 +172,7 @@ const SHRINKING: &[&str] = &[
     "bitop",
 ];
 
-/// Commands that make collections larger.
+/// Commands that enlarge collections.
 const GROWING: &[&str] = &[
     "lpush",
     "rpush",
@@ -190,7 +191,7 @@ const GROWING: &[&str] = &[
     "geoadd",
 ];
 
-/// Numbers at the borders of what a double can say.
+/// Numbers at the limits of a double.
 const DOUBLES: &[&str] = &[
     "0",
     "1",
@@ -233,29 +234,29 @@ const DOUBLES: &[&str] = &[
     "5.",
 ];
 
-/// The number of requests after which growing turns into shrinking or back.
+/// Number of requests after which growing and shrinking alternate.
 const PHASE: u64 = 700;
 
 pub struct Grammar {
     pub rng: Rng,
-    /// Where the request says how many keys follow.
+    /// Index of the argument that holds the number of keys.
     numkeys_at: Option<usize>,
     specs: Vec<&'static Spec>,
-    /// Requests made.
+    /// Number of requests generated.
     made: u64,
-    /// Whether the request orders members by their text, for which their scores must be equal.
+    /// Whether the request orders members by their text, which requires equal scores.
     lex: bool,
-    /// Whether the request names keys that are not there or of another type, and numbers at the borders.
+    /// Whether to use missing keys, keys of another type, and numbers at the limits.
     extreme: bool,
     oracle: Oracle,
 }
 
-/// Whether a server knows a command or an option.
+/// Whether a server has a command or an option.
 fn known_to(oracle: Oracle, word: &str) -> bool {
     NEWER.iter().find(|(name, _)| *name == word).is_none_or(|(_, oracles)| oracles.contains(&oracle))
 }
 
-/// A command's name and the whole request.
+/// Name of a command, and the whole request.
 pub type Request = (&'static str, Vec<Vec<u8>>);
 
 impl Grammar {
@@ -273,17 +274,17 @@ impl Grammar {
         items[self.rng.index(items.len())]
     }
 
-    /// Whether values grow at the moment.
+    /// Whether values grow in the current phase.
     fn grows(&self) -> bool {
         (self.made / PHASE).is_multiple_of(2)
     }
 
-    /// A random request.
+    /// Generates a random request.
     pub fn request(&mut self) -> Request {
         self.made += 1;
         let (name, mut args) = if self.rng.one_in(6) { self.special() } else { self.regular() };
-        // Without its count, SPOP would be a matter of chance; sorting a set may need each of its words; the scores
-        // of some sets must stay equal.
+        // Without a count, SPOP depends on chance; sorting a set may need each of its words; the scores of some
+        // sets must stay equal.
         let whole = match name {
             "spop" => true,
             "sort" | "sort_ro" => args[1].starts_with(b"e") || args[1].starts_with(b"i"),
@@ -293,7 +294,7 @@ impl Grammar {
         if !whole && self.rng.one_in(8) {
             self.damage(&mut args);
             if EXPIRING.contains(&name) {
-                // Nothing may expire while the test runs, nor shortly after.
+                // Nothing may expire during the test, nor shortly after.
                 for arg in args.iter_mut().skip(2) {
                     let number = std::str::from_utf8(arg).ok().and_then(|text| text.parse::<i64>().ok());
                     if number.is_some_and(|time| (1..99_999_999).contains(&time)) {
@@ -302,11 +303,12 @@ impl Grammar {
                 }
             }
         }
-        // A listpack turns -0 into 0, and 7.2 knows beforehand that there will be none, where 7.0 begins with one.
+        // A listpack turns -0 into 0. Redis 7.2 knows in advance that there will be no listpack, where 7.0 begins
+        // with one.
         if name == "zadd" && args.len() > 4 {
             args.iter_mut().filter(|arg| **arg == b"-0").for_each(|arg| *arg = b"0".to_vec());
         }
-        // What is known to be refused by the others only must not change our data: see [`crate::known`].
+        // A request that only the other servers refuse must not change Spinel's data: see [`crate::known`].
         if self.oracle != Oracle::Redis7_0 {
             for arg in &mut args {
                 let least = name == "lrem" && arg == b"-9223372036854775808";
@@ -316,7 +318,7 @@ impl Grammar {
                 }
             }
         }
-        // A negative count asks for so many members, be they few or not: it would take both servers hours.
+        // A negative count asks for that many members, however few there are: both servers would take hours.
         let hours = |arg: &Vec<u8>| {
             let number = std::str::from_utf8(arg).ok().and_then(|text| text.parse::<i64>().ok());
             number.is_some_and(|count| count < -10_000 && count != i64::MIN)
@@ -327,10 +329,10 @@ impl Grammar {
         (name, args)
     }
 
-    /// A request as the command table describes it.
+    /// Generates a request from the command table.
     fn regular(&mut self) -> Request {
         let spec = self.specs[self.rng.index(self.specs.len())];
-        // Emptying everything is tested, but the interesting states need time to grow.
+        // Emptying everything is tested, but interesting states need time to grow.
         if matches!(spec.name, "flushall" | "flushdb") && !self.rng.one_in(40) {
             return self.regular();
         }
@@ -348,7 +350,7 @@ impl Grammar {
         (spec.name, args)
     }
 
-    /// A request that the command table does not lead to, or not often enough.
+    /// Generates a request that the command table never or rarely produces.
     fn special(&mut self) -> Request {
         let n = self.rng.below(4);
         match self.rng.below(13) {
@@ -388,7 +390,7 @@ impl Grammar {
                         for _ in 0..self.times() {
                             args.push((self.rng.next_u64() as i64 >> self.rng.below(64)).to_string().into());
                         }
-                        // 7.2 goes by how many are given, though they be the same.
+                        // Redis 7.2 counts the given arguments, even if they repeat.
                         args[2..].sort();
                         args.dedup();
                         ("sadd", args)
@@ -411,13 +413,13 @@ impl Grammar {
                     _ => ("zrem", vec![b"ZREM".to_vec(), format!("g{n}").into(), self.text()]),
                 }
             }
-            // All of them are taken: what remains is no matter of chance.
+            // All members are removed, so that the rest does not depend on chance.
             8 => ("spop", words(&["SPOP", &format!("e{n}"), "9223372036854775807"])),
             _ => self.sort(),
         }
     }
 
-    /// A SORT whose outcome is defined.
+    /// Generates a SORT with a deterministic result.
     fn sort(&mut self) -> Request {
         const PATTERNS: &[&str] =
             &["s*", "*", "h*->m1", "h*->", "*->x", "z*", "h*->m2", "s*->m1", "e*", "*1", "h0->*"];
@@ -433,7 +435,7 @@ impl Grammar {
             let pattern = match self.rng.below(4) {
                 // A set has no order of its own.
                 0 if store || !matches!(kind, "e" | "i") => Some("nosort"),
-                // Equal texts stay in the order of the list, unless there is a limit.
+                // Equal texts keep the order of the list, unless there is a limit.
                 _ if alpha && (limit || kind != "l") => None,
                 _ => Some(self.pick(PATTERNS)),
             };
@@ -465,12 +467,12 @@ impl Grammar {
         (name, args)
     }
 
-    /// How often a repeated argument is given.
+    /// Number of repetitions of a repeatable argument.
     fn times(&mut self) -> u64 {
         if self.grows() && self.rng.one_in(3) { 1 + self.rng.below(12) } else { 1 + self.rng.below(3) }
     }
 
-    /// Text of a number, nearly always.
+    /// Text that nearly always is a number.
     fn number(&mut self) -> Vec<u8> {
         match self.rng.below(40) {
             0 => self.pick(DOUBLES).into(),
@@ -524,7 +526,7 @@ impl Grammar {
                 ArgKind::Key => {
                     let stored = matches!(arg.name, "destination" | "storekey" | "storedistkey");
                     let key = if stored && spec.docs.group == Group::Geo {
-                        // Distances as scores are many places in one, whose order is a matter of chance.
+                        // Distances as scores put many members at one position, where the order depends on chance.
                         format!("d{}", self.rng.below(4)).into()
                     } else if self.lex {
                         format!("y{}", self.rng.below(4)).into()
@@ -539,7 +541,7 @@ impl Grammar {
                 }
             }
         }
-        // The number of keys comes before them, and must usually be right.
+        // The number of keys precedes the keys, and must usually be right.
         if arg.name == "numkeys" {
             self.numkeys_at = Some(out.len() - 1);
         } else if arg.kind == ArgKind::Key
@@ -565,7 +567,7 @@ impl Grammar {
             _ => *self.pick(&[&'l', &'e', &'h', &'z', &'s', &'s']),
         };
         let kind = match self.rng.below(if self.extreme { 2 } else { 12 }) {
-            // The scores of a sorted set that is none of places would be many places in one.
+            // The scores of a sorted set without positions would put many members at one position.
             0 if group == Group::Geo => *self.pick(&[&'l', &'e', &'h', &'s', &'p']),
             0 => *self.pick(&[&'l', &'e', &'h', &'z', &'s']),
             _ => kind,
@@ -577,7 +579,7 @@ impl Grammar {
         let time =
             matches!(kind, ArgKind::UnixTime) || name.contains("seconds") || name.contains("milliseconds");
         if time {
-            // Far from now on either side: nothing expires while the test runs.
+            // Far from now in either direction, so that nothing expires during the test.
             return self
                 .pick(&[
                     "1000000000",
@@ -594,7 +596,7 @@ impl Grammar {
                 .to_vec();
         }
         match kind {
-            // So large a bitmap as it may be would be made on both sides.
+            // The largest possible bitmap would be allocated on both servers.
             ArgKind::Integer if self.extreme && !self.rng.one_in(4) => {
                 let number = self.pick(EXTREMES);
                 if number.starts_with("21474836") && name == "offset" {
@@ -604,7 +606,7 @@ impl Grammar {
                 }
             }
             ArgKind::Integer if spec.docs.group == Group::Bitmap || name == "offset" => {
-                // An offset just below the limit would allocate half a gigabyte on both sides.
+                // An offset just below the limit would allocate half a gigabyte on both servers.
                 self.pick(&[
                     "0",
                     "1",
@@ -675,7 +677,7 @@ impl Grammar {
         }
     }
 
-    /// A coordinate or a length. No two are equal: members at one distance have no order.
+    /// A coordinate or a length. No two are equal, because members at equal distances have no defined order.
     fn geographic(&mut self, name: &str) -> Vec<u8> {
         if self.rng.one_in(25) {
             return self.pick(&["181", "-180.1", "85.06", "-90", "abc", "", "inf", "-1", "1e400"]).into();

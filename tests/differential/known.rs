@@ -1,23 +1,23 @@
-//! What is known to differ, by command and server, each with its reason.
+//! Known differences, by command and server, each with its reason.
 
 use crate::reply::is_last;
 use crate::support::Oracle::{self, Redis7_0, Redis8_2, Valkey9_1};
 
-/// A request and two replies that are not equal.
+/// A request with two different replies.
 pub struct Case<'a> {
     pub args: &'a [Vec<u8>],
     pub ours: &'a [u8],
     pub theirs: &'a [u8],
-    /// By how many milliseconds the moments at which both servers set and measured times may differ.
+    /// Milliseconds by which the times at which the servers set and read expiries may differ.
     pub slack_ms: u64,
 }
 
-/// A difference that is right, or right on either side.
+/// An accepted difference.
 struct Known {
-    /// Commands, in lower case; one that ends with `*` stands for all that begin so.
+    /// Command names in lower case; a trailing `*` matches any ending.
     commands: &'static [&'static str],
     servers: &'static [Oracle],
-    /// Whether the case is of this kind.
+    /// Whether a case is an instance of this difference.
     is: fn(&Case<'_>) -> bool,
     why: &'static str,
 }
@@ -80,7 +80,7 @@ const KNOWN: &[Known] = &[
         why: "7.2 has small sets in a listpack" },
 ];
 
-/// Why the two replies may differ, if they may.
+/// The reason why the two replies may differ, or `None` if they may not.
 pub fn reason(oracle: Oracle, case: &Case<'_>) -> Option<&'static str> {
     let name = String::from_utf8_lossy(&case.args[0]).to_ascii_lowercase();
     let concerns = |pattern: &&str| {
@@ -110,7 +110,7 @@ fn is_null(reply: &[u8]) -> bool {
     matches!(reply, b"$-1\r\n" | b"*-1\r\n" | b"_\r\n")
 }
 
-/// Whether both are times within two units, which are so many milliseconds long.
+/// Whether both replies are times that differ by at most two units of `unit_ms` milliseconds plus the slack.
 fn near(case: &Case<'_>, unit_ms: u64) -> bool {
     let number =
         |reply: &[u8]| std::str::from_utf8(reply.strip_prefix(b":")?).ok()?.trim().parse::<i64>().ok();
@@ -118,12 +118,12 @@ fn near(case: &Case<'_>, unit_ms: u64) -> bool {
     far.is_some_and(|(x, y)| x.abs_diff(y) <= 2 + case.slack_ms / unit_ms)
 }
 
-/// Whether the replies differ only in how numbers are printed, and so in the lengths of strings.
+/// Whether the replies differ only in the format of numbers, and so in the lengths of strings.
 fn same_numbers(case: &Case<'_>) -> bool {
     numbers_within(case, 0.0)
 }
 
-/// Whether the replies differ only in numbers, by so little.
+/// Whether the replies differ only in numbers, by at most `distance`.
 fn numbers_within(case: &Case<'_>, distance: f64) -> bool {
     fn words(reply: &[u8]) -> impl Iterator<Item = &[u8]> {
         reply.split(|&b| b == b'\n').filter(|line| !line.starts_with(b"$"))

@@ -1,24 +1,25 @@
-//! The same random commands to Spinel and to real servers: every reply must be equal, byte for byte, and so must the
-//! data afterwards.
+//! Differential test: Spinel and real servers get the same random commands. Every reply must be equal, byte for
+//! byte, and so must the data afterwards.
 //!
-//! Requests are made from the command table's own documentation ([`grammar`]): each command's argument tree is
-//! a grammar, so that a new command is covered by being in the table. One request in eight is
-//! damaged afterwards (an argument dropped, doubled, replaced); one in eight takes its numbers from the borders of their
-//! types, and keys that are missing or of another type. Phases in which values grow take
-//! turns with phases in which they shrink, under limits that change too, so that every conversion
-//! happens in both directions; `OBJECT ENCODING` is asked often. What is not asked, or cannot be equal, is listed with
-//! the reason: in [`grammar`], in [`reply::normalise`], and, by command and server, in [`known`].
+//! Requests are generated from the command table's documentation ([`grammar`]): each command's argument tree is a
+//! grammar, so that a new command is covered by its table entry. One request in eight is damaged afterwards (an
+//! argument is dropped, doubled or replaced); one in eight uses numbers at the limits of their types, and keys that
+//! are missing or of another type. Phases in which values grow alternate with phases in which they shrink, under
+//! encoding limits that change, too, so that every conversion happens in both directions; `OBJECT ENCODING` is
+//! frequent. Requests that are not sent, and replies that cannot be equal, are listed with reasons: in [`grammar`],
+//! in [`reply::normalise`], and, by command and server, in [`known`].
 //!
-//! Keys are named by what they usually hold: `l` lists, `e` sets, `h` hashes, `z` sorted sets, `s`
-//! strings; `y` sorted sets whose scores are all equal, `n` lists and `i` sets of numbers only; `g` places, `d` what
-//! searches for them stored, `p` HyperLogLogs.
+//! Names of keys say what they usually hold: `l` lists, `e` sets, `h` hashes, `z` sorted sets, `s` strings; `y`
+//! sorted sets whose scores are all equal, `n` lists and `i` sets of numbers only; `g` positions, `d` stored
+//! results of searches for them, `p` HyperLogLogs.
 //!
-//! [`sessions`] has several clients that wait, subscribe, watch, queue and cache; [`fields`] has fields of hashes that
-//! expire.
+//! [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
+//! fields that expire.
 //!
-//! The other servers are Redis 7.0 and, for what is newer, Redis 8.2 and Valkey 9.1; see [`support::Oracle`] for where
-//! they are looked for. `SPINEL_DIFF_COMMANDS` sets how many commands each test sends, `SPINEL_DIFF_SEED` the seed,
-//! which is printed; `SPINEL_DIFF_HISTORY` stops at the first difference and prints what happened to the key before.
+//! The other servers are Redis 7.0 and, for newer features, Redis 8.2 and Valkey 9.1; [`support::Oracle`] says
+//! where they are searched for. `SPINEL_DIFF_COMMANDS` sets the number of commands per test, `SPINEL_DIFF_SEED` the
+//! seed, which is printed; with `SPINEL_DIFF_HISTORY`, a test stops at the first difference and prints the history
+//! of the key.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -41,7 +42,7 @@ use pair::{both, differing_keys, digests, shown, words};
 use reply::normalise;
 use support::{Oracle, ServerProcess};
 
-/// How many commands a test sends, and from which seed they come.
+/// Number of commands per test, and the seed.
 fn commands_and_seed(default: u64) -> (u64, u64) {
     let number =
         |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
@@ -68,7 +69,7 @@ fn spinel_answers_as_valkey_9_1_does() {
 fn compare_with(oracle: Oracle, commands: u64) {
     let Some(program) = oracle.program() else { return };
     let (commands, seed) = commands_and_seed(commands);
-    // Low limits, so that conversions happen all the time.
+    // Low limits make conversions frequent.
     let options = [
         "--enable-debug-command",
         "yes",
@@ -93,19 +94,19 @@ fn compare_with(oracle: Oracle, commands: u64) {
         clients
     });
     let mut observers = (ours.client(), theirs.client());
-    // Times in the past are tested: when such keys go must not depend on a timer.
+    // Times in the past are tested, so the removal of such keys must not depend on a timer.
     both(&mut observers, &words(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]));
     let mut grammar = Grammar::new(seed, oracle);
     let mut differences: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut history: Vec<String> = Vec::new();
-    // For how long at most a request that sets a time was under way.
+    // Longest duration of a request that set a time.
     let mut setting_ms = 0;
     for i in 0..commands {
         let (name, args) = grammar.request();
         let speaker = &mut speakers[usize::from(grammar.rng.one_in(3))];
         if matches!(name, "object" | "sort" | "sort_ro") {
-            // What is allowed to differ goes by the type, and the type by the name. SORT leaves a sorted set as a
-            // skiplist in Redis, even a read-only one: only of the `y` nobody asks.
+            // Accepted differences depend on the type, and the type follows from the name. In Redis, SORT, even a
+            // read-only one, converts a sorted set to a skiplist; the `y` sets are never asked for their encoding.
             let key = args.iter().skip(1).find(|arg| arg.len() == 2).cloned().unwrap_or_default();
             let expected: &[u8] = match key.first() {
                 Some(b'e' | b'i') => b"+set\r\n",
@@ -121,12 +122,12 @@ fn compare_with(oracle: Oracle, commands: u64) {
             }
         }
         if name == "dbsize" {
-            // How many keys that are due have been met is a matter of chance.
+            // The number of due keys that have been accessed depends on chance.
             both(speaker, &words(&["SCAN", "0", "COUNT", "100000"]));
         }
         if name.starts_with("sort") {
-            // It takes a number that an earlier command found out of range for one of its own, unless one that
-            // was in range came in between.
+            // The reply includes a number that an earlier command found out of range, unless a valid one came in
+            // between.
             both(speaker, &words(&["ZUNION", "1", "none", "WEIGHTS", "1"]));
         }
         history.push(shown(&args));
@@ -142,12 +143,12 @@ fn compare_with(oracle: Oracle, commands: u64) {
             let text =
                 format!("{}\n  spinel {}\n  theirs {}", shown(&args), quote::repr(&x), quote::repr(&y));
             if std::env::var_os("SPINEL_DIFF_HISTORY").is_some() {
-                // What happened to the key before.
+                // The history of the key.
                 let key = format!("\"{}\"", String::from_utf8_lossy(&args[args.len() - 1]));
                 history.iter().filter(|line| line.contains(&key)).for_each(|line| println!("{line}"));
                 panic!("{text}");
             }
-            // A few of each command are enough.
+            // A few differences per command are enough.
             let same = differences.entry(name).or_default();
             if same.len() < 4 {
                 same.push(text);
@@ -157,8 +158,9 @@ fn compare_with(oracle: Oracle, commands: u64) {
             && matches!(name, "zadd" | "zincrby" | "geoadd" | "hset" | "hmset" | "sadd")
             && args.len() > 1
         {
-            // 7.2 chooses the encoding by what is given, though it be there already or not be taken. A value that
-            // is encoded otherwise for that reason goes, for the encodings differ in what becomes of -0.
+            // Redis 7.2 chooses the encoding by the arguments, even if they are already members or are not
+            // accepted. A value whose encoding differs for that reason is removed, because encodings differ in
+            // their treatment of -0.
             let (x, y) = both(speaker, &[b"OBJECT".to_vec(), b"ENCODING".to_vec(), args[1].clone()]);
             let larger: &[&[u8]] = match &y[..] {
                 b"$8\r\nlistpack\r\n" => &[b"$8\r\nskiplist\r\n", b"$9\r\nhashtable\r\n"],
@@ -184,7 +186,7 @@ fn compare_with(oracle: Oracle, commands: u64) {
             let limit = ["0", "2", "8", "128"][grammar.rng.index(4)];
             let set_limit = ["CONFIG", "SET", "set-max-listpack-entries", limit];
             if oracle == Oracle::Redis7_0 {
-                // 7.0 has no such limit.
+                // Redis 7.0 has no such limit.
                 observers.0.command(&set_limit.map(str::as_bytes)).expect("Spinel answers");
             } else {
                 both(&mut observers, &words(&set_limit));

@@ -1,4 +1,4 @@
-//! A connection to each of two servers, and what they say.
+//! A connection to each of two servers.
 
 use spinel::resp::request::write_request;
 use spinel::stdx::quote;
@@ -10,7 +10,7 @@ pub fn words(words: &[&str]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
-/// Sends a request to both, to ours first, and waits for both replies.
+/// Sends a request to both servers, first to Spinel, and waits for both replies.
 pub fn both((a, b): &mut (Client, Client), args: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
     let mut request = Vec::new();
     write_request(&mut request, args.iter().map(Vec::as_slice));
@@ -25,7 +25,7 @@ pub fn shown(args: &[Vec<u8>]) -> String {
     args.iter().map(|arg| quote::repr(arg)).collect::<Vec<_>>().join(" ")
 }
 
-/// The digests of all data, after the keys that are due were met and so removed.
+/// Digests of all data, after due keys have been accessed and thereby removed.
 pub fn digests(clients: &mut (Client, Client)) -> (Vec<u8>, Vec<u8>) {
     for db in 0..16 {
         both(clients, &words(&["SELECT", &db.to_string()]));
@@ -34,8 +34,8 @@ pub fn digests(clients: &mut (Client, Client)) -> (Vec<u8>, Vec<u8>) {
     both(clients, &words(&["DEBUG", "DIGEST"]))
 }
 
-/// The keys whose values differ, or whether they expire, with what each server says of them. Digests that differ are
-/// not enough: Redis 8 and Valkey 9 print scores otherwise there than everybody else.
+/// Keys whose values, or whose having an expiry, differ, with what each server reports. Different digests do not
+/// suffice, because Redis 8 and Valkey 9 format scores differently in them.
 pub fn differing_keys(clients: &mut (Client, Client)) -> String {
     let mut out = String::new();
     let bytes = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Vec<_>>();

@@ -1,12 +1,12 @@
-//! Replies in a form in which two right answers are equal.
+//! Normalised replies, in which two correct replies are equal.
 
-/// Replies whose elements have no order: they are compared as sets.
+/// Commands whose replies have no order and are compared as sets.
 pub const UNORDERED: &[&str] = &["keys", "smembers", "sinter", "sunion", "sdiff", "hkeys", "hvals", "spop"];
 
-/// Replies that are a matter of chance: only their form is compared.
+/// Commands whose replies depend on chance; only the form is compared.
 pub const RANDOM: &[&str] = &["randomkey", "srandmember", "hrandfield", "zrandmember"];
 
-/// How long the RESP value is with which these bytes begin, if they hold all of it.
+/// Length of the RESP value at the beginning of `bytes`, if it is complete.
 pub fn length(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(2).position(|w| w == b"\r\n")? + 2;
     let number =
@@ -21,7 +21,7 @@ pub fn length(bytes: &[u8]) -> Option<usize> {
     (0..values).try_fold(end, |at, _| Some(at + length(&bytes[at..])?))
 }
 
-/// A RESP value cut into its elements.
+/// The elements of a RESP value.
 pub fn elements(reply: &[u8]) -> Vec<&[u8]> {
     let mut at = reply.windows(2).position(|w| w == b"\r\n").expect("a whole reply") + 2;
     let mut out = Vec::new();
@@ -33,7 +33,7 @@ pub fn elements(reply: &[u8]) -> Vec<&[u8]> {
     out
 }
 
-/// Which argument of a command is a cursor.
+/// Index of the argument that is a cursor.
 fn cursor_at(name: &str) -> Option<usize> {
     match name {
         "scan" => Some(1),
@@ -42,12 +42,12 @@ fn cursor_at(name: &str) -> Option<usize> {
     }
 }
 
-/// Whether a scan ended with this reply.
+/// Whether this reply ends a scan.
 pub fn is_last(reply: &[u8]) -> bool {
     reply.starts_with(b"*2\r\n$1\r\n0\r\n")
 }
 
-/// The reply in a form in which two right answers are equal.
+/// The reply in a form in which two correct replies are equal.
 pub fn normalise(name: &str, args: &[Vec<u8>], reply: &[u8]) -> Vec<u8> {
     let aggregate = matches!(reply[0], b'*' | b'~' | b'%');
     if UNORDERED.contains(&name) && aggregate {
@@ -66,8 +66,8 @@ pub fn normalise(name: &str, args: &[Vec<u8>], reply: &[u8]) -> Vec<u8> {
         let null = reply[1..].starts_with(b"-1");
         return if reply[0] == b'$' && !null { b"$".to_vec() } else { reply[..end].to_vec() };
     }
-    // A cursor is the server's own, and what a scan returns has no order. A scan that ends as it began, though,
-    // has shown everything.
+    // A cursor is specific to the server, and the elements of a scan have no order. But a scan that is complete in
+    // one call has shown everything.
     if let Some(at) = cursor_at(name).filter(|_| aggregate) {
         if !is_last(reply) || args.get(at).is_none_or(|cursor| cursor != b"0") {
             return b"scanned".to_vec();
@@ -86,7 +86,7 @@ pub fn normalise(name: &str, args: &[Vec<u8>], reply: &[u8]) -> Vec<u8> {
             _ => items.iter().map(|item| item.to_vec()).collect(),
         };
         parts.sort();
-        // While a table is being moved, some may be seen twice.
+        // While a table is being resized, elements may be repeated.
         parts.dedup();
         return parts.concat();
     }

@@ -1,11 +1,12 @@
-//! Several clients of each server that wait for keys, subscribe, watch, queue, and keep copies: what any of them receives
+//! Several clients of each server that block on keys, subscribe, watch, queue and cache. What each client receives
 //! after each step must be equal.
 //!
-//! After a step, another client's two PINGs have been answered one after the other. The server has by then been through
-//! a whole turn of its loop, so that whatever it sends because of the step lies in the sockets; a client that was sent
-//! nothing either waits or is silent on both sides. Requests that name a client's number have it put in for each server.
+//! After a step, another client sends two PINGs and waits for both replies. By then the server has been through a
+//! whole iteration of its loop, so that all output caused by the step is in the sockets; a client that received
+//! nothing is blocked or silent on both servers. In requests that name a client's ID, the ID of each server's
+//! client is inserted.
 //!
-//! Payloads of DUMP go crosswise: what either server has made is restored by both.
+//! Payloads of DUMP are exchanged: both servers restore what either has dumped.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -21,11 +22,11 @@ use crate::pair::{both, differing_keys, digests, shown, words};
 use crate::reply::{elements, length};
 use crate::support::{Client, Oracle, ServerProcess};
 
-/// Clients of each server.
+/// Clients per server.
 const CLIENTS: usize = 4;
 
-/// Requests that anybody may send who neither waits nor subscribes. `l` and so on stand for a key of that kind, `k` for
-/// any, `v` for a value, `n` for a number, `x` for a score.
+/// Requests that a client may send unless it is blocked or subscribed. `l` and so on stand for a key of that kind,
+/// `k` for any key, `v` for a value, `n` for a number, `x` for a score.
 const COMMANDS: &[&str] = &[
     "LPUSH l v",
     "RPUSH l v v",
@@ -200,7 +201,7 @@ const STATES: &[&str] = &[
     "CLIENT KILL ID #",
 ];
 
-/// Requests that may wait, with the time to go in last or first.
+/// Requests that may block, with the position of the timeout: last or first.
 const WAITING: &[&str] = &[
     "BLPOP l l T",
     "BRPOP l l l T",
@@ -214,32 +215,32 @@ const WAITING: &[&str] = &[
     "BLPOP k T",
 ];
 
-/// Requests that are not sent in a transaction where one of these servers is asked.
+/// Requests that are not sent within a transaction, depending on the server.
 const NOT_QUEUED: &[(&str, &[Oracle])] = &[
-    // Valkey refuses them when they are queued, and then the transaction; Redis when they run, or not at all.
+    // Valkey refuses them when they are queued, and with them the transaction; Redis when they run, or not at all.
     ("MULTI", &[Oracle::Valkey9_1]),
     ("WATCH", &[Oracle::Valkey9_1]),
     ("RESET", &[Oracle::Valkey9_1]),
     ("CLIENT REPLY", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
-    // The others remember what was read before, and tell it to whoever tracks anew: see [`compare_with`].
+    // The others remember keys read before, and notify a client that starts tracking again: see [`compare_with`].
     ("CLIENT TRACKING OFF", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
     // The others no longer count a client that was killed in the same transaction.
     ("CLIENT KILL", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
-    // What a transaction itself has changed the others tell to whom redirection names in its end; we, to whom it named
-    // when the key changed.
+    // For changes made by the transaction itself, the others notify the redirection target at its end; Spinel
+    // notifies the target at the time of the change.
     ("CLIENT TRACKING ON", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
-    // They name another client by a number that is each server's own.
+    // They contain the ID of another client, which differs between servers.
     ("CLIENT GETREDIR", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
     ("CLIENT TRACKINGINFO", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
-    // It names the server and its version.
+    // It contains the server's name and version.
     ("HELLO", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
-    // What is left by these has no order, nor have their replies inside that of EXEC.
+    // The channels left by these have no order, nor do their replies within that of EXEC.
     ("UNSUBSCRIBE", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
     ("PUNSUBSCRIBE", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
     ("SUNSUBSCRIBE", &[Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]),
 ];
 
-/// A client of one server that reads whatever has arrived.
+/// A client of one server that reads all output that has arrived.
 struct Wire {
     stream: TcpStream,
     bytes: Vec<u8>,
@@ -274,7 +275,7 @@ impl Wire {
         }
     }
 
-    /// The values that have arrived whole.
+    /// The values that have arrived completely.
     fn received(&mut self) -> Vec<Vec<u8>> {
         let mut chunk = [0; 1 << 16];
         loop {
@@ -311,7 +312,7 @@ impl Side {
         Side { server, observer, clients }
     }
 
-    /// Waits for a whole turn of the server's loop after all that was sent.
+    /// Waits for a whole iteration of the server's loop after all requests.
     fn settle(&mut self) {
         for _ in 0..2 {
             let reply = self.observer.command(&[b"PING"]).expect("the server answers");
@@ -320,14 +321,14 @@ impl Side {
     }
 }
 
-/// What a client is doing, as far as what may be sent to it depends on it.
+/// State of a client, as far as it decides which requests it may send.
 #[derive(Clone, Copy, Default)]
 struct State {
-    /// Its last request is not answered.
+    /// Whether its last request is unanswered.
     waits: bool,
-    /// Whether it may be told nothing.
+    /// Whether it may receive no output.
     silent: bool,
-    /// In a transaction.
+    /// Whether it is in a transaction.
     queues: bool,
 }
 
@@ -364,7 +365,7 @@ impl Grammar {
     }
 }
 
-/// What a client was sent, in a form in which two right answers are equal.
+/// Output to a client, in a form in which two correct outputs are equal.
 fn normalise(oracle: Oracle, request: &[Vec<u8>], values: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let name = request[0].to_ascii_uppercase();
     let second = request.get(1).map(|word| word.to_ascii_uppercase()).unwrap_or_default();
@@ -372,14 +373,14 @@ fn normalise(oracle: Oracle, request: &[Vec<u8>], values: &[Vec<u8>]) -> Vec<Vec
         .iter()
         .map(|value| {
             let whole_set = name == b"PUBSUB" && second.ends_with(b"CHANNELS");
-            // A message about several keys has them in no order.
+            // A message about several keys lists them in any order.
             let parts = if matches!(value[0], b'>' | b'*') { elements(value) } else { Vec::new() };
             match parts[..] {
                 [INVALIDATE, keys] => return [INVALIDATE, &sorted(keys)].concat(),
                 [MESSAGE, b"$20\r\n__redis__:invalidate\r\n", keys] => {
                     return [MESSAGE, &sorted(keys)].concat();
                 }
-                // The number is that of a client which is gone.
+                // The ID is that of a client that has disconnected.
                 [b"$21\r\ntracking-redir-broken\r\n", _] => return b"broken".to_vec(),
                 _ => {}
             }
@@ -387,10 +388,10 @@ fn normalise(oracle: Oracle, request: &[Vec<u8>], values: &[Vec<u8>]) -> Vec<Vec
         })
         .collect();
     if name == b"HELLO" {
-        // It names the server and its version.
+        // It contains the server's name and version.
         out.retain(|value| !value.starts_with(b"%") && !value.starts_with(b"*14\r\n"));
     }
-    // Valkey 9 says of a key that is given a time in the past that it expired; Redis that it was deleted.
+    // For a key that gets an expiry in the past, Valkey 9 reports that it expired, Redis that it was deleted.
     if oracle == Oracle::Valkey9_1 && (name.ends_with(b"EXPIRE") || name == b"EXEC") {
         for value in &mut out {
             *value = String::from_utf8_lossy(value)
@@ -400,7 +401,7 @@ fn normalise(oracle: Oracle, request: &[Vec<u8>], values: &[Vec<u8>]) -> Vec<Vec
                 .into_bytes();
         }
     }
-    // Neither have the patterns that a channel matches.
+    // The patterns that match a channel have no order either.
     let pattern_of = |value: &Vec<u8>| -> Option<Vec<u8>> {
         let parts = if matches!(value[0], b'>' | b'*') { elements(value) } else { Vec::new() };
         let is_message = parts.len() == 4 && parts[0] == b"$8\r\npmessage\r\n";
@@ -409,7 +410,8 @@ fn normalise(oracle: Oracle, request: &[Vec<u8>], values: &[Vec<u8>]) -> Vec<Vec
     for group in out.chunk_by_mut(|a, b| pattern_of(a).is_some() && pattern_of(a) == pattern_of(b)) {
         group.sort();
     }
-    // Replies, what is published and invalidations take ways of their own: the order between them is not promised.
+    // Replies, published messages and invalidations are delivered separately; the order between them is not
+    // defined.
     out.sort_by_key(|value| match &value[..] {
         invalidated if invalidated.starts_with(INVALIDATE) || invalidated.starts_with(MESSAGE) => 2,
         b"broken" => 2,
@@ -421,12 +423,12 @@ fn normalise(oracle: Oracle, request: &[Vec<u8>], values: &[Vec<u8>]) -> Vec<Vec
         }
         _ => 0,
     });
-    // Nor have the prefixes that a key begins with.
+    // The prefixes of a key have no order either.
     let invalidations = out.partition_point(|value| {
         !value.starts_with(INVALIDATE) && !value.starts_with(MESSAGE) && value != b"broken"
     });
     out[invalidations..].sort();
-    // The channels that a client leaves, and what it is told of several keys by one request, have no order.
+    // The channels that a client leaves, and messages about several keys of one request, have no order.
     if (name.ends_with(b"UNSUBSCRIBE") && request.len() == 1) || name == b"RESET" {
         for value in &mut out {
             if value.starts_with(b"*3") || value.starts_with(b">3") {
@@ -452,7 +454,7 @@ fn sorted(value: &[u8]) -> Vec<u8> {
     items.concat()
 }
 
-/// What one side's client was sent; of a long array, only the elements that the other side has otherwise.
+/// Output to a client of one side; of a long array, only the elements that differ from the other side.
 fn listed(values: &[Vec<u8>], other: &[Vec<u8>]) -> String {
     let mut shown = Vec::new();
     for (i, value) in values.iter().enumerate() {
@@ -485,8 +487,8 @@ impl Sessions {
         self.states[who] = State::default();
     }
 
-    /// Sends a request on one client of each side; what all clients receive must be equal. A request of which it is
-    /// `sure` that it is answered in the end is waited for.
+    /// Sends a request on one client of each side and compares the output of all clients. If the request is `sure`
+    /// to be answered, waits for the reply.
     fn step(&mut self, who: usize, args: &[Vec<u8>], sure: bool) {
         self.history.push(format!("{who}: {}", shown(args)));
         let target = (who + 1) % CLIENTS;
@@ -513,14 +515,14 @@ impl Sessions {
         }
         let [ours, theirs] = &received;
         let anonymous = |side: &Side, values: &[Vec<u8>]| -> Vec<Vec<u8>> {
-            // The numbers of clients are the server's own.
+            // IDs of clients differ between servers.
             let numbered = |value: &Vec<u8>| {
                 let reply = String::from_utf8_lossy(value).into_owned();
                 side.clients.iter().enumerate().fold(reply, |text, (i, client)| {
                     text.replace(&format!(":{}\r\n", client.id), &format!(":#{i}\r\n"))
                 })
             };
-            // Whom messages are redirected to may be gone, and with it the number that both sides are known by.
+            // The redirection target may have disconnected, and with it the ID known to both sides.
             let redirects = args.len() == 2 && matches!(&args[1][..], b"GETREDIR" | b"TRACKINGINFO");
             if redirects && args[0] == b"CLIENT" {
                 let hidden = |value: &Vec<u8>| {
@@ -553,7 +555,7 @@ impl Sessions {
                 slack_ms: 0,
             };
             if (x != y || open[0] != open[1]) && known::reason(self.oracle, &case).is_none() {
-                // What came last, and before that what concerns this client.
+                // The last steps, and before them those of this client.
                 let last = self.history.len().saturating_sub(12);
                 let is_shown = |(at, line): &(usize, &String)| {
                     *at >= last || *at + 400 > last && line.starts_with(&format!("{i}:"))
@@ -582,12 +584,12 @@ impl Sessions {
             _ => {}
         }
         for who in 0..CLIENTS {
-            // Sides that disagree are found by what they answer or do not.
+            // A difference in whether clients are blocked shows in their output.
             self.states[who].waits = self.states[who].waits && self.waits(who);
         }
     }
 
-    /// Whether a client waits for a key, on either side.
+    /// Whether a client is blocked, on either side.
     fn waits(&mut self, who: usize) -> bool {
         self.sides.iter_mut().any(|side| {
             let id = side.clients[who].id.as_bytes();
@@ -598,7 +600,8 @@ impl Sessions {
         })
     }
 
-    /// A key's payload from both servers is restored on both, under other names; and a damaged one is refused.
+    /// Restores the payloads of a key from both servers on both, under other names, and checks that a damaged
+    /// payload is refused.
     fn crosswise(&mut self, rng: &mut Rng, key: &[u8]) {
         let dump = both(&mut self.observers, &[b"DUMP".to_vec(), key.to_vec()]);
         if dump.0[0] != b'$' || dump.1[0] != b'$' || dump.0.starts_with(b"$-1") || dump.1.starts_with(b"$-1")
@@ -648,7 +651,7 @@ impl Sessions {
             }
         }
         self.sides.iter_mut().for_each(Side::settle);
-        // What trackers and subscribers were told of these keys is read and forgotten.
+        // Messages to trackers and subscribers about these keys are read and discarded.
         for side in &mut self.sides {
             side.clients.iter_mut().for_each(|client| drop(client.received()));
         }
@@ -666,7 +669,7 @@ fn compare_with(oracle: Oracle, default: u64) {
         "--set-max-intset-entries",
         "4",
     ];
-    // A payload of ours is for servers of 7.0, too.
+    // Spinel's payloads must be readable by Redis 7.0.
     let start = |binary, more: &[&str]| ServerProcess::start(binary, &[&options[..], more].concat());
     let sides = [start(&crate::support::spinel(), &["--rdb-save-version", "10"]), start(&program, &[])]
         .map(Side::new);
@@ -694,15 +697,15 @@ fn compare_with(oracle: Oracle, default: u64) {
         match grammar.rng.below(20) {
             0 | 1 if !state.silent => {
                 let template = WAITING[grammar.rng.index(WAITING.len())];
-                // Somebody must be left who can end the waiting. 7.0 wakes who waits by other rules than 7.2: it passes
-                // over keys of another type, and over those that are overwritten.
+                // At least one client must stay free to unblock the others. Redis 7.0 has other rules for that than
+                // 7.2: it ignores keys of another type, and overwritten keys.
                 let patient = oracle != Oracle::Redis7_0 && free.len() > 2 && !grammar.rng.one_in(6);
                 let args = grammar.fill(template, if patient { "0" } else { "0.005" });
                 sessions.states[who].waits = patient;
                 sessions.step(who, &args, !patient);
             }
             0 | 1 => {
-                // 7.0 says of a time that is too long that it is negative.
+                // Redis 7.0 reports a timeout that is too long as negative.
                 let kinds = if oracle == Oracle::Redis7_0 { 4 } else { 5 };
                 let bad = ["-1", "nan", "", "abc", "1e300"][grammar.rng.index(kinds)];
                 let template = WAITING[grammar.rng.index(WAITING.len())];
@@ -732,19 +735,19 @@ fn compare_with(oracle: Oracle, default: u64) {
             _ => {
                 let template = COMMANDS[grammar.rng.index(COMMANDS.len())];
                 if state.queues && template.starts_with("PUBSUB") {
-                    // An array inside that of EXEC has no order.
+                    // An array within the reply of EXEC has no order.
                     continue;
                 }
                 if template.starts_with("SWAPDB") && (state.queues || free.len() < CLIENTS) {
-                    // Which of those who wait for keys of these databases is served first is a matter of chance.
+                    // Which of the clients blocked on keys of these databases is served first depends on chance.
                     continue;
                 }
                 let args = grammar.fill(template, "0");
                 if args[0] == b"LSET" && args[2] == b"-9223372036854775808" {
-                    // The others take the least index for one of the list's.
+                    // The others take the smallest index for an index of the list.
                     continue;
                 }
-                // Redis 8 flushes with another thread, and answers in the end.
+                // Redis 8 flushes in another thread, and replies at the end.
                 let later = template == "FLUSHDB" && !state.queues && !state.silent;
                 sessions.step(who, &args, later);
             }

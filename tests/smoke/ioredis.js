@@ -1,5 +1,5 @@
-// ioredis against a server whose data may go: ioredis.js PORT. Where the library is missing it is skipped, or
-// fails if CI is set.
+// Test of ioredis against a server, whose data are lost: ioredis.js PORT. If the library is missing, the test is
+// skipped, or fails if CI is set.
 let Redis;
 try {
   Redis = require("ioredis");

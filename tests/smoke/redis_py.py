@@ -1,5 +1,5 @@
-"""redis-py against a server whose data may go: redis_py.py PORT. Where the library is missing it is skipped, or fails
-if CI is set."""
+"""Test of redis-py against a server, whose data are lost: redis_py.py PORT. If the library is missing, the test is
+skipped, or fails if CI is set."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-//! An allocator that counts what everybody has allocated: for programs with a single test.
+//! Allocator that counts the allocated bytes of the whole process, for programs with a single test.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ struct Counting;
 
 /// Bytes allocated now.
 static NOW: AtomicUsize = AtomicUsize::new(0);
-/// The most there ever were, since it was last set.
+/// Largest number of bytes allocated since the last reset.
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 fn grown(by: usize) {
@@ -15,7 +15,7 @@ fn grown(by: usize) {
     PEAK.fetch_max(now, Ordering::Relaxed);
 }
 
-// SAFETY: everything is passed on to the system's allocator.
+// SAFETY: all calls are forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grown(layout.size());
@@ -33,7 +33,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Runs `work`; what it returns, and how many bytes were allocated at its most, above what there was before.
+/// Runs `work`; returns its result and the largest number of bytes allocated meanwhile, above those allocated
+/// before.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = NOW.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);

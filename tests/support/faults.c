@@ -1,8 +1,8 @@
-// A disk that fails on demand: loaded before the C library, it stands between a server and the kernel.
+// Simulates a disk that fails on demand: preloaded before the C library, it intercepts a server's system calls.
 //
-// The file that FAULTS names holds lines "CALL NAME NTH ERRNO": from its NTH matching call on (1: at once), CALL fails
-// with ERRNO on files whose path contains NAME, for as long as the line is there. CALL is write, fsync (fdatasync
-// too), ftruncate, open or rename; with "short", a write takes half of its bytes, and the next one fails.
+// The file named by FAULTS holds lines "CALL NAME NTH ERRNO": from the NTH matching call on (1: at once), CALL fails
+// with ERRNO on files whose path contains NAME, for as long as the line is there. CALL is write, fsync (also for
+// fdatasync), ftruncate, open or rename; with "short", a write takes half of its bytes, and the next one fails.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-//! Servers started for a test, and a plain client to talk to them.
+//! Servers started for tests, and a plain client.
 #![allow(dead_code)] // Each test binary uses its own part of this.
 
 use std::io::{self, BufReader, Read, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A server process in a directory of its own, killed when dropped.
+/// A server process with a directory of its own, killed when dropped.
 pub struct ServerProcess {
     child: Child,
     pub port: u16,
@@ -20,23 +20,23 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-/// The binary of this crate.
+/// The server binary of this crate.
 pub fn spinel() -> PathBuf {
-    // Another build may be named, for long runs.
+    // `SPINEL_BIN` names another build, for long runs.
     std::env::var_os("SPINEL_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_spinel")), PathBuf::from)
 }
 
-/// Says that a test is skipped because of something that is not there, such as a tool. Where `CI` is set nothing is
-/// skipped: the test fails.
+/// Reports that a test is skipped because something is missing, such as a tool. If `CI` is set, fails the test
+/// instead.
 #[track_caller]
 pub fn skip(because: &str) {
     let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     assert!(!in_ci, "CI is set, where nothing may be skipped: {because}");
-    // Not by `eprintln`, which the harness keeps to itself when a test passes.
+    // Not `eprintln`, whose output the harness hides when a test passes.
     let _ = writeln!(io::stderr(), "SKIPPED: {because}");
 }
 
-/// A server of which the right answer is learnt.
+/// A reference server, whose behaviour is taken as correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oracle {
     Redis7_0,
@@ -45,7 +45,7 @@ pub enum Oracle {
 }
 
 impl Oracle {
-    /// The names of its program, and how its answer to `--version` begins.
+    /// Names of the program, and the beginning of its `--version` output.
     fn names(self) -> (&'static [&'static str], &'static str) {
         match self {
             Oracle::Redis7_0 => (&["redis-server-7.0.15", "redis-server"], "Redis server v=7.0."),
@@ -54,7 +54,8 @@ impl Oracle {
         }
     }
 
-    /// Its program: from the directory that `SPINEL_ORACLES` names, or the PATH. Without it, the test is skipped.
+    /// Path of the program, from the directory that `SPINEL_ORACLES` names or from the PATH. If it is missing, the
+    /// test is skipped.
     #[track_caller]
     pub fn program(self) -> Option<PathBuf> {
         let (names, version) = self.names();
@@ -72,25 +73,25 @@ impl Oracle {
     }
 }
 
-/// Redis 7.0, if it is there.
+/// Redis 7.0, if it is installed.
 #[track_caller]
 pub fn redis() -> Option<PathBuf> {
     Oracle::Redis7_0.program()
 }
 
-/// Valkey 9.1, if it is there.
+/// Valkey 9.1, if it is installed.
 #[track_caller]
 pub fn valkey() -> Option<PathBuf> {
     Oracle::Valkey9_1.program()
 }
 
 impl ServerProcess {
-    /// Starts `binary` with the given options and waits until it answers.
+    /// Starts `binary` with these options and waits until it serves.
     pub fn start(binary: &Path, options: &[&str]) -> ServerProcess {
         ServerProcess::start_with(binary, None, options, &[])
     }
 
-    /// As [`ServerProcess::start`], with a configuration file and variables in its environment.
+    /// As [`ServerProcess::start`], with a configuration file and environment variables.
     pub fn start_with(
         binary: &Path,
         file: Option<&Path>,
@@ -128,18 +129,18 @@ impl ServerProcess {
         }
     }
 
-    /// What the server has printed.
+    /// All output of the server so far.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.dir.join("stdout")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A connection to it.
+    /// Opens a connection to the server.
     pub fn client(&self) -> Client {
         Client::connect(self.port).expect("the server takes connections")
     }
 
-    /// Its process id.
+    /// Process ID of the server.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -156,7 +157,7 @@ impl Drop for ServerProcess {
         let _ = self.child.wait();
         let log = self.log();
         let _ = std::fs::remove_dir_all(&self.dir);
-        // A server built with a sanitizer says what it did wrong.
+        // A server built with a sanitizer reports its fault.
         if let Some(at) = log.find("Sanitizer:") {
             let report = &log[log[..at].rfind('\n').unwrap_or(0)..];
             eprintln!("{report}");
@@ -178,12 +179,12 @@ impl Client {
         Ok(Client { stream: BufReader::with_capacity(1 << 16, stream) })
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Sends one request and reads its reply.
+    /// Sends a request and reads the reply.
     pub fn command(&mut self, args: &[&[u8]]) -> io::Result<Vec<u8>> {
         let mut request = Vec::new();
         spinel::resp::request::write_request(&mut request, args.iter().copied());
@@ -191,7 +192,7 @@ impl Client {
         self.reply()
     }
 
-    /// Reads one reply, whole.
+    /// Reads one complete reply.
     pub fn reply(&mut self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         self.read_value(&mut out)?;
@@ -237,7 +238,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads whatever arrives until the server closes the connection.
+    /// Reads all output until the server closes the connection.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         let _ = self.stream.read_to_end(&mut out);
@@ -245,7 +246,7 @@ impl Client {
     }
 }
 
-/// Asks for words with one space between them; the reply as it arrives, without the last line end.
+/// Sends words separated by single spaces; returns the raw reply without its last line end.
 pub fn run(client: &mut Client, line: &str) -> String {
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
     let reply = client.command(&words).expect("the server answers");

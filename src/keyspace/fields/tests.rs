@@ -44,7 +44,7 @@ fn compare(space: &mut Keyspace, model: &Model) {
     }
 }
 
-/// Forgets what is due; whether anything was.
+/// Removes expired fields from the model; whether there were any.
 fn forget_due(model: &mut Model, now: i64) {
     for db in model {
         for fields in db.values_mut() {
@@ -107,7 +107,7 @@ fn alarms_follow_their_hashes() {
                     }
                 }
                 9 => {
-                    // The entry moves when it gets an expiry of its own, or loses it.
+                    // The entry moves when it gains or loses an expiry of its own.
                     let at = rng.one_in(2).then_some(UnixMillis(i64::MAX));
                     assert_eq!(space.db(a).set_expires(key, at), known);
                 }
@@ -136,7 +136,7 @@ fn alarms_follow_their_hashes() {
     }
 }
 
-/// The names of the fields that are said to be gone, and of the events.
+/// Names of the expired fields, and of the events.
 fn told(space: &mut Keyspace) -> (Vec<String>, Vec<&'static str>) {
     let (changes, bytes) = space.ledger.take();
     let text = |range: &std::ops::Range<usize>| String::from_utf8_lossy(&bytes[range.clone()]).into_owned();
@@ -260,7 +260,7 @@ fn a_hash_that_is_replaced_leaves_no_alarm_behind() {
     let mut take = |name| std::mem::take(space.db(0).write_as::<Hash>(Key::new(name)).unwrap().unwrap());
     let (earlier, later, plain) = (take(b"earlier"), take(b"later"), take(b"plain"));
     take(b"emptied");
-    // Each of the entries has another hash now than the one that its alarm was set for.
+    // Each entry has another hash than the one for which its alarm was set.
     let hashes: [(&[u8], Hash); 3] = [(b"later", earlier), (b"plain", later), (b"earlier", plain)];
     for (name, hash) in hashes {
         *space.db(0).write_as::<Hash>(Key::new(name)).unwrap().unwrap() = hash;

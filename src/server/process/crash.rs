@@ -1,15 +1,15 @@
-//! What is written when the server dies of a fault: a report in the log, in the shape Redis's users know.
+//! Crash report: written to the log when a fault ends the server, in the format of Redis.
 //!
-//! Two ways lead here. A panic of the main thread (a broken invariant) comes through the panic hook; a signal
-//! that ends a process (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT) through a handler. Either writes the report and
-//! then ends the process by a signal, so that there is a core dump and whoever waits for us learns how we ended.
+//! A panic of the main thread (a broken invariant) reaches it through the panic hook; a fatal signal (SIGSEGV,
+//! SIGBUS, SIGFPE, SIGILL, SIGABRT) through a handler. Either writes the report and then ends the process by a
+//! signal, so that there is a core dump and the parent process learns the cause.
 //!
-//! A handler may do almost nothing, and a report needs almost everything. It is therefore written in order of
-//! certainty: first lines that need neither memory nor locks, then what may itself go wrong: a second fault
-//! ends the process at once, and so does an alarm if the report hangs on a lock.
+//! A signal handler may do almost nothing, and a report needs almost everything. It is therefore written in order
+//! of certainty: first lines that need neither memory nor locks, then parts that may fail themselves. A second
+//! fault ends the process at once, and so does an alarm if the report hangs on a lock.
 //!
-//! To name the command at fault costs a few stores per command: while a command runs, [`while_running`] keeps a
-//! pointer to its arguments, which nobody reads as long as all is well.
+//! Naming the faulty command costs a few stores per command: while a command runs, [`while_running`] keeps a
+//! pointer to its arguments, which is only read after a fault.
 #![allow(unsafe_code)]
 
 use std::backtrace::Backtrace;
@@ -32,45 +32,46 @@ use crate::stats::log::{self, Level};
 use crate::stdx::alloc;
 use crate::stdx::quote;
 
-/// The server to report on. It stays where it is until the process ends.
+/// The server that a report describes. It does not move until the process ends.
 static SERVER: AtomicPtr<Server> = AtomicPtr::new(ptr::null_mut());
 /// The command that a thread runs.
 struct Running {
-    /// Its arguments; null between commands.
+    /// Arguments of the command; null between commands.
     args: AtomicPtr<Args<'static>>,
-    /// The key of the client whose command that is.
+    /// Key of the client that sent the command.
     client: AtomicUsize,
 }
 
 thread_local! {
-    /// Each thread's own: the arguments belong to the thread that runs the command. Atomic, because a signal handler
-    /// may look at any moment.
+    /// Thread-local, because the arguments belong to the thread that runs the command. Atomic, because a signal
+    /// handler may read it at any moment.
     static RUNNING: Running =
         const { Running { args: AtomicPtr::new(ptr::null_mut()), client: AtomicUsize::new(0) } };
 }
 
-/// A report has begun.
+/// Whether a report has begun.
 static REPORTING: AtomicBool = AtomicBool::new(false);
 
 const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT];
 
-/// Memory for the handler to run in, as the fault may be that the stack is used up. Only touched pages cost.
+/// Size of the handler's own stack in bytes, because the fault may be a stack overflow. Only touched pages cost
+/// memory.
 const STACK: usize = 1 << 20;
 
 /// Seconds after which a report that hangs is given up.
 const PATIENCE_S: u32 = 10;
 
-/// Bytes of each argument shown, and how many arguments.
+/// Bytes shown of each argument, and the number of arguments shown.
 const SHOWN_BYTES: usize = 128;
 const SHOWN_ARGS: usize = 32;
 
-/// Reports on `server` when this process dies of a fault. To be called by the thread that will run it.
+/// Makes `server` the subject of crash reports. Call this from the thread that will run it.
 pub fn watch(server: &'static mut Server) -> &'static mut Server {
     SERVER.store(ptr::from_mut(server), Ordering::Release);
     let main = std::thread::current().id();
     std::panic::set_hook(Box::new(move |info| on_panic(info, main)));
-    // SAFETY: a fresh anonymous mapping, of which the kernel takes note as this thread's second stack. The
-    // actions are plain data, zero being an empty mask; the handler has the signature SA_SIGINFO asks for.
+    // SAFETY: a fresh anonymous mapping, which the kernel uses as this thread's second stack. The actions are plain
+    // data, zero being an empty mask; the handler has the signature that SA_SIGINFO requires.
     unsafe {
         let (rw, private) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let memory = libc::mmap(ptr::null_mut(), STACK, rw, private, -1, 0);
@@ -79,7 +80,7 @@ pub fn watch(server: &'static mut Server) -> &'static mut Server {
         }
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_fault as extern "C" fn(_, _, _) as usize;
-        // A fault within the handler has its default action: the process ends.
+        // A fault within the handler takes its default action, which ends the process.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND | libc::SA_NODEFER;
         for signal in FAULTS {
             libc::sigaction(signal, &raw const action, ptr::null_mut());
@@ -88,11 +89,11 @@ pub fn watch(server: &'static mut Server) -> &'static mut Server {
     server
 }
 
-/// Runs a command, and notes meanwhile that this thread runs it, with which arguments and for whom. While one runs
-/// inside another, the inner one is noted, and after it none.
+/// Runs a command and records meanwhile its arguments and client for this thread. If commands nest, the inner one
+/// is recorded, and none after it.
 #[inline(always)]
 pub(in crate::server) fn while_running<R>(client: ClientKey, args: &Args<'_>, run: impl FnOnce() -> R) -> R {
-    /// Takes the pointer away also when the command panics.
+    /// Clears the pointer, also when the command panics.
     struct Done;
     impl Drop for Done {
         #[inline(always)]
@@ -113,28 +114,29 @@ pub(in crate::server) fn while_running<R>(client: ClientKey, args: &Args<'_>, ru
 /// The arguments of the command that this thread runs.
 ///
 /// # Safety
-/// The command runs for as long as they are used: what is called returns, or the process ends, before it does.
+/// The command keeps running for as long as the arguments are used: the caller returns, or the process ends, before
+/// the command does.
 unsafe fn running_here<'a>() -> Option<&'a Args<'a>> {
-    // SAFETY: `while_running` keeps a reference to the arguments for as long as its pointer stands here, in this
-    // thread, which is the one that asks.
+    // SAFETY: `while_running` keeps a reference to the arguments alive for as long as its pointer is stored here,
+    // in the calling thread.
     RUNNING.with(|running| unsafe { running.args.load(Ordering::Acquire).cast::<Args<'a>>().as_ref() })
 }
 
-/// Whether the end is being reported on.
+/// Whether a crash report is being written.
 pub fn is_reporting() -> bool {
     REPORTING.load(Ordering::Relaxed)
 }
 
-/// Lets `see` look at the arguments of the command that this thread runs, if it runs one, and which of the first 64 are
-/// secret, as bits. Safe in a signal handler, if `see` is.
+/// Passes the arguments of the command that this thread runs to `see`, with a bit mask of the secret ones among the
+/// first 64; does nothing between commands. Async-signal-safe if `see` is.
 pub(in crate::server) fn for_running(see: impl FnOnce(&Args<'_>, u64)) {
-    // SAFETY: the command goes on, or panics, only after `see` has returned.
+    // SAFETY: the command continues, or panics, only after `see` has returned.
     if let Some(args) = unsafe { running_here() } {
         see(args, secrets(args));
     }
 }
 
-/// Whether this is the first to report; a second fault, in the report or in another thread, is not told.
+/// Claims the report. False for a second fault, in the report or in another thread, which is not reported.
 fn begin() -> bool {
     !REPORTING.swap(true, Ordering::SeqCst)
 }
@@ -149,10 +151,10 @@ fn end(signal: c_int) -> ! {
     }
 }
 
-/// Ends the process by a fault, with a report: for tests of that.
+/// Causes a segmentation fault, to test the crash report.
 pub fn segfault() -> ! {
-    // SAFETY: a fresh page that may only be read. Writing to it faults before anything is written; should there
-    // be no page, writing to the address that stands for failure faults as well.
+    // SAFETY: a fresh read-only page. The write faults before it changes anything; without a page, writing to the
+    // address that stands for failure faults as well.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let page = libc::mmap(ptr::null_mut(), 4096, libc::PROT_READ, flags, -1, 0);
@@ -168,7 +170,7 @@ fn on_panic(info: &PanicHookInfo<'_>, main: ThreadId) {
         message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason");
     let place = info.location().map_or_else(String::new, ToString::to_string);
     if std::thread::current().id() != main {
-        // Whoever waits for that thread deals with it.
+        // The thread that joins this one handles its panic.
         let name = std::thread::current().name().unwrap_or("?").to_owned();
         tracing::error!("The thread {name} panicked at {place}: {message}\n{}", Backtrace::force_capture());
         return;
@@ -207,7 +209,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         libc::alarm(PATIENCE_S);
     }
     log::raw(Level::Warning, START);
-    // SAFETY: the kernel passes a valid description, of which the code says which fields are there.
+    // SAFETY: the kernel passes a valid description, and its code says which fields are present.
     let (code, address, pid, uid) =
         unsafe { ((*info).si_code, (*info).si_addr(), (*info).si_pid(), (*info).si_uid()) };
     let mut line = [0; 80];
@@ -229,7 +231,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
 const START: &str = "\n\n=== SPINEL BUG REPORT START: Cut & paste starting from here ===\n";
 const END: &str = "\n=== SPINEL BUG REPORT END. Make sure to include from START to END. ===\n\n";
 
-/// The processor's registers at the fault.
+/// Logs the processor's registers at the fault.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn registers(context: *mut c_void) {
     const NAMES: [(&str, c_int); 18] = [
@@ -266,10 +268,11 @@ fn registers(context: *mut c_void) {
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn registers(_: *mut c_void) {}
 
-/// The server, for a look at it while everything stands still for ever.
+/// The server, to be read while the process is about to end.
 fn server() -> Option<&'static Server> {
-    // SAFETY: set by `watch` to what is never freed. The thread that changes it is this one, or is
-    // still running while another reports: what is read may then be torn, which ends a process that ends.
+    // SAFETY: `watch` stores a pointer to a server that is never freed. The thread that changes the server is this
+    // one, or keeps running while another reports; the values read may then be torn, which at worst ends a process
+    // that is ending.
     unsafe { SERVER.load(Ordering::Acquire).as_ref() }
 }
 
@@ -277,7 +280,7 @@ fn crash_log_enabled() -> bool {
     server().is_none_or(|server| server.config.logs.crash_log_enabled)
 }
 
-/// Everything behind the first lines, most useful first.
+/// Writes the report after its first lines, most useful parts first.
 fn report() {
     let section = |title: &str, text: &str| {
         log::raw(Level::Warning, &format!("\n------ {title} ------\n{text}"));
@@ -298,7 +301,7 @@ fn report() {
     log::raw(Level::Warning, END);
 }
 
-/// The arguments of a request as others may see them. Of a request that is no command, nobody knows what is secret.
+/// The arguments of a request with secrets hidden. In a request that is no command, all arguments may be secret.
 fn shown<'a>(server: &Server, args: &Args<'a>) -> Vec<&'a [u8]> {
     match server.resolve(server.commands.find(args.at(0)), args) {
         Ok((_, spec)) => spec.shown(args),
@@ -306,8 +309,8 @@ fn shown<'a>(server: &Server, args: &Args<'a>) -> Vec<&'a [u8]> {
     }
 }
 
-/// Which of the first 64 arguments of a running command are secret, as bits. Needs no memory, so that signal handlers may
-/// ask.
+/// Bit mask of the secret arguments among the first 64 of a running command. Async-signal-safe: it allocates
+/// nothing.
 fn secrets(args: &Args<'_>) -> u64 {
     let mut secret = 0;
     let Some(server) = server() else { return secret };
@@ -322,7 +325,7 @@ fn secrets(args: &Args<'_>) -> u64 {
     secret
 }
 
-/// The client whose command runs, and the command.
+/// Describes the running command and its client.
 fn current_command(server: &Server) -> String {
     // SAFETY: this thread reports on its own fault: the command does not go on before the report is written.
     let Some(args) = (unsafe { running_here() }) else {
@@ -347,7 +350,7 @@ fn current_command(server: &Server) -> String {
 
 fn info(server: &Server) -> String {
     let now = crate::stdx::clock::UnixMillis::now();
-    // The peak is looked for by the timer, and may be passed since.
+    // The timer samples the peak, so current use may exceed it.
     let used = alloc::used();
     let uptime = (now - server.identity.started) / 1000;
     let mut text = String::new();
@@ -382,7 +385,7 @@ fn client_list(server: &Server) -> String {
     text
 }
 
-/// Parameters whose values may matter, without passwords.
+/// Parameters that differ from their defaults, without passwords.
 fn changed_parameters(config: &Config) -> String {
     let defaults = Config::default();
     let mut text = String::new();
@@ -417,7 +420,7 @@ mod tests {
         assert_eq!(seen(), None);
         let result = while_running(ClientKey(7), &args, || {
             assert_eq!(seen().as_deref(), Some(&b"PING"[..]));
-            // Another thread cannot know how long the arguments stay.
+            // Another thread gets nothing, because it cannot know how long the arguments live.
             assert_eq!(std::thread::spawn(seen).join().expect("it does not panic"), None);
             5
         });

@@ -1,8 +1,7 @@
-//! The process among other processes: background, service managers, title, scores the kernel keeps.
+//! The process as the system sees it: background, service managers, title, out-of-memory score.
 //!
-//! Everything here concerns how the operating system and its tools see the server, and nothing what it serves.
-//! [`detach`] and [`Title::claim`] come before the first thread is started; the functions that read no state of
-//! ours may be called at any time.
+//! Nothing here concerns what the server serves. [`detach`] and [`Title::claim`] must run before the first thread
+//! starts; functions that read no state of the server may be called at any time.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, c_char};
@@ -18,17 +17,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::config::value::{OomScoreAdj, Supervised};
 use crate::net::error_text;
 
-/// Goes on in a child process without terminal, its standard streams at `/dev/null`; the caller's process ends
-/// with success. To be called while there is one thread.
+/// Continues in a child process without a terminal, with standard streams at `/dev/null`; the calling process exits
+/// with success. Call this while there is only one thread.
 ///
 /// # Errors
-/// The system has no room for another process.
+/// If the system cannot create another process.
 pub fn detach() -> io::Result<()> {
-    // SAFETY: one thread, as the caller promises: the child lacks none of the locks' owners.
+    // SAFETY: there is one thread, as the caller promises, so no lock in the child lacks its owner.
     match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
         0 => {}
-        // SAFETY: ends the process without running destructors twice, once per process.
+        // SAFETY: `_exit` runs no destructors, which the child runs once.
         _ => unsafe { libc::_exit(0) },
     }
     // SAFETY: fails only for the leader of a process group, which a fresh child is not.
@@ -43,11 +42,11 @@ pub fn detach() -> io::Result<()> {
     Ok(())
 }
 
-/// The memory in which the kernel placed our arguments and environment. `ps` reads it to show what runs.
+/// The memory in which the kernel placed arguments and environment. `ps` reads it as the title of the process.
 #[derive(Debug)]
 pub struct Title {
     start: NonNull<u8>,
-    /// Bytes from the first argument to the end of the environment behind them.
+    /// Bytes from the first argument to the end of the environment behind the arguments.
     len: usize,
 }
 
@@ -57,9 +56,9 @@ unsafe extern "C" {
 }
 
 impl Title {
-    /// Takes over the memory: the environment moves to the heap, and arguments must have been read by now,
-    /// for `std::env::args` looks there. `None` where the system does not tell where it is, from the second time on,
-    /// and when there is another thread, which may be reading the environment.
+    /// Takes over the memory. The environment moves to the heap; arguments must have been read before, because
+    /// `std::env::args` reads this memory. `None` if the system does not report the location, on a second call, and
+    /// if there is another thread, which may be reading the environment.
     pub fn claim() -> Option<Title> {
         static CLAIMED: AtomicBool = AtomicBool::new(false);
         let alone = fs::read_dir("/proc/self/task").ok()?.count() == 1;
@@ -67,8 +66,8 @@ impl Title {
             return None;
         }
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
-        // Behind the name in parentheses, which may hold anything, follow fields 3 and up; 48 to 51 are the
-        // bounds of arguments and environment (proc_pid_stat(5)).
+        // The name in parentheses, which may hold any bytes, is followed by fields 3 and up; fields 48 to 51 are
+        // the bounds of arguments and environment (proc_pid_stat(5)).
         let (_, fields) = stat.rsplit_once(')')?;
         let mut bounds = fields.split_whitespace().skip(48 - 3).map(str::parse::<usize>);
         let mut bound = || bounds.next()?.ok().filter(|&address| address != 0);
@@ -77,8 +76,8 @@ impl Title {
         if !whole {
             return None;
         }
-        // SAFETY: this is the only thread, as was checked above, so that nobody reads the environment meanwhile; each
-        // entry up to the null pointer is a C string, and its copy is never freed.
+        // SAFETY: this is the only thread, as checked above, so nothing reads the environment meanwhile; each entry
+        // before the null pointer is a C string, and its copy is never freed.
         unsafe {
             let mut entry = environ;
             while !entry.is_null() && !(*entry).is_null() {
@@ -89,20 +88,20 @@ impl Title {
                 entry = entry.add(1);
             }
         }
-        // Without an environment in between, only the arguments are known to be ours.
+        // If the environment does not follow the arguments, only the arguments may be overwritten.
         let end = if env_start == arg_end { env_end } else { arg_end };
         let start = NonNull::new(std::ptr::with_exposed_provenance_mut(arg_start))?;
         Some(Title { start, len: end - arg_start })
     }
 
-    /// Shows `text`, or as much of it as there is room for.
+    /// Sets the title, cut to the memory available.
     ///
-    /// The kernel shows the arguments' bytes only, unless their last one is not NUL: then it takes the text to
-    /// go on into the environment, and ends it at the first NUL. Both come about by filling up with NULs.
+    /// The kernel shows only the bytes of the arguments, unless the last of these is not NUL: then it takes the
+    /// text to continue into the environment and to end at the first NUL. Padding with NULs is right in both cases.
     pub fn set(&mut self, text: &[u8]) {
         let shown = text.len().min(self.len - 1);
         // SAFETY: the kernel placed `len` writable bytes there, which live as long as the process; `claim` moved
-        // the environment away, and the arguments that remain stay NUL-terminated: the last byte is NUL.
+        // the environment away, and the remaining arguments stay NUL-terminated because the last byte is NUL.
         unsafe {
             let start = self.start.as_ptr();
             start.write_bytes(0, self.len);
@@ -111,20 +110,20 @@ impl Title {
     }
 }
 
-/// A service manager that wants to hear from us.
+/// A service manager that expects messages about the server's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Manager {
-    /// Nobody.
+    /// No service manager.
     #[default]
     None,
-    /// upstart: waits for the process to stop itself once.
+    /// upstart, which waits for the process to stop itself once.
     Upstart,
-    /// systemd: listens at `$NOTIFY_SOCKET`.
+    /// systemd, which listens at `$NOTIFY_SOCKET`.
     Systemd,
 }
 
 impl Manager {
-    /// The manager the configuration asks for, if the environment has it.
+    /// The manager that the configuration asks for, if the environment confirms it.
     pub fn find(asked: Supervised) -> Manager {
         let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let (upstart, systemd) = (has("UPSTART_JOB"), has("NOTIFY_SOCKET"));
@@ -146,7 +145,7 @@ impl Manager {
         }
     }
 
-    /// Says at the start that we are there.
+    /// Reports to the manager that the process has started.
     pub fn greet(self) {
         match self {
             Manager::None => {}
@@ -164,7 +163,7 @@ impl Manager {
         }
     }
 
-    /// Tells systemd lines such as `READY=1` (sd_notify(3)).
+    /// Sends systemd lines such as `READY=1` (sd_notify(3)); does nothing for other managers.
     pub fn notify(self, lines: &str) {
         if self == Manager::Systemd
             && let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
@@ -176,7 +175,7 @@ impl Manager {
 }
 
 fn notify(socket: &OsStr, lines: &str) -> io::Result<()> {
-    // A leading `@` stands for a name that is not in the file system.
+    // A leading `@` marks a name outside the file system.
     let address = match socket.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(socket)?,
@@ -184,20 +183,20 @@ fn notify(socket: &OsStr, lines: &str) -> io::Result<()> {
     UnixDatagram::unbound()?.send_to_addr(lines.as_bytes(), &address).map(drop)
 }
 
-/// The score by which the kernel chooses whom to end when memory runs out.
+/// The score by which the kernel chooses a process to kill when memory runs out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OomScore {
-    /// The score we were started with; known once we have changed it.
+    /// The score at the start of the process; known once it has been changed.
     base: Option<i32>,
 }
 
 impl OomScore {
     const FILE: &str = "/proc/self/oom_score_adj";
 
-    /// Sets the score as `mode` says, or back to what it was at first.
+    /// Sets the score as `mode` says, or restores the original.
     ///
     /// # Errors
-    /// The kernel refuses: lowering the score takes a privilege.
+    /// If the kernel refuses: lowering the score requires a privilege.
     pub fn apply(&mut self, mode: OomScoreAdj, value: i32) -> io::Result<()> {
         let base = match self.base {
             Some(base) => base,
@@ -214,8 +213,8 @@ impl OomScore {
     }
 }
 
-/// Warns of settings of the kernel that make memory scarce or slow, and switches transparent huge pages off
-/// for this process if `disable_thp` and the kernel would use them unasked.
+/// Logs warnings about kernel settings that make memory scarce or slow. Switches transparent huge pages off for
+/// this process if `disable_thp` is set and the kernel would use them unasked.
 pub fn check_memory_settings(disable_thp: bool) {
     if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "0") {
         tracing::warn!(
@@ -234,16 +233,16 @@ pub fn check_memory_settings(disable_thp: bool) {
     );
 }
 
-/// Whether the kernel keeps huge pages from this process from now on.
+/// Switches transparent huge pages off for this process; whether that worked.
 fn disable_huge_pages() -> bool {
-    // As wide as the kernel reads them: nobody else widens the arguments of a variadic function.
+    // As wide as the kernel reads it, because the compiler does not widen arguments of a variadic function.
     const YES: libc::c_ulong = 1;
     const UNUSED: libc::c_ulong = 0;
-    // SAFETY: changes how the kernel backs memory mapped from now on; touches none.
+    // SAFETY: changes how the kernel backs memory mapped from now on, and touches no memory.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, YES, UNUSED, UNUSED, UNUSED) == 0 }
 }
 
-/// The kernel's name and version and the machine's type, such as `Linux 6.1.0 x86_64`.
+/// Name and version of the kernel and type of the machine, such as `Linux 6.1.0 x86_64`.
 pub fn system_name() -> String {
     // SAFETY: `utsname` is plain data, which the call fills with C strings.
     let (rc, name) = unsafe {
@@ -253,7 +252,7 @@ pub fn system_name() -> String {
     if rc != 0 {
         return std::env::consts::OS.into();
     }
-    // SAFETY: filled by the call: each field ends with a NUL.
+    // SAFETY: filled by the call; each field ends with a NUL.
     let text = |field: &[c_char]| unsafe { CStr::from_ptr(field.as_ptr()) }.to_string_lossy().into_owned();
     format!("{} {} {}", text(&name.sysname), text(&name.release), text(&name.machine))
 }

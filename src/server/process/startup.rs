@@ -1,8 +1,8 @@
-//! From the command line to a server that serves, and from there to the exit code.
+//! The program's course from command line to exit code.
 //!
-//! The order matters and is that of Redis, whose log lines tools wait for: configuration, log, background,
-//! first lines; then threads, signals, sockets; at last `Ready to accept connections`. What must happen while
-//! there is one thread comes first.
+//! The order matters, and is that of Redis, whose log lines tools wait for: configuration, log, background, first
+//! lines; then threads, signals, sockets; last `Ready to accept connections`. Steps that require a single thread
+//! come first.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
@@ -38,20 +38,20 @@ const DEFAULT_PIDFILE: &str = "/var/run/redis.pid";
 /// What the process is to the machine it runs on.
 #[derive(Debug, Default)]
 pub struct Process {
-    /// How the program was called: the `{title}` of the process title.
+    /// Name the program was called by, the `{title}` of the process title.
     pub name: OsString,
-    /// The memory that `ps` reads; `None` where it cannot be changed.
+    /// Memory that `ps` reads as the title; `None` if it cannot be changed.
     pub title: Option<Title>,
-    /// Who watches over us.
+    /// Service manager that started the process.
     pub manager: Manager,
-    /// What the kernel thinks of us when memory runs out.
+    /// The kernel's out-of-memory score.
     pub oom_score: OomScore,
-    /// Who notices that the loop is stuck, if anybody.
+    /// Thread that detects a stuck event loop, if enabled.
     pub watchdog: Option<Watchdog>,
 }
 
-/// Runs a server as the command line says, called `name`, with the commands of `groups`. To be called once,
-/// by the first and only thread.
+/// Runs a server as the command line says, under the program name `name`, with the commands of `groups`, until it
+/// ends. Call this once, from the first and only thread.
 pub fn run(name: OsString, title: Option<Title>, line: &CommandLine, groups: &[&'static [Spec]]) -> ExitCode {
     let _ = log::init(log::Options::default());
     match start(name, title, line, groups) {
@@ -63,11 +63,11 @@ pub fn run(name: OsString, title: Option<Title>, line: &CommandLine, groups: &[&
     }
 }
 
-/// Why the server does not serve.
+/// Why the server did not start.
 enum Failure {
-    /// The configuration is wrong: to standard error, for whoever is starting us.
+    /// The configuration is wrong. Printed on standard error.
     Config(String),
-    /// Anything else: a line in the log.
+    /// Any other reason, as a line for the log.
     Line(String),
 }
 
@@ -93,7 +93,7 @@ fn start(
     let mut config = Config::default();
     let text = line.text().map_err(unusable)?;
     let notes = file::load(&text, &mut config).map_err(unusable)?;
-    // The paths we were given are those of the directory we were called in.
+    // Relative paths are relative to the directory in which the program was called.
     let config_file = line.file.as_deref().map(absolute);
     let executable = std::env::current_exe().unwrap_or_default();
     enter_directory(&mut config)?;
@@ -105,7 +105,7 @@ fn start(
     let in_background = config.general.daemonize && manager == Manager::None;
     if in_background {
         daemon::detach().map_err(|error| Failure::line(format!("Can't go to the background: {error}")))?;
-        // Only now is this the process that logs for itself.
+        // The process that logs exists only after the step into the background.
         start_log(&config)?;
     }
     if (in_background || !config.general.pidfile.is_empty()) && config.general.pidfile.is_empty() {
@@ -143,7 +143,7 @@ fn start(
         Failure::line(format!("Fatal: Can't initialize Background Jobs. Error message: {error}"))
     })?;
     alloc::purge_in_background(config.advanced.jemalloc_bg_thread);
-    // After the threads, which would inherit it.
+    // After the threads have started, because they would inherit the CPU list.
     if let Some(cpus) = cpu_list(&config.advanced.server_cpulist)
         && let Err(error) = cpus.pin_this_thread()
     {
@@ -157,10 +157,10 @@ fn start(
 
     watchdog::answer_alarms(&poll.waker());
 
-    // A plain number: there is no NUL byte in it.
+    // A number as text contains no NUL byte.
     let _ = signals::remove_when_interrupted(&temporary_name(std::process::id()));
 
-    // Never freed: the system takes back the memory faster than we could, key by key.
+    // Never freed: at exit the system reclaims the memory faster than dropping key by key.
     let renamed = config.security.renamed_commands.clone();
     let server = crash::watch(Box::leak(Box::new(Server::new(config, groups, Arc::new(background)))));
     for command in renamed {
@@ -237,7 +237,7 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
-/// Goes to the directory of the data, and notes where that is.
+/// Changes into the data directory and stores its absolute path.
 fn enter_directory(config: &mut Config) -> Result<(), Failure> {
     let dir = &mut config.persistence.dir;
     let fail = |dir: &str, error: io::Error| {
@@ -266,7 +266,7 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     })
 }
 
-/// Starting without what the configuration counts on would lose data in silence.
+/// Refuses to start without features that the configuration relies on, because data would be lost silently.
 fn refuse_missing_features(config: &Config) -> Result<(), Failure> {
     let missing = [
         (config.cluster.enabled, "'cluster-enabled yes': cluster mode"),
@@ -278,7 +278,7 @@ fn refuse_missing_features(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// The CPUs of a list the configuration names; `None` for all.
+/// Parses a configured CPU list; `None` for all CPUs.
 fn cpu_list(text: &str) -> Option<CpuList> {
     if text.is_empty() {
         return None;
@@ -306,7 +306,7 @@ impl Server {
                     started.elapsed().as_secs_f64()
                 );
             }
-            // A client may have switched it off meanwhile.
+            // A client may have switched the log off during loading.
             if !self.config.persistence.appendonly {
                 return Ok(());
             }
@@ -342,7 +342,7 @@ impl Server {
         }
     }
 
-    /// Listens wherever the configuration says; returns the kinds of sockets there are.
+    /// Opens all configured listeners and returns the kinds of sockets.
     fn open_listeners(&mut self) -> Result<Vec<&'static str>, Failure> {
         let net = &self.config.net;
         let (mut listeners, mut kinds) = (Vec::new(), Vec::new());
@@ -379,7 +379,7 @@ impl Server {
         }
     }
 
-    /// Shows in `ps` what the template says. To be called again when the template or an address has changed.
+    /// Sets the process title from the template. Call this again when the template or an address has changed.
     pub fn show_title(&mut self) {
         if !self.config.general.set_proc_title {
             return;
@@ -405,22 +405,22 @@ impl Server {
             "tls-port" => OsStr::new("0"),
             "unixsocket" => OsStr::new(&net.unixsocket),
             "config-file" => config_file,
-            // A server on its own has no mode to show.
+            // A standalone server shows no mode.
             _ => OsStr::new(""),
         })
     }
 
-    /// Sets the kernel's out-of-memory score as configured. To be called again when that has changed.
+    /// Sets the kernel's out-of-memory score as configured. Call this again when the configuration has changed.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// If the kernel refuses.
     pub fn apply_oom_score(&mut self) -> io::Result<()> {
         let options = &self.config.advanced;
         let [primary, _, _] = options.oom_score_adj_values;
         self.process.oom_score.apply(options.oom_score_adj, primary)
     }
 
-    /// The gem if somebody looks or asks for it, and one line otherwise.
+    /// Logs the logo on a terminal or if configured, and one line otherwise.
     fn show_logo(&self) {
         let general = &self.config.general;
         let port = self.config.net.port;
@@ -435,7 +435,7 @@ impl Server {
     }
 }
 
-/// An octahedron, as spinels grow. The words `Port:` and `PID:` are read by scripts.
+/// An octahedron, the crystal shape of spinels. Scripts read the words `Port:` and `PID:`.
 fn logo(port: u16, pid: u32) -> String {
     let bits = usize::BITS;
     format!(
@@ -461,7 +461,7 @@ fn logo(port: u16, pid: u32) -> String {
     )
 }
 
-/// The template with each `{variable}` replaced; blanks at the end go.
+/// Replaces each `{variable}` of the template and removes blanks at the end.
 fn expand<'v>(template: &str, value: impl Fn(&str) -> &'v OsStr) -> Vec<u8> {
     let mut text = Vec::new();
     let mut rest = template;

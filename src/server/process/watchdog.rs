@@ -1,11 +1,12 @@
-//! The watchdog: when one turn of the loop lasts longer than `watchdog-period`, the log says what it is doing.
+//! Watchdog: logs what the event loop is doing when one iteration lasts longer than `watchdog-period`.
 //!
-//! A thread of its own looks at the loop now and then. If that has been in the same turn for too long, the thread
-//! interrupts it by a signal. The handler notes the return addresses on the stack and the command that runs, and no
-//! more: it may have interrupted anything, even the allocator. What the addresses are called is found out by the
-//! thread, while the loop goes on. The signal is SIGURG, which does nothing should it come when nobody is prepared.
+//! A separate thread checks the loop at intervals. If the loop has been in the same iteration for too long, the
+//! thread interrupts it with a signal. The handler only records the return addresses on the stack and the running
+//! command, because it may have interrupted anything, even the allocator. The thread resolves the addresses to
+//! names while the loop continues. The signal is SIGURG, which without a handler has no effect.
 //!
-//! An operator may ask for the same at any time by SIGALRM. There need not be a watchdog for that: the loop answers itself.
+//! An operator can request the same report at any time with SIGALRM, also without a watchdog: then the loop answers
+//! itself.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -22,15 +23,15 @@ use crate::server::process::crash;
 use crate::stats::log::{self, Level};
 use crate::stdx::quote;
 
-/// Odd during a turn of the loop, even between turns, and always another number.
+/// Odd during an iteration of the loop, even between iterations; never the same number twice.
 static TURN: AtomicU64 = AtomicU64::new(0);
 
-/// Somebody asked by SIGALRM, and was not answered.
+/// Whether a report requested by SIGALRM has not been written yet.
 static ASKED: AtomicBool = AtomicBool::new(false);
-/// Ends the loop's wait.
+/// Wakes the event loop.
 static WAKER: OnceLock<Waker> = OnceLock::new();
 
-/// What the handler noted.
+/// Record written by the signal handler.
 static NOTES: Notes = Notes {
     addresses: [const { AtomicUsize::new(0) }; MOST_ADDRESSES],
     depth: AtomicUsize::new(0),
@@ -42,14 +43,14 @@ static NOTES: Notes = Notes {
 const MOST_ADDRESSES: usize = 64;
 const MOST_BYTES: usize = 256;
 
-/// How often the thread looks, per period.
+/// Checks per period.
 const LOOKS: u32 = 4;
 
-/// What a report begins and ends with.
+/// First line of a report; `END` is the last.
 const HEAD: &str = "\n--- WATCHDOG TIMER EXPIRED ---\n";
 const END: &str = "--------\n";
 
-/// For how long the handler is waited for.
+/// How long the thread waits for the signal handler.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 struct Notes {
@@ -60,29 +61,29 @@ struct Notes {
     complete: AtomicBool,
 }
 
-/// Watches the loop until it is dropped.
+/// The watchdog thread, which stops when this is dropped.
 #[derive(Debug)]
 pub struct Watchdog {
     _stop: Sender<()>,
 }
 
-/// A turn of the loop begins.
+/// Marks the beginning of an iteration of the event loop.
 #[inline(always)]
 pub fn turn_begins() {
     TURN.store(TURN.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
 }
 
-/// It has ended.
+/// Marks the end of an iteration.
 #[inline(always)]
 pub fn turn_ends() {
     TURN.store((TURN.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
 }
 
 impl Watchdog {
-    /// Watches the loop that the calling thread runs. `None` if the system has no thread for that, which is logged.
+    /// Starts a watchdog for the calling thread. `None` if the system cannot start a thread, which is logged.
     fn start(period: Duration) -> Option<Watchdog> {
-        // SAFETY: the action is plain data, zero being an empty mask; the handler has the signature that goes without
-        // SA_SIGINFO. Asking for the thread's number only reads.
+        // SAFETY: the action is plain data, zero being an empty mask; the handler has the signature for use without
+        // SA_SIGINFO. `gettid` only reads.
         let watched = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_signal as extern "C" fn(_) as usize;
@@ -103,9 +104,9 @@ impl Watchdog {
 }
 
 impl Server {
-    /// Starts the watchdog anew, or stops it, as the configuration says. To be called by the thread of the loop.
+    /// Restarts or stops the watchdog as configured. Call this from the thread of the event loop.
     pub(in crate::server) fn take_up_watchdog(&mut self) {
-        // Nothing is known of a loop that has not even had the time for its timer.
+        // A shorter period could report a loop that merely waits for its timer.
         let least = 2 * self.tick().as_millis() as u32;
         let period = &mut self.config.debug.watchdog_period_ms;
         self.process.watchdog = None;
@@ -116,12 +117,12 @@ impl Server {
     }
 }
 
-/// What the thread does until it is told to stop.
+/// The watchdog thread's loop, until it is told to stop.
 fn watch(period: Duration, watched: libc::pid_t, stopped: &Receiver<()>) {
     let (mut turn, mut since) = (TURN.load(Ordering::Relaxed), Instant::now());
     let mut reported = None;
     while stopped.recv_timeout(period / LOOKS) == Err(RecvTimeoutError::Timeout) {
-        // The loop that should answer may be the one that is stuck.
+        // The event loop, which should answer requests, may be stuck itself.
         tell_if_asked();
         let now = TURN.load(Ordering::Relaxed);
         if now != turn {
@@ -137,15 +138,15 @@ fn watch(period: Duration, watched: libc::pid_t, stopped: &Receiver<()>) {
     }
 }
 
-/// Interrupts the watched thread, and logs what it was doing. If it has ended, nothing gets through to it.
+/// Interrupts the watched thread and logs what it was doing. If the thread has ended, the signal has no effect.
 fn report(watched: libc::pid_t) {
     NOTES.complete.store(false, Ordering::Relaxed);
-    // SAFETY: asks the kernel, which knows whether this process has such a thread, by two numbers.
+    // SAFETY: passes two numbers to the kernel, which checks that this process has such a thread.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), watched, libc::SIGURG) };
     let asked = Instant::now();
     while !NOTES.complete.load(Ordering::Acquire) {
         if asked.elapsed() > PATIENCE {
-            // Not even a signal gets through: it waits for a disk, or does not get a processor.
+            // The thread does not even take signals: it waits for a disk, or gets no processor.
             log::raw(Level::Warning, &format!("{HEAD}The server cannot be interrupted.\n{END}"));
             return;
         }
@@ -166,7 +167,7 @@ fn text(head: &str) -> String {
     for address in &NOTES.addresses[..depth] {
         let address = address.load(Ordering::Relaxed);
         let mut known = false;
-        // A return address may belong to the next line already.
+        // A return address may already belong to the next source line.
         backtrace::resolve(ptr::without_provenance_mut(address.wrapping_sub(1)), |symbol| {
             known = true;
             let _ = write!(text, "{address:#x} ");
@@ -187,8 +188,8 @@ fn text(head: &str) -> String {
     text
 }
 
-/// Prepares for SIGALRM, by which an operator asks what the server is doing: it is answered by the log, in full once the
-/// loop goes on. To be called once, by the thread of the loop.
+/// Prepares the answer to SIGALRM, by which an operator asks what the server is doing; the full report is logged
+/// once the loop continues. Call this once, from the thread of the event loop.
 pub(in crate::server) fn answer_alarms(waker: &Waker) {
     if WAKER.set(waker.clone()).is_err() {
         return;
@@ -202,7 +203,7 @@ pub(in crate::server) fn answer_alarms(waker: &Waker) {
     }
 }
 
-/// Logs what the server was doing when an operator asked for it, if one has.
+/// Logs the report that an operator has requested, if any.
 #[inline]
 pub(in crate::server) fn tell_if_asked() {
     if ASKED.load(Ordering::Relaxed) {
@@ -217,7 +218,7 @@ fn tell() {
     }
 }
 
-/// Runs in any thread that takes the signal; the kernel prefers that of the loop.
+/// SIGALRM handler. Runs in any thread; the kernel prefers that of the event loop.
 extern "C" fn on_alarm(signal: c_int) {
     // SAFETY: the address of a variable of this thread.
     let errno = unsafe { *libc::__errno_location() };
@@ -227,18 +228,18 @@ extern "C" fn on_alarm(signal: c_int) {
     if let Some(waker) = WAKER.get() {
         waker.wake();
     }
-    // SAFETY: as above. What was interrupted may be about to read it.
+    // SAFETY: as above. The interrupted code may be about to read it.
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Runs in the thread of the loop, in the middle of anything.
+/// SIGURG handler. Runs in the thread of the event loop, between any two instructions.
 extern "C" fn on_signal(_: c_int) {
     let mut depth = 0;
     // SAFETY: the address of a variable of this thread.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: its documentation forbids that names are looked for meanwhile, for systems where both share state. On
-    // Linux, walking the stack shares none, takes no locks and needs no memory. Nobody looks for names before the notes
-    // are complete either, unless a signal arrives only after the thread has given up on it.
+    // SAFETY: the documentation forbids resolving names at the same time, for systems on which both share state. On
+    // Linux, walking the stack shares no state, takes no locks and allocates nothing. The thread does not resolve
+    // names before the record is complete either, unless a signal arrives after the thread has given up on it.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             NOTES.addresses[depth].store(frame.ip().addr(), Ordering::Relaxed);
@@ -249,7 +250,7 @@ extern "C" fn on_signal(_: c_int) {
     NOTES.depth.store(depth, Ordering::Relaxed);
     let mut len = 0;
     crash::for_running(|args, secret| {
-        // What lies behind the last of these bits is cut off.
+        // Arguments past the last of these bits are not shown.
         let shown = args.iter().take(64).enumerate().map(|(i, arg)| match secret >> i & 1 {
             0 => arg,
             _ => b"(redacted)",
@@ -262,6 +263,6 @@ extern "C" fn on_signal(_: c_int) {
     });
     NOTES.command_len.store(len, Ordering::Relaxed);
     NOTES.complete.store(true, Ordering::Release);
-    // SAFETY: as above. What was interrupted may be about to read it.
+    // SAFETY: as above. The interrupted code may be about to read it.
     unsafe { *libc::__errno_location() = errno };
 }

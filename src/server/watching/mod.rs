@@ -1,4 +1,4 @@
-//! Telling whoever watches: notifications, invalidations, published messages, monitors, slow commands.
+//! Reports to watchers: notifications, invalidations, published messages, monitors, slow commands.
 
 pub mod monitor;
 pub mod notify;

@@ -1,4 +1,4 @@
-//! Clients that see every command, and the line each command is for them.
+//! Clients that see every command, and the line that they get for each.
 //!
 //! ```text
 //! +1795337751.782000 [0 127.0.0.1:57530] "set" "k" "v"
@@ -6,8 +6,8 @@
 //!                     └ database that is selected afterwards
 //! ```
 //!
-//! A command is shown once it has run, so that what a transaction runs is seen before its EXEC. Administrative
-//! commands are not shown, and neither are passwords.
+//! A command is shown once it has run, so the commands of a transaction appear before its EXEC. Administrative
+//! commands and passwords are not shown.
 
 use std::io::Write as _;
 
@@ -19,10 +19,10 @@ use crate::stdx::clock;
 use crate::stdx::quote;
 
 impl Server {
-    /// Shows every command to this client from now on; false when it sees them already.
+    /// Makes a client a monitor, which sees every command from now on; false if it is one already.
     ///
     /// # Errors
-    /// Not where the client has to read a reply of known length, as in a transaction.
+    /// If the client must read a reply of known length next, as in a transaction.
     pub fn start_monitoring(&mut self, key: ClientKey) -> Result<bool, Error> {
         if self.execution.depth > 0 {
             return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
@@ -36,7 +36,7 @@ impl Server {
         Ok(true)
     }
 
-    /// Shows nothing to this client any more.
+    /// Ends the monitoring of a client.
     pub fn stop_monitoring(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         if client.flags.has(ClientFlags::MONITOR) {
@@ -45,7 +45,7 @@ impl Server {
         }
     }
 
-    /// Shows a command that was run, unless commands of its kind are not shown.
+    /// Shows a command that has run to the monitors, unless its kind is not shown.
     #[cold]
     pub(in crate::server) fn feed_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
         if !spec.flags.has(Flags::SKIP_MONITOR.with(Flags::ADMIN)) {
@@ -53,7 +53,7 @@ impl Server {
         }
     }
 
-    /// Shows a command, of whatever kind: scripts are shown by this before they run.
+    /// Shows a command of any kind to the monitors: scripts are shown through this before they run.
     pub fn show_to_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
         let client = &self.clients[key];
         let peer = &client.io.peer;

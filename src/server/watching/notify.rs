@@ -1,16 +1,16 @@
-//! Keyspace notifications: what happened to a key, published for whoever subscribed to the key or to the event.
+//! Keyspace notifications: changes of keys, published for subscribers of the key or of the event.
 //!
-//! Each event is published twice, on a channel named after the key with the event as the message, and on one named
-//! after the event with the key as the message. `notify-keyspace-events` chooses the kinds of channel and the
-//! classes of events; none are chosen by default. The ledger notes events for this only while some are chosen
-//! and some client has a subscription at all.
+//! Each event is published twice: on a channel named after the key, with the event as the message, and on a channel
+//! named after the event, with the key as the message. `notify-keyspace-events` chooses the kinds of channels and
+//! the classes of events; by default none. The ledger records events for this only while some are chosen and some
+//! client has a subscription.
 
 use crate::clients::pubsub::Scope;
 use crate::config::value::KeyspaceEvents;
 use crate::keyspace::ledger::{Change, Class, Listeners};
 use crate::server::Server;
 
-/// The bit of the configuration that chooses a class of events, unless nothing does.
+/// The configuration bit that chooses a class of events; `None` for classes that are never published.
 fn chosen_by(class: Class) -> Option<KeyspaceEvents> {
     Some(match class {
         Class::Silent => return None,
@@ -29,15 +29,15 @@ fn chosen_by(class: Class) -> Option<KeyspaceEvents> {
 }
 
 impl Server {
-    /// Has the ledger note events if they can reach anybody. To be called when the configuration or the
-    /// subscriptions change.
+    /// Makes the ledger record events if they can reach a subscriber. Call this when the configuration or the
+    /// subscriptions have changed.
     pub(in crate::server) fn hear_events(&mut self) {
         let silent = self.config.advanced.notify_keyspace_events.is_silent();
         let heard = !silent && self.clients.pubsub.hears_channels();
         self.keyspace.ledger.listeners.set(Listeners::NOTIFY, heard);
     }
 
-    /// Publishes the events of a command, in order; `keys` holds the names of the changed keys.
+    /// Publishes the events of a command, in order. `keys` holds the names of the changed keys.
     pub(in crate::server) fn notify(&mut self, changes: &[Change], keys: &[u8]) {
         let chosen = self.config.advanced.notify_keyspace_events;
         let mut channel = Vec::new();

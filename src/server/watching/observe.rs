@@ -1,8 +1,7 @@
-//! What is remembered of single commands: slow ones, those with large requests or replies, and the waits they
-//! caused.
+//! Records of single commands: slow ones, those with large requests or replies, and the latency events they caused.
 //!
-//! For an ordinary command this is a few comparisons with numbers that nothing reaches as long as nothing is to
-//! be remembered.
+//! For an ordinary command this costs a few comparisons; a record that is switched off has a threshold that no
+//! command reaches.
 
 use std::time::Duration;
 
@@ -14,17 +13,17 @@ use crate::stats::counters::Thresholds;
 use crate::stats::latency::event;
 use crate::stats::slowlog::{LogKind, Noted};
 
-/// A command that was run, by its measures.
+/// Measurements of a command that has run.
 #[derive(Clone, Copy)]
 pub(in crate::server) struct Ran {
-    /// How long it ran.
+    /// Run time in nanoseconds.
     pub ns: u64,
-    /// Bytes of its reply.
+    /// Size of the reply in bytes.
     pub reply: usize,
 }
 
 impl Server {
-    /// Remembers a command that has ended if it is remarkable.
+    /// Records a command that has ended, if it exceeds a threshold.
     #[inline(always)]
     pub(in crate::server) fn observe(
         &mut self,
@@ -45,7 +44,7 @@ impl Server {
         self.note_removals();
     }
 
-    /// Reports keys that took long to free, if anybody wants to know.
+    /// Records deletions of keys that took long to free as latency events, if these are recorded.
     #[inline]
     pub(in crate::server) fn note_removals(&mut self) {
         let removals = &mut self.keyspace.removals;
@@ -87,7 +86,7 @@ impl Server {
         }
     }
 
-    /// Takes the thresholds up from the configuration, and shortens the logs to what it allows.
+    /// Applies the configured thresholds, and shortens the logs to their configured lengths.
     pub(in crate::server) fn take_up_thresholds(&mut self) {
         let options = &self.config.logs;
         let bytes = |limit: i64| usize::try_from(limit).unwrap_or(usize::MAX);
@@ -115,7 +114,7 @@ impl Server {
     }
 }
 
-/// A number of entries from the configuration.
+/// Converts a configured number of log entries.
 fn entries(most: u64) -> usize {
     usize::try_from(most).unwrap_or(usize::MAX)
 }

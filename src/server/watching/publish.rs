@@ -1,11 +1,11 @@
-//! Messages that are not replies: to subscribers, and to clients that keep copies of keys.
+//! Messages that are not replies: to subscribers, and to clients that cache keys.
 //!
-//! A message is encoded once per protocol, however many get it: a short one is copied to the end of each client's
-//! output, a long one is shared by all of them. Everyone gets it at the end of the turn with whatever else is
-//! written for them.
+//! A message is encoded once per protocol, however many clients receive it. A short message is copied to the end of
+//! each client's output; a long one is shared by all. It is sent at the end of the event loop's iteration together
+//! with the rest of the output.
 //!
-//! A client that causes a message to itself reads the whole reply to its own request first, also when the request is
-//! an EXEC, and gets the message even when it wants no replies: see [`Answering`].
+//! A client whose own request causes a message to it reads the whole reply to that request first, also if the
+//! request is an EXEC, and receives the message even if it has switched replies off: see [`Answering`].
 
 use bytes::Bytes;
 
@@ -16,37 +16,37 @@ use crate::resp::{Protocol, Replied, Reply};
 use crate::server::Server;
 use crate::stdx::glob;
 
-/// Messages up to this size are copied to each client.
+/// Size in bytes up to which a message is copied to each client.
 ///
-/// To share costs a record in the client's output, a counted reference, and a system call that gathers several
-/// pieces; all that is about what copying some hundreds of bytes costs, and what is copied next to a reply leaves
-/// with it in one piece. Ten thousand copies of a longer message would cost more time than that, and memory.
+/// A shared message costs a record in the client's output, a reference count, and a system call that gathers
+/// several pieces. Together these cost about as much as copying some hundred bytes, and bytes copied next to a
+/// reply leave with it in one piece. Ten thousand copies of a longer message would take more time, and memory.
 const COPIED: usize = 1024;
 
-/// Whose request is being answered, and what else that client is to be told once it has been.
+/// The client whose request is being answered, and the messages that it gets after the reply.
 #[derive(Default)]
 pub struct Answering {
     client: Option<ClientKey>,
-    /// Behind what was there when the answer began.
+    /// Messages withheld until the reply is complete.
     later: Vec<u8>,
 }
 
-/// What was being answered before an answer began.
+/// The state of [`Answering`] before a nested answer began.
 #[derive(Clone, Copy)]
 pub(in crate::server) struct Outer {
     client: Option<ClientKey>,
-    /// Bytes that wait for it.
+    /// Bytes withheld for the outer answer.
     later: usize,
 }
 
-/// A message in the form it is sent in. The protocols differ in its first byte only.
+/// An encoded message. The two protocols differ only in its first byte.
 pub struct Message {
     bytes: Vec<u8>,
     shared: [Option<Bytes>; 2],
 }
 
 impl Message {
-    /// A message of the given strings.
+    /// Encodes a message of these strings.
     pub fn new(parts: &[&[u8]]) -> Self {
         let mut bytes = Vec::with_capacity(32 + parts.iter().map(|part| part.len() + 16).sum::<usize>());
         let mut reply = Reply::new(&mut bytes, Protocol::Resp3);
@@ -57,8 +57,7 @@ impl Message {
         Message::from_push(bytes)
     }
 
-    /// A message that `bytes` holds in the form of RESP3: one push of some elements, which both protocols write
-    /// alike.
+    /// A message from `bytes`, one RESP3 push whose elements look alike in both protocols.
     pub fn from_push(bytes: Vec<u8>) -> Self {
         debug_assert_eq!(bytes.first(), Some(&b'>'));
         Message { bytes, shared: [None, None] }
@@ -93,15 +92,15 @@ fn first_byte(protocol: Protocol) -> u8 {
 }
 
 impl Server {
-    /// From now on a client's request is answered: messages to it wait until that is done. What it was before is
-    /// to be handed to [`Server::end_answer`].
+    /// Begins the answer to a client's request: messages to the client are withheld until [`Server::end_answer`],
+    /// which takes the returned outer state.
     #[inline]
     pub(in crate::server) fn begin_answer(&mut self, key: ClientKey) -> Outer {
         let answering = &mut self.execution.answering;
         Outer { client: answering.client.replace(key), later: answering.later.len() }
     }
 
-    /// The request is answered: whatever waited for that follows the reply.
+    /// Ends the answer: the withheld messages follow the reply.
     #[inline]
     pub(in crate::server) fn end_answer(&mut self, outer: Outer) {
         let answering = &mut self.execution.answering;
@@ -111,7 +110,7 @@ impl Server {
         }
     }
 
-    /// Hands over what was kept for a client from byte `start` on.
+    /// Sends the messages withheld for a client, from byte `start` on.
     #[cold]
     fn tell_the_rest(&mut self, key: Option<ClientKey>, start: usize) {
         let later = self.execution.answering.later.split_off(start);
@@ -121,7 +120,7 @@ impl Server {
         }
     }
 
-    /// Whose request is being answered, if anybody's.
+    /// The client whose request is being answered, if any.
     #[inline]
     pub(in crate::server) fn answering(&self) -> Option<ClientKey> {
         self.execution.answering.client
@@ -147,8 +146,8 @@ impl Server {
         self.written(key);
     }
 
-    /// Sends a message to everybody who listens to a channel, in one of the two scopes that channels have; how many
-    /// got it. A client that listens by several patterns gets it, and counts, that many times.
+    /// Sends a message to all listeners of a channel in a scope, and returns the number of deliveries. A client
+    /// that listens through several patterns receives it, and counts, once per pattern.
     pub fn publish(&mut self, scope: Scope, channel: &[u8], payload: &[u8]) -> usize {
         let subscribers = self.clients.pubsub.lend(scope, channel);
         let mut reached = subscribers.len();
@@ -176,7 +175,7 @@ impl Server {
         reached
     }
 
-    /// Subscribes a client to a name and says so to it.
+    /// Subscribes a client to a channel or pattern, and confirms that to the client.
     pub fn subscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> Replied {
         if self.clients.subscribe(key, scope, name) {
             self.hear_events();
@@ -189,7 +188,7 @@ impl Server {
         self.confirm(key, scope, kind, Some(name))
     }
 
-    /// Ends a client's subscription to a name, if it has one, and says so to it.
+    /// Ends a client's subscription to a channel or pattern, if there is one, and confirms that to the client.
     pub fn unsubscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> Replied {
         if self.clients.unsubscribe(key, scope, name) {
             self.hear_events();
@@ -197,7 +196,8 @@ impl Server {
         self.confirm(key, scope, unsubscribed(scope), Some(name))
     }
 
-    /// Ends all subscriptions of a client in one scope, and says so to it: once if there are none.
+    /// Ends all subscriptions of a client in one scope, with a confirmation for each, or a single one if there are
+    /// none.
     pub fn unsubscribe_scope(&mut self, key: ClientKey, scope: Scope) -> Replied {
         let subscriptions = self.clients[key].subscriptions.as_ref();
         let names: Vec<Name> =
@@ -211,14 +211,14 @@ impl Server {
         Replied::later()
     }
 
-    /// Ends all subscriptions of a client, silently.
+    /// Ends all subscriptions of a client, without confirmations.
     pub fn unsubscribe_all(&mut self, key: ClientKey) {
         self.clients.unsubscribe_all(key);
         self.hear_events();
     }
 
-    /// Tells a client how many subscriptions it has after one has come or gone. It reads that in place of a reply,
-    /// and even if it wants no replies.
+    /// Confirms a subscription or its end with the number of subscriptions that remain. The client reads the
+    /// confirmation in place of a reply, and even if it has switched replies off.
     fn confirm(&mut self, key: ClientKey, scope: Scope, kind: &[u8], name: Option<&[u8]>) -> Replied {
         let client = &mut self.clients[key];
         let own = client.subscriptions.as_ref();
@@ -236,7 +236,7 @@ impl Server {
         reply.int(count as i64)
     }
 
-    /// Forgets what others know of a client that leaves: subscriptions, and copies of keys.
+    /// Forgets the subscriptions and tracked keys of a client that disconnects.
     pub(in crate::server) fn leave(&mut self, key: ClientKey) {
         if self.clients[key].flags.has(ClientFlags::SUBSCRIBED) {
             self.unsubscribe_all(key);

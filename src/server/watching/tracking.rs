@@ -1,8 +1,9 @@
-//! Client-side caching: clients are told when a key they may have a copy of changes.
+//! Client-side caching: a client is notified when a key that it may have cached changes.
 //!
-//! Which keys a command read follows from its table entry; handlers know nothing of it. A client that speaks RESP3
-//! gets pushes; one that speaks RESP2 names another connection that gets them as messages of a channel. Messages
-//! about keys that were read leave with the change, those about prefixes at the end of the turn.
+//! The keys that a command reads follow from its table entry; handlers know nothing of tracking. A client that
+//! speaks RESP3 receives pushes; a client that speaks RESP2 names another connection, which receives them as
+//! messages of a channel. Messages about keys that were read leave with the change, messages about prefixes at the
+//! end of the event loop's iteration.
 
 use crate::clients::tracking::{Broadcast, Caching, Tracking};
 use crate::clients::{ClientFlags, ClientKey, ClientRef};
@@ -13,15 +14,15 @@ use crate::server::command::{Acl, Flags, Spec};
 use crate::server::execution::admission::Conditions;
 use crate::server::watching::publish::Message;
 
-/// The channel that clients without pushes are told on.
+/// Channel of the messages for RESP2 connections.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
 
-/// Keys that are forgotten in one step when there are too many.
+/// Keys forgotten in one step when too many are remembered.
 const STEP: usize = 100;
 
-/// News about keys, encoded when first needed in each of its two forms.
+/// A message about changed keys, encoded in each of its two forms when first needed.
 struct Invalidation {
-    /// The keys as an array in RESP.
+    /// The keys as a RESP array.
     keys: Vec<u8>,
     push: Option<Message>,
     message: Option<Message>,
@@ -38,7 +39,7 @@ impl Invalidation {
         Invalidation { keys: array, push: None, message: None }
     }
 
-    /// All keys have changed: a null in place of them, as the tracked client writes it.
+    /// All keys have changed: a null replaces the keys, in the tracked client's protocol.
     fn of_everything(protocol: Protocol) -> Self {
         let mut null = Vec::new();
         Reply::new(&mut null, protocol).null();
@@ -46,7 +47,7 @@ impl Invalidation {
     }
 }
 
-/// A message of some strings and, as its last element, `keys`.
+/// Encodes a message of some strings and, as its last element, `keys`.
 fn encode(strings: &[&[u8]], keys: &[u8]) -> Message {
     let mut bytes = Vec::with_capacity(64 + keys.len());
     let mut reply = Reply::new(&mut bytes, Protocol::Resp3);
@@ -59,13 +60,13 @@ fn encode(strings: &[&[u8]], keys: &[u8]) -> Message {
 }
 
 impl Server {
-    /// Tracks a client's keys from now on; `prefixes` are added to those it has.
+    /// Starts or changes the tracking of a client; `prefixes` are added to the ones it has.
     pub fn track(&mut self, key: ClientKey, wanted: Tracking, prefixes: &[&[u8]]) {
         self.clients.track(key, wanted, prefixes);
         self.keyspace.ledger.listeners.set(Listeners::TRACKING, true);
     }
 
-    /// Tracks a client's keys no longer.
+    /// Ends the tracking of a client.
     pub fn untrack(&mut self, key: ClientKey) {
         let forgotten = self.clients.untrack(key);
         self.keyspace.reclaimer.later(forgotten, 0);
@@ -73,10 +74,10 @@ impl Server {
         self.keyspace.ledger.listeners.set(Listeners::TRACKING, any);
     }
 
-    /// Remembers the keys that a client has just read by a command, if it wants that.
+    /// Remembers the keys that a command has just read for a client, if the client tracks them.
     #[cold]
     pub(in crate::server) fn remember_keys(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
-        // What a script reads is remembered when it does, not when it is called.
+        // Keys read by a script are remembered when the script reads them, not when it is called.
         if !spec.flags.has(Flags::READONLY) || spec.acl.has(Acl::SCRIPTING) {
             return;
         }
@@ -97,7 +98,7 @@ impl Server {
         self.check_tracked();
     }
 
-    /// The choice made by CLIENT CACHING is for one command, or one transaction.
+    /// Ends the effect of CLIENT CACHING, which lasts for one command or one transaction.
     #[cold]
     pub(in crate::server) fn used_caching(&mut self, key: ClientKey, keeps: bool) {
         let client = &mut self.clients[key];
@@ -106,13 +107,13 @@ impl Server {
         }
     }
 
-    /// Tells who may have copies that keys have changed.
+    /// Notifies the clients that may have cached the changed keys.
     pub(in crate::server) fn invalidate(&mut self, changes: &[Change], keys: &[u8]) {
         let by = self.answering();
         for change in changes {
             match change {
                 Change::Key { key, .. } => self.invalidate_key(&keys[key.clone()], by),
-                // Nobody's doing: also those are told who do not want to hear of their own changes.
+                // No client caused this change, so it is reported also to clients that skip their own changes.
                 Change::Gone { key, .. } | Change::FieldGone { key, .. } => {
                     self.invalidate_key(&keys[key.clone()], None)
                 }
@@ -161,7 +162,7 @@ impl Server {
         }
     }
 
-    /// Tells one client, or whom it has chosen to be told instead.
+    /// Notifies a tracked client, or the connection that it redirects to.
     fn tell(&mut self, tracking: ClientKey, news: &mut Invalidation) {
         let client = &mut self.clients[tracking];
         let protocol = client.protocol;
@@ -199,7 +200,7 @@ impl Server {
         self.push(told, form);
     }
 
-    /// Tells about the changed keys of all prefixes. Called at the end of a turn.
+    /// Sends the changed keys of all prefixes. Called at the end of each iteration of the event loop.
     pub(in crate::server) fn broadcast_changes(&mut self) {
         while let Some(Broadcast { listeners, changed }) = self.clients.tracking.take_pending() {
             let mut all = Invalidation::of_keys(changed.iter().map(|(key, _)| &**key));
@@ -218,15 +219,15 @@ impl Server {
         }
     }
 
-    /// Notes whether more keys are remembered than may be.
+    /// Records whether more keys are remembered than allowed.
     pub(in crate::server) fn check_tracked(&mut self) {
         let limit = self.config.security.tracking_table_max_keys;
         let full = limit > 0 && self.clients.tracking.keys() as u64 > limit;
         self.conditions.set(Conditions::TRACKING_FULL, full);
     }
 
-    /// Forgets random keys if more are remembered than may be, telling their readers. One step per command and
-    /// timer tick, larger each time in a row that one was not enough.
+    /// Forgets random keys while more are remembered than allowed, and notifies their readers. Runs one step per
+    /// command and timer tick; the steps grow while one after another is not enough.
     #[cold]
     pub(in crate::server) fn limit_tracked(&mut self) {
         let limit = self.config.security.tracking_table_max_keys as usize;

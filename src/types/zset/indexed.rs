@@ -1,7 +1,7 @@
 //! A sorted set as a skip list in order, with a hash table of its nodes by member.
 //!
-//! What always holds: the table refers to exactly the nodes of the list. A node is taken out of the
-//! table before the list frees it, so that no reference is ever followed to a freed node.
+//! Invariant: the table refers to exactly the nodes of the list. A node is removed from the table before the list
+//! frees it, so that no reference leads to a freed node.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::structures::dict::{self, Dict, Element, Place, Stats};
 use crate::structures::skiplist::{self, NodeRef, SkipList};
 use crate::types::ahead::Aim;
 
-/// A node of the list, as the table that does not own it sees it.
+/// A node of the list, as the table refers to it without owning it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Member(NonNull<u8>);
@@ -60,19 +60,19 @@ pub(super) struct Indexed {
     index: Dict<Member>,
 }
 
-/// A seed for the levels of a list: different each time, and unknown outside of this process.
+/// A seed for the levels of a list: different each time, and unknown outside this process.
 fn seed() -> u64 {
     static LISTS: AtomicU64 = AtomicU64::new(0);
     hash(&LISTS.fetch_add(1, Ordering::Relaxed).to_le_bytes())
 }
 
 impl Indexed {
-    /// An empty set with room in the table for `len` members.
+    /// An empty set with a table for `len` members.
     pub(super) fn with_capacity(len: usize) -> Indexed {
         Indexed { list: SkipList::new(seed()), index: Dict::with_capacity(len) }
     }
 
-    /// The set of `len` pairs that ascend. O(n).
+    /// The set of `len` ascending pairs. O(n).
     pub(super) fn from_sorted<'m>(len: usize, pairs: impl Iterator<Item = (f64, &'m [u8])>) -> Indexed {
         let list = SkipList::from_sorted(seed(), pairs);
         let mut index = Dict::with_capacity(len);
@@ -137,7 +137,7 @@ impl Indexed {
         true
     }
 
-    /// Removes the pairs of these ranks, which exist.
+    /// Removes the pairs with these ranks, which exist.
     pub(super) fn remove_ranks(&mut self, ranks: Range<usize>) {
         let Indexed { list, index } = self;
         let all = ranks.len() == list.len();
@@ -193,7 +193,7 @@ impl Indexed {
     }
 }
 
-/// Lists up to this length are in the cache anyway when they are used much.
+/// Lists up to this length are in the cache if they are used often.
 const SHORT: usize = 4096;
 
 /// More members of a range are not asked for ahead: with those of other commands they would displace each other.

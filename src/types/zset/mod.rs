@@ -1,19 +1,19 @@
-//! Sorted sets: members with a score each, in the order of scores and, among equal ones, of bytes.
+//! Sorted sets: members with a score each, ordered by score and, for equal scores, by bytes.
 //!
 //! ```text
 //! word: address | 0   scorepack: members and scores in order
 //!       address | 1   skip list of the pairs, and a hash table of its nodes by member
 //! ```
 //!
-//! A set is packed while it has few and short members; then it is one block of memory, searched
-//! by walking. What always holds:
+//! A set is packed while it has few and short members: it is then one block of memory, searched linearly.
+//! Invariants:
 //!
-//! - no member occurs twice, and no score is NaN;
-//! - [`packable`] alone says which sets may be packed. A set that is not packed stays so as it
-//!   shrinks; one that is built at once is looked at as a whole.
+//! - No member occurs twice, and no score is NaN.
+//! - [`packable`] alone decides which sets may be packed. An unpacked set stays unpacked when it shrinks; a set
+//!   built at once is judged as a whole.
 //!
-//! The two encodings are Redis's, in name and in when they change: what answers `listpack` here has another
-//! layout, which takes less memory, and becomes a listpack on its way into a file.
+//! The two encodings have the names and limits of Redis. The one called `listpack` has another layout here, which
+//! takes less memory, and is converted to a listpack for files.
 #![allow(unsafe_code)]
 
 mod indexed;
@@ -49,7 +49,7 @@ pub struct Zset {
 
 const _: () = assert!(size_of::<Zset>() == 8 && size_of::<Scorepack>() == 8 && align_of::<Indexed>() >= 2);
 
-/// Set in the word of a set that is not packed.
+/// Bit set in the word of a set that is not packed.
 const INDEXED: usize = 1;
 
 // SAFETY: the word owns a scorepack or a boxed `Indexed`, both of which are `Send`.
@@ -65,44 +65,44 @@ enum ViewMut<'a> {
     Indexed(&'a mut Indexed),
 }
 
-/// May a set of `len` members, the longest of `longest` bytes, be packed?
+/// Whether a set of `len` members, the longest of `longest` bytes, may be packed.
 #[inline]
 fn packable(len: usize, longest: usize, limits: &Limits) -> bool {
     len <= limits.zset_max_listpack_entries && longest <= limits.zset_max_listpack_value
 }
 
-/// What [`Zset::add`] may do; by default, add a member or set its score.
+/// Restrictions on [`Zset::add`]; by default, it adds a member or sets its score.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Leave members alone that are there.
+    /// Leave existing members unchanged.
     pub only_new: bool,
     /// Add no members.
     pub only_existing: bool,
-    /// Lower no score, and do not set the same one again.
+    /// Only raise scores.
     pub only_greater: bool,
-    /// Raise no score, and do not set the same one again.
+    /// Only lower scores.
     pub only_less: bool,
-    /// Add to the score that is there.
+    /// Add to the existing score.
     pub increment: bool,
 }
 
-/// What [`Zset::add`] did, with the score the member has now.
+/// Result of [`Zset::add`], with the member's new score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
     /// The member is new.
     Added(f64),
-    /// The member has another score than before.
+    /// The score of the member has changed.
     Updated(f64),
-    /// The member has that score already.
+    /// The member already had this score.
     Same(f64),
-    /// The rule forbade it.
+    /// The rule forbade the change.
     Refused,
-    /// The sum is not a number: infinities of both signs were added.
+    /// The sum is not a number: infinities of opposite sign were added.
     NotANumber,
 }
 
 impl Rule {
-    /// What becomes of a member with the score `old`, if it is there, when `score` is given.
+    /// The outcome for a member with the score `old`, or for a missing member, when `score` is given.
     #[inline]
     fn decide(self, old: Option<f64>, score: f64) -> Outcome {
         let Some(old) = old else {
@@ -132,13 +132,13 @@ pub struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    /// The score: not NaN.
+    /// The score, which is not NaN.
     #[inline]
     pub fn score(&self) -> f64 {
         self.score
     }
 
-    /// Passes the score's text as scans answer it to `f`: as a listpack has it, or with 17 significant digits.
+    /// Passes the score's text to `f` in the format of scans: as in a listpack, or with 17 significant digits.
     pub fn with_scan_text<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         let mut text = FloatBuf::new();
         f(if self.packed {
@@ -159,12 +159,12 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// The text of a member, also of one that is stored as an integer. Compares and hashes as bytes.
+/// The text of a member, even if it is stored as an integer. Compares and hashes as bytes.
 #[derive(Clone, Copy)]
 pub enum Text<'a> {
-    /// As it is stored.
+    /// The stored text.
     Stored(&'a [u8]),
-    /// The decimal digits of an integer, and how many characters they are.
+    /// The decimal digits of an integer, and their number.
     Digits([u8; 20], u8),
 }
 
@@ -210,7 +210,7 @@ impl Hash for Text<'_> {
     }
 }
 
-/// The order of a set: by score, then by the bytes of the member.
+/// Order of a set: by score, then by the bytes of the member.
 #[inline]
 pub fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
     a.0.partial_cmp(&b.0).expect("no score is NaN").then_with(|| a.1.cmp(b.1))
@@ -222,7 +222,7 @@ impl Zset {
         Zset::from_packed(Scorepack::new())
     }
 
-    /// An empty set into which `len` members, the longest of `longest` bytes, are about to be put.
+    /// An empty set prepared for `len` members, the longest of `longest` bytes.
     #[inline]
     pub fn sized_for(len: usize, longest: usize, limits: &Limits) -> Zset {
         if packable(len, longest, limits) {
@@ -232,7 +232,7 @@ impl Zset {
         }
     }
 
-    /// The set of these pairs, which ascend by score and member; the encoding is the one that fits. O(n).
+    /// The set of these pairs, which ascend by score and member, in the appropriate encoding. O(n).
     ///
     /// # Panics
     /// If the pairs do not ascend.
@@ -247,10 +247,10 @@ impl Zset {
         Zset::from_indexed(Indexed::from_sorted(pairs.len(), ascending))
     }
 
-    /// A set from the listpack of one, as it stands in a file. It is unpacked if the limits ask for it. O(n log n).
+    /// A set from a listpack read from a file. It is unpacked if the limits require that. O(n log n).
     ///
     /// # Errors
-    /// The listpack does not consist of members and scores that ascend, or a member occurs twice.
+    /// If the listpack does not consist of ascending pairs of member and score, or a member occurs twice.
     pub fn from_listpack(listpack: &Listpack, limits: &Limits) -> Result<Zset, Unfit> {
         let longest = packed::longest_if_valid(listpack)?;
         let len = listpack.len() / 2;
@@ -267,8 +267,8 @@ impl Zset {
         Ok(set)
     }
 
-    /// The set of these pairs, as they stand in a file, in any order; `None` if a member occurs twice. No score is
-    /// NaN. O(n) if they ascend or descend, else O(n log n).
+    /// The set of these pairs, read from a file in any order; `None` if a member occurs twice. No score is NaN.
+    /// O(n) if the pairs ascend or descend, otherwise O(n log n).
     pub fn from_pairs(mut pairs: Vec<(f64, &[u8])>, limits: &Limits) -> Option<Zset> {
         let ascend = |pairs: &[(f64, &[u8])]| pairs.is_sorted_by(|a, b| order(*a, *b).is_lt());
         if !ascend(&pairs) {
@@ -290,7 +290,7 @@ impl Zset {
         Indexed::from_sorted_checked(pairs.len(), pairs.iter().copied()).map(Zset::from_indexed)
     }
 
-    /// The bytes of a packed set as a listpack of member, score, member, score …: its form in files. O(n).
+    /// The bytes of a packed set as a listpack of alternating members and scores, the form of files. O(n).
     pub fn to_listpack(&self) -> Option<Vec<u8>> {
         match self.view() {
             View::Packed(pack) => Some(packed::to_listpack(pack)),
@@ -308,7 +308,7 @@ impl Zset {
         Zset { word: address.map_addr(|a| a | INDEXED) }
     }
 
-    /// Whether the set is packed, and [`Zset::to_listpack`] has an answer.
+    /// Whether the set is packed, and [`Zset::to_listpack`] returns a value.
     #[inline]
     pub fn is_packed(&self) -> bool {
         self.word.addr().get() & INDEXED == 0
@@ -347,7 +347,7 @@ impl Zset {
         }
     }
 
-    /// Gives a packed set the other encoding, with room for `len` members or those that it has.
+    /// Converts a packed set to the other encoding, with capacity for `len` members, or at least for its own.
     #[cold]
     fn unpack(&mut self, len: usize) {
         let View::Packed(pack) = self.view() else { return };
@@ -360,8 +360,7 @@ impl Zset {
         *self = Zset::from_indexed(indexed);
     }
 
-    /// Changes the encoding if `len` members, the longest of `longest` bytes, are about to be put in
-    /// and would not fit.
+    /// Converts the encoding if `len` members, the longest of `longest` bytes, would not fit.
     #[inline]
     pub fn expect(&mut self, len: usize, longest: usize, limits: &Limits) {
         if self.is_packed() && !packable(len, longest, limits) {
@@ -369,7 +368,7 @@ impl Zset {
         }
     }
 
-    /// Adds `member` with `score`, or gives it that score, as far as `rule` allows. `score` is not NaN.
+    /// Adds `member` with `score`, or sets its score, as far as `rule` allows. `score` is not NaN.
     ///
     /// O(log n) on average; O(n) while packed.
     #[inline]
@@ -412,7 +411,7 @@ impl Zset {
         }
     }
 
-    /// Removes a member; whether it was there. O(log n) on average; O(n) while packed.
+    /// Removes a member and returns whether there was one. O(log n) on average; O(n) while packed.
     #[inline]
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match self.view_mut() {
@@ -425,9 +424,9 @@ impl Zset {
         }
     }
 
-    /// Removes the members of these ranks, as far as they exist; how many there were.
+    /// Removes the members with these ranks, as far as they exist, and returns their number.
     ///
-    /// O(log n) and O(1) for each; O(n) while packed.
+    /// O(log n), and O(1) for each member; O(n) while packed.
     pub fn remove_ranks(&mut self, ranks: Range<usize>) -> usize {
         let ranks = ranks.start..ranks.end.min(self.len());
         if ranks.is_empty() {
@@ -449,7 +448,7 @@ impl Zset {
         }
     }
 
-    /// How many members come before this one, and its score. O(log n); O(n) while packed.
+    /// Number of members before this one, and its score. O(log n); O(n) while packed.
     #[inline]
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
         match self.view() {
@@ -461,7 +460,7 @@ impl Zset {
         }
     }
 
-    /// The ranks of the members with a score in `range`. O(log n); O(n) while packed.
+    /// Ranks of the members with a score in `range`. O(log n); O(n) while packed.
     pub fn ranks_by_score(&self, range: &ScoreRange) -> Range<usize> {
         match self.view() {
             View::Packed(pack) => {
@@ -471,7 +470,7 @@ impl Zset {
         }
     }
 
-    /// The ranks of the members in `range`, in a set whose scores are all equal. O(log n); O(n) while packed.
+    /// Ranks of the members in `range`, in a set whose scores are all equal. O(log n); O(n) while packed.
     pub fn ranks_by_lex(&self, range: &LexRange<'_>) -> Range<usize> {
         match self.view() {
             View::Packed(pack) => {
@@ -486,8 +485,8 @@ impl Zset {
         }
     }
 
-    /// The pairs from the one with this rank on: ascending, or descending with the rank counted from the
-    /// highest pair. O(log n) for the first; O(n) while packed.
+    /// The pairs from the one with this rank on: ascending, or descending with ranks counted from the highest pair.
+    /// O(log n) for the first; O(n) while packed.
     pub fn from_rank(&self, rank: usize, reverse: bool) -> Iter<'_> {
         if rank >= self.len() {
             return Iter(Walk::Done);
@@ -502,7 +501,7 @@ impl Zset {
             }
             (View::Indexed(indexed), _) => {
                 let list = &indexed.list;
-                // The ends are at hand without a search.
+                // The ends are accessible without a search.
                 let ascending = if reverse { list.len() - 1 - rank } else { rank };
                 let node = match ascending {
                     0 => list.first(),
@@ -520,7 +519,8 @@ impl Zset {
         self.from_rank(0, reverse)
     }
 
-    /// The pairs from the first in `range` on (from the last backwards): they leave the range at its other end.
+    /// The pairs from the first in `range` on, or from the last if reversed. They do not stop at the far end of the
+    /// range.
     pub fn from_score(&self, range: &ScoreRange, reverse: bool) -> Iter<'_> {
         match (self.view(), reverse) {
             (View::Packed(pack), false) => {
@@ -549,7 +549,7 @@ impl Zset {
         }
     }
 
-    /// A pair of which each is equally likely. O(1); O(n) while packed.
+    /// A random pair, each equally likely. O(1); O(n) while packed.
     pub fn random(&self, rng: &mut Rng) -> Option<Pair<'_>> {
         if self.is_empty() {
             return None;
@@ -560,12 +560,12 @@ impl Zset {
         }
     }
 
-    /// Passes `count` different pairs, or all if there are not more, to `f`. Each choice is equally likely.
+    /// Passes `count` distinct random pairs, or all if there are fewer, to `f`. Each choice is equally likely.
     ///
     /// O(count · log n), but never more than O(n).
     pub fn sample(&self, count: usize, rng: &mut Rng, mut f: impl FnMut(Pair<'_>)) {
         let len = self.len();
-        // A search costs a few times what a step does.
+        // A search costs a few times as much as a step.
         if self.is_packed() || count >= len / 4 {
             // Knuth's selection sampling: each pair is taken with the probability that remains.
             let mut wanted = count.min(len);
@@ -580,7 +580,7 @@ impl Zset {
             }
             return;
         }
-        // Floyd's sampling: `count` different ranks by as many draws.
+        // Floyd's sampling: `count` distinct ranks from as many draws.
         let mut seen = std::collections::HashSet::with_capacity(count);
         for end in len - count..len {
             let draw = rng.index(end + 1);
@@ -592,8 +592,8 @@ impl Zset {
         }
     }
 
-    /// Passes the pairs at `cursor` to `f` and returns the next cursor: start with 0, stop at 0. A packed set is
-    /// passed whole. Every member that is there from the first call to the last is seen.
+    /// Passes the pairs at `cursor` to `f` and returns the next cursor. A scan starts with 0 and ends when 0 is
+    /// returned. A packed set is passed as a whole. Every member that stays during the whole scan is seen.
     pub fn scan(&self, cursor: u64, mut f: impl FnMut(Pair<'_>)) -> u64 {
         match self.view() {
             View::Packed(pack) => {
@@ -604,7 +604,7 @@ impl Zset {
         }
     }
 
-    /// Panics unless the encoding's promises hold. O(n).
+    /// Panics if an invariant is violated. O(n).
     #[cfg(test)]
     pub(crate) fn check(&self) {
         match self.view() {
@@ -667,7 +667,7 @@ impl Describe for Zset {
     fn bytes(&self, _samples: usize) -> usize {
         match self.view() {
             View::Packed(pack) => pack.allocated(),
-            // Both keep count of what they allocate.
+            // Both count their own allocations.
             View::Indexed(indexed) => size_of::<Indexed>() + indexed.list.bytes() + indexed.index_bytes(),
         }
     }

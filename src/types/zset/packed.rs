@@ -1,9 +1,8 @@
-//! A sorted set as a scorepack, ascending; and as the listpack that stands for it in files.
+//! A sorted set as an ascending scorepack, and as the listpack that represents it in files.
 //!
-//! In the listpack a score that is a whole number is an integer entry (and −0 is 0), as is any other whose shortest text
-//! is an integer's; the rest are texts.
-//! What always holds: that listpack has at most [`SAFETY_LIMIT`] bytes, which is when Redis, too, gives the packed
-//! form up.
+//! In the listpack, a score that is an integer is an integer entry (−0 is 0), and so is any other score whose
+//! shortest text is that of an integer; other scores are texts. Invariant: that listpack has at most
+//! [`SAFETY_LIMIT`] bytes, the size at which Redis gives up the packed form, too.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -14,7 +13,7 @@ use crate::stdx::num::{self, FloatBuf};
 use crate::structures::listpack::{EMPTY, Item, Listpack, SAFETY_LIMIT, Writer, encoded_size};
 use crate::structures::scorepack::{Pairs, Pos, Scorepack};
 
-/// The score that an entry of a listpack stands for.
+/// The score that a listpack entry represents.
 #[inline]
 fn score_of(item: Item<'_>) -> f64 {
     match item {
@@ -23,7 +22,7 @@ fn score_of(item: Item<'_>) -> f64 {
     }
 }
 
-/// The entry of a listpack for a score.
+/// The listpack entry of a score.
 #[inline]
 fn score_item(score: f64, text: &mut FloatBuf) -> Item<'_> {
     // All whole numbers up to 2^53, many up to 2^62; the text of a larger one has its own rules.
@@ -36,19 +35,19 @@ fn score_item(score: f64, text: &mut FloatBuf) -> Item<'_> {
     }
 }
 
-/// Bytes that a pair takes in a listpack.
+/// Bytes of a pair in a listpack.
 fn listpack_pair_bytes(member: Item<'_>, score: f64) -> usize {
     encoded_size(member) + encoded_size(score_item(score, &mut FloatBuf::new()))
 }
 
-/// Bytes of the listpack that stands for this set. O(n).
+/// Size in bytes of the listpack that represents this set. O(n).
 pub(super) fn listpack_bytes(pack: &Scorepack) -> usize {
     EMPTY + pack.pairs().map(|(member, score)| listpack_pair_bytes(member, score)).sum::<usize>()
 }
 
-/// The bytes of the listpack that stands for this set. O(n).
+/// Bytes of the listpack that represents this set. O(n).
 pub(super) fn to_listpack(pack: &Scorepack) -> Vec<u8> {
-    // Enough unless there are fractions: each pair has a back length more.
+    // Enough unless there are fractions: each pair has one more back length.
     let mut out = Writer::with_capacity(pack.bytes() + 2 * pack.len());
     let (mut pairs, mut text) = (pack.pairs(), FloatBuf::new());
     while let Some((member, score)) = pairs.next_encoded() {
@@ -58,15 +57,15 @@ pub(super) fn to_listpack(pack: &Scorepack) -> Vec<u8> {
     out.finish()
 }
 
-/// A listpack has at most this many times the bytes of its scorepack. Where a pair takes m + s + b bytes, for member,
-/// score and back length, it takes m + t + b + 1 there at most. The entry t of a score is as large as s for small
-/// integers, and has a text of up to 24 bytes where s is 9; in any case t ≤ 3 s + 4.
+/// Largest ratio of the sizes of a listpack and its scorepack. A pair that takes m + s + b bytes, for member, score
+/// and back length, takes at most m + t + b + 1 in the listpack. The entry t of a score is as large as s for small
+/// integers, and has a text of up to 24 bytes if s is 9; in any case t ≤ 3 s + 4.
 pub(super) const EXPANSION: usize = 4;
 
-/// Whether the listpack keeps its limit when this pair comes in.
+/// Whether the listpack stays within its limit when this pair is added.
 #[inline]
 pub(super) fn would_fit(pack: &Scorepack, score: f64, member: &[u8]) -> bool {
-    // More than a pair takes besides its member.
+    // Upper limit of the bytes that a pair takes in addition to its member.
     const BESIDES: usize = 64;
     (pack.bytes() + member.len() + BESIDES).saturating_mul(EXPANSION) <= SAFETY_LIMIT
         || would_fit_exactly(pack, score, member)
@@ -77,7 +76,7 @@ fn would_fit_exactly(pack: &Scorepack, score: f64, member: &[u8]) -> bool {
     listpack_bytes(pack) + listpack_pair_bytes(Item::Str(member), score) <= SAFETY_LIMIT
 }
 
-/// How a stored pair and another compare.
+/// Order of a stored pair and another pair.
 #[inline]
 fn compare(stored: (Item<'_>, f64), score: f64, member: &[u8]) -> Ordering {
     if stored.1 != score {
@@ -86,9 +85,9 @@ fn compare(stored: (Item<'_>, f64), score: f64, member: &[u8]) -> Ordering {
     stored.0.text(&mut itoa::Buffer::new()).cmp(member)
 }
 
-/// Puts a pair whose member is absent in its place. O(pairs behind it).
+/// Inserts a pair whose member is absent. O(pairs after it).
 pub(super) fn insert(pack: &mut Scorepack, score: f64, member: &[u8]) {
-    // From the back, for scores that grow with time are common.
+    // From the back, because scores that grow with time are common.
     let mut pairs = pack.pairs();
     let mut place = pairs.back();
     while pairs.next_back().is_some_and(|pair| compare(pair, score, member) == Ordering::Greater) {
@@ -97,7 +96,7 @@ pub(super) fn insert(pack: &mut Scorepack, score: f64, member: &[u8]) {
     pack.insert(place, member, score);
 }
 
-/// Gives the member at `at` another score. O(bytes).
+/// Changes the score of the member at `at`. O(bytes).
 pub(super) fn update(pack: &mut Scorepack, at: Pos, score: f64, member: &[u8]) {
     let compared = |at: Pos| compare(pack.get(at), score, member);
     let above_prev = pack.prev(at).map(compared).is_none_or(Ordering::is_lt);
@@ -110,7 +109,7 @@ pub(super) fn update(pack: &mut Scorepack, at: Pos, score: f64, member: &[u8]) {
     }
 }
 
-/// The ranks from the first pair that is `above_min` to the first behind that is not `below_max`. O(n).
+/// Ranks from the first pair that is `above_min` to the first following pair that is not `below_max`. O(n).
 pub(super) fn ranks(
     pack: &Scorepack,
     mut above_min: impl FnMut((Item<'_>, f64)) -> bool,
@@ -135,7 +134,7 @@ pub(super) fn ranks(
     start..end
 }
 
-/// The pairs behind those at the front for which `outside` holds. O(n).
+/// The pairs after the leading ones for which `outside` holds. O(n).
 pub(super) fn skip(pack: &Scorepack, mut outside: impl FnMut((Item<'_>, f64)) -> bool) -> Pairs<'_> {
     let mut pairs = pack.pairs();
     loop {
@@ -146,7 +145,7 @@ pub(super) fn skip(pack: &Scorepack, mut outside: impl FnMut((Item<'_>, f64)) ->
     }
 }
 
-/// The pairs before those at the back for which `outside` holds. O(n).
+/// The pairs before the trailing ones for which `outside` holds. O(n).
 pub(super) fn skip_back(pack: &Scorepack, mut outside: impl FnMut((Item<'_>, f64)) -> bool) -> Pairs<'_> {
     let mut pairs = pack.pairs();
     loop {
@@ -157,7 +156,7 @@ pub(super) fn skip_back(pack: &Scorepack, mut outside: impl FnMut((Item<'_>, f64
     }
 }
 
-/// A scorepack of pairs that ascend; `None` if its listpack would be too large. O(n).
+/// A scorepack of ascending pairs; `None` if its listpack would be too large. O(n).
 pub(super) fn from_sorted<'a>(pairs: impl Iterator<Item = (f64, &'a [u8])> + Clone) -> Option<Scorepack> {
     let mut last: Option<(f64, &[u8])> = None;
     let mut bytes = EMPTY;
@@ -175,13 +174,13 @@ pub(super) fn listpack_pairs(listpack: &Listpack) -> impl Iterator<Item = (Item<
     listpack.pairs().map(|(member, score)| (member, score_of(score)))
 }
 
-/// The scorepack of a listpack whose pairs ascend; `None` if it is too large. O(n).
+/// The scorepack of a listpack with ascending pairs; `None` if it is too large. O(n).
 pub(super) fn from_listpack(listpack: &Listpack) -> Option<Scorepack> {
     let pairs = listpack_pairs(listpack);
     (listpack.bytes() <= SAFETY_LIMIT).then(|| Scorepack::from_pairs(pairs))
 }
 
-/// Length of the longest member, if these are pairs that ascend and no member occurs twice. O(n).
+/// Length of the longest member, if the entries are ascending pairs without repeated members. O(n).
 pub(super) fn longest_if_valid(listpack: &Listpack) -> Result<usize, Unfit> {
     let longest = longest_key(listpack, 2)?;
     let mut last: Option<(Item<'_>, f64)> = None;
