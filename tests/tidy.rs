@@ -633,8 +633,7 @@ fn paths_are_found_however_they_are_written() {
         assert_eq!(paths(name, code), expected, "{name}: {code:?}");
     };
     expect(
-        "net/descriptors.rs",
-    "net/io.rs",
+        "net/io.rs",
         &["use crate::{stats::{log, Stats as S}, stdx,", "  config::Config};", "crate::net::x()"],
         &[(0, "stats::log"), (0, "stats::Stats"), (0, "stdx"), (0, "config::Config"), (2, "net::x")],
     );

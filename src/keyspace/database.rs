@@ -22,7 +22,7 @@ use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
 use crate::types::ahead::{Aim, Scout};
 use crate::types::{Describe, Hash};
 
-/// One database: its keys, and which of them expire.
+/// One database: its keys, and the expiries.
 pub struct Database {
     keys: Keys,
     expires: Dict<EntryRef>,
@@ -40,7 +40,7 @@ impl Database {
         }
     }
 
-    /// Number of keys, expired ones that are still there included.
+    /// Number of keys, including expired ones that have not been removed.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
@@ -55,7 +55,7 @@ impl Database {
         self.expires.len()
     }
 
-    /// Number of hashes with fields that expire, and of those of late.
+    /// Number of hashes that have, or recently had, fields that expire.
     pub fn with_volatile_fields(&self) -> usize {
         self.alarms.len()
     }
@@ -75,23 +75,23 @@ impl Database {
         &self.expires
     }
 
-    /// The bytes of the table of expiries. O(1).
+    /// Size of the table of expiries in bytes. O(1).
     pub fn expires_bytes(&self) -> usize {
         self.expires.bytes()
     }
 
-    /// How the table of expiries is filled. O(buckets).
+    /// Statistics of the table of expiries. O(buckets).
     pub fn expires_stats(&self) -> Stats {
         self.expires.stats()
     }
 
-    /// Makes room for `keys` keys, `volatile` of them with an expiry.
+    /// Reserves capacity for `keys` keys, `volatile` of them with an expiry.
     pub fn reserve(&mut self, keys: usize, volatile: usize) {
         self.keys.reserve(keys);
         self.expires.reserve(volatile);
     }
 
-    /// Moves buckets of running rehashes for about `budget`; whether there is more to do.
+    /// Continues running rehashes for about `budget`; whether more remains to be done.
     pub fn rehash_for(&mut self, budget: Duration) -> bool {
         self.keys.shrink_if_sparse();
         self.expires.shrink_if_sparse();
@@ -101,13 +101,13 @@ impl Database {
         self.expires.is_rehashing() && self.expires.rehash_for(budget)
     }
 
-    /// Brings in the line where the key's bucket lies.
+    /// Prefetches the bucket of the key.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         self.keys.prefetch_bucket(hash);
     }
 
-    /// Brings in the entry, once its bucket is there.
+    /// Prefetches the entry of the key, whose bucket is in the cache.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         self.keys.prefetch_element(hash);
@@ -164,13 +164,13 @@ impl Database {
         });
     }
 
-    /// Adds entries that come from a file and empties `batch`. The memory that they go to is asked for first, for
-    /// all of them at once.
+    /// Adds entries read from a file and empties `batch`. The destination memory of all entries is prefetched
+    /// first.
     ///
-    /// Of two entries with one key the later stays if `replace`.
+    /// If a key exists already, its entry is replaced if `replace` is set.
     ///
     /// # Errors
-    /// A key was there before and `replace` is false: its entry, where it stopped.
+    /// If a key exists already and `replace` is not set: the entry at which loading stopped.
     pub fn load(&mut self, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry> {
         for (hash, entry) in batch.iter() {
             self.prefetch_bucket(*hash);
@@ -197,15 +197,15 @@ impl Database {
         Ok(())
     }
 
-    /// Puts `new` where the key's entry is, or adds it; the old one is handed back.
+    /// Stores `new` in place of the key's entry, or adds it; returns the old entry.
     pub(super) fn put(&mut self, key: Key<'_>, mut new: Entry) -> Option<Entry> {
         let volatile = new.expires().is_some();
         let alarm = new.arm();
         let address = new.reference();
         let old = match self.keys.place(key) {
             Place::Occupied(mut slot) => {
-                // The references to the old entry go before it does: should one be missed, which panics, none is
-                // left to an entry that is gone.
+                // The references to the old entry are removed before the entry: if one is missing, which panics, no
+                // reference to a freed entry remains.
                 match (slot.expires().is_some(), volatile) {
                     (false, false) => {}
                     (false, true) => self.expires.insert_unique(key.hash(), address),
@@ -231,7 +231,7 @@ impl Database {
         old
     }
 
-    /// Lets `change` rebuild the key's entry; whether the key is there.
+    /// Replaces the key's entry by the result of `change`; whether the key exists.
     pub(super) fn rebuild(&mut self, key: Key<'_>, change: impl FnOnce(Entry) -> Entry) -> bool {
         let Some(mut slot) = self.keys.slot(key) else { return false };
         // The reference goes before the entry does.
@@ -247,7 +247,7 @@ impl Database {
         true
     }
 
-    /// Checks that the two tables agree. O(n).
+    /// Panics if the two tables disagree. O(n).
     #[cfg(test)]
     pub(super) fn check(&self) {
         let mut volatile = 0;
@@ -262,7 +262,7 @@ impl Database {
         self.alarms.check(&self.keys);
     }
 
-    /// Takes the key's entry out.
+    /// Removes the key's entry and returns it.
     pub(super) fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         let slot = self.keys.slot(key)?;
         Some(take_from(slot, key.hash(), &mut self.expires, &mut self.alarms))
@@ -319,7 +319,7 @@ impl Database {
         let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");
         remove(key.bytes, hash);
         let (next, empty) = (hash.earliest_expiry(), hash.is_empty());
-        // Where more is due, all others whose time has come have their turn before.
+        // If more fields have expired, all other hashes with a fired alarm come first.
         let next = next.map(|at| at.max(now));
         if next.is_none() {
             hash.calm();
@@ -342,10 +342,10 @@ fn take_from(slot: Slot<'_, Entry>, hash: u64, expires: &mut Dict<EntryRef>, ala
     slot.remove()
 }
 
-/// The place of the reference to `entry` in a table of expiries.
+/// The slot of the reference to `entry` in a table of expiries.
 ///
 /// # Panics
-/// If it is not there: an entry that the table would still refer to must not go.
+/// If the reference is missing: an entry must not be freed while the table may still refer to it.
 #[inline]
 fn reference_to(expires: &mut Dict<EntryRef>, hash: u64, entry: EntryRef) -> Slot<'_, EntryRef> {
     let found = expires.find_address_mut(hash, entry.into_raw());

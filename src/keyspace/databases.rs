@@ -19,58 +19,58 @@ use crate::types::Kind;
 pub struct KeyspaceStats {
     /// Lookups for reading that found their key.
     pub hits: u64,
-    /// Lookups for reading that did not.
+    /// Lookups for reading that found no key.
     pub misses: u64,
-    /// Keys that were removed because their time had come.
+    /// Number of expired keys that were removed.
     pub expired: u64,
-    /// Fields of hashes whose time had come and that were removed for it.
+    /// Number of expired fields of hashes that were removed.
     pub expired_fields: u64,
-    /// Running average of the percentage of keys that the expiry cycle found to be due.
+    /// Running average of the percentage of due keys that the expiry cycle found.
     pub expired_stale_percent: f64,
-    /// Expiry cycles that ended because their time was up.
+    /// Expiry cycles that ended at their time limit.
     pub expire_cycle_cut_short: u64,
     /// Microseconds spent in expiry cycles.
     pub expire_cycle_us: u64,
-    /// Keys that were removed to make room.
+    /// Number of evicted keys.
     pub evicted: u64,
 }
 
-/// How long it took to free what nobody asked to remove: the longest since somebody last looked.
+/// Longest times to free expired and evicted values since the last report.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Removals {
-    /// Whether anybody wants to know; otherwise no clock is read.
+    /// Whether the times are measured; otherwise no clock is read.
     pub timed: bool,
-    /// Of a key whose time had come.
+    /// Longest time to free an expired key.
     pub expired: Duration,
-    /// Of a key that made room.
+    /// Longest time to free an evicted key.
     pub evicted: Duration,
 }
 
-/// All databases and what their keys have in common.
+/// All databases, and the state that their keys share.
 pub struct Keyspace {
     pub(super) dbs: Vec<Database>,
-    /// The record of what the running command changed.
+    /// The record of changes by the running command.
     pub ledger: Ledger,
-    /// The clocks by which accesses are noted.
+    /// Clocks for access data.
     pub access: Access,
     /// The source of random choices.
     pub rng: Rng,
     /// Counters since the start or the last `CONFIG RESETSTAT`.
     pub stats: KeyspaceStats,
-    /// Frees what is removed.
+    /// Frees removed values.
     pub reclaimer: Reclaimer,
-    /// Which removals free large values in the background.
+    /// Which removed values are freed in the background.
     pub lazy: LazyFree,
     suspension: Suspension,
-    /// Chooses the keys that go when memory is short.
+    /// Chooses keys to evict.
     pub evictor: Evictor,
-    /// How long it took to free expired and evicted keys.
+    /// Times to free expired and evicted keys.
     pub removals: Removals,
     pub(super) now: UnixMillis,
 }
 
 impl Keyspace {
-    /// `databases` empty databases.
+    /// Creates `databases` empty databases.
     pub fn new(databases: usize, reclaimer: Reclaimer, rng: Rng) -> Self {
         Keyspace {
             dbs: (0..databases).map(|_| Database::new()).collect(),
@@ -87,26 +87,26 @@ impl Keyspace {
         }
     }
 
-    /// Tells the time, by which keys expire and accesses are noted.
+    /// Sets the current time, for expiries and access data.
     #[inline]
     pub fn set_now(&mut self, now: UnixMillis) {
         self.now = now;
         self.access.set_now(now);
     }
 
-    /// The time the keyspace goes by.
+    /// The current time of the keyspace.
     #[inline]
     pub fn now(&self) -> UnixMillis {
         self.now
     }
 
-    /// What becomes of keys that are due.
+    /// Treatment of due keys.
     #[inline]
     pub fn expiry(&self) -> Expiry {
         self.suspension.expiry()
     }
 
-    /// Gives a reason for due keys to stay, or takes it back.
+    /// Adds or removes a reason to keep due keys.
     pub fn suspend_expiry(&mut self, reason: Suspend, on: bool) {
         self.suspension.set(reason, on);
     }
@@ -121,7 +121,7 @@ impl Keyspace {
         &mut self.dbs[index]
     }
 
-    /// The type of the value at `key` of database `db`, if it is there and not due.
+    /// Type of the value at `key` of database `db`, if the key exists and has not expired.
     pub fn kind_of(&self, db: usize, key: Key<'_>) -> Option<Kind> {
         let entry = self.dbs[db].find(key)?;
         let due = entry.expires().is_some_and(|at| at <= self.now);
@@ -144,7 +144,7 @@ impl Keyspace {
         self.dbs.iter().all(Database::is_empty)
     }
 
-    /// Removes all keys of one database, or of all; how many there were. O(1) when `lazily`.
+    /// Removes all keys of one database, or of all, and returns their number. O(1) if `lazily`.
     pub fn flush(&mut self, db: Option<usize>, lazily: bool) -> usize {
         let range = db.map_or(0..self.dbs.len(), |db| db..db + 1);
         let mut removed = 0;
@@ -160,7 +160,7 @@ impl Keyspace {
         removed
     }
 
-    /// Lets two databases change places.
+    /// Swaps two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
         self.dbs.swap(a, b);
         self.ledger.swapped(a, b);

@@ -18,12 +18,12 @@ use crate::structures::sds::Sds;
 use crate::types::string::{StringRef, Text};
 use crate::types::{Collection, Kind, Value};
 
-/// The key holds a value of another type than the command works on.
+/// Error: the key holds a value of another type than the command needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key holds a value of another type")]
 pub struct WrongType;
 
-/// What becomes of a key's expiry when its value is set.
+/// Effect of setting a value on the expiry of its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ttl {
     /// The key has no expiry afterwards.
@@ -36,7 +36,7 @@ pub enum Ttl {
 
 const KEY_MISS: Event = Event { class: Class::Miss, name: "keymiss" };
 
-/// Notes an access. Not writing what is there already keeps the entry's line clean.
+/// Records an access. An unchanged value is not written, so that the cache line stays clean.
 #[inline]
 fn touch_entry(entry: &Entry, access: &Access, rng: &mut Rng) {
     let old = entry.access();
@@ -50,7 +50,7 @@ fn touch_entry(entry: &Entry, access: &Access, rng: &mut Rng) {
 pub struct Db<'a> {
     space: &'a mut Keyspace,
     index: usize,
-    /// Whether reading a key counts as an access (`CLIENT NO-TOUCH` says no).
+    /// Whether reading a key counts as an access (not with `CLIENT NO-TOUCH`).
     touch: bool,
 }
 
@@ -60,7 +60,7 @@ impl<'s> Db<'s> {
         Db { space, index, touch: true }
     }
 
-    /// The same view for a client whose reads leave no trace.
+    /// The same view, for a client whose reads are not recorded as accesses if `no_touch`.
     #[inline]
     pub fn without_touch(mut self, no_touch: bool) -> Self {
         self.touch = !no_touch;
@@ -72,12 +72,12 @@ impl<'s> Db<'s> {
         self.index
     }
 
-    /// How many databases there are.
+    /// Number of databases.
     pub fn databases(&self) -> usize {
         self.space.dbs.len()
     }
 
-    /// Everything under this view.
+    /// The whole keyspace.
     pub fn space(&mut self) -> &mut Keyspace {
         self.space
     }
@@ -102,28 +102,27 @@ impl<'s> Db<'s> {
         &mut self.space.rng
     }
 
-    /// Says that a command changed `key`, `n` times; nothing happens when `n` is 0.
+    /// Reports that a command made `n` changes to `key`; does nothing if `n` is 0.
     #[inline]
     pub fn changed(&mut self, key: Key<'_>, event: Event, n: usize) {
         self.space.ledger.changed(self.index, key.bytes, event, n);
     }
 
-    /// Says that `key` took part in the change that was counted last, like the second key of a rename.
+    /// Reports that `key` took part in the last counted change, like the second key of a rename.
     #[inline]
     pub fn also_changed(&mut self, key: Key<'_>, event: Event) {
         self.space.ledger.also_changed(self.index, key.bytes, event);
     }
 
-    /// Says that something happened to `key` that did not change it.
+    /// Reports an event of `key` that did not change it.
     pub fn told(&mut self, key: Key<'_>, event: Event) {
         self.space.ledger.told(self.index, key.bytes, event);
     }
 
     // ---- looking up -----------------------------------------------------------------------
 
-    /// Asks for the memory that looking up `keys` will touch, first the buckets, then the entries,
-    /// so that the accesses overlap. Sixteen keys are a good number: more would evict each other's
-    /// lines before use.
+    /// Prefetches the memory for lookups of `keys`, first the buckets, then the entries, so that the accesses
+    /// overlap. Sixteen keys are a good number: more would evict each other's cache lines before use.
     #[inline]
     pub fn prefetch(&self, keys: &[Key<'_>]) {
         let db = self.database();
@@ -135,7 +134,7 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// Removes the key if its time has come; whether it must be treated as absent.
+    /// Removes the key if it has expired; whether it must be treated as absent.
     #[inline]
     fn expire_if_due(&mut self, key: Key<'_>) -> bool {
         self.database().has_due(key, self.space.now) && self.space.meet_due_key(self.index, key)
@@ -180,13 +179,13 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// The entry of `key`, read: counts a hit or a miss and notes the access.
+    /// The entry of `key`, for reading: counts a hit or a miss and records the access.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         self.read_with(key, self.touch)
     }
 
-    /// As [`Db::read`], but the access leaves no trace in the entry.
+    /// As [`Db::read`], but does not record the access in the entry.
     pub fn peek(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         self.read_with(key, false)
     }
@@ -199,7 +198,7 @@ impl<'s> Db<'s> {
         self.database_mut().read(key)
     }
 
-    /// The entry of `key`, about to be changed in place.
+    /// The entry of `key`, to be changed in place.
     #[inline]
     pub fn write(&mut self, key: Key<'_>) -> Option<Writable<'_>> {
         if self.expire_if_due(key) {
@@ -208,12 +207,12 @@ impl<'s> Db<'s> {
         self.touching(key, self.touch)
     }
 
-    /// Whether the key is there. Changes nothing but removing it when its time has come.
+    /// Whether the key exists. The only effect is the removal of an expired key.
     pub fn contains(&mut self, key: Key<'_>) -> bool {
         !self.expire_if_due(key) && self.database().find(key).is_some()
     }
 
-    /// Whether the key is there and not due, without removing it.
+    /// Whether the key exists and has not expired; does not remove it.
     pub fn is_there_now(&self, key: Key<'_>) -> bool {
         let entry = self.database().find(key);
         entry.is_some_and(|entry| !self.is_due(&entry))
@@ -222,7 +221,7 @@ impl<'s> Db<'s> {
     /// The string at `key`.
     ///
     /// # Errors
-    /// [`WrongType`] when there is a value of another type.
+    /// [`WrongType`] if the value has another type.
     #[inline]
     pub fn read_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
         match self.read(key) {
@@ -234,7 +233,7 @@ impl<'s> Db<'s> {
     /// The string at `key`, for a command that will change it.
     ///
     /// # Errors
-    /// [`WrongType`] when there is a value of another type.
+    /// [`WrongType`] if the value has another type.
     pub fn write_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
         match self.write(key) {
             None => Ok(None),
@@ -242,11 +241,11 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// The string at `key`, read, in a form that outlives the lookup: a long one is shared, a
-    /// short one copied.
+    /// The string at `key`, for reading, in a form that outlives the lookup: a long string is shared, a short one
+    /// copied.
     ///
     /// # Errors
-    /// [`WrongType`] when there is a value of another type.
+    /// [`WrongType`] if the value has another type.
     pub fn read_text(&mut self, key: Key<'_>) -> Result<Option<Text>, WrongType> {
         let Some(found) = self.read(key) else { return Ok(None) };
         match found.shared_string() {
@@ -255,10 +254,10 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// The collection at `key`, read.
+    /// The collection at `key`, for reading.
     ///
     /// # Errors
-    /// [`WrongType`] when there is a value of another type.
+    /// [`WrongType`] if the value has another type.
     #[inline]
     pub fn read_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&T>, WrongType> {
         match self.read(key) {
@@ -267,17 +266,17 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// The collection at `key`, without any of the effects of a lookup: for commands that work on
-    /// several keys at the same time and have [`read_as`](Self::read_as) each of them before.
+    /// The collection at `key`, without the effects of a lookup: for commands that work on several keys at once and
+    /// have called [`read_as`](Self::read_as) for each of them.
     #[inline]
     pub fn look_as<T: Collection>(&self, key: Key<'_>) -> Option<&T> {
         entry::collection_of(&self.database().find(key)?)
     }
 
-    /// The collection at `key`, to be changed. Call [`Db::settle`] if it may have become empty.
+    /// The collection at `key`, for changes. Call [`Db::settle`] if it may have become empty.
     ///
     /// # Errors
-    /// [`WrongType`] when there is a value of another type.
+    /// [`WrongType`] if the value has another type.
     #[inline]
     pub fn write_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&mut T>, WrongType> {
         match self.write(key) {
@@ -286,10 +285,10 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// The collection at `key`, to be changed; `make` makes one where there is none.
+    /// The collection at `key`, for changes; created by `make` if the key is missing.
     ///
     /// # Errors
-    /// [`WrongType`] when there is a value of another type.
+    /// [`WrongType`] if the value has another type.
     #[inline]
     pub fn write_or_insert<T: Collection>(
         &mut self,
@@ -302,15 +301,15 @@ impl<'s> Db<'s> {
             entry.set_access(self.space.access.fresh());
             self.database_mut().put(key, entry);
             self.born(key);
-            // Coming into being is no access: the frequency stays where it begins.
+            // Creation is not an access: the frequency keeps its initial value.
             touch = false;
         }
         let entry = self.touching(key, touch).expect("the key was there or has just been added");
         entry.into_collection().ok_or(WrongType)
     }
 
-    /// Removes the key when its collection has become empty, as no empty collection is ever
-    /// kept; whether it was removed. The command reports its own event first.
+    /// Removes the key if its collection has become empty, because no empty collection is stored; whether it was
+    /// removed. The command reports its own event first.
     pub fn settle<T: Collection>(&mut self, key: Key<'_>) -> bool {
         let entry = self.database().find(key);
         if !entry.is_some_and(|entry| entry.collection::<T>().is_some_and(T::is_empty)) {
@@ -328,9 +327,9 @@ impl<'s> Db<'s> {
         self.space.ledger.told(self.index, key.bytes, event);
     }
 
-    /// Stores a string under `key`, whatever was there before. The caller reports the change.
+    /// Stores a string under `key`, replacing any value. The caller reports the change.
     ///
-    /// An overwritten string of the same size class stays where it is: one copy, no allocation.
+    /// A string overwritten by one of the same size class is changed in place: one copy, no allocation.
     #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
         let Keyspace { dbs, access, rng, now, .. } = &mut *self.space;
@@ -373,14 +372,14 @@ impl<'s> Db<'s> {
         self.put(key, entry);
     }
 
-    /// The access data of a value that is about to be stored: a key stays as frequent as it was, and is used.
+    /// Access data of a value about to be stored: the frequency of the key is kept, and the access recorded.
     fn access_of_new_value(&mut self, key: Key<'_>) -> u32 {
         let Keyspace { dbs, access, rng, .. } = &mut *self.space;
         let old = if access.lfu { dbs[self.index].find(key) } else { None };
         old.map_or_else(|| access.fresh(), |old| access.touched(old.access(), rng))
     }
 
-    /// As [`Db::set_string`], for bytes that are the outcome of changes: they are reported as `raw`.
+    /// As [`Db::set_string`], for bytes changed in place, whose encoding is reported as `raw`.
     pub fn set_raw_string(&mut self, key: Key<'_>, bytes: Sds, ttl: Ttl) {
         if bytes.len() > EMBED_MAX {
             return self.set_string(key, Value::Shared(Arc::new(bytes)), ttl);
@@ -391,7 +390,7 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// Stores a collection under `key`, whatever was there before. The caller reports the change.
+    /// Stores a collection under `key`, replacing any value. The caller reports the change.
     pub fn set_collection<T: Collection>(&mut self, key: Key<'_>, value: T, expires: Option<UnixMillis>) {
         // A key whose time has come is not overwritten: it goes, and another one comes.
         self.expire_if_due(key);
@@ -400,7 +399,7 @@ impl<'s> Db<'s> {
         self.put(key, entry);
     }
 
-    /// Stores a ready entry under its key, whatever was there before.
+    /// Stores an entry under its key, replacing any value.
     pub fn put(&mut self, key: Key<'_>, entry: Entry) {
         debug_assert_eq!(entry.key(), key.bytes);
         match self.database_mut().put(key, entry) {
@@ -409,11 +408,11 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// The string at `key` as one that can be changed and grown; an empty one is made where
-    /// there is none. It is reported as `raw` from then on.
+    /// The string at `key` in a form that can be changed and grow; created empty if the key is missing. Its
+    /// encoding is reported as `raw` from then on.
     ///
     /// # Errors
-    /// [`WrongType`] when there is a value of another type.
+    /// [`WrongType`] if the value has another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
         let found = self.write(key).map(|found| (found.kind(), found.is_changeable()));
         match found {
@@ -434,8 +433,8 @@ impl<'s> Db<'s> {
 
     // ---- removing, expiring, moving -------------------------------------------------------
 
-    /// Removes the key and frees its value, in the background if `lazily` and it is large;
-    /// whether it was there. The caller reports the change.
+    /// Removes the key and frees its value, in the background if `lazily` is set and the value is large; whether
+    /// the key existed. The caller reports the change.
     pub fn remove(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.take(key) {
             Some(old) => {
@@ -446,8 +445,8 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// As [`Db::remove`], for a result that is empty and leaves nothing under its key: what was there goes as the
-    /// command's doing, also when its time has come.
+    /// As [`Db::remove`], for an empty result that leaves nothing under its key: the old value counts as removed by
+    /// the command, even if it has expired.
     pub fn displace(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.database_mut().take(key) {
             Some(old) => {
@@ -458,7 +457,7 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// Takes the key's entry out. The caller reports the change.
+    /// Removes the key's entry and returns it. The caller reports the change.
     pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         if self.expire_if_due(key) {
             return None;
@@ -466,12 +465,12 @@ impl<'s> Db<'s> {
         self.database_mut().take(key)
     }
 
-    /// When the key expires.
+    /// The expiry of the key.
     pub fn expires(&mut self, key: Key<'_>) -> Option<UnixMillis> {
         self.database().find(key).and_then(|entry| entry.expires())
     }
 
-    /// Gives the key an expiry, or takes it away; whether the key is there.
+    /// Sets or removes the expiry of the key; whether the key exists.
     pub fn set_expires(&mut self, key: Key<'_>, at: Option<UnixMillis>) -> bool {
         let Some(mut entry) = self.database_mut().touching(key) else { return false };
         match (entry.expires(), at) {
@@ -487,14 +486,14 @@ impl<'s> Db<'s> {
         }
     }
 
-    /// Whether a key that is due is removed here. Otherwise that is somebody else's decision, and
-    /// an expiry in the past is kept like any other.
+    /// Whether expired keys are removed here. If not, another server decides, and an expiry in the past is stored
+    /// like any other.
     #[inline]
     pub fn removes_due_keys(&self) -> bool {
         self.space.expiry() == Expiry::Remove
     }
 
-    /// Puts `entry` under its key as if nothing had been there before.
+    /// Stores `entry` under its key as a new key.
     fn put_as_new(&mut self, key: Key<'_>, entry: Entry) {
         debug_assert_eq!(entry.key(), key.bytes);
         if let Some(old) = self.database_mut().put(key, entry) {
@@ -503,9 +502,9 @@ impl<'s> Db<'s> {
         self.born(key);
     }
 
-    /// Moves the value of `from`, its expiry and its access data to the key `to`, whatever was
-    /// there before; whether `from` was there. The caller has looked `from` up and reports the change.
-    /// O(1): of a value that does not lie in the entry, only the pointer moves.
+    /// Moves the value of `from`, with its expiry and access data, to the key `to`, replacing any value; whether
+    /// `from` existed. The caller has looked up `from` and reports the change. O(1): of a value outside the entry,
+    /// only the pointer moves.
     pub fn rename(&mut self, from: Key<'_>, to: Key<'_>) -> bool {
         let Some(entry) = self.database_mut().take(from) else { return false };
         let expires = entry.expires();
@@ -513,17 +512,17 @@ impl<'s> Db<'s> {
         true
     }
 
-    /// Moves the key with its entry to database `db`, whatever was there before; whether it was
-    /// there. The caller has looked it up and reports the change. O(1): nothing is copied.
+    /// Moves the key with its entry to database `db`, replacing any value; whether the key existed. The caller has
+    /// looked up the key and reports the change. O(1): nothing is copied.
     pub fn move_to(&mut self, key: Key<'_>, db: usize) -> bool {
         let Some(entry) = self.database_mut().take(key) else { return false };
         self.other(db).put_as_new(key, entry);
         true
     }
 
-    /// Puts a deep copy of the value of `from`, with its expiry, under the key `to` of database `db`,
-    /// whatever was there before; whether `from` was there. The caller has looked it up and
-    /// reports the change. O(n) in the elements of a collection; a long string is shared.
+    /// Stores a deep copy of the value of `from`, with its expiry, under the key `to` of database `db`, replacing
+    /// any value; whether `from` existed. The caller has looked up `from` and reports the change. O(n) in the
+    /// elements of a collection; a long string is shared.
     pub fn copy(&mut self, from: Key<'_>, to: Key<'_>, db: usize) -> bool {
         let Some(entry) = self.database().find(from) else { return false };
         let mut copy = entry.duplicate(to.bytes, entry.expires());
@@ -532,9 +531,9 @@ impl<'s> Db<'s> {
         true
     }
 
-    /// A random key that is not expired. O(1) expected.
+    /// A random key that has not expired. O(1) expected.
     ///
-    /// Where nearly all keys are due and may not be removed, a due one is returned after 100 tries.
+    /// If nearly all keys have expired and may not be removed, an expired one is returned after 100 attempts.
     pub fn random_key(&mut self) -> Option<Vec<u8>> {
         for attempt in 0.. {
             let Keyspace { dbs, rng, .. } = &mut *self.space;
@@ -548,17 +547,17 @@ impl<'s> Db<'s> {
         None
     }
 
-    /// One step of a scan: calls `f` with entries; the next cursor, 0 at the end.
+    /// One step of a scan: calls `f` with entries and returns the next cursor, 0 at the end.
     pub fn scan(&self, cursor: u64, mut f: impl FnMut(&Entry)) -> u64 {
         self.database().keys().scan(cursor, |entry| f(entry))
     }
 
-    /// Whether an entry's time has come.
+    /// Whether an entry has expired.
     pub fn is_due(&self, entry: &Entry) -> bool {
         entry.expires().is_some_and(|at| at <= self.space.now) && self.space.expiry() != Expiry::Ignore
     }
 
-    /// Removes the key if its time has come.
+    /// Removes the key if it has expired.
     pub fn expire_due(&mut self, key: Key<'_>) -> bool {
         self.expire_if_due(key)
     }

@@ -8,17 +8,18 @@
 //! └────────┴───────┴────────┴─────────┴──────────┴──────────┴───────────┴─────────┴───────┴─────────┘
 //! ```
 //!
-//! Bracketed parts are there only when the header says so. A string up to [`EMBED_MAX`] bytes in
-//! all lies behind its key; an integer, a longer string (`Arc<Sds>`) and every collection is the
-//! one `word`, which is read and written as what it is: a pointer in it never becomes an integer.
-//! Behind the key of a hash whose fields expire lies its alarm, a time in milliseconds. There is no reference count and no header of the key's or value's own: a 16-byte
-//! key with an 8-byte value takes 32 bytes. The block is exactly `size_class(needed)` bytes, and
-//! `needed` follows from the header, so a value overwritten by one of the same class stays put.
+//! Bracketed parts are present only if the header says so. A string whose entry has at most [`EMBED_MAX`] bytes
+//! follows its key; an integer, a longer string (`Arc<Sds>`) and every collection is stored in the one `word`,
+//! which is read and written with its own type: a pointer in it never becomes an integer. The key of a hash with
+//! fields that expire is followed by its alarm, a time in milliseconds. There is no reference count and no separate
+//! header of key or value: a 16-byte key with an 8-byte value takes 32 bytes. The block has exactly
+//! `size_class(needed)` bytes, and `needed` follows from the header, so a value overwritten by one of the same
+//! class stays in place.
 //!
-//! An entry moves when its class changes or an expiry is added: nobody keeps its address across
-//! commands but the two tables of its database.
+//! An entry moves when its class changes or an expiry is added: only the two tables of its database keep its
+//! address across commands.
 //!
-//! The idea of the single block is from Valkey's and Redis' embedded keys, taken to its end.
+//! The single block extends the embedded keys of Valkey and Redis.
 #![allow(unsafe_code)]
 
 mod found;
@@ -46,20 +47,20 @@ pub const EMBED_MAX: usize = 2048;
 
 const HEADER: usize = 8;
 const WORD: usize = 8;
-/// Key length that says "the real length is in the long-key field".
+/// Value of the key length byte that means that the length is in the long-key field.
 const LONG: u8 = u8::MAX;
 
 const HAS_EXPIRE: u8 = 1;
 const HAS_LONG_KEY: u8 = 2;
-/// A short string that is reported as `raw`, because it was changed in place.
+/// Flag of a short string whose encoding is reported as `raw`, because it was changed in place.
 const WAS_CHANGED: u8 = 4;
-/// The room behind the key of a hash holds an alarm, which is to stand in the alarms of its database.
+/// Flag of a hash whose alarm is set and is in the alarms of its database.
 const HAS_ALARM: u8 = 8;
 
-/// Bytes of an alarm: the value length of a hash that has room for one.
+/// Size of an alarm in bytes, which is also the value length of a hash with room for one.
 const ALARM: usize = 8;
 
-/// What the value part of an entry is.
+/// Form of the value in an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 enum Form {
@@ -81,7 +82,7 @@ pub struct Entry(NonNull<u8>);
 // (`Collection` requires it, and `Arc<Sds>` is `Send`).
 unsafe impl Send for Entry {}
 
-/// The header fields and what follows from them.
+/// The header fields and the layout that follows from them.
 #[derive(Clone, Copy)]
 struct Shape {
     kind: Kind,
@@ -116,7 +117,7 @@ impl Shape {
     fn needed(self) -> usize {
         self.value_at() + self.value_len
     }
-    /// Bytes behind the key that are no string.
+    /// Bytes after the key that are not a string.
     #[inline]
     fn room(self) -> usize {
         if self.form == Form::Object { self.value_len } else { 0 }
@@ -172,7 +173,7 @@ impl Entry {
         entry
     }
 
-    /// An entry that owns `word`, with `room` bytes behind its key.
+    /// An entry that owns `word`, with `room` bytes after its key.
     fn with_word<T>(key: &[u8], flags: u8, kind: Kind, form: Form, word: T, room: usize) -> Entry {
         const { assert!(size_of::<T>() == WORD && align_of::<T>() <= 8) };
         let entry = Entry::allocate(key, flags, kind, form, room);
@@ -181,7 +182,7 @@ impl Entry {
         entry
     }
 
-    /// A block with its header and key written; expiry, word and value are not.
+    /// A block with header and key written; expiry, word and value are not.
     fn allocate(key: &[u8], flags: u8, kind: Kind, form: Form, value_len: usize) -> Entry {
         let flags = flags | if key.len() >= LONG as usize { HAS_LONG_KEY } else { 0 };
         let shape = Shape { kind, form, flags, key_len: key.len(), value_len };
@@ -225,7 +226,7 @@ impl Entry {
         self.shape().kind
     }
 
-    /// When the key expires, if it does.
+    /// The expiry of the key, if it has one.
     #[inline]
     pub fn expires(&self) -> Option<UnixMillis> {
         let shape = self.shape();
@@ -236,7 +237,7 @@ impl Entry {
         Some(UnixMillis(unsafe { self.0.as_ptr().add(shape.expire_at()).cast::<i64>().read() }))
     }
 
-    /// Changes the expiry in place. Only for an entry that has the field.
+    /// Changes the expiry in place. The entry must have the field.
     #[inline]
     pub(super) fn write_expire(&mut self, at: UnixMillis) {
         let shape = self.shape();
@@ -268,14 +269,14 @@ impl Entry {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().add(2), 3) }
     }
 
-    /// Where the word is, or would be. It is aligned to 8 bytes.
+    /// Address of the word, which is aligned to 8 bytes.
     #[inline]
     fn word(&self) -> NonNull<u8> {
         // SAFETY: the word comes before the key's end, inside the block.
         unsafe { self.0.add(self.shape().word_at()) }
     }
 
-    /// The value, when it is a string.
+    /// The value, if it is a string.
     #[inline]
     pub fn string(&self) -> Option<StringRef<'_>> {
         let shape = self.shape();
@@ -304,7 +305,7 @@ impl Entry {
         Some(Arc::clone(unsafe { self.word().cast::<Arc<Sds>>().as_ref() }))
     }
 
-    /// The value, when it is a collection of type `T`.
+    /// The value, if it is a collection of type `T`.
     #[inline]
     pub fn collection<T: Collection>(&self) -> Option<&T> {
         let shape = self.shape();
@@ -315,7 +316,7 @@ impl Entry {
         Some(unsafe { self.word().cast::<T>().as_ref() })
     }
 
-    /// The value for changes, when it is a collection of type `T`.
+    /// The value for changes, if it is a collection of type `T`.
     #[inline]
     pub fn collection_mut<T: Collection>(&mut self) -> Option<&mut T> {
         let shape = self.shape();
@@ -326,10 +327,10 @@ impl Entry {
         Some(unsafe { self.word().cast::<T>().as_mut() })
     }
 
-    /// When to look for due fields of the hash, if that is noted in the alarms of its database.
+    /// Time at which the hash is checked for expired fields, if it is in the alarms of its database.
     ///
-    /// The entry keeps the time apart from the hash, so that whatever a command does to the hash, the alarms
-    /// can be brought in step when the entry goes.
+    /// The entry stores the time apart from the hash, so that whatever a command does to the hash, the alarms can
+    /// be updated when the entry is freed.
     #[inline]
     pub(super) fn alarm(&self) -> Option<UnixMillis> {
         let shape = self.shape();
@@ -357,7 +358,7 @@ impl Entry {
         new
     }
 
-    /// Sets the alarm: `None` where no field expires. The caller keeps the alarms of the database in step.
+    /// Sets the alarm; `None` if no field expires. The caller updates the alarms of the database.
     pub(super) fn set_alarm(&mut self, alarm: Option<UnixMillis>) {
         let shape = self.shape();
         assert!(alarm.is_none() || shape.has_room_for_alarm(), "an entry without room has no alarm");
@@ -371,7 +372,7 @@ impl Entry {
         }
     }
 
-    /// As [`Entry::set_alarm`], to the time at which the first field expires.
+    /// As [`Entry::set_alarm`], with the earliest expiry of a field.
     #[inline]
     pub(super) fn arm(&mut self) -> Option<UnixMillis> {
         if !self.has_room_for_alarm() {
@@ -382,7 +383,7 @@ impl Entry {
         earliest
     }
 
-    /// Overwrites a string by `bytes` without moving, where the block allows it.
+    /// Overwrites a string by `bytes` in place, if the block allows it.
     #[inline]
     pub fn overwrite(&mut self, bytes: &[u8]) -> bool {
         let shape = self.shape();
@@ -404,7 +405,7 @@ impl Entry {
         true
     }
 
-    /// Overwrites an integer by another one; false when the value is not stored as an integer.
+    /// Overwrites an integer by another; false if the value is not stored as an integer.
     #[inline]
     pub fn overwrite_int(&mut self, n: i64) -> bool {
         if self.shape().form != Form::Int {
@@ -415,13 +416,13 @@ impl Entry {
         true
     }
 
-    /// Whether the value is a string of its own, as [`Entry::sds_mut`] wants it.
+    /// Whether the value is a separate string, as [`Entry::sds_mut`] needs it.
     #[inline]
     pub fn is_changeable(&self) -> bool {
         self.shape().form == Form::Shared
     }
 
-    /// The string for changes of any kind; `None` when it does not lie in a string of its own.
+    /// The string for any change; `None` if it is not a separate string.
     pub fn sds_mut(&mut self) -> Option<&mut Sds> {
         if self.shape().form != Form::Shared {
             return None;
@@ -430,7 +431,7 @@ impl Entry {
         Some(Arc::make_mut(unsafe { self.word().cast::<Arc<Sds>>().as_mut() }))
     }
 
-    /// The same entry with its string moved into a string of its own, ready for [`Entry::sds_mut`].
+    /// The same entry with its string as a separate one, ready for [`Entry::sds_mut`].
     pub fn into_changeable(self) -> Entry {
         let Some(value) = self.string() else { return self };
         if self.shape().form == Form::Shared {
@@ -466,8 +467,8 @@ impl Entry {
         new
     }
 
-    /// A new block with this one's value word or bytes, and `room` bytes behind a word's key; the word is then
-    /// owned twice, until `forget_value`.
+    /// A new block with the value word or bytes of this one, and `room` bytes after the key of a word; the word
+    /// then has two owners until `forget_value`.
     fn rebuilt(&self, key: Option<&[u8]>, expires: Option<UnixMillis>, room: usize) -> Entry {
         let shape = self.shape();
         let key = key.unwrap_or(self.key());
@@ -499,13 +500,13 @@ impl Entry {
         unsafe { alloc::dealloc(this.0.as_ptr(), this.shape().layout()) };
     }
 
-    /// Says that a short string is to be reported as `raw` from now on.
+    /// Makes the encoding of a short string `raw` from now on.
     pub(super) fn mark_changed(&mut self) {
         // SAFETY: byte 1 of the header is the flags.
         unsafe { *self.0.as_ptr().add(1) |= WAS_CHANGED };
     }
 
-    /// What `OBJECT ENCODING` answers for a string.
+    /// Reply of `OBJECT ENCODING` for a string.
     pub fn string_encoding(&self) -> Option<&'static str> {
         let shape = self.shape();
         Some(match shape.form {
@@ -516,17 +517,17 @@ impl Entry {
         })
     }
 
-    /// Bytes of the entry's own block.
+    /// Size of the entry's block in bytes.
     pub fn block_bytes(&self) -> usize {
         self.shape().layout().size()
     }
 
-    /// How many parts freeing the value takes: 1 for a string, elements or nodes of a collection.
+    /// Number of parts to free: 1 for a string, elements or nodes of a collection.
     pub fn effort(&self) -> usize {
         self.describe().map_or(1, Describe::effort)
     }
 
-    /// The entry as a table that does not own it sees it.
+    /// A reference to the entry for a table that does not own it.
     #[inline]
     pub(super) fn reference(&self) -> EntryRef {
         EntryRef(self.0)
@@ -552,7 +553,7 @@ impl Drop for Entry {
 }
 
 impl Entry {
-    /// The collection, as something to be told about.
+    /// The collection, for inspection.
     pub fn describe(&self) -> Option<&dyn Describe> {
         Some((collection_kind(self.kind())?.describe)(self))
     }
@@ -566,7 +567,7 @@ impl Entry {
         unsafe { self.word().cast::<T>().drop_in_place() }
     }
 
-    /// A deep copy under another key and with another expiry; the access data are kept.
+    /// A deep copy under another key and with another expiry; access data are kept.
     pub fn duplicate(&self, key: &[u8], expires: Option<UnixMillis>) -> Entry {
         let mut copy = match self.shape().form {
             Form::Embedded | Form::Int => self.rebuilt(Some(key), expires, 0),
@@ -583,7 +584,7 @@ impl Entry {
         copy
     }
 
-    /// What `OBJECT ENCODING` answers.
+    /// Reply of `OBJECT ENCODING`.
     pub fn encoding(&self) -> &'static str {
         match (self.string_encoding(), self.describe()) {
             (Some(encoding), _) => encoding,
@@ -660,9 +661,9 @@ unsafe impl Element for Entry {
     }
 }
 
-/// An entry seen by the table of expiries and by the alarms, which do not own it.
+/// A reference to an entry in the table of expiries and the alarms, which do not own entries.
 ///
-/// Only the database makes and follows these; it removes one before it frees or moves the entry.
+/// Only the database creates and follows references; it removes a reference before it frees or moves the entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
 pub(super) struct EntryRef(NonNull<u8>);

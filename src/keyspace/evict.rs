@@ -1,17 +1,16 @@
-//! Which key goes when memory is short.
+//! Choice of the keys to evict when memory is short.
 //!
-//! The exact answer (the key not used for the longest time, the one used least, the one that expires
-//! first) would need an order of all keys, kept up to date with every access. Instead a few keys are
-//! sampled for each eviction, and the best of the samples of *all* evictions so far are remembered in a
-//! pool of 16, from which the next one is taken. With ten samples this is hardly distinguishable from the
-//! exact order, with five it is close. (The scheme is Salvatore Sanfilippo's, "Random notes on
-//! improving the Redis LRU algorithm", 2016.)
+//! The exact choice (the least recently used key, the least frequently used one, the next to expire) would need an
+//! order of all keys, updated with every access. Instead, a few keys are sampled for each eviction, and the best
+//! samples of *all* evictions so far are kept in a pool of 16, from which the next key is taken. With ten samples
+//! this is hardly distinguishable from the exact order, with five it is close. (The scheme is Salvatore
+//! Sanfilippo's, "Random notes on improving the Redis LRU algorithm", 2016.)
 //!
-//! A candidate's score is absolute: it depends on when the key was used, not on when it was looked at.
-//! Scores of different ages can therefore be compared, and a key that was used after it had entered the
-//! pool is recognised, and spared.
+//! The score of a candidate is absolute: it depends on the time of the last access, not on the time of sampling.
+//! Scores of different ages can therefore be compared, and a key that was used after it entered the pool is
+//! recognised and spared.
 //!
-//! This room decides which key goes; how much memory is used, and how much may be, is known above.
+//! This room chooses the key; the server knows how much memory is used and allowed.
 
 use std::time::Instant;
 
@@ -24,51 +23,51 @@ use crate::stdx::alloc;
 use crate::stdx::hash::Key;
 use crate::stdx::rng::Rng;
 
-/// Candidates that are remembered.
+/// Number of candidates in the pool.
 pub const POOL: usize = 16;
 
-/// Which keys may go.
+/// Which keys may be evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     /// All keys.
     All,
-    /// Those with an expiry.
+    /// Keys with an expiry.
     Volatile,
 }
 
-/// Which of them goes first.
+/// Which of them is evicted first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// Any of them.
+    /// A random key.
     Random,
-    /// Not used for the longest time.
+    /// The least recently used key.
     LeastRecent,
-    /// Used least.
+    /// The least frequently used key.
     LeastFrequent,
-    /// Expires next.
+    /// The key that expires next.
     FirstToExpire,
 }
 
-/// What is evicted.
+/// An eviction policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// The keys that may go.
+    /// Keys that may be evicted.
     pub scope: Scope,
-    /// The order in which they go.
+    /// Order of eviction.
     pub order: Order,
 }
 
-/// What is remembered between evictions.
+/// State kept between evictions.
 #[derive(Default)]
 pub struct Evictor {
     policy: Option<Policy>,
     pool: Pool,
-    /// Random evictions take the databases in turn.
+    /// Database of the next random eviction; the databases take turns.
     next_db: usize,
 }
 
 impl Evictor {
-    /// Sets what is evicted; nothing when `None`. Candidates of another policy are forgotten.
+    /// Sets the policy; `None` evicts nothing. Candidates of another policy are dropped.
     pub fn set_policy(&mut self, policy: Option<Policy>) {
         if self.policy != policy {
             self.policy = policy;
@@ -76,18 +75,18 @@ impl Evictor {
         }
     }
 
-    /// What is evicted.
+    /// The current policy.
     pub fn policy(&self) -> Option<Policy> {
         self.policy
     }
 }
 
 impl Keyspace {
-    /// Removes the key that the policy finds dispensable, comparing `samples` keys of each database, and
-    /// records that it is gone. How many bytes that freed at once, or `None` when no key may go.
+    /// Evicts the best key under the policy, comparing `samples` keys of each database, and records the removal.
+    /// Returns the number of bytes freed at once, or `None` if no key may be evicted.
     ///
-    /// The room taken by the record is not deducted: it will be free again soon, and if it counted, keys
-    /// that are long and worth little would never make room. O(samples × databases).
+    /// The memory of the record is not deducted: it is soon free again, and if it counted, evicting a long key with
+    /// a small value would never free memory. O(samples × databases).
     pub fn evict(&mut self, samples: usize) -> Option<usize> {
         let policy = self.evictor.policy?;
         let (db, entry) = match policy.order {
@@ -104,7 +103,7 @@ impl Keyspace {
         Some(before.saturating_sub(alloc::used()))
     }
 
-    /// Takes out a random key that may go, of the next database that has one.
+    /// Removes a random key in scope from the next database that has one.
     fn take_any(&mut self, scope: Scope) -> Option<(usize, Entry)> {
         for _ in 0..self.dbs.len() {
             let index = self.evictor.next_db % self.dbs.len();
@@ -124,7 +123,7 @@ impl Keyspace {
         None
     }
 
-    /// Takes out the best candidate, after looking for better ones.
+    /// Removes the best candidate, after sampling for better ones.
     fn take_best(&mut self, policy: Policy, samples: usize) -> Option<(usize, Entry)> {
         loop {
             let Keyspace { dbs, rng, access, evictor, .. } = self;
@@ -138,8 +137,8 @@ impl Keyspace {
             if !any {
                 return None;
             }
-            // A candidate may be gone since, or have been used: then it is none any more. Those sampled
-            // just now are as they were, so that this ends.
+            // A candidate that has been removed or used since is no longer valid. Those just sampled are unchanged,
+            // so the loop ends.
             while let Some(candidate) = evictor.pool.take_best() {
                 let key = Key::with_hash(&candidate.key, candidate.hash);
                 let db = candidate.db;
@@ -158,10 +157,10 @@ impl Keyspace {
 }
 
 impl Database {
-    /// Calls `f` for up to `n` of the keys that may go.
+    /// Calls `f` for up to `n` keys in scope.
     ///
-    /// They lie together at a random place, which is much cheaper than as many single choices and, the
-    /// order of a hash table being what it is, says as much about the others.
+    /// The keys are neighbours at a random place, which is much cheaper than single random choices and, given the
+    /// order of a hash table, equally representative.
     fn sample(&self, scope: Scope, n: usize, rng: &mut Rng, f: impl FnMut(&Entry)) {
         let rng = &mut || rng.next_u64();
         match scope {
@@ -171,7 +170,7 @@ impl Database {
     }
 }
 
-/// How dispensable a key is; the highest goes first.
+/// Score of a key; the key with the highest is evicted first.
 #[inline]
 fn score(order: Order, access: &Access, entry: &Entry) -> u64 {
     match order {
@@ -183,20 +182,20 @@ fn score(order: Order, access: &Access, entry: &Entry) -> u64 {
     }
 }
 
-/// A key that may be the next to go.
+/// A candidate for eviction.
 #[derive(Default)]
 struct Candidate {
     score: u64,
     hash: u64,
     db: usize,
-    /// Its capacity is used again for the next candidate in this place.
+    /// Its capacity is reused for the next candidate in this place.
     key: Vec<u8>,
 }
 
-/// A key's bytes beyond this are not kept allocated for the next candidate.
+/// Longest key whose memory is kept for the next candidate, in bytes.
 const KEY_KEPT: usize = 256;
 
-/// The best candidates known, by rising score; no key twice.
+/// The best candidates known, by ascending score; no key twice.
 #[derive(Default)]
 struct Pool {
     candidates: [Candidate; POOL],
@@ -204,7 +203,7 @@ struct Pool {
 }
 
 impl Pool {
-    /// Enters a key, unless the pool is full of better ones.
+    /// Adds a key, unless the pool is full of better ones.
     fn offer(&mut self, score: u64, db: usize, key: &[u8]) {
         let full = self.len == POOL;
         if full && score <= self.candidates[0].score {
@@ -235,13 +234,13 @@ impl Pool {
         candidate.key.extend_from_slice(key.bytes);
     }
 
-    /// The best candidate, which is then none any more.
+    /// Removes and returns the best candidate.
     fn take_best(&mut self) -> Option<&Candidate> {
         self.len = self.len.checked_sub(1)?;
         Some(&self.candidates[self.len])
     }
 
-    /// Checks the order, and that no key is in twice.
+    /// Checks the order, and that no key occurs twice.
     #[cfg(test)]
     fn check(&self) {
         let candidates = &self.candidates[..self.len];

@@ -1,13 +1,13 @@
-//! Keys whose time has come: when they are met, and the cycle that looks for them.
+//! Expiry of keys: on access, and by the cycle that searches for expired keys.
 //!
-//! A key is never served after its time, because each lookup checks. So that keys nobody asks
-//! for go too, a cycle walks the tables of expiries in scan order, some keys in each round, and
-//! goes on with the same database while more than a tenth of what a round saw was due. Where few
-//! keys are due it thus costs next to nothing; where many are, it is bounded by time, not by work:
-//! the slow cycle may take a quarter of a timer tick, the fast one a millisecond. The setting
-//! `active-expire-effort` raises all of these. (The scheme is Redis' since 6.0.)
+//! No expired key is ever served, because each lookup checks the time. So that keys which no client accesses are
+//! removed, too, a cycle walks the tables of expiries in scan order, some keys per round, and stays with a database
+//! while more than a tenth of the keys in a round were due. If few keys are due, the cycle thus costs next to
+//! nothing; if many are, it is limited by time, not by work: the slow cycle may take a quarter of a timer tick, the
+//! fast one a millisecond. The setting `active-expire-effort` raises all of these. (The scheme is that of Redis
+//! since 6.0.)
 //!
-//! Fields of hashes expire too. Nobody has to look for these: see `fields`. They have a time of their own.
+//! Fields of hashes expire as well. They are not searched for (see `fields`) and have a time budget of their own.
 
 use std::time::{Duration, Instant};
 
@@ -17,19 +17,19 @@ use super::ledger::{Class, Event};
 use super::suspension::Expiry;
 use crate::stdx::hash::Key;
 
-/// Where the cycle is in one database, and what it learned.
+/// Position of the cycle in one database, and its statistics.
 #[derive(Default)]
 pub(super) struct CycleState {
     pub(super) avg_ttl_ms: f64,
     cursor: u64,
 }
 
-/// Which of the two cycles.
+/// The two kinds of cycles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cycle {
-    /// From the timer.
+    /// Run by the timer.
     Slow {
-        /// The time from one tick of the timer to the next.
+        /// Time between two ticks of the timer.
         tick: Duration,
     },
     /// Before the loop sleeps.
@@ -43,27 +43,27 @@ const EXPIRES: &str = "only entries with an expiry are in the table";
 const DBS_PER_CYCLE: usize = 16;
 /// Buckets looked at for each key a round is to see: an end where many are empty.
 const BUCKETS_PER_KEY: usize = 20;
-/// The time for fields of hashes, as a share of that for keys.
+/// Time budget for fields of hashes, as a fraction of that for keys.
 const FIELDS_SHARE: u32 = 4;
-/// A table with fewer entries than one in so many buckets is left alone: it will be made smaller
-/// soon, and until then finding a key costs more than the key does.
+/// Number of buckets per entry above which a table is skipped: it will soon be shrunk, and until then finding a key
+/// costs more than the key does.
 const SPARSE: usize = 10;
 
-/// What `active-expire-effort` stands for.
+/// Meaning of `active-expire-effort`.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
-    /// Keys that a round looks at.
+    /// Keys examined per round.
     keys_per_round: usize,
-    /// Percent of these that may be due without another round.
+    /// Percentage of due keys up to which no further round is needed.
     acceptable_stale: usize,
-    /// Share of the time between two ticks that the slow cycle may take.
+    /// Percentage of the time between two ticks that the slow cycle may take.
     slow_percent: u32,
-    /// Time that the fast cycle may take; it rests as long at least.
+    /// Time that the fast cycle may take; the pause after it is at least as long.
     fast: Duration,
 }
 
 impl Effort {
-    /// For a setting from 1 to 10.
+    /// Effort for a setting from 1 to 10.
     fn new(setting: u32) -> Effort {
         let more = setting.clamp(1, 10) - 1;
         Effort {
@@ -75,27 +75,27 @@ impl Effort {
     }
 }
 
-/// What rounds came across.
+/// Counts of a round.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Seen {
     keys: usize,
     due: usize,
 }
 
-/// A key that is due, with its hash.
+/// A due key, with its hash.
 struct Due {
     hash: u64,
     entry: EntryRef,
 }
 
-/// The cycle's memory between calls.
+/// State of the cycles between calls.
 #[derive(Default)]
 pub struct ActiveExpire {
-    /// No cycle runs: keys only go when they are met.
+    /// Whether no cycle runs, so that keys expire only on access.
     pub paused: bool,
     next_db: usize,
     cut_short: bool,
-    /// The database whose fields are next, and whether due ones were left behind.
+    /// Database whose fields are next, and whether expired fields were left behind.
     next_fields_db: usize,
     fields_left: bool,
     last_fast: Option<Instant>,
@@ -104,7 +104,7 @@ pub struct ActiveExpire {
 }
 
 impl Keyspace {
-    /// A lookup met a key that is due; whether it is to be treated as absent.
+    /// Handles a due key found by a lookup; whether it must be treated as absent.
     #[cold]
     pub(super) fn meet_due_key(&mut self, db: usize, key: Key<'_>) -> bool {
         match self.expiry() {
@@ -119,7 +119,7 @@ impl Keyspace {
         }
     }
 
-    /// Counts, records and frees an entry that was taken out because it was due.
+    /// Counts, records and frees an entry that was removed because it had expired.
     fn expired(&mut self, db: usize, entry: Entry) {
         self.stats.expired += 1;
         self.ledger.gone(db, entry.key(), Event { class: Class::Expired, name: "expired" });
@@ -134,8 +134,8 @@ impl Keyspace {
 impl ActiveExpire {
     /// Runs one cycle. `effort` is `active-expire-effort`, 1 to 10.
     ///
-    /// The fast cycle returns at once unless the last cycle left work behind or found more stale
-    /// keys than acceptable, and also when the last fast one was less than two of its budgets ago.
+    /// The fast cycle returns at once unless the last cycle left work behind or found more due keys than
+    /// acceptable, and also if the last fast cycle was less than two of its budgets ago.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
         if self.paused || space.expiry() != Expiry::Remove {
             return;
@@ -162,10 +162,10 @@ impl ActiveExpire {
         space.stats.expire_cycle_us += started.elapsed().as_micros() as u64;
     }
 
-    /// Goes through the databases until `out_of_time`, which is asked after each round.
+    /// Visits the databases until `out_of_time`, which is checked after each round.
     fn sweep(&mut self, space: &mut Keyspace, effort: Effort, mut out_of_time: impl FnMut() -> bool) {
         let databases = space.dbs.len();
-        // Where time was short, one database may have taken all of it: then each gets its turn.
+        // If the last cycle ran out of time, one database may have used all of it: then every database is visited.
         let turns = if self.cut_short { databases } else { databases.min(DBS_PER_CYCLE) };
         self.cut_short = false;
         let mut seen = Seen::default();
@@ -192,8 +192,7 @@ impl ActiveExpire {
         *average = percent * 0.05 + *average * 0.95;
     }
 
-    /// Removes the fields that are due, database after database, until `out_of_time`, which is asked after each
-    /// hash.
+    /// Removes expired fields, database by database, until `out_of_time`, which is checked after each hash.
     fn sweep_fields(&mut self, space: &mut Keyspace, mut out_of_time: impl FnMut() -> bool) {
         let databases = space.dbs.len();
         self.fields_left = false;
@@ -211,8 +210,8 @@ impl ActiveExpire {
 }
 
 impl Keyspace {
-    /// Looks at about `wanted` keys with an expiry, where the last round of this database stopped,
-    /// and removes those that are due. `None` when there is nothing to look at.
+    /// Examines about `wanted` keys with an expiry, from the end of the last round in this database, and removes
+    /// those that have expired. `None` if there are no keys to examine.
     fn expire_round(&mut self, index: usize, wanted: usize, due: &mut Vec<Due>) -> Option<Seen> {
         let now = self.now;
         let db = &mut self.dbs[index];
@@ -238,7 +237,7 @@ impl Keyspace {
                     ttl_sum += (at - now) as f64;
                 }
             });
-            // A key is seen at most once between two cursors of 0, so that none is removed twice.
+            // Between two cursors of 0, a key is seen at most once, so none is removed twice.
             if seen.keys >= wanted || db.cycle.cursor == 0 {
                 break;
             }
@@ -276,7 +275,7 @@ mod tests {
         space
     }
 
-    /// Keys `from..to`, of which those that `ttl` gives a time expire so much later.
+    /// Adds keys `from..to`; those for which `ttl` returns a time expire after it.
     fn fill(
         space: &mut Keyspace,
         db: usize,
@@ -308,7 +307,7 @@ mod tests {
             assert_eq!(space.stats.expired_stale_percent, 0.0);
             assert!((1000.0..3002.0).contains(&space.dbs[0].cycle.avg_ttl_ms));
             space.set_now(UnixMillis(NOW + 2500));
-            // Two thirds are due now: the sweep goes on until few are left.
+            // Two thirds have expired: the sweep continues until few are left.
             for _ in 0..50 {
                 sweep(&mut active, &mut space, effort);
             }
@@ -371,7 +370,7 @@ mod tests {
         let mut active = ActiveExpire::default();
         let slow = Cycle::Slow { tick: Duration::from_secs(1000) };
         fill(&mut space, 0, 0..10, |_| Some(0));
-        // Nothing is known to be stale: the fast cycle has nothing to do.
+        // No key is known to be due, so the fast cycle has nothing to do.
         active.run(&mut space, Cycle::Fast, 1);
         assert_eq!(space.len(), 10);
         space.suspend_expiry(Suspend::Pause, true);

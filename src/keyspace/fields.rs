@@ -1,13 +1,13 @@
-//! Fields of hashes whose time has come: which hashes to look at, and when.
+//! Expiry of fields of hashes: which hashes to check, and when.
 //!
-//! A hash knows which of its fields is due first. So that nobody has to search for the hashes, each database
-//! has its [`Alarms`]: those hashes that have fields which expire, ordered by the time at which the first of
-//! them does. An alarm is noted in its entry, and set anew when an earlier expiry is given to a field. When a field
-//! with an expiry is overwritten or removed, it stays as it is: it then goes off too early, once, and is set to
-//! what is right. Commands on hashes therefore pay nothing for the alarms but where they set an expiry.
+//! A hash knows which of its fields expires first. To avoid a search for such hashes, each database has its
+//! [`Alarms`]: the hashes with fields that expire, ordered by the earliest expiry. The alarm is stored in the
+//! entry, and updated when a field gets an earlier expiry. When a field with an expiry is overwritten or removed,
+//! the alarm is left unchanged: it then fires too early, once, and is corrected. Commands on hashes therefore pay
+//! for alarms only where they set an expiry.
 //!
-//! What always holds: each hash with a field that expires has an alarm, no later than the first expiry or
-//! than the last time that due fields were removed from it; the alarms have exactly the entries that say so.
+//! Invariants: each hash with a field that expires has an alarm, no later than the earliest expiry or than the last
+//! removal of expired fields from it; the alarms have exactly the entries whose flag says so.
 
 use std::collections::BTreeSet;
 
@@ -24,10 +24,10 @@ use crate::structures::dict::Dict;
 #[cfg(test)]
 use crate::types::{Describe, Hash};
 
-/// Fields that are removed before another hash has its turn.
+/// Fields removed before the next hash is handled.
 const FIELDS_PER_ROUND: usize = 64;
 
-/// The hashes of a database with fields that expire, by the time to look at them.
+/// The hashes of a database with fields that expire, by alarm time.
 #[derive(Default)]
 pub(super) struct Alarms(BTreeSet<(UnixMillis, EntryRef)>);
 
@@ -47,7 +47,7 @@ impl Alarms {
     /// Removes an entry's alarm, if it has one.
     ///
     /// # Panics
-    /// If the alarm is not here: an entry that the alarms would still refer to must not go.
+    /// If the alarm is missing: an entry must not be freed while the alarms may still refer to it.
     #[inline]
     pub(super) fn remove(&mut self, alarm: Option<UnixMillis>, entry: EntryRef) {
         if let Some(at) = alarm {
@@ -55,7 +55,7 @@ impl Alarms {
         }
     }
 
-    /// Takes the first alarm that has gone off.
+    /// Removes the first alarm that has fired.
     pub(super) fn pop_due(&mut self, now: UnixMillis) -> Option<EntryRef> {
         let &(at, entry) = self.0.first()?;
         if at > now {
@@ -65,7 +65,7 @@ impl Alarms {
         Some(entry)
     }
 
-    /// Panics unless the alarms are those of `keys`. O(n log n).
+    /// Panics unless the alarms match the entries in `keys`. O(n log n).
     #[cfg(test)]
     pub(super) fn check(&self, keys: &Dict<Entry>) {
         let mut expected = BTreeSet::new();
@@ -82,7 +82,7 @@ impl Alarms {
 }
 
 impl Db<'_> {
-    /// The time by which fields of hashes have expired: before all times where expiry is ignored.
+    /// Time up to which fields count as expired: before all times if expiry is ignored.
     #[inline]
     pub fn due_by(&mut self) -> UnixMillis {
         let space = self.space();
@@ -92,7 +92,7 @@ impl Db<'_> {
         }
     }
 
-    /// Says that fields of the hash at `key` were given an expiry. O(log n).
+    /// Updates the alarm after fields of the hash at `key` got an expiry. O(log n).
     pub fn fields_expire(&mut self, key: Key<'_>) {
         let index = self.index();
         self.space().dbs[index].arm(key);
@@ -100,8 +100,8 @@ impl Db<'_> {
 }
 
 impl Keyspace {
-    /// Removes due fields of one hash of a database, a bounded number of them, and the hash if nothing is left of
-    /// it; whether there was anything to do. O(log n) for each.
+    /// Removes expired fields of one hash of a database, a bounded number of them, and the hash if it becomes
+    /// empty; whether there was anything to do. O(log n) for each.
     pub(super) fn expire_fields(&mut self, index: usize) -> bool {
         let Keyspace { dbs, ledger, stats, now, .. } = self;
         let visited = dbs[index].visit_alarm(*now, |key, hash| {

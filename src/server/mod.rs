@@ -33,38 +33,59 @@ pub use execution::blocking::Unblock;
 
 /// Everything there is, room by room.
 pub struct Server {
+    /// The configuration.
     pub config: Config,
+    /// The command table.
     pub commands: Commands,
     /// Conditions that block each command, by command id.
     pub held_by: Vec<Conditions>,
+    /// Databases and their keys.
     pub keyspace: Keyspace,
+    /// Connected clients.
     pub clients: Clients,
+    /// Users and their permissions.
     pub acl: Acl,
+    /// Counters and logs of commands.
     pub stats: Stats,
+    /// Background threads.
     pub background: Arc<Background>,
+    /// Buffers for reuse by clients.
     pub pool: Pool,
     /// Conditions now true for every client.
     pub conditions: Conditions,
     /// What is being executed.
     pub execution: Execution,
+    /// The cycles that search for expired keys.
     pub expire: ActiveExpire,
+    /// Pause of requests by CLIENT PAUSE.
     pub pause: execution::pause::Pause,
+    /// Snapshots and loading.
     pub persistence: durability::persistence::Persistence,
+    /// Child processes.
     pub children: durability::child::Children,
+    /// The append-only file.
     pub aof: durability::aof::Aof,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
+    /// State of the event loop.
     pub event_loop: EventLoop,
+    /// Which server this is.
     pub identity: Identity,
+    /// The process as the system sees it.
     pub process: process::startup::Process,
 }
 
 /// What does not change while the server runs, and who it is.
 pub struct Identity {
+    /// Random ID of this run, 40 hexadecimal digits.
     pub run_id: String,
+    /// Time of the start.
     pub started: UnixMillis,
+    /// Absolute path of the configuration file, if there is one.
     pub config_file: Option<std::path::PathBuf>,
+    /// Path of the program.
     pub executable: std::path::PathBuf,
+    /// Process ID.
     pub pid: u32,
     /// Names the history of the data: replicas that know it may continue instead of copying.
     pub replication_id: String,

@@ -45,7 +45,7 @@ unsafe impl Send for Hash {}
 enum Encoding<'a> {
     Pack(Lent<'a, Listpack>),
     Table(&'a Table),
-    /// A table with at least one field that expires, or that had one when it was last tended to.
+    /// A table with at least one field that expires, or that had one at the last maintenance.
     Volatile(&'a Volatile),
 }
 
@@ -55,30 +55,30 @@ enum EncodingMut<'a> {
     Volatile(&'a mut Volatile),
 }
 
-/// What becomes of a field's expiry when its value is set.
+/// How setting a value changes the expiry of a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NewExpiry {
-    /// It has none from now on.
+    /// The field has no expiry afterwards.
     Never,
-    /// It keeps what it had, unless its time had come.
+    /// The field keeps its expiry, unless it has expired.
     Same,
-    /// It expires then.
+    /// The field expires at this time.
     At(UnixMillis),
 }
 
-/// What there was under a field's name before its value was set.
+/// State of a field before its value was set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Before {
-    /// Nothing: the field is new.
+    /// There was no such field.
     Absent,
-    /// Another value.
+    /// The field had another value.
     Present,
-    /// A value whose time had come: the field is new to those who look.
+    /// The field had expired, and so is new for readers.
     Due,
 }
 
 impl Before {
-    /// Whether the field is new to those who look.
+    /// Whether the field is new for readers.
     #[inline]
     pub fn is_new(self) -> bool {
         self != Before::Present
@@ -86,7 +86,7 @@ impl Before {
 }
 
 impl From<Listpack> for Hash {
-    /// The listpack holds fields and values in turn, and no field twice.
+    /// The listpack holds alternating fields and values, and no field twice.
     fn from(pack: Listpack) -> Hash {
         Hash(Tagged::of(pack, PACK))
     }
@@ -123,10 +123,11 @@ impl Default for Hash {
     }
 }
 
-/// Random choices that may fall on fields that are due, above half of all, before those that are not are gathered.
+/// Number of random choices that may hit due fields, above half of all choices, before the other fields are
+/// collected.
 const MISSES: usize = 100;
 
-/// The position of a field in a listpack, and that of its value.
+/// Positions of a field and its value in a listpack.
 #[inline]
 fn find_in(pack: &Listpack, field: &[u8]) -> Option<(Pos, Pos)> {
     let at = pack.find(field, 1)?;
@@ -164,8 +165,8 @@ impl Hash {
         }
     }
 
-    /// Converts to a hash table if a listpack of `fields` fields, whose longest new text and whose `bytes` more
-    /// are as said, is beyond the limits: the one place that decides about it.
+    /// Converts to a hash table if a listpack would exceed the limits with `fields` fields, a longest new text of
+    /// `longest` bytes and `bytes` more bytes. The only place that decides this.
     #[inline]
     fn admit(&mut self, fields: usize, longest: usize, bytes: usize, limits: &Limits) {
         if let Encoding::Pack(pack) = self.encoded()
@@ -188,7 +189,7 @@ impl Hash {
         *self = table.into();
     }
 
-    /// Makes it a hash whose fields can expire.
+    /// Converts to a hash whose fields can expire.
     #[cold]
     fn become_volatile(&mut self) {
         if let Encoding::Pack(_) = self.encoded() {
@@ -201,7 +202,7 @@ impl Hash {
         *self = Volatile::new(table).into();
     }
 
-    /// The hash table inside, unless it is a listpack.
+    /// The hash table, unless the hash is a listpack.
     fn table(&self) -> Option<&Table> {
         match self.encoded() {
             Encoding::Pack(_) => None,
@@ -210,8 +211,8 @@ impl Hash {
         }
     }
 
-    /// Prepares for fields and values to be set, in turn: where one is too long for a listpack, or the
-    /// fields are too many even if the hash was empty, it changes to a hash table at once.
+    /// Prepares for alternating fields and values to be set: if one is too long for a listpack, or there are too
+    /// many fields even for an empty hash, converts to a hash table at once.
     pub fn prepare<'t>(&mut self, texts: impl ExactSizeIterator<Item = &'t [u8]>, limits: &Limits) {
         if self.table().is_some() {
             return;
@@ -223,12 +224,12 @@ impl Hash {
         self.admit(fields, longest, total, limits);
     }
 
-    /// Gives `field` a value, and no expiry; whether there was none by this name. O(1), O(n) in a listpack.
+    /// Sets the value of `field` without an expiry and returns whether the field is new. O(1), O(n) in a listpack.
     pub fn set(&mut self, field: &[u8], value: Value<'_>, limits: &Limits) -> bool {
         self.put(field, value, NewExpiry::Never, limits, UnixMillis(i64::MIN)) == Before::Absent
     }
 
-    /// Gives `field` a value and an expiry; what there was before, as of `now`. O(1), O(n) in a listpack,
+    /// Sets the value and expiry of `field` and returns its state before, as of `now`. O(1), O(n) in a listpack,
     /// O(log n) for a field that expires or did.
     #[inline]
     pub fn put(
@@ -278,7 +279,7 @@ impl Hash {
         }
     }
 
-    /// The value of a field that is not due. O(1), O(n) in a listpack.
+    /// The value of a field that has not expired. O(1), O(n) in a listpack.
     #[inline]
     pub fn get(&self, field: &[u8], now: UnixMillis) -> Option<Item<'_>> {
         match self.encoded() {
@@ -288,7 +289,7 @@ impl Hash {
         }
     }
 
-    /// The value of a field that is not due, and when it expires. O(1), O(n) in a listpack.
+    /// The value and expiry of a field that has not expired. O(1), O(n) in a listpack.
     pub fn get_with_expiry(&self, field: &[u8], now: UnixMillis) -> Option<(Item<'_>, Option<UnixMillis>)> {
         match self.encoded() {
             Encoding::Volatile(volatile) => {
@@ -298,7 +299,7 @@ impl Hash {
         }
     }
 
-    /// Calls `each` with the value of each of `fields` that is not due, in order.
+    /// Calls `each` with the value of each of `fields`, in order; `None` for missing and expired fields.
     pub fn get_each<'f>(
         &self,
         fields: impl Iterator<Item = &'f [u8]>,
@@ -316,7 +317,7 @@ impl Hash {
         }
     }
 
-    /// Whether the hash has a field that is not due. O(1), O(n) in a listpack.
+    /// Whether the hash has the field and the field has not expired. O(1), O(n) in a listpack.
     pub fn contains(&self, field: &[u8], now: UnixMillis) -> bool {
         match self.encoded() {
             Encoding::Pack(pack) => pack.find(field, 1).is_some(),
@@ -325,7 +326,7 @@ impl Hash {
         }
     }
 
-    /// Removes a field that is not due; whether it was there. O(1), O(n) in a listpack.
+    /// Removes a field that has not expired and returns whether there was one. O(1), O(n) in a listpack.
     pub fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
         match self.encoded_mut() {
             EncodingMut::Pack(mut pack) => match pack.find(field, 1) {
@@ -340,7 +341,7 @@ impl Hash {
         }
     }
 
-    /// Fields and values, those that are due among them, in no particular order.
+    /// Fields and values, including expired ones, in no particular order.
     #[inline]
     pub fn iter(&self) -> Fields<'_> {
         Fields(self.walk())
@@ -355,7 +356,7 @@ impl Hash {
         }
     }
 
-    /// Fields that are not due, and their values, in no particular order.
+    /// Fields that have not expired, and their values, in no particular order.
     #[inline]
     pub fn iter_at(&self, now: UnixMillis) -> Fields<'_> {
         match self.encoded() {
@@ -366,7 +367,7 @@ impl Hash {
         }
     }
 
-    /// All fields and values with the time at which they expire, in no particular order.
+    /// All fields with values and expiries, in no particular order.
     pub fn iter_with_expiry(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<UnixMillis>)> {
         let (pack, table) = match self.walk() {
             Walk::Pack(pairs) => (Some(pairs), None),
@@ -379,7 +380,7 @@ impl Hash {
         }))
     }
 
-    /// Number of fields that are not due. O(1), but O(d) for d fields that are.
+    /// Number of fields that have not expired. O(1), plus O(d) for d expired fields.
     #[inline]
     pub fn len_at(&self, now: UnixMillis) -> usize {
         match self.encoded() {
@@ -388,11 +389,10 @@ impl Hash {
         }
     }
 
-    /// Calls `each` with the fields at `cursor` that are not due, and their values, and returns the next cursor:
-    /// start with 0, stop at 0.
+    /// Calls `each` with the fields at `cursor` that have not expired, and their values, and returns the next
+    /// cursor. A scan starts with 0 and ends when 0 is returned.
     ///
-    /// Every field that stays in the hash from the first call to the last is seen. A listpack shows all its
-    /// fields at once.
+    /// Every field that stays in the hash during the whole scan is seen. A listpack shows all fields at once.
     pub fn scan(&self, cursor: u64, now: UnixMillis, mut each: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
         let mut show = |field: &Field| each(Item::Str(field.name()), Item::Str(field.value()));
         match self.encoded() {
@@ -411,8 +411,8 @@ impl Hash {
 
     // ---- expiry ---------------------------------------------------------------------------
 
-    /// Gives a field another expiry, whether it is due or not; whether it is there. O(log n), O(n) in a listpack,
-    /// which turns into a hash table if the field is to expire.
+    /// Changes the expiry of a field, even of an expired one, and returns whether there is such a field. O(log n),
+    /// O(n) in a listpack, which becomes a hash table if the field is to expire.
     pub fn set_expiry(&mut self, field: &[u8], expires: Option<UnixMillis>) -> bool {
         let anyway = UnixMillis(i64::MIN);
         if !matches!(self.encoded(), Encoding::Volatile(_)) {
@@ -428,7 +428,7 @@ impl Hash {
         }
     }
 
-    /// Number of fields that expire, those that are due among them. O(1).
+    /// Number of fields with an expiry, including expired ones. O(1).
     pub fn volatile(&self) -> usize {
         match self.encoded() {
             Encoding::Volatile(volatile) => volatile.len(),
@@ -436,8 +436,8 @@ impl Hash {
         }
     }
 
-    /// Removes fields that are due, earliest first and at most `most` of them, calling `each` with their names; how
-    /// many. O(log n) for each.
+    /// Removes up to `most` expired fields, earliest first, calls `each` with their names, and returns their
+    /// number. O(log n) for each.
     pub fn pop_due(&mut self, now: UnixMillis, most: usize, each: impl FnMut(&[u8])) -> usize {
         match self.encoded_mut() {
             EncodingMut::Volatile(volatile) => volatile.pop_due(now, most, each),
@@ -445,7 +445,7 @@ impl Hash {
         }
     }
 
-    /// Drops what only fields that expire need, if no field does. O(1).
+    /// Drops the queue of expiries if no field expires. O(1).
     pub fn calm(&mut self) {
         let table = match self.encoded_mut() {
             EncodingMut::Volatile(volatile) if volatile.len() == 0 => volatile.take_table(),
@@ -456,15 +456,15 @@ impl Hash {
 
     // ---- chance ---------------------------------------------------------------------------
 
-    /// A random field that is not due, with its value; none if there is no such. O(1), O(n) in a listpack and where
-    /// many are due.
+    /// A random field that has not expired, with its value, or `None` if there is none. O(1), but O(n) in a
+    /// listpack and if many fields have expired.
     pub fn random(&self, rng: &mut Rng, now: UnixMillis) -> Option<(Item<'_>, Item<'_>)> {
         let mut chosen = None;
         self.random_repeated(1, rng, now, |name, value| chosen = Some((name, value)));
         chosen
     }
 
-    /// Calls `each` with a random field that is not due and its value, `n` times; with none if there is no such.
+    /// Calls `each` `n` times with a random field that has not expired, and its value, unless there is none.
     pub fn random_repeated<'a>(
         &'a self,
         n: usize,
@@ -487,7 +487,7 @@ impl Hash {
             Encoding::Table(table) => random::repeated(table, n, rng, |field| each(pair(&field))),
             Encoding::Volatile(volatile) => {
                 let (mut chosen, mut missed) = (0, 0);
-                // Where few are due, most choices count.
+                // If few fields have expired, most choices count.
                 while chosen < n && missed <= chosen + MISSES {
                     let Some(field) = volatile.table().random(&mut || rng.next_u64()) else { return };
                     if field.is_due(now) {
@@ -508,8 +508,8 @@ impl Hash {
         }
     }
 
-    /// Calls `each` with `k` different random fields that are not due and their values, or with all if there are
-    /// fewer. O(k), but O(n) in a listpack, where `k` is a large part of the fields and where fields are due.
+    /// Calls `each` with `k` distinct random fields that have not expired and their values, or with all if there
+    /// are fewer. O(k), but O(n) in a listpack, if `k` is a large part of the fields, and if fields have expired.
     pub fn random_distinct(
         &self,
         k: usize,
@@ -540,11 +540,11 @@ impl Hash {
         }
     }
 
-    /// A hash from the listpack of one, as it stands in a file: fields and values in turn. It becomes a hash table if
-    /// the limits ask for it. O(n).
+    /// A hash from a listpack of alternating fields and values read from a file. It becomes a hash table if the
+    /// limits require that. O(n).
     ///
     /// # Errors
-    /// It is not that, or a field occurs twice.
+    /// If the number of entries is odd, or a field occurs twice.
     pub fn from_listpack(pack: Listpack, limits: &Limits) -> Result<Hash, Unfit> {
         let longest = longest_key(&pack, 2)?;
         let longest = pack.pairs().map(|(_, value)| value.len()).fold(longest, usize::max);
@@ -553,7 +553,7 @@ impl Hash {
         Ok(hash)
     }
 
-    /// An empty hash for `fields` fields: a hash table if that is beyond the limits.
+    /// An empty hash for `fields` fields: a hash table if the limits require that.
     pub fn sized_for(fields: usize, limits: &Limits) -> Hash {
         if fields <= limits.hash_max_listpack_entries {
             Hash::new()
@@ -562,7 +562,7 @@ impl Hash {
         }
     }
 
-    /// The listpack of a hash that is one, as it goes into a file.
+    /// The bytes of the listpack, if the hash is one, as files store them.
     pub fn as_listpack(&self) -> Option<&[u8]> {
         match self.encoded() {
             Encoding::Pack(pack) => Some(pack.bytes_of()),
@@ -570,7 +570,7 @@ impl Hash {
         }
     }
 
-    /// Panics unless what always holds does. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub fn check(&self) {
         match self.encoded() {
             Encoding::Pack(pack) => {
@@ -606,7 +606,7 @@ pub struct Fields<'a>(Walk<'a>);
 enum Walk<'a> {
     Pack(listpack::Pairs<'a>),
     Table(dict::Iter<'a, Field>),
-    /// Those fields of a table that are not due.
+    /// The fields of a table that have not expired.
     NotDue(dict::Iter<'a, Field>, UnixMillis),
 }
 

@@ -1,6 +1,7 @@
-//! Sets: different byte strings in no order.
+//! Sets: distinct byte strings without order.
 //!
-//! A set is an intset while all members are integers, else a listpack while it is short, else a hash table:
+//! A set is an intset while all members are integers, otherwise a listpack while it is short, otherwise a hash
+//! table:
 //!
 //! ```text
 //!   intset ──── a text comes in, and few short members ────► listpack
@@ -8,11 +9,11 @@
 //!     └── a text comes in, or too many ──► hash table ◄── too many, or too long
 //! ```
 //!
-//! What always holds: a member is stored once; nothing goes back along the arrows but by a set
-//! being built anew; the hash table holds one allocation per member, `[length][bytes]`.
+//! Invariants: a member is stored once; a set goes back along the arrows only when it is rebuilt; the hash table
+//! has one allocation per member, `[length][bytes]`.
 //!
-//! Set algebra looks members up in windows of 16: what one set does not have is dropped from the window, the
-//! rest goes on to the next set, and the memory that 16 lookups need is asked for before the first.
+//! Set algebra looks up members in windows of 16: members that a set lacks are removed from the window, the rest
+//! goes on to the next set, and the memory for 16 lookups is prefetched before the first.
 #![allow(unsafe_code)]
 
 use std::mem::take;
@@ -32,7 +33,7 @@ use crate::structures::intset::{self, Intset};
 use crate::structures::listpack::{self, Item, Listpack, encoded_size};
 use crate::structures::member::Member;
 
-/// No intset grows beyond this, whatever the configuration says: its count has 32 bits.
+/// Largest number of members in an intset, whatever the configuration, because its count has 32 bits.
 const INTSET_MAX: usize = 1 << 30;
 
 // ---- the set --------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ impl From<Intset> for Set {
 }
 
 impl From<Listpack> for Set {
-    /// The values of the listpack are all different.
+    /// The values of the listpack are distinct.
     fn from(pack: Listpack) -> Set {
         Set(Tagged::of(pack, PACK))
     }
@@ -100,14 +101,14 @@ impl Default for Set {
     }
 }
 
-/// Making, reading and changing.
+/// Creation, lookup and changes.
 impl Set {
     /// An empty intset.
     pub fn new() -> Set {
         Intset::new().into()
     }
 
-    /// An empty set in the encoding for `n` members of which `first` is one.
+    /// An empty set in the encoding for `n` members, one of which is `first`.
     pub fn for_members(first: &[u8], n: usize, limits: &Limits) -> Set {
         if n <= limits.set_max_intset_entries && num::parse_i64(first).is_some() {
             Intset::new().into()
@@ -143,8 +144,8 @@ impl Set {
         }
     }
 
-    /// Converts to the encoding in which `item`, which is absent, can be added within the limits: the one
-    /// place that decides about it.
+    /// Converts to the encoding in which `item`, which is absent, can be added within the limits. The only place
+    /// that decides this.
     #[inline]
     fn admit(&mut self, item: Item<'_>, limits: &Limits) {
         let short = |pack_len: usize| {
@@ -191,8 +192,7 @@ impl Set {
         *self = table.into();
     }
 
-    /// Prepares for `n` members to be added: where they would not fit, the set changes to a hash
-    /// table of that size at once.
+    /// Prepares for `n` more members: if they would not fit, converts to a hash table of that size at once.
     pub fn expect(&mut self, n: usize, limits: &Limits) {
         let too_many = match self.encoded() {
             Encoding::Ints(_) => n > limits.set_max_intset_entries,
@@ -204,13 +204,13 @@ impl Set {
         }
     }
 
-    /// Adds a member; whether it was absent. O(1), O(n) in the small encodings.
+    /// Adds a member and returns whether it was absent. O(1), O(n) in the small encodings.
     #[inline]
     pub fn add(&mut self, member: &[u8], limits: &Limits) -> bool {
         self.add_item(Item::Str(member), limits)
     }
 
-    /// Adds a member; whether it was absent. O(1), O(n) in the small encodings.
+    /// Adds a member and returns whether it was absent. O(1), O(n) in the small encodings.
     pub fn add_item(&mut self, item: Item<'_>, limits: &Limits) -> bool {
         let present = match self.encoded_mut() {
             EncodingMut::Table(table) => return add_to_table(table, item),
@@ -231,7 +231,7 @@ impl Set {
         }
     }
 
-    /// Removes a member; whether it was there. O(1), O(n) in the small encodings.
+    /// Removes a member and returns whether it was present. O(1), O(n) in the small encodings.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match self.encoded_mut() {
             EncodingMut::Ints(mut ints) => num::parse_i64(member).is_some_and(|v| ints.remove(v)),
@@ -256,7 +256,7 @@ impl Set {
         }
     }
 
-    /// Calls `each` with whether each of `members`, in order, is in the set.
+    /// Calls `each` for each of `members`, in order, with whether it is in the set.
     pub fn contains_each<'m>(&self, members: impl Iterator<Item = &'m [u8]>, mut each: impl FnMut(bool)) {
         let Encoding::Table(table) = self.encoded() else {
             return members.for_each(|member| each(self.contains(member)));
@@ -274,10 +274,11 @@ impl Set {
         })
     }
 
-    /// Calls `each` with the members at `cursor` and returns the next cursor: start with 0, stop at 0.
+    /// Calls `each` with the members at `cursor` and returns the next cursor. A scan starts with 0 and ends when 0
+    /// is returned.
     ///
-    /// Every member that stays in the set from the first call to the last is seen. A small encoding shows all
-    /// its members at once.
+    /// Every member that stays in the set during the whole scan is seen. A small encoding shows all members at
+    /// once.
     pub fn scan(&self, cursor: u64, mut each: impl FnMut(Item<'_>)) -> u64 {
         match self.encoded() {
             Encoding::Table(table) => table.scan(cursor, |member| each(Item::Str(member.text()))),
@@ -288,18 +289,17 @@ impl Set {
         }
     }
 
-    /// A set from the intset of one, as it stands in a file. It becomes a hash table if the limits ask for it. O(n).
+    /// A set from an intset read from a file. It becomes a hash table if the limits require that. O(n).
     pub fn from_intset(ints: Intset, limits: &Limits) -> Set {
         let mut set = Set::from(ints);
         set.expect(set.len(), limits);
         set
     }
 
-    /// A set from the listpack of one, as it stands in a file. It becomes a hash table if the limits ask for it.
-    /// O(n).
+    /// A set from a listpack read from a file. It becomes a hash table if the limits require that. O(n).
     ///
     /// # Errors
-    /// A member occurs twice.
+    /// If a member occurs twice.
     pub fn from_listpack(pack: Listpack, limits: &Limits) -> Result<Set, Unfit> {
         let longest = longest_key(&pack, 1)?;
         let fits = longest <= limits.set_max_listpack_value && pack.len() <= limits.set_max_listpack_entries;
@@ -310,7 +310,7 @@ impl Set {
         Ok(set)
     }
 
-    /// The members as they go into a file in one piece, and whether that is an intset rather than a listpack;
+    /// The bytes of a small encoding, as files store them, and whether it is an intset rather than a listpack;
     /// `None` for a hash table.
     pub fn as_packed(&self) -> Option<(&[u8], bool)> {
         match self.encoded() {
@@ -320,7 +320,7 @@ impl Set {
         }
     }
 
-    /// Panics unless what always holds does. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub fn check(&self) {
         match self.encoded() {
             Encoding::Ints(ints) => assert!(ints.iter().is_sorted_by(|a, b| a < b)),
@@ -385,12 +385,12 @@ impl<'a> Iterator for Members<'a> {
 
 // ---- random members -------------------------------------------------------------------------
 
-/// How many times as many members as stay must go, for those that stay to be chosen instead.
+/// If this many times more members are removed than stay, those that stay are chosen instead.
 const KEEP_FEW: usize = 5;
 
-/// Choosing and taking at random: each member, and each combination of members, is equally likely.
+/// Random members: each member, and each combination of members, is equally likely.
 impl Set {
-    /// A random member; none if the set is empty. O(1), O(n) in a listpack.
+    /// A random member, or `None` if the set is empty. O(1), O(n) in a listpack.
     pub fn random(&self, rng: &mut Rng) -> Option<Item<'_>> {
         if self.is_empty() {
             return None;
@@ -404,7 +404,7 @@ impl Set {
         }
     }
 
-    /// Calls `each` with a random member, `n` times; with none if the set is empty.
+    /// Calls `each` `n` times with a random member, unless the set is empty.
     pub fn random_repeated(&self, n: usize, rng: &mut Rng, mut each: impl FnMut(Item<'_>)) {
         if self.is_empty() {
             return;
@@ -424,8 +424,8 @@ impl Set {
         }
     }
 
-    /// Calls `each` with `k` different random members, or with all if there are fewer. O(k), but
-    /// O(n) in the small encodings and where `k` is a large part of the members.
+    /// Calls `each` with `k` distinct random members, or with all if there are fewer. O(k), but O(n) in the small
+    /// encodings and if `k` is a large part of the members.
     pub fn random_distinct(&self, k: usize, rng: &mut Rng, mut each: impl FnMut(Item<'_>)) {
         let k = k.min(self.len());
         match self.encoded() {
@@ -443,10 +443,10 @@ impl Set {
         }
     }
 
-    /// Removes `k` random members, or all if there are fewer, and calls `each` with each of them. O(k), but
-    /// O(n) in the small encodings and where few members stay.
+    /// Removes `k` random members, or all if there are fewer, and calls `each` with each of them. O(k), but O(n) in
+    /// the small encodings and if few members stay.
     ///
-    /// If few stay, they go into a new set, in the encoding that suits them.
+    /// If few members stay, they move to a new set in the appropriate encoding.
     pub fn pop(&mut self, k: usize, rng: &mut Rng, limits: &Limits, mut each: impl FnMut(Item<'_>)) {
         let stay = self.len().saturating_sub(k);
         if stay == 0 {
@@ -498,7 +498,7 @@ impl Set {
     }
 }
 
-/// Hands each of `items` to `chosen` if its index is among `indices`, which ascend, else to `other`.
+/// Passes each of `items` to `chosen` if its index is among the ascending `indices`, otherwise to `other`.
 fn split<T>(
     items: impl Iterator<Item = T>,
     mut indices: impl Iterator<Item = usize>,
@@ -516,20 +516,20 @@ fn split<T>(
     }
 }
 
-/// Takes a random member out of a table that is not empty.
+/// Removes a random member from a non-empty table.
 fn take_random(table: &mut Table, rng: &mut Rng) -> Member {
     table.remove_random(&mut || rng.next_u64()).expect("the table is not empty")
 }
 
 // ---- set algebra ----------------------------------------------------------------------------
 
-/// Members that are looked up together.
+/// Number of members that are looked up together.
 const WINDOW: usize = 16;
 
 /// A member on its way through several sets.
 struct Wanted<'a> {
     item: Item<'a>,
-    /// Computed when the first hash table is met.
+    /// Computed at the first hash table.
     hash: Option<u64>,
 }
 
@@ -542,7 +542,7 @@ impl Wanted<'_> {
 }
 
 impl Set {
-    /// Keeps those of the window that are in this set, or those that are not.
+    /// Keeps the members of the window that are in this set, or those that are not.
     fn filter(&self, window: &mut Vec<Wanted<'_>>, keep_present: bool) {
         match self.encoded() {
             Encoding::Ints(ints) => {
@@ -562,7 +562,7 @@ impl Set {
     }
 }
 
-/// Calls `each` with those of `items` that all of `sets` have, or that none of them has.
+/// Calls `each` with the `items` that are in all of `sets`, or in none of them.
 fn filtered<'a>(
     items: impl Iterator<Item = Item<'a>>,
     sets: &[&Set],
@@ -588,10 +588,10 @@ fn filtered<'a>(
     }
 }
 
-/// Calls `each` with the members that all sets have, until it breaks. Sorts `sets` by size.
+/// Calls `each` with the members common to all sets until it breaks. Sorts `sets` by size.
 ///
-/// O(s·k) for k sets of which the smallest has s members; two intsets gallop through each other, and two hash tables
-/// of about the same size are joined bucket by bucket.
+/// O(s·k) for k sets, the smallest of which has s members. Two intsets are intersected by galloping search, and two
+/// hash tables of about the same size are joined bucket by bucket.
 pub fn intersect<'a>(sets: &mut [&'a Set], mut each: impl FnMut(Item<'a>) -> ControlFlow<()>) {
     sets.sort_by_key(|set| set.len());
     let Some((&smallest, others)) = sets.split_first() else { return };
@@ -618,10 +618,11 @@ pub fn intersect<'a>(sets: &mut [&'a Set], mut each: impl FnMut(Item<'a>) -> Con
     let _ = filtered(smallest.iter(), others, true, &mut each);
 }
 
-/// Sets up to which [`union`] looks each member up in the sets before, rather than collecting all seen.
+/// Number of sets up to which [`union`] looks up each member in the preceding sets instead of collecting all
+/// members seen.
 const UNION_PROBES: usize = 3;
 
-/// Calls `each` once with every member that any of the sets has. O(total).
+/// Calls `each` once with every member of any set. O(total).
 pub fn union<'a>(sets: &[&'a Set], limits: &Limits, mut each: impl FnMut(Item<'a>)) {
     if sets.len() <= UNION_PROBES {
         for (i, set) in sets.iter().enumerate() {
@@ -640,10 +641,10 @@ pub fn union<'a>(sets: &[&'a Set], limits: &Limits, mut each: impl FnMut(Item<'a
     }
 }
 
-/// Calls `each` with the members of `first` that none of `others` has. Sorts `others` by size.
+/// Calls `each` with the members of `first` that are in none of `others`. Sorts `others` by size.
 ///
-/// Either each member of `first` is looked up in the others, or each of theirs in `first`: what takes fewer
-/// lookups. A lookup of the first kind may be the last for its member, and so counts half.
+/// Looks up either the members of `first` in the others, or theirs in `first`, whichever takes fewer lookups. A
+/// lookup of the first kind may be the last for its member, and so counts half.
 pub fn difference<'a>(
     first: &'a Set,
     others: &mut [&'a Set],
@@ -657,7 +658,7 @@ pub fn difference<'a>(
     let forward = first.len().saturating_mul(others.len() + 1) / 2;
     let backward = others.iter().fold(first.len(), |sum, set| sum.saturating_add(set.len()));
     if forward <= backward {
-        // A large set is the likeliest to have a member.
+        // A large set is most likely to have a member.
         others.sort_by_key(|set| std::cmp::Reverse(set.len()));
         let _ = filtered(first.iter(), others, false, &mut each);
         return;

@@ -1,8 +1,7 @@
-//! One machine word that is a pointer and, in its three low bits, the name of an encoding.
+//! A machine word that holds a pointer and, in its three low bits, a tag for the encoding.
 //!
-//! Collections lie in their entries as such a word. The structures they are made of own their
-//! memory through a thin pointer themselves; [`Lent`] and [`LentMut`] bring that owner back to life
-//! for as long as the word is borrowed.
+//! Collections are stored in their entries as such a word. The structures inside own their memory through a thin
+//! pointer; [`Lent`] and [`LentMut`] restore the owner for as long as the word is borrowed.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -13,7 +12,7 @@ use std::ptr::NonNull;
 use crate::structures::intset::{self, Intset};
 use crate::structures::listpack::{self, Listpack};
 
-/// The bits of a pointer to 8-byte aligned memory that are always zero.
+/// Mask of the bits that are zero in a pointer to 8-byte aligned memory.
 const BITS: usize = 7;
 
 /// A pointer to 8-byte aligned memory and a number below 8.
@@ -30,16 +29,16 @@ impl Tagged {
         Tagged(pointer.map_addr(|addr| addr | tag))
     }
 
-    /// A word that owns `value`, which has `tag`.
+    /// A word that owns `value` and has the tag `tag`.
     #[inline]
     pub(super) fn of<T: Thin>(value: T, tag: usize) -> Tagged {
         Tagged::new(value.into_raw(), tag)
     }
 
-    /// What the word owns.
+    /// Takes the value out of the word.
     ///
     /// # Safety
-    /// The word comes from [`Tagged::of`] with a `T` and this tag, and is not used after this.
+    /// The word comes from [`Tagged::of`] with a `T` and this tag, and is not used afterwards.
     #[inline]
     pub(super) unsafe fn take<T: Thin>(self, tag: usize) -> T {
         // SAFETY: the caller's promise.
@@ -51,13 +50,13 @@ impl Tagged {
         self.0.addr().get() & BITS
     }
 
-    /// Where it points.
+    /// Address that the word points to.
     #[inline(always)]
     pub(super) fn address(self) -> *const u8 {
         self.0.as_ptr().wrapping_byte_sub(self.tag())
     }
 
-    /// The pointer, known to carry `tag`.
+    /// The pointer of a word that carries `tag`.
     #[inline(always)]
     pub(super) fn pointer(self, tag: usize) -> NonNull<u8> {
         debug_assert_eq!(self.tag(), tag);
@@ -70,8 +69,8 @@ impl Tagged {
 /// A structure that owns its memory through one thin pointer to 8-byte aligned memory.
 ///
 /// # Safety
-/// `from_raw` undoes `into_raw`. A value taken back from one pointer twice may be used in both places as long
-/// as the rules of borrowing are kept between them and only one of them is dropped.
+/// `from_raw` reverses `into_raw`. Two values restored from one pointer may be used as long as the rules of
+/// borrowing hold between them and only one of them is dropped.
 pub(super) unsafe trait Thin: Sized {
     fn into_raw(self) -> NonNull<u8>;
     /// # Safety
@@ -138,7 +137,7 @@ impl<T> Deref for Lent<'_, T> {
 }
 
 impl<'a> Lent<'a, Intset> {
-    /// The block as it goes into a file.
+    /// The bytes of the block, as files store them.
     #[inline]
     pub(super) fn bytes_of(&self) -> &'a [u8] {
         // SAFETY: as in `ints`.
@@ -168,7 +167,7 @@ impl<'a> Lent<'a, Listpack> {
         unsafe { transmute::<&[u8], &'a [u8]>(self.value.as_bytes()) }
     }
 
-    /// The values two by two.
+    /// The values in pairs.
     #[inline]
     pub(super) fn pairs(&self) -> listpack::Pairs<'a> {
         // SAFETY: as in `ints`.
@@ -183,7 +182,7 @@ impl<'a> Lent<'a, Listpack> {
     }
 }
 
-/// A structure whose word is borrowed to be changed: where its memory moved to is written back.
+/// A structure whose word is mutably borrowed: if its memory moves, the new address is written to the word.
 pub(super) struct LentMut<'a, T: Thin> {
     word: &'a mut Tagged,
     tag: usize,

@@ -1,4 +1,4 @@
-//! What a key can hold, as an owned value on its way into or out of the keyspace.
+//! Types of values, and owned values on their way into or out of the keyspace.
 #![allow(unsafe_code)]
 
 use super::ahead::{Aim, Scout};
@@ -8,7 +8,7 @@ pub use crate::structures::sds::Value;
 /// Defines [`Kind`]: each type once, with its number and its name.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $number:literal, $name:literal;)*) => {
-        /// The type of a value, with the number it has in files.
+        /// The type of a value, with its number in files.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[repr(u8)]
         pub enum Kind {
@@ -19,7 +19,7 @@ macro_rules! kinds {
             /// All of them.
             pub const ALL: &[Kind] = &[$(Kind::$kind),*];
 
-            /// The name `TYPE` answers.
+            /// Name in the reply of `TYPE`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Kind::$kind => $name,)*
@@ -34,9 +34,9 @@ kinds! {
     String = 0, "string";
     /// Elements in a sequence with two ends.
     List = 1, "list";
-    /// Members without order, each once.
+    /// Distinct members without order.
     Set = 2, "set";
-    /// Members with scores, in the order of these.
+    /// Distinct members with scores, ordered by score.
     Zset = 3, "zset";
     /// Fields with values, some of which may expire.
     Hash = 4, "hash";
@@ -45,43 +45,43 @@ kinds! {
 }
 
 impl Kind {
-    /// The kind with the given name, in any case.
+    /// The kind with this name, in any letter case.
     pub fn from_name(name: &[u8]) -> Option<Kind> {
         Kind::ALL.iter().copied().find(|kind| name.eq_ignore_ascii_case(kind.name().as_bytes()))
     }
 }
 
-/// What can be told about a collection without knowing which one it is.
+/// Properties of a collection that do not depend on its type.
 pub trait Describe {
     /// Number of elements, members, fields.
     fn len(&self) -> usize;
 
-    /// Whether nothing is left in it: an empty collection is never kept under a key.
+    /// Whether the collection is empty. An empty collection is never stored under a key.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many allocations it takes to free it, roughly: decides who frees it.
+    /// Approximate number of allocations to free, which decides who frees the collection.
     fn effort(&self) -> usize;
 
-    /// What `OBJECT ENCODING` answers.
+    /// Name in the reply of `OBJECT ENCODING`.
     fn encoding(&self) -> &'static str;
 
-    /// Bytes it occupies outside its entry, estimated from `samples` elements (0: all of them).
+    /// Bytes outside the entry, estimated from `samples` elements (0: all of them).
     fn bytes(&self, samples: usize) -> usize;
 
-    /// Calls `f` with each element, in its order where there is one: for digests and inspection.
+    /// Calls `f` with each element, in order if there is one: for digests and inspection.
     fn each_part(&self, _f: &mut dyn FnMut(Part<'_>)) {}
 
-    /// Appends to `out` what `DEBUG OBJECT` tells about this encoding in particular, as ` name:value` words.
+    /// Appends details of the encoding for `DEBUG OBJECT` to `out`, as ` name:value` words.
     fn details(&self, _out: &mut String) {}
 
-    /// When the first of its elements expires by itself, where elements can.
+    /// Earliest expiry of an element, if elements can expire.
     fn earliest_expiry(&self) -> Option<UnixMillis> {
         None
     }
 
-    /// The hash table inside, as `DEBUG HTSTATS-KEY` describes it, where there is one.
+    /// Statistics of the hash table for `DEBUG HTSTATS-KEY`, if there is one.
     fn table_stats(&self) -> Option<crate::structures::dict::Stats> {
         None
     }
@@ -101,8 +101,8 @@ pub enum Part<'a> {
 /// A collection that can be stored in an entry.
 ///
 /// # Safety
-/// The type is exactly one 8-byte word of alignment at most 8, owns what it points to, may move
-/// to another thread to be dropped, and no two types share a `KIND`.
+/// The type is exactly one 8-byte word with an alignment of at most 8, owns what it points to, may be dropped on
+/// another thread, and no two types share a `KIND`.
 pub unsafe trait Collection: Describe + Sized + Send + 'static {
     /// The type of the value.
     const KIND: Kind;
@@ -110,8 +110,8 @@ pub unsafe trait Collection: Describe + Sized + Send + 'static {
     /// A deep copy.
     fn duplicate(&self) -> Self;
 
-    /// One step of the rehash of its table, if one is running: reading commands take it, so that a collection
-    /// which nobody changes any more does not keep two tables for ever.
+    /// One step of a running rehash of the table: reading commands take it, so that a collection that no longer
+    /// changes does not keep two tables for ever.
     fn step(&mut self) {}
 
     /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.

@@ -5,7 +5,7 @@ use super::*;
 use crate::keyspace::expire::{ActiveExpire, Cycle};
 use crate::keyspace::free::Reclaimer;
 
-/// What the databases hold, without any of the machinery.
+/// Contents of the databases, as plain maps.
 #[derive(Default)]
 struct Model {
     dbs: Vec<HashMap<Vec<u8>, Held>>,
@@ -35,7 +35,7 @@ impl Model {
     }
 }
 
-/// Compares everything: the keys that are not due, their values and their expiries.
+/// Compares all keys that have not expired, their values and their expiries.
 fn compare(space: &mut Keyspace, model: &Model) {
     for db in 0..model.dbs.len() {
         space.dbs[db].check();
@@ -262,7 +262,7 @@ fn a_key_that_is_due_expires_before_another_takes_its_place() {
     }
 }
 
-/// A database in which `key` is found with a hash that is not its own, but only in the table of keys.
+/// A database in which `key` is found through a wrong hash, but only in the table of keys.
 fn with_wrong_hash(key: &[u8]) -> (Keyspace, Key<'_>) {
     let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(1));
     space.dbs[0].reserve(0, 10_000);

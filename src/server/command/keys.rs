@@ -28,6 +28,7 @@ pub enum Begin {
     Index(u16),
     /// After this word, looked for from this argument on (negative: from the end backwards).
     Keyword(&'static str, i16),
+    /// The position does not follow from the arguments.
     Unknown,
 }
 
@@ -37,25 +38,36 @@ pub enum Find {
     /// `last`: relative to the first, or from the end when negative; every `step`th argument;
     /// `limit`: with `last` −1, only the first 1/limit of what is left.
     Range {
+        /// Last argument: relative to the first key, or negative from the end of the request.
         last: i16,
+        /// Number of arguments from one key to the next.
         step: u16,
+        /// Divisor of the number of remaining arguments that may be keys; 0 and 1 for all.
         limit: u16,
     },
     /// The number of keys is the argument at `at`, the first key the one at `first`.
     Count {
+        /// Argument that holds the number of keys, relative to the beginning.
         at: u16,
+        /// First key, relative to the beginning.
         first: u16,
+        /// Number of arguments from one key to the next.
         step: u16,
     },
+    /// The keys do not follow from the arguments.
     Unknown,
 }
 
 /// Which arguments of a command are keys, and what becomes of them.
 #[derive(Clone, Copy, Debug)]
 pub struct KeySpec {
+    /// What the command does with the keys.
     pub flags: KeyFlags,
+    /// Where the keys begin.
     pub begin: Begin,
+    /// How to find the keys from there.
     pub find: Find,
+    /// Remarks for COMMAND INFO; empty for none.
     pub notes: &'static str,
 }
 
@@ -167,8 +179,11 @@ impl KeySpec {
 /// What a command does with the channels it names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChannelUse {
+    /// Sends messages to the channels.
     Publish,
+    /// Subscribes to the channels.
     Subscribe,
+    /// Ends subscriptions to the channels.
     Unsubscribe,
 }
 
@@ -181,6 +196,7 @@ pub struct ChannelSpec {
     pub all: bool,
     /// They are patterns that stand for the channels they match.
     pub pattern: bool,
+    /// What the command does with the channels.
     pub usage: ChannelUse,
 }
 

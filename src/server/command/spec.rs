@@ -20,18 +20,27 @@ pub struct Spec {
     pub name: &'static str,
     /// How many arguments there must be, the name included; at least so many when negative.
     pub arity: i16,
+    /// Properties that decide when the command may run, and how.
     pub flags: Flags,
+    /// ACL categories besides those that follow from `flags`.
     pub acl: Acl,
+    /// Where the keys are among the arguments.
     pub keys: &'static [KeySpec],
+    /// Where the channels are among the arguments.
     pub channels: Option<ChannelSpec>,
+    /// Function that runs the command.
     pub handler: Handler,
+    /// Subcommands of a container.
     pub subcommands: &'static [Spec],
+    /// Tips for clients and proxies, as COMMAND INFO shows them.
     pub tips: &'static [&'static str],
+    /// Documentation, as COMMAND DOCS shows it.
     pub docs: Docs,
     /// Finds the keys of a request where the specifications cannot.
     pub find_keys: Option<FindKeys>,
     /// Finds passwords and the like, which logs and monitors leave out.
     pub secrets: Option<FindSecrets>,
+    /// What the command looks for in the value of its key, for prefetching.
     pub seeks: Seeks,
 }
 
@@ -52,7 +61,12 @@ pub enum Seeks {
     /// A score, and behind it the member that will have it.
     Score(usize),
     /// The first and the last rank of a range, from the highest rank if `reverse`.
-    Ranks { at: usize, reverse: bool },
+    Ranks {
+        /// Argument that is the first rank; the last one follows it.
+        at: usize,
+        /// Whether ranks count from the highest score.
+        reverse: bool,
+    },
 }
 
 impl Spec {
@@ -99,6 +113,7 @@ impl Spec {
         Spec::new(name, 0, Handler::Absent)
     }
 
+    /// Sets the flags.
     pub const fn flags(self, flags: Flags) -> Spec {
         Spec { flags, ..self }
     }
@@ -108,30 +123,37 @@ impl Spec {
         Spec { acl, ..self }
     }
 
+    /// Sets the key specifications.
     pub const fn keys(self, keys: &'static [KeySpec]) -> Spec {
         Spec { keys, ..self }
     }
 
+    /// Sets the channel specification.
     pub const fn channels(self, channels: ChannelSpec) -> Spec {
         Spec { channels: Some(channels), ..self }
     }
 
+    /// Sets the tips.
     pub const fn tips(self, tips: &'static [&'static str]) -> Spec {
         Spec { tips, ..self }
     }
 
+    /// Sets the documentation.
     pub const fn docs(self, docs: Docs) -> Spec {
         Spec { docs, ..self }
     }
 
+    /// Sets a function that finds the keys, where the specifications do not suffice.
     pub const fn find_keys(self, find: FindKeys) -> Spec {
         Spec { find_keys: Some(find), ..self }
     }
 
+    /// Sets a function that marks the secret arguments.
     pub const fn secrets(self, find: FindSecrets) -> Spec {
         Spec { secrets: Some(find), ..self }
     }
 
+    /// Sets what the command looks for in the value of its key.
     pub const fn seeks(self, seeks: Seeks) -> Spec {
         Spec { seeks, ..self }
     }

@@ -43,8 +43,10 @@ const QUIET: Duration = Duration::from_secs(30);
 /// Whether changes are written down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum State {
+    /// There is no append-only file.
     #[default]
     Off,
+    /// Commands are appended to the file.
     On,
     /// Switched on; the first base is being written.
     Beginning,
@@ -143,7 +145,9 @@ impl Gathering {
 
 /// What the server remembers of its append-only file.
 pub struct Aof {
+    /// Whether there is a log, or one is about to start.
     pub state: State,
+    /// The log that is written.
     pub log: AofLog,
     manifest: Manifest,
     /// Bytes of all files but the current increment.
@@ -152,11 +156,15 @@ pub struct Aof {
     pub base_size: u64,
     /// A rewrite is to begin as soon as there is no child.
     pub rewrite_scheduled: bool,
+    /// Whether the last rewrite succeeded.
     pub rewrite_ok: bool,
+    /// Number of rewrites since the start.
     pub rewrites: u64,
+    /// Number of consecutive failed rewrites.
     pub failures: u64,
     retry_delay_min: u64,
     retry_at: Option<Instant>,
+    /// Duration of the last rewrite.
     pub rewrite_took: Option<Duration>,
     /// Bytes that had to be copied during the last rewrite.
     pub copied: u64,

@@ -49,7 +49,9 @@ impl Task {
 /// How a child ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
+    /// The child has done its task.
     Success,
+    /// The child failed or was killed.
     Failure,
     /// By this signal.
     Signal(i32),
@@ -83,12 +85,17 @@ impl Report {
 /// A child as its parent knows it.
 #[derive(Debug)]
 pub struct Child {
+    /// Task of the child.
     pub task: Task,
+    /// Process ID of the child.
     pub pid: i32,
+    /// Time of the fork.
     pub started: Instant,
+    /// Progress, in memory shared with the child.
     pub report: Report,
     /// The greatest number of bytes it reported.
     pub copied_peak: u64,
+    /// Time at which progress was last reported.
     pub reported: Option<Instant>,
     /// Keys there were when it began.
     pub keys_total: u64,
@@ -136,9 +143,11 @@ impl Reporter {
 /// What the server remembers of its children.
 #[derive(Debug, Default)]
 pub struct Children {
+    /// The running child, of which there is at most one.
     pub current: Option<Child>,
     /// How long the last fork took.
     pub fork_us: u64,
+    /// Number of forks since the start.
     pub forks: u64,
 }
 

@@ -48,7 +48,9 @@ pub struct Persistence {
     dirty_at_fork: u64,
     /// Bytes that had to be copied during the last one.
     pub copied: u64,
+    /// State of loading, while data are loaded.
     pub loading: Option<Loading>,
+    /// Counts of the last load.
     pub last_load: Tally,
     /// DUMP payloads are taken whatever their checksum (`DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
     pub skip_checksums: bool,
@@ -92,8 +94,11 @@ impl Persistence {
 /// How far loading has come.
 #[derive(Clone, Copy, Debug)]
 pub struct Loading {
+    /// Time at which loading began.
     pub started: UnixMillis,
+    /// Size of the files in bytes.
     pub total_bytes: u64,
+    /// Bytes loaded so far.
     pub loaded_bytes: u64,
     /// What the server that wrote the file had in use.
     pub used_memory: i64,
@@ -103,7 +108,13 @@ pub struct Loading {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
     #[error("can't open the RDB file {path} for reading: {}", error_text(.error))]
-    Open { path: String, error: io::Error },
+    Open {
+        /// Path of the file.
+        path: String,
+        /// Error of the system.
+        error: io::Error,
+    },
+    /// The file could not be loaded.
     #[error("{0}")]
     Load(LoadError),
     /// One is loaded already.

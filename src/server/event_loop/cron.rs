@@ -1,4 +1,4 @@
-//! What is done by the clock: `hz` times a second, or less often.
+//! The timer: tasks that run `hz` times per second, or less often.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
 
 impl Server {
-    /// Time from one run of the timer to the next.
+    /// Time between two runs of the timer.
     pub(in crate::server) fn tick(&self) -> Duration {
         Duration::from_millis(1000 / self.config.advanced.hz.clamp(1, 500) as u64)
     }
@@ -45,7 +45,7 @@ impl Server {
         self.stats.peak_memory = self.stats.peak_memory.max(used);
         let now_us = clock::monotonic_us();
         let stats = &mut self.stats;
-        // Rates are per second; the base is in microseconds.
+        // Rates are per second; the time base is in microseconds.
         stats.rates.commands.sample(stats.commands_processed, now_us, 1_000_000);
         stats.rates.net_input.sample(stats.net_input_bytes, now_us, 1_000_000);
         stats.rates.net_output.sample(stats.net_output_bytes, now_us, 1_000_000);
@@ -60,7 +60,7 @@ impl Server {
         if self.conditions.has(Conditions::TRACKING_FULL) {
             self.limit_tracked();
         }
-        // While data are loaded, tables have room for what is still to come: that is not to be taken away.
+        // During loading, tables have capacity for the keys still to come, which must not be released.
         if self.config.advanced.active_rehashing && self.persistence.loading.is_none() {
             for db in 0..self.keyspace.databases().len() {
                 if self.keyspace.database_mut(db).rehash_for(Duration::from_millis(1)) {

@@ -1,9 +1,9 @@
-//! Limits on connections: how long one may be idle, how much it may send without making sense, how much may wait
-//! for it unread.
+//! Limits on connections: idle time, invalid input, and unread output.
 //!
-//! Output is looked at where it grows, after each command, and only beyond one buffer of the usual size; what
-//! depends on time is left to the timer, which visits every client about once a second, some in each tick. A client
-//! past a limit is closed at the end of the turn, never in the middle of a command, and what waits for it is freed.
+//! Output is checked where it grows, after each command, and only beyond one buffer of the usual size; limits that
+//! depend on time are checked by the timer, which visits every client about once per second, some in each tick. A
+//! client past a limit is closed at the end of the iteration, never in the middle of a command, and its unsent
+//! output is freed.
 
 use crate::clients::{Client, ClientFlags, ClientKey, ClientKind};
 use crate::config::Config;
@@ -14,16 +14,16 @@ use crate::server::Server;
 use crate::stats::log::limited;
 use crate::stdx::{alloc, quote};
 
-/// Buffers of a client that was idle for longer are freed.
+/// Idle time after which a client's buffers are freed, in milliseconds.
 const IDLE_MS: i64 = 2000;
 
-/// Time between two warnings of requests that came through a browser.
+/// Time between two warnings of requests sent through a browser, in milliseconds.
 const ATTACK_WARNING_MS: i64 = 60_000;
 
-/// Bytes whose freeing is left to another thread.
+/// Size from which memory is freed by another thread, in bytes.
 const MUCH: usize = 1 << 20;
 
-/// What is given back to the system when it is dropped.
+/// A value whose memory is returned to the system when it is dropped.
 struct GivenBack<T>(Option<T>);
 
 impl<T> Drop for GivenBack<T> {
@@ -33,16 +33,16 @@ impl<T> Drop for GivenBack<T> {
     }
 }
 
-/// Clients visited in one tick, at least.
+/// Least number of clients visited per tick.
 const MIN_VISITS: usize = 5;
 
-/// Output that may wait for a client that has not authenticated.
+/// Limit of unsent output for an unauthenticated client, in bytes.
 const UNTRUSTED_OUTPUT: usize = BUFFER + 1024;
 
 /// Our primary is never given up for being slow, and what nobody reads is not waiting.
 const UNLIMITED: ClientFlags = ClientFlags::PRIMARY.with(ClientFlags::INTERNAL);
 
-/// Most bytes that may wait for a client: what exceeds them is not even written.
+/// Limit of unsent output for a client; output beyond it is not even written.
 #[inline(always)]
 pub(in crate::server) fn output_ceiling(config: &Config, client: &Client) -> usize {
     if client.is_special() {
@@ -75,7 +75,7 @@ fn output_limit(config: &Config, client: &Client) -> OutputBufferLimit {
 }
 
 impl Server {
-    /// Closes a client soon if more is waiting for it than may be.
+    /// Closes a client at the end of the iteration if its unsent output exceeds a limit.
     #[cold]
     pub(in crate::server) fn check_output(&mut self, key: ClientKey) {
         let now = self.keyspace.now();
@@ -108,21 +108,21 @@ impl Server {
         }
     }
 
-    /// Frees what waits for a client that will not get it.
+    /// Frees the unsent output of a client that will not receive it.
     pub(in crate::server) fn discard_output(&mut self, key: ClientKey) {
         let output = self.clients[key].io.output.discard();
         self.free(output.allocated, output);
     }
 
-    /// Frees what belonged to a client and has so many bytes. Much is freed by another thread, which gives it back to the
-    /// system as well: what one client took is as a rule more than all others will need.
+    /// Frees memory of a client, `allocated` bytes. A large amount is freed by another thread, which also returns
+    /// it to the system, because one client's peak usually exceeds the later needs of all others.
     pub(in crate::server) fn free<T: Send + 'static>(&mut self, allocated: usize, what: T) {
         if allocated >= MUCH {
             self.keyspace.reclaimer.later(GivenBack(Some(what)), 0);
         }
     }
 
-    /// Closes a client soon: it has sent too much that is not a whole request.
+    /// Closes a client that has sent too much input without a complete request.
     #[cold]
     pub(in crate::server) fn query_buffer_exceeded(&mut self, key: ClientKey) {
         self.stats.query_buffer_limit_disconnections += 1;
@@ -136,7 +136,7 @@ impl Server {
         self.close_soon(key);
     }
 
-    /// Tells a client that what it sends is no request, and closes it.
+    /// Replies to malformed input with an error and closes the client.
     #[cold]
     pub(in crate::server) fn protocol_error(&mut self, key: ClientKey, error: request::ProtocolError) {
         limited!(
@@ -153,8 +153,8 @@ impl Server {
         self.close_after_reply(key);
     }
 
-    /// Closes a client soon, without a word, if its request is a line of HTTP: a web page has somebody's browser, which
-    /// reaches servers that the page does not, send what follows as well. Whether that is so.
+    /// Closes a client without a reply if its request is a line of HTTP: a web page can make a browser send
+    /// requests to servers that the page itself cannot reach. Returns whether it did.
     #[cold]
     pub(in crate::server) fn came_through_a_browser(&mut self, key: ClientKey, args: &Args<'_>) -> bool {
         if !args.is(0, "POST") && !args.is(0, "Host:") {
@@ -174,7 +174,7 @@ impl Server {
         true
     }
 
-    /// The line about one client that logs and lists print.
+    /// The line that describes one client in logs and lists.
     pub fn client_line(&self, key: ClientKey) -> String {
         let mut line = Vec::new();
         self.write_client_line(key, 0, &mut line);
@@ -182,7 +182,7 @@ impl Server {
         String::from_utf8_lossy(&line).into_owned()
     }
 
-    /// Appends the line about one client, whose arguments have `args` bytes now.
+    /// Appends the line that describes one client, whose arguments have `args` bytes now.
     pub fn write_client_line(&self, key: ClientKey, args: usize, out: &mut Vec<u8>) {
         let client = &self.clients[key];
         let command = client
@@ -191,8 +191,8 @@ impl Server {
         client.write_line(self.keyspace.now(), command, self.user_name(key), args, out);
     }
 
-    /// Visits the next clients, so that each has its turn once a second: whoever was idle for too long leaves,
-    /// buffers shrink, memory is counted.
+    /// Visits the next clients, so that each is visited once per second: closes idle clients, shrinks buffers,
+    /// counts memory.
     pub(in crate::server) fn visit_clients(&mut self) {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
@@ -243,7 +243,7 @@ impl Server {
     }
 }
 
-/// The start of what was not understood, and the end of it if it is long, with dots for what cannot be printed.
+/// The beginning of malformed input, and the end if it is long, with dots for unprintable bytes.
 fn excerpt(bytes: &[u8]) -> String {
     const SHOWN: usize = 128;
     let text = |bytes: &[u8]| {
@@ -285,7 +285,7 @@ mod tests {
         server.clients[KEY].io.output.append(&vec![b'x'; bytes], &mut server.pool);
     }
 
-    /// A server whose client has `bytes` waiting, `seconds` after they came.
+    /// A server whose client has `bytes` unsent for `seconds`.
     fn waiting(config: &Config, bytes: usize, seconds: i64) -> Server {
         let mut server = server(config.clone());
         write(&mut server, bytes);

@@ -1,8 +1,8 @@
-//! One thread, one loop: wait, receive, execute, send.
+//! The event loop, in one thread: wait, receive, execute, send.
 //!
-//! A turn reads and executes everything that is ready before it sends any reply, so that each
-//! client costs one `recv` and one `send` per turn, and everything it wrote is sent together.
-//! Sockets are registered once; nothing is changed in the poll afterwards.
+//! An iteration receives and executes all requests that are ready before it sends any reply, so that each client
+//! costs one `recv` and one `send` per iteration, and all output to a client is sent together. Sockets are
+//! registered once; the poll is not changed afterwards.
 
 pub mod cron;
 pub mod limits;
@@ -28,52 +28,52 @@ use crate::stdx::stopwatch::Stopwatch;
 /// Why there is a poll during a turn.
 const WATCHED: &str = "set when sockets are first watched";
 
-/// Bytes read from one client per turn before others get theirs.
+/// Bytes received from one client per iteration, before others are served.
 const READ_BUDGET: usize = 256 << 10;
 
-/// Bytes sent to one client per turn before others get theirs: with more, what one has not yet read displaces what
-/// the next is about to be sent. It is what the kernel makes one segment of: a segment has at most 64 KB with its
-/// headers, and a few bytes more would be another one.
+/// Bytes sent to one client per iteration, before others are served: with more, data that one client has not read
+/// displace the data for the next in the cache. It is what the kernel makes one segment of: a segment has at most
+/// 64 KB with its headers, and a few bytes more would start another.
 const SEND_BUDGET: usize = 60 << 10;
 
-/// As long as there are no more connections, each keeps its input buffer while it is busy.
+/// Number of connections up to which each keeps its input buffer while it is busy.
 const KEEPERS: usize = 64;
 
-/// What the loop keeps between turns.
+/// State that the loop keeps between iterations.
 #[derive(Default)]
 pub struct EventLoop {
     pub(in crate::server) listeners: Vec<Listener>,
     /// Waits for sockets; `None` before they are watched.
     pub(in crate::server) poll: Option<Poll>,
-    /// Clients with something to send at the end of the turn.
+    /// Clients with output to send at the end of the iteration.
     pub(in crate::server) sending: Vec<ClientKey>,
-    /// Clients to close at the end of the turn.
+    /// Clients to close at the end of the iteration.
     pub(in crate::server) closing: Vec<ClientKey>,
-    /// Clients that may have more to read, though no event will say so.
+    /// Clients that may have more input, although no event will report it.
     pub(in crate::server) reading: Vec<ClientKey>,
-    /// By which commands are measured.
+    /// Clock for command latency.
     pub(in crate::server) stopwatch: Stopwatch,
-    /// When the last turn ended, on the monotonic clock.
+    /// End of the last iteration, on the monotonic clock.
     pub(in crate::server) ended_ns: u64,
-    /// When the timer is due, on that clock.
+    /// Next run of the timer, on the monotonic clock.
     pub(in crate::server) next_cron_ns: u64,
     pub(in crate::server) cron_ticks: u64,
-    /// Nothing is done by the clock (`DEBUG PAUSE-CRON`).
+    /// Whether the timer is stopped (`DEBUG PAUSE-CRON`).
     pub cron_paused: bool,
-    /// Where the timer's visits to clients go on.
+    /// Client at which the timer's visits continue.
     pub(in crate::server) next_visited: usize,
-    /// By which a signal asks for the end.
+    /// Shutdown request from a signal.
     pub(in crate::server) request: Option<Request>,
-    /// Evicting ran out of time, and goes on when the turn ends.
+    /// Whether eviction ran out of time and continues at the end of the iteration.
     pub(in crate::server) evicting: bool,
-    /// When the log was last warned of requests that a browser sends.
+    /// Time of the last warning of requests sent through a browser.
     pub(in crate::server) warned_of_attack: Option<UnixMillis>,
-    /// How reply buffers follow what clients need.
+    /// How the size of reply buffers follows the output of clients.
     pub reply_buffers: ReplyBuffers,
     pub(in crate::server) stop: bool,
 }
 
-/// Memory of a turn, kept for the next.
+/// Buffers of an iteration, reused by the next.
 #[derive(Default)]
 pub struct Work {
     batch: Batch,
@@ -82,12 +82,12 @@ pub struct Work {
     held: Vec<ClientKey>,
 }
 
-/// How the reply buffers of clients follow what is written to them.
+/// How the size of reply buffers follows the output of clients.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyBuffers {
-    /// Whether they change their size at all.
+    /// Whether reply buffers are resized at all.
     pub resizing: bool,
-    /// After so many milliseconds, the most that was ever in one is forgotten; never if `None`.
+    /// Milliseconds after which the peak use of a buffer is forgotten; `None` for never.
     pub peak_reset_ms: Option<i64>,
 }
 
@@ -98,22 +98,22 @@ impl Default for ReplyBuffers {
 }
 
 impl EventLoop {
-    /// Ends the loop after this turn.
+    /// Ends the loop after this iteration.
     pub fn stop(&mut self) {
         self.stop = true;
     }
 
-    /// The sockets that listen.
+    /// The listening sockets.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
     }
 }
 
 impl Server {
-    /// Serves until asked to stop.
+    /// Serves clients until asked to stop.
     ///
     /// # Errors
-    /// The poll cannot be used.
+    /// If the poll fails.
     pub fn run(&mut self, signals: &Signals) -> io::Result<()> {
         let mut work = Work::default();
         while !self.event_loop.stop {
@@ -143,10 +143,10 @@ impl Server {
         self.aside(|server| server.turn_once(signals, &mut Work::default(), Duration::ZERO))
     }
 
-    /// Does once what the loop does again and again, waiting for at most `patience`.
+    /// Runs one iteration of the loop, waiting for at most `patience`.
     ///
     /// # Errors
-    /// The poll cannot be used.
+    /// If the poll fails.
     fn turn_once(&mut self, signals: &Signals, work: &mut Work, patience: Duration) -> io::Result<()> {
         let Work { batch, ready, held } = work;
         self.before_sleep();
@@ -180,7 +180,7 @@ impl Server {
             if event.closed {
                 client.flags.set(ClientFlags::PEER_CLOSED, true);
             }
-            // One receive per client and turn: requests of the first are still in the batch.
+            // One receive per client and iteration: requests of the first may still be in the batch.
             if event.readable && !client.flags.has(ClientFlags::IN_READ_LIST) {
                 client.flags.set(ClientFlags::IN_READ_LIST, true);
                 ready.push(key);
@@ -214,7 +214,7 @@ impl Server {
         self.event_loop.poll.as_ref().expect(WATCHED).registry()
     }
 
-    /// Reads from each ready client and executes what it sent.
+    /// Receives from each ready client and executes its requests.
     fn serve(&mut self, ready: &[ClientKey], batch: &mut Batch, held: &mut Vec<ClientKey>) {
         for &key in ready {
             if self.receive(key) {
@@ -233,7 +233,7 @@ impl Server {
         }
     }
 
-    /// Notes that a client's output may have grown.
+    /// Records that a client's output may have grown.
     #[inline]
     pub(in crate::server) fn written(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
@@ -249,7 +249,7 @@ impl Server {
         }
     }
 
-    /// Receives once; whether there may be something to parse.
+    /// Receives once; whether there may be input to parse.
     fn receive(&mut self, key: ClientKey) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         client.flags.set(ClientFlags::IN_READ_LIST, false);
@@ -293,7 +293,7 @@ impl Server {
         true
     }
 
-    /// Moves complete requests into the batch, running it each time it is full.
+    /// Moves complete requests into the batch, and runs the batch whenever it is full.
     fn parse(&mut self, key: ClientKey, batch: &mut Batch, held: &mut Vec<ClientKey>) {
         held.push(key);
         loop {
@@ -329,10 +329,10 @@ impl Server {
         }
     }
 
-    /// Takes new connections.
+    /// Accepts new connections.
     fn accept(&mut self, listener: usize) {
         let listeners = std::mem::take(&mut self.event_loop.listeners);
-        // A command of this turn may have had the server listen elsewhere.
+        // A command of this iteration may have changed the listening sockets.
         let result = listeners.get(listener).map(|socket| socket.accept(|stream| self.welcome(stream)));
         self.event_loop.listeners = listeners;
         let Some(result) = result else { return };
@@ -362,7 +362,7 @@ impl Server {
         }
         if self.clients.len() >= self.config.net.maxclients as usize {
             self.stats.connections_rejected += 1;
-            // The socket is fresh: so short a line always fits.
+            // The socket is fresh, so such a short line always fits.
             let _ = stream.send(b"-ERR max number of clients reached\r\n");
             return;
         }
@@ -372,7 +372,7 @@ impl Server {
             let _ = stream.send(PROTECTED_MODE.as_bytes());
             return;
         }
-        // They fail only on a connection that is already broken, which its first read tells.
+        // They fail only on a broken connection, which the first read detects.
         let _ = stream.set_nodelay();
         let _ = stream.set_keepalive(self.config.net.tcp_keepalive_s);
         let now = self.keyspace.now();
@@ -391,7 +391,7 @@ impl Server {
         self.stats.connections_received += 1;
     }
 
-    /// Everything between executing and waiting: replies go out, clients that are done leave.
+    /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
         self.finish_turn();
         self.flush_or_hold();
@@ -400,7 +400,7 @@ impl Server {
         self.close_clients();
     }
 
-    /// What is done once per turn after all requests and may still write to clients.
+    /// Tasks at the end of an iteration that may still write to clients.
     pub fn finish_turn(&mut self) {
         self.end_pause_if_due();
         self.fast_expire_cycle();
@@ -410,10 +410,10 @@ impl Server {
         }
     }
 
-    /// Sends to everybody for whom there is something, the last first: those that were answered are so before those
-    /// that only listen, and ask again while messages still go out, which then leave together.
+    /// Flushes output, newest first, so that answered clients leave before subscribers: they send their next
+    /// requests while messages still go out, and their replies then leave together.
     fn send_replies(&mut self) {
-        // What the log has let go leaves whole: the rest would be held again, for writes that came later.
+        // Output released by the log is sent completely: the rest would be withheld again, because of later writes.
         let budget = if self.holds_replies() { usize::MAX } else { SEND_BUDGET };
         let mut sending = std::mem::take(&mut self.event_loop.sending);
         while let Some(key) = sending.pop() {
@@ -431,7 +431,7 @@ impl Server {
         }
     }
 
-    /// Sends a client what waits for it, but no more than `limit` bytes.
+    /// Sends a client up to `limit` bytes of its output.
     pub(in crate::server) fn send_to(&mut self, key: ClientKey, limit: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE)) {
@@ -488,7 +488,7 @@ impl Server {
         while let Some(key) = self.event_loop.closing.pop() {
             self.detach(key);
             if let Some(mut client) = self.clients.remove(key) {
-                // Closing the socket takes it out of the poll; doing it first keeps the order clear.
+                // Closing the socket removes it from the poll; doing it first keeps the order clear.
                 if let Peer::Socket(stream) = &mut client.io.peer {
                     let _ = self.registry().deregister(stream);
                 }
@@ -496,7 +496,7 @@ impl Server {
                 self.free(io.input.allocated() + io.output.allocated(), client.io);
             }
         }
-        // Their places may be taken by others from now on.
+        // From now on, new clients may reuse their slots.
         let clients = &self.clients;
         self.event_loop.reading.retain(|&key| clients.get(key).is_some());
     }
@@ -518,7 +518,7 @@ const PROTECTED_MODE: &str = concat!(
 );
 
 impl Server {
-    /// Serves connections to these sockets once the loop runs.
+    /// Accepts connections on these sockets once the loop runs.
     pub fn listen_on(&mut self, listeners: Vec<Listener>) {
         self.event_loop.listeners.extend(listeners);
     }

@@ -1,8 +1,8 @@
-//! Whether a command may run now: one AND when nothing stands in its way.
+//! Admission: whether a command may run now, by a single AND if no condition blocks it.
 //!
-//! Conditions true of the server and of the client are bits; each command knows the bits that
-//! hold it up. When the two meet in nothing, the command runs. Otherwise the gates are walked in
-//! the order in which Redis refuses, and the first that stays shut gives the answer.
+//! Conditions that are true of the server and of the client are bits; each command has the bits that block it. If
+//! the two have none in common, the command runs. Otherwise the gates are checked in the order in which Redis
+//! refuses, and the first closed gate determines the reply.
 
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error, Protocol};
@@ -11,35 +11,35 @@ use crate::server::command::{CommandId, Commands, Flags, Spec};
 use crate::server::execution::Origin;
 use crate::stdx::bits::bit_set;
 
-/// What may change the data, or what replicas are told.
+/// Flags of commands that may change the data, or send replicas something.
 pub(in crate::server) const MAY_CHANGE: Flags = Flags::WRITE.with(Flags::MAY_REPLICATE);
 
 bit_set! {
-    /// Circumstances that keep some commands from running.
+    /// Conditions that block some commands.
     pub struct Conditions: u32 {
-        /// The client has not authenticated, and must.
+        /// The client must authenticate first.
         NEEDS_AUTH = 0;
         /// Commands are queued for EXEC.
         IN_MULTI = 1;
         /// The data set is being loaded.
         LOADING = 2;
-        /// `maxmemory` is set, so that each command must look whether there is room.
+        /// `maxmemory` is set, so each command must check for memory.
         MAXMEMORY = 3;
-        /// The client's user may not do everything.
+        /// The client's user has limited permissions.
         LIMITED_USER = 4;
-        /// The client is fed with data, or monitors: it may not ask for keys.
+        /// The client is a replica or a monitor, which may not access keys.
         FED = 5;
-        /// A pause is on, at least for what may change the data.
+        /// Requests are paused, at least those that may change the data.
         PAUSED_WRITES = 6;
-        /// A pause is on for all commands.
+        /// All requests are paused.
         PAUSED_ALL = 7;
-        /// The data cannot be saved, and until they can, they must not change.
+        /// The data cannot be saved, and must not change until they can.
         DISK_ERROR = 8;
-        /// The client has subscribed to something: it may be one that cannot tell messages from replies.
+        /// The client has subscriptions, and may be unable to tell messages from replies.
         SUBSCRIBED = 9;
-        /// More keys are remembered for client-side caching than may be: some are forgotten before any command runs.
+        /// Too many keys are remembered for client-side caching: some are forgotten before any command runs.
         TRACKING_FULL = 10;
-        /// `maxmemory-clients` is set, so that each command must look at what its client costs.
+        /// `maxmemory-clients` is set, so each command must update the memory of its client.
         CLIENT_MEMORY = 11;
         /// Nobody who is connected asks: where the request comes from decides.
         INTERNAL = 12;
@@ -47,7 +47,7 @@ bit_set! {
 }
 
 impl Conditions {
-    /// The conditions under which `spec` must be looked at more closely.
+    /// The conditions that block `spec`, or require a check.
     pub fn holding(spec: &Spec) -> Conditions {
         let mut held = Conditions::NONE;
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
@@ -76,7 +76,7 @@ impl Conditions {
             .with(ClientFlags::REPLICA)
             .with(ClientFlags::SUBSCRIBED)
             .with(ClientFlags::INTERNAL);
-        // Of most clients there is nothing to say but that they may come in.
+        // Most clients have no condition but are authenticated.
         if client.flags.and(TELLING) == ClientFlags::AUTHENTICATED {
             return Conditions::NONE;
         }
@@ -96,9 +96,8 @@ fn needs_disk(spec: &Spec) -> bool {
     spec.flags.has(Flags::WRITE.with(Flags::SHOWS_HEALTH))
 }
 
-/// Whether a command may stand in an append-only file: it is about data, or what holds such commands together.
-///
-/// Anything else is about the server or about a client, and neither is what was saved.
+/// Whether a command may occur in an append-only file: it changes data, or groups such commands. Other commands
+/// concern the server or a client, which are not saved.
 fn belongs_in_file(spec: &Spec) -> bool {
     let about_data = Flags::WRITE.with(Flags::MAY_REPLICATE).with(Flags::READONLY).with(Flags::LOGGED);
     spec.flags.has(about_data)
@@ -122,23 +121,25 @@ fn admitted(origin: Origin, client: Conditions, spec: &Spec) -> Verdict {
     }
 }
 
-/// What a gate lets happen.
+/// Decision about a request.
 pub enum Verdict {
+    /// The request may run.
     Run,
+    /// The request is refused with this error.
     Refuse(Error),
-    /// Kept for EXEC.
+    /// The request is queued for EXEC.
     Queue,
-    /// Kept until a pause ends.
+    /// The request waits until a pause ends.
     Hold,
-    /// The client is on its way out: nothing runs and nothing is answered.
+    /// The client is being closed: the request is neither run nor answered.
     Drop,
 }
 
 impl Server {
-    /// Finds the command of a request and checks its form.
+    /// Finds the command of a request and checks the number of arguments.
     ///
     /// # Errors
-    /// No such command or subcommand, or a wrong number of arguments.
+    /// If there is no such command or subcommand, or the number of arguments is wrong.
     #[inline]
     pub fn resolve(
         &self,
@@ -172,7 +173,7 @@ impl Server {
         Ok((sub, spec))
     }
 
-    /// Walks the gates for a command that some condition holds up.
+    /// Checks the gates for a command that a condition blocks.
     #[cold]
     pub fn walk_gates(
         &mut self,
@@ -242,7 +243,7 @@ impl Server {
 }
 
 impl Server {
-    /// Why the data must not change now.
+    /// The error that says why the data must not change now.
     fn cannot_save(&self) -> Error {
         match self.aof.trouble() {
             Some(reason) => Error::text(format!("MISCONF Errors writing to the AOF file: {reason}")),
@@ -269,7 +270,7 @@ fn unknown_command(args: &Args<'_>) -> Error {
     Error::quoting(&[b"ERR unknown command '", name, b"', with args beginning with: ", &shown])
 }
 
-/// The command called `name`, in any case.
+/// The command with this name, in any letter case.
 #[inline]
 pub fn find(commands: &Commands, name: &[u8]) -> Option<CommandId> {
     commands.find(name)

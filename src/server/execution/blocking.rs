@@ -1,9 +1,8 @@
-//! Clients that wait for a key: parked here, served here, given up here.
+//! Clients blocked on keys: blocking, serving, timeouts.
 //!
-//! A client waits with its request kept. When a key it waits for may have a value, the request is
-//! run again, by the way every request takes; if there still is nothing to take it waits on, with
-//! its place in the queues and its deadline unchanged. (Running the request again, instead of
-//! handing the value over, is how Redis does it since 7.2.)
+//! A blocked client keeps its request. When a key may have a value, the request is run again, in the way of every
+//! request; if it still finds nothing, the client stays blocked, with its place in the queues and its deadline
+//! unchanged. (Running the request again, instead of handing over the value, is the scheme of Redis since 7.2.)
 
 use std::time::Duration;
 
@@ -17,17 +16,17 @@ use crate::server::command::CommandId;
 use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
-/// Why a client stops waiting without having got anything.
+/// How a client is unblocked without a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unblock {
-    /// As if its time were over.
+    /// As if it had timed out.
     Timeout,
-    /// With an error that says so.
+    /// With an error.
     Error,
 }
 
 impl Server {
-    /// A command has found nothing and says what it waits for; whether the client now waits.
+    /// Blocks a client whose command found nothing; whether the client is blocked now.
     pub(in crate::server) fn block(
         &mut self,
         key: ClientKey,
@@ -58,7 +57,7 @@ impl Server {
         true
     }
 
-    /// The client waits no longer: it is out of all queues, and what it sent meanwhile will be read.
+    /// Unblocks a client: removes it from all queues, and resumes reading its input.
     fn release(&mut self, key: ClientKey, blocked: &Blocked) {
         self.clients.blocking.remove(key, blocked);
         if self.clients.blocking.is_empty() {
@@ -69,10 +68,10 @@ impl Server {
         self.read_soon(key);
     }
 
-    /// Serves those who wait for keys that were changed, until nothing is left to take.
+    /// Serves clients blocked on changed keys, until nothing is left to take.
     #[cold]
     pub(in crate::server) fn serve_blocked(&mut self) {
-        // What is being loaded is theirs as well, but only once it is complete.
+        // Data being loaded serve blocked clients, too, but only once they are complete.
         while self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
             for place in self.clients.blocking.take_ready() {
                 let (db, name) = (place.0 as usize, Key::new(&place.1));
@@ -90,7 +89,7 @@ impl Server {
         }
     }
 
-    /// Runs the request of a client that waits once more.
+    /// Runs the request of a blocked client again.
     fn run_again(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         if client.is_closing() {
@@ -119,7 +118,7 @@ impl Server {
         self.written(key);
     }
 
-    /// Lets a client wait no longer, though it got nothing; whether it was waiting.
+    /// Unblocks a client without a result; whether it was blocked.
     pub fn unblock(&mut self, key: ClientKey, how: Unblock) -> bool {
         let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) else {
             return false;
@@ -144,7 +143,7 @@ impl Server {
         true
     }
 
-    /// Counts a command that has waited and waits no longer, though it got nothing.
+    /// Counts a command that was blocked and ended without a result.
     fn count_blocked(&mut self, key: ClientKey, blocked: &Blocked, reply: usize) {
         let id = CommandId(blocked.request.command);
         self.stats.commands[id.0 as usize].called(blocked.spent_ns, self.config.logs.latency_tracking);
@@ -153,7 +152,7 @@ impl Server {
         self.observe(key, spec, &blocked.request.args(), Ran { ns: blocked.spent_ns, reply });
     }
 
-    /// A client that waits leaves.
+    /// Forgets a blocked client that disconnects.
     pub(in crate::server) fn forget_blocked(&mut self, key: ClientKey) {
         if let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) {
             self.release(key, &blocked);
@@ -161,7 +160,7 @@ impl Server {
         }
     }
 
-    /// Gives up for those whose time is over.
+    /// Unblocks the clients that have timed out.
     #[inline]
     pub(in crate::server) fn blocked_timeouts(&mut self) {
         let now = self.keyspace.now();
@@ -170,7 +169,7 @@ impl Server {
         }
     }
 
-    /// How long the loop may sleep before somebody's time is over.
+    /// Time until the next timeout, for which the loop may sleep.
     pub(in crate::server) fn until_deadline(&self) -> Duration {
         match self.clients.blocking.next_deadline() {
             None => Duration::MAX,
@@ -178,7 +177,7 @@ impl Server {
         }
     }
 
-    /// Has the loop look at what a client sent while nothing of it was read.
+    /// Makes the loop process input that was not read while the client was blocked.
     pub(in crate::server) fn read_soon(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         if !client.flags.has(ClientFlags::IN_READ_LIST) {

@@ -32,7 +32,7 @@ use crate::stdx::hash;
 use crate::structures::sds::Sds;
 use crate::types::ahead::Scout;
 
-/// A string of the keyspace that is being sent.
+/// A string of the keyspace that is being sent without a copy.
 struct Lent(Arc<Sds>);
 
 impl AsRef<[u8]> for Lent {
@@ -41,15 +41,17 @@ impl AsRef<[u8]> for Lent {
     }
 }
 
-/// Commands whose memory accesses overlap. More would evict each other's lines before use.
+/// Number of commands whose memory accesses overlap. More would evict each other's cache lines before use.
 pub const WINDOW: usize = 16;
 
-/// Room for arguments that a batch keeps for the next one.
+/// Capacity for arguments that a batch keeps for the next one.
 const SPANS_KEPT: usize = 4096;
 
 /// A parsed request of one client.
 pub struct Pending {
+    /// Client that sent the request.
     pub client: ClientKey,
+    /// Command of the request; `None` if it is unknown.
     pub command: Option<CommandId>,
     frame: Frame,
     /// Argument that is the first key, and its hash; 0: none was hashed.
@@ -58,7 +60,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The arguments, which lie in the client's input and among the spans of the batch.
+    /// The arguments, which lie in the client's input and in the spans of the batch.
     #[inline]
     fn args<'a>(&'a self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
         Args::new(self.frame.head(input), self.frame.spans(spans), self.frame.large())
@@ -69,12 +71,14 @@ impl Pending {
 /// Requests that are executed together.
 #[derive(Default)]
 pub struct Batch {
+    /// The requests, in order.
     pub pending: Vec<Pending>,
+    /// Spans of the arguments of all requests.
     pub spans: Vec<Span>,
 }
 
 impl Batch {
-    /// Whether it is time to execute.
+    /// Whether the batch must be executed now.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.pending.len() >= WINDOW
@@ -82,7 +86,7 @@ impl Batch {
 }
 
 impl Server {
-    /// Adds a parsed request to the batch; whether the batch must be executed before more is read.
+    /// Adds a parsed request to the batch; whether the batch must be executed before more is parsed.
     #[inline(always)]
     pub fn enqueue(&mut self, batch: &mut Batch, client: ClientKey, frame: Frame) -> bool {
         let Client { io, db, .. } = &mut self.clients[client];
@@ -107,7 +111,7 @@ impl Server {
         command.is_some_and(|id| self.commands.spec(id).flags.has(BARRIER))
     }
 
-    /// Goes ahead of all requests into the collections at their keys, each a step in turn.
+    /// Prefetches for all requests inside the collections at their keys, one step each in turn.
     fn look_ahead(&self, batch: &Batch) {
         let mut scouts = [const { None }; WINDOW];
         let mut n = 0;
@@ -154,7 +158,7 @@ impl Server {
             self.look_ahead(batch);
         }
         self.execution.lends = false;
-        // Receiving and parsing are not the first command's doing.
+        // The time of receiving and parsing does not count for the first command.
         self.execution.command_started = self.event_loop.stopwatch.now();
         let mut at = 0;
         while at < batch.pending.len() {
@@ -162,13 +166,13 @@ impl Server {
             let input = self.clients[key].io.input.lend();
             while let Some(pending) = batch.pending.get(at).filter(|p| p.client == key) {
                 at += 1;
-                // What follows a command that ended the loop would be answered and lost.
+                // Requests after a command that ended the loop would be answered and lost.
                 let flags = self.clients[key].flags;
                 if self.event_loop.stop || flags.has(ClientFlags::CLOSING) {
                     continue;
                 }
                 let args = pending.args(&input, &batch.spans);
-                // What follows a request that waits must wait behind it.
+                // Requests after a paused one must wait behind it.
                 if flags.has(ClientFlags::HELD) {
                     self.hold(key, pending.command, &args);
                     continue;
@@ -180,11 +184,11 @@ impl Server {
         }
         batch.pending.clear();
         batch.spans.clear();
-        // A request of many arguments must not leave its room behind.
+        // The memory of a request with many arguments is not kept.
         batch.spans.shrink_to(SPANS_KEPT);
     }
 
-    /// Runs one request of a client, or answers why not.
+    /// Runs one request of a client, or replies with the reason why it cannot run.
     #[inline(always)]
     pub fn execute(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
@@ -225,7 +229,7 @@ impl Server {
         }
     }
 
-    /// Runs a command if it may run, and answers why not otherwise.
+    /// Runs a command if admission allows it, otherwise replies with the reason.
     #[inline(always)]
     pub(in crate::server) fn admit(
         &mut self,
@@ -240,8 +244,8 @@ impl Server {
         }
     }
 
-    /// Whether a command that some condition holds up may run nevertheless. If not, its client has its answer, or
-    /// will have it.
+    /// Whether a command blocked by a condition may run nevertheless. If not, its client has its reply, or will get
+    /// it later.
     #[cold]
     fn passes(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> bool {
         match self.walk_gates(key, id, spec, args) {
@@ -254,8 +258,8 @@ impl Server {
         false
     }
 
-    /// Lets `write` answer a client's request, if the client wants an answer. Messages to the client that are caused
-    /// by the request follow the answer.
+    /// Runs `write` to answer a client's request, if the client wants replies. Messages to the client caused by the
+    /// request follow the reply.
     #[inline]
     pub(in crate::server) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
         let client = &mut self.clients[key];
@@ -271,7 +275,7 @@ impl Server {
         self.end_answer(outer);
     }
 
-    /// A command that ran ended with an error.
+    /// Counts a command that ended with an error.
     #[cold]
     fn failed(&mut self, key: ClientKey, id: CommandId, error: &Error) {
         if self.execution.origin.counts_statistics() {
@@ -280,7 +284,7 @@ impl Server {
         self.refuse(key, error);
     }
 
-    /// A client that does not want every reply has been answered.
+    /// Ends the effect of CLIENT REPLY SKIP after a reply.
     #[cold]
     fn end_silence(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
@@ -294,7 +298,7 @@ impl Server {
         };
     }
 
-    /// Makes a client's output ready to be written to, as far as it may grow.
+    /// Prepares a client's output for a reply, with its limit.
     #[inline(always)]
     pub(in crate::server) fn begin_reply(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
@@ -302,7 +306,7 @@ impl Server {
         client.io.output.begin(&mut self.pool, limit);
     }
 
-    /// Answers why a request does not run; a transaction it was meant for will not run either.
+    /// Replies with the reason why a request does not run; a transaction that it was meant for will not run either.
     #[cold]
     fn reject(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>, mut error: Error) {
         if self.execution.origin.admits_everything() {
@@ -313,7 +317,7 @@ impl Server {
             let spec = self.commands.spec(id);
             if spec.flags.has(Flags::ENDS_MULTI) {
                 self.end_transaction(key);
-                // Who has seen the transaction begin sees it end.
+                // Monitors that saw the transaction begin also see it end.
                 if !self.clients.monitors.is_empty() {
                     self.feed_monitors(key, spec, args);
                 }
@@ -335,7 +339,7 @@ impl Server {
         self.reply(key).error(error);
     }
 
-    /// Runs a command that may run: the handler, the time it took, and what follows from it.
+    /// Runs an admitted command: the handler, time measurement, and propagation.
     pub(in crate::server) fn call(
         &mut self,
         key: ClientKey,
@@ -346,7 +350,7 @@ impl Server {
         let started = self.execution.command_started;
         let client = &self.clients[key];
         let (db, waiting_before) = (client.db, client.io.output.pending());
-        // What one command is passed on as must not be there for the next.
+        // The propagation chosen by one command must not apply to the next.
         let heard = self.keyspace.ledger.listeners.feeds();
         self.execution.feed = if heard { Feed::AsReceived } else { Feed::Unheard };
         let (mut wait, mut lent) = (None, None);
@@ -410,7 +414,7 @@ impl Server {
         let spent = self.event_loop.stopwatch.ns(started, end);
         self.execution.command_started = end;
         if blocked {
-            // It is counted once it waits no longer.
+            // A blocked command is counted when it is unblocked.
             if let Some(blocked) = &mut self.clients[key].blocked {
                 blocked.spent_ns = spent;
             }

@@ -1,23 +1,23 @@
-//! How a command is passed on to the AOF and to replicas.
+//! Propagation of commands to the append-only file.
 
 use crate::resp::request::write_request;
 
-/// What to pass on, if the command changed something.
+/// What to propagate if the command changed something.
 #[derive(Default, Debug)]
 pub enum Feed {
-    /// Nobody listens: nothing is kept.
+    /// There is no sink, so nothing is kept.
     Unheard,
     /// The request, byte for byte.
     #[default]
     AsReceived,
-    /// Nothing at all.
+    /// Nothing.
     Nothing,
-    /// This RESP instead, one or more requests.
+    /// This RESP instead: one or more requests.
     Instead(Vec<u8>),
 }
 
 impl Feed {
-    /// Passes on the request made of `args` instead of the one received.
+    /// Propagates the request made of `args` instead of the one received.
     pub fn instead(&mut self, args: &[&[u8]]) {
         if matches!(self, Feed::Unheard) {
             return;
@@ -31,31 +31,31 @@ impl Feed {
     }
 }
 
-/// What one unit of execution passes on, in order: a command by itself, or all those that a
-/// transaction or a script runs, with the removals of due keys in between.
+/// The propagated commands of one unit of execution, in order: a single command, or all commands of a transaction
+/// or script, with the removals of expired keys in between.
 #[derive(Default)]
 pub struct Unit {
     bytes: Vec<u8>,
-    /// Of each: its database, and where its bytes end.
+    /// Database and end offset of each part.
     parts: Vec<(u32, usize)>,
-    /// The bytes of the last unit, for tests to look at.
+    /// Bytes of the last unit, for tests.
     #[cfg(test)]
     pub drained: Vec<u8>,
 }
 
 impl Unit {
-    /// Adds what `write` appends, to be executed in database `db`.
+    /// Adds a command that `write` appends, to be executed in database `db`.
     pub fn push(&mut self, db: u32, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.parts.push((db, self.bytes.len()));
     }
 
-    /// Whether there is nothing to pass on.
+    /// Whether there is nothing to propagate.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// Forgets everything; room for a usual unit is kept.
+    /// Empties the unit, keeping capacity for a usual one.
     pub fn clear(&mut self) {
         const KEPT: usize = 64 << 10;
         #[cfg(test)]

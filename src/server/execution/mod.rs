@@ -78,15 +78,15 @@ pub struct Execution {
     pub unit: Unit,
     /// There is something in `unit`.
     pub(in crate::server) unit_pending: bool,
-    /// Whose request is being answered.
+    /// The client whose request is being answered.
     pub(in crate::server) answering: Answering,
-    /// When the running command started: the end of the one before.
+    /// Start of the running command, which is the end of the one before.
     pub(in crate::server) command_started: Ticks,
-    /// Long strings were read by the last batch: likely so by the next.
+    /// Whether the last batch read long strings, so that the next probably will.
     pub(in crate::server) lends: bool,
-    /// The request of a client that waits is being run once more.
+    /// Whether the request of a blocked client is being run again.
     pub(in crate::server) runs_again: bool,
-    /// It found nothing, and waits on.
+    /// Whether that request found nothing, so that the client stays blocked.
     pub(in crate::server) waits_on: bool,
 }
 

@@ -1,10 +1,10 @@
-//! Pauses: for a while, requests of ordinary clients stay where they are.
+//! Pauses: requests of ordinary clients wait for some time.
 //!
-//! A request that a pause concerns is kept with its client, and so is everything the client sent after it; when the pause ends, the requests are run in order, clients in the order
-//! in which they were stopped. Meanwhile keys that are due are hidden but stay, and nothing is evicted: the data
-//! do not change, which is what a pause is for.
+//! A paused request is kept with its client, with everything that the client sends after it. When the pause ends,
+//! the requests run in order, clients in the order in which they were paused. Meanwhile expired keys are hidden but
+//! stay, and nothing is evicted: the data do not change, which is the purpose of a pause.
 //!
-//! A pause that begins before another one has ended makes it longer and stricter, never shorter or laxer.
+//! A pause that begins during another one can make it longer and stricter, never shorter or laxer.
 
 use std::time::{Duration, Instant};
 
@@ -18,21 +18,21 @@ use crate::server::execution::admission::{Conditions, MAY_CHANGE};
 use crate::stats::latency::event;
 use crate::stdx::clock::UnixMillis;
 
-/// Which requests a pause concerns.
+/// Requests that a pause affects.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Extent {
-    /// Those that may change the data.
+    /// Requests that may change the data.
     Writes,
-    /// All.
+    /// All requests.
     All,
 }
 
-/// The pause that is on, and who waits for its end.
+/// The current pause, and the clients that wait for its end.
 #[derive(Default)]
 pub struct Pause {
-    /// Until when, and what.
+    /// End and extent of the pause.
     active: Option<(UnixMillis, Extent)>,
-    /// The pause has ended, and those who waited are to be served.
+    /// Whether the pause has ended and waiting clients are to be served.
     over: bool,
     waiting: Vec<ClientKey>,
 }
@@ -43,14 +43,14 @@ impl Pause {
         self.active.is_some()
     }
 
-    /// Number of clients with requests that are kept.
+    /// Number of clients with paused requests.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 }
 
 impl Server {
-    /// Begins a pause, or extends the one that is on.
+    /// Begins a pause, or extends the current one.
     pub fn pause_clients(&mut self, until: UnixMillis, extent: Extent) {
         let active = match self.pause.active {
             None => (until, extent),
@@ -62,7 +62,7 @@ impl Server {
         self.keyspace.suspend_expiry(Suspend::Pause, true);
     }
 
-    /// Ends the pause; those who wait are served before the loop sleeps.
+    /// Ends the pause; waiting clients are served before the loop sleeps.
     pub fn unpause_clients(&mut self) {
         if self.pause.active.take().is_none() {
             return;
@@ -72,14 +72,14 @@ impl Server {
         self.keyspace.suspend_expiry(Suspend::Pause, false);
     }
 
-    /// How long the loop may sleep before a pause ends.
+    /// Time until the pause ends, for which the loop may sleep.
     pub(in crate::server) fn until_unpause(&self) -> Option<Duration> {
         let (until, _) = self.pause.active?;
         let left_ms = until.since(UnixMillis::now());
         Some(Duration::from_millis(left_ms.max(0) as u64))
     }
 
-    /// Ends a pause whose time is over, and serves those who waited for it.
+    /// Ends an expired pause and serves the waiting clients.
     #[inline]
     pub fn end_pause_if_due(&mut self) {
         if self.pause.is_active() || self.pause.over {
@@ -101,7 +101,7 @@ impl Server {
         }
     }
 
-    /// Whether the pause that is on concerns a request of this client for `spec`.
+    /// Whether the current pause affects a request of this client for `spec`.
     pub(in crate::server) fn is_paused_for(&self, key: ClientKey, spec: &Spec) -> bool {
         let client = &self.clients[key];
         let exempt = ClientFlags::REPLICA.with(ClientFlags::MONITOR);
@@ -121,7 +121,7 @@ impl Server {
         }
     }
 
-    /// Keeps a request until the pause is over.
+    /// Keeps a request until the pause ends.
     #[cold]
     pub(in crate::server) fn hold(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
@@ -132,7 +132,7 @@ impl Server {
         client.held.push(KeptRequest::new(command.map_or(KeptRequest::UNKNOWN, |id| id.0), args));
     }
 
-    /// Runs what was kept of a client, as far as it may be run now.
+    /// Runs the paused requests of a client, as far as they may run now.
     fn resume(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.flags.set(ClientFlags::HELD, false);
@@ -150,11 +150,11 @@ impl Server {
             self.execution.command_started = self.event_loop.stopwatch.now();
             self.execute(key, command, &request.args());
         }
-        // What arrived meanwhile is in the buffer, and no event will tell of it.
+        // Input that arrived meanwhile is in the buffer, and no event will report it.
         self.read_soon(key);
     }
 
-    /// Forgets a client that is about to be gone.
+    /// Forgets a client that disconnects.
     pub(in crate::server) fn forget_paused(&mut self, key: ClientKey) {
         if self.clients[key].flags.has(ClientFlags::HELD) {
             self.pause.waiting.retain(|&waiting| waiting != key);

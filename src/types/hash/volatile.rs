@@ -1,7 +1,7 @@
-//! A hash table some of whose fields expire, and the queue of these.
+//! A hash table with fields that expire, and the queue of these fields.
 //!
-//! What always holds: the queue has exactly the fields with an expiry, each with the time that stands in its
-//! block and the block's address. It owns nothing: a field enters and leaves it where its block changes.
+//! Invariants: the queue has exactly the fields with an expiry, each with the expiry stored in its block and the
+//! address of the block. It owns nothing; entries are updated wherever a block changes.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -14,10 +14,10 @@ use crate::structures::dict::{Borrowed, Element, Place};
 use crate::structures::field::Field;
 use crate::types::Value;
 
-/// A field that expires: when, and the address of its block.
+/// A field that expires: its expiry, and the address of its block.
 type Queued = (UnixMillis, NonNull<u8>);
 
-/// Bytes that a field takes in the queue: nodes of eleven places are about two thirds full.
+/// Bytes per field in the queue: nodes have eleven places, about two thirds of them used.
 const QUEUED_BYTES: usize = size_of::<Queued>() * 3 / 2;
 
 pub(super) struct Volatile {
@@ -25,13 +25,13 @@ pub(super) struct Volatile {
     queue: BTreeSet<Queued>,
 }
 
-/// The place of a field in the queue, if it has one.
+/// The queue's entry for a field, if the field expires.
 #[inline]
 fn queued(field: &Field) -> Option<Queued> {
     field.expires().map(|at| (at, field.address()))
 }
 
-/// Moves a field in the queue from one place to another.
+/// Moves the entry of a field in the queue.
 #[inline]
 fn requeue(queue: &mut BTreeSet<Queued>, old: Option<Queued>, new: Option<Queued>) {
     if old == new {
@@ -46,7 +46,7 @@ fn requeue(queue: &mut BTreeSet<Queued>, old: Option<Queued>, new: Option<Queued
 }
 
 impl Volatile {
-    /// O(1) where no field expires, else O(n log n).
+    /// O(1) if no field expires, otherwise O(n log n).
     pub(super) fn new(table: Table) -> Volatile {
         let queue = table.iter().filter_map(|field| queued(&field)).collect();
         Volatile { table, queue }
@@ -57,13 +57,13 @@ impl Volatile {
         &self.table
     }
 
-    /// One step of a running rehash. Blocks stay where they are, and so does the queue.
+    /// One step of a running rehash. Blocks do not move, so the queue does not change.
     #[inline]
     pub(super) fn step(&mut self) {
         self.table.step();
     }
 
-    /// Takes the table, in which no field may expire.
+    /// Takes the table, which has no field that expires.
     pub(super) fn take_table(&mut self) -> Table {
         assert!(self.queue.is_empty(), "a field that expires needs its queue");
         std::mem::take(&mut self.table)
@@ -74,7 +74,7 @@ impl Volatile {
         self.queue.len()
     }
 
-    /// When the first field expires.
+    /// Earliest expiry of a field.
     #[inline]
     pub(super) fn earliest(&self) -> Option<UnixMillis> {
         self.queue.first().map(|&(at, _)| at)
@@ -85,12 +85,12 @@ impl Volatile {
         self.earliest().is_some_and(|at| at <= now)
     }
 
-    /// O(d) for d fields that are due.
+    /// O(d) for d expired fields.
     pub(super) fn count_due(&self, now: UnixMillis) -> usize {
         self.queue.iter().take_while(|&&(at, _)| at <= now).count()
     }
 
-    /// The field with this name, if it is not due.
+    /// The field with this name, unless it has expired.
     #[inline]
     pub(super) fn find(&self, hash: u64, field: &[u8], now: UnixMillis) -> Option<Borrowed<'_, Field>> {
         self.table.find(hash, field).filter(|field| !field.is_due(now))
@@ -127,7 +127,7 @@ impl Volatile {
         }
     }
 
-    /// Removes a field that is not due; whether it was there.
+    /// Removes a field that has not expired and returns whether there was one.
     pub(super) fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
         match self.table.find_mut(hash(field), field) {
             Some(slot) if !slot.is_due(now) => {
@@ -139,7 +139,7 @@ impl Volatile {
         }
     }
 
-    /// Gives a field another expiry; whether it is there.
+    /// Changes the expiry of a field and returns whether there is such a field.
     pub(super) fn set_expiry(&mut self, field: &[u8], expires: Option<UnixMillis>) -> bool {
         let Some(mut slot) = self.table.find_mut(hash(field), field) else { return false };
         let old = queued(&slot);
@@ -148,7 +148,7 @@ impl Volatile {
         true
     }
 
-    /// Removes at most `most` fields that are due, earliest first; how many.
+    /// Removes up to `most` expired fields, earliest first, and returns their number.
     pub(super) fn pop_due(&mut self, now: UnixMillis, most: usize, mut each: impl FnMut(&[u8])) -> usize {
         for popped in 0..most {
             let Some(&(_, raw)) = self.queue.first().filter(|&&(at, _)| at <= now) else { return popped };
@@ -161,12 +161,12 @@ impl Volatile {
         most
     }
 
-    /// Bytes it occupies apart from the table's own buckets and fields.
+    /// Bytes occupied in addition to the table's buckets and fields.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Volatile>() + self.queue.len() * QUEUED_BYTES
     }
 
-    /// Panics unless what always holds does. O(n log n).
+    /// Panics if an invariant is violated. O(n log n).
     pub(super) fn check(&self) {
         let expected: BTreeSet<Queued> = self.table.iter().filter_map(|field| queued(&field)).collect();
         assert_eq!(self.queue, expected, "the queue has exactly the fields that expire");
