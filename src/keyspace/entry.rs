@@ -33,7 +33,7 @@ use crate::structures::dict::{Borrowed, Element, Slot};
 use crate::structures::sds::Sds;
 use crate::types::ahead::{self, Aim, Scout};
 use crate::types::string::{EMBSTR_MAX, StringRef};
-use crate::types::{Collection, Describe, Hash, Kind, List, Set, Value, Zset};
+use crate::types::{Collection, Describe, Hash, Kind, List, Set, Stream, Value, Zset};
 
 /// Largest block that holds its string value inside.
 pub const EMBED_MAX: usize = 2048;
@@ -542,7 +542,8 @@ impl Entry {
             Kind::Set => self.collection::<Set>()?,
             Kind::Zset => self.collection::<Zset>()?,
             Kind::Hash => self.collection::<Hash>()?,
-            Kind::String | Kind::Stream => return None,
+            Kind::Stream => self.collection::<Stream>()?,
+            Kind::String => return None,
         })
     }
 
@@ -557,7 +558,8 @@ impl Entry {
                 Kind::Set => word.cast::<Set>().drop_in_place(),
                 Kind::Zset => word.cast::<Zset>().drop_in_place(),
                 Kind::Hash => word.cast::<Hash>().drop_in_place(),
-                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
+                Kind::Stream => word.cast::<Stream>().drop_in_place(),
+                Kind::String => unreachable!("no collection is stored as a string"),
             }
         }
     }
@@ -583,7 +585,11 @@ impl Entry {
                 Kind::Hash => {
                     Entry::with_collection(key, expires, self.collection::<Hash>().expect("kind").duplicate())
                 }
-                kind @ (Kind::String | Kind::Stream) => unreachable!("no collection is stored as {kind:?}"),
+                Kind::Stream => {
+                    let stream = self.collection::<Stream>().expect("kind").duplicate();
+                    Entry::with_collection(key, expires, stream)
+                }
+                Kind::String => unreachable!("no collection is stored as a string"),
             },
         };
         copy.set_access(self.access());
@@ -771,13 +777,14 @@ pub(super) fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<
         Kind::Set => collection_of::<Set>(entry)?.ahead(aim),
         Kind::Zset => collection_of::<Zset>(entry)?.ahead(aim),
         Kind::Hash => collection_of::<Hash>(entry)?.ahead(aim),
+        Kind::Stream => collection_of::<Stream>(entry)?.ahead(aim),
         // Whoever shares a long string counts that, in the two words ahead of it.
         Kind::String if entry.shape().form == Form::Shared => {
             // SAFETY: the form says that the word is an `Arc<Sds>`.
             let text = unsafe { entry.word().cast::<Arc<Sds>>().as_ref() };
             ahead::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
         }
-        Kind::String | Kind::Stream => None,
+        Kind::String => None,
     }
 }
 

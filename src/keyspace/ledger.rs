@@ -73,6 +73,10 @@ impl Event {
     pub const fn zset(name: &'static str) -> Self {
         Event { class: Class::Zset, name }
     }
+    /// An event of class [`Class::Stream`].
+    pub const fn stream(name: &'static str) -> Self {
+        Event { class: Class::Stream, name }
+    }
 }
 
 /// Who wants to know about changes: a bit each, set by the rare code that starts listening.

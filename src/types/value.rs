@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::ahead::{Aim, Scout};
+use super::stream;
 use crate::stdx::clock::UnixMillis;
 use crate::structures::sds::Sds;
 
@@ -21,7 +22,7 @@ pub enum Kind {
     Zset = 3,
     /// Fields with values, some of which may expire.
     Hash = 4,
-    /// A log of entries. No collection has this type.
+    /// A log of entries.
     Stream = 6,
 }
 
@@ -52,7 +53,7 @@ pub trait Describe {
     /// Number of elements, members, fields.
     fn len(&self) -> usize;
 
-    /// Whether nothing is left in it: an empty collection is never kept under a key.
+    /// Whether nothing is left in it, so that its key goes. A stream stays, though it has no entry.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -92,6 +93,8 @@ pub enum Part<'a> {
     Field(&'a [u8], &'a [u8]),
     /// A member of a sorted set and its score.
     Scored(&'a [u8], f64),
+    /// An entry of a stream.
+    Logged(stream::Entry<'a>),
 }
 
 /// A collection that can be stored in an entry.

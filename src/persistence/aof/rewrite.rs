@@ -107,6 +107,7 @@ fn write_collection(entry: &Entry, out: &mut Vec<u8>) {
                 write_bulk(out, num::fmt_f64(score, &mut num::FloatBuf::new()));
                 write_bulk(out, member);
             }
+            Part::Logged(_) => unreachable!("a stream has requests of its own"),
         }
         left -= 1;
         in_request -= 1;
