@@ -38,6 +38,11 @@ pub mod set;
 pub mod slowlog;
 pub mod sort;
 pub mod store;
+pub mod stream;
+pub mod stream_groups;
+pub mod stream_info;
+pub mod stream_pending;
+pub mod stream_read;
 pub mod string;
 pub mod testing;
 pub mod timeout;
@@ -80,6 +85,11 @@ pub const ALL: &[&[Spec]] = &[
     set::COMMANDS,
     slowlog::COMMANDS,
     sort::COMMANDS,
+    stream::COMMANDS,
+    stream_groups::COMMANDS,
+    stream_info::COMMANDS,
+    stream_pending::COMMANDS,
+    stream_read::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

@@ -10,6 +10,7 @@ use crate::stdx::crc64;
 use crate::structures::lzf;
 use crate::structures::sds::Sds;
 use crate::types::packed::Unfit;
+use crate::types::stream::LoadError;
 
 /// Bytes read at a time. What is longer is read past the buffer.
 const PIECE: usize = 256 << 10;
@@ -32,6 +33,9 @@ pub enum Fault {
     /// The listpack of a collection is well-formed, but not what such a collection is made of.
     #[error("{0} listpack integrity check failed: {1}")]
     Unfit(&'static str, Unfit),
+    /// The parts of a stream contradict each other.
+    #[error("{0}")]
+    Stream(LoadError),
     /// They stand for something this server does not have.
     #[error("{0}")]
     Unsupported(String),
