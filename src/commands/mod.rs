@@ -43,6 +43,8 @@ pub mod stream_groups;
 pub mod stream_info;
 pub mod stream_pending;
 pub mod stream_read;
+#[cfg(test)]
+mod stream_tests;
 pub mod string;
 pub mod testing;
 pub mod timeout;

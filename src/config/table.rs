@@ -77,7 +77,6 @@ const NO_IO_THREADS: &str = "this version has no I/O threads";
 const NO_MODULES: &str = "this version has no modules";
 const NO_REPLICATION: &str = "this version has no replication";
 const NO_SCRIPTS: &str = "this version has no scripts";
-const NO_STREAMS: &str = "this version has no streams";
 const NO_TLS: &str = "this version has no TLS";
 
 /// Every group, in the order of `redis.conf`.

@@ -202,7 +202,7 @@ mod tests {
         assert!(!whole);
         assert!(
             text.contains(
-                "the data end too early, at offset 15, in a value of type 21 (stream-v3), of the key 'xs'"
+                "the data end too early, at offset 16, in a value of type 21 (stream-v3), of the key 'xs'"
             ),
             "{text}"
         );

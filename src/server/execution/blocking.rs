@@ -169,9 +169,12 @@ impl Server {
         }
     }
 
-    /// Gives up for those whose time is over.
+    /// Gives up for those whose time is over, and serves those whose key went by itself.
     #[inline]
     pub(in crate::server) fn blocked_timeouts(&mut self) {
+        if self.clients.blocking.any_ready() {
+            self.serve_blocked();
+        }
         let now = self.keyspace.now();
         while let Some(key) = self.clients.blocking.overdue(now) {
             self.unblock(key, Unblock::Timeout);
@@ -180,6 +183,10 @@ impl Server {
 
     /// How long the loop may sleep before somebody's time is over.
     pub(in crate::server) fn until_deadline(&self) -> Duration {
+        // While data are loaded nobody is served.
+        if self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
+            return Duration::ZERO;
+        }
         match self.clients.blocking.next_deadline() {
             None => Duration::MAX,
             Some(until) => Duration::from_millis(until.since(self.keyspace.now()).max(0) as u64),
