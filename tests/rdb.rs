@@ -164,7 +164,7 @@ fn damaged_files_are_not_served() {
     for (bytes, message) in [
         (&wrong_sum[..], "RDB CRC error"),
         (&whole[..whole.len() / 2], "Short read"),
-        (b"REDIS0011\xfe\x00\x15\x02xs\x01", "streams are not supported, at offset 15"),
+        (b"REDIS0011\xfe\x00\x15\x02xs\x01", "the data end too early, at offset 16"),
         (b"REDIS0011\xf5\x03abc", "a library of functions"),
         (b"GARBAGE", "Terminating server after rdb file reading failure."),
     ] {

@@ -7,7 +7,7 @@
 //! What always holds: a client is in the queue of each key it waits for exactly once, and in no other queue; an empty
 //! queue is not kept.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use super::ClientKey;
@@ -35,6 +35,18 @@ pub struct Wait {
     pub until: Option<UnixMillis>,
     /// Reply where waiting is not possible. The reply at the deadline is always a null array.
     pub absent: Absent,
+    /// The command is run again also when the key goes, or gets a value of another type: it answers with an error.
+    pub also_when_gone: bool,
+    /// Arguments that mean something else later than now: the place of each, and what it means now.
+    pub resolved: Vec<(usize, Vec<u8>)>,
+}
+
+impl Wait {
+    /// Waits for values of `kind` at `keys`, and answers with a null array when it may not wait.
+    pub fn new(keys: Range<usize>, kind: Kind, until: Option<UnixMillis>) -> Wait {
+        let absent = Absent::NullArray;
+        Wait { keys, kind, until, absent, also_when_gone: false, resolved: Vec::new() }
+    }
 }
 
 /// A waiting client.
@@ -56,14 +68,25 @@ type Place = (u32, Box<[u8]>);
 /// All waiting clients, by key and by deadline.
 #[derive(Default)]
 pub struct Blocking {
-    /// Queue of each key: clients by ticket.
-    queues: HashMap<Place, BTreeMap<u64, ClientKey>>,
+    /// By ticket.
+    queues: HashMap<u32, HashMap<Box<[u8]>, Queue>>,
+    /// How many queues there are.
+    keys: usize,
     next_ticket: u64,
     deadlines: BTreeSet<(UnixMillis, usize)>,
     clients: usize,
-    /// Keys that may have got a value, in order of the changes, each once.
+    /// How many of them have something to do when a key goes.
+    for_absence: usize,
+    /// Keys that got a value, in that order, each once.
     ready: Vec<Place>,
-    is_ready: HashSet<Place>,
+}
+
+/// Those who wait for one key, by ticket.
+#[derive(Default)]
+struct Queue {
+    waiting: BTreeMap<u64, ClientKey>,
+    /// Whether the key stands among those that got a value.
+    is_ready: bool,
 }
 
 /// Keys that a client waits for, each once.
@@ -85,8 +108,11 @@ impl Blocking {
         blocked.ticket = self.next_ticket;
         self.next_ticket += 1;
         for place in places(blocked) {
-            self.queues.entry(place).or_default().insert(blocked.ticket, client);
+            let queue = self.queues.entry(place.0).or_default().entry(place.1).or_default();
+            self.keys += usize::from(queue.waiting.is_empty());
+            queue.waiting.insert(blocked.ticket, client);
         }
+        self.for_absence += usize::from(blocked.wait.also_when_gone);
         if let Some(until) = blocked.wait.until {
             self.deadlines.insert((until, client.0));
         }
@@ -96,13 +122,19 @@ impl Blocking {
     /// Removes a client from all queues. O(keys log clients).
     pub fn remove(&mut self, client: ClientKey, blocked: &Blocked) {
         for place in places(blocked) {
-            if let Some(queue) = self.queues.get_mut(&place) {
-                queue.remove(&blocked.ticket);
-                if queue.is_empty() {
-                    self.queues.remove(&place);
+            let Some(queues) = self.queues.get_mut(&place.0) else { continue };
+            if let Some(queue) = queues.get_mut(&place.1) {
+                queue.waiting.remove(&blocked.ticket);
+                if queue.waiting.is_empty() {
+                    queues.remove(&place.1);
+                    self.keys -= 1;
                 }
             }
+            if queues.is_empty() {
+                self.queues.remove(&place.0);
+            }
         }
+        self.for_absence -= usize::from(blocked.wait.also_when_gone);
         if let Some(until) = blocked.wait.until {
             self.deadlines.remove(&(until, client.0));
         }
@@ -126,21 +158,43 @@ impl Blocking {
 
     /// Number of keys that clients wait for.
     pub fn keys(&self) -> usize {
-        self.queues.len()
+        self.keys
+    }
+
+    /// Whether somebody has something to do when a key goes.
+    pub fn any_waits_for_absence(&self) -> bool {
+        self.for_absence > 0
     }
 
     /// Notes that a key may have a value now.
     pub fn touched(&mut self, db: u32, key: &[u8]) {
-        let place = (db, Box::from(key));
-        if self.queues.contains_key(&place) && self.is_ready.insert(place.clone()) {
-            self.ready.push(place);
+        let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
+        if !std::mem::replace(&mut queue.is_ready, true) {
+            self.ready.push((db, Box::from(key)));
+        }
+    }
+
+    /// Notes that a key is gone.
+    pub fn gone(&mut self, db: u32, key: &[u8]) {
+        if self.for_absence > 0 {
+            self.touched(db, key);
+        }
+    }
+
+    /// Notes that all keys of a database are gone, or of all. O(keys that are waited for).
+    pub fn all_gone(&mut self, db: Option<u32>) {
+        if self.for_absence > 0 {
+            let mut dbs: Vec<u32> =
+                self.queues.keys().copied().filter(|&one| db.is_none_or(|db| db == one)).collect();
+            dbs.sort_unstable();
+            dbs.into_iter().for_each(|db| self.all_touched(db));
         }
     }
 
     /// Notes that any key of a database may have a value now. O(keys that clients wait for).
     pub fn all_touched(&mut self, db: u32) {
         let mut keys: Vec<Box<[u8]>> =
-            self.queues.keys().filter(|place| place.0 == db).map(|place| place.1.clone()).collect();
+            self.queues.get(&db).into_iter().flat_map(|queues| queues.keys().cloned()).collect();
         keys.sort_unstable();
         for key in keys {
             self.touched(db, &key);
@@ -155,7 +209,11 @@ impl Blocking {
 
     /// Takes the keys noted since the last call, in order.
     pub fn take_ready(&mut self) -> Vec<Place> {
-        self.is_ready.clear();
+        for (db, key) in &self.ready {
+            if let Some(queue) = self.queues.get_mut(db).and_then(|queues| queues.get_mut(key)) {
+                queue.is_ready = false;
+            }
+        }
         std::mem::take(&mut self.ready)
     }
 
@@ -166,7 +224,7 @@ impl Blocking {
 
     /// The client that has waited longest for a key, among those with a ticket in `tickets`. O(log clients).
     pub fn first(&self, place: &Place, tickets: Range<u64>) -> Option<(u64, ClientKey)> {
-        let mut queue = self.queues.get(place)?.range(tickets);
+        let mut queue = self.queues.get(&place.0)?.get(&place.1)?.waiting.range(tickets);
         queue.next().map(|(&ticket, &client)| (ticket, client))
     }
 
@@ -198,7 +256,7 @@ mod tests {
             .expect("complete");
         let request = KeptRequest::new(0, &Args::new(frame.head(&buf), frame.spans(&spans), &[]));
         let keys = 1..words.len();
-        let wait = Wait { keys, kind: Kind::List, until: until.map(UnixMillis), absent: Absent::NullArray };
+        let wait = Wait::new(keys, Kind::List, until.map(UnixMillis));
         Blocked { request, wait, db: 0, spent_ns: 0, ticket: 0 }
     }
 

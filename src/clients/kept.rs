@@ -25,6 +25,23 @@ impl KeptRequest {
         KeptRequest { command, bytes: bytes.into(), spans: spans.into(), large: large.into() }
     }
 
+    /// As [`new`](Self::new), but each argument in `replaced` is another text.
+    pub fn with_replaced(command: u16, args: &Args<'_>, replaced: &[(usize, Vec<u8>)]) -> Self {
+        let (_, spans, large) = args.parts();
+        let mut spans: Box<[Span]> = spans.into();
+        // The words alone, one behind the other: they are no request as it arrives.
+        let mut bytes = Vec::new();
+        for (i, span) in spans.iter_mut().enumerate() {
+            let other = replaced.iter().find(|(place, _)| *place == i);
+            if other.is_some() || span.large_index().is_none() {
+                let word = other.map_or(args.at(i), |(_, text)| text);
+                *span = Span::within(bytes.len(), word.len());
+                bytes.extend_from_slice(word);
+            }
+        }
+        KeptRequest { command, bytes: bytes.into(), spans, large: large.into() }
+    }
+
     /// The arguments; argument 0 is the name of the command.
     pub fn args(&self) -> Args<'_> {
         Args::new(&self.bytes, &self.spans, &self.large)

@@ -396,6 +396,10 @@ fn serialized_length(entry: &Entry) -> usize {
                         Part::Item(item) => text(item.len()),
                         Part::Field(field, value) => text(field.len()) + text(value.len()),
                         Part::Scored(member, _) => text(member.len()) + size_of::<f64>(),
+                        Part::Logged(entry) => entry
+                            .fields()
+                            .map(|(field, value)| text(field.to_vec().len()) + text(value.to_vec().len()))
+                            .sum(),
                     };
                 });
             }
@@ -515,6 +519,13 @@ impl DataDigest {
                 Part::Field(field, value) => self.add_pair(field, value),
                 Part::Scored(member, score) => {
                     self.add_pair(member, num::fmt_f64_17(score, &mut num::FloatBuf::new()));
+                }
+                Part::Logged(entry) => {
+                    self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+                    for (field, value) in entry.fields() {
+                        self.mix(field.text(&mut itoa::Buffer::new()));
+                        self.mix(value.text(&mut itoa::Buffer::new()));
+                    }
                 }
             });
         }

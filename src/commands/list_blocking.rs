@@ -16,7 +16,7 @@ pub const COMMANDS: &[Spec] = &[BLMOVE, BLMPOP, BLPOP, BRPOP, BRPOPLPUSH];
 const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
 
 fn wait(ctx: &mut Ctx<'_>, keys: Range<usize>, until: Option<UnixMillis>, absent: Absent) -> CmdResult {
-    ctx.wait_for(Wait { keys, kind: Kind::List, until, absent })
+    ctx.wait_for(Wait { absent, ..Wait::new(keys, Kind::List, until) })
 }
 
 const BLPOP: Spec = Spec::data("blpop", -3, blpop)

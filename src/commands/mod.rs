@@ -39,6 +39,13 @@ pub mod set;
 pub mod slowlog;
 pub mod sort;
 pub mod store;
+pub mod stream;
+pub mod stream_groups;
+pub mod stream_info;
+pub mod stream_pending;
+pub mod stream_read;
+#[cfg(test)]
+mod stream_tests;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -82,6 +89,11 @@ pub const ALL: &[&[Spec]] = &[
     set::COMMANDS,
     slowlog::COMMANDS,
     sort::COMMANDS,
+    stream::COMMANDS,
+    stream_groups::COMMANDS,
+    stream_info::COMMANDS,
+    stream_pending::COMMANDS,
+    stream_read::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::timeout::timeout;
 use super::zset::{End, MultiPop, pop_first};
-use crate::clients::blocking::{Absent, Wait};
+use crate::clients::blocking::Wait;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::clock::UnixMillis;
 use crate::types::Kind;
@@ -15,7 +15,7 @@ pub const COMMANDS: &[Spec] = &[BZMPOP, BZPOPMAX, BZPOPMIN];
 const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
 
 fn wait(ctx: &mut Ctx<'_>, keys: Range<usize>, until: Option<UnixMillis>) -> CmdResult {
-    ctx.wait_for(Wait { keys, kind: Kind::Zset, until, absent: Absent::NullArray })
+    ctx.wait_for(Wait::new(keys, Kind::Zset, until))
 }
 
 const BZPOPMIN: Spec = Spec::data("bzpopmin", -3, bzpopmin)

@@ -77,7 +77,6 @@ const NO_IO_THREADS: &str = "this version has no I/O threads";
 const NO_MODULES: &str = "this version has no modules";
 const NO_REPLICATION: &str = "this version has no replication";
 const NO_SCRIPTS: &str = "this version has no scripts";
-const NO_STREAMS: &str = "this version has no streams";
 const NO_TLS: &str = "this version has no TLS";
 
 /// All groups, in the order of `redis.conf`.
@@ -395,8 +394,8 @@ const ENCODINGS: &[Param] = &[
     p("zset-max-listpack-entries", int(at!(limits.types.zset_max_listpack_entries), 0, I64), Effects::NONE, "Members of the longest sorted set kept as a listpack.").alias("zset-max-ziplist-entries"),
     p("zset-max-listpack-value", memory(at!(limits.types.zset_max_listpack_value), 0, I64), Effects::NONE, "Bytes of the longest member in it.").alias("zset-max-ziplist-value"),
     p("hll-sparse-max-bytes", memory(at!(limits.types.hll_sparse_max_bytes), 0, I64), Effects::NONE, "Bytes of the longest sparse HyperLogLog."),
-    p("stream-node-max-bytes", memory(at!(limits.types.stream_node_max_bytes), 0, I64), Effects::NONE, "Bytes of a stream node; 0 for no limit.").unused(NO_STREAMS),
-    p("stream-node-max-entries", int(at!(limits.types.stream_node_max_entries), 0, I64), Effects::NONE, "Entries of a stream node; 0 for no limit.").unused(NO_STREAMS),
+    p("stream-node-max-bytes", memory(at!(limits.types.stream_node_max_bytes), 0, I64), Effects::NONE, "Bytes of a stream node; 0 for no limit."),
+    p("stream-node-max-entries", int(at!(limits.types.stream_node_max_entries), 0, I64), Effects::NONE, "Entries of a stream node; 0 for no limit."),
 ];
 
 #[rustfmt::skip]

@@ -308,8 +308,8 @@ impl<'s> Db<'s> {
         entry.into_collection().ok_or(WrongType)
     }
 
-    /// Removes the key if its collection has become empty, because no empty collection is stored; whether it was
-    /// removed. The command reports its own event first.
+    /// Removes the key when its collection has become empty and does not stay that way ([`Describe::is_empty`](crate::types::Describe::is_empty));
+    /// whether it was removed. The command reports its own event first.
     pub fn settle<T: Collection>(&mut self, key: Key<'_>) -> bool {
         let entry = self.database().find(key);
         if !entry.is_some_and(|entry| entry.collection::<T>().is_some_and(T::is_empty)) {

@@ -75,6 +75,10 @@ impl Event {
     pub const fn zset(name: &'static str) -> Self {
         Event { class: Class::Zset, name }
     }
+    /// An event of class [`Class::Stream`].
+    pub const fn stream(name: &'static str) -> Self {
+        Event { class: Class::Stream, name }
+    }
 }
 
 bit_set! {

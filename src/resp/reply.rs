@@ -413,7 +413,15 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// Inserts a header by moving the elements: one copy within one buffer, if they are all in it.
+    /// Puts what `write` writes, at most 64 bytes, where `at` was noted: ahead of what was written since.
+    pub fn insert(&mut self, at: Deferred, write: impl FnOnce(&mut Reply<'_>)) -> Replied {
+        self.insert_header(at, |reply| {
+            write(reply);
+            Replied(())
+        })
+    }
+
+    /// Moves the elements up by the header's length: one copy inside one buffer, if they are in one.
     fn insert_header(&mut self, at: Deferred, header: impl FnOnce(&mut Reply<'_>) -> Replied) -> Replied {
         let before = self.chain.as_ref().map_or(0, |chain| chain.before());
         if at.0 >= before && self.out.capacity() - self.out.len() >= LONGEST_HEADER {

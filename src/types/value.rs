@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::ahead::{Aim, Scout};
+use super::stream;
 use crate::stdx::clock::UnixMillis;
 pub use crate::structures::sds::Value;
 
@@ -40,7 +41,7 @@ kinds! {
     Zset = 3, "zset";
     /// Fields with values, some of which may expire.
     Hash = 4, "hash";
-    /// A log of entries. No collection has this type.
+    /// A log of entries.
     Stream = 6, "stream";
 }
 
@@ -56,7 +57,7 @@ pub trait Describe {
     /// Number of elements, members, fields.
     fn len(&self) -> usize;
 
-    /// Whether the collection is empty. An empty collection is never stored under a key.
+    /// Whether nothing is left in it, so that its key goes. A stream stays, though it has no entry.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -96,6 +97,8 @@ pub enum Part<'a> {
     Field(&'a [u8], &'a [u8]),
     /// A member of a sorted set and its score.
     Scored(&'a [u8], f64),
+    /// An entry of a stream.
+    Logged(stream::Entry<'a>),
 }
 
 /// A collection that can be stored in an entry.

@@ -5,7 +5,7 @@ use super::found::collection_of;
 use crate::stdx::clock::UnixMillis;
 use crate::structures::dict::Borrowed;
 use crate::types::ahead::{Aim, Scout};
-use crate::types::{Collection, Describe, Hash, Kind, List, Set, Zset};
+use crate::types::{Collection, Describe, Hash, Kind, List, Set, Stream, Zset};
 
 /// What is done with a collection of which no more is known than its kind.
 pub(super) struct CollectionKind {
@@ -38,6 +38,7 @@ pub(super) const LISTED: &str = "`with_collection` takes no collection that is n
 pub(super) const COLLECTION_KINDS: [Option<CollectionKind>; 16] = {
     let all = [
         CollectionKind::of::<List>(),
+        CollectionKind::of::<Stream>(),
         CollectionKind::of::<Set>(),
         CollectionKind::of::<Zset>(),
         CollectionKind::of::<Hash>(),

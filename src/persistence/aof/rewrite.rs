@@ -9,9 +9,10 @@ use crate::keyspace::Keyspace;
 use crate::keyspace::entry::Entry;
 use crate::resp::request::{write_bulk, write_header};
 use crate::stdx::num;
+use crate::types::stream::StreamId;
 use crate::types::string::StringRef;
 use crate::types::value::Part;
-use crate::types::{Hash, Kind};
+use crate::types::{Hash, Kind, Stream};
 
 /// Elements per request.
 const PER_REQUEST: usize = 64;
@@ -87,7 +88,8 @@ fn write_collection(entry: &Entry, out: &mut Vec<u8>) {
         Kind::Set => (b"SADD", 1),
         Kind::Zset => (b"ZADD", 2),
         Kind::Hash => (b"HMSET", 2),
-        Kind::String | Kind::Stream => unreachable!("neither is a collection here"),
+        Kind::Stream => return write_stream(entry.key(), entry.collection().expect("the kind says so"), out),
+        Kind::String => unreachable!("a string is no collection"),
     };
     let collection = entry.describe().expect("the kind says so");
     let (mut left, mut in_request) = (collection.len(), 0);
@@ -108,10 +110,82 @@ fn write_collection(entry: &Entry, out: &mut Vec<u8>) {
                 write_bulk(out, num::fmt_f64(score, &mut num::FloatBuf::new()));
                 write_bulk(out, member);
             }
+            Part::Logged(_) => unreachable!("a stream has requests of its own"),
         }
         left -= 1;
         in_request -= 1;
     });
+}
+
+/// Appends the requests that make a stream with all that is known of its groups.
+fn write_stream(key: &[u8], stream: &Stream, out: &mut Vec<u8>) {
+    let number = |n: u64| itoa::Buffer::new().format(n).as_bytes().to_vec();
+    let id_text = |id: StreamId| id.to_string().into_bytes();
+    for entry in stream.range(StreamId::MIN, StreamId::MAX) {
+        write_header(out, b'*', 3 + 2 * entry.len());
+        write_bulk(out, b"XADD");
+        write_bulk(out, key);
+        write_bulk(out, &id_text(entry.id));
+        for (field, value) in entry.fields() {
+            write_bulk(out, field.text(&mut itoa::Buffer::new()));
+            write_bulk(out, value.text(&mut itoa::Buffer::new()));
+        }
+    }
+    if stream.entries_len() == 0 {
+        // An entry that is trimmed at once leaves the stream behind. No entry has the id 0-0.
+        let id = stream.last_id().max(StreamId::new(0, 1));
+        request(out, &[b"XADD", key, b"MAXLEN", b"0", &id_text(id), b"x", b"y"]);
+    }
+    let (last, added, deleted) =
+        (id_text(stream.last_id()), number(stream.entries_added()), id_text(stream.max_deleted_id()));
+    request(out, &[b"XSETID", key, &last, b"ENTRIESADDED", &added, b"MAXDELETEDID", &deleted]);
+    if let Some(state) = stream.idempotency() {
+        let (duration, most) = (number(state.duration_s()), number(state.max_size()));
+        request(out, &[b"XCFGSET", key, b"IDMP-DURATION", &duration, b"IDMP-MAXSIZE", &most]);
+        for (producer, _, ids) in state.producers() {
+            for (iid, id) in ids {
+                request(out, &[b"XIDMPRECORD", key, producer, iid, &id_text(id)]);
+            }
+        }
+    }
+    for group in stream.groups() {
+        let name = group.name();
+        let read = group.entries_read().map_or_else(|| b"-1".to_vec(), number);
+        let last = id_text(group.last_id());
+        request(out, &[b"XGROUP", b"CREATE", key, name, &last, b"ENTRIESREAD", &read]);
+        for (_, consumer) in group.consumers() {
+            request(out, &[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()]);
+        }
+        for entry in group.pending(StreamId::MIN, StreamId::MAX) {
+            let (id, deliveries) = (id_text(entry.id), number(entry.deliveries));
+            match entry.consumer {
+                Some(consumer) => {
+                    let (consumer, time) = (group.consumer(consumer).name(), entry.delivered_ms.to_string());
+                    request(
+                        out,
+                        &[
+                            b"XCLAIM",
+                            key,
+                            name,
+                            consumer,
+                            b"0",
+                            &id,
+                            b"TIME",
+                            time.as_bytes(),
+                            b"RETRYCOUNT",
+                            &deliveries,
+                            b"JUSTID",
+                            b"FORCE",
+                        ],
+                    );
+                }
+                None => request(
+                    out,
+                    &[b"XNACK", key, name, b"FAIL", b"IDS", b"1", &id, b"RETRYCOUNT", &deliveries, b"FORCE"],
+                ),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

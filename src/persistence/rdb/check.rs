@@ -203,7 +203,7 @@ mod tests {
         assert!(!whole);
         assert!(
             text.contains(
-                "streams are not supported, at offset 15, in a value of type 21 (stream-v3), of the key 'xs'"
+                "the data end too early, at offset 16, in a value of type 21 (stream-v3), of the key 'xs'"
             ),
             "{text}"
         );

@@ -96,8 +96,10 @@ pub mod value_type {
     pub const HASH_METADATA: u8 = 24;
     /// Redis's files: a hash as its least expiry and a listpack of fields, values and expiries, 0 for none.
     pub const HASH_LISTPACK_EX: u8 = 25;
-    /// A stream, as Redis 8 writes it.
+    /// In files of Redis: with idempotency ids.
     pub const STREAM_LISTPACKS_4: u8 = 26;
+    /// In files of Redis: with entries that were given back.
+    pub const STREAM_LISTPACKS_5: u8 = 27;
 }
 
 /// Expiry of a field without one, in a [`value_type::VALKEY_HASH_2`].
@@ -186,6 +188,7 @@ pub fn type_name(number: u8, dialect: Dialect) -> Option<&'static str> {
         (HASH_METADATA, Dialect::Redis) => "hash-expiries",
         (HASH_LISTPACK_EX, Dialect::Redis) => "hash-listpack-expiries",
         (STREAM_LISTPACKS_4, Dialect::Redis) => "stream-v4",
+        (STREAM_LISTPACKS_5, Dialect::Redis) => "stream-v5",
         _ => return None,
     })
 }

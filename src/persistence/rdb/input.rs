@@ -10,6 +10,7 @@ use crate::stdx::crc64;
 use crate::structures::lzf;
 use crate::structures::sds::Sds;
 use crate::types::packed::Unfit;
+use crate::types::stream::LoadError;
 
 /// Bytes read at a time. Longer strings bypass the buffer.
 const PIECE: usize = 256 << 10;
@@ -33,7 +34,10 @@ pub enum Fault {
     /// The listpack of a collection is well-formed but not valid for that collection.
     #[error("{0} listpack integrity check failed: {1}")]
     Unfit(&'static str, Unfit),
-    /// The bytes stand for something that this server does not support.
+    /// The parts of a stream contradict each other.
+    #[error("{0}")]
+    Stream(LoadError),
+    /// They stand for something this server does not have.
     #[error("{0}")]
     Unsupported(String),
     /// The checksum does not match.

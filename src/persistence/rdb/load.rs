@@ -18,6 +18,7 @@ use super::format::{self, CHECKSUM_SINCE, Dialect, NEVER, container, opcode, val
 pub use super::input::Fault;
 use super::input::{Input, Kept, Text};
 use super::legacy;
+use super::stream;
 use crate::keyspace::access::Access;
 use crate::keyspace::{Entry, Keyspace};
 use crate::stdx::clock::UnixMillis;
@@ -525,8 +526,8 @@ pub(super) fn read_value(
             keep(key, expires, expiring_listpack(input, options)?)
         }
         (STREAM_LISTPACKS | STREAM_LISTPACKS_2 | STREAM_LISTPACKS_3, _)
-        | (STREAM_LISTPACKS_4, Dialect::Redis) => {
-            return Err(Fault::Unsupported("a stream, and streams are not supported".into()));
+        | (STREAM_LISTPACKS_4 | STREAM_LISTPACKS_5, Dialect::Redis) => {
+            keep(key, expires, stream::read(input, number)?)
         }
         _ => return Err(Fault::Unsupported(format!("a value of type {number}, which is unknown"))),
     };

@@ -24,6 +24,7 @@ pub mod legacy;
 pub mod load;
 pub mod output;
 pub mod save;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -7,12 +7,13 @@ use std::io;
 
 use super::format::{NEVER, container, opcode, value_type};
 use super::output::Output;
+use super::stream;
 use crate::keyspace::Entry;
 use crate::keyspace::Keyspace;
 use crate::keyspace::access::Access;
 use crate::structures::quicklist::NodeRef;
 use crate::types::string::StringRef;
-use crate::types::{Describe, Hash, Kind, List, Set, Zset};
+use crate::types::{Describe, Hash, Kind, List, Set, Stream, Zset};
 
 /// Version of the format to write, by the servers that can read it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -202,7 +203,8 @@ pub fn type_of(entry: &Entry, version: Version) -> u8 {
                 None => value_type::VALKEY_HASH_2,
             }
         }
-        Kind::Stream => unreachable!("there are no streams yet"),
+        Kind::Stream if version == Version::Redis70 => value_type::STREAM_LISTPACKS_2,
+        Kind::Stream => value_type::STREAM_LISTPACKS_3,
     }
 }
 
@@ -217,7 +219,17 @@ pub fn value(entry: &Entry, version: Version, out: &mut Output<'_>) {
             Kind::Set => set(entry.collection().expect(KIND), version, out),
             Kind::Zset => zset(entry.collection().expect(KIND), out),
             Kind::Hash => hash(entry.collection().expect(KIND), version, out),
-            Kind::String | Kind::Stream => unreachable!("{KIND}"),
+            Kind::Stream => {
+                let value: &Stream = entry.collection().expect(KIND);
+                if stream::is_cut(value) {
+                    tracing::warn!(
+                        "Entries given back and idempotency ids of the stream '{}' are not saved: the version of the format does not know them",
+                        entry.key().escape_ascii()
+                    );
+                }
+                stream::write(value, type_of(entry, version), out);
+            }
+            Kind::String => unreachable!("{KIND}"),
         },
     }
 }

@@ -157,6 +157,7 @@ fn portrait(entry: &Entry) -> String {
                 Part::Scored(member, score) => {
                     format!("{}:{:x}", member.escape_ascii(), (score + 0.0).to_bits())
                 }
+                Part::Logged(entry) => format!("{entry:?}"),
             });
         });
         if matches!(entry.kind(), Kind::Set | Kind::Hash) {

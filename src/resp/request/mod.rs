@@ -127,7 +127,7 @@ impl Span {
 
     /// The argument in `head[start..start + len]`. Offsets within a head fit a span: see `MAX_HEAD`.
     #[inline(always)]
-    fn within(start: usize, len: usize) -> Span {
+    pub fn within(start: usize, len: usize) -> Span {
         debug_assert!(start + len <= MAX_HEAD);
         Span { start: start as u32, len: len as u32 }
     }

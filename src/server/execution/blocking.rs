@@ -47,7 +47,11 @@ impl Server {
             return true;
         }
         let db = self.clients[key].db;
-        let request = KeptRequest::new(id.0, args);
+        let request = if wait.resolved.is_empty() {
+            KeptRequest::new(id.0, args)
+        } else {
+            KeptRequest::with_replaced(id.0, args, &wait.resolved)
+        };
         let mut blocked = Blocked { request, wait, db, spent_ns: 0, ticket: 0 };
         self.clients.blocking.add(key, &mut blocked);
         let client = &mut self.clients[key];
@@ -79,9 +83,13 @@ impl Server {
                 let mut tickets = 0..self.clients.blocking.next_ticket();
                 while let Some((ticket, key)) = self.clients.blocking.first(&place, tickets.clone()) {
                     tickets.start = ticket + 1;
-                    let Some(kind) = self.keyspace.kind_of(db, name) else { break };
+                    let kind = self.keyspace.kind_of(db, name);
+                    if kind.is_none() && !self.clients.blocking.any_waits_for_absence() {
+                        break;
+                    }
                     let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
-                    if waits.is_some_and(|blocked| blocked.wait.kind == kind && blocked.db == place.0) {
+                    let concerns = |wait: &Wait| wait.also_when_gone || kind == Some(wait.kind);
+                    if waits.is_some_and(|blocked| blocked.db == place.0 && concerns(&blocked.wait)) {
                         self.run_again(key);
                     }
                 }
@@ -160,9 +168,12 @@ impl Server {
         }
     }
 
-    /// Unblocks the clients that have timed out.
+    /// Gives up for those whose time is over, and serves those whose key went by itself.
     #[inline]
     pub(in crate::server) fn blocked_timeouts(&mut self) {
+        if self.clients.blocking.any_ready() {
+            self.serve_blocked();
+        }
         let now = self.keyspace.now();
         while let Some(key) = self.clients.blocking.overdue(now) {
             self.unblock(key, Unblock::Timeout);
@@ -171,6 +182,10 @@ impl Server {
 
     /// Time until the next timeout, for which the loop may sleep.
     pub(in crate::server) fn until_deadline(&self) -> Duration {
+        // While data are loaded nobody is served.
+        if self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
+            return Duration::ZERO;
+        }
         match self.clients.blocking.next_deadline() {
             None => Duration::MAX,
             Some(until) => Duration::from_millis(until.since(self.keyspace.now()).max(0) as u64),

@@ -17,7 +17,14 @@ pub enum Feed {
 }
 
 impl Feed {
-    /// Propagates the request made of `args` instead of the one received.
+    /// Passes on nothing but what is said from now on.
+    pub fn nothing(&mut self) {
+        if !matches!(self, Feed::Unheard) {
+            *self = Feed::Nothing;
+        }
+    }
+
+    /// Passes on the request made of `args` instead of the one received.
     pub fn instead(&mut self, args: &[&[u8]]) {
         if matches!(self, Feed::Unheard) {
             return;

@@ -103,8 +103,9 @@ impl Server {
                 blocking.all_touched(*a);
                 blocking.all_touched(*b);
             }
-            Change::Gone { .. } | Change::FieldGone { .. } | Change::Flushed { .. } | Change::Told { .. } => {
-            }
+            Change::Gone { db, key, .. } => blocking.gone(*db, &keys[key.clone()]),
+            Change::Flushed { db } => blocking.all_gone(*db),
+            Change::FieldGone { .. } | Change::Told { .. } => {}
         }
     }
 

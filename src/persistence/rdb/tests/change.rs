@@ -21,6 +21,7 @@ fn texts_of(entry: &Entry) -> Vec<Vec<u8>> {
         collection.each_part(&mut |part| {
             texts.push(match part {
                 Part::Item(text) | Part::Field(text, _) | Part::Scored(text, _) => text.to_vec(),
+                Part::Logged(entry) => entry.id.to_string().into_bytes(),
             });
         });
     }

@@ -1,0 +1,48 @@
+//! A stream as a value under a key.
+#![allow(unsafe_code)]
+
+use std::ptr;
+
+use super::{Stream, StreamId};
+use crate::types::ahead::{self, Aim, Scout};
+use crate::types::value::{Collection, Describe, Kind, Part};
+
+impl Describe for Stream {
+    fn len(&self) -> usize {
+        usize::try_from(self.entries_len()).unwrap_or(usize::MAX)
+    }
+
+    /// Never: the last id, the counters and the groups of a stream without entries are of use.
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    fn effort(&self) -> usize {
+        self.allocations()
+    }
+
+    fn encoding(&self) -> &'static str {
+        "stream"
+    }
+
+    fn bytes(&self, samples: usize) -> usize {
+        self.allocated(samples)
+    }
+
+    fn each_part(&self, f: &mut dyn FnMut(Part<'_>)) {
+        self.range(StreamId::MIN, StreamId::MAX).for_each(|entry| f(Part::Logged(entry)));
+    }
+}
+
+// SAFETY: one word, a box that owns what it points to and is `Send`; no other collection is a `Kind::Stream`.
+unsafe impl Collection for Stream {
+    const KIND: Kind = Kind::Stream;
+
+    fn duplicate(&self) -> Stream {
+        self.clone()
+    }
+
+    fn ahead<'a>(&'a self, _aim: Aim<'a>) -> Option<Scout<'a>> {
+        ahead::block(ptr::from_ref(&*self.0).cast())
+    }
+}

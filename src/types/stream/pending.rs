@@ -1,0 +1,233 @@
+//! The pending entries of a group: which were delivered and not yet acknowledged.
+//!
+//! A record takes 32 bytes, and the list of its consumer another 16: 48 bytes, where a radix tree of separately
+//! allocated records takes more than a hundred. What one consumer has is found in its own list, so that reading the
+//! history of a consumer does not depend on what others have pending.
+
+use std::collections::BTreeMap;
+
+use super::id::StreamId;
+use super::sorted::{At, Keyed, Sorted};
+
+/// Number of a consumer that stands for "nobody".
+const NOBODY: u32 = u32::MAX;
+/// Number of a consumer that stands for "not yet known", while a file is read.
+const UNKNOWN: u32 = u32::MAX - 1;
+/// A count from which on the true one stands in a table of its own.
+const HUGE: u32 = u32::MAX;
+
+/// Who has a pending entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    /// The consumer with this number.
+    Consumer(u32),
+    /// Nobody: the entry was given back.
+    Nobody,
+    /// Nobody yet, while a file is read.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    id: StreamId,
+    time: i64,
+    owner: u32,
+    count: u32,
+}
+
+const _: () = assert!(size_of::<Record>() == 32);
+
+impl Keyed for Record {
+    #[inline]
+    fn id(&self) -> StreamId {
+        self.id
+    }
+
+    #[inline]
+    fn time(&self) -> i64 {
+        self.time
+    }
+}
+
+/// One pending entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Pending {
+    pub id: StreamId,
+    /// When it was delivered last, in Unix milliseconds; zero if it was given back.
+    pub time: i64,
+    pub owner: Owner,
+    /// How many times it was delivered.
+    pub count: u64,
+}
+
+/// Pending entries by id.
+#[derive(Clone, Default)]
+pub(super) struct PendingList {
+    records: Sorted<Record>,
+    /// Counts that do not fit a record.
+    huge: BTreeMap<StreamId, u64>,
+}
+
+impl Owner {
+    #[inline]
+    fn number(self) -> u32 {
+        match self {
+            Owner::Consumer(number) => number,
+            Owner::Nobody => NOBODY,
+            Owner::Unknown => UNKNOWN,
+        }
+    }
+
+    #[inline]
+    fn of(number: u32) -> Owner {
+        match number {
+            NOBODY => Owner::Nobody,
+            UNKNOWN => Owner::Unknown,
+            number => Owner::Consumer(number),
+        }
+    }
+}
+
+impl PendingList {
+    /// Number of pending entries.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn whole(&self, record: &Record) -> Pending {
+        let count = match record.count {
+            HUGE => self.huge.get(&record.id).copied().unwrap_or(u64::from(HUGE)),
+            count => u64::from(count),
+        };
+        Pending { id: record.id, time: record.time, owner: Owner::of(record.owner), count }
+    }
+
+    /// The count as it goes into a record.
+    #[inline]
+    fn fit(&mut self, id: StreamId, count: u64) -> u32 {
+        match u32::try_from(count) {
+            Ok(count) if count != HUGE => count,
+            _ => {
+                self.huge.insert(id, count);
+                HUGE
+            }
+        }
+    }
+
+    /// The place of the entry with this id. O(log n).
+    #[inline]
+    pub(super) fn find(&self, id: StreamId) -> Option<At> {
+        self.records.find(id)
+    }
+
+    /// The place of the first entry with this id or a greater one. O(log n).
+    #[inline]
+    pub(super) fn at_or_after(&self, id: StreamId) -> Option<At> {
+        self.records.at_or_after(id)
+    }
+
+    /// The entry at `at`.
+    #[inline]
+    pub(super) fn get(&self, at: At) -> Pending {
+        self.whole(self.records.get(at))
+    }
+
+    /// Who has the entry at `at`.
+    #[inline]
+    pub(super) fn owner(&self, at: At) -> Owner {
+        Owner::of(self.records.get(at).owner)
+    }
+
+    /// The first and the last id.
+    pub(super) fn edges(&self) -> Option<(StreamId, StreamId)> {
+        let (first, last) = (self.records.front()?, self.records.back()?);
+        Some((self.records.get(first).id, self.records.get(last).id))
+    }
+
+    /// The place after `at`.
+    #[inline]
+    pub(super) fn next(&self, at: At) -> Option<At> {
+        self.records.next(at)
+    }
+
+    /// The place of the first entry from `at` on that was delivered at `time` or earlier.
+    #[inline]
+    pub(super) fn next_older(&mut self, at: At, time: i64) -> Option<At> {
+        self.records.next_older(at, time)
+    }
+
+    /// The place of the first entry.
+    #[inline]
+    pub(super) fn front(&self) -> Option<At> {
+        self.records.front()
+    }
+
+    /// Adds an entry, unless there is one with its id; says whether it did. O(1) at the end, else O(log n).
+    #[inline]
+    pub(super) fn insert(&mut self, entry: Pending) -> bool {
+        let Pending { id, time, owner, count } = entry;
+        // A count that does not fit is entered only with its record.
+        let small = u32::try_from(count).unwrap_or(HUGE);
+        let fresh = self.records.insert(Record { id, time, owner: owner.number(), count: small });
+        if fresh && small == HUGE {
+            self.huge.insert(id, count);
+        }
+        fresh
+    }
+
+    /// Replaces the entry at `at` by one with the same id.
+    pub(super) fn replace(&mut self, at: At, entry: Pending) {
+        let Pending { id, time, owner, count } = entry;
+        if self.records.get(at).count == HUGE {
+            self.huge.remove(&id);
+        }
+        let count = self.fit(id, count);
+        self.records.update(at, |record| *record = Record { id, time, owner: owner.number(), count });
+    }
+
+    /// Takes out the entry at `at`.
+    #[inline]
+    pub(super) fn remove_at(&mut self, at: At) -> Pending {
+        let record = self.records.remove_at(at);
+        let entry = self.whole(&record);
+        if record.count == HUGE {
+            self.huge.remove(&record.id);
+        }
+        entry
+    }
+
+    /// Takes out the entry with this id. O(log n).
+    #[inline]
+    pub(super) fn remove(&mut self, id: StreamId) -> Option<Pending> {
+        self.find(id).map(|at| self.remove_at(at))
+    }
+
+    /// The entries in order from `at` on.
+    pub(super) fn iter_from(&self, at: Option<At>) -> impl Iterator<Item = Pending> {
+        self.records.iter_from(at).map(|record| self.whole(record))
+    }
+
+    /// The entries in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Pending> {
+        self.records.iter().map(|record| self.whole(record))
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.records.bytes() + self.huge.len() * 2 * size_of::<(StreamId, u64)>()
+    }
+
+    /// Number of allocations.
+    pub(super) fn allocations(&self) -> usize {
+        self.records.allocations() + self.huge.len()
+    }
+
+    /// Panics unless everything holds that always holds. O(n).
+    pub(super) fn check(&self) {
+        self.records.check();
+        let huge = self.records.iter().filter(|record| record.count == HUGE).map(|record| record.id);
+        assert!(huge.eq(self.huge.keys().copied()), "every huge count has its record");
+        assert!(self.huge.values().all(|&count| count >= u64::from(HUGE)), "small counts stand in records");
+    }
+}
