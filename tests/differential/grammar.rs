@@ -80,8 +80,6 @@ const SKIPPED: &[&str] = &[
     "bzpopmax",
     "bzmpop",
     "wait",
-    "xread",
-    "xreadgroup",
     // Connects to another server.
     "migrate",
     // The payload names the version of the format: see [`crate::sessions`].
@@ -263,6 +261,8 @@ impl Grammar {
         let specs = commands::ALL
             .iter()
             .flat_map(|group| group.iter())
+            // Streams have [`crate::streams`].
+            .filter(|spec| spec.docs.group != Group::Stream)
             .filter(|spec| !SKIPPED.contains(&spec.name) && spec.subcommands.is_empty())
             .filter(|spec| known_to(oracle, spec.name))
             .collect();

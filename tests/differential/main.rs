@@ -14,7 +14,7 @@
 //! searches for them stored, `p` HyperLogLogs.
 //!
 //! [`sessions`] has several clients that wait, subscribe, watch, queue and cache; [`fields`] has fields of hashes that
-//! expire.
+//! expire; [`streams`] has streams and their groups.
 //!
 //! The other servers are Redis 7.0 and, for what is newer, Redis 8.2 and Valkey 9.1; see [`support::Oracle`] for where
 //! they are looked for. `SPINEL_DIFF_COMMANDS` sets how many commands each test sends, `SPINEL_DIFF_SEED` the seed,
@@ -29,6 +29,7 @@ mod known;
 mod pair;
 mod reply;
 mod sessions;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
