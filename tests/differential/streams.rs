@@ -78,6 +78,8 @@ fn request(rng: &mut Rng, oracle: Oracle) -> Vec<String> {
         17 => format!("XPENDING {key} {group}"),
         18 => format!("XCLAIM {key} {group} {consumer} 0 {} {} FORCE", ids[0], ids[1]),
         19 => format!("XAUTOCLAIM {key} {group} {consumer} 0 {} COUNT 3 JUSTID", ids[0]),
+        // Valkey tells the lag by an older rule.
+        20 if oracle == Oracle::Valkey9_1 => format!("XLEN {key}"),
         20 => format!("XINFO GROUPS {key}"),
         21 => match rng.below(40) {
             0 => format!("DEL {key}"),
@@ -89,6 +91,8 @@ fn request(rng: &mut Rng, oracle: Oracle) -> Vec<String> {
             6 => format!("XSETID {key} {}", ids[0]),
             _ => format!("XREAD COUNT {n} STREAMS x y {} {}", ids[0], ids[1]),
         },
+        // Whether ids that are not there count as needed is left out with ACKED.
+        22 if policy == "ACKED" => format!("XDELEX {key} IDS 1 {}", ids[0]),
         22 => format!("XDELEX {key} {policy} IDS 2 {} {}", ids[0], ids[1]),
         23 => format!("XACKDEL {key} {group} {policy} IDS 2 {} {}", ids[0], ids[1]),
         _ => format!("XTRIM {key} MAXLEN = {n} {policy}"),
