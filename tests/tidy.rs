@@ -79,6 +79,7 @@ const UNSAFE: &[&str] = &[
     "types/hyperloglog.rs",
     "types/list.rs",
     "types/set.rs",
+    "types/stream/collection.rs",
     "types/tagged.rs",
     "types/value.rs",
     "types/zset/indexed.rs",

@@ -87,6 +87,8 @@ struct Queue {
     waiting: BTreeMap<u64, ClientKey>,
     /// Whether the key stands among those that got a value.
     is_ready: bool,
+    /// How many of them have something to do when the key goes.
+    for_absence: usize,
 }
 
 /// Keys that a client waits for, each once.
@@ -111,6 +113,7 @@ impl Blocking {
             let queue = self.queues.entry(place.0).or_default().entry(place.1).or_default();
             self.keys += usize::from(queue.waiting.is_empty());
             queue.waiting.insert(blocked.ticket, client);
+            queue.for_absence += usize::from(blocked.wait.also_when_gone);
         }
         self.for_absence += usize::from(blocked.wait.also_when_gone);
         if let Some(until) = blocked.wait.until {
@@ -125,6 +128,7 @@ impl Blocking {
             let Some(queues) = self.queues.get_mut(&place.0) else { continue };
             if let Some(queue) = queues.get_mut(&place.1) {
                 queue.waiting.remove(&blocked.ticket);
+                queue.for_absence -= usize::from(blocked.wait.also_when_gone);
                 if queue.waiting.is_empty() {
                     queues.remove(&place.1);
                     self.keys -= 1;
@@ -159,6 +163,12 @@ impl Blocking {
     /// Number of keys that clients wait for.
     pub fn keys(&self) -> usize {
         self.keys
+    }
+
+    /// Keys that somebody waits for who has something to do when they go. O(keys).
+    pub fn keys_for_absence(&self) -> usize {
+        let queues = self.queues.values().flat_map(HashMap::values);
+        queues.filter(|queue| queue.for_absence > 0).count()
     }
 
     /// Whether somebody has something to do when a key goes.

@@ -165,7 +165,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
         .field("clients_in_timeout_table", clients.blocking.with_deadline())
         .field("total_watched_keys", clients.watches.len())
         .field("total_blocking_keys", clients.blocking.keys())
-        .field("total_blocking_keys_on_nokey", 0);
+        .field("total_blocking_keys_on_nokey", clients.blocking.keys_for_absence());
 }
 
 /// Memory use by purpose.

@@ -152,7 +152,11 @@ fn set_id(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let options = Options::parse(ctx, false)?;
     let (stream, group) = stream_and_group(ctx)?;
-    let id = position(args.at(4), Some(stream))?;
+    let id = match args.at(4) {
+        b"-" => StreamId::MIN,
+        b"+" => StreamId::MAX,
+        text => position(text, Some(stream))?,
+    };
     stream.group_mut(group).set_last_id(id, options.entries_read);
     ctx.db.changed(args.key(2), Event::stream("xgroup-setid"), 1);
     Ok(ctx.reply.ok())

@@ -154,7 +154,7 @@ impl<'a> Request<'a> {
 }
 
 fn unbalanced(name: &str, in_group: bool) -> Error {
-    let ids = if in_group { "an ID or '>'" } else { "an ID, '+', or '$'" };
+    let ids = if in_group { "an ID or '>'" } else { "an ID or '$'" };
     Error::text(format!(
         "ERR Unbalanced '{name}' list of streams: for each stream key {ids} must be specified."
     ))

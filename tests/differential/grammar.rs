@@ -81,8 +81,6 @@ const SKIPPED: &[&str] = &[
     "bzpopmax",
     "bzmpop",
     "wait",
-    "xread",
-    "xreadgroup",
     // Connects to another server.
     "migrate",
     // The payload contains the format version: see [`crate::sessions`].
@@ -264,6 +262,8 @@ impl Grammar {
         let specs = commands::ALL
             .iter()
             .flat_map(|group| group.iter())
+            // Streams have [`crate::streams`].
+            .filter(|spec| spec.docs.group != Group::Stream)
             .filter(|spec| !SKIPPED.contains(&spec.name) && spec.subcommands.is_empty())
             .filter(|spec| known_to(oracle, spec.name))
             .collect();

@@ -14,7 +14,7 @@
 //! results of searches for them, `p` HyperLogLogs.
 //!
 //! [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
-//! fields that expire.
+//! fields that expire; [`streams`] has streams and their consumer groups.
 //!
 //! The other servers are Redis 7.0 and, for newer features, Redis 8.2 and Valkey 9.1; [`support::Oracle`] says
 //! where they are searched for. `SPINEL_DIFF_COMMANDS` sets the number of commands per test, `SPINEL_DIFF_SEED` the
@@ -30,6 +30,7 @@ mod known;
 mod pair;
 mod reply;
 mod sessions;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -61,6 +61,8 @@ pub enum LoadError {
 pub struct Builder {
     log: Log,
     has_meta: bool,
+    /// Whether there were no counters, so that groups do not tell how much they have read either.
+    is_legacy: bool,
     groups: Vec<Group>,
     consumer: Option<ConsumerId>,
     idempotency: Option<Box<Idempotency>>,
@@ -121,11 +123,11 @@ impl Builder {
         self.log.last_id = last_id;
         (self.log.max_deleted, self.log.entries_added) = counters.unwrap_or((StreamId::MIN, length));
         self.log.find_first();
-        self.has_meta = true;
+        (self.has_meta, self.is_legacy) = (true, counters.is_none());
         Ok(())
     }
 
-    /// Begins a group. Older files do not tell the number of entries it has read.
+    /// Begins a group. Older files do not tell the number of entries it has read: it is found out where it can be.
     ///
     /// # Errors
     /// If its name occurred, or the group before is not complete.
@@ -139,6 +141,7 @@ impl Builder {
             return Err(LoadError::OutOfPlace);
         }
         self.end_group()?;
+        let entries_read = if self.is_legacy { self.log.added_up_to(last_id) } else { entries_read };
         self.groups.push(Group::new(name, last_id, entries_read));
         Ok(())
     }
