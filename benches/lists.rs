@@ -9,7 +9,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use spinel::stdx::alloc::Jemalloc;
 use spinel::structures::listpack::{Item, Listpack, Needle};
 use spinel::structures::lzf;
-use spinel::structures::quicklist::{Direction, Options, Quicklist};
+use spinel::structures::quicklist::{Direction, Quicklist, QuicklistOptions};
 
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
@@ -25,7 +25,7 @@ fn text(i: usize, len: usize) -> Vec<u8> {
 }
 
 fn quicklist(n: usize, len: usize, depth: u16) -> Quicklist {
-    let mut list = Quicklist::new(Options { depth, ..Options::default() });
+    let mut list = Quicklist::new(QuicklistOptions { depth, ..QuicklistOptions::default() });
     (0..n).for_each(|i| list.push_back(&text(i, len)));
     list
 }
@@ -61,7 +61,7 @@ fn ends(c: &mut Criterion) {
         let value = text(7, len);
         group.bench_function(BenchmarkId::new("quicklist", len), |b| {
             b.iter(|| {
-                let mut list = Quicklist::new(Options::default());
+                let mut list = Quicklist::new(QuicklistOptions::default());
                 (0..10_000).for_each(|_| list.push_front(black_box(&value)));
                 list
             });

@@ -31,7 +31,7 @@
 //!    buffer (`net::io`).
 //! 2. `resp::request` finds the arguments: spans of the bytes as they arrived. Nothing is copied.
 //! 3. `server::execution::call` gathers the requests of all ready clients, prefetches the memory of their keys and of
-//!    the elements that they look for (`types::ahead`), and runs the requests in order.
+//!    the elements that they look for (`types::prefetch`), and runs the requests in order.
 //! 4. `server::execution::admission` decides by one AND whether anything blocks the command: authentication, MULTI,
 //!    memory.
 //! 5. `server::execution::call` splits the server into a `Ctx`: arguments, database, reply, limits. The handler in

@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, Command};
 use spinel::commands;
 use spinel::config::file::CommandLine;
 use spinel::config::table;
-use spinel::persistence::aof::{self, check::Mend};
+use spinel::persistence::aof::{self, check::Repair};
 use spinel::persistence::rdb::check;
 use spinel::server::process::daemon::Title;
 use spinel::server::process::{startup, version};
@@ -73,10 +73,10 @@ fn check_aof(words: &[OsString]) -> ExitCode {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let (mend, file) = match words[..] {
-        [file] if !file.starts_with("--") => (Mend::Nothing, file),
-        ["--fix", file] => (Mend::Fix, file),
+        [file] if !file.starts_with("--") => (Repair::Nothing, file),
+        ["--fix", file] => (Repair::Fix, file),
         ["--truncate-to-timestamp", second, file] => match second.parse() {
-            Ok(second) => (Mend::Until(second), file),
+            Ok(second) => (Repair::Until(second), file),
             Err(_) => {
                 eprintln!("Invalid timestamp: {second}");
                 return ExitCode::FAILURE;

@@ -7,7 +7,7 @@
 mod counting;
 
 use counting::peak;
-use spinel::persistence::aof::check::{Mend, check};
+use spinel::persistence::aof::check::{Repair, check};
 use spinel::persistence::rdb::load::EXPANSION;
 use spinel::resp::request::write_request;
 use spinel::stdx::rng::Rng;
@@ -75,7 +75,7 @@ fn no_file_takes_more_than_its_share() {
             }
         }
         std::fs::write(&path, &bytes).expect("room for it");
-        let mend = [Mend::Nothing, Mend::Fix, Mend::Until(1_700_000_000)][rng.index(3)];
+        let mend = [Repair::Nothing, Repair::Fix, Repair::Until(1_700_000_000)][rng.index(3)];
         let mut out = Vec::with_capacity(4096);
         let (valid, used) = peak(|| check(&path, mend, &mut out, &mut || true));
         let valid = valid.expect("memory takes everything");
@@ -83,9 +83,9 @@ fn no_file_takes_more_than_its_share() {
         let shown = || bytes[..bytes.len().min(500)].escape_ascii().to_string();
         assert!(used <= most, "round {round}: {used} bytes for {}: {}", bytes.len(), shown());
         // A repaired file is valid.
-        if mend == Mend::Fix && valid {
+        if mend == Repair::Fix && valid {
             assert!(
-                check(&path, Mend::Nothing, &mut out, &mut || false).expect("as before"),
+                check(&path, Repair::Nothing, &mut out, &mut || false).expect("as before"),
                 "{round}: {}",
                 shown()
             );

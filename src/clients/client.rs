@@ -4,13 +4,13 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use super::blocking::Blocked;
-use super::held::{Held, Vouched};
 use super::kept::KeptRequest;
 use super::memory::Counted;
 use super::multi::Transaction;
 use super::pubsub::{Scope, Subscriptions};
 use super::tracking::Tracking;
 use super::watch::Watched;
+use super::withheld::{OutputDependency, WithheldOutput};
 use crate::acl::UserId;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::peer::Peer;
@@ -59,7 +59,7 @@ bit_set! {
         /// Its user may not do everything.
         LIMITED_USER = 17;
         /// Its requests are kept until a pause ends.
-        HELD = 18;
+        PAUSED = 18;
         /// The keys it reads are remembered, so that it can be told when they change.
         TRACKS_READS = 19;
         /// It has chosen whether the keys of its next command are remembered.
@@ -153,11 +153,11 @@ pub struct Client {
     /// Keys that it watches.
     pub watched: Watched,
     /// Requests withheld until a pause ends.
-    pub held: Vec<KeptRequest>,
+    pub paused_requests: Vec<KeptRequest>,
     /// Withheld output, which waits until the append-only file is durable.
-    pub held_output: Held,
+    pub withheld_output: WithheldOutput,
     /// The log offset that its latest output depends on.
-    pub vouched: Vouched,
+    pub dependency: OutputDependency,
     /// What it waits for, in a blocking command.
     pub blocked: Option<Box<Blocked>>,
     /// Its subscriptions; `None` if it has none.
@@ -222,9 +222,9 @@ impl Client {
             can_redirect: false,
             transaction: None,
             watched: Watched::new(),
-            held: Vec::new(),
-            held_output: Held::default(),
-            vouched: Vouched::default(),
+            paused_requests: Vec::new(),
+            withheld_output: WithheldOutput::default(),
+            dependency: OutputDependency::default(),
             blocked: None,
             subscriptions: None,
             tracking: None,
@@ -299,7 +299,7 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
-            + self.held.iter().map(KeptRequest::memory).sum::<usize>()
+            + self.paused_requests.iter().map(KeptRequest::memory).sum::<usize>()
             + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
             + self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.memory())
             + self.tracking.as_ref().map_or(0, |tracking| tracking.memory())
@@ -316,7 +316,7 @@ impl Client {
             Some(transaction) => (transaction.len() as i64, transaction.memory()),
             None => (-1, 0),
         };
-        let held = input.held();
+        let held = input.unparsed();
         let waiting = self.flags.has(ClientFlags::AWAITS_WRITABLE);
         let listens = |scope| self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.len(scope));
         // Writing to a `Vec` cannot fail.
@@ -377,7 +377,7 @@ impl Client {
             (flags.has(ClientFlags::PRIMARY), b'M'),
             (flags.has(ClientFlags::SUBSCRIBED), b'P'),
             (flags.has(ClientFlags::IN_MULTI), b'x'),
-            (flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)), b'b'),
+            (flags.has(ClientFlags::BLOCKED.with(ClientFlags::PAUSED)), b'b'),
             (tracking.is_some(), b't'),
             (tracking.is_some_and(|tracking| tracking.broken), b'R'),
             (tracking.is_some_and(|tracking| tracking.broadcast), b'B'),

@@ -3,13 +3,13 @@
 
 pub mod blocking;
 pub mod client;
-pub mod held;
 pub mod kept;
 pub mod memory;
 pub mod multi;
 pub mod pubsub;
 pub mod tracking;
 pub mod watch;
+pub mod withheld;
 
 use crate::stdx::clock::UnixMillis;
 use slab::Slab;

@@ -105,26 +105,26 @@ impl Registry {
     }
 
     /// Takes the subscribers of a name out of the registry, to iterate over them while sending. They must be returned
-    /// by [`Registry::put_back`] before any subscription changes.
-    pub fn lend(&mut self, scope: Scope, name: &[u8]) -> Vec<ClientKey> {
+    /// by [`Registry::return_subscribers`] before any subscription changes.
+    pub fn take_subscribers(&mut self, scope: Scope, name: &[u8]) -> Vec<ClientKey> {
         self.names[scope as usize].get_mut(name).map(mem::take).unwrap_or_default()
     }
 
-    /// Returns subscribers taken by [`Registry::lend`].
-    pub fn put_back(&mut self, scope: Scope, name: &[u8], subscribers: Vec<ClientKey>) {
+    /// Returns subscribers taken by [`Registry::take_subscribers`].
+    pub fn return_subscribers(&mut self, scope: Scope, name: &[u8], subscribers: Vec<ClientKey>) {
         if let Some(place) = self.names[scope as usize].get_mut(name) {
             *place = subscribers;
         }
     }
 
     /// Takes all patterns and their subscribers out of the registry. They must be returned by
-    /// [`Registry::put_back_patterns`] before any subscription changes.
-    pub fn lend_patterns(&mut self) -> Map<Name, Vec<ClientKey>> {
+    /// [`Registry::return_patterns`] before any subscription changes.
+    pub fn take_patterns(&mut self) -> Map<Name, Vec<ClientKey>> {
         mem::take(&mut self.names[Scope::Pattern as usize])
     }
 
-    /// Returns patterns taken by [`Registry::lend_patterns`].
-    pub fn put_back_patterns(&mut self, patterns: Map<Name, Vec<ClientKey>>) {
+    /// Returns patterns taken by [`Registry::take_patterns`].
+    pub fn return_patterns(&mut self, patterns: Map<Name, Vec<ClientKey>>) {
         self.names[Scope::Pattern as usize] = patterns;
     }
 }

@@ -252,7 +252,7 @@ mod tests {
             assert_ne!(before, changed, "{name}");
             // A server that is made with this configuration begins there.
             harness.server.config = Config::default();
-            harness.server.take_up_options();
+            harness.server.apply_options();
             assert_eq!(probe(&harness.server), before, "{name}");
         }
     }

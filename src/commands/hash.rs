@@ -9,7 +9,7 @@ use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::clock::UnixMillis;
-use crate::stdx::long_double::Extended;
+use crate::stdx::long_double::LongDouble;
 use crate::stdx::rng::Rng;
 use crate::structures::listpack::Item;
 use crate::types::{Before, Describe, Hash, NewExpiry, Value};
@@ -227,7 +227,7 @@ const HINCRBYFLOAT: Spec = Spec::data("hincrbyfloat", 4, hincrbyfloat)
 /// HINCRBYFLOAT key field increment → the sum, as text.
 fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, field) = (ctx.args.key(1), ctx.args.at(2));
-    let increment = Extended::parse(ctx.args.at(3)).ok_or(Error::NotFloat)?;
+    let increment = LongDouble::parse(ctx.args.at(3)).ok_or(Error::NotFloat)?;
     if increment.is_infinite() {
         return Err(Error::text("ERR value is NaN or Infinity"));
     }
@@ -235,10 +235,10 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     let hash = ctx.db.write_as::<Hash>(key)?;
     let (old, expires) = match hash.and_then(|hash| hash.get_with_expiry(field, now)) {
         Some((value, expires)) => {
-            let value = Extended::parse(value.text(&mut itoa::Buffer::new()));
+            let value = LongDouble::parse(value.text(&mut itoa::Buffer::new()));
             (value.ok_or_else(|| Error::text("ERR hash value is not a float"))?, expires)
         }
-        None => (Extended::ZERO, None),
+        None => (LongDouble::ZERO, None),
     };
     let sum = old + increment;
     if sum.is_nan() || sum.is_infinite() {

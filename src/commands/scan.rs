@@ -53,7 +53,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
             }
         });
         buckets -= 1;
-        if cursor == 0 || seen >= options.count || buckets == 0 || ctx.reply.is_futile() {
+        if cursor == 0 || seen >= options.count || buckets == 0 || ctx.reply.is_dropping() {
             break;
         }
     }
@@ -137,7 +137,7 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
         }
     } else {
         for entry in keys.iter() {
-            if ctx.reply.is_futile() {
+            if ctx.reply.is_dropping() {
                 break;
             }
             if pattern.matches(entry.key()) && !ctx.db.is_due(&entry) {

@@ -477,7 +477,7 @@ fn run(ctx: &mut Ctx<'_>, options: &Options<'_>) -> CmdResult {
         let replied = reply.array(count);
         look_up(db, wanted, |text| {
             reply.bulk_or_null(text);
-            !reply.is_futile()
+            !reply.is_dropping()
         });
         return Ok(replied);
     };

@@ -12,7 +12,7 @@ use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
-use crate::stdx::long_double::Extended;
+use crate::stdx::long_double::LongDouble;
 use crate::stdx::num;
 use crate::types::Value;
 use crate::types::lcs::{self, Alignment};
@@ -794,11 +794,11 @@ const INCRBYFLOAT: Spec = Spec::data("incrbyfloat", 3, incrbyfloat)
 fn incrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let old = match ctx.db.write_string(key)? {
-        None => Some(Extended::from(0)),
-        Some(StringRef::Int(n)) => Some(Extended::from(n)),
-        Some(StringRef::Bytes(bytes)) => Extended::parse(bytes),
+        None => Some(LongDouble::from(0)),
+        Some(StringRef::Int(n)) => Some(LongDouble::from(n)),
+        Some(StringRef::Bytes(bytes)) => LongDouble::parse(bytes),
     };
-    let (Some(old), Some(increment)) = (old, Extended::parse(ctx.args.at(2))) else {
+    let (Some(old), Some(increment)) = (old, LongDouble::parse(ctx.args.at(2))) else {
         return Err(Error::NotFloat);
     };
     let sum = old + increment;
@@ -836,7 +836,7 @@ fn mget(ctx: &mut Ctx<'_>) -> CmdResult {
     let replied = reply.array(args.len() - 1);
     all_keys(db, args.rest(1), 1, |db, key, _| {
         reply_string(reply, db.read_string(key).unwrap_or(None));
-        !reply.is_futile()
+        !reply.is_dropping()
     });
     Ok(replied)
 }

@@ -640,7 +640,7 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut n = 0;
     if count < 0 {
         while n < wanted
-            && !reply.is_futile()
+            && !reply.is_dropping()
             && let Some(pair) = set.random(&mut rng)
         {
             member(reply, &pair, with_scores);

@@ -234,7 +234,7 @@ fn range(ctx: &mut Ctx<'_>, by: Option<By>, reverse: Option<bool>) -> CmdResult 
             let start = reply.defer();
             let mut n = 0;
             for pair in pairs.take(query.limit) {
-                if query.leaves(&pair) || reply.is_futile() {
+                if query.leaves(&pair) || reply.is_dropping() {
                     break;
                 }
                 member(reply, &pair, with_scores);

@@ -19,7 +19,7 @@ use super::keys::Keys;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
-use crate::types::ahead::{Aim, Scout};
+use crate::types::prefetch::{PrefetchTarget, Prefetcher};
 use crate::types::{Describe, Hash};
 
 /// One database: its keys, and the expiries.
@@ -116,7 +116,7 @@ impl Database {
     /// The way to what a command looks for in the collection at `key`, whose entry has come in. Nothing is done
     /// about a key that is due.
     #[inline]
-    pub fn ahead<'a>(&'a self, key: Key<'_>, aim: Aim<'a>) -> Option<Scout<'a>> {
+    pub fn prefetcher<'a>(&'a self, key: Key<'_>, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
         entry::ahead_in(&self.find(key)?, aim)
     }
 

@@ -26,7 +26,7 @@ pub struct TooFewFiles {
 ///
 /// # Errors
 /// Not even one client can be served. Nothing is logged then.
-pub fn adjust_open_files(maxclients: usize) -> Result<usize, TooFewFiles> {
+pub fn adjust(maxclients: usize) -> Result<usize, TooFewFiles> {
     let needed = maxclients.saturating_add(RESERVED_FILES);
     let before = match open_files() {
         Ok(limit) => limit,
@@ -105,17 +105,17 @@ mod tests {
     /// Limits belong to the process, so they are changed in a child.
     fn under_limits() {
         set_open_files(60, 100).expect("lowering is allowed");
-        assert_eq!(adjust_open_files(20), Ok(20));
+        assert_eq!(adjust(20), Ok(20));
         assert_eq!(open_files().expect("a limit").soft, 60);
-        assert_eq!(adjust_open_files(50), Ok(50));
+        assert_eq!(adjust(50), Ok(50));
         assert_eq!(open_files().expect("a limit").soft, 82);
         // A privileged process may exceed the hard limit.
         let privileged = set_open_files(82, 101).is_ok();
         if !privileged {
-            assert_eq!(adjust_open_files(5000), Ok(68));
+            assert_eq!(adjust(5000), Ok(68));
             assert_eq!(open_files().expect("a limit").soft, 100);
             set_open_files(20, 32).expect("lowering is allowed");
-            assert_eq!(adjust_open_files(5000), Err(TooFewFiles { limit: 32, needed: 5032 }));
+            assert_eq!(adjust(5000), Err(TooFewFiles { limit: 32, needed: 5032 }));
         }
     }
 

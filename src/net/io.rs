@@ -119,9 +119,9 @@ pub struct Input {
     /// Parser of requests, with the state of an unfinished one.
     pub decoder: Decoder,
     /// Length and capacity of `buf` while it is borrowed; otherwise zero.
-    lent: (usize, usize),
+    borrowed: (usize, usize),
     /// Bytes of the large strings of requests that are borrowed and not executed yet.
-    lent_apart: usize,
+    borrowed_large: usize,
     /// Most bytes that were in `buf` since the last [`Input::shrink`].
     peak: usize,
     /// Whether the last receive filled its space.
@@ -194,25 +194,25 @@ impl Input {
 
     /// Borrows the buffer while the requests in it are executed. Statistics of this input still include it.
     #[inline]
-    pub fn lend(&mut self) -> Vec<u8> {
+    pub fn take_buf(&mut self) -> Vec<u8> {
         let buf = std::mem::take(&mut self.buf);
-        self.lent = (buf.len(), buf.capacity());
+        self.borrowed = (buf.len(), buf.capacity());
         buf
     }
 
     /// Notes that large strings of `bytes` bytes, which are not in the buffer, are borrowed with a request. They
     /// count until the buffer is returned.
-    pub fn lend_apart(&mut self, bytes: usize) {
-        self.lent_apart += bytes;
+    pub fn count_borrowed_large(&mut self, bytes: usize) {
+        self.borrowed_large += bytes;
     }
 
     /// Returns the borrowed buffer.
     #[inline]
-    pub fn put_back(&mut self, buf: Vec<u8>) {
-        self.lent = (0, 0);
+    pub fn return_buf(&mut self, buf: Vec<u8>) {
+        self.borrowed = (0, 0);
         self.buf = buf;
-        if self.lent_apart > 0 {
-            self.lent_apart = 0;
+        if self.borrowed_large > 0 {
+            self.borrowed_large = 0;
             // A client that sends one large string often sends another, so more space is offered to the next receive.
             self.buf.reserve(READ_MORE);
         }
@@ -234,7 +234,7 @@ impl Input {
     /// Frees memory that was not needed recently: all spare capacity if the connection is `idle`, otherwise half of a
     /// large buffer that was less than half full. Called from a timer.
     pub fn shrink(&mut self, idle: bool) {
-        if self.lent.1 > 0 {
+        if self.borrowed.1 > 0 {
             return;
         }
         self.compact();
@@ -255,10 +255,10 @@ impl Input {
     }
 
     /// Number of bytes that are not part of a complete argument yet, plus those of requests being executed.
-    pub fn held(&self) -> usize {
+    pub fn unparsed(&self) -> usize {
         let unfinished = self.decoder.unfinished();
         let understood = (self.pos + unfinished.head_bytes).min(self.buf.len());
-        self.buf.len() - understood + self.lent.0 + unfinished.receiving_bytes
+        self.buf.len() - understood + self.borrowed.0 + unfinished.receiving_bytes
     }
 
     /// Free bytes of the buffer.
@@ -268,7 +268,10 @@ impl Input {
 
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
-        self.buf.capacity() + self.lent.1 + self.lent_apart + self.decoder.unfinished().allocated_bytes
+        self.buf.capacity()
+            + self.borrowed.1
+            + self.borrowed_large
+            + self.decoder.unfinished().allocated_bytes
     }
 }
 
@@ -416,8 +419,8 @@ impl Output {
     }
 
     /// Sends `text`, which may be shared, at this point of the reply, without copying it.
-    pub fn lend(&mut self, text: Bytes) {
-        self.chain.lend(self.block.len(), text);
+    pub fn append_shared(&mut self, text: Bytes) {
+        self.chain.append_shared(self.block.len(), text);
     }
 
     /// Removes what was written after `position`.
@@ -547,14 +550,14 @@ mod tests {
             assert_eq!(input.receive(&ours, pool).expect("connected"), Received::Drained(text.len()));
             let next = input.decoder.next(&mut input.buf, &mut input.pos, &mut spans, &Limits::default());
             assert!(next.expect("well formed").is_some());
-            let lent = input.lend();
-            assert_eq!((lent.len(), input.held()), (text.len(), text.len()));
-            assert_eq!(input.allocated(), lent.capacity());
-            input.put_back(lent);
+            let borrowed = input.take_buf();
+            assert_eq!((borrowed.len(), input.unparsed()), (text.len(), text.len()));
+            assert_eq!(input.allocated(), borrowed.capacity());
+            input.return_buf(borrowed);
         };
         request(&mut input, &mut pool, b"PING\r\n");
         input.release(&mut pool, true);
-        assert_eq!((input.held(), input.allocated()), (0, BUFFER));
+        assert_eq!((input.unparsed(), input.allocated()), (0, BUFFER));
         input.shrink(false);
         assert_eq!(input.allocated(), BUFFER);
         input.shrink(true);
@@ -657,20 +660,20 @@ mod tests {
         let ours = Stream::from_unix(ours);
         let (mut output, mut pool) = (Output::default(), Pool::default());
         output.append(b"one ", &mut pool);
-        output.lend(Bytes::from_static(b"two "));
+        output.append_shared(Bytes::from_static(b"two "));
         output.append(b"three ", &mut pool);
         let before = output.position();
         output.append(b"four ", &mut pool);
-        output.lend(Bytes::from_static(b"five "));
+        output.append_shared(Bytes::from_static(b"five "));
         output.truncate(before);
-        output.lend(Bytes::from_static(b"six "));
-        output.lend(Bytes::from_static(b"seven "));
+        output.append_shared(Bytes::from_static(b"six "));
+        output.append_shared(Bytes::from_static(b"seven "));
         output.append(b"eight", &mut pool);
         let all = b"one two three six seven eight";
         assert_eq!(output.pending(), all.len());
         // Cut in the middle of a borrowed string; then the rest, with more behind it.
         assert_eq!(output.send(&ours, &mut pool, 6).expect("connected"), 6);
-        output.lend(Bytes::from_static(b"!"));
+        output.append_shared(Bytes::from_static(b"!"));
         output.append(b".", &mut pool);
         assert_eq!(output.pending(), all.len() - 6 + 2);
         output.send(&ours, &mut pool, usize::MAX).expect("connected");
@@ -679,7 +682,7 @@ mod tests {
         std::io::Read::read_exact(&mut theirs, &mut got).expect("all was sent");
         assert_eq!(got, [&all[..], b"!."].concat());
         output.append(b"a", &mut pool);
-        output.lend(Bytes::from_static(b"b"));
+        output.append_shared(Bytes::from_static(b"b"));
         assert_eq!((output.take_all(), output.pending()), (b"ab".to_vec(), 0));
     }
 
@@ -716,12 +719,12 @@ mod tests {
                     2 => {
                         let text = text(&mut rng, 20_000);
                         expected.extend_from_slice(&text);
-                        output.lend(text.into());
+                        output.append_shared(text.into());
                     }
                     3 if rng.below(4) == 0 => {
                         let text = text(&mut rng, 5000);
                         expected.extend_from_slice(&text);
-                        output.lend(text.into());
+                        output.append_shared(text.into());
                     }
                     4 if rng.below(8) == 0 => receive(&mut got),
                     _ => {

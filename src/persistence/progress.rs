@@ -8,15 +8,15 @@ const LONG: u64 = 64 << 20;
 const WIDTH: usize = 40;
 
 /// A progress bar on standard error, shown if that is a terminal and the file is long. Dropping it removes the bar.
-pub struct Bar {
+pub struct ProgressBar {
     size: u64,
     shown: bool,
 }
 
-impl Bar {
+impl ProgressBar {
     /// A bar for a file of `size` bytes.
-    pub fn new(size: u64) -> Bar {
-        Bar { size, shown: size >= LONG && io::stderr().is_terminal() }
+    pub fn new(size: u64) -> ProgressBar {
+        ProgressBar { size, shown: size >= LONG && io::stderr().is_terminal() }
     }
 
     /// Draws the bar for `offset` bytes read.
@@ -29,7 +29,7 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for ProgressBar {
     fn drop(&mut self) {
         if self.shown {
             eprint!("\r{:width$}\r", "", width = WIDTH + 10);

@@ -56,16 +56,16 @@ pub struct Chain {
     /// Bytes of all segments.
     segment_bytes: usize,
     /// Borrowed strings, sent without copying, each with its position in the block. Positions ascend.
-    lent: VecDeque<(usize, Bytes)>,
+    borrowed: VecDeque<(usize, Bytes)>,
     /// Bytes of all borrowed strings.
-    lent_bytes: usize,
+    borrowed_bytes: usize,
     /// Number of bytes sent: of the first segment, or of the block if there is none.
     sent: usize,
     /// Most bytes that may wait.
     limit: usize,
     refusal: Option<Refusal>,
     /// The empty block that was being written before output was muted.
-    put_aside: Vec<u8>,
+    set_aside: Vec<u8>,
 }
 
 impl Default for Chain {
@@ -73,12 +73,12 @@ impl Default for Chain {
         Chain {
             segments: VecDeque::new(),
             segment_bytes: 0,
-            lent: VecDeque::new(),
-            lent_bytes: 0,
+            borrowed: VecDeque::new(),
+            borrowed_bytes: 0,
             sent: 0,
             limit: usize::MAX,
             refusal: None,
-            put_aside: Vec::new(),
+            set_aside: Vec::new(),
         }
     }
 }
@@ -87,7 +87,7 @@ impl Chain {
     /// Number of bytes before the first byte of `block`, plus those of strings borrowed for it.
     #[inline]
     pub fn before(&self) -> usize {
-        self.segment_bytes + self.lent_bytes
+        self.segment_bytes + self.borrowed_bytes
     }
 
     /// Number of bytes that wait to be sent, including a block of `block` bytes.
@@ -104,20 +104,20 @@ impl Chain {
     /// Whether nothing waits, given a block of `block` bytes.
     #[inline]
     pub fn is_empty(&self, block: usize) -> bool {
-        self.segments.is_empty() && self.lent.is_empty() && block == self.sent
+        self.segments.is_empty() && self.borrowed.is_empty() && block == self.sent
     }
 
     /// Number of segments and borrowed strings.
     #[inline]
     pub fn parts(&self) -> usize {
-        self.segments.len() + self.lent.len()
+        self.segments.len() + self.borrowed.len()
     }
 
     /// Bytes allocated for the queues themselves.
     pub fn overhead(&self) -> usize {
         self.segments.capacity() * size_of::<Segment>()
-            + self.lent.capacity() * size_of::<(usize, Bytes)>()
-            + self.put_aside.capacity()
+            + self.borrowed.capacity() * size_of::<(usize, Bytes)>()
+            + self.set_aside.capacity()
     }
 
     /// Sets how many bytes may wait. Output that would exceed this is dropped, with everything after it.
@@ -149,7 +149,7 @@ impl Chain {
         if self.refusal == Some(Refusal::Muted) {
             self.refusal = None;
             if block.capacity() == 0 {
-                *block = mem::take(&mut self.put_aside);
+                *block = mem::take(&mut self.set_aside);
             }
         }
     }
@@ -158,7 +158,7 @@ impl Chain {
         self.refusal = Some(why);
         if block.is_empty() {
             // Strings may be borrowed for it; their positions are 0 and stay 0.
-            self.put_aside = mem::take(block);
+            self.set_aside = mem::take(block);
         } else {
             self.seal(block);
         }
@@ -200,7 +200,7 @@ impl Chain {
 
     /// Converts the block and the strings borrowed for it into segments.
     fn seal(&mut self, block: &mut Vec<u8>) {
-        if self.lent.is_empty() {
+        if self.borrowed.is_empty() {
             if !block.is_empty() {
                 self.segment_bytes += block.len();
                 self.segments.push_back(Segment::Block(mem::take(block)));
@@ -211,7 +211,7 @@ impl Chain {
         // segments.
         let mut done = 0;
         let written = Bytes::from(mem::take(block));
-        for (at, text) in self.lent.drain(..) {
+        for (at, text) in self.borrowed.drain(..) {
             if at > done {
                 self.segment_bytes += at - done;
                 self.segments.push_back(Segment::Shared(written.slice(done..at)));
@@ -220,7 +220,7 @@ impl Chain {
             self.segments.push_back(Segment::Shared(text));
             done = at;
         }
-        self.lent_bytes = 0;
+        self.borrowed_bytes = 0;
         if written.len() > done {
             self.segment_bytes += written.len() - done;
             self.segments.push_back(Segment::Shared(written.slice(done..)));
@@ -228,10 +228,10 @@ impl Chain {
     }
 
     /// Sends `text` at this point, behind `block` bytes of the block, without copying it.
-    pub fn lend(&mut self, block: usize, text: Bytes) {
+    pub fn append_shared(&mut self, block: usize, text: Bytes) {
         if !self.refuses() && !text.is_empty() {
-            self.lent_bytes += text.len();
-            self.lent.push_back((block, text));
+            self.borrowed_bytes += text.len();
+            self.borrowed.push_back((block, text));
         }
     }
 
@@ -277,11 +277,11 @@ impl Chain {
             // The output will not be sent anyway.
             return;
         }
-        while let Some((at, text)) = self.lent.back()
+        while let Some((at, text)) = self.borrowed.back()
             && self.before() - text.len() + at >= position
         {
-            self.lent_bytes -= text.len();
-            self.lent.pop_back();
+            self.borrowed_bytes -= text.len();
+            self.borrowed.pop_back();
         }
         if let Some(len) = position.checked_sub(self.before()) {
             block.truncate(len);
@@ -313,13 +313,13 @@ impl Chain {
         let mut skip = self.sent;
         let segments = self.segments.iter().map(move |segment| &segment.bytes()[mem::take(&mut skip)..]);
         let mut from = self.sent_of_block();
-        let lent = self.lent.iter().flat_map(move |(at, text)| {
+        let borrowed = self.borrowed.iter().flat_map(move |(at, text)| {
             let before = &block[from..*at];
             from = *at;
             [before, &text[..]]
         });
-        let last = self.lent.back().map_or(self.sent_of_block(), |(at, _)| *at);
-        segments.chain(lent).chain(std::iter::once(&block[last..]))
+        let last = self.borrowed.back().map_or(self.sent_of_block(), |(at, _)| *at);
+        segments.chain(borrowed).chain(std::iter::once(&block[last..]))
     }
 
     /// Removes the first `n` bytes, which have been sent, and passes finished blocks to `give`.
@@ -337,7 +337,7 @@ impl Chain {
                 give(block);
             }
         }
-        while let Some((at, text)) = self.lent.front_mut() {
+        while let Some((at, text)) = self.borrowed.front_mut() {
             let before = *at - self.sent;
             if n < before {
                 break;
@@ -346,25 +346,25 @@ impl Chain {
             n -= before;
             let now = n.min(text.len());
             text.advance(now);
-            self.lent_bytes -= now;
+            self.borrowed_bytes -= now;
             n -= now;
             if !text.is_empty() {
                 return;
             }
-            self.lent.pop_front();
+            self.borrowed.pop_front();
         }
         self.sent += n;
     }
 
     /// Resets the chain after all of the block was sent.
     pub fn rewind(&mut self) {
-        debug_assert!(self.segments.is_empty() && self.lent.is_empty());
+        debug_assert!(self.segments.is_empty() && self.borrowed.is_empty());
         self.sent = 0;
         if self.segments.capacity() > KEPT_PARTS {
             self.segments = VecDeque::new();
         }
-        if self.lent.capacity() > KEPT_PARTS {
-            self.lent = VecDeque::new();
+        if self.borrowed.capacity() > KEPT_PARTS {
+            self.borrowed = VecDeque::new();
         }
     }
 
@@ -408,7 +408,7 @@ mod tests {
                 let position = chain.before() + block.len();
                 match rng.below(8) {
                     0 => {
-                        chain.lend(block.len(), text.clone().into());
+                        chain.append_shared(block.len(), text.clone().into());
                         model.extend_from_slice(&text);
                     }
                     1 if sent < model.len() => {
@@ -432,7 +432,7 @@ mod tests {
                     4 if rng.one_in(4) => {
                         chain.mute(&mut block);
                         append(&mut chain, &mut block, &text);
-                        chain.lend(block.len(), text.into());
+                        chain.append_shared(block.len(), text.into());
                         assert!(chain.refuses());
                         chain.unmute(&mut block);
                     }
@@ -466,7 +466,7 @@ mod tests {
         append(&mut chain, &mut block, &vec![b'c'; room + 1]);
         assert!(chain.is_full() && chain.refuses() && block.capacity() == 0);
         append(&mut chain, &mut block, b"d");
-        chain.lend(0, Bytes::from_static(b"e"));
+        chain.append_shared(0, Bytes::from_static(b"e"));
         assert_eq!(chain.pending(block.len()), BLOCK + 100);
         chain.unmute(&mut block);
         drop(chain.discard());

@@ -71,7 +71,7 @@ impl<'a> Reply<'a> {
     /// Whether whatever is written now is dropped: too much output waits, so that the client will be closed, or the
     /// client wants no reply.
     #[inline]
-    pub fn is_futile(&self) -> bool {
+    pub fn is_dropping(&self) -> bool {
         // A chain that refuses output has taken the buffer away.
         self.out.capacity() == 0 && self.chain.as_ref().is_some_and(|chain| chain.refuses())
     }
@@ -85,7 +85,7 @@ impl<'a> Reply<'a> {
             return items.for_each(|item| write(self, item));
         }
         for item in items {
-            if self.is_futile() {
+            if self.is_dropping() {
                 return;
             }
             write(self, item);
@@ -97,7 +97,7 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn in_steps(&mut self, n: usize, mut write: impl FnMut(&mut Reply<'a>, usize, usize)) {
         let (mut done, mut step) = (0, FEW);
-        while done < n && !self.is_futile() {
+        while done < n && !self.is_dropping() {
             let now = step.min(n - done);
             write(self, done, now);
             done += now;
@@ -666,7 +666,7 @@ mod tests {
             reply.bulk(b"member");
             written += 1;
         });
-        assert!(reply.is_futile() && written < 200, "{written}");
+        assert!(reply.is_dropping() && written < 200, "{written}");
         assert!(chain.is_full() && chain.pending(block.len()) < 2000);
         let mut reply = Reply::chained(&mut block, &mut chain, Protocol::Resp2);
         reply.in_steps(usize::MAX, |_, _, _| panic!("nobody will read it"));

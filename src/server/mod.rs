@@ -144,7 +144,7 @@ impl Server {
             },
             process: process::startup::Process::default(),
         };
-        server.take_up_options();
+        server.apply_options();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server
     }

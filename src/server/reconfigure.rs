@@ -95,7 +95,7 @@ impl Refusal {
 
 impl Server {
     /// Copies the options into the rooms that do not know the configuration. For a server that is being made.
-    pub fn take_up_options(&mut self) {
+    pub fn apply_options(&mut self) {
         let unchanged = self.config.clone();
         self.act(&unchanged, Effects::COPIED).expect("copying options does not fail");
     }
@@ -212,7 +212,7 @@ fn allow_clients(server: &mut Server, before: &Config) -> Result<(), Refusal> {
     if wanted <= before.net.maxclients as usize {
         return Ok(());
     }
-    let served = descriptors::adjust_open_files(wanted).unwrap_or(before.net.maxclients as usize);
+    let served = descriptors::adjust(wanted).unwrap_or(before.net.maxclients as usize);
     if served >= wanted { Ok(()) } else { Err(Refusal::Clients { possible: served }) }
 }
 

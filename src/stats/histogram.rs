@@ -81,15 +81,15 @@ impl Histogram {
     /// digits of precision cannot distinguish from it, which is what clients of Redis expect.
     pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         const FIRST_BITS: u32 = 10;
-        let (mut seen, mut told, mut next) = (0u64, 0u64, 0usize);
+        let (mut seen, mut reported, mut next) = (0u64, 0u64, 0usize);
         (FIRST_BITS..=MAX_BITS).filter_map(move |bits| {
             let limit = if bits == MAX_BITS { u64::MAX } else { 1 << bits };
             while next < BUCKETS && upper(next) <= limit {
                 seen += u64::from(self.counts[next]);
                 next += 1;
             }
-            let grown = seen > told;
-            told = seen;
+            let grown = seen > reported;
+            reported = seen;
             let limit_us = ((129u64 << (bits - 7)) - 1) / 1000;
             grown.then_some((limit_us, seen))
         })

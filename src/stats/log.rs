@@ -156,7 +156,7 @@ impl FromStr for Facility {
     }
 }
 
-/// Options for the system logger.
+/// LogDestination for the system logger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
     /// Name of the program in its messages.
@@ -167,7 +167,7 @@ pub struct Syslog {
 
 /// Destination and level of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct LogDestination {
     /// Lowest level logged.
     pub level: Level,
     /// File to append to; `None` for stdout.
@@ -176,9 +176,9 @@ pub struct Options {
     pub syslog: Option<Syslog>,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options { level: Level::Notice, file: None, syslog: None }
+impl Default for LogDestination {
+    fn default() -> LogDestination {
+        LogDestination { level: Level::Notice, file: None, syslog: None }
     }
 }
 
@@ -200,7 +200,7 @@ static ZONE: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// The file cannot be opened for appending, or a path or name contains a NUL byte.
-pub fn init(options: Options) -> io::Result<()> {
+pub fn init(options: LogDestination) -> io::Result<()> {
     set_file(options.file.as_deref())?;
     set_syslog(options.syslog.as_ref())?;
     MAIN_PROCESS.store(std::process::id(), Ordering::Relaxed);
@@ -600,8 +600,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("spinel-log-{}", std::process::id()));
         std::fs::create_dir(&dir).expect("a new directory");
         let (file, moved) = (dir.join("log"), dir.join("log.1"));
-        let options = Options { file: Some(file.clone()), ..Options::default() };
-        let missing = Options { file: Some(dir.join("none/log")), ..Options::default() };
+        let options = LogDestination { file: Some(file.clone()), ..LogDestination::default() };
+        let missing = LogDestination { file: Some(dir.join("none/log")), ..LogDestination::default() };
         assert!(init(missing).is_err());
         init(options).expect("the file can be created");
 

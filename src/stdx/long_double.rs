@@ -29,7 +29,7 @@ const MAX_SMALL_POWER: i64 = 27;
 
 /// A floating-point number with a 64-bit mantissa.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extended {
+pub struct LongDouble {
     negative: bool,
     magnitude: Magnitude,
 }
@@ -46,10 +46,10 @@ enum Magnitude {
     Nan,
 }
 
-impl Extended {
+impl LongDouble {
     /// Zero.
-    pub const ZERO: Extended =
-        Extended { negative: false, magnitude: Magnitude::Finite { mantissa: 0, exponent: LOWEST as i32 } };
+    pub const ZERO: LongDouble =
+        LongDouble { negative: false, magnitude: Magnitude::Finite { mantissa: 0, exponent: LOWEST as i32 } };
 
     /// Rounds `±mantissa * 2^exponent` to the nearest representable number. `sticky` says that the true value is
     /// slightly larger. The conditions of [`round`] must hold.
@@ -65,7 +65,7 @@ impl Extended {
         } else {
             Magnitude::Finite { mantissa: mantissa as u64, exponent: unit as i32 }
         };
-        Extended { negative, magnitude }
+        LongDouble { negative, magnitude }
     }
 
     /// Reads a number with `strtold`'s syntax: decimal with or without an exponent, `0x1.8p3`,
@@ -82,7 +82,7 @@ impl Extended {
             [b'+', rest @ ..] | rest => (rest, false),
         };
         if unsigned.eq_ignore_ascii_case(b"inf") || unsigned.eq_ignore_ascii_case(b"infinity") {
-            return Some(Extended { negative, magnitude: Magnitude::Infinite });
+            return Some(LongDouble { negative, magnitude: Magnitude::Infinite });
         }
         let (zero, value) = if let [b'0', b'x' | b'X', hex @ ..] = unsigned {
             let hex = parse_hex(hex)?;
@@ -168,22 +168,22 @@ fn rounded_shift(value: u128, shift: u32) -> u128 {
     kept + u128::from(below > half || (below == half && kept & 1 == 1))
 }
 
-impl From<i64> for Extended {
+impl From<i64> for LongDouble {
     /// Exact: every 64-bit integer is an extended number.
     fn from(value: i64) -> Self {
-        Extended::rounded(value < 0, u128::from(value.unsigned_abs()), 0, false)
+        LongDouble::rounded(value < 0, u128::from(value.unsigned_abs()), 0, false)
     }
 }
 
-impl Add for Extended {
-    type Output = Extended;
+impl Add for LongDouble {
+    type Output = LongDouble;
 
     /// The sum, rounded to nearest, ties to even; infinity if it is too large.
-    fn add(self, other: Extended) -> Extended {
+    fn add(self, other: LongDouble) -> LongDouble {
         use Magnitude::{Finite, Infinite, Nan};
         let (a, b) = match (self.magnitude, other.magnitude) {
             (Infinite, Infinite) if self.negative != other.negative => {
-                return Extended { negative: false, magnitude: Nan };
+                return LongDouble { negative: false, magnitude: Nan };
             }
             (Nan | Infinite, _) => return self,
             (_, Nan | Infinite) => return other,
@@ -209,10 +209,10 @@ impl Add for Extended {
             match a.cmp(&b) {
                 Ordering::Greater => (a_negative, a - b),
                 Ordering::Less => (b_negative, b - a),
-                Ordering::Equal => return Extended::ZERO,
+                Ordering::Equal => return LongDouble::ZERO,
             }
         };
-        Extended::rounded(negative, sum, i64::from(exponent) - i64::from(BELOW), sticky)
+        LongDouble::rounded(negative, sum, i64::from(exponent) - i64::from(BELOW), sticky)
     }
 }
 
@@ -267,9 +267,9 @@ impl<'t> Decimal<'t> {
     }
 
     /// The nearest extended number; `None` if it is far out of range.
-    fn rounded(&self, negative: bool) -> Option<Extended> {
+    fn rounded(&self, negative: bool) -> Option<LongDouble> {
         if self.digits.is_empty() {
-            return Some(Extended { negative, ..Extended::ZERO });
+            return Some(LongDouble { negative, ..LongDouble::ZERO });
         }
         // The range is 3.6e-4951 to 1.2e4932.
         if !(-4951..=4933).contains(&(self.count + self.scale)) {
@@ -281,7 +281,7 @@ impl<'t> Decimal<'t> {
             let power = 5u64.pow(scale.unsigned_abs() as u32);
             // 10^scale is 5^scale * 2^scale, and the power of two is free.
             if scale >= 0 {
-                return Some(Extended::rounded(
+                return Some(LongDouble::rounded(
                     negative,
                     u128::from(digits) * u128::from(power),
                     scale,
@@ -293,7 +293,7 @@ impl<'t> Decimal<'t> {
             let numerator = u128::from(digits << shift) << 64;
             let power = u128::from(power);
             let (quotient, rest) = (numerator / power, numerator % power);
-            return Some(Extended::rounded(negative, quotient, scale - 64 - i64::from(shift), rest != 0));
+            return Some(LongDouble::rounded(negative, quotient, scale - 64 - i64::from(shift), rest != 0));
         }
         let mut number = Big::from(0);
         for digit in self.values() {
@@ -307,7 +307,7 @@ impl<'t> Decimal<'t> {
             divisor.multiply_power_of_five(scale.unsigned_abs() as usize);
             number.divide(divisor)
         };
-        Some(Extended::rounded(negative, quotient, exponent + scale, sticky))
+        Some(LongDouble::rounded(negative, quotient, exponent + scale, sticky))
     }
 }
 
@@ -454,14 +454,14 @@ mod tests {
     use super::*;
     use crate::stdx::rng::Rng;
 
-    fn human(value: Extended) -> String {
+    fn human(value: LongDouble) -> String {
         let mut out = Vec::new();
         value.fmt_human(&mut out);
         String::from_utf8(out).expect("ASCII")
     }
 
-    fn read(text: &str) -> Extended {
-        Extended::parse(text.as_bytes()).unwrap_or_else(|| panic!("not a number: {text}"))
+    fn read(text: &str) -> LongDouble {
+        LongDouble::parse(text.as_bytes()).unwrap_or_else(|| panic!("not a number: {text}"))
     }
 
     #[test]
@@ -560,11 +560,11 @@ mod tests {
             "0x1p-16446",
             "1e-99999999999999999999",
         ] {
-            assert_eq!(Extended::parse(text.as_bytes()), None, "{text}");
+            assert_eq!(LongDouble::parse(text.as_bytes()), None, "{text}");
         }
         let zeros = |n| format!("1.{}", "0".repeat(n));
-        assert_eq!(Extended::parse(zeros(5117).as_bytes()), Some(Extended::from(1)));
-        assert_eq!(Extended::parse(zeros(5118).as_bytes()), None);
+        assert_eq!(LongDouble::parse(zeros(5117).as_bytes()), Some(LongDouble::from(1)));
+        assert_eq!(LongDouble::parse(zeros(5118).as_bytes()), None);
     }
 
     #[test]
@@ -576,9 +576,9 @@ mod tests {
         assert!((read("+inf") + read("1")).is_infinite());
         assert_eq!(human(read("-inf")), "-inf");
         assert_eq!(read("0x1p-16445"), read("3.6451995318824746025e-4951"));
-        assert_eq!(read("0x1p-16445") + read("-0x1p-16445"), Extended::ZERO);
+        assert_eq!(read("0x1p-16445") + read("-0x1p-16445"), LongDouble::ZERO);
         assert_eq!(human(read("0x1p-16445")), "0");
-        assert_eq!(read("0e99999"), Extended::ZERO);
+        assert_eq!(read("0e99999"), LongDouble::ZERO);
         assert_eq!(human(read("-0") + read("-0")), "0");
     }
 
@@ -588,13 +588,17 @@ mod tests {
         for value in
             [0, 1, -1, i64::MAX, i64::MIN].into_iter().chain((0..20_000).map(|_| rng.next_u64() as i64))
         {
-            assert_eq!(human(Extended::from(value)), value.to_string());
-            assert_eq!(Extended::parse(value.to_string().as_bytes()), Some(Extended::from(value)));
+            assert_eq!(human(LongDouble::from(value)), value.to_string());
+            assert_eq!(LongDouble::parse(value.to_string().as_bytes()), Some(LongDouble::from(value)));
         }
         // Sums of integers are exact as far as 64 bits reach.
         for _ in 0..20_000 {
             let (a, b) = (rng.next_u64() as i64 >> 1, rng.next_u64() as i64 >> 1);
-            assert_eq!(Extended::from(a) + Extended::from(b), Extended::from(a + b), "seed 51: {a} + {b}");
+            assert_eq!(
+                LongDouble::from(a) + LongDouble::from(b),
+                LongDouble::from(a + b),
+                "seed 51: {a} + {b}"
+            );
         }
     }
 
@@ -605,7 +609,7 @@ mod tests {
         for _ in 0..3_000 {
             let digits = rng.next_u64() >> (1 + rng.below(60));
             let scale = rng.below(40) as i64 - 20;
-            let short = Extended::parse(format!("{digits}e{scale}").as_bytes());
+            let short = LongDouble::parse(format!("{digits}e{scale}").as_bytes());
             let mut big = Big::from(u128::from(digits));
             big.multiply_power_of_five(scale.unsigned_abs() as usize);
             let by_big = match scale {
@@ -617,7 +621,7 @@ mod tests {
                 }
             };
             let (mantissa, exponent, sticky) = by_big;
-            let by_big = Extended::rounded(false, mantissa, exponent + scale, sticky);
+            let by_big = LongDouble::rounded(false, mantissa, exponent + scale, sticky);
             assert_eq!(Some(by_big), short, "seed 52: {digits}e{scale}");
         }
     }
@@ -629,14 +633,14 @@ mod tests {
             let text: Vec<u8> = (0..rng.below(30))
                 .map(|_| *rng.choose(b"0123456789.eExXpPaf+-inf").expect("not empty"))
                 .collect();
-            if let Some(value) = Extended::parse(&text) {
+            if let Some(value) = LongDouble::parse(&text) {
                 human(value + value);
             }
         }
         for text in
             ["9".repeat(5119), format!("0.{}9", "0".repeat(4900)), format!("{}e-5119", "7".repeat(5110))]
         {
-            if let Some(value) = Extended::parse(text.as_bytes()) {
+            if let Some(value) = LongDouble::parse(text.as_bytes()) {
                 human(value);
             }
         }

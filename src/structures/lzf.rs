@@ -24,7 +24,7 @@ const MIN_MATCH: usize = 3;
 /// The bytes are not an LZF stream of the announced length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid LZF stream")]
-pub struct Corrupt;
+pub struct CorruptLzf;
 
 /// Compresses `input`; `None` if the result is not shorter. O(n).
 pub fn compress(input: &[u8]) -> Option<Vec<u8>> {
@@ -149,10 +149,10 @@ fn put_literals(bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
 /// Decompresses `input` into `len` bytes. O(len).
 ///
 /// # Errors
-/// [`Corrupt`] if `input` is not an LZF stream or expands to another number of bytes.
-pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, Corrupt> {
+/// [`CorruptLzf`] if `input` is not an LZF stream or expands to another number of bytes.
+pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, CorruptLzf> {
     if !may_expand_to(input.len(), len) {
-        return Err(Corrupt);
+        return Err(CorruptLzf);
     }
     let mut out = vec![0; len];
     decompress_into(input, &mut out)?;
@@ -170,8 +170,8 @@ pub fn may_expand_to(stream: usize, len: usize) -> bool {
 /// Fills `out` with the decompressed `input`. O(n).
 ///
 /// # Errors
-/// [`Corrupt`] if `input` is not an LZF stream or does not expand to `out.len()` bytes.
-pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
+/// [`CorruptLzf`] if `input` is not an LZF stream or does not expand to `out.len()` bytes.
+pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), CorruptLzf> {
     let (mut from, mut to) = (0, 0);
     while let Some(&control) = input.get(from) {
         let control = usize::from(control);
@@ -183,8 +183,8 @@ pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
             if let (Some(source), Some(target)) = wide {
                 *target = *source;
             } else {
-                let source = input.get(from..from + n).ok_or(Corrupt)?;
-                out.get_mut(to..to + n).ok_or(Corrupt)?.copy_from_slice(source);
+                let source = input.get(from..from + n).ok_or(CorruptLzf)?;
+                out.get_mut(to..to + n).ok_or(CorruptLzf)?.copy_from_slice(source);
             }
             from += n;
             to += n;
@@ -192,15 +192,15 @@ pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
         }
         let mut len = (control >> 5) + 2;
         if len == 9 {
-            len += usize::from(*input.get(from).ok_or(Corrupt)?);
+            len += usize::from(*input.get(from).ok_or(CorruptLzf)?);
             from += 1;
         }
-        let near = usize::from(*input.get(from).ok_or(Corrupt)?);
+        let near = usize::from(*input.get(from).ok_or(CorruptLzf)?);
         from += 1;
         let distance = ((control & 0x1F) << 8 | near) + 1;
-        let source = to.checked_sub(distance).ok_or(Corrupt)?;
+        let source = to.checked_sub(distance).ok_or(CorruptLzf)?;
         if out.len() - to < len {
-            return Err(Corrupt);
+            return Err(CorruptLzf);
         }
         if distance >= 8 && out.len() - to >= len.next_multiple_of(8) {
             // Bytes written beyond the match are overwritten by what follows it.
@@ -218,7 +218,7 @@ pub fn decompress_into(input: &[u8], out: &mut [u8]) -> Result<(), Corrupt> {
         }
         to += len;
     }
-    if to == out.len() { Ok(()) } else { Err(Corrupt) }
+    if to == out.len() { Ok(()) } else { Err(CorruptLzf) }
 }
 
 #[cfg(test)]
@@ -263,7 +263,7 @@ mod tests {
                 assert!(packed.len() < bytes.len(), "seed {seed}");
                 assert_eq!(decompress(&packed, bytes.len()).as_ref(), Ok(&bytes), "seed {seed}");
                 for wrong in [0, 1, bytes.len() - 1, bytes.len() + 1, usize::MAX] {
-                    assert_eq!(decompress(&packed, wrong), Err(Corrupt), "seed {seed}, length {wrong}");
+                    assert_eq!(decompress(&packed, wrong), Err(CorruptLzf), "seed {seed}, length {wrong}");
                 }
                 let mut out = b"before".to_vec();
                 assert!(compress_into(&bytes, packed.len() + 1, &mut out), "seed {seed}");
@@ -313,7 +313,7 @@ mod tests {
             (b"\x00a\x20\x00", 1 << 60), // far more than these bytes can stand for
             (b"", 1),
         ] {
-            assert_eq!(decompress(bytes, len), Err(Corrupt), "{bytes:?}");
+            assert_eq!(decompress(bytes, len), Err(CorruptLzf), "{bytes:?}");
         }
         assert_eq!(decompress(b"", 0), Ok(Vec::new()));
         let rng = &mut SmallRng::seed_from_u64(5);

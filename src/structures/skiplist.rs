@@ -460,7 +460,7 @@ enum Goal<'a> {
 /// Prefetch of a search in steps. Each step starts loading the next node that the search needs and returns, so that
 /// other searches can be prefetched meanwhile. There is no result: the actual search then finds its nodes in the
 /// cache.
-pub struct Way<'a> {
+pub struct PrefetchSteps<'a> {
     goal: Goal<'a>,
     node: Node,
     position: u32,
@@ -472,10 +472,18 @@ pub struct Way<'a> {
     list: PhantomData<&'a SkipList>,
 }
 
-impl<'a> Way<'a> {
-    fn new(list: &'a SkipList, goal: Goal<'a>) -> Way<'a> {
+impl<'a> PrefetchSteps<'a> {
+    fn new(list: &'a SkipList, goal: Goal<'a>) -> PrefetchSteps<'a> {
         let level = list.height() - 1;
-        Way { goal, node: list.head, position: 0, level, asked: None, bound: None, list: PhantomData }
+        PrefetchSteps {
+            goal,
+            node: list.head,
+            position: 0,
+            level,
+            asked: None,
+            bound: None,
+            list: PhantomData,
+        }
     }
 
     /// Prefetches the beginning of a node and its byte `at`.
@@ -508,7 +516,7 @@ impl<'a> Way<'a> {
                 && self.position + span <= rank
             {
                 (self.node, self.position) = (next, self.position + span);
-                Way::ask(next, FORWARD + LINK * self.level);
+                PrefetchSteps::ask(next, FORWARD + LINK * self.level);
                 return true;
             }
             if self.level == 0 {
@@ -532,7 +540,7 @@ impl<'a> Way<'a> {
     fn arrive(&mut self, node: Option<Node>) -> bool {
         let Some(node) = node else { return false };
         self.node = node;
-        Way::ask(node, member_offset(1) + PAIR_ASKED);
+        PrefetchSteps::ask(node, member_offset(1) + PAIR_ASKED);
         true
     }
 
@@ -544,7 +552,7 @@ impl<'a> Way<'a> {
             unsafe {
                 match self.node.forward(self.level).filter(|&n| Some(n) != self.bound) {
                     Some(next) if self.asked != Some(next) => {
-                        Way::ask(next, FORWARD + LINK * self.level);
+                        PrefetchSteps::ask(next, FORWARD + LINK * self.level);
                         self.asked = Some(next);
                         return true;
                     }
@@ -917,13 +925,13 @@ impl SkipList {
 
     /// Starts a prefetch in steps of the search for the node with this rank and `more` nodes behind it, or before it
     /// if `reverse`.
-    pub fn way_to_rank(&self, rank: u64, more: usize, reverse: bool) -> Way<'_> {
-        Way::new(self, Goal::Rank { rank: u32::try_from(rank).unwrap_or(u32::MAX), more, reverse })
+    pub fn prefetch_steps_to_rank(&self, rank: u64, more: usize, reverse: bool) -> PrefetchSteps<'_> {
+        PrefetchSteps::new(self, Goal::Rank { rank: u32::try_from(rank).unwrap_or(u32::MAX), more, reverse })
     }
 
     /// Starts a prefetch in steps of the search for the place of a pair, whether the pair exists or not.
-    pub fn way_to<'a>(&'a self, score: f64, member: &'a [u8]) -> Way<'a> {
-        Way::new(self, Goal::Pair { score, member })
+    pub fn prefetch_steps<'a>(&'a self, score: f64, member: &'a [u8]) -> PrefetchSteps<'a> {
+        PrefetchSteps::new(self, Goal::Pair { score, member })
     }
 
     /// The lowest pair. O(1).
@@ -1397,7 +1405,7 @@ mod tests {
     }
 
     /// Makes all steps of a prefetch. Returns the node where it ends and the number of steps.
-    fn walk(mut way: Way<'_>) -> (Node, usize) {
+    fn walk(mut way: PrefetchSteps<'_>) -> (Node, usize) {
         let mut steps = 0;
         while way.step() {
             steps += 1;
@@ -1416,23 +1424,23 @@ mod tests {
             let nodes: Vec<_> = list.iter().collect();
             for _ in 0..200 {
                 let (rank, more) = (rng.random_range(0..len), rng.random_range(0..5));
-                let (node, steps) = walk(list.way_to_rank(rank as u64, more, false));
+                let (node, steps) = walk(list.prefetch_steps_to_rank(rank as u64, more, false));
                 assert_eq!(node, nodes[(rank + more).min(len - 1)].node);
                 assert!(steps < 60, "{steps}");
-                let (node, _) = walk(list.way_to_rank(rank as u64, more, true));
+                let (node, _) = walk(list.prefetch_steps_to_rank(rank as u64, more, true));
                 assert_eq!(node, nodes[rank.saturating_sub(more)].node);
-                let (before, steps) = walk(list.way_to(nodes[rank].score(), nodes[rank].member()));
+                let (before, steps) = walk(list.prefetch_steps(nodes[rank].score(), nodes[rank].member()));
                 // SAFETY: the list is borrowed; the way ends at one of its nodes or at the head.
                 assert_eq!(unsafe { before.forward(0) }, Some(nodes[rank].node));
                 assert!(steps < 120, "{steps}");
             }
             // Beyond the last node there is nothing to prefetch, and trying does no harm.
-            walk(list.way_to_rank(len as u64, 3, false));
-            walk(list.way_to_rank(u64::MAX, 3, true));
-            assert_eq!(Some(walk(list.way_to(f64::INFINITY, b"")).0), list.tail);
+            walk(list.prefetch_steps_to_rank(len as u64, 3, false));
+            walk(list.prefetch_steps_to_rank(u64::MAX, 3, true));
+            assert_eq!(Some(walk(list.prefetch_steps(f64::INFINITY, b"")).0), list.tail);
         }
         let empty = SkipList::new(1);
-        assert_eq!(walk(empty.way_to_rank(0, 3, false)), (empty.head, 0));
-        assert_eq!(walk(empty.way_to(1.0, b"m")), (empty.head, 0));
+        assert_eq!(walk(empty.prefetch_steps_to_rank(0, 3, false)), (empty.head, 0));
+        assert_eq!(walk(empty.prefetch_steps(1.0, b"m")), (empty.head, 0));
     }
 }

@@ -11,8 +11,8 @@
 #![allow(unsafe_code)]
 
 use super::Limits;
-use super::ahead::{self, Aim, Scout};
 use super::packed::{Unfit, longest_key};
+use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part, Value};
@@ -707,10 +707,12 @@ unsafe impl Collection for Hash {
         }
     }
 
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+    fn prefetcher<'a>(&'a self, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
         match (self.table(), aim) {
-            (Some(table), Aim::Member(field)) => Some(Scout::Hash(table.way_to(hash(field)))),
-            _ => ahead::block(self.0.address()),
+            (Some(table), PrefetchTarget::Member(field)) => {
+                Some(Prefetcher::Hash(table.prefetch_steps(hash(field))))
+            }
+            _ => prefetch::block(self.0.address()),
         }
     }
 }

@@ -8,11 +8,11 @@
 use std::mem::ManuallyDrop;
 
 use super::Limits;
-use super::ahead::{self, Aim, Scout};
+use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part};
 use crate::structures::listpack::{Item, Listpack, Needle};
-use crate::structures::quicklist::{Direction, NodeRef, Options, Quicklist};
+use crate::structures::quicklist::{Direction, NodeRef, Quicklist, QuicklistOptions};
 
 const PACK: usize = 0;
 const QUICK: usize = 1;
@@ -52,8 +52,8 @@ impl End {
 }
 
 /// Quicklist options from the configured limits.
-fn options(limits: &Limits) -> Options {
-    Options {
+fn options(limits: &Limits) -> QuicklistOptions {
+    QuicklistOptions {
         fill: limits.list_max_listpack_size.clamp(i16::MIN as i32, i16::MAX as i32) as i16,
         depth: limits.list_compress_depth.min(u16::MAX as u32) as u16,
         packed_threshold: limits.list_packed_threshold.min(u32::MAX as usize) as u32,
@@ -446,8 +446,8 @@ unsafe impl Collection for List {
         }
     }
 
-    fn ahead<'a>(&'a self, _aim: Aim<'a>) -> Option<Scout<'a>> {
-        ahead::block(self.0.address())
+    fn prefetcher<'a>(&'a self, _aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
+        prefetch::block(self.0.address())
     }
 }
 

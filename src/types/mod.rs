@@ -5,7 +5,6 @@
 //! No other room looks at an encoding; `encoding()` is the one window for those who report it.
 #![warn(missing_docs)]
 
-pub mod ahead;
 pub mod bits;
 pub mod encoding_limits;
 pub mod geo;
@@ -14,6 +13,7 @@ pub mod hyperloglog;
 pub mod lcs;
 pub mod list;
 pub mod packed;
+pub mod prefetch;
 mod random;
 pub mod set;
 pub mod stream;

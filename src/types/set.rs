@@ -20,8 +20,8 @@ use std::mem::take;
 use std::ops::ControlFlow;
 
 use super::Limits;
-use super::ahead::{self, Aim, Scout};
 use super::packed::{Unfit, longest_key};
+use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::random;
 use super::tagged::{Lent, LentMut, Tagged};
 use super::value::{Collection, Describe, Kind, Part};
@@ -753,10 +753,12 @@ unsafe impl Collection for Set {
         }
     }
 
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+    fn prefetcher<'a>(&'a self, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
         match (self.encoded(), aim) {
-            (Encoding::Table(table), Aim::Member(member)) => Some(Scout::Set(table.way_to(hash(member)))),
-            _ => ahead::block(self.0.address()),
+            (Encoding::Table(table), PrefetchTarget::Member(member)) => {
+                Some(Prefetcher::Set(table.prefetch_steps(hash(member))))
+            }
+            _ => prefetch::block(self.0.address()),
         }
     }
 }

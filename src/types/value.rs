@@ -1,7 +1,7 @@
 //! Types of values, and owned values on their way into or out of the keyspace.
 #![allow(unsafe_code)]
 
-use super::ahead::{Aim, Scout};
+use super::prefetch::{PrefetchTarget, Prefetcher};
 use super::stream;
 use crate::stdx::clock::UnixMillis;
 pub use crate::structures::sds::Value;
@@ -118,5 +118,5 @@ pub unsafe trait Collection: Describe + Sized + Send + 'static {
     fn step(&mut self) {}
 
     /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>>;
+    fn prefetcher<'a>(&'a self, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>>;
 }

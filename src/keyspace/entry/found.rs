@@ -12,7 +12,7 @@ use crate::stdx::hash::Key;
 use crate::structures::dict::{Borrowed, Dict, Slot};
 use crate::structures::sds::Sds;
 use crate::types::Collection;
-use crate::types::ahead::{self, Aim, Scout};
+use crate::types::prefetch::{self, PrefetchTarget, Prefetcher};
 use crate::types::string::StringRef;
 
 /// An entry that was looked up for reading.
@@ -149,7 +149,10 @@ pub(in crate::keyspace) fn collection_of<'a, T: Collection>(entry: &Borrowed<'a,
 
 /// The way to what a command looks for in the value of an entry lent by its table.
 #[inline]
-pub(in crate::keyspace) fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a>) -> Option<Scout<'a>> {
+pub(in crate::keyspace) fn ahead_in<'a>(
+    entry: &Borrowed<'a, Entry>,
+    aim: PrefetchTarget<'a>,
+) -> Option<Prefetcher<'a>> {
     if let Some(kind) = collection_kind(entry.kind()) {
         return (kind.ahead)(entry, aim);
     }
@@ -159,5 +162,5 @@ pub(in crate::keyspace) fn ahead_in<'a>(entry: &Borrowed<'a, Entry>, aim: Aim<'a
     // SAFETY: the form says that the word is an `Arc<Sds>`.
     let text = unsafe { entry.word().cast::<Arc<Sds>>().as_ref() };
     // Whoever shares a long string counts that, in the two words ahead of it.
-    ahead::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
+    prefetch::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
 }

@@ -4,7 +4,7 @@ use super::Entry;
 use super::found::collection_of;
 use crate::stdx::clock::UnixMillis;
 use crate::structures::dict::Borrowed;
-use crate::types::ahead::{Aim, Scout};
+use crate::types::prefetch::{PrefetchTarget, Prefetcher};
 use crate::types::{Collection, Describe, Hash, Kind, List, Set, Stream, Zset};
 
 /// What is done with a collection of which no more is known than its kind.
@@ -12,7 +12,7 @@ pub(super) struct CollectionKind {
     kind: Kind,
     pub(super) describe: fn(&Entry) -> &dyn Describe,
     pub(super) duplicate: fn(&Entry, key: &[u8], expires: Option<UnixMillis>) -> Entry,
-    pub(super) ahead: for<'a> fn(&Borrowed<'a, Entry>, Aim<'a>) -> Option<Scout<'a>>,
+    pub(super) ahead: for<'a> fn(&Borrowed<'a, Entry>, PrefetchTarget<'a>) -> Option<Prefetcher<'a>>,
     /// Only for an entry of this kind, whose value is not used afterwards.
     pub(super) drop: unsafe fn(&mut Entry),
 }
@@ -25,7 +25,7 @@ impl CollectionKind {
             duplicate: |entry, key, expires| {
                 Entry::with_collection(key, expires, entry.collection::<T>().expect(OF_ITS_KIND).duplicate())
             },
-            ahead: |entry, aim| collection_of::<T>(entry)?.ahead(aim),
+            ahead: |entry, aim| collection_of::<T>(entry)?.prefetcher(aim),
             drop: Entry::drop_collection::<T>,
         }
     }

@@ -15,7 +15,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::manifest::{Manifest, Part};
-use crate::persistence::progress::Bar;
+use crate::persistence::progress::ProgressBar;
 use crate::persistence::rdb::check as rdb;
 use crate::stdx::num;
 
@@ -31,7 +31,7 @@ const LONGEST_NAME: usize = 32;
 
 /// What to do about a file, apart from reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mend {
+pub enum Repair {
     /// Report only.
     Nothing,
     /// Cut off everything behind the good part.
@@ -47,7 +47,7 @@ pub enum Mend {
 /// Writing to `out` failed.
 pub fn check(
     path: &Path,
-    mend: Mend,
+    mend: Repair,
     out: &mut dyn Write,
     confirm: &mut dyn FnMut() -> bool,
 ) -> io::Result<bool> {
@@ -85,7 +85,7 @@ fn is_snapshot(path: &Path) -> io::Result<bool> {
 }
 
 struct Checker<'a> {
-    mend: Mend,
+    mend: Repair,
     out: &'a mut dyn Write,
     confirm: &'a mut dyn FnMut() -> bool,
     /// Line ends of the preceding files. Lines are counted over all files of a manifest, as `redis-check-aof` does.
@@ -139,7 +139,7 @@ impl Checker<'_> {
 
     /// Checks one file, described to the user as `kind`. Returns whether the file is good, or has been made good.
     fn file(&mut self, path: &Path, name: &str, kind: &str, is_last: bool) -> io::Result<bool> {
-        let opened = OpenOptions::new().read(true).write(self.mend != Mend::Nothing).open(path);
+        let opened = OpenOptions::new().read(true).write(self.mend != Repair::Nothing).open(path);
         let sized = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
         let (size, mut file) = match sized {
             Ok(sized) => sized,
@@ -161,17 +161,17 @@ impl Checker<'_> {
         }
         file.seek(SeekFrom::Start(begin))?;
         let mut findings = Findings::new(begin, self.lines);
-        if let Mend::Until(second) = self.mend {
+        if let Repair::Until(second) = self.mend {
             findings.until = second;
         }
         let source = BufReader::with_capacity(PIECE, file.try_clone()?);
-        let fault = findings.read_all(&mut Reader { source, offset: begin }, &Bar::new(size)).err();
+        let fault = findings.read_all(&mut Reader { source, offset: begin }, &ProgressBar::new(size)).err();
         if let Some(fault) = &fault {
             writeln!(self.out, "{}", fault.describe(name))?;
         }
         self.lines = findings.lines;
         let good = findings.good;
-        if let (Mend::Until(second), None) = (self.mend, &fault) {
+        if let (Repair::Until(second), None) = (self.mend, &fault) {
             return self.cut_at_time(&file, name, kind, (second, good, size), is_last);
         }
         writeln!(
@@ -185,7 +185,7 @@ impl Checker<'_> {
             writeln!(self.out, "{kind} {name} is valid")?;
             return Ok(true);
         }
-        if self.mend != Mend::Fix {
+        if self.mend != Repair::Fix {
             return self.refuse(&format!("AOF {name} is not valid. Use the --fix option to try fixing it."));
         }
         if !is_last {
@@ -378,7 +378,7 @@ impl Findings {
         }
     }
 
-    fn read_all(&mut self, reader: &mut Reader<impl BufRead>, bar: &Bar) -> Result<(), Bad> {
+    fn read_all(&mut self, reader: &mut Reader<impl BufRead>, bar: &ProgressBar) -> Result<(), Bad> {
         let mut shown = 0;
         loop {
             let begin = reader.offset;
@@ -498,7 +498,7 @@ mod tests {
             std::fs::metadata(self.0.join(name)).expect("it is there").len()
         }
 
-        fn check(&self, name: &str, mend: Mend) -> (bool, String) {
+        fn check(&self, name: &str, mend: Repair) -> (bool, String) {
             let mut out = Vec::new();
             let good =
                 check(&self.0.join(name), mend, &mut out, &mut || true).expect("memory takes everything");
@@ -534,14 +534,14 @@ mod tests {
         ] {
             let bytes = requests(lines);
             files.write("a.aof", &bytes);
-            let (valid, text) = files.check("a.aof", Mend::Nothing);
+            let (valid, text) = files.check("a.aof", Repair::Nothing);
             assert!(text.starts_with("Start checking Old-Style AOF\n"), "{text}");
             assert!(text.contains(told), "{text}");
             let diff = bytes.len() - good;
             let places = format!(", ok_up_to={good}, ok_up_to_line={line}, diff={diff}\n");
             assert!(text.contains(&places), "{text} lacks {places}");
             assert_eq!(valid, diff == 0, "{text}");
-            let (valid, text) = files.check("a.aof", Mend::Fix);
+            let (valid, text) = files.check("a.aof", Repair::Fix);
             assert!(valid, "{text}");
             assert_eq!(files.size("a.aof"), good as u64);
         }
@@ -558,7 +558,7 @@ mod tests {
             (200, 72, "Truncate nothing in AOF"),
         ] {
             files.write("a.aof", &bytes);
-            let (_, text) = files.check("a.aof", Mend::Until(second));
+            let (_, text) = files.check("a.aof", Repair::Until(second));
             assert!(text.contains(told), "{text}");
             assert_eq!(files.size("a.aof"), size, "{text}");
         }
@@ -573,7 +573,7 @@ mod tests {
         files.write("x.2.incr.aof", &requests(&["SET a 1"]));
         let manifest = "#remark\nfile x.1.base.aof seq 1 type b\nfile x.1.incr.aof seq 1 type i\n";
         files.write("x.manifest", format!("{manifest}file x.2.incr.aof seq 2 type i\n").as_bytes());
-        let (valid, text) = files.check("x.manifest", Mend::Fix);
+        let (valid, text) = files.check("x.manifest", Repair::Fix);
         assert!(!valid);
         assert!(text.contains("Start to check BASE AOF (RESP format).\n"), "{text}");
         assert!(text.contains("BASE AOF x.1.base.aof is valid\nStart to check INCR files.\n"), "{text}");
@@ -583,15 +583,15 @@ mod tests {
         );
         assert_eq!(files.size("x.1.incr.aof"), cut.len() as u64);
         files.write("x.manifest", manifest.as_bytes());
-        let (valid, text) = files.check("x.manifest", Mend::Fix);
+        let (valid, text) = files.check("x.manifest", Repair::Fix);
         assert!(valid);
         assert!(
             text.ends_with("truncated AOF x.1.incr.aof\nAll AOF files and manifest are valid\n"),
             "{text}"
         );
-        assert!(files.check("x.manifest", Mend::Nothing).0);
+        assert!(files.check("x.manifest", Repair::Nothing).0);
         files.write("x.manifest", format!("{manifest}file gone seq 9 type i\n").as_bytes());
-        let (valid, text) = files.check("x.manifest", Mend::Nothing);
+        let (valid, text) = files.check("x.manifest", Repair::Nothing);
         assert!(!valid && text.contains("No such file"), "{text}");
     }
 }

@@ -23,7 +23,7 @@ use crate::stats::log::limited;
 
 /// Longest time that a write is postponed for a running sync. It is below a second by more than a turn of the event
 /// loop takes, so that a write acknowledged more than a second ago has always been given to the kernel.
-const PATIENCE: Duration = Duration::from_millis(800);
+const MAX_POSTPONEMENT: Duration = Duration::from_millis(800);
 /// Bytes of buffer capacity kept between turns.
 const KEPT: usize = 1 << 20;
 
@@ -192,7 +192,7 @@ impl AofLog {
                 // A write to a file that is being synced waits for the disk. Leaving the bytes here for a while is
                 // better than stopping the event loop.
                 let since = *self.postponed_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < PATIENCE {
+                if since.elapsed() < MAX_POSTPONEMENT {
                     return Flushed::Postponed;
                 }
                 self.delayed += 1;
@@ -213,9 +213,9 @@ impl AofLog {
     }
 
     /// Time until a postponed write is carried out in any case; `None` if no write is postponed.
-    pub fn until_impatient(&self) -> Option<Duration> {
+    pub fn until_forced_write(&self) -> Option<Duration> {
         let since = self.postponed_since.filter(|_| !self.buf.is_empty())?;
-        Some(PATIENCE.saturating_sub(since.elapsed()))
+        Some(MAX_POSTPONEMENT.saturating_sub(since.elapsed()))
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -391,13 +391,13 @@ mod tests {
             let _ = slow_disk.recv();
         });
         log.buf.extend_from_slice(b"abc");
-        assert_eq!(log.until_impatient(), None);
+        assert_eq!(log.until_forced_write(), None);
         assert!(matches!(log.flush(&background, Policy::EverySecond, true, false), Flushed::Postponed));
-        assert!(log.until_impatient().is_some_and(|left| left <= PATIENCE));
-        log.postponed_since = log.postponed_since.and_then(|since| since.checked_sub(PATIENCE));
-        assert_eq!(log.until_impatient(), Some(Duration::ZERO));
+        assert!(log.until_forced_write().is_some_and(|left| left <= MAX_POSTPONEMENT));
+        log.postponed_since = log.postponed_since.and_then(|since| since.checked_sub(MAX_POSTPONEMENT));
+        assert_eq!(log.until_forced_write(), Some(Duration::ZERO));
         assert!(matches!(log.flush(&background, Policy::EverySecond, true, false), Flushed::Done));
-        assert_eq!((log.delayed, log.until_impatient()), (1, None));
+        assert_eq!((log.delayed, log.until_forced_write()), (1, None));
         assert_eq!(std::fs::read(&path).expect("it is there"), b"abc");
         release.send(()).expect("the thread waits for it");
         background.drain(Worker::AofFsync);

@@ -9,7 +9,7 @@ use super::format::{Dialect, type_name};
 use super::load::{LoadError, LoadOptions, Loader, Receive, Step};
 use crate::keyspace::Entry;
 use crate::keyspace::access::Access;
-use crate::persistence::progress::Bar;
+use crate::persistence::progress::ProgressBar;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num::human_bytes;
 
@@ -101,7 +101,7 @@ fn examine(path: &Path, out: &mut dyn Write, alone: bool) -> io::Result<Option<u
         databases: 0,
         seen: (0, HashSet::new()),
     };
-    let bar = Bar::new(size);
+    let bar = ProgressBar::new(size);
     let result = loop {
         match loader.step(&mut findings, STEP, u64::MAX) {
             Ok(Step::More) => bar.show(loader.offset()),

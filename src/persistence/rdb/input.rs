@@ -325,14 +325,14 @@ impl<'a> Input<'a> {
     #[inline]
     pub fn kept_string(&mut self) -> Result<Kept<'_>, Fault> {
         match self.head()? {
-            Head::Len(len) if len > LONG => self.long(len).map(Kept::Own),
-            Head::Len(len) => self.plain(len).map(Kept::Lent),
+            Head::Len(len) if len > LONG => self.long(len).map(Kept::Owned),
+            Head::Len(len) => self.plain(len).map(Kept::Borrowed),
             Head::Encoding(encoding::LZF) => {
                 let (packed, len) = self.lzf_lengths()?;
                 self.expand(packed, len)?;
-                Ok(Kept::Lent(Text::Bytes(&self.scratch)))
+                Ok(Kept::Borrowed(Text::Bytes(&self.scratch)))
             }
-            Head::Encoding(how) => self.int(how).map(|n| Kept::Lent(Text::Int(n))),
+            Head::Encoding(how) => self.int(how).map(|n| Kept::Borrowed(Text::Int(n))),
         }
     }
 
@@ -360,9 +360,9 @@ const LONG: u64 = 32 << 10;
 /// A string from [`Input::kept_string`].
 pub enum Kept<'t> {
     /// A short string, borrowed from the buffer.
-    Lent(Text<'t>),
+    Borrowed(Text<'t>),
     /// A long string in memory of its own.
-    Own(Sds),
+    Owned(Sds),
 }
 
 const BAD_LZF: Fault = Fault::Corrupt("a compressed string is damaged");

@@ -22,7 +22,7 @@ use crate::structures::listpack::{Item, Listpack};
 
 /// The bytes are not a valid ziplist or zipmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Corrupt;
+pub struct CorruptLegacy;
 
 const END: u8 = 0xFF;
 /// Marks a length of four bytes.
@@ -32,32 +32,32 @@ const LONG: u8 = 254;
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], Corrupt> {
-        let (taken, rest) = self.0.split_at_checked(n).ok_or(Corrupt)?;
+    fn take(&mut self, n: usize) -> Result<&'a [u8], CorruptLegacy> {
+        let (taken, rest) = self.0.split_at_checked(n).ok_or(CorruptLegacy)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(Corrupt)?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CorruptLegacy> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(CorruptLegacy)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn byte(&mut self) -> Result<u8, Corrupt> {
+    fn byte(&mut self) -> Result<u8, CorruptLegacy> {
         self.array::<1>().map(|[byte]| byte)
     }
 
     /// The length whose first byte was `first`.
-    fn len(&mut self, first: u8) -> Result<usize, Corrupt> {
+    fn len(&mut self, first: u8) -> Result<usize, CorruptLegacy> {
         match first {
             0..LONG => Ok(usize::from(first)),
             LONG => Ok(u32::from_le_bytes(self.array()?) as usize),
-            END => Err(Corrupt),
+            END => Err(CorruptLegacy),
         }
     }
 
-    fn item(&mut self) -> Result<Item<'a>, Corrupt> {
+    fn item(&mut self) -> Result<Item<'a>, CorruptLegacy> {
         let first = self.byte()?;
         Ok(match first {
             0x00..0x40 => Item::Str(self.take(usize::from(first))?),
@@ -78,7 +78,7 @@ impl<'a> Bytes<'a> {
             }
             0xFE => Item::Int(i64::from(i8::from_le_bytes(self.array()?))),
             0xF1..=0xFD => Item::Int(i64::from(first & 0x0f) - 1),
-            _ => return Err(Corrupt),
+            _ => return Err(CorruptLegacy),
         })
     }
 }
@@ -87,13 +87,13 @@ impl<'a> Bytes<'a> {
 ///
 /// # Errors
 /// The bytes are not exactly one ziplist.
-pub fn from_ziplist(blob: &[u8]) -> Result<Listpack, Corrupt> {
+pub fn from_ziplist(blob: &[u8]) -> Result<Listpack, CorruptLegacy> {
     let mut bytes = Bytes(blob);
     let total = u32::from_le_bytes(bytes.array()?);
     let tail = u32::from_le_bytes(bytes.array()?) as usize;
     let count = u16::from_le_bytes(bytes.array()?);
     if total as usize != blob.len() {
-        return Err(Corrupt);
+        return Err(CorruptLegacy);
     }
     let mut pack = Listpack::new();
     let (mut found, mut last, mut before) = (0usize, blob.len() - bytes.0.len(), 0);
@@ -104,7 +104,7 @@ pub fn from_ziplist(blob: &[u8]) -> Result<Listpack, Corrupt> {
             break;
         }
         if bytes.len(first)? != before {
-            return Err(Corrupt);
+            return Err(CorruptLegacy);
         }
         pack.push_back(bytes.item()?);
         last = at;
@@ -113,7 +113,7 @@ pub fn from_ziplist(blob: &[u8]) -> Result<Listpack, Corrupt> {
     }
     let counted = count == u16::MAX || usize::from(count) == found;
     if !bytes.0.is_empty() || tail != last || !counted {
-        return Err(Corrupt);
+        return Err(CorruptLegacy);
     }
     Ok(pack)
 }
@@ -122,7 +122,7 @@ pub fn from_ziplist(blob: &[u8]) -> Result<Listpack, Corrupt> {
 ///
 /// # Errors
 /// The bytes are not exactly one zipmap.
-pub fn from_zipmap(blob: &[u8]) -> Result<Listpack, Corrupt> {
+pub fn from_zipmap(blob: &[u8]) -> Result<Listpack, CorruptLegacy> {
     let mut bytes = Bytes(blob);
     let count = bytes.byte()?;
     let mut pack = Listpack::new();
@@ -144,7 +144,7 @@ pub fn from_zipmap(blob: &[u8]) -> Result<Listpack, Corrupt> {
     }
     // Servers never wrote a hash without fields.
     if !bytes.0.is_empty() || found == 0 || (count < LONG && usize::from(count) != found) {
-        return Err(Corrupt);
+        return Err(CorruptLegacy);
     }
     Ok(pack)
 }
@@ -218,13 +218,13 @@ mod tests {
         assert_eq!(items(&pack), expected);
         pack.check();
         for len in 0..blob.len() {
-            assert_eq!(from_ziplist(&blob[..len]).err(), Some(Corrupt));
+            assert_eq!(from_ziplist(&blob[..len]).err(), Some(CorruptLegacy));
         }
         assert!(from_ziplist(&ziplist(&[])).expect("an empty ziplist").is_empty());
         for (at, what) in [(4, 11), (8, 11), (8, 0), (10, 1), (11, 0xff), (11, 0xc1)] {
             let mut bad = blob.clone();
             bad[at] = what;
-            assert_eq!(from_ziplist(&bad).err(), Some(Corrupt), "{what} at {at}");
+            assert_eq!(from_ziplist(&bad).err(), Some(CorruptLegacy), "{what} at {at}");
         }
     }
 
@@ -236,10 +236,10 @@ mod tests {
         let expected = [b"foo".to_vec(), b"bar".to_vec(), b"hello".to_vec(), vec![b'v'; 256]];
         assert_eq!(items(&from_zipmap(&blob).expect("a zipmap")), expected);
         for len in 0..blob.len() {
-            assert_eq!(from_zipmap(&blob[..len]).err(), Some(Corrupt));
+            assert_eq!(from_zipmap(&blob[..len]).err(), Some(CorruptLegacy));
         }
         blob[0] = 3;
-        assert_eq!(from_zipmap(&blob).err(), Some(Corrupt));
+        assert_eq!(from_zipmap(&blob).err(), Some(CorruptLegacy));
         blob[0] = 254;
         assert!(from_zipmap(&blob).is_ok());
     }

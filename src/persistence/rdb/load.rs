@@ -35,7 +35,7 @@ use crate::types::{Before, Collection, Hash, Limits, List, NewExpiry, Set, Value
 pub const EXPANSION: usize = lzf::MAX_EXPANSION * 16;
 
 /// Number of empty keys that are logged by name. The end of loading logs the total.
-const EMPTY_TOLD: u64 = 10;
+const EMPTY_LOGGED: u64 = 10;
 
 /// Number of keys added together.
 const BATCH: usize = 32;
@@ -407,7 +407,7 @@ impl<'a> Loader<'a> {
                 to.read(number, self.input.offset() - start, None);
             }
             None => {
-                if self.tally.empty < EMPTY_TOLD {
+                if self.tally.empty < EMPTY_LOGGED {
                     tracing::info!("Loading is skipping empty key: {}", self.key.escape_ascii());
                 }
                 self.tally.empty += 1;
@@ -551,9 +551,9 @@ fn keep<T: Collection>(key: &[u8], expires: Option<UnixMillis>, value: T) -> Opt
 #[inline]
 fn string(input: &mut Input<'_>, key: &[u8], expires: Option<UnixMillis>) -> Result<Entry, Fault> {
     let value = match input.kept_string()? {
-        Kept::Lent(Text::Int(n)) => Value::Int(n),
-        Kept::Lent(Text::Bytes(bytes)) => num::parse_i64(bytes).map_or(Value::Bytes(bytes), Value::Int),
-        Kept::Own(text) => Value::Shared(Arc::new(text)),
+        Kept::Borrowed(Text::Int(n)) => Value::Int(n),
+        Kept::Borrowed(Text::Bytes(bytes)) => num::parse_i64(bytes).map_or(Value::Bytes(bytes), Value::Int),
+        Kept::Owned(text) => Value::Shared(Arc::new(text)),
     };
     Ok(Entry::new(key, expires, value))
 }

@@ -18,11 +18,11 @@ pub(super) const MAX_LINE: usize = 64 << 10;
 /// Bytes reserved for a large string before any of it has arrived.
 pub(super) const FIRST_RESERVE: usize = 1 << 20;
 
-/// A string of which this many bytes have arrived gets space for [`EARNEST_FACTOR`] times as many, usually for all of
+/// A string of which this many bytes have arrived gets space for [`LARGE_RESERVE_FACTOR`] times as many, usually for all of
 /// it. Doubling the space of several hundred megabytes repeatedly would copy them each time, and need both copies at
 /// once. Reserved space that is not written to takes no physical memory.
-const EARNEST: usize = 8 << 20;
-const EARNEST_FACTOR: usize = 64;
+const LARGE_RESERVE_FROM: usize = 8 << 20;
+const LARGE_RESERVE_FACTOR: usize = 64;
 
 /// Parses a complete header of the form `marker digits \r\n` with one to seven digits in canonical spelling. Returns
 /// the number and the length of the header. Anything else, valid or not, is left to [`line`].
@@ -156,8 +156,8 @@ impl Partial {
         let string = self.large.last_mut()?;
         if missing > 0 && string.len() == string.capacity() {
             let earned = match string.len() {
-                len if len < EARNEST => len.max(FIRST_RESERVE),
-                len => len.saturating_mul(EARNEST_FACTOR),
+                len if len < LARGE_RESERVE_FROM => len.max(FIRST_RESERVE),
+                len => len.saturating_mul(LARGE_RESERVE_FACTOR),
             };
             string.reserve_exact(missing.min(earned));
         }

@@ -8,7 +8,7 @@ use crate::clients::ClientKey;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::stdx::num;
-use crate::types::ahead::Aim;
+use crate::types::prefetch::PrefetchTarget;
 
 /// Calls its second argument with the position of each argument that nobody but the server may see.
 pub type FindSecrets = fn(&Args<'_>, &mut dyn FnMut(usize));
@@ -161,14 +161,14 @@ impl Spec {
     /// What a request looks for in the collection at its first key, if that can be told. A request with options may be
     /// misunderstood: nothing depends on this but how soon memory comes in.
     #[inline]
-    pub fn aim<'a>(&self, args: &Args<'a>) -> Option<Aim<'a>> {
+    pub fn aim<'a>(&self, args: &Args<'a>) -> Option<PrefetchTarget<'a>> {
         Some(match self.seeks {
             Seeks::Nothing => return None,
-            Seeks::Start | Seeks::LongString => Aim::Start,
-            Seeks::Member(i) => Aim::Member(args.get(i)?),
-            Seeks::Place(i) => Aim::Place(args.get(i)?),
-            Seeks::Score(i) => Aim::Score(args.get(i + 1)?, num::parse_f64(args.get(i)?)?),
-            Seeks::Ranks { at, reverse } => Aim::Ranks {
+            Seeks::Start | Seeks::LongString => PrefetchTarget::Start,
+            Seeks::Member(i) => PrefetchTarget::Member(args.get(i)?),
+            Seeks::Place(i) => PrefetchTarget::Place(args.get(i)?),
+            Seeks::Score(i) => PrefetchTarget::Score(args.get(i + 1)?, num::parse_f64(args.get(i)?)?),
+            Seeks::Ranks { at, reverse } => PrefetchTarget::Ranks {
                 start: num::parse_i64(args.get(at)?)?,
                 stop: num::parse_i64(args.get(at + 1)?)?,
                 reverse,

@@ -1,7 +1,7 @@
 //! The append-only file in the life of the server: kept, rewritten, switched on and off, held to its promises.
 //!
 //! What commands pass on is gathered in the log's buffer and flushed once per turn, before any reply leaves. With
-//! `appendfsync always` a reply is held back until everything it tells of is durable ([`Held`](crate::clients::held::Held)), while the loop
+//! `appendfsync always` a reply is held back until everything it tells of is durable ([`WithheldOutput`](crate::clients::withheld::WithheldOutput)), while the loop
 //! goes on: all requests that arrive during one sync share the next. Who reads keys that did not change lately gets the
 //! answer at once ([`Recent`]); anything else waits for all that was executed before it.
 //!
@@ -335,7 +335,7 @@ impl Server {
             let client = &mut self.clients[key];
             let (before, after) = (before, client.output_end());
             if let Some(offset) = offset {
-                client.vouched.add(before.0, after, offset, before.1);
+                client.dependency.add(before.0, after, offset, before.1);
             }
         }
     }
@@ -364,7 +364,7 @@ impl Server {
     pub(in crate::server) fn until_flush(&self) -> Duration {
         // Nobody ends a group's waiting once replies are not held any more.
         let patience = if self.holds_replies() { self.aof.gathering.patience() } else { Duration::MAX };
-        self.aof.log.until_impatient().map_or(patience, |written| patience.min(written))
+        self.aof.log.until_forced_write().map_or(patience, |written| patience.min(written))
     }
 
     fn hold_undurable(&mut self) {
@@ -382,15 +382,15 @@ impl Server {
             let Some(client) = self.clients.get_mut(key) else { return false };
             let end = client.output_end();
             // Whole groups become durable: what was handed over, or all that was appended.
-            let offset = match client.vouched.take(end) {
-                Some(offset) if offset <= durable && client.held_output.is_empty() => return true,
+            let offset = match client.dependency.take(end) {
+                Some(offset) if offset <= durable && client.withheld_output.is_empty() => return true,
                 Some(offset) if offset <= under_way => under_way,
                 _ => appended,
             };
-            if client.held_output.is_empty() {
+            if client.withheld_output.is_empty() {
                 self.aof.waiting.push(key);
             }
-            client.held_output.add(offset, end, under_way);
+            client.withheld_output.add(offset, end, under_way);
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             false
         });
@@ -403,11 +403,11 @@ impl Server {
         let mut waiting = std::mem::take(&mut self.aof.waiting);
         waiting.retain(|&key| {
             let Some(client) = self.clients.get_mut(key) else { return false };
-            if let Some(upto) = client.held_output.release(durable) {
+            if let Some(upto) = client.withheld_output.release(durable) {
                 let bytes = usize::try_from(upto.saturating_sub(client.total_out)).unwrap_or(usize::MAX);
                 self.send_to(key, bytes);
             }
-            self.clients.get(key).is_some_and(|client| !client.held_output.is_empty())
+            self.clients.get(key).is_some_and(|client| !client.withheld_output.is_empty())
         });
         let answered = before - waiting.len();
         self.aof.waiting = waiting;

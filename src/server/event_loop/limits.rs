@@ -220,7 +220,7 @@ impl Server {
         const PATIENT: ClientFlags = ClientFlags::REPLICA
             .with(ClientFlags::PRIMARY)
             .with(ClientFlags::BLOCKED)
-            .with(ClientFlags::HELD)
+            .with(ClientFlags::PAUSED)
             .with(ClientFlags::SUBSCRIBED)
             .with(ClientFlags::MONITOR);
         let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;

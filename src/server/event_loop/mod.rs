@@ -298,7 +298,7 @@ impl Server {
         held.push(key);
         loop {
             let client = &mut self.clients[key];
-            if client.is_closing() || client.flags.has(ClientFlags::BLOCKED.with(ClientFlags::HELD)) {
+            if client.is_closing() || client.flags.has(ClientFlags::BLOCKED.with(ClientFlags::PAUSED)) {
                 return;
             }
             let trusted = client.flags.has(ClientFlags::AUTHENTICATED) || self.acl.is_open();

@@ -6,7 +6,7 @@
 //! instead of following one another. Then they run in order. (The idea is from Valkey 8's
 //! prefetching of batches, taken to single-threaded pipelines.) Behind the entries the same is done
 //! inside large collections and for long strings, as far as the requests tell what they look for
-//! there (`types::ahead`).
+//! there (`types::prefetch`).
 //!
 //! Here, and nowhere else, the server is taken apart into what a handler may borrow. The bytes
 //! of a request leave their client while it runs, so that arguments borrow a local.
@@ -30,7 +30,7 @@ use crate::server::watching::observe::Ran;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash;
 use crate::structures::sds::Sds;
-use crate::types::ahead::Scout;
+use crate::types::prefetch::Prefetcher;
 
 /// A string of the keyspace that is being sent without a copy.
 struct Lent(Arc<Sds>);
@@ -92,7 +92,7 @@ impl Server {
         let Client { io, db, .. } = &mut self.clients[client];
         let large = frame.large();
         if !large.is_empty() {
-            io.input.lend_apart(large.iter().map(|string| string.allocated_bytes()).sum());
+            io.input.count_borrowed_large(large.iter().map(|string| string.allocated_bytes()).sum());
         }
         let args = Args::new(frame.head(&io.input.buf), frame.spans(&batch.spans), large);
         let command = self.commands.find(args.at(0));
@@ -129,7 +129,7 @@ impl Server {
             let args = pending.args(&client.io.input.buf, &batch.spans);
             let db = &self.keyspace.databases()[client.db as usize];
             if let Some(aim) = spec.aim(&args)
-                && let Some(scout) = db.ahead(args.key(pending.hashed as usize), aim)
+                && let Some(scout) = db.prefetcher(args.key(pending.hashed as usize), aim)
                 && let Some(place) = scouts.get_mut(n)
             {
                 *place = Some(scout);
@@ -138,7 +138,7 @@ impl Server {
         }
         while n > 0 {
             for i in (0..n).rev() {
-                if !scouts[i].as_mut().is_some_and(Scout::step) {
+                if !scouts[i].as_mut().is_some_and(Prefetcher::step) {
                     n -= 1;
                     scouts.swap(i, n);
                 }
@@ -163,7 +163,7 @@ impl Server {
         let mut at = 0;
         while at < batch.pending.len() {
             let key = batch.pending[at].client;
-            let input = self.clients[key].io.input.lend();
+            let input = self.clients[key].io.input.take_buf();
             while let Some(pending) = batch.pending.get(at).filter(|p| p.client == key) {
                 at += 1;
                 // Requests after a command that ended the loop would be answered and lost.
@@ -173,13 +173,13 @@ impl Server {
                 }
                 let args = pending.args(&input, &batch.spans);
                 // Requests after a paused one must wait behind it.
-                if flags.has(ClientFlags::HELD) {
+                if flags.has(ClientFlags::PAUSED) {
                     self.hold(key, pending.command, &args);
                     continue;
                 }
                 crash::while_running(key, &args, || self.execute(key, pending.command, &args));
             }
-            self.clients[key].io.input.put_back(input);
+            self.clients[key].io.input.return_buf(input);
             self.count_client(key);
         }
         batch.pending.clear();
@@ -380,7 +380,7 @@ impl Server {
                 }
                 if let Some(text) = lent {
                     self.execution.lends = true;
-                    client.io.output.lend(Bytes::from_owner(Lent(text)));
+                    client.io.output.append_shared(Bytes::from_owner(Lent(text)));
                     client.io.output.append(b"\r\n", &mut self.pool);
                 }
                 result

@@ -125,25 +125,25 @@ impl Server {
     #[cold]
     pub(in crate::server) fn hold(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
         let client = &mut self.clients[key];
-        if !client.flags.has(ClientFlags::HELD) {
-            client.flags.set(ClientFlags::HELD, true);
+        if !client.flags.has(ClientFlags::PAUSED) {
+            client.flags.set(ClientFlags::PAUSED, true);
             self.pause.waiting.push(key);
         }
-        client.held.push(KeptRequest::new(command.map_or(KeptRequest::UNKNOWN, |id| id.0), args));
+        client.paused_requests.push(KeptRequest::new(command.map_or(KeptRequest::UNKNOWN, |id| id.0), args));
     }
 
     /// Runs the paused requests of a client, as far as they may run now.
     fn resume(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.flags.set(ClientFlags::HELD, false);
+        client.flags.set(ClientFlags::PAUSED, false);
         // Nothing is behind a command that may wait for a key: such a command is the last of its batch.
-        for request in std::mem::take(&mut client.held) {
+        for request in std::mem::take(&mut client.paused_requests) {
             let client = &mut self.clients[key];
             if self.event_loop.stop || client.is_closing() {
                 return;
             }
-            if client.flags.has(ClientFlags::HELD) {
-                client.held.push(request);
+            if client.flags.has(ClientFlags::PAUSED) {
+                client.paused_requests.push(request);
                 continue;
             }
             let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
@@ -156,7 +156,7 @@ impl Server {
 
     /// Forgets a client that disconnects.
     pub(in crate::server) fn forget_paused(&mut self, key: ClientKey) {
-        if self.clients[key].flags.has(ClientFlags::HELD) {
+        if self.clients[key].flags.has(ClientFlags::PAUSED) {
             self.pause.waiting.retain(|&waiting| waiting != key);
         }
     }

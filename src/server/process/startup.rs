@@ -53,7 +53,7 @@ pub struct Process {
 /// Runs a server as the command line says, under the program name `name`, with the commands of `groups`, until it
 /// ends. Call this once, from the first and only thread.
 pub fn run(name: OsString, title: Option<Title>, line: &CommandLine, groups: &[&'static [Spec]]) -> ExitCode {
-    let _ = log::init(log::Options::default());
+    let _ = log::init(log::LogDestination::default());
     match start(name, title, line, groups) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -136,7 +136,7 @@ fn start(
     log::set_role('M');
     tracing::info!("monotonic clock: POSIX clock_gettime");
     // A process that may open few files serves few clients; asked for too many, it says so and goes on.
-    let clients = descriptors::adjust_open_files(config.net.maxclients as usize).map_err(Failure::line)?;
+    let clients = descriptors::adjust(config.net.maxclients as usize).map_err(Failure::line)?;
     config.net.maxclients = u32::try_from(clients).unwrap_or(u32::MAX).min(config.net.maxclients);
     let bio_cpus = cpu_list(&config.advanced.bio_cpulist);
     let background = Background::start(bio_cpus.as_ref()).map_err(|error| {
@@ -256,7 +256,7 @@ fn start_log(config: &Config) -> Result<(), Failure> {
         ident: logs.syslog_ident.clone(),
         facility: logs.syslog_facility.name().parse().expect(SAME),
     });
-    let options = log::Options {
+    let options = log::LogDestination {
         level: logs.level.name().parse().expect(SAME),
         file: (!logs.file.is_empty()).then(|| logs.file.clone().into()),
         syslog,

@@ -141,7 +141,7 @@ impl Server {
         if message.bytes.len() <= COPIED {
             message.append_to(output, &mut self.pool, protocol);
         } else {
-            output.lend(message.share(protocol));
+            output.append_shared(message.share(protocol));
         }
         self.written(key);
     }
@@ -149,7 +149,7 @@ impl Server {
     /// Sends a message to all listeners of a channel in a scope, and returns the number of deliveries. A client
     /// that listens through several patterns receives it, and counts, once per pattern.
     pub fn publish(&mut self, scope: Scope, channel: &[u8], payload: &[u8]) -> usize {
-        let subscribers = self.clients.pubsub.lend(scope, channel);
+        let subscribers = self.clients.pubsub.take_subscribers(scope, channel);
         let mut reached = subscribers.len();
         if !subscribers.is_empty() {
             let kind: &[u8] = if scope == Scope::Shard { b"smessage" } else { b"message" };
@@ -157,10 +157,10 @@ impl Server {
             for &key in &subscribers {
                 self.push(key, &mut message);
             }
-            self.clients.pubsub.put_back(scope, channel, subscribers);
+            self.clients.pubsub.return_subscribers(scope, channel, subscribers);
         }
         if scope == Scope::Channel && self.clients.pubsub.len(Scope::Pattern) > 0 {
-            let patterns = self.clients.pubsub.lend_patterns();
+            let patterns = self.clients.pubsub.take_patterns();
             for (pattern, subscribers) in &patterns {
                 if glob::matches(pattern, channel) {
                     let mut message = Message::new(&[b"pmessage", pattern, channel, payload]);
@@ -170,7 +170,7 @@ impl Server {
                     }
                 }
             }
-            self.clients.pubsub.put_back_patterns(patterns);
+            self.clients.pubsub.return_patterns(patterns);
         }
         reached
     }

@@ -109,19 +109,19 @@ pub struct Dict<E: Element> {
 
 // SAFETY: a dict owns its tables and its elements; nothing is shared with another thread.
 unsafe impl<E: Element + Send> Send for Dict<E> {}
-// SAFETY: through `&Dict` the tables are only read and elements are only lent as `&E`.
+// SAFETY: through `&Dict` the tables are only read and elements are only borrowed as `&E`.
 unsafe impl<E: Element + Sync> Sync for Dict<E> {}
 
 /// Prefetch of a lookup in steps. Each step starts loading the next memory that the lookup needs and returns, so that
 /// other lookups can be prefetched meanwhile. There is no result: the actual lookup then finds its memory in the
 /// cache.
-pub struct Way<'a, E: Element> {
+pub struct PrefetchSteps<'a, E: Element> {
     dict: &'a Dict<E>,
     hash: u64,
     asked: Asked,
 }
 
-/// The last memory that a [`Way`] has prefetched.
+/// The last memory that a [`PrefetchSteps`] has prefetched.
 #[derive(Clone, Copy)]
 enum Asked {
     Dict,
@@ -129,7 +129,7 @@ enum Asked {
     Element,
 }
 
-impl<E: Element> Way<'_, E> {
+impl<E: Element> PrefetchSteps<'_, E> {
     /// Prefetches the next memory access of the lookup. Returns whether there was one.
     #[inline]
     pub fn step(&mut self) -> bool {
@@ -276,7 +276,7 @@ impl<E: Element> Dict<E> {
     fn slot(&mut self, hash: u64, found: Found) -> Slot<'_, E> {
         // SAFETY: `found` is occupied, and the value is never dropped while the slot keeps the address.
         let element = ManuallyDrop::new(unsafe { E::from_raw(found.at.get()) });
-        Slot { dict: self, hash, found, lent: false, element }
+        Slot { dict: self, hash, found, borrowed: false, element }
     }
 
     /// The element with this key. O(1). Moves nothing, even during a rehash.
@@ -368,11 +368,11 @@ impl<E: Element> Dict<E> {
 
     /// Starts a prefetch in steps of the lookup of an element. The dict itself need not be in the cache.
     #[inline]
-    pub fn way_to(&self, hash: u64) -> Way<'_, E> {
+    pub fn prefetch_steps(&self, hash: u64) -> PrefetchSteps<'_, E> {
         let start = std::ptr::from_ref(self).cast::<u8>();
         prefetch(start);
         prefetch(start.wrapping_add(size_of::<Self>() - 1));
-        Way { dict: self, hash, asked: Asked::Dict }
+        PrefetchSteps { dict: self, hash, asked: Asked::Dict }
     }
 
     /// First stage of a prefetched lookup: prefetches the bucket that `hash` selects, in both tables during a rehash.
@@ -557,27 +557,27 @@ pub struct Slot<'a, E: Element> {
     found: Found,
     /// Whether a `&mut E` was borrowed. The slot in the table is then marked empty, so that a forgotten `Slot` whose
     /// element was swapped for another leaves no second owner behind.
-    lent: bool,
+    borrowed: bool,
     element: ManuallyDrop<E>,
 }
 
 impl<E: Element> Slot<'_, E> {
     /// Writes the address of the element into the table.
     #[inline]
-    fn put_back(&mut self) {
+    fn write_address(&mut self) {
         // SAFETY: both this value and the table's address stand for one element, of which only the
         // table's is dropped.
         let raw = unsafe { std::ptr::read(&raw const *self.element) }.into_raw();
         // SAFETY: the bucket is alive and exclusively ours as long as `dict` is borrowed.
         unsafe { self.found.at.bucket.as_mut() }.put(self.found.at.slot, tag_of(self.hash), raw);
-        self.lent = false;
+        self.borrowed = false;
     }
 
     /// Replaces the element by `new`, which has the same key, and returns it. O(1).
     #[inline]
     pub fn replace(&mut self, new: E) -> E {
         let old = mem::replace(&mut *self.element, new);
-        self.put_back();
+        self.write_address();
         old
     }
 
@@ -597,7 +597,7 @@ impl<E: Element> Slot<'_, E> {
         let old = unsafe { ManuallyDrop::take(&mut self.element) };
         self.element = ManuallyDrop::new(f(old));
         mem::forget(guard);
-        self.put_back();
+        self.write_address();
     }
 
     /// Removes and returns the element. O(1).
@@ -626,9 +626,9 @@ impl<E: Element> Deref for Slot<'_, E> {
 impl<E: Element> DerefMut for Slot<'_, E> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut E {
-        if !self.lent {
-            self.lent = true;
-            // SAFETY: as in `put_back`.
+        if !self.borrowed {
+            self.borrowed = true;
+            // SAFETY: as in `write_address`.
             unsafe { self.found.at.bucket.as_mut() }.clear(self.found.at.slot);
         }
         &mut self.element
@@ -638,8 +638,8 @@ impl<E: Element> DerefMut for Slot<'_, E> {
 impl<E: Element> Drop for Slot<'_, E> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.lent {
-            self.put_back();
+        if self.borrowed {
+            self.write_address();
         }
     }
 }

@@ -781,10 +781,10 @@ fn a_join_finds_what_both_dicts_have() {
 #[test]
 fn a_way_ends_behind_the_element() {
     let mut dict = Dict::new();
-    assert!(!dict.way_to(7).step(), "nothing is asked for in an empty dict");
+    assert!(!dict.prefetch_steps(7).step(), "nothing is asked for in an empty dict");
     for n in 0..100 {
         insert::<64>(&mut dict, n, n);
-        let mut way = dict.way_to(hash(&key_of(n)));
+        let mut way = dict.prefetch_steps(hash(&key_of(n)));
         assert_eq!((0..5).map(|_| way.step()).collect::<Vec<_>>(), [true, true, false, false, false]);
     }
     dict.check();

@@ -68,7 +68,7 @@ impl Pos {
 /// The bytes are not a listpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid listpack")]
-pub struct Corrupt;
+pub struct CorruptListpack;
 
 /// Bytes that the entry of `item` adds to a listpack. O(1); O(digits) for a number.
 pub fn encoded_size<'a>(item: impl Into<Item<'a>>) -> usize {
@@ -95,25 +95,25 @@ impl Listpack {
     /// than `bytes`.
     ///
     /// # Errors
-    /// [`Corrupt`] unless `bytes` is exactly one well-formed listpack.
-    pub fn from_bytes_checked(bytes: &[u8]) -> Result<Self, Corrupt> {
-        let (total, rest) = bytes.split_first_chunk().ok_or(Corrupt)?;
-        let (count, entries) = rest.split_first_chunk().ok_or(Corrupt)?;
+    /// [`CorruptListpack`] unless `bytes` is exactly one well-formed listpack.
+    pub fn from_bytes_checked(bytes: &[u8]) -> Result<Self, CorruptListpack> {
+        let (total, rest) = bytes.split_first_chunk().ok_or(CorruptListpack)?;
+        let (count, entries) = rest.split_first_chunk().ok_or(CorruptListpack)?;
         if u32::from_le_bytes(*total) as usize != bytes.len() || entries.last() != Some(&END) {
-            return Err(Corrupt);
+            return Err(CorruptListpack);
         }
         let (mut at, mut found, mut all_canonical) = (HEADER, 0usize, true);
         let end = bytes.len() - 1;
         while at < end {
             // Without the end mark, so that no entry can include it.
-            let (size, canonical) = entry::validate(&bytes[..end], at).ok_or(Corrupt)?;
+            let (size, canonical) = entry::validate(&bytes[..end], at).ok_or(CorruptListpack)?;
             at += size;
             found += 1;
             all_canonical &= canonical;
         }
         let count = u16::from_le_bytes(*count);
         if count != UNKNOWN && usize::from(count) != found {
-            return Err(Corrupt);
+            return Err(CorruptListpack);
         }
         let mut lp = Listpack { block: Block::copy_of(bytes) };
         lp.set_header_count(clamp_count(found));

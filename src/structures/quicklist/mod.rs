@@ -37,9 +37,9 @@ const NODE_BYTES: [usize; 5] = [4096, 8192, 16_384, 32_768, 65_536];
 /// Bytes of a listpack's header and end mark, which each merge saves.
 const LISTPACK_FRAME: usize = 7;
 
-/// Options for arranging elements in nodes.
+/// QuicklistOptions for arranging elements in nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct QuicklistOptions {
     /// Elements per node if positive (zero means one), with a limit of 8 KB; -1 to -5 for nodes of at
     /// most 4, 8, 16, 32 or 64 KB.
     pub fill: i16,
@@ -49,14 +49,14 @@ pub struct Options {
     pub packed_threshold: u32,
 }
 
-impl Default for Options {
+impl Default for QuicklistOptions {
     /// 8 KB, no compression.
     fn default() -> Self {
-        Options { fill: -2, depth: 0, packed_threshold: 1 << 30 }
+        QuicklistOptions { fill: -2, depth: 0, packed_threshold: 1 << 30 }
     }
 }
 
-impl Options {
+impl QuicklistOptions {
     /// Most bytes of a node.
     #[inline]
     pub fn max_bytes(self) -> usize {
@@ -110,7 +110,7 @@ impl Direction {
 pub struct Quicklist {
     nodes: Nodes,
     len: usize,
-    options: Options,
+    options: QuicklistOptions,
 }
 
 /// A node as stored, for writing to an RDB file.
@@ -155,12 +155,12 @@ impl Entry<'_> {
 /// The whole list.
 impl Quicklist {
     /// An empty list.
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: QuicklistOptions) -> Self {
         Quicklist { nodes: Nodes::new(), len: 0, options }
     }
 
     /// A list with `entries` as its only node, whatever its size.
-    pub fn from_listpack(entries: Listpack, options: Options) -> Self {
+    pub fn from_listpack(entries: Listpack, options: QuicklistOptions) -> Self {
         let mut list = Self::new(options);
         list.append_listpack(entries);
         list
@@ -211,13 +211,13 @@ impl Quicklist {
 
     /// The current options.
     #[inline]
-    pub fn options(&self) -> Options {
+    pub fn options(&self) -> QuicklistOptions {
         self.options
     }
 
     /// Sets the options for future changes. Existing nodes are compressed or decompressed if the depth changes, but
     /// neither split nor merged. O(1); O(bytes) if the depth changes.
-    pub fn set_options(&mut self, options: Options) {
+    pub fn set_options(&mut self, options: QuicklistOptions) {
         let old = std::mem::replace(&mut self.options, options);
         if old.depth == options.depth {
             return;

@@ -127,7 +127,7 @@ fn read(list: &Quicklist, model: &Model, rng: &mut SmallRng, what: &str) {
     assert_eq!(seen, stop.max(usize::from(!wanted.is_empty())).min(wanted.len()), "{what}");
 }
 
-fn model_test(options: Options, seed: u64, steps: usize, scale: usize) {
+fn model_test(options: QuicklistOptions, seed: u64, steps: usize, scale: usize) {
     let rng = &mut SmallRng::seed_from_u64(seed);
     let mut list = Quicklist::new(options);
     let mut model = Model::new();
@@ -212,7 +212,7 @@ fn model_test(options: Options, seed: u64, steps: usize, scale: usize) {
                 list = copy;
             }
             18 if rng.random_range(0..4) == 0 => {
-                list.set_options(Options { depth: rng.random_range(0..4), ..options });
+                list.set_options(QuicklistOptions { depth: rng.random_range(0..4), ..options });
                 check(&list, &model, adopted, &what);
                 list.set_options(options);
             }
@@ -231,7 +231,7 @@ fn behaves_like_a_vec_with_counted_nodes() {
     for fill in [0, 1, 2, 5, 30, 128] {
         for depth in 0..4 {
             for packed_threshold in [1, 12, 60, 1 << 30] {
-                let options = Options { fill, depth, packed_threshold };
+                let options = QuicklistOptions { fill, depth, packed_threshold };
                 let seed = (fill as u64) << 40 | u64::from(depth) << 36 | u64::from(packed_threshold);
                 model_test(options, seed, 150, 90);
             }
@@ -244,7 +244,7 @@ fn behaves_like_a_vec_with_nodes_limited_in_bytes() {
     for (fill, scale) in [(-1, 900), (-1, 4600), (-2, 3000), (-3, 6000), (-5, 20_000), (10, 8200)] {
         for depth in [0, 1, 2] {
             for packed_threshold in [700, 1 << 30] {
-                let options = Options { fill, depth, packed_threshold };
+                let options = QuicklistOptions { fill, depth, packed_threshold };
                 model_test(options, scale as u64 + u64::from(depth), 120, scale);
             }
         }
@@ -254,12 +254,12 @@ fn behaves_like_a_vec_with_nodes_limited_in_bytes() {
 #[test]
 fn nodes_grow_as_the_fill_says() {
     for (fill, per_node) in [(1, 1), (3, 3), (0, 1)] {
-        let mut list = Quicklist::new(Options { fill, ..Options::default() });
+        let mut list = Quicklist::new(QuicklistOptions { fill, ..QuicklistOptions::default() });
         (0..30).for_each(|i| list.push_back(i));
         assert_eq!(list.node_count(), 30 / per_node);
     }
     for (fill, limit) in [(-1, 4096), (-2, 8192), (-3, 16_384), (-4, 32_768), (-5, 65_536), (-9, 65_536)] {
-        let mut list = Quicklist::new(Options { fill, ..Options::default() });
+        let mut list = Quicklist::new(QuicklistOptions { fill, ..QuicklistOptions::default() });
         (0..3 * ((limit - LISTPACK_FRAME) / 52) + 1).for_each(|_| list.push_back(&[b'x'; 50]));
         assert_eq!(list.node_count(), 4, "fill {fill}: three full nodes and a rest");
         let first = list.nodes().next();
@@ -270,7 +270,7 @@ fn nodes_grow_as_the_fill_says() {
         assert!(matches!(list.nodes().last(), Some(NodeRef::Plain(_))));
         list.check();
     }
-    let mut list = Quicklist::new(Options { packed_threshold: 5, ..Options::default() });
+    let mut list = Quicklist::new(QuicklistOptions { packed_threshold: 5, ..QuicklistOptions::default() });
     for text in [&b"1234"[..], b"12345", b"abcd", b"abcde"] {
         list.push_back(text);
     }
@@ -280,7 +280,7 @@ fn nodes_grow_as_the_fill_says() {
 
 #[test]
 fn inner_nodes_are_compressed() {
-    let options = Options { fill: 16, depth: 2, ..Options::default() };
+    let options = QuicklistOptions { fill: 16, depth: 2, ..QuicklistOptions::default() };
     let mut list = Quicklist::new(options);
     (0..16 * 8).for_each(|i| list.push_back(format!("element number {i}").as_bytes()));
     let compressed = |list: &Quicklist| -> String {
@@ -299,7 +299,7 @@ fn inner_nodes_are_compressed() {
     assert_eq!(compressed(&list), "--zzzz--");
     let uncompressed = {
         let mut list = list.clone();
-        list.set_options(Options { depth: 0, ..options });
+        list.set_options(QuicklistOptions { depth: 0, ..options });
         list.bytes()
     };
     assert!(list.bytes() < uncompressed);
@@ -309,12 +309,12 @@ fn inner_nodes_are_compressed() {
 
 #[test]
 fn small_neighbours_merge() {
-    let mut list = Quicklist::new(Options { fill: 4, ..Options::default() });
+    let mut list = Quicklist::new(QuicklistOptions { fill: 4, ..QuicklistOptions::default() });
     (0..16).for_each(|i| list.push_back(i));
     assert_eq!(list.node_count(), 4);
     list.delete_range(2, 12);
     assert_eq!(list.node_count(), 1);
-    let mut list = Quicklist::new(Options { fill: 4, ..Options::default() });
+    let mut list = Quicklist::new(QuicklistOptions { fill: 4, ..QuicklistOptions::default() });
     (0..400).for_each(|i| list.push_back(i));
     let mut cursor = list.cursor(0, Direction::Forward);
     while let Some(item) = cursor.next() {
@@ -331,12 +331,12 @@ fn small_neighbours_merge() {
 #[test]
 fn becomes_and_comes_from_one_listpack() {
     let entries = Listpack::from_items(&[Item::Int(1), Item::Str(b"two")]);
-    let mut list = Quicklist::from_listpack(entries.clone(), Options::default());
+    let mut list = Quicklist::from_listpack(entries.clone(), QuicklistOptions::default());
     assert_eq!(list.single_listpack(), Some(&entries));
     list.push_back(3);
     let back = list.into_listpack().unwrap_or_else(|_| panic!("one node"));
     assert_eq!(back, Listpack::from_items(&[Item::Int(1), Item::Str(b"two"), Item::Int(3)]));
-    let mut list = Quicklist::new(Options::default());
+    let mut list = Quicklist::new(QuicklistOptions::default());
     assert!(list.single_listpack().is_none());
     list.append_plain(b"alone".to_vec());
     assert!(list.into_listpack().is_err_and(|list| list.len() == 1));
@@ -344,7 +344,7 @@ fn becomes_and_comes_from_one_listpack() {
 
 #[test]
 fn a_long_list_gives_its_memory_back_and_may_be_dropped_elsewhere() {
-    let mut list = Quicklist::new(Options { fill: 1, ..Options::default() });
+    let mut list = Quicklist::new(QuicklistOptions { fill: 1, ..QuicklistOptions::default() });
     let empty = list.bytes();
     for i in 0..10_000 {
         list.push(Item::Int(i), if i % 2 == 0 { Direction::Forward } else { Direction::Backward });

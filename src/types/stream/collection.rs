@@ -4,7 +4,7 @@
 use std::ptr;
 
 use super::{Stream, StreamId};
-use crate::types::ahead::{self, Aim, Scout};
+use crate::types::prefetch::{self, PrefetchTarget, Prefetcher};
 use crate::types::value::{Collection, Describe, Kind, Part};
 
 impl Describe for Stream {
@@ -42,7 +42,7 @@ unsafe impl Collection for Stream {
         self.clone()
     }
 
-    fn ahead<'a>(&'a self, _aim: Aim<'a>) -> Option<Scout<'a>> {
-        ahead::block(ptr::from_ref(&*self.0).cast())
+    fn prefetcher<'a>(&'a self, _aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
+        prefetch::block(ptr::from_ref(&*self.0).cast())
     }
 }

@@ -14,7 +14,7 @@ use crate::stdx::prefetch::{LINE, prefetch};
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{self, Dict, Element, Place, Stats};
 use crate::structures::skiplist::{self, NodeRef, SkipList};
-use crate::types::ahead::Aim;
+use crate::types::prefetch::PrefetchTarget;
 
 /// A node of the list, as the table refers to it without owning it.
 #[derive(Clone, Copy)]
@@ -200,31 +200,31 @@ const SHORT: usize = 4096;
 const RANGE_ASKED: usize = 32;
 
 /// The way to what a command looks for in a set: first the header, then by member to the node, then in the order.
-pub struct Way<'a> {
+pub struct PrefetchSteps<'a> {
     set: &'a Indexed,
-    aim: Aim<'a>,
+    aim: PrefetchTarget<'a>,
     stage: Stage<'a>,
 }
 
 enum Stage<'a> {
     Header,
-    Index(dict::Way<'a, Member>),
+    Index(dict::PrefetchSteps<'a, Member>),
     /// To the place where a member is.
-    Node(skiplist::Way<'a>),
+    Node(skiplist::PrefetchSteps<'a>),
     /// To the place where it will be, or to ranks.
-    Order(skiplist::Way<'a>),
+    Order(skiplist::PrefetchSteps<'a>),
 }
 
-impl<'a> Way<'a> {
+impl<'a> PrefetchSteps<'a> {
     /// `set` may not have come in yet.
-    pub(super) fn new(set: &'a Indexed, aim: Aim<'a>) -> Way<'a> {
+    pub(super) fn new(set: &'a Indexed, aim: PrefetchTarget<'a>) -> PrefetchSteps<'a> {
         let start = std::ptr::from_ref(set).cast::<u8>();
         prefetch(start);
         prefetch(start.wrapping_add(LINE));
-        Way { set, aim, stage: Stage::Header }
+        PrefetchSteps { set, aim, stage: Stage::Header }
     }
 
-    /// See [`Scout::step`](crate::types::ahead::Scout::step).
+    /// See [`Prefetcher::step`](crate::types::prefetch::Prefetcher::step).
     #[inline]
     pub fn step(&mut self) -> bool {
         loop {
@@ -243,23 +243,27 @@ impl<'a> Way<'a> {
 
     /// What comes behind a stage that has ended.
     fn next_stage(&self) -> Option<Stage<'a>> {
-        let Way { set, aim, ref stage } = *self;
+        let PrefetchSteps { set, aim, ref stage } = *self;
         let long = set.list.len() > SHORT;
         match (stage, aim) {
-            (Stage::Header, Aim::Member(member) | Aim::Place(member) | Aim::Score(member, _)) => {
-                Some(Stage::Index(set.index.way_to(hash(member))))
-            }
-            (Stage::Header, Aim::Ranks { start, stop, reverse }) if long => {
+            (
+                Stage::Header,
+                PrefetchTarget::Member(member)
+                | PrefetchTarget::Place(member)
+                | PrefetchTarget::Score(member, _),
+            ) => Some(Stage::Index(set.index.prefetch_steps(hash(member)))),
+            (Stage::Header, PrefetchTarget::Ranks { start, stop, reverse }) if long => {
                 let len = set.list.len() as i64;
                 let absolute = |rank: i64| if rank < 0 { len.saturating_add(rank).max(0) } else { rank };
                 let (start, stop) = (absolute(start), absolute(stop));
                 let more = usize::try_from(stop.saturating_sub(start)).unwrap_or(0).min(RANGE_ASKED);
                 let rank = if reverse { (len - 1).saturating_sub(start).max(0) } else { start };
-                Some(Stage::Order(set.list.way_to_rank(rank as u64, more, reverse)))
+                Some(Stage::Order(set.list.prefetch_steps_to_rank(rank as u64, more, reverse)))
             }
-            (Stage::Index(_), Aim::Place(member) | Aim::Score(member, _)) if long => {
-                let place =
-                    set.find(member).map(|node| Stage::Node(set.list.way_to(node.score(), node.member())));
+            (Stage::Index(_), PrefetchTarget::Place(member) | PrefetchTarget::Score(member, _)) if long => {
+                let place = set
+                    .find(member)
+                    .map(|node| Stage::Node(set.list.prefetch_steps(node.score(), node.member())));
                 place.or_else(|| self.new_place())
             }
             (Stage::Node(_), _) => self.new_place(),
@@ -270,8 +274,8 @@ impl<'a> Way<'a> {
     /// The way to the place that a member's new score gives it.
     fn new_place(&self) -> Option<Stage<'a>> {
         match self.aim {
-            Aim::Score(member, score) if !score.is_nan() => {
-                Some(Stage::Order(self.set.list.way_to(score, member)))
+            PrefetchTarget::Score(member, score) if !score.is_nan() => {
+                Some(Stage::Order(self.set.list.prefetch_steps(score, member)))
             }
             _ => None,
         }

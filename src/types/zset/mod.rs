@@ -27,8 +27,8 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::Limits;
-use super::ahead::{self, Aim, Scout};
 use super::packed::{Unfit, repeats};
+use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::value::{Collection, Describe, Kind, Part};
 use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
@@ -39,7 +39,7 @@ use crate::structures::scorepack::{Pairs, Scorepack};
 use crate::structures::skiplist::{Backward, Forward, NodeRef};
 pub use crate::structures::skiplist::{LexBound, LexRange, ScoreRange};
 use indexed::Indexed;
-pub use indexed::Way;
+pub use indexed::PrefetchSteps;
 
 /// A sorted set: one word.
 #[repr(transparent)]
@@ -707,10 +707,10 @@ unsafe impl Collection for Zset {
         }
     }
 
-    fn ahead<'a>(&'a self, aim: Aim<'a>) -> Option<Scout<'a>> {
+    fn prefetcher<'a>(&'a self, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
         match self.view() {
-            View::Packed(_) => ahead::block(self.word.as_ptr()),
-            View::Indexed(indexed) => Some(Scout::Zset(Way::new(indexed, aim))),
+            View::Packed(_) => prefetch::block(self.word.as_ptr()),
+            View::Indexed(indexed) => Some(Prefetcher::Zset(PrefetchSteps::new(indexed, aim))),
         }
     }
 }

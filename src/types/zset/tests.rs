@@ -530,14 +530,14 @@ fn a_scout_comes_to_an_end_wherever_it_is_sent() {
             };
             let (start, stop, reverse) = (rank(&mut rng), rank(&mut rng), rng.below(2) == 0);
             for aim in [
-                Aim::Start,
-                Aim::Member(&member),
-                Aim::Place(&member),
-                Aim::Score(&member, any_score(&mut rng)),
-                Aim::Score(&member, f64::NAN),
-                Aim::Ranks { start, stop, reverse },
+                PrefetchTarget::Start,
+                PrefetchTarget::Member(&member),
+                PrefetchTarget::Place(&member),
+                PrefetchTarget::Score(&member, any_score(&mut rng)),
+                PrefetchTarget::Score(&member, f64::NAN),
+                PrefetchTarget::Ranks { start, stop, reverse },
             ] {
-                let Some(mut scout) = set.ahead(aim) else { continue };
+                let Some(mut scout) = set.prefetcher(aim) else { continue };
                 let steps = (0..1000).take_while(|_| scout.step()).count();
                 assert!(steps < 400, "{steps} with {aim:?}");
             }

@@ -10,8 +10,8 @@ use crate::types::zset::ScoreRange;
 const CHANGES: usize = 12;
 
 /// Often a text that the value contains, otherwise another.
-fn some_text(rng: &mut Rng, held: &[Vec<u8>]) -> Vec<u8> {
-    if held.is_empty() || rng.one_in(3) { text(rng) } else { held[rng.index(held.len())].clone() }
+fn some_text(rng: &mut Rng, present: &[Vec<u8>]) -> Vec<u8> {
+    if present.is_empty() || rng.one_in(3) { text(rng) } else { present[rng.index(present.len())].clone() }
 }
 
 /// The texts of a value: elements, members or fields.
@@ -38,13 +38,13 @@ pub(super) fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
         let key = Key::new(&name);
         for _ in 0..CHANGES {
             let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) else { break };
-            let (kind, held) = (entry.kind(), texts_of(&entry));
+            let (kind, present) = (entry.kind(), texts_of(&entry));
             match kind {
                 Kind::String => string(space, index, key, rng),
-                Kind::List => list(space, index, key, rng, limits, &held),
-                Kind::Set => set(space, index, key, rng, limits, &held),
-                Kind::Zset => zset(space, index, key, rng, limits, &held),
-                Kind::Hash => hash(space, index, key, rng, limits, &held),
+                Kind::List => list(space, index, key, rng, limits, &present),
+                Kind::Set => set(space, index, key, rng, limits, &present),
+                Kind::Zset => zset(space, index, key, rng, limits, &present),
+                Kind::Hash => hash(space, index, key, rng, limits, &present),
                 Kind::Stream => unreachable!("there are no streams yet"),
             }
             if let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) {
@@ -100,10 +100,17 @@ fn string(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng) {
     }
 }
 
-fn list(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+fn list(
+    space: &mut Keyspace,
+    index: usize,
+    key: Key<'_>,
+    rng: &mut Rng,
+    limits: &Limits,
+    present: &[Vec<u8>],
+) {
     let mut db = space.db(index);
     let Ok(Some(list)) = db.write_as::<List>(key) else { return };
-    let (one, other) = (some_text(rng, held), some_text(rng, held));
+    let (one, other) = (some_text(rng, present), some_text(rng, present));
     let end = if rng.one_in(2) { End::Head } else { End::Tail };
     let at = rng.index(list.len() + 2);
     list.prepare(1, one.len(), limits);
@@ -121,10 +128,17 @@ fn list(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits:
     db.settle::<List>(key);
 }
 
-fn set(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+fn set(
+    space: &mut Keyspace,
+    index: usize,
+    key: Key<'_>,
+    rng: &mut Rng,
+    limits: &Limits,
+    present: &[Vec<u8>],
+) {
     let mut db = space.db(index);
     let Ok(Some(set)) = db.write_as::<Set>(key) else { return };
-    let member = some_text(rng, held);
+    let member = some_text(rng, present);
     match rng.below(8) {
         0 | 1 => drop(set.add(&member, limits)),
         2 => drop(set.remove(&member)),
@@ -150,10 +164,17 @@ fn set(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: 
     db.settle::<Set>(key);
 }
 
-fn zset(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+fn zset(
+    space: &mut Keyspace,
+    index: usize,
+    key: Key<'_>,
+    rng: &mut Rng,
+    limits: &Limits,
+    present: &[Vec<u8>],
+) {
     let mut db = space.db(index);
     let Ok(Some(zset)) = db.write_as::<Zset>(key) else { return };
-    let member = some_text(rng, held);
+    let member = some_text(rng, present);
     match rng.below(7) {
         0 | 1 => drop(zset.add(&member, score(rng), Rule::default(), limits)),
         2 => drop(zset.add(&member, score(rng), Rule { increment: true, ..Rule::default() }, limits)),
@@ -176,11 +197,18 @@ fn zset(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits:
     db.settle::<Zset>(key);
 }
 
-fn hash(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits: &Limits, held: &[Vec<u8>]) {
+fn hash(
+    space: &mut Keyspace,
+    index: usize,
+    key: Key<'_>,
+    rng: &mut Rng,
+    limits: &Limits,
+    present: &[Vec<u8>],
+) {
     let (now, at) = (space.now(), some_time(space, rng));
     let mut db = space.db(index);
     let Ok(Some(hash)) = db.write_as::<Hash>(key) else { return };
-    let (field, value) = (some_text(rng, held), text(rng));
+    let (field, value) = (some_text(rng, present), text(rng));
     let expiry = [NewExpiry::Never, NewExpiry::Same, NewExpiry::At(at)][rng.index(3)];
     match rng.below(8) {
         0 | 1 => drop(hash.put(&field, Value::Bytes(&value), expiry, limits, now)),
@@ -189,7 +217,7 @@ fn hash(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, limits:
         4 => drop(hash.set_expiry(&field, None)),
         5 => {
             // As if one command had given each field its expiry: all are due together.
-            for field in held {
+            for field in present {
                 hash.set_expiry(field, Some(at));
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! To find a member of a large collection is to follow a chain of addresses, each of which comes out of memory that
 //! is not in the cache. One search waits at every link. Of several, each can take a step while the others
-//! wait ("asynchronous memory access chaining": O. Kocberber, B. Falsafi, B. Grot, VLDB 2015). A [`Scout`] is
+//! wait ("asynchronous memory access chaining": O. Kocberber, B. Falsafi, B. Grot, VLDB 2015). A [`Prefetcher`] is
 //! such a search. It changes nothing and has no result: what it leads to is in the cache when the command that it went
 //! ahead of looks for it, and whatever commands before that one have changed in the meantime, that one finds.
 
@@ -14,7 +14,7 @@ use crate::structures::member::Member;
 
 /// What a command looks for in a collection.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Aim<'a> {
+pub enum PrefetchTarget<'a> {
     /// The beginning.
     Start,
     /// A member or field.
@@ -35,30 +35,30 @@ pub enum Aim<'a> {
 }
 
 /// A search that goes ahead of a command.
-pub enum Scout<'a> {
+pub enum Prefetcher<'a> {
     /// To a member of a set.
-    Set(dict::Way<'a, Member>),
+    Set(dict::PrefetchSteps<'a, Member>),
     /// To a field of a hash.
-    Hash(dict::Way<'a, Field>),
+    Hash(dict::PrefetchSteps<'a, Field>),
     /// To members of a sorted set.
-    Zset(zset::Way<'a>),
+    Zset(zset::PrefetchSteps<'a>),
 }
 
-impl Scout<'_> {
+impl Prefetcher<'_> {
     /// Goes on to where memory must come in first; whether there is such a place.
     #[inline]
     pub fn step(&mut self) -> bool {
         match self {
-            Scout::Set(way) => way.step(),
-            Scout::Hash(way) => way.step(),
-            Scout::Zset(way) => way.step(),
+            Prefetcher::Set(way) => way.step(),
+            Prefetcher::Hash(way) => way.step(),
+            Prefetcher::Zset(way) => way.step(),
         }
     }
 }
 
 /// Asks for the first bytes of a block in which everything is found by reading on.
 #[inline]
-pub fn block<'a>(start: *const u8) -> Option<Scout<'a>> {
+pub fn block<'a>(start: *const u8) -> Option<Prefetcher<'a>> {
     prefetch(start);
     prefetch(start.wrapping_add(LINE));
     None

@@ -3,12 +3,12 @@
 /// Output of a client that may be sent once the log is durable up to an offset. A client has at most two such
 /// offsets: one for the group being written, and one for everything after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Held {
+pub struct WithheldOutput {
     marks: [(u64, u64); 2],
     len: usize,
 }
 
-impl Held {
+impl WithheldOutput {
     /// Whether no output is withheld.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -46,22 +46,22 @@ impl Held {
 /// The log offset that the latest output depends on. It is known as long as only reads of keys wrote the output,
 /// since such a reply depends on no change later than the last ones of those keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Vouched {
+pub struct OutputDependency {
     /// The byte of output, counted over the life of the client, up to which `offset` is right.
     upto: u64,
     /// The output reports no change that was appended later than this.
     offset: u64,
 }
 
-impl Vouched {
+impl OutputDependency {
     /// Notes that the output from byte `before` to byte `after` reports no change appended later than `offset`.
     /// `is_first` says that all output before it has been sent, so that its dependencies no longer matter.
     pub fn add(&mut self, before: u64, after: u64, offset: u64, is_first: bool) {
         if is_first {
-            *self = Vouched { upto: before, offset: 0 };
+            *self = OutputDependency { upto: before, offset: 0 };
         }
         if self.upto == before {
-            *self = Vouched { upto: after, offset: self.offset.max(offset) };
+            *self = OutputDependency { upto: after, offset: self.offset.max(offset) };
         }
     }
 
@@ -69,7 +69,7 @@ impl Vouched {
     /// only.
     pub fn take(&mut self, end: u64) -> Option<u64> {
         let known = (self.upto == end).then_some(self.offset);
-        *self = Vouched { upto: end, offset: 0 };
+        *self = OutputDependency { upto: end, offset: 0 };
         known
     }
 }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn replies_leave_when_what_came_before_is_durable() {
-        let mut held = Held::default();
+        let mut held = WithheldOutput::default();
         held.add(100, 10, 99);
         assert_eq!(held.release(99), None);
         // The group up to 100 is being written; what is added now shares one offset.
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn reads_wait_for_what_they_tell_of() {
-        let mut held = Held::default();
+        let mut held = WithheldOutput::default();
         // First output that depends on the current group only, then output that depends on the next.
         held.add(100, 10, 100);
         held.add(150, 20, 100);
@@ -109,15 +109,15 @@ mod tests {
 
     #[test]
     fn only_what_reads_wrote_is_vouched_for() {
-        let mut vouched = Vouched::default();
-        vouched.add(1000, 1010, 5, true);
-        vouched.add(1010, 1020, 3, false);
-        assert_eq!(vouched.take(1020), Some(5));
-        vouched.add(1020, 1030, 7, false);
-        assert_eq!(vouched.take(1040), None, "something else wrote as well");
-        vouched.add(1040, 1050, 8, false);
-        assert_eq!(vouched.take(1050), Some(8));
-        vouched.add(1060, 1070, 1, false);
-        assert_eq!(vouched.take(1070), None);
+        let mut dependency = OutputDependency::default();
+        dependency.add(1000, 1010, 5, true);
+        dependency.add(1010, 1020, 3, false);
+        assert_eq!(dependency.take(1020), Some(5));
+        dependency.add(1020, 1030, 7, false);
+        assert_eq!(dependency.take(1040), None, "something else wrote as well");
+        dependency.add(1040, 1050, 8, false);
+        assert_eq!(dependency.take(1050), Some(8));
+        dependency.add(1060, 1070, 1, false);
+        assert_eq!(dependency.take(1070), None);
     }
 }
