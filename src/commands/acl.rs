@@ -928,7 +928,7 @@ mod tests {
             };
             config.security.users = lines.iter().map(line).collect();
             let mut harness = Harness::new(config);
-            harness.server.take_up_users().map(|()| harness)
+            harness.server.apply_users().map(|()| harness)
         };
         let Ok(mut harness) = with(&[("u", "on >x (+get ~a) ~b")], "") else { panic!("right") };
         let lines = harness.server.user_lines();

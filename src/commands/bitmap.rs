@@ -266,7 +266,7 @@ fn bitop(ctx: &mut Ctx<'_>) -> CmdResult {
     if len > 0 {
         ctx.db.set_raw_string(dest, result, Ttl::Clear);
         ctx.db.changed(dest, Event::string("set"), 1);
-    } else if ctx.db.displace(dest, false) {
+    } else if ctx.db.remove_for_empty_result(dest, false) {
         ctx.db.changed(dest, Event::generic("del"), 1);
     }
     Ok(ctx.reply.int(len as i64))

@@ -44,9 +44,9 @@ enum Condition<'a> {
 }
 
 /// Conditions without a negation.
-const PLAIN: [&str; 3] = ["MAXAGE", "IDLE", "SKIPME"];
+const NOT_NEGATABLE: [&str; 3] = ["MAXAGE", "IDLE", "SKIPME"];
 /// Conditions with a negation, whose name begins with `NOT-`.
-const OPPOSED: [&str; 11] =
+const NEGATABLE: [&str; 11] =
     ["ID", "TYPE", "USER", "ADDR", "LADDR", "IP", "NAME", "LIB-NAME", "LIB-VER", "FLAGS", "DB"];
 
 /// The condition with this name, in any letter case, and whether it is negated.
@@ -54,10 +54,10 @@ fn condition_named(word: &[u8]) -> Option<(bool, &'static str)> {
     let find = |names: &[&'static str], word: &[u8]| {
         names.iter().copied().find(|name| word.eq_ignore_ascii_case(name.as_bytes()))
     };
-    let opposite = word.split_at_checked(4).filter(|(not, _)| not.eq_ignore_ascii_case(b"NOT-"));
-    match opposite {
-        Some((_, word)) => find(&OPPOSED, word).map(|name| (true, name)),
-        None => find(&OPPOSED, word).or_else(|| find(&PLAIN, word)).map(|name| (false, name)),
+    let negated = word.split_at_checked(4).filter(|(not, _)| not.eq_ignore_ascii_case(b"NOT-"));
+    match negated {
+        Some((_, word)) => find(&NEGATABLE, word).map(|name| (true, name)),
+        None => find(&NEGATABLE, word).or_else(|| find(&NOT_NEGATABLE, word)).map(|name| (false, name)),
     }
 }
 
@@ -108,7 +108,7 @@ impl<'a> Filter<'a> {
         let mut i = 2;
         while i < args.len() {
             let value = args.get(i + 1).ok_or(Error::Syntax)?;
-            let (opposite, name) = condition_named(args.at(i)).ok_or(Error::Syntax)?;
+            let (negated, name) = condition_named(args.at(i)).ok_or(Error::Syntax)?;
             let mut values = 1;
             let condition = match name {
                 "ID" => {
@@ -159,10 +159,10 @@ impl<'a> Filter<'a> {
             };
             // The last occurrence wins.
             let same = |known: &(bool, Condition<'_>)| {
-                known.0 == opposite && discriminant(&known.1) == discriminant(&condition)
+                known.0 == negated && discriminant(&known.1) == discriminant(&condition)
             };
             filter.conditions.retain(|known| !same(known));
-            filter.conditions.push((opposite, condition));
+            filter.conditions.push((negated, condition));
             i += 1 + values;
         }
         Ok(filter)
@@ -175,7 +175,7 @@ impl<'a> Filter<'a> {
 
     /// Whether a connection meets all conditions.
     pub(super) fn admits(&self, client: &Client, now: UnixMillis) -> bool {
-        self.conditions.iter().all(|(opposite, condition)| condition.is_met(client, now) != *opposite)
+        self.conditions.iter().all(|(negated, condition)| condition.is_met(client, now) != *negated)
     }
 }
 

@@ -257,19 +257,19 @@ mod tests {
         server.run_as(a, "MGET k l");
         assert_eq!(server.server.clients.tracking.keys(), 2);
         server.run_as(b, "SET k 1");
-        assert_eq!(server.told(a), format!("{PUSH}\"k\""));
+        assert_eq!(server.output_of(a), format!("{PUSH}\"k\""));
         server.run_as(b, "SET k 2");
-        assert_eq!(server.told(a), "");
+        assert_eq!(server.output_of(a), "");
         // Messages about the client's own changes follow the reply.
         assert_eq!(server.run_as(a, "SET l 1"), format!("OK\n{PUSH}\"l\""));
         server.run_as(a, "GET k");
         server.run_as(b, "FLUSHDB");
-        assert_eq!(server.told(a), "1) \"invalidate\"\n2) (nil)");
+        assert_eq!(server.output_of(a), "1) \"invalidate\"\n2) (nil)");
         server.run_as(a, "GET k");
         assert_eq!(server.run_as(a, "CLIENT TRACKING OFF"), "OK");
         assert_eq!(server.server.clients.tracking.keys(), 0);
         server.run_as(b, "SET k 1");
-        assert_eq!(server.told(a), "");
+        assert_eq!(server.output_of(a), "");
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(server.run_as(a, "SET k 1"), "OK");
         server.run_as(a, "GET k");
         server.run_as(b, "SET k 1");
-        assert_eq!(server.told(a), format!("{PUSH}\"k\""));
+        assert_eq!(server.output_of(a), format!("{PUSH}\"k\""));
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         server.run_as(a, "GET m");
         assert_eq!(server.server.clients.tracking.keys(), 1);
         server.run_as(b, "MSET k 1 l 1 m 1");
-        assert_eq!(server.told(a), format!("{PUSH}\"l\""));
+        assert_eq!(server.output_of(a), format!("{PUSH}\"l\""));
         for line in ["CLIENT CACHING YES", "MULTI", "GET k", "GET l", "EXEC", "GET m"] {
             server.run_as(a, line);
         }
@@ -310,11 +310,11 @@ mod tests {
         for line in ["MULTI", "SET a:2 1", "SET a:1 1", "SET c:1 1", "EXEC"] {
             server.request_as(b, line);
         }
-        assert_eq!(server.told(a), format!("{PUSH}\"a:1\"\n   2) \"a:2\""));
+        assert_eq!(server.output_of(a), format!("{PUSH}\"a:1\"\n   2) \"a:2\""));
         server.request_as(b, "SET a:1 1");
         server.request_as(a, "SET a:2 1");
         server.request_as(a, "SET b:1 1");
-        assert_eq!(server.told(a), format!("OK\nOK\n{PUSH}\"a:1\""));
+        assert_eq!(server.output_of(a), format!("OK\nOK\n{PUSH}\"a:1\""));
         assert_eq!(server.server.clients.tracking.prefixes(), 2);
         server.run_as(a, "RESET");
         assert_eq!(server.server.clients.tracking.prefixes(), 0);
@@ -327,9 +327,9 @@ mod tests {
         server.request_as(b, "SET k1 1");
         server.request_as(a, "CLIENT TRACKING OFF");
         server.request_as(a, "CLIENT TRACKING ON BCAST PREFIX k");
-        assert_eq!(server.told(a), "OK\nOK");
+        assert_eq!(server.output_of(a), "OK\nOK");
         server.request_as(b, "SET k2 1");
-        assert_eq!(server.told(a), format!("{PUSH}\"k2\""));
+        assert_eq!(server.output_of(a), format!("{PUSH}\"k2\""));
     }
 
     #[test]
@@ -340,17 +340,17 @@ mod tests {
         assert_eq!(server.run_as(a, "CLIENT GETREDIR"), "(integer) 2");
         server.run_as(a, "GET k");
         server.run_as(c, "SET k 1");
-        assert_eq!(server.told(b), "", "it cannot tell what a message is");
+        assert_eq!(server.output_of(b), "", "it cannot tell what a message is");
         server.run_as(b, "SUBSCRIBE __redis__:invalidate");
         server.run_as(a, "GET k");
         server.run_as(c, "SET k 1");
-        assert_eq!(server.told(b), "1) \"message\"\n2) \"__redis__:invalidate\"\n3) 1) \"k\"");
+        assert_eq!(server.output_of(b), "1) \"message\"\n2) \"__redis__:invalidate\"\n3) 1) \"k\"");
         server.run_as(a, "HELLO 3");
         server.run_as(a, "GET k");
         server.server.clients.unsubscribe_all(b);
         server.server.clients.remove(b);
         server.run_as(c, "SET k 1");
-        assert_eq!(server.told(a), "1) \"tracking-redir-broken\"\n2) (integer) 2");
+        assert_eq!(server.output_of(a), "1) \"tracking-redir-broken\"\n2) (integer) 2");
         assert!(server.run_as(a, "CLIENT INFO").contains(" flags=tRU "));
     }
 
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(told, 39);
         server.run_as(b, "CONFIG SET tracking-table-max-keys 1");
         server.run_as(b, "PING");
-        assert_eq!(server.told(a).matches("invalidate").count(), 10);
+        assert_eq!(server.output_of(a).matches("invalidate").count(), 10);
     }
 
     #[test]

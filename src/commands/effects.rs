@@ -290,12 +290,12 @@ fn requests_have_these_effects() {
             let answer = harness.run(line);
             assert!(!answer.starts_with("(error)"), "{line}: {answer}");
         }
-        harness.told(subscriber);
+        harness.output_of(subscriber);
         harness.run_as(watcher, "WATCH k");
         let dirty = harness.server.keyspace.ledger.dirty;
         harness.run(request);
         let counted = harness.server.keyspace.ledger.dirty - dirty;
-        let told_of = events(&harness.told(subscriber));
+        let told_of = events(&harness.output_of(subscriber));
         harness.run_as(watcher, "MULTI");
         let broken = harness.run_as(watcher, "EXEC") == "(nil)";
         if (broken, counted, told_of.as_str()) != (breaks, changes, told) {

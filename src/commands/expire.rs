@@ -149,7 +149,7 @@ const TTL: Spec = Spec::data("ttl", 2, ttl)
 /// TTL key → remaining seconds, rounded; −1 without an expiry, −2 without a key.
 fn ttl(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now;
-    tell_expiry(ctx, |at| rounded_secs((at - now).max(0)))
+    answer_expiry(ctx, |at| rounded_secs((at - now).max(0)))
 }
 
 const PTTL: Spec = Spec::data("pttl", 2, pttl)
@@ -170,7 +170,7 @@ const PTTL: Spec = Spec::data("pttl", 2, pttl)
 /// PTTL key → remaining milliseconds; −1 without an expiry, −2 without a key.
 fn pttl(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.now;
-    tell_expiry(ctx, |at| (at - now).max(0))
+    answer_expiry(ctx, |at| (at - now).max(0))
 }
 
 const EXPIRETIME: Spec = Spec::data("expiretime", 2, expiretime)
@@ -188,7 +188,7 @@ const EXPIRETIME: Spec = Spec::data("expiretime", 2, expiretime)
 
 /// EXPIRETIME key → Unix time in seconds, rounded; −1 without an expiry, −2 without a key.
 fn expiretime(ctx: &mut Ctx<'_>) -> CmdResult {
-    tell_expiry(ctx, |at| rounded_secs(at.0))
+    answer_expiry(ctx, |at| rounded_secs(at.0))
 }
 
 const PEXPIRETIME: Spec = Spec::data("pexpiretime", 2, pexpiretime)
@@ -206,10 +206,10 @@ const PEXPIRETIME: Spec = Spec::data("pexpiretime", 2, pexpiretime)
 
 /// PEXPIRETIME key → Unix time in milliseconds; −1 without an expiry, −2 without a key.
 fn pexpiretime(ctx: &mut Ctx<'_>) -> CmdResult {
-    tell_expiry(ctx, |at| at.0)
+    answer_expiry(ctx, |at| at.0)
 }
 
-fn tell_expiry(ctx: &mut Ctx<'_>, tell: impl FnOnce(UnixMillis) -> i64) -> CmdResult {
+fn answer_expiry(ctx: &mut Ctx<'_>, tell: impl FnOnce(UnixMillis) -> i64) -> CmdResult {
     let answer = match ctx.db.peek(ctx.args.key(1)).map(|entry| entry.expires()) {
         None => -2,
         Some(None) => -1,

@@ -101,16 +101,16 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
         added += usize::from(before.is_new());
         due += usize::from(before == Before::Due);
     }
-    met_due(&mut ctx.db, key, due);
+    report_expired_fields(&mut ctx.db, key, due);
     ctx.db.changed(key, Event::hash("hset"), (ctx.args.len() - 2) / 2);
     Ok(added)
 }
 
 /// Reports that `n` fields had expired, before the change to them is reported.
-pub(super) fn met_due(db: &mut Db<'_>, key: Key<'_>, n: usize) {
+pub(super) fn report_expired_fields(db: &mut Db<'_>, key: Key<'_>, n: usize) {
     if n > 0 {
         db.space().stats.expired_fields += n as u64;
-        db.told(key, Event::hash("hexpired"));
+        db.event_only(key, Event::hash("hexpired"));
     }
 }
 
@@ -160,7 +160,7 @@ fn set_field(
     let now = ctx.db.due_by();
     let hash = ctx.db.write_or_insert(key, Hash::new)?;
     let before = hash.put(ctx.args.at(2), value, NewExpiry::Same, &ctx.limits.types, now);
-    met_due(&mut ctx.db, key, usize::from(before == Before::Due));
+    report_expired_fields(&mut ctx.db, key, usize::from(before == Before::Due));
     ctx.db.changed(key, Event::hash(event), 1);
     Ok(before)
 }

@@ -12,7 +12,7 @@ use crate::stdx::clock::UnixMillis;
 use crate::types::{Before, Hash, NewExpiry};
 
 use super::expiry::{Conditions, Expiry, Unit, rounded_secs};
-use super::hash::{met_due, value_at};
+use super::hash::{report_expired_fields, value_at};
 
 /// Table entries of the commands on expiries of hash fields.
 pub const COMMANDS: &[Spec] = &[
@@ -572,7 +572,7 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
             due.push(fields.at(i));
         }
     }
-    met_due(&mut ctx.db, key, due.len());
+    report_expired_fields(&mut ctx.db, key, due.len());
     ctx.db.changed(key, Event::hash("hset"), fields.len() / 2);
     let mut digits = itoa::Buffer::new();
     let mut head = vec![&b"HSETEX"[..], key.bytes];
@@ -587,7 +587,7 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         NewExpiry::At(at) => {
             ctx.db.fields_expire(key);
-            ctx.db.told(key, Event::hash("hexpire"));
+            ctx.db.event_only(key, Event::hash("hexpire"));
             head.extend([&b"PXAT"[..], digits.format(at.0).as_bytes()]);
         }
     }
@@ -598,8 +598,8 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
 /// Sets fields to values that have already expired: the fields are removed at once.
 fn set_and_remove(ctx: &mut Ctx<'_>, key: Key<'_>, fields: Args<'_>) {
     let anyway = UnixMillis(i64::MIN);
-    ctx.db.told(key, Event::hash("hset"));
-    ctx.db.told(key, Event::hash("hexpire"));
+    ctx.db.event_only(key, Event::hash("hset"));
+    ctx.db.event_only(key, Event::hash("hexpire"));
     let mut gone: Vec<&[u8]> = fields.iter().step_by(2).collect();
     let hash = ctx.db.write_as::<Hash>(key).ok().flatten();
     let was_there = hash.is_some();
@@ -610,9 +610,9 @@ fn set_and_remove(ctx: &mut Ctx<'_>, key: Key<'_>, fields: Args<'_>) {
     if !gone.is_empty() {
         return removed(ctx, key, &gone);
     }
-    ctx.db.told(key, Event::hash("hexpired"));
+    ctx.db.event_only(key, Event::hash("hexpired"));
     if !was_there {
-        ctx.db.told(key, Event::generic("del"));
+        ctx.db.event_only(key, Event::generic("del"));
     }
 }
 
@@ -928,7 +928,7 @@ mod tests {
     }
 
     /// The events of one command, and the commands propagated.
-    fn told(harness: &mut Harness, line: &str) -> (String, String) {
+    fn events_and_feed(harness: &mut Harness, line: &str) -> (String, String) {
         let ledger = &mut harness.server.keyspace.ledger;
         ledger.listeners.set(Listeners::NOTIFY, true);
         ledger.feed(Sink::Log, true);
@@ -943,7 +943,7 @@ mod tests {
             .0
             .iter()
             .map(|change| match change {
-                Change::Key { event, .. } | Change::Told { event, .. } => event.name,
+                Change::Key { event, .. } | Change::EventOnly { event, .. } => event.name,
                 other => panic!("{other:?} was not to be expected"),
             })
             .filter(|&name| name != "new")
@@ -993,7 +993,7 @@ mod tests {
             ("HEXPIRE h 0 FIELDS 2 c x", "hexpired del", "HDEL h c"),
             ("HSETEX h PX 0 FIELDS 1 x 1", "hset hexpire hexpired del", "nothing"),
         ] {
-            assert_eq!(told(&mut harness, line), (events.into(), feed.into()), "{line}");
+            assert_eq!(events_and_feed(&mut harness, line), (events.into(), feed.into()), "{line}");
         }
         for (line, events, feed) in [
             ("HSET h a 1 b 1", "hexpired hset", "as received"),
@@ -1005,7 +1005,7 @@ mod tests {
             ("HSETEX h EX 0 FIELDS 1 a 1", "hset hexpire hexpired", "HDEL h a"),
             ("HDEL h a", "", "nothing"),
         ] {
-            assert_eq!(told(&mut with_due_fields(), line), (events.into(), feed.into()), "{line}");
+            assert_eq!(events_and_feed(&mut with_due_fields(), line), (events.into(), feed.into()), "{line}");
         }
     }
 

@@ -319,7 +319,7 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
         .field("aof_last_bgrewrite_status", if aof.rewrite_ok { "ok" } else { "err" })
         .field("aof_rewrites", aof.rewrites)
         .field("aof_rewrites_consecutive_failures", aof.failures)
-        .field("aof_last_write_status", if aof.trouble().is_none() { "ok" } else { "err" })
+        .field("aof_last_write_status", if aof.error().is_none() { "ok" } else { "err" })
         .field("aof_last_cow_size", aof.copied)
         .flag("module_fork_in_progress", false)
         .field("module_fork_last_cow_size", 0);

@@ -452,7 +452,7 @@ mod tests {
             .map(|change| match change {
                 Change::Key { db, key, event }
                 | Change::Gone { db, key, event }
-                | Change::Told { db, key, event } => show(*db, key, event.name),
+                | Change::EventOnly { db, key, event } => show(*db, key, event.name),
                 other => format!("{other:?}"),
             })
             .collect();

@@ -601,7 +601,7 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     let event = Event::list("ltrim");
     match removed {
         // Nothing changed: watchers and clients that cache the key are not notified.
-        0 => ctx.db.told(key, event),
+        0 => ctx.db.event_only(key, event),
         _ => ctx.db.changed(key, event, removed),
     }
     ctx.db.settle::<List>(key);

@@ -12,7 +12,7 @@ use crate::persistence::rdb::save::Version;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
-use crate::server::migrate::{Step, Target, Trouble};
+use crate::server::migrate::{MigrateError, Step, Target};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 
@@ -184,7 +184,7 @@ fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut outcome = send(server, index, &plan, &names, &mut gone);
     // The other server may have closed a cached connection for reasons of its own. But keys that it has
     // acknowledged are not sent again, and after a timeout there is no second attempt.
-    if let Err(Trouble { timed_out: false, .. }) = outcome
+    if let Err(MigrateError { timed_out: false, .. }) = outcome
         && gone.len() == 1
     {
         outcome = send(server, index, &plan, &names, &mut gone);
@@ -195,7 +195,7 @@ fn migrate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     match outcome {
         Ok(None) => Ok(server.reply(key).ok()),
         Ok(Some(refusal)) => Err(Error::quoting(&[b"ERR Target instance replied with error: ", &refusal])),
-        Err(trouble) => Err(Error::text(match trouble.step {
+        Err(error) => Err(Error::text(match error.step {
             Step::Connecting => "IOERR error or timeout connecting to the client",
             Step::Writing => "IOERR error or timeout writing to target instance",
             Step::Reading => "IOERR error or timeout reading to target instance",
@@ -211,7 +211,7 @@ fn send<'a>(
     plan: &Plan<'_>,
     names: &[Key<'a>],
     gone: &mut Vec<&'a [u8]>,
-) -> Result<Option<Vec<u8>>, Trouble> {
+) -> Result<Option<Vec<u8>>, MigrateError> {
     let mut target = match server.targets.take(plan.host, plan.port) {
         Some(kept) => kept,
         None => Target::connect(plan.host, plan.port, plan.timeout)?,

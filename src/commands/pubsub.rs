@@ -347,12 +347,15 @@ mod tests {
         assert_eq!(flat(&server.run_as(a, "PSUBSCRIBE n*")), "\"psubscribe\" \"n*\" 3");
         assert_eq!(flat(&server.run_as(a, "SSUBSCRIBE news")), "\"ssubscribe\" \"news\" 1");
         assert_eq!(server.run_as(b, "PUBLISH news hi"), "(integer) 2");
-        assert_eq!(flat(&server.told(a)), "\"message\" \"news\" \"hi\"\n\"pmessage\" \"n*\" \"news\" \"hi\"");
+        assert_eq!(
+            flat(&server.output_of(a)),
+            "\"message\" \"news\" \"hi\"\n\"pmessage\" \"n*\" \"news\" \"hi\""
+        );
         assert_eq!(server.run_as(b, "SPUBLISH news hi"), "(integer) 1");
-        assert_eq!(flat(&server.told(a)), "\"smessage\" \"news\" \"hi\"");
+        assert_eq!(flat(&server.output_of(a)), "\"smessage\" \"news\" \"hi\"");
         assert_eq!(server.run_as(b, "PUBLISH nothing hi"), "(integer) 1");
         assert_eq!(server.run_as(b, "PUBLISH elsewhere hi"), "(integer) 0");
-        assert_eq!(flat(&server.told(a)), "\"pmessage\" \"n*\" \"nothing\" \"hi\"");
+        assert_eq!(flat(&server.output_of(a)), "\"pmessage\" \"n*\" \"nothing\" \"hi\"");
         assert_eq!(
             flat(&server.run_as(b, "PUBSUB NUMSUB news x")),
             "\"news\" 1 \"x\" 0",
@@ -386,7 +389,7 @@ mod tests {
             assert_eq!(output.segments() > 0, length > 900, "{length}");
             for client in [a, c] {
                 let expected = format!("\"message\" \"news\" \"{text}\"\n\"message\" \"news\" \"end\"");
-                assert_eq!(flat(&server.told(client)), expected);
+                assert_eq!(flat(&server.output_of(client)), expected);
             }
         }
     }
@@ -448,7 +451,7 @@ mod tests {
         assert_eq!(flat(&server.run_as(a, "SUBSCRIBE foo")), "\"subscribe\" \"foo\" 1");
         assert_eq!(flat(&server.run_as(a, "PUBLISH foo x")), "\"message\" \"foo\" \"x\"");
         server.run_as(b, "PUBLISH foo y");
-        assert_eq!(flat(&server.told(a)), "\"message\" \"foo\" \"y\"");
+        assert_eq!(flat(&server.output_of(a)), "\"message\" \"foo\" \"y\"");
         assert_eq!(flat(&server.run_as(a, "UNSUBSCRIBE")), "\"unsubscribe\" \"foo\" 0");
         assert_eq!(server.run_as(a, "PING"), "");
     }
@@ -473,7 +476,7 @@ mod tests {
         server.run_as(a, "PSUBSCRIBE __key*");
         let mut events = |line: &str| {
             server.run_as(b, line);
-            let told = flat(&server.told(a)).replace("\"pmessage\" \"__key*\" ", "").replace('"', "");
+            let told = flat(&server.output_of(a)).replace("\"pmessage\" \"__key*\" ", "").replace('"', "");
             told.lines().map(|line| format!("{line}; ")).collect::<String>()
         };
         assert_eq!(

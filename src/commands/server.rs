@@ -432,9 +432,9 @@ fn memory_doctor(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult 
 }
 
 fn diagnosis(memory: &MemoryReport, clients: usize) -> String {
-    const TOO_LITTLE_TO_TELL: usize = 5 << 20;
+    const TOO_SMALL_TO_REPORT: usize = 5 << 20;
     const MUCH_PER_CLIENT: usize = 200 << 10;
-    if memory.used < TOO_LITTLE_TO_TELL {
+    if memory.used < TOO_SMALL_TO_REPORT {
         return "So little memory is in use that nothing can be said about it.\n".into();
     }
     let checks = [

@@ -12,7 +12,7 @@ use crate::stdx::num;
 pub const COMMANDS: &[Spec] = &[COMMANDLOG, SLOWLOG];
 
 /// Number of entries shown by default.
-const USUAL_COUNT: i64 = 10;
+const DEFAULT_COUNT: i64 = 10;
 
 const FLAGS: Flags = Flags::ADMIN.with(Flags::LOADING).with(Flags::STALE);
 
@@ -47,7 +47,7 @@ fn slowlog_get(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult
             b"'. Try SLOWLOG HELP.",
         ]));
     }
-    let count = if args.len() == 3 { count(args, 2)? } else { USUAL_COUNT };
+    let count = if args.len() == 3 { count(args, 2)? } else { DEFAULT_COUNT };
     Ok(list(server, key, LogKind::Slow, count))
 }
 

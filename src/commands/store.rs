@@ -25,7 +25,7 @@ pub fn store_counting<T: Collection>(
         ctx.db.changed(key, event, changes);
     } else {
         let lazily = ctx.db.space().lazy.server_del;
-        if ctx.db.displace(key, lazily) {
+        if ctx.db.remove_for_empty_result(key, lazily) {
             ctx.db.changed(key, Event::generic("del"), 1);
         }
     }

@@ -244,7 +244,7 @@ fn readers_wait_for_entries() {
     assert_eq!(harness.run_as(second, "XREAD BLOCK 0 STREAMS s t 0 0"), "");
     harness.run("XADD s 1-1 a b");
     let entry = "1) 1) \"s\"\n   2) 1) 1) \"1-1\"\n         2) 1) \"a\"\n            2) \"b\"";
-    assert_eq!((harness.told(first), harness.told(second)), (entry.to_owned(), entry.to_owned()));
+    assert_eq!((harness.output_of(first), harness.output_of(second)), (entry.to_owned(), entry.to_owned()));
     // A position is taken when waiting begins.
     assert_eq!(harness.run_as(first, "XREAD BLOCK 0 STREAMS s $"), "");
     harness.run("XGROUP CREATE s g $");
@@ -254,9 +254,9 @@ fn readers_wait_for_entries() {
     harness.run("XADD s 2-1 a b");
     harness.run("XADD s 3-1 a b");
     harness.run("EXEC");
-    assert!(harness.told(first).contains("3-1"));
-    assert!(harness.told(second).contains("2-1"));
-    assert!(harness.told(third).contains("3-1"));
+    assert!(harness.output_of(first).contains("3-1"));
+    assert!(harness.output_of(second).contains("2-1"));
+    assert!(harness.output_of(third).contains("3-1"));
     assert!(harness.server.clients.blocking.is_empty());
 }
 
@@ -279,7 +279,11 @@ fn readers_of_groups_learn_that_a_stream_is_gone() {
         assert_eq!(harness.run_as(alone, "XREAD BLOCK 0 STREAMS s $"), "");
         assert_eq!(harness.run_as(grouped, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"), "");
         harness.run(change);
-        assert_eq!((harness.told(alone).as_str(), harness.told(grouped).as_str()), ("", answer), "{change}");
+        assert_eq!(
+            (harness.output_of(alone).as_str(), harness.output_of(grouped).as_str()),
+            ("", answer),
+            "{change}"
+        );
     }
 }
 
@@ -291,8 +295,8 @@ fn an_entry_that_is_gone_again_serves_nobody() {
     assert_eq!(harness.run_as(reader, "XREAD BLOCK 0 STREAMS s 0"), "");
     for line in ["MULTI", "XADD s 1-1 a b", "DEL s", "EXEC", "RPUSH s x", "DEL s"] {
         harness.run(line);
-        assert_eq!(harness.told(reader), "", "{line}");
+        assert_eq!(harness.output_of(reader), "", "{line}");
     }
     harness.run("XADD s 1-1 a b");
-    assert!(harness.told(reader).contains("1-1"));
+    assert!(harness.output_of(reader).contains("1-1"));
 }

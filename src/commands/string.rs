@@ -67,7 +67,7 @@ fn value_arg(args: Args<'_>, i: usize) -> Value<'_> {
 
 /// Size in bytes from which a string is sent without being copied; a shorter copy costs less than managing the
 /// piece.
-const LEND_FROM: usize = 8 << 10;
+const SHARE_FROM: usize = 8 << 10;
 
 #[inline]
 fn reply_string(reply: &mut Reply<'_>, text: Option<StringRef<'_>>) -> Replied {
@@ -84,7 +84,7 @@ fn store(db: &mut Db<'_>, key: Key<'_>, args: Args<'_>, value: usize, ttl: Ttl) 
     db.set_string(key, value_arg(args, value), ttl);
     db.changed(key, SET_EVENT, 1);
     if matches!(ttl, Ttl::At(_)) {
-        db.told(key, EXPIRE_EVENT);
+        db.event_only(key, EXPIRE_EVENT);
     }
 }
 
@@ -226,7 +226,7 @@ fn get(ctx: &mut Ctx<'_>) -> CmdResult {
     let long = {
         let Some(slot) = ctx.db.read(ctx.args.key(1)) else { return Ok(ctx.reply.null()) };
         match slot.string() {
-            Some(StringRef::Bytes(bytes)) if bytes.len() < LEND_FROM => return Ok(ctx.reply.bulk(bytes)),
+            Some(StringRef::Bytes(bytes)) if bytes.len() < SHARE_FROM => return Ok(ctx.reply.bulk(bytes)),
             Some(StringRef::Bytes(_)) => slot.shared_string(),
             Some(StringRef::Int(n)) => return Ok(ctx.reply.bulk_int(n)),
             None => return Err(WrongType.into()),
@@ -1064,8 +1064,8 @@ mod tests {
     #[test]
     fn a_long_string_on_its_way_is_what_it_was() {
         let mut harness = Harness::default();
-        let long = vec![b'x'; LEND_FROM];
-        let reply = [format!("${LEND_FROM}\r\n").as_bytes(), &long, b"\r\n"].concat();
+        let long = vec![b'x'; SHARE_FROM];
+        let reply = [format!("${SHARE_FROM}\r\n").as_bytes(), &long, b"\r\n"].concat();
         harness.raw(&[b"SET", b"k", &long]);
         assert_eq!(harness.raw(&[b"GET", b"k"]), reply);
         for request in
@@ -1073,7 +1073,7 @@ mod tests {
         {
             harness.raw(request);
         }
-        let tail = format!(":{}\r\n+OK\r\n", LEND_FROM + 1);
+        let tail = format!(":{}\r\n+OK\r\n", SHARE_FROM + 1);
         assert_eq!(harness.raw(&[b"EXEC"]), [b"*3\r\n", &reply[..], tail.as_bytes()].concat());
         harness.raw(&[b"SET", b"k", &long]);
         harness.raw(&[b"CLIENT", b"REPLY", b"OFF"]);

@@ -64,12 +64,12 @@ impl Harness {
     /// Runs one line as a request of `client`; returns all output to the client up to the end of the iteration.
     pub fn run_as(&mut self, client: ClientKey, line: &str) -> String {
         self.request_as(client, line);
-        self.told(client)
+        self.output_of(client)
     }
 
     /// Returns the output to `client` up to the end of the event loop's iteration.
-    pub fn told(&mut self, client: ClientKey) -> String {
-        self.server.finish_turn();
+    pub fn output_of(&mut self, client: ClientKey) -> String {
+        self.server.finish_iteration();
         let written = self.server.clients[client].io.output.take_all();
         let (mut shown, mut rest) = (Vec::new(), &written[..]);
         while !rest.is_empty() {

@@ -131,7 +131,7 @@ fn watch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if !server.clients[key].flags.has(ClientFlags::WATCH_BROKEN) {
         let db = server.clients[key].db;
         for watched in args.rest(1).iter() {
-            let existed = server.keyspace.db(db as usize).is_there_now(Key::new(watched));
+            let existed = server.keyspace.db(db as usize).exists_now(Key::new(watched));
             if server.clients.watches.add(key, db, watched, existed) {
                 let client = &mut server.clients[key];
                 client.watched.push((db, watched.into()));

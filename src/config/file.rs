@@ -87,7 +87,7 @@ pub fn load(text: &[u8], config: &mut Config) -> Result<Vec<String>, FileError> 
     if config.cluster.enabled && config.replication.replicaof.is_some() {
         return Err(FileError::Conflict("replicaof directive not allowed in cluster mode".into()));
     }
-    notes.extend(table::params().filter_map(|param| param.idle(config)));
+    notes.extend(table::params().filter_map(|param| param.unused_note(config)));
     Ok(notes)
 }
 
@@ -137,7 +137,7 @@ impl Loader<'_> {
         if let Some(param) = table::find(name) {
             return self.param(param, values);
         }
-        if let Some(judgement) = foreign::judge(name, values) {
+        if let Some(judgement) = foreign::check(name, values) {
             self.notes.extend(judgement?);
             return Ok(());
         }
@@ -174,7 +174,7 @@ impl Loader<'_> {
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let again = self.seen.contains(&param.name);
         param.read(self.config, &values, again)?;
-        param.check_promise(self.config)?;
+        param.check_supported(self.config)?;
         if !again {
             self.seen.push(param.name);
         }

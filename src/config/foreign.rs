@@ -77,7 +77,7 @@ const DIRECTIVES: &[Directive] = &[
 ///
 /// # Errors
 /// If the number of values is wrong or the value promises an absent feature.
-pub fn judge(name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, Reason>> {
+pub fn check(name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, Reason>> {
     let &(name, default, otherwise) =
         DIRECTIVES.iter().find(|(known, ..)| known.as_bytes().eq_ignore_ascii_case(name))?;
     // Some directives take several addresses, or none as the empty string.
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn other_values_are_noted_or_refused() {
-        let judged = |name: &str, value: &str| judge(name.as_bytes(), &[value.into()]);
+        let judged = |name: &str, value: &str| check(name.as_bytes(), &[value.into()]);
         assert_eq!(judged("nosuch", "1"), None);
         for (name, default, otherwise) in DIRECTIVES {
             assert_eq!(judged(name, default), Some(Ok(None)), "{name}");
@@ -126,7 +126,7 @@ mod tests {
                 (Refused, Err(reason)) => assert!(reason.contains("not supported"), "{reason}"),
                 (_, judgement) => panic!("{name}: {judgement:?}"),
             }
-            let none = judge(name.as_bytes(), &[]).expect("known");
+            let none = check(name.as_bytes(), &[]).expect("known");
             assert!(none.is_err() || default.is_empty() || *default == "0", "{name}");
         }
     }

@@ -132,7 +132,7 @@ impl Config {
         for (param, (name, value)) in params.iter().zip(pairs) {
             let result = param.read(&mut changed, &[value], false);
             result
-                .and_then(|()| param.check_promise(&changed))
+                .and_then(|()| param.check_supported(&changed))
                 .map_err(|reason| SetError::refused(name, reason))?;
         }
         let mut effects = Effects::NONE;

@@ -183,7 +183,7 @@ impl Effects {
 
 /// What to do about a parameter for which the server lacks a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lack {
+pub enum Missing {
     /// Any value is stored and has no effect; the reason, as a sentence without a full stop.
     Unused(&'static str),
     /// Only the default is accepted, because another value promises an absent feature, which is named here.
@@ -215,7 +215,7 @@ pub struct Param {
     /// Whether CONFIG SET is refused while a data set is loaded.
     pub deny_loading: bool,
     /// The feature that the server lacks to act on the parameter.
-    pub lack: Option<Lack>,
+    pub missing: Option<Missing>,
     /// Range to which a number outside is silently clamped.
     pub(super) clamp: Option<Range>,
 }
@@ -239,7 +239,7 @@ impl Param {
             sensitive: false,
             hidden: false,
             deny_loading: false,
-            lack: None,
+            missing: None,
             clamp: None,
         }
     }
@@ -274,11 +274,11 @@ impl Param {
     }
 
     pub(super) const fn unused(self, why: &'static str) -> Param {
-        Param { lack: Some(Lack::Unused(why)), ..self }
+        Param { missing: Some(Missing::Unused(why)), ..self }
     }
 
     pub(super) const fn refused(self, what: &'static str) -> Param {
-        Param { lack: Some(Lack::Refused(what)), ..self }
+        Param { missing: Some(Missing::Refused(what)), ..self }
     }
 
     pub(super) const fn clamp(self, min: i128, max: i128) -> Param {
@@ -365,10 +365,10 @@ impl Param {
     ///
     /// # Errors
     /// The absent feature, and the value that is accepted.
-    pub fn check_promise(&self, config: &Config) -> Result<(), Reason> {
+    pub fn check_supported(&self, config: &Config) -> Result<(), Reason> {
         let default = self.print(&Config::default());
-        match self.lack {
-            Some(Lack::Refused(what)) if self.print(config) != default => {
+        match self.missing {
+            Some(Missing::Refused(what)) if self.print(config) != default => {
                 let default = String::from_utf8_lossy(&default);
                 Err(format!("this server has no {what}: only '{default}' is possible").into())
             }
@@ -377,8 +377,8 @@ impl Param {
     }
 
     /// A log message about a value that differs from the default and has no effect; `None` for other values.
-    pub fn idle(&self, config: &Config) -> Option<String> {
-        let Some(Lack::Unused(why)) = self.lack else { return None };
+    pub fn unused_note(&self, config: &Config) -> Option<String> {
+        let Some(Missing::Unused(why)) = self.missing else { return None };
         let value = self.print(config);
         if value == self.print(&Config::default()) {
             return None;

@@ -322,7 +322,7 @@ impl Database {
         // If more fields have expired, all other hashes with a fired alarm come first.
         let next = next.map(|at| at.max(now));
         if next.is_none() {
-            hash.calm();
+            hash.drop_expiry_table();
         }
         slot.set_alarm(next);
         self.alarms.add(next, slot.reference());

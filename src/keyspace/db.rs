@@ -115,8 +115,8 @@ impl<'s> Db<'s> {
     }
 
     /// Reports an event of `key` that did not change it.
-    pub fn told(&mut self, key: Key<'_>, event: Event) {
-        self.space.ledger.told(self.index, key.bytes, event);
+    pub fn event_only(&mut self, key: Key<'_>, event: Event) {
+        self.space.ledger.event_only(self.index, key.bytes, event);
     }
 
     // ---- looking up -----------------------------------------------------------------------
@@ -137,7 +137,7 @@ impl<'s> Db<'s> {
     /// Removes the key if it has expired; whether it must be treated as absent.
     #[inline]
     fn expire_if_due(&mut self, key: Key<'_>) -> bool {
-        self.database().has_due(key, self.space.now) && self.space.meet_due_key(self.index, key)
+        self.database().has_due(key, self.space.now) && self.space.due_key_accessed(self.index, key)
     }
 
     #[inline]
@@ -153,7 +153,7 @@ impl<'s> Db<'s> {
     #[cold]
     fn missed(&mut self, key: Key<'_>) {
         self.space.stats.misses += 1;
-        self.told(key, KEY_MISS);
+        self.event_only(key, KEY_MISS);
     }
 
     #[inline]
@@ -173,7 +173,7 @@ impl<'s> Db<'s> {
             }
             None => {
                 stats.misses += 1;
-                ledger.told(self.index, key.bytes, KEY_MISS);
+                ledger.event_only(self.index, key.bytes, KEY_MISS);
                 None
             }
         }
@@ -213,7 +213,7 @@ impl<'s> Db<'s> {
     }
 
     /// Whether the key exists and has not expired; does not remove it.
-    pub fn is_there_now(&self, key: Key<'_>) -> bool {
+    pub fn exists_now(&self, key: Key<'_>) -> bool {
         let entry = self.database().find(key);
         entry.is_some_and(|entry| !self.is_due(&entry))
     }
@@ -324,7 +324,7 @@ impl<'s> Db<'s> {
 
     fn born(&mut self, key: Key<'_>) {
         let event = Event { class: Class::New, name: "new" };
-        self.space.ledger.told(self.index, key.bytes, event);
+        self.space.ledger.event_only(self.index, key.bytes, event);
     }
 
     /// Stores a string under `key`, replacing any value. The caller reports the change.
@@ -447,7 +447,7 @@ impl<'s> Db<'s> {
 
     /// As [`Db::remove`], for an empty result that leaves nothing under its key: the old value counts as removed by
     /// the command, even if it has expired.
-    pub fn displace(&mut self, key: Key<'_>, lazily: bool) -> bool {
+    pub fn remove_for_empty_result(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.database_mut().take(key) {
             Some(old) => {
                 self.space.reclaimer.entry(old, lazily);

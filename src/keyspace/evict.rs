@@ -294,7 +294,7 @@ mod tests {
     }
 
     fn is_there(space: &mut Keyspace, db: usize, i: usize) -> bool {
-        space.db(db).is_there_now(Key::new(&name(i)))
+        space.db(db).exists_now(Key::new(&name(i)))
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
                 let [Change::Gone { db, key, event }] = &changes[..] else { panic!("{changes:?}") };
                 assert_eq!((event.class, event.name), (Class::Evicted, "evicted"));
                 let (db, bytes) = (*db as usize, &keys[key.clone()]);
-                assert!(!space.db(db).is_there_now(Key::new(bytes)));
+                assert!(!space.db(db).exists_now(Key::new(bytes)));
                 space.dbs[db].check();
             }
             let all = policy.scope == Scope::All;

@@ -106,7 +106,7 @@ pub struct ActiveExpire {
 impl Keyspace {
     /// Handles a due key found by a lookup; whether it must be treated as absent.
     #[cold]
-    pub(super) fn meet_due_key(&mut self, db: usize, key: Key<'_>) -> bool {
+    pub(super) fn due_key_accessed(&mut self, db: usize, key: Key<'_>) -> bool {
         match self.expiry() {
             Expiry::Ignore => false,
             Expiry::Hide => true,

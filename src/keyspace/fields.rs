@@ -108,11 +108,11 @@ impl Keyspace {
             let removed = hash.pop_due(*now, FIELDS_PER_ROUND, |field| ledger.field_gone(index, key, field));
             if removed > 0 {
                 stats.expired_fields += removed as u64;
-                ledger.told(index, key, Event { class: Class::Expired, name: "hexpired" });
+                ledger.event_only(index, key, Event { class: Class::Expired, name: "hexpired" });
             }
         });
         if let Some(Some(gone)) = &visited {
-            ledger.told(index, gone.key(), Event::generic("del"));
+            ledger.event_only(index, gone.key(), Event::generic("del"));
         }
         visited.is_some()
     }

@@ -154,7 +154,7 @@ pub enum Change {
         field: Range<usize>,
     },
     /// An event that did not change the data, for subscribers only.
-    Told {
+    EventOnly {
         /// Index of the database.
         db: u32,
         /// Range of the key in the ledger's bytes.
@@ -289,10 +289,10 @@ impl Ledger {
 
     /// Records an event that did not change the data.
     #[inline]
-    pub fn told(&mut self, db: usize, key: &[u8], event: Event) {
+    pub fn event_only(&mut self, db: usize, key: &[u8], event: Event) {
         if self.listeners.has(Listeners::NOTIFY) {
             let key = self.keep(key);
-            self.changes.push(Change::Told { db: db as u32, key, event });
+            self.changes.push(Change::EventOnly { db: db as u32, key, event });
         }
     }
 

@@ -87,13 +87,13 @@ impl Server {
 
     /// Whether a command must be refused for lack of memory. Evicts keys first.
     #[inline]
-    pub(in crate::server) fn lacks_room(&mut self, key: ClientKey, spec: &'static Spec) -> bool {
-        self.make_room() == Room::None && self.takes_room(key, spec)
+    pub(in crate::server) fn lacks_memory(&mut self, key: ClientKey, spec: &'static Spec) -> bool {
+        self.free_memory() == Room::None && self.takes_memory(key, spec)
     }
 
     /// Whether a command takes memory, itself or through the commands queued for it.
     #[cold]
-    fn takes_room(&self, key: ClientKey, spec: &'static Spec) -> bool {
+    fn takes_memory(&self, key: ClientKey, spec: &'static Spec) -> bool {
         if spec.flags.has(Flags::DENYOOM) {
             return true;
         }
@@ -104,7 +104,7 @@ impl Server {
     }
 
     #[inline]
-    fn make_room(&mut self) -> Room {
+    fn free_memory(&mut self) -> Room {
         let room = match self.excess() {
             None => Room::Enough,
             Some(excess) => self.evict_for(excess),
@@ -172,7 +172,7 @@ impl Server {
     pub(in crate::server) fn continue_evicting(&mut self) {
         if self.event_loop.evicting {
             self.event_loop.evicting = false;
-            self.make_room();
+            self.free_memory();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::net::link::{Link, Readiness};
 use crate::resp::response::Kind;
 
 /// Largest number of cached connections.
-const MAX_KEPT: usize = 64;
+const MAX_CACHED: usize = 64;
 /// Time after which an unused connection is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// Bytes sent at once, which have the time limit to themselves.
@@ -31,16 +31,16 @@ pub enum Step {
 
 /// Why communication with the other server failed.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct MigrateError {
     /// The step that failed.
     pub step: Step,
     /// Whether the time limit passed, in which case another attempt would take as long again.
     pub timed_out: bool,
 }
 
-impl Trouble {
-    fn new(step: Step, error: &io::Error) -> Trouble {
-        Trouble { step, timed_out: matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) }
+impl MigrateError {
+    fn new(step: Step, error: &io::Error) -> MigrateError {
+        MigrateError { step, timed_out: matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) }
     }
 }
 
@@ -73,7 +73,7 @@ impl Targets {
             return;
         }
         target.used = Instant::now();
-        if self.kept.len() >= MAX_KEPT
+        if self.kept.len() >= MAX_CACHED
             && let Some((oldest, _)) = self.kept.iter().enumerate().min_by_key(|(_, target)| target.used)
         {
             self.kept.swap_remove(oldest);
@@ -104,12 +104,12 @@ impl Target {
     /// # Errors
     /// If the host is unknown or no server accepts the connection. A refused connection is reported as a failure of
     /// [`Step::Writing`], the step in which Redis notices it.
-    pub fn connect(host: &[u8], port: &[u8], timeout: Duration) -> Result<Target, Trouble> {
-        let connecting = |error: io::Error| Trouble::new(Step::Connecting, &error);
+    pub fn connect(host: &[u8], port: &[u8], timeout: Duration) -> Result<Target, MigrateError> {
+        let connecting = |error: io::Error| MigrateError::new(Step::Connecting, &error);
         let name = std::str::from_utf8(host).map_err(|_| connecting(ErrorKind::InvalidInput.into()))?;
         // No server listens on port 0.
         let number = std::str::from_utf8(port).ok().and_then(|text| text.parse().ok()).unwrap_or(0u16);
-        let mut failure = Trouble { step: Step::Connecting, timed_out: false };
+        let mut failure = MigrateError { step: Step::Connecting, timed_out: false };
         for address in (name, number).to_socket_addrs().map_err(connecting)? {
             match reach(address, timeout) {
                 Ok(link) => {
@@ -117,7 +117,7 @@ impl Target {
                     return Ok(Target { host, port, link, db: None, used: Instant::now(), timeout });
                 }
                 Err(error) => {
-                    failure = Trouble::new(Step::Connecting, &error);
+                    failure = MigrateError::new(Step::Connecting, &error);
                     if !failure.timed_out {
                         failure.step = Step::Writing;
                     }
@@ -136,7 +136,7 @@ impl Target {
     ///
     /// # Errors
     /// If the output cannot be sent in time.
-    pub fn request(&mut self, args: &[&[u8]]) -> Result<(), Trouble> {
+    pub fn request(&mut self, args: &[&[u8]]) -> Result<(), MigrateError> {
         self.link.request(args);
         if self.link.unsent() >= CHUNK { self.flush() } else { Ok(()) }
     }
@@ -145,7 +145,7 @@ impl Target {
     ///
     /// # Errors
     /// If the output cannot be sent in time.
-    pub fn request_with(&mut self, head: &[&[u8]], large: &[u8], tail: &[&[u8]]) -> Result<(), Trouble> {
+    pub fn request_with(&mut self, head: &[&[u8]], large: &[u8], tail: &[&[u8]]) -> Result<(), MigrateError> {
         let timeout = self.timeout;
         self.link.request_around(head, large.len(), tail, |link| {
             flush(link, timeout)?;
@@ -153,7 +153,7 @@ impl Target {
                 let deadline = Instant::now() + timeout;
                 let mut left = chunk;
                 while !left.is_empty() {
-                    let n = link.send(left).map_err(|error| Trouble::new(Step::Writing, &error))?;
+                    let n = link.send(left).map_err(|error| MigrateError::new(Step::Writing, &error))?;
                     left = &left[n..];
                     if n == 0 {
                         wait(link, Readiness::Writable, deadline)?;
@@ -169,7 +169,7 @@ impl Target {
     ///
     /// # Errors
     /// If the output cannot be sent in time.
-    pub fn flush(&mut self) -> Result<(), Trouble> {
+    pub fn flush(&mut self) -> Result<(), MigrateError> {
         flush(&mut self.link, self.timeout)
     }
 
@@ -178,8 +178,8 @@ impl Target {
     ///
     /// # Errors
     /// If no complete and valid reply arrives in time.
-    pub fn reply(&mut self) -> Result<Result<(), Vec<u8>>, Trouble> {
-        let reading = |error: io::Error| Trouble::new(Step::Reading, &error);
+    pub fn reply(&mut self) -> Result<Result<(), Vec<u8>>, MigrateError> {
+        let reading = |error: io::Error| MigrateError::new(Step::Reading, &error);
         let deadline = Instant::now() + self.timeout;
         loop {
             let malformed = |_| reading(ErrorKind::InvalidData.into());
@@ -206,10 +206,10 @@ fn reach(address: SocketAddr, timeout: Duration) -> io::Result<Link> {
 }
 
 /// Sends all output; each portion that the socket accepts has the time limit to itself.
-fn flush(link: &mut Link, timeout: Duration) -> Result<(), Trouble> {
+fn flush(link: &mut Link, timeout: Duration) -> Result<(), MigrateError> {
     loop {
         let before = link.unsent();
-        if link.flush().map_err(|error| Trouble::new(Step::Writing, &error))? {
+        if link.flush().map_err(|error| MigrateError::new(Step::Writing, &error))? {
             return Ok(());
         }
         debug_assert!(link.unsent() <= before);
@@ -217,8 +217,8 @@ fn flush(link: &mut Link, timeout: Duration) -> Result<(), Trouble> {
     }
 }
 
-fn wait(link: &Link, readiness: Readiness, deadline: Instant) -> Result<(), Trouble> {
-    link.wait(readiness, deadline).map_err(|error| Trouble::new(Step::Writing, &error))
+fn wait(link: &Link, readiness: Readiness, deadline: Instant) -> Result<(), MigrateError> {
+    link.wait(readiness, deadline).map_err(|error| MigrateError::new(Step::Writing, &error))
 }
 
 #[cfg(test)]
@@ -283,13 +283,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let port = port_of(&listener);
         let mut targets = Targets::default();
-        for i in 0..=MAX_KEPT {
+        for i in 0..=MAX_CACHED {
             let mut target =
                 Target::connect(b"127.0.0.1", port.as_bytes(), SECOND).expect("there is a listener");
             target.host = i.to_string().into_bytes().into();
             targets.keep(target);
         }
-        assert_eq!(targets.len(), MAX_KEPT);
+        assert_eq!(targets.len(), MAX_CACHED);
         assert!(targets.take(b"0", port.as_bytes()).is_none());
         let mut target = targets.take(b"1", port.as_bytes()).expect("it is kept");
         assert!(targets.take(b"1", port.as_bytes()).is_none());
@@ -299,8 +299,8 @@ mod tests {
         target.link.wait(Readiness::Readable, Instant::now() + SECOND).expect("something comes");
         target.link.receive().expect("a byte");
         targets.keep(target);
-        assert_eq!(targets.len(), MAX_KEPT - 1, "what says more than it is asked is not kept");
+        assert_eq!(targets.len(), MAX_CACHED - 1, "what says more than it is asked is not kept");
         targets.release_idle();
-        assert_eq!(targets.len(), MAX_KEPT - 1);
+        assert_eq!(targets.len(), MAX_CACHED - 1);
     }
 }

@@ -38,7 +38,7 @@ pub struct Server {
     /// The command table.
     pub commands: Commands,
     /// Conditions that block each command, by command id.
-    pub held_by: Vec<Conditions>,
+    pub blocked_by: Vec<Conditions>,
     /// Databases and their keys.
     pub keyspace: Keyspace,
     /// Connected clients.
@@ -107,7 +107,7 @@ impl Server {
         let mut rng = Rng::from_os();
         let run_id = random_id(&mut rng);
         let replication_id = random_id(&mut rng);
-        let held_by = commands.iter().map(|(_, spec)| Conditions::holding(spec)).collect();
+        let blocked_by = commands.iter().map(|(_, spec)| Conditions::blocking(spec)).collect();
         let stats = Stats::new(commands.len());
         let acl = Acl::new(execution::users::catalog(&commands));
         let databases = config.general.databases as usize;
@@ -117,7 +117,7 @@ impl Server {
         let mut server = Server {
             config,
             commands,
-            held_by,
+            blocked_by,
             keyspace,
             clients: Clients::default(),
             acl,

@@ -44,8 +44,8 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::CLIENT_MEMORY, Action::Do(limit_client_memory)),
     (Effects::LAZY_FREE, Action::Do(choose_lazy_freeing)),
     (Effects::TRACKING, Action::Do(Server::check_tracked)),
-    (Effects::KEYSPACE_EVENTS, Action::Do(Server::hear_events)),
-    (Effects::COMMAND_LOGS, Action::Do(Server::take_up_thresholds)),
+    (Effects::KEYSPACE_EVENTS, Action::Do(Server::update_event_listener)),
+    (Effects::COMMAND_LOGS, Action::Do(Server::apply_thresholds)),
     (Effects::ACL_LOG, Action::Do(trim_acl_log)),
     (Effects::PROC_TITLE, Action::Do(Server::show_title)),
     (Effects::LOG_LEVEL, Action::Do(set_log_level)),
@@ -53,8 +53,8 @@ const ACTIONS: &[(Effects, Action)] = &[
         Effects::ALLOCATOR,
         Action::Do(|server| alloc::purge_in_background(server.config.advanced.jemalloc_bg_thread)),
     ),
-    (Effects::WATCHDOG, Action::Do(Server::take_up_watchdog)),
-    (Effects::PASSWORD, Action::Do(Server::take_up_password)),
+    (Effects::WATCHDOG, Action::Do(Server::apply_watchdog)),
+    (Effects::PASSWORD, Action::Do(Server::apply_password)),
 ];
 
 /// Why a change could not take effect.
@@ -132,7 +132,7 @@ impl Server {
         match self.act(&before, effects) {
             Ok(()) => {
                 for param in table::params() {
-                    if let Some(note) = param.idle(&self.config)
+                    if let Some(note) = param.unused_note(&self.config)
                         && param.print(&before) != param.print(&self.config)
                     {
                         tracing::warn!("{note}");

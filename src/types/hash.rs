@@ -446,7 +446,7 @@ impl Hash {
     }
 
     /// Drops the queue of expiries if no field expires. O(1).
-    pub fn calm(&mut self) {
+    pub fn drop_expiry_table(&mut self) {
         let table = match self.encoded_mut() {
             EncodingMut::Volatile(volatile) if volatile.len() == 0 => volatile.take_table(),
             _ => return,

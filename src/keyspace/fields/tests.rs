@@ -137,14 +137,14 @@ fn alarms_follow_their_hashes() {
 }
 
 /// Names of the expired fields, and of the events.
-fn told(space: &mut Keyspace) -> (Vec<String>, Vec<&'static str>) {
+fn events_of(space: &mut Keyspace) -> (Vec<String>, Vec<&'static str>) {
     let (changes, bytes) = space.ledger.take();
     let text = |range: &std::ops::Range<usize>| String::from_utf8_lossy(&bytes[range.clone()]).into_owned();
     let (mut fields, mut events) = (Vec::new(), Vec::new());
     for change in &changes {
         match change {
             Change::FieldGone { key, field, .. } => fields.push(format!("{}.{}", text(key), text(field))),
-            Change::Told { event, .. } => events.push(event.name),
+            Change::EventOnly { event, .. } => events.push(event.name),
             other => panic!("{other:?} was not to be expected"),
         }
     }
@@ -165,12 +165,12 @@ fn what_is_due_goes_and_is_recorded() {
     space.ledger.take();
     space.ledger.listeners.set(Listeners::NOTIFY, true);
     active.run(&mut space, CYCLE, 1);
-    assert_eq!(told(&mut space), (vec![], vec![]));
+    assert_eq!(events_of(&mut space), (vec![], vec![]));
     space.set_now(UnixMillis(2000));
     for reason in [Suspend::Pause, Suspend::Loading] {
         space.suspend_expiry(reason, true);
         active.run(&mut space, CYCLE, 1);
-        assert_eq!(told(&mut space), (vec![], vec![]));
+        assert_eq!(events_of(&mut space), (vec![], vec![]));
     }
     assert_eq!(space.db(0).due_by(), UnixMillis(i64::MIN));
     space.suspend_expiry(Suspend::Loading, false);
@@ -179,7 +179,7 @@ fn what_is_due_goes_and_is_recorded() {
     assert_eq!(space.db(0).due_by(), UnixMillis(2000));
     active.run(&mut space, CYCLE, 1);
     let fields = ["h.a", "h.b", "gone.x"].map(String::from).to_vec();
-    assert_eq!(told(&mut space), (fields, vec!["hexpired", "hexpired", "del"]));
+    assert_eq!(events_of(&mut space), (fields, vec!["hexpired", "hexpired", "del"]));
     assert_eq!((space.stats.expired_fields, space.len(), space.ledger.dirty), (3, 2, 0));
     assert_eq!(space.dbs[0].with_volatile_fields(), 1);
     space.dbs[0].check();

@@ -79,7 +79,7 @@ impl Recent {
                 self.places[Recent::place(hash::hash(&keys[key.clone()]))] = offset;
             }
             Change::Flushed { .. } | Change::Swapped { .. } => self.all = offset,
-            Change::Told { .. } => {}
+            Change::EventOnly { .. } => {}
         }
     }
 
@@ -171,8 +171,8 @@ pub struct Aof {
     /// Whether the base being written is a snapshot.
     writes_snapshot: bool,
     /// Why the disk did not take the last write.
-    trouble: Option<String>,
-    told_of_trouble: Option<Instant>,
+    error: Option<String>,
+    error_logged_at: Option<Instant>,
     /// The second that was noted in the file last.
     noted_second: i64,
     /// Clients whose replies wait for what was appended up to an offset.
@@ -198,8 +198,8 @@ impl Default for Aof {
             rewrite_took: None,
             copied: 0,
             writes_snapshot: true,
-            trouble: None,
-            told_of_trouble: None,
+            error: None,
+            error_logged_at: None,
             noted_second: 0,
             waiting: Vec::new(),
             recent: Recent::default(),
@@ -222,8 +222,8 @@ impl Aof {
     }
 
     /// Why the disk does not take what is written, if that is so.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
     }
 }
 
@@ -268,18 +268,18 @@ impl Server {
             Flushed::Done => {
                 let sync_failed = self.aof.log.last_error().filter(|_| policy == Policy::EverySecond);
                 match sync_failed {
-                    Some(error) => self.aof_trouble("syncing", &error),
-                    None if self.aof.trouble.is_some() => {
+                    Some(error) => self.aof_failed("syncing", &error),
+                    None if self.aof.error.is_some() => {
                         tracing::warn!("AOF write error looks solved. The server can write again.");
-                        self.aof.trouble = None;
-                        self.aof.told_of_trouble = None;
+                        self.aof.error = None;
+                        self.aof.error_logged_at = None;
                         self.note_disk_error();
                     }
                     None => {}
                 }
             }
             Flushed::Failed(error) => {
-                self.aof_trouble("writing to", &error);
+                self.aof_failed("writing to", &error);
                 if policy == Policy::Always {
                     tracing::error!(
                         "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."
@@ -290,21 +290,21 @@ impl Server {
         }
     }
 
-    fn aof_trouble(&mut self, doing: &str, error: &io::Error) {
+    fn aof_failed(&mut self, doing: &str, error: &io::Error) {
         let text = error_text(error);
-        if self.aof.told_of_trouble.is_none_or(|told| told.elapsed() >= QUIET) {
-            self.aof.told_of_trouble = Some(Instant::now());
+        if self.aof.error_logged_at.is_none_or(|told| told.elapsed() >= QUIET) {
+            self.aof.error_logged_at = Some(Instant::now());
             tracing::warn!("Error {doing} the AOF file: {text}");
         }
-        if self.aof.trouble.as_deref() != Some(&text) {
-            self.aof.trouble = Some(text);
+        if self.aof.error.as_deref() != Some(&text) {
+            self.aof.error = Some(text);
             self.note_disk_error();
         }
     }
 
     /// Whether replies wait until the file is durable.
     #[inline]
-    pub(in crate::server) fn holds_replies(&self) -> bool {
+    pub(in crate::server) fn withholds_replies(&self) -> bool {
         self.config.persistence.appendfsync == AppendFsync::Always && self.aof.state == State::On
     }
 
@@ -342,9 +342,9 @@ impl Server {
 
     /// Writes what this turn appended before its replies leave, or has the replies wait for that.
     #[inline]
-    pub(in crate::server) fn flush_or_hold(&mut self) {
-        if self.holds_replies() {
-            self.hold_undurable();
+    pub(in crate::server) fn flush_or_withhold(&mut self) {
+        if self.withholds_replies() {
+            self.withhold_undurable();
             if !self.aof.gathering.goes_on(self.aof.waiting.len()) {
                 let before = self.aof.log.handed_over();
                 self.flush_aof(false);
@@ -363,11 +363,11 @@ impl Server {
     /// How long the loop may sleep before a group is to be handed over, or a write has waited enough.
     pub(in crate::server) fn until_flush(&self) -> Duration {
         // Nobody ends a group's waiting once replies are not held any more.
-        let patience = if self.holds_replies() { self.aof.gathering.patience() } else { Duration::MAX };
+        let patience = if self.withholds_replies() { self.aof.gathering.patience() } else { Duration::MAX };
         self.aof.log.until_forced_write().map_or(patience, |written| patience.min(written))
     }
 
-    fn hold_undurable(&mut self) {
+    fn withhold_undurable(&mut self) {
         let (appended, durable) = (self.aof.log.appended(), self.aof.log.durable());
         let answered = self.release_replies(durable);
         if answered > 0 {
@@ -653,7 +653,7 @@ impl Server {
         self.aof.rewrite_scheduled = false;
         self.aof.log.buf = Vec::new();
         self.aof.log.switch(None, 0);
-        self.aof.trouble = None;
+        self.aof.error = None;
         self.note_disk_error();
     }
 
@@ -672,7 +672,7 @@ impl Server {
         match self.aof.log.finish(&self.background) {
             Ok(()) => true,
             Err(error) => {
-                self.aof_trouble("writing to", &error);
+                self.aof_failed("writing to", &error);
                 false
             }
         }
@@ -919,8 +919,8 @@ impl Server {
 
     /// Rewrites if that is scheduled, or the file has grown enough; tries again what the disk did not take. Called by the
     /// timer.
-    pub(in crate::server) fn look_after_aof(&mut self) {
-        if self.aof.trouble.is_some() {
+    pub(in crate::server) fn supervise_aof(&mut self) {
+        if self.aof.error.is_some() {
             self.flush_aof(false);
         }
         if self.has_child() || self.persistence.loading.is_some() {

@@ -248,7 +248,7 @@ impl Server {
     }
 
     /// Looks whether the child has something to tell, or has ended. Called by the timer.
-    pub(in crate::server) fn look_after_child(&mut self) {
+    pub(in crate::server) fn supervise_child(&mut self) {
         let Some(child) = &mut self.children.current else { return };
         child.listen();
         let mut status = 0;

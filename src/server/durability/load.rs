@@ -25,7 +25,7 @@ use crate::server::execution::call::Batch;
 use crate::stdx::text::Lossy;
 
 /// Bytes between two looks at what else there is to do.
-const TURN_EVERY: u64 = 2 << 20;
+const POLL_EVERY: u64 = 2 << 20;
 /// Bytes of a name that are worth telling.
 const LONGEST_NAME: usize = 128;
 
@@ -183,7 +183,7 @@ impl RequestRun<'_> {
         requests: &mut Requests<File>,
         between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<(), Stop> {
-        let mut next_turn = TURN_EVERY;
+        let mut next_poll = POLL_EVERY;
         loop {
             let input = &mut server.clients[self.client].io.input;
             let next = match requests.next(&mut input.buf, &mut self.batch.spans) {
@@ -222,8 +222,8 @@ impl RequestRun<'_> {
                     if let Some(loading) = &mut server.persistence.loading {
                         loading.loaded_bytes = self.bytes_before + offset;
                     }
-                    if offset >= next_turn {
-                        next_turn = offset + TURN_EVERY;
+                    if offset >= next_poll {
+                        next_poll = offset + POLL_EVERY;
                         between(server).map_err(Stop::Loop)?;
                     }
                     requests.fill(&mut server.clients[self.client].io.input.buf)?;
@@ -239,7 +239,7 @@ impl RequestRun<'_> {
     }
 
     /// Logs the errors of the batch that has run, the first of them one by one.
-    fn tell_of_errors(&mut self, server: &mut Server) {
+    fn log_errors(&mut self, server: &mut Server) {
         let errors = server.persistence.take_load_errors();
         // The client counts its requests, of which the last was the last of the batch.
         let before = server.clients[self.client].commands - self.starts.len() as u64;
@@ -261,7 +261,7 @@ impl RequestRun<'_> {
             return;
         }
         server.nested(Origin::Loading, |server| server.run_batch(&mut self.batch));
-        self.tell_of_errors(server);
+        self.log_errors(server);
         self.starts.clear();
         if !server.clients[self.client].flags.has(ClientFlags::IN_MULTI) {
             self.begun = None;

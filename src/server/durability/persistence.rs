@@ -291,7 +291,7 @@ impl Server {
         let config = &self.config.persistence;
         let refused =
             !self.persistence.bgsave_ok && config.stop_writes_on_bgsave_error && !config.save.0.is_empty();
-        let refused = refused || self.aof.trouble().is_some();
+        let refused = refused || self.aof.error().is_some();
         self.conditions.set(Conditions::DISK_ERROR, refused);
     }
 
@@ -402,15 +402,15 @@ impl Server {
     ) -> Result<(), LoadError> {
         let mut told = false;
         let mut keys = 0;
-        let mut next_turn = 0;
+        let mut next_poll = 0;
         loop {
             let delay_us = i64::from(self.config.debug.key_load_delay_us);
-            let turn_every = u64::from(self.config.debug.loading_process_events_interval_bytes);
+            let poll_every = u64::from(self.config.debug.loading_process_events_interval_bytes);
             let step =
-                loader.step(&mut self.keyspace, turn_every, if delay_us == 0 { u64::MAX } else { 1 })?;
+                loader.step(&mut self.keyspace, poll_every, if delay_us == 0 { u64::MAX } else { 1 })?;
             if !told {
                 told = true;
-                self.tell_about(loader);
+                self.log_header(loader);
             }
             if delay_us != 0 {
                 keys += 1;
@@ -423,8 +423,8 @@ impl Server {
             if step == Step::Done {
                 break;
             }
-            if loader.offset() >= next_turn {
-                next_turn = loader.offset() + turn_every;
+            if loader.offset() >= next_poll {
+                next_poll = loader.offset() + poll_every;
                 between(self).map_err(|error| LoadError {
                     fault: Fault::Io(error),
                     offset: loader.offset(),
@@ -447,7 +447,7 @@ impl Server {
     }
 
     /// Logs what a file says about itself.
-    fn tell_about(&self, loader: &Loader<'_>) {
+    fn log_header(&self, loader: &Loader<'_>) {
         let about = loader.about();
         if let Some(writer) = &about.writer {
             tracing::info!("Loading RDB produced by version {}", crate::stdx::text::Lossy(writer));

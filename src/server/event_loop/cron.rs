@@ -52,8 +52,8 @@ impl Server {
         stats.rates.loop_turns.sample(stats.loop_turns, now_us, 1_000_000);
         stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
         self.visit_clients();
-        self.look_after_child();
-        self.look_after_aof();
+        self.supervise_child();
+        self.supervise_aof();
         self.targets.release_idle();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });

@@ -117,7 +117,7 @@ impl Server {
     pub fn run(&mut self, signals: &Signals) -> io::Result<()> {
         let mut work = Work::default();
         while !self.event_loop.stop {
-            self.turn_once(signals, &mut work, Duration::MAX)?;
+            self.iterate_once(signals, &mut work, Duration::MAX)?;
         }
         self.before_sleep();
         Ok(())
@@ -140,14 +140,14 @@ impl Server {
     /// # Errors
     /// The poll cannot be used.
     pub fn serve_meanwhile(&mut self, signals: &Signals) -> io::Result<()> {
-        self.aside(|server| server.turn_once(signals, &mut Work::default(), Duration::ZERO))
+        self.aside(|server| server.iterate_once(signals, &mut Work::default(), Duration::ZERO))
     }
 
     /// Runs one iteration of the loop, waiting for at most `patience`.
     ///
     /// # Errors
     /// If the poll fails.
-    fn turn_once(&mut self, signals: &Signals, work: &mut Work, patience: Duration) -> io::Result<()> {
+    fn iterate_once(&mut self, signals: &Signals, work: &mut Work, patience: Duration) -> io::Result<()> {
         let Work { batch, ready, held } = work;
         self.before_sleep();
         let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() {
@@ -156,8 +156,8 @@ impl Server {
             Duration::ZERO
         };
         self.event_loop.poll.as_mut().expect(WATCHED).wait(Some(timeout.min(patience)))?;
-        watchdog::tell_if_asked();
-        watchdog::turn_begins();
+        watchdog::report_if_requested();
+        watchdog::iteration_begins();
         let (began_ns, began) = (clock::monotonic_ns(), self.event_loop.stopwatch.now());
         let commands_before = self.stats.commands_processed;
         self.keyspace.set_now(UnixMillis::now());
@@ -206,7 +206,7 @@ impl Server {
         self.event_loop.ended_ns = began_ns + lasted;
         self.stats.turn_ended(lasted, commands_before);
         self.cron_if_due();
-        watchdog::turn_ends();
+        watchdog::iteration_ends();
         Ok(())
     }
 
@@ -222,10 +222,10 @@ impl Server {
                 self.count_client(key);
             }
         }
-        self.run_held(batch, held);
+        self.run_paused(batch, held);
     }
 
-    fn run_held(&mut self, batch: &mut Batch, held: &mut Vec<ClientKey>) {
+    fn run_paused(&mut self, batch: &mut Batch, held: &mut Vec<ClientKey>) {
         self.run_batch(batch);
         let keep = self.clients.len() <= KEEPERS;
         for key in held.drain(..) {
@@ -314,12 +314,12 @@ impl Server {
                     let barrier = self.enqueue(batch, key, frame);
                     // What an unauthenticated client may send next depends on this command.
                     if batch.is_full() || barrier || !trusted {
-                        self.run_held(batch, held);
+                        self.run_paused(batch, held);
                         held.push(key);
                     }
                 }
                 Err(error) => {
-                    self.run_held(batch, held);
+                    self.run_paused(batch, held);
                     if !self.clients[key].is_closing() {
                         self.protocol_error(key, error);
                     }
@@ -393,15 +393,15 @@ impl Server {
 
     /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
-        self.finish_turn();
-        self.flush_or_hold();
+        self.finish_iteration();
+        self.flush_or_withhold();
         self.send_replies();
         self.evict_clients();
         self.close_clients();
     }
 
     /// Tasks at the end of an iteration that may still write to clients.
-    pub fn finish_turn(&mut self) {
+    pub fn finish_iteration(&mut self) {
         self.end_pause_if_due();
         self.fast_expire_cycle();
         self.continue_evicting();
@@ -414,7 +414,7 @@ impl Server {
     /// requests while messages still go out, and their replies then leave together.
     fn send_replies(&mut self) {
         // Output released by the log is sent completely: the rest would be withheld again, because of later writes.
-        let budget = if self.holds_replies() { usize::MAX } else { SEND_BUDGET };
+        let budget = if self.withholds_replies() { usize::MAX } else { SEND_BUDGET };
         let mut sending = std::mem::take(&mut self.event_loop.sending);
         while let Some(key) = sending.pop() {
             let Some(client) = self.clients.get_mut(key) else { continue };

@@ -48,7 +48,7 @@ bit_set! {
 
 impl Conditions {
     /// The conditions that block `spec`, or require a check.
-    pub fn holding(spec: &Spec) -> Conditions {
+    pub fn blocking(spec: &Spec) -> Conditions {
         let mut held = Conditions::NONE;
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
@@ -69,7 +69,7 @@ impl Conditions {
     /// The conditions that are true of one client.
     #[inline]
     pub fn of(client: &Client) -> Conditions {
-        const TELLING: ClientFlags = ClientFlags::AUTHENTICATED
+        const DECISIVE: ClientFlags = ClientFlags::AUTHENTICATED
             .with(ClientFlags::IN_MULTI)
             .with(ClientFlags::LIMITED_USER)
             .with(ClientFlags::MONITOR)
@@ -77,7 +77,7 @@ impl Conditions {
             .with(ClientFlags::SUBSCRIBED)
             .with(ClientFlags::INTERNAL);
         // Most clients have no condition but are authenticated.
-        if client.flags.and(TELLING) == ClientFlags::AUTHENTICATED {
+        if client.flags.and(DECISIVE) == ClientFlags::AUTHENTICATED {
             return Conditions::NONE;
         }
         let mut now = Conditions::NONE;
@@ -130,7 +130,7 @@ pub enum Verdict {
     /// The request is queued for EXEC.
     Queue,
     /// The request waits until a pause ends.
-    Hold,
+    Pause,
     /// The client is being closed: the request is neither run nor answered.
     Drop,
 }
@@ -208,7 +208,7 @@ impl Server {
                 return Verdict::Drop;
             }
         }
-        if self.conditions.has(Conditions::MAXMEMORY) && self.lacks_room(key, spec) {
+        if self.conditions.has(Conditions::MAXMEMORY) && self.lacks_memory(key, spec) {
             return Verdict::Refuse(Error::OutOfMemory);
         }
         if self.conditions.has(Conditions::TRACKING_FULL) {
@@ -233,7 +233,7 @@ impl Server {
             return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
         }
         if self.is_paused_for(key, spec) {
-            return Verdict::Hold;
+            return Verdict::Pause;
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
             return Verdict::Queue;
@@ -245,7 +245,7 @@ impl Server {
 impl Server {
     /// The error that says why the data must not change now.
     fn cannot_save(&self) -> Error {
-        match self.aof.trouble() {
+        match self.aof.error() {
             Some(reason) => Error::text(format!("MISCONF Errors writing to the AOF file: {reason}")),
             None => Error::text(CANNOT_SAVE),
         }

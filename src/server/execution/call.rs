@@ -174,7 +174,7 @@ impl Server {
                 let args = pending.args(&input, &batch.spans);
                 // Requests after a paused one must wait behind it.
                 if flags.has(ClientFlags::PAUSED) {
-                    self.hold(key, pending.command, &args);
+                    self.pause_request(key, pending.command, &args);
                     continue;
                 }
                 crash::while_running(key, &args, || self.execute(key, pending.command, &args));
@@ -206,7 +206,7 @@ impl Server {
             }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
-                let before = self.holds_replies().then(|| {
+                let before = self.withholds_replies().then(|| {
                     let client = &self.clients[key];
                     (client.output_end(), client.io.output.pending() == 0)
                 });
@@ -239,7 +239,7 @@ impl Server {
         args: &Args<'_>,
     ) {
         let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
-        if !conditions.has(self.held_by[id.0 as usize]) || self.passes(key, id, spec, args) {
+        if !conditions.has(self.blocked_by[id.0 as usize]) || self.passes(key, id, spec, args) {
             self.answer(key, |server| server.call(key, id, spec, args));
         }
     }
@@ -252,7 +252,7 @@ impl Server {
             Verdict::Run => return true,
             Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), args, error)),
             Verdict::Queue => self.answer(key, |server| server.queue(key, id, args)),
-            Verdict::Hold => self.hold(key, Some(id), args),
+            Verdict::Pause => self.pause_request(key, Some(id), args),
             Verdict::Drop => {}
         }
         false

@@ -91,7 +91,7 @@ pub struct Execution {
 }
 
 /// What an outer execution gets back when an inner one ends.
-struct Outer {
+struct OuterAnswer {
     origin: Origin,
     feed: Feed,
     runs_again: bool,
@@ -100,9 +100,9 @@ struct Outer {
 
 impl Execution {
     /// Begins what runs inside the running command.
-    fn begin_nested(&mut self, origin: Origin) -> Outer {
+    fn begin_nested(&mut self, origin: Origin) -> OuterAnswer {
         self.depth += 1;
-        Outer {
+        OuterAnswer {
             origin: std::mem::replace(&mut self.origin, origin),
             feed: std::mem::take(&mut self.feed),
             runs_again: std::mem::take(&mut self.runs_again),
@@ -110,7 +110,7 @@ impl Execution {
         }
     }
 
-    fn end_nested(&mut self, outer: Outer) {
+    fn end_nested(&mut self, outer: OuterAnswer) {
         self.depth -= 1;
         self.origin = outer.origin;
         self.feed = outer.feed;

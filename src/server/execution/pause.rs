@@ -123,7 +123,12 @@ impl Server {
 
     /// Keeps a request until the pause ends.
     #[cold]
-    pub(in crate::server) fn hold(&mut self, key: ClientKey, command: Option<CommandId>, args: &Args<'_>) {
+    pub(in crate::server) fn pause_request(
+        &mut self,
+        key: ClientKey,
+        command: Option<CommandId>,
+        args: &Args<'_>,
+    ) {
         let client = &mut self.clients[key];
         if !client.flags.has(ClientFlags::PAUSED) {
             client.flags.set(ClientFlags::PAUSED, true);

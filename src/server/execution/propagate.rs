@@ -56,7 +56,7 @@ impl Server {
             }
         }
         if listeners.feeds() {
-            if self.holds_replies() {
+            if self.withholds_replies() {
                 self.note_recent(&changes, &keys);
             }
             for group in changes.chunk_by(Change::is_of_same_hash) {
@@ -88,7 +88,7 @@ impl Server {
                     clients.watches.all_touched(Some(db), exists, |client| marked.push(client));
                 }
             }
-            Change::Told { .. } => {}
+            Change::EventOnly { .. } => {}
         }
         for client in marked {
             clients[client].flags.set(ClientFlags::WATCH_BROKEN, true);
@@ -105,7 +105,7 @@ impl Server {
             }
             Change::Gone { db, key, .. } => blocking.gone(*db, &keys[key.clone()]),
             Change::Flushed { db } => blocking.all_gone(*db),
-            Change::FieldGone { .. } | Change::Told { .. } => {}
+            Change::FieldGone { .. } | Change::EventOnly { .. } => {}
         }
     }
 

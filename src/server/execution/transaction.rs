@@ -93,7 +93,7 @@ impl Server {
         let clients = &self.clients;
         let keyspace = &mut self.keyspace;
         clients[key].watched.iter().any(|(db, name)| {
-            clients.watches.existed(key, *db, name) && !keyspace.db(*db as usize).is_there_now(Key::new(name))
+            clients.watches.existed(key, *db, name) && !keyspace.db(*db as usize).exists_now(Key::new(name))
         })
     }
 }

@@ -280,7 +280,7 @@ impl Server {
     }
 
     /// Gives the default user the password of the configuration, or none.
-    pub fn take_up_password(&mut self) {
+    pub fn apply_password(&mut self) {
         self.acl.set_default_password(&self.config.security.requirepass);
         self.user_changed(UserId::DEFAULT);
     }
@@ -336,7 +336,7 @@ impl Server {
     ///
     /// # Errors
     /// There are both, or something about them is wrong.
-    pub fn take_up_users(&mut self) -> Result<(), UsersError> {
+    pub fn apply_users(&mut self) -> Result<(), UsersError> {
         let SecurityOptions { aclfile, users, .. } = &self.config.security;
         if !aclfile.is_empty() && !users.is_empty() {
             return Err(UsersError::Both);

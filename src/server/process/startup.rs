@@ -57,7 +57,7 @@ pub fn run(name: OsString, title: Option<Title>, line: &CommandLine, groups: &[&
     match start(name, title, line, groups) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.tell();
+            failure.report();
             ExitCode::FAILURE
         }
     }
@@ -76,7 +76,7 @@ impl Failure {
         Failure::Line(text.to_string())
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         match self {
             Failure::Config(text) => eprint!("\n{text}"),
             Failure::Line(text) => tracing::error!("{text}"),
@@ -169,7 +169,7 @@ fn start(
             .rename(&command.from, &command.to)
             .map_err(|reason| unusable(FileError::at(&command.place, reason.to_string())))?;
     }
-    server.take_up_users().map_err(unusable_users)?;
+    server.apply_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
     server.identity.executable = executable;
     server.process = Process { name, title, manager, ..Process::default() };
@@ -196,7 +196,7 @@ fn start(
         .watch_sockets(poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
     server.event_loop.request = Some(signals.request());
-    server.take_up_watchdog();
+    server.apply_watchdog();
     server.event_loop.stopwatch.start();
     server.load_data(&signals)?;
     for kind in ready {

@@ -27,7 +27,7 @@ use crate::stdx::quote;
 static TURN: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a report requested by SIGALRM has not been written yet.
-static ASKED: AtomicBool = AtomicBool::new(false);
+static REPORT_REQUESTED: AtomicBool = AtomicBool::new(false);
 /// Wakes the event loop.
 static WAKER: OnceLock<Waker> = OnceLock::new();
 
@@ -69,13 +69,13 @@ pub struct Watchdog {
 
 /// Marks the beginning of an iteration of the event loop.
 #[inline(always)]
-pub fn turn_begins() {
+pub fn iteration_begins() {
     TURN.store(TURN.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
 }
 
 /// Marks the end of an iteration.
 #[inline(always)]
-pub fn turn_ends() {
+pub fn iteration_ends() {
     TURN.store((TURN.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
 }
 
@@ -105,7 +105,7 @@ impl Watchdog {
 
 impl Server {
     /// Restarts or stops the watchdog as configured. Call this from the thread of the event loop.
-    pub(in crate::server) fn take_up_watchdog(&mut self) {
+    pub(in crate::server) fn apply_watchdog(&mut self) {
         // A shorter period could report a loop that merely waits for its timer.
         let least = 2 * self.tick().as_millis() as u32;
         let period = &mut self.config.debug.watchdog_period_ms;
@@ -123,7 +123,7 @@ fn watch(period: Duration, watched: libc::pid_t, stopped: &Receiver<()>) {
     let mut reported = None;
     while stopped.recv_timeout(period / LOOKS) == Err(RecvTimeoutError::Timeout) {
         // The event loop, which should answer requests, may be stuck itself.
-        tell_if_asked();
+        report_if_requested();
         let now = TURN.load(Ordering::Relaxed);
         if now != turn {
             (turn, since) = (now, Instant::now());
@@ -205,15 +205,15 @@ pub(in crate::server) fn answer_alarms(waker: &Waker) {
 
 /// Logs the report that an operator has requested, if any.
 #[inline]
-pub(in crate::server) fn tell_if_asked() {
-    if ASKED.load(Ordering::Relaxed) {
-        tell();
+pub(in crate::server) fn report_if_requested() {
+    if REPORT_REQUESTED.load(Ordering::Relaxed) {
+        log_report();
     }
 }
 
 #[cold]
-fn tell() {
-    if ASKED.swap(false, Ordering::Acquire) {
+fn log_report() {
+    if REPORT_REQUESTED.swap(false, Ordering::Acquire) {
         log::raw(Level::Warning, &text("\n--- SIGALRM RECEIVED ---\n"));
     }
 }
@@ -224,7 +224,7 @@ extern "C" fn on_alarm(signal: c_int) {
     let errno = unsafe { *libc::__errno_location() };
     log::from_signal_handler("Received SIGALRM, the stack trace follows");
     on_signal(signal);
-    ASKED.store(true, Ordering::Release);
+    REPORT_REQUESTED.store(true, Ordering::Release);
     if let Some(waker) = WAKER.get() {
         waker.wake();
     }

@@ -31,7 +31,7 @@ fn chosen_by(class: Class) -> Option<KeyspaceEvents> {
 impl Server {
     /// Makes the ledger record events if they can reach a subscriber. Call this when the configuration or the
     /// subscriptions have changed.
-    pub(in crate::server) fn hear_events(&mut self) {
+    pub(in crate::server) fn update_event_listener(&mut self) {
         let silent = self.config.advanced.notify_keyspace_events.is_silent();
         let heard = !silent && self.clients.pubsub.hears_channels();
         self.keyspace.ledger.listeners.set(Listeners::NOTIFY, heard);
@@ -45,7 +45,7 @@ impl Server {
         for change in changes {
             let (Change::Key { db, key, event }
             | Change::Gone { db, key, event }
-            | Change::Told { db, key, event }) = change
+            | Change::EventOnly { db, key, event }) = change
             else {
                 continue;
             };

@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// Applies the configured thresholds, and shortens the logs to their configured lengths.
-    pub(in crate::server) fn take_up_thresholds(&mut self) {
+    pub(in crate::server) fn apply_thresholds(&mut self) {
         let options = &self.config.logs;
         let bytes = |limit: i64| usize::try_from(limit).unwrap_or(usize::MAX);
         let slow_ns =

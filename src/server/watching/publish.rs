@@ -33,7 +33,7 @@ pub struct Answering {
 
 /// The state of [`Answering`] before a nested answer began.
 #[derive(Clone, Copy)]
-pub(in crate::server) struct Outer {
+pub(in crate::server) struct OuterAnswer {
     client: Option<ClientKey>,
     /// Bytes withheld for the outer answer.
     later: usize,
@@ -95,24 +95,24 @@ impl Server {
     /// Begins the answer to a client's request: messages to the client are withheld until [`Server::end_answer`],
     /// which takes the returned outer state.
     #[inline]
-    pub(in crate::server) fn begin_answer(&mut self, key: ClientKey) -> Outer {
+    pub(in crate::server) fn begin_answer(&mut self, key: ClientKey) -> OuterAnswer {
         let answering = &mut self.execution.answering;
-        Outer { client: answering.client.replace(key), later: answering.later.len() }
+        OuterAnswer { client: answering.client.replace(key), later: answering.later.len() }
     }
 
     /// Ends the answer: the withheld messages follow the reply.
     #[inline]
-    pub(in crate::server) fn end_answer(&mut self, outer: Outer) {
+    pub(in crate::server) fn end_answer(&mut self, outer: OuterAnswer) {
         let answering = &mut self.execution.answering;
         let answered = std::mem::replace(&mut answering.client, outer.client);
         if answering.later.len() > outer.later {
-            self.tell_the_rest(answered, outer.later);
+            self.send_withheld(answered, outer.later);
         }
     }
 
     /// Sends the messages withheld for a client, from byte `start` on.
     #[cold]
-    fn tell_the_rest(&mut self, key: Option<ClientKey>, start: usize) {
+    fn send_withheld(&mut self, key: Option<ClientKey>, start: usize) {
         let later = self.execution.answering.later.split_off(start);
         if let Some(key) = key {
             self.clients[key].io.output.append(&later, &mut self.pool);
@@ -178,7 +178,7 @@ impl Server {
     /// Subscribes a client to a channel or pattern, and confirms that to the client.
     pub fn subscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> Replied {
         if self.clients.subscribe(key, scope, name) {
-            self.hear_events();
+            self.update_event_listener();
         }
         let kind: &[u8] = match scope {
             Scope::Channel => b"subscribe",
@@ -191,7 +191,7 @@ impl Server {
     /// Ends a client's subscription to a channel or pattern, if there is one, and confirms that to the client.
     pub fn unsubscribe(&mut self, key: ClientKey, scope: Scope, name: &[u8]) -> Replied {
         if self.clients.unsubscribe(key, scope, name) {
-            self.hear_events();
+            self.update_event_listener();
         }
         self.confirm(key, scope, unsubscribed(scope), Some(name))
     }
@@ -214,7 +214,7 @@ impl Server {
     /// Ends all subscriptions of a client, without confirmations.
     pub fn unsubscribe_all(&mut self, key: ClientKey) {
         self.clients.unsubscribe_all(key);
-        self.hear_events();
+        self.update_event_listener();
     }
 
     /// Confirms a subscription or its end with the number of subscriptions that remain. The client reads the

@@ -118,7 +118,7 @@ impl Server {
                     self.invalidate_key(&keys[key.clone()], None)
                 }
                 Change::Flushed { .. } => self.invalidate_everything(),
-                Change::Told { .. } | Change::Swapped { .. } => {}
+                Change::EventOnly { .. } | Change::Swapped { .. } => {}
             }
         }
     }
@@ -126,10 +126,10 @@ impl Server {
     fn invalidate_key(&mut self, key: &[u8], by: Option<ClientKey>) {
         self.clients.tracking.changed(key, by);
         let readers = self.clients.tracking.forget(key);
-        self.tell_readers(key, &readers, by);
+        self.notify_readers(key, &readers, by);
     }
 
-    fn tell_readers(&mut self, key: &[u8], readers: &[ClientRef], by: Option<ClientKey>) {
+    fn notify_readers(&mut self, key: &[u8], readers: &[ClientRef], by: Option<ClientKey>) {
         if readers.is_empty() {
             return;
         }
@@ -140,7 +140,7 @@ impl Server {
             let spared = by == Some(reader);
             let told = tracking.is_some_and(|own| !(own.broadcast || spared && own.no_loop));
             if told {
-                self.tell(reader, &mut news);
+                self.notify_client(reader, &mut news);
             }
         }
     }
@@ -158,12 +158,12 @@ impl Server {
             .map(|(key, client)| (key, client.protocol))
             .collect();
         for (key, protocol) in tracking {
-            self.tell(key, &mut news[usize::from(protocol == Protocol::Resp3)]);
+            self.notify_client(key, &mut news[usize::from(protocol == Protocol::Resp3)]);
         }
     }
 
     /// Notifies a tracked client, or the connection that it redirects to.
-    fn tell(&mut self, tracking: ClientKey, news: &mut Invalidation) {
+    fn notify_client(&mut self, tracking: ClientKey, news: &mut Invalidation) {
         let client = &mut self.clients[tracking];
         let protocol = client.protocol;
         let Some(own) = &mut client.tracking else { return };
@@ -210,10 +210,10 @@ impl Server {
                     let others = changed.iter().filter(|(_, by)| *by != Some(listener));
                     let others: Vec<&[u8]> = others.map(|(key, _)| &**key).collect();
                     if !others.is_empty() {
-                        self.tell(listener, &mut Invalidation::of_keys(others.into_iter()));
+                        self.notify_client(listener, &mut Invalidation::of_keys(others.into_iter()));
                     }
                 } else {
-                    self.tell(listener, &mut all);
+                    self.notify_client(listener, &mut all);
                 }
             }
         }
@@ -238,7 +238,7 @@ impl Server {
             }
             let Some(key) = self.clients.tracking.random_key(&mut self.keyspace.rng) else { break };
             let readers = self.clients.tracking.forget(&key);
-            self.tell_readers(&key, &readers, None);
+            self.notify_readers(&key, &readers, None);
         }
         self.check_tracked();
         let full = self.conditions.has(Conditions::TRACKING_FULL);

@@ -285,7 +285,7 @@ fn step(rng: &mut Rng, hash: &mut Hash, model: &mut Timed, now: UnixMillis, long
         10 => *hash = hash.duplicate(),
         _ => {
             let before = hash.encoding();
-            hash.calm();
+            hash.drop_expiry_table();
             assert_eq!(hash.encoding(), before);
         }
     }
@@ -426,10 +426,10 @@ fn the_memory_of_expiries_is_counted_and_given_back() {
     }
     assert!(hash.bytes(0) > plain + 600 * 16);
     (0..599).for_each(|i: u32| _ = hash.set_expiry(&i.to_le_bytes(), None));
-    hash.calm();
+    hash.drop_expiry_table();
     assert_eq!(hash.earliest_expiry(), Some(NOW), "kept as long as a field expires");
     assert!(hash.set_expiry(&599u32.to_le_bytes(), None));
-    hash.calm();
+    hash.drop_expiry_table();
     assert!(hash.bytes(0) <= plain, "nothing is left of it");
     assert_eq!(hash.encoding(), "hashtable", "there is no way back");
 }
