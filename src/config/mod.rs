@@ -19,6 +19,7 @@
 //! ```
 //!
 //! Names, ranges, defaults and error texts are those of Redis 7.2, on which clients and tools rely.
+#![warn(missing_docs)]
 
 pub mod file;
 pub mod foreign;

@@ -522,7 +522,9 @@ pub struct Discarded {
 
 /// Both directions of one connection.
 pub struct ClientIo {
+    /// The socket, or nobody.
     pub peer: Peer,
+    /// Received bytes that are not executed yet.
     pub input: Input,
     /// Bytes to be sent.
     pub output: Output,

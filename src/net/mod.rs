@@ -1,5 +1,6 @@
 //! The outside world: what waits for readiness, and the sockets that become ready. Nothing in here knows a
 //! command or a key.
+#![warn(missing_docs)]
 pub mod descriptors;
 pub mod io;
 pub mod link;

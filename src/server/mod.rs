@@ -1,4 +1,5 @@
 //! The server: joins all rooms below, and runs commands without knowing what they do.
+#![warn(missing_docs)]
 
 pub mod command;
 pub mod durability;

@@ -99,7 +99,7 @@ macro_rules! __bit_set {
     }) => {
         $crate::__bit_set!(@type $(#[$meta])* $vis $type: $repr);
 
-        #[allow(dead_code, unreachable_pub, reason = "each bit goes as far as its set")]
+        #[allow(dead_code, unreachable_pub, missing_docs, reason = "each bit goes as far as its set; its text names it")]
         impl $type {
             $($(#[$doc])* pub const $name: $type = $type(1 << $bit);)*
             /// Every bit with the name that clients see; an empty name is not shown.

@@ -107,6 +107,7 @@ pub struct Loading {
 /// Why the data could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
+    /// The file cannot be opened.
     #[error("can't open the RDB file {path} for reading: {}", error_text(.error))]
     Open {
         /// Path of the file.
