@@ -15,8 +15,9 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::types::list::End;
+use crate::types::stream::{NewId, NodeLimits, StreamId};
 use crate::types::zset::Rule;
-use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Value, Zset};
+use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Stream, Value, Zset};
 
 mod border;
 mod change;
@@ -82,7 +83,7 @@ fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
     let expires = rng.one_in(3).then(|| UnixMillis(1_800_000_000_000 + rng.below(1 << 40) as i64));
     let most = if rng.one_in(4) { 40 } else { 10 };
     let len = 1 + rng.index(most);
-    match rng.below(6) {
+    match rng.below(7) {
         0 => {
             // A text that is an integer is stored as an integer.
             let text = text(rng);
@@ -119,6 +120,7 @@ fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
             }
             Entry::with_collection(key, expires, zset)
         }
+        5 => Entry::with_collection(key, expires, random_stream(rng, len)),
         _ => {
             let mut hash = Hash::new();
             let fields_expire = rng.one_in(3);
@@ -132,6 +134,41 @@ fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
             Entry::with_collection(key, expires, hash)
         }
     }
+}
+
+/// A random stream with groups, some of whose entries are pending, deleted or acknowledged.
+fn random_stream(rng: &mut Rng, len: usize) -> Stream {
+    let limits = NodeLimits { max_bytes: 4096, max_entries: 1 + rng.below(5) };
+    let mut stream = Stream::new();
+    for i in 0..len {
+        let id = stream.next_id(NewId::Auto, i as u64 / 3 * 1000).expect("the ids are far from their end");
+        let texts: Vec<Vec<u8>> = (0..2 * (1 + rng.index(3))).map(|_| text(rng)).collect();
+        stream.add(id, texts.iter().map(Vec::as_slice), limits).expect("the id is new");
+    }
+    for name in [&b"g"[..], b"", b"other"].into_iter().take(rng.index(4)) {
+        let at = stream.create_group(name, StreamId::MIN, Some(0)).expect("the names differ");
+        for consumer in [&b"a"[..], b"b"] {
+            let now_ms = rng.below(1 << 40) as i64;
+            let mut group = stream.group_mut(at);
+            let consumer = group.create_consumer(consumer, now_ms).expect("the names differ");
+            let read: Vec<_> = group
+                .read_new(consumer, rng.below(len as u64 + 1), rng.one_in(4), now_ms)
+                .map(|entry| entry.id)
+                .collect();
+            for id in read {
+                if rng.one_in(3) {
+                    stream.group_mut(at).acknowledge(id);
+                }
+            }
+        }
+    }
+    let ids: Vec<_> = stream.range(StreamId::MIN, StreamId::MAX).map(|entry| entry.id).collect();
+    for id in ids {
+        if rng.one_in(4) {
+            stream.delete(id);
+        }
+    }
+    stream
 }
 
 fn random_space(rng: &mut Rng, keys: usize, limits: &Limits) -> Keyspace {
@@ -169,6 +206,24 @@ fn portrait(entry: &Entry) -> String {
             hash.iter_with_expiry().filter_map(|(field, _, at)| at.map(|at| (field.to_vec(), at.0)));
         let expiries: BTreeMap<Vec<u8>, i64> = expiries.collect();
         parts.push(format!("{expiries:?}"));
+    }
+    if let Some(stream) = entry.collection::<Stream>() {
+        let (last, tombstone) = (stream.last_id(), stream.max_deleted_id());
+        parts.push(format!("{last} {tombstone} {}", stream.entries_added()));
+        for group in stream.groups() {
+            let name_of = |consumer| group.consumer(consumer).name().escape_ascii().to_string();
+            let read = group.entries_read();
+            parts.push(format!("{} {} {read:?}", group.name().escape_ascii(), group.last_id()));
+            parts.extend(
+                group.consumers().map(|(_, consumer)| {
+                    format!("{} {}", consumer.name().escape_ascii(), consumer.seen_ms())
+                }),
+            );
+            parts.extend(group.pending(StreamId::MIN, StreamId::MAX).map(|entry| {
+                let consumer = entry.consumer.map(name_of);
+                format!("{} {consumer:?} {} {}", entry.id, entry.delivered_ms, entry.deliveries)
+            }));
+        }
     }
     format!("{} {:?} {}", entry.kind().name(), entry.expires(), parts.join(" "))
 }

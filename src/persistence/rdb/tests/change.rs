@@ -4,6 +4,7 @@ use super::*;
 use crate::structures::listpack::Item;
 use crate::types::Collection;
 use crate::types::set::{difference, intersect, union};
+use crate::types::stream::{NewId, NodeLimits, RefPolicy, StreamId, Threshold, Trim};
 use crate::types::zset::ScoreRange;
 
 /// Number of changes per value.
@@ -45,7 +46,7 @@ pub(super) fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
                 Kind::Set => set(space, index, key, rng, limits, &present),
                 Kind::Zset => zset(space, index, key, rng, limits, &present),
                 Kind::Hash => hash(space, index, key, rng, limits, &present),
-                Kind::Stream => unreachable!("there are no streams yet"),
+                Kind::Stream => stream(space, index, key, rng),
             }
             if let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) {
                 check(&entry);
@@ -162,6 +163,53 @@ fn set(
         }
     }
     db.settle::<Set>(key);
+}
+
+fn stream(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng) {
+    let now_ms = space.now().0;
+    let mut db = space.db(index);
+    let Ok(Some(stream)) = db.write_as::<Stream>(key) else { return };
+    let ids: Vec<StreamId> = stream.range(StreamId::MIN, StreamId::MAX).map(|entry| entry.id).collect();
+    let id = if ids.is_empty() { StreamId::MIN } else { ids[rng.index(ids.len())] };
+    let policy = [RefPolicy::Keep, RefPolicy::Delete, RefPolicy::Acked][rng.index(3)];
+    match rng.below(7) {
+        0 | 1 => {
+            // The id may be the greatest that there is.
+            if let Ok(id) = stream.next_id(NewId::Auto, now_ms as u64) {
+                let texts = [text(rng), text(rng)];
+                stream
+                    .add(id, texts.iter().map(Vec::as_slice), NodeLimits::default())
+                    .expect("the id is new");
+            }
+        }
+        2 => drop(stream.delete_with(id, policy)),
+        3 => {
+            let threshold = Threshold::MaxLen(rng.below(ids.len() as u64 + 1));
+            stream.trim(Trim { threshold, approximate: rng.one_in(2), limit: 0 }, policy);
+        }
+        4 => {
+            stream.create_group(&text(rng), id, None);
+        }
+        5 => {
+            let name = stream.groups().next().map(|group| group.name().to_vec());
+            if let Some(name) = name {
+                assert!(stream.destroy_group(&name), "it was listed");
+            }
+        }
+        _ => {
+            let name = stream.groups().last().map(|group| group.name().to_vec());
+            if let Some(at) = name.and_then(|name| stream.find_group(&name)) {
+                let mut group = stream.group_mut(at);
+                let consumer = group.group().find_consumer(b"a");
+                if let Some(consumer) = consumer.or_else(|| group.create_consumer(b"a", now_ms)) {
+                    group.auto_claim(consumer, StreamId::MIN, 0, 3, true, now_ms, |_| ());
+                    stream.group_mut(at).acknowledge(id);
+                    stream.group_mut(at).read_new(consumer, 3, false, now_ms).for_each(drop);
+                }
+            }
+        }
+    }
+    stream.check();
 }
 
 fn zset(
