@@ -1,4 +1,4 @@
-//! Clients that wait for keys: which keys, in which order, and until when.
+//! Blocked clients: what each waits for, and the queues of those that wait for keys.
 //!
 //! A command that finds nothing to take returns what it waits for. The server keeps its request and queues the client
 //! under each of the keys, behind earlier clients. When a key gets a value of the right type, the requests of its
@@ -24,48 +24,118 @@ pub enum Absent {
     NullArray,
 }
 
-/// What a command waits for.
-#[derive(Clone, Debug)]
-pub struct Wait {
-    /// Indices of the arguments that are keys.
-    pub keys: Range<usize>,
-    /// Type of value that can be used.
-    pub kind: Kind,
-    /// Deadline; `None` for no limit.
-    pub until: Option<UnixMillis>,
-    /// Reply where waiting is not possible. The reply at the deadline is always a null array.
-    pub absent: Absent,
-    /// The command is run again also when the key goes, or gets a value of another type: it answers with an error.
-    pub also_when_gone: bool,
-    /// Arguments that mean something else later than now: the place of each, and what it means now.
-    pub resolved: Vec<(usize, Vec<u8>)>,
+/// What a blocked client waits for.
+pub enum Wait {
+    /// A value at one of its keys.
+    Keys {
+        /// Indices of the arguments that are keys.
+        keys: Range<usize>,
+        /// Deadline; `None` for no limit. The reply at the deadline is always a null array.
+        until: Option<UnixMillis>,
+        /// What a key must have.
+        need: Need,
+    },
+    /// The end of a pause.
+    Pause {
+        /// The requests that came after the first paused one, in order.
+        later: Vec<KeptRequest>,
+    },
 }
 
-impl Wait {
-    /// Waits for values of `kind` at `keys`, and answers with a null array when it may not wait.
-    pub fn new(keys: Range<usize>, kind: Kind, until: Option<UnixMillis>) -> Wait {
-        let absent = Absent::NullArray;
-        Wait { keys, kind, until, absent, also_when_gone: false, resolved: Vec::new() }
+/// What a key must have so that a request for it can be answered.
+#[derive(Debug)]
+pub enum Need {
+    /// An element of a list.
+    List {
+        /// Reply where waiting is not possible.
+        absent: Absent,
+    },
+    /// A member of a sorted set.
+    Zset,
+    /// Entries of a stream.
+    Stream {
+        /// Arguments that mean something else later than now: the place of each, and what it means now.
+        resolved: Vec<(usize, Vec<u8>)>,
+    },
+    /// Entries of a stream that a group has not read. Without the stream there is no group, which is an error.
+    Group,
+}
+
+impl Need {
+    /// Whether the request runs again when a key that it waits for was changed, and holds a value of `kind` now.
+    pub fn is_met_by(&self, kind: Option<Kind>) -> bool {
+        match self {
+            Need::List { .. } => kind == Some(Kind::List),
+            Need::Zset => kind == Some(Kind::Zset),
+            Need::Stream { .. } => kind == Some(Kind::Stream),
+            Need::Group => true,
+        }
+    }
+
+    /// Reply where waiting is not possible.
+    pub fn absent(&self) -> Absent {
+        match self {
+            Need::List { absent } => *absent,
+            Need::Zset | Need::Stream { .. } | Need::Group => Absent::NullArray,
+        }
     }
 }
 
-/// A waiting client.
+impl Wait {
+    /// Whether a change of a key concerns the client; see [`Need::is_met_by`].
+    pub fn is_met_by(&self, kind: Option<Kind>) -> bool {
+        match self {
+            Wait::Keys { need, .. } => need.is_met_by(kind),
+            Wait::Pause { .. } => false,
+        }
+    }
+
+    fn deadline(&self) -> Option<UnixMillis> {
+        match self {
+            Wait::Keys { until, .. } => *until,
+            Wait::Pause { .. } => None,
+        }
+    }
+
+    /// Whether the client must know when a key goes.
+    fn needs_absence(&self) -> bool {
+        self.is_met_by(None)
+    }
+}
+
+/// A blocked client.
 pub struct Blocked {
-    /// The request to run again.
+    /// The request to run, or to run again.
     pub request: KeptRequest,
     /// What the request waits for.
     pub wait: Wait,
-    /// Number of the database of its keys.
+    /// Number of the selected database.
     pub db: u32,
     /// Run time of the request so far in nanoseconds, without the time spent waiting.
     pub spent_ns: u64,
-    /// Position in order of arrival among all clients that ever waited; see [`Blocking::add`].
+    /// Position in order of arrival among all clients that ever waited for keys; see [`Blocking::add`].
     pub ticket: u64,
+}
+
+impl Blocked {
+    /// A client blocked at its first try to run `request`.
+    pub fn new(request: KeptRequest, wait: Wait, db: u32) -> Blocked {
+        Blocked { request, wait, db, spent_ns: 0, ticket: 0 }
+    }
+
+    /// Bytes of the requests that are kept. O(requests).
+    pub fn memory(&self) -> usize {
+        let later = match &self.wait {
+            Wait::Keys { .. } => 0,
+            Wait::Pause { later } => later.iter().map(KeptRequest::memory).sum(),
+        };
+        self.request.memory() + later
+    }
 }
 
 type Place = (u32, Box<[u8]>);
 
-/// All waiting clients, by key and by deadline.
+/// All clients that wait for keys, by key and by deadline.
 #[derive(Default)]
 pub struct Blocking {
     /// By ticket.
@@ -93,9 +163,10 @@ struct Queue {
 
 /// Keys that a client waits for, each once.
 fn places(blocked: &Blocked) -> Vec<Place> {
+    let Wait::Keys { keys, .. } = &blocked.wait else { return Vec::new() };
     let args = blocked.request.args();
-    let mut places: Vec<Place> = Vec::with_capacity(blocked.wait.keys.len());
-    for i in blocked.wait.keys.clone() {
+    let mut places: Vec<Place> = Vec::with_capacity(keys.len());
+    for i in keys.clone() {
         let place = (blocked.db, Box::from(args.at(i)));
         if !places.contains(&place) {
             places.push(place);
@@ -113,10 +184,10 @@ impl Blocking {
             let queue = self.queues.entry(place.0).or_default().entry(place.1).or_default();
             self.keys += usize::from(queue.waiting.is_empty());
             queue.waiting.insert(blocked.ticket, client);
-            queue.for_absence += usize::from(blocked.wait.also_when_gone);
+            queue.for_absence += usize::from(blocked.wait.needs_absence());
         }
-        self.for_absence += usize::from(blocked.wait.also_when_gone);
-        if let Some(until) = blocked.wait.until {
+        self.for_absence += usize::from(blocked.wait.needs_absence());
+        if let Some(until) = blocked.wait.deadline() {
             self.deadlines.insert((until, client.0));
         }
         self.clients += 1;
@@ -128,7 +199,7 @@ impl Blocking {
             let Some(queues) = self.queues.get_mut(&place.0) else { continue };
             if let Some(queue) = queues.get_mut(&place.1) {
                 queue.waiting.remove(&blocked.ticket);
-                queue.for_absence -= usize::from(blocked.wait.also_when_gone);
+                queue.for_absence -= usize::from(blocked.wait.needs_absence());
                 if queue.waiting.is_empty() {
                     queues.remove(&place.1);
                     self.keys -= 1;
@@ -138,8 +209,8 @@ impl Blocking {
                 self.queues.remove(&place.0);
             }
         }
-        self.for_absence -= usize::from(blocked.wait.also_when_gone);
-        if let Some(until) = blocked.wait.until {
+        self.for_absence -= usize::from(blocked.wait.needs_absence());
+        if let Some(until) = blocked.wait.deadline() {
             self.deadlines.remove(&(until, client.0));
         }
         self.clients -= 1;
@@ -265,9 +336,8 @@ mod tests {
             .expect("well formed")
             .expect("complete");
         let request = KeptRequest::new(0, &Args::new(frame.head(&buf), frame.spans(&spans), &[]));
-        let keys = 1..words.len();
-        let wait = Wait::new(keys, Kind::List, until.map(UnixMillis));
-        Blocked { request, wait, db: 0, spent_ns: 0, ticket: 0 }
+        let (keys, until) = (1..words.len(), until.map(UnixMillis));
+        Blocked::new(request, Wait::Keys { keys, until, need: Need::Zset }, 0)
     }
 
     /// The clients that wait for a key, in order of arrival.
@@ -279,6 +349,16 @@ mod tests {
             Some(client)
         };
         std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_need_is_met_by_its_own_kind_and_a_group_also_misses_its_stream() {
+        let kinds = [None, Some(Kind::List), Some(Kind::Zset), Some(Kind::Stream), Some(Kind::String)];
+        let met = |need: Need| kinds.map(|kind| need.is_met_by(kind));
+        assert_eq!(met(Need::List { absent: Absent::Null }), [false, true, false, false, false]);
+        assert_eq!(met(Need::Zset), [false, false, true, false, false]);
+        assert_eq!(met(Need::Stream { resolved: Vec::new() }), [false, false, false, true, false]);
+        assert_eq!(met(Need::Group), [true; 5]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use super::blocking::Blocked;
-use super::kept::KeptRequest;
 use super::memory::Counted;
 use super::multi::Transaction;
 use super::pubsub::{Scope, Subscriptions};
@@ -152,13 +151,11 @@ pub struct Client {
     pub transaction: Option<Arc<Transaction>>,
     /// Keys that it watches.
     pub watched: Watched,
-    /// Requests withheld until a pause ends.
-    pub paused_requests: Vec<KeptRequest>,
     /// Withheld output, which waits until the append-only file is durable.
     pub withheld_output: WithheldOutput,
     /// The log offset that its latest output depends on.
     pub dependency: OutputDependency,
-    /// What it waits for, in a blocking command.
+    /// What it waits for: in a blocking command, or during a pause.
     pub blocked: Option<Box<Blocked>>,
     /// Its subscriptions; `None` if it has none.
     pub subscriptions: Option<Box<Subscriptions>>,
@@ -222,7 +219,6 @@ impl Client {
             can_redirect: false,
             transaction: None,
             watched: Watched::new(),
-            paused_requests: Vec::new(),
             withheld_output: WithheldOutput::default(),
             dependency: OutputDependency::default(),
             blocked: None,
@@ -299,8 +295,7 @@ impl Client {
             + self.names.lib_name.len()
             + self.names.lib_ver.len()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
-            + self.paused_requests.iter().map(KeptRequest::memory).sum::<usize>()
-            + self.blocked.as_ref().map_or(0, |blocked| blocked.request.memory())
+            + self.blocked.as_ref().map_or(0, |blocked| blocked.memory())
             + self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.memory())
             + self.tracking.as_ref().map_or(0, |tracking| tracking.memory())
             + self.watched_bytes

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::list::{MultiPop, end_arg, move_element, pop_command, pop_one};
 use super::timeout::timeout;
-use crate::clients::blocking::{Absent, Wait};
+use crate::clients::blocking::{Absent, Need, Wait};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::clock::UnixMillis;
+use crate::types::List;
 use crate::types::list::End;
-use crate::types::{Kind, List};
 
 /// Table entries of the blocking list commands.
 pub const COMMANDS: &[Spec] = &[BLMOVE, BLMPOP, BLPOP, BRPOP, BRPOPLPUSH];
@@ -16,7 +16,7 @@ pub const COMMANDS: &[Spec] = &[BLMOVE, BLMPOP, BLPOP, BRPOP, BRPOPLPUSH];
 const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
 
 fn wait(ctx: &mut Ctx<'_>, keys: Range<usize>, until: Option<UnixMillis>, absent: Absent) -> CmdResult {
-    ctx.wait_for(Wait { absent, ..Wait::new(keys, Kind::List, until) })
+    ctx.wait_for(Wait::Keys { keys, until, need: Need::List { absent } })
 }
 
 const BLPOP: Spec = Spec::data("blpop", -3, blpop)

@@ -1,15 +1,15 @@
 //! Commands that read from several streams at once, alone or in a group, waiting for entries if need be.
 
 use super::stream::{write_entries, write_entry, write_fields, write_id};
-use crate::clients::blocking::Wait;
+use crate::clients::blocking::{Need, Wait};
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::server::execution::feed::Feed;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
+use crate::types::Stream;
 use crate::types::stream::{ConsumerId, GroupAt, IdBuf, PendingEntry, StreamId};
-use crate::types::{Kind, Stream};
 
 /// Commands that read several streams and may wait.
 pub const COMMANDS: &[Spec] = &[XREAD, XREADGROUP];
@@ -271,7 +271,8 @@ fn read(ctx: &mut Ctx<'_>, in_group: bool) -> CmdResult {
             resolved.push((place + request.keys, id.to_string().into_bytes()));
         }
     }
-    ctx.wait_for(Wait { also_when_gone: in_group, resolved, ..Wait::new(keys, Kind::Stream, request.until) })
+    let need = if in_group { Need::Group } else { Need::Stream { resolved } };
+    ctx.wait_for(Wait::Keys { keys, until: request.until, need })
 }
 
 /// Writes what is wanted of the stream at argument `place`; false if there is nothing.

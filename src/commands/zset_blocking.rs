@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use super::timeout::timeout;
 use super::zset::{End, MultiPop, pop_first};
-use crate::clients::blocking::Wait;
+use crate::clients::blocking::{Need, Wait};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::clock::UnixMillis;
-use crate::types::Kind;
 
 /// Table entries of the blocking sorted set commands.
 pub const COMMANDS: &[Spec] = &[BZMPOP, BZPOPMAX, BZPOPMIN];
@@ -15,7 +14,7 @@ pub const COMMANDS: &[Spec] = &[BZMPOP, BZPOPMAX, BZPOPMIN];
 const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
 
 fn wait(ctx: &mut Ctx<'_>, keys: Range<usize>, until: Option<UnixMillis>) -> CmdResult {
-    ctx.wait_for(Wait::new(keys, Kind::Zset, until))
+    ctx.wait_for(Wait::Keys { keys, until, need: Need::Zset })
 }
 
 const BZPOPMIN: Spec = Spec::data("bzpopmin", -3, bzpopmin)

@@ -470,7 +470,6 @@ impl Server {
         self.end_transaction(key);
         self.stop_monitoring(key);
         self.forget_blocked(key);
-        self.forget_paused(key);
         self.leave(key);
     }
 

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
-use crate::clients::blocking::{Absent, Blocked, Wait};
+use crate::clients::blocking::{Absent, Blocked, Need, Wait};
 use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::CommandId;
+use crate::server::execution::Attempt;
 use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
@@ -34,25 +35,28 @@ impl Server {
         args: &Args<'_>,
         wait: Wait,
     ) -> bool {
+        let Wait::Keys { need, .. } = &wait else { unreachable!("no command waits for the end of a pause") };
         if self.execution.depth > 0 {
             let mut reply = self.reply(key);
-            match wait.absent {
+            match need.absent() {
                 Absent::Null => reply.null(),
                 Absent::NullArray => reply.null_array(),
             };
             return false;
         }
-        if self.execution.runs_again {
-            self.execution.waits_on = true;
+        if let Attempt::Again { stays_blocked } = &mut self.execution.attempt {
+            *stays_blocked = true;
             return true;
         }
-        let db = self.clients[key].db;
-        let request = if wait.resolved.is_empty() {
-            KeptRequest::new(id.0, args)
-        } else {
-            KeptRequest::with_replaced(id.0, args, &wait.resolved)
+        let request = match need {
+            Need::Stream { resolved } if !resolved.is_empty() => {
+                KeptRequest::with_replaced(id.0, args, resolved)
+            }
+            Need::List { .. } | Need::Zset | Need::Stream { .. } | Need::Group => {
+                KeptRequest::new(id.0, args)
+            }
         };
-        let mut blocked = Blocked { request, wait, db, spent_ns: 0, ticket: 0 };
+        let mut blocked = Blocked::new(request, wait, self.clients[key].db);
         self.clients.blocking.add(key, &mut blocked);
         let client = &mut self.clients[key];
         client.blocked = Some(Box::new(blocked));
@@ -88,8 +92,7 @@ impl Server {
                         break;
                     }
                     let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
-                    let concerns = |wait: &Wait| wait.also_when_gone || kind == Some(wait.kind);
-                    if waits.is_some_and(|blocked| blocked.db == place.0 && concerns(&blocked.wait)) {
+                    if waits.is_some_and(|blocked| blocked.db == place.0 && blocked.wait.is_met_by(kind)) {
                         self.run_again(key);
                     }
                 }
@@ -106,17 +109,15 @@ impl Server {
         let Some(mut blocked) = client.blocked.take() else { return };
         client.flags.set(ClientFlags::BLOCKED, false);
         self.begin_reply(key);
-        let now = self.event_loop.stopwatch.now();
-        let started = std::mem::replace(&mut self.execution.command_started, now);
-        self.execution.runs_again = true;
-        self.execution.waits_on = false;
+        let started = self.event_loop.stopwatch.now();
         let id = CommandId(blocked.request.command);
-        self.admit(key, id, self.commands.spec(id), &blocked.request.args());
-        self.execution.runs_again = false;
-        self.execution.command_started = self.execution.command_started.max(started);
+        let stays_blocked = self.attempt_again(|server| {
+            server.execution.command_started = started;
+            server.admit(key, id, server.commands.spec(id), &blocked.request.args());
+        });
         self.end_unit();
-        if std::mem::take(&mut self.execution.waits_on) {
-            blocked.spent_ns += self.event_loop.stopwatch.ns(now, self.event_loop.stopwatch.now());
+        if stays_blocked {
+            blocked.spent_ns += self.event_loop.stopwatch.ns(started, self.event_loop.stopwatch.now());
             let client = &mut self.clients[key];
             client.flags.set(ClientFlags::BLOCKED, true);
             client.blocked = Some(blocked);
@@ -126,11 +127,10 @@ impl Server {
         self.written(key);
     }
 
-    /// Unblocks a client without a result; whether it was blocked.
+    /// Unblocks a client without a result; whether it waited for keys.
     pub fn unblock(&mut self, key: ClientKey, how: Unblock) -> bool {
-        let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) else {
-            return false;
-        };
+        let waiting = self.clients.get_mut(key).filter(|client| client.flags.has(ClientFlags::BLOCKED));
+        let Some(blocked) = waiting.and_then(|client| client.blocked.take()) else { return false };
         self.release(key, &blocked);
         let id = blocked.request.command as usize;
         let before = self.clients[key].io.output.position();
@@ -162,9 +162,15 @@ impl Server {
 
     /// Forgets a blocked client that disconnects.
     pub(in crate::server) fn forget_blocked(&mut self, key: ClientKey) {
-        if let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) {
-            self.release(key, &blocked);
-            self.count_blocked(key, &blocked, 0);
+        let Some(blocked) = self.clients.get_mut(key).and_then(|client| client.blocked.take()) else {
+            return;
+        };
+        match blocked.wait {
+            Wait::Keys { .. } => {
+                self.release(key, &blocked);
+                self.count_blocked(key, &blocked, 0);
+            }
+            Wait::Pause { .. } => self.forget_paused(key),
         }
     }
 

@@ -21,10 +21,10 @@ use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
 use crate::server::event_loop::limits;
-use crate::server::execution::Origin;
 use crate::server::execution::admission::{Conditions, MAY_CHANGE, Verdict};
 use crate::server::execution::feed::Feed;
 use crate::server::execution::users::Permissions;
+use crate::server::execution::{Attempt, Origin};
 use crate::server::process::crash;
 use crate::server::watching::observe::Ran;
 use crate::stdx::clock::UnixMillis;
@@ -290,7 +290,7 @@ impl Server {
         let client = &mut self.clients[key];
         client.io.output.unmute();
         // A client that waits, or waits on, will be answered another time.
-        let waits = client.flags.has(ClientFlags::BLOCKED) || self.execution.waits_on;
+        let waits = client.flags.has(ClientFlags::BLOCKED) || self.execution.stays_blocked();
         client.reply_mode = match client.reply_mode {
             ReplyMode::SkipNext if !waits => ReplyMode::Skip,
             ReplyMode::Skip if !waits => ReplyMode::On,
@@ -397,7 +397,7 @@ impl Server {
         let changed = self.keyspace.ledger.made != made && spec.flags.has(MAY_CHANGE);
         self.propagate(db, args, changed);
         if !self.clients.monitors.is_empty()
-            && !self.execution.runs_again
+            && self.execution.attempt == Attempt::First
             && self.persistence.loading.is_none()
         {
             self.feed_monitors(key, spec, args);

@@ -84,38 +84,49 @@ pub struct Execution {
     pub(in crate::server) command_started: Ticks,
     /// Whether the last batch read long strings, so that the next probably will.
     pub(in crate::server) lends: bool,
-    /// Whether the request of a blocked client is being run again.
-    pub(in crate::server) runs_again: bool,
-    /// Whether that request found nothing, so that the client stays blocked.
-    pub(in crate::server) waits_on: bool,
+    /// Whether the running command ran before.
+    pub(in crate::server) attempt: Attempt,
 }
 
-/// What an outer execution gets back when an inner one ends.
-struct OuterAnswer {
+/// Whether a command runs for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Attempt {
+    /// The request just came.
+    #[default]
+    First,
+    /// The request of a blocked client runs again.
+    Again {
+        /// The command found nothing again.
+        stays_blocked: bool,
+    },
+}
+
+/// The part of an [`Execution`] that an outer one gets back when an inner one ends.
+struct Outer {
+    depth: u32,
     origin: Origin,
     feed: Feed,
-    runs_again: bool,
-    waits_on: bool,
+    attempt: Attempt,
 }
 
 impl Execution {
-    /// Begins what runs inside the running command.
-    fn begin_nested(&mut self, origin: Origin) -> OuterAnswer {
-        self.depth += 1;
-        OuterAnswer {
-            origin: std::mem::replace(&mut self.origin, origin),
-            feed: std::mem::take(&mut self.feed),
-            runs_again: std::mem::take(&mut self.runs_again),
-            waits_on: std::mem::take(&mut self.waits_on),
+    /// Begins an inner execution, and returns what [`Execution::pop`] restores.
+    fn push(&mut self, inner: Outer) -> Outer {
+        Outer {
+            depth: std::mem::replace(&mut self.depth, inner.depth),
+            origin: std::mem::replace(&mut self.origin, inner.origin),
+            feed: std::mem::replace(&mut self.feed, inner.feed),
+            attempt: std::mem::replace(&mut self.attempt, inner.attempt),
         }
     }
 
-    fn end_nested(&mut self, outer: OuterAnswer) {
-        self.depth -= 1;
-        self.origin = outer.origin;
-        self.feed = outer.feed;
-        self.runs_again = outer.runs_again;
-        self.waits_on = outer.waits_on;
+    fn pop(&mut self, outer: Outer) {
+        self.push(outer);
+    }
+
+    /// Whether a blocked client whose request runs again stays blocked.
+    pub(in crate::server) fn stays_blocked(&self) -> bool {
+        self.attempt == Attempt::Again { stays_blocked: true }
     }
 }
 
@@ -123,10 +134,24 @@ impl Server {
     /// Has `run` run commands inside the running one, or in place of a client's, as requests of `origin`. Time stands
     /// still meanwhile, and what they pass on belongs to the unit of the outermost command.
     pub(in crate::server) fn nested<T>(&mut self, origin: Origin, run: impl FnOnce(&mut Server) -> T) -> T {
-        let outer = self.execution.begin_nested(origin);
+        let depth = self.execution.depth + 1;
+        let inner = Outer { depth, origin, feed: Feed::default(), attempt: Attempt::First };
+        let outer = self.execution.push(inner);
         let result = run(self);
-        self.execution.end_nested(outer);
+        self.execution.pop(outer);
         result
+    }
+
+    /// Has `run` run the request of a blocked client again, which is a unit of its own; whether the client stays
+    /// blocked.
+    fn attempt_again(&mut self, run: impl FnOnce(&mut Server)) -> bool {
+        let attempt = Attempt::Again { stays_blocked: false };
+        let inner = Outer { depth: 0, origin: Origin::Client, feed: Feed::default(), attempt };
+        let outer = self.execution.push(inner);
+        run(self);
+        let stays_blocked = self.execution.stays_blocked();
+        self.execution.pop(outer);
+        stays_blocked
     }
 
     /// Has `run` do something that has nothing to do with what is being executed, which stands still meanwhile: serve
@@ -152,12 +177,17 @@ mod tests {
         let background = Arc::new(Background::start(None).expect("threads can be started"));
         let mut server = Server::new(Config::default(), &[], background);
         server.execution.feed = Feed::Nothing;
-        server.execution.runs_again = true;
+        server.execution.attempt = Attempt::Again { stays_blocked: false };
         server.nested(Origin::Loading, |server| {
             let inner = &server.execution;
-            assert_eq!((inner.depth, inner.origin, inner.runs_again), (1, Origin::Loading, false));
+            assert_eq!((inner.depth, inner.origin, inner.attempt), (1, Origin::Loading, Attempt::First));
             server.execution.feed = Feed::Unheard;
-            server.execution.waits_on = true;
+            assert!(server.attempt_again(|server| {
+                let again = &mut server.execution;
+                assert_eq!((again.depth, again.origin), (0, Origin::Client));
+                again.attempt = Attempt::Again { stays_blocked: true };
+            }));
+            assert_eq!(server.execution.depth, 1);
             server.execution.unit.push(3, |out| out.push(b'x'));
             server.aside(|server| {
                 let other = &server.execution;
@@ -168,7 +198,8 @@ mod tests {
         });
         let outer = &server.execution;
         assert_eq!((outer.depth, outer.origin), (0, Origin::Client));
-        assert!(matches!(outer.feed, Feed::Nothing) && outer.runs_again && !outer.waits_on);
+        assert!(matches!(outer.feed, Feed::Nothing) && outer.attempt != Attempt::First);
+        assert!(!outer.stays_blocked());
         assert!(!outer.unit.is_empty(), "what runs inside is part of the unit");
     }
 }

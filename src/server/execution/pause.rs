@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clients::blocking::{Blocked, Wait};
 use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Suspend;
@@ -129,26 +130,37 @@ impl Server {
         command: Option<CommandId>,
         args: &Args<'_>,
     ) {
+        let command = command.map_or(KeptRequest::UNKNOWN, |id| id.0);
+        self.keep_paused(key, KeptRequest::new(command, args));
+    }
+
+    fn keep_paused(&mut self, key: ClientKey, request: KeptRequest) {
         let client = &mut self.clients[key];
-        if !client.flags.has(ClientFlags::PAUSED) {
-            client.flags.set(ClientFlags::PAUSED, true);
-            self.pause.waiting.push(key);
+        if let Some(Wait::Pause { later }) = client.blocked.as_mut().map(|blocked| &mut blocked.wait) {
+            return later.push(request);
         }
-        client.paused_requests.push(KeptRequest::new(command.map_or(KeptRequest::UNKNOWN, |id| id.0), args));
+        let wait = Wait::Pause { later: Vec::new() };
+        client.blocked = Some(Box::new(Blocked::new(request, wait, client.db)));
+        client.flags.set(ClientFlags::PAUSED, true);
+        self.pause.waiting.push(key);
     }
 
     /// Runs the paused requests of a client, as far as they may run now.
     fn resume(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.flags.set(ClientFlags::PAUSED, false);
+        let Some(blocked) = client.blocked.take() else { return };
+        let Wait::Pause { later } = blocked.wait else {
+            unreachable!("only paused clients wait for the end")
+        };
         // Nothing is behind a command that may wait for a key: such a command is the last of its batch.
-        for request in std::mem::take(&mut client.paused_requests) {
-            let client = &mut self.clients[key];
+        for request in std::iter::once(blocked.request).chain(later) {
+            let client = &self.clients[key];
             if self.event_loop.stop || client.is_closing() {
                 return;
             }
             if client.flags.has(ClientFlags::PAUSED) {
-                client.paused_requests.push(request);
+                self.keep_paused(key, request);
                 continue;
             }
             let command = (request.command != KeptRequest::UNKNOWN).then_some(CommandId(request.command));
@@ -159,10 +171,9 @@ impl Server {
         self.read_soon(key);
     }
 
-    /// Forgets a client that disconnects.
+    /// Removes a client from those that wait for the end of the pause.
     pub(in crate::server) fn forget_paused(&mut self, key: ClientKey) {
-        if self.clients[key].flags.has(ClientFlags::PAUSED) {
-            self.pause.waiting.retain(|&waiting| waiting != key);
-        }
+        self.clients[key].flags.set(ClientFlags::PAUSED, false);
+        self.pause.waiting.retain(|&waiting| waiting != key);
     }
 }
