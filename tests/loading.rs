@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -160,9 +161,43 @@ fn an_error_of_a_command_is_logged_and_what_follows_is_loaded() {
                 "the others of the transaction ran"
             );
         }
-        // Commands of the file do not count as calls, nor their failures as errors.
+        // Commands of the file do not count as calls; their errors count as unexpected.
         let stats = script(&server, &["INFO everything"]).concat();
-        assert!(!stats.contains("cmdstat_lpush") && !stats.contains("errorstat_"), "{stats}");
+        let code = reason.split(' ').next().expect("a code");
+        assert!(!stats.contains("cmdstat_lpush"), "{stats}");
+        // One is that of SUBSCRIBE in the last case.
+        let errors = if i == 5 { 2 } else { 1 };
+        for line in [
+            format!("errorstat_{code}:count=1"),
+            format!("unexpected_error_replies:{errors}"),
+            format!("total_error_replies:{errors}"),
+        ] {
+            assert!(stats.contains(&line), "{line}: {stats}");
+        }
+    }
+}
+
+#[test]
+fn an_error_of_a_command_ends_the_server_if_that_is_wished() {
+    let lines = ["SELECT 0", "SET s x", "MULTI", "LPUSH s x", "EXEC", "SET after 1"];
+    let log = Log::new("error-panic", &lines);
+    let server = log.start(&["--propagation-error-behavior", "panic-on-replicas"]);
+    assert_eq!(script(&server, &["GET after"]), ["$1\r\n1"], "the file is not a primary");
+    drop(server);
+    let log = Log::new("error-panic", &lines);
+    let output = Command::new(spinel())
+        .args(["--port", &free_port().to_string(), "--save", ""])
+        .args(log.options(&["--propagation-error-behavior", "panic"]))
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.signal(), Some(6), "{text}");
+    for line in [
+        "This server is sending an error to its AOF-loading-client: '-WRONGTYPE Operation against a key holding the wrong \
+         kind of value' after processing the command 'exec'",
+        "This server panicked sending an error to its AOF-loading-client after processing the command 'exec'",
+    ] {
+        assert!(text.contains(line), "{text}");
     }
 }
 

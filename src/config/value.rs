@@ -148,11 +148,11 @@ choice! {
 choice! {
     /// What to do about an error in a command that should not fail.
     PropagationError {
-        /// Log the error.
+        /// Count the error, and go on.
         Ignore = "ignore",
         /// Stop the server.
         Panic = "panic",
-        /// Stop the server if it is a replica.
+        /// Stop the server if the command came from its primary.
         PanicOnReplicas = "panic-on-replicas",
     }
 }

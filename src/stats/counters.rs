@@ -104,9 +104,9 @@ pub struct Stats {
     pub query_buffer_limit_disconnections: u64,
     /// Clients closed because their output exceeded its limit.
     pub output_buffer_limit_disconnections: u64,
-    /// Error replies to requests of a primary. Always zero: there are no connections to a primary.
+    /// Errors of requests that ran before, here or at a primary: those of a file that was loaded, for example.
     pub unexpected_errors: u64,
-    /// Error replies.
+    /// Errors of requests, also of those whose reply nobody reads.
     pub error_replies: u64,
     /// Number of error replies by code.
     pub errors: BTreeMap<Box<[u8]>, u64>,

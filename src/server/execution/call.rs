@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
+use crate::config::value::PropagationError;
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error};
 use crate::server::Server;
@@ -29,6 +30,7 @@ use crate::server::process::crash;
 use crate::server::watching::observe::Ran;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash;
+use crate::stdx::text::Lossy;
 use crate::structures::sds::Sds;
 use crate::types::prefetch::Prefetcher;
 
@@ -332,11 +334,44 @@ impl Server {
 
     #[cold]
     pub(in crate::server) fn refuse(&mut self, key: ClientKey, error: &Error) {
-        if self.execution.origin == Origin::Loading {
-            return self.persistence.load_error(self.clients[key].commands, error);
-        }
         self.stats.error(error.code());
-        self.reply(key).error(error);
+        if self.execution.origin.repeats() {
+            self.unexpected_error(key, error);
+        }
+        match self.execution.origin {
+            Origin::Loading => self.persistence.load_error(self.clients[key].commands, error),
+            Origin::Client | Origin::Primary | Origin::Script | Origin::Own => {
+                self.reply(key).error(error);
+            }
+        }
+    }
+
+    /// Counts an error of a request that ran before, here or at the primary: the data may differ from then. The
+    /// configuration says whether the server goes on.
+    ///
+    /// # Panics
+    /// If `propagation-error-behavior` says so.
+    fn unexpected_error(&mut self, key: ClientKey, error: &Error) {
+        self.stats.unexpected_errors += 1;
+        let origin = self.execution.origin;
+        let goes_on = match self.config.replication.propagation_error_behavior {
+            PropagationError::Ignore => true,
+            PropagationError::PanicOnReplicas => origin != Origin::Primary,
+            PropagationError::Panic => false,
+        };
+        if goes_on {
+            return;
+        }
+        let id = self.clients[key].last_command.map(CommandId);
+        let command = id.map_or("unknown", |id| self.commands.spec(id).name);
+        let asks = if origin == Origin::Primary { "primary" } else { "AOF-loading-client" };
+        tracing::error!(
+            "== CRITICAL == This server is sending an error to its {asks}: '-{}' after processing the command '{command}'",
+            Lossy(error.as_bytes())
+        );
+        panic!(
+            "This server panicked sending an error to its {asks} after processing the command '{command}'"
+        );
     }
 
     /// Runs an admitted command: the handler, time measurement, and propagation.

@@ -35,17 +35,22 @@ pub enum Origin {
 
 /// What the origin of requests decides, one column each:
 ///
-/// | | admitted unasked | counted | expires | feeds |
-/// |---|---|---|---|---|
-/// | `Client` | no | yes | yes | yes |
-/// | `Primary` | yes | yes | no | yes |
-/// | `Loading` | yes | no | no | no |
-/// | `Script` | no | yes | yes | yes |
-/// | `Own` | yes | no | yes | yes |
+/// | | admitted unasked | repeats | counted | expires | feeds |
+/// |---|---|---|---|---|---|
+/// | `Client` | no | no | yes | yes | yes |
+/// | `Primary` | yes | yes | yes | no | yes |
+/// | `Loading` | yes | yes | no | no | no |
+/// | `Script` | no | no | yes | yes | yes |
+/// | `Own` | yes | no | no | yes | yes |
 impl Origin {
-    /// Whether nothing holds up what holds up others: the request has been run before, here or elsewhere.
+    /// Whether nothing holds up what holds up others: the request ran before, or is our own.
     pub const fn admits_everything(self) -> bool {
         matches!(self, Origin::Primary | Origin::Loading | Origin::Own)
+    }
+
+    /// Whether the requests ran before, here or elsewhere, so that an error is unexpected.
+    pub const fn repeats(self) -> bool {
+        matches!(self, Origin::Primary | Origin::Loading)
     }
 
     /// Whether calls, refusals and failures count in statistics, and are shown where commands are observed.

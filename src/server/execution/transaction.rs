@@ -1,4 +1,4 @@
-//! Keeping requests for EXEC, running them, and the watches around them.
+//! Transactions: queuing requests after MULTI, running them for EXEC, and watched keys.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::server::command::CommandId;
 use crate::stdx::hash::Key;
 
 impl Server {
-    /// Keeps a request of a client that is between MULTI and EXEC, unless EXEC will run nothing anyway.
+    /// Queues a request of a client between MULTI and EXEC. The request is not stored if EXEC will fail anyway.
     pub(in crate::server) fn queue(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>) {
         let watch_broken = self.clients[key].flags.has(ClientFlags::WATCH_BROKEN);
         if let Some(transaction) = self.open_transaction(key).filter(|kept| !kept.broken && !watch_broken) {
@@ -21,7 +21,7 @@ impl Server {
         self.reply(key).simple("QUEUED");
     }
 
-    /// Runs the requests of a transaction, one after the other.
+    /// Runs the requests of a transaction in order.
     pub fn run_transaction(&mut self, key: ClientKey, transaction: &Transaction) {
         self.nested(self.execution.origin, |server| {
             for (command, args) in transaction.iter() {
@@ -33,7 +33,7 @@ impl Server {
     fn call_queued(&mut self, key: ClientKey, command: u16, args: Args<'_>) {
         let id = CommandId(command);
         let spec = self.commands.spec(id);
-        // The user may have changed since the request was kept.
+        // The user may have changed since the request was queued.
         if let Err(denied) = self.permit(key, id, spec, &args, Context::Multi) {
             let reason = match denied {
                 Denied::Command => "no permission to execute the command or subcommand",
@@ -52,19 +52,19 @@ impl Server {
         self.call(key, id, spec, &args);
     }
 
-    /// A request was refused: the client's transaction, if it is in one, will not run.
+    /// Makes the next EXEC fail because a request was refused, if the client is between MULTI and EXEC.
     pub(in crate::server) fn break_transaction(&mut self, key: ClientKey) {
         if let Some(transaction) = self.open_transaction(key) {
             transaction.broken = true;
         }
     }
 
-    /// What a client has queued, to queue more. Nobody else holds it: while EXEC runs it, nothing is queued.
+    /// The client's queue, for adding requests. No other reference to it exists: nothing is queued while EXEC runs.
     fn open_transaction(&mut self, key: ClientKey) -> Option<&mut Transaction> {
         self.clients[key].transaction.as_mut().and_then(Arc::get_mut)
     }
 
-    /// Ends a transaction and the watches that belong to it.
+    /// Ends the state between MULTI and EXEC, and stops watching keys.
     pub fn end_transaction(&mut self, key: ClientKey) {
         self.unwatch(key);
         let client = &mut self.clients[key];
@@ -72,7 +72,7 @@ impl Server {
         client.transaction = None;
     }
 
-    /// Forgets what a client watches.
+    /// Stops watching all keys of a client.
     pub fn unwatch(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::WATCH_BROKEN, false);
@@ -85,7 +85,7 @@ impl Server {
         }
     }
 
-    /// Whether a key the client watches was changed, or has expired since.
+    /// Whether a key that the client watches was changed, or has expired, since WATCH.
     pub fn watch_is_broken(&mut self, key: ClientKey) -> bool {
         if self.clients[key].flags.has(ClientFlags::WATCH_BROKEN) {
             return true;

@@ -1,7 +1,7 @@
-//! Users at work: logging in, asking whether a command may run, and what follows when users change.
+//! Users: authentication, permission checks before commands run, and the effects of changed users on their clients.
 //!
-//! A client acts as a user by keeping its identity. Whether the user may do everything is a flag of
-//! the client, brought up to date whenever the user changes, so that admission costs an unrestricted user nothing.
+//! Each client stores the ID of its user. Whether that user is restricted at all is a flag of the client, updated
+//! whenever the user changes, so that admission of an unrestricted user's commands costs nothing.
 
 use crate::acl::catalog::Command;
 use crate::acl::log::Event;
@@ -21,7 +21,8 @@ use crate::server::command::{
 };
 use crate::stdx::clock::UnixMillis;
 
-/// What rules need to know about the commands, those of other servers included: their numbers follow.
+/// The facts about commands that ACL rules refer to. Commands that only other servers have are included, numbered
+/// after our own.
 pub fn catalog(commands: &Commands) -> Catalog {
     let container_of_absent = |spec: &Spec| {
         let (container, _) = spec.name.split_once('|')?;
@@ -39,7 +40,7 @@ pub fn catalog(commands: &Commands) -> Catalog {
     Catalog::new(present.chain(absent), Category::NAMES.iter().map(|&(bit, name)| (bit.bits(), name)))
 }
 
-/// What it takes to use keys in this way.
+/// Permissions required for using a key with these flags.
 fn access(flags: KeyFlags) -> Access {
     const CHANGES: KeyFlags = KeyFlags::UPDATE.with(KeyFlags::INSERT).with(KeyFlags::DELETE);
     let read = if flags.has(KeyFlags::ACCESS) { Access::READ } else { Access::NONE };
@@ -47,15 +48,15 @@ fn access(flags: KeyFlags) -> Access {
     read.with(write)
 }
 
-/// The keys of a request, and whether these are all: not when it does not have the command's form, which is no reason
-/// to take it for one without keys.
+/// The keys of a request, and whether the list is complete. It is incomplete if the request does not have the form
+/// of its command; such a request must not pass as one without keys.
 fn keys_of(spec: &Spec, args: &Args<'_>) -> (Vec<(usize, Access)>, bool) {
     let mut keys = Vec::new();
     let complete = spec.each_key(args, &mut |at, flags| keys.push((at, access(flags))));
     (keys, complete || spec.has_empty_list(args))
 }
 
-/// The channels of a request. Everybody may leave a channel.
+/// Channels for which a request needs permission. Unsubscribing needs none.
 fn channels_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Channel)> {
     let Some(ChannelSpec { first, all, pattern, usage: ChannelUse::Publish | ChannelUse::Subscribe }) =
         spec.channels
@@ -68,7 +69,7 @@ fn channels_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Channel)> {
     (first..end).map(|at| (at, kind)).collect()
 }
 
-/// Calls `f` with what is to be checked about a request.
+/// Calls `f` with the parts of a request that rules are checked against.
 fn with_request<T>(id: CommandId, spec: &Spec, args: &Args<'_>, f: impl FnOnce(&Request<'_>) -> T) -> T {
     let (keys, keys_are_known) = keys_of(spec, args);
     f(&Request {
@@ -81,7 +82,7 @@ fn with_request<T>(id: CommandId, spec: &Spec, args: &Args<'_>, f: impl FnOnce(&
     })
 }
 
-/// What the user of a running command may do, for what cannot be known before it runs.
+/// Permissions of a running command's user, for keys that are only known once the command runs.
 #[derive(Clone, Copy)]
 pub struct Permissions<'a> {
     acl: &'a Acl,
@@ -91,12 +92,12 @@ pub struct Permissions<'a> {
 }
 
 impl<'a> Permissions<'a> {
-    /// What `user` may do while the command `id` runs.
+    /// The permissions of `user` in the command `id`.
     pub fn new(acl: &'a Acl, user: UserId, id: CommandId, spec: &'static Spec) -> Self {
         Permissions { acl, user, id, spec }
     }
 
-    /// Whether the user may run this request and read every key besides, whatever its name.
+    /// Whether the user may run this request and also read every key, whatever its name.
     pub fn read_every_key(&self, args: &Args<'_>) -> bool {
         with_request(self.id, self.spec, args, |request| {
             self.acl[self.user].check_with_every_key(request, Access::READ)
@@ -104,7 +105,7 @@ impl<'a> Permissions<'a> {
     }
 }
 
-/// Why a request of the user `name` may not run, in words; `fully` says which key or channel it is.
+/// The text of a denial for the user `name`. With `fully`, it names the key or channel.
 pub fn denial(denied: Denied, name: &[u8], spec: &Spec, args: &Args<'_>, fully: bool) -> Vec<u8> {
     let quoted = |what: &[u8], thing: &[u8], kind: &[u8]| {
         [b"User ", name, b" has no permissions to ", what, b" the '", thing, b"' ", kind].concat()
@@ -119,16 +120,16 @@ pub fn denial(denied: Denied, name: &[u8], spec: &Spec, args: &Args<'_>, fully: 
 }
 
 impl Server {
-    /// Whether new users begin with all channels.
+    /// Whether new users may access all channels.
     pub fn new_users_have_every_channel(&self) -> bool {
         self.config.security.acl_pubsub_default == AclPubsubDefault::AllChannels
     }
 
-    /// Lets a client in as `name` (`None`: as the default user, who must have a password) if the password is right.
-    /// `command` is what it called the command that asks.
+    /// Authenticates a client as the user `name` (`None`: as the default user, who must have a password). `command`
+    /// is the name of the command as the client wrote it, for the log of denials.
     ///
     /// # Errors
-    /// Wrong, or there is no password to compare with. The client is what it was before.
+    /// The name or password is wrong, or the default user has no password. The client keeps its user.
     pub fn authenticate(
         &mut self,
         key: ClientKey,
@@ -155,7 +156,7 @@ impl Server {
         Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."))
     }
 
-    /// Makes a client the default user, as every connection begins.
+    /// Makes a client act as the default user, as every new connection does.
     pub fn act_as_default(&mut self, key: ClientKey) {
         let open = self.acl.is_open();
         self.clients[key].flags.set(ClientFlags::AUTHENTICATED, open);
@@ -174,13 +175,13 @@ impl Server {
         self.clients[key].user().unwrap_or_else(|user| self.acl.name(user))
     }
 
-    /// Whether a client must log in before it may do anything.
+    /// Whether a client must authenticate before other commands.
     #[inline]
     pub fn must_authenticate(&self, key: ClientKey) -> bool {
         !self.clients[key].flags.has(ClientFlags::AUTHENTICATED) && !self.acl.is_open()
     }
 
-    /// Where the commands of a client come from now.
+    /// Where a client's next command comes from, for the log of denials.
     pub fn context(&self, key: ClientKey) -> Context {
         if self.clients[key].flags.has(ClientFlags::IN_MULTI) { Context::Multi } else { Context::TopLevel }
     }
@@ -188,7 +189,7 @@ impl Server {
     /// Checks whether a user may run a request.
     ///
     /// # Errors
-    /// What the user may not use.
+    /// The command, key or channel that the user may not use.
     pub fn check_user(
         &self,
         user: UserId,
@@ -199,10 +200,10 @@ impl Server {
         with_request(id, spec, args, |request| self.acl[user].check(request))
     }
 
-    /// Checks whether a client may run a request, and notes it in the log of denials if not.
+    /// Checks whether a client may run a request. A denial is recorded in the log of denials.
     ///
     /// # Errors
-    /// What the client's user may not use.
+    /// The command, key or channel that the client's user may not use.
     pub fn permit(
         &mut self,
         key: ClientKey,
@@ -234,7 +235,7 @@ impl Server {
         Error::quoting(&[b"NOPERM ", &denial(denied, name, spec, args, false)])
     }
 
-    /// Notes in the log that a client was denied something.
+    /// Records a denial in the log of denials.
     fn note_denial(&mut self, key: ClientKey, event: Event<'_>) {
         self.acl.denials.count(event.reason);
         let mut client = Vec::new();
@@ -243,10 +244,11 @@ impl Server {
         self.acl.log.add(event, client, UnixMillis::now(), max_len);
     }
 
-    /// Applies rules to a user, who is made if need be; connected clients of theirs are bound by them at once.
+    /// Applies rules to a user, creating the user if there is none of that name. The rules bind the user's connected
+    /// clients at once.
     ///
     /// # Errors
-    /// The first thing that is wrong; nothing has changed.
+    /// The first rule that is wrong; no rule is applied.
     pub fn set_user<'r>(
         &mut self,
         name: &[u8],
@@ -261,7 +263,7 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the connections of a user that listen to what the user may not use any more.
+    /// Closes a user's connections that are subscribed to channels that the user may no longer use.
     fn close_revoked_subscribers(&mut self, user: UserId) {
         let rights = &self.acl[user];
         let revoked = |subscriptions: &Subscriptions| {
@@ -274,12 +276,12 @@ impl Server {
         let theirs = self.clients.iter().filter(|(_, client)| client.user == user && listen(client));
         let asks = self.answering();
         for key in theirs.map(|(key, _)| key).collect::<Vec<_>>() {
-            // Who revokes its own rights still reads the answer.
+            // A client that revokes its own permissions still gets its reply.
             if asks == Some(key) { self.close_after_reply(key) } else { self.expel(key) }
         }
     }
 
-    /// Gives the default user the password of the configuration, or none.
+    /// Sets the default user's password to the configured one (`requirepass`), or removes it.
     pub fn apply_password(&mut self) {
         self.acl.set_default_password(&self.config.security.requirepass);
         self.user_changed(UserId::DEFAULT);
@@ -292,8 +294,8 @@ impl Server {
         }
     }
 
-    /// Forgets a user and closes their connections, that of the client `asks` once it has its answer. Whether
-    /// there was such a user; the default user stays.
+    /// Deletes a user and closes their connections; that of the client `asks` is closed after its reply. Returns
+    /// whether a user was deleted. The default user cannot be deleted.
     pub fn delete_user(&mut self, name: &[u8], asks: ClientKey) -> bool {
         let Some(user) = self.acl.delete(name) else { return false };
         self.close_clients_of(|other| other == user, asks);
@@ -310,11 +312,11 @@ impl Server {
         }
     }
 
-    /// Reads the file of users anew. Connections of all users but the default one are closed, that of the client
-    /// `asks` once it has its answer.
+    /// Loads the ACL file again. Connections of all users but the default one are closed; that of the client `asks`
+    /// is closed after its reply.
     ///
     /// # Errors
-    /// The file cannot be read, or something in it is wrong: everything is as it was.
+    /// The file cannot be read, or a line is wrong. Nothing has changed.
     pub fn load_users(&mut self, asks: ClientKey) -> Result<(), Vec<u8>> {
         self.read_users()?;
         self.close_clients_of(|user| user != UserId::DEFAULT, asks);
@@ -332,17 +334,17 @@ impl Server {
         Ok(())
     }
 
-    /// Takes up the users of the configuration: those of its lines or those of its file.
+    /// Creates the users that the configuration defines in its lines or in an ACL file.
     ///
     /// # Errors
-    /// There are both, or something about them is wrong.
+    /// The configuration has both lines and a file, or a definition is wrong.
     pub fn apply_users(&mut self) -> Result<(), UsersError> {
         let SecurityOptions { aclfile, users, .. } = &self.config.security;
         if !aclfile.is_empty() && !users.is_empty() {
             return Err(UsersError::Both);
         }
         for UserLine { name, rules, place } in users.clone() {
-            // A line says all about its user.
+            // A line defines its user completely.
             let reset: &[u8] = b"reset";
             let rules = std::iter::once(reset).chain(rules.iter().map(Vec::as_slice));
             self.set_user(&name, rules).map_err(|error| UsersError::Line(place, complaint(&name, &error)))?;
@@ -354,16 +356,16 @@ impl Server {
         Ok(())
     }
 
-    /// Writes the users into their file.
+    /// Writes the users to the ACL file.
     ///
     /// # Errors
-    /// Those of writing; the file is as it was.
+    /// The file cannot be written; the old file remains.
     pub fn save_users(&self) -> std::io::Result<()> {
         file::save(&self.acl, self.config.security.aclfile.as_ref())
     }
 
-    /// The lines that a configuration file needs to have the users of now, the default user among them; none when
-    /// they have a file of their own.
+    /// Lines of a configuration file that define the current users, including the default user. Empty if there is an
+    /// ACL file.
     pub fn user_lines(&self) -> Vec<UserLine> {
         if !self.config.security.aclfile.is_empty() {
             return Vec::new();
@@ -377,18 +379,18 @@ impl Server {
     }
 }
 
-/// Why the server cannot start with the users it is given.
+/// Why the configured users cannot be created.
 #[derive(Debug, PartialEq, Eq)]
 pub enum UsersError {
-    /// There are users in the configuration, and a file of users besides.
+    /// The configuration has both lines with users and an ACL file.
     Both,
-    /// A line of the configuration is wrong: where it stands, and why.
+    /// A line of the configuration is wrong: its place, and the reason.
     Line(Place, String),
-    /// The file of users is missing or wrong.
+    /// The ACL file cannot be read, or is wrong.
     File(String),
 }
 
-/// What is wrong with a user of the configuration.
+/// The error message for a user in the configuration.
 fn complaint(name: &[u8], error: &SetError) -> String {
     let name = String::from_utf8_lossy(name);
     let about = |rule: &[u8], reason: &str| {
