@@ -57,6 +57,7 @@ const UNSAFE: &[&str] = &[
     "stdx/locale.rs",
     "stdx/process.rs",
     "stdx/stopwatch.rs",
+    "stdx/sync.rs",
     "structures/block.rs",
     "structures/dict/iter.rs",
     "structures/dict/join.rs",
@@ -598,6 +599,72 @@ fn pointers_stay_pointers() {
         }
     }
     expect_none("No integer becomes a pointer, and pointers are cast by their methods.", &complaints);
+}
+
+#[test]
+fn threads_wait_by_what_the_sanitizer_understands() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        if source.name == "stdx/sync.rs" {
+            continue;
+        }
+        for (line, code) in source.code.iter().enumerate() {
+            if waits_unseen(code) {
+                complaints.push(source.at(line));
+            }
+        }
+    }
+    expect_none(
+        "Locks, channels and the like come from stdx::sync; threads are joined by their handles.",
+        &complaints,
+    );
+}
+
+/// Whether a line names something by which threads wait for each other and which `stdx::sync` does not provide.
+fn waits_unseen(code: &str) -> bool {
+    const UNSEEN: [&str; 10] = [
+        "Barrier",
+        "Condvar",
+        "LazyLock",
+        "Mutex",
+        "Once",
+        "OnceLock",
+        "ReentrantLock",
+        "RwLock",
+        "mpmc",
+        "mpsc",
+    ];
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !(c.is_alphanumeric() || c == '_')).map(String::from).collect()
+    };
+    let in_sync = code.match_indices("std::sync::").any(|(at, path)| {
+        let rest = &code[at + path.len()..];
+        words(rest.split(';').next().unwrap_or(rest)).iter().any(|word| UNSEEN.contains(&word.as_str()))
+    });
+    let in_thread = ["thread::scope", "thread::park"].iter().any(|path| code.contains(path));
+    in_sync || in_thread || code.contains("std::sync::*") || code.trim_end().ends_with("std::sync::{")
+}
+
+#[test]
+fn waiting_is_recognised() {
+    let unseen = [
+        "use std::sync::{Arc, Mutex};",
+        "use std::sync::mpsc::{self, Sender};",
+        "let lock = std::sync::RwLock::new(());",
+        "use std::sync::{",
+        "use std::sync::*;",
+        "std::thread::scope(|scope| {",
+        "thread::park();",
+    ];
+    let seen = [
+        "use std::sync::{Arc, PoisonError};",
+        "use std::sync::atomic::{AtomicU64, Ordering};",
+        "use crate::stdx::sync::{Mutex, OnceLock};",
+        "use std::sync::Arc; struct Mutex;",
+        "thread::spawn(|| ());",
+    ];
+    unseen.iter().for_each(|line| assert!(waits_unseen(line), "{line}"));
+    seen.iter().for_each(|line| assert!(!waits_unseen(line), "{line}"));
 }
 
 #[test]

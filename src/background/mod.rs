@@ -19,11 +19,12 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
+use crate::stdx::sync::{Condvar, Mutex, MutexGuard};
 
 /// One of the three threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +254,7 @@ fn block_signals() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use crate::stdx::sync::mpsc;
 
     fn background() -> Background {
         Background::start(None).expect("three more threads fit")
@@ -279,21 +280,21 @@ mod tests {
 
     #[test]
     fn several_threads_submit() {
-        let background = background();
+        let background = Arc::new(background());
         let count = Arc::new(AtomicUsize::new(0));
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..2_000 {
-                        let count = Arc::clone(&count);
-                        background.submit(Worker::LazyFree, move || {
-                            count.fetch_add(1, Ordering::Relaxed);
-                        });
-                    }
-                    background.drain(Worker::LazyFree);
-                });
-            }
+        let submitters = [(); 4].map(|()| {
+            let (background, count) = (Arc::clone(&background), Arc::clone(&count));
+            thread::spawn(move || {
+                for _ in 0..2_000 {
+                    let count = Arc::clone(&count);
+                    background.submit(Worker::LazyFree, move || {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+                background.drain(Worker::LazyFree);
+            })
         });
+        submitters.into_iter().for_each(|submitter| submitter.join().expect("it does not panic"));
         assert_eq!(background.pending(Worker::LazyFree), 0);
         assert_eq!(count.load(Ordering::Relaxed), 8_000);
     }

@@ -14,8 +14,11 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{ClientFlags, ClientKey, ClientRef, Clients};
-use crate::stdx::hash::Map;
+use crate::stdx::hash::{Map, hash};
 use crate::stdx::rng::Rng;
+use crate::structures::dict::{Dict, Place};
+use crate::structures::field::Field;
+use crate::structures::sds::Value;
 
 /// Which commands have their keys remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,14 +67,42 @@ impl Tracking {
     }
 }
 
-/// Number of free places for keys that is kept.
-const ROOM_KEPT: usize = 1024;
+/// A key that clients have read, and those clients: one block, the key being the name of a field and the clients its
+/// value, [`Reader`] after `Reader` in order of their identities. A key of 16 bytes that one client has read takes 32
+/// bytes, and about 13 in the table.
+pub struct ReadKey(Field);
 
-/// A key that clients have read.
-struct ReadKey {
-    key: Arc<[u8]>,
-    /// Sorted by identity.
-    readers: Vec<ClientRef>,
+/// Bytes of a client's reference: the identity, then the place, both little-endian.
+type Reader = [u8; 12];
+
+fn encode(client: ClientRef) -> Reader {
+    let place = u32::try_from(client.key.0).expect("there are fewer than 2^32 descriptors");
+    let mut bytes = [0; size_of::<Reader>()];
+    bytes[..8].copy_from_slice(&client.id.to_le_bytes());
+    bytes[8..].copy_from_slice(&place.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &Reader) -> ClientRef {
+    let (id, place) = bytes.split_first_chunk::<8>().expect("a reference has 12 bytes");
+    let place = u32::from_le_bytes(place.try_into().expect("four are left"));
+    ClientRef { key: ClientKey(place as usize), id: u64::from_le_bytes(*id) }
+}
+
+impl ReadKey {
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        self.0.name()
+    }
+
+    /// The clients, by identity.
+    pub fn readers(&self) -> impl ExactSizeIterator<Item = ClientRef> {
+        readers(&self.0).iter().map(decode)
+    }
+}
+
+fn readers(read: &Field) -> &[Reader] {
+    read.value().as_chunks().0
 }
 
 /// A prefix of broadcast mode.
@@ -87,9 +118,8 @@ struct Prefix {
 pub struct Tracked {
     /// Number of clients whose keys are tracked.
     clients: usize,
-    /// Index of each key in `read`.
-    places: Map<Arc<[u8]>, u32>,
-    read: Vec<ReadKey>,
+    /// The keys that clients have read, each laid out as a [`ReadKey`].
+    read: Dict<Field>,
     items: usize,
     prefixes: Map<Arc<[u8]>, Prefix>,
     /// Number of prefixes of each length. A key is looked up by its own beginnings of these lengths.
@@ -123,55 +153,41 @@ impl Tracked {
 
     /// Remembers that a client has read a key. O(log readers) for a known reader, O(readers) for a new one.
     pub fn remember(&mut self, key: &[u8], reader: ClientRef) {
-        let place = match self.places.get(key) {
-            Some(&place) => place as usize,
-            None => {
-                // Indices are 32 bits wide. A key beyond that is not remembered, and its readers are not tracked.
-                let Ok(place) = u32::try_from(self.read.len()) else { return };
-                let key: Arc<[u8]> = key.into();
-                self.places.insert(Arc::clone(&key), place);
-                self.read.push(ReadKey { key, readers: vec![reader] });
-                self.items += 1;
-                return;
+        let new = encode(reader);
+        match self.read.entry(hash(key), key) {
+            Place::Vacant(vacant) => drop(vacant.insert(Field::new(key, Value::Bytes(&new), None))),
+            Place::Occupied(mut read) => {
+                let known = readers(&read);
+                let Err(at) = known.binary_search_by_key(&reader.id, |known| decode(known).id) else {
+                    return;
+                };
+                let mut all = known.to_vec();
+                all.insert(at, new);
+                read.map(|read| read.with_value(Value::Bytes(all.as_flattened()), None));
             }
-        };
-        let readers = &mut self.read[place].readers;
-        if let Err(at) = readers.binary_search_by_key(&reader.id, |reader| reader.id) {
-            readers.insert(at, reader);
-            self.items += 1;
         }
+        self.items += 1;
     }
 
-    /// Forgets a key and returns its readers.
-    pub fn forget(&mut self, key: &[u8]) -> Vec<ClientRef> {
-        let Some(place) = self.places.remove(key) else { return Vec::new() };
-        let gone = self.read.swap_remove(place as usize);
-        if let Some(moved) = self.read.get(place as usize) {
-            *self.places.get_mut(&moved.key).expect("each key has its place") = place;
-        }
-        self.items -= gone.readers.len();
-        self.shrink();
-        gone.readers
+    /// Forgets a key. Returns it with its readers; `None` if nobody has read it.
+    pub fn forget(&mut self, key: &[u8]) -> Option<ReadKey> {
+        let gone = self.read.remove(hash(key), key)?;
+        self.items -= readers(&gone).len();
+        Some(ReadKey(gone))
     }
 
-    /// Frees space that many keys needed once. Moves few of the remaining keys, and rarely.
-    fn shrink(&mut self) {
-        if self.read.capacity() > ROOM_KEPT && self.read.len() < self.read.capacity() / 16 {
-            self.read.shrink_to(2 * self.read.len());
-            self.places.shrink_to(2 * self.places.len());
-        }
+    /// Forgets a random key, each equally likely.
+    pub fn forget_random(&mut self, rng: &mut Rng) -> Option<ReadKey> {
+        let gone = self.read.remove_random(&mut || rng.next_u64())?;
+        self.items -= readers(&gone).len();
+        Some(ReadKey(gone))
     }
 
-    /// Forgets all keys. The tables are returned because freeing them takes time.
+    /// Forgets all keys. The table is returned because freeing it takes time.
     #[must_use = "freeing a large table takes time, which another thread has"]
     pub fn forget_all(&mut self) -> Forgotten {
         self.items = 0;
-        Forgotten { _places: mem::take(&mut self.places), _read: mem::take(&mut self.read) }
-    }
-
-    /// A random key, each equally likely.
-    pub fn random_key(&self, rng: &mut Rng) -> Option<Arc<[u8]>> {
-        rng.choose(&self.read).map(|read| Arc::clone(&read.key))
+        Forgotten { _read: mem::take(&mut self.read) }
     }
 
     /// Notes under all prefixes of a key that `by` has changed it. O(lengths of prefixes).
@@ -229,11 +245,10 @@ impl Tracked {
     }
 }
 
-/// Tables of forgotten keys, to be dropped where the time does not matter.
+/// Forgotten keys, to be dropped where the time does not matter.
 #[derive(Default)]
 pub struct Forgotten {
-    _places: Map<Arc<[u8]>, u32>,
-    _read: Vec<ReadKey>,
+    _read: Dict<Field>,
 }
 
 /// Broadcast about the changed keys of one prefix.
@@ -290,11 +305,10 @@ mod tests {
 
     impl Tracked {
         fn check(&self) {
-            assert_eq!(self.places.len(), self.read.len());
-            assert_eq!(self.items, self.read.iter().map(|read| read.readers.len()).sum::<usize>());
-            for (place, read) in self.read.iter().enumerate() {
-                assert_eq!(self.places[&read.key], place as u32);
-                assert!(!read.readers.is_empty() && read.readers.is_sorted_by_key(|reader| reader.id));
+            assert_eq!(self.items, self.read.iter().map(|read| readers(&read).len()).sum::<usize>());
+            for read in self.read.iter() {
+                assert!(read.value().len().is_multiple_of(size_of::<Reader>()) && !read.value().is_empty());
+                assert!(readers(&read).is_sorted_by_key(|reader| decode(reader).id));
             }
             let mut lengths = BTreeMap::new();
             assert!(self.pending.iter().all(|name| self.prefixes.contains_key(name)));
@@ -314,30 +328,38 @@ mod tests {
         let mut tracked = Tracked::default();
         let mut model: BTreeSet<(Vec<u8>, u64)> = BTreeSet::new();
         for step in 0..5000 {
-            let key = format!("key{}", rng.below(40)).into_bytes();
-            let id = rng.below(10);
-            match rng.below(100) {
+            let key = format!("key{}", rng.below(if step < 4000 { 40 } else { 2 })).into_bytes();
+            // A hundred readers do not fit in the block of their key.
+            let id = rng.below(200) << rng.below(40);
+            match rng.below(300) {
                 0 => {
                     drop(tracked.forget_all());
                     model.clear();
                 }
-                1..30 => {
+                1..3 => {
                     let expected: Vec<u64> =
                         model.iter().filter(|pair| pair.0 == key).map(|pair| pair.1).collect();
-                    let told: Vec<u64> = tracked.forget(&key).iter().map(|reader| reader.id).collect();
+                    let gone = tracked.forget(&key);
+                    let told = gone.iter().flat_map(|gone| gone.readers().map(|reader| reader.id));
+                    let told: Vec<u64> = told.collect();
                     assert_eq!(told, expected, "step {step} of seed {seed}");
                     model.retain(|pair| pair.0 != key);
                 }
                 _ => {
-                    tracked.remember(&key, ClientRef { key: ClientKey(id as usize), id });
+                    tracked.remember(&key, ClientRef { key: ClientKey(id as u32 as usize), id });
                     model.insert((key, id));
                 }
             }
             tracked.check();
             assert_eq!(tracked.items(), model.len(), "step {step} of seed {seed}");
-            let random = tracked.random_key(&mut rng);
-            assert_eq!(random.is_none(), model.is_empty());
-            assert!(random.is_none_or(|key| model.iter().any(|pair| pair.0 == *key)));
+            if rng.one_in(8) {
+                let random = tracked.forget_random(&mut rng);
+                assert_eq!(random.is_none(), model.is_empty());
+                let Some(random) = random else { continue };
+                let pairs = random.readers().map(|reader| (random.key().to_vec(), reader.id));
+                pairs.for_each(|pair| assert!(model.remove(&pair)));
+                assert!(model.iter().all(|pair| pair.0 != random.key()));
+            }
         }
     }
 
@@ -346,9 +368,20 @@ mod tests {
         let mut tracked = Tracked::default();
         let key = |i: u32| i.to_le_bytes();
         (0..50_000).for_each(|i| tracked.remember(&key(i), ClientRef { key: ClientKey(1), id: 1 }));
-        (10..50_000).for_each(|i| assert_eq!(tracked.forget(&key(i)).len(), 1));
+        let full = tracked.read.bytes();
+        (10..50_000).for_each(|i| assert!(tracked.forget(&key(i)).is_some()));
         tracked.check();
-        assert!(tracked.keys() == 10 && tracked.read.capacity() < 4000 && tracked.places.capacity() < 8000);
+        assert!(tracked.keys() == 10 && full > 500_000 && tracked.read.bytes() < 10_000);
+    }
+
+    #[test]
+    fn a_key_and_its_reader_take_one_small_block() {
+        let mut tracked = Tracked::default();
+        (0..60_000).for_each(|i| {
+            tracked.remember(format!("key:{i:012}").as_bytes(), ClientRef { key: ClientKey(1), id: i });
+        });
+        let blocks: usize = tracked.read.iter().map(|read| read.bytes()).sum();
+        assert!(blocks + tracked.read.bytes() < 60_000 * 52, "{blocks} {}", tracked.read.bytes());
     }
 
     #[test]

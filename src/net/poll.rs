@@ -204,10 +204,9 @@ mod tests {
         waker.wake();
         poll.wait(None).expect("a wait");
         assert_eq!(poll.ready().count(), 0);
-        std::thread::scope(|scope| {
-            scope.spawn(|| waker.wake());
-            poll.wait(None).expect("a wait");
-        });
+        let other = std::thread::spawn(move || waker.wake());
+        poll.wait(None).expect("a wait");
+        other.join().expect("it does not panic");
         poll.wait(Some(Duration::ZERO)).expect("a wait");
         assert_eq!(poll.ready().count(), 0);
     }

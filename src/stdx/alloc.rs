@@ -389,12 +389,12 @@ mod tests {
         let before = counted();
         assert!(std::thread::spawn(count_main_thread).join().is_err(), "it is not the first of the process");
         assert_eq!(counted(), before);
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = crate::stdx::sync::mpsc::channel();
         std::thread::spawn(move || {
             count_for_ever(move || {
                 tell.send(counted()).expect("the receiver waits");
                 loop {
-                    std::thread::park();
+                    std::thread::sleep(std::time::Duration::from_secs(3600));
                 }
             })
         });

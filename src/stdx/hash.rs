@@ -13,7 +13,7 @@
 #[cfg(target_arch = "x86_64")]
 mod aes;
 
-use std::sync::OnceLock;
+use crate::stdx::sync::OnceLock;
 
 /// Where the processor's instructions for AES are not known, there are no keys for them.
 #[cfg(not(target_arch = "x86_64"))]

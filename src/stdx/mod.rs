@@ -17,4 +17,5 @@ pub mod process;
 pub mod quote;
 pub mod rng;
 pub mod stopwatch;
+pub mod sync;
 pub mod text;

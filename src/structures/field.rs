@@ -1,4 +1,4 @@
-//! A field of a hash with its value, as an element of a hash table: both in one block.
+//! A field of a hash with its value, or any other name with a text, as an element of a hash table: both in one block.
 //!
 //! ```text
 //! ┌─────────┬──────────────────┬──────────────────────┬────────────┬─────────┬─────────────────────────────┐

@@ -15,11 +15,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::background::{Background, Worker};
 use crate::stats::log::limited;
+use crate::stdx::sync::Mutex;
 
 /// Longest time that a write is postponed for a running sync. It is below a second by more than a turn of the event
 /// loop takes, so that a write acknowledged more than a second ago has always been given to the kernel.
@@ -386,7 +387,7 @@ mod tests {
     fn a_write_waits_for_a_sync_but_not_for_long() {
         let background = Background::start(None).expect("threads can be started");
         let (mut log, path) = log("postponed");
-        let (release, slow_disk) = std::sync::mpsc::channel::<()>();
+        let (release, slow_disk) = crate::stdx::sync::mpsc::channel::<()>();
         background.submit(Worker::AofFsync, move || {
             let _ = slow_disk.recv();
         });

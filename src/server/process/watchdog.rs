@@ -12,9 +12,7 @@
 use std::ffi::c_int;
 use std::fmt::Write as _;
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::net::poll::Waker;
@@ -22,6 +20,8 @@ use crate::server::Server;
 use crate::server::process::crash;
 use crate::stats::log::{self, Level};
 use crate::stdx::quote;
+use crate::stdx::sync::OnceLock;
+use crate::stdx::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 
 /// Odd during an iteration of the loop, even between iterations; never the same number twice.
 static TURN: AtomicU64 = AtomicU64::new(0);

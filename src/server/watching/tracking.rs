@@ -5,8 +5,8 @@
 //! messages of a channel. Messages about keys that were read leave with the change, messages about prefixes at the
 //! end of the event loop's iteration.
 
-use crate::clients::tracking::{Broadcast, Caching, Tracking};
-use crate::clients::{ClientFlags, ClientKey, ClientRef};
+use crate::clients::tracking::{Broadcast, Caching, ReadKey, Tracking};
+use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::ledger::{Change, Listeners};
 use crate::resp::{Args, Protocol, Reply};
 use crate::server::Server;
@@ -125,16 +125,14 @@ impl Server {
 
     fn invalidate_key(&mut self, key: &[u8], by: Option<ClientKey>) {
         self.clients.tracking.changed(key, by);
-        let readers = self.clients.tracking.forget(key);
-        self.notify_readers(key, &readers, by);
+        if let Some(read) = self.clients.tracking.forget(key) {
+            self.notify_readers(&read, by);
+        }
     }
 
-    fn notify_readers(&mut self, key: &[u8], readers: &[ClientRef], by: Option<ClientKey>) {
-        if readers.is_empty() {
-            return;
-        }
-        let mut news = Invalidation::of_keys([key].into_iter());
-        for &reader in readers {
+    fn notify_readers(&mut self, read: &ReadKey, by: Option<ClientKey>) {
+        let mut news = Invalidation::of_keys([read.key()].into_iter());
+        for reader in read.readers() {
             let Some(reader) = self.clients.resolve(reader) else { continue };
             let tracking = self.clients[reader].tracking.as_ref();
             let spared = by == Some(reader);
@@ -236,9 +234,8 @@ impl Server {
             if self.clients.tracking.keys() <= limit {
                 break;
             }
-            let Some(key) = self.clients.tracking.random_key(&mut self.keyspace.rng) else { break };
-            let readers = self.clients.tracking.forget(&key);
-            self.notify_readers(&key, &readers, None);
+            let Some(read) = self.clients.tracking.forget_random(&mut self.keyspace.rng) else { break };
+            self.notify_readers(&read, None);
         }
         self.check_tracked();
         let full = self.conditions.has(Conditions::TRACKING_FULL);
