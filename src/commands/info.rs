@@ -174,6 +174,8 @@ pub(super) struct MemoryReport {
     pub peak: usize,
     pub startup: usize,
     pub clients: usize,
+    /// Buffers that belong to no client at the moment.
+    pub pool: usize,
     /// Bytes of the tables of each database: keys, expiries.
     pub tables: Vec<(usize, usize)>,
     pub allocated: usize,
@@ -192,6 +194,7 @@ impl MemoryReport {
             peak: server.stats.peak_memory.max(used),
             startup: server.identity.startup_memory,
             clients: server.clients.iter().map(|(_, client)| client.memory()).sum(),
+            pool: server.pool.allocated(),
             tables: server
                 .keyspace
                 .databases()
@@ -205,9 +208,10 @@ impl MemoryReport {
         }
     }
 
-    /// Bytes that hold no data: the server itself, its clients, the tables.
+    /// Bytes that hold no data: the server itself, its clients, pooled buffers, the tables.
     pub(super) fn overhead(&self) -> usize {
-        self.startup + self.clients + self.tables.iter().map(|(keys, expires)| keys + expires).sum::<usize>()
+        let tables: usize = self.tables.iter().map(|(keys, expires)| keys + expires).sum();
+        self.startup + self.clients + self.pool + tables
     }
 
     pub(super) fn dataset(&self) -> usize {

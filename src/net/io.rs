@@ -27,6 +27,9 @@ const READ_MIN: usize = 4 << 10;
 const READ_MORE: usize = 64 << 10;
 /// An input buffer of more bytes than this shrinks if half of it suffices.
 const SHRINK_ABOVE: usize = 2 * BUFFER;
+/// A small buffer that has grown to this many bytes or more is freed instead of pooled: the connections that share
+/// small buffers would otherwise come to have larger ones, each grown by one reply of another connection.
+const OUTGROWN: usize = 2 * SMALL_BUFFER;
 /// A buffer of more bytes than this is freed instead of pooled.
 const POOLED_MAX: usize = BLOCK;
 const POOLED: usize = 64;
@@ -35,7 +38,7 @@ const POOLED: usize = 64;
 #[derive(Default)]
 pub struct Pool {
     buffers: Shelf,
-    /// Buffers of [`SMALL_BUFFER`] bytes or slightly more.
+    /// Buffers of [`SMALL_BUFFER`] bytes or more, but fewer than [`OUTGROWN`].
     small: Shelf,
 }
 
@@ -81,7 +84,7 @@ impl Pool {
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         let shelf = match buffer.capacity() {
             BUFFER..=POOLED_MAX => &mut self.buffers.buffers,
-            SMALL_BUFFER..BUFFER => &mut self.small.buffers,
+            SMALL_BUFFER..OUTGROWN => &mut self.small.buffers,
             _ => return,
         };
         if shelf.len() < POOLED {
@@ -583,6 +586,18 @@ mod tests {
         assert_eq!(pool.allocated(), BUFFER);
         pool.trim();
         assert_eq!(pool.allocated(), 0);
+    }
+
+    #[test]
+    fn a_small_buffer_that_has_grown_is_not_reused() {
+        let (ours, _theirs) = pair();
+        let (mut output, mut pool) = (Output { small: true, ..Output::default() }, Pool::default());
+        for (reply, pooled) in [(10, SMALL_BUFFER), (OUTGROWN, 0), (BUFFER - 1, 0), (10, SMALL_BUFFER)] {
+            output.begin(&mut pool, usize::MAX);
+            output.append(&vec![b'x'; reply], &mut pool);
+            output.send(&ours, &mut pool, usize::MAX).expect("connected");
+            assert_eq!((output.allocated(), pool.allocated()), (0, pooled), "after a reply of {reply} bytes");
+        }
     }
 
     #[test]
