@@ -37,6 +37,10 @@ pub struct Wait {
     pub absent: Absent,
     /// The command is run again also when the key goes, or gets a value of another type: it answers with an error.
     pub also_when_gone: bool,
+    /// The command is run again also when others get what it could take from them later.
+    pub claims: bool,
+    /// When the command is run again although no key changed: what others have may be its own then.
+    pub again_at: Option<UnixMillis>,
     /// Arguments that mean something else later than now: the place of each, and what it means now.
     pub resolved: Vec<(usize, Vec<u8>)>,
 }
@@ -45,7 +49,16 @@ impl Wait {
     /// Waits for values of `kind` at `keys`, and answers with a null array when it may not wait.
     pub fn new(keys: Range<usize>, kind: Kind, until: Option<UnixMillis>) -> Wait {
         let absent = Absent::NullArray;
-        Wait { keys, kind, until, absent, also_when_gone: false, resolved: Vec::new() }
+        Wait {
+            keys,
+            kind,
+            until,
+            absent,
+            also_when_gone: false,
+            claims: false,
+            again_at: None,
+            resolved: Vec::new(),
+        }
     }
 }
 
@@ -74,6 +87,8 @@ pub struct Blocking {
     keys: usize,
     next_ticket: u64,
     deadlines: BTreeSet<(UnixMillis, usize)>,
+    /// Clients whose request is run again at a time, by that time.
+    again: BTreeSet<(UnixMillis, usize)>,
     clients: usize,
     /// How many of them have something to do when a key goes.
     for_absence: usize,
@@ -89,6 +104,8 @@ struct Queue {
     is_ready: bool,
     /// How many of them have something to do when the key goes.
     for_absence: usize,
+    /// How many of them could take what others get.
+    claimants: usize,
 }
 
 /// Keys that a client waits for, each once.
@@ -114,10 +131,14 @@ impl Blocking {
             self.keys += usize::from(queue.waiting.is_empty());
             queue.waiting.insert(blocked.ticket, client);
             queue.for_absence += usize::from(blocked.wait.also_when_gone);
+            queue.claimants += usize::from(blocked.wait.claims);
         }
         self.for_absence += usize::from(blocked.wait.also_when_gone);
         if let Some(until) = blocked.wait.until {
             self.deadlines.insert((until, client.0));
+        }
+        if let Some(at) = blocked.wait.again_at {
+            self.again.insert((at, client.0));
         }
         self.clients += 1;
     }
@@ -129,6 +150,7 @@ impl Blocking {
             if let Some(queue) = queues.get_mut(&place.1) {
                 queue.waiting.remove(&blocked.ticket);
                 queue.for_absence -= usize::from(blocked.wait.also_when_gone);
+                queue.claimants -= usize::from(blocked.wait.claims);
                 if queue.waiting.is_empty() {
                     queues.remove(&place.1);
                     self.keys -= 1;
@@ -141,6 +163,9 @@ impl Blocking {
         self.for_absence -= usize::from(blocked.wait.also_when_gone);
         if let Some(until) = blocked.wait.until {
             self.deadlines.remove(&(until, client.0));
+        }
+        if let Some(at) = blocked.wait.again_at {
+            self.again.remove(&(at, client.0));
         }
         self.clients -= 1;
     }
@@ -181,6 +206,42 @@ impl Blocking {
         let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
         if !std::mem::replace(&mut queue.is_ready, true) {
             self.ready.push((db, Box::from(key)));
+        }
+    }
+
+    /// Notes that a client got something from a key that others may claim.
+    pub fn delivered(&mut self, db: u32, key: &[u8]) {
+        let queue = self.queues.get(&db).and_then(|queues| queues.get(key));
+        if queue.is_some_and(|queue| queue.claimants > 0) {
+            self.touched(db, key);
+        }
+    }
+
+    /// Sets when the request of a waiting client is run again although no key changed. O(log clients).
+    pub fn run_again_at(&mut self, client: ClientKey, blocked: &mut Blocked, at: Option<UnixMillis>) {
+        if blocked.wait.again_at == at {
+            return;
+        }
+        if let Some(before) = blocked.wait.again_at {
+            self.again.remove(&(before, client.0));
+        }
+        if let Some(at) = at {
+            self.again.insert((at, client.0));
+        }
+        blocked.wait.again_at = at;
+    }
+
+    /// The client whose request is to be run again first, if that is not after `now`. Its keys are to be noted by
+    /// [`Blocking::touched`].
+    pub fn again_due(&self, now: UnixMillis) -> Option<ClientKey> {
+        self.again.first().filter(|&&(at, _)| at <= now).map(|&(_, client)| ClientKey(client))
+    }
+
+    /// Notes that the keys of a waiting client may have something for it by now.
+    pub fn due(&mut self, client: ClientKey, blocked: &mut Blocked) {
+        self.run_again_at(client, blocked, None);
+        for (db, key) in places(blocked) {
+            self.touched(db, &key);
         }
     }
 
@@ -238,9 +299,10 @@ impl Blocking {
         queue.next().map(|(&ticket, &client)| (ticket, client))
     }
 
-    /// The earliest deadline.
+    /// The earliest time at which a client gives up, or its request is run again.
     pub fn next_deadline(&self) -> Option<UnixMillis> {
-        self.deadlines.first().map(|&(until, _)| until)
+        let times = [self.deadlines.first(), self.again.first()];
+        times.into_iter().flatten().map(|&(at, _)| at).min()
     }
 
     /// The client with the earliest deadline, if that is not after `now`.

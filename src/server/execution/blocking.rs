@@ -44,6 +44,7 @@ impl Server {
         }
         if self.execution.runs_again {
             self.execution.waits_on = true;
+            self.execution.again_at = wait.again_at;
             return true;
         }
         let db = self.clients[key].db;
@@ -117,6 +118,8 @@ impl Server {
         self.end_unit();
         if std::mem::take(&mut self.execution.waits_on) {
             blocked.spent_ns += self.event_loop.stopwatch.ns(now, self.event_loop.stopwatch.now());
+            let again_at = self.execution.again_at.take();
+            self.clients.blocking.run_again_at(key, &mut blocked, again_at);
             let client = &mut self.clients[key];
             client.flags.set(ClientFlags::BLOCKED, true);
             client.blocked = Some(blocked);
@@ -168,13 +171,19 @@ impl Server {
         }
     }
 
-    /// Gives up for those whose time is over, and serves those whose key went by itself.
+    /// Gives up for those whose time is over, and serves those whose key went by itself or who can take by now what
+    /// others have.
     #[inline]
     pub(in crate::server) fn blocked_timeouts(&mut self) {
+        let now = self.keyspace.now();
+        while let Some(key) = self.clients.blocking.again_due(now) {
+            let Some(mut blocked) = self.clients[key].blocked.take() else { break };
+            self.clients.blocking.due(key, &mut blocked);
+            self.clients[key].blocked = Some(blocked);
+        }
         if self.clients.blocking.any_ready() {
             self.serve_blocked();
         }
-        let now = self.keyspace.now();
         while let Some(key) = self.clients.blocking.overdue(now) {
             self.unblock(key, Unblock::Timeout);
         }

@@ -15,6 +15,7 @@ pub mod users;
 use crate::server::Server;
 use crate::server::execution::feed::{Feed, Unit};
 use crate::server::watching::publish::Answering;
+use crate::stdx::clock::UnixMillis;
 use crate::stdx::stopwatch::Ticks;
 
 /// Where the requests come from that are being run.
@@ -88,6 +89,8 @@ pub struct Execution {
     pub(in crate::server) runs_again: bool,
     /// Whether that request found nothing, so that the client stays blocked.
     pub(in crate::server) waits_on: bool,
+    /// When that request is to be run again although no key changed.
+    pub(in crate::server) again_at: Option<UnixMillis>,
 }
 
 /// What an outer execution gets back when an inner one ends.
