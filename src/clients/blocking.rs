@@ -58,7 +58,12 @@ pub enum Need {
         resolved: Vec<(usize, Vec<u8>)>,
     },
     /// Entries of a stream that a group has not read. Without the stream there is no group, which is an error.
-    Group,
+    Group {
+        /// Whether others' pending entries are taken as well: the request runs again when they get some.
+        claims: bool,
+        /// When the request runs again although no key changed: what others have may be taken then.
+        again_at: Option<UnixMillis>,
+    },
 }
 
 impl Need {
@@ -68,7 +73,7 @@ impl Need {
             Need::List { .. } => kind == Some(Kind::List),
             Need::Zset => kind == Some(Kind::Zset),
             Need::Stream { .. } => kind == Some(Kind::Stream),
-            Need::Group => true,
+            Need::Group { .. } => true,
         }
     }
 
@@ -76,7 +81,7 @@ impl Need {
     pub fn absent(&self) -> Absent {
         match self {
             Need::List { absent } => *absent,
-            Need::Zset | Need::Stream { .. } | Need::Group => Absent::NullArray,
+            Need::Zset | Need::Stream { .. } | Need::Group { .. } => Absent::NullArray,
         }
     }
 }
@@ -94,6 +99,19 @@ impl Wait {
         match self {
             Wait::Keys { until, .. } => *until,
             Wait::Pause { .. } => None,
+        }
+    }
+
+    /// Whether others' pending entries of a group are taken as well.
+    fn claims(&self) -> bool {
+        matches!(self, Wait::Keys { need: Need::Group { claims: true, .. }, .. })
+    }
+
+    /// When the request runs again although no key changed.
+    pub fn again_at(&self) -> Option<UnixMillis> {
+        match self {
+            Wait::Keys { need: Need::Group { again_at, .. }, .. } => *again_at,
+            Wait::Keys { .. } | Wait::Pause { .. } => None,
         }
     }
 
@@ -144,6 +162,8 @@ pub struct Blocking {
     keys: usize,
     next_ticket: u64,
     deadlines: BTreeSet<(UnixMillis, usize)>,
+    /// Clients whose request is run again at a time, by that time.
+    again: BTreeSet<(UnixMillis, usize)>,
     clients: usize,
     /// How many of them have something to do when a key goes.
     for_absence: usize,
@@ -159,6 +179,8 @@ struct Queue {
     is_ready: bool,
     /// How many of them have something to do when the key goes.
     for_absence: usize,
+    /// How many of them could take what others get.
+    claimants: usize,
 }
 
 /// Keys that a client waits for, each once.
@@ -185,10 +207,14 @@ impl Blocking {
             self.keys += usize::from(queue.waiting.is_empty());
             queue.waiting.insert(blocked.ticket, client);
             queue.for_absence += usize::from(blocked.wait.needs_absence());
+            queue.claimants += usize::from(blocked.wait.claims());
         }
         self.for_absence += usize::from(blocked.wait.needs_absence());
         if let Some(until) = blocked.wait.deadline() {
             self.deadlines.insert((until, client.0));
+        }
+        if let Some(at) = blocked.wait.again_at() {
+            self.again.insert((at, client.0));
         }
         self.clients += 1;
     }
@@ -200,6 +226,7 @@ impl Blocking {
             if let Some(queue) = queues.get_mut(&place.1) {
                 queue.waiting.remove(&blocked.ticket);
                 queue.for_absence -= usize::from(blocked.wait.needs_absence());
+                queue.claimants -= usize::from(blocked.wait.claims());
                 if queue.waiting.is_empty() {
                     queues.remove(&place.1);
                     self.keys -= 1;
@@ -212,6 +239,9 @@ impl Blocking {
         self.for_absence -= usize::from(blocked.wait.needs_absence());
         if let Some(until) = blocked.wait.deadline() {
             self.deadlines.remove(&(until, client.0));
+        }
+        if let Some(at) = blocked.wait.again_at() {
+            self.again.remove(&(at, client.0));
         }
         self.clients -= 1;
     }
@@ -252,6 +282,43 @@ impl Blocking {
         let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
         if !std::mem::replace(&mut queue.is_ready, true) {
             self.ready.push((db, Box::from(key)));
+        }
+    }
+
+    /// Notes that a client got something from a key that others may claim.
+    pub fn delivered(&mut self, db: u32, key: &[u8]) {
+        let queue = self.queues.get(&db).and_then(|queues| queues.get(key));
+        if queue.is_some_and(|queue| queue.claimants > 0) {
+            self.touched(db, key);
+        }
+    }
+
+    /// Sets when the request of a waiting client is run again although no key changed. O(log clients).
+    pub fn run_again_at(&mut self, client: ClientKey, blocked: &mut Blocked, at: Option<UnixMillis>) {
+        let Wait::Keys { need: Need::Group { again_at, .. }, .. } = &mut blocked.wait else { return };
+        let before = std::mem::replace(again_at, at);
+        if before == at {
+            return;
+        }
+        if let Some(before) = before {
+            self.again.remove(&(before, client.0));
+        }
+        if let Some(at) = at {
+            self.again.insert((at, client.0));
+        }
+    }
+
+    /// The client whose request is to be run again first, if that is not after `now`. Its keys are to be noted by
+    /// [`Blocking::touched`].
+    pub fn again_due(&self, now: UnixMillis) -> Option<ClientKey> {
+        self.again.first().filter(|&&(at, _)| at <= now).map(|&(_, client)| ClientKey(client))
+    }
+
+    /// Notes that the keys of a waiting client may have something for it by now.
+    pub fn due(&mut self, client: ClientKey, blocked: &mut Blocked) {
+        self.run_again_at(client, blocked, None);
+        for (db, key) in places(blocked) {
+            self.touched(db, &key);
         }
     }
 
@@ -309,9 +376,10 @@ impl Blocking {
         queue.next().map(|(&ticket, &client)| (ticket, client))
     }
 
-    /// The earliest deadline.
+    /// The earliest time at which a client gives up, or its request is run again.
     pub fn next_deadline(&self) -> Option<UnixMillis> {
-        self.deadlines.first().map(|&(until, _)| until)
+        let times = [self.deadlines.first(), self.again.first()];
+        times.into_iter().flatten().map(|&(at, _)| at).min()
     }
 
     /// The client with the earliest deadline, if that is not after `now`.

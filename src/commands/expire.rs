@@ -365,7 +365,7 @@ mod tests {
         let mut fed = |line: &str| {
             harness.run(line);
             match &harness.server.execution.feed {
-                Feed::Instead(bytes) => String::from_utf8_lossy(bytes).replace("\r\n", " "),
+                Feed::Instead(bytes, _) => String::from_utf8_lossy(bytes).replace("\r\n", " "),
                 other => format!("{other:?}"),
             }
         };
@@ -376,7 +376,7 @@ mod tests {
         harness.server.keyspace.lazy.expire = true;
         let mut fed = |line: &str| {
             harness.run(line);
-            matches!(&harness.server.execution.feed, Feed::Instead(bytes) if bytes.ends_with(b"UNLINK\r\n$1\r\nk\r\n"))
+            matches!(&harness.server.execution.feed, Feed::Instead(bytes, _) if bytes.ends_with(b"UNLINK\r\n$1\r\nk\r\n"))
         };
         fed("SET k v");
         assert!(fed("PEXPIREAT k 5"));

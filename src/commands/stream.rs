@@ -345,7 +345,7 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     ctx.db.changed(key, Event::stream("xadd"), 1);
     if trimmed > 0 {
-        ctx.db.also_changed(key, Event::stream("xtrim"));
+        ctx.db.also_changed(key, Event::stream("xtrim").of_no_use());
     }
     Ok(write_id(&mut ctx.reply, id))
 }
@@ -406,7 +406,7 @@ fn xtrim(ctx: &mut Ctx<'_>) -> CmdResult {
                 feed.instead(&[&[name, key.bytes], words].concat());
             });
         }
-        ctx.db.changed(key, Event::stream("xtrim"), trimmed as usize);
+        ctx.db.changed(key, Event::stream("xtrim").of_no_use(), trimmed as usize);
     }
     Ok(ctx.reply.int(trimmed as i64))
 }
@@ -522,7 +522,7 @@ fn xdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(stream) = ctx.db.write_as::<Stream>(key)? else { return Ok(ctx.reply.int(0)) };
     let ids = parse_ids(&ctx.args.rest(2))?;
     let deleted = ids.into_iter().filter(|&id| stream.delete(id)).count();
-    ctx.db.changed(key, Event::stream("xdel"), deleted);
+    ctx.db.changed(key, Event::stream("xdel").of_no_use(), deleted);
     Ok(ctx.reply.int(deleted as i64))
 }
 
@@ -560,7 +560,7 @@ fn xdelex(ctx: &mut Ctx<'_>) -> CmdResult {
         deleted += usize::from(outcome == Deletion::Deleted);
         ctx.reply.int(outcome as i64);
     }
-    ctx.db.changed(key, Event::stream("xdel"), deleted);
+    ctx.db.changed(key, Event::stream("xdel").of_no_use(), deleted);
     Ok(replied)
 }
 
@@ -608,7 +608,7 @@ fn xsetid(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     stream.set_id(id, entries_added, max_deleted)?;
-    ctx.db.changed(key, Event::stream("xsetid"), 1);
+    ctx.db.changed(key, Event::stream("xsetid").of_no_use(), 1);
     Ok(ctx.reply.ok())
 }
 
@@ -653,7 +653,7 @@ fn xcfgset(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     stream.idempotency_or_default().configure(duration, max_size);
-    ctx.db.changed(key, Event::stream("xcfgset"), 1);
+    ctx.db.changed(key, Event::stream("xcfgset").of_no_use(), 1);
     Ok(ctx.reply.ok())
 }
 

@@ -158,7 +158,7 @@ fn set_id(ctx: &mut Ctx<'_>) -> CmdResult {
         text => position(text, Some(stream))?,
     };
     stream.group_mut(group).set_last_id(id, options.entries_read);
-    ctx.db.changed(args.key(2), Event::stream("xgroup-setid"), 1);
+    ctx.db.changed(args.key(2), Event::stream("xgroup-setid").of_no_use(), 1);
     Ok(ctx.reply.ok())
 }
 
@@ -201,7 +201,7 @@ fn create_consumer(ctx: &mut Ctx<'_>) -> CmdResult {
     let (args, now) = (ctx.args, ctx.now.0);
     let (stream, group) = stream_and_group(ctx)?;
     let created = stream.group_mut(group).create_consumer(args.at(4), now).is_some();
-    ctx.db.changed(args.key(2), Event::stream("xgroup-createconsumer"), usize::from(created));
+    ctx.db.changed(args.key(2), Event::stream("xgroup-createconsumer").of_no_use(), usize::from(created));
     Ok(ctx.reply.int(i64::from(created)))
 }
 
@@ -223,7 +223,11 @@ fn delete_consumer(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let (stream, group) = stream_and_group(ctx)?;
     let pending = stream.group_mut(group).delete_consumer(args.at(4));
-    ctx.db.changed(args.key(2), Event::stream("xgroup-delconsumer"), usize::from(pending.is_some()));
+    ctx.db.changed(
+        args.key(2),
+        Event::stream("xgroup-delconsumer").of_no_use(),
+        usize::from(pending.is_some()),
+    );
     Ok(ctx.reply.int(pending.unwrap_or(0) as i64))
 }
 
@@ -330,7 +334,7 @@ fn xackdel(ctx: &mut Ctx<'_>) -> CmdResult {
         acknowledged += usize::from(outcome != Deletion::Missing);
         ctx.reply.int(outcome as i64);
     }
-    let event = if stream.entries_len() < before { Event::stream("xdel") } else { Event::SILENT };
+    let event = if stream.entries_len() < before { Event::stream("xdel").of_no_use() } else { Event::SILENT };
     ctx.db.changed(key, event, acknowledged);
     Ok(replied)
 }
@@ -393,7 +397,7 @@ fn xnack(ctx: &mut Ctx<'_>) -> CmdResult {
     let ids = parse_ids(&ids)?;
     let mut group = stream.group_mut(group);
     let released = ids.into_iter().filter(|&id| group.release(id, release, deliveries, force)).count();
-    ctx.db.changed(key, Event::SILENT, released);
+    ctx.db.changed(key, Event::DELIVERED, released);
     Ok(ctx.reply.int(released as i64))
 }
 

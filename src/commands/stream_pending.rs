@@ -2,7 +2,7 @@
 
 use super::stream::{write_entry, write_id};
 use super::stream_groups::no_key_or_group;
-use super::stream_read::{consumer, feed_claimed};
+use super::stream_read::{consumer, feed_claimed, feed_consumer, feed_dropped};
 use crate::keyspace::Event;
 use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -194,7 +194,7 @@ fn xclaim(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     ctx.feed.nothing();
     let names = (args.at(2), args.at(3));
-    let consumer = consumer(&mut ctx.db, ctx.feed, key, at, names, now);
+    let (consumer, mut untold) = consumer(&mut ctx.db, key, at, names.1, now);
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     let mut group = stream.group_mut(at);
     let mut changes = 0;
@@ -214,16 +214,20 @@ fn xclaim(ctx: &mut Ctx<'_>) -> CmdResult {
                 };
                 n += 1;
                 changes += 1;
+                untold = false;
                 if let Some(pending) = group.group().find_pending(id) {
                     feed_claimed(ctx.feed, key.bytes, names, &pending, group.group().last_id());
                 }
             }
-            Claimed::Dropped => {
+            Claimed::Dropped(entry) => {
                 changes += 1;
-                ctx.feed.instead(&[b"XACK", key.bytes, names.0, id.format(&mut IdBuf::new())]);
+                feed_dropped(ctx.feed, key.bytes, (names.0, group.group()), &entry);
             }
             Claimed::No => {}
         }
+    }
+    if untold {
+        feed_consumer(ctx.feed, key.bytes, names);
     }
     if changes > 0 && n == 0 && !last_id.is_zero() {
         let (read, mut digits, mut id) = (group.group().entries_read(), itoa::Buffer::new(), IdBuf::new());
@@ -231,7 +235,7 @@ fn xclaim(ctx: &mut Ctx<'_>) -> CmdResult {
         let last_id = group.group().last_id().format(&mut id);
         ctx.feed.instead(&[b"XGROUP", b"SETID", key.bytes, names.0, last_id, b"ENTRIESREAD", read]);
     }
-    ctx.db.changed(key, Event::SILENT, changes);
+    ctx.db.changed(key, Event::DELIVERED, changes);
     Ok(ctx.reply.end_array(start, n))
 }
 
@@ -282,7 +286,7 @@ fn xautoclaim(ctx: &mut Ctx<'_>) -> CmdResult {
     let at = find_group(ctx)?;
     ctx.feed.nothing();
     let names = (args.at(2), args.at(3));
-    let consumer = consumer(&mut ctx.db, ctx.feed, key, at, names, now);
+    let (consumer, untold) = consumer(&mut ctx.db, key, at, names.1, now);
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     let mut group = stream.group_mut(at);
     let heard = !matches!(ctx.feed, Feed::Unheard);
@@ -305,15 +309,25 @@ fn xautoclaim(ctx: &mut Ctx<'_>) -> CmdResult {
         write_id(reply, outcome.cursor);
     });
     let replied = reply.array(outcome.dropped.len());
-    for &id in &outcome.dropped {
-        write_id(reply, id);
-        ctx.feed.instead(&[b"XACK", key.bytes, names.0, id.format(&mut IdBuf::new())]);
+    for dropped in &outcome.dropped {
+        write_id(reply, dropped.id);
     }
+    if untold && outcome.claimed == 0 {
+        feed_consumer(ctx.feed, key.bytes, names);
+    }
+    // Both ascend, and are passed on in the order in which they were come by.
+    let mut dropped = outcome.dropped.iter().peekable();
     for id in claimed {
+        while let Some(entry) = dropped.next_if(|entry| entry.id < id) {
+            feed_dropped(ctx.feed, key.bytes, (names.0, group.group()), entry);
+        }
         if let Some(pending) = group.group().find_pending(id) {
             feed_claimed(ctx.feed, key.bytes, names, &pending, group.group().last_id());
         }
     }
-    ctx.db.changed(key, Event::SILENT, outcome.claimed as usize + outcome.dropped.len());
+    for entry in dropped {
+        feed_dropped(ctx.feed, key.bytes, (names.0, group.group()), entry);
+    }
+    ctx.db.changed(key, Event::DELIVERED, outcome.claimed as usize + outcome.dropped.len());
     Ok(replied)
 }

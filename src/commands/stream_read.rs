@@ -1,15 +1,17 @@
 //! Commands that read from several streams at once, alone or in a group, waiting for entries if need be.
 
-use super::stream::{write_entries, write_entry, write_fields, write_id};
+use std::ops::Range;
+
+use super::stream::{write_entry, write_fields, write_id};
 use crate::clients::blocking::{Need, Wait};
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error, Reply};
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group as In, KeyFlags, KeySpec, Spec};
 use crate::server::execution::feed::Feed;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 use crate::types::Stream;
-use crate::types::stream::{ConsumerId, GroupAt, IdBuf, PendingEntry, StreamId};
+use crate::types::stream::{ConsumerId, Group, GroupAt, IdBuf, PendingEntry, StreamId};
 
 /// Commands that read several streams and may wait.
 pub const COMMANDS: &[Spec] = &[XREAD, XREADGROUP];
@@ -26,16 +28,19 @@ const XREAD: Spec = Spec::data("xread", -4, xread)
         summary: "Returns the entries of streams that follow ids, waiting for some if need be.",
         since: "5.0.0",
         complexity: "O(log(N)+M) for each stream of N nodes and M entries returned of it.",
-        group: Group::Stream,
+        group: In::Stream,
         args: &[
             Arg::integer("count").token("COUNT").optional(),
+            Arg::integer("maxcount").token("MAXCOUNT").optional().since("8.10.0"),
+            Arg::integer("maxsize").token("MAXSIZE").optional().since("8.10.0"),
             Arg::integer("milliseconds").token("BLOCK").optional(),
             STREAMS,
         ],
         ..Docs::NONE
     });
 
-/// XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key …] id [id …] → of each stream with entries: its key and these.
+/// XREAD [COUNT count] [MAXCOUNT count] [MAXSIZE bytes] [BLOCK milliseconds] STREAMS key [key …] id [id …] → of each
+/// stream with entries: its key and these.
 fn xread(ctx: &mut Ctx<'_>) -> CmdResult {
     read(ctx, false)
 }
@@ -49,10 +54,12 @@ const XREADGROUP: Spec = Spec::data("xreadgroup", -7, xreadgroup)
         summary: "Returns new entries of streams to a consumer of a group, or what is pending for it; waits if need be.",
         since: "5.0.0",
         complexity: "O(log(N)+M) for each stream of N nodes and M entries returned of it.",
-        group: Group::Stream,
+        group: In::Stream,
         args: &[
             Arg::block("group-block", &[Arg::string("group"), Arg::string("consumer")]).token("GROUP"),
             Arg::integer("count").token("COUNT").optional(),
+            Arg::integer("maxcount").token("MAXCOUNT").optional().since("8.10.0"),
+            Arg::integer("maxsize").token("MAXSIZE").optional().since("8.10.0"),
             Arg::integer("milliseconds").token("BLOCK").optional(),
             Arg::word("noack", "NOACK").optional(),
             Arg::integer("min-idle-time").token("CLAIM").optional().since("8.4.0"),
@@ -61,8 +68,8 @@ const XREADGROUP: Spec = Spec::data("xreadgroup", -7, xreadgroup)
         ..Docs::NONE
     });
 
-/// XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] [CLAIM min-idle-time] STREAMS key [key …]
-/// id [id …] → of each stream: its key and entries.
+/// XREADGROUP GROUP group consumer [COUNT count] [MAXCOUNT count] [MAXSIZE bytes] [BLOCK milliseconds] [NOACK]
+/// [CLAIM min-idle-time] STREAMS key [key …] id [id …] → of each stream: its key and entries.
 fn xreadgroup(ctx: &mut Ctx<'_>) -> CmdResult {
     read(ctx, true)
 }
@@ -80,7 +87,12 @@ fn find_keys(args: &Args<'_>, from: usize, flags: KeyFlags, f: &mut dyn FnMut(us
 
 /// What a request says before its ids.
 struct Request<'a> {
+    /// Most entries of each stream.
     count: u64,
+    /// Most entries of all streams together.
+    max_count: u64,
+    /// Bytes of the reply after which no entry follows.
+    max_size: usize,
     waits: bool,
     until: Option<UnixMillis>,
     group: Option<(&'a [u8], &'a [u8])>,
@@ -97,6 +109,8 @@ impl<'a> Request<'a> {
         let args = ctx.args;
         let mut request = Request {
             count: u64::MAX,
+            max_count: u64::MAX,
+            max_size: usize::MAX,
             waits: false,
             until: None,
             group: None,
@@ -114,6 +128,12 @@ impl<'a> Request<'a> {
             } else if more > 0 && args.is(i, "COUNT") {
                 let count = u64::try_from(args.int(i + 1)?).unwrap_or(0);
                 request.count = if count == 0 { u64::MAX } else { count };
+                i += 2;
+            } else if more > 0 && args.is(i, "MAXCOUNT") {
+                request.max_count = positive(&args, i)?;
+                i += 2;
+            } else if more > 0 && args.is(i, "MAXSIZE") {
+                request.max_size = usize::try_from(positive(&args, i)?).unwrap_or(usize::MAX);
                 i += 2;
             } else if more > 0 && args.is(i, "STREAMS") {
                 request.first = i + 1;
@@ -149,7 +169,64 @@ impl<'a> Request<'a> {
         if in_group && request.group.is_none() {
             return Err(Error::text("ERR Missing GROUP option for XREADGROUP"));
         }
+        if request.count != u64::MAX && request.max_count < request.count {
+            return Err(Error::text("ERR MAXCOUNT must be greater than or equal to COUNT"));
+        }
         Ok(request)
+    }
+}
+
+/// The number that follows the option at `i`.
+fn positive(args: &Args<'_>, i: usize) -> Result<u64, Error> {
+    let n = num::parse_i64(args.at(i + 1)).and_then(|n| u64::try_from(n).ok()).filter(|&n| n > 0);
+    n.ok_or_else(|| {
+        let option = String::from_utf8_lossy(args.at(i)).to_ascii_uppercase();
+        Error::text(format!("ERR {option} must be a positive integer"))
+    })
+}
+
+/// What may still be written to a reply.
+struct Room {
+    /// Number of entries.
+    left: u64,
+    /// Position in the output from which on no entry follows, other than the first one.
+    end: usize,
+    /// Whether there is no entry yet.
+    is_empty: bool,
+}
+
+impl Room {
+    /// Whether no entry may follow.
+    fn is_full(&self, reply: &Reply<'_>) -> bool {
+        self.left == 0 || !self.is_empty && reply.position() >= self.end
+    }
+
+    /// Calls `write` for each of `items` that finds room, and takes no others.
+    fn each<T>(
+        &mut self,
+        reply: &mut Reply<'_>,
+        mut items: impl Iterator<Item = T>,
+        mut write: impl FnMut(&mut Reply<'_>, T),
+    ) {
+        if self.end == usize::MAX {
+            let (mut n, most) = (0, usize::try_from(self.left).unwrap_or(usize::MAX));
+            reply.each(items.take(most), |reply, item| {
+                write(reply, item);
+                n += 1;
+            });
+            return self.took(n);
+        }
+        while !self.is_full(reply) && !reply.is_dropping() {
+            let Some(item) = items.next() else { break };
+            write(reply, item);
+            self.took(1);
+        }
+    }
+
+    /// Notes that entries were written.
+    fn took(&mut self, n: u64) {
+        self.left -= n;
+        self.is_empty &= n == 0;
     }
 }
 
@@ -241,17 +318,22 @@ fn read(ctx: &mut Ctx<'_>, in_group: bool) -> CmdResult {
     }
     // What only the first key had is passed on with what the others have.
     let (at, mut served) = (ctx.reply.defer(), 0);
+    let end = ctx.reply.position().saturating_add(request.max_size);
+    let mut room = Room { left: request.max_count, end, is_empty: true };
     let maps = ctx.reply.resp3();
     if in_group {
         ctx.feed.nothing();
     }
     for (place, &wanted) in keys.clone().zip(&all) {
+        if room.is_full(&ctx.reply) {
+            break;
+        }
         let before = ctx.reply.position();
         if !maps {
             ctx.reply.array(2);
         }
         ctx.reply.bulk(ctx.args.at(place));
-        if serve(ctx, &request, place, wanted) {
+        if serve(ctx, &request, &mut room, place, wanted) {
             served += 1;
         } else {
             ctx.reply.truncate(before);
@@ -264,19 +346,38 @@ fn read(ctx: &mut Ctx<'_>, in_group: bool) -> CmdResult {
         return Ok(ctx.reply.null_array());
     }
     let mut resolved = Vec::new();
-    for (place, wanted) in keys.clone().zip(all) {
+    for (place, &wanted) in keys.clone().zip(&all) {
         if let (b"$" | b"+", Wanted::After(id) | Wanted::Last(id)) =
             (ctx.args.at(place + request.keys), wanted)
         {
             resolved.push((place + request.keys, id.to_string().into_bytes()));
         }
     }
-    let need = if in_group { Need::Group } else { Need::Stream { resolved } };
+    let need = if in_group {
+        let again_at = request.claim.and_then(|min_idle| idle_at(ctx, &keys, &all, min_idle));
+        Need::Group { claims: request.claim.is_some(), again_at }
+    } else {
+        Need::Stream { resolved }
+    };
     ctx.wait_for(Wait::Keys { keys, until: request.until, need })
 }
 
+/// When the first entry that is pending in one of the groups will have been so for `min_idle` milliseconds, so that it
+/// can be claimed; `None` if none is pending.
+fn idle_at(ctx: &mut Ctx<'_>, keys: &Range<usize>, all: &[Wanted], min_idle: i64) -> Option<UnixMillis> {
+    let mut first = None;
+    for (place, wanted) in keys.clone().zip(all) {
+        let Wanted::New(group) = *wanted else { continue };
+        let stream = ctx.db.look_as::<Stream>(ctx.args.key(place));
+        let at = stream.and_then(|stream| stream.group(group).idle_at(min_idle));
+        first = [first, at].into_iter().flatten().min();
+    }
+    // What could be claimed now was.
+    first.map(|at| UnixMillis(at.max(ctx.now.0.saturating_add(1))))
+}
+
 /// Writes what is wanted of the stream at argument `place`; false if there is nothing.
-fn serve(ctx: &mut Ctx<'_>, request: &Request<'_>, place: usize, wanted: Wanted) -> bool {
+fn serve(ctx: &mut Ctx<'_>, request: &Request<'_>, room: &mut Room, place: usize, wanted: Wanted) -> bool {
     let key = ctx.args.key(place);
     let count = usize::try_from(request.count).unwrap_or(usize::MAX);
     match wanted {
@@ -285,7 +386,12 @@ fn serve(ctx: &mut Ctx<'_>, request: &Request<'_>, place: usize, wanted: Wanted)
             let Some(start) = after.next().filter(|&start| start <= stream.last_id()) else { return false };
             let mut range = stream.range(start, StreamId::MAX).take(count).peekable();
             range.peek().is_some() && {
-                write_entries(&mut ctx.reply, range);
+                let (at, mut n) = (ctx.reply.defer(), 0);
+                room.each(&mut ctx.reply, range, |reply, entry| {
+                    write_entry(reply, entry);
+                    n += 1;
+                });
+                ctx.reply.end_array(at, n);
                 true
             }
         }
@@ -293,35 +399,52 @@ fn serve(ctx: &mut Ctx<'_>, request: &Request<'_>, place: usize, wanted: Wanted)
             Some(entry) => {
                 ctx.reply.array(1);
                 write_entry(&mut ctx.reply, entry);
+                room.took(1);
                 true
             }
             None => false,
         },
-        Wanted::New(group) => serve_in_group(ctx, request, key, group, None),
-        Wanted::History(group, after) => serve_in_group(ctx, request, key, group, Some(after)),
+        Wanted::New(group) => serve_in_group(ctx, request, room, key, group, None),
+        Wanted::History(group, after) => serve_in_group(ctx, request, room, key, group, Some(after)),
     }
 }
 
-/// The consumer with this name, created if there is none.
+/// The consumer with this name, created if there is none; and whether it was. Whoever repeats the data creates it with
+/// the first entry that it gets: if it gets none, [`feed_consumer`] is to be called.
 pub(super) fn consumer(
     db: &mut Db<'_>,
-    feed: &mut Feed,
     key: Key<'_>,
     at: GroupAt,
-    names: (&[u8], &[u8]),
+    name: &[u8],
     now: i64,
-) -> ConsumerId {
+) -> (ConsumerId, bool) {
     const THERE: &str = "the stream was found";
     let stream = db.write_as::<Stream>(key).ok().flatten().expect(THERE);
     let mut group = stream.group_mut(at);
-    if let Some(consumer) = group.group().find_consumer(names.1) {
+    if let Some(consumer) = group.group().find_consumer(name) {
         group.saw(consumer, now);
-        return consumer;
+        return (consumer, false);
     }
-    let consumer = group.create_consumer(names.1, now).expect("nobody has this name");
-    feed.instead(&[b"XGROUP", b"CREATECONSUMER", key.bytes, names.0, names.1]);
-    db.changed(key, Event::stream("xgroup-createconsumer"), 1);
-    consumer
+    let consumer = group.create_consumer(name, now).expect("nobody has this name");
+    db.changed(key, Event::stream("xgroup-createconsumer").of_no_use(), 1);
+    (consumer, true)
+}
+
+/// Passes on that a consumer was created.
+pub(super) fn feed_consumer(feed: &mut Feed, key: &[u8], names: (&[u8], &[u8])) {
+    feed.instead(&[b"XGROUP", b"CREATECONSUMER", key, names.0, names.1]);
+}
+
+/// Passes on that an entry is no longer pending because it does not exist: claiming it for who had it has this outcome.
+pub(super) fn feed_dropped(feed: &mut Feed, key: &[u8], group: (&[u8], &Group), entry: &PendingEntry) {
+    let (name, group) = group;
+    match entry.consumer {
+        Some(consumer) => {
+            let names = (name, group.consumer(consumer).name());
+            feed_claimed(feed, key, names, entry, group.last_id());
+        }
+        None => feed.instead(&[b"XACK", key, name, entry.id.format(&mut IdBuf::new())]),
+    }
 }
 
 /// Passes on that a consumer has a pending entry, with all that is known of it.
@@ -366,35 +489,39 @@ fn feed_position(feed: &mut Feed, key: &[u8], name: &[u8], last_id: StreamId, re
 fn serve_in_group(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
+    room: &mut Room,
     key: Key<'_>,
     at: GroupAt,
     history: Option<StreamId>,
 ) -> bool {
     let (Some(names), now) = (request.group, ctx.now.0) else { return false };
-    let consumer = consumer(&mut ctx.db, ctx.feed, key, at, names, now);
+    let (consumer, is_new) = consumer(&mut ctx.db, key, at, names.1, now);
     let Ok(Some(stream)) = ctx.db.write_as::<Stream>(key) else { return false };
+    // Nobody gets entries by a request for its history, or keeps any that it need not acknowledge.
+    let mut untold = is_new;
+    if is_new && (request.no_ack || history.is_some()) {
+        feed_consumer(ctx.feed, key.bytes, names);
+        untold = false;
+    }
     let reply = &mut ctx.reply;
     if let Some(after) = history {
         let entries = stream.group_mut(at).history(consumer, after, request.count, now);
-        let (start, mut n, mut told) = (reply.defer(), 0, Vec::new());
-        reply.each(entries, |reply, (id, entry)| {
+        let (start, mut n) = (reply.defer(), 0);
+        room.each(reply, entries, |reply, (id, entry)| {
             reply.array(2);
             write_id(reply, id);
             match entry {
-                Some(entry) => {
-                    write_fields(reply, &entry);
-                    told.push(id);
-                }
+                Some(entry) => _ = write_fields(reply, &entry),
                 None => _ = reply.null_array(),
             }
             n += 1;
         });
         reply.end_array(start, n);
-        // Redeliveries are counted here alone: whoever repeats the data is not told.
+        // That they were delivered again is not passed on: files and replicas count other deliveries.
         return true;
     }
     let start = reply.defer();
-    let (mut n, mut left, mut changes) = (0, request.count, 0);
+    let (mut n, mut left, mut changes) = (0, request.count.min(room.left), 0);
     if let Some(min_idle) = request.claim {
         let mut claimed = Vec::new();
         let mut group = stream.group_mut(at);
@@ -407,6 +534,8 @@ fn serve_in_group(
                 deliveries,
             );
             claimed.push(entry.id);
+            room.took(1);
+            !room.is_full(reply)
         });
         let last = group.group().last_id();
         for id in claimed {
@@ -414,21 +543,22 @@ fn serve_in_group(
                 feed_claimed(ctx.feed, key.bytes, names, &pending, last);
             }
         }
-        for &id in &outcome.dropped {
-            ctx.feed.instead(&[b"XACK", key.bytes, names.0, id.format(&mut IdBuf::new())]);
+        for dropped in &outcome.dropped {
+            feed_dropped(ctx.feed, key.bytes, (names.0, group.group()), dropped);
         }
+        untold &= outcome.claimed == 0;
         n += outcome.claimed as usize;
         left -= outcome.claimed;
         changes += outcome.claimed as usize + outcome.dropped.len();
     }
-    if left > 0 && stream.group_mut(at).has_new() {
+    if left > 0 && !room.is_full(reply) && stream.group_mut(at).has_new() {
         let no_ack = request.no_ack;
         let heard = !matches!(ctx.feed, Feed::Unheard);
         let mut delivered = Vec::new();
         let mut new = 0;
         let entries = stream.group_mut(at).read_new(consumer, left, no_ack, now);
         let claims = request.claim.is_some();
-        reply.each(entries, |reply, entry| {
+        room.each(reply, entries, |reply, entry| {
             if claims {
                 write_claimed(reply, entry.id, |reply| _ = write_fields(reply, &entry), 0, 0);
             } else {
@@ -443,6 +573,7 @@ fn serve_in_group(
             let group = stream.group(at);
             for id in delivered {
                 if let Some(pending) = group.find_pending(id) {
+                    untold = false;
                     feed_claimed(ctx.feed, key.bytes, names, &pending, group.last_id());
                 }
             }
@@ -451,10 +582,13 @@ fn serve_in_group(
         n += new;
         changes += new;
     }
+    if untold {
+        feed_consumer(ctx.feed, key.bytes, names);
+    }
     if n > 0 {
         reply.end_array(start, n);
     }
-    ctx.db.changed(key, Event::SILENT, changes);
+    ctx.db.changed(key, Event::DELIVERED, changes);
     n > 0
 }
 

@@ -1607,7 +1607,7 @@ mod tests {
         };
         handler(&mut ctx).expect("the command succeeds");
         match feed {
-            Feed::Instead(bytes) => {
+            Feed::Instead(bytes, _) => {
                 let text = String::from_utf8(bytes).expect("the tests write text");
                 text.split("\r\n")
                     .filter(|l| !l.is_empty() && !l.starts_with(['*', '$']))

@@ -359,7 +359,8 @@ pub struct PersistenceOptions {
     pub rdb_compression: bool,
     /// End snapshots with a checksum, and check it.
     pub rdb_checksum: bool,
-    /// Version of the format in which snapshots are written: 10 for Redis 7.0, 11 for Redis 7.2.
+    /// Version of the format in which snapshots are written: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4, 13 for 8.6, 14 for
+    /// 8.8.
     pub rdb_save_version: u32,
     /// Delete snapshots used only for replication.
     pub rdb_del_sync_files: bool,

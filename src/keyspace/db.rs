@@ -34,7 +34,7 @@ pub enum Ttl {
     At(UnixMillis),
 }
 
-const KEY_MISS: Event = Event { class: Class::Miss, name: "keymiss" };
+const KEY_MISS: Event = Event::of(Class::Miss, "keymiss");
 
 /// Records an access. An unchanged value is not written, so that the cache line stays clean.
 #[inline]
@@ -323,7 +323,7 @@ impl<'s> Db<'s> {
     // ---- storing --------------------------------------------------------------------------
 
     fn born(&mut self, key: Key<'_>) {
-        let event = Event { class: Class::New, name: "new" };
+        let event = Event::of(Class::New, "new");
         self.space.ledger.event_only(self.index, key.bytes, event);
     }
 

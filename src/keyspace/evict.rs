@@ -94,7 +94,7 @@ impl Keyspace {
             _ => self.take_best(policy, samples)?,
         };
         self.stats.evicted += 1;
-        self.ledger.gone(db, entry.key(), Event { class: Class::Evicted, name: "evicted" });
+        self.ledger.gone(db, entry.key(), Event::of(Class::Evicted, "evicted"));
         let (before, started) = (alloc::used(), self.removals.timed.then(Instant::now));
         self.reclaimer.entry(entry, self.lazy.eviction);
         if let Some(started) = started {

@@ -122,7 +122,7 @@ impl Keyspace {
     /// Counts, records and frees an entry that was removed because it had expired.
     fn expired(&mut self, db: usize, entry: Entry) {
         self.stats.expired += 1;
-        self.ledger.gone(db, entry.key(), Event { class: Class::Expired, name: "expired" });
+        self.ledger.gone(db, entry.key(), Event::of(Class::Expired, "expired"));
         let started = self.removals.timed.then(Instant::now);
         self.reclaimer.entry(entry, self.lazy.expire);
         if let Some(started) = started {

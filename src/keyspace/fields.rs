@@ -108,7 +108,7 @@ impl Keyspace {
             let removed = hash.pop_due(*now, FIELDS_PER_ROUND, |field| ledger.field_gone(index, key, field));
             if removed > 0 {
                 stats.expired_fields += removed as u64;
-                ledger.event_only(index, key, Event { class: Class::Expired, name: "hexpired" });
+                ledger.event_only(index, key, Event::of(Class::Expired, "hexpired"));
             }
         });
         if let Some(Some(gone)) = &visited {

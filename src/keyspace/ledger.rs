@@ -45,39 +45,64 @@ pub struct Event {
     pub class: Class,
     /// Name that subscribers see.
     pub name: &'static str,
+    /// Whose wait may end with the change.
+    pub wakes: Wakes,
+}
+
+/// Which of the clients that wait for a key may have a use for a change of its value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wakes {
+    /// All.
+    All,
+    /// Those who wait for what others have to become theirs.
+    Claimants,
+    /// None: the change takes something away, or leaves what they wait for as it is.
+    Nobody,
 }
 
 impl Event {
-    /// A change that means nothing to subscribers.
-    pub const SILENT: Event = Event { class: Class::Silent, name: "" };
+    /// A change that means nothing to subscribers and gives nothing to who waits.
+    pub const SILENT: Event = Event { class: Class::Silent, name: "", wakes: Wakes::Nobody };
+    /// A change that means nothing to subscribers: entries of a stream were delivered to somebody, or given back.
+    pub const DELIVERED: Event = Event { class: Class::Silent, name: "", wakes: Wakes::Claimants };
+
+    /// An event of a class.
+    pub const fn of(class: Class, name: &'static str) -> Self {
+        Event { class, name, wakes: Wakes::All }
+    }
+
+    /// The same event of a change that is of no use to who waits.
+    pub const fn of_no_use(self) -> Self {
+        Event { wakes: Wakes::Nobody, ..self }
+    }
 
     /// An event of class [`Class::Generic`].
     pub const fn generic(name: &'static str) -> Self {
-        Event { class: Class::Generic, name }
+        Event::of(Class::Generic, name)
     }
     /// An event of class [`Class::String`].
     pub const fn string(name: &'static str) -> Self {
-        Event { class: Class::String, name }
+        Event::of(Class::String, name)
     }
     /// An event of class [`Class::List`].
     pub const fn list(name: &'static str) -> Self {
-        Event { class: Class::List, name }
+        Event::of(Class::List, name)
     }
     /// An event of class [`Class::Set`].
     pub const fn set(name: &'static str) -> Self {
-        Event { class: Class::Set, name }
+        Event::of(Class::Set, name)
     }
     /// An event of class [`Class::Hash`].
     pub const fn hash(name: &'static str) -> Self {
-        Event { class: Class::Hash, name }
+        Event::of(Class::Hash, name)
     }
     /// An event of class [`Class::Zset`].
     pub const fn zset(name: &'static str) -> Self {
-        Event { class: Class::Zset, name }
+        Event::of(Class::Zset, name)
     }
     /// An event of class [`Class::Stream`].
     pub const fn stream(name: &'static str) -> Self {
-        Event { class: Class::Stream, name }
+        Event::of(Class::Stream, name)
     }
 }
 

@@ -22,5 +22,5 @@ pub use database::Database;
 pub use databases::Keyspace;
 pub use db::{Db, Ttl, WrongType};
 pub use entry::Entry;
-pub use ledger::{Change, Event, Ledger, Listeners, Sink};
+pub use ledger::{Change, Event, Ledger, Listeners, Sink, Wakes};
 pub use suspension::{Expiry, Suspend};

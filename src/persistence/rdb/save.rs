@@ -7,10 +7,11 @@ use std::io;
 
 use super::format::{NEVER, container, opcode, value_type};
 use super::output::Output;
-use super::stream;
+use super::stream::{self, Form};
 use crate::keyspace::Entry;
 use crate::keyspace::Keyspace;
 use crate::keyspace::access::Access;
+use crate::stats::log::limited;
 use crate::structures::quicklist::NodeRef;
 use crate::types::string::StringRef;
 use crate::types::{Describe, Hash, Kind, List, Set, Stream, Zset};
@@ -25,6 +26,10 @@ pub enum Version {
     Redis72,
     /// Version 12: Redis 7.4 and newer versions of Redis, which support fields that expire.
     Redis74,
+    /// Version 13: Redis 8.6 and newer, where streams have idempotent producers.
+    Redis86,
+    /// Version 14: Redis 8.8 and newer, where entries of streams can be given back.
+    Redis88,
     /// Version 80 with Valkey's magic: Valkey 9, which supports fields that expire.
     Valkey9,
 }
@@ -36,6 +41,8 @@ impl Version {
             Version::Redis70 => 10,
             Version::Redis72 => 11,
             Version::Redis74 => 12,
+            Version::Redis86 => 13,
+            Version::Redis88 => 14,
             Version::Valkey9 => 80,
         }
     }
@@ -45,7 +52,9 @@ impl Version {
         match number {
             ..=10 => Version::Redis70,
             11 => Version::Redis72,
-            _ => Version::Redis74,
+            12 => Version::Redis74,
+            13 => Version::Redis86,
+            _ => Version::Redis88,
         }
     }
 
@@ -54,13 +63,25 @@ impl Version {
             Version::Redis70 => b"REDIS0010",
             Version::Redis72 => b"REDIS0011",
             Version::Redis74 => b"REDIS0012",
+            Version::Redis86 => b"REDIS0013",
+            Version::Redis88 => b"REDIS0014",
             Version::Valkey9 => b"VALKEY080",
         }
     }
 
     /// Whether the version can store expiries of fields.
     fn knows_expiring_fields(self) -> bool {
-        matches!(self, Version::Redis74 | Version::Valkey9)
+        !matches!(self, Version::Redis70 | Version::Redis72)
+    }
+
+    /// The greatest form in which the version stores streams.
+    fn stream_form(self) -> Form {
+        match self {
+            Version::Redis70 => Form::Counters,
+            Version::Redis72 | Version::Redis74 | Version::Valkey9 => Form::ActiveTimes,
+            Version::Redis86 => Form::Producers,
+            Version::Redis88 => Form::Released,
+        }
     }
 
     /// This version, or the version that can store expiries of fields if `fields_expire`.
@@ -180,6 +201,12 @@ fn with_expiries(hash: &Hash, version: Version) -> bool {
     version.knows_expiring_fields() && hash.volatile() > 0
 }
 
+/// The beginning of a key, for the log.
+fn shown(key: &[u8]) -> impl std::fmt::Display {
+    const MOST: usize = 128;
+    key[..key.len().min(MOST)].escape_ascii()
+}
+
 const KIND: &str = "the kind says so";
 
 /// The type number that [`value`] uses for `entry`.
@@ -199,12 +226,16 @@ pub fn type_of(entry: &Entry, version: Version) -> u8 {
             match hash.as_listpack() {
                 Some(_) => value_type::HASH_LISTPACK,
                 None if !with_expiries(hash, version) => value_type::HASH,
-                None if version == Version::Redis74 => value_type::HASH_METADATA,
-                None => value_type::VALKEY_HASH_2,
+                None if version == Version::Valkey9 => value_type::VALKEY_HASH_2,
+                None => value_type::HASH_METADATA,
             }
         }
-        Kind::Stream if version == Version::Redis70 => value_type::STREAM_LISTPACKS_2,
-        Kind::Stream => value_type::STREAM_LISTPACKS_3,
+        Kind::Stream => {
+            let stream = entry.collection::<Stream>().expect(KIND);
+            // Older forms can be read by more servers.
+            let needed = Form::needed(stream).max(Form::ActiveTimes);
+            needed.min(version.stream_form()).value_type()
+        }
     }
 }
 
@@ -221,13 +252,21 @@ pub fn value(entry: &Entry, version: Version, out: &mut Output<'_>) {
             Kind::Hash => hash(entry.collection().expect(KIND), version, out),
             Kind::Stream => {
                 let value: &Stream = entry.collection().expect(KIND);
-                if stream::is_cut(value) {
-                    tracing::warn!(
-                        "Entries given back and idempotency ids of the stream '{}' are not saved: the version of the format does not know them",
-                        entry.key().escape_ascii()
+                let (form, needed) = (version.stream_form(), Form::needed(value));
+                if needed > form {
+                    limited!(
+                        warn,
+                        "The stream '{}' is saved without {}: version {} of the format does not know them",
+                        shown(entry.key()),
+                        match (value.idempotency().is_some() && form < Form::Producers, needed) {
+                            (true, Form::Released) => "its idempotency ids and that entries were given back",
+                            (true, _) => "its idempotency ids",
+                            (false, _) => "the knowledge that entries were given back",
+                        },
+                        version.number()
                     );
                 }
-                stream::write(value, type_of(entry, version), out);
+                stream::write(value, needed.max(Form::ActiveTimes).min(form), out);
             }
             Kind::String => unreachable!("{KIND}"),
         },
@@ -304,7 +343,7 @@ fn hash(hash: &Hash, version: Version, out: &mut Output<'_>) {
         return out.string(pack);
     }
     let with_expiries = with_expiries(hash, version);
-    if with_expiries && version == Version::Redis74 {
+    if with_expiries && version != Version::Valkey9 {
         return expiring_fields(hash, out);
     }
     out.len(hash.len());

@@ -17,26 +17,63 @@ use super::format::value_type;
 use super::input::{Fault, Input};
 use super::output::Output;
 use crate::types::Stream;
-use crate::types::stream::{Builder, LoadError, StreamId};
+use crate::types::stream::{Builder, Group, Idempotency, LoadError, StreamId};
 
 /// What older forms have in the place of a number that nobody knows.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The version of the form of a type.
-fn form(number: u8) -> u8 {
-    match number {
-        value_type::STREAM_LISTPACKS => 1,
-        value_type::STREAM_LISTPACKS_2 => 2,
-        value_type::STREAM_LISTPACKS_3 => 3,
-        value_type::STREAM_LISTPACKS_4 => 4,
-        _ => 5,
-    }
+/// The consumer that has the entries which were given back, in forms that know only entries of consumers. It has the
+/// name that `XPENDING` shows for nobody, so that the entries wait for who claims them.
+const NOBODY: &[u8] = b"";
+
+/// A form of streams in files. Each has what the one before has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Form {
+    /// Entries and groups.
+    Plain = 1,
+    /// With what was counted.
+    Counters = 2,
+    /// With the time when each consumer last got an entry.
+    ActiveTimes = 3,
+    /// With idempotency ids of producers.
+    Producers = 4,
+    /// With entries that were given back.
+    Released = 5,
 }
 
-/// Whether a stream has something that the forms which are written cannot tell: entries given back, or
-/// idempotency ids.
-pub(super) fn is_cut(stream: &Stream) -> bool {
-    stream.idempotency().is_some() || stream.groups().any(|group| group.released_len() > 0)
+impl Form {
+    /// The form of a type.
+    fn of(number: u8) -> Form {
+        match number {
+            value_type::STREAM_LISTPACKS => Form::Plain,
+            value_type::STREAM_LISTPACKS_2 => Form::Counters,
+            value_type::STREAM_LISTPACKS_3 => Form::ActiveTimes,
+            value_type::STREAM_LISTPACKS_4 => Form::Producers,
+            _ => Form::Released,
+        }
+    }
+
+    /// The type of the form.
+    pub(super) fn value_type(self) -> u8 {
+        match self {
+            Form::Plain => value_type::STREAM_LISTPACKS,
+            Form::Counters => value_type::STREAM_LISTPACKS_2,
+            Form::ActiveTimes => value_type::STREAM_LISTPACKS_3,
+            Form::Producers => value_type::STREAM_LISTPACKS_4,
+            Form::Released => value_type::STREAM_LISTPACKS_5,
+        }
+    }
+
+    /// The first form that has all that clients see of a stream, but for the times of consumers. O(groups).
+    pub(super) fn needed(stream: &Stream) -> Form {
+        if stream.groups().any(|group| group.released_len() > 0) {
+            Form::Released
+        } else if stream.idempotency().is_some() {
+            Form::Producers
+        } else {
+            Form::Counters
+        }
+    }
 }
 
 fn id(id: StreamId, out: &mut Output<'_>) {
@@ -44,9 +81,9 @@ fn id(id: StreamId, out: &mut Output<'_>) {
     out.len(id.seq as usize);
 }
 
-/// Writes a stream as a value of type `number`. What [`is_cut`] asks for is left out.
-pub(super) fn write(stream: &Stream, number: u8, out: &mut Output<'_>) {
-    let form = form(number);
+/// Writes a stream in a form. What the form does not have is left out; entries that were given back get a consumer with
+/// an empty name then.
+pub(super) fn write(stream: &Stream, form: Form, out: &mut Output<'_>) {
     out.len(stream.nodes_len());
     for (master, node) in stream.nodes() {
         out.len(16);
@@ -55,7 +92,7 @@ pub(super) fn write(stream: &Stream, number: u8, out: &mut Output<'_>) {
     }
     out.len(stream.entries_len() as usize);
     id(stream.last_id(), out);
-    if form >= 2 {
+    if form >= Form::Counters {
         id(stream.first_id(), out);
         id(stream.max_deleted_id(), out);
         out.len(stream.entries_added() as usize);
@@ -64,26 +101,70 @@ pub(super) fn write(stream: &Stream, number: u8, out: &mut Output<'_>) {
     for group in stream.groups() {
         out.string(group.name());
         id(group.last_id(), out);
-        if form >= 2 {
+        if form >= Form::Counters {
             out.len(group.entries_read().unwrap_or(UNKNOWN) as usize);
         }
-        out.len(group.pending_len() - group.released_len());
-        for entry in group.pending(StreamId::MIN, StreamId::MAX).filter(|entry| entry.consumer.is_some()) {
+        out.len(group.pending_len());
+        for entry in group.pending(StreamId::MIN, StreamId::MAX) {
             out.raw(&entry.id.to_bytes());
             out.raw(&entry.delivered_ms.to_le_bytes());
             out.len(entry.deliveries as usize);
         }
-        out.len(group.consumers_len());
-        for (_, consumer) in group.consumers() {
-            out.string(consumer.name());
-            out.raw(&consumer.seen_ms().to_le_bytes());
-            if form >= 3 {
-                out.raw(&consumer.active_ms().to_le_bytes());
-            }
-            out.len(consumer.pending_len());
-            consumer.pending_ids().for_each(|id| out.raw(&id.to_bytes()));
+        consumers(group, form, out);
+        if form >= Form::Released {
+            out.len(group.released_len());
+            group.released().for_each(|id| out.raw(&id.to_bytes()));
         }
     }
+    if form >= Form::Producers {
+        write_producers(stream, out);
+    }
+}
+
+fn consumers(group: &Group, form: Form, out: &mut Output<'_>) {
+    let nobody_has = if form < Form::Released { group.released_len() } else { 0 };
+    let nobody = group.find_consumer(NOBODY);
+    out.len(group.consumers_len() + usize::from(nobody_has > 0 && nobody.is_none()));
+    let times = |out: &mut Output<'_>, name: &[u8], seen_ms: i64, active_ms: i64, pending: usize| {
+        out.string(name);
+        out.raw(&seen_ms.to_le_bytes());
+        if form >= Form::ActiveTimes {
+            out.raw(&active_ms.to_le_bytes());
+        }
+        out.len(pending);
+    };
+    if nobody_has > 0 && nobody.is_none() {
+        times(out, NOBODY, 0, -1, nobody_has);
+        group.released().for_each(|id| out.raw(&id.to_bytes()));
+    }
+    for (number, consumer) in group.consumers() {
+        let more = if Some(number) == nobody { nobody_has } else { 0 };
+        let pending = consumer.pending_len() + more;
+        times(out, consumer.name(), consumer.seen_ms(), consumer.active_ms(), pending);
+        consumer.pending_ids().for_each(|id| out.raw(&id.to_bytes()));
+        if more > 0 {
+            group.released().for_each(|id| out.raw(&id.to_bytes()));
+        }
+    }
+}
+
+/// Writes the idempotency ids of producers; without any, the settings that hold.
+fn write_producers(stream: &Stream, out: &mut Output<'_>) {
+    let default = Idempotency::default();
+    let state = stream.idempotency().unwrap_or(&default);
+    out.len(state.duration_s() as usize);
+    out.len(state.max_size() as usize);
+    out.len(state.producers_len());
+    for (producer, n, ids) in state.producers() {
+        out.string(producer);
+        out.len(n);
+        for (iid, entry) in ids {
+            out.string(iid);
+            id(entry, out);
+        }
+    }
+    out.len(state.added() as usize);
+    out.len(state.duplicates() as usize);
 }
 
 impl From<LoadError> for Fault {
@@ -114,7 +195,7 @@ fn time(input: &mut Input<'_>) -> Result<i64, Fault> {
 /// # Errors
 /// The bytes are none, or parts of it contradict each other.
 pub(super) fn read(input: &mut Input<'_>, number: u8) -> Result<Stream, Fault> {
-    let form = form(number);
+    let form = Form::of(number);
     let mut builder = Builder::new();
     for _ in 0..input.count(2)? {
         let master = text(input)?;
@@ -124,7 +205,7 @@ pub(super) fn read(input: &mut Input<'_>, number: u8) -> Result<Stream, Fault> {
         builder.node(StreamId::from_bytes(master), input.string()?.bytes(&mut digits))?;
     }
     let (length, last_id) = (input.number()?, read_id(input)?);
-    let counters = if form >= 2 {
+    let counters = if form >= Form::Counters {
         // The first id is found out, whatever is said.
         read_id(input)?;
         Some((read_id(input)?, input.number()?))
@@ -135,28 +216,31 @@ pub(super) fn read(input: &mut Input<'_>, number: u8) -> Result<Stream, Fault> {
     for _ in 0..input.count(5)? {
         group(input, form, &mut builder)?;
     }
-    if form >= 4 {
+    if form >= Form::Producers {
         producers(input, &mut builder)?;
+    }
+    if form >= Form::Released {
+        builder.forget_default_idempotency();
     }
     Ok(builder.finish()?)
 }
 
-fn group(input: &mut Input<'_>, form: u8, builder: &mut Builder) -> Result<(), Fault> {
+fn group(input: &mut Input<'_>, form: Form, builder: &mut Builder) -> Result<(), Fault> {
     let (name, last_id) = (text(input)?, read_id(input)?);
-    let entries_read = if form >= 2 { input.number()? } else { UNKNOWN };
+    let entries_read = if form >= Form::Counters { input.number()? } else { UNKNOWN };
     builder.group(&name, last_id, (entries_read != UNKNOWN).then_some(entries_read))?;
     for _ in 0..input.count(25)? {
         builder.pending(raw_id(input)?, time(input)?, input.number()?)?;
     }
     for _ in 0..input.count(10)? {
         let (name, seen) = (text(input)?, time(input)?);
-        let active = if form >= 3 { time(input)? } else { seen };
+        let active = if form >= Form::ActiveTimes { time(input)? } else { seen };
         builder.consumer(&name, seen, active)?;
         for _ in 0..input.count(16)? {
             builder.consumer_pending(raw_id(input)?)?;
         }
     }
-    if form >= 5 {
+    if form >= Form::Released {
         for _ in 0..input.count(16)? {
             builder.released(raw_id(input)?)?;
         }
@@ -172,5 +256,6 @@ fn producers(input: &mut Input<'_>, builder: &mut Builder) -> Result<(), Fault> 
             builder.idempotency_id(&producer, &text(input)?, read_id(input)?)?;
         }
     }
-    Ok(builder.idempotency_counters(input.number()?, input.number()?)?)
+    builder.idempotency_counters(input.number()?, input.number()?)?;
+    Ok(())
 }

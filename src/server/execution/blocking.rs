@@ -44,15 +44,15 @@ impl Server {
             };
             return false;
         }
-        if let Attempt::Again { stays_blocked } = &mut self.execution.attempt {
-            *stays_blocked = true;
+        if self.execution.attempt != Attempt::First {
+            self.execution.attempt = Attempt::InVain { again_at: wait.again_at() };
             return true;
         }
         let request = match need {
             Need::Stream { resolved } if !resolved.is_empty() => {
                 KeptRequest::with_replaced(id.0, args, resolved)
             }
-            Need::List { .. } | Need::Zset | Need::Stream { .. } | Need::Group => {
+            Need::List { .. } | Need::Zset | Need::Stream { .. } | Need::Group { .. } => {
                 KeptRequest::new(id.0, args)
             }
         };
@@ -111,13 +111,14 @@ impl Server {
         self.begin_reply(key);
         let started = self.event_loop.stopwatch.now();
         let id = CommandId(blocked.request.command);
-        let stays_blocked = self.attempt_again(|server| {
+        let attempt = self.attempt_again(|server| {
             server.execution.command_started = started;
             server.admit(key, id, server.commands.spec(id), &blocked.request.args());
         });
         self.end_unit();
-        if stays_blocked {
+        if let Attempt::InVain { again_at } = attempt {
             blocked.spent_ns += self.event_loop.stopwatch.ns(started, self.event_loop.stopwatch.now());
+            self.clients.blocking.run_again_at(key, &mut blocked, again_at);
             let client = &mut self.clients[key];
             client.flags.set(ClientFlags::BLOCKED, true);
             client.blocked = Some(blocked);
@@ -174,13 +175,19 @@ impl Server {
         }
     }
 
-    /// Gives up for those whose time is over, and serves those whose key went by itself.
+    /// Gives up for those whose time is over, and serves those whose key went by itself or who can take by now what
+    /// others have.
     #[inline]
     pub(in crate::server) fn blocked_timeouts(&mut self) {
+        let now = self.keyspace.now();
+        while let Some(key) = self.clients.blocking.again_due(now) {
+            let Some(mut blocked) = self.clients[key].blocked.take() else { break };
+            self.clients.blocking.due(key, &mut blocked);
+            self.clients[key].blocked = Some(blocked);
+        }
         if self.clients.blocking.any_ready() {
             self.serve_blocked();
         }
-        let now = self.keyspace.now();
         while let Some(key) = self.clients.blocking.overdue(now) {
             self.unblock(key, Unblock::Timeout);
         }

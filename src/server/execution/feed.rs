@@ -12,8 +12,8 @@ pub enum Feed {
     AsReceived,
     /// Nothing.
     Nothing,
-    /// This RESP instead: one or more requests.
-    Instead(Vec<u8>),
+    /// This RESP instead, and how many requests it is.
+    Instead(Vec<u8>, usize),
 }
 
 impl Feed {
@@ -29,13 +29,24 @@ impl Feed {
         if matches!(self, Feed::Unheard) {
             return;
         }
-        let mut out = match std::mem::take(self) {
-            Feed::Instead(out) => out,
-            _ => Vec::new(),
+        let (mut out, requests) = match std::mem::take(self) {
+            Feed::Instead(out, requests) => (out, requests),
+            _ => (Vec::new(), 0),
         };
         write_request(&mut out, args.iter().copied());
-        *self = Feed::Instead(out);
+        *self = Feed::Instead(out, requests + 1);
     }
+}
+
+/// What one command is passed on as.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The database.
+    db: u32,
+    /// Where its bytes end.
+    end: usize,
+    /// How many requests they are.
+    requests: usize,
 }
 
 /// The propagated commands of one unit of execution, in order: a single command, or all commands of a transaction
@@ -43,8 +54,7 @@ impl Feed {
 #[derive(Default)]
 pub struct Unit {
     bytes: Vec<u8>,
-    /// Database and end offset of each part.
-    parts: Vec<(u32, usize)>,
+    parts: Vec<Part>,
     /// Bytes of the last unit, for tests.
     #[cfg(test)]
     pub drained: Vec<u8>,
@@ -53,8 +63,13 @@ pub struct Unit {
 impl Unit {
     /// Adds a command that `write` appends, to be executed in database `db`.
     pub fn push(&mut self, db: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        self.push_requests(db, 1, write);
+    }
+
+    /// Adds what one command is passed on as: `requests` requests that `write` appends.
+    pub fn push_requests(&mut self, db: u32, requests: usize, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
-        self.parts.push((db, self.bytes.len()));
+        self.parts.push(Part { db, end: self.bytes.len(), requests });
     }
 
     /// Whether there is nothing to propagate.
@@ -70,19 +85,21 @@ impl Unit {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.parts.clear();
-        self.parts.shrink_to(KEPT / size_of::<(u32, usize)>());
+        self.parts.shrink_to(KEPT / size_of::<Part>());
     }
 
     /// Appends the unit to a stream in which database `selected` is selected (`None`: that is
-    /// not known). More than one part is enclosed in MULTI and EXEC, so that none is executed
+    /// not known). More than one request is enclosed in MULTI and EXEC, so that none is executed
     /// without the others.
     ///
     /// When `apart`, each part is a unit of its own instead.
     pub fn write(&self, selected: &mut Option<u32>, apart: bool, out: &mut Vec<u8>) {
-        let together = self.parts.len() > 1 && !apart;
+        let requests = self.parts.iter().map(|part| part.requests).sum::<usize>();
+        let last = self.parts.len().saturating_sub(1);
         let mut start = 0;
-        for (i, &(db, end)) in self.parts.iter().enumerate() {
-            if together && i == 0 {
+        for (i, &Part { db, end, requests: own }) in self.parts.iter().enumerate() {
+            let enclosed = if apart { own > 1 } else { requests > 1 };
+            if enclosed && (apart || i == 0) {
                 write_request(out, [&b"MULTI"[..]].into_iter());
             }
             if *selected != Some(db) {
@@ -92,9 +109,9 @@ impl Unit {
             }
             out.extend_from_slice(&self.bytes[start..end]);
             start = end;
-        }
-        if together {
-            write_request(out, [&b"EXEC"[..]].into_iter());
+            if enclosed && (apart || i == last) {
+                write_request(out, [&b"EXEC"[..]].into_iter());
+            }
         }
     }
 }

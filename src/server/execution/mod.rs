@@ -15,6 +15,7 @@ pub mod users;
 use crate::server::Server;
 use crate::server::execution::feed::{Feed, Unit};
 use crate::server::watching::publish::Answering;
+use crate::stdx::clock::UnixMillis;
 use crate::stdx::stopwatch::Ticks;
 
 /// Where the requests come from that are being run.
@@ -100,9 +101,11 @@ pub enum Attempt {
     #[default]
     First,
     /// The request of a blocked client runs again.
-    Again {
-        /// The command found nothing again.
-        stays_blocked: bool,
+    Again,
+    /// It found nothing again, so that the client stays blocked.
+    InVain {
+        /// When it is to run once more although no key changed.
+        again_at: Option<UnixMillis>,
     },
 }
 
@@ -131,7 +134,7 @@ impl Execution {
 
     /// Whether a blocked client whose request runs again stays blocked.
     pub(in crate::server) fn stays_blocked(&self) -> bool {
-        self.attempt == Attempt::Again { stays_blocked: true }
+        matches!(self.attempt, Attempt::InVain { .. })
     }
 }
 
@@ -147,16 +150,16 @@ impl Server {
         result
     }
 
-    /// Has `run` run the request of a blocked client again, which is a unit of its own; whether the client stays
-    /// blocked.
-    fn attempt_again(&mut self, run: impl FnOnce(&mut Server)) -> bool {
-        let attempt = Attempt::Again { stays_blocked: false };
-        let inner = Outer { depth: 0, origin: Origin::Client, feed: Feed::default(), attempt };
+    /// Has `run` run the request of a blocked client again, which is a unit of its own. Gives
+    /// [`Attempt::InVain`] when the client stays blocked.
+    fn attempt_again(&mut self, run: impl FnOnce(&mut Server)) -> Attempt {
+        let inner =
+            Outer { depth: 0, origin: Origin::Client, feed: Feed::default(), attempt: Attempt::Again };
         let outer = self.execution.push(inner);
         run(self);
-        let stays_blocked = self.execution.stays_blocked();
+        let attempt = self.execution.attempt;
         self.execution.pop(outer);
-        stays_blocked
+        attempt
     }
 
     /// Has `run` do something that has nothing to do with what is being executed, which stands still meanwhile: serve
@@ -182,16 +185,17 @@ mod tests {
         let background = Arc::new(Background::start(None).expect("threads can be started"));
         let mut server = Server::new(Config::default(), &[], background);
         server.execution.feed = Feed::Nothing;
-        server.execution.attempt = Attempt::Again { stays_blocked: false };
+        server.execution.attempt = Attempt::Again;
         server.nested(Origin::Loading, |server| {
             let inner = &server.execution;
             assert_eq!((inner.depth, inner.origin, inner.attempt), (1, Origin::Loading, Attempt::First));
             server.execution.feed = Feed::Unheard;
-            assert!(server.attempt_again(|server| {
+            let attempt = server.attempt_again(|server| {
                 let again = &mut server.execution;
                 assert_eq!((again.depth, again.origin), (0, Origin::Client));
-                again.attempt = Attempt::Again { stays_blocked: true };
-            }));
+                again.attempt = Attempt::InVain { again_at: None };
+            });
+            assert_eq!(attempt, Attempt::InVain { again_at: None });
             assert_eq!(server.execution.depth, 1);
             server.execution.unit.push(3, |out| out.push(b'x'));
             server.aside(|server| {

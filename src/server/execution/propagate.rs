@@ -8,8 +8,8 @@
 //! The unit ends when the outermost command does: it was written once, and is appended to each sink that is fed.
 
 use crate::clients::ClientFlags;
-use crate::keyspace::Sink;
 use crate::keyspace::ledger::{Change, Class, Listeners};
+use crate::keyspace::{Sink, Wakes};
 use crate::resp::Args;
 use crate::resp::request::write_request;
 use crate::server::Server;
@@ -98,7 +98,11 @@ impl Server {
     fn note_ready(&mut self, change: &Change, keys: &[u8]) {
         let blocking = &mut self.clients.blocking;
         match change {
-            Change::Key { db, key, .. } => blocking.touched(*db, &keys[key.clone()]),
+            Change::Key { db, key, event } => match event.wakes {
+                Wakes::All => blocking.touched(*db, &keys[key.clone()]),
+                Wakes::Claimants => blocking.delivered(*db, &keys[key.clone()]),
+                Wakes::Nobody => {}
+            },
             Change::Swapped { a, b } => {
                 blocking.all_touched(*a);
                 blocking.all_touched(*b);
@@ -137,7 +141,9 @@ impl Server {
         match &self.execution.feed {
             Feed::Unheard | Feed::Nothing => return,
             Feed::AsReceived => self.execution.unit.push(db, |out| args.write_request(out)),
-            Feed::Instead(request) => self.execution.unit.push(db, |out| out.extend_from_slice(request)),
+            Feed::Instead(bytes, requests) => {
+                self.execution.unit.push_requests(db, *requests, |out| out.extend_from_slice(bytes));
+            }
         }
         self.execution.unit_pending = true;
     }

@@ -87,6 +87,12 @@ impl Idempotency {
         self.producers.is_empty()
     }
 
+    /// Whether it is as if no producer had ever been idempotent.
+    pub fn is_default(&self) -> bool {
+        let settings = (self.duration_s, self.max_size) == (DEFAULT_DURATION_S, DEFAULT_MAX_SIZE);
+        settings && self.producers.is_empty() && (self.added, self.duplicates) == (0, 0)
+    }
+
     /// Entries ever added with an id.
     pub fn added(&self) -> u64 {
         self.added

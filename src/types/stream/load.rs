@@ -238,6 +238,12 @@ impl Builder {
         Ok(())
     }
 
+    /// Takes away what is remembered of idempotent producers if that is what is true of any stream: a form that needs it
+    /// for something else has it, too.
+    pub fn forget_default_idempotency(&mut self) {
+        self.idempotency.take_if(|state| state.is_default());
+    }
+
     /// The stream.
     ///
     /// # Errors

@@ -157,6 +157,12 @@ impl PendingList {
         self.records.next_older(at, time)
     }
 
+    /// A time that no entry was delivered before. O(n / 128).
+    #[inline]
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.records.oldest()
+    }
+
     /// The place of the first entry.
     #[inline]
     pub(super) fn front(&self) -> Option<At> {

@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-use super::group::{ConsumerId, Group, Release};
+use super::group::{ConsumerId, Group, PendingEntry, Release};
 use super::id::StreamId;
 use super::log::{Log, Range};
 use super::node::Entry;
@@ -28,6 +28,13 @@ impl Log {
 }
 
 impl Group {
+    /// When the first pending entry will have been idle for `min_idle_ms`, in Unix milliseconds; `None` if nothing is
+    /// pending. It may be told too early, but not after [`GroupMut::claim_idle`] with the same time claimed nothing.
+    /// O(n / 128).
+    pub fn idle_at(&self, min_idle_ms: i64) -> Option<i64> {
+        self.pending.oldest().map(|time| time.saturating_add(min_idle_ms))
+    }
+
     /// Whether it has yet to read or acknowledge an entry.
     pub(super) fn needs(&self, id: StreamId) -> bool {
         self.last_id < id || self.pending.find(id).is_some()
@@ -54,8 +61,8 @@ pub struct Claim {
 pub enum Claimed<'a> {
     /// The entry now belongs to the consumer.
     Entry(Entry<'a>),
-    /// The entry was pending and no longer exists: it is no longer pending.
-    Dropped,
+    /// The entry was pending like this and no longer exists: it is no longer pending.
+    Dropped(PendingEntry),
     /// The entry is not pending, does not exist, or was delivered too recently.
     No,
 }
@@ -67,8 +74,8 @@ pub struct AutoClaim {
     pub cursor: StreamId,
     /// Number of entries claimed.
     pub claimed: u64,
-    /// Ids that were pending and no longer exist: they are no longer pending.
-    pub dropped: Vec<StreamId>,
+    /// What was pending and no longer exists: it is no longer pending.
+    pub dropped: Vec<PendingEntry>,
 }
 
 /// What [`GroupMut::claim_idle`] came to.
@@ -76,8 +83,8 @@ pub struct AutoClaim {
 pub struct IdleClaim {
     /// Number of entries claimed.
     pub claimed: u64,
-    /// Ids that were pending and no longer exist: they are no longer pending.
-    pub dropped: Vec<StreamId>,
+    /// What was pending and no longer exists: it is no longer pending.
+    pub dropped: Vec<PendingEntry>,
 }
 
 /// A group to be changed, beside the entries that it reads.
@@ -157,7 +164,9 @@ impl<'a> GroupMut<'a> {
     /// Gives an entry to a consumer. O(log n + entries of a node).
     pub fn claim(&mut self, id: StreamId, consumer: ConsumerId, claim: &Claim, now_ms: i64) -> Claimed<'a> {
         let Some(entry) = self.log.find(id) else {
-            return if self.group.forget(id) { Claimed::Dropped } else { Claimed::No };
+            let Some(pending) = self.group.find_pending(id) else { return Claimed::No };
+            self.group.forget(id);
+            return Claimed::Dropped(pending);
         };
         let before = match self.group.find_pending(id) {
             Some(pending) => {
@@ -197,14 +206,15 @@ impl<'a> GroupMut<'a> {
             attempts -= 1;
             let pending = self.group.pending.get(here);
             let Some(entry) = finder.find(pending.id) else {
-                result.dropped.push(pending.id);
+                result.dropped.push(pending.into());
                 self.group.forget(pending.id);
                 left -= 1;
                 at = self.group.pending.at_or_after(pending.id);
                 continue;
             };
             at = self.group.pending.next(here);
-            if min_idle_ms > 0 && now_ms.saturating_sub(pending.time) < min_idle_ms {
+            let is_released = pending.owner == Owner::Nobody;
+            if min_idle_ms > 0 && !is_released && now_ms.saturating_sub(pending.time) < min_idle_ms {
                 continue;
             }
             let deliveries = pending.count.saturating_add(u64::from(counts));
@@ -220,14 +230,15 @@ impl<'a> GroupMut<'a> {
 
     /// Gives up to `count` entries to a consumer that were delivered at least `min_idle_ms` ago, those that waited
     /// longest first, and shows each to `each` with the milliseconds since its last delivery (`None` if it was given
-    /// back) and the number of its deliveries before this one. O(n / 128) if there are none.
+    /// back) and the number of its deliveries before this one. If `each` returns false, that entry was the last one.
+    /// O(n / 128) if there are none.
     pub fn claim_idle(
         &mut self,
         consumer: ConsumerId,
         min_idle_ms: i64,
         count: u64,
         now_ms: i64,
-        mut each: impl FnMut(Entry<'a>, Option<i64>, u64),
+        mut each: impl FnMut(Entry<'a>, Option<i64>, u64) -> bool,
     ) -> IdleClaim {
         let mut result = IdleClaim::default();
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -236,14 +247,15 @@ impl<'a> GroupMut<'a> {
         }
         // The `count` oldest so far; the youngest of them on top.
         let mut oldest: BinaryHeap<(i64, StreamId)> = BinaryHeap::new();
-        let mut bound = now_ms.saturating_sub(min_idle_ms);
+        // What was given back, at time zero, is idle for ever.
+        let mut bound = now_ms.saturating_sub(min_idle_ms).max(0);
         let mut finder = self.log.finder();
         let mut at = self.group.pending.front();
         while let Some(here) = at.and_then(|at| self.group.pending.next_older(at, bound)) {
             let pending = self.group.pending.get(here);
             at = self.group.pending.next(here);
             if finder.find(pending.id).is_none() {
-                result.dropped.push(pending.id);
+                result.dropped.push(pending.into());
                 continue;
             }
             oldest.push((pending.time, pending.id));
@@ -255,27 +267,23 @@ impl<'a> GroupMut<'a> {
                 bound = youngest.saturating_sub(1);
             }
         }
-        for &id in &result.dropped {
-            self.group.forget(id);
+        for dropped in &result.dropped {
+            self.group.forget(dropped.id);
         }
         for (_, id) in oldest.into_sorted_vec() {
             let pending = self.group.find_pending(id).expect("what was selected is pending");
             let entry = self.log.find(id).expect("what was selected exists");
             let idle = pending.consumer.map(|_| now_ms.saturating_sub(pending.delivered_ms));
             self.group.assign(id, Owner::Consumer(consumer.0), now_ms, pending.deliveries.saturating_add(1));
-            each(entry, idle, pending.deliveries);
             result.claimed += 1;
+            if !each(entry, idle, pending.deliveries) {
+                break;
+            }
         }
         if result.claimed > 0 {
             self.group.served(consumer, now_ms);
         }
         result
-    }
-
-    /// When the first pending entry will have been idle for `min_idle_ms`, in Unix milliseconds; `None` if nothing is
-    /// pending. O(n).
-    pub fn idle_at(&self, min_idle_ms: i64) -> Option<i64> {
-        self.group.pending.iter().map(|entry| entry.time).min().map(|time| time.saturating_add(min_idle_ms))
     }
 
     /// Gives back a pending entry, so that it belongs to nobody and counts as idle for ever. The count of deliveries
@@ -323,8 +331,8 @@ impl<'a> Iterator for NewEntries<'a> {
         group.last_id = entry.id;
         if !self.no_ack {
             group.assign(entry.id, Owner::Consumer(self.consumer.0), self.now_ms, 1);
+            group.served(self.consumer, self.now_ms);
         }
-        group.served(self.consumer, self.now_ms);
         Some(entry)
     }
 }

@@ -307,6 +307,12 @@ impl<T: Keyed> Sorted<T> {
         None
     }
 
+    /// A time that no record's is below; the very oldest one after [`next_older`](Self::next_older) found none.
+    /// O(n / 128).
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.chunks.iter().map(|chunk| chunk.oldest).min()
+    }
+
     /// The records in order, from `at` on.
     #[inline]
     pub(super) fn iter_from(&self, at: Option<At>) -> impl Iterator<Item = &T> {

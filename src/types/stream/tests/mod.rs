@@ -179,15 +179,21 @@ fn an_entry_given_back_waits_for_anybody() {
     let mut group = stream.group_mut(at);
     let b = group.create_consumer(b"b", 2000).expect("new");
     let mut shown = Vec::new();
-    let result =
-        group.claim_idle(b, 500, 3, 2000, |entry, idle, before| shown.push((entry.id.ms, idle, before)));
-    assert_eq!(result, IdleClaim { claimed: 3, dropped: vec![id(3, 0)] });
+    let result = group.claim_idle(b, 500, 3, 2000, |entry, idle, before| {
+        shown.push((entry.id.ms, idle, before));
+        true
+    });
+    let gone = PendingEntry { id: id(3, 0), consumer: None, delivered_ms: 0, deliveries: 7 };
+    assert_eq!(result, IdleClaim { claimed: 3, dropped: vec![gone] });
     assert_eq!(shown, [(1, None, 0), (2, None, max), (5, None, 0)]);
     shown.clear();
-    group.claim_idle(b, 500, 3, 2000, |entry, idle, before| shown.push((entry.id.ms, idle, before)));
+    group.claim_idle(b, 500, 3, 2000, |entry, idle, before| {
+        shown.push((entry.id.ms, idle, before));
+        true
+    });
     assert_eq!(shown, [(4, Some(1000), 1)]);
     assert_eq!(group.claim_idle(b, 500, 3, 2000, |_, _, _| panic!("nothing is idle")), IdleClaim::default());
-    assert_eq!(group.idle_at(500), Some(2500));
+    assert_eq!(group.group().idle_at(500), Some(2500));
     let deliveries: Vec<_> =
         group.group().pending_of(b, StreamId::MIN, StreamId::MAX).map(|e| e.deliveries).collect();
     assert_eq!(deliveries, [1, max + 1, 2, 1]);
@@ -216,6 +222,7 @@ fn the_longest_idle_are_claimed_first() {
         let mut claimed = Vec::new();
         stream.group_mut(at).claim_idle(a, 200, count, 1000, |entry, idle, _| {
             claimed.push((1000 - idle.expect("nothing was given back"), entry.id.ms));
+            true
         });
         stream.check();
         let want = rest.iter().take(count as usize).take_while(|(time, _)| *time <= 800).count();
@@ -240,7 +247,7 @@ fn claims_respect_idle_times() {
     let claim = Claim { min_idle_ms: 50, delivered_ms: 120, deliveries: None, counts: true, force: true };
     assert!(matches!(group.claim(id(1, 0), b, &claim, 149), Claimed::No));
     assert!(matches!(group.claim(id(1, 0), b, &claim, 150), Claimed::Entry(_)));
-    assert!(matches!(group.claim(id(3, 0), b, &claim, 0), Claimed::Dropped));
+    assert!(matches!(group.claim(id(3, 0), b, &claim, 0), Claimed::Dropped(_)));
     assert!(matches!(group.claim(id(3, 0), b, &claim, 0), Claimed::No));
     let entry = group.group().find_pending(id(1, 0)).expect("pending");
     assert_eq!((entry.consumer, entry.delivered_ms, entry.deliveries), (Some(b), 120, 2));

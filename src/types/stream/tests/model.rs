@@ -249,7 +249,10 @@ fn step_group(
                 group.read_new(consumer, count, no_ack, now).map(|entry| entry.id).collect();
             assert_eq!(read, wanted);
             if let Some(last) = wanted.last() {
-                (model.last, times.1) = (*last, now);
+                model.last = *last;
+                if !no_ack {
+                    times.1 = now;
+                }
             }
             for id in wanted.into_iter().filter(|_| !no_ack) {
                 model.pending.insert(id, (owner.clone(), now, 1));
@@ -283,7 +286,7 @@ fn step_group(
             if !entries.contains_key(&some) {
                 let dropped = model.pending.remove(&some).is_some();
                 assert!(if dropped {
-                    matches!(claimed, Claimed::Dropped)
+                    matches!(claimed, Claimed::Dropped(_))
                 } else {
                     matches!(claimed, Claimed::No)
                 });
@@ -322,12 +325,14 @@ fn step_group(
                     claimed.push(id);
                 }
             }
-            assert_eq!((&shown, &result.dropped, result.cursor), (&claimed, &dropped, cursor));
+            let gone: Vec<_> = result.dropped.iter().map(|entry| entry.id).collect();
+            assert_eq!((shown, gone, result.cursor), (claimed, dropped, cursor));
         }
         7 => {
             let mut shown = Vec::new();
             let result = group.claim_idle(consumer, min_idle, count, now, |e, idle, before| {
-                shown.push((e.id, idle, before))
+                shown.push((e.id, idle, before));
+                true
             });
             let mut idle: Vec<_> = model
                 .pending
@@ -342,7 +347,7 @@ fn step_group(
                 .map(|(time, id, entry)| (*id, entry.0.as_ref().map(|_| now - time), entry.2))
                 .collect();
             assert_eq!(shown, wanted);
-            for id in &result.dropped {
+            for PendingEntry { id, .. } in &result.dropped {
                 assert!(model.pending.remove(id).is_some() && !entries.contains_key(id));
             }
             for (_, id, entry) in idle {
@@ -431,7 +436,7 @@ pub(super) fn use_everything(stream: &mut Stream, rng: &mut Rng) {
                     }
                     4 => {
                         group.auto_claim(consumer, some, 0, rng.below(4), true, now, drop);
-                        group.claim_idle(consumer, 1, rng.below(4), now, |_, _, _| {});
+                        group.claim_idle(consumer, 1, rng.below(4), now, |_, _, _| true);
                     }
                     5 => {
                         group.release(some, Release::Silent, None, true);

@@ -171,7 +171,7 @@ fn run_in_group(mut group: GroupMut<'_>, verb: &str, words: &[&str]) -> String {
             match group.claim(parsed(id), consumer, &claim, 0) {
                 Claimed::Entry(entry) if counts => format!("({})", shown(&entry)),
                 Claimed::Entry(entry) => format!("({})", entry.id),
-                Claimed::Dropped | Claimed::No => "()".into(),
+                Claimed::Dropped(_) | Claimed::No => "()".into(),
             }
         }
         ("XAUTOCLAIM", [name, start, count, just_id]) => {
@@ -182,7 +182,7 @@ fn run_in_group(mut group: GroupMut<'_>, verb: &str, words: &[&str]) -> String {
                 entries.push(if counts { shown(&entry) } else { entry.id.to_string() });
             });
             assert_eq!(result.claimed, entries.len() as u64);
-            let dropped: Vec<String> = result.dropped.iter().map(StreamId::to_string).collect();
+            let dropped: Vec<String> = result.dropped.iter().map(|dropped| dropped.id.to_string()).collect();
             format!("({} ({}) ({}))", result.cursor, entries.join(" "), dropped.join(" "))
         }
         _ => panic!("no command {verb} {words:?}"),
