@@ -89,6 +89,7 @@ fn job<'a>(server: &Server, batches: &'a Batches, requests: u64) -> Job<'a> {
         stop: None,
         probe: None,
         listeners: 0,
+        readers: 0,
     }
 }
 
@@ -125,7 +126,8 @@ pub fn round(programs: &[Program], place: Place, cases: &[Case], number: usize, 
 }
 
 fn sample(server: &Server, case: &Case, batches: &Batches) -> io::Result<Sample> {
-    let outcome = load::run(&Job { listeners: case.listeners, ..job(server, batches, case.requests) })?;
+    let (listeners, readers) = (case.listeners, case.readers);
+    let outcome = load::run(&Job { listeners, readers, ..job(server, batches, case.requests) })?;
     if let Some(error) = outcome.error {
         return Err(io::Error::other(error));
     }
@@ -164,6 +166,9 @@ pub struct Memory {
 /// If the server does not accept the items.
 pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memory> {
     let mut server = place.start(program, &Data::default())?;
+    for fill in &items.base {
+        fill_with(&server, fill.requests, &fill.write)?;
+    }
     let (used, resident) = (server.used_memory(), resident_bytes(server.pid())?);
     let footprint = |server: &mut Server, count: u64| -> io::Result<Footprint> {
         // Memory freed in the background, or returned to the system with a delay, needs a moment.

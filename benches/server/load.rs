@@ -81,6 +81,8 @@ pub struct Job<'a> {
     pub probe: Option<&'a [u8]>,
     /// Number of connections that subscribe to [`CHANNEL`] and read the messages.
     pub listeners: usize,
+    /// Number of connections that wait for entries of streams that nobody writes to.
+    pub readers: usize,
 }
 
 /// Channel of the listeners.
@@ -182,6 +184,7 @@ enum Role {
     Sender,
     Probe,
     Listener,
+    Reader,
 }
 
 /// Runs a job.
@@ -193,12 +196,13 @@ pub fn run(job: &Job<'_>) -> io::Result<Outcome> {
     let mut connections = Vec::new();
     let roles = [
         (Role::Listener, job.listeners),
+        (Role::Reader, job.readers),
         (Role::Probe, usize::from(job.probe.is_some())),
         (Role::Sender, job.connections),
     ];
     for (role, count) in roles {
-        for _ in 0..count {
-            connections.push(connect(job, role)?);
+        for number in 0..count {
+            connections.push(connect(job, role, number)?);
         }
     }
     for (i, connection) in connections.iter_mut().enumerate() {
@@ -239,8 +243,8 @@ pub fn run(job: &Job<'_>) -> io::Result<Outcome> {
     })
 }
 
-/// Opens a connection and waits for a first reply.
-fn connect(job: &Job<'_>, role: Role) -> io::Result<Connection> {
+/// Opens a connection, the one with this number of its role, and waits for a first reply.
+fn connect(job: &Job<'_>, role: Role, number: usize) -> io::Result<Connection> {
     let mut stream = std::net::TcpStream::connect(job.server)?;
     stream.set_nodelay(true)?;
     let mut greeting = Vec::new();
@@ -252,6 +256,13 @@ fn connect(job: &Job<'_>, role: Role) -> io::Result<Connection> {
     let mut scanner = Scanner::default();
     let mut reply = [0; 256];
     while scanner.feed_from(&mut stream, &mut reply)? == 0 {}
+    if role == Role::Reader {
+        let key = format!("other:{number}");
+        let mut read = Vec::new();
+        let args = ["XREAD", "BLOCK", "0", "STREAMS", &key, "$"].map(str::as_bytes);
+        write_request(&mut read, args.into_iter());
+        stream.write_all(&read)?;
+    }
     stream.set_nonblocking(true)?;
     Ok(Connection {
         stream: TcpStream::from_std(stream),
@@ -295,7 +306,7 @@ impl Generator<'_> {
     /// Sends the next batch, if there is one.
     fn begin(&mut self, connection: &mut Connection) -> io::Result<()> {
         match connection.role {
-            Role::Listener => return Ok(()),
+            Role::Listener | Role::Reader => return Ok(()),
             Role::Probe => connection.awaited = 1,
             Role::Sender => {
                 if self.is_over() {

@@ -40,6 +40,8 @@ pub struct Case {
     /// Replies per request: one request here may be several for the server.
     pub replies: u64,
     pub listeners: usize,
+    /// Number of connections that wait for entries of streams that nobody writes to.
+    pub readers: usize,
     pub write: Write,
 }
 
@@ -139,6 +141,7 @@ impl Table {
             requests: requests.max(pipeline * 100),
             replies: 1,
             listeners: 0,
+            readers: 0,
             write: Rc::clone(write),
         });
     }
@@ -154,6 +157,8 @@ pub fn cases(size: Size) -> Vec<Case> {
     let mut table = Table { size, cases: Vec::new() };
     strings_and_keys(&mut table);
     collections(&mut table);
+    streams(&mut table);
+    scripts(&mut table);
     transactions_and_messages(&mut table);
     circumstances(&mut table);
     table.cases
@@ -265,6 +270,176 @@ fn collections(table: &mut Table) {
     table.fresh("ZPOPMIN", &[1, 16], zset, 1, &write(|out, _, _| request!(out, "ZPOPMIN", "zset")));
 }
 
+/// An id of a stream, with the milliseconds of a day in 2023.
+fn id(number: u64) -> String {
+    format!("{}-0", 1_700_000_000_000 + number)
+}
+
+/// `entries` entries of two fields with the ids of [`id`].
+fn entries(entries: u64) -> (u64, Write) {
+    (
+        entries,
+        write(|out, _, i| request!(out, "XADD", "stream", id(i), "name", format!("v{i:07}"), "n", "12")),
+    )
+}
+
+/// A stream with a group, and what else `rest` does to it.
+fn stream_with_group(length: u64, rest: impl IntoIterator<Item = (u64, Write)>) -> Rc<Data> {
+    let group = (1, write(|out, _, _| request!(out, "XGROUP", "CREATE", "stream", "group", "0")));
+    data([entries(length), group].into_iter().chain(rest))
+}
+
+/// A read of up to `count` new entries in the group of [`stream_with_group`].
+fn read_in_group(count: &'static str) -> Write {
+    write(move |out, _, i| {
+        let consumer = format!("consumer:{}", i % 10);
+        request!(out, "XREADGROUP", "GROUP", "group", consumer, "COUNT", count, "STREAMS", "stream", ">");
+    })
+}
+
+fn streams(table: &mut Table) {
+    let full = table.size == Size::Full;
+    let add = write(|out, _, i| request!(out, "XADD", "stream", "*", "name", format!("v{i:07}"), "n", "12"));
+    table.fresh("XADD", &[1, 16, 100], || data([]), 1, &add);
+    let capped = write(|out, _, i| {
+        request!(out, "XADD", "stream", "MAXLEN", "~", "1000", "*", "name", format!("v{i:07}"), "n", "12");
+    });
+    table.fresh("XADD with MAXLEN ~ 1000", &[16], || data([]), 1, &capped);
+
+    let length = 100_000;
+    let stream = data([entries(length)]);
+    let range = write(move |out, rng, _| {
+        request!(out, "XRANGE", "stream", id(rng.below(length - 100)), "+", "COUNT", "100");
+    });
+    table.row("XRANGE of 100", &[1, 16], &stream, 16, &range);
+    let read = write(move |out, rng, _| {
+        request!(out, "XREAD", "COUNT", "100", "STREAMS", "stream", id(rng.below(length - 100)));
+    });
+    table.row("XREAD of 100", &[1, 16], &stream, 16, &read);
+    let len = write(|out, _, _| request!(out, "XLEN", "stream"));
+    table.row("XLEN", &[16], &stream, 1, &len);
+
+    // As many entries as are read: the quick run sends 400,000 / 4 requests, the full one three times as many.
+    let most = if full { 300_000 } else { 100_000 };
+    table.fresh("XREADGROUP of 1", &[16], || stream_with_group(most, []), 4, &read_in_group("1"));
+    // Each request reads a hundred entries and acknowledges those of 200 requests before, so that what is
+    // acknowledged was delivered whatever the order in which connections are served.
+    let most = if full { 40_000 } else { 13_000 };
+    let delivered = || stream_with_group(100 * (most + 200), [(200, read_in_group("100"))]);
+    let read_and_acknowledge = {
+        let read = read_in_group("100");
+        write(move |out, rng, i| {
+            read(out, rng, i);
+            let ids: Vec<String> = (100 * i..100 * (i + 1)).map(id).collect();
+            let args =
+                [&b"XACK"[..], b"stream", b"group"].into_iter().chain(ids.iter().map(String::as_bytes));
+            write_request(out, args.collect::<Vec<_>>().into_iter());
+        })
+    };
+    table.fresh("XREADGROUP and XACK of 100", &[1], delivered, 40, &read_and_acknowledge);
+    let requests = if full { 4_000 } else { 1_200 };
+    table.last().requests = requests;
+    table.last().replies = 2;
+
+    let length = if full { 1_500_000 } else { 500_000 };
+    let delete = write(move |out, _, i| request!(out, "XDEL", "stream", id(i * 7919 % length)));
+    table.fresh("XDEL", &[16], || data([entries(length)]), 1, &delete);
+    let pending = stream_with_group(10_000, [(1000, read_in_group("1"))]);
+    let summary = write(|out, _, _| request!(out, "XPENDING", "stream", "group"));
+    table.row("XPENDING summary", &[16], &pending, 2, &summary);
+
+    // Two rows of equal requests: the difference is what readers of other streams cost.
+    let many = || data_with(&["--maxclients", "15000"], []);
+    table.fresh("XADD, nobody waits", &[16], many, 1, &add);
+    table.fresh("XADD, 10 k readers of other streams wait", &[16], many, 1, &add);
+    table.last().readers = 10_000;
+}
+
+/// A script and its SHA-1 digest in hexadecimal.
+struct Script {
+    text: &'static str,
+    sha: &'static str,
+}
+
+/// Reads a key.
+const GET: Script =
+    Script { text: "return redis.call('GET', KEYS[1])", sha: "d3c21d0c2b9ca22f82737626a27bcaf5d288f99f" };
+/// Calls ten commands.
+const TEN: Script = Script {
+    text: "local n for i = 1, 10 do n = redis.call('INCR', KEYS[1]) end return n",
+    sha: "18634e55a39b734ffcd317a27edc02243fb25def",
+};
+/// Counts requests of a client, and says whether there are too many.
+const LIMIT: Script = Script {
+    text: "local n = redis.call('INCR', KEYS[1]) if n == 1 then redis.call('PEXPIRE', KEYS[1], \
+            ARGV[1]) end if n > tonumber(ARGV[2]) then return 0 end return 1",
+    sha: "d68405144952e77fe139ddfa860b357ae6eecfa9",
+};
+/// Runs ten thousand steps of arithmetic.
+const LOOP: Script = Script {
+    text: "local sum = 0 for i = 1, 10000 do sum = sum + i % 7 end return sum",
+    sha: "a954ec9ae53434abf5d638a2e514cbadd3c27ed2",
+};
+/// Builds two hundred tables.
+const OBJECTS: Script = Script {
+    text: "local all = {} for i = 1, 200 do all[i] = {id = i, name = 'name' .. i} end return \
+            #all",
+    sha: "23223ae5c23dbc8eb80540e621b2e1d743f73f3e",
+};
+/// Decodes JSON and encodes it again.
+const JSON: Script = Script {
+    text: "return #cjson.encode(cjson.decode(ARGV[1]))",
+    sha: "3ac4b72bebdbb0fbfc912cb67b5def9f12d288a9",
+};
+/// Packs and unpacks with MessagePack.
+const PACK: Script = Script {
+    text: "return #cmsgpack.pack(cmsgpack.unpack(cmsgpack.pack(cjson.decode(ARGV[1]))))",
+    sha: "7858bb7027b2ab8bd964264f9069bc8c892b5cb9",
+};
+
+/// JSON of half a kilobyte.
+fn json() -> String {
+    let item = |i: u64| format!(r#"{{"id":{i},"name":"item number {i}","price":{i}.5,"tags":["a","b"]}}"#);
+    format!(r#"{{"order":17,"items":[{}]}}"#, (0..8).map(item).collect::<Vec<_>>().join(","))
+}
+
+fn scripts(table: &mut Table) {
+    let load =
+        |script: &'static Script| (1, write(move |out, _, _| request!(out, "SCRIPT", "LOAD", script.text)));
+    let library = "#!lua name=bench\n\
+                   redis.register_function('read', function(keys) return redis.call('GET', keys[1]) end)";
+    let function = (1, write(move |out, _, _| request!(out, "FUNCTION", "LOAD", library)));
+    let all = [&GET, &TEN, &LIMIT, &LOOP, &OBJECTS, &JSON, &PACK].map(load);
+    let loaded = data([strings(MILLION, 8), function].into_iter().chain(all));
+    let on_key = |script: &'static Script, prefix: &'static str, keys: u64| {
+        write(move |out, rng, _| {
+            request!(
+                out,
+                "EVALSHA",
+                script.sha,
+                "1",
+                format!("{prefix}:{:012}", rng.below(keys)),
+                "60000",
+                "1000000"
+            );
+        })
+    };
+    table.row("EVALSHA of a GET", &[1, 16], &loaded, 3, &on_key(&GET, "key", MILLION));
+    let call = write(|out, rng, _| request!(out, "FCALL", "read", "1", key(rng.below(MILLION))));
+    table.row("FCALL of a GET", &[1, 16], &loaded, 3, &call);
+    table.row("EVALSHA of 10 INCR", &[1, 16], &loaded, 10, &on_key(&TEN, "counter", 1000));
+    table.row("EVALSHA of a rate limiter", &[1, 16], &loaded, 4, &on_key(&LIMIT, "limit", 1000));
+    let alone = |script: &'static Script| write(move |out, _, _| request!(out, "EVALSHA", script.sha, "0"));
+    table.row("EVALSHA of a loop of 10 k steps", &[1], &loaded, 40, &alone(&LOOP));
+    table.row("EVALSHA of 200 tables", &[1], &loaded, 40, &alone(&OBJECTS));
+    let json = json();
+    for (name, script) in [("cjson", &JSON), ("cmsgpack", &PACK)] {
+        let json = json.clone();
+        let work = write(move |out, _, _| request!(out, "EVALSHA", script.sha, "0", json));
+        table.row(&format!("EVALSHA of {name}, 0.5 KB both ways"), &[16], &loaded, 16, &work);
+    }
+}
+
 fn transactions_and_messages(table: &mut Table) {
     let loaded = data([strings(MILLION, 8)]);
     let multi = write(|out, rng, _| {
@@ -309,6 +484,8 @@ fn count(number: u64) -> String {
 pub struct Items {
     pub name: String,
     pub count: u64,
+    /// What is there before, and is not counted.
+    pub base: Vec<Fill>,
     /// Adds an item.
     pub load: Write,
     /// Requests that replace an item by one of about the same size, and that delete it, if items are changed one by
@@ -320,7 +497,7 @@ pub struct Items {
 pub fn items(size: Size) -> Vec<Items> {
     let mut rows = Vec::new();
     let mut row = |name: &str, count: u64, load: Write, churn: Option<[Write; 2]>| {
-        rows.push(Items { name: name.to_owned(), count, load, churn });
+        rows.push(Items { name: name.to_owned(), count, base: Vec::new(), load, churn });
     };
     let value = |i: u64| format!("v{i:07}");
     let delete = || write(|out, _, i| request!(out, "DEL", key(i)));
@@ -413,6 +590,13 @@ pub fn items(size: Size) -> Vec<Items> {
         write(|out, _, i| request!(out, "RPUSH", "big", format!("element:{i:08}"))),
         None,
     );
+    row("one stream of 1 M entries of two short fields", MILLION, entries(MILLION).1, None);
+    row("… entries pending for one of ten consumers", MILLION, read_in_group("1"), None);
+    if let Some(pending) = rows.last_mut() {
+        let group = write(|out, _, _| request!(out, "XGROUP", "CREATE", "stream", "group", "0"));
+        pending.base =
+            vec![Fill { requests: MILLION, write: entries(MILLION).1 }, Fill { requests: 1, write: group }];
+    }
     rows
 }
 
