@@ -426,7 +426,7 @@ mod tests {
         assert_eq!(met(Need::List { absent: Absent::Null }), [false, true, false, false, false]);
         assert_eq!(met(Need::Zset), [false, false, true, false, false]);
         assert_eq!(met(Need::Stream { resolved: Vec::new() }), [false, false, false, true, false]);
-        assert_eq!(met(Need::Group), [true; 5]);
+        assert_eq!(met(Need::Group { claims: false, again_at: None }), [true; 5]);
     }
 
     #[test]
