@@ -319,6 +319,42 @@ fn what_loads_a_file_is_not_passed_on() {
 }
 
 #[test]
+fn a_copy_of_due_fields_is_replayed_as_it_was_made() {
+    let log = Log::new("copied", &["SELECT 0"]);
+    let server = log.start(&["--enable-debug-command", "yes"]);
+    let mut client = server.client();
+    let mut reply = |line: &str| run(&mut client, line);
+    assert_eq!(reply("DEBUG SET-ACTIVE-EXPIRE 0"), "+OK");
+    reply("HSET h a 1 b 2 c 3");
+    reply("HSET all a 1");
+    reply("HPEXPIRE h 1 FIELDS 1 a");
+    reply("HPEXPIRE h 1000000 FIELDS 1 b");
+    reply("HPEXPIRE all 1 FIELDS 1 a");
+    std::thread::sleep(Duration::from_millis(20));
+    for (from, to) in [("h", "g"), ("all", "none"), ("h", "g2"), ("g", "g3 DB 1")] {
+        assert_eq!(reply(&format!("COPY {from} {to}")), ":1");
+    }
+    assert_eq!(reply("HSET g2 a new"), ":1");
+    let shown =
+        ["HGETALL g", "HGETALL none", "HMGET g2 a b c", "HPTTL g FIELDS 1 a", "HPERSIST g FIELDS 1 a"];
+    let before = shown.map(&mut reply);
+    assert_eq!(before[0], "*4\r\n$1\r\nb\r\n$1\r\n2\r\n$1\r\nc\r\n$1\r\n3");
+    assert_eq!(before[1..], ["*0", "*3\r\n$3\r\nnew\r\n$1\r\n2\r\n$1\r\n3", "*1\r\n:-2", "*1\r\n:-2"]);
+    let digest = reply("DEBUG DIGEST");
+    assert_eq!(reply("DEBUG LOADAOF"), "+OK");
+    assert_eq!((shown.map(&mut reply), reply("DEBUG DIGEST")), (before, digest));
+    // The timer removes what is due, from copies as from originals.
+    assert_eq!(reply("DEBUG SET-ACTIVE-EXPIRE 1"), "+OK");
+    let until = Instant::now() + Duration::from_secs(10);
+    while reply("EXISTS all none") != ":0" || [reply("HLEN h"), reply("HLEN g")] != [":2", ":2"] {
+        assert!(Instant::now() < until, "{}", reply("INFO keyspace"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let digest = reply("DEBUG DIGEST");
+    assert_eq!((reply("DEBUG LOADAOF"), reply("DEBUG DIGEST")), ("+OK".to_owned(), digest));
+}
+
+#[test]
 fn a_client_that_waits_is_served_once_loading_is_over() {
     let log = Log::new("served", &["SELECT 0", "RPUSH q first"]);
     let server = log.start(&[]);

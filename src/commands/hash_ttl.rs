@@ -1023,6 +1023,41 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_shows_and_keeps_no_field_that_is_due() {
+        // As in Redis 8.2, a copy has the due fields with their expiries, so that it is the same whenever the command is
+        // replayed: they are as dead as in the original.
+        let mut harness = with_due_fields();
+        assert_eq!(
+            events_and_feed(&mut harness, "COPY h copy"),
+            ("copy_to".to_owned(), "as received".to_owned())
+        );
+        check_with(
+            &mut harness,
+            r#"
+            HGETALL copy
+            HMGET copy a c
+            HPERSIST copy FIELDS 1 a
+            HEXPIRE copy 100 FIELDS 1 b
+            HGETDEL copy FIELDS 1 a
+            HSET copy a new
+            HPTTL copy FIELDS 2 a b
+            "#,
+            r#"
+            1) "c"
+            2) "3"
+            1) (nil)
+            2) "3"
+            1) (integer) -2
+            1) (integer) -2
+            1) (nil)
+            (integer) 1
+            1) (integer) -1
+            2) (integer) -2
+            "#,
+        );
+    }
+
+    #[test]
     fn copies_and_moves_keep_expiries() {
         check(
             r#"

@@ -283,6 +283,10 @@ pub unsafe fn discard(start: NonNull<u8>, len: usize) {
 /// Sets whether a thread of the allocator returns unused pages to the system. Without it, a thread that frees memory
 /// does so occasionally, which takes milliseconds after much was freed at once.
 pub fn purge_in_background(yes: bool) {
+    if cfg!(spinel_sanitize) {
+        // jemalloc holds nothing then, and the thread sanitizer does not survive a thread that starts without it.
+        return;
+    }
     let mut yes = yes;
     // SAFETY: the control reads one boolean.
     unsafe {
