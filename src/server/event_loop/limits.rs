@@ -33,8 +33,11 @@ impl<T> Drop for GivenBack<T> {
     }
 }
 
-/// Least number of clients visited per tick.
+/// Least number of clients visited per tick, if there are so many.
 const MIN_VISITS: usize = 5;
+
+/// Most places searched per tick for that number of clients.
+const PLACES_SEARCHED: usize = 64;
 
 /// Limit of unsent output for an unauthenticated client, in bytes.
 const UNTRUSTED_OUTPUT: usize = BUFFER + 1024;
@@ -196,18 +199,24 @@ impl Server {
     pub(in crate::server) fn visit_clients(&mut self) {
         let places = self.clients.places();
         let ticks_per_second = self.config.advanced.hz.max(1) as usize;
-        let visits = places.div_ceil(ticks_per_second).max(MIN_VISITS).min(places);
+        let due = places.div_ceil(ticks_per_second);
         if self.event_loop.cron_ticks.is_multiple_of(ticks_per_second as u64) {
             self.pool.trim();
             self.clients.shrink();
         }
-        for _ in 0..visits {
+        let mut met = 0;
+        for passed in 0..places.min(due.max(PLACES_SEARCHED)) {
+            if passed >= due && met >= MIN_VISITS {
+                break;
+            }
             self.event_loop.next_visited =
                 if self.event_loop.next_visited < places { self.event_loop.next_visited } else { 0 };
             let key = ClientKey(self.event_loop.next_visited);
             self.event_loop.next_visited += 1;
             const PASSED_BY: ClientFlags = ClientFlags::CLOSE_SOON.with(ClientFlags::INTERNAL);
-            if self.clients.get(key).is_some_and(|client| !client.flags.has(PASSED_BY)) {
+            let Some(client) = self.clients.get(key) else { continue };
+            met += 1;
+            if !client.flags.has(PASSED_BY) {
                 self.visit(key);
             }
         }
@@ -351,6 +360,17 @@ mod tests {
             server.visit_clients();
         }
         assert!(server.clients.memory.total() > 0);
+    }
+
+    #[test]
+    fn few_clients_are_visited_in_every_tick() {
+        let mut config = Config::default();
+        config.net.timeout_s = 5;
+        let mut server = server(config);
+        server.visit_clients();
+        server.keyspace.set_now(UnixMillis(server.keyspace.now().0 + 6000));
+        server.visit_clients();
+        assert!(server.clients[KEY].is_closing());
     }
 
     #[test]
