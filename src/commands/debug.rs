@@ -158,7 +158,7 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 /// DEBUG LOADAOF → OK, after the data have been removed and loaded from the append-only file.
 fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     refuse_while_loading(server)?;
-    if !server.has_aof() {
+    if !server.aof.has_files() {
         return Err(Error::text("ERR Error trying to load the AOF files, check server logs."));
     }
     // Commands executed before, in the same transaction or alone, must be in the file that is loaded.
@@ -168,7 +168,9 @@ fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     // All data come from the file.
     server.keyspace.ledger.dirty = 0;
     if !matches!(loaded, Ok(true)) {
-        tracing::warn!("{}", loaded.err().unwrap_or_default());
+        if let Err(error) = loaded {
+            tracing::warn!("{error}");
+        }
         return Err(Error::text("ERR Error trying to load the AOF files, check server logs."));
     }
     tracing::warn!("Append Only File loaded by DEBUG LOADAOF");

@@ -36,7 +36,10 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::APPEND_ONLY, Action::Try(switch_aof)),
     (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
     (Effects::MAXMEMORY, Action::Try(limit_memory)),
-    (Effects::AOF_HISTORY, Action::Do(Server::remove_history)),
+    (
+        Effects::AOF_HISTORY,
+        Action::Do(|server| server.aof.remove_history(&server.config.persistence, &server.background)),
+    ),
     // What was promised under the old setting is kept before the new one counts.
     (Effects::APPEND_FSYNC, Action::Do(|server| _ = server.finish_aof())),
     (Effects::DISK_ERROR, Action::Do(Server::note_disk_error)),
@@ -218,7 +221,7 @@ fn allow_clients(server: &mut Server, before: &Config) -> Result<(), Refusal> {
 
 fn switch_aof(server: &mut Server, _: &Config) -> Result<(), Refusal> {
     if server.config.persistence.appendonly {
-        server.start_aof().map_err(|()| Refusal::AppendOnly)
+        server.start_aof().map_err(|_| Refusal::AppendOnly)
     } else {
         server.stop_aof();
         Ok(())

@@ -1,13 +1,13 @@
-//! Loading the append-only file: its requests are run by a client that is nobody.
+//! Loading the append-only file: an internal client runs its requests.
 //!
-//! They take the way of all requests, a batch at a time, except that nothing stands in their way ([`Origin::Loading`]):
-//! nobody is asked for a password, memory is not limited, nothing expires while it lasts. The file is read into the
-//! input of that client, which has no socket: who connects meanwhile can neither see nor close it.
+//! The requests run in batches like all others, but are admitted unconditionally ([`Origin::Loading`]): no password is
+//! needed, memory is not limited, and no key expires meanwhile. The file is read into the input of the client, which has
+//! no socket. Connected clients can neither see nor close it.
 //!
-//! A request that cannot be one of ours, because there is no such command or it has too few or too many arguments, ends
-//! the loading: whatever follows may depend on it. Other errors are logged, with the place in the file, and loading goes
-//! on: they may well be what was answered when the request was first run, say inside a transaction. So are requests
-//! that have no place in such a file, as those about clients and the server; they are not run.
+//! A request that this server cannot have written, because the command is unknown or the number of arguments is wrong,
+//! ends the loading: the requests behind it may depend on it. Other errors are logged with their offset in the file, and
+//! loading continues: the request may have failed in the same way when it first ran, in a transaction for example.
+//! Requests about clients and the server do not belong in such a file. They are logged as errors and not run.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -20,24 +20,25 @@ use crate::resp::Args;
 use crate::resp::request::{Frame, Span};
 use crate::server::Server;
 use crate::server::command::Flags;
+use crate::server::durability::aof::{AofError, NoCommand};
 use crate::server::execution::Origin;
 use crate::server::execution::call::Batch;
 use crate::stdx::text::Lossy;
 
-/// Bytes between two looks at what else there is to do.
+/// Bytes loaded between two polls of sockets and signals.
 const POLL_EVERY: u64 = 2 << 20;
-/// Bytes of a name that are worth telling.
+/// Bytes of an unknown command's name that the log shows.
 const LONGEST_NAME: usize = 128;
 
-/// Errors of a file's requests that are logged one by one.
+/// Number of failed requests of a file that are logged one by one.
 const ERRORS_TOLD: u64 = 10;
 
 /// Why a part cannot be loaded.
 enum Stop {
     Fault(Fault),
-    /// At this offset is no command of ours, for this reason.
-    NoCommand(u64, String),
-    Loop(io::Error),
+    /// The request at this offset is none that this server could have written.
+    NoCommand(u64, NoCommand),
+    EventLoop(io::Error),
 }
 
 impl From<Fault> for Stop {
@@ -47,8 +48,8 @@ impl From<Fault> for Stop {
 }
 
 impl Server {
-    /// Loads one part: a snapshot, requests, or the one followed by the other. `progress` is how many bytes came before
-    /// it, and how many there are in all.
+    /// Loads one part: a snapshot, requests, or a snapshot followed by requests. `progress` is the number of bytes in the
+    /// parts before it, and in all parts.
     pub(in crate::server) fn load_aof_part(
         &mut self,
         path: &Path,
@@ -56,23 +57,19 @@ impl Server {
         is_last: bool,
         progress: (u64, u64),
         between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
-    ) -> Result<(), String> {
-        let unreadable = |error: &io::Error| {
-            format!("Fatal error: can't open the append log file {name} for reading: {}", error_text(error))
-        };
-        let mut file = File::open(path).map_err(|error| unreadable(&error))?;
-        let size = file.metadata().map_err(|error| unreadable(&error))?.len();
+    ) -> Result<(), AofError> {
+        let unreadable = |error| AofError::OpenPart { name: name.to_owned(), error };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
         let mut magic = Vec::new();
-        (&mut file).take(5).read_to_end(&mut magic).map_err(|error| unreadable(&error))?;
+        (&mut file).take(5).read_to_end(&mut magic).map_err(unreadable)?;
         let mut at = 0;
         if matches!(magic.as_slice(), b"REDIS" | b"VALKE") {
             tracing::info!("Reading RDB base file on AOF loading...");
             let loaded = self.load_rdb_part(path, progress.0, &mut *between);
-            at = loaded.map_err(|failure| {
-                format!("Error reading the RDB preamble of the AOF file {name}: {failure}")
-            })?;
+            at = loaded.map_err(|failure| AofError::Preamble { name: name.to_owned(), failure })?;
         }
-        file.seek(SeekFrom::Start(at)).map_err(|error| unreadable(&error))?;
+        file.seek(SeekFrom::Start(at)).map_err(unreadable)?;
         let requests = Requests::new(file, at, size);
         let (stop, valid) = self.run_requests(requests, name, progress.0, between);
         match stop {
@@ -80,23 +77,19 @@ impl Server {
             Some(Stop::Fault(Fault::Truncated)) => {
                 self.accept_truncated(path, name, is_last, valid, progress.0 + size == progress.1)
             }
-            Some(Stop::Fault(Fault::Format(offset))) => Err(format!(
-                "Bad file format reading the append only file {name}, at offset {offset}: make a backup of your AOF file, then use ./redis-check-aof \
-                 --fix <filename.manifest>"
-            )),
-            Some(Stop::Fault(Fault::Io(error))) => Err(format!(
-                "Unrecoverable error reading the append only file {name}: {}",
-                error_text(&error)
-            )),
-            Some(Stop::NoCommand(offset, reason)) => {
-                Err(format!("{reason} reading the append only file {name}, at offset {offset}"))
+            Some(Stop::Fault(Fault::Format(offset))) => {
+                Err(AofError::Format { name: name.to_owned(), offset })
             }
-            Some(Stop::Loop(error)) => Err(format!("Fatal: the event loop failed: {error}")),
+            Some(Stop::Fault(Fault::Io(error))) => Err(AofError::Read { name: name.to_owned(), error }),
+            Some(Stop::NoCommand(offset, reason)) => {
+                Err(AofError::NoCommand { name: name.to_owned(), offset, reason })
+            }
+            Some(Stop::EventLoop(error)) => Err(AofError::EventLoop(error)),
         }
     }
 
-    /// A part that ends in the middle of a request, or of a transaction, is good up to there, if it is the last and the
-    /// configuration allows it.
+    /// Truncates a part that ends in the middle of a request or transaction to `valid` bytes, if it is the last part and
+    /// the configuration allows it.
     fn accept_truncated(
         &self,
         path: &Path,
@@ -104,14 +97,8 @@ impl Server {
         is_last: bool,
         valid: u64,
         is_end: bool,
-    ) -> Result<(), String> {
-        let refuse = || {
-            Err(format!(
-                "Unexpected end of file reading the append only file {name}. You can: 1) Make a backup of your AOF file, then \
-                 use ./redis-check-aof --fix <filename.manifest>. 2) Alternatively you can set the 'aof-load-truncated' \
-                 configuration option to yes and restart the server."
-            ))
-        };
+    ) -> Result<(), AofError> {
+        let refuse = || Err(AofError::Truncated { name: name.to_owned() });
         if !self.config.persistence.aof_load_truncated || !is_last || !is_end {
             return refuse();
         }
@@ -125,7 +112,7 @@ impl Server {
         Ok(())
     }
 
-    /// Runs all requests of a file; what ended it, and up to which offset it is good.
+    /// Runs all requests of a file. Returns the error that ended the loading, and the offset up to which the file is valid.
     fn run_requests(
         &mut self,
         mut requests: Requests<File>,
@@ -157,22 +144,23 @@ impl Server {
     }
 }
 
-/// The requests of one file being run.
+/// State of running the requests of one file.
 struct RequestRun<'a> {
     client: ClientKey,
-    /// What the file is called.
+    /// Name of the file.
     name: &'a str,
     batch: Batch,
-    /// Where the requests of the batch begin.
+    /// Offsets at which the requests of the batch begin.
     starts: Vec<u64>,
-    /// Requests that ended with errors.
+    /// Number of failed requests.
     failed: u64,
-    /// Behind the last request that is in the batch, or was.
+    /// Offset behind the last request that was added to a batch.
     taken: u64,
-    /// Where the transaction begins that is not executed yet.
+    /// Offset at which the open transaction begins.
     begun: Option<u64>,
-    /// Behind the last request that was not inside a transaction.
+    /// Offset behind the last request outside of a transaction.
     valid: u64,
+    /// Bytes in the parts before this one.
     bytes_before: u64,
 }
 
@@ -202,7 +190,7 @@ impl RequestRun<'_> {
                             self.run_batch(server);
                             return Err(Stop::NoCommand(offset, reason));
                         }
-                        // What comes before a transaction is good even if that is cut off.
+                        // The file is valid up to the transaction even if that is cut off.
                         Ok(flags) if flags.has(Flags::ENDS_MULTI) => self.begun = None,
                         Ok(flags) if flags.has(Flags::RUNS_IN_MULTI) => {
                             self.begun.get_or_insert(self.taken);
@@ -224,13 +212,13 @@ impl RequestRun<'_> {
                     }
                     if offset >= next_poll {
                         next_poll = offset + POLL_EVERY;
-                        between(server).map_err(Stop::Loop)?;
+                        between(server).map_err(Stop::EventLoop)?;
                     }
                     requests.fill(&mut server.clients[self.client].io.input.buf)?;
                 }
                 Next::End => {
                     self.run_batch(server);
-                    // Whatever is still queued was never executed.
+                    // Requests that are still queued were never executed.
                     let open = server.clients[self.client].flags.has(ClientFlags::IN_MULTI);
                     return if open { Err(Fault::Truncated.into()) } else { Ok(()) };
                 }
@@ -238,10 +226,10 @@ impl RequestRun<'_> {
         }
     }
 
-    /// Logs the errors of the batch that has run, the first of them one by one.
+    /// Logs the errors of the batch that has run, up to a limit.
     fn log_errors(&mut self, server: &mut Server) {
         let errors = server.persistence.take_load_errors();
-        // The client counts its requests, of which the last was the last of the batch.
+        // Errors carry the client's count of requests. The last counted request is the last of the batch.
         let before = server.clients[self.client].commands - self.starts.len() as u64;
         for (number, reason) in errors {
             let at = usize::try_from(number - before - 1).ok().and_then(|i| self.starts.get(i));
@@ -274,8 +262,8 @@ impl RequestRun<'_> {
     }
 }
 
-/// What is special about the command of a request, or why it is none.
-fn command(server: &Server, frame: &Frame, buf: &[u8], spans: &[Span]) -> Result<Flags, String> {
+/// Flags of the request's command.
+fn command(server: &Server, frame: &Frame, buf: &[u8], spans: &[Span]) -> Result<Flags, NoCommand> {
     let args = Args::new(frame.head(buf), frame.spans(spans), frame.large());
     let name = args.at(0);
     let found = server.commands.find(name);
@@ -283,12 +271,12 @@ fn command(server: &Server, frame: &Frame, buf: &[u8], spans: &[Span]) -> Result
         Ok((_, spec)) => Ok(spec.flags),
         Err(_) if found.is_none() => {
             let name = Lossy(&name[..name.len().min(LONGEST_NAME)]);
-            Err(format!("Unknown command '{name}'"))
+            Err(NoCommand::Unknown(name.to_string()))
         }
         Err(error) => {
             let text = error.as_bytes();
             let text = text.strip_prefix(b"ERR ").unwrap_or(text);
-            Err(format!("Error '{}'", Lossy(text)))
+            Err(NoCommand::Arguments(Lossy(text).to_string()))
         }
     }
 }

@@ -57,7 +57,7 @@ impl Server {
         }
         if listeners.feeds() {
             if self.withholds_replies() {
-                self.note_recent(&changes, &keys);
+                self.aof.note_recent(&changes, &keys);
             }
             for group in changes.chunk_by(Change::is_of_same_hash) {
                 self.pass_on_removal(group, &keys);

@@ -295,12 +295,12 @@ impl Server {
     fn load_data(&mut self, signals: &Signals) -> Result<(), Failure> {
         let started = Instant::now();
         let path = PathBuf::from(&self.config.persistence.dbfilename);
-        self.read_manifest().map_err(Failure::Line)?;
+        self.aof.read_manifest(&self.config.persistence).map_err(Failure::line)?;
         signals.set_loading(true);
         if self.config.persistence.appendonly {
             let loaded = self.load_aof(&mut |server| server.serve_meanwhile(signals));
             signals.set_loading(false);
-            if loaded.map_err(Failure::Line)? {
+            if loaded.map_err(Failure::line)? {
                 tracing::info!(
                     "DB loaded from append only file: {:.3} seconds",
                     started.elapsed().as_secs_f64()
@@ -310,7 +310,7 @@ impl Server {
             if !self.config.persistence.appendonly {
                 return Ok(());
             }
-            return self.open_aof().map_err(Failure::Line);
+            return self.open_aof().map_err(Failure::line);
         }
         let loaded = self.load_rdb(&path, false, |server| server.serve_meanwhile(signals));
         signals.set_loading(false);
