@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use spinel::stdx::rng::Rng;
-use support::{Client, ServerProcess, redis, run, spinel, valkey};
+use support::{Client, Oracle, ServerProcess, redis, run, spinel, valkey};
 
 const OPTIONS: [&str; 8] = [
     "--appendonly",
@@ -160,7 +160,9 @@ fn lines(bytes: &[u8]) -> Vec<String> {
         for _ in 0..n.parse::<usize>().expect("a number") {
             words.next();
             let word = words.next().expect("as many as announced");
-            let is_time = word.len() == 13 && word.bytes().all(|byte| byte.is_ascii_digit());
+            // Also as the first half of a stream id.
+            let ms = word.split_once('-').map_or(&*word, |(ms, _)| ms);
+            let is_time = ms.len() == 13 && ms.bytes().all(|byte| byte.is_ascii_digit());
             line.push(if is_time && word != "4102444800000" { "<time>".to_owned() } else { word });
         }
         out.push(line.join(" "));
@@ -205,6 +207,27 @@ HSETEX h PXAT 4102444800000 FIELDS 1 e 8|HPEXPIREAT h 1 FIELDS 2 a b|HEXPIRE h 0
 HGETEX h EXAT 1 FIELDS 1 c|HGETDEL h FIELDS 2 d nothing|HSET h a 1|HEXPIRE h 100 FIELDS 1 a|HDEL h a|SET s v|SET s w IFEQ v
 SET s v IFEQ w GET|MSETEX 1 s w EX 100|MSETEX 1 s w XX EX 100|MSETEX 1 s v NX EX 100|MSETEX 2 s v t u KEEPTTL|DELIFEQ s x|DELIFEQ s v
 SET end 1";
+
+/// The same for streams. Not among them: a consumer that is created and gets nothing. It is passed on here, so that it
+/// is there after a restart, and not by Redis.
+const STREAM_STEPS: &str = "XADD s 1-1 a b|XADD s 2-1 a b c d|XADD s 2-* a b|XADD s * a b|XADD s 1-1 a b|XADD none NOMKSTREAM 1-1 a b
+XADD s NOMKSTREAM MAXLEN = 3 9999999999999-1 a b|XADD s MAXLEN ~ 1 9999999999999-2 a b|XADD s MINID ~ 5 LIMIT 10 9999999999999-3 a b
+XADD s MINID 3 9999999999999-4 a b|XADD s MAXLEN ~ 2 LIMIT 0 9999999999999-* a b|XTRIM s MAXLEN 3|XTRIM s MAXLEN 3|XTRIM s MAXLEN ~ 0
+XTRIM none MAXLEN 0|XADD t 1-1 a b|XADD t 2-1 a b|XADD t 3-1 a b|XADD t 4-1 a b|XADD t 5-1 a b|XADD t 6-1 a b|XADD t 7-1 a b|XADD t 8-1 a b
+XADD t KEEPREF MAXLEN 100 9-1 a b|XADD t DELREF MAXLEN 100 9-2 a b|XADD t ACKED MAXLEN 100 9-3 a b|XTRIM t MAXLEN 10 DELREF|XTRIM t MINID 2 ACKED
+XGROUP CREATE t g 0|XGROUP CREATE t g 0|XGROUP CREATE t h $ ENTRIESREAD 3|XGROUP CREATE made g $ MKSTREAM|XGROUP CREATE none g $
+XGROUP CREATECONSUMER t g z|XGROUP CREATECONSUMER t g z|XGROUP DELCONSUMER t g z|XGROUP DELCONSUMER t g z|XGROUP SETID t h 1-1 ENTRIESREAD 1
+XREADGROUP GROUP g c COUNT 2 STREAMS t >|XREADGROUP GROUP g c STREAMS t 0|XREADGROUP GROUP g n NOACK COUNT 1 STREAMS t >
+XREADGROUP GROUP g n NOACK COUNT 1 STREAMS t >|XREADGROUP GROUP g d COUNT 3 STREAMS t >|XREADGROUP GROUP g c STREAMS made t > >|XREADGROUP GROUP g c STREAMS t >
+XACK t g 1-1|XACK t g 1-1|XACK t g 9-9 2-1|XCLAIM t g e 0 5-1|XCLAIM t g e 0 5-1 6-1 JUSTID|XCLAIM t g e 99999999 5-1|XCLAIM t g c 0 5-1 RETRYCOUNT 7
+XCLAIM t g c 0 5-1 TIME 4102444800000 FORCE|XCLAIM t g c 0 1-1 FORCE|XCLAIM t g c 0 77-1 LASTID 20-1|XCLAIM t g c 0 5-1 LASTID 21-1|XDEL t 5-1 77-1|XDEL t 77-1
+XCLAIM t g d 0 5-1|XDEL t 6-1 8-1|XAUTOCLAIM t g c 0 0 COUNT 3|XAUTOCLAIM t g c 0 0|XAUTOCLAIM t g c 99999999 0|XAUTOCLAIM t g e 0 9 JUSTID|XPENDING t g
+XACKDEL t g KEEPREF IDS 1 9-1|XACKDEL t g ACKED IDS 2 9-2 9-3|XACKDEL t g IDS 1 77-1|XDELEX t IDS 2 4-1 77-1|XDELEX t ACKED IDS 1 3-1|XDELEX t IDS 1 77-1
+XSETID t 30-1|XSETID t 31-1 ENTRIESADDED 100 MAXDELETEDID 9-3|XADD t 32-1 a b|MULTI|XADD t 33-1 a b|XREADGROUP GROUP g c STREAMS t >|XACK t g 33-1|EXEC
+MULTI|XREADGROUP GROUP g c STREAMS t >|EXEC|!XREADGROUP GROUP g c BLOCK 0 STREAMS t >|XADD t 34-1 a b|~50|!XREADGROUP GROUP g c BLOCK 0 COUNT 1 STREAMS made t > >
+MULTI|XADD made 1-1 a b|XADD made 2-1 a b|EXEC|~50|!XREADGROUP GROUP g c NOACK BLOCK 0 STREAMS t >|XADD t * a b|~50|!XREAD BLOCK 0 STREAMS t $|XADD t * a b
+~50|!XREADGROUP GROUP h c BLOCK 0 STREAMS other t > >|XGROUP CREATE other h $ MKSTREAM|!XREADGROUP GROUP h c BLOCK 0 STREAMS other >|~50|XGROUP DESTROY other h
+COPY t u|RENAME u v|XGROUP DESTROY t h|XGROUP DESTROY t h|DEL v|SET end 1";
 
 fn written(binary: &Path, steps: &str) -> Vec<String> {
     let server = ServerProcess::start(binary, &[&OPTIONS[..], &["--appendfsync", "no"]].concat());
@@ -256,4 +279,81 @@ fn it_reads_as_what_redis_writes() {
 #[test]
 fn it_reads_as_what_valkey_writes() {
     reads_as_written_by(valkey(), FIELD_STEPS);
+}
+
+#[test]
+fn it_reads_as_what_redis_writes_of_streams() {
+    reads_as_written_by(Oracle::Redis8_2.program(), STREAM_STEPS);
+}
+
+/// What XINFO and XPENDING tell about a stream, without the times at which consumers were seen: nobody passes them on.
+fn told(client: &mut Client, stream: &str) -> Vec<String> {
+    let whole = run(client, &format!("XINFO STREAM {stream} FULL COUNT 0"));
+    let mut lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+    for name in ["seen-time", "active-time"] {
+        let places: Vec<usize> = (1..lines.len()).filter(|&i| lines[i - 1] == name).collect();
+        places.into_iter().for_each(|i| lines[i].clear());
+    }
+    for group in ["g", "h"] {
+        lines.push(run(client, &format!("XPENDING {stream} {group}")));
+    }
+    lines
+}
+
+#[test]
+fn what_is_written_down_makes_the_same_streams() {
+    let options = [&OPTIONS[..], &["--appendfsync", "always", "--rdb-save-version", "14"]].concat();
+    let server = ServerProcess::start(&spinel(), &options);
+    let mut client = server.client();
+    let steps = STREAM_STEPS.split(['|', '\n']).filter(|step| {
+        // That entries were delivered again as history, no server passes on.
+        !step.starts_with(['!', '~']) && *step != "XREADGROUP GROUP g c STREAMS t 0"
+    });
+    let newer = [
+        "XADD t IDMP p 1 * a b",
+        "XADD t IDMP p 1 * a b",
+        "XADD t IDMPAUTO q MAXLEN ~ 100 * a b",
+        "XCFGSET made IDMP-DURATION 7 IDMP-MAXSIZE 3",
+        "XADD t 9999999999999-1 a b",
+        "XREADGROUP GROUP g x STREAMS t >",
+        "XREADGROUP GROUP g idle STREAMS t >",
+        "XREADGROUP GROUP g taker CLAIM 0 COUNT 2 STREAMS t >",
+        "XNACK t g FATAL IDS 1 9999999999999-1",
+        "XNACK t g SILENT IDS 1 32-1 FORCE RETRYCOUNT 3",
+        "XADD made 99-1 a b",
+        "XREADGROUP GROUP g x MAXCOUNT 1 STREAMS t made > >",
+    ];
+    for step in steps.chain(newer) {
+        run(&mut client, step);
+    }
+    let all = |client: &mut Client| ["s", "t", "made"].map(|stream| told(client, stream));
+    let before = all(&mut client);
+    assert!(
+        before[1].iter().any(|line| line == "idle") && before[1].iter().any(|line| line == "pids-tracked")
+    );
+    let counted = |told: &[Vec<String>; 3]| -> Vec<Vec<String>> {
+        // How many idempotency ids there ever were is not passed on.
+        let count =
+            |i: usize, lines: &[String]| lines[i - 1].starts_with("iids-") && lines[i - 1] != "iids-tracked";
+        let kept = |lines: &Vec<String>| {
+            (1..lines.len()).filter(|&i| !count(i, lines)).map(|i| lines[i].clone()).collect()
+        };
+        told.iter().map(kept).collect()
+    };
+    assert_eq!(run(&mut client, "DEBUG LOADAOF"), "+OK");
+    assert_eq!(counted(&all(&mut client)), counted(&before), "as written command by command");
+    let before = all(&mut client);
+    assert_eq!(run(&mut client, "DEBUG RELOAD"), "+OK");
+    assert_eq!(all(&mut client), before, "as a snapshot");
+    for preamble in ["no", "yes"] {
+        let digest = run(&mut client, "DEBUG DIGEST");
+        run(&mut client, &format!("CONFIG SET aof-use-rdb-preamble {preamble}"));
+        run(&mut client, "BGREWRITEAOF");
+        while run(&mut client, "INFO persistence").contains("aof_rewrite_in_progress:1") {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(run(&mut client, "DEBUG LOADAOF"), "+OK");
+        assert_eq!(counted(&all(&mut client)), counted(&before), "rewritten, with a snapshot: {preamble}");
+        assert_eq!(run(&mut client, "DEBUG DIGEST"), digest);
+    }
 }

@@ -15,7 +15,7 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::types::list::End;
-use crate::types::stream::{NewId, NodeLimits, StreamId};
+use crate::types::stream::{Group, NewId, NodeLimits, Release, StreamId};
 use crate::types::zset::Rule;
 use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Stream, Value, Zset};
 
@@ -171,6 +171,44 @@ fn random_stream(rng: &mut Rng, len: usize) -> Stream {
     stream
 }
 
+/// Adds what only newer versions of the format know: idempotency ids, entries that were given back.
+fn with_newer_state(mut stream: Stream, rng: &mut Rng) -> Stream {
+    let names: Vec<Vec<u8>> = stream.groups().map(|group| group.name().to_vec()).collect();
+    for name in names {
+        let at = stream.find_group(&name).expect("it is there");
+        let ids: Vec<_> = stream.group(at).pending(StreamId::MIN, StreamId::MAX).map(|e| e.id).collect();
+        for id in ids {
+            let how = [Release::Silent, Release::Fail, Release::Fatal][rng.index(3)];
+            if rng.one_in(2) {
+                stream.group_mut(at).release(id, how, None, false);
+            }
+        }
+    }
+    if rng.one_in(2) {
+        let state = stream.idempotency_or_default();
+        state.configure(Some(1 + rng.below(86_400)), Some(2 + rng.below(50)));
+        for i in 0..rng.below(30) {
+            let id = StreamId::new(1_700_000_000_000 + i, rng.below(3));
+            // The same idempotency id may come again.
+            let _ = state.record(&text(rng), &text(rng), id);
+        }
+        state.set_counters(rng.below(1000), rng.next_u64() >> 1);
+    }
+    stream.check();
+    stream
+}
+
+/// A data set of such streams.
+fn newer_streams(rng: &mut Rng) -> Keyspace {
+    let mut space = empty();
+    for key in 0..12u8 {
+        let len = rng.index(30);
+        let stream = with_newer_state(random_stream(rng, len), rng);
+        space.db(rng.index(DBS)).set_collection(Key::new(&[key]), stream, None);
+    }
+    space
+}
+
 fn random_space(rng: &mut Rng, keys: usize, limits: &Limits) -> Keyspace {
     let mut space = empty();
     for _ in 0..keys {
@@ -223,6 +261,14 @@ fn portrait(entry: &Entry) -> String {
                 let consumer = entry.consumer.map(name_of);
                 format!("{} {consumer:?} {} {}", entry.id, entry.delivered_ms, entry.deliveries)
             }));
+        }
+        if let Some(state) = stream.idempotency() {
+            parts.push(format!("{} {}", state.duration_s(), state.max_size()));
+            parts.push(format!("{} {}", state.added(), state.duplicates()));
+            for (producer, _, ids) in state.producers() {
+                let ids: Vec<_> = ids.map(|(iid, id)| format!("{}={id}", iid.escape_ascii())).collect();
+                parts.push(format!("{} {}", producer.escape_ascii(), ids.join(" ")));
+            }
         }
     }
     format!("{} {:?} {}", entry.kind().name(), entry.expires(), parts.join(" "))
@@ -446,8 +492,13 @@ fn a_value_dumped_is_restored() {
 fn fuzz(seed: u64, rounds: usize) {
     let rng = &mut Rng::new(seed);
     let limits = low(rng);
-    let space = random_space(rng, 30, &limits);
-    let version = if rng.one_in(4) { Version::Redis70 } else { Version::Redis72 };
+    let newer = seed % 3 == 2;
+    let space = if newer { newer_streams(rng) } else { random_space(rng, 30, &limits) };
+    let version = match rng.below(4) {
+        _ if newer => Version::Redis88,
+        0 => Version::Redis70,
+        _ => Version::Redis72,
+    };
     let file = saved_as(&space, &SaveOptions { version, ..SaveOptions::default() }, rng.one_in(2));
     for round in 0..rounds {
         let mut bytes = file.clone();
@@ -490,7 +541,8 @@ fn fuzz(seed: u64, rounds: usize) {
             continue;
         }
         change::change(&mut other, rng, &limits);
-        let version = [Version::Redis70, Version::Redis72, Version::Redis74][rng.index(3)];
+        let older = [Version::Redis70, Version::Redis72, Version::Redis74][rng.index(3)];
+        let version = if newer { Version::Redis88 } else { older };
         let again = loaded(&saved(&other, version), &limits).expect("what was saved is loaded");
         assert_same(&again, &portraits(&other));
     }
@@ -501,6 +553,53 @@ fn damaged_files_do_no_harm() {
     for seed in 0..40 {
         println!("seed {seed}");
         fuzz(seed, 60);
+    }
+}
+
+#[test]
+fn idempotency_ids_and_given_back_entries_are_written_where_the_version_knows_them() {
+    use super::format::value_type::*;
+    let limits = Limits::default();
+    for seed in 0..30 {
+        println!("seed {seed}");
+        let rng = &mut Rng::new(seed);
+        let space = newer_streams(rng);
+        let again = loaded(&saved(&space, Version::Redis88), &limits).expect("our own file");
+        assert_same(&again, &portraits(&space));
+        for entry in space.databases().iter().flat_map(|db| db.keys().iter()) {
+            let stream: &Stream = entry.collection().expect("all are streams");
+            let released = stream.groups().map(|group| group.released_len()).sum::<usize>();
+            let idempotent = stream.idempotency().is_some();
+            for version in [Version::Redis70, Version::Redis72, Version::Redis86, Version::Redis88] {
+                let payload = dump(&entry, version, rng.one_in(2));
+                let number = match version {
+                    Version::Redis70 => STREAM_LISTPACKS_2,
+                    Version::Redis88 if released > 0 => STREAM_LISTPACKS_5,
+                    Version::Redis86 if idempotent || released > 0 => STREAM_LISTPACKS_4,
+                    Version::Redis88 if idempotent => STREAM_LISTPACKS_4,
+                    _ => STREAM_LISTPACKS_3,
+                };
+                assert_eq!(payload[0], number);
+                let options = LoadOptions { limits: limits.clone(), ..LoadOptions::default() };
+                let other = restore(&payload, entry.key(), None, &options).expect("our own payload");
+                let restored: &Stream = other.collection().expect("a stream");
+                restored.check();
+                if version == Version::Redis88 {
+                    assert_eq!(portrait(&other), portrait(&entry));
+                }
+                // What was given back stays pending: of nobody, or of a consumer whose name says so.
+                for (ours, theirs) in stream.groups().zip(restored.groups()) {
+                    let of = |group: &Group| -> Vec<_> {
+                        let entries = group.pending(StreamId::MIN, StreamId::MAX);
+                        let name = |consumer| group.consumer(consumer).name().to_vec();
+                        entries
+                            .map(|e| (e.id, e.delivered_ms, e.deliveries, e.consumer.map_or(vec![], name)))
+                            .collect()
+                    };
+                    assert_eq!(of(ours), of(theirs));
+                }
+            }
+        }
     }
 }
 
