@@ -26,6 +26,7 @@ use crate::persistence::aof::manifest::sync_directory;
 use crate::persistence::aof::{AofLog, Manifest, rewrite};
 use crate::persistence::rdb::output::SyncedFile;
 use crate::resp::Args;
+use crate::resp::request::write_request;
 use crate::server::Server;
 use crate::server::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
 use crate::server::durability::child::{Child, Outcome, Task};
@@ -694,7 +695,12 @@ impl Server {
             true => write!(file, "#TS:{}\r\n", UnixMillis::now().as_secs()),
             false => Ok(()),
         };
+        let mut functions = Vec::new();
+        for text in self.scripts.idle_engine().into_iter().flat_map(|engine| engine.library_texts()) {
+            write_request(&mut functions, [&b"FUNCTION"[..], b"LOAD", text].into_iter());
+        }
         let written = noted
+            .and_then(|()| file.write_all(&functions))
             .and_then(|()| {
                 rewrite::rewrite(&self.keyspace, &mut file, &mut |keys| {
                     each(keys);

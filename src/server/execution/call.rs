@@ -332,7 +332,7 @@ impl Server {
 
     #[cold]
     pub(in crate::server) fn refuse(&mut self, key: ClientKey, error: &Error) {
-        if self.execution.origin == Origin::Loading {
+        if self.execution.origin == Origin::Loading && !self.scripts.is_client(key) {
             return self.persistence.load_error(self.clients[key].commands, error);
         }
         self.stats.error(error.code());
