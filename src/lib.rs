@@ -18,6 +18,7 @@
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
 //! | 5 | [`net`] | sockets, buffers, readiness, signals | commands, keys |
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
+//! | 5 | [`scripting`] | Lua, its libraries and limits, scripts and functions | the server: it calls back through [`scripting::Host`] |
 //! | 6 | [`config`] | one table of parameters over plain structs | how a change takes effect: it returns *what* changed |
 //! | 7 | [`clients`] | who is connected, and what each has chosen | how a command is run |
 //! | 8 | [`server`] | all of the above | what a command does: what is special about one is a flag in its entry; it only writes a few by name into the log (SELECT, MULTI, EXEC, DEL, UNLINK, HDEL) |
@@ -87,6 +88,7 @@ pub mod keyspace;
 pub mod acl;
 pub mod net;
 pub mod persistence;
+pub mod scripting;
 
 pub mod config;
 

@@ -65,6 +65,8 @@ bit_set! {
         CHOSE_CACHING = 20;
         /// It is nobody who is connected: its requests come from elsewhere.
         INTERNAL = 21;
+        /// Its input lies still while a script runs for long: it has a request in it that is not executed yet.
+        FROZEN = 22;
     }
 }
 
@@ -85,6 +87,15 @@ pub enum ReplyMode {
     SkipNext,
     /// No reply to this command.
     Skip,
+}
+
+/// How scripts of a client are debugged (`SCRIPT DEBUG`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScriptDebug {
+    /// In a child process, whose changes are lost.
+    Forked,
+    /// By the server itself, which waits meanwhile.
+    Sync,
 }
 
 /// Kinds of client, which have separate output limits.
@@ -149,6 +160,8 @@ pub struct Client {
     pub can_redirect: bool,
     /// The requests since MULTI. EXEC shares them while it runs them.
     pub transaction: Option<Arc<Transaction>>,
+    /// How its scripts are debugged; `None` if they are not.
+    pub script_debug: Option<ScriptDebug>,
     /// Keys that it watches.
     pub watched: Watched,
     /// Withheld output, which waits until the append-only file is durable.
@@ -218,6 +231,7 @@ impl Client {
             names: Names::default(),
             can_redirect: false,
             transaction: None,
+            script_debug: None,
             watched: Watched::new(),
             withheld_output: WithheldOutput::default(),
             dependency: OutputDependency::default(),

@@ -60,6 +60,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("REPLYBUFFER", 4, 4, reply_buffer),
     ("SEGFAULT", 2, usize::MAX, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
+    ("SET-DISABLE-DENY-SCRIPTS", 3, 3, set_disable_deny_scripts),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, set_skip_checksums),
     ("SLEEP", 3, 3, sleep),
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
@@ -99,6 +100,12 @@ fn sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 /// DEBUG SET-ACTIVE-EXPIRE 0|1 → OK. With 0, due keys are removed only on access.
 fn set_active_expire(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.expire.paused = num::parse_i64(args.at(2)).unwrap_or(0) == 0;
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG SET-DISABLE-DENY-SCRIPTS 0|1 → OK. With 1, scripts may call any command.
+fn set_disable_deny_scripts(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    server.scripts.any_command = num::parse_i64(args.at(2)).unwrap_or(0) != 0;
     Ok(server.reply(key).ok())
 }
 
@@ -142,6 +149,7 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     if flush {
         server.keyspace.flush(None, false);
+        server.scripts.forget_libraries();
     }
     let path = std::path::PathBuf::from(&server.config.persistence.dbfilename);
     let loaded = server.load_rdb(&path, merge, |_| Ok(()));
@@ -164,6 +172,7 @@ fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     // Commands executed before, in the same transaction or alone, must be in the file that is loaded.
     server.settle_aof();
     server.keyspace.flush(None, false);
+    server.scripts.forget_libraries();
     let loaded = server.load_aof(&mut |_| Ok(()));
     // All data come from the file.
     server.keyspace.ledger.dirty = 0;
@@ -621,6 +630,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
             ("REPLYBUFFER RESIZING <0|1>", "Whether the buffers of clients follow what they need."),
             ("SEGFAULT", "End by a fault of memory access, with a crash report."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Whether keys that are due are looked for."),
+            ("SET-DISABLE-DENY-SCRIPTS <0|1>", "Whether scripts may call any command."),
             ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Whether RESTORE takes any checksum."),
             ("SLEEP <seconds>", "Stand still."),
             ("STRINGMATCH-LEN <length> <pattern>", "Whether so many letters 'a' match the pattern."),

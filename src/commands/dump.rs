@@ -154,6 +154,7 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     };
     let mut entry = rdb::restore(args.at(3), name.bytes, expires, &load).map_err(|error| match error {
         RestoreError::Trailer => Error::text("ERR DUMP payload version or checksum are wrong"),
+        RestoreError::NoLibrary => Error::text("ERR Bad data format"),
         RestoreError::Value(fault) => {
             limited!(warn, "RESTORE: {fault}");
             Error::text("ERR Bad data format")

@@ -250,20 +250,21 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("allocator_resident", memory.resident)
         .field("total_system_memory", process::total_memory())
         .field("total_system_memory_human", human_bytes(process::total_memory()));
-    // Scripts and functions: the absent interpreter takes no memory.
-    out.field("used_memory_lua", 0)
-        .field("used_memory_vm_eval", 0)
-        .field("used_memory_lua_human", human(0))
-        .field("used_memory_scripts_eval", 0)
-        .field("number_of_cached_scripts", 0)
-        .field("number_of_functions", 0)
-        .field("number_of_libraries", 0)
+    // Scripts and functions share one heap of Lua.
+    let scripts = server.scripts.figures();
+    out.field("used_memory_lua", scripts.heap)
+        .field("used_memory_vm_eval", scripts.heap)
+        .field("used_memory_lua_human", human(scripts.heap))
+        .field("used_memory_scripts_eval", scripts.scripts_bytes)
+        .field("number_of_cached_scripts", scripts.scripts)
+        .field("number_of_functions", scripts.functions)
+        .field("number_of_libraries", scripts.libraries)
         .field("used_memory_vm_functions", 0)
-        .field("used_memory_vm_total", 0)
-        .field("used_memory_vm_total_human", human(0))
-        .field("used_memory_functions", 0)
-        .field("used_memory_scripts", 0)
-        .field("used_memory_scripts_human", human(0));
+        .field("used_memory_vm_total", scripts.heap)
+        .field("used_memory_vm_total_human", human(scripts.heap))
+        .field("used_memory_functions", scripts.libraries_bytes)
+        .field("used_memory_scripts", scripts.scripts_bytes + scripts.libraries_bytes)
+        .field("used_memory_scripts_human", human(scripts.scripts_bytes + scripts.libraries_bytes));
     out.field("maxmemory", config.maxmemory)
         .field("maxmemory_human", human_bytes(config.maxmemory))
         .field("maxmemory_policy", config.policy.name())
@@ -376,6 +377,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("expire_cycle_cpu_milliseconds", keyspace.expire_cycle_us / 1000)
         .field("evicted_keys", keyspace.evicted)
         .field("evicted_clients", stats.evicted_clients)
+        .field("evicted_scripts", server.scripts.figures().evicted)
         .field("total_eviction_exceeded_time", stats.short_of_memory_ms().0)
         .field("current_eviction_exceeded_time", stats.short_of_memory_ms().1)
         .field("keyspace_hits", keyspace.hits)

@@ -17,6 +17,7 @@ pub mod dump;
 mod effects;
 pub mod expire;
 pub mod expiry;
+pub mod functions;
 pub mod geo;
 pub mod hash;
 pub mod hash_ttl;
@@ -34,6 +35,7 @@ pub mod persistence;
 pub mod pubsub;
 pub mod scan;
 pub mod scan_args;
+pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod slowlog;
@@ -70,6 +72,7 @@ pub const ALL: &[&[Spec]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    functions::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
@@ -85,6 +88,7 @@ pub const ALL: &[&[Spec]] = &[
     persistence::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     slowlog::COMMANDS,

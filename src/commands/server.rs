@@ -195,6 +195,9 @@ fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         server.abort_shutdown()?;
         return Ok(server.reply(key).ok());
     };
+    if !flags.nosave {
+        server.no_script_runs()?;
+    }
     server.prepare_shutdown(flags)?;
     server.event_loop.stop();
     Ok(Replied::later())
@@ -361,6 +364,7 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         .map(|(i, (&(keys, expires), _))| (i, keys, expires))
         .collect();
     let aof_buffer = server.aof.log.buf.capacity() as i64;
+    let scripts = server.scripts.figures();
     let mut reply = server.reply(key);
     let at = reply.defer();
     let mut n = 0;
@@ -378,8 +382,9 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     int(&mut reply, "clients.normal", size(memory.clients));
     int(&mut reply, "cluster.links", 0);
     int(&mut reply, "aof.buffer", aof_buffer);
-    int(&mut reply, "lua.caches", 0);
-    int(&mut reply, "functions.caches", 0);
+    int(&mut reply, "lua.caches", size(scripts.scripts_bytes));
+    int(&mut reply, "functions.caches", size(scripts.libraries_bytes));
+    int(&mut reply, "script.VMs", size(scripts.heap));
     for (i, keys, expires) in &used_by_databases {
         reply.bulk(format!("db.{i}").as_bytes());
         reply.map(3);

@@ -76,7 +76,6 @@ const NO_DEFRAGMENTATION: &str = "this version has no active defragmentation";
 const NO_IO_THREADS: &str = "this version has no I/O threads";
 const NO_MODULES: &str = "this version has no modules";
 const NO_REPLICATION: &str = "this version has no replication";
-const NO_SCRIPTS: &str = "this version has no scripts";
 const NO_TLS: &str = "this version has no TLS";
 
 /// All groups, in the order of `redis.conf`.
@@ -338,7 +337,7 @@ const SHUTDOWN: &[Param] = &[
     p("shutdown-timeout", int(at!(general.shutdown_timeout_s), 0, I32), Effects::NONE, "Seconds a shutdown waits for replicas.").unused(NO_REPLICATION),
     p("shutdown-on-sigint", words(at!(general.shutdown_on_sigint)), Effects::NONE, "How SIGINT shuts down."),
     p("shutdown-on-sigterm", words(at!(general.shutdown_on_sigterm)), Effects::NONE, "How SIGTERM shuts down."),
-    p("busy-reply-threshold", int(at!(general.busy_reply_threshold_ms), 0, I64), Effects::NONE, "Milliseconds a script runs before others are told BUSY.").alias("lua-time-limit").unused(NO_SCRIPTS),
+    p("busy-reply-threshold", int(at!(general.busy_reply_threshold_ms), 0, I64), Effects::NONE, "Milliseconds a script runs before others are told BUSY.").alias("lua-time-limit"),
 ];
 
 #[rustfmt::skip]

@@ -23,6 +23,8 @@ pub enum Suspend {
     Pause = 1,
     /// Data are being loaded, and commands still to come rely on the earlier data.
     Loading = 1 << 1,
+    /// A script runs for long, and others are served meanwhile: it must not find that keys have gone.
+    Busy = 1 << 2,
 }
 
 /// The current reasons.
@@ -44,7 +46,7 @@ impl Suspension {
         // The stronger demand wins.
         self.expiry = match () {
             () if has(Suspend::Loading) => Expiry::Ignore,
-            () if has(Suspend::Pause) => Expiry::Hide,
+            () if has(Suspend::Pause) || has(Suspend::Busy) => Expiry::Hide,
             () => Expiry::Remove,
         };
     }
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn reasons_come_and_go_in_any_order() {
-        const REASONS: [Suspend; 2] = [Suspend::Pause, Suspend::Loading];
+        const REASONS: [Suspend; 3] = [Suspend::Pause, Suspend::Loading, Suspend::Busy];
         // Every sequence of four steps, each of which sets or clears one reason.
         for steps in 0..4usize.pow(4) {
             let (mut suspension, mut model) = (Suspension::default(), [false; 2]);

@@ -221,11 +221,19 @@ impl Input {
         }
     }
 
-    /// Clears the buffer if all of it has been parsed, and returns it to the pool unless the connection may `keep`
-    /// it.
+    /// Whether requests may lie in the buffer that were parsed and are not executed yet. Once they are, the buffer is
+    /// released.
+    pub fn is_in_use(&self) -> bool {
+        self.pos > 0 || self.borrowed.1 > 0
+    }
+
+    /// Ends the use of the buffer by the requests in it. If all of it has been parsed, it returns to the pool, unless the
+    /// connection may `keep` it.
     #[inline]
     pub fn release(&mut self, pool: &mut Pool, keep: bool) {
-        if self.pos >= self.buf.len() {
+        if self.pos < self.buf.len() {
+            self.compact();
+        } else {
             self.pos = 0;
             self.buf.clear();
             if !keep {
@@ -446,6 +454,12 @@ impl Output {
     pub fn excess(&self) -> usize {
         let block = if self.block.len() > BUFFER { self.block.len() } else { 0 };
         self.chain.pending(block.max(self.chain.sent_of_block())) + self.chain.parts() * size_of::<Bytes>()
+    }
+
+    /// Everything still to be sent, if it is in one piece.
+    #[inline]
+    pub fn in_one_piece(&self) -> Option<&[u8]> {
+        (self.chain.parts() == 0).then(|| &self.block[self.chain.sent_of_block()..])
     }
 
     /// Removes and returns everything still to be sent, as one piece.

@@ -13,7 +13,7 @@ use crate::clients::{ClientKey, ClientKind};
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::evict::{Order, Policy, Scope};
 use crate::server::Server;
-use crate::server::command::{CommandId, Flags, Spec};
+use crate::server::command::{CommandId, Flags};
 use crate::server::execution::admission::Conditions;
 use crate::stats::latency::event;
 use crate::stats::log::limited;
@@ -87,20 +87,22 @@ impl Server {
 
     /// Whether a command must be refused for lack of memory. Evicts keys first.
     #[inline]
-    pub(in crate::server) fn lacks_memory(&mut self, key: ClientKey, spec: &'static Spec) -> bool {
-        self.free_memory() == Room::None && self.takes_memory(key, spec)
+    pub(in crate::server) fn lacks_memory(&mut self, key: ClientKey, flags: Flags) -> bool {
+        self.scripts.memory_is_short = self.free_memory() == Room::None;
+        self.scripts.memory_is_short && self.takes_memory(key, flags)
     }
 
     /// Whether a command takes memory, itself or through the commands queued for it.
     #[cold]
-    fn takes_memory(&self, key: ClientKey, spec: &'static Spec) -> bool {
-        if spec.flags.has(Flags::DENYOOM) {
+    fn takes_memory(&self, key: ClientKey, flags: Flags) -> bool {
+        if flags.has(Flags::DENYOOM) {
             return true;
         }
-        let denied = |command| self.commands.spec(CommandId(command)).flags.has(Flags::DENYOOM);
-        let transaction =
-            self.clients[key].transaction.as_ref().filter(|_| spec.flags.has(Flags::ENDS_MULTI));
-        transaction.is_some_and(|kept| kept.iter().any(|(command, _)| denied(command)))
+        let denied = |(command, args): (u16, _)| {
+            self.flags_of(self.commands.spec(CommandId(command)), &args).has(Flags::DENYOOM)
+        };
+        let transaction = self.clients[key].transaction.as_ref().filter(|_| flags.has(Flags::ENDS_MULTI));
+        transaction.is_some_and(|kept| kept.iter().any(denied))
     }
 
     #[inline]

@@ -56,6 +56,8 @@ pub struct Server {
     pub conditions: Conditions,
     /// What is being executed.
     pub execution: Execution,
+    /// Scripts and functions.
+    pub scripts: execution::scripts::Scripts,
     /// The cycles that search for expired keys.
     pub expire: ActiveExpire,
     /// Pause of requests by CLIENT PAUSE.
@@ -127,6 +129,7 @@ impl Server {
             pool: Pool::default(),
             conditions: Conditions::NONE,
             execution: Execution::default(),
+            scripts: execution::scripts::Scripts::default(),
             expire: ActiveExpire::default(),
             pause: execution::pause::Pause::default(),
             persistence: durability::persistence::Persistence::new(now),

@@ -177,6 +177,8 @@ pub struct Loader<'a> {
     batch: Vec<(u64, Entry)>,
     key: Vec<u8>,
     about: About,
+    /// Libraries that were read and not taken yet.
+    libraries: Vec<Vec<u8>>,
     tally: Tally,
     /// Type of the value being read.
     reading: Option<u8>,
@@ -204,6 +206,7 @@ impl<'a> Loader<'a> {
             batch: Vec::with_capacity(BATCH),
             key: Vec::new(),
             about: About::default(),
+            libraries: Vec::new(),
             tally: Tally::default(),
             reading: None,
         }
@@ -223,6 +226,16 @@ impl<'a> Loader<'a> {
     /// Auxiliary fields read so far. They are complete once a key was read.
     pub fn about(&self) -> &About {
         &self.about
+    }
+
+    /// Whether what is loaded replaces what is there under the same name.
+    pub fn replaces(&self) -> bool {
+        self.options.replace
+    }
+
+    /// The texts of the libraries of functions that were read since the last call.
+    pub fn take_libraries(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.libraries)
     }
 
     /// Numbers of keys read so far.
@@ -314,9 +327,13 @@ impl<'a> Loader<'a> {
                     }
                 }
                 opcode::AUX => self.aux()?,
-                opcode::FUNCTION2 | opcode::FUNCTION_PRE_GA => {
+                opcode::FUNCTION2 => {
+                    let text = self.input.string()?.bytes(&mut itoa::Buffer::new()).to_vec();
+                    self.libraries.push(text);
+                }
+                opcode::FUNCTION_PRE_GA => {
                     return Err(Fault::Unsupported(
-                        "the data have a library of functions, which are not supported".into(),
+                        "the data have functions in the format of a release candidate of Redis 7.0".into(),
                     ));
                 }
                 opcode::MODULE_AUX => return Err(Fault::Unsupported(self.module("data")?)),

@@ -3,6 +3,7 @@
 //! ```text
 //! "REDIS0011"  or "VALKEY080"                      what wrote it, and the version of the format
 //! 0xFA name text …                                 auxiliary fields
+//! 0xF5 text …                                      libraries of functions
 //! 0xFE db, 0xFB keys volatile                      a database begins; how large it is
 //!   [0xFC expiry] [0xF8 idle | 0xF9 frequency] type key value     …
 //! 0xFF checksum                                    the end; CRC-64 of everything before
@@ -28,6 +29,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use dump::{dump, restore};
+pub use dump::{dump, dump_libraries, restore, restore_libraries};
 pub use load::{LoadError, LoadOptions, Loader, Step};
 pub use save::{SaveOptions, save};

@@ -119,12 +119,13 @@ pub struct SaveOptions {
     pub redis_version: &'static str,
 }
 
-/// Writes the data set. After each key, calls `each` with the number of keys so far. Call [`Output::end`] afterwards.
+/// Writes the data set, and the libraries with these texts. After each key, calls `each` with the number of keys so far. Call [`Output::end`] afterwards.
 ///
 /// # Errors
 /// The first error of `each`. (An error of `out` is kept there and ends the work early.)
 pub fn save(
     space: &Keyspace,
+    libraries: &[&[u8]],
     options: &SaveOptions,
     out: &mut Output<'_>,
     each: &mut dyn FnMut(u64) -> io::Result<()>,
@@ -135,6 +136,9 @@ pub fn save(
     aux(out, b"ctime", |out| out.int(options.created));
     aux(out, b"used-mem", |out| out.int(options.used_memory as i64));
     aux(out, b"aof-base", |out| out.int(i64::from(options.aof_base)));
+    for text in libraries {
+        library(text, out);
+    }
     let mut keys = 0;
     for (index, db) in space.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         out.byte(opcode::SELECT_DB);
@@ -155,6 +159,12 @@ pub fn save(
     let sum = out.sum();
     out.raw(&sum.to_le_bytes());
     Ok(())
+}
+
+/// Writes a library of functions.
+pub(super) fn library(text: &[u8], out: &mut Output<'_>) {
+    out.byte(opcode::FUNCTION2);
+    out.string(text);
 }
 
 fn aux(out: &mut Output<'_>, name: &[u8], text: impl FnOnce(&mut Output<'_>)) {

@@ -17,4 +17,4 @@ pub use docs::{Arg, ArgKind, Docs, Group};
 pub use flags::{Acl, Flags};
 pub use keys::{Begin, ChannelSpec, ChannelUse, Find, FindKeys, KeyFlags, KeySpec};
 pub use names::{CommandId, Commands, RenameError};
-pub use spec::{FindSecrets, Seeks, Spec};
+pub use spec::{FindDeclared, FindSecrets, Seeks, Spec};

@@ -6,12 +6,17 @@ use super::flags::{Acl, Flags};
 use super::keys::{Begin, ChannelSpec, Find, FindKeys, KeyFlags, KeySpec};
 use crate::clients::ClientKey;
 use crate::resp::Args;
+use crate::scripting::{self, Engine};
 use crate::server::Server;
 use crate::stdx::num;
 use crate::types::prefetch::PrefetchTarget;
 
 /// Calls its second argument with the position of each argument that nobody but the server may see.
 pub type FindSecrets = fn(&Args<'_>, &mut dyn FnMut(usize));
+
+/// What a script or function declares that a request runs; `None` if there is none. The engine is `None` before its first
+/// use.
+pub type FindDeclared = fn(Option<&Engine>, &Args<'_>) -> Option<scripting::Flags>;
 
 /// One command or subcommand.
 #[derive(Clone, Copy)]
@@ -40,6 +45,8 @@ pub struct Spec {
     pub find_keys: Option<FindKeys>,
     /// Finds passwords and the like, which logs and monitors leave out.
     pub secrets: Option<FindSecrets>,
+    /// Finds what the script declares that a request runs: its flags hold instead of the command's.
+    pub declares: Option<FindDeclared>,
     /// What the command looks for in the value of its key, for prefetching.
     pub seeks: Seeks,
 }
@@ -84,6 +91,7 @@ impl Spec {
             docs: Docs::NONE,
             find_keys: None,
             secrets: None,
+            declares: None,
             seeks: Seeks::Nothing,
         }
     }
@@ -151,6 +159,11 @@ impl Spec {
     /// Sets a function that marks the secret arguments.
     pub const fn secrets(self, find: FindSecrets) -> Spec {
         Spec { secrets: Some(find), ..self }
+    }
+
+    /// Sets a function that finds what the script declares which a request runs.
+    pub const fn declares(self, find: FindDeclared) -> Spec {
+        Spec { declares: Some(find), ..self }
     }
 
     /// Sets what the command looks for in the value of its key.

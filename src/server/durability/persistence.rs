@@ -17,6 +17,7 @@ use crate::persistence::rdb::output::{Output, SyncedFile};
 use crate::persistence::rdb::save::{self, SaveOptions, SavedAccess, Version};
 use crate::persistence::rdb::{LoadOptions, Loader, Step};
 use crate::resp::Error;
+use crate::scripting::engine::Policy;
 use crate::server::Server;
 use crate::server::durability::child::{Child, Outcome, Task};
 use crate::server::execution::Origin;
@@ -166,7 +167,9 @@ impl Server {
         let config = &self.config.persistence;
         let mut file = SyncedFile::new(create_exclusively(path, 0o666)?, config.rdb_save_incremental_fsync);
         let mut out = Output::to(&mut file, config.rdb_compression, config.rdb_checksum);
-        let written = save::save(&self.keyspace, options, &mut out, &mut |keys| {
+        let libraries: Vec<&[u8]> =
+            self.scripts.idle_engine().into_iter().flat_map(|engine| engine.library_texts()).collect();
+        let written = save::save(&self.keyspace, &libraries, options, &mut out, &mut |keys| {
             each(keys);
             Ok(())
         })
@@ -409,6 +412,10 @@ impl Server {
             let poll_every = u64::from(self.config.debug.loading_process_events_interval_bytes);
             let step =
                 loader.step(&mut self.keyspace, poll_every, if delay_us == 0 { u64::MAX } else { 1 })?;
+            let libraries = loader.take_libraries();
+            if !libraries.is_empty() {
+                self.take_up_libraries(&libraries, loader)?;
+            }
             if !told {
                 told = true;
                 self.log_header(loader);
@@ -445,6 +452,21 @@ impl Server {
             tally.expired
         );
         Ok(())
+    }
+
+    /// Loads the libraries of functions that a file has.
+    fn take_up_libraries(&mut self, texts: &[Vec<u8>], loader: &Loader<'_>) -> Result<(), LoadError> {
+        let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        let policy = if loader.replaces() { Policy::Replace } else { Policy::Append };
+        self.scripts.engine().restore_libraries(&texts, policy).map_err(|error| LoadError {
+            fault: Fault::Unsupported(format!(
+                "Failed creating the library: {}",
+                crate::stdx::text::Lossy(error.as_bytes())
+            )),
+            offset: loader.offset(),
+            key: None,
+            value_type: None,
+        })
     }
 
     /// Logs what a file says about itself.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
+use crate::keyspace::Suspend;
 use crate::net::io::Received;
 use crate::net::listener::{Listener, Queue};
 use crate::net::peer::Peer;
@@ -19,6 +20,7 @@ use crate::net::poll::{Poll, Registry, Source};
 use crate::net::signals::{Request, Signals};
 use crate::resp::request;
 use crate::server::Server;
+use crate::server::execution::admission::Conditions;
 use crate::server::execution::call::Batch;
 use crate::server::process::watchdog;
 use crate::stats::log::limited;
@@ -117,7 +119,7 @@ impl Server {
     pub fn run(&mut self, signals: &Signals) -> io::Result<()> {
         let mut work = Work::default();
         while !self.event_loop.stop {
-            self.iterate_once(signals, &mut work, Duration::MAX)?;
+            self.iterate_once(Some(signals), &mut work, Duration::MAX)?;
         }
         self.before_sleep();
         Ok(())
@@ -140,14 +142,54 @@ impl Server {
     /// # Errors
     /// The poll cannot be used.
     pub fn serve_meanwhile(&mut self, signals: &Signals) -> io::Result<()> {
-        self.aside(|server| server.iterate_once(signals, &mut Work::default(), Duration::ZERO))
+        self.aside(|server| server.iterate_once(Some(signals), &mut Work::default(), Duration::ZERO))
+    }
+
+    /// Serves everybody once, without waiting, while a script runs for long. Time goes on for them only, and the data
+    /// stay as they are; a signal to stop is seen when the script has ended.
+    pub(in crate::server) fn serve_while_busy(&mut self) {
+        if self.event_loop.poll.is_none() {
+            return;
+        }
+        let now = self.keyspace.now();
+        self.keyspace.suspend_expiry(Suspend::Busy, true);
+        let served = self.aside(|server| server.iterate_once(None, &mut Work::default(), Duration::ZERO));
+        self.keyspace.suspend_expiry(Suspend::Busy, false);
+        self.keyspace.set_now(now);
+        if let Err(error) = served {
+            limited!(warn, "Cannot serve clients while a script runs: {error}");
+        }
+    }
+
+    /// Has the input of those lie still whose requests are being executed: `caller`, and everybody with requests in the
+    /// batch, whose arguments are in that input.
+    pub(in crate::server) fn freeze_input(&mut self, caller: ClientKey) {
+        for (key, client) in self.clients.iter_mut() {
+            let frozen = key == caller || client.io.input.is_in_use();
+            client.flags.set(ClientFlags::FROZEN, frozen);
+        }
+    }
+
+    /// Ends the effect of [`Server::freeze_input`].
+    pub(in crate::server) fn thaw_input(&mut self) {
+        let frozen = self.clients.iter().filter(|(_, client)| client.flags.has(ClientFlags::FROZEN));
+        for key in frozen.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.clients[key].flags.set(ClientFlags::FROZEN, false);
+            // Events that told of input were passed over.
+            self.read_soon(key);
+        }
     }
 
     /// Runs one iteration of the loop, waiting for at most `patience`.
     ///
     /// # Errors
     /// If the poll fails.
-    fn iterate_once(&mut self, signals: &Signals, work: &mut Work, patience: Duration) -> io::Result<()> {
+    fn iterate_once(
+        &mut self,
+        signals: Option<&Signals>,
+        work: &mut Work,
+        patience: Duration,
+    ) -> io::Result<()> {
         let Work { batch, ready, held } = work;
         self.before_sleep();
         let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() {
@@ -197,7 +239,8 @@ impl Server {
         for listener in accept {
             self.accept(listener);
         }
-        if let Some(stop) = signals.stop_requested()
+        if let Some(signals) = signals
+            && let Some(stop) = signals.stop_requested()
             && !self.event_loop.cron_paused
         {
             self.asked_to_stop(stop, signals);
@@ -205,7 +248,9 @@ impl Server {
         let lasted = self.event_loop.stopwatch.ns(began, self.event_loop.stopwatch.now());
         self.event_loop.ended_ns = began_ns + lasted;
         self.stats.turn_ended(lasted, commands_before);
-        self.cron_if_due();
+        if !self.conditions.has(Conditions::BUSY) {
+            self.cron_if_due();
+        }
         watchdog::iteration_ends();
         Ok(())
     }
@@ -229,7 +274,10 @@ impl Server {
         self.run_batch(batch);
         let keep = self.clients.len() <= KEEPERS;
         for key in held.drain(..) {
-            self.clients[key].io.input.release(&mut self.pool, keep);
+            // It may have been closed while a script ran for long.
+            if let Some(client) = self.clients.get_mut(key) {
+                client.io.input.release(&mut self.pool, keep);
+            }
         }
     }
 
@@ -253,7 +301,7 @@ impl Server {
     fn receive(&mut self, key: ClientKey) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         client.flags.set(ClientFlags::IN_READ_LIST, false);
-        if client.is_closing() {
+        if client.flags.has(ClientFlags::CLOSING.with(ClientFlags::FROZEN)) {
             return false;
         }
         let io = &mut *client.io;
@@ -393,7 +441,9 @@ impl Server {
 
     /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
-        self.finish_iteration();
+        if !self.conditions.has(Conditions::BUSY) {
+            self.finish_iteration();
+        }
         self.flush_or_withhold();
         self.send_replies();
         self.evict_clients();
@@ -484,7 +534,12 @@ impl Server {
         if self.event_loop.closing.is_empty() {
             return;
         }
+        let mut later = Vec::new();
         while let Some(key) = self.event_loop.closing.pop() {
+            if self.clients[key].flags.has(ClientFlags::FROZEN) {
+                later.push(key);
+                continue;
+            }
             self.detach(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket removes it from the poll; doing it first keeps the order clear.
@@ -495,6 +550,7 @@ impl Server {
                 self.free(io.input.allocated() + io.output.allocated(), client.io);
             }
         }
+        self.event_loop.closing = later;
         // From now on, new clients may reuse their slots.
         let clients = &self.clients;
         self.event_loop.reading.retain(|&key| clients.get(key).is_some());

@@ -43,6 +43,8 @@ bit_set! {
         CLIENT_MEMORY = 11;
         /// Nobody who is connected asks: where the request comes from decides.
         INTERNAL = 12;
+        /// A script has run for so long that others are served meanwhile, but only what concerns the script.
+        BUSY = 13;
     }
 }
 
@@ -57,12 +59,13 @@ impl Conditions {
         held.set(Conditions::FED, spec.flags.has(MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
-        held.set(Conditions::DISK_ERROR, needs_disk(spec));
+        held.set(Conditions::DISK_ERROR, needs_disk(spec.flags) || spec.declares.is_some());
         held.set(Conditions::SUBSCRIBED, !spec.flags.has(Flags::RUNS_SUBSCRIBED));
         held.set(Conditions::TRACKING_FULL, true);
         held.set(Conditions::MAXMEMORY, true);
         held.set(Conditions::CLIENT_MEMORY, true);
         held.set(Conditions::INTERNAL, true);
+        held.set(Conditions::BUSY, true);
         held
     }
 
@@ -92,8 +95,8 @@ impl Conditions {
 }
 
 /// Whether a command is refused while the data cannot be saved.
-fn needs_disk(spec: &Spec) -> bool {
-    spec.flags.has(Flags::WRITE.with(Flags::SHOWS_HEALTH))
+fn needs_disk(flags: Flags) -> bool {
+    flags.has(Flags::WRITE.with(Flags::SHOWS_HEALTH))
 }
 
 /// Whether a command may occur in an append-only file: it changes data, or groups such commands. Other commands
@@ -201,6 +204,8 @@ impl Server {
         {
             return Verdict::Refuse(self.no_permission(key, denied, spec, args));
         }
+        let flags = self.flags_of(spec, args);
+        let busy = self.conditions.has(Conditions::BUSY);
         if self.conditions.has(Conditions::CLIENT_MEMORY) {
             self.count_client(key);
             self.evict_clients();
@@ -208,13 +213,13 @@ impl Server {
                 return Verdict::Drop;
             }
         }
-        if self.conditions.has(Conditions::MAXMEMORY) && self.lacks_memory(key, spec) {
+        if self.conditions.has(Conditions::MAXMEMORY) && !busy && self.lacks_memory(key, flags) {
             return Verdict::Refuse(Error::OutOfMemory);
         }
         if self.conditions.has(Conditions::TRACKING_FULL) {
             self.limit_tracked();
         }
-        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(spec) {
+        if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(flags) {
             return Verdict::Refuse(self.cannot_save());
         }
         let only_messages =
@@ -229,10 +234,13 @@ impl Server {
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
+        if busy && !spec.flags.has(Flags::ALLOW_BUSY) {
+            return Verdict::Refuse(self.busy_error());
+        }
         if client.has(Conditions::FED) && spec.flags.has(MAY_CHANGE.with(Flags::READONLY)) {
             return Verdict::Refuse(Error::text("ERR Replica can't interact with the keyspace"));
         }
-        if self.is_paused_for(key, spec) {
+        if self.is_paused_for(key, flags) {
             return Verdict::Pause;
         }
         if client.has(Conditions::IN_MULTI) && !spec.flags.has(Flags::RUNS_IN_MULTI) {
@@ -244,7 +252,7 @@ impl Server {
 
 impl Server {
     /// The error that says why the data must not change now.
-    fn cannot_save(&self) -> Error {
+    pub(in crate::server) fn cannot_save(&self) -> Error {
         match self.aof.error() {
             Some(reason) => Error::text(format!("MISCONF Errors writing to the AOF file: {reason}")),
             None => Error::text(CANNOT_SAVE),

@@ -335,6 +335,11 @@ impl Server {
     #[cold]
     pub(in crate::server) fn refuse(&mut self, key: ClientKey, error: &Error) {
         self.stats.error(error.code());
+        if self.scripts.is_client(key) {
+            // The script says what it makes of the error.
+            self.reply(key).error(error);
+            return;
+        }
         if self.execution.origin.repeats() {
             self.unexpected_error(key, error);
         }

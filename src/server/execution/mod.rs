@@ -9,6 +9,7 @@ pub mod call;
 pub mod feed;
 pub mod pause;
 pub mod propagate;
+pub mod scripts;
 pub mod transaction;
 pub mod users;
 
@@ -84,6 +85,8 @@ pub struct Execution {
     pub unit: Unit,
     /// There is something in `unit`.
     pub(in crate::server) unit_pending: bool,
+    /// Whether what changes is not passed on, because the script that runs wants it so.
+    pub(in crate::server) unlogged: bool,
     /// The client whose request is being answered.
     pub(in crate::server) answering: Answering,
     /// Start of the running command, which is the end of the one before.

@@ -14,7 +14,7 @@ use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Suspend;
 use crate::resp::Args;
 use crate::server::Server;
-use crate::server::command::{CommandId, Flags, Spec};
+use crate::server::command::{CommandId, Flags};
 use crate::server::execution::admission::{Conditions, MAY_CHANGE};
 use crate::stats::latency::event;
 use crate::stdx::clock::UnixMillis;
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Whether the current pause affects a request of this client for `spec`.
-    pub(in crate::server) fn is_paused_for(&self, key: ClientKey, spec: &Spec) -> bool {
+    pub(in crate::server) fn is_paused_for(&self, key: ClientKey, flags: Flags) -> bool {
         let client = &self.clients[key];
         let exempt = ClientFlags::REPLICA.with(ClientFlags::MONITOR);
         match self.pause.active {
@@ -111,12 +111,12 @@ impl Server {
             Some(_) if client.flags.has(exempt) => false,
             Some((_, Extent::All)) => true,
             Some((_, Extent::Writes)) => {
-                spec.flags.has(MAY_CHANGE)
-                    || spec.flags.has(Flags::ENDS_MULTI)
+                flags.has(MAY_CHANGE)
+                    || flags.has(Flags::ENDS_MULTI)
                         && client.transaction.as_ref().is_some_and(|transaction| {
-                            transaction
-                                .iter()
-                                .any(|(id, _)| self.commands.spec(CommandId(id)).flags.has(MAY_CHANGE))
+                            transaction.iter().any(|(id, args)| {
+                                self.flags_of(self.commands.spec(CommandId(id)), &args).has(MAY_CHANGE)
+                            })
                         })
             }
         }

@@ -139,6 +139,7 @@ impl Server {
     /// Adds a command to the unit, in the form its handler chose.
     fn pass_on(&mut self, db: u32, args: &Args<'_>) {
         match &self.execution.feed {
+            _ if self.execution.unlogged => return,
             Feed::Unheard | Feed::Nothing => return,
             Feed::AsReceived => self.execution.unit.push(db, |out| args.write_request(out)),
             Feed::Instead(bytes, requests) => {

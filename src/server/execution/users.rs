@@ -239,7 +239,7 @@ impl Server {
     fn note_denial(&mut self, key: ClientKey, event: Event<'_>) {
         self.acl.denials.count(event.reason);
         let mut client = Vec::new();
-        self.write_client_line(key, 0, &mut client);
+        self.write_client_line(self.on_behalf_of(key), 0, &mut client);
         let max_len = usize::try_from(self.config.security.acllog_max_len).unwrap_or(usize::MAX);
         self.acl.log.add(event, client, UnixMillis::now(), max_len);
     }

@@ -49,17 +49,28 @@ impl Server {
     #[cold]
     pub(in crate::server) fn feed_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
         if !spec.flags.has(Flags::SKIP_MONITOR.with(Flags::ADMIN)) {
-            self.show_to_monitors(key, spec, args);
+            self.show_to_monitors(key, &spec.shown(args));
         }
     }
 
-    /// Shows a command of any kind to the monitors: scripts are shown through this before they run.
-    pub fn show_to_monitors(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
+    /// Shows a request to run a script to the monitors, before the commands of the script.
+    #[inline]
+    pub fn show_script(&mut self, key: ClientKey, args: &Args<'_>) {
+        if !self.clients.monitors.is_empty() && self.persistence.loading.is_none() {
+            self.show_to_monitors(key, &args.iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[cold]
+    fn show_to_monitors(&mut self, key: ClientKey, args: &[&[u8]]) {
         let client = &self.clients[key];
         let peer = &client.io.peer;
-        let origin =
-            if peer.is_unix() { format!("unix:{}", self.config.net.unixsocket) } else { peer.addr() };
-        let line = line(clock::now_us(), client.db, &origin, &spec.shown(args));
+        let origin = match peer {
+            _ if self.scripts.is_client(key) => "lua".to_owned(),
+            peer if peer.is_unix() => format!("unix:{}", self.config.net.unixsocket),
+            peer => peer.addr(),
+        };
+        let line = line(clock::now_us(), client.db, &origin, args);
         for i in 0..self.clients.monitors.len() {
             let monitor = self.clients.monitors[i];
             self.clients[monitor].io.output.append(&line, &mut self.pool);

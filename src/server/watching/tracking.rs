@@ -81,6 +81,7 @@ impl Server {
         if !spec.flags.has(Flags::READONLY) || spec.acl.has(Acl::SCRIPTING) {
             return;
         }
+        let key = self.on_behalf_of(key);
         let client = &self.clients[key];
         let Some(tracking) = &client.tracking else { return };
         let chose = client.flags.has(ClientFlags::CHOSE_CACHING);

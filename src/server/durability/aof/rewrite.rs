@@ -16,6 +16,7 @@ use crate::net::error_text;
 use crate::persistence::aof::log::Policy;
 use crate::persistence::aof::rewrite;
 use crate::persistence::rdb::output::SyncedFile;
+use crate::resp::request::write_request;
 use crate::server::Server;
 use crate::server::durability::child::{Child, Outcome, Task};
 use crate::stdx::clock::UnixMillis;
@@ -86,7 +87,12 @@ impl Server {
             true => write!(file, "#TS:{}\r\n", UnixMillis::now().as_secs()),
             false => Ok(()),
         };
+        let mut functions = Vec::new();
+        for text in self.scripts.idle_engine().into_iter().flat_map(|engine| engine.library_texts()) {
+            write_request(&mut functions, [&b"FUNCTION"[..], b"LOAD", text].into_iter());
+        }
         let written = noted
+            .and_then(|()| file.write_all(&functions))
             .and_then(|()| {
                 rewrite::rewrite(&self.keyspace, &mut file, &mut |keys| {
                     each(keys);

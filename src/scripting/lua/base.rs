@@ -1,0 +1,180 @@
+//! Functions of the base library, and what guards the libraries.
+
+use super::c_text::processor_seconds;
+use super::ffi::{Lua, Native};
+use super::stack::Kind;
+use crate::scripting::answer::{c_string, truncate};
+use crate::scripting::engine::push_compiled;
+use crate::scripting::run::{bad_argument, bad_kind, check_number, check_string, check_table, display, fail};
+
+/// An assignment to a read-only table.
+pub fn readonly(lua: &mut Lua<'_>) -> Native {
+    Err(fail(lua, b"Attempt to modify a readonly table"))
+}
+
+/// A read of a global name that does not exist.
+pub fn missing(lua: &mut Lua<'_>) -> Native {
+    let name = display(lua, 2);
+    let text = [b"Script attempted to access nonexistent global variable '", &name[..], b"'"].concat();
+    Err(fail(lua, &text))
+}
+
+/// `loadstring(text, name)`: the function, or nil and a message. Compiled code is refused.
+pub fn loadstring(lua: &mut Lua<'_>) -> Native {
+    check_string(lua, 1)?;
+    let text = lua.bytes(1).unwrap_or_default().to_vec();
+    let mut name = match lua.to_bytes(2.min(lua.top())) {
+        Some(name) => name.to_vec(),
+        None => text.clone(),
+    };
+    if lua.top() < 2 {
+        name.clone_from(&text);
+    }
+    name.truncate(memchr::memchr(0, &name).unwrap_or(name.len()));
+    let name = std::ffi::CString::new(name).unwrap_or_default();
+    let compiled = push_compiled(lua, &text, &name, |lua, _| lua.push_globals());
+    match compiled {
+        Ok(()) => Ok(1),
+        Err(message) => {
+            lua.push_nil();
+            lua.push_bytes(&message);
+            Ok(2)
+        }
+    }
+}
+
+/// `assert(value, message, …)`: all its arguments, or an error.
+///
+/// # Errors
+/// The value is false or nil, or there is none.
+pub fn assert(lua: &mut Lua<'_>) -> Native {
+    if lua.truth(1) {
+        return Ok(lua.top() as usize);
+    }
+    if lua.kind(1) == Kind::None {
+        return Err(bad_argument(lua, 1, "value expected"));
+    }
+    if matches!(lua.kind(2), Kind::None | Kind::Nil) {
+        return Err(fail(lua, b"assertion failed!"));
+    }
+    check_string(lua, 2)?;
+    let text = c_string(lua.bytes(2).unwrap_or_default()).to_vec();
+    Err(fail(lua, &text))
+}
+
+/// `select(n, …)`: the values from the `n`th on. LuaJIT's own takes the common cases.
+///
+/// # Errors
+/// `n` is no number, or none of the values.
+pub fn select(lua: &mut Lua<'_>) -> Native {
+    let count = i64::from(lua.top());
+    let n = i64::from(truncate(check_number(lua, 1)?) as i32);
+    let n = if n < 0 { count + n } else { n.min(count) };
+    if n < 1 {
+        return Err(bad_argument(lua, 1, "index out of range"));
+    }
+    Ok((count - n) as usize)
+}
+
+/// `tostring` of something that is no bare pointer is LuaJIT's; a bare null is shown as C shows it.
+pub fn null_text(lua: &mut Lua<'_>) -> Native {
+    lua.push_bytes(b"userdata: (nil)");
+    Ok(1)
+}
+
+/// What `coroutine.wrap` and `coroutine.create` say about something that is no Lua function.
+///
+/// # Errors
+/// Always.
+pub fn coroutine_refused(lua: &mut Lua<'_>) -> Native {
+    Err(bad_argument(lua, 1, "Lua function expected"))
+}
+
+/// What `coroutine.yield` says outside of coroutines.
+///
+/// # Errors
+/// Always.
+pub fn yield_refused(lua: &mut Lua<'_>) -> Native {
+    lua.push_bytes(b"attempt to yield across metamethod/C-call boundary");
+    Err(lua.raise())
+}
+
+/// What `xpcall` says when it gets no handler.
+///
+/// # Errors
+/// Always.
+pub fn xpcall_refused(lua: &mut Lua<'_>) -> Native {
+    Err(bad_argument(lua, 2, "value expected"))
+}
+
+/// What `pcall` says when it gets nothing.
+///
+/// # Errors
+/// Always.
+pub fn pcall_refused(lua: &mut Lua<'_>) -> Native {
+    Err(bad_argument(lua, 1, "value expected"))
+}
+
+/// `load` of something that is no function.
+pub fn load_refused(lua: &mut Lua<'_>) -> Native {
+    Err(bad_kind(lua, 1, "function"))
+}
+
+/// `collectgarbage(option)`. The collector cannot be stopped nor tuned: that would last longer than the script.
+pub fn collectgarbage(lua: &mut Lua<'_>) -> Native {
+    let option = match lua.kind(1) {
+        Kind::None | Kind::Nil => b"collect".to_vec(),
+        _ => {
+            check_string(lua, 1)?;
+            lua.bytes(1).unwrap_or_default().to_vec()
+        }
+    };
+    match option.as_slice() {
+        b"collect" => {
+            lua.collect();
+            lua.push_number(0.0);
+        }
+        b"count" => lua.push_number(lua.used() as f64 / 1024.0),
+        b"step" => {
+            let done = lua.tune_collector(super::ffi::Collector::Step, 0) != 0;
+            lua.push_bool(done);
+        }
+        b"stop" | b"restart" => lua.push_number(0.0),
+        b"setpause" => lua.push_number(100.0),
+        b"setstepmul" => lua.push_number(200.0),
+        _ => {
+            return Err(bad_argument(lua, 1, [b"invalid option '", &option[..], b"'"].concat()));
+        }
+    }
+    Ok(1)
+}
+
+/// `gcinfo()`: whole kilobytes of the heap.
+pub fn gcinfo(lua: &mut Lua<'_>) -> Native {
+    lua.push_number((lua.used() / 1024) as f64);
+    Ok(1)
+}
+
+/// `table.setn`, which is no more.
+pub fn setn(lua: &mut Lua<'_>) -> Native {
+    check_table(lua, 1)?;
+    Err(fail(lua, b"'setn' is obsolete"))
+}
+
+/// `os.clock()`: seconds of processor time.
+pub fn clock(lua: &mut Lua<'_>) -> Native {
+    lua.push_number(processor_seconds());
+    Ok(1)
+}
+
+/// `bit.tohex(x, n)`: `n` digits, at most eight; upper-case ones if `n` is negative.
+pub fn tohex(lua: &mut Lua<'_>) -> Native {
+    let x = check_number(lua, 1)?;
+    let n = if lua.kind(2) == Kind::None { 8 } else { truncate(check_number(lua, 2)?) as i32 };
+    // The low 32 bits, after rounding to an integer: adding 2^52 + 2^51 moves them to the low end of the mantissa.
+    let bits = (x + 6_755_399_441_055_744.0).to_bits() as u32;
+    let digits = n.unsigned_abs().min(8) as usize;
+    let text = if n < 0 { format!("{bits:08X}") } else { format!("{bits:08x}") };
+    lua.push_bytes(&text.as_bytes()[8 - digits..]);
+    Ok(1)
+}

@@ -1,0 +1,481 @@
+//! The Lua machine: LuaJIT's interpreter behind a safe face. The stack and its values are in `stack.rs`.
+//!
+//! Four promises make the face safe:
+//!
+//! - **No owner is crossed by a Lua error.** A native function is a Rust function that returns a `Result`; only
+//!   [`shell`], which owns nothing, raises. Lua functions are called from Rust through `lua_pcall` alone.
+//! - **Rust code runs out of no Lua memory.** While a native function runs, the allocator grants every request, so that
+//!   pushing a value cannot raise. What was taken too much is noticed by the shell when the function returns, and
+//!   functions that make large values ask [`Lua::room_for`] before. Only while Lua code runs does the limit refuse memory
+//!   at once.
+//! - **Stack positions are checked** before they reach the library, which does not check them. LuaJIT's push functions
+//!   grow the stack by themselves.
+//! - **Nothing runs behind our back**: no finalizer can be set (there is no `newproxy`), the compiler to machine code is
+//!   never opened, nor are `ffi`, `debug`, `io`, `package`.
+//!
+//! LuaJIT: Mike Pall. The idea of a shell without owners: mlua.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+use mlua_sys::lua51 as sys;
+use mlua_sys::lua51::lua_State;
+
+use crate::scripting::debugger;
+use crate::scripting::host::Host;
+use crate::scripting::state::State;
+
+/// Instructions between two looks at the clock: about a third of a millisecond.
+const HOOK_EVERY: c_int = 100_000;
+
+/// An error is to be raised; its value is on top of the stack.
+#[derive(Debug)]
+#[must_use = "the error's value is on the stack"]
+pub struct Raise(());
+
+/// What a native function returns: how many values on top of the stack are its results.
+pub type Native = Result<usize, Raise>;
+
+/// A value kept in the registry.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reference(pub(super) c_int);
+
+/// What a Lua state's allocator and hooks need, at one address as long as the state lives.
+struct Shared {
+    used: usize,
+    limit: usize,
+    /// Whether the limit refuses memory: true while Lua code runs.
+    strict: bool,
+    /// Whom scripts call back, while one runs.
+    host: Option<NonNull<dyn Host>>,
+    state: State,
+}
+
+/// A Lua state with its memory.
+pub struct Machine {
+    raw: *mut lua_State,
+    shared: NonNull<Shared>,
+}
+
+/// The allocator: counts bytes, and refuses beyond the limit when Lua code asks.
+unsafe extern "C" fn allocate(ud: *mut c_void, block: *mut c_void, old: usize, new: usize) -> *mut c_void {
+    let shared = ud.cast::<Shared>();
+    let old = if block.is_null() { 0 } else { old };
+    // SAFETY: `ud` is the `Shared` that `Machine::new` made and frees after the state; the counters are touched by
+    // nobody else while the library allocates. `block` came from here, so from this allocator.
+    unsafe {
+        if new == 0 {
+            (*shared).used -= old;
+            libc::free(block);
+            return ptr::null_mut();
+        }
+        if new > old && (*shared).strict && (*shared).used + (new - old) > (*shared).limit {
+            return ptr::null_mut();
+        }
+        let moved = libc::realloc(block, new);
+        if moved.is_null() {
+            if new <= old {
+                return block;
+            }
+            if !(*shared).strict {
+                std::process::abort();
+            }
+            return moved;
+        }
+        (*shared).used = (*shared).used - old + new;
+        moved
+    }
+}
+
+unsafe extern "C-unwind" fn panicked(_: *mut lua_State) -> c_int {
+    // An error outside any protected call: no code of ours makes one.
+    std::process::abort();
+}
+
+/// The context of the state that `raw` belongs to: it travels as the allocator's argument.
+#[inline]
+fn shared_of(raw: *mut lua_State) -> *mut Shared {
+    let mut ud = ptr::null_mut();
+    // SAFETY: `raw` is a live state; the allocator's argument was given by `Machine::new`.
+    unsafe { sys::lua_getallocf(raw, &raw mut ud) };
+    ud.cast()
+}
+
+/// The C function that stands for the Rust function `F`. It owns nothing, so an error may leave through it.
+pub(super) unsafe extern "C-unwind" fn shell<F, const SETTLES: bool>(raw: *mut lua_State) -> c_int
+where
+    F: Fn(&mut Lua<'_>) -> Native + Copy,
+{
+    let results = run_native::<F, SETTLES>(raw);
+    if results < 0 {
+        // SAFETY: no value with a destructor lives in this frame, and the error's value is on the stack.
+        unsafe { sys::lua_error(raw) };
+    }
+    results
+}
+
+#[inline]
+fn run_native<F, const SETTLES: bool>(raw: *mut lua_State) -> c_int
+where
+    F: Fn(&mut Lua<'_>) -> Native + Copy,
+{
+    const { assert!(size_of::<F>() == 0) };
+    // SAFETY: `F` has no bytes, and a value of it existed when `push_function` was called.
+    let function: F = unsafe { NonNull::<F>::dangling().read() };
+    let shared = shared_of(raw);
+    // SAFETY: `shared` lives as long as the state; `Lua` borrows only what its methods name.
+    unsafe { (*shared).strict = false };
+    let mut lua = Lua { raw, shared, borrow: PhantomData };
+    let results = match function(&mut lua) {
+        Ok(results) => (results as c_int).min(lua.top()),
+        Err(Raise(())) => -1,
+    };
+    // SAFETY: as above.
+    let overdrawn = SETTLES && unsafe { (*shared).used > (*shared).limit };
+    let results = if overdrawn { lua.settle(results) } else { results };
+    // SAFETY: as above.
+    unsafe { (*shared).strict = true };
+    results
+}
+
+/// The hook: asks whether the script may go on, and tells the debugger of new lines.
+unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debug) {
+    let shared = shared_of(raw);
+    // SAFETY: as in `run_native`; the library fills the record of the event.
+    let (event, line) = unsafe {
+        (*shared).strict = false;
+        ((*record).event, i64::from((*record).currentline))
+    };
+    let raise = {
+        let mut lua = Lua { raw, shared, borrow: PhantomData };
+        if event == sys::LUA_HOOKLINE {
+            debugger::on_line(&mut lua, line).is_err()
+        } else {
+            super::super::run::on_hook(&mut lua).is_err()
+        }
+    };
+    // SAFETY: as in `run_native`.
+    unsafe { (*shared).strict = true };
+    if raise {
+        // SAFETY: no value with a destructor lives in this frame, and the error's value is on the stack.
+        unsafe { sys::lua_error(raw) };
+    }
+}
+
+impl Machine {
+    /// A state with Lua's own base, table, string, math and bit libraries, which may use `limit` bytes.
+    ///
+    /// # Panics
+    /// When there is no memory for it.
+    pub fn new(limit: usize, state: State) -> Machine {
+        let shared = Box::new(Shared { used: 0, limit, strict: false, host: None, state });
+        let shared = NonNull::from(Box::leak(shared));
+        // SAFETY: `allocate` is an allocator, and its argument outlives the state: see `drop`.
+        let raw = unsafe { sys::lua_newstate(allocate, shared.as_ptr().cast()) };
+        assert!(!raw.is_null(), "no memory for a Lua state");
+        // SAFETY: the state is new. While `strict` is false no allocation fails, so that nothing here raises.
+        unsafe {
+            sys::lua_atpanic(raw, panicked);
+            for open in [
+                sys::luaopen_base as sys::lua_CFunction,
+                sys::luaopen_table,
+                sys::luaopen_string,
+                sys::luaopen_math,
+                sys::luaopen_bit,
+            ] {
+                sys::lua_pushcclosure(raw, open, 0);
+                sys::lua_call(raw, 0, 0);
+            }
+            sys::lua_settop(raw, 0);
+            sys::lua_sethook(raw, Some(hook), sys::LUA_MASKCOUNT, HOOK_EVERY);
+        }
+        Machine { raw, shared }
+    }
+
+    /// Access to the state. O(1).
+    #[inline]
+    pub fn lua(&mut self) -> Lua<'_> {
+        Lua { raw: self.raw, shared: self.shared.as_ptr(), borrow: PhantomData }
+    }
+
+    /// Bytes that the state has allocated.
+    pub fn used(&self) -> usize {
+        // SAFETY: the context lives as long as `self`.
+        unsafe { (*self.shared.as_ptr()).used }
+    }
+
+    /// Changes how many bytes scripts may use.
+    pub fn set_limit(&mut self, limit: usize) {
+        // SAFETY: the context lives as long as `self`.
+        unsafe { (*self.shared.as_ptr()).limit = limit };
+    }
+
+    /// Runs `f` while scripts call back `host`.
+    pub fn with_host<R>(&mut self, host: &mut dyn Host, f: impl FnOnce(&mut Lua<'_>) -> R) -> R {
+        struct Leave(*mut Shared);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                // SAFETY: the context outlives the call of `with_host`.
+                unsafe { (*self.0).host = None };
+            }
+        }
+        // SAFETY: only the lifetime changes. The pointer is taken away again before `host` ends, by `Leave`.
+        let host: NonNull<dyn Host> =
+            unsafe { std::mem::transmute::<NonNull<dyn Host + '_>, NonNull<dyn Host>>(NonNull::from(host)) };
+        let shared = self.shared.as_ptr();
+        // SAFETY: the context lives as long as `self`.
+        unsafe { (*shared).host = Some(host) };
+        let _leave = Leave(shared);
+        f(&mut self.lua())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns the state and the context, and nobody has either any more.
+        unsafe {
+            sys::lua_close(self.raw);
+            drop(Box::from_raw(self.shared.as_ptr()));
+        }
+    }
+}
+
+/// A Lua state as the running function sees it: a stack of values, the first at position 1.
+pub struct Lua<'l> {
+    pub(super) raw: *mut lua_State,
+    shared: *mut Shared,
+    borrow: PhantomData<&'l mut Machine>,
+}
+
+impl Lua<'_> {
+    /// What the room keeps beside the Lua state.
+    #[inline]
+    pub fn state(&mut self) -> &mut State {
+        // SAFETY: the context lives as long as the state; `&mut self` is the only way to it while a function runs.
+        unsafe { &mut (*self.shared).state }
+    }
+
+    /// Calls `f` with the host and the stack. `None` when no script runs, or the host is being called already.
+    #[inline]
+    pub fn with_host<R>(&mut self, f: impl FnOnce(&mut dyn Host, &mut Self) -> R) -> Option<R> {
+        // SAFETY: the context lives as long as the state.
+        let mut host = unsafe { (*self.shared).host.take() }?;
+        // SAFETY: `Machine::with_host` set the pointer and takes it back before the host ends. It was taken out above, so
+        // that nobody makes a second reference.
+        let result = f(unsafe { host.as_mut() }, self);
+        // SAFETY: as above.
+        unsafe { (*self.shared).host = Some(host) };
+        Some(result)
+    }
+
+    /// Calls the function below the `args` values on top. Its results, at most `results` if given, take their place.
+    ///
+    /// # Errors
+    /// It raised, and the value of the error took their place: what the function at `handler` made of it, if one is
+    /// given.
+    #[inline]
+    pub fn call(&mut self, args: i32, results: Option<i32>, handler: Option<i32>) -> Native {
+        let base = self.top() - args - 1;
+        assert!(args >= 0 && base >= 0, "fewer values on the stack");
+        let handler = handler.map_or(0, |at| self.place(at));
+        // SAFETY: the context lives as long as the state.
+        unsafe { (*self.shared).strict = true };
+        // SAFETY: function and arguments are on the stack. The call is protected: errors end in its status.
+        let status = unsafe { sys::lua_pcall(self.raw, args, results.unwrap_or(sys::LUA_MULTRET), handler) };
+        // SAFETY: as above.
+        unsafe { (*self.shared).strict = false };
+        if status == sys::LUA_OK { Ok((self.top() - base) as usize) } else { Err(Raise(())) }
+    }
+
+    /// Compiles source text and pushes the function, or the text of the error. The collector rests meanwhile.
+    ///
+    /// # Errors
+    /// The text is not Lua. Compiled code, which begins with an escape character, is refused by the caller.
+    pub fn load(&mut self, source: &[u8], name: &CStr) -> Native {
+        struct Piece<'a>(&'a [u8]);
+        unsafe extern "C-unwind" fn read(
+            _: *mut lua_State,
+            ud: *mut c_void,
+            size: *mut usize,
+        ) -> *const c_char {
+            // SAFETY: `ud` is the `Piece` below, `size` where the library wants the length.
+            unsafe {
+                let piece = std::mem::take(&mut (*ud.cast::<Piece<'_>>()).0);
+                *size = piece.len();
+                if piece.is_empty() { ptr::null() } else { piece.as_ptr().cast() }
+            }
+        }
+        assert!(source.first() != Some(&0x1b), "compiled code is not loaded");
+        let mut piece = Piece(source);
+        // SAFETY: `read` hands out the source once, while it is borrowed. Errors end in the status.
+        unsafe {
+            sys::lua_gc(self.raw, sys::LUA_GCSTOP, 0);
+            let status = sys::lua_load(self.raw, read, (&raw mut piece).cast(), name.as_ptr());
+            sys::lua_gc(self.raw, sys::LUA_GCRESTART, 0);
+            if status == sys::LUA_OK { Ok(1) } else { Err(Raise(())) }
+        }
+    }
+
+    /// Collects all garbage. O(live and dead values).
+    pub fn collect(&mut self) {
+        // SAFETY: the state is alive, and no finalizer exists that could raise.
+        unsafe { sys::lua_gc(self.raw, sys::LUA_GCCOLLECT, 0) };
+    }
+
+    /// One of the other operations of the collector: `LUA_GCSTEP`, `LUA_GCSETPAUSE`, `LUA_GCSETSTEPMUL` by number.
+    pub fn tune_collector(&mut self, what: Collector, data: i32) -> i32 {
+        let what = match what {
+            Collector::Stop => sys::LUA_GCSTOP,
+            Collector::Restart => sys::LUA_GCRESTART,
+            Collector::Step => sys::LUA_GCSTEP,
+            Collector::Pause => sys::LUA_GCSETPAUSE,
+            Collector::StepMul => sys::LUA_GCSETSTEPMUL,
+        };
+        // SAFETY: as in `collect`.
+        unsafe { sys::lua_gc(self.raw, what, data) }
+    }
+
+    /// Bytes that the state has allocated.
+    #[inline]
+    pub fn used(&self) -> usize {
+        // SAFETY: the context lives as long as the state.
+        unsafe { (*self.shared).used }
+    }
+
+    /// Asks whether a value of about `bytes` fits, and collects garbage first if it does not.
+    ///
+    /// # Errors
+    /// "not enough memory".
+    #[inline]
+    pub fn room_for(&mut self, bytes: usize) -> Result<(), Raise> {
+        // SAFETY: the context lives as long as the state.
+        let limit = unsafe { (*self.shared).limit };
+        if self.used().saturating_add(bytes) <= limit { Ok(()) } else { self.make_room(bytes, limit) }
+    }
+
+    #[cold]
+    fn make_room(&mut self, bytes: usize, limit: usize) -> Result<(), Raise> {
+        if bytes < limit {
+            self.collect();
+        }
+        if self.used().saturating_add(bytes) <= limit {
+            return Ok(());
+        }
+        self.push_bytes(b"not enough memory");
+        Err(Raise(()))
+    }
+
+    /// After a native function took more than the limit: collects, and makes an error of it if that does not help.
+    #[cold]
+    fn settle(&mut self, results: c_int) -> c_int {
+        match self.room_for(0) {
+            Ok(()) => results,
+            Err(Raise(())) => -1,
+        }
+    }
+
+    /// How often the hook is called. It stays so until the next call.
+    pub fn set_hook(&mut self, when: Hook) {
+        let (mask, count) = match when {
+            Hook::Often => (sys::LUA_MASKCOUNT, HOOK_EVERY),
+            Hook::Always => (sys::LUA_MASKCOUNT, 1),
+            Hook::Lines => (sys::LUA_MASKCOUNT | sys::LUA_MASKLINE, HOOK_EVERY),
+        };
+        // SAFETY: `hook` keeps the rules for hooks.
+        unsafe { sys::lua_sethook(self.raw, Some(hook), mask, count) };
+    }
+
+    /// Pushes local variable `n`, counted from 1, of the function at `level`, and gives its name.
+    pub fn push_local(&mut self, level: i32, n: i32) -> Option<Vec<u8>> {
+        // SAFETY: a record of zeros is one; the library fills it.
+        let mut record: sys::lua_Debug = unsafe { std::mem::zeroed() };
+        // SAFETY: the state is alive, and the frame exists. The name belongs to a function on the stack, or is a constant.
+        unsafe {
+            if sys::lua_getstack(self.raw, level, &raw mut record) == 0 {
+                return None;
+            }
+            let name = sys::lua_getlocal(self.raw, &raw const record, n);
+            if name.is_null() { None } else { Some(CStr::from_ptr(name).to_bytes().to_vec()) }
+        }
+    }
+
+    /// Raises the value on top.
+    pub fn raise(&mut self) -> Raise {
+        self.place(-1);
+        Raise(())
+    }
+
+    /// Pushes where the function at `level` is: `user_script:3: `, or nothing.
+    pub fn push_where(&mut self, level: i32) {
+        // SAFETY: as in `push_nil`.
+        unsafe { sys::luaL_where(self.raw, level) };
+    }
+
+    /// What is known of the function at `level`: 0 is the native function that runs, 1 its caller.
+    pub fn frame(&self, level: i32) -> Option<Frame> {
+        // SAFETY: a record of zeros is one; the library fills it.
+        let mut record: sys::lua_Debug = unsafe { std::mem::zeroed() };
+        // SAFETY: the state is alive; `lua_getinfo` is asked only about a frame that exists. The texts that it points to
+        // belong to functions on the stack, or are constants.
+        unsafe {
+            if sys::lua_getstack(self.raw, level, &raw mut record) == 0
+                || sys::lua_getinfo(self.raw, c"nSl".as_ptr(), &raw mut record) == 0
+            {
+                return None;
+            }
+            let text = |p: *const c_char| {
+                if p.is_null() { Vec::new() } else { CStr::from_ptr(p).to_bytes().to_vec() }
+            };
+            let what = text(record.what);
+            Some(Frame {
+                native: what == b"C",
+                method: text(record.namewhat) == b"method",
+                name: text(record.name),
+                source: text(record.source),
+                line: i64::from(record.currentline),
+            })
+        }
+    }
+}
+
+/// Operations of the garbage collector beside a whole collection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Collector {
+    /// It rests until [`Collector::Restart`].
+    Stop,
+    /// It works again.
+    Restart,
+    /// It does some work now.
+    Step,
+    /// How long it waits between two rounds, in percent of the live values.
+    Pause,
+    /// How fast it works, in percent of the speed of allocation.
+    StepMul,
+}
+
+/// When the hook is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hook {
+    /// Now and then.
+    Often,
+    /// At every instruction, so that a script that catches errors ends too.
+    Always,
+    /// Now and then, and at every new line: while a script is debugged.
+    Lines,
+}
+
+/// A function that is being executed.
+#[derive(Debug)]
+pub struct Frame {
+    /// Whether it is native.
+    pub native: bool,
+    /// Whether it was called as a method.
+    pub method: bool,
+    /// How its caller names it; empty when unknown.
+    pub name: Vec<u8>,
+    /// Where it was written, as in `@user_script`.
+    pub source: Vec<u8>,
+    /// The line that it is in; -1 when unknown.
+    pub line: i64,
+}

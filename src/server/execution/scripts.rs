@@ -1,0 +1,616 @@
+//! Scripts and functions at work: what may run, what their commands may do, and where their replies go.
+//!
+//! A script runs inside the command that calls it, as the commands of a transaction do: time stands still, and what its
+//! commands pass on is one unit. Its commands are run by a client that is nobody, with the database and the user of the
+//! caller, and take the way of all commands from `call` on. Before that they pass a gate of their own ([`ScriptHost`]):
+//! the script was admitted as a whole, so that the gates of single requests do not apply.
+//!
+//! While a script runs, the engine is out of the server's hands: nothing that the script calls can change what is being
+//! executed.
+
+use crate::acl::{Context, Denied};
+use crate::clients::{ClientFlags, ClientKey};
+use crate::keyspace::Sink as FedSink;
+use crate::resp::{Args, Error, Protocol, Replied, Reply};
+use crate::scripting::{
+    Engine, Flags as Declared, FunctionId, Host, Limits, LogLevel, Outcome, Repl, Script, Sink, Verdict,
+};
+use crate::server::Server;
+use crate::server::command::{CmdResult, CommandId, Flags, Spec};
+use crate::server::execution::Origin;
+use crate::server::execution::admission::{Conditions, MAY_CHANGE};
+use crate::server::execution::users::denial;
+use crate::stdx::stopwatch::Ticks;
+use crate::stdx::text::Lossy;
+use bytes::Bytes;
+
+/// Version that scripts see: that of the Redis whose behaviour they get.
+const VERSION: &str = "7.2.4";
+
+/// Bytes of a reply up to which it is copied into the caller's output.
+const COPIED: usize = 16 << 10;
+
+/// What runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Program {
+    /// A script of the cache.
+    Script(Script),
+    /// A function of a library.
+    Function(FunctionId),
+}
+
+/// A request to run something.
+#[derive(Clone, Copy)]
+pub struct Invocation<'a> {
+    /// All arguments of the request.
+    pub args: Args<'a>,
+    /// The keys among them.
+    pub keys: Args<'a>,
+    /// The other arguments.
+    pub argv: Args<'a>,
+    /// Whether the command promises that nothing is written.
+    pub read_only: bool,
+}
+
+/// The script that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Whose request runs it.
+    pub caller: ClientKey,
+    /// Whether it is a function.
+    pub is_function: bool,
+    /// Whether one of its commands was one that writes.
+    pub wrote: bool,
+    /// Whether somebody wants it to end.
+    killed: bool,
+    /// What others are told of it, once it has run for long.
+    pub slow: Option<Slow>,
+}
+
+/// A script that keeps others waiting.
+#[derive(Debug)]
+pub struct Slow {
+    /// Name of the function.
+    pub name: Vec<u8>,
+    /// The request.
+    pub request: Vec<Vec<u8>>,
+    /// When it began.
+    began: Ticks,
+}
+
+/// What scripts and libraries take.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Figures {
+    /// Bytes of the Lua heap.
+    pub heap: usize,
+    /// Bytes of scripts beside the heap.
+    pub scripts_bytes: usize,
+    /// Bytes of libraries beside the heap.
+    pub libraries_bytes: usize,
+    /// Number of scripts in the cache.
+    pub scripts: usize,
+    /// Number of libraries.
+    pub libraries: usize,
+    /// Number of functions.
+    pub functions: usize,
+    /// Scripts that made room for others.
+    pub evicted: u64,
+}
+
+/// The engine, and what runs in it.
+#[derive(Default)]
+pub struct Scripts {
+    /// `None` before the first use, and while a script runs.
+    engine: Option<Box<Engine>>,
+    /// The client that runs the commands of scripts.
+    client: Option<ClientKey>,
+    /// The script that runs.
+    running: Option<Running>,
+    /// Whether `running` has kept others waiting: they are served meanwhile.
+    is_slow: bool,
+    /// Memory was short when the request was admitted that runs a script.
+    pub(in crate::server) memory_is_short: bool,
+    /// What the engine said before the running script took it.
+    figures: Figures,
+    /// Buffer for replies.
+    reply: Vec<u8>,
+    /// Scripts may call any command (`DEBUG SET-DISABLE-DENY-SCRIPTS`).
+    pub any_command: bool,
+}
+
+impl Scripts {
+    /// The engine. It comes into being when it is first asked for.
+    ///
+    /// # Panics
+    /// When a script runs: no command that a script may call, and none that is run meanwhile, asks for the engine.
+    #[inline]
+    pub fn engine(&mut self) -> &mut Engine {
+        assert!(self.running.is_none(), "commands about scripts cannot be called by scripts");
+        self.engine.get_or_insert_with(|| Box::new(Engine::new(Limits::default(), VERSION)))
+    }
+
+    /// The engine, if anything has asked for it yet and no script runs.
+    pub fn idle_engine(&self) -> Option<&Engine> {
+        self.engine.as_deref()
+    }
+
+    /// Deletes all libraries: they come from a file that is about to be loaded.
+    pub fn forget_libraries(&mut self) {
+        if self.engine.is_some() {
+            self.engine().flush_libraries();
+        }
+    }
+
+    /// Notes what can be told while a script runs. O(1).
+    #[inline]
+    fn note_figures(&mut self, engine: &Engine) {
+        let (libraries, functions) = engine.libraries().counts();
+        let scripts = engine.scripts();
+        self.figures = Figures {
+            heap: engine.heap(),
+            scripts: scripts.len(),
+            evicted: scripts.evicted,
+            libraries,
+            functions,
+            ..self.figures
+        };
+    }
+
+    /// The script that runs.
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// Whether `key` is the client that runs the commands of scripts.
+    #[inline]
+    pub fn is_client(&self, key: ClientKey) -> bool {
+        self.client == Some(key)
+    }
+
+    /// What scripts and libraries take; while a script runs: what they took before. O(libraries).
+    pub fn figures(&self) -> Figures {
+        self.engine.as_deref().map_or(self.figures, measure)
+    }
+}
+
+fn measure(engine: &Engine) -> Figures {
+    let (libraries, functions) = engine.libraries().counts();
+    Figures {
+        heap: engine.heap(),
+        scripts_bytes: engine.scripts().memory(),
+        libraries_bytes: engine.libraries().memory(),
+        scripts: engine.scripts().len(),
+        libraries,
+        functions,
+        evicted: engine.scripts().evicted,
+    }
+}
+
+impl Running {
+    /// Milliseconds that it runs, if it has kept others waiting.
+    pub fn lasts_ms(&self, server: &Server) -> u64 {
+        let watch = &server.event_loop.stopwatch;
+        self.slow.as_ref().map_or(0, |slow| watch.ns(slow.began, watch.now()) / 1_000_000)
+    }
+}
+
+impl Server {
+    /// Runs a script or function for a client, and replies with what it returns.
+    ///
+    /// # Errors
+    /// It may not run now, or not by this command.
+    pub fn run_program(&mut self, key: ClientKey, program: Program, call: Invocation<'_>) -> CmdResult {
+        let engine = self.scripts.engine();
+        let declared = match program {
+            Program::Script(script) => engine.flags(script),
+            Program::Function(function) => {
+                engine.libraries().function(function).map(|function| function.flags).unwrap_or_default()
+            }
+        };
+        let free = self.execution.origin.admits_everything();
+        let short = self.conditions.has(Conditions::MAXMEMORY) && self.scripts.memory_is_short && !free;
+        if !declared.undeclared {
+            self.may_begin(declared, call.read_only, short && !free)?;
+        }
+        let mut engine = self.scripts.engine.take().expect("it was just asked for");
+        self.scripts.note_figures(&engine);
+        let client = self.client_for_scripts(key);
+        self.scripts.running = Some(Running {
+            caller: key,
+            is_function: matches!(program, Program::Function(_)),
+            wrote: false,
+            killed: false,
+            slow: None,
+        });
+        let mut out = std::mem::take(&mut self.scripts.reply);
+        let mut reply = Reply::new(&mut out, self.clients[key].protocol);
+        let limited = self.clients[client].flags.has(ClientFlags::LIMITED_USER);
+        let read_only = call.read_only || declared.no_writes;
+        let origin = if free { self.execution.origin } else { Origin::Script };
+        let outcome = self.nested(origin, |server| {
+            let mut asks = Flags::NOSCRIPT.with(MAY_CHANGE);
+            asks.set(Flags::DENYOOM, short && declared.undeclared);
+            let began = server.execution.command_started;
+            let slow_after_ms = server.config.general.busy_reply_threshold_ms;
+            let mut host = ScriptHost {
+                server,
+                client,
+                asks,
+                limited,
+                read_only,
+                short: short && declared.undeclared,
+                began,
+                slow_after_ns: if free { 0 } else { slow_after_ms.saturating_mul(1_000_000) },
+                call,
+                program,
+            };
+            let outcome = match program {
+                Program::Script(script) => engine.run(script, call.keys, call.argv, &mut host, &mut reply),
+                Program::Function(function) => {
+                    engine.run_function(function, call.keys, call.argv, &mut host, &mut reply)
+                }
+            };
+            server.execution.unlogged = false;
+            outcome
+        });
+        self.scripts.engine = Some(engine);
+        self.scripts.running = None;
+        if std::mem::take(&mut self.scripts.is_slow) {
+            self.end_slow_script();
+        }
+        // What its commands did is passed on; the script is not.
+        self.execution.feed.nothing();
+        if outcome.failed {
+            self.script_failed(key, &call.args, outcome, &out);
+        }
+        Ok(self.give_reply(key, out))
+    }
+
+    /// Puts what a script replied into the output of its caller.
+    #[inline]
+    fn give_reply(&mut self, key: ClientKey, mut out: Vec<u8>) -> Replied {
+        let mut reply = self.reply(key);
+        if out.len() <= COPIED {
+            let replied = reply.raw(&out);
+            out.clear();
+            self.scripts.reply = out;
+            return replied;
+        }
+        self.clients[key].io.output.append_shared(Bytes::from(out));
+        Replied::later()
+    }
+
+    /// Counts a script that ended with an error.
+    #[cold]
+    fn script_failed(&mut self, key: ClientKey, args: &Args<'_>, outcome: Outcome, reply: &[u8]) {
+        if !self.execution.origin.counts_statistics() {
+            let line = reply.strip_prefix(b"-").unwrap_or(reply);
+            let error = Error::quoting(&[line.trim_ascii_end()]);
+            return self.persistence.load_error(self.clients[key].commands, &error);
+        }
+        if let Some(id) = self.commands.find(args.at(0)) {
+            self.stats.commands[id.0 as usize].failed += 1;
+        }
+        if !outcome.counted {
+            let line = reply.strip_prefix(b"-").unwrap_or(reply);
+            let end = line.iter().position(|b| matches!(b, b' ' | b'\r')).unwrap_or(line.len());
+            self.stats.error(&line[..end]);
+        }
+    }
+
+    /// Checks what a script declares against what is possible now.
+    fn may_begin(&mut self, declared: Declared, read_only: bool, short: bool) -> Result<(), Error> {
+        if !declared.no_writes {
+            if read_only {
+                return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
+            }
+            if self.conditions.has(Conditions::DISK_ERROR) && !self.execution.origin.admits_everything() {
+                return Err(self.cannot_save());
+            }
+            if short && !declared.allow_oom {
+                return Err(Error::text(
+                    "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The flags of a command, by which it is admitted. Those of a command that runs a script are what the script
+    /// declares, if it declares anything.
+    pub(in crate::server) fn flags_of(&self, spec: &Spec, args: &Args<'_>) -> Flags {
+        let Some(declares) = spec.declares else { return spec.flags };
+        let engine = self.scripts.idle_engine();
+        let Some(declared) = declares(engine, args).filter(|declared| !declared.undeclared) else {
+            return spec.flags;
+        };
+        let mut flags = spec.flags;
+        flags.set(Flags::STALE, declared.allow_stale);
+        flags.set(Flags::WRITE, !declared.no_writes);
+        flags.set(Flags::DENYOOM, !declared.no_writes && !declared.allow_oom);
+        flags.set(Flags::MAY_REPLICATE, false);
+        flags
+    }
+
+    /// The client that runs the commands of scripts, with what counts about the caller.
+    #[inline]
+    fn client_for_scripts(&mut self, caller: ClientKey) -> ClientKey {
+        let key = match self.scripts.client {
+            Some(key) => key,
+            None => self.make_client_for_scripts(),
+        };
+        const INHERITED: ClientFlags =
+            ClientFlags::LIMITED_USER.with(ClientFlags::NO_TOUCH).with(ClientFlags::PRIMARY);
+        let from = &self.clients[caller];
+        let (db, user, flags) = (from.db, from.user, from.flags.and(INHERITED));
+        let client = &mut self.clients[key];
+        client.db = db;
+        client.user = user;
+        client.flags.set(INHERITED, false);
+        client.flags.set(flags, true);
+        key
+    }
+
+    #[cold]
+    fn make_client_for_scripts(&mut self) -> ClientKey {
+        let key = self.clients.insert_internal(self.keyspace.now());
+        self.scripts.client = Some(key);
+        key
+    }
+
+    /// The client on whose behalf `key` runs commands: the caller of the script, or itself.
+    #[inline]
+    pub(in crate::server) fn on_behalf_of(&self, key: ClientKey) -> ClientKey {
+        match &self.scripts.running {
+            Some(running) if self.scripts.is_client(key) => running.caller,
+            _ => key,
+        }
+    }
+
+    /// Ends the script that runs, as soon as it can be interrupted.
+    ///
+    /// # Errors
+    /// None runs, or it has written.
+    pub fn kill_script(&mut self, functions: bool) -> Result<(), Error> {
+        let Some(running) = &mut self.scripts.running else {
+            return Err(Error::text("NOTBUSY No scripts in execution right now."));
+        };
+        if running.wrote {
+            return Err(Error::text(
+                "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either \
+                 wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+            ));
+        }
+        if running.is_function != functions {
+            return Err(self.busy_error());
+        }
+        running.killed = true;
+        Ok(())
+    }
+
+    /// What others are told while a script keeps them waiting.
+    pub(in crate::server) fn busy_error(&self) -> Error {
+        let is_function = self.scripts.running.as_ref().is_some_and(|running| running.is_function);
+        Error::text(if is_function {
+            "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+        } else {
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+        })
+    }
+
+    /// The error for a shutdown that would save the data while a script is changing them.
+    ///
+    /// # Errors
+    /// A script runs.
+    pub fn no_script_runs(&self) -> Result<(), Error> {
+        if self.scripts.running.is_some() { Err(self.busy_error()) } else { Ok(()) }
+    }
+
+    /// The running script has kept others waiting for too long: from now on they are served now and then.
+    #[cold]
+    fn begin_slow_script(&mut self, program: Program, began: Ticks, lasted_ns: u64, call: &Invocation<'_>) {
+        let (kind, name) = match program {
+            Program::Script(_) => ("SCRIPT", &b"script"[..]),
+            Program::Function(_) => ("FUNCTION", call.args.at(1)),
+        };
+        tracing::warn!(
+            "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the \
+             {kind} KILL command. Script name is: {}.",
+            lasted_ns / 1_000_000,
+            Lossy(name)
+        );
+        let slow =
+            Slow { name: name.to_vec(), request: call.args.iter().map(<[u8]>::to_vec).collect(), began };
+        if let Some(running) = &mut self.scripts.running {
+            running.slow = Some(slow);
+            let caller = running.caller;
+            self.freeze_input(caller);
+        }
+        self.scripts.is_slow = true;
+        self.conditions.set(Conditions::BUSY, true);
+    }
+
+    #[cold]
+    fn end_slow_script(&mut self) {
+        self.conditions.set(Conditions::BUSY, false);
+        self.thaw_input();
+        if self.event_loop.stop {
+            // The server ends without saving: what the script did is not half of something.
+            self.execution.unit.clear();
+            self.execution.unit_pending = false;
+        }
+    }
+}
+
+/// The server as a running script sees it: one client's, with what this script may do.
+struct ScriptHost<'s, 'a> {
+    server: &'s mut Server,
+    client: ClientKey,
+    /// Commands with one of these flags are looked at before they run.
+    asks: Flags,
+    /// The caller's user may not do everything.
+    limited: bool,
+    read_only: bool,
+    /// Memory was short when the script began, and each command is judged by itself.
+    short: bool,
+    began: Ticks,
+    /// Nanoseconds after which others are served; 0: never.
+    slow_after_ns: u64,
+    call: Invocation<'a>,
+    program: Program,
+}
+
+impl ScriptHost<'_, '_> {
+    /// Whether the script may run a command that has something which must be looked at.
+    ///
+    /// # Errors
+    /// It may not.
+    #[cold]
+    fn judge(&mut self, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> Result<(), Error> {
+        let server = &mut *self.server;
+        if spec.flags.has(Flags::NOSCRIPT) && !server.scripts.any_command {
+            return Err(Error::text("ERR This Redis command is not allowed from script"));
+        }
+        if self.limited
+            && let Err(denied) = server.permit(self.client, id, spec, args, Context::Lua)
+        {
+            return Err(server.denied_in_script(self.client, denied, spec, args));
+        }
+        let wrote = server.scripts.running.as_ref().is_some_and(|running| running.wrote);
+        if spec.flags.has(MAY_CHANGE) {
+            if self.read_only {
+                return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+            }
+            if !wrote
+                && server.conditions.has(Conditions::DISK_ERROR)
+                && !server.execution.origin.admits_everything()
+            {
+                return Err(server.cannot_save());
+            }
+        }
+        if self.short && !wrote && spec.flags.has(Flags::DENYOOM) {
+            return Err(Error::OutOfMemory);
+        }
+        if spec.flags.has(Flags::WRITE) {
+            if let Some(running) = &mut server.scripts.running {
+                running.wrote = true;
+            }
+            self.asks.set(MAY_CHANGE.with(Flags::DENYOOM), false);
+        }
+        Ok(())
+    }
+
+    /// The command does not run.
+    #[cold]
+    fn refuse(&mut self, id: Option<CommandId>, error: &Error, sink: &mut Sink<'_, '_>) {
+        if self.server.execution.origin.counts_statistics() {
+            if let Some(id) = id {
+                self.server.stats.commands[id.0 as usize].rejected += 1;
+            }
+            self.server.stats.error(error.code());
+        }
+        sink.refuse(error.as_bytes());
+    }
+
+    /// Says why a request is none.
+    #[cold]
+    fn unknown(&mut self, found: Option<CommandId>, args: &Args<'_>, sink: &mut Sink<'_, '_>) {
+        let meant = found.and_then(|id| self.server.commands.meant(id, args));
+        let is_container = |id| !self.server.commands.spec(id).subcommands.is_empty() && args.len() > 1;
+        let error = match meant {
+            Some(id) if !is_container(id) => "ERR Wrong number of args calling Redis command from script",
+            _ => "ERR Unknown Redis command called from script",
+        };
+        self.refuse(meant, &Error::text(error), sink);
+    }
+}
+
+impl Host for ScriptHost<'_, '_> {
+    fn resolve(&mut self, name: &[u8]) -> Option<u32> {
+        self.server.commands.find(name).map(|id| u32::from(id.0))
+    }
+
+    fn call(&mut self, command: Option<u32>, args: Args<'_>, protocol: Protocol, sink: &mut Sink<'_, '_>) {
+        let found = match command {
+            Some(id) => Some(CommandId(id as u16)),
+            None => self.server.commands.find(args.at(0)),
+        };
+        let Ok((id, spec)) = self.server.resolve(found, &args) else {
+            return self.unknown(found, &args, sink);
+        };
+        if (self.limited || spec.flags.has(self.asks))
+            && let Err(error) = self.judge(id, spec, &args)
+        {
+            return self.refuse(Some(id), &error, sink);
+        }
+        let server = &mut *self.server;
+        let client = &mut server.clients[self.client];
+        client.protocol = protocol;
+        client.io.output.begin(&mut server.pool, usize::MAX);
+        server.call(self.client, id, spec, &args);
+        let output = &mut server.clients[self.client].io.output;
+        let written = match output.in_one_piece() {
+            Some(bytes) => sink.resp(bytes),
+            None => sink.resp(&output.take_all()),
+        };
+        debug_assert!(written.is_ok(), "{} replied with something else", spec.name);
+        output.truncate(0);
+    }
+
+    fn acl_check(&mut self, args: Args<'_>) -> Option<bool> {
+        let server = &*self.server;
+        let found = server.commands.find(args.at(0))?;
+        let id = server.commands.meant(found, &args).unwrap_or(found);
+        let spec = server.commands.spec(id);
+        let user = server.clients[self.client].user;
+        Some(!self.limited || server.check_user(user, id, spec, &args).is_ok())
+    }
+
+    fn log(&mut self, level: LogLevel, text: &[u8]) {
+        let text = Lossy(text);
+        match level {
+            LogLevel::Debug => tracing::trace!("{text}"),
+            LogLevel::Verbose => tracing::debug!("{text}"),
+            LogLevel::Notice => tracing::info!("{text}"),
+            LogLevel::Warning => tracing::warn!("{text}"),
+        }
+    }
+
+    fn set_repl(&mut self, to: Repl) {
+        let fed = self.server.keyspace.ledger.is_fed(FedSink::Log);
+        self.server.execution.unlogged = fed && !to.log;
+    }
+
+    fn interrupted(&mut self) -> Verdict {
+        let server = &mut *self.server;
+        if !server.scripts.is_slow {
+            let watch = &server.event_loop.stopwatch;
+            let lasted = watch.ns(self.began, watch.now());
+            if self.slow_after_ns == 0 || lasted < self.slow_after_ns {
+                return Verdict::Continue;
+            }
+            server.begin_slow_script(self.program, self.began, lasted, &self.call);
+        }
+        server.serve_while_busy();
+        let killed = server.scripts.running.as_ref().is_some_and(|running| running.killed);
+        if killed || server.event_loop.stop {
+            let kind = match self.program {
+                Program::Script(_) => "SCRIPT",
+                Program::Function(_) => "FUNCTION",
+            };
+            if killed {
+                tracing::info!("Lua script killed by user with {kind} KILL.");
+            }
+            return Verdict::Kill;
+        }
+        Verdict::Continue
+    }
+}
+
+impl Server {
+    /// The reply to a command of a script that its caller may not run.
+    fn denied_in_script(&self, key: ClientKey, denied: Denied, spec: &Spec, args: &Args<'_>) -> Error {
+        let name = self.acl.name(self.clients[key].user);
+        Error::quoting(&[b"ERR ACL failure in script: ", &denial(denied, name, spec, args, false)])
+    }
+}
