@@ -91,16 +91,16 @@ const RESTORE_ASKING: Spec = Spec::admin("restore-asking", -4, restore)
 
 /// Options after the payload of RESTORE.
 #[derive(Default)]
-struct Options {
+struct RestoreOptions {
     replace: bool,
     absolute: bool,
     idle: Option<i64>,
     frequency: Option<u8>,
 }
 
-impl Options {
-    fn read(args: &Args<'_>) -> Result<Options, Error> {
-        let mut options = Options::default();
+impl RestoreOptions {
+    fn read(args: &Args<'_>) -> Result<RestoreOptions, Error> {
+        let mut options = RestoreOptions::default();
         let mut i = 4;
         while i < args.len() {
             let has_value = i + 1 < args.len();
@@ -132,7 +132,7 @@ impl Options {
 /// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency] → OK. Sets the key to the value.
 fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
-    let options = Options::read(&args)?;
+    let options = RestoreOptions::read(&args)?;
     let name = args.key(1);
     if !options.replace && server.keyspace.db(index).contains(name) {
         return Err(Error::text("BUSYKEY Target key name already exists."));

@@ -108,7 +108,7 @@ fn set_expiry(ctx: &mut Ctx<'_>, absolute: impl FnOnce(i64) -> Option<i64>) -> C
     let conditions = Conditions::parse(ctx.args.rest(3))?;
     let at = absolute(ctx.args.int(2)?).ok_or_else(|| Error::invalid_expire(ctx.name))?;
     let at = UnixMillis(at);
-    let allowed = ctx.db.write(key).is_some_and(|entry| conditions.allow(entry.expires(), at));
+    let allowed = ctx.db.find(key).is_some_and(|entry| conditions.allow(entry.expires(), at));
     if !allowed {
         return Ok(ctx.reply.int(0));
     }
@@ -234,7 +234,7 @@ const PERSIST: Spec = Spec::data("persist", 2, persist)
 /// PERSIST key → 1 if the key had an expiry, else 0.
 fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
-    let had_expiry = ctx.db.write(key).is_some_and(|entry| entry.expires().is_some());
+    let had_expiry = ctx.db.find(key).is_some_and(|entry| entry.expires().is_some());
     if had_expiry {
         ctx.db.set_expires(key, None);
         ctx.db.changed(key, Event::generic("persist"), 1);

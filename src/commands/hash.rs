@@ -139,7 +139,7 @@ const HSETNX: Spec = Spec::data("hsetnx", 4, hsetnx)
 fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, field) = (ctx.args.key(1), ctx.args.at(2));
     let now = ctx.db.due_by();
-    if ctx.db.write_as::<Hash>(key)?.is_some_and(|hash| hash.contains(field, now)) {
+    if ctx.db.find_as::<Hash>(key)?.is_some_and(|hash| hash.contains(field, now)) {
         return Ok(ctx.reply.int(0));
     }
     let before = set_field(ctx, key, value_at(ctx.args, 3), "hset")?;

@@ -179,14 +179,14 @@ const RENAMENX: Spec = Spec::data("renamenx", 3, renamenx)
 
 /// RENAMENX key newkey → 1 if the key was renamed, else 0.
 fn renamenx(ctx: &mut Ctx<'_>) -> CmdResult {
-    let renamed = rename_if(ctx, |db, to| db.write(to).is_none())?;
+    let renamed = rename_if(ctx, |db, to| db.find(to).is_none())?;
     Ok(ctx.reply.int(i64::from(renamed)))
 }
 
 /// Renames the key if `allowed` accepts the new name, and returns whether it did.
 fn rename_if(ctx: &mut Ctx<'_>, allowed: impl FnOnce(&mut Db<'_>, Key<'_>) -> bool) -> Result<bool, Error> {
     let (from, to) = (ctx.args.key(1), ctx.args.key(2));
-    if ctx.db.write(from).is_none() {
+    if ctx.db.find(from).is_none() {
         return Err(Error::NoSuchKey);
     }
     // An expired destination is not overwritten: it expires first.
@@ -220,7 +220,7 @@ fn move_key(ctx: &mut Ctx<'_>) -> CmdResult {
     if target == ctx.db.index() {
         return Err(same_object());
     }
-    if ctx.db.write(key).is_none() || ctx.db.other(target).write(key).is_some() {
+    if ctx.db.find(key).is_none() || ctx.db.other(target).find(key).is_some() {
         return Ok(ctx.reply.int(0));
     }
     ctx.db.move_to(key, target);
@@ -257,7 +257,7 @@ fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
     if target == ctx.db.index() && from.bytes == to.bytes {
         return Err(same_object());
     }
-    if ctx.db.read(from).is_none() || (ctx.db.other(target).write(to).is_some() && !replace) {
+    if ctx.db.read(from).is_none() || (ctx.db.other(target).find(to).is_some() && !replace) {
         return Ok(ctx.reply.int(0));
     }
     ctx.db.copy(from, to, target);

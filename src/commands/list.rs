@@ -172,7 +172,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
         None => None,
         Some(_) => Some(count_arg(ctx, 2, 0)?),
     };
-    if ctx.db.write_as::<List>(key)?.is_none() {
+    if ctx.db.find_as::<List>(key)?.is_none() {
         return Ok(if count.is_some() { ctx.reply.null_array() } else { ctx.reply.null() });
     }
     let Some(count) = count else { return Ok(pop_one(ctx, key, end)) };
@@ -651,11 +651,11 @@ pub(super) fn end_arg(ctx: &Ctx<'_>, i: usize) -> Result<End, Error> {
 /// none.
 pub(super) fn move_element(ctx: &mut Ctx<'_>, from: End, to: End) -> Result<Option<Replied>, Error> {
     let (source, destination) = (ctx.args.key(1), ctx.args.key(2));
-    if ctx.db.write_as::<List>(source)?.is_none() {
+    if ctx.db.find_as::<List>(source)?.is_none() {
         return Ok(None);
     }
     // The type of the destination is checked before an element is removed.
-    ctx.db.write_as::<List>(destination)?;
+    ctx.db.find_as::<List>(destination)?;
     let limits = &ctx.limits.types;
     let list = ctx.db.write_as::<List>(source)?.expect("looked up above");
     let element = list.pop(from, |item| item.to_vec()).expect("no list is empty");

@@ -62,7 +62,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
     let until = timeout(ctx, last)?;
     for i in 1..last {
         let key = ctx.args.key(i);
-        if ctx.db.write_as::<List>(key)?.is_some() {
+        if ctx.db.find_as::<List>(key)?.is_some() {
             ctx.reply.array(2);
             ctx.reply.bulk(key.bytes);
             ctx.feed.instead(&[pop_command(end), key.bytes]);

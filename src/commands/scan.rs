@@ -31,7 +31,7 @@ const SCAN: Spec = Spec::data("scan", -2, scan)
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type] → next cursor, and some keys.
 fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut cursor = ctx.args.cursor(1)?;
-    let options = Options::parse(ctx.args)?;
+    let options = ScanOptions::parse(ctx.args)?;
     let start = ctx.reply.defer();
     let (mut seen, mut found) = (0, 0);
     let mut due: Vec<Box<[u8]>> = Vec::new();
@@ -64,7 +64,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 /// Which keys a scan selects, and how much work one call does.
-struct Options<'a> {
+struct ScanOptions<'a> {
     pattern: Pattern<'a>,
     count: u64,
     kind: KindFilter,
@@ -89,9 +89,9 @@ impl KindFilter {
     }
 }
 
-impl<'a> Options<'a> {
+impl<'a> ScanOptions<'a> {
     /// Parses the arguments from 2 on: options with one value each.
-    fn parse(args: Args<'a>) -> Result<Options<'a>, Error> {
+    fn parse(args: Args<'a>) -> Result<ScanOptions<'a>, Error> {
         let (mut pattern, mut count, mut kind) = (&b"*"[..], 10, KindFilter::Any);
         for i in (2..args.len()).step_by(2) {
             let Some(value) = args.get(i + 1) else { return Err(Error::Syntax) };
@@ -106,7 +106,7 @@ impl<'a> Options<'a> {
                 return Err(Error::Syntax);
             }
         }
-        Ok(Options { pattern: Pattern::compile(pattern), count, kind })
+        Ok(ScanOptions { pattern: Pattern::compile(pattern), count, kind })
     }
 }
 

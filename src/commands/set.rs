@@ -110,10 +110,10 @@ fn smove(ctx: &mut Ctx<'_>) -> CmdResult {
     for key in [source, destination] {
         ctx.db.expire_due(key);
     }
-    if ctx.db.write_as::<Set>(source)?.is_none() {
+    if ctx.db.find_as::<Set>(source)?.is_none() {
         return Ok(ctx.reply.int(0));
     }
-    ctx.db.write_as::<Set>(destination)?;
+    ctx.db.find_as::<Set>(destination)?;
     let set = ctx.db.write_as::<Set>(source)?.expect("it was there a moment ago");
     if source.bytes == destination.bytes {
         let present = set.contains(member);

@@ -56,7 +56,7 @@ const SORT: Spec = Spec::data("sort", -2, sort)
 /// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE destination] → sorted
 /// elements, or number of stored elements.
 fn sort(ctx: &mut Ctx<'_>) -> CmdResult {
-    let options = Options::parse(ctx.args, true, ctx.reads_every_key())?;
+    let options = SortOptions::parse(ctx.args, true, ctx.reads_every_key())?;
     run(ctx, &options)
 }
 
@@ -88,7 +88,7 @@ const SORT_RO: Spec = Spec::data("sort_ro", -2, sort_ro)
 
 /// SORT_RO key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] → sorted elements.
 fn sort_ro(ctx: &mut Ctx<'_>) -> CmdResult {
-    let options = Options::parse(ctx.args, false, ctx.reads_every_key())?;
+    let options = SortOptions::parse(ctx.args, false, ctx.reads_every_key())?;
     run(ctx, &options)
 }
 
@@ -156,7 +156,7 @@ impl<'a> Pattern<'a> {
     }
 }
 
-struct Options<'a> {
+struct SortOptions<'a> {
     /// Pattern of the weights; without it, the elements are their own weights.
     by: Option<Pattern<'a>>,
     /// Whether to sort at all: `BY` with a pattern without `*` disables sorting.
@@ -175,10 +175,10 @@ fn denied(option: &str) -> Error {
     Error::text(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
 }
 
-impl<'a> Options<'a> {
+impl<'a> SortOptions<'a> {
     /// Parses the options. `reads_every_key` says whether the user may read all keys.
-    fn parse(args: Args<'a>, may_store: bool, reads_every_key: bool) -> Result<Options<'a>, Error> {
-        let mut options = Options {
+    fn parse(args: Args<'a>, may_store: bool, reads_every_key: bool) -> Result<SortOptions<'a>, Error> {
+        let mut options = SortOptions {
             by: None,
             ordered: true,
             alpha: false,
@@ -365,7 +365,7 @@ struct Elements {
 }
 
 /// Reads the elements of the value to sort; none if the key is missing.
-fn read_elements(ctx: &mut Ctx<'_>, options: &Options<'_>) -> Result<Elements, Error> {
+fn read_elements(ctx: &mut Ctx<'_>, options: &SortOptions<'_>) -> Result<Elements, Error> {
     let mut found = Elements { texts: Texts::default(), rows: Vec::new(), window: None, by_text: false };
     let Some(entry) = ctx.db.read(ctx.args.key(1)) else { return Ok(found) };
     let Elements { texts, rows, window, by_text } = &mut found;
@@ -410,7 +410,7 @@ fn read_elements(ctx: &mut Ctx<'_>, options: &Options<'_>) -> Result<Elements, E
 /// The rows in `window`, in the order given by `options`.
 fn in_order(
     db: &mut Db<'_>,
-    options: &Options<'_>,
+    options: &SortOptions<'_>,
     texts: &Texts,
     rows: Vec<Span>,
     window: Range<usize>,
@@ -463,7 +463,7 @@ fn in_order(
     Ok(weighted.into_iter().map(|(_, row)| row).collect())
 }
 
-fn run(ctx: &mut Ctx<'_>, options: &Options<'_>) -> CmdResult {
+fn run(ctx: &mut Ctx<'_>, options: &SortOptions<'_>) -> CmdResult {
     let Elements { texts, mut rows, window, by_text } = read_elements(ctx, options)?;
     if let Some(window) = window {
         rows = in_order(&mut ctx.db, options, &texts, rows, window, by_text)?;

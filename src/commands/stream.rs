@@ -131,7 +131,7 @@ pub(super) fn parse_ids(ids: &Args<'_>) -> Result<Vec<StreamId>, Error> {
 // ---- adding and trimming ------------------------------------------------------------------------
 
 /// What precedes the entry of an XADD, or makes an XTRIM.
-struct Options<'a> {
+struct AddOptions<'a> {
     creates: bool,
     trim: Option<Trim>,
     policy: RefPolicy,
@@ -141,10 +141,10 @@ struct Options<'a> {
     end: usize,
 }
 
-impl<'a> Options<'a> {
+impl<'a> AddOptions<'a> {
     /// Reads options from argument 2 on; `of_add` until something else comes.
-    fn parse(args: &Args<'a>, limits: NodeLimits, of_add: bool) -> Result<Options<'a>, Error> {
-        let mut options = Options {
+    fn parse(args: &Args<'a>, limits: NodeLimits, of_add: bool) -> Result<AddOptions<'a>, Error> {
+        let mut options = AddOptions {
             creates: true,
             trim: None,
             policy: RefPolicy::Keep,
@@ -291,7 +291,7 @@ const XADD: Spec = Spec::data("xadd", -5, xadd)
 /// XADD key [option …] id field value [field value …] → the id of the entry, or null if there is no stream.
 fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
     let (args, key, limits) = (ctx.args, ctx.args.key(1), node_limits(&ctx.limits.types));
-    let options = Options::parse(&args, limits, true)?;
+    let options = AddOptions::parse(&args, limits, true)?;
     let at = options.end;
     let new_id = args.get(at).map_or(Err(Error::arity(ctx.name)), |id| Ok(NewId::parse(id)?))?;
     let items = args.rest(at + 1);
@@ -354,7 +354,7 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
 fn feed_added(
     feed: &mut Feed,
     args: &Args<'_>,
-    options: &Options<'_>,
+    options: &AddOptions<'_>,
     stream: &Stream,
     id: StreamId,
     at: usize,
@@ -395,7 +395,7 @@ const XTRIM: Spec = Spec::data("xtrim", -4, xtrim)
 /// XTRIM key MAXLEN|MINID [=|~] threshold [LIMIT count] [KEEPREF|DELREF|ACKED] → how many entries were removed.
 fn xtrim(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
-    let options = Options::parse(&ctx.args, node_limits(&ctx.limits.types), false)?;
+    let options = AddOptions::parse(&ctx.args, node_limits(&ctx.limits.types), false)?;
     let trim = options.trim.expect("there are no options without it");
     let Some(stream) = ctx.db.write_as::<Stream>(key)? else { return Ok(ctx.reply.int(0)) };
     let trimmed = stream.trim(trim, options.policy);

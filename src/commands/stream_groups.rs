@@ -36,15 +36,15 @@ fn no_stream() -> Error {
 }
 
 /// What `XGROUP CREATE` and `SETID` are told after the id.
-struct Options {
+struct GroupOptions {
     creates: bool,
     entries_read: Option<u64>,
 }
 
-impl Options {
-    fn parse(ctx: &Ctx<'_>, of_create: bool) -> Result<Options, Error> {
+impl GroupOptions {
+    fn parse(ctx: &Ctx<'_>, of_create: bool) -> Result<GroupOptions, Error> {
         let args = ctx.args;
-        let mut options = Options { creates: false, entries_read: None };
+        let mut options = GroupOptions { creates: false, entries_read: None };
         let most = if of_create { 8 } else { 7 };
         let mut i = 5;
         while i < args.len() {
@@ -114,7 +114,7 @@ const CREATE: Spec = Spec::data("xgroup|create", -5, create)
 /// XGROUP CREATE key group id|$ [MKSTREAM] [ENTRIESREAD entries-read] → OK.
 fn create(ctx: &mut Ctx<'_>) -> CmdResult {
     let (args, key) = (ctx.args, ctx.args.key(2));
-    let options = Options::parse(ctx, true)?;
+    let options = GroupOptions::parse(ctx, true)?;
     let found = ctx.db.write_as::<Stream>(key)?;
     if found.is_none() && !options.creates {
         return Err(no_stream());
@@ -150,7 +150,7 @@ const SETID: Spec = Spec::data("xgroup|setid", -5, set_id)
 /// XGROUP SETID key group id|$ [ENTRIESREAD entries-read] → OK.
 fn set_id(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
-    let options = Options::parse(ctx, false)?;
+    let options = GroupOptions::parse(ctx, false)?;
     let (stream, group) = stream_and_group(ctx)?;
     let id = match args.at(4) {
         b"-" => StreamId::MIN,

@@ -278,7 +278,7 @@ enum Wanted {
 fn wanted(ctx: &mut Ctx<'_>, request: &Request<'_>, at: usize) -> Result<Wanted, Error> {
     let (key, id) = (ctx.args.key(at), ctx.args.at(at + request.keys));
     let stream = match request.group {
-        Some(_) => ctx.db.write_as::<Stream>(key)?.map(|stream| &*stream),
+        Some(_) => ctx.db.find_as::<Stream>(key)?,
         None => ctx.db.read_as::<Stream>(key)?,
     };
     let Some((name, _)) = request.group else {

@@ -134,7 +134,7 @@ struct Known {
 
 /// Options of `SET`, `GETEX` and `MSETEX`.
 #[derive(Clone, Copy, Default)]
-struct Options<'a> {
+struct SetOptions<'a> {
     condition: Condition,
     get: bool,
     keep_ttl: bool,
@@ -142,11 +142,11 @@ struct Options<'a> {
     expiry: Option<Expiry<'a>>,
 }
 
-impl<'a> Options<'a> {
+impl<'a> SetOptions<'a> {
     /// Parses the arguments from `from` on. Contradictory options are a syntax error; a repeated option is not, and
     /// its last amount counts.
     fn parse(args: Args<'a>, from: usize, known: Known) -> Result<Self, Error> {
-        let mut options = Options::default();
+        let mut options = SetOptions::default();
         let mut i = from;
         while i < args.len() {
             let condition = options.condition;
@@ -299,7 +299,7 @@ fn set_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
 fn set(ctx: &mut Ctx<'_>) -> CmdResult {
     const KNOWN: Known = Known { nx_xx: true, ifeq: true, get: true, keep_ttl: true, persist: false };
     let key = ctx.args.key(1);
-    let options = Options::parse(ctx.args, 3, KNOWN)?;
+    let options = SetOptions::parse(ctx.args, 3, KNOWN)?;
     let ttl = options.ttl(ctx.now, ctx.name)?;
     let mut before = None;
     if options.get {
@@ -333,7 +333,7 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// Whether the string under `key` equals argument `i`.
 fn equals(ctx: &mut Ctx<'_>, key: Key<'_>, i: usize) -> Result<bool, Error> {
-    let text = ctx.db.write_string(key)?;
+    let text = ctx.db.find_string(key)?;
     Ok(text.is_some_and(|text| text.text(&mut itoa::Buffer::new()) == ctx.args.at(i)))
 }
 
@@ -495,7 +495,7 @@ const GETEX: Spec = Spec::data("getex", -2, getex)
 fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
     const KNOWN: Known = Known { nx_xx: false, ifeq: false, get: false, keep_ttl: false, persist: true };
     let key = ctx.args.key(1);
-    let options = Options::parse(ctx.args, 2, KNOWN)?;
+    let options = SetOptions::parse(ctx.args, 2, KNOWN)?;
     let Some(text) = ctx.db.read_string(key)? else {
         return Ok(ctx.reply.null());
     };
@@ -932,7 +932,7 @@ fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
     if end > ctx.args.len() {
         return Err(Error::Syntax);
     }
-    let options = Options::parse(ctx.args, end, KNOWN)?;
+    let options = SetOptions::parse(ctx.args, end, KNOWN)?;
     let ttl = options.ttl(ctx.now, ctx.name)?;
     let pairs = ctx.args.range(2..end);
     let holds = match options.condition {

@@ -198,6 +198,21 @@ impl<'s> Db<'s> {
         self.database_mut().read(key)
     }
 
+    /// The entry of `key`, for a command that decides by it whether to change the key: records the access, but counts
+    /// neither a hit nor a miss.
+    #[inline]
+    pub fn find(&mut self, key: Key<'_>) -> Option<Found<'_>> {
+        if self.expire_if_due(key) {
+            return None;
+        }
+        let Keyspace { dbs, access, rng, .. } = &mut *self.space;
+        let found = dbs[self.index].read(key)?;
+        if self.touch {
+            touch_entry(&found, access, rng);
+        }
+        Some(found)
+    }
+
     /// The entry of `key`, to be changed in place.
     #[inline]
     pub fn write(&mut self, key: Key<'_>) -> Option<Writable<'_>> {
@@ -225,6 +240,17 @@ impl<'s> Db<'s> {
     #[inline]
     pub fn read_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
         match self.read(key) {
+            None => Ok(None),
+            Some(found) => found.into_string().map(Some).ok_or(WrongType),
+        }
+    }
+
+    /// The string at `key`, found as by [`Db::find`].
+    ///
+    /// # Errors
+    /// [`WrongType`] if the value has another type.
+    pub fn find_string(&mut self, key: Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
+        match self.find(key) {
             None => Ok(None),
             Some(found) => found.into_string().map(Some).ok_or(WrongType),
         }
@@ -261,6 +287,18 @@ impl<'s> Db<'s> {
     #[inline]
     pub fn read_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&T>, WrongType> {
         match self.read(key) {
+            None => Ok(None),
+            Some(found) => found.into_collection().map(Some).ok_or(WrongType),
+        }
+    }
+
+    /// The collection at `key`, found as by [`Db::find`].
+    ///
+    /// # Errors
+    /// [`WrongType`] if the value has another type.
+    #[inline]
+    pub fn find_as<T: Collection>(&mut self, key: Key<'_>) -> Result<Option<&T>, WrongType> {
+        match self.find(key) {
             None => Ok(None),
             Some(found) => found.into_collection().map(Some).ok_or(WrongType),
         }
@@ -414,7 +452,7 @@ impl<'s> Db<'s> {
     /// # Errors
     /// [`WrongType`] if the value has another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
-        let found = self.write(key).map(|found| (found.kind(), found.is_changeable()));
+        let found = self.find(key).map(|found| (found.kind(), found.is_changeable()));
         match found {
             None => {
                 let mut entry = Entry::new(key.bytes, None, Value::Shared(Default::default()));

@@ -615,50 +615,84 @@ impl Registers {
 
 // ---- the test that users can run ------------------------------------------------------------------------
 
+/// Failure of the self-test.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfTestError {
+    /// A dense register does not have the value to which it was raised.
+    #[error("register {index} was not raised to {value} as it should")]
+    NotRaised {
+        /// Index of the register.
+        index: usize,
+        /// The value.
+        value: u8,
+    },
+    /// Dense registers differ from those of the array.
+    #[error("registers are not what they were set to")]
+    Registers,
+    /// The two encodings give different counts of the same elements.
+    #[error("the sparse one counts {sparse}, the dense one {dense}")]
+    Differ {
+        /// Count of the sparse HyperLogLog.
+        sparse: u64,
+        /// Count of the dense HyperLogLog.
+        dense: u64,
+    },
+    /// A count is further from the number of elements than the expected error.
+    #[error("of {elements} elements {counted} were counted")]
+    Inexact {
+        /// Number of elements.
+        elements: u64,
+        /// The count.
+        counted: u64,
+    },
+    /// Registers contradict their encoding.
+    #[error("{0}")]
+    Corrupt(#[from] Corrupt),
+}
+
 /// Self-test behind `PFSELFTEST`: compares dense registers with an array, then adds a hundred thousand elements to
 /// a sparse and to a dense HyperLogLog, which must agree and stay within the expected error.
 ///
 /// # Errors
-/// A description of the first failure.
-pub fn self_test(rng: &mut Rng) -> Result<(), String> {
+/// The first failure.
+pub fn self_test(rng: &mut Rng) -> Result<(), SelfTestError> {
     let mut dense = Sds::from_slice(EMPTY);
-    make_dense(&mut dense).map_err(|error| error.to_string())?;
+    make_dense(&mut dense)?;
     let mut model = vec![0; REGISTERS];
     for _ in 0..4 * REGISTERS {
         let (index, value) = (rng.index(REGISTERS), rng.below(64) as u8);
         let raised = raise_dense(&mut dense.as_mut_slice()[HEADER..], index, value);
         if raised != (value > model[index]) {
-            return Err(format!("register {index} was not raised to {value} as it should"));
+            return Err(SelfTestError::NotRaised { index, value });
         }
         model[index] = value.max(model[index]);
     }
     let (triples, _) = dense[HEADER..].as_chunks::<3>();
     let registers: Vec<u8> = triples.iter().flat_map(|triple| unpack(*triple)).collect();
     if registers != model {
-        return Err("registers are not what they were set to".to_owned());
+        return Err(SelfTestError::Registers);
     }
     let mut sparse = Sds::from_slice(EMPTY);
     let mut dense = sparse.clone();
-    make_dense(&mut dense).map_err(|error| error.to_string())?;
+    make_dense(&mut dense)?;
     let (seed, mut checkpoint) = (rng.next_u64(), 1);
     for i in 1..=100_000u64 {
         let element = (seed ^ i).to_le_bytes();
         for string in [&mut sparse, &mut dense] {
-            add(string, &element, 3000).map_err(|error| error.to_string())?;
+            add(string, &element, 3000)?;
         }
         if i != checkpoint {
             continue;
         }
-        let counts = (count(&sparse), count(&dense));
-        let (Ok(n), Ok(same)) = counts else { return Err(Corrupt.to_string()) };
+        let (n, same) = (count(&sparse)?, count(&dense)?);
         if n != same {
-            return Err(format!("the sparse one counts {n}, the dense one {same}"));
+            return Err(SelfTestError::Differ { sparse: n, dense: same });
         }
         // The standard error is 1.04 divided by the square root of the number of registers. Six times that
         // practically never happens.
         let allowed = (6.0 * 1.04 / (REGISTERS as f64).sqrt() * i as f64).ceil() as u64;
         if n.abs_diff(i) > allowed {
-            return Err(format!("of {i} elements {n} were counted"));
+            return Err(SelfTestError::Inexact { elements: i, counted: n });
         }
         checkpoint *= 10;
     }
