@@ -70,6 +70,7 @@ const UNSAFE: &[&str] = &[
     "structures/dict/table.rs",
     "structures/dict/tests.rs",
     "structures/field.rs",
+    "structures/indexed.rs",
     "structures/intset.rs",
     "structures/listpack/entry.rs",
     "structures/listpack/mod.rs",
@@ -77,17 +78,10 @@ const UNSAFE: &[&str] = &[
     "structures/scorepack.rs",
     "structures/sds.rs",
     "structures/skiplist.rs",
+    "structures/tagged.rs",
+    "structures/volatile.rs",
     "types/bits.rs",
-    "types/hash.rs",
-    "types/hash/volatile.rs",
     "types/hyperloglog.rs",
-    "types/list.rs",
-    "types/set.rs",
-    "types/stream/collection.rs",
-    "types/tagged.rs",
-    "types/value.rs",
-    "types/zset/indexed.rs",
-    "types/zset/mod.rs",
 ];
 
 /// Files that may make a pointer from an integer: from an address that the kernel reports, or from a slot too small

@@ -312,7 +312,8 @@ impl Entry {
         if shape.kind != T::KIND || shape.form != Form::Object {
             return None;
         }
-        // SAFETY: the kind says that the word is a `T`, stored by `with_collection::<T>`.
+        // SAFETY: the kind says that the word is a `T`, stored by `with_collection::<T>`: no other type of collection
+        // has this kind, as `types::value` checks.
         Some(unsafe { self.word().cast::<T>().as_ref() })
     }
 

@@ -119,6 +119,7 @@ fn search<T: Int>(ints: &[T], v: i64) -> Result<usize, usize> {
 }
 
 /// A sorted set of integers in one allocation, one pointer wide.
+#[repr(transparent)]
 pub struct Intset {
     blob: NonNull<u8>,
 }
@@ -376,7 +377,7 @@ impl Intset {
 
     /// Converts the set into one word whose low three bits are zero. Only [`Intset::from_raw`] frees it then.
     #[inline]
-    pub fn into_raw(self) -> NonNull<u8> {
+    pub(in crate::structures) fn into_raw(self) -> NonNull<u8> {
         ManuallyDrop::new(self).blob
     }
 
@@ -385,7 +386,7 @@ impl Intset {
     /// # Safety
     /// `raw` comes from `into_raw`, and is converted back at most once.
     #[inline]
-    pub unsafe fn from_raw(raw: NonNull<u8>) -> Intset {
+    pub(in crate::structures) unsafe fn from_raw(raw: NonNull<u8>) -> Intset {
         Intset { blob: raw }
     }
 }

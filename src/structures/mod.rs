@@ -4,6 +4,7 @@
 mod block;
 pub mod dict;
 pub mod field;
+pub mod indexed;
 pub mod intset;
 pub mod listpack;
 pub mod lzf;
@@ -12,3 +13,5 @@ pub mod quicklist;
 pub mod scorepack;
 pub mod sds;
 pub mod skiplist;
+pub mod tagged;
+pub mod volatile;

@@ -30,6 +30,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Range;
+use std::ptr::NonNull;
 
 use super::block::Block;
 use super::listpack::entry::{self, Encoded, corrupt_position};
@@ -257,6 +258,22 @@ unsafe fn write_score(score: &Score, out: *mut u8, size: usize) {
 
 /// Creating and measuring.
 impl Scorepack {
+    /// Converts the scorepack into its address. Only [`Scorepack::from_raw`] frees it then.
+    #[inline]
+    pub(super) fn into_raw(self) -> NonNull<u8> {
+        self.block.into_raw()
+    }
+
+    /// Converts an address from [`Scorepack::into_raw`] back into its scorepack.
+    ///
+    /// # Safety
+    /// `raw` comes from `into_raw`, and is converted back at most once.
+    #[inline]
+    pub(super) unsafe fn from_raw(raw: NonNull<u8>) -> Scorepack {
+        // SAFETY: the caller's promise is the block's.
+        Scorepack { block: unsafe { Block::from_raw(raw) } }
+    }
+
     /// An empty scorepack.
     pub fn new() -> Self {
         Scorepack { block: Block::copy_of(&[HEADER as u8, 0, 0, 0, 0, 0, 0, 0]) }

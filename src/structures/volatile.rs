@@ -1,4 +1,4 @@
-//! A hash table with fields that expire, and the queue of these fields.
+//! A hash table of fields, some of which expire, and the queue of these.
 //!
 //! Invariants: the queue has exactly the fields with an expiry, each with the expiry stored in its block and the
 //! address of the block. It owns nothing; entries are updated wherever a block changes.
@@ -7,12 +7,11 @@
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use super::{Before, NewExpiry, Table};
+use super::dict::{Borrowed, Dict, Element, Place};
+use super::field::Field;
+use super::sds::Value;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::hash;
-use crate::structures::dict::{Borrowed, Element, Place};
-use crate::structures::field::Field;
-use crate::types::Value;
 
 /// A field that expires: its expiry, and the address of its block.
 type Queued = (UnixMillis, NonNull<u8>);
@@ -20,10 +19,46 @@ type Queued = (UnixMillis, NonNull<u8>);
 /// Bytes per field in the queue: nodes have eleven places, about two thirds of them used.
 const QUEUED_BYTES: usize = size_of::<Queued>() * 3 / 2;
 
-pub(super) struct Volatile {
-    table: Table,
+/// How setting a value changes the expiry of a field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewExpiry {
+    /// The field has no expiry afterwards.
+    Never,
+    /// The field keeps its expiry, unless it has expired.
+    Same,
+    /// The field expires at this time.
+    At(UnixMillis),
+}
+
+/// State of a field before its value was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Before {
+    /// There was no such field.
+    Absent,
+    /// The field had another value.
+    Present,
+    /// The field had expired, and so is new for readers.
+    Due,
+}
+
+impl Before {
+    /// Whether the field is new for readers.
+    #[inline]
+    pub fn is_new(self) -> bool {
+        self != Before::Present
+    }
+}
+
+/// A hash table of fields, some of which expire.
+pub struct Volatile {
+    table: Dict<Field>,
     queue: BTreeSet<Queued>,
 }
+
+// SAFETY: the table owns its fields, and the addresses in the queue are those of its fields, wherever the table goes.
+unsafe impl Send for Volatile {}
+// SAFETY: as above: `&Volatile` only reads.
+unsafe impl Sync for Volatile {}
 
 /// The queue's entry for a field, if the field expires.
 #[inline]
@@ -46,63 +81,64 @@ fn requeue(queue: &mut BTreeSet<Queued>, old: Option<Queued>, new: Option<Queued
 }
 
 impl Volatile {
-    /// O(1) if no field expires, otherwise O(n log n).
-    pub(super) fn new(table: Table) -> Volatile {
+    /// The table with its queue. O(1) if no field expires, otherwise O(n log n).
+    pub fn new(table: Dict<Field>) -> Volatile {
         let queue = table.iter().filter_map(|field| queued(&field)).collect();
         Volatile { table, queue }
     }
 
+    /// The table, to be read.
     #[inline(always)]
-    pub(super) fn table(&self) -> &Table {
+    pub fn table(&self) -> &Dict<Field> {
         &self.table
     }
 
     /// One step of a running rehash. Blocks do not move, so the queue does not change.
     #[inline]
-    pub(super) fn step(&mut self) {
+    pub fn step(&mut self) {
         self.table.step();
     }
 
-    /// Takes the table, which has no field that expires.
-    pub(super) fn take_table(&mut self) -> Table {
+    /// Takes the table.
+    ///
+    /// # Panics
+    /// If a field expires.
+    pub fn take_table(&mut self) -> Dict<Field> {
         assert!(self.queue.is_empty(), "a field that expires needs its queue");
         std::mem::take(&mut self.table)
     }
 
-    /// Number of fields that expire.
-    pub(super) fn len(&self) -> usize {
+    /// Number of fields that expire. O(1).
+    pub fn expiring(&self) -> usize {
         self.queue.len()
     }
 
     /// Earliest expiry of a field.
     #[inline]
-    pub(super) fn earliest(&self) -> Option<UnixMillis> {
+    pub fn earliest(&self) -> Option<UnixMillis> {
         self.queue.first().map(|&(at, _)| at)
     }
 
+    /// Whether a field has expired by `now`. O(log n).
     #[inline]
-    pub(super) fn any_due(&self, now: UnixMillis) -> bool {
+    pub fn any_due(&self, now: UnixMillis) -> bool {
         self.earliest().is_some_and(|at| at <= now)
     }
 
-    /// O(d) for d expired fields.
-    pub(super) fn count_due(&self, now: UnixMillis) -> usize {
+    /// Number of fields that have expired by `now`. O(d) for d such fields.
+    pub fn count_due(&self, now: UnixMillis) -> usize {
         self.queue.iter().take_while(|&&(at, _)| at <= now).count()
     }
 
     /// The field with this name, unless it has expired.
     #[inline]
-    pub(super) fn find(&self, hash: u64, field: &[u8], now: UnixMillis) -> Option<Borrowed<'_, Field>> {
+    pub fn find(&self, hash: u64, field: &[u8], now: UnixMillis) -> Option<Borrowed<'_, Field>> {
         self.table.find(hash, field).filter(|field| !field.is_due(now))
     }
 
-    pub(super) fn put(
-        &mut self,
-        field: &[u8],
-        value: Value<'_>,
-        expiry: NewExpiry,
-        now: UnixMillis,
-    ) -> Before {
+    /// Sets the value of a field and, as `expiry` says, its expiry. Returns what was there before. O(log n) if it
+    /// expires or did, otherwise O(1).
+    pub fn put(&mut self, field: &[u8], value: Value<'_>, expiry: NewExpiry, now: UnixMillis) -> Before {
         let expires = |old: Option<UnixMillis>| match expiry {
             NewExpiry::Never => None,
             NewExpiry::Same => old.filter(|&at| at > now),
@@ -128,7 +164,7 @@ impl Volatile {
     }
 
     /// Removes a field that has not expired and returns whether there was one.
-    pub(super) fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
+    pub fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
         match self.table.find_mut(hash(field), field) {
             Some(slot) if !slot.is_due(now) => {
                 requeue(&mut self.queue, queued(&slot), None);
@@ -140,7 +176,7 @@ impl Volatile {
     }
 
     /// Changes the expiry of a field and returns whether there is such a field.
-    pub(super) fn set_expiry(&mut self, field: &[u8], expires: Option<UnixMillis>) -> bool {
+    pub fn set_expiry(&mut self, field: &[u8], expires: Option<UnixMillis>) -> bool {
         let Some(mut slot) = self.table.find_mut(hash(field), field) else { return false };
         let old = queued(&slot);
         slot.map(|field| field.with_expiry(expires));
@@ -149,7 +185,7 @@ impl Volatile {
     }
 
     /// Removes up to `most` expired fields, earliest first, and returns their number.
-    pub(super) fn pop_due(&mut self, now: UnixMillis, most: usize, mut each: impl FnMut(&[u8])) -> usize {
+    pub fn pop_due(&mut self, now: UnixMillis, most: usize, mut each: impl FnMut(&[u8])) -> usize {
         for popped in 0..most {
             let Some(&(_, raw)) = self.queue.first().filter(|&&(at, _)| at <= now) else { return popped };
             self.queue.pop_first();
@@ -162,12 +198,12 @@ impl Volatile {
     }
 
     /// Bytes occupied in addition to the table's buckets and fields.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         size_of::<Volatile>() + self.queue.len() * QUEUED_BYTES
     }
 
     /// Panics if an invariant is violated. O(n log n).
-    pub(super) fn check(&self) {
+    pub fn check(&self) {
         let expected: BTreeSet<Queued> = self.table.iter().filter_map(|field| queued(&field)).collect();
         assert_eq!(self.queue, expected, "the queue has exactly the fields that expire");
     }

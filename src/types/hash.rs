@@ -1,119 +1,66 @@
 //! Hashes: fields with a value each, in no order.
 //!
 //! A hash is a listpack of fields and values in turn while it is short and none of them expires, else a hash table.
-//! There is no way back. A table some of whose fields expire has a queue of these beside it (`volatile`); any
+//! There is no way back. A table some of whose fields expire has a queue of these beside it ([`Volatile`]); any
 //! other pays nothing for the possibility.
 //!
 //! A hash does not know the time. Whoever reads says what `now` is: a field whose time has come by then is as
 //! good as absent, but stays until it is overwritten or [`Hash::pop_due`] removes it.
 //!
 //! What always holds: a field is stored once; the hash table holds one allocation per field, value included.
-#![allow(unsafe_code)]
 
 use super::Limits;
 use super::packed::{Unfit, longest_key};
 use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::random;
-use super::tagged::{Lent, LentMut, Tagged};
-use super::value::{Collection, Describe, Kind, Part, Value};
+use super::value::{Collection, Describe, Part, Value};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::{Key, hash};
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{self, Dict, Place};
 use crate::structures::field::{Field, item_of, len_of, pair, value};
 use crate::structures::listpack::{self, Item, Listpack, Pos, encoded_size};
-
-mod volatile;
-
-use volatile::Volatile;
+use crate::structures::tagged::{OneOf, View, ViewMut};
+use crate::structures::volatile::Volatile;
+pub use crate::structures::volatile::{Before, NewExpiry};
 
 // ---- the hash -------------------------------------------------------------------------------
-
-const PACK: usize = 0;
-const TABLE: usize = 1;
-const VOLATILE: usize = 2;
 
 type Table = Dict<Field>;
 
 /// A hash in one machine word.
 #[repr(transparent)]
-pub struct Hash(Tagged);
-
-// SAFETY: a hash owns what its word points to.
-unsafe impl Send for Hash {}
+pub struct Hash(OneOf<Listpack, Box<Table>, Box<Volatile>>);
 
 enum Encoding<'a> {
-    Pack(Lent<'a, Listpack>),
+    Pack(&'a Listpack),
     Table(&'a Table),
     /// A table with at least one field that expires, or that had one at the last maintenance.
     Volatile(&'a Volatile),
 }
 
 enum EncodingMut<'a> {
-    Pack(LentMut<'a, Listpack>),
+    Pack(&'a mut Listpack),
     Table(&'a mut Table),
     Volatile(&'a mut Volatile),
-}
-
-/// How setting a value changes the expiry of a field.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NewExpiry {
-    /// The field has no expiry afterwards.
-    Never,
-    /// The field keeps its expiry, unless it has expired.
-    Same,
-    /// The field expires at this time.
-    At(UnixMillis),
-}
-
-/// State of a field before its value was set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Before {
-    /// There was no such field.
-    Absent,
-    /// The field had another value.
-    Present,
-    /// The field had expired, and so is new for readers.
-    Due,
-}
-
-impl Before {
-    /// Whether the field is new for readers.
-    #[inline]
-    pub fn is_new(self) -> bool {
-        self != Before::Present
-    }
 }
 
 impl From<Listpack> for Hash {
     /// The listpack holds alternating fields and values, and no field twice.
     fn from(pack: Listpack) -> Hash {
-        Hash(Tagged::of(pack, PACK))
+        Hash(OneOf::first(pack))
     }
 }
 
 impl From<Table> for Hash {
     fn from(table: Table) -> Hash {
-        Hash(Tagged::of(Box::new(table), TABLE))
+        Hash(OneOf::second(Box::new(table)))
     }
 }
 
 impl From<Volatile> for Hash {
     fn from(volatile: Volatile) -> Hash {
-        Hash(Tagged::of(Box::new(volatile), VOLATILE))
-    }
-}
-
-impl Drop for Hash {
-    fn drop(&mut self) {
-        // SAFETY: the tag says what the word owns; nobody uses the word after this.
-        unsafe {
-            match self.0.tag() {
-                PACK => drop(self.0.take::<Listpack>(PACK)),
-                TABLE => drop(self.0.take::<Box<Table>>(TABLE)),
-                _ => drop(self.0.take::<Box<Volatile>>(VOLATILE)),
-            }
-        }
+        Hash(OneOf::third(Box::new(volatile)))
     }
 }
 
@@ -142,26 +89,19 @@ impl Hash {
 
     #[inline(always)]
     fn encoded(&self) -> Encoding<'_> {
-        // SAFETY: the tag says what the word owns, which stays as it is while the hash is borrowed.
-        unsafe {
-            match self.0.tag() {
-                PACK => Encoding::Pack(Lent::new(self.0, PACK)),
-                TABLE => Encoding::Table(self.0.pointer(TABLE).cast().as_ref()),
-                _ => Encoding::Volatile(self.0.pointer(VOLATILE).cast().as_ref()),
-            }
+        match self.0.view() {
+            View::First(pack) => Encoding::Pack(pack),
+            View::Second(table) => Encoding::Table(table),
+            View::Third(volatile) => Encoding::Volatile(volatile),
         }
     }
 
     #[inline(always)]
     fn encoded_mut(&mut self) -> EncodingMut<'_> {
-        // SAFETY: the tag says what the word owns; the word is borrowed exclusively, and no value of
-        // `LentMut` is forgotten in this module.
-        unsafe {
-            match self.0.tag() {
-                PACK => EncodingMut::Pack(LentMut::new(&mut self.0, PACK)),
-                TABLE => EncodingMut::Table(self.0.pointer(TABLE).cast().as_mut()),
-                _ => EncodingMut::Volatile(self.0.pointer(VOLATILE).cast().as_mut()),
-            }
+        match self.0.view_mut() {
+            ViewMut::First(pack) => EncodingMut::Pack(pack),
+            ViewMut::Second(table) => EncodingMut::Table(table),
+            ViewMut::Third(volatile) => EncodingMut::Volatile(volatile),
         }
     }
 
@@ -245,11 +185,11 @@ impl Hash {
         }
         let bytes = |name: &[u8], value: &Value<'_>| encoded_size(name) + encoded_size(item_of(value));
         if let Encoding::Pack(pack) = self.encoded() {
-            let (found, fields) = (find_in(&pack, field), pack.len() / 2);
+            let (found, fields) = (find_in(pack, field), pack.len() / 2);
             let longest = field.len().max(len_of(&value));
             let added = usize::from(found.is_none());
             self.admit(fields + added, longest, bytes(field, &value), limits);
-            if let EncodingMut::Pack(mut pack) = self.encoded_mut() {
+            if let EncodingMut::Pack(pack) = self.encoded_mut() {
                 return match found {
                     Some((_, at)) => {
                         pack.replace(at, item_of(&value));
@@ -283,7 +223,7 @@ impl Hash {
     #[inline]
     pub fn get(&self, field: &[u8], now: UnixMillis) -> Option<Item<'_>> {
         match self.encoded() {
-            Encoding::Pack(pack) => find_in(&pack, field).map(|(_, at)| pack.at(at)),
+            Encoding::Pack(pack) => find_in(pack, field).map(|(_, at)| pack.get(at)),
             Encoding::Table(table) => table.find(hash(field), field).map(|field| value(&field)),
             Encoding::Volatile(volatile) => volatile.find(hash(field), field, now).map(|field| value(&field)),
         }
@@ -329,7 +269,7 @@ impl Hash {
     /// Removes a field that has not expired and returns whether there was one. O(1), O(n) in a listpack.
     pub fn remove(&mut self, field: &[u8], now: UnixMillis) -> bool {
         match self.encoded_mut() {
-            EncodingMut::Pack(mut pack) => match pack.find(field, 1) {
+            EncodingMut::Pack(pack) => match pack.find(field, 1) {
                 Some(at) => {
                     pack.remove_range_at(at, 2);
                     true
@@ -431,7 +371,7 @@ impl Hash {
     /// Number of fields with an expiry, including expired ones. O(1).
     pub fn volatile(&self) -> usize {
         match self.encoded() {
-            Encoding::Volatile(volatile) => volatile.len(),
+            Encoding::Volatile(volatile) => volatile.expiring(),
             _ => 0,
         }
     }
@@ -448,7 +388,7 @@ impl Hash {
     /// Drops the queue of expiries if no field expires. O(1).
     pub fn drop_expiry_table(&mut self) {
         let table = match self.encoded_mut() {
-            EncodingMut::Volatile(volatile) if volatile.len() == 0 => volatile.take_table(),
+            EncodingMut::Volatile(volatile) if volatile.expiring() == 0 => volatile.take_table(),
             _ => return,
         };
         *self = table.into();
@@ -565,7 +505,7 @@ impl Hash {
     /// The bytes of the listpack, if the hash is one, as files store them.
     pub fn as_listpack(&self) -> Option<&[u8]> {
         match self.encoded() {
-            Encoding::Pack(pack) => Some(pack.bytes_of()),
+            Encoding::Pack(pack) => Some(pack.as_bytes()),
             Encoding::Table(_) | Encoding::Volatile(_) => None,
         }
     }
@@ -686,13 +626,10 @@ impl Describe for Hash {
     }
 }
 
-// SAFETY: one word that owns what it points to; `Send` holds for both encodings.
-unsafe impl Collection for Hash {
-    const KIND: Kind = Kind::Hash;
-
+impl Collection for Hash {
     fn duplicate(&self) -> Hash {
         match self.encoded() {
-            Encoding::Pack(pack) => Listpack::clone(&pack).into(),
+            Encoding::Pack(pack) => pack.clone().into(),
             Encoding::Table(table) => copy_table(table).into(),
             Encoding::Volatile(volatile) => Volatile::new(copy_table(volatile.table())).into(),
         }

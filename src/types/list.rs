@@ -3,26 +3,17 @@
 //! A list is a single listpack while it fits into one quicklist node, and a quicklist beyond that. It becomes a
 //! listpack again when the quicklist has shrunk to one node of at most half that size, so that a list near the
 //! limit does not change back and forth.
-#![allow(unsafe_code)]
-
-use std::mem::ManuallyDrop;
 
 use super::Limits;
 use super::prefetch::{self, PrefetchTarget, Prefetcher};
-use super::tagged::{Lent, LentMut, Tagged};
-use super::value::{Collection, Describe, Kind, Part};
+use super::value::{Collection, Describe, Part};
 use crate::structures::listpack::{Item, Listpack, Needle};
 use crate::structures::quicklist::{Direction, NodeRef, Quicklist, QuicklistOptions};
-
-const PACK: usize = 0;
-const QUICK: usize = 1;
+use crate::structures::tagged::{self, OneOf, Owned};
 
 /// A list of byte strings in one machine word.
 #[repr(transparent)]
-pub struct List(Tagged);
-
-// SAFETY: a list owns what its word points to, and both structures are `Send`.
-unsafe impl Send for List {}
+pub struct List(OneOf<Listpack, Box<Quicklist>>);
 
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,12 +58,12 @@ fn one_node(limits: &Limits, count: usize, bytes: usize) -> bool {
 }
 
 enum View<'a> {
-    Pack(Lent<'a, Listpack>),
+    Pack(&'a Listpack),
     Quick(&'a Quicklist),
 }
 
 enum ViewMut<'a> {
-    Pack(LentMut<'a, Listpack>),
+    Pack(&'a mut Listpack),
     Quick(&'a mut Quicklist),
 }
 
@@ -83,41 +74,37 @@ impl List {
     }
 
     fn pack(pack: Listpack) -> List {
-        List(Tagged::of(pack, PACK))
+        List(OneOf::first(pack))
     }
 
     fn quick(list: Quicklist) -> List {
-        List(Tagged::of(Box::new(list), QUICK))
+        List(OneOf::second(Box::new(list)))
     }
 
+    #[inline(always)]
     fn view(&self) -> View<'_> {
-        match self.0.tag() {
-            // SAFETY: the tag says that the word came from `Listpack::into_raw`.
-            PACK => View::Pack(unsafe { Lent::new(self.0, PACK) }),
-            // SAFETY: the tag says that the word is a `Box<Quicklist>`, owned by `self`.
-            _ => View::Quick(unsafe { self.0.pointer(QUICK).cast::<Quicklist>().as_ref() }),
+        match self.0.view() {
+            tagged::View::First(pack) => View::Pack(pack),
+            tagged::View::Second(list) => View::Quick(list),
         }
     }
 
+    #[inline(always)]
     fn view_mut(&mut self) -> ViewMut<'_> {
-        match self.0.tag() {
-            // SAFETY: as in `view`; the borrow is unique.
-            PACK => ViewMut::Pack(unsafe { LentMut::new(&mut self.0, PACK) }),
-            // SAFETY: as in `view`; the borrow is unique.
-            _ => ViewMut::Quick(unsafe { self.0.pointer(QUICK).cast::<Quicklist>().as_mut() }),
+        match self.0.view_mut() {
+            tagged::ViewMut::First(pack) => ViewMut::Pack(pack),
+            tagged::ViewMut::Second(list) => ViewMut::Quick(list),
         }
     }
 
     /// Makes room for `count` more elements with `bytes` bytes in total. The only place where a listpack becomes a
     /// quicklist.
     pub fn prepare(&mut self, count: usize, bytes: usize, limits: &Limits) {
-        let View::Pack(pack) = self.view() else { return };
+        let ViewMut::Pack(pack) = self.view_mut() else { return };
         if one_node(limits, pack.len() + count, pack.bytes() + bytes) {
             return;
         }
-        let old = ManuallyDrop::new(std::mem::take(self));
-        // SAFETY: the word is a listpack's, whose ownership moves out here.
-        let pack = unsafe { old.0.take::<Listpack>(PACK) };
+        let pack = std::mem::take(pack);
         *self = if pack.is_empty() {
             List::quick(Quicklist::new(options(limits)))
         } else {
@@ -133,9 +120,7 @@ impl List {
         if !one_node(limits, pack.len() * 2, pack.bytes() * 2) {
             return;
         }
-        let old = ManuallyDrop::new(std::mem::take(self));
-        // SAFETY: the word is a `Box<Quicklist>`, whose ownership moves out here.
-        let list = unsafe { old.0.take::<Box<Quicklist>>(QUICK) };
+        let Owned::Second(list) = std::mem::take(self).0.into_owned() else { return };
         *self = match list.into_listpack() {
             Ok(pack) => List::pack(pack),
             Err(list) => List::quick(list),
@@ -146,8 +131,8 @@ impl List {
     #[inline]
     pub fn push(&mut self, end: End, element: &[u8]) {
         match (self.view_mut(), end) {
-            (ViewMut::Pack(mut pack), End::Head) => pack.push_front(element),
-            (ViewMut::Pack(mut pack), End::Tail) => pack.push_back(element),
+            (ViewMut::Pack(pack), End::Head) => pack.push_front(element),
+            (ViewMut::Pack(pack), End::Tail) => pack.push_back(element),
             (ViewMut::Quick(list), End::Head) => list.push_front(element),
             (ViewMut::Quick(list), End::Tail) => list.push_back(element),
         }
@@ -157,7 +142,7 @@ impl List {
     #[inline]
     pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         match self.view_mut() {
-            ViewMut::Pack(mut pack) => {
+            ViewMut::Pack(pack) => {
                 let pos = match end {
                     End::Head => pack.first()?,
                     End::Tail => pack.last()?,
@@ -213,7 +198,7 @@ impl List {
     /// Replaces the element at `index` and returns whether there was one. Call [`List::prepare`] first.
     pub fn set(&mut self, index: i64, element: &[u8]) -> bool {
         match self.view_mut() {
-            ViewMut::Pack(mut pack) => match pack.seek(index) {
+            ViewMut::Pack(pack) => match pack.seek(index) {
                 Some(pos) => {
                     pack.replace(pos, element);
                     true
@@ -228,7 +213,7 @@ impl List {
     /// [`List::prepare`] first.
     pub fn insert(&mut self, pivot: &[u8], after: bool, element: &[u8]) -> bool {
         match self.view_mut() {
-            ViewMut::Pack(mut pack) => {
+            ViewMut::Pack(pack) => {
                 let Some(pos) = pack.find(pivot, 0) else { return false };
                 if after {
                     pack.insert_after(pos, element);
@@ -260,7 +245,7 @@ impl List {
         let needle = Needle::new(element);
         let mut removed = 0;
         match self.view_mut() {
-            ViewMut::Pack(mut pack) => {
+            ViewMut::Pack(pack) => {
                 let mut at = match end {
                     End::Head => pack.first(),
                     End::Tail => pack.last(),
@@ -306,7 +291,7 @@ impl List {
         };
         match self.view() {
             View::Pack(pack) => {
-                let mut items = pack.items();
+                let mut items = pack.iter();
                 loop {
                     let item = if end == End::Head { items.next() } else { items.next_back() };
                     if !item.is_some_and(&mut go_on) {
@@ -324,7 +309,7 @@ impl List {
             return;
         }
         match self.view_mut() {
-            ViewMut::Pack(mut pack) => pack.remove_range(start as i64, count),
+            ViewMut::Pack(pack) => pack.remove_range(start as i64, count),
             ViewMut::Quick(list) => {
                 list.delete_range(start as i64, count);
             }
@@ -342,7 +327,7 @@ impl List {
     /// The bytes of the listpack, if the list is one, as files store it.
     pub fn as_listpack(&self) -> Option<&[u8]> {
         match self.view() {
-            View::Pack(pack) => Some(pack.bytes_of()),
+            View::Pack(pack) => Some(pack.as_bytes()),
             View::Quick(_) => None,
         }
     }
@@ -435,10 +420,7 @@ impl Describe for List {
     }
 }
 
-// SAFETY: one word by `repr(transparent)`; the list owns what the word points to.
-unsafe impl Collection for List {
-    const KIND: Kind = Kind::List;
-
+impl Collection for List {
     fn duplicate(&self) -> Self {
         match self.view() {
             View::Pack(pack) => List::pack((*pack).clone()),
@@ -448,17 +430,6 @@ unsafe impl Collection for List {
 
     fn prefetcher<'a>(&'a self, _aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
         prefetch::block(self.0.address())
-    }
-}
-
-impl Drop for List {
-    fn drop(&mut self) {
-        match self.0.tag() {
-            // SAFETY: the word owns the listpack, and is not used afterwards.
-            PACK => drop(unsafe { Listpack::from_raw(self.0.pointer(PACK)) }),
-            // SAFETY: the word owns the box, and is not used afterwards.
-            _ => drop(unsafe { Box::from_raw(self.0.pointer(QUICK).cast::<Quicklist>().as_ptr()) }),
-        }
     }
 }
 

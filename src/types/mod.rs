@@ -18,7 +18,6 @@ mod random;
 pub mod set;
 pub mod stream;
 pub mod string;
-mod tagged;
 pub mod value;
 pub mod zset;
 

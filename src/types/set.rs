@@ -14,7 +14,6 @@
 //!
 //! Set algebra looks up members in windows of 16: members that a set lacks are removed from the window, the rest
 //! goes on to the next set, and the memory for 16 lookups is prefetched before the first.
-#![allow(unsafe_code)]
 
 use std::mem::take;
 use std::ops::ControlFlow;
@@ -23,8 +22,7 @@ use super::Limits;
 use super::packed::{Unfit, longest_key};
 use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::random;
-use super::tagged::{Lent, LentMut, Tagged};
-use super::value::{Collection, Describe, Kind, Part};
+use super::value::{Collection, Describe, Part};
 use crate::stdx::hash::{Key, hash};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
@@ -32,66 +30,47 @@ use crate::structures::dict::{self, Dict, Place};
 use crate::structures::intset::{self, Intset};
 use crate::structures::listpack::{self, Item, Listpack, encoded_size};
 use crate::structures::member::Member;
+use crate::structures::tagged::{Lent, OneOf, Place as BlockPlace, View, ViewMut};
 
 /// Largest number of members in an intset, whatever the configuration, because its count has 32 bits.
 const INTSET_MAX: usize = 1 << 30;
 
 // ---- the set --------------------------------------------------------------------------------
 
-const INTS: usize = 0;
-const PACK: usize = 1;
-const TABLE: usize = 2;
-
 type Table = Dict<Member>;
 
 /// A set of byte strings in one machine word.
 #[repr(transparent)]
-pub struct Set(Tagged);
-
-// SAFETY: a set owns what its word points to.
-unsafe impl Send for Set {}
+pub struct Set(OneOf<Intset, Listpack, Box<Table>>);
 
 enum Encoding<'a> {
-    Ints(Lent<'a, Intset>),
+    Ints(&'a Intset),
     Pack(Lent<'a, Listpack>),
     Table(&'a Table),
 }
 
 enum EncodingMut<'a> {
-    Ints(LentMut<'a, Intset>),
-    Pack(LentMut<'a, Listpack>),
+    Ints(&'a mut Intset),
+    Pack(BlockPlace<'a, Listpack>),
     Table(&'a mut Table),
 }
 
 impl From<Intset> for Set {
     fn from(ints: Intset) -> Set {
-        Set(Tagged::of(ints, INTS))
+        Set(OneOf::first(ints))
     }
 }
 
 impl From<Listpack> for Set {
     /// The values of the listpack are distinct.
     fn from(pack: Listpack) -> Set {
-        Set(Tagged::of(pack, PACK))
+        Set(OneOf::second(pack))
     }
 }
 
 impl From<Table> for Set {
     fn from(table: Table) -> Set {
-        Set(Tagged::of(Box::new(table), TABLE))
-    }
-}
-
-impl Drop for Set {
-    fn drop(&mut self) {
-        // SAFETY: the tag says what the word owns; nobody uses the word after this.
-        unsafe {
-            match self.0.tag() {
-                INTS => drop(self.0.take::<Intset>(INTS)),
-                PACK => drop(self.0.take::<Listpack>(PACK)),
-                _ => drop(self.0.take::<Box<Table>>(TABLE)),
-            }
-        }
+        Set(OneOf::third(Box::new(table)))
     }
 }
 
@@ -121,26 +100,19 @@ impl Set {
 
     #[inline(always)]
     fn encoded(&self) -> Encoding<'_> {
-        // SAFETY: the tag says what the word owns, which stays as it is while the set is borrowed.
-        unsafe {
-            match self.0.tag() {
-                INTS => Encoding::Ints(Lent::new(self.0, INTS)),
-                PACK => Encoding::Pack(Lent::new(self.0, PACK)),
-                _ => Encoding::Table(self.0.pointer(TABLE).cast().as_ref()),
-            }
+        match self.0.view() {
+            View::First(ints) => Encoding::Ints(ints),
+            View::Second(pack) => Encoding::Pack(pack),
+            View::Third(table) => Encoding::Table(table),
         }
     }
 
     #[inline(always)]
     fn encoded_mut(&mut self) -> EncodingMut<'_> {
-        // SAFETY: the tag says what the word owns; the word is borrowed exclusively, and no value of
-        // `LentMut` is forgotten in this module.
-        unsafe {
-            match self.0.tag() {
-                INTS => EncodingMut::Ints(LentMut::new(&mut self.0, INTS)),
-                PACK => EncodingMut::Pack(LentMut::new(&mut self.0, PACK)),
-                _ => EncodingMut::Table(self.0.pointer(TABLE).cast().as_mut()),
-            }
+        match self.0.view_mut() {
+            ViewMut::First(ints) => EncodingMut::Ints(ints),
+            ViewMut::Second(pack) => EncodingMut::Pack(pack),
+            ViewMut::Third(table) => EncodingMut::Table(table),
         }
     }
 
@@ -214,7 +186,7 @@ impl Set {
     pub fn add_item(&mut self, item: Item<'_>, limits: &Limits) -> bool {
         let present = match self.encoded_mut() {
             EncodingMut::Table(table) => return add_to_table(table, item),
-            EncodingMut::Pack(pack) => pack.find(item, 0).is_some(),
+            EncodingMut::Pack(pack) => pack.with(|pack| pack.find(item, 0).is_some()),
             EncodingMut::Ints(ints) => item.int().is_some_and(|v| ints.contains(v)),
         };
         if present {
@@ -223,25 +195,25 @@ impl Set {
         self.admit(item, limits);
         match self.encoded_mut() {
             EncodingMut::Table(table) => add_to_table(table, item),
-            EncodingMut::Pack(mut pack) => {
-                pack.push_back(item);
+            EncodingMut::Pack(pack) => {
+                pack.with(|pack| pack.push_back(item));
                 true
             }
-            EncodingMut::Ints(mut ints) => ints.add(item.int().expect("a text is admitted to no intset")),
+            EncodingMut::Ints(ints) => ints.add(item.int().expect("a text is admitted to no intset")),
         }
     }
 
     /// Removes a member and returns whether it was present. O(1), O(n) in the small encodings.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match self.encoded_mut() {
-            EncodingMut::Ints(mut ints) => num::parse_i64(member).is_some_and(|v| ints.remove(v)),
-            EncodingMut::Pack(mut pack) => match pack.find(member, 0) {
+            EncodingMut::Ints(ints) => num::parse_i64(member).is_some_and(|v| ints.remove(v)),
+            EncodingMut::Pack(pack) => pack.with(|pack| match pack.find(member, 0) {
                 Some(pos) => {
                     pack.remove(pos);
                     true
                 }
                 None => false,
-            },
+            }),
             EncodingMut::Table(table) => table.remove(hash(member), member).is_some(),
         }
     }
@@ -268,7 +240,7 @@ impl Set {
     #[inline]
     pub fn iter(&self) -> Members<'_> {
         Members(match self.encoded() {
-            Encoding::Ints(ints) => Walk::Ints(ints.ints()),
+            Encoding::Ints(ints) => Walk::Ints(ints.iter()),
             Encoding::Pack(pack) => Walk::Pack(pack.items()),
             Encoding::Table(table) => Walk::Table(table.iter()),
         })
@@ -314,7 +286,7 @@ impl Set {
     /// `None` for a hash table.
     pub fn as_packed(&self) -> Option<(&[u8], bool)> {
         match self.encoded() {
-            Encoding::Ints(ints) => Some((ints.bytes_of(), true)),
+            Encoding::Ints(ints) => Some((ints.as_bytes(), true)),
             Encoding::Pack(pack) => Some((pack.bytes_of(), false)),
             Encoding::Table(_) => None,
         }
@@ -454,30 +426,31 @@ impl Set {
             return;
         }
         let kept = match self.encoded_mut() {
-            EncodingMut::Ints(mut ints) if k == 1 => {
+            EncodingMut::Ints(ints) if k == 1 => {
                 let v = ints.get(rng.index(ints.len())).expect("an index below the length");
                 ints.remove(v);
                 return each(Item::Int(v));
             }
-            EncodingMut::Ints(mut ints) => {
+            EncodingMut::Ints(ints) => {
                 let mut kept = Vec::with_capacity(stay);
                 split(ints.iter(), rng.select(k, ints.len()), |v| each(Item::Int(v)), |v| kept.push(v));
                 *ints = Intset::from_sorted(kept);
                 return;
             }
-            EncodingMut::Pack(mut pack) if k == 1 => {
-                let (pos, item) =
-                    pack.entries().nth(rng.index(pack.len())).expect("an index below the length");
-                each(item);
-                pack.remove(pos);
-                return;
+            EncodingMut::Pack(pack) if k == 1 => {
+                return pack.with(|pack| {
+                    let (pos, item) =
+                        pack.entries().nth(rng.index(pack.len())).expect("an index below the length");
+                    each(item);
+                    pack.remove(pos);
+                });
             }
-            EncodingMut::Pack(mut pack) => {
-                let mut kept = Vec::with_capacity(stay);
-                split(pack.iter(), rng.select(k, pack.len()), each, |item| kept.push(item));
-                let kept = Listpack::from_items(&kept);
-                *pack = kept;
-                return;
+            EncodingMut::Pack(pack) => {
+                return pack.with(|pack| {
+                    let mut kept = Vec::with_capacity(stay);
+                    split(pack.iter(), rng.select(k, pack.len()), each, |item| kept.push(item));
+                    *pack = Listpack::from_items(&kept);
+                });
             }
             EncodingMut::Table(table) if stay.saturating_mul(KEEP_FEW) > k => {
                 for _ in 0..k {
@@ -599,7 +572,7 @@ pub fn intersect<'a>(sets: &mut [&'a Set], mut each: impl FnMut(Item<'a>) -> Con
         && let (Encoding::Ints(a), Encoding::Ints(b)) = (smallest.encoded(), second.encoded())
     {
         let mut common = Vec::new();
-        a.intersect(&b, |v| common.push(v));
+        a.intersect(b, |v| common.push(v));
         let _ = filtered(common.into_iter().map(Item::Int), others, true, &mut each);
         return;
     }
@@ -728,13 +701,10 @@ impl Describe for Set {
     }
 }
 
-// SAFETY: one word that owns what it points to; `Send` holds for all three encodings.
-unsafe impl Collection for Set {
-    const KIND: Kind = Kind::Set;
-
+impl Collection for Set {
     fn duplicate(&self) -> Set {
         match self.encoded() {
-            Encoding::Ints(ints) => Intset::clone(&ints).into(),
+            Encoding::Ints(ints) => ints.clone().into(),
             Encoding::Pack(pack) => Listpack::clone(&pack).into(),
             Encoding::Table(table) => {
                 let mut copy = Table::with_capacity(table.len());

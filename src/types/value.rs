@@ -1,5 +1,4 @@
 //! Types of values, and owned values on their way into or out of the keyspace.
-#![allow(unsafe_code)]
 
 use super::prefetch::{PrefetchTarget, Prefetcher};
 use super::stream;
@@ -101,15 +100,12 @@ pub enum Part<'a> {
     Logged(stream::Entry<'a>),
 }
 
-/// A collection that can be stored in an entry.
+/// A collection that can be stored in an entry, as one word.
 ///
-/// # Safety
-/// The type is exactly one 8-byte word with an alignment of at most 8, owns what it points to, may be dropped on
-/// another thread, and no two types share a `KIND`.
-pub unsafe trait Collection: Describe + Sized + Send + 'static {
-    /// The type of the value.
-    const KIND: Kind;
-
+/// Entries rely on two properties for memory safety: the type is exactly one 8-byte word with an alignment of at most 8,
+/// and no two types have the same [`KIND`](sealed::Stored::KIND). Both are checked below for the types that can
+/// implement this trait.
+pub trait Collection: sealed::Stored + Describe + Sized + Send + 'static {
     /// A deep copy.
     fn duplicate(&self) -> Self;
 
@@ -119,4 +115,40 @@ pub unsafe trait Collection: Describe + Sized + Send + 'static {
 
     /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
     fn prefetcher<'a>(&'a self, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>>;
+}
+
+mod sealed {
+    /// A type that has a [`Kind`](super::Kind) of its own. Only the list below has such types.
+    pub trait Stored {
+        /// The type of the value.
+        const KIND: super::Kind;
+    }
+}
+
+/// Gives each type of collection its kind.
+macro_rules! stored {
+    ($($collection:ty = $kind:ident;)*) => {
+        $(
+            impl sealed::Stored for $collection {
+                const KIND: Kind = Kind::$kind;
+            }
+
+            const _: () = assert!(size_of::<$collection>() == 8 && align_of::<$collection>() <= 8);
+        )*
+
+        /// An arm that no value reaches, because its kind occurs above, is an error: no two types have the same kind.
+        #[deny(unreachable_patterns)]
+        const _: fn(Kind) = |kind| match kind {
+            $(Kind::$kind => {})*
+            Kind::String => {}
+        };
+    };
+}
+
+stored! {
+    super::List = List;
+    super::Set = Set;
+    super::Zset = Zset;
+    super::Hash = Hash;
+    super::Stream = Stream;
 }

@@ -137,7 +137,7 @@ impl Listpack {
 
     /// Converts the listpack into one word whose low three bits are zero. Only [`Listpack::from_raw`] frees it then.
     #[inline]
-    pub fn into_raw(self) -> NonNull<u8> {
+    pub(in crate::structures) fn into_raw(self) -> NonNull<u8> {
         self.block.into_raw()
     }
 
@@ -146,7 +146,7 @@ impl Listpack {
     /// # Safety
     /// `raw` comes from `into_raw`, and is converted back at most once.
     #[inline]
-    pub unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
+    pub(in crate::structures) unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
         // SAFETY: the caller's promise is the block's.
         Listpack { block: unsafe { Block::from_raw(raw) } }
     }

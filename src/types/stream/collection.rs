@@ -1,11 +1,10 @@
 //! A stream as a value under a key.
-#![allow(unsafe_code)]
 
 use std::ptr;
 
 use super::{Stream, StreamId};
 use crate::types::prefetch::{self, PrefetchTarget, Prefetcher};
-use crate::types::value::{Collection, Describe, Kind, Part};
+use crate::types::value::{Collection, Describe, Part};
 
 impl Describe for Stream {
     fn len(&self) -> usize {
@@ -34,10 +33,7 @@ impl Describe for Stream {
     }
 }
 
-// SAFETY: one word, a box that owns what it points to and is `Send`; no other collection is a `Kind::Stream`.
-unsafe impl Collection for Stream {
-    const KIND: Kind = Kind::Stream;
-
+impl Collection for Stream {
     fn duplicate(&self) -> Stream {
         self.clone()
     }

@@ -1,8 +1,8 @@
 //! Sorted sets: members with a score each, ordered by score and, for equal scores, by bytes.
 //!
 //! ```text
-//! word: address | 0   scorepack: members and scores in order
-//!       address | 1   skip list of the pairs, and a hash table of its nodes by member
+//! word: scorepack: members and scores in order
+//!       or skip list of the pairs, with a hash table of its nodes by member ([`Indexed`])
 //! ```
 //!
 //! A set is packed while it has few and short members: it is then one block of memory, searched linearly.
@@ -14,46 +14,35 @@
 //!
 //! The two encodings have the names and limits of Redis. The one called `listpack` has another layout here, which
 //! takes less memory, and is converted to a listpack for files.
-#![allow(unsafe_code)]
 
-mod indexed;
 mod packed;
+mod prefetch;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use std::ptr::{self, NonNull};
 
 use super::Limits;
 use super::packed::{Unfit, repeats};
-use super::prefetch::{self, PrefetchTarget, Prefetcher};
-use super::value::{Collection, Describe, Kind, Part};
+use super::prefetch::{PrefetchTarget, Prefetcher, block};
+use super::value::{Collection, Describe, Part};
 use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
 use crate::structures::dict::Stats;
+use crate::structures::indexed::Indexed;
 pub use crate::structures::listpack::Item;
 use crate::structures::listpack::Listpack;
 use crate::structures::scorepack::{Pairs, Scorepack};
 use crate::structures::skiplist::{Backward, Forward, NodeRef};
 pub use crate::structures::skiplist::{LexBound, LexRange, ScoreRange};
-use indexed::Indexed;
-pub use indexed::PrefetchSteps;
+use crate::structures::tagged::{self, OneOf};
+pub use prefetch::PrefetchSteps;
 
 /// A sorted set: one word.
 #[repr(transparent)]
-pub struct Zset {
-    word: NonNull<u8>,
-}
-
-const _: () = assert!(size_of::<Zset>() == 8 && size_of::<Scorepack>() == 8 && align_of::<Indexed>() >= 2);
-
-/// Bit set in the word of a set that is not packed.
-const INDEXED: usize = 1;
-
-// SAFETY: the word owns a scorepack or a boxed `Indexed`, both of which are `Send`.
-unsafe impl Send for Zset {}
+pub struct Zset(OneOf<Scorepack, Box<Indexed>>);
 
 enum View<'a> {
     Packed(&'a Scorepack),
@@ -299,51 +288,32 @@ impl Zset {
     }
 
     fn from_packed(pack: Scorepack) -> Zset {
-        // SAFETY: a scorepack is laid out as the address of its block, whose low bits are zero.
-        Zset { word: unsafe { std::mem::transmute::<Scorepack, NonNull<u8>>(pack) } }
+        Zset(OneOf::first(pack))
     }
 
     fn from_indexed(indexed: Indexed) -> Zset {
-        let address = NonNull::from(Box::leak(Box::new(indexed))).cast::<u8>();
-        Zset { word: address.map_addr(|a| a | INDEXED) }
+        Zset(OneOf::second(Box::new(indexed)))
     }
 
     /// Whether the set is packed, and [`Zset::to_listpack`] returns a value.
     #[inline]
     pub fn is_packed(&self) -> bool {
-        self.word.addr().get() & INDEXED == 0
-    }
-
-    #[inline]
-    fn indexed(&self) -> NonNull<Indexed> {
-        debug_assert!(!self.is_packed());
-        // SAFETY: the word is the tag and an address that is not null.
-        unsafe { self.word.byte_sub(INDEXED) }.cast()
+        self.0.is_first()
     }
 
     #[inline]
     fn view(&self) -> View<'_> {
-        // SAFETY: without the tag the word is a scorepack (both are one address, transparently); with it,
-        // the address of a box that this set owns.
-        unsafe {
-            if self.is_packed() {
-                View::Packed(&*ptr::from_ref(self).cast::<Scorepack>())
-            } else {
-                View::Indexed(self.indexed().as_ref())
-            }
+        match self.0.view() {
+            tagged::View::First(pack) => View::Packed(pack),
+            tagged::View::Second(indexed) => View::Indexed(indexed),
         }
     }
 
     #[inline]
     fn view_mut(&mut self) -> ViewMut<'_> {
-        // SAFETY: as in `view`; `&mut self` makes the access unique, and whatever address the
-        // scorepack moves to is a word without the tag.
-        unsafe {
-            if self.is_packed() {
-                ViewMut::Packed(&mut *ptr::from_mut(self).cast::<Scorepack>())
-            } else {
-                ViewMut::Indexed(self.indexed().as_mut())
-            }
+        match self.0.view_mut() {
+            tagged::ViewMut::First(pack) => ViewMut::Packed(pack),
+            tagged::ViewMut::Second(indexed) => ViewMut::Indexed(indexed),
         }
     }
 
@@ -375,7 +345,17 @@ impl Zset {
     pub fn add(&mut self, member: &[u8], score: f64, rule: Rule, limits: &Limits) -> Outcome {
         debug_assert!(!score.is_nan());
         match self.view_mut() {
-            ViewMut::Indexed(indexed) => indexed.add(member, score, rule),
+            ViewMut::Indexed(indexed) => {
+                let mut outcome = Outcome::Refused;
+                indexed.put(member, |old| {
+                    outcome = rule.decide(old, score);
+                    match outcome {
+                        Outcome::Added(score) | Outcome::Updated(score) => Some(score),
+                        Outcome::Same(_) | Outcome::Refused | Outcome::NotANumber => None,
+                    }
+                });
+                outcome
+            }
             ViewMut::Packed(pack) => {
                 let found = pack.find(member).map(|(at, _)| at);
                 let outcome = rule.decide(found.map(|at| pack.score(at)), score);
@@ -455,7 +435,7 @@ impl Zset {
             View::Packed(pack) => pack.find(member).map(|(at, rank)| (rank, pack.score(at))),
             View::Indexed(indexed) => {
                 let node = indexed.find(member)?;
-                Some((indexed.list.rank(node) as usize, node.score()))
+                Some((indexed.list().rank(node) as usize, node.score()))
             }
         }
     }
@@ -466,7 +446,7 @@ impl Zset {
             View::Packed(pack) => {
                 packed::ranks(pack, |pair| range.above_min(pair.1), |pair| range.below_max(pair.1))
             }
-            View::Indexed(indexed) => narrow(indexed.list.ranks_in_score_range(range)),
+            View::Indexed(indexed) => narrow(indexed.list().ranks_in_score_range(range)),
         }
     }
 
@@ -481,7 +461,7 @@ impl Zset {
                     |pair| range.below_max(pair.0.text(&mut b)),
                 )
             }
-            View::Indexed(indexed) => narrow(indexed.list.ranks_in_lex_range(range)),
+            View::Indexed(indexed) => narrow(indexed.list().ranks_in_lex_range(range)),
         }
     }
 
@@ -500,7 +480,7 @@ impl Zset {
                 Iter(end.map_or(Walk::Done, |at| Walk::PackedBack(pack.pairs_before(at))))
             }
             (View::Indexed(indexed), _) => {
-                let list = &indexed.list;
+                let list = indexed.list();
                 // The ends are accessible without a search.
                 let ascending = if reverse { list.len() - 1 - rank } else { rank };
                 let node = match ascending {
@@ -529,8 +509,10 @@ impl Zset {
             (View::Packed(pack), true) => {
                 Iter(Walk::PackedBack(packed::skip_back(pack, |pair| !range.below_max(pair.1))))
             }
-            (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_score_range(range), false),
-            (View::Indexed(indexed), true) => Iter::indexed(indexed.list.last_in_score_range(range), true),
+            (View::Indexed(indexed), false) => {
+                Iter::indexed(indexed.list().first_in_score_range(range), false)
+            }
+            (View::Indexed(indexed), true) => Iter::indexed(indexed.list().last_in_score_range(range), true),
         }
     }
 
@@ -544,8 +526,8 @@ impl Zset {
             (View::Packed(pack), true) => Iter(Walk::PackedBack(packed::skip_back(pack, |pair| {
                 !range.below_max(pair.0.text(&mut text))
             }))),
-            (View::Indexed(indexed), false) => Iter::indexed(indexed.list.first_in_lex_range(range), false),
-            (View::Indexed(indexed), true) => Iter::indexed(indexed.list.last_in_lex_range(range), true),
+            (View::Indexed(indexed), false) => Iter::indexed(indexed.list().first_in_lex_range(range), false),
+            (View::Indexed(indexed), true) => Iter::indexed(indexed.list().last_in_lex_range(range), true),
         }
     }
 
@@ -631,32 +613,19 @@ impl Default for Zset {
     }
 }
 
-impl Drop for Zset {
-    fn drop(&mut self) {
-        // SAFETY: as in `view`; the word is not used again.
-        unsafe {
-            if self.is_packed() {
-                ptr::drop_in_place(ptr::from_mut(self).cast::<Scorepack>());
-            } else {
-                drop(Box::from_raw(self.indexed().as_ptr()));
-            }
-        }
-    }
-}
-
 impl Describe for Zset {
     #[inline]
     fn len(&self) -> usize {
         match self.view() {
             View::Packed(pack) => pack.len(),
-            View::Indexed(indexed) => indexed.list.len(),
+            View::Indexed(indexed) => indexed.list().len(),
         }
     }
 
     fn effort(&self) -> usize {
         match self.view() {
             View::Packed(_) => 1,
-            View::Indexed(indexed) => indexed.list.len(),
+            View::Indexed(indexed) => indexed.list().len(),
         }
     }
 
@@ -668,7 +637,7 @@ impl Describe for Zset {
         match self.view() {
             View::Packed(pack) => pack.allocated(),
             // Both count their own allocations.
-            View::Indexed(indexed) => size_of::<Indexed>() + indexed.list.bytes() + indexed.index_bytes(),
+            View::Indexed(indexed) => size_of::<Indexed>() + indexed.list().bytes() + indexed.index_bytes(),
         }
     }
 
@@ -686,16 +655,13 @@ impl Describe for Zset {
     }
 }
 
-// SAFETY: `Zset` is one word that owns what it points to and is `Send`; no other collection is a `Kind::Zset`.
-unsafe impl Collection for Zset {
-    const KIND: Kind = Kind::Zset;
-
+impl Collection for Zset {
     fn duplicate(&self) -> Self {
         match self.view() {
             View::Packed(pack) => Zset::from_packed(pack.clone()),
             View::Indexed(indexed) => {
-                let pairs = indexed.list.iter().map(|node| (node.score(), node.member()));
-                Zset::from_indexed(Indexed::from_sorted(indexed.list.len(), pairs))
+                let pairs = indexed.list().iter().map(|node| (node.score(), node.member()));
+                Zset::from_indexed(Indexed::from_sorted(indexed.list().len(), pairs))
             }
         }
     }
@@ -709,7 +675,7 @@ unsafe impl Collection for Zset {
 
     fn prefetcher<'a>(&'a self, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
         match self.view() {
-            View::Packed(_) => prefetch::block(self.word.as_ptr()),
+            View::Packed(_) => block(self.0.address()),
             View::Indexed(indexed) => Some(Prefetcher::Zset(PrefetchSteps::new(indexed, aim))),
         }
     }

@@ -1,0 +1,96 @@
+//! The way of a prefetch through a sorted set that is not packed.
+
+use crate::stdx::prefetch::{LINE, prefetch};
+use crate::structures::dict;
+use crate::structures::indexed::{Indexed, IndexedNode};
+use crate::structures::skiplist;
+use crate::types::prefetch::PrefetchTarget;
+
+/// Lists up to this length are in the cache if they are used often.
+const SHORT: usize = 4096;
+
+/// More members of a range are not asked for ahead: with those of other commands they would displace each other.
+const RANGE_ASKED: usize = 32;
+
+/// The way to what a command looks for in a set: first the header, then by member to the node, then in the order.
+pub struct PrefetchSteps<'a> {
+    set: &'a Indexed,
+    aim: PrefetchTarget<'a>,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    Header,
+    Index(dict::PrefetchSteps<'a, IndexedNode>),
+    /// To the place where a member is.
+    Node(skiplist::PrefetchSteps<'a>),
+    /// To the place where it will be, or to ranks.
+    Order(skiplist::PrefetchSteps<'a>),
+}
+
+impl<'a> PrefetchSteps<'a> {
+    /// `set` may not have come in yet.
+    pub(super) fn new(set: &'a Indexed, aim: PrefetchTarget<'a>) -> PrefetchSteps<'a> {
+        let start = std::ptr::from_ref(set).cast::<u8>();
+        prefetch(start);
+        prefetch(start.wrapping_add(LINE));
+        PrefetchSteps { set, aim, stage: Stage::Header }
+    }
+
+    /// See [`Prefetcher::step`](crate::types::prefetch::Prefetcher::step).
+    #[inline]
+    pub fn step(&mut self) -> bool {
+        loop {
+            let goes_on = match &mut self.stage {
+                Stage::Header => false,
+                Stage::Index(way) => way.step(),
+                Stage::Node(way) | Stage::Order(way) => way.step(),
+            };
+            if goes_on {
+                return true;
+            }
+            let Some(next) = self.next_stage() else { return false };
+            self.stage = next;
+        }
+    }
+
+    /// What comes behind a stage that has ended.
+    fn next_stage(&self) -> Option<Stage<'a>> {
+        let PrefetchSteps { set, aim, ref stage } = *self;
+        let long = set.list().len() > SHORT;
+        match (stage, aim) {
+            (
+                Stage::Header,
+                PrefetchTarget::Member(member)
+                | PrefetchTarget::Place(member)
+                | PrefetchTarget::Score(member, _),
+            ) => Some(Stage::Index(set.prefetch_steps(member))),
+            (Stage::Header, PrefetchTarget::Ranks { start, stop, reverse }) if long => {
+                let len = set.list().len() as i64;
+                let absolute = |rank: i64| if rank < 0 { len.saturating_add(rank).max(0) } else { rank };
+                let (start, stop) = (absolute(start), absolute(stop));
+                let more = usize::try_from(stop.saturating_sub(start)).unwrap_or(0).min(RANGE_ASKED);
+                let rank = if reverse { (len - 1).saturating_sub(start).max(0) } else { start };
+                Some(Stage::Order(set.list().prefetch_steps_to_rank(rank as u64, more, reverse)))
+            }
+            (Stage::Index(_), PrefetchTarget::Place(member) | PrefetchTarget::Score(member, _)) if long => {
+                let place = set
+                    .find(member)
+                    .map(|node| Stage::Node(set.list().prefetch_steps(node.score(), node.member())));
+                place.or_else(|| self.new_place())
+            }
+            (Stage::Node(_), _) => self.new_place(),
+            _ => None,
+        }
+    }
+
+    /// The way to the place that a member's new score gives it.
+    fn new_place(&self) -> Option<Stage<'a>> {
+        match self.aim {
+            PrefetchTarget::Score(member, score) if !score.is_nan() => {
+                Some(Stage::Order(self.set.list().prefetch_steps(score, member)))
+            }
+            _ => None,
+        }
+    }
+}
