@@ -225,8 +225,9 @@ impl<'a> Encoded<'a> {
         Encoded { head, head_len: 1 + data, body: &[] }
     }
 
+    /// The encoding of a text that is not the canonical decimal of an integer.
     #[inline]
-    fn text(body: &'a [u8]) -> Self {
+    pub(in crate::structures) fn text(body: &'a [u8]) -> Self {
         let mut head = [0; 9];
         let n = body.len();
         let head_len = if n < 64 {

@@ -28,6 +28,7 @@ use std::iter::FusedIterator;
 use std::ptr::NonNull;
 
 use super::block::Block;
+use crate::stdx::num;
 use entry::{END, Encoded, corrupt_position};
 pub use entry::{Item, Needle};
 
@@ -63,6 +64,18 @@ pub struct Pos(u32);
 impl Pos {
     /// Position of the first entry of any listpack.
     pub(super) const FIRST: Pos = Pos(HEADER as u32);
+
+    /// The offset from the start of the block, for whoever keeps positions in less space.
+    #[inline]
+    pub fn offset(self) -> u32 {
+        self.0
+    }
+
+    /// The position with an [`offset`](Self::offset).
+    #[inline]
+    pub fn from_offset(offset: u32) -> Pos {
+        Pos(offset)
+    }
 }
 
 /// The bytes are not a listpack.
@@ -283,6 +296,12 @@ impl Listpack {
         (next < self.end()).then_some(Pos(next as u32))
     }
 
+    /// The position that an entry gets when it is added at the end. O(1).
+    #[inline]
+    pub fn end_pos(&self) -> Pos {
+        Pos(self.end() as u32)
+    }
+
     /// The entry before `pos`. O(1).
     #[inline]
     pub fn prev(&self, pos: Pos) -> Option<Pos> {
@@ -427,6 +446,24 @@ impl Listpack {
         self.put(at, old, Encoded::new(item.into()));
     }
 
+    /// Replaces the integer at `pos`, which stays valid. O(1) if the size stays the same, otherwise O(bytes behind it).
+    #[inline]
+    pub fn replace_int(&mut self, pos: Pos, value: i64) {
+        let at = pos.0 as usize;
+        // Integers of one byte, the most frequent ones, are their encoding.
+        match (self.block.read::<1>(at), value) {
+            ([0..=0x7F], 0..=0x7F) => self.block.write(at, &[value as u8]),
+            _ => self.replace(pos, Item::Int(value)),
+        }
+    }
+
+    /// Adds the entries of a run at the end with at most one reallocation.
+    #[inline]
+    pub fn append_run(&mut self, run: &Run) {
+        self.put_raw(self.end(), &run.bytes[..run.len]);
+        self.recount(run.count, 0);
+    }
+
     /// Adds several entries at the end with at most one reallocation.
     pub fn append(&mut self, items: &[Item<'_>]) {
         self.put_all(self.end(), items);
@@ -565,6 +602,78 @@ impl Listpack {
     }
 }
 
+/// A few short entries, encoded one after the other before they are added to a listpack with
+/// [`Listpack::append_run`]: each is looked at once, and nothing is allocated.
+pub struct Run {
+    bytes: [u8; Run::ROOM],
+    len: usize,
+    count: usize,
+}
+
+impl Run {
+    const ROOM: usize = 512;
+
+    /// Whether `items` texts of `bytes` bytes in total and `ints` integers fit, whatever they are.
+    #[inline]
+    pub fn fits(items: usize, bytes: usize, ints: usize) -> bool {
+        // A text shorter than the room has a head of one or two bytes and as many of `backlen`.
+        items < Self::ROOM && bytes < Self::ROOM && 4 * items + bytes + 10 * ints <= Self::ROOM
+    }
+
+    /// A run without entries.
+    #[inline]
+    pub fn new() -> Run {
+        Run { bytes: [0; Self::ROOM], len: 0, count: 0 }
+    }
+
+    /// Adds an integer.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    #[inline]
+    pub fn push_int(&mut self, value: i64) {
+        match value {
+            0..=0x7F => self.put(&[value as u8, 1]),
+            _ => self.push_encoded(Encoded::new(Item::Int(value))),
+        }
+    }
+
+    /// Adds a text, which is stored as an integer if it is the canonical decimal of one.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    #[inline]
+    pub fn push(&mut self, text: &[u8]) {
+        match num::parse_i64(text) {
+            Some(value) => self.push_int(value),
+            None => self.push_encoded(Encoded::text(text)),
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+        self.count += 1;
+    }
+
+    #[inline(always)]
+    fn push_encoded(&mut self, encoded: Encoded<'_>) {
+        let size = encoded.entry_size();
+        let window = &mut self.bytes[self.len..self.len + size];
+        // SAFETY: the window has room for the entry, whose text lies elsewhere: `self` is borrowed for changes.
+        unsafe { encoded.write(window.as_mut_ptr()) };
+        self.len += size;
+        self.count += 1;
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Writes a listpack from front to back into a vector, for structures that store their entries in another form.
 pub struct Writer {
     bytes: Vec<u8>,
@@ -659,6 +768,53 @@ pub struct Entries<'a> {
     front: usize,
     /// Offset of the end of the next entry from the back.
     back: usize,
+}
+
+impl<'a> Entries<'a> {
+    /// The entries from `pos` on, up to the same end.
+    #[inline]
+    pub fn starting_at(self, pos: Pos) -> Entries<'a> {
+        Entries { front: pos.0 as usize, ..self }
+    }
+
+    /// The entries before `pos`, from the same start.
+    #[inline]
+    pub fn ending_at(self, pos: Pos) -> Entries<'a> {
+        Entries { back: pos.0 as usize, ..self }
+    }
+
+    /// The position of the next entry from the front, if there is one.
+    #[inline]
+    pub fn pos(&self) -> Pos {
+        Pos(self.front as u32)
+    }
+
+    /// The next entry, which is an integer; `None` at the end or if it is a text.
+    #[inline(always)]
+    pub fn next_int(&mut self) -> Option<i64> {
+        if self.front < self.back
+            && let Some(&value @ 0..=0x7F) = self.blob.get(self.front)
+        {
+            self.front += 2;
+            return Some(i64::from(value));
+        }
+        match self.next() {
+            Some((_, Item::Int(value))) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Passes over `n` entries; whether there were as many.
+    #[inline]
+    pub fn skip_entries(&mut self, n: usize) -> bool {
+        for _ in 0..n {
+            if self.front >= self.back {
+                return false;
+            }
+            self.front = entry::after(self.blob, self.front);
+        }
+        true
+    }
 }
 
 impl<'a> Iterator for Entries<'a> {

@@ -160,8 +160,9 @@ impl Log {
 
     /// Brings `first_id` up to date.
     pub(super) fn find_first(&mut self) {
+        // No entry is before the one that was the first.
         self.first_id =
-            self.range(StreamId::MIN, StreamId::MAX).next().map_or(StreamId::MIN, |entry| entry.id);
+            self.range(self.first_id, StreamId::MAX).next().map_or(StreamId::MIN, |entry| entry.id);
     }
 
     /// Removes entries from the front, and returns how many. With `keep_refs` nobody is asked about an entry, and
@@ -203,9 +204,9 @@ impl Log {
                     break;
                 }
             }
-            let (mut left, mut stopped) = (self.length, false);
+            let (mut left, mut stopped, first) = (self.length, false, self.first_id);
             let removed = self.index.update(here, |node| {
-                node.delete_while(|id| {
+                node.delete_while(first, |id| {
                     let done = match trim.threshold {
                         Threshold::MaxLen(max) => left <= max,
                         Threshold::MinId(min) => id >= min,
@@ -241,7 +242,7 @@ impl Log {
         Range {
             index: &self.index,
             at,
-            walk: at.map(|at| self.index.get(at).walk()),
+            walk: at.map(|at| self.index.get(at).walk_from(start)),
             start,
             end,
             backward: false,
@@ -255,7 +256,7 @@ impl Log {
         Range {
             index: &self.index,
             at,
-            walk: at.map(|at| self.index.get(at).walk()),
+            walk: at.map(|at| self.index.get(at).walk_up_to(end)),
             start,
             end,
             backward: true,
@@ -424,7 +425,8 @@ impl<'a> Finder<'a> {
     pub(super) fn find(&mut self, id: StreamId) -> Option<Entry<'a>> {
         let at = self.index.covering(id)?;
         if self.at != Some(at) || id <= self.reached || self.walk.is_none() {
-            (self.at, self.walk, self.reached) = (Some(at), Some(self.index.get(at).walk()), StreamId::MIN);
+            (self.at, self.walk, self.reached) =
+                (Some(at), Some(self.index.get(at).walk_from(id)), StreamId::MIN);
         }
         let walk = self.walk.as_mut()?;
         loop {

@@ -16,7 +16,7 @@
 
 use super::id::StreamId;
 use super::sorted::Keyed;
-use crate::structures::listpack::{EMPTY, Entries, Item, Iter, Listpack, Pos};
+use crate::structures::listpack::{EMPTY, Entries, Item, Iter, Listpack, Pos, Run};
 
 /// Flag of a deleted entry.
 const DELETED: i64 = 1;
@@ -59,6 +59,80 @@ pub(super) struct Node {
     /// The id of the entry that opened the node: the others are relative to it.
     master: StreamId,
     entries: Listpack,
+    marks: Marks,
+}
+
+/// Positions of some entries, evenly spaced: a search reads a node from the last mark that is not beyond what it looks
+/// for. Two bytes for every sixteen entries of a node of a hundred.
+///
+/// What always holds: positions ascend, the first is that of the first entry, and the ids of the others were those of
+/// live entries when they were marked, so that they ascend, too. Entries beyond the first 64 KB have no marks.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    at: [u16; Marks::MOST],
+    len: u8,
+    /// Binary logarithm of the number of entries between two marks, beyond [`SPACING`](Marks::SPACING).
+    thinned: u8,
+}
+
+const _: () = assert!(size_of::<Marks>() == 16);
+
+impl Marks {
+    const MOST: usize = 7;
+    /// Entries between two marks, at first.
+    const SPACING: u64 = 16;
+
+    /// The marks in order.
+    #[inline]
+    fn iter(&self) -> impl DoubleEndedIterator<Item = Pos> + ExactSizeIterator {
+        self.at[..usize::from(self.len)].iter().map(|&at| Pos::from_offset(at.into()))
+    }
+
+    /// The mark with this number.
+    #[inline]
+    fn get(&self, number: usize) -> Option<Pos> {
+        self.at[..usize::from(self.len)].get(number).map(|&at| Pos::from_offset(at.into()))
+    }
+
+    /// Notes that an entry, the one behind `before` others, stands at `pos`.
+    #[inline]
+    fn note(&mut self, before: u64, pos: Pos) {
+        let spacing = Self::SPACING << self.thinned.min(48);
+        if before.is_multiple_of(spacing) {
+            self.mark(before, pos);
+        }
+    }
+
+    #[inline(never)]
+    fn mark(&mut self, before: u64, pos: Pos) {
+        let Ok(at) = u16::try_from(pos.offset()) else { return };
+        let mut len = usize::from(self.len);
+        if (before == 0) != (len == 0) {
+            return;
+        }
+        if len == Self::MOST {
+            (1..=Self::MOST / 2).for_each(|i| self.at[i] = self.at[2 * i]);
+            len = Self::MOST.div_ceil(2);
+            self.thinned += 1;
+            if !before.is_multiple_of(Self::SPACING << self.thinned.min(48)) {
+                self.len = len as u8;
+                return;
+            }
+        }
+        self.at[len] = at;
+        self.len = len as u8 + 1;
+    }
+
+    /// Follows the entries when what stands before them grows from `old` to `new` bytes.
+    #[cold]
+    fn shift(&mut self, old: usize, new: usize) {
+        for i in 0..usize::from(self.len) {
+            match u16::try_from(usize::from(self.at[i]) + new - old) {
+                Ok(at) => self.at[i] = at,
+                Err(_) => return self.len = i as u8,
+            }
+        }
+    }
 }
 
 impl Keyed for Node {
@@ -141,6 +215,8 @@ pub(super) struct Walk<'a> {
     fields: Entries<'a>,
     num_fields: usize,
     left: Entries<'a>,
+    /// How many items at the front of `left` belong to the entry that was read last.
+    unread: usize,
 }
 
 /// An entry, its place, and its flags.
@@ -159,41 +235,51 @@ fn int(item: Item<'_>) -> i64 {
 }
 
 impl<'a> Walk<'a> {
-    /// Reads the entry that starts the items of `entries`, which then start behind its fields and values.
+    /// Reads the entry that starts the items of `entries`, which then start with its fields and values.
     #[inline(always)]
     fn read(&self, entries: &mut Entries<'a>) -> Option<Found<'a>> {
-        let (at, flags) = entries.next()?;
-        let flags = int(flags);
-        let (_, ms) = entries.next().expect(FORM);
-        let (_, seq) = entries.next().expect(FORM);
-        let id = self.node.absolute(int(ms), int(seq));
+        let at = entries.pos();
+        let flags = entries.next_int()?;
+        let ms = entries.next_int().expect(FORM);
+        let seq = entries.next_int().expect(FORM);
+        let id = self.node.absolute(ms, seq);
         let (pairs, same_fields) = if flags & SAME_FIELDS != 0 {
             (self.num_fields, Some(self.fields))
         } else {
-            (int(entries.next().expect(FORM).1) as usize, None)
+            (entries.next_int().expect(FORM) as usize, None)
         };
         Some(Found { at, flags, entry: Entry { id, same_fields, items: *entries, pairs } })
     }
 
-    /// Number of items of an entry's fields and values.
+    /// Number of items of `pairs` fields and values.
     #[inline]
-    fn items_of(entry: &Entry<'_>) -> usize {
-        if entry.same_fields.is_some() { entry.pairs } else { 2 * entry.pairs }
+    fn items_of(pairs: usize, same_fields: bool) -> usize {
+        if same_fields { pairs } else { 2 * pairs }
+    }
+
+    /// Passes over what is left of the entry that was read last.
+    #[inline(always)]
+    fn pass(&mut self) {
+        assert!(self.left.skip_entries(self.unread), "{FORM}");
+        self.unread = 0;
     }
 
     /// The next entry, deleted ones included.
     #[inline(always)]
     fn next_any(&mut self) -> Option<Found<'a>> {
+        self.pass();
         let mut left = self.left;
         let found = self.read(&mut left)?;
-        left.nth(Self::items_of(&found.entry)).expect(FORM);
         self.left = left;
+        // Behind fields and values stands their number.
+        self.unread = Self::items_of(found.entry.pairs, found.entry.same_fields.is_some()) + 1;
         Some(found)
     }
 
     /// The last entry, deleted ones included.
     #[inline]
     fn last_any(&mut self) -> Option<Found<'a>> {
+        self.pass();
         let (_, count) = self.left.next_back()?;
         let (at, _) = self.left.nth_back(int(count) as usize - 1).expect(FORM);
         self.read(&mut self.node.entries.entries_from(at))
@@ -220,13 +306,22 @@ impl<'a> Walk<'a> {
             }
         }
     }
+
+    /// The id of the entry at `pos`.
+    #[inline]
+    fn id_at(&self, pos: Pos) -> StreamId {
+        let mut entries = self.left.starting_at(pos);
+        let mut next = || entries.next_int().expect(FORM);
+        let (_, ms, seq) = (next(), next(), next());
+        self.node.absolute(ms, seq)
+    }
 }
 
 impl Node {
     /// A node with one entry, whose fields become the master entry's.
     pub(super) fn new<'f>(id: StreamId, items: impl Iterator<Item = &'f [u8]> + Clone) -> Node {
         let fields = items.clone().step_by(2);
-        let mut node = Node { master: id, entries: Listpack::new() };
+        let mut node = Node { master: id, entries: Listpack::new(), marks: Marks::default() };
         let mut batch = Batch::new(&mut node.entries);
         batch.push(Item::Int(0));
         batch.push(Item::Int(0));
@@ -244,9 +339,23 @@ impl Node {
     /// Unless they have the form of a node, with true counts and ascending ids.
     pub(super) fn load(master: StreamId, bytes: &[u8]) -> Result<Node, NodeError> {
         let entries = Listpack::from_bytes_checked(bytes).map_err(|_| NodeError::Listpack)?;
-        let node = Node { master, entries };
+        let mut node = Node { master, entries, marks: Marks::default() };
         node.validate()?;
+        node.marks = node.find_marks();
         Ok(node)
+    }
+
+    /// Marks for the entries there are. The first entry is marked even if it is deleted.
+    fn find_marks(&self) -> Marks {
+        let (mut marks, mut before) = (Marks::default(), 0);
+        let mut walk = self.walk();
+        while let Some(found) = walk.next_any() {
+            if before == 0 || found.flags & DELETED == 0 {
+                marks.note(before, found.at);
+            }
+            before += 1;
+        }
+        marks
     }
 
     /// Whether everything holds that always holds.
@@ -304,6 +413,13 @@ impl Node {
     pub(super) fn check(&self) {
         self.entries.check();
         self.validate().expect("a node is valid");
+        let mut walk = self.walk();
+        let all: Vec<Pos> = std::iter::from_fn(|| walk.next_any()).map(|found| found.at).collect();
+        assert!(self.marks.iter().all(|mark| all.contains(&mark)), "marks are positions of entries");
+        assert!(self.marks.get(0).is_none_or(|first| all[0] == first), "the first entry is marked first");
+        assert!(self.marks.iter().is_sorted_by(|a, b| a < b), "marks ascend");
+        let ids = self.marks.iter().skip(1).map(|mark| self.walk().id_at(mark));
+        assert!(ids.is_sorted_by(|a, b| a < b), "the ids of marks ascend");
     }
 
     /// The listpack, as it goes into files.
@@ -327,21 +443,26 @@ impl Node {
     /// Numbers of live and of deleted entries. O(1).
     #[inline]
     pub(super) fn counts(&self) -> (u64, u64) {
-        let mut items = self.entries.iter();
-        let mut next = || int(items.next().expect(FORM)) as u64;
+        let mut items = self.entries.entries();
+        let mut next = || items.next_int().expect(FORM) as u64;
         (next(), next())
     }
 
     /// Moves `n` entries from the live to the deleted ones, or with zero adds a live one.
+    #[inline]
     fn recount(&mut self, removed: u64) {
         let (live, deleted) = self.counts();
+        let before = self.entries.bytes();
         let at = self.entries.first().expect(FORM);
         if removed == 0 {
-            self.entries.replace(at, Item::Int(live as i64 + 1));
+            self.entries.replace_int(at, live as i64 + 1);
         } else {
-            self.entries.replace(at, Item::Int((live - removed) as i64));
+            self.entries.replace_int(at, (live - removed) as i64);
             let at = self.entries.next(at).expect(FORM);
-            self.entries.replace(at, Item::Int((deleted + removed) as i64));
+            self.entries.replace_int(at, (deleted + removed) as i64);
+        }
+        if self.entries.bytes() != before {
+            self.marks.shift(before, self.entries.bytes());
         }
     }
 
@@ -367,21 +488,23 @@ impl Node {
             (Some((_, item)), Some(field)) => item.eq_bytes(field),
             _ => false,
         }) && fields.next().is_none();
-        let (ms, seq) = (id.ms.wrapping_sub(self.master.ms), id.seq.wrapping_sub(self.master.seq));
-        let mut batch = Batch::new(&mut self.entries);
-        batch.push(Item::Int(if same { SAME_FIELDS } else { 0 }));
-        batch.push(Item::Int(ms as i64));
-        batch.push(Item::Int(seq as i64));
-        if same {
-            items.skip(1).step_by(2).for_each(|value| batch.push(Item::Str(value)));
-            batch.push(Item::Int(num_fields as i64 + 3));
+        let (live, deleted) = self.counts();
+        self.marks.note(live + deleted, self.entries.end_pos());
+        let new = NewEntry {
+            ms: id.ms.wrapping_sub(self.master.ms),
+            seq: id.seq.wrapping_sub(self.master.seq),
+            same,
+        };
+        let (count, bytes) = items.clone().fold((0, 0), |(n, bytes), item| (n + 1, bytes + item.len()));
+        if Run::fits(count, bytes, NewEntry::INTS) {
+            let mut run = Run::new();
+            new.write(items, count, &mut run);
+            self.entries.append_run(&run);
         } else {
-            let pairs = items.clone().count() / 2;
-            batch.push(Item::Int(pairs as i64));
-            items.for_each(|item| batch.push(Item::Str(item)));
-            batch.push(Item::Int(2 * pairs as i64 + 4));
+            let mut batch = Batch::new(&mut self.entries);
+            new.write(items, count, &mut batch);
+            batch.flush();
         }
-        batch.flush();
         self.recount(0);
     }
 
@@ -389,7 +512,8 @@ impl Node {
     #[inline]
     fn walk_fields(&self) -> (Entries<'_>, usize) {
         let mut items = self.entries.entries();
-        let num_fields = int(items.nth(2).expect(FORM).1) as usize;
+        items.skip_entries(2);
+        let num_fields = items.next_int().expect(FORM) as usize;
         (items, num_fields)
     }
 
@@ -397,10 +521,45 @@ impl Node {
     #[inline]
     pub(super) fn walk(&self) -> Walk<'_> {
         let (fields, num_fields) = self.walk_fields();
-        let mut left = self.entries.entries();
-        // Two counts, the number of fields, the fields, and the zero.
-        left.nth(num_fields + 3);
-        Walk { node: self, fields, num_fields, left }
+        let left = match self.marks.get(0) {
+            Some(first) => fields.starting_at(first),
+            None => {
+                let mut left = fields;
+                // Behind the fields stands a zero.
+                left.skip_entries(num_fields + 1);
+                left
+            }
+        };
+        Walk { node: self, fields, num_fields, left, unread: 0 }
+    }
+
+    /// A walk over the entries with this id or a greater one, and a few before them. O(log entries).
+    #[inline]
+    pub(super) fn walk_from(&self, id: StreamId) -> Walk<'_> {
+        let mut walk = self.walk();
+        let (mut low, mut high) = (0, usize::from(self.marks.len));
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            match self.marks.get(middle) {
+                Some(mark) if walk.id_at(mark) <= id => low = middle,
+                _ => high = middle,
+            }
+        }
+        if let Some(mark) = self.marks.get(low) {
+            walk.left = walk.left.starting_at(mark);
+        }
+        walk
+    }
+
+    /// A walk over the entries with this id or a smaller one, and a few behind them. O(log entries).
+    #[inline]
+    pub(super) fn walk_up_to(&self, id: StreamId) -> Walk<'_> {
+        let mut walk = self.walk();
+        let beyond = self.marks.iter().skip(1).find(|&mark| walk.id_at(mark) > id);
+        if let Some(mark) = beyond {
+            walk.left = walk.left.ending_at(mark);
+        }
+        walk
     }
 
     /// The id of the first live entry.
@@ -420,14 +579,14 @@ impl Node {
 
     /// Deletes the entry with this id; says whether it was there. O(entries).
     pub(super) fn delete(&mut self, id: StreamId) -> bool {
-        let mut walk = self.walk();
+        let mut walk = self.walk_from(id);
         while let Some(found) = walk.next_any() {
             if found.flags & DELETED == 0 && found.entry.id >= id {
                 if found.entry.id != id {
                     return false;
                 }
                 let (at, flags) = (found.at, found.flags);
-                self.entries.replace(at, Item::Int(flags | DELETED));
+                self.entries.replace_int(at, flags | DELETED);
                 self.recount(1);
                 return true;
             }
@@ -435,10 +594,15 @@ impl Node {
         false
     }
 
-    /// Deletes, from the front on, entries for which `verdict` says so, until it says to stop. Returns how many.
-    pub(super) fn delete_while(&mut self, mut verdict: impl FnMut(StreamId) -> Verdict) -> u64 {
+    /// Deletes entries for which `verdict` says so, until it says to stop. No live entry is before `first`. Returns how
+    /// many.
+    pub(super) fn delete_while(
+        &mut self,
+        first: StreamId,
+        mut verdict: impl FnMut(StreamId) -> Verdict,
+    ) -> u64 {
         let mut marked = Vec::new();
-        let mut walk = self.walk();
+        let mut walk = self.walk_from(first);
         while let Some(found) = walk.next_any() {
             if found.flags & DELETED != 0 {
                 continue;
@@ -450,7 +614,7 @@ impl Node {
             }
         }
         for &(at, flags) in &marked {
-            self.entries.replace(at, Item::Int(flags | DELETED));
+            self.entries.replace_int(at, flags | DELETED);
         }
         if !marked.is_empty() {
             self.recount(marked.len() as u64);
@@ -465,6 +629,67 @@ pub(super) enum Verdict {
     Delete,
     Keep,
     Stop,
+}
+
+/// What is written of an entry before its fields and values.
+struct NewEntry {
+    ms: u64,
+    seq: u64,
+    same: bool,
+}
+
+/// Where the items of an entry are written to.
+trait Sink<'f> {
+    fn int(&mut self, value: i64);
+    fn text(&mut self, text: &'f [u8]);
+}
+
+impl Sink<'_> for Run {
+    #[inline(always)]
+    fn int(&mut self, value: i64) {
+        self.push_int(value);
+    }
+
+    #[inline(always)]
+    fn text(&mut self, text: &[u8]) {
+        self.push(text);
+    }
+}
+
+impl<'f> Sink<'f> for Batch<'_, 'f> {
+    #[inline]
+    fn int(&mut self, value: i64) {
+        self.push(Item::Int(value));
+    }
+
+    #[inline]
+    fn text(&mut self, text: &'f [u8]) {
+        self.push(Item::Str(text));
+    }
+}
+
+impl NewEntry {
+    /// Integers of an entry besides its fields and values.
+    const INTS: usize = 5;
+
+    /// Writes the entry with these `count` fields and values.
+    #[inline(always)]
+    fn write<'f>(&self, mut items: impl Iterator<Item = &'f [u8]>, count: usize, sink: &mut impl Sink<'f>) {
+        let pairs = count as i64 / 2;
+        sink.int(if self.same { SAME_FIELDS } else { 0 });
+        sink.int(self.ms as i64);
+        sink.int(self.seq as i64);
+        if self.same {
+            while let (Some(_), Some(value)) = (items.next(), items.next()) {
+                sink.text(value);
+            }
+            sink.int(pairs + 3);
+        } else {
+            sink.int(pairs);
+            items.for_each(|item| sink.text(item));
+            sink.int(2 * pairs + 4);
+        }
+    }
 }
 
 /// Collects items for a listpack, so that it grows once for many of them.

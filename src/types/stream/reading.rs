@@ -135,7 +135,7 @@ impl<'a> GroupMut<'a> {
     pub fn has_new(&self) -> bool {
         let start = self.group.last_id.next();
         start.is_some_and(|start| {
-            start <= self.log.last_id && self.log.range(start, StreamId::MAX).next().is_some()
+            start <= self.log.last_id && self.log.range_back(start, StreamId::MAX).next().is_some()
         })
     }
 
