@@ -11,6 +11,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem;
+use std::ops::Deref;
+use std::slice;
 use std::sync::Arc;
 
 use super::{ClientFlags, ClientKey, ClientRef, Clients};
@@ -70,8 +72,41 @@ const ROOM_KEPT: usize = 1024;
 /// A key that clients have read.
 struct ReadKey {
     key: Arc<[u8]>,
-    /// Sorted by identity.
-    readers: Vec<ClientRef>,
+    readers: Readers,
+}
+
+/// Clients that have read a key, sorted by identity. Most keys have one reader, for which nothing is allocated.
+pub enum Readers {
+    /// One client.
+    One(ClientRef),
+    /// Any number of clients.
+    Many(Vec<ClientRef>),
+}
+
+impl Readers {
+    /// Adds a client; whether it is new. O(readers), O(log readers) for a known one.
+    fn insert(&mut self, reader: ClientRef) -> bool {
+        let Err(at) = self.binary_search_by_key(&reader.id, |reader| reader.id) else { return false };
+        match self {
+            Readers::Many(readers) => readers.insert(at, reader),
+            &mut Readers::One(first) => {
+                let both = if at == 0 { [reader, first] } else { [first, reader] };
+                *self = Readers::Many(both.into());
+            }
+        }
+        true
+    }
+}
+
+impl Deref for Readers {
+    type Target = [ClientRef];
+
+    fn deref(&self) -> &[ClientRef] {
+        match self {
+            Readers::One(reader) => slice::from_ref(reader),
+            Readers::Many(readers) => readers,
+        }
+    }
 }
 
 /// A prefix of broadcast mode.
@@ -130,21 +165,17 @@ impl Tracked {
                 let Ok(place) = u32::try_from(self.read.len()) else { return };
                 let key: Arc<[u8]> = key.into();
                 self.places.insert(Arc::clone(&key), place);
-                self.read.push(ReadKey { key, readers: vec![reader] });
+                self.read.push(ReadKey { key, readers: Readers::One(reader) });
                 self.items += 1;
                 return;
             }
         };
-        let readers = &mut self.read[place].readers;
-        if let Err(at) = readers.binary_search_by_key(&reader.id, |reader| reader.id) {
-            readers.insert(at, reader);
-            self.items += 1;
-        }
+        self.items += usize::from(self.read[place].readers.insert(reader));
     }
 
     /// Forgets a key and returns its readers.
-    pub fn forget(&mut self, key: &[u8]) -> Vec<ClientRef> {
-        let Some(place) = self.places.remove(key) else { return Vec::new() };
+    pub fn forget(&mut self, key: &[u8]) -> Readers {
+        let Some(place) = self.places.remove(key) else { return Readers::Many(Vec::new()) };
         let gone = self.read.swap_remove(place as usize);
         if let Some(moved) = self.read.get(place as usize) {
             *self.places.get_mut(&moved.key).expect("each key has its place") = place;
