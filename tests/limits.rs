@@ -64,6 +64,90 @@ fn what_exceeds_the_output_limit_is_not_even_written() {
     assert!(stats.contains("client_output_buffer_limit_disconnections:5"), "{stats}");
 }
 
+/// The shortest time of the command in several runs of `request`, in microseconds.
+fn shortest(client: &mut Client, request: &str, skip: bool) -> u64 {
+    let name = request.split(' ').next().expect("a name").to_lowercase();
+    let times = (0..5).map(|_| {
+        run(client, "CONFIG RESETSTAT");
+        if skip {
+            client.send(format!("CLIENT REPLY SKIP\r\n{request}\r\n").as_bytes()).expect("connected");
+        } else {
+            assert!(!run(client, request).starts_with('-'), "{request}");
+        }
+        let stats = run(client, "INFO commandstats");
+        // Commands with subcommands are counted as those.
+        let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{name}")));
+        let usec = line.and_then(|line| line.split_once("usec=")).expect("it was run").1;
+        usec.split(',').next().and_then(|usec| usec.parse().ok()).expect("a number")
+    });
+    times.min().expect("several runs")
+}
+
+#[test]
+fn walks_end_when_nobody_will_read_their_reply() {
+    let server = ServerProcess::start(&spinel(), &["--slowlog-max-len", "100000"]);
+    let mut client = server.client();
+    let mut fill = Vec::new();
+    let n = 20_000;
+    for i in 0..n {
+        for request in ["SADD s", "SADD t", "HSET h f", "ZADD z 1", "GEOADD g 1 1", "RPUSH l", "XADD x * f"] {
+            let tail =
+                if request.starts_with('H') { format!("{i} value:{i}") } else { format!(" member:{i}") };
+            fill.extend_from_slice(format!("{request}{tail}\r\n").as_bytes());
+        }
+    }
+    fill.extend_from_slice(b"XGROUP CREATE x g 0\r\nXREADGROUP GROUP g c STREAMS x >\r\n");
+    fill.extend_from_slice(b"CONFIG SET slowlog-log-slower-than 0\r\n");
+    (0..n).for_each(|_| fill.extend_from_slice(b"PING\r\n"));
+    fill.extend_from_slice(b"CONFIG SET slowlog-log-slower-than -1\r\n");
+    client.send(&fill).expect("connected");
+    (0..7 * n + 2 + 1 + n + 1).for_each(|_| drop(client.reply().expect("a reply")));
+    let docs = format!("COMMAND DOCS {}", "set ".repeat(2000));
+    let infos = format!("COMMAND INFO {}", "set ".repeat(5000));
+    let requests = [
+        "SMEMBERS s",
+        "SINTER s t",
+        "SUNION s t",
+        "SDIFF s nosuch",
+        "SRANDMEMBER s 5000",
+        "SRANDMEMBER s 30000",
+        "SRANDMEMBER s -20000",
+        "SSCAN s 0 COUNT 100000",
+        "HGETALL h",
+        "HKEYS h",
+        "HVALS h",
+        "HRANDFIELD h 5000",
+        "HRANDFIELD h -20000 WITHVALUES",
+        "HSCAN h 0 COUNT 100000",
+        "ZRANGE z 0 -1 WITHSCORES",
+        "ZRANGE z -inf +inf BYSCORE",
+        "ZRANGE z + - BYLEX REV",
+        "ZRANDMEMBER z 4000",
+        "ZRANDMEMBER z 10000",
+        "ZRANDMEMBER z -20000",
+        "ZSCAN z 0 COUNT 100000",
+        "LRANGE l 0 -1",
+        "XRANGE x - +",
+        "XREVRANGE x + -",
+        "XREAD STREAMS x 0",
+        "XINFO STREAM x FULL COUNT 0",
+        "XPENDING x g - + 100000",
+        "XPENDING x g - + 100000 c",
+        "SLOWLOG GET -1",
+        docs.trim_end(),
+        infos.trim_end(),
+    ];
+    let mut slow = Vec::new();
+    for request in requests {
+        let (heard, unheard) = (shortest(&mut client, request, false), shortest(&mut client, request, true));
+        // What is not written is little work; choosing elements and finding commands by name is more.
+        if unheard > heard / 3 {
+            slow.push(format!("{request:.40}: {heard} and {unheard} µs"));
+        }
+    }
+    assert!(slow.is_empty(), "{}", slow.join("\n"));
+}
+
 #[test]
 fn replies_that_are_not_read_arrive_in_the_end() {
     let server = ServerProcess::start(&spinel(), &[]);

@@ -212,12 +212,12 @@ fn list(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         ends.push(text.len());
     }
     let mut reply = server.reply(key);
-    let (mut done, mut start) = (reply.array(ends.len()), 0);
-    for end in ends {
-        done = reply.bulk(&text[start..end]);
+    let (replied, mut start) = (reply.array(ends.len()), 0);
+    reply.each(ends, |reply, end| {
+        reply.bulk(&text[start..end]);
         start = end;
-    }
-    Ok(done)
+    });
+    Ok(replied)
 }
 
 const LOAD: Spec = Spec::admin("acl|load", 2, load).flags(ADMIN).docs(Docs {

@@ -200,4 +200,61 @@ mod tests {
         harness.server.unpause_clients();
         check_with(&mut harness, "GET k\nDBSIZE", "(nil)\n(integer) 0");
     }
+
+    #[test]
+    fn due_collections_are_hidden_from_every_reader() {
+        let mut harness = Harness::default();
+        let keys = ["l", "s", "h", "z", "x"];
+        for line in ["RPUSH l 1", "SADD s 1", "HSET h f 1", "GEOADD z 1 1 a", "XADD x 1-0 f v", "SADD t 1"] {
+            harness.run(line);
+        }
+        harness.run("MULTI");
+        keys.iter().for_each(|key| drop(harness.run(&format!("PEXPIRE {key} 1"))));
+        harness.run("CLIENT PAUSE 100000 WRITE");
+        assert!(!harness.run("EXEC").contains("error"));
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        check_with(
+            &mut harness,
+            "LRANGE l 0 -1
+            LLEN l
+            SORT_RO l
+            SMEMBERS s
+            SUNION s s
+            SINTER s t
+            SINTERCARD 2 s t
+            SDIFF t s
+            HGETALL h
+            ZRANGE z 0 -1
+            ZUNION 2 z s
+            ZINTER 1 z
+            ZDIFF 2 t z
+            GEOSEARCH z FROMLONLAT 1 1 BYRADIUS 1 km
+            XRANGE x - +
+            XREAD STREAMS x 0
+            XREAD STREAMS x x 0 +
+            XLEN x
+            TYPE x
+            DBSIZE",
+            "(empty array)
+            (integer) 0
+            (empty array)
+            (empty array)
+            (empty array)
+            (empty array)
+            (integer) 0
+            1) \"1\"
+            (empty array)
+            (empty array)
+            (empty array)
+            (empty array)
+            1) \"1\"
+            (empty array)
+            (empty array)
+            (nil)
+            (nil)
+            (integer) 0
+            none
+            (integer) 6",
+        );
+    }
 }

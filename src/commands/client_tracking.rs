@@ -305,6 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn readers_of_a_stream_hear_nothing_of_its_groups() {
+        let (mut server, a, b) = tracking("NOLOOP");
+        server.run_as(b, "XADD k 1-0 f v");
+        server.run_as(a, "XRANGE k - +");
+        for line in
+            ["XGROUP CREATE k g 0", "XREADGROUP GROUP g c STREAMS k >", "XACK k g 1-0", "XSETID k 1-0"]
+        {
+            server.run_as(b, line);
+        }
+        assert_eq!(server.output_of(a), "");
+        server.run_as(b, "XADD k 2-0 f v");
+        assert_eq!(server.output_of(a), format!("{PUSH}\"k\""));
+    }
+
+    #[test]
     fn prefixes_are_told_at_the_end_of_the_turn() {
         let (mut server, a, b) = tracking("BCAST PREFIX a: PREFIX b: NOLOOP");
         for line in ["MULTI", "SET a:2 1", "SET a:1 1", "SET c:1 1", "EXEC"] {

@@ -70,14 +70,14 @@ fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     let specs: Vec<Option<&'static Spec>> = names.iter().map(|name| find(&server.commands, name)).collect();
     let mut reply = server.reply(key);
-    let mut done = reply.array(specs.len());
-    for spec in specs {
-        done = match spec {
-            Some(spec) => write_info(&mut reply, spec),
+    let replied = reply.array(specs.len());
+    reply.each(specs, |reply, spec| {
+        match spec {
+            Some(spec) => write_info(reply, spec),
             None => reply.null(),
         };
-    }
-    Ok(done)
+    });
+    Ok(replied)
 }
 
 fn find(commands: &Commands, name: &[u8]) -> Option<&'static Spec> {
@@ -206,12 +206,12 @@ fn docs(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         names.iter().filter_map(|name| find(&server.commands, name)).collect()
     };
     let mut reply = server.reply(key);
-    let mut done = reply.map(specs.len());
-    for spec in specs {
+    let replied = reply.map(specs.len());
+    reply.each(specs, |reply, spec| {
         reply.bulk(spec.name.as_bytes());
-        done = write_docs(&mut reply, spec);
-    }
-    Ok(done)
+        write_docs(reply, spec);
+    });
+    Ok(replied)
 }
 
 fn write_docs(reply: &mut Reply<'_>, spec: &Spec) -> Replied {

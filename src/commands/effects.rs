@@ -28,6 +28,15 @@ const BEFORE: &[(&str, &[&str])] = &[
     ("bits", &[r#"SET k "\xff""#]),
     ("el", &["RPUSH k a b c", "PEXPIREAT k 4000000000000"]),
     ("hll2", &["PFADD k a b c", "PFADD k2 a b"]),
+    (
+        "x",
+        &[
+            "XADD k 1-0 f v",
+            "XADD k 2-0 f v",
+            "XGROUP CREATE k g 0",
+            "XREADGROUP GROUP g c COUNT 1 STREAMS k >",
+        ],
+    ),
 ];
 
 /// Name of the prepared data, request, whether a transaction that watches `k` fails, number of changes counted, and
@@ -256,6 +265,50 @@ const REQUESTS: &[(&str, &str, bool, u64, &str)] = &[
     ("l", "LINSERT k BEFORE a x", true, 1, "linsert k"),
     ("l", "LREM k 0 a", true, 1, "lrem k"),
     ("l", "LPUSH k q w", true, 2, "lpush k"),
+    // What changes in the groups of a stream does not concern its readers.
+    ("x", "XADD k NOMKSTREAM MAXLEN ~ 100 1-0 f v", false, 0, ""),
+    ("x", "XADD k 3-0 f v", true, 1, "xadd k"),
+    ("x", "XADD k MAXLEN 1 3-0 f v", true, 1, "xadd k, xtrim k"),
+    ("x", "XDEL k 9-9", false, 0, ""),
+    ("x", "XDEL k 1-0", true, 1, "xdel k"),
+    ("x", "XTRIM k MAXLEN 100", false, 0, ""),
+    ("x", "XTRIM k MAXLEN 1", true, 1, "xtrim k"),
+    ("x", "XTRIM k MINID 0", false, 0, ""),
+    ("x", "XSETID k 2-0", false, 1, "xsetid k"),
+    ("x", "XSETID k 5-0", false, 1, "xsetid k"),
+    ("x", "XSETID k 2-0 ENTRIESADDED 9", false, 1, "xsetid k"),
+    ("x", "XGROUP CREATE k g2 0", false, 1, "xgroup-create k"),
+    ("x", "XGROUP CREATE k g 0", false, 0, ""),
+    ("x", "XGROUP SETID k g 1-0", false, 1, "xgroup-setid k"),
+    ("x", "XGROUP SETID k g 2-0", false, 1, "xgroup-setid k"),
+    ("x", "XGROUP DESTROY k none", false, 0, ""),
+    ("x", "XGROUP DESTROY k g", false, 1, "xgroup-destroy k"),
+    ("x", "XGROUP CREATECONSUMER k g c", false, 0, ""),
+    ("x", "XGROUP CREATECONSUMER k g d", false, 1, "xgroup-createconsumer k"),
+    ("x", "XGROUP DELCONSUMER k g none", false, 0, ""),
+    ("x", "XGROUP DELCONSUMER k g c", false, 1, "xgroup-delconsumer k"),
+    ("x", "XACK k g 9-9", false, 0, ""),
+    ("x", "XACK k g 1-0", false, 1, ""),
+    ("x", "XACK k none 1-0", false, 0, ""),
+    ("x", "XCLAIM k g c 99999999 1-0", false, 0, ""),
+    ("x", "XCLAIM k g c 0 1-0", false, 1, ""),
+    ("x", "XCLAIM k g d 0 1-0", false, 2, "xgroup-createconsumer k"),
+    ("x", "XCLAIM k g d 99999999 1-0", false, 1, "xgroup-createconsumer k"),
+    ("x", "XCLAIM k g c 0 9-9", false, 0, ""),
+    ("x", "XAUTOCLAIM k g c 99999999 0", false, 0, ""),
+    ("x", "XAUTOCLAIM k g d 99999999 0", false, 1, "xgroup-createconsumer k"),
+    ("x", "XAUTOCLAIM k g c 0 0", false, 1, ""),
+    ("x", "XREADGROUP GROUP g c STREAMS k 0", false, 0, ""),
+    ("x", "XREADGROUP GROUP g d STREAMS k 0", false, 1, "xgroup-createconsumer k"),
+    ("x", "XREADGROUP GROUP g c STREAMS k >", false, 1, ""),
+    ("x", "XREADGROUP GROUP g d STREAMS k >", false, 2, "xgroup-createconsumer k"),
+    ("x", "XREADGROUP GROUP g c NOACK STREAMS k >", false, 1, ""),
+    ("x", "XDELEX k IDS 1 9-9", false, 0, ""),
+    ("x", "XDELEX k IDS 1 1-0", true, 1, "xdel k"),
+    ("x", "XACKDEL k g IDS 1 9-9", false, 0, ""),
+    ("x", "XACKDEL k g IDS 1 1-0", true, 1, "xdel k"),
+    ("x", "XACKDEL k g ACKED IDS 1 2-0", false, 0, ""),
+    ("none", "XGROUP CREATE k g $ MKSTREAM", true, 1, "xgroup-create k"),
 ];
 
 /// Event and key of each message in a subscriber's output, with the number of the database unless it is the
@@ -303,4 +356,53 @@ fn requests_have_these_effects() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Preparation, request, and what shows its effect. The requests change something for each element that they answer,
+/// of which there are thousands.
+#[rustfmt::skip]
+const LONG_ANSWERS: &[(&[&str], &str, &str)] = &[
+    (&[], "SPOP set 2000", "SCARD set"),
+    (&[], "LPOP list 2000", "LLEN list"),
+    (&[], "LMPOP 1 list RIGHT COUNT 2000", "LLEN list"),
+    (&[], "ZPOPMAX sorted 2000", "ZCARD sorted"),
+    (&[], "ZMPOP 1 sorted MIN COUNT 2000", "ZCARD sorted"),
+    (&[], "XREADGROUP GROUP g c STREAMS stream >", "XPENDING stream g"),
+    (&[], "XREADGROUP GROUP g c NOACK STREAMS stream >", "XINFO GROUPS stream"),
+    (&["XREADGROUP GROUP g c STREAMS stream >"], "XAUTOCLAIM stream g d 0 0 COUNT 2000", "XPENDING stream g"),
+    (&["XREADGROUP GROUP g c STREAMS stream >"], "XREADGROUP GROUP g d CLAIM 0 STREAMS stream >", "XPENDING stream g"),
+    (
+        &["XREADGROUP GROUP g c STREAMS stream >", "XCLAIM stream g c 0 2500-0 TIME 0 JUSTID RETRYCOUNT 5"],
+        "XREADGROUP GROUP g c STREAMS stream 0",
+        "XAUTOCLAIM stream g c 9999999 0 COUNT 3000 JUSTID",
+    ),
+];
+
+#[test]
+fn effects_do_not_depend_on_who_reads_the_reply() {
+    let mut harness = Harness::default();
+    let silent = harness.connect();
+    harness.run_as(silent, "CLIENT REPLY OFF");
+    for &(before, request, probe) in LONG_ANSWERS {
+        let mut shown = Vec::new();
+        for heard in [true, false] {
+            harness.run("FLUSHALL");
+            for i in 1..=2500 {
+                harness.run(&format!("SADD set {i}"));
+                harness.run(&format!("RPUSH list {i}"));
+                harness.run(&format!("ZADD sorted {i} {i}"));
+                harness.run(&format!("XADD stream {i}-0 f v"));
+            }
+            harness.run("XGROUP CREATE stream g 0");
+            before.iter().for_each(|line| drop(harness.run(line)));
+            if heard {
+                let answer = harness.run(request);
+                assert!(answer.lines().count() >= 2000, "{request}: {answer:.100}");
+            } else {
+                assert_eq!(harness.run_as(silent, request), "");
+            }
+            shown.push(harness.run(probe));
+        }
+        assert!(shown[0] == shown[1], "{request}: {:.300} and then {:.300}", shown[0], shown[1]);
+    }
 }

@@ -316,12 +316,12 @@ fn geohash(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Zset>(ctx.args.key(1))?;
     let members = ctx.args.rest(2);
     let replied = ctx.reply.array(members.len());
-    for member in members.iter() {
+    ctx.reply.each(members.iter(), |reply, member| {
         match set.and_then(|set| set.score(member)) {
-            Some(score) => ctx.reply.bulk(&Point::from_score(score).geohash()),
-            None => ctx.reply.null(),
+            Some(score) => reply.bulk(&Point::from_score(score).geohash()),
+            None => reply.null(),
         };
-    }
+    });
     Ok(replied)
 }
 
@@ -340,12 +340,12 @@ fn geopos(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Zset>(ctx.args.key(1))?;
     let members = ctx.args.rest(2);
     let replied = ctx.reply.array(members.len());
-    for member in members.iter() {
+    ctx.reply.each(members.iter(), |reply, member| {
         match set.and_then(|set| set.score(member)) {
-            Some(score) => answer_point(&mut ctx.reply, Point::from_score(score)),
-            None => ctx.reply.null_array(),
+            Some(score) => answer_point(reply, Point::from_score(score)),
+            None => reply.null_array(),
         };
-    }
+    });
     Ok(replied)
 }
 
@@ -584,7 +584,7 @@ impl Query {
     fn answer(&self, reply: &mut Reply<'_>, found: &[Found<'_>]) -> Replied {
         let replied = reply.array(found.len());
         let extras = [self.with_dist, self.with_hash, self.with_coord].into_iter().filter(|&on| on).count();
-        for one in found {
+        reply.each(found, |reply, one| {
             if extras > 0 {
                 reply.array(1 + extras);
             }
@@ -598,7 +598,7 @@ impl Query {
             if self.with_coord {
                 answer_point(reply, Point::from_score(one.score));
             }
-        }
+        });
         replied
     }
 }

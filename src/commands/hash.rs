@@ -495,7 +495,7 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(hash) = hash else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
     let options = ScanArgs::parse(ctx.args, 3, true)?;
     let (reply, mut found) = (&mut ctx.reply, 0);
-    let cursor = options.run(cursor, |cursor| {
+    let cursor = options.run(reply, cursor, |reply, cursor| {
         let mut seen = 0;
         let next = hash.scan(cursor, now, |field, value| {
             seen += 1;
@@ -583,7 +583,10 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
             hash.random_repeated(n, &mut rng, now, |field, value| each(reply, field, value));
         });
     } else {
-        hash.random_distinct(n, &mut rng, now, |field, value| each(reply, field, value));
+        let _ = hash.random_distinct(n, &mut rng, now, |field, value| {
+            each(reply, field, value);
+            reply.proceed()
+        });
     }
     Ok(replied)
 }

@@ -467,9 +467,7 @@ fn lpos(ctx: &mut Ctx<'_>) -> CmdResult {
         });
     }
     let replied = ctx.reply.array(found.len());
-    for index in found {
-        ctx.reply.int(index as i64);
-    }
+    ctx.reply.each(found, |reply, index| _ = reply.int(index as i64));
     Ok(replied)
 }
 

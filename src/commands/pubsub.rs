@@ -231,12 +231,12 @@ fn channels(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -
     let mut out = std::mem::take(&mut client.io.output);
     let mut reply = out.reply(protocol);
     let (at, mut count) = (reply.defer(), 0);
-    for name in server.clients.pubsub.names(scope) {
-        if args.get(2).is_none_or(|pattern| glob::matches(pattern, name)) {
-            reply.bulk(name);
-            count += 1;
-        }
-    }
+    let names = server.clients.pubsub.names(scope);
+    let names = names.filter(|name| args.get(2).is_none_or(|pattern| glob::matches(pattern, name)));
+    reply.each(names, |reply, name| {
+        reply.bulk(name);
+        count += 1;
+    });
     let replied = reply.end_array(at, count);
     server.clients[key].io.output = out;
     Ok(replied)

@@ -1,6 +1,6 @@
 //! Options of the commands that iterate over one collection, and the work per call.
 
-use crate::resp::{Args, Error};
+use crate::resp::{Args, Error, Reply};
 use crate::stdx::glob::Pattern;
 
 /// Places in a hash table that one call visits per requested element, which limits the time of a call if most
@@ -45,15 +45,20 @@ impl<'a> ScanArgs<'a> {
         Ok(ScanArgs { pattern: Pattern::compile(pattern), count, no_values })
     }
 
-    /// Runs steps from `cursor` on until enough elements have been visited, and returns the next cursor. `step`
-    /// takes a cursor and returns the next one with the number of elements visited.
-    pub fn run(&self, mut cursor: u64, mut step: impl FnMut(u64) -> (u64, u64)) -> u64 {
+    /// Runs steps from `cursor` on until enough elements have been visited or the reply is dropped, and returns the
+    /// next cursor. `step` takes a cursor and returns the next one with the number of elements visited.
+    pub fn run<'r>(
+        &self,
+        reply: &mut Reply<'r>,
+        mut cursor: u64,
+        mut step: impl FnMut(&mut Reply<'r>, u64) -> (u64, u64),
+    ) -> u64 {
         let mut wanted = self.count;
         for _ in 0..self.count.saturating_mul(PLACES_PER_ELEMENT) {
-            let (next, seen) = step(cursor);
+            let (next, seen) = step(reply, cursor);
             cursor = next;
             wanted = wanted.saturating_sub(seen);
-            if cursor == 0 || wanted == 0 {
+            if cursor == 0 || wanted == 0 || reply.is_dropping() {
                 break;
             }
         }

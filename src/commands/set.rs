@@ -244,7 +244,7 @@ fn sscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(set) = set else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
     let options = ScanArgs::parse(ctx.args, 3, false)?;
     let (reply, mut found) = (&mut ctx.reply, 0);
-    let cursor = options.run(cursor, |cursor| {
+    let cursor = options.run(reply, cursor, |reply, cursor| {
         let mut seen = 0;
         let next = set.scan(cursor, |member| {
             seen += 1;
@@ -301,7 +301,10 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(replied);
     }
     let replied = reply.array(n.min(set.len()));
-    set.random_distinct(n, &mut rng, |member| _ = reply.item(member));
+    let _ = set.random_distinct(n, &mut rng, |member| {
+        reply.item(member);
+        reply.proceed()
+    });
     Ok(replied)
 }
 
@@ -458,10 +461,10 @@ fn sinter(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let (start, mut n) = (ctx.reply.defer(), 0);
     let out = &mut ctx.reply;
-    intersect(&mut sets(&ctx.db, keys), |member| {
+    let _ = intersect(&mut sets(&ctx.db, keys), |member| {
         out.item(member);
         n += 1;
-        ControlFlow::Continue(())
+        out.proceed()
     });
     Ok(ctx.reply.end_set(start, n))
 }
@@ -486,7 +489,7 @@ fn sinterstore(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 2..ctx.args.len())?;
     let mut result = Set::new();
     if keys.iter().all(Option::is_some) {
-        intersect(&mut sets(&ctx.db, keys), |member| {
+        let _ = intersect(&mut sets(&ctx.db, keys), |member| {
             result.add_item(member, &ctx.limits.types);
             ControlFlow::Continue(())
         });
@@ -529,7 +532,7 @@ fn sintercard(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 2..end)?;
     let mut n = 0;
     if keys.iter().all(Option::is_some) {
-        intersect(&mut sets(&ctx.db, keys), |_| {
+        let _ = intersect(&mut sets(&ctx.db, keys), |_| {
             n += 1;
             if n == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -555,9 +558,10 @@ fn sunion(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 1..ctx.args.len())?;
     let (start, mut n) = (ctx.reply.defer(), 0);
     let out = &mut ctx.reply;
-    union(&sets(&ctx.db, keys), &ctx.limits.types, |member| {
+    let _ = union(&sets(&ctx.db, keys), &ctx.limits.types, |member| {
         out.item(member);
         n += 1;
+        out.proceed()
     });
     Ok(ctx.reply.end_set(start, n))
 }
@@ -602,9 +606,10 @@ fn sdiff(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 1..ctx.args.len())?;
     let (start, mut n) = (ctx.reply.defer(), 0);
     let out = &mut ctx.reply;
-    subtract(&ctx.db, &ctx.limits.types, keys, |member| {
+    let _ = subtract(&ctx.db, &ctx.limits.types, keys, |member| {
         out.item(member);
         n += 1;
+        out.proceed()
     });
     Ok(ctx.reply.end_set(start, n))
 }
@@ -625,16 +630,25 @@ const SDIFFSTORE: Spec = Spec::data("sdiffstore", -3, sdiffstore)
 fn sdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx, 2..ctx.args.len())?;
     let mut result = Set::new();
-    subtract(&ctx.db, &ctx.limits.types, keys, |member| _ = result.add_item(member, &ctx.limits.types));
+    let _ = subtract(&ctx.db, &ctx.limits.types, keys, |member| {
+        result.add_item(member, &ctx.limits.types);
+        ControlFlow::Continue(())
+    });
     store(ctx, ctx.args.key(1), result, Event::set("sdiffstore"))
 }
 
-/// Calls `each` with the members of the first set that are in no other.
-fn subtract<'d>(db: &'d Db<'_>, limits: &Limits, keys: Vec<Option<Key<'d>>>, each: impl FnMut(Item<'d>)) {
+/// Calls `each` with the members of the first set that are in no other, until it breaks.
+fn subtract<'d>(
+    db: &'d Db<'_>,
+    limits: &Limits,
+    keys: Vec<Option<Key<'d>>>,
+    each: impl FnMut(Item<'d>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     let mut keys = keys.into_iter();
     // Without a first set the difference is empty. The first set may also be among the others.
-    if let Some(first) = sets(db, keys.next()).first() {
-        difference(first, &mut sets(db, keys), limits, each);
+    match sets(db, keys.next()).first() {
+        Some(first) => difference(first, &mut sets(db, keys), limits, each),
+        None => ControlFlow::Continue(()),
     }
 }
 

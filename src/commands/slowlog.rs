@@ -5,7 +5,7 @@ use crate::clients::ClientKey;
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Arg, CmdResult, Docs, Flags, Group, Spec};
-use crate::stats::slowlog::{Entry, LogKind};
+use crate::stats::slowlog::LogKind;
 use crate::stdx::num;
 
 /// Table entries of the SLOWLOG and COMMANDLOG commands.
@@ -60,21 +60,25 @@ fn count(args: Args<'_>, i: usize) -> Result<i64, Error> {
 
 /// Replies with the latest `count` entries of a log; −1 for all.
 fn list(server: &mut Server, key: ClientKey, kind: LogKind, count: i64) -> Replied {
+    let client = &mut server.clients[key];
+    let protocol = client.protocol;
+    // The output leaves its client while it is written, because the entries are borrowed from the server meanwhile.
+    let mut out = std::mem::take(&mut client.io.output);
+    let mut reply = out.reply(protocol);
     let log = server.stats.logs.of(kind);
     let count = usize::try_from(count).map_or(log.len(), |count| count.min(log.len()));
-    let entries: Vec<Entry> = log.iter().take(count).cloned().collect();
-    let mut reply = server.reply(key);
-    let mut done = reply.array(count);
-    for entry in &entries {
+    let replied = reply.array(count);
+    reply.each(log.iter().take(count), |reply, entry| {
         reply.array(6);
         reply.int(entry.id as i64);
         reply.int(entry.at_s);
         reply.int(entry.value as i64);
         reply.bulks(&entry.args);
         reply.bulk(entry.address.as_bytes());
-        done = reply.bulk(&entry.name);
-    }
-    done
+        reply.bulk(&entry.name);
+    });
+    server.clients[key].io.output = out;
+    replied
 }
 
 const SLOWLOG_LEN: Spec = Spec::admin("slowlog|len", 2, slowlog_len)
@@ -256,7 +260,9 @@ mod tests {
     /// Size and arguments of the entries of a log, newest first.
     fn entries(harness: &Harness, kind: &[u8]) -> Vec<(u64, String)> {
         let kind = super::LogKind::from_name(kind).expect("a kind");
-        let text = |entry: &super::Entry| String::from_utf8_lossy(&entry.args.join(&b' ')).into_owned();
+        let text = |entry: &crate::stats::slowlog::Entry| {
+            String::from_utf8_lossy(&entry.args.join(&b' ')).into_owned()
+        };
         harness.server.stats.logs.of(kind).iter().map(|entry| (entry.value, text(entry))).collect()
     }
 

@@ -608,7 +608,7 @@ fn xsetid(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     stream.set_id(id, entries_added, max_deleted)?;
-    ctx.db.changed(key, Event::stream("xsetid").of_no_use(), 1);
+    ctx.db.changed_beside(key, Event::stream("xsetid").of_no_use(), 1);
     Ok(ctx.reply.ok())
 }
 
@@ -653,7 +653,7 @@ fn xcfgset(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     stream.idempotency_or_default().configure(duration, max_size);
-    ctx.db.changed(key, Event::stream("xcfgset").of_no_use(), 1);
+    ctx.db.changed_beside(key, Event::stream("xcfgset").of_no_use(), 1);
     Ok(ctx.reply.ok())
 }
 
@@ -677,6 +677,6 @@ fn xidmprecord(ctx: &mut Ctx<'_>) -> CmdResult {
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(Error::NoSuchKey)?;
     let recorded = stream.idempotency_or_default().record(args.at(2), args.at(3), id);
     recorded.map_err(|error| Error::text(format!("ERR {error}")))?;
-    ctx.db.changed(key, Event::SILENT, 1);
+    ctx.db.changed_beside(key, Event::SILENT, 1);
     Ok(ctx.reply.ok())
 }

@@ -119,12 +119,17 @@ fn create(ctx: &mut Ctx<'_>) -> CmdResult {
     if found.is_none() && !options.creates {
         return Err(no_stream());
     }
-    let id = position(args.at(4), found.as_deref())?;
+    let (exists, id) = (found.is_some(), position(args.at(4), found.as_deref())?);
     let stream = ctx.db.write_or_insert(key, Stream::new)?;
     if stream.create_group(args.at(3), id, options.entries_read).is_none() {
         return Err(Error::text("BUSYGROUP Consumer Group name already exists"));
     }
-    ctx.db.changed(key, Event::stream("xgroup-create"), 1);
+    let event = Event::stream("xgroup-create");
+    if exists {
+        ctx.db.changed_beside(key, event, 1)
+    } else {
+        ctx.db.changed(key, event, 1)
+    }
     Ok(ctx.reply.ok())
 }
 
@@ -158,7 +163,7 @@ fn set_id(ctx: &mut Ctx<'_>) -> CmdResult {
         text => position(text, Some(stream))?,
     };
     stream.group_mut(group).set_last_id(id, options.entries_read);
-    ctx.db.changed(args.key(2), Event::stream("xgroup-setid").of_no_use(), 1);
+    ctx.db.changed_beside(args.key(2), Event::stream("xgroup-setid").of_no_use(), 1);
     Ok(ctx.reply.ok())
 }
 
@@ -179,7 +184,7 @@ const DESTROY: Spec = Spec::data("xgroup|destroy", 4, destroy)
 fn destroy(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let destroyed = stream(ctx)?.destroy_group(args.at(3));
-    ctx.db.changed(args.key(2), Event::stream("xgroup-destroy"), usize::from(destroyed));
+    ctx.db.changed_beside(args.key(2), Event::stream("xgroup-destroy"), usize::from(destroyed));
     Ok(ctx.reply.int(i64::from(destroyed)))
 }
 
@@ -201,7 +206,11 @@ fn create_consumer(ctx: &mut Ctx<'_>) -> CmdResult {
     let (args, now) = (ctx.args, ctx.now.0);
     let (stream, group) = stream_and_group(ctx)?;
     let created = stream.group_mut(group).create_consumer(args.at(4), now).is_some();
-    ctx.db.changed(args.key(2), Event::stream("xgroup-createconsumer").of_no_use(), usize::from(created));
+    ctx.db.changed_beside(
+        args.key(2),
+        Event::stream("xgroup-createconsumer").of_no_use(),
+        usize::from(created),
+    );
     Ok(ctx.reply.int(i64::from(created)))
 }
 
@@ -223,7 +232,7 @@ fn delete_consumer(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let (stream, group) = stream_and_group(ctx)?;
     let pending = stream.group_mut(group).delete_consumer(args.at(4));
-    ctx.db.changed(
+    ctx.db.changed_beside(
         args.key(2),
         Event::stream("xgroup-delconsumer").of_no_use(),
         usize::from(pending.is_some()),
@@ -283,7 +292,7 @@ fn xack(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut group = stream.group_mut(group);
     let pending = |id: &&[u8]| StreamId::parse(id, 0).is_ok_and(|id| group.acknowledge(id));
     let acknowledged = ids.iter().filter(pending).count();
-    ctx.db.changed(key, Event::SILENT, acknowledged);
+    ctx.db.changed_beside(key, Event::SILENT, acknowledged);
     Ok(ctx.reply.int(acknowledged as i64))
 }
 
@@ -334,8 +343,11 @@ fn xackdel(ctx: &mut Ctx<'_>) -> CmdResult {
         acknowledged += usize::from(outcome != Deletion::Missing);
         ctx.reply.int(outcome as i64);
     }
-    let event = if stream.entries_len() < before { Event::stream("xdel").of_no_use() } else { Event::SILENT };
-    ctx.db.changed(key, event, acknowledged);
+    if stream.entries_len() < before {
+        ctx.db.changed(key, Event::stream("xdel").of_no_use(), acknowledged);
+    } else {
+        ctx.db.changed_beside(key, Event::SILENT, acknowledged);
+    }
     Ok(replied)
 }
 
@@ -397,7 +409,7 @@ fn xnack(ctx: &mut Ctx<'_>) -> CmdResult {
     let ids = parse_ids(&ids)?;
     let mut group = stream.group_mut(group);
     let released = ids.into_iter().filter(|&id| group.release(id, release, deliveries, force)).count();
-    ctx.db.changed(key, Event::DELIVERED, released);
+    ctx.db.changed_beside(key, Event::DELIVERED, released);
     Ok(ctx.reply.int(released as i64))
 }
 

@@ -141,13 +141,13 @@ fn whole_group(reply: &mut Reply<'_>, stream: &Stream, group: &Group, count: usi
     number(reply, "pel-count", group.pending_len() as i64);
     reply.bulk(b"pending");
     reply.array(group.pending_len().min(count));
-    for entry in group.pending(StreamId::MIN, StreamId::MAX).take(count) {
+    reply.each(group.pending(StreamId::MIN, StreamId::MAX).take(count), |reply, entry| {
         reply.array(4);
         write_id(reply, entry.id);
         reply.bulk(entry.consumer.map_or(&b""[..], |consumer| group.consumer(consumer).name()));
         reply.int(entry.delivered_ms);
         reply.int(entry.deliveries as i64);
-    }
+    });
     reply.bulk(b"consumers");
     reply.array(group.consumers_len());
     reply.each(group.consumers(), |reply, (number_of, consumer)| {
@@ -159,12 +159,12 @@ fn whole_group(reply: &mut Reply<'_>, stream: &Stream, group: &Group, count: usi
         number(reply, "pel-count", consumer.pending_len() as i64);
         reply.bulk(b"pending");
         reply.array(consumer.pending_len().min(count));
-        for entry in group.pending_of(number_of, StreamId::MIN, StreamId::MAX).take(count) {
+        reply.each(group.pending_of(number_of, StreamId::MIN, StreamId::MAX).take(count), |reply, entry| {
             reply.array(3);
             write_id(reply, entry.id);
             reply.int(entry.delivered_ms);
             reply.int(entry.deliveries as i64);
-        }
+        });
     });
 }
 

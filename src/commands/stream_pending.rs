@@ -4,7 +4,7 @@ use super::stream::{write_entry, write_id};
 use super::stream_groups::no_key_or_group;
 use super::stream_read::{consumer, feed_claimed, feed_consumer, feed_dropped};
 use crate::keyspace::Event;
-use crate::resp::Error;
+use crate::resp::{Error, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::server::execution::feed::Feed;
 use crate::stdx::num;
@@ -81,19 +81,20 @@ fn xpending(ctx: &mut Ctx<'_>) -> CmdResult {
         write_id(reply, first);
         write_id(reply, last);
         let (at, mut n) = (reply.defer(), 0);
-        for (_, consumer) in group.consumers().filter(|(_, consumer)| consumer.pending_len() > 0) {
+        let consumers = group.consumers().filter(|(_, consumer)| consumer.pending_len() > 0);
+        reply.each(consumers, |reply, (_, consumer)| {
             reply.array(2);
             reply.bulk(consumer.name());
             reply.bulk_int(consumer.pending_len() as i64);
             n += 1;
-        }
+        });
         return Ok(reply.end_array(at, n));
     };
     let now = ctx.now.0;
     let idle_enough =
         |entry: &PendingEntry| min_idle <= 0 || now.saturating_sub(entry.delivered_ms) >= min_idle;
     let (at, mut n) = (reply.defer(), 0);
-    let mut write = |entry: PendingEntry| {
+    let mut write = |reply: &mut Reply<'_>, entry: PendingEntry| {
         reply.array(4);
         write_id(reply, entry.id);
         match entry.consumer {
@@ -110,10 +111,11 @@ fn xpending(ctx: &mut Ctx<'_>) -> CmdResult {
         n += 1;
     };
     match name {
-        None => group.pending(start, end).filter(idle_enough).take(count).for_each(&mut write),
+        None => reply.each(group.pending(start, end).filter(idle_enough).take(count), &mut write),
         Some(name) => {
             if let Some(consumer) = group.find_consumer(name) {
-                group.pending_of(consumer, start, end).filter(idle_enough).take(count).for_each(&mut write);
+                let entries = group.pending_of(consumer, start, end);
+                reply.each(entries.filter(idle_enough).take(count), &mut write);
             }
         }
     }
@@ -235,7 +237,7 @@ fn xclaim(ctx: &mut Ctx<'_>) -> CmdResult {
         let last_id = group.group().last_id().format(&mut id);
         ctx.feed.instead(&[b"XGROUP", b"SETID", key.bytes, names.0, last_id, b"ENTRIESREAD", read]);
     }
-    ctx.db.changed(key, Event::DELIVERED, changes);
+    ctx.db.changed_beside(key, Event::DELIVERED, changes);
     Ok(ctx.reply.end_array(start, n))
 }
 
@@ -328,6 +330,6 @@ fn xautoclaim(ctx: &mut Ctx<'_>) -> CmdResult {
     for entry in dropped {
         feed_dropped(ctx.feed, key.bytes, (names.0, group.group()), entry);
     }
-    ctx.db.changed(key, Event::DELIVERED, outcome.claimed as usize + outcome.dropped.len());
+    ctx.db.changed_beside(key, Event::DELIVERED, outcome.claimed as usize + outcome.dropped.len());
     Ok(replied)
 }

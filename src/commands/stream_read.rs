@@ -209,11 +209,12 @@ impl Room {
         mut write: impl FnMut(&mut Reply<'_>, T),
     ) {
         if self.end == usize::MAX {
+            // Each entry that is taken is delivered, whether or not the reply is sent.
             let (mut n, most) = (0, usize::try_from(self.left).unwrap_or(usize::MAX));
-            reply.each(items.take(most), |reply, item| {
+            for item in items.take(most) {
                 write(reply, item);
                 n += 1;
-            });
+            }
             return self.took(n);
         }
         while !self.is_full(reply) && !reply.is_dropping() {
@@ -426,7 +427,7 @@ pub(super) fn consumer(
         return (consumer, false);
     }
     let consumer = group.create_consumer(name, now).expect("nobody has this name");
-    db.changed(key, Event::stream("xgroup-createconsumer").of_no_use(), 1);
+    db.changed_beside(key, Event::stream("xgroup-createconsumer").of_no_use(), 1);
     (consumer, true)
 }
 
@@ -588,7 +589,7 @@ fn serve_in_group(
     if n > 0 {
         reply.end_array(start, n);
     }
-    ctx.db.changed(key, Event::DELIVERED, changes);
+    ctx.db.changed_beside(key, Event::DELIVERED, changes);
     n > 0
 }
 

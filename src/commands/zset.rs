@@ -647,9 +647,10 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
             n += 1;
         }
     } else {
-        set.sample(wanted, &mut rng, |pair| {
+        let _ = set.sample(wanted, &mut rng, |pair| {
             member(reply, &pair, with_scores);
             n += 1;
+            reply.proceed()
         });
     }
     Ok(reply.end_array(start, if with_scores && !reply.resp3() { 2 * n } else { n }))
@@ -683,7 +684,7 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let scan = ScanArgs::parse(args, 3, false)?;
     let reply = &mut ctx.reply;
     let mut found = 0;
-    let cursor = scan.run(cursor, |cursor| {
+    let cursor = scan.run(reply, cursor, |reply, cursor| {
         let mut seen = 0;
         let next = set.scan(cursor, |pair| {
             seen += 1;

@@ -91,6 +91,20 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// Address of the set; 0 if there is none.
+    fn address(&self) -> usize {
+        match self.source {
+            None => 0,
+            Some(Source::Zset(set)) => std::ptr::from_ref(set).addr(),
+            Some(Source::Set(set)) => std::ptr::from_ref(set).addr(),
+        }
+    }
+
+    #[inline]
+    fn is_same_set(&self, other: &Input<'_>) -> bool {
+        self.address() == other.address()
+    }
+
     #[inline]
     fn score(&self, member: &[u8]) -> Option<f64> {
         match self.source? {
@@ -206,8 +220,13 @@ impl<'a> Request<'a> {
                 return;
             }
             let mut joined = not_nan(smallest.weight * score);
+            // A set that is named several times in a row is searched once.
+            let (mut searched, mut score) = (smallest, score);
             for other in others {
-                let Some(score) = other.score(member.as_ref()) else { return };
+                if !other.is_same_set(searched) {
+                    let Some(found) = other.score(member.as_ref()) else { return };
+                    (searched, score) = (other, found);
+                }
                 joined = self.aggregate.join(joined, other.weight * score);
             }
             go_on = f(member, joined);
@@ -236,6 +255,9 @@ impl<'a> Request<'a> {
             }),
             Operation::Diff => {
                 let (first, others) = self.inputs.split_first().expect("there is at least one key");
+                let mut others: Vec<&Input<'_>> = others.iter().collect();
+                others.sort_unstable_by_key(|other| other.address());
+                others.dedup_by_key(|other| other.address());
                 first.each(|member, score| {
                     if others.iter().all(|other| other.score(member.as_ref()).is_none()) {
                         result.push((score, member));
@@ -254,7 +276,7 @@ fn answer(ctx: &mut Ctx<'_>, operation: Operation) -> CmdResult {
     let (result, with_scores) = (request.result(), request.with_scores);
     let reply = &mut ctx.reply;
     let replied = header(reply, result.len(), with_scores);
-    for (score, member) in &result {
+    reply.each(&result, |reply, (score, member)| {
         if with_scores && reply.resp3() {
             reply.array(2);
         }
@@ -262,7 +284,7 @@ fn answer(ctx: &mut Ctx<'_>, operation: Operation) -> CmdResult {
         if with_scores {
             reply.double(*score);
         }
-    }
+    });
     Ok(replied)
 }
 

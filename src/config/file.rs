@@ -410,8 +410,8 @@ mod tests {
     fn messages_have_the_shape_tools_look_for() {
         let error = load(b"foo bar", &mut Config::default()).expect_err("no such directive");
         assert_eq!(
-            error.message("Redis 7.2.4"),
-            "*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\nReading the configuration file, at line 1\n\
+            error.message("Spinel 0.1.0"),
+            "*** FATAL CONFIG FILE ERROR (Spinel 0.1.0) ***\nReading the configuration file, at line 1\n\
              >>> 'foo bar'\nBad directive or wrong number of arguments\n"
         );
     }

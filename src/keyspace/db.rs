@@ -108,6 +108,13 @@ impl<'s> Db<'s> {
         self.space.ledger.changed(self.index, key.bytes, event, n);
     }
 
+    /// Reports that a command made `n` changes to what is kept beside the value of `key`, like the groups of a stream.
+    /// Transactions that watch the key and clients that cache what they read are not concerned.
+    #[inline]
+    pub fn changed_beside(&mut self, key: Key<'_>, event: Event, n: usize) {
+        self.space.ledger.changed_beside(self.index, key.bytes, event, n);
+    }
+
     /// Reports that `key` took part in the last counted change, like the second key of a rename.
     #[inline]
     pub fn also_changed(&mut self, key: Key<'_>, event: Event) {
@@ -305,10 +312,12 @@ impl<'s> Db<'s> {
     }
 
     /// The collection at `key`, without the effects of a lookup: for commands that work on several keys at once and
-    /// have called [`read_as`](Self::read_as) for each of them.
+    /// have called [`read_as`](Self::read_as) for each of them. A key that has expired is not there, even if it may
+    /// not be removed yet.
     #[inline]
     pub fn look_as<T: Collection>(&self, key: Key<'_>) -> Option<&T> {
-        entry::collection_of(&self.database().find(key)?)
+        let entry = self.database().find(key)?;
+        if self.is_due(&entry) { None } else { entry::collection_of(&entry) }
     }
 
     /// The collection at `key`, for changes. Call [`Db::settle`] if it may have become empty.

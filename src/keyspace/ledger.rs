@@ -160,6 +160,16 @@ pub enum Change {
         /// Event of the change.
         event: Event,
     },
+    /// A command changed what is kept beside the value of a key: the groups of a stream. Readers of the value see
+    /// the same as before.
+    Beside {
+        /// Index of the database.
+        db: u32,
+        /// Range of the key in the ledger's bytes.
+        key: Range<usize>,
+        /// Event of the change.
+        event: Event,
+    },
     /// A key expired or was evicted.
     Gone {
         /// Index of the database.
@@ -274,6 +284,19 @@ impl Ledger {
         }
         self.count(n);
         self.also_changed(db, key, event);
+    }
+
+    /// Counts `n` changes to what is kept beside the value of `key` and records the event; nothing if `n` is 0.
+    #[inline]
+    pub fn changed_beside(&mut self, db: usize, key: &[u8], event: Event, n: usize) {
+        if n == 0 {
+            return;
+        }
+        self.count(n);
+        if !self.listeners.none() {
+            let key = self.keep(key);
+            self.changes.push(Change::Beside { db: db as u32, key, event });
+        }
     }
 
     /// Records another key that took part in the last counted change.

@@ -5,7 +5,11 @@
 //! client chose with `HELLO`.
 //!
 //! A reply has no size limit, but the output that waits for a client has: the [`Chain`] behind the buffer drops what
-//! exceeds the client's limit. Loops over many elements use [`Reply::each`] and [`Reply::repeat`], which stop then.
+//! exceeds the client's limit. Commands that only read use [`Reply::each`], [`Reply::repeat`] and [`Reply::in_steps`]
+//! to write many elements, which stop then, and end other walks by [`Reply::proceed`]. Commands that change data while
+//! they write must not: their effects do not depend on who reads the reply.
+
+use std::ops::ControlFlow;
 
 use super::chain::Chain;
 use super::error::Error;
@@ -76,7 +80,14 @@ impl<'a> Reply<'a> {
         self.out.capacity() == 0 && self.chain.as_ref().is_some_and(|chain| chain.refuses())
     }
 
-    /// Calls `write` for each of `items`, until the output is dropped.
+    /// Whether to go on writing elements: breaks once the output is dropped.
+    #[inline]
+    pub fn proceed(&self) -> ControlFlow<()> {
+        if self.is_dropping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Calls `write` for each of `items`, until the output is dropped. Few items may all be visited. Taking an item
+    /// must have no effect.
     #[inline]
     pub fn each<T>(&mut self, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Reply<'a>, T)) {
         let items = items.into_iter();
@@ -367,11 +378,9 @@ impl<'a> Reply<'a> {
 
     /// An array of strings.
     pub fn bulks<T: AsRef<[u8]>>(&mut self, items: &[T]) -> Replied {
-        self.array(items.len());
-        for item in items {
-            self.bulk(item.as_ref());
-        }
-        Replied(())
+        let replied = self.array(items.len());
+        self.each(items, |reply, item| _ = reply.bulk(item.as_ref()));
+        replied
     }
 
     /// An array of status lines, as HELP subcommands answer.

@@ -9,6 +9,8 @@
 //!
 //! What always holds: a field is stored once; the hash table holds one allocation per field, value included.
 
+use std::ops::ControlFlow;
+
 use super::Limits;
 use super::packed::{Unfit, longest_key};
 use super::prefetch::{self, PrefetchTarget, Prefetcher};
@@ -449,33 +451,35 @@ impl Hash {
     }
 
     /// Calls `each` with `k` distinct random fields that have not expired and their values, or with all if there
-    /// are fewer. O(k), but O(n) in a listpack, if `k` is a large part of the fields, and if fields have expired.
+    /// are fewer, until it breaks. O(k), but O(n) in a listpack, if `k` is a large part of the fields, and if fields have expired.
     pub fn random_distinct(
         &self,
         k: usize,
         rng: &mut Rng,
         now: UnixMillis,
-        mut each: impl FnMut(Item<'_>, Item<'_>),
-    ) {
+        mut each: impl FnMut(Item<'_>, Item<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let k = k.min(self.len());
         let mut each = |(name, value)| each(name, value);
         match self.encoded() {
             Encoding::Table(table) => random::distinct(table, k, rng, |field| each(pair(&field))),
             Encoding::Volatile(volatile) if !volatile.any_due(now) => {
-                random::distinct(volatile.table(), k, rng, |field| each(pair(&field)));
+                random::distinct(volatile.table(), k, rng, |field| each(pair(&field)))
             }
             Encoding::Volatile(_) => {
                 let mut pairs: Vec<_> = self.iter_at(now).collect();
                 for _ in 0..k.min(pairs.len()) {
-                    each(pairs.swap_remove(rng.index(pairs.len())));
+                    each(pairs.swap_remove(rng.index(pairs.len())))?;
                 }
+                ControlFlow::Continue(())
             }
             Encoding::Pack(pack) => {
                 let (mut pairs, mut passed) = (pack.pairs(), 0);
                 for i in rng.select(k, pack.len() / 2) {
-                    each(pairs.nth(i - passed).expect("an index below the length"));
+                    each(pairs.nth(i - passed).expect("an index below the length"))?;
                     passed = i + 1;
                 }
+                ControlFlow::Continue(())
             }
         }
     }

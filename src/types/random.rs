@@ -1,6 +1,7 @@
 //! Random elements of a dict that holds a collection.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use crate::stdx::rng::Rng;
 use crate::structures::dict::{Borrowed, Dict, Element};
@@ -21,29 +22,31 @@ pub(super) fn repeated<'a, E: Element>(
     }
 }
 
-/// Calls `each` with `k` distinct elements, or with all if there are fewer; every such set is equally likely.
+/// Calls `each` with `k` distinct elements, or with all if there are fewer, until it breaks; every such set is equally
+/// likely.
 ///
 /// O(k) if `k` is a small part of the elements, else O(n).
 pub(super) fn distinct<'a, E: Element>(
     dict: &'a Dict<E>,
     k: usize,
     rng: &mut Rng,
-    mut each: impl FnMut(Borrowed<'a, E>),
-) {
+    mut each: impl FnMut(Borrowed<'a, E>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     if k >= dict.len() {
-        dict.iter().for_each(each);
+        return dict.iter().try_for_each(each);
     } else if k > dict.len() / DENSE {
         let mut all: Vec<Borrowed<'a, E>> = dict.iter().collect();
         for left in (dict.len() - k + 1..=dict.len()).rev() {
-            each(all.swap_remove(rng.index(left)));
+            each(all.swap_remove(rng.index(left)))?;
         }
     } else {
         let mut seen = HashSet::with_capacity(k);
         while seen.len() < k {
-            let Some(e) = dict.random(&mut || rng.next_u64()) else { return };
+            let Some(e) = dict.random(&mut || rng.next_u64()) else { break };
             if seen.insert(e.as_raw()) {
-                each(e);
+                each(e)?;
             }
         }
     }
+    ControlFlow::Continue(())
 }

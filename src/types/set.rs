@@ -396,21 +396,28 @@ impl Set {
         }
     }
 
-    /// Calls `each` with `k` distinct random members, or with all if there are fewer. O(k), but O(n) in the small
-    /// encodings and if `k` is a large part of the members.
-    pub fn random_distinct(&self, k: usize, rng: &mut Rng, mut each: impl FnMut(Item<'_>)) {
+    /// Calls `each` with `k` distinct random members, or with all if there are fewer, until it breaks. O(k), but O(n)
+    /// in the small encodings and if `k` is a large part of the members.
+    pub fn random_distinct(
+        &self,
+        k: usize,
+        rng: &mut Rng,
+        mut each: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let k = k.min(self.len());
         match self.encoded() {
             Encoding::Table(table) => random::distinct(table, k, rng, |m| each(Item::Str(m.key()))),
             Encoding::Ints(ints) => {
-                rng.select(k, ints.len()).filter_map(|i| ints.get(i)).for_each(|v| each(Item::Int(v)));
+                let mut chosen = rng.select(k, ints.len()).filter_map(|i| ints.get(i));
+                chosen.try_for_each(|v| each(Item::Int(v)))
             }
             Encoding::Pack(pack) => {
                 let (mut items, mut passed) = (pack.items(), 0);
                 for i in rng.select(k, pack.len()) {
-                    each(items.nth(i - passed).expect("an index below the length"));
+                    each(items.nth(i - passed).expect("an index below the length"))?;
                     passed = i + 1;
                 }
+                ControlFlow::Continue(())
             }
         }
     }
@@ -565,56 +572,56 @@ fn filtered<'a>(
 ///
 /// O(s·k) for k sets, the smallest of which has s members. Two intsets are intersected by galloping search, and two
 /// hash tables of about the same size are joined bucket by bucket.
-pub fn intersect<'a>(sets: &mut [&'a Set], mut each: impl FnMut(Item<'a>) -> ControlFlow<()>) {
+pub fn intersect<'a>(
+    sets: &mut [&'a Set],
+    mut each: impl FnMut(Item<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     sets.sort_by_key(|set| set.len());
-    let Some((&smallest, others)) = sets.split_first() else { return };
+    let Some((&smallest, others)) = sets.split_first() else { return ControlFlow::Continue(()) };
     if let Some((&second, others)) = others.split_first()
         && let (Encoding::Ints(a), Encoding::Ints(b)) = (smallest.encoded(), second.encoded())
     {
         let mut common = Vec::new();
         a.intersect(b, |v| common.push(v));
-        let _ = filtered(common.into_iter().map(Item::Int), others, true, &mut each);
-        return;
+        return filtered(common.into_iter().map(Item::Int), others, true, &mut each);
     }
     if let Some((&second, others)) = others.split_first()
         && let (Encoding::Table(a), Encoding::Table(b)) = (smallest.encoded(), second.encoded())
         && let Some(common) = a.join(b)
     {
         let mut common = common.map(|member| Item::Str(member.key()));
-        let _ = if others.is_empty() {
+        return if others.is_empty() {
             common.try_for_each(each)
         } else {
             filtered(common, others, true, &mut each)
         };
-        return;
     }
-    let _ = filtered(smallest.iter(), others, true, &mut each);
+    filtered(smallest.iter(), others, true, &mut each)
 }
 
 /// Number of sets up to which [`union`] looks up each member in the preceding sets instead of collecting all
 /// members seen.
 const UNION_PROBES: usize = 3;
 
-/// Calls `each` once with every member of any set. O(total).
-pub fn union<'a>(sets: &[&'a Set], limits: &Limits, mut each: impl FnMut(Item<'a>)) {
+/// Calls `each` once with every member of any set, until it breaks. O(total).
+pub fn union<'a>(
+    sets: &[&'a Set],
+    limits: &Limits,
+    mut each: impl FnMut(Item<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     if sets.len() <= UNION_PROBES {
-        for (i, set) in sets.iter().enumerate() {
-            let _ = filtered(set.iter(), &sets[..i], false, &mut |item| {
-                each(item);
-                ControlFlow::Continue(())
-            });
-        }
-        return;
+        return (0..sets.len()).try_for_each(|i| filtered(sets[i].iter(), &sets[..i], false, &mut each));
     }
     let mut seen = Set::new();
     for item in sets.iter().flat_map(|set| set.iter()) {
         if seen.add_item(item, limits) {
-            each(item);
+            each(item)?;
         }
     }
+    ControlFlow::Continue(())
 }
 
-/// Calls `each` with the members of `first` that are in none of `others`. Sorts `others` by size.
+/// Calls `each` with the members of `first` that are in none of `others`, until it breaks. Sorts `others` by size.
 ///
 /// Looks up either the members of `first` in the others, or theirs in `first`, whichever takes fewer lookups. A
 /// lookup of the first kind may be the last for its member, and so counts half.
@@ -622,19 +629,14 @@ pub fn difference<'a>(
     first: &'a Set,
     others: &mut [&'a Set],
     limits: &Limits,
-    mut each: impl FnMut(Item<'a>),
-) {
-    let mut each = |item| {
-        each(item);
-        ControlFlow::Continue(())
-    };
+    mut each: impl FnMut(Item<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     let forward = first.len().saturating_mul(others.len() + 1) / 2;
     let backward = others.iter().fold(first.len(), |sum, set| sum.saturating_add(set.len()));
     if forward <= backward {
         // A large set is most likely to have a member.
         others.sort_by_key(|set| std::cmp::Reverse(set.len()));
-        let _ = filtered(first.iter(), others, false, &mut each);
-        return;
+        return filtered(first.iter(), others, false, &mut each);
     }
     let mut removed = Set::new();
     for set in others.iter() {
@@ -643,7 +645,7 @@ pub fn difference<'a>(
             ControlFlow::Continue(())
         });
     }
-    let _ = filtered(first.iter(), &[&removed], false, &mut each);
+    filtered(first.iter(), &[&removed], false, &mut each)
 }
 
 // ---- what the keyspace asks -----------------------------------------------------------------

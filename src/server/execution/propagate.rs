@@ -88,7 +88,7 @@ impl Server {
                     clients.watches.all_touched(Some(db), exists, |client| marked.push(client));
                 }
             }
-            Change::EventOnly { .. } => {}
+            Change::Beside { .. } | Change::EventOnly { .. } => {}
         }
         for client in marked {
             clients[client].flags.set(ClientFlags::WATCH_BROKEN, true);
@@ -98,7 +98,7 @@ impl Server {
     fn note_ready(&mut self, change: &Change, keys: &[u8]) {
         let blocking = &mut self.clients.blocking;
         match change {
-            Change::Key { db, key, event } => match event.wakes {
+            Change::Key { db, key, event } | Change::Beside { db, key, event } => match event.wakes {
                 Wakes::All => blocking.touched(*db, &keys[key.clone()]),
                 Wakes::Claimants => blocking.delivered(*db, &keys[key.clone()]),
                 Wakes::Nobody => {}

@@ -213,7 +213,7 @@ fn start(
 }
 
 fn unusable(error: FileError) -> Failure {
-    let text = error.message(&format!("Redis {REDIS_VERSION}"));
+    let text = error.message(&format!("Spinel {VERSION}"));
     match error {
         FileError::Open { .. } => Failure::Line(text.trim_end().into()),
         _ => Failure::Config(text),

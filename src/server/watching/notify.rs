@@ -44,6 +44,7 @@ impl Server {
         let mut digits = itoa::Buffer::new();
         for change in changes {
             let (Change::Key { db, key, event }
+            | Change::Beside { db, key, event }
             | Change::Gone { db, key, event }
             | Change::EventOnly { db, key, event }) = change
             else {

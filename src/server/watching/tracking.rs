@@ -119,7 +119,7 @@ impl Server {
                     self.invalidate_key(&keys[key.clone()], None)
                 }
                 Change::Flushed { .. } => self.invalidate_everything(),
-                Change::EventOnly { .. } | Change::Swapped { .. } => {}
+                Change::Beside { .. } | Change::EventOnly { .. } | Change::Swapped { .. } => {}
             }
         }
     }

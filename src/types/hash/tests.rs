@@ -85,10 +85,12 @@ fn agrees_with_a_model_in_both_encodings() {
                 7 => {
                     let k = rng.index(15);
                     let mut chosen = Model::new();
-                    hash.random_distinct(k, &mut rng, NOW, |name, value| {
+                    let flow = hash.random_distinct(k, &mut rng, NOW, |name, value| {
                         assert_eq!(model[&name.to_vec()], value.to_vec());
                         assert!(chosen.insert(name.to_vec(), value.to_vec()).is_none());
+                        ControlFlow::Continue(())
                     });
+                    assert!(flow.is_continue());
                     assert_eq!(chosen.len(), k.min(model.len()));
                 }
                 8 => {
@@ -184,16 +186,19 @@ fn choices_are_fair_in_both_encodings() {
         let mut rng = Rng::new(1);
         for way in 0..4 {
             let mut counts: HashMap<Vec<u8>, f64> = HashMap::new();
-            let mut note = |name: Item<'_>, _: Item<'_>| *counts.entry(name.to_vec()).or_default() += 1.0;
+            let mut note = |name: Item<'_>, _: Item<'_>| {
+                *counts.entry(name.to_vec()).or_default() += 1.0;
+                ControlFlow::Continue(())
+            };
             for _ in 0..200 {
                 match way {
                     0 => (0..len / 2).for_each(|_| {
                         let (name, value) = hash.random(&mut rng, NOW).expect("not empty");
-                        note(name, value);
+                        let _ = note(name, value);
                     }),
-                    1 => hash.random_repeated(len / 2, &mut rng, NOW, &mut note),
-                    2 => hash.random_distinct(len / 2, &mut rng, NOW, &mut note),
-                    _ => (0..5).for_each(|_| hash.random_distinct(len / 10, &mut rng, NOW, &mut note)),
+                    1 => hash.random_repeated(len / 2, &mut rng, NOW, |name, value| _ = note(name, value)),
+                    2 => _ = hash.random_distinct(len / 2, &mut rng, NOW, &mut note),
+                    _ => (0..5).for_each(|_| _ = hash.random_distinct(len / 10, &mut rng, NOW, &mut note)),
                 }
             }
             assert_eq!(counts.len(), len);
@@ -353,10 +358,12 @@ fn fields_expire_as_in_a_model() {
 fn check_choices(hash: &Hash, visible: &Model, rng: &mut Rng, now: UnixMillis) {
     let k = rng.index(15);
     let mut chosen = Model::new();
-    hash.random_distinct(k, rng, now, |name, value| {
+    let flow = hash.random_distinct(k, rng, now, |name, value| {
         assert_eq!(visible[&name.to_vec()], value.to_vec());
         assert!(chosen.insert(name.to_vec(), value.to_vec()).is_none());
+        ControlFlow::Continue(())
     });
+    assert!(flow.is_continue());
     assert_eq!(chosen.len(), k.min(visible.len()));
     let mut n = 0;
     hash.random_repeated(5, rng, now, |name, value| {
@@ -383,12 +390,15 @@ fn choices_are_fair_where_fields_are_due() {
         let mut rng = Rng::new(2);
         for distinct in [false, true] {
             let mut counts: HashMap<Vec<u8>, f64> = HashMap::new();
-            let mut note = |name: Item<'_>, _: Item<'_>| *counts.entry(name.to_vec()).or_default() += 1.0;
+            let mut note = |name: Item<'_>, _: Item<'_>| {
+                *counts.entry(name.to_vec()).or_default() += 1.0;
+                ControlFlow::Continue(())
+            };
             for _ in 0..200 {
                 if distinct {
-                    hash.random_distinct(visible / 2, &mut rng, NOW, &mut note);
+                    let _ = hash.random_distinct(visible / 2, &mut rng, NOW, &mut note);
                 } else {
-                    hash.random_repeated(visible / 2, &mut rng, NOW, &mut note);
+                    hash.random_repeated(visible / 2, &mut rng, NOW, |name, value| _ = note(name, value));
                 }
             }
             assert_eq!(counts.len(), visible);

@@ -71,7 +71,11 @@ fn agrees_with_a_model_in_every_encoding() {
                 9 => {
                     let k = rng.index(20);
                     let mut chosen = Model::new();
-                    set.random_distinct(k, &mut rng, |item| assert!(chosen.insert(item.to_vec())));
+                    let flow = set.random_distinct(k, &mut rng, |item| {
+                        assert!(chosen.insert(item.to_vec()));
+                        ControlFlow::Continue(())
+                    });
+                    assert!(flow.is_continue());
                     assert_eq!(chosen.len(), k.min(model.len()));
                     assert!(chosen.is_subset(&model));
                 }
@@ -153,40 +157,62 @@ fn algebra_agrees_with_the_model_and_commutes() {
         models[1..].iter().for_each(|m| wanted.retain(|x| m.contains(x)));
         for _ in 0..2 {
             let mut got = Model::new();
-            intersect(&mut refs, |item| {
+            let flow = intersect(&mut refs, |item| {
                 assert!(got.insert(item.to_vec()));
                 ControlFlow::Continue(())
             });
+            assert!(flow.is_continue());
             assert_eq!(got, wanted);
             rng.shuffle(&mut refs);
         }
         let (mut n, limit) = (0, 1 + rng.index(5));
-        intersect(&mut refs, |_| {
-            n += 1;
-            if n == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        assert_eq!(n, limit.min(wanted.len()));
+        let flow = intersect(&mut refs, |_| up_to(limit, &mut n));
+        assert_eq!((n, flow.is_break()), (limit.min(wanted.len()), limit <= wanted.len()));
 
         let all: Model = models.iter().flatten().cloned().collect();
         for _ in 0..2 {
             let mut got = Model::new();
-            union(&refs, &limits, |item| assert!(got.insert(item.to_vec())));
+            let flow = union(&refs, &limits, |item| {
+                assert!(got.insert(item.to_vec()));
+                ControlFlow::Continue(())
+            });
+            assert!(flow.is_continue());
             assert_eq!(got, all);
             rng.shuffle(&mut refs);
         }
+        n = 0;
+        let flow = union(&refs, &limits, |_| up_to(limit, &mut n));
+        assert_eq!((n, flow.is_break()), (limit.min(all.len()), limit <= all.len()));
 
         let mut wanted = models[0].clone();
         models[1..].iter().flatten().for_each(|m| _ = wanted.remove(m));
         let mut others: Vec<&Set> = sets[1..].iter().collect();
         let mut got = Model::new();
-        difference(&sets[0], &mut others, &limits, |item| assert!(got.insert(item.to_vec())));
+        let flow = difference(&sets[0], &mut others, &limits, |item| {
+            assert!(got.insert(item.to_vec()));
+            ControlFlow::Continue(())
+        });
+        assert!(flow.is_continue());
         assert_eq!(got, wanted);
+        n = 0;
+        let flow = difference(&sets[0], &mut others, &limits, |_| up_to(limit, &mut n));
+        assert_eq!((n, flow.is_break()), (limit.min(wanted.len()), limit <= wanted.len()));
+
+        n = 0;
+        let flow = sets[0].random_distinct(usize::MAX, &mut rng, |_| up_to(limit, &mut n));
+        assert_eq!((n, flow.is_break()), (limit.min(sets[0].len()), limit <= sets[0].len()));
     }
+}
+
+/// Counts, and breaks at the limit.
+fn up_to(limit: usize, n: &mut usize) -> ControlFlow<()> {
+    *n += 1;
+    if *n == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 fn and(a: &Set, b: &Set) -> Set {
     let mut result = Set::new();
-    intersect(&mut [a, b], |item| {
+    let _ = intersect(&mut [a, b], |item| {
         result.add_item(item, &low_limits());
         ControlFlow::Continue(())
     });
@@ -195,13 +221,19 @@ fn and(a: &Set, b: &Set) -> Set {
 
 fn or(a: &Set, b: &Set) -> Set {
     let mut result = Set::new();
-    union(&[a, b], &low_limits(), |item| _ = result.add_item(item, &low_limits()));
+    let _ = union(&[a, b], &low_limits(), |item| {
+        result.add_item(item, &low_limits());
+        ControlFlow::Continue(())
+    });
     result
 }
 
 fn minus(a: &Set, b: &Set) -> Set {
     let mut result = Set::new();
-    difference(a, &mut [b], &low_limits(), |item| _ = result.add_item(item, &low_limits()));
+    let _ = difference(a, &mut [b], &low_limits(), |item| {
+        result.add_item(item, &low_limits());
+        ControlFlow::Continue(())
+    });
     result
 }
 
@@ -305,10 +337,12 @@ fn a_difference_looks_up_the_fewer_members() {
     let range = |n: usize| set_of(&(0..n).map(|i| format!("m{i}").into_bytes()).collect(), &limits);
     let (large, small) = (range(2000), range(10));
     let mut n = 0;
-    difference(&large, &mut [&small, &small, &small, &small], &limits, |item| {
+    let flow = difference(&large, &mut [&small, &small, &small, &small], &limits, |item| {
         assert!(!small.contains(&item.to_vec()));
         n += 1;
+        ControlFlow::Continue(())
     });
+    assert!(flow.is_continue());
     assert_eq!(n, 1990);
 }
 
@@ -356,18 +390,21 @@ fn choices_are_fair_in_every_encoding() {
         let mut rng = Rng::new(1);
         for way in 0..5 {
             let mut counts: HashMap<Vec<u8>, f64> = HashMap::new();
-            let mut note = |item: Item<'_>| *counts.entry(item.to_vec()).or_default() += 1.0;
+            let mut note = |item: Item<'_>| {
+                *counts.entry(item.to_vec()).or_default() += 1.0;
+                ControlFlow::Continue(())
+            };
             let rounds = 400;
             for _ in 0..rounds {
                 match way {
-                    0 => (0..len / 2).for_each(|_| note(set.random(&mut rng).expect("not empty"))),
-                    1 => set.random_repeated(len / 2, &mut rng, &mut note),
-                    2 => set.random_distinct(len / 2, &mut rng, &mut note),
-                    3 => set.duplicate().pop(len / 2, &mut rng, &limits, &mut note),
+                    0 => (0..len / 2).for_each(|_| _ = note(set.random(&mut rng).expect("not empty"))),
+                    1 => set.random_repeated(len / 2, &mut rng, |item| _ = note(item)),
+                    2 => _ = set.random_distinct(len / 2, &mut rng, &mut note),
+                    3 => set.duplicate().pop(len / 2, &mut rng, &limits, |item| _ = note(item)),
                     // Few are taken, or few stay.
                     _ => {
-                        set.random_distinct(len / 10, &mut rng, &mut note);
-                        set.duplicate().pop(len - len / 10, &mut rng, &limits, &mut note);
+                        let _ = set.random_distinct(len / 10, &mut rng, &mut note);
+                        set.duplicate().pop(len - len / 10, &mut rng, &limits, |item| _ = note(item));
                     }
                 }
             }

@@ -22,7 +22,7 @@ mod tests;
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use super::Limits;
 use super::packed::{Unfit, repeats};
@@ -542,10 +542,16 @@ impl Zset {
         }
     }
 
-    /// Passes `count` distinct random pairs, or all if there are fewer, to `f`. Each choice is equally likely.
+    /// Passes `count` distinct random pairs, or all if there are fewer, to `f` until it breaks. Each choice is equally
+    /// likely.
     ///
     /// O(count · log n), but never more than O(n).
-    pub fn sample(&self, count: usize, rng: &mut Rng, mut f: impl FnMut(Pair<'_>)) {
+    pub fn sample(
+        &self,
+        count: usize,
+        rng: &mut Rng,
+        mut f: impl FnMut(Pair<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let len = self.len();
         // A search costs a few times as much as a step.
         if self.is_packed() || count >= len / 4 {
@@ -557,10 +563,10 @@ impl Zset {
                 }
                 if rng.below((len - i) as u64) < wanted as u64 {
                     wanted -= 1;
-                    f(pair);
+                    f(pair)?;
                 }
             }
-            return;
+            return ControlFlow::Continue(());
         }
         // Floyd's sampling: `count` distinct ranks from as many draws.
         let mut seen = std::collections::HashSet::with_capacity(count);
@@ -569,9 +575,10 @@ impl Zset {
             let rank = if seen.insert(draw) { draw } else { end };
             seen.insert(rank);
             if let Some(pair) = self.from_rank(rank, false).next() {
-                f(pair);
+                f(pair)?;
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// Passes the pairs at `cursor` to `f` and returns the next cursor. A scan starts with 0 and ends when 0 is

@@ -335,10 +335,12 @@ fn every_choice_is_about_equally_likely() {
             let mut counts = vec![0; len];
             for _ in 0..rounds {
                 let mut seen = std::collections::HashSet::new();
-                set.sample(count, &mut rng, |pair| {
+                let flow = set.sample(count, &mut rng, |pair| {
                     counts[index(&pair)] += 1;
                     assert!(seen.insert(index(&pair)), "no pair twice");
+                    ControlFlow::Continue(())
                 });
+                assert!(flow.is_continue());
                 assert_eq!(seen.len(), count);
             }
             let mean = rounds as f64 * count as f64 / len as f64;
@@ -347,7 +349,10 @@ fn every_choice_is_about_equally_likely() {
             }
         }
         let mut all = 0;
-        set.sample(len + 5, &mut rng, |_| all += 1);
+        let _ = set.sample(len + 5, &mut rng, |_| {
+            all += 1;
+            ControlFlow::Continue(())
+        });
         assert_eq!(all, len);
         assert!(set.random(&mut rng).is_some());
     }

@@ -1,5 +1,7 @@
 //! Changes loaded values in every possible way, so that everything their structures rely on is exercised.
 
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::structures::listpack::Item;
 use crate::types::Collection;
@@ -147,18 +149,19 @@ fn set(
             let most = rng.index(set.len() + 2);
             set.pop(most, rng, limits, |_| ());
         }
-        4 => set.random_distinct(rng.index(5), rng, |_| ()),
+        4 => _ = set.random_distinct(rng.index(5), rng, |_| ControlFlow::Continue(())),
         5 => set.random_repeated(3, rng, |_| ()),
         6 => drop(set.scan(rng.next_u64(), |_| ())),
         _ => {
             let other = set.duplicate();
             let (mut both, mut any, mut first) = (0, 0, 0);
-            intersect(&mut [set, &other], |_| {
-                both += 1;
-                std::ops::ControlFlow::Continue(())
-            });
-            union(&[set, &other, &other, &other], limits, |_| any += 1);
-            difference(set, &mut [&other], limits, |_| first += 1);
+            let count = |n: &mut usize| {
+                *n += 1;
+                ControlFlow::Continue(())
+            };
+            let _ = intersect(&mut [set, &other], |_| count(&mut both));
+            let _ = union(&[set, &other, &other, &other], limits, |_| count(&mut any));
+            let _ = difference(set, &mut [&other], limits, |_| count(&mut first));
             assert_eq!((both, any, first), (set.len(), set.len(), 0));
         }
     }
@@ -238,7 +241,7 @@ fn zset(
             zset.ranks_by_score(&ScoreRange::inclusive(score(rng), score(rng)));
         }
         _ => {
-            zset.sample(3, rng, |_| ());
+            let _ = zset.sample(3, rng, |_| ControlFlow::Continue(()));
             zset.scan(rng.next_u64(), |_| ());
         }
     }
@@ -270,7 +273,7 @@ fn hash(
             }
         }
         6 => {
-            hash.random_distinct(rng.index(5), rng, now, |_, _| ());
+            let _ = hash.random_distinct(rng.index(5), rng, now, |_, _| ControlFlow::Continue(()));
             hash.scan(rng.next_u64(), now, |_, _| ());
         }
         _ => {

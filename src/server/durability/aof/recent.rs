@@ -28,7 +28,10 @@ impl Recent {
             self.places = vec![0; Recent::PLACES].into();
         }
         match change {
-            Change::Key { key, .. } | Change::Gone { key, .. } | Change::FieldGone { key, .. } => {
+            Change::Key { key, .. }
+            | Change::Beside { key, .. }
+            | Change::Gone { key, .. }
+            | Change::FieldGone { key, .. } => {
                 self.places[Recent::place(hash::hash(&keys[key.clone()]))] = offset;
             }
             Change::Flushed { .. } | Change::Swapped { .. } => self.all = offset,
