@@ -31,6 +31,7 @@ mod watched {
     use std::sync::{LockResult, PoisonError};
     use std::time::Duration;
 
+    // SAFETY: as the sanitizer's headers declare them; the last is its function that the linker renames.
     unsafe extern "C" {
         /// What is ordered before earlier releases of `address` is now ordered before this thread's next steps.
         fn __tsan_acquire(address: *mut c_void);
