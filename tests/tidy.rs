@@ -57,6 +57,7 @@ const UNSAFE: &[&str] = &[
     "stdx/locale.rs",
     "stdx/process.rs",
     "stdx/stopwatch.rs",
+    "stdx/wide.rs",
     "structures/block.rs",
     "structures/dict/iter.rs",
     "structures/dict/join.rs",
@@ -76,7 +77,6 @@ const UNSAFE: &[&str] = &[
     "structures/skiplist.rs",
     "structures/tagged.rs",
     "structures/volatile.rs",
-    "types/bits.rs",
     "types/hyperloglog.rs",
 ];
 

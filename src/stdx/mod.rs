@@ -18,3 +18,4 @@ pub mod quote;
 pub mod rng;
 pub mod stopwatch;
 pub mod text;
+pub mod wide;
