@@ -61,6 +61,7 @@ const UNSAFE: &[&str] = &[
     "stdx/process.rs",
     "stdx/stopwatch.rs",
     "stdx/sync.rs",
+    "stdx/wide.rs",
     "structures/block.rs",
     "structures/dict/iter.rs",
     "structures/dict/join.rs",
@@ -80,7 +81,6 @@ const UNSAFE: &[&str] = &[
     "structures/skiplist.rs",
     "structures/tagged.rs",
     "structures/volatile.rs",
-    "types/bits.rs",
     "types/hyperloglog.rs",
 ];
 

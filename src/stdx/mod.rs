@@ -19,3 +19,4 @@ pub mod rng;
 pub mod stopwatch;
 pub mod sync;
 pub mod text;
+pub mod wide;

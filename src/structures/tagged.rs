@@ -6,9 +6,9 @@
 //!                  address of C's memory | 2        View::Third(…)
 //! ```
 //!
-//! The first type is represented by its address alone ([`Transparent`]), so the word is a value of that type while the number
-//! is 0, and is borrowed as one. The others are borrowed as [`Thin`] says: a box as a reference to what is in it, a
-//! block through [`Lent`] or [`Place`].
+//! The first type is represented by its address alone ([`Transparent`]), so that the word is a value of that type
+//! while the number is 0, and is borrowed as one. The others are borrowed as [`Thin`] says: a box as a reference to
+//! what is in it, a block through [`Lent`] or [`Place`].
 #![allow(unsafe_code)]
 
 use std::convert::Infallible;
@@ -81,8 +81,8 @@ fn with(raw: NonNull<u8>, tag: usize) -> NonNull<u8> {
 
 macro_rules! block {
     ($($block:ty),*) => {$(
-        // SAFETY: its only field is the pointer to its memory, which is aligned to 8 bytes. What `Lent` and `Place` leave
-        // behind is said there.
+        // SAFETY: its only field is the pointer to its memory, which is aligned to 8 bytes. `Lent` changes nothing, and
+        // `Place` changes the word only while `with` runs, which writes the block's address back.
         unsafe impl Thin for $block {
             type Ref<'a> = Lent<'a, $block>;
             type Mut<'a> = Place<'a, $block>;
@@ -262,8 +262,8 @@ impl<A: Transparent, B: Thin, C: Thin> OneOf<A, B, C> {
     /// The value.
     #[inline(always)]
     pub fn view(&self) -> View<'_, A, B, C> {
-        // SAFETY: the tag says what the word owns, which is borrowed with it. A word with the tag 0 is laid out as a value
-        // of the first type.
+        // SAFETY: the tag says what the word owns, which is borrowed with it. A word with the tag 0 is laid out as a
+        // value of the first type.
         unsafe {
             match self.tag() {
                 0 => View::First(&*ptr::from_ref(self).cast::<A>()),
@@ -276,8 +276,8 @@ impl<A: Transparent, B: Thin, C: Thin> OneOf<A, B, C> {
     /// The value, to be changed.
     #[inline(always)]
     pub fn view_mut(&mut self) -> ViewMut<'_, A, B, C> {
-        // SAFETY: as in `view`; the borrow is exclusive. Whatever value of the first type is put in place of another is a
-        // word with the tag 0.
+        // SAFETY: as in `view`; the borrow is exclusive. Whatever value of the first type is put in place of another is
+        // a word with the tag 0.
         unsafe {
             match self.tag() {
                 0 => ViewMut::First(&mut *ptr::from_mut(self).cast::<A>()),
@@ -374,8 +374,8 @@ impl<T: Thin> Place<'_, T> {
                 *self.place.word = with(value.into_raw(), self.place.tag);
             }
         }
-        // SAFETY: the word owns a block of this type. It is not read before the block's address is written back, and only
-        // one of the two values is dropped: that which a word owns.
+        // SAFETY: the word owns a block of this type. It is not read before the block's address is written back, and
+        // only the value that a word owns is dropped.
         let value = ManuallyDrop::new(unsafe { T::from_raw(without(*self.word, self.tag)) });
         let mut lent = WriteBack { place: self, value };
         f(&mut lent.value)

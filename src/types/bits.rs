@@ -2,51 +2,13 @@
 //!
 //! Bit 0 is the highest bit of the first byte, so that an integer in the array reads from left to
 //! right. What lies beyond the end of the string is zero.
-#![allow(unsafe_code)]
 
 use std::ops::Range;
 
 use crate::stdx::num;
+pub use crate::stdx::wide::count_ones as count;
+use crate::stdx::wide::find_other;
 use crate::structures::sds::Sds;
-
-/// Shortest string for which detecting the processor's instruction set is worth the time, in bytes.
-const DISPATCH_MIN: usize = 128;
-
-/// Counting loop, compiled once per instruction set.
-#[inline(always)]
-fn count_words(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let whole: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum();
-    whole + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
-fn count_avx512(bytes: &[u8]) -> u64 {
-    count_words(bytes)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,popcnt")]
-fn count_avx2(bytes: &[u8]) -> u64 {
-    count_words(bytes)
-}
-
-/// Number of bits set in `bytes`. O(n).
-pub fn count(bytes: &[u8]) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    if bytes.len() >= DISPATCH_MIN {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
-            // SAFETY: the processor has what the function was compiled for, as just asked.
-            return unsafe { count_avx512(bytes) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
-            // SAFETY: as above.
-            return unsafe { count_avx2(bytes) };
-        }
-    }
-    count_words(bytes)
-}
 
 /// The bytes that a range of bits touches, and masks for the bits of the range in its first and last byte.
 fn edges(bits: &Range<usize>) -> (Range<usize>, u8, u8) {
@@ -63,58 +25,6 @@ pub fn count_in(bytes: &[u8], bits: Range<usize>) -> u64 {
     let bytes = &bytes[range];
     let outside = (bytes[0] & !head).count_ones() + (bytes[bytes.len() - 1] & !tail).count_ones();
     count(bytes) - u64::from(outside)
-}
-
-/// Bytes compared between two checks for a difference.
-const STEP: usize = 256;
-
-/// Comparing loop, compiled once per instruction set: length of the prefix of whole steps that consists of `skip`.
-#[inline(always)]
-fn skip_steps(bytes: &[u8], skip: u8) -> usize {
-    let pattern = u64::from_ne_bytes([skip; 8]);
-    let differs = |step: &[u8; STEP]| {
-        let (words, _) = step.as_chunks::<8>();
-        words.iter().fold(0, |bits, word| bits | (u64::from_ne_bytes(*word) ^ pattern)) != 0
-    };
-    let (steps, _) = bytes.as_chunks::<STEP>();
-    steps.iter().position(differs).unwrap_or(steps.len()) * STEP
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn skip_avx512(bytes: &[u8], skip: u8) -> usize {
-    skip_steps(bytes, skip)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn skip_avx2(bytes: &[u8], skip: u8) -> usize {
-    skip_steps(bytes, skip)
-}
-
-/// Index of the first byte other than `skip`.
-fn find_other(bytes: &[u8], skip: u8) -> Option<usize> {
-    let mut start = 0;
-    if bytes.len() >= STEP {
-        start = skip_most(bytes, skip);
-    }
-    bytes[start..].iter().position(|byte| *byte != skip).map(|at| start + at)
-}
-
-/// As [`skip_steps`], with the widest instruction set that the processor has.
-fn skip_most(bytes: &[u8], skip: u8) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has what the function was compiled for, as just asked.
-            return unsafe { skip_avx512(bytes, skip) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has what the function was compiled for, as just asked.
-            return unsafe { skip_avx2(bytes, skip) };
-        }
-    }
-    skip_steps(bytes, skip)
 }
 
 /// Index of the first bit equal to `bit` in a range of bits within `bytes`. O(n).
@@ -339,7 +249,7 @@ mod tests {
                 let first = range.clone().find(|&i| get(&bytes, i) == bit);
                 assert_eq!(find(&bytes, bit, range.clone()), first, "seed {seed}, round {round}");
             }
-            assert_eq!(count(&bytes), count_words(&bytes));
+            assert_eq!(count(&bytes), count_in(&bytes, 0..bits));
         }
     }
 

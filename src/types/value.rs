@@ -102,8 +102,8 @@ pub enum Part<'a> {
 
 /// A collection that can be stored in an entry, as one word.
 ///
-/// Entries rely on two properties for memory safety: the type is exactly one 8-byte word with an alignment of at most 8,
-/// and no two types have the same [`KIND`](sealed::Stored::KIND). Both are checked below for the types that can
+/// Entries rely on two properties for memory safety: the type is exactly one 8-byte word with an alignment of at most
+/// 8, and no two types have the same [`KIND`](sealed::Stored::KIND). Both are checked below for the types that can
 /// implement this trait.
 pub trait Collection: sealed::Stored + Describe + Sized + Send + 'static {
     /// A deep copy.
