@@ -1,6 +1,6 @@
 //! Commands that read from several streams at once, alone or in a group, waiting for entries if need be.
 
-use super::stream::{write_entries, write_entry, write_fields, write_id};
+use super::stream::{write_entries, write_entry, write_fields, write_id, write_pairs, write_parts};
 use crate::clients::blocking::Wait;
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error, Reply};
@@ -282,11 +282,10 @@ fn serve(ctx: &mut Ctx<'_>, request: &Request<'_>, place: usize, wanted: Wanted)
         Wanted::After(after) => {
             let Some(stream) = ctx.db.look_as::<Stream>(key) else { return false };
             let Some(start) = after.next().filter(|&start| start <= stream.last_id()) else { return false };
-            let mut range = stream.range(start, StreamId::MAX).take(count).peekable();
-            range.peek().is_some() && {
-                write_entries(&mut ctx.reply, range);
-                true
-            }
+            let at = ctx.reply.defer();
+            let n = write_entries(&mut ctx.reply, stream.range(start, StreamId::MAX), count);
+            ctx.reply.end_array(at, n);
+            n > 0
         }
         Wanted::Last(_) => match ctx.db.look_as::<Stream>(key).and_then(Stream::last) {
             Some(entry) => {
@@ -425,19 +424,22 @@ fn serve_in_group(
         let heard = !matches!(ctx.feed, Feed::Unheard);
         let mut delivered = Vec::new();
         let mut new = 0;
-        let entries = stream.group_mut(at).read_new(consumer, left, no_ack, now);
+        let mut entries = stream.group_mut(at).read_new(consumer, left, no_ack, now);
         let claims = request.claim.is_some();
-        reply.each(entries, |reply, entry| {
+        // Whoever reads the reply, or nobody: what the group reads does not depend on it.
+        while let Some(id) = entries.read_next(|id, fields| {
             if claims {
-                write_claimed(reply, entry.id, |reply| _ = write_fields(reply, &entry), 0, 0);
+                write_claimed(reply, id, |reply| _ = write_pairs(reply, fields), 0, 0);
             } else {
-                write_entry(reply, entry);
+                write_parts(reply, id, fields);
             }
+            id
+        }) {
             if heard && !no_ack {
-                delivered.push(entry.id);
+                delivered.push(id);
             }
             new += 1;
-        });
+        }
         if heard {
             let group = stream.group(at);
             for id in delivered {
