@@ -6,8 +6,8 @@ use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFl
 use crate::server::execution::feed::Feed;
 use crate::stdx::num;
 use crate::types::stream::{
-    AddError, Deletion, Entry, IdBuf, IdError, NewId, NodeLimits, RefPolicy, SetIdError, StreamId, Threshold,
-    Trim, content_id,
+    AddError, Deletion, Entry, Fields, IdBuf, IdError, NewId, NodeLimits, Range, RefPolicy, SetIdError,
+    StreamId, Threshold, Trim, content_id,
 };
 use crate::types::{Limits, Stream};
 
@@ -46,33 +46,49 @@ pub(super) fn write_id(reply: &mut Reply<'_>, id: StreamId) -> Replied {
     reply.bulk(id.format(&mut IdBuf::new()))
 }
 
-/// Writes the fields and values of an entry.
+/// Writes fields and values.
 #[inline]
-pub(super) fn write_fields(reply: &mut Reply<'_>, entry: &Entry<'_>) -> Replied {
-    let replied = reply.array(2 * entry.len());
-    for (field, value) in entry.fields() {
+pub(super) fn write_pairs(reply: &mut Reply<'_>, fields: &mut Fields<'_>) -> Replied {
+    let replied = reply.array(2 * fields.len());
+    for (field, value) in fields {
         reply.item(field);
         reply.item(value);
     }
     replied
 }
 
+/// Writes the fields and values of an entry.
+#[inline]
+pub(super) fn write_fields(reply: &mut Reply<'_>, entry: &Entry<'_>) -> Replied {
+    write_pairs(reply, &mut entry.fields())
+}
+
+/// Writes an entry, given by its id, and its fields and values.
+#[inline]
+pub(super) fn write_parts(reply: &mut Reply<'_>, id: StreamId, fields: &mut Fields<'_>) -> Replied {
+    reply.array(2);
+    write_id(reply, id);
+    write_pairs(reply, fields)
+}
+
 /// Writes an entry: its id, and its fields and values.
 #[inline]
 pub(super) fn write_entry(reply: &mut Reply<'_>, entry: Entry<'_>) -> Replied {
-    reply.array(2);
-    write_id(reply, entry.id);
-    write_fields(reply, &entry)
+    write_parts(reply, entry.id, &mut entry.fields())
 }
 
-/// Writes entries as an array, whose length nobody knows before.
-pub(super) fn write_entries<'e>(reply: &mut Reply<'_>, entries: impl Iterator<Item = Entry<'e>>) -> Replied {
-    let (at, mut n) = (reply.defer(), 0);
-    reply.each(entries, |reply, entry| {
-        write_entry(reply, entry);
+/// Writes up to `count` entries, the elements of an array that is open; returns how many. Stops early if nobody will
+/// read them, but not before the first: there is none only if zero is returned.
+#[inline]
+pub(super) fn write_entries(reply: &mut Reply<'_>, mut range: Range<'_>, count: usize) -> usize {
+    let mut n = 0;
+    while n < count && range.read_next(|id, fields| _ = write_parts(reply, id, fields)).is_some() {
         n += 1;
-    });
-    reply.end_array(at, n)
+        if reply.is_dropping() {
+            break;
+        }
+    }
+    n
 }
 
 /// Reads the argument at `i` as what becomes of references to deleted entries.
@@ -498,7 +514,9 @@ fn range(ctx: &mut Ctx<'_>, backward: bool) -> CmdResult {
         return Ok(ctx.reply.null_array());
     }
     let range = if backward { stream.range_back(start, end) } else { stream.range(start, end) };
-    Ok(write_entries(&mut ctx.reply, range.take(count)))
+    let at = ctx.reply.defer();
+    let n = write_entries(&mut ctx.reply, range, count);
+    Ok(ctx.reply.end_array(at, n))
 }
 
 // ---- deleting -----------------------------------------------------------------------------------

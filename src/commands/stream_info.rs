@@ -100,7 +100,9 @@ fn stream(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         Some(count) => {
             reply.bulk(b"entries");
-            write_entries(reply, stream.range(StreamId::MIN, StreamId::MAX).take(count));
+            let at = reply.defer();
+            let n = write_entries(reply, stream.range(StreamId::MIN, StreamId::MAX), count);
+            reply.end_array(at, n);
             reply.bulk(b"groups");
             reply.array(stream.groups_len());
             reply.each(stream.groups(), |reply, group| whole_group(reply, stream, group, count));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::stream::{write_entry, write_fields, write_id};
+use super::stream::{write_entries, write_entry, write_fields, write_id, write_pairs, write_parts};
 use crate::clients::blocking::{Need, Wait};
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error, Reply};
@@ -11,7 +11,7 @@ use crate::server::execution::feed::Feed;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
 use crate::types::Stream;
-use crate::types::stream::{ConsumerId, Group, GroupAt, IdBuf, PendingEntry, StreamId};
+use crate::types::stream::{ConsumerId, Group, GroupAt, IdBuf, PendingEntry, Range as Entries, StreamId};
 
 /// Commands that read several streams and may wait.
 pub const COMMANDS: &[Spec] = &[XREAD, XREADGROUP];
@@ -224,6 +224,26 @@ impl Room {
         }
     }
 
+    /// Writes at most `count` of the entries of `range`, those that find room; returns their number.
+    fn entries(&mut self, reply: &mut Reply<'_>, mut range: Entries<'_>, count: usize) -> usize {
+        let mut n = 0;
+        if self.end == usize::MAX {
+            let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+            n = write_entries(reply, range, count.min(most));
+        } else {
+            let mut full = self.left == 0 || !self.is_empty && reply.position() >= self.end;
+            while !full && n < count {
+                if range.read_next(|id, fields| write_parts(reply, id, fields)).is_none() {
+                    break;
+                }
+                n += 1;
+                full = n as u64 == self.left || reply.position() >= self.end || reply.is_dropping();
+            }
+        }
+        self.took(n as u64);
+        n
+    }
+
     /// Notes that entries were written.
     fn took(&mut self, n: u64) {
         self.left -= n;
@@ -385,16 +405,10 @@ fn serve(ctx: &mut Ctx<'_>, request: &Request<'_>, room: &mut Room, place: usize
         Wanted::After(after) => {
             let Some(stream) = ctx.db.look_as::<Stream>(key) else { return false };
             let Some(start) = after.next().filter(|&start| start <= stream.last_id()) else { return false };
-            let mut range = stream.range(start, StreamId::MAX).take(count).peekable();
-            range.peek().is_some() && {
-                let (at, mut n) = (ctx.reply.defer(), 0);
-                room.each(&mut ctx.reply, range, |reply, entry| {
-                    write_entry(reply, entry);
-                    n += 1;
-                });
-                ctx.reply.end_array(at, n);
-                true
-            }
+            let at = ctx.reply.defer();
+            let n = room.entries(&mut ctx.reply, stream.range(start, StreamId::MAX), count);
+            ctx.reply.end_array(at, n);
+            n > 0
         }
         Wanted::Last(_) => match ctx.db.look_as::<Stream>(key).and_then(Stream::last) {
             Some(entry) => {
@@ -557,19 +571,25 @@ fn serve_in_group(
         let heard = !matches!(ctx.feed, Feed::Unheard);
         let mut delivered = Vec::new();
         let mut new = 0;
-        let entries = stream.group_mut(at).read_new(consumer, left, no_ack, now);
+        let mut entries = stream.group_mut(at).read_new(consumer, left, no_ack, now);
         let claims = request.claim.is_some();
-        room.each(reply, entries, |reply, entry| {
-            if claims {
-                write_claimed(reply, entry.id, |reply| _ = write_fields(reply, &entry), 0, 0);
-            } else {
-                write_entry(reply, entry);
-            }
+        // Whoever reads the reply, or nobody: what the group reads does not depend on it.
+        while !room.is_full(reply)
+            && let Some(id) = entries.read_next(|id, fields| {
+                if claims {
+                    write_claimed(reply, id, |reply| _ = write_pairs(reply, fields), 0, 0);
+                } else {
+                    write_parts(reply, id, fields);
+                }
+                id
+            })
+        {
+            room.took(1);
             if heard && !no_ack {
-                delivered.push(entry.id);
+                delivered.push(id);
             }
             new += 1;
-        });
+        }
         if heard {
             let group = stream.group(at);
             for id in delivered {

@@ -141,24 +141,53 @@ impl StreamId {
     }
 
     /// Writes `ms-seq` to `buf` and returns it. No allocation.
+    #[inline]
     pub fn format(self, buf: &mut IdBuf) -> &[u8] {
-        let (mut ms, mut seq) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let (ms, seq) = (ms.format(self.ms).as_bytes(), seq.format(self.seq).as_bytes());
-        let len = ms.len() + 1 + seq.len();
-        buf.0[..ms.len()].copy_from_slice(ms);
-        buf.0[ms.len()] = b'-';
-        buf.0[ms.len() + 1..len].copy_from_slice(seq);
-        &buf.0[..len]
+        // From the end to the start: nothing has to be moved.
+        let mut at = write_digits(&mut buf.0, LONGEST_TEXT, self.seq) - 1;
+        buf.0[at] = b'-';
+        at = write_digits(&mut buf.0, at, self.ms);
+        &buf.0[at..]
     }
 }
 
+/// Bytes of the longest text of an id: twice twenty digits, and what is between them.
+const LONGEST_TEXT: usize = 41;
+
+/// Decimal numbers of two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let (mut pairs, mut n) = ([[0; 2]; 100], 0);
+    while n < 100 {
+        pairs[n] = [b'0' + n as u8 / 10, b'0' + n as u8 % 10];
+        n += 1;
+    }
+    pairs
+};
+
+/// Writes a number in decimal before `end`, and returns where it starts.
+#[inline]
+fn write_digits(buf: &mut [u8; LONGEST_TEXT], end: usize, mut n: u64) -> usize {
+    let mut at = end;
+    while n >= 10 {
+        at -= 2;
+        buf[at..at + 2].copy_from_slice(&PAIRS[(n % 100) as usize]);
+        n /= 100;
+    }
+    // A leading digit that has no partner is left; or zero, which is written only if it is all there is.
+    if n > 0 || at == end {
+        at -= 1;
+        buf[at] = b'0' + n as u8;
+    }
+    at
+}
+
 /// Room for the text of an id.
-pub struct IdBuf([u8; 41]);
+pub struct IdBuf([u8; LONGEST_TEXT]);
 
 impl IdBuf {
     /// An empty buffer.
     pub const fn new() -> IdBuf {
-        IdBuf([0; 41])
+        IdBuf([0; LONGEST_TEXT])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::id::{NewId, StreamId};
 use super::index::{Index, NodeAt};
-use super::node::{Entry, MAX_NODE_BYTES, Node, NodeLimits, Verdict, Walk};
+use super::node::{Entry, Fields, MAX_NODE_BYTES, Node, NodeLimits, Verdict, Walk};
 use super::sorted::Keyed;
 
 /// Why an entry cannot be added.
@@ -403,7 +403,26 @@ impl<'a> Iterator for Range<'a> {
     }
 }
 
-impl Range<'_> {
+impl<'a> Range<'a> {
+    /// Shows the next entry to `read`, if there is one. What `read` takes of its fields is not walked over again, so
+    /// that this is the quicker way to read entries with their fields.
+    #[inline]
+    pub fn read_next<R>(&mut self, read: impl FnOnce(StreamId, &mut Fields<'a>) -> R) -> Option<R> {
+        let entry = self.next()?;
+        let mut fields = entry.fields();
+        let result = read(entry.id, &mut fields);
+        self.taken(&fields);
+        Some(result)
+    }
+
+    /// Notes that fields of the entry returned last were taken, as far as `fields` tells.
+    #[inline]
+    pub(super) fn taken(&mut self, fields: &Fields<'a>) {
+        if let Some(walk) = self.walk.as_mut().filter(|_| !self.backward) {
+            walk.taken(fields);
+        }
+    }
+
     /// Goes on to the next node.
     fn turn(&mut self) {
         let step = if self.backward { Index::prev } else { Index::next };

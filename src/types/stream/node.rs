@@ -296,6 +296,13 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Notes that fields of the entry that was read last were taken, as far as `fields` tells.
+    #[inline]
+    pub(super) fn taken(&mut self, fields: &Fields<'a>) {
+        self.left = self.left.starting_at(fields.items.pos());
+        self.unread = Self::items_of(fields.left, fields.same_fields.is_some()) + 1;
+    }
+
     /// The last live entry.
     #[inline]
     pub(super) fn next_back(&mut self) -> Option<Entry<'a>> {

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use super::group::{ConsumerId, Group, PendingEntry, Release};
 use super::id::StreamId;
 use super::log::{Log, Range};
-use super::node::Entry;
+use super::node::{Entry, Fields};
 use super::pending::Owner;
 use super::sorted::At;
 
@@ -309,6 +309,18 @@ pub struct NewEntries<'a> {
     left: u64,
     no_ack: bool,
     now_ms: i64,
+}
+
+impl<'a> NewEntries<'a> {
+    /// Delivers the next entry and shows it to `read`, if there is one; see [`Range::read_next`].
+    #[inline]
+    pub fn read_next<R>(&mut self, read: impl FnOnce(StreamId, &mut Fields<'a>) -> R) -> Option<R> {
+        let entry = self.next()?;
+        let mut fields = entry.fields();
+        let result = read(entry.id, &mut fields);
+        self.range.taken(&fields);
+        Some(result)
+    }
 }
 
 impl<'a> Iterator for NewEntries<'a> {

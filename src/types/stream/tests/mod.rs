@@ -306,3 +306,40 @@ fn sizes_grow_with_content() {
     assert_eq!((small.effort(), large.effort()), (1, 100));
     assert_eq!(Stream::new().bytes(3), Stream::new().bytes(0));
 }
+
+#[test]
+fn entries_are_found_in_nodes_of_all_lengths() {
+    use std::collections::BTreeSet;
+    let limits = NodeLimits { max_bytes: 0, max_entries: 0 };
+    // The longest nodes end far beyond the 64 KB in which entries are marked.
+    for n in [1u64, 15, 16, 17, 100, 130, 260, 3000, 9000] {
+        let mut stream = Stream::new();
+        for ms in 1..=n {
+            stream.add(id(2 * ms, 0), [&b"n"[..], b"value"].into_iter(), limits).expect("the id is greater");
+        }
+        let mut there: BTreeSet<u64> = (1..=n).map(|ms| 2 * ms).collect();
+        for round in 0..3 {
+            assert_eq!(stream.nodes_len(), 1);
+            stream.check();
+            for step in 0..200.min(2 * n) {
+                let ms = 2 * n - (step * 7919 + step / 3) % (2 * n);
+                assert_eq!(stream.get(id(ms, 0)).map(|entry| entry.id.ms), there.get(&ms).copied());
+                let from = stream.range(id(ms, 0), StreamId::MAX).next().map(|entry| entry.id.ms);
+                assert_eq!(from, there.range(ms..).next().copied(), "from {ms} of {n}");
+                let back = stream.range_back(StreamId::MIN, id(ms, 0)).next().map(|entry| entry.id.ms);
+                assert_eq!(back, there.range(..=ms).next_back().copied(), "back from {ms} of {n}");
+            }
+            let gone: Vec<u64> =
+                there.iter().copied().filter(|ms| ms % 5 == round && there.len() > 1).collect();
+            for ms in gone.into_iter().skip(1) {
+                assert!(stream.delete(id(ms, 0)) && !stream.delete(id(ms, 0)));
+                there.remove(&ms);
+            }
+            // Marks of what is loaded are found out anew, and those of a node with deleted entries follow its counts.
+            stream = reload(&stream).expect("it is a stream");
+            let more = stream.last_id().ms + 2;
+            stream.add(id(more, 0), [&b"n"[..], b"value"].into_iter(), limits).expect("the id is greater");
+            there.insert(more);
+        }
+    }
+}
