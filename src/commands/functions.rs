@@ -14,8 +14,12 @@ use crate::stdx::{glob, num};
 /// Table entries of the function commands.
 pub const COMMANDS: &[Spec] = &[FCALL, FCALL_RO, FUNCTION];
 
-const FLAGS: Flags =
-    Flags::NOSCRIPT.with(Flags::STALE).with(Flags::SKIP_MONITOR).with(Flags::NO_MANDATORY_KEYS);
+/// A script may run for long, and others are served meanwhile: nothing that was read before is left to be executed.
+const FLAGS: Flags = Flags::NOSCRIPT
+    .with(Flags::STALE)
+    .with(Flags::SKIP_MONITOR)
+    .with(Flags::NO_MANDATORY_KEYS)
+    .with(Flags::BARRIER);
 const WRITES: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE);
 const READS: KeyFlags = KeyFlags::RO.with(KeyFlags::ACCESS);
 const RW_NOTE: &str = "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE";

@@ -221,19 +221,11 @@ impl Input {
         }
     }
 
-    /// Whether requests may lie in the buffer that were parsed and are not executed yet. Once they are, the buffer is
-    /// released.
-    pub fn is_in_use(&self) -> bool {
-        self.pos > 0 || self.borrowed.1 > 0
-    }
-
-    /// Ends the use of the buffer by the requests in it. If all of it has been parsed, it returns to the pool, unless the
-    /// connection may `keep` it.
+    /// Clears the buffer if all of it has been parsed, and returns it to the pool unless the connection may `keep`
+    /// it.
     #[inline]
     pub fn release(&mut self, pool: &mut Pool, keep: bool) {
-        if self.pos < self.buf.len() {
-            self.compact();
-        } else {
+        if self.pos >= self.buf.len() {
             self.pos = 0;
             self.buf.clear();
             if !keep {

@@ -7,6 +7,7 @@
 pub mod cron;
 pub mod limits;
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct EventLoop {
     pub(in crate::server) sending: Vec<ClientKey>,
     /// Clients to close at the end of the iteration.
     pub(in crate::server) closing: Vec<ClientKey>,
+    /// Clients that are ready in this iteration and not served yet.
+    ready: VecDeque<ClientKey>,
     /// Clients that may have more input, although no event will report it.
     pub(in crate::server) reading: Vec<ClientKey>,
     /// Clock for command latency.
@@ -79,7 +82,6 @@ pub struct EventLoop {
 #[derive(Default)]
 pub struct Work {
     batch: Batch,
-    ready: Vec<ClientKey>,
     /// Clients in the batch, which keep their input buffers until it has run.
     held: Vec<ClientKey>,
 }
@@ -161,20 +163,10 @@ impl Server {
         }
     }
 
-    /// Has the input of those lie still whose requests are being executed: `caller`, and everybody with requests in the
-    /// batch, whose arguments are in that input.
-    pub(in crate::server) fn freeze_input(&mut self, caller: ClientKey) {
-        for (key, client) in self.clients.iter_mut() {
-            let frozen = key == caller || client.io.input.is_in_use();
-            client.flags.set(ClientFlags::FROZEN, frozen);
-        }
-    }
-
-    /// Ends the effect of [`Server::freeze_input`].
-    pub(in crate::server) fn thaw_input(&mut self) {
-        let frozen = self.clients.iter().filter(|(_, client)| client.flags.has(ClientFlags::FROZEN));
-        for key in frozen.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.clients[key].flags.set(ClientFlags::FROZEN, false);
+    /// Has the input of a client lie still, or ends that: a request in it is being executed for long.
+    pub(in crate::server) fn freeze_input(&mut self, key: ClientKey, frozen: bool) {
+        self.clients[key].flags.set(ClientFlags::FROZEN, frozen);
+        if !frozen {
             // Events that told of input were passed over.
             self.read_soon(key);
         }
@@ -190,7 +182,7 @@ impl Server {
         work: &mut Work,
         patience: Duration,
     ) -> io::Result<()> {
-        let Work { batch, ready, held } = work;
+        let Work { batch, held } = work;
         self.before_sleep();
         let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
@@ -204,10 +196,14 @@ impl Server {
         let commands_before = self.stats.commands_processed;
         self.keyspace.set_now(UnixMillis::now());
         self.blocked_timeouts();
-        ready.clear();
-        ready.append(&mut self.event_loop.reading);
+        let again = std::mem::take(&mut self.event_loop.reading);
+        self.event_loop.ready.extend(again.iter().copied());
+        if self.event_loop.reading.is_empty() {
+            self.event_loop.reading = again;
+            self.event_loop.reading.clear();
+        }
         let mut accept = Vec::new();
-        let EventLoop { poll, sending, .. } = &mut self.event_loop;
+        let EventLoop { poll, sending, ready, .. } = &mut self.event_loop;
         for event in poll.as_ref().expect(WATCHED).ready() {
             let key = match event.source {
                 Source::Client(place) => ClientKey(place),
@@ -225,7 +221,7 @@ impl Server {
             // One receive per client and iteration: requests of the first may still be in the batch.
             if event.readable && !client.flags.has(ClientFlags::IN_READ_LIST) {
                 client.flags.set(ClientFlags::IN_READ_LIST, true);
-                ready.push(key);
+                ready.push_back(key);
             }
             if event.writable && client.flags.has(ClientFlags::AWAITS_WRITABLE) {
                 client.flags.set(ClientFlags::AWAITS_WRITABLE, false);
@@ -235,10 +231,11 @@ impl Server {
                 }
             }
         }
-        self.serve(ready, batch, held);
+        // A command may last, and no event tells of these connections again.
         for listener in accept {
             self.accept(listener);
         }
+        self.serve(batch, held);
         if let Some(signals) = signals
             && let Some(stop) = signals.stop_requested()
             && !self.event_loop.cron_paused
@@ -260,8 +257,9 @@ impl Server {
     }
 
     /// Receives from each ready client and executes its requests.
-    fn serve(&mut self, ready: &[ClientKey], batch: &mut Batch, held: &mut Vec<ClientKey>) {
-        for &key in ready {
+    fn serve(&mut self, batch: &mut Batch, held: &mut Vec<ClientKey>) {
+        // While a script runs for long, those behind its caller are served by an iteration inside this one.
+        while let Some(key) = self.event_loop.ready.pop_front() {
             if self.receive(key) {
                 self.parse(key, batch, held);
                 self.count_client(key);

@@ -256,7 +256,7 @@ impl Server {
         self.scripts.engine = Some(engine);
         self.scripts.running = None;
         if std::mem::take(&mut self.scripts.is_slow) {
-            self.end_slow_script();
+            self.end_slow_script(key);
         }
         // What its commands did is passed on; the script is not.
         self.execution.feed.nothing();
@@ -424,16 +424,16 @@ impl Server {
         if let Some(running) = &mut self.scripts.running {
             running.slow = Some(slow);
             let caller = running.caller;
-            self.freeze_input(caller);
+            self.freeze_input(caller, true);
         }
         self.scripts.is_slow = true;
         self.conditions.set(Conditions::BUSY, true);
     }
 
     #[cold]
-    fn end_slow_script(&mut self) {
+    fn end_slow_script(&mut self, caller: ClientKey) {
         self.conditions.set(Conditions::BUSY, false);
-        self.thaw_input();
+        self.freeze_input(caller, false);
         if self.event_loop.stop {
             // The server ends without saving: what the script did is not half of something.
             self.execution.unit.clear();
