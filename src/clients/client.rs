@@ -292,6 +292,19 @@ impl Client {
         self.flags.has(ClientFlags::INTERNAL)
     }
 
+    /// The queue of requests after MULTI, for adding some. No other reference to it exists: nothing is queued while EXEC
+    /// runs.
+    pub fn open_transaction(&mut self) -> Option<&mut Transaction> {
+        self.transaction.as_mut().and_then(Arc::get_mut)
+    }
+
+    /// Makes the next EXEC fail because a request was refused, if the client is between MULTI and EXEC.
+    pub fn break_transaction(&mut self) {
+        if let Some(transaction) = self.open_transaction() {
+            transaction.broken = true;
+        }
+    }
+
     /// Whether nothing more is read from the client.
     #[inline]
     pub fn is_closing(&self) -> bool {

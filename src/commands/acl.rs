@@ -254,7 +254,7 @@ const SAVE: Spec = Spec::admin("acl|save", 2, save).flags(ADMIN).tips(ON_ALL_NOD
 /// ACL SAVE → OK, once the file holds the current users.
 fn save(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     check_file(server)?;
-    if let Err(error) = server.save_users() {
+    if let Err(error) = users::save_users(&server.acl, &server.config.security) {
         let path = &server.config.security.aclfile;
         tracing::warn!("Writing the users into '{path}' failed: {}", crate::config::os_error(&error));
         return Err(Error::text(
@@ -423,7 +423,7 @@ mod tests {
     use crate::config::Config;
     use crate::config::options::{Place, UserLine};
     use crate::net::stream::Stream;
-    use crate::server::execution::users::UsersError;
+    use crate::server::execution::users::{self, UsersError};
 
     /// Connects another client, as a connection to the server does.
     fn connect(harness: &mut Harness) -> (ClientKey, UnixStream) {
@@ -885,7 +885,7 @@ mod tests {
         // changed.
         assert!(harness.server.clients[harness.client].is_closing());
         assert!(!harness.server.clients[other].is_closing() && is_limited(&harness, other));
-        assert!(harness.server.user_lines().is_empty());
+        assert!(users::user_lines(&harness.server.acl, &harness.server.config.security).is_empty());
         std::fs::remove_file(&path).expect("the file is ours");
     }
 
@@ -931,16 +931,28 @@ mod tests {
             harness.server.apply_users().map(|()| harness)
         };
         let Ok(mut harness) = with(&[("u", "on >x (+get ~a) ~b")], "") else { panic!("right") };
-        let lines = harness.server.user_lines();
+        let lines = users::user_lines(&harness.server.acl, &harness.server.config.security);
         for (line, name) in lines.iter().zip([&b"default"[..], b"u"]) {
             let user = harness.server.acl.find(name).expect("made");
             assert_eq!((&*line.name, line.rules.join(&b' ')), (name, harness.server.acl[user].describe()));
         }
         harness.run("ACL SETUSER default -flushall");
-        assert_eq!(harness.server.user_lines()[0].rules.last().expect("rules"), b"-flushall");
+        assert_eq!(
+            users::user_lines(&harness.server.acl, &harness.server.config.security)[0]
+                .rules
+                .last()
+                .expect("rules"),
+            b"-flushall"
+        );
         let Ok(harness) = with(&[("default", "on nopass +get")], "") else { panic!("right") };
         assert!(harness.server.acl.is_open());
-        assert_eq!(harness.server.user_lines()[0].rules.last().expect("rules"), b"+get");
+        assert_eq!(
+            users::user_lines(&harness.server.acl, &harness.server.config.security)[0]
+                .rules
+                .last()
+                .expect("rules"),
+            b"+get"
+        );
 
         let error = |lines: &[(&str, &str)], aclfile: &str| with(lines, aclfile).err().expect("wrong");
         let place = || Place { file: None, line: 7, text: b"user".into() };

@@ -21,7 +21,7 @@ const SAVE: Spec = Spec::admin("save", 1, save)
 
 /// SAVE → OK, once the snapshot is on disk.
 fn save(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    if server.has_child_for(Task::Rdb) {
+    if server.children.any_for(Task::Rdb) {
         return Err(in_progress());
     }
     server.save_now().map_err(|_| Error::text("ERR"))?;
@@ -51,12 +51,12 @@ fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         2 if args.is(1, "SCHEDULE") => true,
         _ => return Err(Error::Syntax),
     };
-    if server.has_child_for(Task::Rdb) {
+    if server.children.any_for(Task::Rdb) {
         return Err(in_progress());
     }
     // A transaction is not interrupted for a fork, which takes its time.
     let in_exec = server.execution.depth > 0;
-    if server.has_child() || in_exec {
+    if server.children.any() || in_exec {
         if !schedule && !in_exec {
             return Err(Error::text(
                 "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to \
@@ -82,10 +82,10 @@ const BGREWRITEAOF: Spec = Spec::admin("bgrewriteaof", 1, bgrewriteaof)
 
 /// BGREWRITEAOF → a status: a child process has started, or will start after the running one.
 fn bgrewriteaof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    if server.has_child_for(Task::Aof) {
+    if server.children.any_for(Task::Aof) {
         return Err(Error::text("ERR Background append only file rewriting already in progress"));
     }
-    if server.has_child() || server.execution.depth > 0 {
+    if server.children.any() || server.execution.depth > 0 {
         // Asked for by hand, it need not wait until failures are forgotten.
         server.aof.forget_failures();
         server.aof.rewrite_scheduled = true;

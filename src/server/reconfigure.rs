@@ -16,6 +16,7 @@ use crate::net::poll::Source;
 use crate::resp::Error;
 use crate::server::Server;
 use crate::server::execution::admission::Conditions;
+use crate::server::execution::users::user_lines;
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::structures::dict::set_growth_ceiling;
@@ -50,7 +51,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::KEYSPACE_EVENTS, Action::Do(Server::update_event_listener)),
     (Effects::COMMAND_LOGS, Action::Do(Server::apply_thresholds)),
     (Effects::ACL_LOG, Action::Do(trim_acl_log)),
-    (Effects::PROC_TITLE, Action::Do(Server::show_title)),
+    (Effects::PROC_TITLE, Action::Do(|server| server.process.show_title(&server.config, &server.identity))),
     (Effects::LOG_LEVEL, Action::Do(set_log_level)),
     (
         Effects::ALLOCATOR,
@@ -108,7 +109,7 @@ impl Server {
     /// # Errors
     /// There is none, or it cannot be written; it is as it was then.
     pub fn rewrite_config(&mut self, scope: Scope) -> Result<(), Error> {
-        self.config.security.users = self.user_lines();
+        self.config.security.users = user_lines(&self.acl, &self.config.security);
         // The directory may have got another name meanwhile.
         self.config.persistence.dir = working_directory(&self.config.persistence.dir);
         let Some(path) = &self.identity.config_file else {
@@ -229,7 +230,7 @@ fn switch_aof(server: &mut Server, _: &Config) -> Result<(), Refusal> {
 }
 
 fn tell_oom_score(server: &mut Server, before: &Config) -> Result<(), Refusal> {
-    server.apply_oom_score().map_err(|error| {
+    server.process.apply_oom_score(&server.config.advanced).map_err(|error| {
         tracing::warn!("Unable to write oom_score_adj: {}", crate::net::error_text(&error));
         let mode_differs = before.advanced.oom_score_adj != server.config.advanced.oom_score_adj;
         if mode_differs { Refusal::OomScore } else { Refusal::OomScoreValues }

@@ -151,17 +151,19 @@ pub struct Children {
     pub forks: u64,
 }
 
+impl Children {
+    /// Whether a child process is running.
+    pub fn any(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Whether a child process is running for this task.
+    pub fn any_for(&self, task: Task) -> bool {
+        self.current.as_ref().is_some_and(|child| child.task == task)
+    }
+}
+
 impl Server {
-    /// Whether there is a child.
-    pub fn has_child(&self) -> bool {
-        self.children.current.is_some()
-    }
-
-    /// Whether there is a child for this task.
-    pub fn has_child_for(&self, task: Task) -> bool {
-        self.children.current.as_ref().is_some_and(|child| child.task == task)
-    }
-
     /// Lets a child do `work` on a copy of everything. How it ended comes to
     /// [`Server::child_ended`].
     ///
@@ -172,7 +174,7 @@ impl Server {
         task: Task,
         work: impl FnOnce(&mut Server, &mut Reporter) -> io::Result<()>,
     ) -> io::Result<i32> {
-        if self.has_child() {
+        if self.children.any() {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         let (sender, receiver) = pipe::new()?;
@@ -228,8 +230,13 @@ impl Server {
         // A parent that ends must be able to come back on the same port while its child is busy.
         self.event_loop.listeners.clear();
         self.process.name = task.title().into();
-        self.show_title();
-        self.settle_in_child(task);
+        self.process.show_title(&self.config, &self.identity);
+        let options = &self.config.advanced;
+        let cpus = match task {
+            Task::Rdb => &options.bgsave_cpulist,
+            Task::Aof => &options.aof_rewrite_cpulist,
+        };
+        self.process.settle_child(options, cpus);
         let done = catch_unwind(AssertUnwindSafe(|| work(self, &mut reporter)));
         let success = matches!(done, Ok(Ok(())));
         if success {

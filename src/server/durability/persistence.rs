@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::config::Config;
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::Suspend;
 use crate::net::error_text;
@@ -25,7 +26,6 @@ use crate::server::execution::admission::Conditions;
 use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
-use crate::stdx::cpu::CpuList;
 use crate::stdx::files::create_exclusively;
 
 /// How long to wait after a snapshot failed before the next is tried unasked.
@@ -138,9 +138,34 @@ pub(in crate::server) fn temporary_name(pid: u32) -> String {
     format!("temp-{pid}.rdb")
 }
 
-impl Server {
-    // ---- saving ---------------------------------------------------------------------------
+/// Options for loading a snapshot.
+fn load_options(config: &Config, replace: bool, drop_due: bool) -> LoadOptions {
+    LoadOptions {
+        limits: config.limits.types.clone(),
+        drop_due: drop_due.then(UnixMillis::now),
+        replace,
+        checksum: config.persistence.rdb_checksum,
+    }
+}
 
+/// Logs what a file says about itself.
+fn log_header(loader: &Loader<'_>) {
+    let about = loader.about();
+    if let Some(writer) = &about.writer {
+        tracing::info!("Loading RDB produced by version {}", crate::stdx::text::Lossy(writer));
+    }
+    if let Some(created) = about.created {
+        tracing::info!("RDB age {} seconds", (UnixMillis::now().as_secs() - created).max(0));
+    }
+    if let Some(used) = about.used_memory {
+        tracing::info!("RDB memory usage when created {:.2} Mb", used as f64 / (1 << 20) as f64);
+    }
+    if about.aof_base {
+        tracing::info!("RDB is base AOF");
+    }
+}
+
+impl Server {
     /// How snapshots are to be written now.
     pub fn save_options(&self) -> SaveOptions {
         let access = match self.config.memory.policy {
@@ -158,6 +183,8 @@ impl Server {
             redis_version: REDIS_VERSION,
         }
     }
+
+    // ---- saving ---------------------------------------------------------------------------
 
     /// Writes a snapshot to `path` and flushes it to disk. `each` is called after each key.
     ///
@@ -245,22 +272,6 @@ impl Server {
         }
     }
 
-    /// Where a child is to run, and how soon the kernel may kill it.
-    pub(in crate::server) fn settle_in_child(&mut self, task: Task) {
-        let cpus = match task {
-            Task::Rdb => &self.config.advanced.bgsave_cpulist,
-            Task::Aof => &self.config.advanced.aof_rewrite_cpulist,
-        };
-        if !cpus.is_empty()
-            && let Ok(cpus) = cpus.parse::<CpuList>()
-        {
-            // What it is told to do it can do anywhere.
-            let _ = cpus.pin_this_thread();
-        }
-        let [_, _, background] = self.config.advanced.oom_score_adj_values;
-        let _ = self.process.oom_score.apply(self.config.advanced.oom_score_adj, background);
-    }
-
     /// A child that took a snapshot is gone.
     pub(in crate::server) fn snapshot_ended(&mut self, child: &Child, outcome: Outcome) {
         let persistence = &mut self.persistence;
@@ -301,7 +312,7 @@ impl Server {
 
     /// Takes a snapshot if one is scheduled, or a rule demands it. Called by the timer.
     pub(in crate::server) fn save_if_due(&mut self) {
-        if self.has_child() || self.persistence.loading.is_some() {
+        if self.children.any() || self.persistence.loading.is_some() {
             return;
         }
         let may_try = self.persistence.bgsave_ok
@@ -322,7 +333,7 @@ impl Server {
 
     /// All keys were removed on demand: a snapshot that has them must neither be finished nor be loaded.
     pub fn emptied_on_demand(&mut self) {
-        if self.has_child_for(Task::Rdb) {
+        if self.children.any_for(Task::Rdb) {
             self.kill_child();
         }
         if !self.config.persistence.save.0.is_empty() && self.persistence.loading.is_none() {
@@ -347,7 +358,7 @@ impl Server {
         if !self.begin_loading(size) {
             return Err(LoadFailure::Busy);
         }
-        let options = self.load_options(replace, true);
+        let options = load_options(&self.config, replace, true);
         let result = self.load_rdb_with(path, options, 0, &mut between).map(drop);
         self.end_loading();
         result
@@ -365,17 +376,8 @@ impl Server {
         bytes_before: u64,
         mut between: impl FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<u64, LoadFailure> {
-        let options = self.load_options(false, false);
+        let options = load_options(&self.config, false, false);
         self.load_rdb_with(path, options, bytes_before, &mut between)
-    }
-
-    fn load_options(&self, replace: bool, drop_due: bool) -> LoadOptions {
-        LoadOptions {
-            limits: self.config.limits.types.clone(),
-            drop_due: drop_due.then(UnixMillis::now),
-            replace,
-            checksum: self.config.persistence.rdb_checksum,
-        }
     }
 
     fn load_rdb_with(
@@ -418,7 +420,7 @@ impl Server {
             }
             if !told {
                 told = true;
-                self.log_header(loader);
+                log_header(loader);
             }
             if delay_us != 0 {
                 keys += 1;
@@ -467,23 +469,6 @@ impl Server {
             key: None,
             value_type: None,
         })
-    }
-
-    /// Logs what a file says about itself.
-    fn log_header(&self, loader: &Loader<'_>) {
-        let about = loader.about();
-        if let Some(writer) = &about.writer {
-            tracing::info!("Loading RDB produced by version {}", crate::stdx::text::Lossy(writer));
-        }
-        if let Some(created) = about.created {
-            tracing::info!("RDB age {} seconds", (UnixMillis::now().as_secs() - created).max(0));
-        }
-        if let Some(used) = about.used_memory {
-            tracing::info!("RDB memory usage when created {:.2} Mb", used as f64 / (1 << 20) as f64);
-        }
-        if about.aof_base {
-            tracing::info!("RDB is base AOF");
-        }
     }
 
     /// From here to [`Server::end_loading`] the data are incomplete: most commands are refused, nothing expires, and

@@ -18,7 +18,7 @@ impl Server {
     /// Data that should be kept cannot be, and `flags` do not force the end; the log says why.
     pub fn prepare_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Error> {
         tracing::info!("User requested shutdown...");
-        if self.has_child_for(Task::Rdb) {
+        if self.children.any_for(Task::Rdb) {
             tracing::warn!("There is a child saving an .rdb. Killing it!");
             self.kill_child();
         }
@@ -32,7 +32,7 @@ impl Server {
             }
         }
         if self.aof.state != State::Off {
-            if self.has_child_for(Task::Aof) {
+            if self.children.any_for(Task::Aof) {
                 if self.aof.state == State::Beginning && !flags.force {
                     tracing::warn!("Writing initial AOF, can't exit");
                     return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
@@ -79,7 +79,7 @@ impl Server {
     /// Closes the sockets that listen and removes our files, after the loop has ended.
     pub fn finish_shutdown(&mut self) {
         self.event_loop.listeners.clear();
-        self.remove_pidfile();
+        remove_pidfile(&self.config.general.pidfile);
         let socket = &self.config.net.unixsocket;
         if !socket.is_empty() {
             tracing::info!("Removing the unix socket file.");
@@ -89,13 +89,12 @@ impl Server {
         }
         tracing::warn!("Spinel is now ready to exit, bye bye...");
     }
+}
 
-    fn remove_pidfile(&self) {
-        let path = &self.config.general.pidfile;
-        if !path.is_empty() {
-            tracing::info!("Removing the pid file.");
-            // It may be gone, or never have been written, which was told then.
-            let _ = std::fs::remove_file(path);
-        }
+fn remove_pidfile(path: &str) {
+    if !path.is_empty() {
+        tracing::info!("Removing the pid file.");
+        // The file may be gone, or may not have been written, which was logged.
+        let _ = std::fs::remove_file(path);
     }
 }

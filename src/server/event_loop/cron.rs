@@ -19,7 +19,7 @@ impl Server {
             _ if self.event_loop.evicting => Duration::ZERO,
             ns => Duration::from_nanos(ns),
         };
-        self.until_unpause().map_or(tick, |pause| pause.min(tick))
+        self.pause.until_end().map_or(tick, |pause| pause.min(tick))
     }
 
     pub(in crate::server) fn cron_if_due(&mut self) {

@@ -113,6 +113,33 @@ impl EventLoop {
     }
 }
 
+impl EventLoop {
+    /// Registers the listening sockets with `poll`, by which the loop waits from then on.
+    ///
+    /// # Errors
+    /// The poll cannot be used.
+    pub fn watch_sockets(&mut self, poll: Poll) -> io::Result<()> {
+        for (i, listener) in self.listeners.iter_mut().enumerate() {
+            poll.registry().register_readable(listener, Source::Listener(i))?;
+        }
+        self.poll = Some(poll);
+        Ok(())
+    }
+
+    fn registry(&self) -> &Registry {
+        self.poll.as_ref().expect(WATCHED).registry()
+    }
+
+    /// Has the poll report a listening socket again although it was not emptied.
+    fn rearm(&mut self, listener: usize) {
+        let EventLoop { poll, listeners, .. } = self;
+        let registry = poll.as_ref().expect(WATCHED).registry();
+        if let Err(error) = registry.rearm_readable(&mut listeners[listener], Source::Listener(listener)) {
+            tracing::warn!("Cannot watch a listening socket: {error}");
+        }
+    }
+}
+
 impl Server {
     /// Serves clients until asked to stop.
     ///
@@ -124,18 +151,6 @@ impl Server {
             self.iterate_once(Some(signals), &mut work, Duration::MAX)?;
         }
         self.before_sleep();
-        Ok(())
-    }
-
-    /// Begins to watch the sockets, by `poll`: from here on there can be turns.
-    ///
-    /// # Errors
-    /// The poll cannot be used.
-    pub fn watch_sockets(&mut self, poll: Poll) -> io::Result<()> {
-        for (i, listener) in self.event_loop.listeners.iter_mut().enumerate() {
-            poll.registry().register_readable(listener, Source::Listener(i))?;
-        }
-        self.event_loop.poll = Some(poll);
         Ok(())
     }
 
@@ -250,10 +265,6 @@ impl Server {
         }
         watchdog::iteration_ends();
         Ok(())
-    }
-
-    fn registry(&self) -> &Registry {
-        self.event_loop.poll.as_ref().expect(WATCHED).registry()
     }
 
     /// Receives from each ready client and executes its requests.
@@ -384,19 +395,11 @@ impl Server {
         let Some(result) = result else { return };
         match result {
             Ok(Queue::Empty) => {}
-            Ok(Queue::Unknown) => self.rearm(listener),
+            Ok(Queue::Unknown) => self.event_loop.rearm(listener),
             Err(error) => {
                 limited!(warn, "Accepting client connection: {}", crate::net::error_text(&error));
-                self.rearm(listener);
+                self.event_loop.rearm(listener);
             }
-        }
-    }
-
-    fn rearm(&mut self, listener: usize) {
-        let EventLoop { poll, listeners, .. } = &mut self.event_loop;
-        let registry = poll.as_ref().expect(WATCHED).registry();
-        if let Err(error) = registry.rearm_readable(&mut listeners[listener], Source::Listener(listener)) {
-            tracing::warn!("Cannot watch a listening socket: {error}");
         }
     }
 
@@ -542,7 +545,7 @@ impl Server {
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket removes it from the poll; doing it first keeps the order clear.
                 if let Peer::Socket(stream) = &mut client.io.peer {
-                    let _ = self.registry().deregister(stream);
+                    let _ = self.event_loop.registry().deregister(stream);
                 }
                 let io = &client.io;
                 self.free(io.input.allocated() + io.output.allocated(), client.io);
@@ -569,10 +572,3 @@ const PROTECTED_MODE: &str = concat!(
     "NOTE: You only need to do one of the above things in order for the server to start accepting connections from ",
     "the outside.\r\n"
 );
-
-impl Server {
-    /// Accepts connections on these sockets once the loop runs.
-    pub fn listen_on(&mut self, listeners: Vec<Listener>) {
-        self.event_loop.listeners.extend(listeners);
-    }
-}

@@ -9,6 +9,7 @@ use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{CommandId, Commands, Flags, Spec};
 use crate::server::execution::Origin;
+use crate::server::execution::users::context;
 use crate::stdx::bits::bit_set;
 
 /// Flags of commands that may change the data, or send replicas something.
@@ -200,7 +201,7 @@ impl Server {
             return Verdict::Refuse(Error::text("ERR Command not allowed inside a transaction"));
         }
         if client.has(Conditions::LIMITED_USER)
-            && let Err(denied) = self.permit(key, id, spec, args, self.context(key))
+            && let Err(denied) = self.permit(key, id, spec, args, context(&self.clients[key]))
         {
             return Verdict::Refuse(self.no_permission(key, denied, spec, args));
         }

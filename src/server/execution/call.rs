@@ -328,7 +328,7 @@ impl Server {
                 error = Error::quoting(&[b"EXECABORT Transaction discarded because of: ", reason]);
             }
         }
-        self.break_transaction(key);
+        self.clients[key].break_transaction();
         self.refuse(key, &error);
     }
 

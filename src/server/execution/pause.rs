@@ -44,6 +44,13 @@ impl Pause {
         self.active.is_some()
     }
 
+    /// Time until the pause ends, for which the loop may sleep.
+    pub(in crate::server) fn until_end(&self) -> Option<Duration> {
+        let (until, _) = self.active?;
+        let left_ms = until.since(UnixMillis::now());
+        Some(Duration::from_millis(left_ms.max(0) as u64))
+    }
+
     /// Number of clients with paused requests.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -71,13 +78,6 @@ impl Server {
         self.pause.over = true;
         self.conditions.set(Conditions::PAUSED_WRITES.with(Conditions::PAUSED_ALL), false);
         self.keyspace.suspend_expiry(Suspend::Pause, false);
-    }
-
-    /// Time until the pause ends, for which the loop may sleep.
-    pub(in crate::server) fn until_unpause(&self) -> Option<Duration> {
-        let (until, _) = self.pause.active?;
-        let left_ms = until.since(UnixMillis::now());
-        Some(Duration::from_millis(left_ms.max(0) as u64))
     }
 
     /// Ends an expired pause and serves the waiting clients.

@@ -7,9 +7,10 @@
 //! asked for, and the command itself, are added to the unit that is passed on.
 //! The unit ends when the outermost command does: it was written once, and is appended to each sink that is fed.
 
-use crate::clients::ClientFlags;
+use crate::clients::blocking::Blocking;
+use crate::clients::{ClientFlags, Clients};
 use crate::keyspace::ledger::{Change, Class, Listeners};
-use crate::keyspace::{Sink, Wakes};
+use crate::keyspace::{Keyspace, Sink, Wakes};
 use crate::resp::Args;
 use crate::resp::request::write_request;
 use crate::server::Server;
@@ -41,7 +42,7 @@ impl Server {
         let listeners = self.keyspace.ledger.listeners;
         if listeners.has(Listeners::WATCH) {
             for change in &changes {
-                self.mark_watchers(change, &keys);
+                mark_watchers(&mut self.clients, &mut self.keyspace, change, &keys);
             }
         }
         if listeners.has(Listeners::TRACKING) {
@@ -52,7 +53,7 @@ impl Server {
         }
         if listeners.has(Listeners::BLOCKED) {
             for change in &changes {
-                self.note_ready(change, &keys);
+                note_ready(&mut self.clients.blocking, change, &keys);
             }
         }
         if listeners.feeds() {
@@ -64,53 +65,6 @@ impl Server {
             }
         }
         self.keyspace.ledger.put_back((changes, keys));
-    }
-
-    fn mark_watchers(&mut self, change: &Change, keys: &[u8]) {
-        let clients = &mut self.clients;
-        let mut marked = Vec::new();
-        match change {
-            Change::Key { db, key, .. }
-            | Change::FieldGone { db, key, .. }
-            | Change::Gone { db, key, .. } => {
-                let name = Key::new(&keys[key.clone()]);
-                let tables = &self.keyspace.databases()[*db as usize];
-                let exists = || tables.keys().find(name.hash(), name.bytes).is_some();
-                clients.watches.touched(*db, name.bytes, exists, |client| marked.push(client));
-            }
-            Change::Flushed { db } => {
-                clients.watches.all_touched(*db, |_, _| false, |client| marked.push(client));
-            }
-            Change::Swapped { a, b } => {
-                for db in [*a, *b] {
-                    let keyspace = &mut self.keyspace;
-                    let exists = |db: u32, key: &[u8]| keyspace.db(db as usize).contains(Key::new(key));
-                    clients.watches.all_touched(Some(db), exists, |client| marked.push(client));
-                }
-            }
-            Change::Beside { .. } | Change::EventOnly { .. } => {}
-        }
-        for client in marked {
-            clients[client].flags.set(ClientFlags::WATCH_BROKEN, true);
-        }
-    }
-
-    fn note_ready(&mut self, change: &Change, keys: &[u8]) {
-        let blocking = &mut self.clients.blocking;
-        match change {
-            Change::Key { db, key, event } | Change::Beside { db, key, event } => match event.wakes {
-                Wakes::All => blocking.touched(*db, &keys[key.clone()]),
-                Wakes::Claimants => blocking.delivered(*db, &keys[key.clone()]),
-                Wakes::Nobody => {}
-            },
-            Change::Swapped { a, b } => {
-                blocking.all_touched(*a);
-                blocking.all_touched(*b);
-            }
-            Change::Gone { db, key, .. } => blocking.gone(*db, &keys[key.clone()]),
-            Change::Flushed { db } => blocking.all_gone(*db),
-            Change::FieldGone { .. } | Change::EventOnly { .. } => {}
-        }
     }
 
     /// A key that went away by itself is removed by name wherever the data are repeated: only here its time
@@ -170,5 +124,50 @@ impl Server {
         match sink {
             Sink::Log => self.append_to_log(apart),
         }
+    }
+}
+
+/// Marks the clients that watch a changed key: their next EXEC fails.
+fn mark_watchers(clients: &mut Clients, space: &mut Keyspace, change: &Change, keys: &[u8]) {
+    let mut marked = Vec::new();
+    match change {
+        Change::Key { db, key, .. } | Change::FieldGone { db, key, .. } | Change::Gone { db, key, .. } => {
+            let name = Key::new(&keys[key.clone()]);
+            let tables = &space.databases()[*db as usize];
+            let exists = || tables.keys().find(name.hash(), name.bytes).is_some();
+            clients.watches.touched(*db, name.bytes, exists, |client| marked.push(client));
+        }
+        Change::Flushed { db } => {
+            clients.watches.all_touched(*db, |_, _| false, |client| marked.push(client));
+        }
+        Change::Swapped { a, b } => {
+            for db in [*a, *b] {
+                let space = &mut *space;
+                let exists = |db: u32, key: &[u8]| space.db(db as usize).contains(Key::new(key));
+                clients.watches.all_touched(Some(db), exists, |client| marked.push(client));
+            }
+        }
+        Change::Beside { .. } | Change::EventOnly { .. } => {}
+    }
+    for client in marked {
+        clients[client].flags.set(ClientFlags::WATCH_BROKEN, true);
+    }
+}
+
+/// Notes the keys that blocked clients may be waiting for.
+fn note_ready(blocking: &mut Blocking, change: &Change, keys: &[u8]) {
+    match change {
+        Change::Key { db, key, event } | Change::Beside { db, key, event } => match event.wakes {
+            Wakes::All => blocking.touched(*db, &keys[key.clone()]),
+            Wakes::Claimants => blocking.delivered(*db, &keys[key.clone()]),
+            Wakes::Nobody => {}
+        },
+        Change::Swapped { a, b } => {
+            blocking.all_touched(*a);
+            blocking.all_touched(*b);
+        }
+        Change::Gone { db, key, .. } => blocking.gone(*db, &keys[key.clone()]),
+        Change::Flushed { db } => blocking.all_gone(*db),
+        Change::FieldGone { .. } | Change::EventOnly { .. } => {}
     }
 }

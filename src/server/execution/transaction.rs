@@ -1,7 +1,5 @@
 //! Transactions: queuing requests after MULTI, running them for EXEC, and watched keys.
 
-use std::sync::Arc;
-
 use crate::acl::{Context, Denied};
 use crate::clients::multi::Transaction;
 use crate::clients::{ClientFlags, ClientKey};
@@ -15,7 +13,9 @@ impl Server {
     /// Queues a request of a client between MULTI and EXEC. The request is not stored if EXEC will fail anyway.
     pub(in crate::server) fn queue(&mut self, key: ClientKey, id: CommandId, args: &Args<'_>) {
         let watch_broken = self.clients[key].flags.has(ClientFlags::WATCH_BROKEN);
-        if let Some(transaction) = self.open_transaction(key).filter(|kept| !kept.broken && !watch_broken) {
+        if let Some(transaction) =
+            self.clients[key].open_transaction().filter(|kept| !kept.broken && !watch_broken)
+        {
             transaction.push(id.0, args);
         }
         self.reply(key).simple("QUEUED");
@@ -50,18 +50,6 @@ impl Server {
             return self.refuse(key, &error);
         }
         self.call(key, id, spec, &args);
-    }
-
-    /// Makes the next EXEC fail because a request was refused, if the client is between MULTI and EXEC.
-    pub(in crate::server) fn break_transaction(&mut self, key: ClientKey) {
-        if let Some(transaction) = self.open_transaction(key) {
-            transaction.broken = true;
-        }
-    }
-
-    /// The client's queue, for adding requests. No other reference to it exists: nothing is queued while EXEC runs.
-    fn open_transaction(&mut self, key: ClientKey) -> Option<&mut Transaction> {
-        self.clients[key].transaction.as_mut().and_then(Arc::get_mut)
     }
 
     /// Ends the state between MULTI and EXEC, and stops watching keys.

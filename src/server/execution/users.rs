@@ -119,12 +119,39 @@ pub fn denial(denied: Denied, name: &[u8], spec: &Spec, args: &Args<'_>, fully: 
     }
 }
 
-impl Server {
-    /// Whether new users may access all channels.
-    pub fn new_users_have_every_channel(&self) -> bool {
-        self.config.security.acl_pubsub_default == AclPubsubDefault::AllChannels
-    }
+/// Whether new users may access all channels.
+fn new_users_have_every_channel(options: &SecurityOptions) -> bool {
+    options.acl_pubsub_default == AclPubsubDefault::AllChannels
+}
 
+/// Where a client's next command comes from, for the log of denials.
+pub fn context(client: &Client) -> Context {
+    if client.flags.has(ClientFlags::IN_MULTI) { Context::Multi } else { Context::TopLevel }
+}
+
+/// Writes the users to the ACL file.
+///
+/// # Errors
+/// The file cannot be written; the old file remains.
+pub fn save_users(acl: &Acl, options: &SecurityOptions) -> std::io::Result<()> {
+    file::save(acl, options.aclfile.as_ref())
+}
+
+/// Lines of a configuration file that define the current users, including the default user. Empty if there is an
+/// ACL file.
+pub fn user_lines(acl: &Acl, options: &SecurityOptions) -> Vec<UserLine> {
+    if !options.aclfile.is_empty() {
+        return Vec::new();
+    }
+    let line = |(name, user): (&[u8], &User)| UserLine {
+        name: name.into(),
+        rules: user::words(&user.describe()).map(Vec::from).collect(),
+        place: Place::default(),
+    };
+    acl.users().map(line).collect()
+}
+
+impl Server {
     /// Authenticates a client as the user `name` (`None`: as the default user, who must have a password). `command`
     /// is the name of the command as the client wrote it, for the log of denials.
     ///
@@ -151,7 +178,12 @@ impl Server {
         }
         self.note_denial(
             key,
-            Event { reason: Reason::Auth, context: self.context(key), object: command, username: name },
+            Event {
+                reason: Reason::Auth,
+                context: context(&self.clients[key]),
+                object: command,
+                username: name,
+            },
         );
         Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."))
     }
@@ -179,11 +211,6 @@ impl Server {
     #[inline]
     pub fn must_authenticate(&self, key: ClientKey) -> bool {
         !self.clients[key].flags.has(ClientFlags::AUTHENTICATED) && !self.acl.is_open()
-    }
-
-    /// Where a client's next command comes from, for the log of denials.
-    pub fn context(&self, key: ClientKey) -> Context {
-        if self.clients[key].flags.has(ClientFlags::IN_MULTI) { Context::Multi } else { Context::TopLevel }
     }
 
     /// Checks whether a user may run a request.
@@ -254,7 +281,7 @@ impl Server {
         name: &[u8],
         rules: impl IntoIterator<Item = &'r [u8]>,
     ) -> Result<(), SetError> {
-        let every_channel = self.new_users_have_every_channel();
+        let every_channel = new_users_have_every_channel(&self.config.security);
         let changed = self.acl.set_user(name, rules, every_channel)?;
         if changed.before.is_some() {
             self.user_changed(changed.id);
@@ -329,7 +356,7 @@ impl Server {
         let text = std::fs::read(path).map_err(|error| {
             format!("Error loading ACLs, opening file '{path}': {}", os_error(&error)).into_bytes()
         })?;
-        let users = file::parse(&self.acl, &text, path, self.new_users_have_every_channel())?;
+        let users = file::parse(&self.acl, &text, path, new_users_have_every_channel(&self.config.security))?;
         self.acl.replace(users);
         Ok(())
     }
@@ -354,28 +381,6 @@ impl Server {
                 .map_err(|errors| UsersError::File(String::from_utf8_lossy(&errors).into_owned()))?;
         }
         Ok(())
-    }
-
-    /// Writes the users to the ACL file.
-    ///
-    /// # Errors
-    /// The file cannot be written; the old file remains.
-    pub fn save_users(&self) -> std::io::Result<()> {
-        file::save(&self.acl, self.config.security.aclfile.as_ref())
-    }
-
-    /// Lines of a configuration file that define the current users, including the default user. Empty if there is an
-    /// ACL file.
-    pub fn user_lines(&self) -> Vec<UserLine> {
-        if !self.config.security.aclfile.is_empty() {
-            return Vec::new();
-        }
-        let line = |(name, user): (&[u8], &User)| UserLine {
-            name: name.into(),
-            rules: user::words(&user.describe()).map(Vec::from).collect(),
-            place: Place::default(),
-        };
-        self.acl.users().map(line).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Instant;
 use crate::background::Background;
 use crate::config::Config;
 use crate::config::file::{self, CommandLine, FileError};
+use crate::config::options::AdvancedOptions;
 use crate::config::value::Choice;
 use crate::net::listener::{self, ListenError};
 use crate::net::poll::Poll;
@@ -27,7 +28,7 @@ use crate::server::execution::users::UsersError;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
-use crate::server::{Server, process::crash};
+use crate::server::{Identity, Server, process::crash};
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
@@ -174,12 +175,12 @@ fn start(
     server.identity.executable = executable;
     server.process = Process { name, title, manager, ..Process::default() };
 
-    server.write_pidfile();
-    server.show_title();
-    server.show_logo();
+    write_pidfile(&server.config, server.identity.pid);
+    server.process.show_title(&server.config, &server.identity);
+    show_logo(&server.config, server.identity.pid);
     listener::warn_if_backlog_is_cut(server.config.net.backlog);
     let ready = server.open_listeners()?;
-    if let Err(error) = server.apply_oom_score() {
+    if let Err(error) = server.process.apply_oom_score(&server.config.advanced) {
         tracing::warn!("Unable to write oom_score_adj: {}", error_text(&error));
     }
     let maxmemory = server.config.memory.maxmemory;
@@ -193,6 +194,7 @@ fn start(
     let waker = poll.waker();
     server.aof.log.set_wake(Arc::new(move || waker.wake()));
     server
+        .event_loop
         .watch_sockets(poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
     server.event_loop.request = Some(signals.request());
@@ -365,41 +367,45 @@ impl Server {
         if listeners.is_empty() {
             return Err(Failure::line("Configured to not listen anywhere, exiting."));
         }
-        self.listen_on(listeners);
+        self.event_loop.listeners.extend(listeners);
         Ok(kinds)
     }
+}
 
-    fn write_pidfile(&self) {
-        let path = &self.config.general.pidfile;
-        if path.is_empty() {
-            return;
+impl Process {
+    /// In a child process: moves it to the configured CPUs, and sets its out-of-memory score.
+    pub(in crate::server) fn settle_child(&mut self, options: &AdvancedOptions, cpus: &str) {
+        if !cpus.is_empty()
+            && let Ok(cpus) = cpus.parse::<CpuList>()
+        {
+            // The child can do its work on any CPU.
+            let _ = cpus.pin_this_thread();
         }
-        if let Err(error) = std::fs::write(path, format!("{}\n", self.identity.pid)) {
-            tracing::info!("Failed to write PID file: {}", error_text(&error));
-        }
+        let [_, _, background] = options.oom_score_adj_values;
+        let _ = self.oom_score.apply(options.oom_score_adj, background);
     }
 
     /// Sets the process title from the template. Call this again when the template or an address has changed.
-    pub fn show_title(&mut self) {
-        if !self.config.general.set_proc_title {
+    pub fn show_title(&mut self, config: &Config, identity: &Identity) {
+        if !config.general.set_proc_title {
             return;
         }
-        let text = self.title();
-        if let Some(title) = &mut self.process.title {
+        let text = self.expanded_title(config, identity);
+        if let Some(title) = &mut self.title {
             title.set(&text);
         }
     }
 
-    fn title(&self) -> Vec<u8> {
-        let net = &self.config.net;
+    fn expanded_title(&self, config: &Config, identity: &Identity) -> Vec<u8> {
+        let net = &config.net;
         let port = net.port.to_string();
         let listens_at = match net.bind.first() {
             _ if net.port == 0 => net.unixsocket.clone(),
             address => format!("{}:{port}", address.map_or("*", |address| address.trim_start_matches('-'))),
         };
-        let config_file = self.identity.config_file.as_deref().unwrap_or(Path::new("")).as_os_str();
-        expand(&self.config.general.proc_title_template, |variable| match variable {
-            "title" => self.process.name.as_os_str(),
+        let config_file = identity.config_file.as_deref().unwrap_or(Path::new("")).as_os_str();
+        expand(&config.general.proc_title_template, |variable| match variable {
+            "title" => self.name.as_os_str(),
             "listen-addr" => OsStr::new(&listens_at),
             "port" => OsStr::new(&port),
             "tls-port" => OsStr::new("0"),
@@ -414,24 +420,33 @@ impl Server {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn apply_oom_score(&mut self) -> io::Result<()> {
-        let options = &self.config.advanced;
+    pub fn apply_oom_score(&mut self, options: &AdvancedOptions) -> io::Result<()> {
         let [primary, _, _] = options.oom_score_adj_values;
-        self.process.oom_score.apply(options.oom_score_adj, primary)
+        self.oom_score.apply(options.oom_score_adj, primary)
     }
+}
 
-    /// Logs the logo on a terminal or if configured, and one line otherwise.
-    fn show_logo(&self) {
-        let general = &self.config.general;
-        let port = self.config.net.port;
-        let at_terminal = self.config.logs.file.is_empty()
-            && !self.config.logs.syslog_enabled
-            && io::stdout().is_terminal();
-        if general.always_show_logo || at_terminal {
-            log::raw(log::Level::Notice, &logo(port, self.identity.pid));
-        } else {
-            tracing::info!("Running mode=standalone, port={port}.");
-        }
+/// Writes the process ID to the configured file. An error is logged.
+fn write_pidfile(config: &Config, pid: u32) {
+    let path = &config.general.pidfile;
+    if path.is_empty() {
+        return;
+    }
+    if let Err(error) = std::fs::write(path, format!("{}\n", pid)) {
+        tracing::info!("Failed to write PID file: {}", error_text(&error));
+    }
+}
+
+/// Logs the logo on a terminal or if configured, and one line otherwise.
+fn show_logo(config: &Config, pid: u32) {
+    let general = &config.general;
+    let port = config.net.port;
+    let at_terminal =
+        config.logs.file.is_empty() && !config.logs.syslog_enabled && io::stdout().is_terminal();
+    if general.always_show_logo || at_terminal {
+        log::raw(log::Level::Notice, &logo(port, pid));
+    } else {
+        tracing::info!("Running mode=standalone, port={port}.");
     }
 }
 

@@ -19,6 +19,7 @@ use crate::persistence::rdb::output::SyncedFile;
 use crate::resp::request::write_request;
 use crate::server::Server;
 use crate::server::durability::child::{Child, Outcome, Task};
+use crate::server::durability::persistence::pause_after_key;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::files::create_exclusively;
 
@@ -112,7 +113,7 @@ impl Server {
     /// # Errors
     /// There is a child process already, none can be started, or no file can be created. The log says why.
     pub fn rewrite_aof(&mut self) -> io::Result<()> {
-        if self.has_child() {
+        if self.children.any() {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         let begun = self.begin_increment();
@@ -129,7 +130,7 @@ impl Server {
             let path = PathBuf::from(temporary_base(std::process::id()));
             let written = server.write_base(&path, snapshot, |keys| {
                 reporter.written(keys);
-                crate::server::durability::persistence::pause_after_key(keys, delay_us);
+                pause_after_key(keys, delay_us);
             });
             match &written {
                 Ok(()) => tracing::info!("SYNC append only file rewrite performed"),
@@ -288,7 +289,7 @@ impl Server {
         if self.aof.error.is_some() {
             self.flush_aof(false);
         }
-        if self.has_child() || self.persistence.loading.is_some() {
+        if self.children.any() || self.persistence.loading.is_some() {
             return;
         }
         if self.aof.rewrite_scheduled {

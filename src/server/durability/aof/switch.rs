@@ -27,7 +27,7 @@ impl Server {
             );
             return Ok(());
         }
-        if self.has_child() {
+        if self.children.any() {
             tracing::info!(
                 "AOF was enabled but there is already another background operation. An AOF background was scheduled to start when \
                  needed."
@@ -55,7 +55,7 @@ impl Server {
             self.flush_aof(true);
             self.finish_aof();
         }
-        if self.has_child_for(Task::Aof) {
+        if self.children.any_for(Task::Aof) {
             let pid = self.children.current.as_ref().map_or(0, |child| child.pid);
             tracing::info!("Killing running AOF rewrite child: {pid}");
             self.kill_child();

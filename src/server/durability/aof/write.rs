@@ -34,7 +34,7 @@ impl Server {
             return;
         }
         let policy = policy(&self.config.persistence);
-        let may_sync = !(self.config.persistence.no_appendfsync_on_rewrite && self.has_child());
+        let may_sync = !(self.config.persistence.no_appendfsync_on_rewrite && self.children.any());
         let flushed = self.aof.log.flush(&self.background, policy, may_sync, force);
         match flushed {
             Flushed::Postponed => {}
