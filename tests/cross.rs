@@ -1,4 +1,5 @@
-//! Append-only files exchanged between servers: from Redis to Spinel and back, and from Valkey to Spinel.
+//! Files and payloads exchanged between servers: from Redis to Spinel and back, and from Valkey to Spinel; streams with
+//! all that is known of their groups each way.
 //!
 //! Tests whose server is not installed are skipped, or fail if `CI` is set.
 
@@ -8,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use support::{Client, ServerProcess, redis, run, spinel, valkey};
+use support::{Client, Oracle, ServerProcess, redis, run, spinel, valkey};
 
 const FILES: [&str; 4] = ["redis-7.0.rdb", "old.rdb", "valkey-9.1.rdb", "valkey-9.1-fields.rdb"];
 
@@ -145,5 +146,159 @@ fn valkey_to_us() {
         for preamble in ["yes", "no"] {
             there_and_back(data, &valkey, &spinel(), preamble, false);
         }
+    }
+}
+
+const STREAMS: [&str; 5] = ["rich", "short", "empty", "made", "gone"];
+
+/// Makes streams with groups, pending entries, tombstones and consumers; the last one has pending entries that no longer
+/// exist.
+fn make_streams(client: &mut Client) {
+    let mut all = |line: &str| {
+        let reply = run(client, line);
+        assert!(!reply.starts_with('-'), "{line}: {reply}");
+    };
+    for i in 1..=400 {
+        let more = if i % 3 == 0 { " other x" } else { "" };
+        all(&format!("XADD rich {}-{} field {i} name {}{more}", 1000 + i / 4, i, "v".repeat(i % 70)));
+    }
+    for i in [5, 77, 300] {
+        all(&format!("XDEL rich {}-{i}", 1000 + i / 4));
+    }
+    all("XTRIM rich MAXLEN 350");
+    for (group, count) in [("behind", 40), ("far", 120), ("none", 0), ("odd name\t", 3)] {
+        let words: [&[u8]; 5] = [b"XGROUP", b"CREATE", b"rich", group.as_bytes(), b"0"];
+        client.command(&words).expect("it answers");
+        for consumer in ["alice", "bob", "carol"].into_iter().take(if count > 100 { 3 } else { 1 }) {
+            let count = count.to_string();
+            let words: [&[u8]; 9] = [
+                b"XREADGROUP",
+                b"GROUP",
+                group.as_bytes(),
+                consumer.as_bytes(),
+                b"COUNT",
+                count.as_bytes(),
+                b"STREAMS",
+                b"rich",
+                b">",
+            ];
+            if count != "0" {
+                client.command(&words).expect("it answers");
+            }
+        }
+    }
+    for line in [
+        "XGROUP CREATECONSUMER rich behind idle",
+        "XACK rich far 1020-80 1020-81 1021-85",
+        "XCLAIM rich far bob 0 1025-100 RETRYCOUNT 7",
+        "XGROUP SETID rich none 1050-200",
+        "XADD short 1-1 a b",
+        "XGROUP CREATE short g $ ENTRIESREAD 1",
+        "XADD short 2-1 a b",
+        "XADD empty 5-1 a b",
+        "XDEL empty 5-1",
+        "XSETID empty 9-9 ENTRIESADDED 77 MAXDELETEDID 6-1",
+        "XGROUP CREATE made g $ MKSTREAM",
+        "XGROUP CREATECONSUMER made g c",
+        "XADD gone 1-1 a b",
+        "XADD gone 2-1 a b",
+        "XADD gone 3-1 a b",
+        "XGROUP CREATE gone g 0",
+        "XREADGROUP GROUP g c STREAMS gone >",
+        "XDEL gone 2-1",
+    ] {
+        let reply = run(client, line);
+        assert!(!reply.starts_with('-'), "{line}: {reply}");
+    }
+}
+
+/// What XINFO STREAM FULL tells of streams, but for the fields in `but`, and those that tell of the structure in memory.
+fn tell(client: &mut Client, streams: &[&str], but: &[&str]) -> Vec<Vec<String>> {
+    let one = |stream: &&str| {
+        let reply = run(client, &format!("XINFO STREAM {stream} FULL COUNT 0"));
+        let mut lines: Vec<String> = Vec::new();
+        let mut rest = reply.lines().filter(|line| !line.starts_with(['*', '%', '$'])).map(str::to_owned);
+        while let Some(line) = rest.next() {
+            if line.starts_with("radix-tree") || but.contains(&&*line) {
+                rest.next();
+            } else {
+                lines.push(line);
+            }
+        }
+        lines
+    };
+    streams.iter().map(one).collect()
+}
+
+fn same(ours: &[Vec<String>], theirs: &[Vec<String>], what: &str) {
+    for (a, b) in ours.iter().zip(theirs) {
+        let first = a.iter().zip(b).position(|(a, b)| a != b);
+        let around =
+            |lines: &[String], i: usize| lines[i.saturating_sub(6)..(i + 6).min(lines.len())].to_vec();
+        if let Some(i) = first {
+            panic!("{what}:\n{:?}\n{:?}", around(a, i), around(b, i));
+        }
+        assert_eq!(a.len(), b.len(), "{what}");
+    }
+}
+
+/// The payload of a bulk reply.
+fn payload(reply: &[u8]) -> &[u8] {
+    let start = reply.iter().position(|&byte| byte == b'\n').expect("a bulk string") + 1;
+    &reply[start..reply.len() - 2]
+}
+
+/// Streams cross from `from` to `to` in every way.
+fn streams_cross(from: &Path, to: &Path, version: &str) {
+    let directory =
+        Directory::new(&format!("streams-{version}-{}", from.file_name().expect("a file").display()));
+    let options = |binary: &Path, more: &[&'static str]| -> Vec<&'static str> {
+        let ours = if binary == spinel() {
+            ["--rdb-save-version", if version == "10" { "10" } else { "11" }]
+        } else {
+            ["--save", ""]
+        };
+        [&ours[..], more].concat()
+    };
+    let by_requests = ["--aof-use-rdb-preamble", "no", "--dbfilename", "other.rdb"];
+    // A consumer's time of the last entry is told and stored since Redis 7.2; requests tell neither time.
+    let but: &[&str] = if version == "10" { &["active-time"] } else { &[] };
+    let untimed = ["seen-time", "active-time"];
+
+    let first = directory.start(from, &options(from, &by_requests));
+    let mut client = first.client();
+    make_streams(&mut client);
+    let (whole, bare) = (tell(&mut client, &STREAMS, but), tell(&mut client, &STREAMS[..4], &untimed));
+    run(&mut client, "CONFIG SET dbfilename dump.rdb");
+    assert_eq!(run(&mut client, "SAVE"), "+OK");
+    run(&mut client, "CONFIG SET appendonly yes");
+    wait_for(&mut client, "aof_rewrite_in_progress:0");
+    wait_for(&mut client, "aof_last_bgrewrite_status:ok");
+    let dumps: Vec<_> =
+        STREAMS.iter().map(|key| client.command(&[b"DUMP", key.as_bytes()]).expect("it answers")).collect();
+    drop(first);
+
+    let second = directory.start(to, &options(to, &[]));
+    let mut client = second.client();
+    same(&tell(&mut client, &STREAMS, but), &whole, "by a snapshot");
+    run(&mut client, "FLUSHALL");
+    for (key, dump) in STREAMS.iter().zip(&dumps) {
+        let words: [&[u8]; 4] = [b"RESTORE", key.as_bytes(), b"0", payload(dump)];
+        assert_eq!(client.command(&words).expect("it answers"), b"+OK\r\n", "{key}");
+    }
+    same(&tell(&mut client, &STREAMS, but), &whole, "by RESTORE");
+    drop(second);
+
+    let third = directory.start(to, &options(to, &["--appendonly", "yes", "--aof-use-rdb-preamble", "no"]));
+    same(&tell(&mut third.client(), &STREAMS[..4], &untimed), &bare, "by requests");
+}
+
+#[test]
+fn streams_cross_to_every_server_and_back() {
+    for (oracle, version) in [(Oracle::Redis7_0, "10"), (Oracle::Redis8_2, "12"), (Oracle::Valkey9_1, "80")] {
+        let Some(other) = oracle.program() else { continue };
+        println!("{oracle:?}");
+        streams_cross(&spinel(), &other, version);
+        streams_cross(&other, &spinel(), version);
     }
 }

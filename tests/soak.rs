@@ -1,20 +1,22 @@
 //! Two hundred clients that subscribe, block, watch, transact, track and disconnect, at random.
 //!
-//! `SPINEL_SOAK_SEED` sets the seed, which is printed, `SPINEL_SOAK_SECONDS` the duration in seconds (default 60).
+//! `SPINEL_SOAK_SEED` sets the seed, which is printed, `SPINEL_SOAK_SECONDS` the duration in seconds (default 60; 10
+//! for the jobs of streams).
 //! Each request is answered in time. Afterwards nothing remains of the clients: no connection, subscription,
 //! blocked client or watch, and no memory except what the server keeps for new clients.
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use spinel::resp::request::write_request;
 use spinel::stdx::rng::Rng;
-use support::{Client, ServerProcess, spinel};
+use support::{Client, ServerProcess, run, spinel};
 
 /// Number of simultaneous connections.
 const CLIENTS: usize = 200;
@@ -296,4 +298,195 @@ fn nothing_is_left_of_clients_that_are_gone() {
         seen["total_commands_processed"],
     );
     assert!(used <= was + MARGIN, "seed {seed}: {was} bytes were in use, and now {used}");
+}
+
+/// Groups that read the stream of jobs, and consumers of each. Some of the consumers die now and then.
+const GROUPS: usize = 5;
+const CONSUMERS: usize = 10;
+const MORTALS: usize = 4;
+const PRODUCERS: usize = 50;
+
+/// What producers and consumers of jobs have in common.
+struct Jobs {
+    port: u16,
+    /// Producers are to end.
+    over: AtomicBool,
+    /// Consumers are to end.
+    done: AtomicBool,
+    added: AtomicU64,
+    /// Jobs that were acknowledged, by group.
+    finished: [Mutex<HashSet<String>>; GROUPS],
+}
+
+impl Jobs {
+    fn client(&self) -> Client {
+        Client::connect(self.port).expect("the server takes connections")
+    }
+
+    fn produce(&self, number: usize, rng: &mut Rng) {
+        let mut client = self.client();
+        let mut n = 0;
+        while !self.over.load(Ordering::Relaxed) {
+            let reply = run(
+                &mut client,
+                &format!("XADD jobs * job job-{number}-{n} load {}", "x".repeat(rng.index(100))),
+            );
+            assert!(reply.starts_with('$'), "{reply}");
+            self.added.fetch_add(1, Ordering::Relaxed);
+            n += 1;
+            std::thread::sleep(Duration::from_millis(rng.below(8)));
+        }
+    }
+
+    /// The ids and names of the jobs in a reply.
+    fn jobs(reply: &str) -> Vec<(String, String)> {
+        let (mut found, mut id) = (Vec::new(), "");
+        for line in reply.lines() {
+            if line.starts_with("job-") {
+                found.push((id.to_owned(), line.to_owned()));
+            } else if line.contains('-') && line.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+                id = line;
+            }
+        }
+        found
+    }
+
+    fn consume(&self, number: usize, rng: &mut Rng) {
+        let (group, place) = (number % GROUPS, number / GROUPS);
+        let mortal = place < MORTALS;
+        let mut lives = 0;
+        let mut client = self.client();
+        while !self.done.load(Ordering::Relaxed) {
+            let name = format!("c{number}-{lives}");
+            let claims = !mortal && rng.one_in(4);
+            let line = if claims && rng.one_in(2) {
+                format!("XREADGROUP GROUP g{group} {name} COUNT 20 BLOCK 50 CLAIM 200 STREAMS jobs >")
+            } else if claims {
+                format!("XAUTOCLAIM jobs g{group} {name} 200 0 COUNT 20")
+            } else {
+                format!("XREADGROUP GROUP g{group} {name} COUNT 10 BLOCK 50 STREAMS jobs >")
+            };
+            let reply = run(&mut client, &line);
+            assert!(!reply.starts_with('-'), "{line}: {reply}");
+            for (id, job) in Jobs::jobs(&reply) {
+                if mortal && rng.one_in(20) {
+                    // Dies with what it has not yet acknowledged, and is born again as another.
+                    client = self.client();
+                    lives += 1;
+                    break;
+                }
+                match &*run(&mut client, &format!("XACK jobs g{group} {id}")) {
+                    ":1" => {
+                        let mut finished = self.finished[group].lock().expect("nobody panicked");
+                        assert!(
+                            finished.insert(job.clone()),
+                            "{job} was acknowledged twice in group {group}"
+                        );
+                    }
+                    // Somebody else took it over.
+                    ":0" => {}
+                    other => panic!("{other}"),
+                }
+            }
+        }
+    }
+
+    /// Trims what every group has acknowledged.
+    fn trim(&self) {
+        let mut client = self.client();
+        while !self.done.load(Ordering::Relaxed) {
+            let id = |text: &str| -> Option<(u64, u64)> {
+                let (ms, seq) = text.split_once('-')?;
+                Some((ms.parse().ok()?, seq.parse().ok()?))
+            };
+            // What was delivered up to here and is not pending after this was looked at was acknowledged.
+            let groups = run(&mut client, "XINFO GROUPS jobs");
+            let lines: Vec<&str> = groups.lines().collect();
+            let delivered = lines.windows(3).filter(|w| w[0] == "last-delivered-id").filter_map(|w| id(w[2]));
+            let mut least = delivered.min().expect("there are groups");
+            for group in 0..GROUPS {
+                let pending = run(&mut client, &format!("XPENDING jobs g{group}"));
+                least = pending.lines().filter_map(id).min().unwrap_or(least).min(least);
+            }
+            let reply = run(&mut client, &format!("XTRIM jobs MINID {}-{}", least.0, least.1));
+            assert!(reply.starts_with(':'), "{reply}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn every_job_is_done_once_in_each_group_whoever_dies() {
+    let seed = setting("SPINEL_SOAK_SEED").unwrap_or_else(rand::random);
+    let seconds = setting("SPINEL_SOAK_SECONDS").unwrap_or(10);
+    println!("seed {seed}, {seconds} seconds");
+    let server = ServerProcess::start(&spinel(), &["--maxclients", "1000"]);
+    let mut observer = server.client();
+    let crowd: Vec<Client> = (0..PRODUCERS + GROUPS * CONSUMERS + 2).map(|_| server.client()).collect();
+    drop(crowd);
+    let used = |observer: &mut Client| {
+        run(observer, "MEMORY PURGE");
+        info(observer)["used_memory"]
+    };
+    let before = used(&mut observer);
+    for group in 0..GROUPS {
+        assert_eq!(run(&mut observer, &format!("XGROUP CREATE jobs g{group} 0 MKSTREAM")), "+OK");
+    }
+    let jobs = Jobs {
+        port: server.port,
+        over: AtomicBool::new(false),
+        done: AtomicBool::new(false),
+        added: AtomicU64::new(0),
+        finished: Default::default(),
+    };
+    let finished =
+        || jobs.finished.each_ref().map(|group| group.lock().expect("nobody panicked").len() as u64);
+    std::thread::scope(|scope| {
+        let jobs = &jobs;
+        let producers: Vec<_> = (0..PRODUCERS)
+            .map(|n| scope.spawn(move || jobs.produce(n, &mut Rng::new(seed.wrapping_add(n as u64)))))
+            .collect();
+        for n in 0..GROUPS * CONSUMERS {
+            scope.spawn(move || jobs.consume(n, &mut Rng::new(seed.wrapping_add(1000 + n as u64))));
+        }
+        scope.spawn(|| jobs.trim());
+        std::thread::sleep(Duration::from_secs(seconds));
+        jobs.over.store(true, Ordering::Relaxed);
+        producers.into_iter().for_each(|producer| producer.join().expect("it ends well"));
+        let added = jobs.added.load(Ordering::Relaxed);
+        let patience = Instant::now() + Duration::from_secs(60);
+        while finished().iter().any(|&n| n < added) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        jobs.done.store(true, Ordering::Relaxed);
+    });
+    let added = jobs.added.load(Ordering::Relaxed);
+    assert_eq!(finished(), [added; GROUPS], "seed {seed}");
+    for group in 0..GROUPS {
+        let pending = run(&mut observer, &format!("XPENDING jobs g{group}"));
+        assert!(pending.starts_with("*4\r\n:0\r\n"), "{pending}");
+        for lines in run(&mut observer, &format!("XINFO CONSUMERS jobs g{group}"))
+            .lines()
+            .collect::<Vec<_>>()
+            .windows(3)
+        {
+            if lines[0] == "name" {
+                run(&mut observer, &format!("XGROUP DELCONSUMER jobs g{group} {}", lines[2]));
+            }
+        }
+    }
+    run(&mut observer, "XTRIM jobs MAXLEN 0");
+    let stream = run(&mut observer, "MEMORY USAGE jobs SAMPLES 0");
+    let stream: u64 = stream.trim_start_matches(':').parse().expect("a number");
+    assert!(stream < 5000, "an empty stream takes {stream} bytes");
+    run(&mut observer, "DEL jobs");
+    run(&mut observer, "CONFIG RESETSTAT");
+    run(&mut observer, "SLOWLOG RESET");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while used(&mut observer) > before + MARGIN && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let after = used(&mut observer);
+    println!("{added} jobs, each done by {GROUPS} groups; {before} bytes before, {after} after");
+    assert!(after <= before + MARGIN, "seed {seed}: {before} bytes were in use, and now {after}");
 }

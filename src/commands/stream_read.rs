@@ -595,7 +595,7 @@ fn serve_in_group(
             for id in delivered {
                 if let Some(pending) = group.find_pending(id) {
                     untold = false;
-                    feed_claimed(ctx.feed, key.bytes, names, &pending, group.last_id());
+                    feed_claimed(ctx.feed, key.bytes, names, &pending, id);
                 }
             }
             feed_position(ctx.feed, key.bytes, names.0, group.last_id(), group.entries_read());
