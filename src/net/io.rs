@@ -301,7 +301,11 @@ pub struct Output {
     block: Vec<u8>,
     /// Whether replies begin in a small buffer.
     small: bool,
-    /// Most bytes that waited since `peak_since`; `None` if that is not known yet.
+    /// Most bytes that waited since the last [`Output::adapt`].
+    recent: usize,
+    /// Whether more waited before that than a small buffer holds, although replies begin in one.
+    outgrown: bool,
+    /// Most bytes that waited from `peak_since` to the last [`Output::adapt`]; `None` if that is not known yet.
     peak: Option<usize>,
     peak_since: Option<UnixMillis>,
 }
@@ -388,19 +392,25 @@ impl Output {
 
     /// Most bytes that were in the buffer recently.
     pub fn peak(&self) -> usize {
-        self.peak.unwrap_or(BUFFER).max(self.block.len())
+        self.peak.map_or(BUFFER, |peak| peak.max(self.recent)).max(self.block.len())
     }
 
     /// Chooses the size of the next buffer by the recent peak, which is reset after `reset_ms` milliseconds (`None`:
-    /// never). Called from a timer.
+    /// never). Called from a timer. The buffer grows when replies have outgrown it between two calls twice in a row:
+    /// one large reply among small ones is no reason to hold a large buffer from now on.
     pub fn adapt(&mut self, now: UnixMillis, reset_ms: Option<i64>) -> Option<Adapted> {
-        let fits = self.peak() <= SMALL_BUFFER;
-        let adapted = match (self.small, fits) {
-            (false, true) => Some(Adapted::Shrunk),
-            (true, false) => Some(Adapted::Grown),
+        let outgrows = self.recent.max(self.block.len()) > SMALL_BUFFER;
+        let adapted = match self.small {
+            false if self.peak() <= SMALL_BUFFER => Some(Adapted::Shrunk),
+            true if self.outgrown && outgrows => Some(Adapted::Grown),
             _ => None,
         };
-        self.small = fits;
+        if let Some(adapted) = adapted {
+            self.small = adapted == Adapted::Shrunk;
+        }
+        self.outgrown = self.small && outgrows;
+        self.peak = self.peak.map(|peak| peak.max(self.recent));
+        self.recent = 0;
         let since = *self.peak_since.get_or_insert(now);
         if reset_ms.is_some_and(|reset| now.since(since) > reset) {
             self.peak = Some(self.block.len());
@@ -480,9 +490,7 @@ impl Output {
     /// # Errors
     /// The error of the socket, but never `WouldBlock`.
     pub fn send(&mut self, stream: &Stream, pool: &mut Pool, limit: usize) -> io::Result<usize> {
-        if let Some(peak) = &mut self.peak {
-            *peak = (*peak).max(self.chain.before() + self.block.len());
-        }
+        self.recent = self.recent.max(self.chain.before() + self.block.len());
         let mut total = 0;
         while !self.is_empty() && total < limit {
             let sent = if self.chain.parts() == 0 {
@@ -671,7 +679,13 @@ mod tests {
         assert_eq!(output.adapt(at(6000), Some(5000)), Some(Adapted::Shrunk));
         assert_eq!((output.room(), output.peak()), (SMALL_BUFFER, 700));
         reply(&mut output, SMALL_BUFFER + 1);
-        assert_eq!(output.adapt(at(7000), Some(5000)), Some(Adapted::Grown));
+        assert_eq!(output.adapt(at(7000), Some(5000)), None);
+        reply(&mut output, 10);
+        assert_eq!((output.adapt(at(7100), Some(5000)), output.peak()), (None, SMALL_BUFFER + 1));
+        reply(&mut output, SMALL_BUFFER + 1);
+        assert_eq!(output.adapt(at(7200), Some(5000)), None);
+        reply(&mut output, SMALL_BUFFER + 1);
+        assert_eq!(output.adapt(at(7300), Some(5000)), Some(Adapted::Grown));
         assert_eq!(output.room(), BUFFER);
         assert_eq!(output.adapt(at(99_000), None), None);
         assert_eq!(output.peak(), SMALL_BUFFER + 1);

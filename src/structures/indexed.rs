@@ -103,25 +103,30 @@ impl Indexed {
         &self.list
     }
 
-    /// Sets the score of `member` to what `choose` makes of its present one, `None` if the member is absent. Adds the
-    /// member if it is. Changes nothing if `choose` returns `None`. No score is NaN. O(log n) on average.
+    /// Sets the score of `member` to the one that `choose` returns, given the present one (`None`: the member is
+    /// absent, and is added). Changes nothing if `choose` returns no score. The second value that it returns is the
+    /// result. No score is NaN. O(log n) on average.
     #[inline]
-    pub fn put(&mut self, member: &[u8], choose: impl FnOnce(Option<f64>) -> Option<f64>) {
+    pub fn put<R>(&mut self, member: &[u8], choose: impl FnOnce(Option<f64>) -> (Option<f64>, R)) -> R {
         match self.index.entry(hash(member), member) {
             Place::Vacant(place) => {
-                if let Some(score) = choose(None) {
+                let (new, result) = choose(None);
+                if let Some(score) = new {
                     place.insert(IndexedNode(self.list.insert(score, member).into_raw()));
                 }
+                result
             }
             Place::Occupied(slot) => {
                 let raw = slot.0;
                 // SAFETY: the node is in the table, therefore in the list, which is not changed
                 // while this reference lives.
                 let old = unsafe { NodeRef::from_raw(raw) }.score();
-                if let Some(score) = choose(Some(old)) {
+                let (new, result) = choose(Some(old));
+                if let Some(score) = new {
                     // SAFETY: as above; the node stays the same, and so does the table.
                     unsafe { self.list.update_score(raw, score) };
                 }
+                result
             }
         }
     }

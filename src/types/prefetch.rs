@@ -1,10 +1,10 @@
-//! Looking ahead: the memory that a command is about to touch behind its key, asked for before the command runs.
+//! Prefetch of the memory behind a key that a command will access, before the command runs.
 //!
-//! To find a member of a large collection is to follow a chain of addresses, each of which comes out of memory that
-//! is not in the cache. One search waits at every link. Of several, each can take a step while the others
+//! A search for a member of a large collection follows a chain of addresses, each of which is read from memory that is
+//! not in the cache. A single search waits at every link. Of several searches, each can take a step while the others
 //! wait ("asynchronous memory access chaining": O. Kocberber, B. Falsafi, B. Grot, VLDB 2015). A [`Prefetcher`] is
-//! such a search. It changes nothing and has no result: what it leads to is in the cache when the command that it went
-//! ahead of looks for it, and whatever commands before that one have changed in the meantime, that one finds.
+//! such a search. It changes nothing and has no result: the command repeats the search, now in the cache, and finds
+//! what commands before it have changed in the meantime.
 
 use super::zset;
 use crate::stdx::prefetch::{LINE, prefetch};
@@ -34,7 +34,7 @@ pub enum PrefetchTarget<'a> {
     },
 }
 
-/// A search that goes ahead of a command.
+/// A search that is made before a command, to prefetch what the command will read.
 pub enum Prefetcher<'a> {
     /// To a member of a set.
     Set(dict::PrefetchSteps<'a, Member>),
@@ -45,7 +45,7 @@ pub enum Prefetcher<'a> {
 }
 
 impl Prefetcher<'_> {
-    /// Goes on to where memory must come in first; whether there is such a place.
+    /// Prefetches the next memory that the search needs. Returns whether there was any.
     #[inline]
     pub fn step(&mut self) -> bool {
         match self {
@@ -56,7 +56,8 @@ impl Prefetcher<'_> {
     }
 }
 
-/// Asks for the first bytes of a block in which everything is found by reading on.
+/// Prefetches the beginning of a block that is searched from its beginning. The processor loads the rest as it is read,
+/// so no further steps are needed.
 #[inline]
 pub fn block<'a>(start: *const u8) -> Option<Prefetcher<'a>> {
     prefetch(start);

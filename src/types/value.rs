@@ -113,7 +113,8 @@ pub trait Collection: sealed::Stored + Describe + Sized + Send + 'static {
     /// changes does not keep two tables for ever.
     fn step(&mut self) {}
 
-    /// The way to what a command looks for, if it is longer than one access: that one is asked for at once.
+    /// Prefetches the beginning of the collection. Returns the search for what a command looks for, if that takes
+    /// further accesses.
     fn prefetcher<'a>(&'a self, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>>;
 }
 

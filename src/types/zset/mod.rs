@@ -90,6 +90,17 @@ pub enum Outcome {
     NotANumber,
 }
 
+impl Outcome {
+    /// The score to store, if the set changes.
+    #[inline]
+    fn changed_to(self) -> Option<f64> {
+        match self {
+            Outcome::Added(score) | Outcome::Updated(score) => Some(score),
+            Outcome::Same(_) | Outcome::Refused | Outcome::NotANumber => None,
+        }
+    }
+}
+
 impl Rule {
     /// The outcome for a member with the score `old`, or for a missing member, when `score` is given.
     #[inline]
@@ -345,17 +356,10 @@ impl Zset {
     pub fn add(&mut self, member: &[u8], score: f64, rule: Rule, limits: &Limits) -> Outcome {
         debug_assert!(!score.is_nan());
         match self.view_mut() {
-            ViewMut::Indexed(indexed) => {
-                let mut outcome = Outcome::Refused;
-                indexed.put(member, |old| {
-                    outcome = rule.decide(old, score);
-                    match outcome {
-                        Outcome::Added(score) | Outcome::Updated(score) => Some(score),
-                        Outcome::Same(_) | Outcome::Refused | Outcome::NotANumber => None,
-                    }
-                });
-                outcome
-            }
+            ViewMut::Indexed(indexed) => indexed.put(member, |old| {
+                let outcome = rule.decide(old, score);
+                (outcome.changed_to(), outcome)
+            }),
             ViewMut::Packed(pack) => {
                 let found = pack.find(member).map(|(at, _)| at);
                 let outcome = rule.decide(found.map(|at| pack.score(at)), score);

@@ -1,4 +1,4 @@
-//! The way of a prefetch through a sorted set that is not packed.
+//! Prefetch of searches in a sorted set that is not packed.
 
 use crate::stdx::prefetch::{LINE, prefetch};
 use crate::structures::dict;
@@ -6,13 +6,14 @@ use crate::structures::indexed::{Indexed, IndexedNode};
 use crate::structures::skiplist;
 use crate::types::prefetch::PrefetchTarget;
 
-/// Lists up to this length are in the cache if they are used often.
+/// Length up to which a list that is used often is assumed to be in the cache.
 const SHORT: usize = 4096;
 
-/// More members of a range are not asked for ahead: with those of other commands they would displace each other.
+/// Most members of a range that are prefetched: more would displace those of other commands.
 const RANGE_ASKED: usize = 32;
 
-/// The way to what a command looks for in a set: first the header, then by member to the node, then in the order.
+/// Prefetch in steps of what a command looks for in a set: the header, then the node of a member, then its place in
+/// the order.
 pub struct PrefetchSteps<'a> {
     set: &'a Indexed,
     aim: PrefetchTarget<'a>,
@@ -54,7 +55,7 @@ impl<'a> PrefetchSteps<'a> {
         }
     }
 
-    /// What comes behind a stage that has ended.
+    /// The stage after the present one, which has ended.
     fn next_stage(&self) -> Option<Stage<'a>> {
         let PrefetchSteps { set, aim, ref stage } = *self;
         let long = set.list().len() > SHORT;
@@ -84,7 +85,7 @@ impl<'a> PrefetchSteps<'a> {
         }
     }
 
-    /// The way to the place that a member's new score gives it.
+    /// The search for the place that a member's new score gives it.
     fn new_place(&self) -> Option<Stage<'a>> {
         match self.aim {
             PrefetchTarget::Score(member, score) if !score.is_nan() => {
