@@ -53,14 +53,14 @@ impl Place {
     fn start(self, program: &Program, data: &Data) -> io::Result<Server> {
         let server = Server::start(&program.path, &data.options, self.processor)?;
         for fill in &data.fills {
-            fill_with(&server, fill.requests, &fill.write)?;
+            fill_with(&server, fill.requests, &fill.write, if data.in_order { 1 } else { 4 })?;
         }
         Ok(server)
     }
 }
 
 /// Sends requests as fast as the server accepts them, and expects no errors.
-fn fill_with(server: &Server, requests: u64, write: &Write) -> io::Result<()> {
+fn fill_with(server: &Server, requests: u64, write: &Write, connections: usize) -> io::Result<()> {
     let mut rng = Rng::new(1);
     let mut sent = 0;
     while sent < requests {
@@ -70,7 +70,7 @@ fn fill_with(server: &Server, requests: u64, write: &Write) -> io::Result<()> {
         let chunk = chunk / pipeline * pipeline;
         let batches = Batches::new(chunk, pipeline, 1, |out, i| write(out, &mut rng, sent + i));
         let chunk = batches.requests();
-        let outcome = load::run(&Job { connections: 4, ..job(server, &batches, chunk) })?;
+        let outcome = load::run(&Job { connections, ..job(server, &batches, chunk) })?;
         if let Some(error) = outcome.error {
             return Err(io::Error::other(error));
         }
@@ -165,10 +165,7 @@ pub struct Memory {
 /// # Errors
 /// If the server does not accept the items.
 pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memory> {
-    let mut server = place.start(program, &Data::default())?;
-    for fill in &items.base {
-        fill_with(&server, fill.requests, &fill.write)?;
-    }
+    let mut server = place.start(program, &items.base)?;
     let (used, resident) = (server.used_memory(), resident_bytes(server.pid())?);
     let footprint = |server: &mut Server, count: u64| -> io::Result<Footprint> {
         // Memory freed in the background, or returned to the system with a delay, needs a moment.
@@ -179,7 +176,7 @@ pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memo
             resident: per_item(resident_bytes(server.pid())?, resident),
         })
     };
-    fill_with(&server, items.count, &items.load)?;
+    fill_with(&server, items.count, &items.load, 4)?;
     let loaded = footprint(&mut server, items.count)?;
     let mut churned = None;
     if let Some([overwrite, delete]) = &items.churn {
@@ -189,10 +186,10 @@ pub fn memory(program: &Program, place: Place, items: &Items) -> io::Result<Memo
         let half = items.count / 2;
         let changed = order.clone();
         let change = Rc::clone(overwrite);
-        fill_with(&server, half, &write(move |out, rng, i| change(out, rng, changed[i as usize])))?;
+        fill_with(&server, half, &write(move |out, rng, i| change(out, rng, changed[i as usize])), 4)?;
         Rng::new(8).shuffle(&mut order);
         let remove = Rc::clone(delete);
-        fill_with(&server, half, &write(move |out, rng, i| remove(out, rng, order[i as usize])))?;
+        fill_with(&server, half, &write(move |out, rng, i| remove(out, rng, order[i as usize])), 4)?;
         churned = Some(footprint(&mut server, items.count - half)?);
     }
     Ok(Memory { loaded, churned })
@@ -212,7 +209,11 @@ pub struct Loading {
 /// If the server fails to do so.
 pub fn loading(program: &Program, place: Place, rounds: usize) -> io::Result<Vec<Loading>> {
     let (requests, write) = strings(LOADED, 8);
-    let data = Data { options: vec!["--enable-debug-command", "yes"], fills: vec![Fill { requests, write }] };
+    let data = Data {
+        options: vec!["--enable-debug-command", "yes"],
+        fills: vec![Fill { requests, write }],
+        ..Data::default()
+    };
     let mut server = place.start(program, &data)?;
     refused(&server.ask(&["SAVE"])?)?;
     (0..rounds)

@@ -20,6 +20,8 @@ pub struct Data {
     /// Options of the servers.
     pub options: Vec<&'static str>,
     pub fills: Vec<Fill>,
+    /// Whether requests depend on those before them, so that a single connection sends them.
+    pub in_order: bool,
 }
 
 /// Requests that load data.
@@ -79,7 +81,13 @@ fn data(fills: impl IntoIterator<Item = (u64, Write)>) -> Rc<Data> {
 
 fn data_with(options: &[&'static str], fills: impl IntoIterator<Item = (u64, Write)>) -> Rc<Data> {
     let fills = fills.into_iter().map(|(requests, write)| Fill { requests, write }).collect();
-    Rc::new(Data { options: options.to_vec(), fills })
+    Rc::new(Data { options: options.to_vec(), fills, in_order: false })
+}
+
+/// Data of which requests depend on those before them: entries of streams whose ids are given have to ascend.
+fn data_in_order(fills: impl IntoIterator<Item = (u64, Write)>) -> Data {
+    let fills = fills.into_iter().map(|(requests, write)| Fill { requests, write }).collect();
+    Data { options: Vec::new(), fills, in_order: true }
 }
 
 /// `keys` strings with values of `bytes` bytes.
@@ -284,9 +292,9 @@ fn entries(entries: u64) -> (u64, Write) {
 }
 
 /// A stream with a group, and what else `rest` does to it.
-fn stream_with_group(length: u64, rest: impl IntoIterator<Item = (u64, Write)>) -> Rc<Data> {
+fn stream_with_group(length: u64, rest: impl IntoIterator<Item = (u64, Write)>) -> Data {
     let group = (1, write(|out, _, _| request!(out, "XGROUP", "CREATE", "stream", "group", "0")));
-    data([entries(length), group].into_iter().chain(rest))
+    data_in_order([entries(length), group].into_iter().chain(rest))
 }
 
 /// A read of up to `count` new entries in the group of [`stream_with_group`].
@@ -307,7 +315,7 @@ fn streams(table: &mut Table) {
     table.fresh("XADD with MAXLEN ~ 1000", &[16], || data([]), 1, &capped);
 
     let length = 100_000;
-    let stream = data([entries(length)]);
+    let stream = Rc::new(data_in_order([entries(length)]));
     let range = write(move |out, rng, _| {
         request!(out, "XRANGE", "stream", id(rng.below(length - 100)), "+", "COUNT", "100");
     });
@@ -321,11 +329,11 @@ fn streams(table: &mut Table) {
 
     // As many entries as are read: the quick run sends 400,000 / 4 requests, the full one three times as many.
     let most = if full { 300_000 } else { 100_000 };
-    table.fresh("XREADGROUP of 1", &[16], || stream_with_group(most, []), 4, &read_in_group("1"));
+    table.fresh("XREADGROUP of 1", &[16], || Rc::new(stream_with_group(most, [])), 4, &read_in_group("1"));
     // Each request reads a hundred entries and acknowledges those of 200 requests before, so that what is
     // acknowledged was delivered whatever the order in which connections are served.
-    let most = if full { 40_000 } else { 13_000 };
-    let delivered = || stream_with_group(100 * (most + 200), [(200, read_in_group("100"))]);
+    let requests = if full { 4_000 } else { 1_200 };
+    let delivered = || Rc::new(stream_with_group(100 * (requests + 200), [(200, read_in_group("100"))]));
     let read_and_acknowledge = {
         let read = read_in_group("100");
         write(move |out, rng, i| {
@@ -337,14 +345,13 @@ fn streams(table: &mut Table) {
         })
     };
     table.fresh("XREADGROUP and XACK of 100", &[1], delivered, 40, &read_and_acknowledge);
-    let requests = if full { 4_000 } else { 1_200 };
     table.last().requests = requests;
     table.last().replies = 2;
 
     let length = if full { 1_500_000 } else { 500_000 };
     let delete = write(move |out, _, i| request!(out, "XDEL", "stream", id(i * 7919 % length)));
-    table.fresh("XDEL", &[16], || data([entries(length)]), 1, &delete);
-    let pending = stream_with_group(10_000, [(1000, read_in_group("1"))]);
+    table.fresh("XDEL", &[16], || Rc::new(data_in_order([entries(length)])), 1, &delete);
+    let pending = Rc::new(stream_with_group(10_000, [(1000, read_in_group("1"))]));
     let summary = write(|out, _, _| request!(out, "XPENDING", "stream", "group"));
     table.row("XPENDING summary", &[16], &pending, 2, &summary);
 
@@ -485,7 +492,7 @@ pub struct Items {
     pub name: String,
     pub count: u64,
     /// What is there before, and is not counted.
-    pub base: Vec<Fill>,
+    pub base: Data,
     /// Adds an item.
     pub load: Write,
     /// Requests that replace an item by one of about the same size, and that delete it, if items are changed one by
@@ -497,7 +504,7 @@ pub struct Items {
 pub fn items(size: Size) -> Vec<Items> {
     let mut rows = Vec::new();
     let mut row = |name: &str, count: u64, load: Write, churn: Option<[Write; 2]>| {
-        rows.push(Items { name: name.to_owned(), count, base: Vec::new(), load, churn });
+        rows.push(Items { name: name.to_owned(), count, base: Data::default(), load, churn });
     };
     let value = |i: u64| format!("v{i:07}");
     let delete = || write(|out, _, i| request!(out, "DEL", key(i)));
@@ -590,12 +597,15 @@ pub fn items(size: Size) -> Vec<Items> {
         write(|out, _, i| request!(out, "RPUSH", "big", format!("element:{i:08}"))),
         None,
     );
-    row("one stream of 1 M entries of two short fields", MILLION, entries(MILLION).1, None);
+    row(
+        "one stream of 1 M entries of two short fields",
+        MILLION,
+        write(move |out, _, i| request!(out, "XADD", "stream", "*", "name", value(i), "n", "12")),
+        None,
+    );
     row("… entries pending for one of ten consumers", MILLION, read_in_group("1"), None);
     if let Some(pending) = rows.last_mut() {
-        let group = write(|out, _, _| request!(out, "XGROUP", "CREATE", "stream", "group", "0"));
-        pending.base =
-            vec![Fill { requests: MILLION, write: entries(MILLION).1 }, Fill { requests: 1, write: group }];
+        pending.base = stream_with_group(MILLION, []);
     }
     rows
 }
@@ -653,8 +663,8 @@ fn expiring_at_once() -> Write {
 pub fn pauses() -> Vec<Pause> {
     let keys = 5 * MILLION;
     let load = |fills: Vec<(u64, Write)>| Data {
-        options: Vec::new(),
         fills: fills.into_iter().map(|(requests, write)| Fill { requests, write }).collect(),
+        ..Data::default()
     };
     let probed = || (1, write(|out, _, _| request!(out, "SET", "probe", "value")));
     vec![
