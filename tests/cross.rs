@@ -260,7 +260,7 @@ fn streams_cross(from: &Path, to: &Path, version: &str) {
         };
         [&ours[..], more].concat()
     };
-    let by_requests = ["--aof-use-rdb-preamble", "no", "--dbfilename", "other.rdb"];
+    let by_requests = ["--aof-use-rdb-preamble", "no"];
     // A consumer's time of the last entry is told and stored since Redis 7.2; requests tell neither time.
     let but: &[&str] = if version == "10" { &["active-time"] } else { &[] };
     let untimed = ["seen-time", "active-time"];
@@ -269,7 +269,6 @@ fn streams_cross(from: &Path, to: &Path, version: &str) {
     let mut client = first.client();
     make_streams(&mut client);
     let (whole, bare) = (tell(&mut client, &STREAMS, but), tell(&mut client, &STREAMS[..4], &untimed));
-    run(&mut client, "CONFIG SET dbfilename dump.rdb");
     assert_eq!(run(&mut client, "SAVE"), "+OK");
     run(&mut client, "CONFIG SET appendonly yes");
     wait_for(&mut client, "aof_rewrite_in_progress:0");

@@ -334,6 +334,9 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
         let state = stream.idempotency_or_default();
         if let Some(id) = state.find(producer, &iid, now) {
             state.count_duplicate();
+            // A change of what snapshots have, and of nothing that a repeated request would find elsewhere.
+            ctx.feed.nothing();
+            ctx.db.changed(key, Event::SILENT, 1);
             return Ok(write_id(&mut ctx.reply, id));
         }
         idempotency = Some((producer, iid));

@@ -225,7 +225,13 @@ fn entries_are_deleted_as_their_groups_allow() {
 fn a_producer_may_send_an_entry_twice() {
     let mut harness = Harness::default();
     let first = harness.run("XADD s IDMP p 1 * a b");
+    let dirty = harness.server.keyspace.ledger.dirty;
     assert_eq!(harness.run("XADD s IDMP p 1 * a b"), first);
+    assert_eq!(
+        harness.server.keyspace.ledger.dirty,
+        dirty + 1,
+        "a duplicate is counted, which a snapshot has"
+    );
     assert_ne!(harness.run("XADD s IDMP p 2 * a b"), first);
     let auto = harness.run("XADD s IDMPAUTO q * c d");
     assert_eq!(harness.run("XADD s IDMPAUTO q * c d"), auto);

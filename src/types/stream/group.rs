@@ -1,5 +1,7 @@
 //! A consumer group: how far it has read, who reads, and what each has pending.
 
+use std::collections::BTreeSet;
+
 use super::id::StreamId;
 use super::pending::{Owner, Pending, PendingList};
 use super::sorted::Sorted;
@@ -20,7 +22,8 @@ pub struct Consumer {
 /// A group of consumers that share the entries of a stream.
 ///
 /// What always holds: an entry is pending for one consumer exactly, or given back and pending for none, and stands
-/// in that list; names ascend in `order`, which has the number of every consumer.
+/// in that list; names ascend in `order`, which has the number of every consumer; the last place in `consumers` is not
+/// free.
 #[derive(Clone)]
 pub struct Group {
     name: Box<[u8]>,
@@ -30,7 +33,7 @@ pub struct Group {
     pub(super) pending: PendingList,
     consumers: Vec<Option<Consumer>>,
     order: Vec<u32>,
-    free: Vec<u32>,
+    free: BTreeSet<u32>,
     pub(super) released: Sorted<StreamId>,
 }
 
@@ -102,7 +105,7 @@ impl Group {
             pending: PendingList::default(),
             consumers: Vec::new(),
             order: Vec::new(),
-            free: Vec::new(),
+            free: BTreeSet::new(),
             released: Sorted::default(),
         }
     }
@@ -180,7 +183,7 @@ impl Group {
     ) -> Option<ConsumerId> {
         let place = self.place(name).err()?;
         let consumer = Consumer { name: name.into(), seen_ms, active_ms, ids: Sorted::default() };
-        let number = match self.free.pop() {
+        let number = match self.free.pop_first() {
             Some(number) => {
                 self.consumers[number as usize] = Some(consumer);
                 number
@@ -199,11 +202,26 @@ impl Group {
         let place = self.place(self.consumer(id).name()).expect("a consumer is listed");
         self.order.remove(place);
         let consumer = self.consumers[id.0 as usize].take().expect("a listed consumer is there");
-        self.free.push(id.0);
+        self.free.insert(id.0);
+        self.give_back_places();
         for &pending in consumer.ids.iter() {
             self.pending.remove(pending);
         }
         consumer.ids.len() as u64
+    }
+
+    /// Gives back the memory of places behind the last consumer.
+    fn give_back_places(&mut self) {
+        while self.consumers.pop_if(|last| last.is_none()).is_some() {
+            self.free.remove(&(self.consumers.len() as u32));
+        }
+        let (used, listed) = (self.consumers.len(), self.order.len());
+        if used * 4 <= self.consumers.capacity() {
+            self.consumers.shrink_to(used * 2);
+        }
+        if listed * 4 <= self.order.capacity() {
+            self.order.shrink_to(listed * 2);
+        }
     }
 
     /// Notes that a consumer did something at `now_ms`.
@@ -305,7 +323,7 @@ impl Group {
             + self.pending.bytes()
             + self.released.bytes()
             + self.consumers.capacity() * size_of::<Option<Consumer>>()
-            + (self.order.capacity() + self.free.capacity()) * size_of::<u32>()
+            + (self.order.capacity() + 2 * self.free.len()) * size_of::<u32>()
             + self.consumers.iter().flatten().map(|c| c.name.len() + c.ids.bytes()).sum::<usize>()
     }
 
@@ -321,6 +339,10 @@ impl Group {
         self.released.check();
         assert_eq!(self.order.len(), self.consumers.iter().flatten().count(), "every consumer is listed");
         assert_eq!(self.order.len() + self.free.len(), self.consumers.len(), "numbers are used or free");
+        assert!(
+            self.consumers.last().is_none_or(Option::is_some),
+            "no place behind the last consumer is kept"
+        );
         let names: Vec<_> = self.consumers().map(|(_, consumer)| consumer.name()).collect();
         assert!(names.is_sorted_by(|a, b| a < b), "names ascend");
         let mut owned = self.released.len();

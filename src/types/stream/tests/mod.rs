@@ -343,3 +343,20 @@ fn entries_are_found_in_nodes_of_all_lengths() {
         }
     }
 }
+
+#[test]
+fn consumers_that_are_gone_leave_no_memory() {
+    let mut stream = Stream::new();
+    let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
+    let before = stream.group(at).bytes();
+    let mut group = stream.group_mut(at);
+    let name = |n: u32| n.to_string().into_bytes();
+    (0..1000).for_each(|n| assert!(group.create_consumer(&name(n), 0).is_some()));
+    // In an order in which places become free in the middle.
+    (0..1000).for_each(|n| assert_eq!(group.delete_consumer(&name(n * 7 % 1000)), Some(0)));
+    assert_eq!(stream.group(at).bytes(), before);
+    stream.check();
+    let first = stream.group_mut(at).create_consumer(b"a", 0).expect("new");
+    assert_eq!(stream.group(at).consumer(first).name(), b"a");
+    stream.check();
+}
