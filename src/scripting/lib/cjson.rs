@@ -104,7 +104,7 @@ fn integer(lua: &mut Lua<'_>, at: i32, min: i32, max: i32) -> Result<Option<i32>
     if (min..=max).contains(&value) {
         return Ok(Some(value));
     }
-    Err(bad_argument(lua, 1, &format!("expected integer between {min} and {max}")))
+    Err(bad_argument(lua, 1, format!("expected integer between {min} and {max}")))
 }
 
 fn integer_setting(lua: &mut Lua<'_>, field: fn(&mut Settings) -> &mut i32, max: i32) -> Native {
@@ -131,7 +131,7 @@ fn choice(lua: &mut Lua<'_>, at: i32, options: &[&str]) -> Result<Option<i32>, R
                 return Ok(Some(found as i32));
             }
             let name = String::from_utf8_lossy(name).into_owned();
-            Err(bad_argument(lua, at, &format!("invalid option '{name}'")))
+            Err(bad_argument(lua, at, format!("invalid option '{name}'")))
         }
     }
 }

@@ -189,8 +189,8 @@ impl Lua<'_> {
     /// Length of the string, or border of the table's array, at `at`; 0 for others.
     #[inline]
     pub fn raw_len(&self, at: i32) -> usize {
-        // SAFETY: `kind` checked the place.
         if matches!(self.kind(at), Kind::String | Kind::Table) {
+            // SAFETY: `kind` checked the place.
             unsafe { sys::lua_objlen(self.raw, at) }
         } else {
             0
