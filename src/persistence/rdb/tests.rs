@@ -259,7 +259,7 @@ fn saved(space: &Keyspace, version: Version) -> Vec<u8> {
 fn saved_as(space: &Keyspace, options: &SaveOptions, compress: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut out = Output::to(&mut bytes, compress, true);
-    save(space, options, &mut out, &mut |_| Ok(())).expect("nothing fails");
+    save(space, &[], options, &mut out, &mut |_| Ok(())).expect("nothing fails");
     assert_eq!(out.end().expect("memory takes all"), bytes.len() as u64);
     bytes
 }
