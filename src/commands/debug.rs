@@ -365,7 +365,7 @@ fn object(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let index = server.clients[key].db as usize;
     let access = server.keyspace.access;
     let mut db = server.keyspace.db(index);
-    let entry = db.inspect(args.key(2)).ok_or(Error::NoSuchKey)?;
+    let entry = db.inspect_even_if_due(args.key(2)).ok_or(Error::NoSuchKey)?;
     let line = describe(&entry, access.idle_seconds(entry.access()));
     Ok(server.reply(key).simple(&line))
 }

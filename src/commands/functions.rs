@@ -74,7 +74,13 @@ fn run(server: &mut Server, key: ClientKey, args: Args<'_>, read_only: bool) -> 
         Ok(count) => count,
         Err(_) => return Err(Error::text("ERR Number of keys can't be negative")),
     };
-    let call = Invocation { args, keys: args.range(3..3 + count), argv: args.rest(3 + count), read_only };
+    let call = Invocation {
+        args,
+        keys: args.range(3..3 + count),
+        argv: args.rest(3 + count),
+        read_only,
+        debug: false,
+    };
     server.run_program(key, Program::Function(function), call)
 }
 

@@ -120,6 +120,11 @@ fn run_text(server: &mut Server, key: ClientKey, args: Args<'_>, read_only: bool
     server.show_script(key, &args);
     let call = invocation(args, read_only)?;
     let script = server.scripts.engine().prepare(args.at(1))?;
+    if let Some(mode) = server.clients[key].script_debug
+        && server.execution.depth == 0
+    {
+        return server.debug_script(key, mode, script, call);
+    }
     server.run_program(key, Program::Script(script), call)
 }
 
@@ -128,6 +133,9 @@ fn run_sha(server: &mut Server, key: ClientKey, args: Args<'_>, read_only: bool)
     server.show_script(key, &args);
     if args.at(1).len() != 40 {
         return Err(Error::text(NOSCRIPT));
+    }
+    if server.clients[key].script_debug.is_some() {
+        return Err(Error::text("ERR Please use EVAL instead of EVALSHA for debugging"));
     }
     let call = invocation(args, read_only)?;
     let script = server.scripts.engine().find(args.at(1)).ok_or_else(|| Error::text(NOSCRIPT))?;
@@ -142,9 +150,13 @@ fn invocation(args: Args<'_>, read_only: bool) -> Result<Invocation<'_>, Error> 
         Ok(count) if count > rest => {
             Err(Error::text("ERR Number of keys can't be greater than number of args"))
         }
-        Ok(count) => {
-            Ok(Invocation { args, keys: args.range(3..3 + count), argv: args.rest(3 + count), read_only })
-        }
+        Ok(count) => Ok(Invocation {
+            args,
+            keys: args.range(3..3 + count),
+            argv: args.rest(3 + count),
+            read_only,
+            debug: false,
+        }),
         Err(_) => Err(Error::text("ERR Number of keys can't be negative")),
     }
 }

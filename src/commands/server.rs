@@ -138,7 +138,8 @@ const TIME: Spec = Spec::data("time", 1, time)
 
 /// TIME → Unix time: seconds, and microseconds of the second.
 fn time(ctx: &mut Ctx<'_>) -> CmdResult {
-    let now_us = clock::now_us();
+    // Time stands still while a script runs.
+    let now_us = if ctx.from_script { ctx.now.0 * 1000 } else { clock::now_us() };
     ctx.reply.array(2);
     ctx.reply.bulk_int(now_us / 1_000_000);
     Ok(ctx.reply.bulk_int(now_us % 1_000_000))

@@ -367,6 +367,7 @@ struct Elements {
 /// Reads the elements of the value to sort; none if the key is missing.
 fn read_elements(ctx: &mut Ctx<'_>, options: &SortOptions<'_>) -> Result<Elements, Error> {
     let mut found = Elements { texts: Texts::default(), rows: Vec::new(), window: None, by_text: false };
+    let from_script = ctx.from_script;
     let Some(entry) = ctx.db.read(ctx.args.key(1)) else { return Ok(found) };
     let Elements { texts, rows, window, by_text } = &mut found;
     // An unsorted result has the order of the value, or its reverse, and only the window is visited.
@@ -390,8 +391,9 @@ fn read_elements(ctx: &mut Ctx<'_>, options: &SortOptions<'_>) -> Result<Element
         rows.extend(pairs.take(count).map(|pair| texts.push_item(pair.member)));
         *window = wanted;
     } else if let Some(set) = entry.collection::<Set>() {
-        // A stored result must be the same on every replica, where the set may have another order.
-        *by_text = !options.ordered && options.store.is_some();
+        // A stored result must be the same on every replica, where the set may have another order. So must what a script
+        // goes by.
+        *by_text = !options.ordered && (options.store.is_some() || from_script);
         let wanted = options.window(set.len());
         rows.reserve(set.len());
         rows.extend(set.iter().map(|item| texts.push_item(item)));

@@ -123,6 +123,13 @@ impl<'a> Request<'a> {
         while i < args.len() {
             let more = args.len() - 1 - i;
             if more > 0 && args.is(i, "BLOCK") {
+                if ctx.from_script {
+                    return Err(Error::quoting(&[
+                        b"ERR ",
+                        args.at(0),
+                        b" command is not allowed with BLOCK option from scripts",
+                    ]));
+                }
                 (request.waits, request.until) = (true, timeout(ctx, i + 1)?);
                 i += 2;
             } else if more > 0 && args.is(i, "COUNT") {

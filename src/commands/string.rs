@@ -1594,6 +1594,7 @@ mod tests {
         server.keyspace.ledger.feed(crate::keyspace::Sink::Log, true);
         let (mut out, mut feed) = (Vec::new(), Feed::AsReceived);
         let mut ctx = Ctx {
+            from_script: false,
             permissions: None,
             args,
             db: server.keyspace.db(0),

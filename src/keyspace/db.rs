@@ -220,6 +220,11 @@ impl<'s> Db<'s> {
         Some(found)
     }
 
+    /// As [`Db::inspect`], but finds a key that is due as long as it has not been removed.
+    pub fn inspect_even_if_due(&mut self, key: Key<'_>) -> Option<Found<'_>> {
+        self.database_mut().read(key)
+    }
+
     /// The entry of `key`, to be changed in place.
     #[inline]
     pub fn write(&mut self, key: Key<'_>) -> Option<Writable<'_>> {

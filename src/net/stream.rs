@@ -104,6 +104,25 @@ impl Stream {
         SockRef::from(&self.fd).set_tcp_keepalive(&keepalive)
     }
 
+    /// Waits until the socket can be read, or written to if `writable`; false when `timeout` has passed (`None`: there is
+    /// none).
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn wait(&self, writable: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        let events = if writable { libc::POLLOUT } else { libc::POLLIN };
+        let mut waits = libc::pollfd { fd: self.as_raw_fd(), events, revents: 0 };
+        let ms = timeout.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
+        loop {
+            // SAFETY: `waits` is one valid record, which may be written to.
+            match unsafe { libc::poll(&raw mut waits, 1, ms) } {
+                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                -1 => return Err(io::Error::last_os_error()),
+                n => return Ok(n > 0),
+            }
+        }
+    }
+
     /// Receives into `buffer` and returns the number of bytes; that many bytes at its start are initialised. Zero is
     /// the end of the stream (or an empty buffer). One system call.
     ///
@@ -114,6 +133,18 @@ impl Stream {
             // SAFETY: the kernel writes at most `len` bytes to a live, exclusively borrowed slice.
             unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) }
         })
+    }
+
+    /// Appends up to `room` bytes to `out` and returns their number. Zero is the end of the stream. One system call.
+    ///
+    /// # Errors
+    /// As for [`Stream::recv`].
+    pub fn recv_into(&self, out: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+        out.reserve(room);
+        let received = self.recv(&mut out.spare_capacity_mut()[..room])?;
+        // SAFETY: `recv` has initialised that many bytes at the start of the spare capacity.
+        unsafe { out.set_len(out.len() + received) };
+        Ok(received)
     }
 
     /// Sends a prefix of `bytes` and returns its length. One system call.

@@ -32,6 +32,8 @@ pub struct Ctx<'a> {
     pub name: &'static str,
     /// The time at which the command runs.
     pub now: UnixMillis,
+    /// Whether a script runs the command.
+    pub from_script: bool,
     /// What the user may do; `None`: everything.
     pub permissions: Option<Permissions<'a>>,
     /// What the command waits for, if it found nothing to do.

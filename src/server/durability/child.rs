@@ -149,6 +149,8 @@ pub struct Children {
     pub fork_us: u64,
     /// Number of forks since the start.
     pub forks: u64,
+    /// Process IDs of children in which scripts are being debugged.
+    pub debuggers: Vec<i32>,
 }
 
 impl Children {
@@ -254,8 +256,61 @@ impl Server {
         unsafe { libc::_exit(i32::from(!success)) }
     }
 
+    /// Lets a child of another kind do `work` on a copy of everything: it talks with a client, as long as the client
+    /// likes, and nothing comes back.
+    ///
+    /// # Errors
+    /// The system has no room for another process.
+    pub(in crate::server) fn fork_debugger(&mut self, work: impl FnOnce(&mut Server)) -> io::Result<()> {
+        // SAFETY: as in `fork`.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                for signal in [libc::SIGINT, libc::SIGTERM] {
+                    // SAFETY: the usual effect of a signal.
+                    unsafe { libc::signal(signal, libc::SIG_DFL) };
+                }
+                // SAFETY: ignoring a signal runs no code.
+                unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
+                self.event_loop.listeners.clear();
+                // What changes here is written down nowhere.
+                self.keyspace.ledger.mute(true);
+                let done = catch_unwind(AssertUnwindSafe(|| work(self)));
+                // SAFETY: ends the process at once: the parent's destructors are the parent's.
+                unsafe { libc::_exit(i32::from(done.is_err())) }
+            }
+            pid => {
+                self.children.debuggers.push(pid);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets the children in which scripts were debugged and that have ended.
+    fn bury_debuggers(&mut self) {
+        // SAFETY: no status is asked for.
+        self.children
+            .debuggers
+            .retain(|&pid| unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } == 0);
+    }
+
+    /// Ends the children in which scripts are being debugged.
+    pub(in crate::server) fn kill_debuggers(&mut self) {
+        self.bury_debuggers();
+        for pid in std::mem::take(&mut self.children.debuggers) {
+            // SAFETY: the process is our child, not waited for yet, so its number is nobody else's.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+
     /// Looks whether the child has something to tell, or has ended. Called by the timer.
     pub(in crate::server) fn supervise_child(&mut self) {
+        if !self.children.debuggers.is_empty() {
+            self.bury_debuggers();
+        }
         let Some(child) = &mut self.children.current else { return };
         child.listen();
         let mut status = 0;

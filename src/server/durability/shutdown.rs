@@ -79,6 +79,7 @@ impl Server {
     /// Closes the sockets that listen and removes our files, after the loop has ended.
     pub fn finish_shutdown(&mut self) {
         self.event_loop.listeners.clear();
+        self.kill_debuggers();
         remove_pidfile(&self.config.general.pidfile);
         let socket = &self.config.net.unixsocket;
         if !socket.is_empty() {

@@ -14,6 +14,7 @@ use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::CommandId;
 use crate::server::execution::Attempt;
+use crate::server::execution::admission::Conditions;
 use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
@@ -79,8 +80,9 @@ impl Server {
     /// Serves clients blocked on changed keys, until nothing is left to take.
     #[cold]
     pub(in crate::server) fn serve_blocked(&mut self) {
-        // Data being loaded serve blocked clients, too, but only once they are complete.
-        while self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
+        // Data being loaded, or being changed by a script, serve blocked clients, too, but only once they are complete.
+        let incomplete = Conditions::LOADING.with(Conditions::BUSY);
+        while self.clients.blocking.any_ready() && !self.conditions.has(incomplete) {
             for place in self.clients.blocking.take_ready() {
                 let (db, name) = (place.0 as usize, Key::new(&place.1));
                 // Whoever comes to wait while the queue is served was there already, or has its turn next time.

@@ -410,6 +410,7 @@ impl Server {
                     feed: &mut self.execution.feed,
                     name: spec.name,
                     now,
+                    from_script: self.execution.origin == Origin::Script,
                     permissions,
                     wait: &mut wait,
                     lent: &mut lent,

@@ -14,6 +14,7 @@ use crate::keyspace::{Keyspace, Sink, Wakes};
 use crate::resp::Args;
 use crate::resp::request::write_request;
 use crate::server::Server;
+use crate::server::execution::admission::Conditions;
 use crate::server::execution::feed::Feed;
 use crate::stdx::hash::Key;
 
@@ -111,8 +112,10 @@ impl Server {
 
     fn pass_on_unit(&mut self, apart: bool) {
         self.execution.unit_pending = false;
+        // Under this condition nothing is changed but by a script that does not come to its end.
+        let complete = !self.conditions.has(Conditions::BUSY);
         for sink in Sink::ALL {
-            if self.keyspace.ledger.is_fed(sink) {
+            if complete && self.keyspace.ledger.is_fed(sink) {
                 self.append_to(sink, apart);
             }
         }

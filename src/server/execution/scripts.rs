@@ -50,6 +50,8 @@ pub struct Invocation<'a> {
     pub argv: Args<'a>,
     /// Whether the command promises that nothing is written.
     pub read_only: bool,
+    /// Whether the caller's debugger goes along.
+    pub debug: bool,
 }
 
 /// The script that runs.
@@ -245,6 +247,9 @@ impl Server {
                 program,
             };
             let outcome = match program {
+                Program::Script(script) if call.debug => {
+                    engine.debug(script, call.keys, call.argv, &mut host, &mut reply)
+                }
                 Program::Script(script) => engine.run(script, call.keys, call.argv, &mut host, &mut reply),
                 Program::Function(function) => {
                     engine.run_function(function, call.keys, call.argv, &mut host, &mut reply)
@@ -432,13 +437,9 @@ impl Server {
 
     #[cold]
     fn end_slow_script(&mut self, caller: ClientKey) {
-        self.conditions.set(Conditions::BUSY, false);
+        // When the server ends before the script has, nobody sees half of what the script would have done.
+        self.conditions.set(Conditions::BUSY, self.event_loop.stop);
         self.freeze_input(caller, false);
-        if self.event_loop.stop {
-            // The server ends without saving: what the script did is not half of something.
-            self.execution.unit.clear();
-            self.execution.unit_pending = false;
-        }
     }
 }
 
@@ -579,6 +580,11 @@ impl Host for ScriptHost<'_, '_> {
     fn set_repl(&mut self, to: Repl) {
         let fed = self.server.keyspace.ledger.is_fed(FedSink::Log);
         self.server.execution.unlogged = fed && !to.log;
+    }
+
+    fn converse(&mut self, output: &[u8]) -> Option<Vec<u8>> {
+        let caller = self.server.scripts.running.as_ref()?.caller;
+        self.server.converse(caller, output)
     }
 
     fn interrupted(&mut self) -> Verdict {

@@ -53,7 +53,9 @@ fn access(flags: KeyFlags) -> Access {
 fn keys_of(spec: &Spec, args: &Args<'_>) -> (Vec<(usize, Access)>, bool) {
     let mut keys = Vec::new();
     let complete = spec.each_key(args, &mut |at, flags| keys.push((at, access(flags))));
-    (keys, complete || spec.has_empty_list(args))
+    // A script is not run when the number of its keys is wrong.
+    let runs_nothing = || spec.declares.is_some();
+    (keys, complete || spec.has_empty_list(args) || runs_nothing())
 }
 
 /// Channels for which a request needs permission. Unsubscribing needs none.
