@@ -66,6 +66,8 @@ bit_set! {
         CHOSE_CACHING = 20;
         /// It is nobody who is connected: its requests come from elsewhere.
         INTERNAL = 21;
+        /// Keys that it has read may be remembered, even if they no longer are while it reads.
+        READS_REMEMBERED = 22;
     }
 }
 
