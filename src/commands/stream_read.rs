@@ -376,7 +376,8 @@ fn serve_in_group(
     if let Some(after) = history {
         let entries = stream.group_mut(at).history(consumer, after, request.count, now);
         let (start, mut n, mut told) = (reply.defer(), 0, Vec::new());
-        reply.each(entries, |reply, (id, entry)| {
+        // They are delivered even if the reply is dropped.
+        for (id, entry) in entries {
             reply.array(2);
             write_id(reply, id);
             match entry {
@@ -387,7 +388,7 @@ fn serve_in_group(
                 None => _ = reply.null_array(),
             }
             n += 1;
-        });
+        }
         reply.end_array(start, n);
         // Redeliveries are counted here alone: whoever repeats the data is not told.
         return true;
@@ -427,7 +428,8 @@ fn serve_in_group(
         let mut new = 0;
         let entries = stream.group_mut(at).read_new(consumer, left, no_ack, now);
         let claims = request.claim.is_some();
-        reply.each(entries, |reply, entry| {
+        // They are delivered even if the reply is dropped.
+        for entry in entries {
             if claims {
                 write_claimed(reply, entry.id, |reply| _ = write_fields(reply, &entry), 0, 0);
             } else {
@@ -437,7 +439,7 @@ fn serve_in_group(
                 delivered.push(entry.id);
             }
             new += 1;
-        });
+        }
         if heard {
             let group = stream.group(at);
             for id in delivered {

@@ -76,7 +76,8 @@ impl<'a> Reply<'a> {
         self.out.capacity() == 0 && self.chain.as_ref().is_some_and(|chain| chain.refuses())
     }
 
-    /// Calls `write` for each of `items`, until the output is dropped.
+    /// Calls `write` for each of `items`, until the output is dropped. Items that change something by being taken are
+    /// not for this function.
     #[inline]
     pub fn each<T>(&mut self, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Reply<'a>, T)) {
         let items = items.into_iter();
