@@ -249,9 +249,10 @@ fn step_group(
                 group.read_new(consumer, count, no_ack, now).map(|entry| entry.id).collect();
             assert_eq!(read, wanted);
             if let Some(last) = wanted.last() {
-                (model.last, times.1) = (*last, now);
+                model.last = *last;
             }
             for id in wanted.into_iter().filter(|_| !no_ack) {
+                times.1 = now;
                 model.pending.insert(id, (owner.clone(), now, 1));
             }
         }
