@@ -67,6 +67,8 @@ bit_set! {
         INTERNAL = 21;
         /// Its input lies still while a script runs for long: it has a request in it that is not executed yet.
         FROZEN = 22;
+        /// Keys that it has read may be remembered, even if they no longer are while it reads.
+        READS_REMEMBERED = 23;
     }
 }
 

@@ -118,6 +118,8 @@ struct Prefix {
 pub struct Tracked {
     /// Number of clients whose keys are tracked.
     clients: usize,
+    /// Number of connected clients whose keys are, or have been, remembered.
+    readers: usize,
     /// The keys that clients have read, each laid out as a [`ReadKey`].
     read: Dict<Field>,
     items: usize,
@@ -134,6 +136,11 @@ impl Tracked {
     /// Number of clients whose keys are tracked.
     pub fn clients(&self) -> usize {
         self.clients
+    }
+
+    /// Whether anybody may have to be notified of a change, now or after tracking again.
+    pub fn concerns_anybody(&self) -> bool {
+        self.clients > 0 || self.readers > 0
     }
 
     /// Number of keys remembered.
@@ -278,22 +285,36 @@ impl Clients {
         }
         client.flags.set(ClientFlags::TRACKS_READS, !tracking.broadcast);
         client.flags.set(ClientFlags::CHOSE_CACHING, false);
+        if !tracking.broadcast && !client.flags.has(ClientFlags::READS_REMEMBERED) {
+            client.flags.set(ClientFlags::READS_REMEMBERED, true);
+            self.tracking.readers += 1;
+        }
         client.tracking = Some(Box::new(tracking));
     }
 
-    /// Ends the tracking of a client's keys. Returns tables that are no longer needed. O(its prefixes).
-    #[must_use = "freeing a large table takes time, which another thread has"]
-    pub fn untrack(&mut self, key: ClientKey) -> Forgotten {
+    /// Ends the tracking of a client's keys. What it has read stays remembered: it may still have copies, and is
+    /// notified of their changes if it is tracked again. O(its prefixes).
+    pub fn untrack(&mut self, key: ClientKey) {
         let client = &mut self.slab[key.0];
         client.flags.set(ClientFlags::TRACKS_READS, false);
         client.flags.set(ClientFlags::CHOSE_CACHING, false);
-        let Some(tracking) = client.tracking.take() else { return Forgotten::default() };
+        let Some(tracking) = client.tracking.take() else { return };
         for name in &tracking.prefixes {
             self.tracking.remove_prefix(name, key);
         }
         self.tracking.clients -= 1;
-        // The last tracked client has left: no key needs to be remembered.
-        if self.tracking.clients == 0 { self.tracking.forget_all() } else { Forgotten::default() }
+    }
+
+    /// Notes that a client leaves, so that nobody needs to remember what it has read. Returns tables that are no
+    /// longer needed: those of all keys, if no other client has read any.
+    #[must_use = "freeing a large table takes time, which another thread has"]
+    pub fn forget_reader(&mut self, key: ClientKey) -> Forgotten {
+        let client = &mut self.slab[key.0];
+        if client.flags.has(ClientFlags::READS_REMEMBERED) {
+            client.flags.set(ClientFlags::READS_REMEMBERED, false);
+            self.tracking.readers -= 1;
+        }
+        if self.tracking.readers == 0 { self.tracking.forget_all() } else { Forgotten::default() }
     }
 }
 

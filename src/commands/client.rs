@@ -659,6 +659,9 @@ mod tests {
         assert_eq!(say(&[b"CLIENT", b"REPLY", b"OFF"]), "");
         assert_eq!(say(&[b"RESET"]), "+RESET\r\n");
         assert_eq!(say(&[b"PING"]), "+PONG\r\n");
+        assert_eq!(say(&[b"CLIENT", b"REPLY", b"SKIP"]), "");
+        assert_eq!(say(&[b"RESET"]), "");
+        assert_eq!(say(&[b"PING"]), "+PONG\r\n");
     }
 
     #[test]

@@ -267,9 +267,28 @@ mod tests {
         assert_eq!(server.output_of(a), "1) \"invalidate\"\n2) (nil)");
         server.run_as(a, "GET k");
         assert_eq!(server.run_as(a, "CLIENT TRACKING OFF"), "OK");
-        assert_eq!(server.server.clients.tracking.keys(), 0);
         server.run_as(b, "SET k 1");
-        assert_eq!(server.output_of(a), "");
+        assert_eq!(server.output_of(a), "", "it is not tracked");
+        assert_eq!(server.server.clients.tracking.keys(), 0);
+    }
+
+    #[test]
+    fn who_is_tracked_again_may_still_have_copies() {
+        let (mut server, a, b) = tracking("");
+        server.run_as(a, "MGET k l");
+        server.run_as(a, "CLIENT TRACKING OFF");
+        server.run_as(b, "SET l 1");
+        server.run_as(a, "CLIENT TRACKING ON OPTIN");
+        server.run_as(b, "MSET k 1 l 2");
+        assert_eq!(server.output_of(a), format!("{PUSH}\"k\""));
+        // Nobody needs to know what a client has read that has left.
+        server.run_as(a, "CLIENT TRACKING OFF");
+        server.run_as(a, "CLIENT TRACKING ON");
+        server.run_as(a, "GET k");
+        server.run_as(a, "CLIENT TRACKING OFF");
+        drop(server.server.clients.forget_reader(a));
+        assert_eq!(server.server.clients.tracking.keys(), 0);
+        assert!(!server.server.clients.tracking.concerns_anybody());
     }
 
     #[test]
@@ -298,10 +317,10 @@ mod tests {
         }
         assert_eq!(server.server.clients.tracking.keys(), 2);
         server.run_as(a, "CLIENT TRACKING OFF");
-        for line in ["CLIENT TRACKING ON OPTOUT", "CLIENT CACHING NO", "GET k", "GET l"] {
+        for line in ["CLIENT TRACKING ON OPTOUT", "CLIENT CACHING NO", "GET m", "GET n"] {
             server.run_as(a, line);
         }
-        assert_eq!(server.server.clients.tracking.keys(), 1);
+        assert_eq!(server.server.clients.tracking.keys(), 3);
     }
 
     #[test]

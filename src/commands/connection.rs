@@ -227,8 +227,11 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let client = &mut server.clients[key];
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
+    // A reply that the client has asked to skip stays away.
+    if client.reply_mode != ReplyMode::Skip {
+        client.io.output.unmute();
+    }
     client.reply_mode = ReplyMode::On;
-    client.io.output.unmute();
     client.protocol = Protocol::Resp2;
     client.db = 0;
     client.names.name = Box::default();

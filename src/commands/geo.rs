@@ -227,15 +227,17 @@ fn geoadd(ctx: &mut Ctx<'_>) -> CmdResult {
     for i in 0..n {
         point(&places, 3 * i)?;
     }
-    let longest = (0..n).map(|i| places.at(3 * i + 2).len()).max().unwrap_or(0);
     let (key, limits) = (args.key(1), &ctx.limits.types);
     let set = match ctx.db.write_as::<Zset>(key)? {
         Some(set) => {
-            set.expect(n, longest, limits);
+            set.expect(n, limits);
             set
         }
         None if rule.only_existing => return Ok(ctx.reply.int(0)),
-        None => ctx.db.write_or_insert(key, || Zset::sized_for(n, longest, limits))?,
+        None => {
+            let longest = (0..n).map(|i| places.at(3 * i + 2).len()).max().unwrap_or(0);
+            ctx.db.write_or_insert(key, || Zset::sized_for(n, longest, limits))?
+        }
     };
     let (mut added, mut moved) = (0, 0);
     for i in 0..n {

@@ -567,7 +567,14 @@ const XDELEX: Spec = Spec::data("xdelex", -5, xdelex)
 /// XDELEX key [KEEPREF|DELREF|ACKED] IDS numids id [id …] → of each id: 1 deleted, -1 not there, 2 still needed.
 fn xdelex(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
-    let (policy, ids) = policy_and_ids(&ctx.args, 2)?;
+    let (policy, ids) = match policy_and_ids(&ctx.args, 2) {
+        Ok(found) => found,
+        // A key of another type is the greater mistake.
+        Err(error) => {
+            ctx.db.write_as::<Stream>(key)?;
+            return Err(error);
+        }
+    };
     let Some(stream) = ctx.db.write_as::<Stream>(key)? else {
         let replied = ctx.reply.array(ids.len());
         ctx.reply.repeat(ids.len(), |reply| _ = reply.int(Deletion::Missing as i64));
@@ -575,13 +582,17 @@ fn xdelex(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let ids = parse_ids(&ids)?;
     let replied = ctx.reply.array(ids.len());
-    let mut deleted = 0;
+    let (before, mut changes) = (stream.entries_len(), 0);
     for id in ids {
-        let outcome = stream.delete_with(id, policy);
-        deleted += usize::from(outcome == Deletion::Deleted);
+        let (outcome, changed) = stream.delete_noting(id, policy);
+        changes += usize::from(changed);
         ctx.reply.int(outcome as i64);
     }
-    ctx.db.changed(key, Event::stream("xdel").of_no_use(), deleted);
+    if stream.entries_len() < before {
+        ctx.db.changed(key, Event::stream("xdel").of_no_use(), changes);
+    } else {
+        ctx.db.changed_beside(key, Event::SILENT, changes);
+    }
     Ok(replied)
 }
 

@@ -45,13 +45,19 @@ impl GroupOptions {
     fn parse(ctx: &Ctx<'_>, of_create: bool) -> Result<GroupOptions, Error> {
         let args = ctx.args;
         let mut options = GroupOptions { creates: false, entries_read: None };
-        let most = if of_create { 8 } else { 7 };
+        let unknown = || {
+            Error::quoting(&[
+                b"ERR unknown subcommand or wrong number of arguments for '",
+                args.at(1),
+                b"'. Try XGROUP HELP.",
+            ])
+        };
         let mut i = 5;
         while i < args.len() {
-            if args.len() <= most && of_create && args.is(i, "MKSTREAM") {
+            if of_create && args.is(i, "MKSTREAM") {
                 options.creates = true;
                 i += 1;
-            } else if args.len() <= most && args.is(i, "ENTRIESREAD") && i + 1 < args.len() {
+            } else if args.is(i, "ENTRIESREAD") && i + 1 < args.len() {
                 let n = args.int(i + 1)?;
                 if n < -1 {
                     return Err(Error::text("ERR value for ENTRIESREAD must be positive or -1"));
@@ -59,12 +65,12 @@ impl GroupOptions {
                 options.entries_read = u64::try_from(n).ok();
                 i += 2;
             } else {
-                return Err(Error::quoting(&[
-                    b"ERR unknown subcommand or wrong number of arguments for '",
-                    args.at(1),
-                    b"'. Try XGROUP HELP.",
-                ]));
+                return Err(unknown());
             }
+        }
+        // No option may be given twice.
+        if args.len() > if of_create { 8 } else { 7 } {
+            return Err(unknown());
         }
         Ok(options)
     }
@@ -332,7 +338,14 @@ fn missing(reply: &mut Reply<'_>, n: usize) -> CmdResult {
 /// XACKDEL key group [KEEPREF|DELREF|ACKED] IDS numids id [id …] → of each id: 1 deleted, -1 not pending, 2 still needed.
 fn xackdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let (args, key) = (ctx.args, ctx.args.key(1));
-    let (policy, ids) = policy_and_ids(&args, 3)?;
+    let (policy, ids) = match policy_and_ids(&args, 3) {
+        Ok(found) => found,
+        // A key of another type is the greater mistake.
+        Err(error) => {
+            ctx.db.write_as::<Stream>(key)?;
+            return Err(error);
+        }
+    };
     let Some(stream) = ctx.db.write_as::<Stream>(key)? else { return missing(&mut ctx.reply, ids.len()) };
     let Some(group) = stream.find_group(args.at(2)) else { return missing(&mut ctx.reply, ids.len()) };
     let ids = parse_ids(&ids)?;

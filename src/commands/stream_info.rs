@@ -49,6 +49,7 @@ const STREAM: Spec = Spec::data("xinfo|stream", -3, stream)
 /// XINFO STREAM key [FULL [COUNT count]] → a map.
 fn stream(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
+    let stream = ctx.db.read_as::<Stream>(args.key(2))?.ok_or(Error::NoSuchKey)?;
     let mut full = None;
     if args.len() > 3 {
         let form =
@@ -67,7 +68,6 @@ fn stream(ctx: &mut Ctx<'_>) -> CmdResult {
             Err(_) => 10,
         });
     }
-    let stream = ctx.db.read_as::<Stream>(args.key(2))?.ok_or(Error::NoSuchKey)?;
     let reply = &mut ctx.reply;
     let idempotency = stream.idempotency();
     let replied = reply.map(if full.is_some() { 9 } else { 10 } + if idempotency.is_some() { 6 } else { 0 });

@@ -57,10 +57,13 @@ fn xpending(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut range = None;
     if args.len() != 3 {
         let timed = args.is(3, "IDLE");
-        if !(6..=9).contains(&args.len()) || (timed && args.len() < 8) {
+        if !(6..=9).contains(&args.len()) {
             return Err(Error::Syntax);
         }
         let (i, min_idle) = if timed { (5, args.int(4)?) } else { (3, 0) };
+        if args.len() < i + 3 {
+            return Err(Error::Syntax);
+        }
         let count = usize::try_from(args.int(i + 2)?).unwrap_or(0);
         let (start, end) = (StreamId::parse_start(args.at(i))?, StreamId::parse_end(args.at(i + 1))?);
         range = Some((start, end, min_idle, count, args.get(i + 3)));

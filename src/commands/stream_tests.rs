@@ -1,6 +1,6 @@
 //! Scripts of commands on streams, with the answers of Redis.
 
-use super::testing::{Harness, check};
+use super::testing::{Harness, check, check_with};
 
 #[test]
 fn ids_options_and_errors_of_xadd() {
@@ -305,4 +305,56 @@ fn an_entry_that_is_gone_again_serves_nobody() {
     }
     harness.run("XADD s 1-1 a b");
     assert!(harness.output_of(reader).contains("1-1"));
+}
+
+#[test]
+fn mistakes_are_reported_in_the_order_of_redis() {
+    check(
+        r#"
+        SET s v
+        XINFO STREAM nosuch MAYBE
+        XINFO STREAM s MAYBE
+        XDELEX s MAYBE IDS 1 1-0
+        XACKDEL s g MAYBE IDS 1 1-0
+        XPENDING s g IDLE x 1
+        XPENDING s g IDLE 1 1
+        XGROUP CREATE s g $ MKSTREAM ENTRIESREAD ENTRIESREAD 9
+        XGROUP CREATE s g $ ENTRIESREAD 1 ENTRIESREAD 2
+        "#,
+        r#"
+        OK
+        (error) ERR no such key
+        (error) WRONGTYPE Operation against a key holding the wrong kind of value
+        (error) WRONGTYPE Operation against a key holding the wrong kind of value
+        (error) WRONGTYPE Operation against a key holding the wrong kind of value
+        (error) ERR value is not an integer or out of range
+        (error) ERR syntax error
+        (error) ERR value is not an integer or out of range
+        (error) ERR unknown subcommand or wrong number of arguments for 'CREATE'. Try XGROUP HELP.
+        "#,
+    );
+}
+
+#[test]
+fn entries_are_delivered_to_who_wants_no_reply() {
+    let mut harness = Harness::default();
+    for ms in 1..=100 {
+        harness.run(&format!("XADD s {ms}-0 a b"));
+    }
+    harness.run("XGROUP CREATE s g 0");
+    for line in ["CLIENT REPLY OFF", "XREADGROUP GROUP g c COUNT 90 STREAMS s >", "CLIENT REPLY ON"] {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        harness.raw(&words);
+    }
+    check_with(
+        &mut harness,
+        "XPENDING s g",
+        r#"
+        1) (integer) 90
+        2) "1-0"
+        3) "90-0"
+        4) 1) 1) "c"
+              2) "90"
+        "#,
+    );
 }

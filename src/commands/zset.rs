@@ -176,16 +176,18 @@ fn add(ctx: &mut Ctx<'_>, pairs: Args<'_>, rule: Rule) -> Result<Counts, Error> 
     for i in 1..n {
         pairs.float(2 * i)?;
     }
-    let longest = (0..n).map(|i| pairs.at(2 * i + 1).len()).max().unwrap_or(0);
     let (key, limits) = (ctx.args.key(1), &ctx.limits.types);
     let mut counts = Counts::default();
     let set = match ctx.db.write_as::<Zset>(key)? {
         Some(set) => {
-            set.expect(n, longest, limits);
+            set.expect(n, limits);
             set
         }
         None if rule.only_existing => return Ok(counts),
-        None => ctx.db.write_or_insert(key, || Zset::sized_for(n, longest, limits))?,
+        None => {
+            let longest = (0..n).map(|i| pairs.at(2 * i + 1).len()).max().unwrap_or(0);
+            ctx.db.write_or_insert(key, || Zset::sized_for(n, longest, limits))?
+        }
     };
     for i in 0..n {
         let score = if i == 0 { first } else { pairs.float(2 * i)? };

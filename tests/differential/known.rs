@@ -22,6 +22,24 @@ struct Known {
     why: &'static str,
 }
 
+impl Case<'_> {
+    /// Whether only the other server refuses the request.
+    fn only_they_refuse(&self) -> bool {
+        self.theirs.starts_with(b"-ERR") && !self.ours.starts_with(b"-ERR")
+    }
+
+    /// Whether only Spinel refuses the request.
+    fn only_we_refuse(&self) -> bool {
+        self.ours.starts_with(b"-ERR") && !self.theirs.starts_with(b"-ERR")
+    }
+
+    /// Whether the request has a number of this form after the key.
+    fn has_number(&self, is: impl Fn(i64) -> bool) -> bool {
+        let number = |arg: &Vec<u8>| std::str::from_utf8(arg).ok()?.parse::<i64>().ok();
+        self.args.iter().skip(1).filter_map(number).any(is)
+    }
+}
+
 const ALL: &[Oracle] = &[Redis7_0, Redis8_2, Valkey9_1];
 
 #[rustfmt::skip]
@@ -49,9 +67,79 @@ const KNOWN: &[Known] = &[
         why: "Redis 8 prints coordinates in their shortest form" },
     Known { commands: &["lrem"], servers: &[Redis8_2, Valkey9_1], is: |case| has(case, "-9223372036854775808"),
         why: "Redis 8 and Valkey 9 refuse the one count that has no positive counterpart" },
-    Known { commands: &["sort", "sort_ro"], servers: &[Valkey9_1],
-        is: |case| case.theirs.starts_with(b"-ERR One or more scores can't be converted into double"),
-        why: "Valkey 9 does not take an empty string for the number 0" },
+    Known { commands: &["sort", "sort_ro"], servers: &[Redis8_2, Valkey9_1],
+        is: |case| case.theirs.starts_with(NO_NUMBER) && case.only_they_refuse(),
+        why: "Redis 8 and Valkey 9 sort neither hexadecimal numbers nor blanks before one, Valkey 9 no empty string" },
+    Known { commands: &["sort", "sort_ro"], servers: &[Redis8_2],
+        is: |case| case.ours.starts_with(NO_NUMBER) && case.only_we_refuse(),
+        why: "Redis 8 sorts numbers that are out of range for a double" },
+    Known { commands: &["sort", "sort_ro"], servers: &[Redis7_0],
+        is: |case| case.theirs.starts_with(NO_NUMBER) && case.only_they_refuse(),
+        why: "7.0 takes subnormal numbers for out of range" },
+    Known { commands: &["lset"], servers: &[Redis8_2, Valkey9_1],
+        is: |case| case.ours.starts_with(b"-ERR index out of range") && case.theirs == b"+OK\r\n"
+            && case.has_number(|n| i32::try_from(n).is_err()),
+        why: "since Redis 7.2, only the low 32 bits of the index count" },
+    Known { commands: &["zadd", "zincrby"], servers: &[Valkey9_1],
+        is: |case| case.theirs.starts_with(b"-ERR value is not a valid float")
+            && case.args.iter().any(|arg| arg.starts_with(b"0x")),
+        why: "Valkey 9 takes no hexadecimal scores" },
+    Known { commands: &["bitcount"], servers: &[Valkey9_1],
+        is: |case| case.args.len() == 3 && case.ours.starts_with(b"-ERR syntax error")
+            || case.ours.starts_with(b"-ERR") && case.theirs.starts_with(b"-ERR"),
+        why: "Valkey 9 counts from a position to the end, and looks at the unit before it looks at the numbers" },
+    Known { commands: &["scan"], servers: &[Valkey9_1],
+        is: |case| case.theirs.starts_with(b"-ERR unknown type name"),
+        why: "Valkey 9 refuses names of no type" },
+    Known { commands: &["zrangeby*", "zrevrangeby*", "zrange", "zrangestore"], servers: &[Valkey9_1],
+        is: |case| has(case, "LIMIT") && case.has_number(|n| n < 0),
+        why: "Valkey 9 counts a negative offset in a skiplist from the end" },
+    Known { commands: &["object"], servers: &[Redis8_2],
+        is: |case| ends(case.theirs, "raw") && ends(case.ours, "embstr"),
+        why: "Redis 8 has a little less room for strings next to their headers" },
+    Known { commands: &["object"], servers: &[Valkey9_1],
+        is: |case| ends(case.theirs, "embstr") && ends(case.ours, "raw"),
+        why: "Valkey 9 has longer strings next to their keys" },
+    Known { commands: &["object"], servers: &[Valkey9_1],
+        is: |case| ends(case.theirs, "skiplist") && ends(case.ours, "listpack"),
+        why: "Valkey 9 goes by the lengths of members that it does not add" },
+    Known { commands: &["object"], servers: &[Redis8_2, Valkey9_1],
+        is: |case| ends(case.theirs, "quicklist") && ends(case.ours, "listpack")
+            || ends(case.theirs, "listpack") && ends(case.ours, "quicklist"),
+        why: "a quicklist that shrinks becomes a listpack when one node is left: where nodes begin is each server's own" },
+    Known { commands: &["xread", "xreadgroup"], servers: ALL,
+        is: |case| [case.ours, case.theirs].iter().all(|error| contains(error, b" list of streams: for each stream key")),
+        why: "each of them tells of the ids that it knows" },
+    Known { commands: &["xread"], servers: &[Valkey9_1], is: |case| has(case, "+"),
+        why: "Valkey 9 takes for the last entry what has the last id, which may be deleted" },
+    Known { commands: &["xread"], servers: &[Redis7_0],
+        is: |case| has(case, "+") && case.theirs.starts_with(b"-ERR Invalid stream ID"),
+        why: "7.0 does not know the ID" },
+    Known { commands: &["*"], servers: &[Redis7_0],
+        is: |case| case.ours.starts_with(b"*2\r\n*2\r\n$2\r\nk") && case.theirs.starts_with(b"*1\r\n*2\r\n$2\r\nk")
+            && contains(case.ours, &case.theirs[4..]),
+        why: "7.0 serves a reader that waited only from the first key that has changed" },
+    Known { commands: &["*"], servers: &[Redis7_0],
+        is: |case| case.ours == b" " && case.theirs.starts_with(b"*1\r\n*2\r\n$2\r\nk") && case.theirs.ends_with(b"*0\r\n"),
+        why: "7.0 also serves a group's reader if another has taken all entries" },
+    Known { commands: &["xreadgroup"], servers: &[Redis7_0],
+        is: |case| contains(case.ours, b"The + ID is meaningless") && contains(case.theirs, b"-ERR Invalid stream ID"),
+        why: "7.0 does not know the ID" },
+    Known { commands: &["xsetid"], servers: &[Redis7_0],
+        is: |case| [case.ours, case.theirs].iter().all(|error| error.starts_with(b"-ERR The ID specified in XSETID is smaller")),
+        why: "7.0 looks at the last entry before it looks at deleted ones" },
+    Known { commands: &["xsetid"], servers: &[Redis7_0],
+        is: |case| case.ours.starts_with(b"-ERR The ID specified in XSETID is smaller than current max_deleted_entry_id")
+            && case.theirs == b"+OK\r\n",
+        why: "7.0 lets the ID be smaller than that of a deleted entry" },
+    Known { commands: &["*"], servers: &[Redis7_0],
+        is: |case| contains(case.theirs, b"-UNBLOCKED the stream key no longer exists")
+            && (contains(case.ours, b"-NOGROUP") || contains(case.ours, b"-WRONGTYPE")),
+        why: "7.2 runs a blocked command again when the key is gone, and reports what it finds" },
+    Known { commands: &["*"], servers: &[Redis7_0],
+        is: |case| contains(case.theirs, b"-NOGROUP the consumer group this client was blocked on no longer exists")
+            && contains(case.ours, b"-NOGROUP"),
+        why: "7.2 runs a blocked command again when the group is gone, and reports what it finds" },
     Known { commands: &["geo*"], servers: &[Valkey9_1],
         is: |case| case.ours.starts_with(b"-ERR could not decode requested zset member")
             && case.theirs.starts_with(b"-ERR member "),
@@ -79,6 +167,8 @@ const KNOWN: &[Known] = &[
             && !case.args[2].starts_with(b"h"),
         why: "7.2 has small sets in a listpack" },
 ];
+
+const NO_NUMBER: &[u8] = b"-ERR One or more scores can't be converted into double";
 
 /// The reason why the two replies may differ, or `None` if they may not.
 pub fn reason(oracle: Oracle, case: &Case<'_>) -> Option<&'static str> {

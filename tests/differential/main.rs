@@ -13,13 +13,13 @@
 //! sorted sets whose scores are all equal, `n` lists and `i` sets of numbers only; `g` positions, `d` stored
 //! results of searches for them, `p` HyperLogLogs.
 //!
-//! [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
+//! [`scripts`] has Lua programs. [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
 //! fields that expire; [`streams`] has streams and their consumer groups.
 //!
 //! The other servers are Redis 7.0 and, for newer features, Redis 8.2 and Valkey 9.1; [`support::Oracle`] says
 //! where they are searched for. `SPINEL_DIFF_COMMANDS` sets the number of commands per test, `SPINEL_DIFF_SEED` the
 //! seed, which is printed; with `SPINEL_DIFF_HISTORY`, a test stops at the first difference and prints the history
-//! of the key.
+//! of the key, or of all clients.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -29,12 +29,15 @@ mod grammar;
 mod known;
 mod pair;
 mod reply;
+mod scripts;
 mod sessions;
 mod streams;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use spinel::commands;
+use spinel::server::command::Flags;
 use spinel::stdx::quote;
 
 use grammar::{EXPIRING, Grammar};
@@ -65,6 +68,14 @@ fn spinel_answers_as_redis_8_2_does() {
 #[test]
 fn spinel_answers_as_valkey_9_1_does() {
     compare_with(Oracle::Valkey9_1, 8_000);
+}
+
+/// Whether a command may change data.
+fn writes(name: &str) -> bool {
+    commands::ALL
+        .iter()
+        .flat_map(|group| group.iter())
+        .any(|spec| spec.name == name && spec.flags.has(Flags::WRITE))
 }
 
 fn compare_with(oracle: Oracle, commands: u64) {
@@ -100,6 +111,7 @@ fn compare_with(oracle: Oracle, commands: u64) {
     let mut grammar = Grammar::new(seed, oracle);
     let mut differences: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut history: Vec<String> = Vec::new();
+    let stops = std::env::var_os("SPINEL_DIFF_HISTORY").is_some();
     // Longest duration of a request that set a time.
     let mut setting_ms = 0;
     for i in 0..commands {
@@ -139,11 +151,16 @@ fn compare_with(oracle: Oracle, commands: u64) {
             setting_ms = setting_ms.max(taken_ms);
         }
         let case = Case { args: &args, ours: &x, theirs: &y, slack_ms: setting_ms + taken_ms };
-        if normalise(name, &args, &x) != normalise(name, &args, &y) && known::reason(oracle, &case).is_none()
-        {
+        let differs = normalise(name, &args, &x) != normalise(name, &args, &y);
+        let known = differs && known::reason(oracle, &case).is_some();
+        if known && writes(name) && (x[0] == b'-') != (y[0] == b'-') {
+            // What the request has changed on one of them would show in later replies.
+            both(speaker, &[&[b"DEL".to_vec()], &args[1..]].concat());
+        }
+        if differs && !known {
             let text =
                 format!("{}\n  spinel {}\n  theirs {}", shown(&args), quote::repr(&x), quote::repr(&y));
-            if std::env::var_os("SPINEL_DIFF_HISTORY").is_some() {
+            if stops {
                 // The history of the key.
                 let key = format!("\"{}\"", String::from_utf8_lossy(&args[args.len() - 1]));
                 history.iter().filter(|line| line.contains(&key)).for_each(|line| println!("{line}"));
@@ -183,7 +200,9 @@ fn compare_with(oracle: Oracle, commands: u64) {
                      The last commands were\n{last}"
                 );
             }
-            history.clear();
+            if !stops {
+                history.clear();
+            }
             let limit = ["0", "2", "8", "128"][grammar.rng.index(4)];
             let set_limit = ["CONFIG", "SET", "set-max-listpack-entries", limit];
             if oracle == Oracle::Redis7_0 {

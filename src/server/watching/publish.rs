@@ -244,6 +244,9 @@ impl Server {
         if self.clients[key].tracking.is_some() {
             self.untrack(key);
         }
+        if self.clients[key].flags.has(ClientFlags::READS_REMEMBERED) {
+            self.forget_reader(key);
+        }
     }
 }
 

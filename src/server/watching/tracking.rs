@@ -68,9 +68,16 @@ impl Server {
 
     /// Ends the tracking of a client.
     pub fn untrack(&mut self, key: ClientKey) {
-        let forgotten = self.clients.untrack(key);
+        self.clients.untrack(key);
+        let any = self.clients.tracking.concerns_anybody();
+        self.keyspace.ledger.listeners.set(Listeners::TRACKING, any);
+    }
+
+    /// Forgets that a client, which disconnects, has read keys.
+    pub(in crate::server) fn forget_reader(&mut self, key: ClientKey) {
+        let forgotten = self.clients.forget_reader(key);
         self.keyspace.reclaimer.later(forgotten, 0);
-        let any = self.clients.tracking.clients() > 0;
+        let any = self.clients.tracking.concerns_anybody();
         self.keyspace.ledger.listeners.set(Listeners::TRACKING, any);
     }
 

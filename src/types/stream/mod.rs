@@ -227,12 +227,19 @@ impl Stream {
 
     /// Deletes an entry as `policy` says. O(groups × log n + entries of a node).
     pub fn delete_with(&mut self, id: StreamId, policy: RefPolicy) -> Deletion {
+        self.delete_noting(id, policy).0
+    }
+
+    /// As [`Stream::delete_with`]; says also whether anything has changed, be it only that an entry which was deleted
+    /// before is no longer pending.
+    pub fn delete_noting(&mut self, id: StreamId, policy: RefPolicy) -> (Deletion, bool) {
+        let mut changed = false;
         match policy {
-            RefPolicy::Acked if self.0.is_referenced(id) => return Deletion::Referenced,
-            RefPolicy::Delete => self.0.forget(id),
+            RefPolicy::Acked if self.0.is_referenced(id) => return (Deletion::Referenced, false),
+            RefPolicy::Delete => changed = self.0.forget(id),
             RefPolicy::Keep | RefPolicy::Acked => {}
         }
-        if self.0.log.delete(id) { Deletion::Deleted } else { Deletion::Missing }
+        if self.0.log.delete(id) { (Deletion::Deleted, true) } else { (Deletion::Missing, changed) }
     }
 
     /// Acknowledges an entry for a group and deletes it as `policy` says. [`Deletion::Missing`] if it is not pending;
@@ -384,10 +391,12 @@ impl Inner {
         self.groups.iter().any(|group| group.needs(id))
     }
 
-    /// Takes an id off the pending entries of all groups.
-    fn forget(&mut self, id: StreamId) {
+    /// Takes an id off the pending entries of all groups; says whether it was among those of any.
+    fn forget(&mut self, id: StreamId) -> bool {
+        let mut found = false;
         for group in &mut self.groups {
-            group.forget(id);
+            found |= group.forget(id);
         }
+        found
     }
 }

@@ -341,6 +341,7 @@ impl<'a> Iterator for NewEntries<'a> {
             _ => self.log.added_up_to(entry.id),
         };
         group.last_id = entry.id;
+        // What is not to be acknowledged does not count as the consumer's activity.
         if !self.no_ack {
             group.assign(entry.id, Owner::Consumer(self.consumer.0), self.now_ms, 1);
             group.served(self.consumer, self.now_ms);

@@ -341,10 +341,10 @@ impl Zset {
         *self = Zset::from_indexed(indexed);
     }
 
-    /// Converts the encoding if `len` members, the longest of `longest` bytes, would not fit.
+    /// Converts the encoding if `len` members would not fit. Their lengths do not count: some may not be added.
     #[inline]
-    pub fn expect(&mut self, len: usize, longest: usize, limits: &Limits) {
-        if self.is_packed() && !packable(len, longest, limits) {
+    pub fn expect(&mut self, len: usize, limits: &Limits) {
+        if self.is_packed() && !packable(len, 0, limits) {
             self.unpack(len);
         }
     }

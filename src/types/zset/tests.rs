@@ -235,7 +235,7 @@ fn the_encoding_changes_where_a_limit_is_passed() {
     assert_eq!(Zset::sized_for(3, 1, &limits).encoding(), "skiplist");
     let mut set = Zset::sized_for(2, 4, &limits);
     assert_eq!(set.encoding(), "listpack");
-    set.expect(3, 1, &limits);
+    set.expect(3, &limits);
     assert_eq!(set.encoding(), "skiplist");
 }
 

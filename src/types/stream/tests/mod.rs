@@ -202,6 +202,22 @@ fn an_entry_given_back_waits_for_anybody() {
 }
 
 #[test]
+fn an_entry_deleted_before_may_still_be_pending() {
+    let mut stream = numbered(3, 100);
+    let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
+    let mut group = stream.group_mut(at);
+    let a = group.create_consumer(b"a", 0).expect("new");
+    group.read_new(a, 3, false, 100).for_each(drop);
+    assert!(stream.delete(id(1, 0)));
+    assert_eq!(stream.delete_noting(id(1, 0), RefPolicy::Keep), (Deletion::Missing, false));
+    assert_eq!(stream.delete_noting(id(1, 0), RefPolicy::Delete), (Deletion::Missing, true));
+    assert_eq!(stream.delete_noting(id(1, 0), RefPolicy::Delete), (Deletion::Missing, false));
+    assert_eq!(stream.delete_noting(id(2, 0), RefPolicy::Delete), (Deletion::Deleted, true));
+    assert_eq!(stream.group(at).pending_len(), 1);
+    stream.check();
+}
+
+#[test]
 fn the_longest_idle_are_claimed_first() {
     let mut stream = numbered(2000, 100);
     let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");

@@ -250,11 +250,9 @@ fn step_group(
             assert_eq!(read, wanted);
             if let Some(last) = wanted.last() {
                 model.last = *last;
-                if !no_ack {
-                    times.1 = now;
-                }
             }
             for id in wanted.into_iter().filter(|_| !no_ack) {
+                times.1 = now;
                 model.pending.insert(id, (owner.clone(), now, 1));
             }
         }
