@@ -5,7 +5,7 @@
 //! addresses in memory is replaced in replies; functions that tell times or sizes of memory are called, and their
 //! results are dropped. Three things are not written, because no two implementations need agree on them, or because the
 //! other servers do not end: lists with holes, whose length is any of their borders; `pcall` without a function; and
-//! `table.insert` at positions far away.
+//! `table.insert` at positions far away. Redis 7.0 is not asked: it ends when a script raises a table without a text.
 
 use spinel::stdx::quote;
 use spinel::stdx::rng::Rng;
@@ -13,11 +13,6 @@ use spinel::stdx::rng::Rng;
 use crate::commands_and_seed;
 use crate::pair::{both, digests, words};
 use crate::support::{self, Oracle, ServerProcess};
-
-#[test]
-fn scripts_answer_as_in_redis_7_0() {
-    compare(Oracle::Redis7_0);
-}
 
 #[test]
 fn scripts_answer_as_in_redis_8_2() {

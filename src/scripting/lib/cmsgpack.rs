@@ -8,6 +8,9 @@ use crate::scripting::run::{bad_argument, check_number, check_string, fail, opt_
 /// Tables nested deeper are written as nil.
 const MAX_NESTING: i32 = 16;
 
+/// Tables nested deeper are not read.
+const MOST_NESTED: u32 = 1000;
+
 /// `cmsgpack.pack(value, …)`: the values one after the other. O(size of the values).
 pub fn pack(lua: &mut Lua<'_>) -> Native {
     let count = lua.top();
@@ -171,7 +174,7 @@ fn unpack_some(lua: &mut Lua<'_>, limit: Option<f64>, offset: f64) -> Native {
     let most = if all { i64::MAX } else { wanted.unwrap_or(i64::MAX) };
     lua.set_top(1);
     let unpacked = lua.with_string(1, |source, lua| {
-        let mut unpacker = Unpacker { rest: &source[offset as usize..], steps: 0 };
+        let mut unpacker = Unpacker { rest: &source[offset as usize..], steps: 0, depth: 0 };
         let mut count = 0;
         while !unpacker.rest.is_empty() && count < most {
             if !lua.reserve(4) {
@@ -214,6 +217,8 @@ impl Bad {
 struct Unpacker<'a> {
     rest: &'a [u8],
     steps: u32,
+    /// Tables around the value that is read.
+    depth: u32,
 }
 
 impl<'a> Unpacker<'a> {
@@ -239,7 +244,22 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Pushes one value. Nesting is bounded by the Lua stack.
+    /// Has `fill` read what is inside a table. The nesting is bounded, because it takes the stack of the thread.
+    fn nested(
+        &mut self,
+        lua: &mut Lua<'_>,
+        fill: impl FnOnce(&mut Self, &mut Lua<'_>) -> Result<(), Bad>,
+    ) -> Result<(), Bad> {
+        if self.depth == MOST_NESTED || !lua.reserve(4) {
+            return Err(Bad::Text("stack overflow (in function mp_decode_to_lua_type)"));
+        }
+        self.depth += 1;
+        fill(self, lua)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Pushes one value.
     fn value(&mut self, lua: &mut Lua<'_>) -> Result<(), Bad> {
         tick(lua, &mut self.steps, 0).map_err(Bad::Raised)?;
         let marker = self.take(1)?[0];
@@ -271,15 +291,15 @@ impl<'a> Unpacker<'a> {
                 let len = self.unsigned(1 << (marker - 0xd9))?;
                 self.text(lua, len)?;
             }
-            0x90..=0x9f => self.array(lua, u64::from(marker & 15))?,
+            0x90..=0x9f => self.nested(lua, |inner, lua| inner.array(lua, u64::from(marker & 15)))?,
             0xdc | 0xdd => {
                 let len = self.unsigned(if marker == 0xdc { 2 } else { 4 })?;
-                self.array(lua, len)?;
+                self.nested(lua, |inner, lua| inner.array(lua, len))?;
             }
-            0x80..=0x8f => self.map(lua, u64::from(marker & 15))?,
+            0x80..=0x8f => self.nested(lua, |inner, lua| inner.map(lua, u64::from(marker & 15)))?,
             0xde | 0xdf => {
                 let len = self.unsigned(if marker == 0xde { 2 } else { 4 })?;
-                self.map(lua, len)?;
+                self.nested(lua, |inner, lua| inner.map(lua, len))?;
             }
             _ => return Err(Bad::Format),
         }
@@ -287,9 +307,6 @@ impl<'a> Unpacker<'a> {
     }
 
     fn array(&mut self, lua: &mut Lua<'_>, len: u64) -> Result<(), Bad> {
-        if !lua.reserve(4) {
-            return Err(Bad::Text("stack overflow (in function mp_decode_to_lua_array)"));
-        }
         // Each value takes a byte or more: room is made for what can come.
         lua.new_table((len as usize).min(self.rest.len()), 0);
         for i in 1..=len {
@@ -300,9 +317,6 @@ impl<'a> Unpacker<'a> {
     }
 
     fn map(&mut self, lua: &mut Lua<'_>, len: u64) -> Result<(), Bad> {
-        if !lua.reserve(4) {
-            return Err(Bad::Text("stack overflow (in function mp_decode_to_lua_hash)"));
-        }
         lua.new_table(0, (len as usize).min(self.rest.len()));
         for _ in 0..len {
             self.value(lua)?;
