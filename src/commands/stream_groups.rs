@@ -3,7 +3,7 @@
 use super::help::help;
 use super::stream::{numbered_ids, parse_ids, policy_and_ids};
 use crate::keyspace::Event;
-use crate::resp::{Error, Reply};
+use crate::resp::{Args, Error, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::stdx::num;
 use crate::types::Stream;
@@ -35,6 +35,15 @@ fn no_stream() -> Error {
     )
 }
 
+/// There is an unknown option, or there are more arguments than options.
+fn malformed(args: &Args<'_>) -> Error {
+    Error::quoting(&[
+        b"ERR unknown subcommand or wrong number of arguments for '",
+        args.at(1),
+        b"'. Try XGROUP HELP.",
+    ])
+}
+
 /// What `XGROUP CREATE` and `SETID` are told after the id.
 struct GroupOptions {
     creates: bool,
@@ -45,13 +54,6 @@ impl GroupOptions {
     fn parse(ctx: &Ctx<'_>, of_create: bool) -> Result<GroupOptions, Error> {
         let args = ctx.args;
         let mut options = GroupOptions { creates: false, entries_read: None };
-        let unknown = || {
-            Error::quoting(&[
-                b"ERR unknown subcommand or wrong number of arguments for '",
-                args.at(1),
-                b"'. Try XGROUP HELP.",
-            ])
-        };
         let mut i = 5;
         while i < args.len() {
             if of_create && args.is(i, "MKSTREAM") {
@@ -65,12 +67,8 @@ impl GroupOptions {
                 options.entries_read = u64::try_from(n).ok();
                 i += 2;
             } else {
-                return Err(unknown());
+                return Err(malformed(&args));
             }
-        }
-        // No option may be given twice.
-        if args.len() > if of_create { 8 } else { 7 } {
-            return Err(unknown());
         }
         Ok(options)
     }
@@ -125,7 +123,10 @@ fn create(ctx: &mut Ctx<'_>) -> CmdResult {
     if found.is_none() && !options.creates {
         return Err(no_stream());
     }
-    let (exists, id) = (found.is_some(), position(args.at(4), found.as_deref())?);
+    if args.len() > 8 {
+        return Err(malformed(&args));
+    }
+    let id = position(args.at(4), found.as_deref())?;
     let stream = ctx.db.write_or_insert(key, Stream::new)?;
     if stream.create_group(args.at(3), id, options.entries_read).is_none() {
         return Err(Error::text("BUSYGROUP Consumer Group name already exists"));
@@ -163,6 +164,9 @@ fn set_id(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let options = GroupOptions::parse(ctx, false)?;
     let (stream, group) = stream_and_group(ctx)?;
+    if args.len() > 7 {
+        return Err(malformed(&args));
+    }
     let id = match args.at(4) {
         b"-" => StreamId::MIN,
         b"+" => StreamId::MAX,

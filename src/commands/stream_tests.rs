@@ -320,6 +320,8 @@ fn mistakes_are_reported_in_the_order_of_redis() {
         XPENDING s g IDLE 1 1
         XGROUP CREATE s g $ MKSTREAM ENTRIESREAD ENTRIESREAD 9
         XGROUP CREATE s g $ ENTRIESREAD 1 ENTRIESREAD 2
+        XGROUP CREATE new g $ MKSTREAM MKSTREAM ENTRIESREAD 2
+        EXISTS new
         "#,
         r#"
         OK
@@ -330,7 +332,9 @@ fn mistakes_are_reported_in_the_order_of_redis() {
         (error) ERR value is not an integer or out of range
         (error) ERR syntax error
         (error) ERR value is not an integer or out of range
+        (error) WRONGTYPE Operation against a key holding the wrong kind of value
         (error) ERR unknown subcommand or wrong number of arguments for 'CREATE'. Try XGROUP HELP.
+        (integer) 0
         "#,
     );
 }

@@ -153,7 +153,7 @@ fn compare_with(oracle: Oracle, commands: u64) {
         let case = Case { args: &args, ours: &x, theirs: &y, slack_ms: setting_ms + taken_ms };
         let differs = normalise(name, &args, &x) != normalise(name, &args, &y);
         let known = differs && known::reason(oracle, &case).is_some();
-        if known && writes(name) && (x[0] == b'-') != (y[0] == b'-') {
+        if known && writes(name) && ((x[0] == b'-') != (y[0] == b'-') || name == "zrangestore") {
             // What the request has changed on one of them would show in later replies.
             both(speaker, &[&[b"DEL".to_vec()], &args[1..]].concat());
         }
@@ -186,6 +186,14 @@ fn compare_with(oracle: Oracle, commands: u64) {
                 _ => &[],
             };
             if larger.contains(&&x[..]) {
+                both(speaker, &[b"DEL".to_vec(), args[1].clone()]);
+            }
+        }
+        if matches!(name, "sunionstore" | "sinterstore" | "sdiffstore") && args.len() > 1 {
+            // The order of a table decides whether the result first has too many numbers for an intset, which then
+            // becomes a table, or something that is no number, so that it becomes a listpack.
+            let (x, y) = both(speaker, &[b"OBJECT".to_vec(), b"ENCODING".to_vec(), args[1].clone()]);
+            if x != y {
                 both(speaker, &[b"DEL".to_vec(), args[1].clone()]);
             }
         }
