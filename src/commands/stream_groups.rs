@@ -126,7 +126,7 @@ fn create(ctx: &mut Ctx<'_>) -> CmdResult {
     if args.len() > 8 {
         return Err(malformed(&args));
     }
-    let id = position(args.at(4), found.as_deref())?;
+    let (exists, id) = (found.is_some(), position(args.at(4), found.as_deref())?);
     let stream = ctx.db.write_or_insert(key, Stream::new)?;
     if stream.create_group(args.at(3), id, options.entries_read).is_none() {
         return Err(Error::text("BUSYGROUP Consumer Group name already exists"));
