@@ -1,4 +1,5 @@
 //! What C's library does for scripts: numbers as `printf` writes them and `strtod` reads them, and `clock`.
+#![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int};
 use std::ptr;

@@ -14,6 +14,7 @@
 //!   never opened, nor are `ffi`, `debug`, `io`, `package`.
 //!
 //! LuaJIT: Mike Pall. The idea of a shell without owners: mlua.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -59,6 +60,9 @@ pub struct Machine {
 }
 
 /// The allocator: counts bytes, and refuses beyond the limit when Lua code asks.
+///
+/// # Safety
+/// `ud` is the [`Shared`] of a live machine, and `block` one of `old` bytes that this function gave, or null.
 unsafe extern "C" fn allocate(ud: *mut c_void, block: *mut c_void, old: usize, new: usize) -> *mut c_void {
     let shared = ud.cast::<Shared>();
     let old = if block.is_null() { 0 } else { old };
@@ -88,6 +92,10 @@ unsafe extern "C" fn allocate(ud: *mut c_void, block: *mut c_void, old: usize, n
     }
 }
 
+/// Called by Lua for an error that nothing catches.
+///
+/// # Safety
+/// None: it looks at nothing.
 unsafe extern "C-unwind" fn panicked(_: *mut lua_State) -> c_int {
     // An error outside any protected call: no code of ours makes one.
     std::process::abort();
@@ -103,6 +111,9 @@ fn shared_of(raw: *mut lua_State) -> *mut Shared {
 }
 
 /// The C function that stands for the Rust function `F`. It owns nothing, so an error may leave through it.
+///
+/// # Safety
+/// `raw` is the state of a live machine, which calls this function.
 pub(super) unsafe extern "C-unwind" fn shell<F, const SETTLES: bool>(raw: *mut lua_State) -> c_int
 where
     F: Fn(&mut Lua<'_>) -> Native + Copy,
@@ -140,6 +151,9 @@ where
 }
 
 /// The hook: asks whether the script may go on, and tells the debugger of new lines.
+///
+/// # Safety
+/// `raw` is the state of a live machine, which calls the hook with its record.
 unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debug) {
     let shared = shared_of(raw);
     // SAFETY: as in `run_native`; the library fills the record of the event.
@@ -294,6 +308,10 @@ impl Lua<'_> {
     /// The text is not Lua. Compiled code, which begins with an escape character, is refused by the caller.
     pub fn load(&mut self, source: &[u8], name: &CStr) -> Native {
         struct Piece<'a>(&'a [u8]);
+        /// Gives the piece to the compiler.
+        ///
+        /// # Safety
+        /// `data` is a piece, and `size` may be written to.
         unsafe extern "C-unwind" fn read(
             _: *mut lua_State,
             ud: *mut c_void,

@@ -2,14 +2,11 @@
 //! written here because the originals run without a hook, or without a bound.
 
 pub mod base;
-#[allow(unsafe_code)]
 pub mod c_text;
-#[allow(unsafe_code)]
 pub mod ffi;
 pub mod format;
 pub mod math;
 pub mod pattern;
-#[allow(unsafe_code)]
 pub mod stack;
 pub mod strings;
 pub mod tables;

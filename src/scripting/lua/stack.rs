@@ -2,6 +2,7 @@
 //!
 //! Places are counted as in Lua: 1 is the first value of the running function, -1 the one on top. Functions that take a
 //! place panic when there is none, and those that take a table when the value is none: that is a mistake in this room.
+#![allow(unsafe_code)]
 
 use std::ffi::c_int;
 use std::{ptr, slice};
