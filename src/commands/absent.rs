@@ -302,22 +302,21 @@ mod tests {
     fn rules_about_them_are_kept() {
         let mut harness = Harness::default();
         let commands = harness.server.commands.len();
-        assert!(harness.server.commands.find(b"eval").is_none());
-        assert_eq!(harness.server.commands.rename(b"EVAL", b""), Ok(()));
-        assert_eq!(harness.server.commands.rename(b"Eval", b"secret"), Ok(()));
-        assert_eq!(harness.server.commands.rename(b"eval", b"get"), Err(RenameError::NameIsTaken));
+        assert!(harness.server.commands.find(b"digest").is_none());
+        assert_eq!(harness.server.commands.rename(b"DIGEST", b""), Ok(()));
+        assert_eq!(harness.server.commands.rename(b"Digest", b"secret"), Ok(()));
+        assert_eq!(harness.server.commands.rename(b"digest", b"get"), Err(RenameError::NameIsTaken));
         assert_eq!(harness.server.commands.rename(b"config|x", b""), Err(RenameError::NoSuchCommand));
         assert_eq!(harness.server.commands.len(), commands);
         check_with(
             &mut harness,
             r#"
-            ACL SETUSER u on nopass +@all -eval -cluster|reset +psync +slaveof -@stream +script|load ~*
+            ACL SETUSER u on nopass +@all -digest -cluster|reset +psync +slaveof -@stream +cluster|nodes ~*
             ACL SETUSER v +psync -xgroup|create +client|capa
             ACL SETUSER v +nosuch
             ACL LIST
-            ACL CAT scripting
-            ACL DRYRUN u eval x
-            EVAL x 0
+            ACL DRYRUN u digest x
+            DIGEST x
             AUTH u x
             GET k
             "#,
@@ -326,11 +325,10 @@ mod tests {
             OK
             (error) ERR Error in ACL SETUSER modifier '+nosuch': Unknown command or category name in ACL
             1) "user default on nopass sanitize-payload ~* &* +@all"
-            2) "user u on nopass sanitize-payload ~* resetchannels +@all -eval -cluster|reset +psync +slaveof -@stream +script|load"
+            2) "user u on nopass sanitize-payload ~* resetchannels +@all -digest -cluster|reset +psync +slaveof -@stream +cluster|nodes"
             3) "user v off sanitize-payload resetchannels -@all +psync -xgroup|create +client|capa"
-            (empty array)
-            (error) ERR Command 'eval' not found
-            (error) ERR unknown command 'EVAL', with args beginning with: 'x' '0'
+            (error) ERR Command 'digest' not found
+            (error) ERR unknown command 'DIGEST', with args beginning with: 'x'
             OK
             (nil)
             "#,

@@ -200,6 +200,11 @@ impl Input {
         buf
     }
 
+    /// Whether the buffer is borrowed: a request in it is being executed.
+    pub fn is_borrowed(&self) -> bool {
+        self.borrowed.1 > 0
+    }
+
     /// Notes that large strings of `bytes` bytes, which are not in the buffer, are borrowed with a request. They
     /// count until the buffer is returned.
     pub fn count_borrowed_large(&mut self, bytes: usize) {

@@ -163,10 +163,22 @@ impl Server {
         }
     }
 
-    /// Has the input of a client lie still, or ends that: a request in it is being executed for long.
-    pub(in crate::server) fn freeze_input(&mut self, key: ClientKey, frozen: bool) {
-        self.clients[key].flags.set(ClientFlags::FROZEN, frozen);
-        if !frozen {
+    /// Has the input of those lie still whose requests are being executed for long: that of `caller`, and of a client that
+    /// has a file loaded.
+    pub(in crate::server) fn freeze_input(&mut self, caller: ClientKey) {
+        self.clients[caller].flags.set(ClientFlags::FROZEN, true);
+        for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.io.input.is_borrowed()) {
+            client.flags.set(ClientFlags::FROZEN, true);
+        }
+    }
+
+    /// Ends the effect of [`Server::freeze_input`].
+    pub(in crate::server) fn thaw_input(&mut self, caller: ClientKey) {
+        self.clients[caller].flags.set(ClientFlags::FROZEN, false);
+        let frozen = self.clients.iter().filter(|(_, client)| client.flags.has(ClientFlags::FROZEN));
+        let keys: Vec<ClientKey> = frozen.map(|(key, _)| key).chain([caller]).collect();
+        for key in keys {
+            self.clients[key].flags.set(ClientFlags::FROZEN, false);
             // Events that told of input were passed over.
             self.read_soon(key);
         }

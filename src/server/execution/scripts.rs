@@ -242,7 +242,7 @@ impl Server {
                 read_only,
                 short: short && declared.undeclared,
                 began,
-                slow_after_ns: if free { 0 } else { slow_after_ms.saturating_mul(1_000_000) },
+                slow_after_ns: slow_after_ms.saturating_mul(1_000_000),
                 call,
                 program,
             };
@@ -429,7 +429,7 @@ impl Server {
         if let Some(running) = &mut self.scripts.running {
             running.slow = Some(slow);
             let caller = running.caller;
-            self.freeze_input(caller, true);
+            self.freeze_input(caller);
         }
         self.scripts.is_slow = true;
         self.conditions.set(Conditions::BUSY, true);
@@ -439,7 +439,7 @@ impl Server {
     fn end_slow_script(&mut self, caller: ClientKey) {
         // When the server ends before the script has, nobody sees half of what the script would have done.
         self.conditions.set(Conditions::BUSY, self.event_loop.stop);
-        self.freeze_input(caller, false);
+        self.thaw_input(caller);
     }
 }
 
