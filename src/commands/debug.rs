@@ -19,7 +19,15 @@ use crate::types::{Hash, Kind, Limits, Part, Value};
 pub const COMMANDS: &[Spec] = &[DEBUG];
 
 const DEBUG: Spec = Spec::admin("debug", -2, debug)
-    .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::LOADING).with(Flags::STALE).with(Flags::PROTECTED))
+    .flags(
+        Flags::ADMIN
+            .with(Flags::NOSCRIPT)
+            .with(Flags::LOADING)
+            .with(Flags::STALE)
+            .with(Flags::PROTECTED)
+            // Others may be served while a file is loaded: nothing that was read before is left to be executed.
+            .with(Flags::BARRIER),
+    )
     .docs(Docs {
         summary: "Tools for testing the server.",
         since: "1.0.0",
