@@ -165,7 +165,7 @@ fn damaged_files_are_not_served() {
         (&wrong_sum[..], "RDB CRC error"),
         (&whole[..whole.len() / 2], "Short read"),
         (b"REDIS0011\xfe\x00\x15\x02xs\x01", "the data end too early, at offset 16"),
-        (b"REDIS0011\xf5\x03abc", "a library of functions"),
+        (b"REDIS0011\xf5\x03abc\xff\0\0\0\0\0\0\0\0", "Failed creating the library"),
         (b"GARBAGE", "Terminating server after rdb file reading failure."),
     ] {
         fs::write(&path, bytes).expect("our own file");
