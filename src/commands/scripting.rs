@@ -30,21 +30,25 @@ const DOCS: Docs = Docs {
     ..Docs::NONE
 };
 
+const BY_TEXT: &[Arg] = &[
+    Arg::string("script"),
+    Arg::integer("numkeys"),
+    Arg::key("key").optional().multiple(),
+    Arg::string("arg").optional().multiple(),
+];
+const BY_SHA: &[Arg] = &[
+    Arg::string("sha1"),
+    Arg::integer("numkeys"),
+    Arg::key("key").optional().multiple(),
+    Arg::string("arg").optional().multiple(),
+];
+
 const EVAL: Spec = Spec::admin("eval", -3, eval)
     .flags(FLAGS.with(Flags::MAY_REPLICATE))
     .acl(Acl::SCRIPTING)
     .keys(&[KeySpec::at(2).count(0, 1, 1).flags(WRITES).notes(RW_NOTE)])
     .declares(declared_by_text)
-    .docs(Docs {
-        summary: "Runs a Lua script.",
-        args: &[
-            Arg::string("script"),
-            Arg::integer("numkeys"),
-            Arg::key("key").optional().multiple(),
-            Arg::string("arg").optional().multiple(),
-        ],
-        ..DOCS
-    });
+    .docs(Docs { summary: "Runs a Lua script.", args: BY_TEXT, ..DOCS });
 
 /// EVAL script numkeys [key …] [arg …] → what the script returns.
 fn eval(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -56,17 +60,7 @@ const EVAL_RO: Spec = Spec::admin("eval_ro", -3, eval_ro)
     .acl(Acl::SCRIPTING)
     .keys(&[KeySpec::at(2).count(0, 1, 1).flags(READS).notes(RO_NOTE)])
     .declares(declared_by_text)
-    .docs(Docs {
-        summary: "Runs a Lua script that writes nothing.",
-        since: "7.0.0",
-        args: &[
-            Arg::string("script"),
-            Arg::integer("numkeys"),
-            Arg::key("key").optional().multiple(),
-            Arg::string("arg").optional().multiple(),
-        ],
-        ..DOCS
-    });
+    .docs(Docs { summary: "Runs a Lua script that writes nothing.", since: "7.0.0", args: BY_TEXT, ..DOCS });
 
 /// EVAL_RO script numkeys [key …] [arg …] → what the script returns.
 fn eval_ro(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -78,16 +72,7 @@ const EVALSHA: Spec = Spec::admin("evalsha", -3, evalsha)
     .acl(Acl::SCRIPTING)
     .keys(&[KeySpec::at(2).count(0, 1, 1).flags(WRITES)])
     .declares(declared_by_sha)
-    .docs(Docs {
-        summary: "Runs a Lua script that the server has, by its SHA-1.",
-        args: &[
-            Arg::string("sha1"),
-            Arg::integer("numkeys"),
-            Arg::key("key").optional().multiple(),
-            Arg::string("arg").optional().multiple(),
-        ],
-        ..DOCS
-    });
+    .docs(Docs { summary: "Runs a Lua script that the server has, by its SHA-1.", args: BY_SHA, ..DOCS });
 
 /// EVALSHA sha1 numkeys [key …] [arg …] → what the script returns.
 fn evalsha(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -102,12 +87,7 @@ const EVALSHA_RO: Spec = Spec::admin("evalsha_ro", -3, evalsha_ro)
     .docs(Docs {
         summary: "Runs a Lua script that the server has and that writes nothing, by its SHA-1.",
         since: "7.0.0",
-        args: &[
-            Arg::string("sha1"),
-            Arg::integer("numkeys"),
-            Arg::key("key").optional().multiple(),
-            Arg::string("arg").optional().multiple(),
-        ],
+        args: BY_SHA,
         ..DOCS
     });
 
