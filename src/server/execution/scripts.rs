@@ -16,7 +16,7 @@ use crate::scripting::{
     Engine, Flags as Declared, FunctionId, Host, Limits, LogLevel, Outcome, Repl, Script, Sink, Verdict,
 };
 use crate::server::Server;
-use crate::server::command::{CmdResult, CommandId, Flags, Spec};
+use crate::server::command::{Acl, CmdResult, CommandId, Flags, Spec};
 use crate::server::execution::Origin;
 use crate::server::execution::admission::{Conditions, MAY_CHANGE};
 use crate::server::execution::users::denial;
@@ -469,7 +469,9 @@ impl ScriptHost<'_, '_> {
     #[cold]
     fn judge(&mut self, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> Result<(), Error> {
         let server = &mut *self.server;
-        if spec.flags.has(Flags::NOSCRIPT) && !server.scripts.any_command {
+        // The engine is not there for others while it runs a script.
+        let never = spec.acl.has(Acl::SCRIPTING);
+        if spec.flags.has(Flags::NOSCRIPT) && (never || !server.scripts.any_command) {
             return Err(Error::text("ERR This Redis command is not allowed from script"));
         }
         if self.limited
