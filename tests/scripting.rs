@@ -365,14 +365,21 @@ fn transactions_and_scripts_go_together() {
 }
 
 #[test]
-fn no_script_runs_in_a_script() {
+fn what_needs_the_engine_is_refused_in_scripts() {
     let server = ServerProcess::start(&spinel(), &["--enable-debug-command", "yes"]);
     let mut client = server.client();
     assert_eq!(run(&mut client, "DEBUG SET-DISABLE-DENY-SCRIPTS 1"), "+OK");
     let refused = "ERR This Redis command is not allowed from script";
-    for command in
-        ["'eval','return 1',0", "'evalsha','x',0", "'fcall','f',0", "'function','list'", "'script','flush'"]
-    {
+    for command in [
+        "'eval','return 1',0",
+        "'evalsha','x',0",
+        "'fcall','f',0",
+        "'function','list'",
+        "'script','flush'",
+        "'save'",
+        "'debug','reload'",
+        "'debug','loadaof'",
+    ] {
         let script = format!("return redis.pcall({command}).err");
         let reply = client.command(&[b"EVAL", script.as_bytes(), b"0"]).expect("the server lives");
         assert!(String::from_utf8_lossy(&reply).contains(refused), "{command}: {reply:?}");

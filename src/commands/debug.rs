@@ -123,8 +123,9 @@ fn set_skip_checksums(server: &mut Server, key: ClientKey, args: Args<'_>) -> Cm
     Ok(server.reply(key).ok())
 }
 
-/// Refuses during loading: the incomplete data must neither be saved nor mixed with other data.
-fn refuse_while_loading(server: &Server) -> Result<(), Error> {
+/// Refuses during loading, for incomplete data must neither be saved nor mixed with other data, and inside of scripts.
+fn refuse_to_load(server: &Server) -> Result<(), Error> {
+    server.scripts.refuse_while_running()?;
     match server.persistence.loading {
         None => Ok(()),
         Some(_) => Err(Error::text("LOADING Redis is loading the dataset in memory")),
@@ -145,7 +146,7 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
             return Err(Error::text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
         }
     }
-    refuse_while_loading(server)?;
+    refuse_to_load(server)?;
     if save {
         server.save_now().map_err(|_| Error::text("ERR"))?;
     }
@@ -173,7 +174,7 @@ fn reload(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 
 /// DEBUG LOADAOF → OK, after the data have been removed and loaded from the append-only file.
 fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    refuse_while_loading(server)?;
+    refuse_to_load(server)?;
     if !server.aof.has_files() {
         return Err(Error::text("ERR Error trying to load the AOF files, check server logs."));
     }

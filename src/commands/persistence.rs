@@ -21,6 +21,7 @@ const SAVE: Spec = Spec::admin("save", 1, save)
 
 /// SAVE → OK, once the snapshot is on disk.
 fn save(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    server.scripts.refuse_while_running()?;
     if server.children.any_for(Task::Rdb) {
         return Err(in_progress());
     }

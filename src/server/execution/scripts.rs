@@ -131,6 +131,14 @@ impl Scripts {
         self.engine.get_or_insert_with(|| Box::new(Engine::new(Limits::default(), VERSION)))
     }
 
+    /// Refuses while a script runs: what needs the libraries of functions, which the engine has, must wait.
+    ///
+    /// # Errors
+    /// A script runs.
+    pub fn refuse_while_running(&self) -> Result<(), Error> {
+        if self.running.is_some() { Err(not_from_script()) } else { Ok(()) }
+    }
+
     /// The engine, if anything has asked for it yet and no script runs.
     pub fn idle_engine(&self) -> Option<&Engine> {
         self.engine.as_deref()
@@ -461,6 +469,10 @@ struct ScriptHost<'s, 'a> {
     program: Program,
 }
 
+fn not_from_script() -> Error {
+    Error::text("ERR This Redis command is not allowed from script")
+}
+
 impl ScriptHost<'_, '_> {
     /// Whether the script may run a command that has something which must be looked at.
     ///
@@ -472,7 +484,7 @@ impl ScriptHost<'_, '_> {
         // The engine is not there for others while it runs a script.
         let never = spec.acl.has(Acl::SCRIPTING);
         if spec.flags.has(Flags::NOSCRIPT) && (never || !server.scripts.any_command) {
-            return Err(Error::text("ERR This Redis command is not allowed from script"));
+            return Err(not_from_script());
         }
         if self.limited
             && let Err(denied) = server.permit(self.client, id, spec, args, Context::Lua)
