@@ -20,12 +20,10 @@ use crate::server::command::{Acl, CmdResult, CommandId, Flags, Spec};
 use crate::server::execution::Origin;
 use crate::server::execution::admission::{Conditions, MAY_CHANGE};
 use crate::server::execution::users::denial;
+use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::stopwatch::Ticks;
 use crate::stdx::text::Lossy;
 use bytes::Bytes;
-
-/// Version that scripts see: that of the Redis whose behaviour they get.
-const VERSION: &str = "7.2.4";
 
 /// Bytes of a reply up to which it is copied into the caller's output.
 const COPIED: usize = 16 << 10;
@@ -124,11 +122,11 @@ impl Scripts {
     /// The engine. It comes into being when it is first asked for.
     ///
     /// # Panics
-    /// When a script runs: no command that a script may call, and none that is run meanwhile, asks for the engine.
+    /// When a script runs: what asks for the engine is refused before; see [`Scripts::refuse_while_running`].
     #[inline]
     pub fn engine(&mut self) -> &mut Engine {
         assert!(self.running.is_none(), "commands about scripts cannot be called by scripts");
-        self.engine.get_or_insert_with(|| Box::new(Engine::new(Limits::default(), VERSION)))
+        self.engine.get_or_insert_with(|| Box::new(Engine::new(Limits::default(), REDIS_VERSION)))
     }
 
     /// Refuses while a script runs: what needs the libraries of functions, which the engine has, must wait.
