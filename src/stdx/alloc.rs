@@ -116,8 +116,15 @@ static DEALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// The calling thread's counter named `name`, in jemalloc's memory.
+/// Whether another allocator takes jemalloc's place, which is then left alone: a sanitizer does not see how it orders what
+/// its threads do.
+const REPLACED: bool = cfg!(spinel_sanitize);
+
+/// The calling thread's counter named `name`, in jemalloc's memory; null if jemalloc is replaced.
 fn counter(name: &std::ffi::CStr) -> *mut AtomicU64 {
+    if REPLACED {
+        return std::ptr::null_mut();
+    }
     let mut p: *mut AtomicU64 = std::ptr::null_mut();
     let mut len = size_of::<*mut AtomicU64>();
     // SAFETY: `thread.allocatedp` and `thread.deallocatedp` write one pointer to `p`.
@@ -165,7 +172,7 @@ fn count_this_thread() {
 /// Bytes allocated and not freed by the counted threads. A few loads; no lock, no epoch.
 #[inline]
 pub fn used() -> usize {
-    if cfg!(spinel_sanitize) {
+    if REPLACED {
         return GIVEN.load(Ordering::Relaxed) + MAPPED.load(Ordering::Relaxed);
     }
     let mut sum = 0u64;
@@ -184,7 +191,7 @@ pub fn used() -> usize {
 
 /// Zeroed blocks of at least this size come from the system, not from the allocator. Under a sanitizer, which must
 /// see all of them as blocks, none do.
-const MAPPED_FROM: usize = if cfg!(spinel_sanitize) { 1 << 40 } else { 1 << 20 };
+const MAPPED_FROM: usize = if REPLACED { 1 << 40 } else { 1 << 20 };
 
 /// Total bytes of such blocks.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -228,11 +235,18 @@ pub unsafe fn free_zeroed(block: *mut u8, layout: Layout) {
 }
 
 /// Several of jemalloc's size statistics (`stats.allocated`, `stats.resident`, …) in bytes, all of one moment. They
-/// include the blocks mapped outside jemalloc. Takes tens of microseconds.
+/// include the blocks mapped outside jemalloc. Each is [`used`] if jemalloc is replaced. Takes tens of microseconds.
 ///
 /// # Panics
 /// If a name is not that of a statistic: other controls have effects, such as freeing all blocks of an arena.
 pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
+    assert!(
+        names.iter().all(|name| name.to_bytes().starts_with(b"stats.")),
+        "only a statistic can be asked for"
+    );
+    if REPLACED {
+        return names.map(|_| used());
+    }
     let mut epoch: u64 = 1;
     let mut epoch_len = size_of::<u64>();
     // SAFETY: `epoch` is read and written as u64.
@@ -241,7 +255,6 @@ pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
         ffi::mallctl(c"epoch".as_ptr(), e, &raw mut epoch_len, e, epoch_len);
     }
     names.map(|name| {
-        assert!(name.to_bytes().starts_with(b"stats."), "only a statistic can be asked for");
         let (mut value, mut len) = (0usize, size_of::<usize>());
         // SAFETY: statistics only read, and jemalloc refuses those that are not of the size given.
         unsafe {
@@ -253,6 +266,9 @@ pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
 
 /// Returns unused pages of all arenas to the system.
 pub fn purge() {
+    if REPLACED {
+        return;
+    }
     // The index 4096 stands for all arenas (`MALLCTL_ARENAS_ALL`).
     let name = c"arena.4096.purge";
     // SAFETY: the control reads and writes nothing of ours.
@@ -283,8 +299,8 @@ pub unsafe fn discard(start: NonNull<u8>, len: usize) {
 /// Sets whether a thread of the allocator returns unused pages to the system. Without it, a thread that frees memory
 /// does so occasionally, which takes milliseconds after much was freed at once.
 pub fn purge_in_background(yes: bool) {
-    if cfg!(spinel_sanitize) {
-        // jemalloc holds nothing then, and the thread sanitizer does not survive a thread that starts without it.
+    if REPLACED {
+        // The thread sanitizer does not survive a thread that starts without it.
         return;
     }
     let mut yes = yes;
@@ -309,6 +325,9 @@ pub fn report() -> Vec<u8> {
         // SAFETY: `report` passes a `Vec<u8>` that nothing else uses meanwhile, and jemalloc a C string.
         let (out, text) = unsafe { (&mut *out.cast::<Vec<u8>>(), std::ffi::CStr::from_ptr(text)) };
         out.extend_from_slice(text.to_bytes());
+    }
+    if REPLACED {
+        return b"The system's allocator is in use.\n".to_vec();
     }
     let mut out = Vec::new();
     // SAFETY: `collect` gets the vector back as what it is, and the call ends before the vector is read.
