@@ -18,10 +18,11 @@
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
 //! | 5 | [`net`] | sockets, buffers, readiness, signals | commands, keys |
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
+//! | 5 | [`replication`] | histories and the protocol between a primary and its replicas | sockets, files, the clock, commands |
 //! | 5 | [`scripting`] | Lua, its libraries and limits, scripts and functions | the server: it calls back through [`scripting::Host`] |
 //! | 6 | [`config`] | one table of parameters over plain structs | how a change takes effect: it returns *what* changed |
 //! | 7 | [`clients`] | who is connected, and what each has chosen | how a command is run |
-//! | 8 | [`server`] | all of the above | what a command does: what is special about one is a flag in its entry; it only writes a few by name into the log (SELECT, MULTI, EXEC, DEL, UNLINK, HDEL) |
+//! | 8 | [`server`] | all of the above | what a command does: what is special about one is a flag in its entry; it only writes a few by name into streams (SELECT, MULTI, EXEC, DEL, UNLINK, HDEL, PING, REPLCONF) |
 //! | 9 | [`commands`] | arguments and replies; the table entry stands beside the handler | each other |
 //!
 //! # A command's journey
@@ -42,7 +43,7 @@
 //! 7. The handler reports the change once, to the ledger, and writes the reply through `resp::reply` directly into the
 //!    client's output.
 //! 8. `server::execution::propagate` reads the ledger and passes the change on: to transactions that watch the key,
-//!    clients that cache it, subscribers, clients blocked on it, and the append-only file.
+//!    clients that cache it, subscribers, clients blocked on it, the append-only file, and the stream of replicas.
 //! 9. Before the loop sleeps, it writes the append-only file; then it sends each client its output, with one system
 //!    call per client.
 //!
@@ -88,6 +89,7 @@ pub mod keyspace;
 pub mod acl;
 pub mod net;
 pub mod persistence;
+pub mod replication;
 pub mod scripting;
 
 pub mod config;

@@ -35,11 +35,31 @@ pub enum Wait {
         /// What a key must have.
         need: Need,
     },
+    /// Acknowledgements of replicas.
+    Acknowledgements {
+        /// What is to be acknowledged, and by how many.
+        wanted: Acknowledgements,
+        /// Deadline; `None` for no limit.
+        until: Option<UnixMillis>,
+    },
     /// The end of a pause.
     Pause {
         /// The requests that came after the first paused one, in order.
         later: Vec<KeptRequest>,
     },
+}
+
+/// What is to be acknowledged, and by whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acknowledgements {
+    /// Number of replicas.
+    pub replicas: u64,
+    /// Whether the change must be in this server's own append-only file, on disk.
+    pub local: bool,
+    /// Whether replicas must have it in their append-only files, on disk; else they need only have applied it.
+    pub synced: bool,
+    /// Offset in the stream behind the change.
+    pub offset: u64,
 }
 
 /// What a key must have so that a request for it can be answered.
@@ -91,13 +111,13 @@ impl Wait {
     pub fn is_met_by(&self, kind: Option<Kind>) -> bool {
         match self {
             Wait::Keys { need, .. } => need.is_met_by(kind),
-            Wait::Pause { .. } => false,
+            Wait::Pause { .. } | Wait::Acknowledgements { .. } => false,
         }
     }
 
     fn deadline(&self) -> Option<UnixMillis> {
         match self {
-            Wait::Keys { until, .. } => *until,
+            Wait::Keys { until, .. } | Wait::Acknowledgements { until, .. } => *until,
             Wait::Pause { .. } => None,
         }
     }
@@ -111,7 +131,7 @@ impl Wait {
     pub fn again_at(&self) -> Option<UnixMillis> {
         match self {
             Wait::Keys { need: Need::Group { again_at, .. }, .. } => *again_at,
-            Wait::Keys { .. } | Wait::Pause { .. } => None,
+            Wait::Keys { .. } | Wait::Pause { .. } | Wait::Acknowledgements { .. } => None,
         }
     }
 
@@ -144,7 +164,7 @@ impl Blocked {
     /// Bytes of the requests that are kept. O(requests).
     pub fn memory(&self) -> usize {
         let later = match &self.wait {
-            Wait::Keys { .. } => 0,
+            Wait::Keys { .. } | Wait::Acknowledgements { .. } => 0,
             Wait::Pause { later } => later.iter().map(KeptRequest::memory).sum(),
         };
         self.request.memory() + later

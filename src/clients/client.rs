@@ -1,5 +1,6 @@
 //! One client: its connection and buffers, and what it has chosen.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::acl::UserId;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
+use crate::replication::replica::Replica;
 use crate::resp::Protocol;
 use crate::stdx::bits::bit_set;
 use crate::stdx::clock::UnixMillis;
@@ -69,6 +71,8 @@ bit_set! {
         FROZEN = 22;
         /// Keys that it has read may be remembered, even if they no longer are while it reads.
         READS_REMEMBERED = 23;
+        /// A replica that knows no histories and acknowledges nothing.
+        PLAIN_SYNC = 24;
     }
 }
 
@@ -176,6 +180,10 @@ pub struct Client {
     pub subscriptions: Option<Box<Subscriptions>>,
     /// How its keys are tracked; `None` if they are not.
     pub tracking: Option<Box<Tracking>>,
+    /// What is known of it as a replica; `None` if it is none and has not said that it will be.
+    pub replica: Option<Box<ReplicaEnd>>,
+    /// Offset in the stream of replicas behind its last write.
+    pub last_write: u64,
     /// Bytes that its watches cost.
     pub watched_bytes: usize,
     /// Bytes received.
@@ -186,6 +194,15 @@ pub struct Client {
     pub commands: u64,
     /// Its contribution to the memory totals: see [`super::memory`].
     pub(super) counted: Option<Counted>,
+}
+
+/// A connection as that of a replica.
+#[derive(Debug)]
+pub struct ReplicaEnd {
+    /// What it said, and how far it is.
+    pub replica: Replica,
+    /// The file of the snapshot that it is sent.
+    pub file: Option<File>,
 }
 
 /// Names that the client has set. Empty names allocate nothing.
@@ -240,6 +257,8 @@ impl Client {
             blocked: None,
             subscriptions: None,
             tracking: None,
+            replica: None,
+            last_write: 0,
             watched_bytes: 0,
             total_in: 0,
             total_out: 0,

@@ -14,7 +14,7 @@ pub mod withheld;
 use crate::stdx::clock::UnixMillis;
 use slab::Slab;
 
-pub use client::{Client, ClientFlags, ClientKind, ReplyMode};
+pub use client::{Client, ClientFlags, ClientKind, ReplicaEnd, ReplyMode};
 
 /// A client's place: its socket is known by it in the poll as well.
 ///

@@ -9,7 +9,7 @@ use crate::keyspace::{Database, Entry, Key, Ttl};
 use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
 use crate::server::event_loop::ReplyBuffers;
-use crate::server::{Server, process::crash, random_id};
+use crate::server::{Server, process::crash};
 use crate::stdx::{glob, num};
 use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;
@@ -227,7 +227,7 @@ fn reply_buffer(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
 /// DEBUG CHANGE-REPL-ID → OK. Gives the data a new replication ID.
 fn change_repl_id(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     tracing::info!("Changing the replication IDs after DEBUG CHANGE-REPL-ID");
-    server.identity.replication_id = random_id(&mut server.keyspace.rng);
+    server.change_replication_id();
     Ok(server.reply(key).ok())
 }
 

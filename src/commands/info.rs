@@ -14,6 +14,7 @@ use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::server::durability::aof::State;
 use crate::server::durability::child::{Child, Task};
+use crate::server::replication::link::{Following, LinkState};
 use crate::stats::info::{InfoText, Safe};
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::num::human_bytes;
@@ -277,9 +278,12 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .ratio("mem_fragmentation_ratio", ratio(memory.rss, memory.used))
         .field("mem_fragmentation_bytes", more(memory.rss, memory.used))
         .field("mem_not_counted_for_evict", server.memory_not_counted())
-        .field("mem_replication_backlog", 0)
-        .field("mem_total_replication_buffers", 0)
-        .field("mem_clients_slaves", 0)
+        .field(
+            "mem_replication_backlog",
+            server.replication.backlog.allocated().min(server.config.replication.backlog_size as usize),
+        )
+        .field("mem_total_replication_buffers", server.replication.backlog.allocated())
+        .field("mem_clients_slaves", server.replica_memory())
         .field("mem_clients_normal", memory.clients)
         .field("mem_cluster_links", 0)
         .field("mem_aof_buffer", server.aof.log.buf.capacity())
@@ -292,7 +296,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
 fn persistence_section(server: &Server, out: &mut InfoText) {
     let (persistence, now) = (&server.persistence, server.keyspace.now());
     let child = server.children.current.as_ref();
-    let saving = child.filter(|child| child.task == Task::Rdb);
+    let saving = child.filter(|child| matches!(child.task, Task::Rdb | Task::Transfer));
     let seconds = |time: Option<Duration>| time.map_or(-1, |time| time.as_secs() as i64);
     let copied_age = child.and_then(|child| child.reported).map_or(0, |at| at.elapsed().as_secs());
     out.section("Persistence")
@@ -360,16 +364,16 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("instantaneous_ops_per_sec", stats.rates.commands.get())
         .field("total_net_input_bytes", stats.net_input_bytes)
         .field("total_net_output_bytes", stats.net_output_bytes)
-        .field("total_net_repl_input_bytes", 0)
-        .field("total_net_repl_output_bytes", 0)
+        .field("total_net_repl_input_bytes", server.replication.counts.received)
+        .field("total_net_repl_output_bytes", server.replication.counts.sent)
         .ratio("instantaneous_input_kbps", kilobytes(stats.rates.net_input.get()))
         .ratio("instantaneous_output_kbps", kilobytes(stats.rates.net_output.get()))
         .ratio("instantaneous_input_repl_kbps", 0.0)
         .ratio("instantaneous_output_repl_kbps", 0.0)
         .field("rejected_connections", stats.connections_rejected)
-        .field("sync_full", 0)
-        .field("sync_partial_ok", 0)
-        .field("sync_partial_err", 0)
+        .field("sync_full", server.replication.counts.full)
+        .field("sync_partial_ok", server.replication.counts.partial)
+        .field("sync_partial_err", server.replication.counts.refused)
         .field("expired_keys", keyspace.expired)
         .field("expired_fields", keyspace.expired_fields)
         .ratio("expired_stale_perc", keyspace.expired_stale_percent)
@@ -431,18 +435,74 @@ fn debug_section(server: &Server, out: &mut InfoText) {
 }
 
 fn replication_section(server: &Server, out: &mut InfoText) {
-    out.section("Replication")
-        .field("role", "master")
-        .field("connected_slaves", 0)
-        .field("master_failover_state", "no-failover")
-        .field("master_replid", &server.identity.replication_id)
-        .field("master_replid2", "0000000000000000000000000000000000000000")
-        .field("master_repl_offset", 0)
-        .field("second_repl_offset", -1)
-        .flag("repl_backlog_active", false)
-        .field("repl_backlog_size", server.config.replication.backlog_size)
-        .field("repl_backlog_first_byte_offset", 0)
-        .field("repl_backlog_histlen", 0);
+    let (replication, options) = (&server.replication, &server.config.replication);
+    let (backlog, history) = (&replication.backlog, &replication.history);
+    out.section("Replication").field("role", if replication.is_replica() { "slave" } else { "master" });
+    if let Some(following) = &replication.following {
+        replica_fields(server, following, out);
+    }
+    out.field("connected_slaves", replication.replicas.len());
+    if options.min_replicas_to_write > 0 && options.min_replicas_max_lag_s > 0 {
+        out.field("min_slaves_good_slaves", replication.good_replicas);
+    }
+    for (i, &key) in replication.replicas.iter().enumerate() {
+        let Some(replica) = server.replica(key) else { continue };
+        let ip = server.replica_ip(key).unwrap_or_default();
+        let lag = replica.lag_s(server.keyspace.now()).unwrap_or(0);
+        let line = format!(
+            "ip={ip},port={},state={},offset={},lag={lag}",
+            replica.port,
+            replica.state_name(),
+            replica.acknowledged
+        );
+        out.field(&format!("slave{i}"), line);
+    }
+    out.field("master_failover_state", replication.failover.state_name())
+        .field("master_replid", history.id)
+        .field("master_replid2", server.former_id())
+        .field("master_repl_offset", replication.offset())
+        .field("second_repl_offset", history.former.map_or(-1, |(_, end)| end as i64 + 1))
+        .flag("repl_backlog_active", backlog.is_active())
+        .field("repl_backlog_size", options.backlog_size)
+        .field("repl_backlog_first_byte_offset", if backlog.is_active() { backlog.start() + 1 } else { 0 })
+        .field("repl_backlog_histlen", backlog.len());
+}
+
+/// What a replica says of its link to the primary.
+fn replica_fields(server: &Server, following: &Following, out: &mut InfoText) {
+    let options = &server.config.replication;
+    let primary = options.replicaof.as_ref();
+    let seconds_ago = |at: std::time::Instant| at.elapsed().as_secs() as i64;
+    let last_io = match server.primary_client() {
+        Some(key) => server.keyspace.now().since(server.clients[key].last_active) / 1000,
+        None => -1,
+    };
+    let offset =
+        if following.is_linked() || following.resumable { server.replication.offset() as i64 } else { 0 };
+    out.field("master_host", primary.map_or("", |primary| &primary.host))
+        .field("master_port", primary.map_or(0, |primary| primary.port))
+        .field("master_link_status", if following.is_linked() { "up" } else { "down" })
+        .field("master_last_io_seconds_ago", last_io)
+        .flag("master_sync_in_progress", following.is_copying())
+        .field("slave_read_repl_offset", offset)
+        .field("slave_repl_offset", offset);
+    if let LinkState::Copying(_, copying) = &following.link {
+        let (read, total) = copying.progress();
+        let total = total.map_or(0, |total| total as i64);
+        let left = total - read as i64;
+        let percent = if total == 0 { 0.0 } else { read as f64 * 100.0 / total as f64 };
+        out.field("master_sync_total_bytes", total)
+            .field("master_sync_read_bytes", read)
+            .field("master_sync_left_bytes", left)
+            .ratio("master_sync_perc", percent)
+            .field("master_sync_last_io_seconds_ago", seconds_ago(following.heard_at));
+    }
+    if let Some(since) = following.down_since {
+        out.field("master_link_down_since_seconds", server.keyspace.now().since(since) / 1000);
+    }
+    out.field("slave_priority", options.priority)
+        .field("slave_read_only", i32::from(options.read_only))
+        .field("replica_announced", i32::from(options.announced));
 }
 
 fn cpu_section(_: &Server, out: &mut InfoText) {

@@ -33,6 +33,7 @@ pub mod monitor;
 pub mod object;
 pub mod persistence;
 pub mod pubsub;
+pub mod replication;
 pub mod scan;
 pub mod scan_args;
 pub mod scripting;
@@ -88,6 +89,7 @@ pub const ALL: &[&[Spec]] = &[
     persistence::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
+    replication::COMMANDS,
     scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,

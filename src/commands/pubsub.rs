@@ -156,6 +156,8 @@ const PUBLISH: Spec =
 /// PUBLISH channel message → number of deliveries.
 fn publish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let reached = server.publish(Scope::Channel, args.at(1), args.at(2));
+    let db = server.clients[key].db;
+    server.pass_on_to_replicas(db, &args);
     Ok(server.reply(key).int(reached as i64))
 }
 
@@ -173,6 +175,8 @@ const SPUBLISH: Spec =
 /// SPUBLISH channel message → number of deliveries.
 fn spublish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let reached = server.publish(Scope::Shard, args.at(1), args.at(2));
+    let db = server.clients[key].db;
+    server.pass_on_to_replicas(db, &args);
     Ok(server.reply(key).int(reached as i64))
 }
 

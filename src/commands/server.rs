@@ -13,7 +13,7 @@ use crate::stdx::rng::Rng;
 use crate::stdx::{alloc, clock, num};
 
 /// Table entries of the commands on the whole server.
-pub const COMMANDS: &[Spec] = &[DBSIZE, FLUSHALL, FLUSHDB, LOLWUT, MEMORY, ROLE, SHUTDOWN, SWAPDB, TIME];
+pub const COMMANDS: &[Spec] = &[DBSIZE, FLUSHALL, FLUSHDB, LOLWUT, MEMORY, SHUTDOWN, SWAPDB, TIME];
 
 const DBSIZE: Spec = Spec::data("dbsize", 1, dbsize)
     .flags(Flags::READONLY.with(Flags::FAST))
@@ -143,26 +143,6 @@ fn time(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.array(2);
     ctx.reply.bulk_int(now_us / 1_000_000);
     Ok(ctx.reply.bulk_int(now_us % 1_000_000))
-}
-
-const ROLE: Spec = Spec::admin("role", 1, role)
-    .flags(Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST))
-    .acl(Acl::ADMIN.with(Acl::DANGEROUS))
-    .docs(Docs {
-        summary: "Tells the server's part in replication.",
-        since: "2.8.12",
-        complexity: "O(1)",
-        group: Group::Server,
-        ..Docs::NONE
-    });
-
-/// ROLE → `master`, replication offset, replicas.
-fn role(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    let mut reply = server.reply(key);
-    reply.array(3);
-    reply.bulk(b"master");
-    reply.int(0);
-    Ok(reply.array(0))
 }
 
 const SHUTDOWN: Spec = Spec::admin("shutdown", -1, shutdown)

@@ -161,6 +161,10 @@ bit_set! {
         WATCHDOG = 19, "watchdog";
         /// Give the default user its password.
         PASSWORD = 20, "password";
+        /// Refuse, hide and pass on what the role in replication asks for.
+        ROLE = 21, "role";
+        /// Keep another part of the stream of replicas.
+        BACKLOG = 22, "backlog";
     }
 }
 

@@ -75,7 +75,6 @@ const NO_CLUSTER: &str = "this version has no cluster mode";
 const NO_DEFRAGMENTATION: &str = "this version has no active defragmentation";
 const NO_IO_THREADS: &str = "this version has no I/O threads";
 const NO_MODULES: &str = "this version has no modules";
-const NO_REPLICATION: &str = "this version has no replication";
 const NO_TLS: &str = "this version has no TLS";
 
 /// All groups, in the order of `redis.conf`.
@@ -161,7 +160,7 @@ fn plain_name(name: &str, refused: &'static str) -> Result<(), Reason> {
 #[rustfmt::skip]
 const NETWORK: &[Param] = &[
     p("bind", words(at!(net.bind)), Effects::LISTENERS.with(Effects::PROC_TITLE), "Addresses to listen on; a leading - forgives one this machine lacks."),
-    p("bind-source-addr", text(at!(net.bind_source_addr)), Effects::NONE, "Address that outgoing connections start from.").unused(NO_REPLICATION),
+    p("bind-source-addr", text(at!(net.bind_source_addr)), Effects::NONE, "Address that outgoing connections start from."),
     p("protected-mode", yes_no(at!(net.protected_mode)), Effects::NONE, "Refuse remote clients while the default user has no password."),
     p("port", int(at!(net.port), 0, PORT), Effects::LISTENERS.with(Effects::PROC_TITLE), "TCP port to listen on; 0 for none."),
     p("tcp-backlog", int(at!(net.backlog), 0, I32), Effects::NONE, "Length of the queue of connections not yet accepted.").immutable(),
@@ -225,7 +224,7 @@ const SNAPSHOTS: &[Param] = &[
     p("rdb-save-version", int(at!(persistence.rdb_save_version), 10, 14), Effects::NONE, "Version of the snapshots written: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4, 13 for 8.6, 14 for 8.8."),
     p("sanitize-dump-payload", choice(at!(persistence.sanitize_dump_payload)), Effects::NONE, "Has no effect: values that are loaded or restored are always checked in full."),
     p("dbfilename", checked(at!(persistence.dbfilename), dbfilename), Effects::NONE, "File name of the snapshot.").protected(),
-    p("rdb-del-sync-files", yes_no(at!(persistence.rdb_del_sync_files)), Effects::NONE, "Delete snapshots that served only replication.").unused(NO_REPLICATION),
+    p("rdb-del-sync-files", yes_no(at!(persistence.rdb_del_sync_files)), Effects::NONE, "Delete snapshots that served only replication."),
     p("rdb-save-incremental-fsync", yes_no(at!(persistence.rdb_save_incremental_fsync)), Effects::NONE, "Flush snapshots to disk piece by piece."),
     p("dir", checked(at!(persistence.dir), directory), Effects::DIR, "Directory of all files written.").protected().deny_loading(),
 ];
@@ -249,29 +248,29 @@ const APPEND_ONLY: &[Param] = &[
 #[rustfmt::skip]
 const REPLICATION: &[Param] = &[
     p("replicaof", words(at!(replication.replicaof)), Effects::NONE, "Host and port of the server to copy.").alias("slaveof").immutable(),
-    p("masterauth", bytes(at!(replication.masterauth)), Effects::NONE, "Password to show to that server.").sensitive().unused(NO_REPLICATION).hidden_alias("primaryauth"),
-    p("masteruser", bytes(at!(replication.masteruser)), Effects::NONE, "User to be on that server.").sensitive().unused(NO_REPLICATION).hidden_alias("primaryuser"),
-    p("replica-serve-stale-data", yes_no(at!(replication.serve_stale_data)), Effects::NONE, "Answer from old data while the link is down.").alias("slave-serve-stale-data").unused(NO_REPLICATION),
-    p("replica-read-only", yes_no(at!(replication.read_only)), Effects::NONE, "Refuse writes while a replica.").alias("slave-read-only").unused(NO_REPLICATION),
-    p("repl-diskless-sync", yes_no(at!(replication.diskless_sync)), Effects::NONE, "Send full copies without a file.").unused(NO_REPLICATION),
-    p("repl-diskless-sync-delay", int(at!(replication.diskless_sync_delay_s), 0, I32), Effects::NONE, "Seconds to wait for more replicas before such a copy.").unused(NO_REPLICATION),
-    p("repl-diskless-sync-max-replicas", int(at!(replication.diskless_sync_max_replicas), 0, I32), Effects::NONE, "Number of replicas that ends the wait early; 0 for none.").unused(NO_REPLICATION),
-    p("repl-diskless-load", choice(at!(replication.diskless_load)), Effects::NONE, "When to load a full copy without a file.").deny_loading().unused(NO_REPLICATION),
-    p("repl-ping-replica-period", int(at!(replication.ping_period_s), 1, I32), Effects::NONE, "Seconds between pings to replicas.").alias("repl-ping-slave-period").unused(NO_REPLICATION),
-    p("repl-timeout", int(at!(replication.timeout_s), 1, I32), Effects::NONE, "Seconds of silence after which a link is dead.").unused(NO_REPLICATION),
-    p("repl-disable-tcp-nodelay", yes_no(at!(replication.disable_tcp_nodelay)), Effects::NONE, "Let the kernel gather small packets to replicas.").unused(NO_REPLICATION),
-    p("repl-backlog-size", memory(at!(replication.backlog_size), 1, I64), Effects::NONE, "Size of the stream kept for replicas that come back.").clamp(16 << 10, I64).unused(NO_REPLICATION),
-    p("repl-backlog-ttl", int(at!(replication.backlog_ttl_s), 0, I64), Effects::NONE, "Seconds the backlog outlives the last replica; 0 for ever.").unused(NO_REPLICATION),
-    p("replica-priority", int(at!(replication.priority), 0, I32), Effects::NONE, "Preference when Sentinel picks a new primary, lower first; 0 never.").alias("slave-priority").unused(NO_REPLICATION),
+    p("masterauth", bytes(at!(replication.masterauth)), Effects::NONE, "Password to show to that server.").sensitive().hidden_alias("primaryauth"),
+    p("masteruser", bytes(at!(replication.masteruser)), Effects::NONE, "User to be on that server.").sensitive().hidden_alias("primaryuser"),
+    p("replica-serve-stale-data", yes_no(at!(replication.serve_stale_data)), Effects::ROLE, "Answer from old data while the link is down.").alias("slave-serve-stale-data"),
+    p("replica-read-only", yes_no(at!(replication.read_only)), Effects::ROLE, "Refuse writes while a replica.").alias("slave-read-only"),
+    p("repl-diskless-sync", yes_no(at!(replication.diskless_sync)), Effects::NONE, "Send full copies without a file."),
+    p("repl-diskless-sync-delay", int(at!(replication.diskless_sync_delay_s), 0, I32), Effects::NONE, "Seconds to wait for more replicas before such a copy."),
+    p("repl-diskless-sync-max-replicas", int(at!(replication.diskless_sync_max_replicas), 0, I32), Effects::NONE, "Number of replicas that ends the wait early; 0 for none."),
+    p("repl-diskless-load", choice(at!(replication.diskless_load)), Effects::NONE, "When to load a full copy without a file.").deny_loading(),
+    p("repl-ping-replica-period", int(at!(replication.ping_period_s), 1, I32), Effects::NONE, "Seconds between pings to replicas.").alias("repl-ping-slave-period"),
+    p("repl-timeout", int(at!(replication.timeout_s), 1, I32), Effects::NONE, "Seconds of silence after which a link is dead."),
+    p("repl-disable-tcp-nodelay", yes_no(at!(replication.disable_tcp_nodelay)), Effects::NONE, "Let the kernel gather small packets to replicas."),
+    p("repl-backlog-size", memory(at!(replication.backlog_size), 1, I64), Effects::BACKLOG, "Size of the stream kept for replicas that come back.").clamp(16 << 10, I64),
+    p("repl-backlog-ttl", int(at!(replication.backlog_ttl_s), 0, I64), Effects::NONE, "Seconds the backlog outlives the last replica; 0 for ever."),
+    p("replica-priority", int(at!(replication.priority), 0, I32), Effects::NONE, "Preference when Sentinel picks a new primary, lower first; 0 never.").alias("slave-priority"),
     p("propagation-error-behavior", choice(at!(replication.propagation_error_behavior)), Effects::NONE, "What to do when a replicated or logged command fails."),
-    p("replica-ignore-disk-write-errors", yes_no(at!(replication.ignore_disk_write_errors)), Effects::NONE, "Go on when a replica cannot write its disk.").unused(NO_REPLICATION),
-    p("replica-announced", yes_no(at!(replication.announced)), Effects::NONE, "Be listed to Sentinel's clients.").unused(NO_REPLICATION),
-    p("min-replicas-to-write", int(at!(replication.min_replicas_to_write), 0, I32), Effects::NONE, "Replicas needed to accept a write; 0 for none.").alias("min-slaves-to-write").unused(NO_REPLICATION),
-    p("min-replicas-max-lag", int(at!(replication.min_replicas_max_lag_s), 0, I32), Effects::NONE, "Seconds of lag up to which a replica counts for that.").alias("min-slaves-max-lag").unused(NO_REPLICATION),
-    p("replica-announce-ip", text(at!(replication.announce_ip)), Effects::NONE, "Address to announce to the primary.").alias("slave-announce-ip").unused(NO_REPLICATION),
-    p("replica-announce-port", int(at!(replication.announce_port), 0, PORT), Effects::NONE, "Port to announce to the primary; 0 for the real one.").alias("slave-announce-port").unused(NO_REPLICATION),
-    p("replica-ignore-maxmemory", yes_no(at!(replication.ignore_maxmemory)), Effects::NONE, "Leave eviction to the primary.").alias("slave-ignore-maxmemory").unused(NO_REPLICATION),
-    p("replica-lazy-flush", yes_no(at!(replication.lazy_flush)), Effects::NONE, "Free the old data in the background before a full copy.").alias("slave-lazy-flush").unused(NO_REPLICATION),
+    p("replica-ignore-disk-write-errors", yes_no(at!(replication.ignore_disk_write_errors)), Effects::NONE, "Go on when a replica cannot write its disk."),
+    p("replica-announced", yes_no(at!(replication.announced)), Effects::NONE, "Be listed to Sentinel's clients."),
+    p("min-replicas-to-write", int(at!(replication.min_replicas_to_write), 0, I32), Effects::ROLE, "Replicas needed to accept a write; 0 for none.").alias("min-slaves-to-write"),
+    p("min-replicas-max-lag", int(at!(replication.min_replicas_max_lag_s), 0, I32), Effects::ROLE, "Seconds of lag up to which a replica counts for that.").alias("min-slaves-max-lag"),
+    p("replica-announce-ip", text(at!(replication.announce_ip)), Effects::NONE, "Address to announce to the primary.").alias("slave-announce-ip"),
+    p("replica-announce-port", int(at!(replication.announce_port), 0, PORT), Effects::NONE, "Port to announce to the primary; 0 for the real one.").alias("slave-announce-port"),
+    p("replica-ignore-maxmemory", yes_no(at!(replication.ignore_maxmemory)), Effects::NONE, "Leave eviction to the primary.").alias("slave-ignore-maxmemory"),
+    p("replica-lazy-flush", yes_no(at!(replication.lazy_flush)), Effects::NONE, "Free the old data in the background before a full copy.").alias("slave-lazy-flush"),
 ];
 
 #[rustfmt::skip]
@@ -334,7 +333,7 @@ const KERNEL: &[Param] = &[
 
 #[rustfmt::skip]
 const SHUTDOWN: &[Param] = &[
-    p("shutdown-timeout", int(at!(general.shutdown_timeout_s), 0, I32), Effects::NONE, "Seconds a shutdown waits for replicas.").unused(NO_REPLICATION),
+    p("shutdown-timeout", int(at!(general.shutdown_timeout_s), 0, I32), Effects::NONE, "Seconds a shutdown waits for replicas."),
     p("shutdown-on-sigint", words(at!(general.shutdown_on_sigint)), Effects::NONE, "How SIGINT shuts down."),
     p("shutdown-on-sigterm", words(at!(general.shutdown_on_sigterm)), Effects::NONE, "How SIGTERM shuts down."),
     p("busy-reply-threshold", int(at!(general.busy_reply_threshold_ms), 0, I64), Effects::NONE, "Milliseconds a script runs before others are told BUSY.").alias("lua-time-limit"),

@@ -141,11 +141,15 @@ impl Listeners {
 pub enum Sink {
     /// The append-only file.
     Log = 1,
+    /// The stream of replicas.
+    Backlog = 1 << 1,
 }
 
 impl Sink {
     /// All there are, in the order in which they are written to.
-    pub const ALL: [Sink; 1] = [Sink::Log];
+    pub const ALL: [Sink; 2] = [Sink::Log, Sink::Backlog];
+    /// The bits of all.
+    pub const EVERY: u8 = Sink::Log as u8 | Sink::Backlog as u8;
 }
 
 /// What happened to which keys.

@@ -25,6 +25,10 @@ pub enum Suspend {
     Loading = 1 << 1,
     /// A script runs for long, and others are served meanwhile: it must not find that keys have gone.
     Busy = 1 << 2,
+    /// The data are a copy: their original decides when keys go.
+    Replica = 1 << 3,
+    /// Commands of the original are applied, which rely on what is there.
+    Stream = 1 << 4,
 }
 
 /// The current reasons.
@@ -45,8 +49,8 @@ impl Suspension {
         let has = |reason: Suspend| self.reasons & reason as u8 != 0;
         // The stronger demand wins.
         self.expiry = match () {
-            () if has(Suspend::Loading) => Expiry::Ignore,
-            () if has(Suspend::Pause) || has(Suspend::Busy) => Expiry::Hide,
+            () if has(Suspend::Loading) || has(Suspend::Stream) => Expiry::Ignore,
+            () if has(Suspend::Pause) || has(Suspend::Busy) || has(Suspend::Replica) => Expiry::Hide,
             () => Expiry::Remove,
         };
     }

@@ -90,6 +90,18 @@ impl Link {
         Ok(self.connected)
     }
 
+    /// Appends bytes to the output.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// The socket, and the bytes that were received and not consumed. What was not sent is lost.
+    pub fn into_parts(self) -> (Stream, Vec<u8>) {
+        let Link { stream, mut input, used, .. } = self;
+        input.drain(..used);
+        (stream, input)
+    }
+
     /// Appends a request to the output.
     pub fn request(&mut self, args: &[&[u8]]) {
         write_request(&mut self.output, args.iter().copied());

@@ -24,10 +24,12 @@ pub enum Source {
     Listener(usize),
     /// A connection that we opened.
     Link(usize),
+    /// The pipe by which a child sends a snapshot.
+    Pipe,
 }
 
 /// The low bits of a token tell the kind of source; the place stands above them.
-const KIND_BITS: u32 = 2;
+const KIND_BITS: u32 = 3;
 
 /// Its low bits are of no source's kind.
 const WAKER: mio::Token = mio::Token(usize::MAX);
@@ -39,6 +41,7 @@ impl Source {
             Source::Client(place) => (0, place),
             Source::Listener(place) => (1, place),
             Source::Link(place) => (2, place),
+            Source::Pipe => (3, 0),
         };
         assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
         mio::Token(place << KIND_BITS | kind)
@@ -52,6 +55,7 @@ impl Source {
             0 => Some(Source::Client(place)),
             1 => Some(Source::Listener(place)),
             2 => Some(Source::Link(place)),
+            3 => Some(Source::Pipe),
             _ => None,
         }
     }

@@ -88,6 +88,17 @@ impl Stream {
         }
     }
 
+    /// Has the kernel gather small packets, at the price of up to 40 ms. Does nothing for Unix sockets.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn set_delay(&self) -> io::Result<()> {
+        match self.peer {
+            Peer::Tcp(_) => SockRef::from(&self.fd).set_tcp_nodelay(false),
+            Peer::Unix => Ok(()),
+        }
+    }
+
     /// Probes a silent peer after `interval_s` seconds, then three times at a third of that interval, before the
     /// connection counts as broken. Zero leaves probing off. Does nothing for Unix sockets.
     ///

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod migrate;
 pub mod process;
 pub mod reconfigure;
+pub mod replication;
 pub mod watching;
 
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub struct Server {
     pub children: durability::child::Children,
     /// The append-only file.
     pub aof: durability::aof::Aof,
+    /// Part in replication.
+    pub replication: replication::Replication,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
     /// State of the event loop.
@@ -90,8 +93,6 @@ pub struct Identity {
     pub executable: std::path::PathBuf,
     /// Process ID.
     pub pid: u32,
-    /// Names the history of the data: replicas that know it may continue instead of copying.
-    pub replication_id: String,
     /// Bytes allocated before the first key.
     pub startup_memory: usize,
 }
@@ -109,7 +110,7 @@ impl Server {
         let commands = Commands::new(groups);
         let mut rng = Rng::from_os();
         let run_id = random_id(&mut rng);
-        let replication_id = random_id(&mut rng);
+        let replication = replication::Replication::new(&mut rng);
         let blocked_by = commands.iter().map(|(_, spec)| Conditions::blocking(spec)).collect();
         let stats = Stats::new(commands.len());
         let acl = Acl::new(execution::users::catalog(&commands));
@@ -135,6 +136,7 @@ impl Server {
             persistence: durability::persistence::Persistence::new(now),
             children: durability::child::Children::default(),
             aof: durability::aof::Aof::default(),
+            replication,
             targets: migrate::Targets::default(),
             event_loop: EventLoop::default(),
             identity: Identity {
@@ -143,7 +145,6 @@ impl Server {
                 config_file: None,
                 executable: std::env::current_exe().unwrap_or_default(),
                 pid: std::process::id(),
-                replication_id,
                 startup_memory: 0,
             },
             process: process::startup::Process::default(),

@@ -59,6 +59,9 @@ const ACTIONS: &[(Effects, Action)] = &[
     ),
     (Effects::WATCHDOG, Action::Do(Server::apply_watchdog)),
     (Effects::PASSWORD, Action::Do(Server::apply_password)),
+    (Effects::ROLE, Action::Do(Server::apply_role)),
+    // Nobody is sent what is given up: `feed_replicas` knows who needs what.
+    (Effects::BACKLOG, Action::Do(Server::feed_replicas)),
 ];
 
 /// Why a change could not take effect.

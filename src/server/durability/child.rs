@@ -27,6 +27,8 @@ pub enum Task {
     Rdb,
     /// A new base of the append-only file.
     Aof,
+    /// A snapshot that goes to replicas while it is written.
+    Transfer,
 }
 
 impl Task {
@@ -34,13 +36,14 @@ impl Task {
     fn title(self) -> &'static str {
         match self {
             Task::Rdb => "spinel-rdb-bgsave",
+            Task::Transfer => "spinel-rdb-to-slaves",
             Task::Aof => "spinel-aof-rewrite",
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Task::Rdb => "RDB",
+            Task::Rdb | Task::Transfer => "RDB",
             Task::Aof => "AOF rewrite",
         }
     }
@@ -235,7 +238,7 @@ impl Server {
         self.process.show_title(&self.config, &self.identity);
         let options = &self.config.advanced;
         let cpus = match task {
-            Task::Rdb => &options.bgsave_cpulist,
+            Task::Rdb | Task::Transfer => &options.bgsave_cpulist,
             Task::Aof => &options.aof_rewrite_cpulist,
         };
         self.process.settle_child(options, cpus);
@@ -344,6 +347,14 @@ impl Server {
         self.bury(outcome(status));
     }
 
+    /// Ends the child of this task, if there is one, without waiting until it is gone.
+    pub(in crate::server) fn terminate_child(&mut self, task: Task) {
+        if let Some(child) = self.children.current.as_ref().filter(|child| child.task == task) {
+            // SAFETY: the process is our child, not waited for yet, so its number is nobody else's.
+            unsafe { libc::kill(child.pid, libc::SIGUSR1) };
+        }
+    }
+
     fn bury(&mut self, outcome: Outcome) {
         let Some(mut child) = self.children.current.take() else { return };
         child.listen();
@@ -356,6 +367,7 @@ impl Server {
         match child.task {
             Task::Rdb => self.snapshot_ended(&child, outcome),
             Task::Aof => self.rewrite_ended(&child, outcome),
+            Task::Transfer => self.transfer_child_ended(outcome),
         }
     }
 }

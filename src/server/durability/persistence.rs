@@ -17,6 +17,8 @@ use crate::persistence::rdb::load::{LoadError, Tally};
 use crate::persistence::rdb::output::{Output, SyncedFile};
 use crate::persistence::rdb::save::{self, SaveOptions, SavedAccess, Version};
 use crate::persistence::rdb::{LoadOptions, Loader, Step};
+use crate::replication::ReplicationId;
+use crate::replication::replica::{Filter, SnapshotVersion};
 use crate::resp::Error;
 use crate::scripting::engine::Policy;
 use crate::server::Server;
@@ -210,10 +212,10 @@ impl Server {
     }
 
     /// Writes the snapshot under its name.
-    fn write_snapshot(&self, each: impl FnMut(u64)) -> io::Result<()> {
+    fn write_snapshot(&self, options: &SaveOptions, each: impl FnMut(u64)) -> io::Result<()> {
         let name = &self.config.persistence.dbfilename;
         let temporary = PathBuf::from(temporary_name(std::process::id()));
-        let written = self.write_rdb(&temporary, &self.save_options(), each).and_then(|()| {
+        let written = self.write_rdb(&temporary, options, each).and_then(|()| {
             fs::rename(&temporary, name).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
             // The new name is on disk only once its directory is.
             File::open(".")?.sync_all()
@@ -235,7 +237,8 @@ impl Server {
     /// The file cannot be written, as the log says.
     pub fn save_now(&mut self) -> io::Result<()> {
         let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
-        self.write_snapshot(|keys| pause_after_key(keys, delay_us))?;
+        let options = self.save_options();
+        self.write_snapshot(&options, |keys| pause_after_key(keys, delay_us))?;
         self.keyspace.ledger.dirty = 0;
         self.persistence.bgsave_ok = true;
         self.persistence.saves += 1;
@@ -249,11 +252,41 @@ impl Server {
     /// # Errors
     /// There is a child already, or there can be none.
     pub fn save_in_background(&mut self) -> io::Result<()> {
+        let options = self.save_options();
+        self.save_in_background_as(options)
+    }
+
+    /// Has a child take a snapshot in a version of the format that waiting replicas can read.
+    ///
+    /// # Errors
+    /// As [`Server::save_in_background`], or none can hold all data.
+    pub(in crate::server) fn save_for_replicas(&mut self, version: SnapshotVersion) -> io::Result<()> {
+        let position = self.snapshot_position();
+        let options = self.replica_save_options(version, Filter::ALL, position)?;
+        self.save_in_background_as(options)
+    }
+
+    /// How a snapshot for replicas is written that can read `version`.
+    pub(in crate::server) fn replica_save_options(
+        &self,
+        version: SnapshotVersion,
+        _filter: Filter,
+        _position: Option<(ReplicationId, u64, u32)>,
+    ) -> io::Result<SaveOptions> {
+        let wanted = match version {
+            SnapshotVersion::Oldest => Version::Redis70,
+            SnapshotVersion::Redis(number) => Version::newest(number),
+            SnapshotVersion::Valkey9 => Version::Valkey9,
+        };
+        Ok(SaveOptions { version: save::version_for(&self.keyspace, wanted), ..self.save_options() })
+    }
+
+    fn save_in_background_as(&mut self, options: SaveOptions) -> io::Result<()> {
         self.persistence.dirty_at_fork = self.keyspace.ledger.dirty;
         self.persistence.tried = Some(Instant::now());
         let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
         let forked = self.fork(Task::Rdb, |server, reporter| {
-            server.write_snapshot(|keys| {
+            server.write_snapshot(&options, |keys| {
                 reporter.written(keys);
                 pause_after_key(keys, delay_us);
             })
@@ -299,6 +332,7 @@ impl Server {
             }
         }
         self.note_disk_error();
+        self.snapshot_file_ready(outcome);
     }
 
     /// Holds up writes while the data cannot be saved, if so configured.

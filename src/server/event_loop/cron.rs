@@ -54,6 +54,7 @@ impl Server {
         self.visit_clients();
         self.supervise_child();
         self.supervise_aof();
+        self.replication_cron();
         self.targets.release_idle();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });

@@ -76,6 +76,8 @@ pub struct EventLoop {
     /// How the size of reply buffers follows the output of clients.
     pub reply_buffers: ReplyBuffers,
     pub(in crate::server) stop: bool,
+    /// The connection to the primary has more to read, although no event will report it.
+    pub(in crate::server) link_again: bool,
 }
 
 /// Buffers of an iteration, reused by the next.
@@ -162,6 +164,11 @@ impl Server {
         self.aside(|server| server.iterate_once(Some(signals), &mut Work::default(), Duration::ZERO))
     }
 
+    /// As [`Server::serve_meanwhile`], where signals are seen later.
+    pub(in crate::server) fn serve_without_signals(&mut self) -> io::Result<()> {
+        self.aside(|server| server.iterate_once(None, &mut Work::default(), Duration::ZERO))
+    }
+
     /// Serves everybody once, without waiting, while a script runs for long. Time goes on for them only, and the data
     /// stay as they are; a signal to stop is seen when the script has ended.
     pub(in crate::server) fn serve_while_busy(&mut self) {
@@ -211,7 +218,8 @@ impl Server {
     ) -> io::Result<()> {
         let Work { batch, held } = work;
         self.before_sleep();
-        let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() {
+        let busy = self.event_loop.link_again || self.transfer_goes_on();
+        let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() && !busy {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
             Duration::ZERO
@@ -230,6 +238,7 @@ impl Server {
             self.event_loop.reading.clear();
         }
         let mut accept = Vec::new();
+        let (mut link, mut pipe) = (std::mem::take(&mut self.event_loop.link_again), false);
         let EventLoop { poll, sending, ready, .. } = &mut self.event_loop;
         for event in poll.as_ref().expect(WATCHED).ready() {
             let key = match event.source {
@@ -238,8 +247,14 @@ impl Server {
                     accept.push(place);
                     continue;
                 }
-                // Who opened it waits for it.
-                Source::Link(_) => continue,
+                Source::Link(_) => {
+                    link = true;
+                    continue;
+                }
+                Source::Pipe => {
+                    pipe = true;
+                    continue;
+                }
             };
             let Some(client) = self.clients.get_mut(key) else { continue };
             if event.closed {
@@ -262,7 +277,13 @@ impl Server {
         for listener in accept {
             self.accept(listener);
         }
+        if link {
+            self.link_ready();
+        }
         self.serve(batch, held);
+        if pipe {
+            self.pump_transfer();
+        }
         if let Some(signals) = signals
             && let Some(stop) = signals.stop_requested()
             && !self.event_loop.cron_paused
@@ -284,7 +305,12 @@ impl Server {
         // While a script runs for long, those behind its caller are served by an iteration inside this one.
         while let Some(key) = self.event_loop.ready.pop_front() {
             if self.receive(key) {
-                self.parse(key, batch, held);
+                if self.clients[key].flags.has(ClientFlags::PRIMARY) {
+                    self.run_paused(batch, held);
+                    self.apply_stream(key);
+                } else {
+                    self.parse(key, batch, held);
+                }
                 self.count_client(key);
             }
         }
@@ -457,7 +483,10 @@ impl Server {
         if !self.conditions.has(Conditions::BUSY) {
             self.finish_iteration();
         }
+        self.serve_waiting();
         self.flush_or_withhold();
+        self.feed_replicas();
+        self.pump_transfer();
         self.send_replies();
         self.evict_clients();
         self.close_clients();
@@ -494,8 +523,22 @@ impl Server {
         }
     }
 
-    /// Sends a client up to `limit` bytes of its output.
+    /// Sends a client up to `limit` bytes of its output, and a replica what it is fed with behind that.
     pub(in crate::server) fn send_to(&mut self, key: ClientKey, limit: usize) {
+        let Some(client) = self.clients.get(key) else { return };
+        if !client.flags.has(ClientFlags::REPLICA) {
+            return self.send_output(key, limit);
+        }
+        if !client.io.output.is_empty() {
+            self.send_output(key, usize::MAX);
+        }
+        if !self.clients[key].flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE)) {
+            self.send_to_replica(key);
+        }
+    }
+
+    /// Sends a client up to `limit` bytes of its output.
+    pub(in crate::server) fn send_output(&mut self, key: ClientKey, limit: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE)) {
             self.count_client(key);
@@ -532,6 +575,8 @@ impl Server {
     fn detach(&mut self, key: ClientKey) {
         self.end_transaction(key);
         self.stop_monitoring(key);
+        self.forget_replica(key);
+        self.primary_lost(key);
         self.forget_blocked(key);
         self.leave(key);
     }

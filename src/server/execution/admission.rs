@@ -46,6 +46,12 @@ bit_set! {
         INTERNAL = 12;
         /// A script has run for so long that others are served meanwhile, but only what concerns the script.
         BUSY = 13;
+        /// The data are a copy, which clients may not change.
+        READONLY_REPLICA = 14;
+        /// The data are a copy, which may be old, and old data are not wanted.
+        STALE = 15;
+        /// Too few replicas would get a change in time.
+        FEW_REPLICAS = 16;
     }
 }
 
@@ -65,6 +71,11 @@ impl Conditions {
         held.set(Conditions::TRACKING_FULL, true);
         held.set(Conditions::MAXMEMORY, true);
         held.set(Conditions::CLIENT_MEMORY, true);
+        let writes =
+            spec.flags.has(Flags::WRITE) || spec.declares.is_some() || spec.flags.has(Flags::ENDS_MULTI);
+        held.set(Conditions::READONLY_REPLICA, writes);
+        held.set(Conditions::FEW_REPLICAS, writes);
+        held.set(Conditions::STALE, !spec.flags.has(Flags::STALE) || spec.declares.is_some());
         held.set(Conditions::INTERNAL, true);
         held.set(Conditions::BUSY, true);
         held
@@ -79,6 +90,7 @@ impl Conditions {
             .with(ClientFlags::MONITOR)
             .with(ClientFlags::REPLICA)
             .with(ClientFlags::SUBSCRIBED)
+            .with(ClientFlags::PRIMARY)
             .with(ClientFlags::INTERNAL);
         // Most clients have no condition but are authenticated.
         if client.flags.and(DECISIVE) == ClientFlags::AUTHENTICATED {
@@ -90,7 +102,7 @@ impl Conditions {
         now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
-        now.set(Conditions::INTERNAL, client.flags.has(ClientFlags::INTERNAL));
+        now.set(Conditions::INTERNAL, client.flags.has(ClientFlags::INTERNAL.with(ClientFlags::PRIMARY)));
         now
     }
 }
@@ -223,6 +235,12 @@ impl Server {
         if self.conditions.has(Conditions::DISK_ERROR) && needs_disk(flags) {
             return Verdict::Refuse(self.cannot_save());
         }
+        if self.conditions.has(Conditions::FEW_REPLICAS) && self.would_write(key, spec, flags) {
+            return Verdict::Refuse(Error::text("NOREPLICAS Not enough good replicas to write."));
+        }
+        if self.conditions.has(Conditions::READONLY_REPLICA) && self.would_write(key, spec, flags) {
+            return Verdict::Refuse(self.role_refuses(false));
+        }
         let only_messages =
             client.has(Conditions::SUBSCRIBED) && self.clients[key].protocol == Protocol::Resp2;
         if only_messages && !spec.flags.has(Flags::RUNS_SUBSCRIBED) {
@@ -231,6 +249,9 @@ impl Server {
                  context",
                 spec.name
             )));
+        }
+        if self.conditions.has(Conditions::STALE) && !flags.has(Flags::STALE) {
+            return Verdict::Refuse(self.role_refuses(true));
         }
         if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
@@ -252,6 +273,17 @@ impl Server {
 }
 
 impl Server {
+    /// Whether a request changes data: itself, or by what was queued for it.
+    fn would_write(&self, key: ClientKey, spec: &Spec, flags: Flags) -> bool {
+        flags.has(Flags::WRITE)
+            || spec.flags.has(Flags::ENDS_MULTI)
+                && self.clients[key].transaction.as_ref().is_some_and(|transaction| {
+                    transaction.iter().any(|(id, args)| {
+                        self.flags_of(self.commands.spec(CommandId(id)), &args).has(Flags::WRITE)
+                    })
+                })
+    }
+
     /// The error that says why the data must not change now.
     pub(in crate::server) fn cannot_save(&self) -> Error {
         match self.aof.error() {

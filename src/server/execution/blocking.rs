@@ -25,7 +25,12 @@ pub enum Unblock {
     Timeout,
     /// With an error.
     Error,
+    /// With the error that what it waits for no longer happens here.
+    RoleChanged,
 }
+
+const ROLE_CHANGED: &str =
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
 
 impl Server {
     /// Blocks a client whose command found nothing; whether the client is blocked now.
@@ -36,7 +41,19 @@ impl Server {
         args: &Args<'_>,
         wait: Wait,
     ) -> bool {
-        let Wait::Keys { need, .. } = &wait else { unreachable!("no command waits for the end of a pause") };
+        let need = match &wait {
+            Wait::Keys { need, .. } => need,
+            Wait::Acknowledgements { .. } => {
+                let mut blocked = Blocked::new(KeptRequest::new(id.0, args), wait, self.clients[key].db);
+                self.clients.blocking.add(key, &mut blocked);
+                let client = &mut self.clients[key];
+                client.blocked = Some(Box::new(blocked));
+                client.flags.set(ClientFlags::BLOCKED, true);
+                self.replication.waiting.clients.push(key);
+                return true;
+            }
+            Wait::Pause { .. } => unreachable!("no command waits for the end of a pause"),
+        };
         if self.execution.depth > 0 {
             let mut reply = self.reply(key);
             match need.absent() {
@@ -139,10 +156,17 @@ impl Server {
         let before = self.clients[key].io.output.position();
         self.answer(key, |server| match how {
             Unblock::Timeout => {
-                server.reply(key).null_array();
+                if let Wait::Acknowledgements { wanted, .. } = &blocked.wait {
+                    server.reply_acknowledged(key, wanted);
+                } else {
+                    server.reply(key).null_array();
+                }
             }
-            Unblock::Error => {
-                let error = Error::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+            Unblock::Error | Unblock::RoleChanged => {
+                let error = Error::text(match how {
+                    Unblock::RoleChanged => ROLE_CHANGED,
+                    _ => "UNBLOCKED client unblocked via CLIENT UNBLOCK",
+                });
                 server.stats.commands[id].failed += 1;
                 server.stats.error(error.code());
                 server.reply(key).error(&error);
@@ -152,6 +176,13 @@ impl Server {
         self.count_blocked(key, &blocked, reply);
         self.written(key);
         true
+    }
+
+    /// Ends the wait of a client because this server became a replica, and closes its connection.
+    pub(in crate::server) fn unblock_by_role(&mut self, key: ClientKey) {
+        if self.unblock(key, Unblock::RoleChanged) {
+            self.close_after_reply(key);
+        }
     }
 
     /// Counts a command that was blocked and ended without a result.
@@ -169,7 +200,7 @@ impl Server {
             return;
         };
         match blocked.wait {
-            Wait::Keys { .. } => {
+            Wait::Keys { .. } | Wait::Acknowledgements { .. } => {
                 self.release(key, &blocked);
                 self.count_blocked(key, &blocked, 0);
             }

@@ -221,6 +221,7 @@ impl Server {
         };
         if self.execution.unit_pending {
             self.end_unit();
+            self.clients[key].last_write = self.replication.offset();
         }
         if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
             self.used_caching(key, keeps_caching);
@@ -426,7 +427,11 @@ impl Server {
                 }
                 result
             }
-            Handler::Admin(handler) => handler(self, key, *args),
+            Handler::Admin(handler) => {
+                let result = handler(self, key, *args);
+                wait = self.execution.wait.take();
+                result
+            }
             Handler::Container | Handler::Absent => Err(Error::arity(spec.name)),
         };
         if let Err(error) = result {

@@ -1,5 +1,6 @@
-//! Propagation of commands to the append-only file.
+//! Propagation of commands to the append-only file and to replicas.
 
+use crate::keyspace::Sink;
 use crate::resp::request::write_request;
 
 /// What to propagate if the command changed something.
@@ -47,6 +48,8 @@ struct Part {
     end: usize,
     /// How many requests they are.
     requests: usize,
+    /// The sinks it is for, a bit each.
+    sinks: u8,
 }
 
 /// The propagated commands of one unit of execution, in order: a single command, or all commands of a transaction
@@ -55,6 +58,8 @@ struct Part {
 pub struct Unit {
     bytes: Vec<u8>,
     parts: Vec<Part>,
+    /// Whether a part is not for every sink.
+    partial: bool,
     /// Bytes of the last unit, for tests.
     #[cfg(test)]
     pub drained: Vec<u8>,
@@ -63,13 +68,20 @@ pub struct Unit {
 impl Unit {
     /// Adds a command that `write` appends, to be executed in database `db`.
     pub fn push(&mut self, db: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        self.push_requests(db, 1, write);
+        self.push_requests(db, 1, Sink::EVERY, write);
     }
 
-    /// Adds what one command is passed on as: `requests` requests that `write` appends.
-    pub fn push_requests(&mut self, db: u32, requests: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds what one command is passed on as to `sinks`, a bit each: `requests` requests that `write` appends.
+    pub fn push_requests(&mut self, db: u32, requests: usize, sinks: u8, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
-        self.parts.push(Part { db, end: self.bytes.len(), requests });
+        self.partial |= sinks != Sink::EVERY;
+        self.parts.push(Part { db, end: self.bytes.len(), requests, sinks });
+    }
+
+    /// About how many bytes [`Unit::write`] appends; seldom more.
+    pub fn written_len(&self) -> usize {
+        const ENCLOSING: usize = 64;
+        self.bytes.len() + ENCLOSING
     }
 
     /// Whether there is nothing to propagate.
@@ -85,6 +97,7 @@ impl Unit {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         self.parts.clear();
+        self.partial = false;
         self.parts.shrink_to(KEPT / size_of::<Part>());
     }
 
@@ -93,13 +106,26 @@ impl Unit {
     /// without the others.
     ///
     /// When `apart`, each part is a unit of its own instead.
-    pub fn write(&self, selected: &mut Option<u32>, apart: bool, out: &mut Vec<u8>) {
-        let requests = self.parts.iter().map(|part| part.requests).sum::<usize>();
-        let last = self.parts.len().saturating_sub(1);
+    ///
+    /// Only the parts for `sink` are written.
+    pub fn write(&self, sink: Sink, selected: &mut Option<u32>, apart: bool, out: &mut Vec<u8>) {
+        let (mut requests, mut first, mut last) = (0, 0, self.parts.len().saturating_sub(1));
+        if self.partial {
+            let is_for = |part: &&Part| part.sinks & sink as u8 != 0;
+            let of_sink = self.parts.iter().enumerate().filter(|(_, part)| is_for(part)).map(|(i, _)| i);
+            (first, last) = (of_sink.clone().next().unwrap_or(0), of_sink.last().unwrap_or(0));
+        }
+        for part in self.parts.iter().filter(|part| part.sinks & sink as u8 != 0) {
+            requests += part.requests;
+        }
         let mut start = 0;
-        for (i, &Part { db, end, requests: own }) in self.parts.iter().enumerate() {
+        for (i, &Part { db, end, requests: own, sinks }) in self.parts.iter().enumerate() {
+            if sinks & sink as u8 == 0 {
+                start = end;
+                continue;
+            }
             let enclosed = if apart { own > 1 } else { requests > 1 };
-            if enclosed && (apart || i == 0) {
+            if enclosed && (apart || i == first) {
                 write_request(out, [&b"MULTI"[..]].into_iter());
             }
             if *selected != Some(db) {
@@ -122,7 +148,7 @@ mod tests {
 
     fn written(unit: &Unit, selected: &mut Option<u32>) -> String {
         let mut out = Vec::new();
-        unit.write(selected, false, &mut out);
+        unit.write(Sink::Log, selected, false, &mut out);
         String::from_utf8(out).expect("text").replace("\r\n", " ")
     }
 

@@ -14,6 +14,7 @@ pub mod scripts;
 pub mod transaction;
 pub mod users;
 
+use crate::clients::blocking::Wait;
 use crate::server::Server;
 use crate::server::execution::feed::{Feed, Unit};
 use crate::server::watching::publish::Answering;
@@ -86,8 +87,10 @@ pub struct Execution {
     pub unit: Unit,
     /// There is something in `unit`.
     pub(in crate::server) unit_pending: bool,
-    /// Whether what changes is not passed on, because the script that runs wants it so.
-    pub(in crate::server) unlogged: bool,
+    /// The sinks that what changes is not passed on to, a bit each, because the script that runs wants it so.
+    pub(in crate::server) withheld_from: u8,
+    /// What the running command waits for, if it may reach the whole server and waits.
+    pub wait: Option<Wait>,
     /// The client whose request is being answered.
     pub(in crate::server) answering: Answering,
     /// Start of the running command, which is the end of the one before.

@@ -28,10 +28,23 @@ pub enum Extent {
     All,
 }
 
+/// Who wants a pause. Each has its own end; the pause lasts until the last of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PauseReason {
+    /// CLIENT PAUSE.
+    Client,
+    /// FAILOVER, so that a replica can catch up.
+    Failover,
+    /// SHUTDOWN, for the same reason.
+    Shutdown,
+}
+
 /// The current pause, and the clients that wait for its end.
 #[derive(Default)]
 pub struct Pause {
-    /// End and extent of the pause.
+    /// End and extent of the pause that each reason asks for, in order of [`PauseReason`].
+    asked: [Option<(UnixMillis, Extent)>; 3],
+    /// End and extent of the pause: follows from `asked`.
     active: Option<(UnixMillis, Extent)>,
     /// Whether the pause has ended and waiting clients are to be served.
     over: bool,
@@ -46,7 +59,7 @@ impl Pause {
 
     /// Time until the pause ends, for which the loop may sleep.
     pub(in crate::server) fn until_end(&self) -> Option<Duration> {
-        let (until, _) = self.active?;
+        let until = self.asked.iter().flatten().map(|&(until, _)| until).min()?;
         let left_ms = until.since(UnixMillis::now());
         Some(Duration::from_millis(left_ms.max(0) as u64))
     }
@@ -58,26 +71,44 @@ impl Pause {
 }
 
 impl Server {
-    /// Begins a pause, or extends the current one.
+    /// Begins a pause that clients ask for, or extends the current one.
     pub fn pause_clients(&mut self, until: UnixMillis, extent: Extent) {
-        let active = match self.pause.active {
-            None => (until, extent),
-            Some((before, more)) => (until.max(before), extent.max(more)),
-        };
-        self.pause.active = Some(active);
-        self.conditions.set(Conditions::PAUSED_WRITES, true);
-        self.conditions.set(Conditions::PAUSED_ALL, active.1 == Extent::All);
-        self.keyspace.suspend_expiry(Suspend::Pause, true);
+        self.pause_for(PauseReason::Client, until, extent);
     }
 
-    /// Ends the pause; waiting clients are served before the loop sleeps.
+    /// Begins a pause, or extends the current one.
+    pub(in crate::server) fn pause_for(&mut self, reason: PauseReason, until: UnixMillis, extent: Extent) {
+        let asked = &mut self.pause.asked[reason as usize];
+        *asked = Some(match *asked {
+            None => (until, extent),
+            Some((before, more)) => (until.max(before), extent.max(more)),
+        });
+        self.derive_pause();
+    }
+
+    /// Ends the pause that clients asked for; waiting clients are served before the loop sleeps.
     pub fn unpause_clients(&mut self) {
-        if self.pause.active.take().is_none() {
-            return;
+        self.unpause_for(PauseReason::Client);
+    }
+
+    /// Ends the pause for one reason.
+    pub(in crate::server) fn unpause_for(&mut self, reason: PauseReason) {
+        self.pause.asked[reason as usize] = None;
+        self.derive_pause();
+    }
+
+    fn derive_pause(&mut self) {
+        let mut active: Option<(UnixMillis, Extent)> = None;
+        for &(until, extent) in self.pause.asked.iter().flatten() {
+            active = Some(active.map_or((until, extent), |(end, most)| (end.max(until), most.max(extent))));
         }
-        self.pause.over = true;
-        self.conditions.set(Conditions::PAUSED_WRITES.with(Conditions::PAUSED_ALL), false);
-        self.keyspace.suspend_expiry(Suspend::Pause, false);
+        let (before, extent) = (self.pause.active, active.map(|(_, extent)| extent));
+        self.pause.over |=
+            before.is_some() && (active.is_none() || before.map(|(_, extent)| extent) > extent);
+        self.pause.active = active;
+        self.conditions.set(Conditions::PAUSED_WRITES, active.is_some());
+        self.conditions.set(Conditions::PAUSED_ALL, extent == Some(Extent::All));
+        self.keyspace.suspend_expiry(Suspend::Pause, active.is_some());
     }
 
     /// Ends an expired pause and serves the waiting clients.
@@ -90,8 +121,10 @@ impl Server {
 
     #[cold]
     fn end_due_pause(&mut self) {
-        if self.pause.active.is_some_and(|(until, _)| until <= UnixMillis::now()) {
-            self.unpause_clients();
+        let now = UnixMillis::now();
+        if self.pause.asked.iter().flatten().any(|&(until, _)| until <= now) {
+            self.pause.asked = self.pause.asked.map(|asked| asked.filter(|&(until, _)| until > now));
+            self.derive_pause();
         }
         if std::mem::take(&mut self.pause.over) {
             let started = Instant::now();

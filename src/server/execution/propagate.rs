@@ -94,14 +94,26 @@ impl Server {
     /// Adds a command to the unit, in the form its handler chose.
     fn pass_on(&mut self, db: u32, args: &Args<'_>) {
         match &self.execution.feed {
-            _ if self.execution.unlogged => return,
+            _ if self.execution.withheld_from == Sink::EVERY => return,
             Feed::Unheard | Feed::Nothing => return,
-            Feed::AsReceived => self.execution.unit.push(db, |out| args.write_request(out)),
+            Feed::AsReceived => {
+                let sinks = Sink::EVERY & !self.execution.withheld_from;
+                self.execution.unit.push_requests(db, 1, sinks, |out| args.write_request(out));
+            }
             Feed::Instead(bytes, requests) => {
-                self.execution.unit.push_requests(db, *requests, |out| out.extend_from_slice(bytes));
+                let sinks = Sink::EVERY & !self.execution.withheld_from;
+                self.execution.unit.push_requests(db, *requests, sinks, |out| out.extend_from_slice(bytes));
             }
         }
         self.execution.unit_pending = true;
+    }
+
+    /// Passes a command on to replicas only, although it changes no data.
+    pub fn pass_on_to_replicas(&mut self, db: u32, args: &Args<'_>) {
+        if self.keyspace.ledger.is_fed(Sink::Backlog) && self.keyspace.ledger.listeners.feeds() {
+            self.execution.unit.push_requests(db, 1, Sink::Backlog as u8, |out| args.write_request(out));
+            self.execution.unit_pending = true;
+        }
     }
 
     /// The outermost command is done, with all those inside it: what they pass on goes out together.
@@ -126,6 +138,7 @@ impl Server {
     fn append_to(&mut self, sink: Sink, apart: bool) {
         match sink {
             Sink::Log => self.append_to_log(apart),
+            Sink::Backlog => self.append_to_stream(apart),
         }
     }
 }

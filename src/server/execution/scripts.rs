@@ -261,7 +261,7 @@ impl Server {
                     engine.run_function(function, call.keys, call.argv, &mut host, &mut reply)
                 }
             };
-            server.execution.unlogged = false;
+            server.execution.withheld_from = 0;
             outcome
         });
         self.scripts.engine = Some(engine);
@@ -590,8 +590,11 @@ impl Host for ScriptHost<'_, '_> {
     }
 
     fn set_repl(&mut self, to: Repl) {
-        let fed = self.server.keyspace.ledger.is_fed(FedSink::Log);
-        self.server.execution.unlogged = fed && !to.log;
+        let mut withheld = 0;
+        for (sink, wanted) in [(FedSink::Log, to.log), (FedSink::Backlog, to.replicas)] {
+            withheld |= if wanted { 0 } else { sink as u8 };
+        }
+        self.server.execution.withheld_from = withheld;
     }
 
     fn converse(&mut self, output: &[u8]) -> Option<Vec<u8>> {

@@ -201,6 +201,9 @@ fn start(
     server.apply_watchdog();
     server.event_loop.stopwatch.start();
     server.load_data(&signals)?;
+    if server.config.replication.replicaof.is_some() {
+        server.begin_as_replica(None);
+    }
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
     }
@@ -270,10 +273,7 @@ fn start_log(config: &Config) -> Result<(), Failure> {
 
 /// Refuses to start without features that the configuration relies on, because data would be lost silently.
 fn refuse_missing_features(config: &Config) -> Result<(), Failure> {
-    let missing = [
-        (config.cluster.enabled, "'cluster-enabled yes': cluster mode"),
-        (config.replication.replicaof.is_some(), "'replicaof': replication"),
-    ];
+    let missing = [(config.cluster.enabled, "'cluster-enabled yes': cluster mode")];
     match missing.into_iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Failure::Line(format!("Can't start with {what} is not implemented yet."))),
         None => Ok(()),

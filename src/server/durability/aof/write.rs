@@ -7,6 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{State, policy};
+use crate::keyspace::Sink;
 use crate::net::error_text;
 use crate::persistence::aof::log::{Flushed, Policy};
 use crate::server::Server;
@@ -25,7 +26,7 @@ impl Server {
                 log.buf.extend_from_slice(format!("#TS:{second}\r\n").as_bytes());
             }
         }
-        self.execution.unit.write(&mut log.selected, apart, &mut log.buf);
+        self.execution.unit.write(Sink::Log, &mut log.selected, apart, &mut log.buf);
     }
 
     /// Writes the buffer to the file. With `force`, it does not wait for a sync under way.

@@ -1,0 +1,236 @@
+//! The backlog: the last part of the stream, kept once for all replicas.
+//!
+//! ```text
+//!   first block            …            last block
+//!  ┌──────────────────┐ ┌────────┐ ┌──────────────────┐
+//!  │▒▒▒▒▒▒│           │ │        │ │           │ free │
+//!  └──────────────────┘ └────────┘ └──────────────────┘
+//!   given  start          ↑ next byte         end
+//!   up                      of a replica
+//! ```
+//!
+//! A replica that is online has nothing of its own but the offset of the byte it is sent next. The backlog is
+//! larger than its limit only while a replica has not been sent what lies further back. (Redis shares blocks between
+//! replicas by reference counts since 7.0; here only offsets refer to bytes.)
+
+use std::collections::VecDeque;
+
+/// Bytes that a block has room for, unless one unit of execution is larger.
+const BLOCK: usize = 16 << 10;
+
+/// Consecutive bytes of the stream.
+struct Block {
+    /// Offset of the first byte.
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+/// The last part of a stream. Offset `n` is that of the byte after the first `n` bytes.
+#[derive(Default)]
+pub struct Backlog {
+    blocks: VecDeque<Block>,
+    /// Offset of the first byte that is given out.
+    start: u64,
+    /// Offset behind the last byte.
+    end: u64,
+    /// Bytes allocated by all blocks.
+    allocated: usize,
+    /// Whether bytes are kept; otherwise they are only counted.
+    active: bool,
+    /// Database that the stream has selected; `None` if the next command must select one.
+    pub selected: Option<u32>,
+}
+
+impl Backlog {
+    /// Whether bytes are kept.
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Offset behind the last byte.
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Offset of the oldest byte there is.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Number of bytes there are.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes allocated.
+    pub fn allocated(&self) -> usize {
+        self.allocated
+    }
+
+    /// Begins to keep bytes, from the present offset on.
+    pub fn activate(&mut self) {
+        self.active = true;
+        self.selected = None;
+    }
+
+    /// Gives up all bytes and keeps none from now on.
+    pub fn deactivate(&mut self) {
+        self.restart(self.end);
+        self.active = false;
+    }
+
+    /// Gives up all bytes, and goes on at another offset.
+    pub fn restart(&mut self, offset: u64) {
+        self.blocks.clear();
+        self.allocated = 0;
+        (self.start, self.end) = (offset, offset);
+        self.selected = None;
+    }
+
+    /// Whether somebody who has the first `offset` bytes can be given the rest.
+    pub fn reaches(&self, offset: u64) -> bool {
+        self.active && (self.start..=self.end).contains(&offset)
+    }
+
+    /// Lets `write` append to the stream; it appends about `expected` bytes.
+    pub fn append_with<T>(
+        &mut self,
+        expected: usize,
+        write: impl FnOnce(&mut Vec<u8>, &mut Option<u32>) -> T,
+    ) -> T {
+        let fits = |block: &Block| block.bytes.capacity() - block.bytes.len() >= expected;
+        if !self.blocks.back().is_some_and(fits) {
+            let bytes = Vec::with_capacity(expected.max(BLOCK));
+            self.allocated += bytes.capacity();
+            self.blocks.push_back(Block { start: self.end, bytes });
+        }
+        let block = self.blocks.back_mut().expect("just seen to");
+        let before = block.bytes.capacity();
+        let result = write(&mut block.bytes, &mut self.selected);
+        self.allocated += block.bytes.capacity() - before;
+        self.end = block.end();
+        if !self.active {
+            self.restart(self.end);
+        }
+        result
+    }
+
+    /// Appends bytes of a primary, which must be passed on as they came.
+    pub fn append(&mut self, bytes: &[u8]) {
+        if self.active {
+            self.append_with(bytes.len(), |out, _| out.extend_from_slice(bytes));
+        } else {
+            self.end += bytes.len() as u64;
+            self.start = self.end;
+        }
+    }
+
+    /// Bytes from `offset` on: as many as lie in one piece, and none at the end. O(log blocks).
+    ///
+    /// # Panics
+    /// If they have been given up, or have not been written.
+    pub fn read(&self, offset: u64) -> &[u8] {
+        assert!((self.start..=self.end).contains(&offset), "nobody is sent what there is not");
+        let next = self.blocks.partition_point(|block| block.end() <= offset);
+        self.blocks.get(next).map_or(&[], |block| &block.bytes[(offset - block.start) as usize..])
+    }
+
+    /// Gives up the oldest bytes above `limit`, but none from `needed` on: the least offset at which a replica
+    /// stands.
+    pub fn trim(&mut self, limit: u64, needed: Option<u64>) {
+        let keep_from = self.end.saturating_sub(limit).min(needed.unwrap_or(u64::MAX)).max(self.start);
+        // Whole blocks, so that few commands do this work; the last one is being written to.
+        while self.blocks.len() > 1
+            && let Some(block) = self.blocks.front()
+            && block.end() <= keep_from
+        {
+            self.allocated -= block.bytes.capacity();
+            self.start = block.end();
+            self.blocks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stdx::rng::Rng;
+
+    /// Everything from `offset` on.
+    fn rest(backlog: &Backlog, mut offset: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        loop {
+            let piece = backlog.read(offset);
+            if piece.is_empty() {
+                return out;
+            }
+            out.extend_from_slice(piece);
+            offset += piece.len() as u64;
+        }
+    }
+
+    #[test]
+    fn who_stands_anywhere_in_it_is_given_exactly_the_rest() {
+        for seed in 0..50 {
+            let mut rng = Rng::new(seed);
+            let (mut backlog, mut all) = (Backlog::default(), Vec::new());
+            let offset = rng.below(1000);
+            backlog.restart(offset);
+            backlog.activate();
+            all.resize(offset as usize, 0);
+            let (mut reader, limit) = (offset, 20_000 + rng.below(100_000));
+            for _ in 0..400 {
+                let len = if rng.below(20) == 0 { rng.below(50_000) } else { rng.below(300) } as usize;
+                let bytes: Vec<u8> = (0..len).map(|_| rng.below(256) as u8).collect();
+                all.extend_from_slice(&bytes);
+                backlog.append(&bytes);
+                if rng.below(3) == 0 {
+                    let piece = backlog.read(reader).len() as u64;
+                    reader += rng.below(piece + 1);
+                }
+                backlog.trim(limit, Some(reader));
+                assert_eq!(backlog.end(), all.len() as u64);
+                assert!(backlog.reaches(reader) && !backlog.reaches(backlog.end() + 1));
+                assert!(backlog.len() >= limit.min(backlog.end() - offset));
+            }
+            assert_eq!(rest(&backlog, reader), all[reader as usize..]);
+            backlog.trim(limit, None);
+            let from = backlog.start();
+            assert!(backlog.len() <= limit + 70_000);
+            assert_eq!(rest(&backlog, from), all[from as usize..]);
+            let capacities: usize = backlog.blocks.iter().map(|block| block.bytes.capacity()).sum();
+            assert_eq!(backlog.allocated(), capacities);
+        }
+    }
+
+    #[test]
+    fn without_anybody_to_keep_bytes_for_only_the_offset_moves() {
+        let mut backlog = Backlog::default();
+        backlog.append(b"abc");
+        backlog.append_with(2, |out, selected| {
+            out.extend_from_slice(b"de");
+            *selected = Some(1);
+        });
+        assert_eq!((backlog.end(), backlog.len(), backlog.allocated()), (5, 0, 0));
+        assert_eq!(backlog.selected, None, "who begins here must be told the database");
+        assert!(!backlog.reaches(5));
+        backlog.activate();
+        assert!(backlog.reaches(5) && backlog.read(5).is_empty());
+        backlog.append(b"fgh");
+        assert_eq!(backlog.read(6), b"gh");
+        backlog.deactivate();
+        assert_eq!((backlog.end(), backlog.len()), (8, 0));
+    }
+}

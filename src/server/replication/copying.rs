@@ -1,0 +1,344 @@
+//! Copying a primary: its snapshot is received and loaded in place of the data.
+//!
+//! By default the snapshot goes to a file first, and the old data are kept until it is whole. `repl-diskless-load` has it
+//! loaded as it arrives instead.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::clients::ClientFlags;
+use crate::config::value::DisklessLoad;
+use crate::net::error_text;
+use crate::net::link::{Link, Readiness};
+use crate::replication::ReplicationId;
+use crate::replication::transfer::Body;
+use crate::server::Server;
+use crate::server::durability::child::Task;
+use crate::server::replication::link::{Copying, LinkState, header, receive_all};
+
+/// Bytes taken from the socket before others are served.
+const PER_TURN: usize = 1 << 20;
+/// Bytes written to the file between two syncs, so that the last one does not take long.
+const SYNC_EVERY: u64 = 8 << 20;
+
+impl Server {
+    /// The primary is about to send all data, as they are at `offset` of its history `id`.
+    pub(in crate::server) fn begin_copying(
+        &mut self,
+        link: Box<Link>,
+        id: Option<ReplicationId>,
+        offset: u64,
+    ) -> LinkState {
+        // Replicas of ours have data of another history from now on.
+        self.disconnect_replicas();
+        self.replication.backlog.deactivate();
+        if let Some(following) = &mut self.replication.following {
+            following.plain = id.is_none();
+        }
+        let copying = Copying { id, offset, body: None, file: None, synced: 0, ready: false };
+        self.copy(link, Box::new(copying))
+    }
+
+    fn loads_directly(&self) -> bool {
+        match self.config.replication.diskless_load {
+            DisklessLoad::Disabled => false,
+            DisklessLoad::OnEmptyDb => self.keyspace.is_empty(),
+            DisklessLoad::SwapDb => true,
+        }
+    }
+
+    /// Takes what has arrived of a snapshot.
+    pub(in crate::server) fn copy(&mut self, mut link: Box<Link>, mut copying: Box<Copying>) -> LinkState {
+        let _ = link.flush();
+        let received = receive_all(&mut link, PER_TURN);
+        if let Some(following) = &mut self.replication.following {
+            following.heard_at = Instant::now();
+        }
+        if copying.body.is_none() {
+            match header(&mut link) {
+                Err(refused) => {
+                    tracing::warn!("{refused}");
+                    return self.stop_copying(link, &copying);
+                }
+                Ok(Some(framing)) => {
+                    let body = Body::new(framing);
+                    let direct = self.loads_directly();
+                    let to = if direct { "to parser" } else { "to disk" };
+                    match body.len() {
+                        Some(len) => {
+                            tracing::info!("MASTER <-> REPLICA sync: receiving {len} bytes from master {to}");
+                        }
+                        None => tracing::info!(
+                            "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
+                        ),
+                    }
+                    copying.body = Some(body);
+                    if direct {
+                        copying.ready = true;
+                        return LinkState::Copying(link, copying);
+                    }
+                    match temporary_file() {
+                        Ok(file) => copying.file = Some(file),
+                        Err(error) => {
+                            tracing::warn!(
+                                "Opening the temp file needed for MASTER <-> REPLICA synchronization: {}",
+                                error_text(&error)
+                            );
+                            return self.stop_copying(link, &copying);
+                        }
+                    }
+                }
+                Ok(None) => {}
+            }
+        }
+        if let (Some(body), Some((_, file))) = (&mut copying.body, &mut copying.file) {
+            let mut piece = Vec::new();
+            let n = body.take(link.received(), &mut piece);
+            link.consume(n);
+            let mut written = file.write_all(&piece);
+            if body.received() - copying.synced >= SYNC_EVERY {
+                copying.synced = body.received();
+                written = written.and_then(|()| file.sync_data());
+            }
+            if let Err(error) = written {
+                tracing::warn!(
+                    "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA synchronization: \
+                     {}",
+                    error_text(&error)
+                );
+                return self.stop_copying(link, &copying);
+            }
+            if body.has_ended() {
+                copying.ready = true;
+                return LinkState::Copying(link, copying);
+            }
+        }
+        match received {
+            Ok(n) => {
+                if n > PER_TURN {
+                    self.event_loop.link_again = true;
+                }
+                LinkState::Copying(link, copying)
+            }
+            Err(error) => {
+                let lost = error.kind() == io::ErrorKind::UnexpectedEof;
+                let text = if lost { "connection lost".to_owned() } else { error_text(&error) };
+                tracing::warn!("I/O error trying to sync with MASTER: {text}");
+                self.stop_copying(link, &copying)
+            }
+        }
+    }
+
+    fn stop_copying(&mut self, mut link: Box<Link>, copying: &Copying) -> LinkState {
+        copying.give_up();
+        if let Some(poll) = &self.event_loop.poll {
+            // Closing the socket has the same effect.
+            let _ = poll.registry().deregister(link.stream_mut());
+        }
+        LinkState::Down
+    }
+
+    /// Loads a snapshot that is ready, and goes on with the stream behind it.
+    pub(in crate::server) fn finish_copying(&mut self) {
+        let Some(following) = &mut self.replication.following else { return };
+        let (link, copying) = match std::mem::replace(&mut following.link, LinkState::Loading) {
+            LinkState::Copying(link, copying) if copying.ready => (link, copying),
+            other => {
+                following.link = other;
+                return;
+            }
+        };
+        let next = self.load_copy(link, &copying);
+        if let Some(following) = &mut self.replication.following
+            && matches!(following.link, LinkState::Loading)
+        {
+            following.link = next;
+        }
+    }
+
+    fn load_copy(&mut self, mut link: Box<Link>, copying: &Copying) -> LinkState {
+        if self.children.any_for(Task::Rdb) {
+            tracing::info!(
+                "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. \
+                 Killing process and removing its temp file to avoid any race"
+            );
+            self.kill_child();
+        }
+        let logged = self.config.persistence.appendonly;
+        self.stop_aof();
+        // Clients whose transactions watch keys, and those that cache them, are told that all have changed.
+        let loaded = match &copying.file {
+            Some((path, file)) => self.load_received_file(path, file, &mut link),
+            None => self.load_as_it_arrives(&mut link, copying),
+        };
+        if let Err(reason) = loaded {
+            tracing::warn!("{reason}");
+            let from = if copying.file.is_some() { "disk" } else { "socket" };
+            tracing::warn!(
+                "Failed trying to load the MASTER synchronization DB from {from}, check server logs."
+            );
+            return self.stop_copying(link, copying);
+        }
+        let db = loaded.unwrap_or(0);
+        match copying.id {
+            Some(id) => self.replication.history.adopt(id),
+            None => self.change_replication_id(),
+        }
+        self.replication.backlog.restart(copying.offset);
+        self.replication.backlog.activate();
+        tracing::info!("MASTER <-> REPLICA sync: Finished with success");
+        let state = self.linked(link, db);
+        if logged {
+            self.start_failed_aof();
+        }
+        state
+    }
+
+    /// Switches the append-only file on again that was switched off for a copy.
+    pub(in crate::server) fn start_failed_aof(&mut self) {
+        use crate::server::durability::aof::State;
+        if self.config.persistence.appendonly && self.aof.state == State::Off {
+            // The log says why it cannot begin; the timer tries again.
+            let _ = self.start_aof();
+        }
+    }
+
+    fn empty_for_copy(&mut self) {
+        tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
+        let lazily = self.config.replication.lazy_flush;
+        self.keyspace.ledger.mute(true);
+        self.keyspace.flush(None, lazily);
+        self.propagate_by_itself();
+        self.keyspace.ledger.mute(false);
+        self.scripts.forget_libraries();
+    }
+
+    fn load_received_file(&mut self, path: &PathBuf, file: &File, link: &mut Link) -> Result<u32, String> {
+        let name = PathBuf::from(&self.config.persistence.dbfilename);
+        let placed = file.sync_all().and_then(|()| fs::rename(path, &name));
+        placed.map_err(|error| {
+            format!(
+                "Failed trying to rename the temp DB into {} in MASTER <-> REPLICA synchronization: {}",
+                name.display(),
+                error_text(&error)
+            )
+        })?;
+        self.empty_for_copy();
+        tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+        let mut said = Instant::now();
+        let loaded = self.load_rdb(&name, false, |server| {
+            keep_alive(link, &mut said);
+            server.serve_during_copy()
+        });
+        if self.config.persistence.rdb_del_sync_files
+            && self.config.persistence.save.0.is_empty()
+            && !self.config.persistence.appendonly
+        {
+            tracing::info!(
+                "Removing the RDB file obtained from the master. This replica has persistence disabled"
+            );
+            let _ = fs::remove_file(&name);
+        }
+        match loaded {
+            Ok(()) => Ok(self.loaded_db()),
+            Err(failure) => {
+                self.keyspace.flush(None, true);
+                Err(failure.to_string())
+            }
+        }
+    }
+
+    fn load_as_it_arrives(&mut self, link: &mut Box<Link>, copying: &Copying) -> Result<u32, String> {
+        let swap = self.config.replication.diskless_load == DisklessLoad::SwapDb;
+        let _ = (swap, copying, link);
+        Err("repl-diskless-load is being built".to_owned())
+    }
+
+    /// The database that the stream behind the loaded snapshot begins with.
+    fn loaded_db(&self) -> u32 {
+        0
+    }
+
+    /// Serves clients, as far as they may be served, while a copy is loaded.
+    pub(in crate::server) fn serve_during_copy(&mut self) -> io::Result<()> {
+        self.serve_without_signals()
+    }
+
+    /// Clients that wait for what no longer happens here are told so, and closed.
+    pub(in crate::server) fn refuse_blocked(&mut self) {
+        let blocked: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.flags.has(ClientFlags::BLOCKED))
+            .map(|(key, _)| key)
+            .collect();
+        for key in blocked {
+            self.unblock_by_role(key);
+        }
+    }
+}
+
+fn keep_alive(link: &mut Link, said: &mut Instant) {
+    if said.elapsed() >= Duration::from_secs(1) {
+        *said = Instant::now();
+        link.push(b"\n");
+        // An error shows when the stream is read.
+        let _ = link.flush();
+    }
+}
+
+fn temporary_file() -> io::Result<(PathBuf, File)> {
+    let mut error = None;
+    for attempt in 0..5 {
+        let seconds = crate::stdx::clock::UnixMillis::now().as_secs() + attempt;
+        let path = PathBuf::from(format!("temp-{seconds}.{}.rdb", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(failed) => error = Some(failed),
+        }
+    }
+    Err(error.unwrap_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists)))
+}
+
+/// The bytes of a snapshot as they arrive.
+pub(in crate::server) struct Arriving<'a> {
+    link: &'a mut Link,
+    body: Body,
+    /// Bytes of the snapshot that have not been read.
+    ready: Vec<u8>,
+    at: usize,
+    timeout: Duration,
+}
+
+impl<'a> Arriving<'a> {
+    pub(in crate::server) fn new(link: &'a mut Link, body: Body, timeout: Duration) -> Arriving<'a> {
+        Arriving { link, body, ready: Vec::new(), at: 0, timeout }
+    }
+}
+
+impl Read for Arriving<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.ready.len() {
+            self.ready.clear();
+            self.at = 0;
+            if self.body.has_ended() {
+                return Ok(0);
+            }
+            if self.link.received().is_empty() {
+                self.link.receive()?;
+            }
+            if self.link.received().is_empty() {
+                self.link.wait(Readiness::Readable, Instant::now() + self.timeout)?;
+                self.link.receive()?;
+            }
+            let n = self.body.take(self.link.received(), &mut self.ready);
+            self.link.consume(n);
+        }
+        let n = out.len().min(self.ready.len() - self.at);
+        out[..n].copy_from_slice(&self.ready[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
