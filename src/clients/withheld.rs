@@ -15,6 +15,11 @@ impl WithheldOutput {
         self.len == 0
     }
 
+    /// The least offset that withheld output waits for.
+    pub fn first(&self) -> Option<u64> {
+        (self.len > 0).then_some(self.marks[0].0)
+    }
+
     /// Withholds the output up to its byte `bytes` until the log is durable up to `offset`. Bytes are counted over
     /// the life of the client, so `bytes` never decreases. `under_way` is the end of the group being written.
     pub fn add(&mut self, offset: u64, bytes: u64, under_way: u64) {

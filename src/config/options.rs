@@ -7,9 +7,9 @@
 use crate::types;
 
 use super::value::{
-    AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, EndpointType, EvictionPolicy, KeyspaceEvents,
-    LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr, PropagationError,
-    SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
+    AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, DurableMode, EndpointType, EvictionPolicy,
+    KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr,
+    PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
 };
 
 /// All options of the server.
@@ -470,6 +470,12 @@ pub struct ReplicationOptions {
     pub min_replicas_to_write: u32,
     /// Largest lag of a replica that counts for `min_replicas_to_write`, in seconds.
     pub min_replicas_max_lag_s: u32,
+    /// Number of replicas that must acknowledge a change before its client gets the reply; 0 for none.
+    pub min_replicas_durable: u32,
+    /// What a replica acknowledges for that.
+    pub min_replicas_durable_mode: DurableMode,
+    /// How long a reply waits for that, in milliseconds.
+    pub min_replicas_durable_timeout_ms: u64,
     /// What to do about an error in a command from the primary or the append-only file.
     pub propagation_error_behavior: PropagationError,
     /// Continue when a replica cannot write to its disk.
@@ -501,6 +507,9 @@ impl Default for ReplicationOptions {
             ignore_maxmemory: true,
             min_replicas_to_write: 0,
             min_replicas_max_lag_s: 10,
+            min_replicas_durable: 0,
+            min_replicas_durable_mode: DurableMode::Memory,
+            min_replicas_durable_timeout_ms: 5000,
             propagation_error_behavior: PropagationError::Ignore,
             ignore_disk_write_errors: false,
         }

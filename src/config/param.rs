@@ -165,6 +165,8 @@ bit_set! {
         ROLE = 21, "role";
         /// Keep another part of the stream of replicas.
         BACKLOG = 22, "backlog";
+        /// Withhold replies for something else than before.
+        DURABILITY = 23, "durability";
     }
 }
 

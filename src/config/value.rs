@@ -134,6 +134,16 @@ choice! {
 }
 
 choice! {
+    /// What a replica acknowledges before a reply is sent.
+    DurableMode {
+        /// That it has applied the change.
+        Memory = "memory",
+        /// That its append-only file has the change, on disk.
+        Fsync = "fsync",
+    }
+}
+
+choice! {
     /// Whether a full copy may be loaded without a file.
     DisklessLoad {
         /// Only through a file.

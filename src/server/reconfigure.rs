@@ -60,6 +60,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::WATCHDOG, Action::Do(Server::apply_watchdog)),
     (Effects::PASSWORD, Action::Do(Server::apply_password)),
     (Effects::ROLE, Action::Do(Server::apply_role)),
+    (Effects::DURABILITY, Action::Do(Server::commit_anew)),
     // Nobody is sent what is given up: `feed_replicas` knows who needs what.
     (Effects::BACKLOG, Action::Do(Server::feed_replicas)),
 ];

@@ -59,7 +59,8 @@ impl Server {
         }
         if listeners.feeds() {
             if self.withholds_replies() {
-                self.aof.note_recent(&changes, &keys);
+                let end = self.commit_end();
+                self.aof.note_recent(&changes, &keys, end);
             }
             for group in changes.chunk_by(Change::is_of_same_hash) {
                 self.pass_on_removal(group, &keys);

@@ -11,11 +11,10 @@ use crate::net::error_text;
 use crate::net::link::Link;
 use crate::net::poll::Source;
 use crate::replication::handshake::{Failure, Greeting, Handshake, Next};
-use crate::replication::{ReplicationId, transfer};
+use crate::replication::ReplicationId;
 use crate::server::Server;
 use crate::server::replication::failover::Phase;
-use crate::server::replication::link::{Copying, Following, LINK, LinkState, receive_all};
-use crate::stdx::clock::UnixMillis;
+use crate::server::replication::link::{Following, LINK, LinkState, receive_all};
 
 /// A line that a primary answers is not longer.
 const LONGEST_LINE: usize = 16 << 10;
@@ -47,6 +46,9 @@ impl Server {
             None => self.replication.backlog.selected.unwrap_or(0),
             Some(following) => self.primary_client().map_or(following.db, |key| self.clients[key].db),
         };
+        if was_primary {
+            self.settle_quorum();
+        }
         self.leave_primary();
         self.config.replication.replicaof = Some(address);
         let following = Following { db, ..Following::new(self.keyspace.now(), resumable) };

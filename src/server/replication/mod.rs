@@ -6,6 +6,7 @@
 //! - [`following`]: how it comes about, up to the stream, and ends;
 //! - [`copying`]: a snapshot that is received, and loaded in place of the data;
 //! - [`stream`]: the stream of a primary, applied and passed on;
+//! - [`quorum`]: replies that wait until replicas have acknowledged (`min-replicas-durable`);
 //! - [`waiting`]: clients that wait for acknowledgements (WAIT, WAITAOF);
 //! - [`failover`]: handing over to a replica.
 //!
@@ -16,6 +17,7 @@ pub mod failover;
 pub mod following;
 pub mod link;
 pub mod primary;
+pub mod quorum;
 pub mod stream;
 pub mod transfer;
 pub mod waiting;
@@ -36,6 +38,7 @@ use crate::stdx::rng::Rng;
 use failover::Failover;
 use link::Following;
 use primary::LeavingFiles;
+use quorum::Quorum;
 use stream::Stream;
 use transfer::Transfer;
 use waiting::Waiting;
@@ -58,6 +61,8 @@ pub struct Replication {
     pub(in crate::server) transfer: Option<Transfer>,
     /// Clients that wait for acknowledgements.
     pub(in crate::server) waiting: Waiting,
+    /// Acknowledgements that replies wait for.
+    pub(in crate::server) quorum: Quorum,
     /// The handing over that is under way.
     pub failover: Failover,
     /// Number of replicas that are online and not too far behind.
@@ -99,6 +104,7 @@ impl Replication {
             stream: Stream::default(),
             transfer: None,
             waiting: Waiting::default(),
+            quorum: Quorum::default(),
             failover: Failover::default(),
             good_replicas: 0,
             counts: Counts::default(),

@@ -580,7 +580,8 @@ impl Server {
         };
         self.replication.good_replicas =
             if checked { self.replication.replicas.iter().filter(good).count() } else { 0 };
-        let few = checked && !self.replication.is_replica() && self.replication.good_replicas < least;
+        let few = checked && self.replication.good_replicas < least || !self.has_quorum();
+        let few = few && !self.replication.is_replica();
         self.conditions.set(Conditions::FEW_REPLICAS, few);
     }
 

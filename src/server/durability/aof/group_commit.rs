@@ -1,4 +1,5 @@
-//! Group commit: with `appendfsync always`, a reply is sent only when everything that it depends on is durable.
+//! Group commit: with `appendfsync always` or `min-replicas-durable`, a reply is sent only when everything that it depends
+//! on is durable: synced to our own append-only file, acknowledged by so many replicas, or both.
 //!
 //! Meanwhile the loop goes on: all requests that arrive during one sync share the next. A read of keys that did not
 //! change lately is answered at once ([`Recent`](super::recent::Recent)); any other reply waits for everything executed
@@ -13,11 +14,12 @@ use crate::keyspace::ledger::Change;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
+use crate::server::replication::quorum::Quorum;
 
 impl Aof {
-    /// Notes which keys changed, before the change is appended.
-    pub(in crate::server) fn note_recent(&mut self, changes: &[Change], keys: &[u8]) {
-        let offset = self.log.appended() + 1;
+    /// Notes which keys changed, before the change is appended behind `end`.
+    pub(in crate::server) fn note_recent(&mut self, changes: &[Change], keys: &[u8], end: u64) {
+        let offset = end + 1;
         for change in changes {
             self.recent.note(change, keys, offset);
         }
@@ -25,10 +27,56 @@ impl Aof {
 }
 
 impl Server {
-    /// Whether replies are withheld until the log is durable.
+    /// Whether replies are withheld until what they depend on is durable.
     #[inline]
     pub(in crate::server) fn withholds_replies(&self) -> bool {
+        self.waits_for_sync() || self.waits_for_replicas()
+    }
+
+    #[inline]
+    fn waits_for_sync(&self) -> bool {
         self.config.persistence.appendfsync == AppendFsync::Always && self.aof.state == State::On
+    }
+
+    /// Whether replies are withheld until replicas have acknowledged. Then all offsets are those of the stream, otherwise
+    /// those of the log.
+    #[inline]
+    pub(in crate::server) fn waits_for_replicas(&self) -> bool {
+        self.config.replication.min_replicas_durable > 0 && !self.replication.is_replica()
+    }
+
+    /// Offset behind the last change.
+    pub(in crate::server) fn commit_end(&self) -> u64 {
+        if self.waits_for_replicas() { self.replication.offset() } else { self.aof.log.appended() }
+    }
+
+    /// Offset up to which changes are durable.
+    fn commit_durable(&mut self) -> u64 {
+        if !self.waits_for_replicas() {
+            return self.aof.log.durable();
+        }
+        let acknowledged = self.acknowledged_by_quorum();
+        match self.waits_for_sync().then(|| self.synced_offset()).flatten() {
+            Some(synced) => acknowledged.min(synced),
+            None => acknowledged,
+        }
+    }
+
+    /// Offset up to which changes are becoming durable.
+    fn commit_under_way(&self) -> u64 {
+        if self.waits_for_replicas() {
+            self.replication.quorum.asked_at()
+        } else {
+            self.aof.log.handed_over()
+        }
+    }
+
+    /// What replies depend on is another thing from now on: those that wait leave.
+    pub(in crate::server) fn commit_anew(&mut self) {
+        self.release_replies(u64::MAX);
+        self.aof.recent = super::recent::Recent::default();
+        self.replication.quorum = Quorum::default();
+        self.count_good_replicas();
     }
 
     /// Notes what the reply to a request depends on. If the request only reads keys that it names, its reply depends only
@@ -61,7 +109,12 @@ impl Server {
     pub(in crate::server) fn flush_or_withhold(&mut self) {
         if self.withholds_replies() {
             self.withhold_undurable();
-            if !self.aof.gathering.goes_on(self.aof.waiting.len()) {
+            if self.waits_for_replicas() {
+                self.ask_quorum();
+            }
+            if !self.waits_for_sync() {
+                self.flush_aof(false);
+            } else if !self.aof.gathering.goes_on(self.aof.waiting.len()) {
                 let before = self.aof.log.handed_over();
                 self.flush_aof(false);
                 if self.aof.log.handed_over() > before {
@@ -79,13 +132,17 @@ impl Server {
     /// Time until a group or a postponed write must be written, for which the loop may sleep.
     pub(in crate::server) fn until_flush(&self) -> Duration {
         // The wait of a group does not end once replies are no longer withheld.
-        let patience = if self.withholds_replies() { self.aof.gathering.patience() } else { Duration::MAX };
+        let patience = if self.waits_for_sync() { self.aof.gathering.patience() } else { Duration::MAX };
+        let patience = patience.min(self.replication.quorum.patience(&self.config.replication));
         self.aof.log.until_forced_write().map_or(patience, |written| patience.min(written))
     }
 
     /// Withholds output that depends on changes that are not durable, and sends what has become durable.
     fn withhold_undurable(&mut self) {
-        let (appended, durable) = (self.aof.log.appended(), self.aof.log.durable());
+        if self.waits_for_replicas() {
+            self.note_logged();
+        }
+        let (appended, durable) = (self.commit_end(), self.commit_durable());
         let answered = self.release_replies(durable);
         if answered > 0 {
             self.aof.gathering.begin(answered, self.aof.waiting.len());
@@ -93,10 +150,17 @@ impl Server {
         if appended <= durable {
             return;
         }
-        let under_way = self.aof.log.handed_over();
+        let under_way = self.commit_under_way();
         let mut sending = std::mem::take(&mut self.event_loop.sending);
         sending.retain(|&key| {
             let Some(client) = self.clients.get_mut(key) else { return false };
+            if client.is_special() {
+                // What is sent to other servers is what makes changes durable.
+                const SERVERS: ClientFlags = ClientFlags::REPLICA.with(ClientFlags::PRIMARY);
+                if client.flags.has(SERVERS) {
+                    return true;
+                }
+            }
             let end = client.output_end();
             // Changes become durable in groups: those of the sync under way, or all that were appended.
             let offset = match client.dependency.take(end) {
@@ -116,7 +180,7 @@ impl Server {
 
     /// Sends the output that depends on nothing behind `durable`, an offset in the log. Returns the number of clients that
     /// no longer wait.
-    fn release_replies(&mut self, durable: u64) -> usize {
+    pub(in crate::server) fn release_replies(&mut self, durable: u64) -> usize {
         let before = self.aof.waiting.len();
         let mut waiting = std::mem::take(&mut self.aof.waiting);
         waiting.retain(|&key| {
@@ -130,5 +194,24 @@ impl Server {
         let answered = before - waiting.len();
         self.aof.waiting = waiting;
         answered
+    }
+
+    /// Whether no output is withheld.
+    pub(in crate::server) fn withholds_nothing(&self) -> bool {
+        self.aof.waiting.is_empty()
+    }
+
+    /// The clients with withheld output that depends on changes up to `offset`.
+    pub(in crate::server) fn withheld_up_to(&mut self, offset: u64) -> Vec<ClientKey> {
+        let clients = &self.clients;
+        let late = |&key: &ClientKey| {
+            clients
+                .get(key)
+                .and_then(|client| client.withheld_output.first())
+                .is_some_and(|first| first <= offset)
+        };
+        let late: Vec<ClientKey> = self.aof.waiting.iter().copied().filter(late).collect();
+        self.aof.waiting.retain(|key| !late.contains(key));
+        late
     }
 }
