@@ -176,6 +176,7 @@ impl Server {
         self.replication.backlog.selected = None;
         self.replication.alone_since = Some(self.keyspace.now());
         self.apply_role();
+        self.commit_anew();
         self.apply_oom_score();
         self.start_failed_aof();
     }

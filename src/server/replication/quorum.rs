@@ -28,9 +28,16 @@ pub struct Quorum {
     asked: VecDeque<(u64, Instant)>,
     /// The last of these offsets.
     last: u64,
+    /// Offset at which replies began to wait: what came before was promised to nobody.
+    base: u64,
 }
 
 impl Quorum {
+    /// Replies wait for what comes after `base`.
+    pub(in crate::server) fn beginning_at(base: u64) -> Quorum {
+        Quorum { base, last: base, ..Quorum::default() }
+    }
+
     /// Offset up to which acknowledgements have been asked for.
     pub(in crate::server) fn asked_at(&self) -> u64 {
         self.last
@@ -62,7 +69,12 @@ impl Server {
             })
             .collect();
         offsets.sort_unstable_by(|a, b| b.cmp(a));
-        wanted.checked_sub(1).and_then(|last| offsets.get(last)).copied().unwrap_or(0)
+        wanted
+            .checked_sub(1)
+            .and_then(|last| offsets.get(last))
+            .copied()
+            .unwrap_or(0)
+            .max(self.replication.quorum.base)
     }
 
     /// Asks replicas to acknowledge what replies wait for, and gives up on those that have waited for too long.

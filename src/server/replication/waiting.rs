@@ -88,6 +88,9 @@ impl Server {
         if !self.replication.waiting.clients.is_empty() {
             self.look_at_waiting();
         }
+        if self.replication.is_replica() && self.aof.state == AofState::On {
+            self.tell_synced();
+        }
         if self.replication.waiting.ask {
             self.replication.waiting.ask = false;
             if !self.replication.replicas.is_empty() && !self.replication.is_replica() {
@@ -96,6 +99,15 @@ impl Server {
                     crate::resp::request::write_request(out, words.into_iter());
                 });
             }
+        }
+    }
+
+    /// Tells the primary when more of its stream is on disk.
+    fn tell_synced(&mut self) {
+        let before = self.replication.waiting.durable;
+        self.note_logged();
+        if self.replication.waiting.durable > before {
+            self.acknowledge();
         }
     }
 

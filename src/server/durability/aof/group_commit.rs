@@ -75,12 +75,12 @@ impl Server {
     pub(in crate::server) fn commit_anew(&mut self) {
         self.release_replies(u64::MAX);
         self.aof.recent = super::recent::Recent::default();
-        self.replication.quorum = Quorum::default();
+        self.replication.quorum = Quorum::beginning_at(self.replication.offset());
         self.count_good_replicas();
     }
 
     /// Notes what the reply to a request depends on. If the request only reads keys that it names, its reply depends only
-    /// on the last changes of those keys. `before` is the end of the client's output before the reply, and whether all
+    /// on the last changes of those keys; if it is not about data, on nothing. `before` is the end of the client's output before the reply, and whether all
     /// output before the reply was sent.
     pub(in crate::server) fn vouch(
         &mut self,
@@ -89,6 +89,16 @@ impl Server {
         args: &Args<'_>,
         before: (u64, bool),
     ) {
+        const ABOUT_DATA: Flags = Flags::WRITE
+            .with(Flags::READONLY)
+            .with(Flags::MAY_REPLICATE)
+            .with(Flags::ENDS_MULTI)
+            .with(Flags::BLOCKING);
+        if !spec.flags.has(ABOUT_DATA) && !spec.acl.has(Acl::SCRIPTING) && spec.keys.is_empty() {
+            let client = &mut self.clients[key];
+            let after = client.output_end();
+            return client.dependency.add(before.0, after, 0, before.1);
+        }
         let hidden = |keys: &KeySpec| keys.flags.has(KeyFlags::INCOMPLETE);
         if !spec.flags.has(Flags::READONLY) || spec.acl.has(Acl::SCRIPTING) || spec.keys.iter().any(hidden) {
             return;
