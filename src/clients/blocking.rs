@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::ClientKey;
 use super::kept::KeptRequest;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::hash::BuildKeyHasher;
 use crate::types::Kind;
 
 /// Kind of the null reply for a client that may not wait.
@@ -177,7 +178,7 @@ type Place = (u32, Box<[u8]>);
 #[derive(Default)]
 pub struct Blocking {
     /// By ticket.
-    queues: HashMap<u32, HashMap<Box<[u8]>, Queue>>,
+    queues: BTreeMap<u32, HashMap<Box<[u8]>, Queue, BuildKeyHasher>>,
     /// How many queues there are.
     keys: usize,
     next_ticket: u64,

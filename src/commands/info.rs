@@ -154,7 +154,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
     let clients = &server.clients;
     let count = |wanted: fn(&Client) -> bool| clients.iter().filter(|(_, client)| wanted(client)).count();
     out.section("Clients")
-        .field("connected_clients", clients.len())
+        .field("connected_clients", clients.len() - server.replication.replicas.len())
         .field("cluster_connections", 0)
         .field("maxclients", server.config.net.maxclients)
         .field("client_recent_max_input_buffer", clients.memory.recent_max_input())
