@@ -7,6 +7,7 @@
 //!
 //! - [`history`]: which histories a server knows, and up to which offset;
 //! - [`backlog`]: the last part of the stream, shared by all replicas;
+//! - [`resume`]: whether a replica can go on from where it stands;
 //! - [`replica`]: what a primary knows of one replica;
 //! - [`handshake`]: how a replica introduces itself, and what it is answered;
 //! - [`transfer`]: how a snapshot is framed.
@@ -16,6 +17,9 @@ pub mod backlog;
 pub mod handshake;
 pub mod history;
 pub mod replica;
+pub mod resume;
+#[cfg(test)]
+mod schedules;
 pub mod transfer;
 
 pub use history::{History, ReplicationId};

@@ -1,6 +1,5 @@
 //! What a primary knows of one replica.
 
-use super::history::ReplicationId;
 use crate::stdx::bits::bit_set;
 use crate::stdx::clock::UnixMillis;
 
@@ -171,13 +170,4 @@ pub enum SnapshotVersion {
     Redis(u32),
     /// The format of Valkey 9.
     Valkey9,
-}
-
-/// A request of a replica for data: `PSYNC id offset`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Request {
-    /// The history it knows; `None` for none.
-    pub id: Option<ReplicationId>,
-    /// Number of bytes of it that it has.
-    pub offset: Option<u64>,
 }

@@ -7,8 +7,8 @@ use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Sink;
 use crate::net::error_text;
 use crate::net::peer::Peer;
-use crate::replication::history::Foreign;
 use crate::replication::replica::{Capabilities, Filter, Replica, State};
+use crate::replication::resume::{Refusal, explain, resume};
 use crate::resp::request::write_request;
 use crate::resp::{Error, Replied};
 use crate::server::Server;
@@ -179,44 +179,18 @@ impl Server {
     fn continue_stream(&mut self, key: ClientKey, id: &[u8], next: i64, name: &str) -> bool {
         let replication = &self.replication;
         let history = &replication.history;
-        // An offset that cannot be is refused as one that is not there.
-        let offset = u64::try_from(next).ok().and_then(|next| next.checked_sub(1));
-        match history.contains(id, offset.unwrap_or(u64::MAX)) {
-            Ok(()) => {}
-            Err(_) if id == b"?" => {
-                tracing::info!("Full resync requested by replica {name}");
+        let offset = match resume(history, &replication.backlog, id, next) {
+            Ok(offset) => offset,
+            Err(refusal) => {
+                tracing::info!("{}", explain(refusal, history, name, id, next));
+                if refusal == Refusal::Ahead {
+                    tracing::warn!(
+                        "Warning: replica {name} tried to PSYNC with an offset that is greater than the master replication \
+                         offset."
+                    );
+                }
                 return false;
             }
-            Err(Foreign::Unknown) => {
-                tracing::info!(
-                    "Partial resynchronization not accepted: Replication ID mismatch (Replica asked for '{}', my \
-                     replication IDs are '{}' and '{}')",
-                    crate::stdx::text::Lossy(id),
-                    history.id,
-                    self.former_id()
-                );
-                return false;
-            }
-            Err(Foreign::EndedAt(end)) => {
-                tracing::info!(
-                    "Partial resynchronization not accepted: Requested offset for second ID was {next}, but I can \
-                     reply up to {}",
-                    end + 1
-                );
-                return false;
-            }
-        }
-        let Some(offset) = offset.filter(|&offset| replication.backlog.reaches(offset)) else {
-            tracing::info!(
-                "Unable to partial resync with replica {name} for lack of backlog (Replica request was: {next})."
-            );
-            if offset.is_some_and(|offset| offset > replication.backlog.end()) {
-                tracing::warn!(
-                    "Warning: replica {name} tried to PSYNC with an offset that is greater than the master replication \
-                     offset."
-                );
-            }
-            return false;
         };
         let (present, end) = (history.id, replication.backlog.end());
         self.add_replica(key, State::Online);
