@@ -9,6 +9,7 @@ use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Suspend;
 use crate::resp::request::{self, write_request};
 use crate::server::Server;
+use crate::server::command::Flags;
 use crate::server::execution::Origin;
 use crate::server::execution::admission::Conditions;
 use crate::server::execution::call::Batch;
@@ -18,6 +19,8 @@ use crate::server::execution::call::Batch;
 pub struct Stream {
     /// Bytes received since the offset last moved, parsed so far.
     taken: Vec<u8>,
+    /// How many of them precede the last request that may begin a transaction, if that has not been executed.
+    whole: usize,
     /// Whether the primary asked how far this replica is.
     pub(in crate::server) asked: bool,
 }
@@ -26,6 +29,7 @@ impl Stream {
     /// Forgets what was received and does not count yet.
     pub(in crate::server) fn forget(&mut self) {
         self.taken = Vec::new();
+        self.whole = 0;
         self.asked = false;
     }
 }
@@ -51,9 +55,14 @@ impl Server {
             let input = &mut client.io.input;
             let before = input.pos;
             match input.decoder.next(&mut input.buf, &mut input.pos, &mut batch.spans, &limits) {
-                Ok(None) => break None,
+                Ok(None) => {
+                    // Empty lines count as well.
+                    self.replication.stream.taken.extend_from_slice(&input.buf[before..input.pos]);
+                    break None;
+                }
                 Ok(Some(frame)) => {
                     let taken = &mut self.replication.stream.taken;
+                    let start = taken.len();
                     if frame.large().is_empty() {
                         taken.extend_from_slice(&input.buf[before..input.pos]);
                     } else {
@@ -61,6 +70,10 @@ impl Server {
                         frame.write_to(&input.buf, &batch.spans, taken);
                     }
                     let barrier = self.enqueue(&mut batch, key, frame);
+                    let command = batch.pending.last().and_then(|pending| pending.command);
+                    if command.is_some_and(|id| self.commands.spec(id).flags.has(Flags::RUNS_IN_MULTI)) {
+                        self.replication.stream.whole = start;
+                    }
                     if barrier || batch.is_full() {
                         self.apply_batch(key, &mut batch);
                     }
@@ -89,14 +102,16 @@ impl Server {
             self.run_batch(batch);
         }
         let Some(client) = self.clients.get(key) else { return };
-        if client.flags.has(ClientFlags::IN_MULTI) || !client.flags.has(ClientFlags::PRIMARY) {
+        if !client.flags.has(ClientFlags::PRIMARY) {
             return;
         }
-        let taken = &mut self.replication.stream.taken;
-        if !taken.is_empty() {
-            self.replication.counts.received += taken.len() as u64;
-            self.replication.backlog.append(taken);
-            taken.clear();
+        let Stream { taken, whole, .. } = &mut self.replication.stream;
+        let whole = std::mem::take(whole);
+        let n = if client.flags.has(ClientFlags::IN_MULTI) { whole } else { taken.len() };
+        if n > 0 {
+            self.replication.counts.received += n as u64;
+            self.replication.backlog.append(&taken[..n]);
+            taken.drain(..n);
             taken.shrink_to(1 << 20);
         }
     }
