@@ -423,3 +423,316 @@ fn replies_that_nobody_reads_are_bounded() {
     target.assert_memory_below(before + (8 << 20), "when all have left");
     target.finish();
 }
+
+/// Whatever somebody says who pretends to be a replica, and whenever they leave.
+#[test]
+fn replicas_that_make_no_sense() {
+    let mut rng = rng();
+    let mut target = Target::start(&[
+        "--repl-diskless-sync-delay",
+        "0",
+        "--client-output-buffer-limit",
+        "replica 4mb 0 0",
+        "--repl-backlog-size",
+        "1mb",
+    ]);
+    for i in 0..200 {
+        run(&mut target.witness, &format!("SET key:{i} {}", "v".repeat(1000)));
+    }
+    let before = target.used();
+    let id = run(&mut target.witness, "INFO replication");
+    let id =
+        id.split("master_replid:").nth(1).and_then(|rest| rest.split("\r\n").next()).expect("it has one");
+    let lines = [
+        "REPLCONF listening-port 7000",
+        "REPLCONF listening-port 99999999999999999999",
+        "REPLCONF listening-port -1 ip-address",
+        "REPLCONF ip-address 10.0.0.1 capa eof capa psync2 capa nosuch",
+        "REPLCONF capa eof capa psync2",
+        "REPLCONF version 9.0.1",
+        "REPLCONF version 99999999999999999999.x",
+        "REPLCONF version 8",
+        "REPLCONF ack 0",
+        "REPLCONF ack 9223372036854775807 fack 18446744073709551615",
+        "REPLCONF ACK -5 FACK -5",
+        "REPLCONF GETACK *",
+        "REPLCONF rdb-only 1",
+        "REPLCONF rdb-only 1 rdb-filter-only functions",
+        "REPLCONF rdb-filter-only keys\\x00",
+        "REPLCONF rdb-channel 1 main-ch-client-id 1",
+        "REPLCONF",
+        "REPLCONF \\xff\\xfe x",
+        "PSYNC ? -1",
+        "PSYNC ? -9223372036854775808",
+        "PSYNC ID 1",
+        "PSYNC ID 9223372036854775807",
+        "PSYNC ID -9223372036854775808",
+        "PSYNC ID 0 FAILOVER",
+        "PSYNC ID 1 NOSUCH",
+        "PSYNC x y",
+        "SYNC",
+        "SYNC x",
+        "MULTI",
+        "EXEC",
+        "RESET",
+        "QUIT",
+        "SUBSCRIBE c",
+        "MONITOR",
+        "BLPOP nosuch 0",
+        "WAIT 1 10",
+        "CLIENT REPLY OFF",
+        "CLIENT REPLY SKIP",
+        "CLIENT TRACKING ON",
+        "CLIENT KILL TYPE replica SKIPME no",
+        "CLIENT NO-EVICT on",
+        "HELLO 3",
+        "GET key:1",
+        "SET key:2 x",
+        "SELECT 3",
+        "FAILOVER ABORT",
+        "REPLICAOF NO ONE",
+        "CLIENT PAUSE 10",
+        "ROLE",
+        "INFO replication",
+        "CLIENT LIST",
+        "DEBUG CHANGE-REPL-ID",
+    ];
+    let mut staying = Vec::new();
+    for round in 0..400 {
+        let mut bytes = Vec::new();
+        for _ in 0..1 + rng.below(7) {
+            let line = lines[rng.index(lines.len())].replace("ID", id);
+            bytes.extend(request(&line.split(' ').collect::<Vec<_>>()));
+        }
+        if rng.one_in(4) {
+            let at = rng.index(bytes.len());
+            bytes[at] ^= 1 << rng.below(8);
+        }
+        let mut stream = target.attacker();
+        let _ = stream.write_all(&bytes);
+        if rng.one_in(5) {
+            let mut piece = [0; 3000];
+            let _ = stream.read(&mut piece);
+        }
+        if rng.one_in(6) {
+            staying.push(stream);
+        }
+        if rng.one_in(20) {
+            staying.clear();
+        }
+        for _ in 0..5 {
+            // Pauses end by themselves.
+            let _ = target.witness.command(&[b"SET", b"stream", &vec![b'x'; 20_000]]);
+        }
+        target.assert_serving(&format!("round {round}"));
+    }
+    let most = target.used();
+    assert!(most < before + (64 << 20), "{} bytes more are in use", most - before);
+    drop(staying);
+    target.assert_memory_below(before + (8 << 20), "when all have left");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !run(&mut target.witness, "INFO replication").contains("connected_slaves:0") {
+        assert!(Instant::now() < deadline, "{}", run(&mut target.witness, "INFO replication"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    target.finish();
+}
+
+/// What a primary sends that means harm: bytes, and whether they are followed by more without end.
+fn from_a_hostile_primary(rng: &mut Rng, snapshot: &[u8]) -> (Vec<u8>, Option<&'static [u8]>) {
+    const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+    let mut out = Vec::new();
+    let mut random = |rng: &mut Rng, most: u64| -> Vec<u8> {
+        (0..rng.below(most)).map(|_| rng.next_u64() as u8).collect()
+    };
+    let endless =
+        [None, None, None, Some(&b"\n"[..]), Some(b"x"), Some(b"1"), Some(b"+OK\r\n"), Some(b"*1\r\n")];
+    let endless = endless[rng.index(endless.len())];
+    let greeting = ["+PONG\r\n", "-NOAUTH no\r\n", "-ERR operation not permitted\r\n", "\n\n+PONG\n", "+"];
+    if rng.one_in(8) {
+        out.extend(random(rng, 200));
+        return (out, endless);
+    }
+    let good = greeting[if rng.one_in(6) { rng.index(greeting.len()) } else { 0 }];
+    out.extend_from_slice(good.as_bytes());
+    let replies = if rng.one_in(8) { rng.below(6) } else { 3 };
+    for _ in 0..replies {
+        out.extend_from_slice([&b"+OK\r\n"[..], b"-ERR no\r\n"][rng.index(2)]);
+    }
+    let full = format!("+FULLRESYNC {ID} 100\r\n");
+    let answers = [
+        "+CONTINUE\r\n",
+        "+CONTINUE x\r\n",
+        "+FULLRESYNC\r\n",
+        "+FULLRESYNC x 1\r\n",
+        "-NOMASTERLINK no\r\n",
+        "-LOADING no\r\n",
+        "-ERR unknown\r\n",
+        "+DUALCHANNELSYNC\r\n",
+        "+RDBCHANNELSYNC 7\r\n",
+        "$-1\r\n",
+        "+FULLRESYNC 0123456789abcdef0123456789abcdef01234567 18446744073709551615\r\n",
+        "+FULLRESYNC 0123456789abcdef0123456789abcdef01234567 9223372036854775807\r\n",
+    ];
+    if rng.one_in(4) {
+        out.extend_from_slice(answers[rng.index(answers.len())].as_bytes());
+    } else {
+        out.extend_from_slice(full.as_bytes());
+    }
+    let headers = [
+        "$-1\r\n",
+        "$\r\n",
+        "$9223372036854775807\r\n",
+        "$18446744073709551615\r\n",
+        "$99999999999999999999999\r\n",
+        "$EOF:short\r\n",
+        "$EOF:0123456789012345678901234567890123456789\r\n",
+        "$0\r\n",
+        "-ERR no snapshot\r\n",
+        "+OK\r\n",
+    ];
+    if rng.one_in(3) {
+        out.extend_from_slice(headers[rng.index(headers.len())].as_bytes());
+        out.extend(random(rng, 3000));
+        return (out, endless);
+    }
+    let mut snapshot = snapshot.to_vec();
+    let damaged = rng.one_in(2);
+    if damaged {
+        for _ in 0..1 + rng.below(4) {
+            let at = rng.index(snapshot.len());
+            snapshot[at] = rng.next_u64() as u8;
+        }
+        // Without a checksum, more of it is looked at.
+        let end = snapshot.len();
+        snapshot[end - 8..].fill(0);
+    }
+    let cut = if rng.one_in(4) { rng.index(snapshot.len()) } else { snapshot.len() };
+    if rng.one_in(2) {
+        let mark = b"0123456789012345678901234567890123456789";
+        out.extend_from_slice(&[b"$EOF:", &mark[..], b"\r\n", &snapshot[..cut], mark].concat());
+    } else {
+        out.extend_from_slice(format!("${}\r\n", snapshot.len()).as_bytes());
+        out.extend_from_slice(&snapshot[..cut]);
+        if cut < snapshot.len() {
+            return (out, endless);
+        }
+    }
+    let lines = [
+        "SET k v",
+        "SET k",
+        "NOSUCH x",
+        "SELECT 3",
+        "SELECT 999999",
+        "MULTI",
+        "EXEC",
+        "DISCARD",
+        "SUBSCRIBE c",
+        "PSUBSCRIBE *",
+        "MONITOR",
+        "BLPOP nosuch 0",
+        "WAIT 1 0",
+        "REPLICAOF NO ONE",
+        "REPLICAOF 127.0.0.1 1",
+        "CLIENT REPLY ON",
+        "CLIENT KILL TYPE master",
+        "CLIENT TRACKING ON",
+        "PSYNC ? -1",
+        "SYNC",
+        "REPLCONF GETACK *",
+        "REPLCONF ACK 5",
+        "HELLO 3",
+        "AUTH x",
+        "RESET",
+        "QUIT",
+        "WATCH k",
+        "EVAL return{1} 0",
+        "GET k",
+        "CONFIG SET maxmemory 1",
+        "CONFIG SET maxmemory 0",
+        "FLUSHALL",
+        "XREADGROUP GROUP g c BLOCK 0 STREAMS nosuch >",
+        "PING",
+        "FAILOVER",
+        "BGSAVE",
+        "DEBUG RELOAD",
+        "RESTORE r 0 xxxxxxxxxxxxxxx",
+    ];
+    for _ in 0..rng.below(12) {
+        let line = lines[rng.index(lines.len())];
+        out.extend(request(&line.split(' ').collect::<Vec<_>>()));
+    }
+    let garbage: [&[u8]; 9] = [
+        b"",
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4611686018427387903\r\nabc",
+        b"*2147483647\r\n",
+        b"*-5\r\n",
+        b"*9223372036854775807\r\n$3\r\nSET\r\n",
+        b"*1\r\n$99999999999999999999\r\n",
+        b"*2\r\n$-2\r\n",
+        b"\r\n\r\n*0\r\nPING\r\n",
+        b"SET k \"unfinished",
+    ];
+    out.extend_from_slice(garbage[rng.index(garbage.len())]);
+    out.extend(random(rng, 100));
+    (out, endless)
+}
+
+#[test]
+fn primaries_that_mean_harm() {
+    let mut rng = rng();
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/redis-7.0.rdb");
+    let snapshot = std::fs::read(data).expect("it is there");
+    let mut target = Target::start(&["--repl-timeout", "5", "--replica-read-only", "no"]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.set_nonblocking(true).expect("a socket of ours");
+    let port = listener.local_addr().expect("it is bound").port();
+    let before = target.used();
+    let mut kept = Vec::new();
+    for round in 0..150 {
+        for line in ["REPLICAOF NO ONE".to_owned(), format!("REPLICAOF 127.0.0.1 {port}")] {
+            assert_eq!(run(&mut target.witness, &line), "+OK", "round {round}\n{}", target.server.log());
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut stream = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(_) => {
+                    assert!(Instant::now() < deadline, "round {round}: nobody connects");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        };
+        stream.set_nonblocking(false).expect("a socket of ours");
+        stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket of ours");
+        let (bytes, endless) = from_a_hostile_primary(&mut rng, &snapshot);
+        if rng.one_in(5) {
+            for piece in bytes.chunks(1 + rng.index(5000)) {
+                let _ = stream.write_all(piece);
+                std::thread::yield_now();
+            }
+        } else {
+            let _ = stream.write_all(&bytes);
+        }
+        if let Some(endless) = endless {
+            let piece = endless.repeat((64 << 10) / endless.len());
+            for _ in 0..200 {
+                if stream.write_all(&piece).is_err() {
+                    break;
+                }
+            }
+        }
+        target.assert_serving(&format!("round {round}"));
+        let used = target.used();
+        assert!(used < before + (64 << 20), "round {round}: {used} bytes are in use");
+        if rng.one_in(3) {
+            kept.push(stream);
+        }
+    }
+    drop(kept);
+    run(&mut target.witness, "REPLICAOF NO ONE");
+    run(&mut target.witness, "CONFIG SET maxmemory 0");
+    run(&mut target.witness, "FLUSHALL");
+    target.assert_memory_below(before + (8 << 20), "when all have left");
+    target.finish();
+}

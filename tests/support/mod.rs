@@ -98,7 +98,17 @@ impl ServerProcess {
         options: &[&str],
         environment: &[(&str, &Path)],
     ) -> ServerProcess {
-        let port = free_port();
+        ServerProcess::start_at(free_port(), binary, file, options, environment)
+    }
+
+    /// As [`ServerProcess::start_with`], at a port.
+    pub fn start_at(
+        port: u16,
+        binary: &Path,
+        file: Option<&Path>,
+        options: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> ServerProcess {
         let dir = std::env::temp_dir().join(format!("spinel-test-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory can be made");
         let log = std::fs::File::create(dir.join("stdout")).expect("a file can be made");
