@@ -271,7 +271,7 @@ impl Server {
         let blocked: Vec<_> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.flags.has(ClientFlags::BLOCKED))
+            .filter(|(_, client)| client.blocked.as_ref().is_some_and(|blocked| !blocked.outlives_role()))
             .map(|(key, _)| key)
             .collect();
         for key in blocked {

@@ -592,6 +592,7 @@ impl Server {
             && !self.replication.replicas.is_empty()
             && !self.replication.is_replica()
             && !self.failover_pauses()
+            && self.persistence.shutdown.is_none()
         {
             let backlog = &mut self.replication.backlog;
             backlog.append_with(14, |out, _| write_request(out, [&b"PING"[..]].into_iter()));
