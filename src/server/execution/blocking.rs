@@ -16,6 +16,7 @@ use crate::server::command::CommandId;
 use crate::server::durability::shutdown::SHUTDOWN_FAILED;
 use crate::server::execution::Attempt;
 use crate::server::execution::admission::Conditions;
+use crate::server::replication::waiting::NOT_LOGGED;
 use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
@@ -28,6 +29,8 @@ pub enum Unblock {
     Error,
     /// With the error that what it waits for no longer happens here.
     RoleChanged,
+    /// With the error that there is no append-only file.
+    NotLogged,
     /// With the error that the server does not end.
     ShutdownFailed,
 }
@@ -173,9 +176,10 @@ impl Server {
                     server.reply(key).null_array();
                 }
             }
-            Unblock::Error | Unblock::RoleChanged | Unblock::ShutdownFailed => {
+            Unblock::Error | Unblock::RoleChanged | Unblock::NotLogged | Unblock::ShutdownFailed => {
                 let error = Error::text(match how {
                     Unblock::RoleChanged => ROLE_CHANGED,
+                    Unblock::NotLogged => NOT_LOGGED,
                     Unblock::ShutdownFailed => SHUTDOWN_FAILED,
                     _ => "UNBLOCKED client unblocked via CLIENT UNBLOCK",
                 });
