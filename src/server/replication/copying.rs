@@ -190,6 +190,10 @@ impl Server {
         self.replication.backlog.activate();
         tracing::info!("MASTER <-> REPLICA sync: Finished with success");
         let state = self.linked(link, db);
+        if copying.id.is_some() {
+            // The primary waits for this before it sends the stream.
+            self.acknowledge();
+        }
         if logged {
             self.start_failed_aof();
         }

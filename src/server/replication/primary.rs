@@ -603,7 +603,7 @@ impl Server {
         self.begin_delayed_snapshot();
         self.remove_replica_file();
         self.count_good_replicas();
-        self.failover_cron();
+        self.ask_for_failover();
     }
 
     /// Sends an empty line to replicas that wait for a snapshot, so that they do not take this server for dead.
