@@ -487,7 +487,6 @@ impl Server {
             if !self.conditions.has(Conditions::BUSY) {
                 self.finish_iteration();
             }
-            self.follow_log();
             self.serve_waiting();
         }
         self.flush_or_withhold();

@@ -20,8 +20,6 @@ pub struct Stream {
     taken: Vec<u8>,
     /// Whether the primary asked how far this replica is.
     pub(in crate::server) asked: bool,
-    /// The offset at which it asked, if that is not durable here yet: it is told when it is.
-    pub(in crate::server) owes_sync: Option<u64>,
 }
 
 impl Stream {
@@ -29,7 +27,6 @@ impl Stream {
     pub(in crate::server) fn forget(&mut self) {
         self.taken = Vec::new();
         self.asked = false;
-        self.owes_sync = None;
     }
 }
 
@@ -83,7 +80,6 @@ impl Server {
             self.close_soon(key);
         }
         if std::mem::take(&mut self.replication.stream.asked) {
-            self.replication.stream.owes_sync = Some(self.replication.offset());
             self.acknowledge();
         }
     }
@@ -117,8 +113,6 @@ impl Server {
         let mut line = Vec::new();
         match self.synced_offset() {
             Some(synced) => {
-                let stream = &mut self.replication.stream;
-                stream.owes_sync = stream.owes_sync.filter(|&owed| owed > synced);
                 let synced = synced.to_string();
                 let words: [&[u8]; 5] = [b"REPLCONF", b"ACK", offset.as_bytes(), b"FACK", synced.as_bytes()];
                 write_request(&mut line, words.into_iter());

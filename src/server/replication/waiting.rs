@@ -65,20 +65,6 @@ impl Server {
         self.note_durable();
     }
 
-    /// Notes that what was executed is in the append-only file, and tells the primary when what it asked about is
-    /// durable.
-    #[inline]
-    pub(in crate::server) fn follow_log(&mut self) {
-        if self.aof.state == AofState::On {
-            self.note_logged();
-            if let Some(owed) = self.replication.stream.owes_sync
-                && self.replication.waiting.durable >= owed
-            {
-                self.acknowledge();
-            }
-        }
-    }
-
     fn note_durable(&mut self) {
         let durable = self.aof.log.durable();
         let waiting = &mut self.replication.waiting;
