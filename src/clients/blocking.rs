@@ -43,6 +43,8 @@ pub enum Wait {
         /// Deadline; `None` for no limit.
         until: Option<UnixMillis>,
     },
+    /// The end of the server.
+    Shutdown,
     /// The end of a pause.
     Pause {
         /// The requests that came after the first paused one, in order.
@@ -112,14 +114,14 @@ impl Wait {
     pub fn is_met_by(&self, kind: Option<Kind>) -> bool {
         match self {
             Wait::Keys { need, .. } => need.is_met_by(kind),
-            Wait::Pause { .. } | Wait::Acknowledgements { .. } => false,
+            Wait::Pause { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => false,
         }
     }
 
     fn deadline(&self) -> Option<UnixMillis> {
         match self {
             Wait::Keys { until, .. } | Wait::Acknowledgements { until, .. } => *until,
-            Wait::Pause { .. } => None,
+            Wait::Pause { .. } | Wait::Shutdown => None,
         }
     }
 
@@ -132,7 +134,7 @@ impl Wait {
     pub fn again_at(&self) -> Option<UnixMillis> {
         match self {
             Wait::Keys { need: Need::Group { again_at, .. }, .. } => *again_at,
-            Wait::Keys { .. } | Wait::Pause { .. } | Wait::Acknowledgements { .. } => None,
+            Wait::Keys { .. } | Wait::Pause { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => None,
         }
     }
 
@@ -162,10 +164,20 @@ impl Blocked {
         Blocked { request, wait, db, spent_ns: 0, ticket: 0 }
     }
 
+    /// Whether it makes no difference to the client whether this server is a primary or a replica.
+    pub fn outlives_role(&self) -> bool {
+        matches!(self.wait, Wait::Pause { .. } | Wait::Shutdown)
+    }
+
+    /// Whether CLIENT UNBLOCK ends the wait.
+    pub fn can_be_unblocked(&self) -> bool {
+        matches!(self.wait, Wait::Keys { .. } | Wait::Acknowledgements { .. })
+    }
+
     /// Bytes of the requests that are kept. O(requests).
     pub fn memory(&self) -> usize {
         let later = match &self.wait {
-            Wait::Keys { .. } | Wait::Acknowledgements { .. } => 0,
+            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => 0,
             Wait::Pause { later } => later.iter().map(KeptRequest::memory).sum(),
         };
         self.request.memory() + later

@@ -500,7 +500,7 @@ fn client_unblock(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdRes
     let id = args.int(2)?;
     let how = if args.is(3, "ERROR") { Unblock::Error } else { Unblock::Timeout };
     let found = u64::try_from(id).ok().and_then(|id| server.clients.find(id));
-    let unblocked = found.is_some_and(|other| server.unblock(other, how));
+    let unblocked = found.is_some_and(|other| server.can_be_unblocked(other) && server.unblock(other, how));
     Ok(server.reply(key).int(unblocked.into()))
 }
 

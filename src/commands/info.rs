@@ -148,6 +148,9 @@ fn server_section(server: &Server, out: &mut InfoText) {
             Safe(config.net.unixsocket.as_bytes())
         ));
     }
+    if let Some(shutdown) = &server.persistence.shutdown {
+        out.field("shutdown_in_milliseconds", shutdown.until.since(now));
+    }
 }
 
 fn clients_section(server: &Server, out: &mut InfoText) {

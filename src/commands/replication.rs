@@ -8,6 +8,7 @@ use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
 use crate::server::replication::primary::Ask;
+use crate::server::replication::waiting::NOT_LOGGED;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num::parse_i64;
 use crate::stdx::text::Lossy;
@@ -369,9 +370,7 @@ fn waitaof(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         ));
     }
     if local && !server.config.persistence.appendonly {
-        return Err(Error::text(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        ));
+        return Err(Error::text(NOT_LOGGED));
     }
     let offset = server.clients[key].last_write;
     wait_for(server, key, Acknowledgements { replicas, local, synced: true, offset }, until)

@@ -3,6 +3,7 @@
 use super::help::help;
 use super::info::{MemoryReport, ratio};
 use crate::clients::ClientKey;
+use crate::clients::blocking::Wait;
 use crate::config::value::ShutdownFlags;
 use crate::keyspace::{Database, Keyspace};
 use crate::resp::{Args, Error, Replied};
@@ -170,7 +171,8 @@ const SHUTDOWN: Spec = Spec::admin("shutdown", -1, shutdown)
         ..Docs::NONE
     });
 
-/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] | ABORT → no reply: the server ends and closes the connection.
+/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] | ABORT → no reply: the server ends and closes the connection, once its
+/// replicas have everything.
 fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let Some(flags) = shutdown_flags(&args)? else {
         server.abort_shutdown()?;
@@ -179,8 +181,9 @@ fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if !flags.nosave {
         server.no_script_runs()?;
     }
-    server.prepare_shutdown(flags)?;
-    server.event_loop.stop();
+    if !server.begin_shutdown(flags)? {
+        server.execution.wait = Some(Wait::Shutdown);
+    }
     Ok(Replied::later())
 }
 

@@ -137,6 +137,13 @@ impl Backlog {
         }
     }
 
+    /// Moves on by one byte that nobody will be sent, while no bytes are kept.
+    pub fn skip(&mut self) {
+        if !self.active {
+            self.restart(self.end + 1);
+        }
+    }
+
     /// Bytes from `offset` on: as many as lie in one piece, and none at the end. O(log blocks).
     ///
     /// # Panics
@@ -226,7 +233,12 @@ mod tests {
         assert_eq!((backlog.end(), backlog.len(), backlog.allocated()), (5, 0, 0));
         assert_eq!(backlog.selected, None, "who begins here must be told the database");
         assert!(!backlog.reaches(5));
+        backlog.skip();
+        backlog.skip();
+        assert_eq!((backlog.end(), backlog.len()), (7, 0));
+        backlog.restart(5);
         backlog.activate();
+        backlog.skip();
         assert!(backlog.reaches(5) && backlog.read(5).is_empty());
         backlog.append(b"fgh");
         assert_eq!(backlog.read(6), b"gh");

@@ -23,6 +23,7 @@ use crate::resp::Error;
 use crate::scripting::engine::Policy;
 use crate::server::Server;
 use crate::server::durability::child::{Child, Outcome, Task};
+use crate::server::durability::shutdown::Shutdown;
 use crate::server::execution::Origin;
 use crate::server::execution::admission::Conditions;
 use crate::server::process::version::REDIS_VERSION;
@@ -57,6 +58,8 @@ pub struct Persistence {
     pub last_load: Tally,
     /// DUMP payloads are taken whatever their checksum (`DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
     pub skip_checksums: bool,
+    /// The end of the server that waits for replicas.
+    pub shutdown: Option<Shutdown>,
     /// Errors of requests of the file being loaded that nobody has looked at: which request, and the first of each.
     load_errors: Vec<(u64, String)>,
 }
@@ -76,6 +79,7 @@ impl Persistence {
             loading: None,
             last_load: Tally::default(),
             skip_checksums: false,
+            shutdown: None,
             load_errors: Vec::new(),
         }
     }

@@ -284,16 +284,18 @@ impl Server {
         if pipe {
             self.pump_transfer();
         }
-        if let Some(signals) = signals
+        if self.persistence.shutdown.is_some() {
+            self.continue_shutdown();
+        } else if let Some(signals) = signals
             && let Some(stop) = signals.stop_requested()
             && !self.event_loop.cron_paused
         {
-            self.asked_to_stop(stop, signals);
+            self.asked_to_stop(stop);
         }
         let lasted = self.event_loop.stopwatch.ns(began, self.event_loop.stopwatch.now());
         self.event_loop.ended_ns = began_ns + lasted;
         self.stats.turn_ended(lasted, commands_before);
-        if !self.conditions.has(Conditions::BUSY) {
+        if !self.conditions.has(Conditions::BUSY) && !self.event_loop.stop {
             self.cron_if_due();
         }
         watchdog::iteration_ends();
@@ -480,10 +482,13 @@ impl Server {
 
     /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
-        if !self.conditions.has(Conditions::BUSY) {
-            self.finish_iteration();
+        // Nothing changes any more when the server ends: the data may have been saved with their offset in the stream.
+        if !self.event_loop.stop {
+            if !self.conditions.has(Conditions::BUSY) {
+                self.finish_iteration();
+            }
+            self.serve_waiting();
         }
-        self.serve_waiting();
         self.flush_or_withhold();
         self.feed_replicas();
         self.pump_transfer();

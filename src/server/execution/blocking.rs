@@ -13,8 +13,10 @@ use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::CommandId;
+use crate::server::durability::shutdown::SHUTDOWN_FAILED;
 use crate::server::execution::Attempt;
 use crate::server::execution::admission::Conditions;
+use crate::server::replication::waiting::NOT_LOGGED;
 use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
@@ -27,6 +29,10 @@ pub enum Unblock {
     Error,
     /// With the error that what it waits for no longer happens here.
     RoleChanged,
+    /// With the error that there is no append-only file.
+    NotLogged,
+    /// With the error that the server does not end.
+    ShutdownFailed,
 }
 
 const ROLE_CHANGED: &str =
@@ -43,13 +49,15 @@ impl Server {
     ) -> bool {
         let need = match &wait {
             Wait::Keys { need, .. } => need,
-            Wait::Acknowledgements { .. } => {
+            Wait::Acknowledgements { .. } | Wait::Shutdown => {
+                if matches!(wait, Wait::Acknowledgements { .. }) {
+                    self.replication.waiting.clients.push(key);
+                }
                 let mut blocked = Blocked::new(KeptRequest::new(id.0, args), wait, self.clients[key].db);
                 self.clients.blocking.add(key, &mut blocked);
                 let client = &mut self.clients[key];
                 client.blocked = Some(Box::new(blocked));
                 client.flags.set(ClientFlags::BLOCKED, true);
-                self.replication.waiting.clients.push(key);
                 return true;
             }
             Wait::Pause { .. } => unreachable!("no command waits for the end of a pause"),
@@ -147,7 +155,13 @@ impl Server {
         self.written(key);
     }
 
-    /// Unblocks a client without a result; whether it waited for keys.
+    /// Whether a client waits for what CLIENT UNBLOCK may end.
+    pub fn can_be_unblocked(&self, key: ClientKey) -> bool {
+        let blocked = self.clients.get(key).and_then(|client| client.blocked.as_ref());
+        blocked.is_some_and(|blocked| blocked.can_be_unblocked())
+    }
+
+    /// Unblocks a client without a result; whether it was blocked.
     pub fn unblock(&mut self, key: ClientKey, how: Unblock) -> bool {
         let waiting = self.clients.get_mut(key).filter(|client| client.flags.has(ClientFlags::BLOCKED));
         let Some(blocked) = waiting.and_then(|client| client.blocked.take()) else { return false };
@@ -162,9 +176,11 @@ impl Server {
                     server.reply(key).null_array();
                 }
             }
-            Unblock::Error | Unblock::RoleChanged => {
+            Unblock::Error | Unblock::RoleChanged | Unblock::NotLogged | Unblock::ShutdownFailed => {
                 let error = Error::text(match how {
                     Unblock::RoleChanged => ROLE_CHANGED,
+                    Unblock::NotLogged => NOT_LOGGED,
+                    Unblock::ShutdownFailed => SHUTDOWN_FAILED,
                     _ => "UNBLOCKED client unblocked via CLIENT UNBLOCK",
                 });
                 server.stats.commands[id].failed += 1;
@@ -200,7 +216,7 @@ impl Server {
             return;
         };
         match blocked.wait {
-            Wait::Keys { .. } | Wait::Acknowledgements { .. } => {
+            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => {
                 self.release(key, &blocked);
                 self.count_blocked(key, &blocked, 0);
             }

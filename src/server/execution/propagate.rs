@@ -132,6 +132,15 @@ impl Server {
                 self.append_to(sink, apart);
             }
         }
+        // WAITAOF tells changes apart by their offsets in the stream, even if nothing is kept of it.
+        let ledger = &self.keyspace.ledger;
+        if complete
+            && ledger.is_fed(Sink::Log)
+            && !ledger.is_fed(Sink::Backlog)
+            && !self.replication.is_replica()
+        {
+            self.replication.backlog.skip();
+        }
         self.execution.unit.clear();
     }
 

@@ -190,6 +190,10 @@ impl Server {
         self.replication.backlog.activate();
         tracing::info!("MASTER <-> REPLICA sync: Finished with success");
         let state = self.linked(link, db);
+        if copying.id.is_some() {
+            // The primary waits for this before it sends the stream.
+            self.acknowledge();
+        }
         if logged {
             self.start_failed_aof();
         }
@@ -271,7 +275,7 @@ impl Server {
         let blocked: Vec<_> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.flags.has(ClientFlags::BLOCKED))
+            .filter(|(_, client)| client.blocked.as_ref().is_some_and(|blocked| !blocked.outlives_role()))
             .map(|(key, _)| key)
             .collect();
         for key in blocked {

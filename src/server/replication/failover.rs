@@ -6,6 +6,7 @@
 
 use crate::clients::{ClientFlags, ClientKey};
 use crate::config::value::PrimaryAddr;
+use crate::replication::replica::State;
 use crate::resp::Error;
 use crate::server::Server;
 use crate::server::execution::pause::{Extent, PauseReason};
@@ -71,7 +72,7 @@ impl Server {
             let Some(key) = self.replica_at(target) else {
                 return Err(Error::text("ERR FAILOVER target HOST and PORT is not a replica."));
             };
-            let online = self.replica(key).is_some_and(|replica| replica.is_fed());
+            let online = self.replica(key).is_some_and(|replica| replica.state == State::Online);
             if !online {
                 return Err(Error::text("ERR FAILOVER target replica is not online."));
             }
@@ -150,7 +151,15 @@ impl Server {
         self.replication.failover.phase != Phase::None
     }
 
-    /// Looks whether somebody can take over. Called when a replica says how far it is, and by the timer.
+    /// Asks replicas how far they are. Not more often than they tell it by themselves: those of Redis answer with the
+    /// offset in front of the question, so that they are behind once more.
+    pub(in crate::server) fn ask_for_failover(&mut self) {
+        if self.replication.failover.phase == Phase::Waiting {
+            self.ask_replicas();
+        }
+    }
+
+    /// Looks whether somebody can take over. Called by the timer.
     pub(in crate::server) fn failover_cron(&mut self) {
         if self.replication.failover.phase != Phase::Waiting {
             return;
@@ -170,9 +179,6 @@ impl Server {
         }
         let late = self.replication.failover.until.is_some_and(|until| self.keyspace.now() > until);
         if !late {
-            if self.replication.seconds.is_multiple_of(1) {
-                self.ask_replicas();
-            }
             return;
         }
         if self.replication.failover.force

@@ -202,6 +202,7 @@ impl Server {
 
     /// Tasks of replication once per second.
     pub(in crate::server) fn replication_cron(&mut self) {
+        self.failover_cron();
         let due = self.replication.ticked.is_none_or(|last| last.elapsed().as_millis() >= 1000);
         if !due {
             return;

@@ -566,6 +566,7 @@ impl Server {
             && !self.replication.replicas.is_empty()
             && !self.replication.is_replica()
             && !self.failover_pauses()
+            && self.persistence.shutdown.is_none()
         {
             let backlog = &mut self.replication.backlog;
             backlog.append_with(14, |out, _| write_request(out, [&b"PING"[..]].into_iter()));
@@ -576,7 +577,7 @@ impl Server {
         self.begin_delayed_snapshot();
         self.remove_replica_file();
         self.count_good_replicas();
-        self.failover_cron();
+        self.ask_for_failover();
     }
 
     /// Sends an empty line to replicas that wait for a snapshot, so that they do not take this server for dead.

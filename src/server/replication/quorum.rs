@@ -96,7 +96,8 @@ impl Server {
         if let Some(offset) = late {
             self.give_up_replies(offset);
         }
-        if self.withholds_nothing() || waits.is_some_and(|waited| waited < ASK_AGAIN) {
+        if self.event_loop.stop || self.withholds_nothing() || waits.is_some_and(|waited| waited < ASK_AGAIN)
+        {
             return;
         }
         let end = self.replication.offset();

@@ -9,6 +9,13 @@ use crate::server::Server;
 use crate::server::durability::aof::State as AofState;
 use crate::server::execution::blocking::Unblock;
 
+/// Number of moments at which the offsets in the append-only file and in the stream are remembered. With more, what is
+/// between two of them counts as durable with the later one.
+const MOST_MARKS: usize = 64;
+
+/// The error for a client that waits for an append-only file that there is not.
+pub const NOT_LOGGED: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+
 /// What is remembered of clients that wait for acknowledgements.
 #[derive(Default)]
 pub struct Waiting {
@@ -18,8 +25,11 @@ pub struct Waiting {
     pub(in crate::server) clients: Vec<ClientKey>,
     /// Whether replicas are to be asked how far they are.
     pub(in crate::server) ask: bool,
-    /// Offsets in the append-only file, and those in the stream at the same moments, until they are durable.
+    /// Offsets in the append-only file, and those in the stream at the same moments, until they are durable: some of
+    /// them, at most [`MOST_MARKS`].
     logged: VecDeque<(u64, u64)>,
+    /// The last of them.
+    last_logged: (u64, u64),
     /// Offset in the stream up to which the append-only file is durable.
     durable: u64,
 }
@@ -44,10 +54,14 @@ impl Server {
     /// Notes that what the stream has now is in the append-only file up to where that is now.
     pub(in crate::server) fn note_logged(&mut self) {
         let at = (self.aof.log.appended(), self.replication.backlog.end());
-        let logged = &mut self.replication.waiting.logged;
-        if logged.back().is_none_or(|last| *last != at) {
-            logged.push_back(at);
+        let waiting = &mut self.replication.waiting;
+        let full = waiting.logged.len() >= MOST_MARKS;
+        match waiting.logged.back_mut() {
+            Some(last) if full || last.0 == at.0 => *last = at,
+            None if waiting.last_logged == at => {}
+            _ => waiting.logged.push_back(at),
         }
+        waiting.last_logged = at;
         self.note_durable();
     }
 
@@ -128,7 +142,9 @@ impl Server {
                 return;
             }
         };
-        if self.is_acknowledged(&wanted) {
+        if wanted.local && !self.config.persistence.appendonly {
+            self.unblock(key, Unblock::NotLogged);
+        } else if self.is_acknowledged(&wanted) {
             self.unblock(key, Unblock::Timeout);
         }
     }
