@@ -211,6 +211,11 @@ impl Server {
 
     fn empty_for_copy(&mut self) {
         tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
+        // Until the copy is loaded, the data are those of no history: nobody may go on with them, nor from them.
+        self.change_replication_id();
+        if let Some(following) = &mut self.replication.following {
+            following.resumable = false;
+        }
         let lazily = self.config.replication.lazy_flush;
         self.keyspace.ledger.mute(true);
         self.keyspace.flush(None, lazily);
