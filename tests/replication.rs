@@ -9,6 +9,8 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -697,4 +699,132 @@ fn wait_counts_who_has_the_write() {
     // Who wrote nothing has nothing to wait for.
     assert_eq!(a.run("WAIT 2 20000"), ":2");
     assert_eq!(c.run("GET k"), "$1\r\n2");
+}
+
+// ---- a primary of the test's own --------------------------------------------------------------
+
+/// A primary whose stream is known to the byte.
+struct Played {
+    listener: TcpListener,
+    port: u16,
+}
+
+impl Played {
+    fn new() -> Played {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        Played { listener, port }
+    }
+
+    /// Takes the next connection of a replica up to its request for data; returns the words of that.
+    fn greet(&self) -> (BufReader<TcpStream>, Vec<String>) {
+        let (stream, _) = self.listener.accept().expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket of ours");
+        stream.set_nodelay(true).expect("a socket of ours");
+        let mut stream = BufReader::new(stream);
+        loop {
+            let words = read_request(&mut stream);
+            let reply: &[u8] = match &words[0][..] {
+                "PING" => b"+PONG\r\n",
+                "REPLCONF" => b"+OK\r\n",
+                _ => return (stream, words),
+            };
+            stream.get_mut().write_all(reply).expect("the replica waits for it");
+        }
+    }
+}
+
+fn read_request(stream: &mut impl BufRead) -> Vec<String> {
+    let mut line = || {
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("the replica says something");
+        line.trim_end().to_owned()
+    };
+    let count: usize = line().trim_start_matches('*').parse().expect("a request");
+    let word = |_| {
+        line();
+        line()
+    };
+    (0..count).map(word).collect()
+}
+
+/// The stream is cut at each byte, and asked for again from where the replica stands: each request is executed once.
+#[test]
+fn a_stream_may_be_cut_at_each_byte() {
+    const START: usize = 1000;
+    let large = "x".repeat(100_000);
+    let units: [&[&[&str]]; 13] = [
+        &[&["SELECT", "0"]],
+        &[&["INCR", "c"]],
+        &[&["MULTI"], &["INCR", "c"], &["APPEND", "s", "a"], &["EXEC"]],
+        &[&["SELECT", "3"]],
+        &[&["APPEND", "s", "b"]],
+        &[&["PING"]],
+        &[&["MULTI"], &["SELECT", "5"], &["INCR", "c"], &["EXEC"]],
+        &[&["INCR", "c"]],
+        &[&["APPEND", "large", &large]],
+        &[&["REPLCONF", "GETACK", "*"]],
+        &[&["MULTI"], &["APPEND", "large", &large], &["INCR", "c"], &["EXEC"]],
+        &[&["EVAL", "return redis.call('INCR', KEYS[1])", "1", "c"]],
+        &[&["SELECT", "0"], &["INCR", "c"]],
+    ];
+    let (mut stream, mut ends) = (Vec::new(), vec![0]);
+    for unit in units {
+        for words in unit {
+            spinel::resp::request::write_request(&mut stream, words.iter().map(|word| word.as_bytes()));
+            // Each request counts by itself, except for those of a transaction.
+            if unit[0] != ["MULTI"] || words == &["EXEC"] {
+                ends.push(stream.len());
+            }
+        }
+    }
+    let replica = Server::start(Kind::Spinel, &[]).expect("it is ours");
+    let primaries = [Played::new(), Played::new()];
+    let id = "0123456789abcdef0123456789abcdef01234567";
+    let mut client = replica.client();
+    let follow = |client: &mut Client, port: u16| {
+        assert_eq!(run(client, &format!("REPLICAOF 127.0.0.1 {port}")), "+OK");
+    };
+    follow(&mut client, primaries[1].port);
+    let (mut connection, _) = primaries[1].greet();
+    let snapshot = b"REDIS0009\xff\0\0\0\0\0\0\0\0";
+    let head = format!("+FULLRESYNC {id} {START}\r\n${}\r\n", snapshot.len());
+    connection.get_mut().write_all(&[head.as_bytes(), snapshot].concat()).expect("the replica waits for it");
+    drop(connection);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !run(&mut client, "INFO replication").contains(id) {
+        assert!(Instant::now() < deadline, "the snapshot is loaded");
+    }
+    let (mut cut, mut turn) = (0, 0);
+    loop {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !run(&mut client, "INFO replication").contains("master_link_status:down") {
+            assert!(Instant::now() < deadline, "the connection is closed");
+        }
+        let primary = &primaries[turn % 2];
+        turn += 1;
+        follow(&mut client, primary.port);
+        let (mut connection, words) = primary.greet();
+        assert_eq!(&words[..2], ["PSYNC", id], "cut at {cut}");
+        let offset = words[2].parse::<usize>().expect("a number") - 1 - START;
+        let expected = ends.iter().copied().rfind(|&end| end <= cut).expect("the start is one");
+        assert_eq!(offset, expected, "cut at {cut}");
+        if cut == stream.len() {
+            break;
+        }
+        let ordinary = stream[cut] != b'x' || cut.is_multiple_of(9973);
+        cut += if ordinary {
+            1
+        } else {
+            (9973 - cut % 9973).min(stream[cut..].iter().take_while(|&&it| it == b'x').count())
+        };
+        let piece = [b"+CONTINUE\r\n", &stream[offset..cut]].concat();
+        connection.get_mut().write_all(&piece).expect("the replica reads");
+    }
+    for (db, key, value) in [(0, "c", "3"), (0, "s", "a"), (3, "s", "b"), (5, "c", "4")] {
+        run(&mut client, &format!("SELECT {db}"));
+        assert_eq!(strings(&run(&mut client, &format!("GET {key}"))), [value], "{db} {key}");
+    }
+    run(&mut client, "SELECT 5");
+    assert_eq!(run(&mut client, "STRLEN large"), format!(":{}", 2 * large.len()));
 }
