@@ -751,6 +751,13 @@ fn primaries_attack(load: &str) {
     }
     drop(kept);
     run(&mut target.witness, "REPLICAOF NO ONE");
+    // Some came far.
+    let log = target.server.log();
+    for line in
+        ["Finished with success", "Failed trying to load", "Bad protocol from MASTER", "Protocol error"]
+    {
+        assert!(log.contains(line), "{line}");
+    }
     run(&mut target.witness, "CONFIG SET maxmemory 0");
     run(&mut target.witness, "FLUSHALL");
     target.assert_memory_below(before + (8 << 20), "when all have left");

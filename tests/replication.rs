@@ -59,7 +59,7 @@ impl Server {
     /// `None` if the program is not installed.
     fn start(kind: Kind, options: &[&str]) -> Option<Server> {
         kind.program()?;
-        let port = support::free_port();
+        let port = support::lasting_port();
         let dir = std::env::temp_dir().join(format!("spinel-replication-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory can be made");
         let options = options.iter().map(|&option| option.to_owned()).collect();
@@ -780,51 +780,59 @@ fn a_stream_may_be_cut_at_each_byte() {
     }
     let replica = Server::start(Kind::Spinel, &[]).expect("it is ours");
     let primaries = [Played::new(), Played::new()];
-    let id = "0123456789abcdef0123456789abcdef01234567";
+    let id = |pass: u64| format!("{pass:040}");
     let mut client = replica.client();
     let follow = |client: &mut Client, port: u16| {
         assert_eq!(run(client, &format!("REPLICAOF 127.0.0.1 {port}")), "+OK");
     };
-    follow(&mut client, primaries[1].port);
-    let (mut connection, _) = primaries[1].greet();
-    let snapshot = b"REDIS0009\xff\0\0\0\0\0\0\0\0";
-    let head = format!("+FULLRESYNC {id} {START}\r\n${}\r\n", snapshot.len());
-    connection.get_mut().write_all(&[head.as_bytes(), snapshot].concat()).expect("the replica waits for it");
-    drop(connection);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !run(&mut client, "INFO replication").contains(id) {
-        assert!(Instant::now() < deadline, "the snapshot is loaded");
-    }
-    let (mut cut, mut turn) = (0, 0);
-    loop {
+    let wait_for = |client: &mut Client, what: &str| {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !run(&mut client, "INFO replication").contains("master_link_status:down") {
-            assert!(Instant::now() < deadline, "the connection is closed");
+        while !run(client, "INFO replication").contains(what) {
+            assert!(Instant::now() < deadline, "no {what}");
         }
-        let primary = &primaries[turn % 2];
+    };
+    let mut turn = 0;
+    for pass in 0..12 {
+        let (id, mut rng) = (id(pass), Rng::new(pass));
+        println!("seed {pass}");
         turn += 1;
-        follow(&mut client, primary.port);
-        let (mut connection, words) = primary.greet();
-        assert_eq!(&words[..2], ["PSYNC", id], "cut at {cut}");
-        let offset = words[2].parse::<usize>().expect("a number") - 1 - START;
-        let expected = ends.iter().copied().rfind(|&end| end <= cut).expect("the start is one");
-        assert_eq!(offset, expected, "cut at {cut}");
-        if cut == stream.len() {
-            break;
+        follow(&mut client, primaries[turn % 2].port);
+        let (mut connection, _) = primaries[turn % 2].greet();
+        let snapshot = b"REDIS0009\xff\0\0\0\0\0\0\0\0";
+        let head = format!("+FULLRESYNC {id} {START}\r\n${}\r\n", snapshot.len());
+        connection
+            .get_mut()
+            .write_all(&[head.as_bytes(), snapshot].concat())
+            .expect("the replica waits for it");
+        drop(connection);
+        wait_for(&mut client, &id);
+        let mut cut = 0;
+        loop {
+            wait_for(&mut client, "master_link_status:down");
+            turn += 1;
+            follow(&mut client, primaries[turn % 2].port);
+            let (mut connection, words) = primaries[turn % 2].greet();
+            assert_eq!(words[..2], ["PSYNC", &id], "cut at {cut}");
+            let offset = words[2].parse::<usize>().expect("a number") - 1 - START;
+            let expected = ends.iter().copied().rfind(|&end| end <= cut).expect("the start is one");
+            assert_eq!(offset, expected, "cut at {cut}");
+            if cut == stream.len() {
+                break;
+            }
+            // One byte more each time, or some more; most of a large argument at once.
+            cut += if pass == 0 { 1 } else { 1 + rng.index(200) };
+            if stream.get(cut) == Some(&b'x') {
+                cut += stream[cut..].iter().take_while(|&&byte| byte == b'x').count() * rng.index(10) / 9;
+            }
+            cut = cut.min(stream.len());
+            let piece = [b"+CONTINUE\r\n", &stream[offset..cut]].concat();
+            connection.get_mut().write_all(&piece).expect("the replica reads");
         }
-        let ordinary = stream[cut] != b'x' || cut.is_multiple_of(9973);
-        cut += if ordinary {
-            1
-        } else {
-            (9973 - cut % 9973).min(stream[cut..].iter().take_while(|&&it| it == b'x').count())
-        };
-        let piece = [b"+CONTINUE\r\n", &stream[offset..cut]].concat();
-        connection.get_mut().write_all(&piece).expect("the replica reads");
+        for (db, key, value) in [(0, "c", "3"), (0, "s", "a"), (3, "s", "b"), (5, "c", "4")] {
+            run(&mut client, &format!("SELECT {db}"));
+            assert_eq!(strings(&run(&mut client, &format!("GET {key}"))), [value], "{db} {key}");
+        }
+        run(&mut client, "SELECT 5");
+        assert_eq!(run(&mut client, "STRLEN large"), format!(":{}", 2 * large.len()));
     }
-    for (db, key, value) in [(0, "c", "3"), (0, "s", "a"), (3, "s", "b"), (5, "c", "4")] {
-        run(&mut client, &format!("SELECT {db}"));
-        assert_eq!(strings(&run(&mut client, &format!("GET {key}"))), [value], "{db} {key}");
-    }
-    run(&mut client, "SELECT 5");
-    assert_eq!(run(&mut client, "STRLEN large"), format!(":{}", 2 * large.len()));
 }
