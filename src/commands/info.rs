@@ -482,12 +482,13 @@ fn replica_fields(server: &Server, following: &Following, out: &mut InfoText) {
     };
     let offset =
         if following.is_linked() || following.resumable { server.replication.offset() as i64 } else { 0 };
+    let read = server.received_offset() as i64;
     out.field("master_host", primary.map_or("", |primary| &primary.host))
         .field("master_port", primary.map_or(0, |primary| primary.port))
         .field("master_link_status", if following.is_linked() { "up" } else { "down" })
         .field("master_last_io_seconds_ago", last_io)
         .flag("master_sync_in_progress", following.is_copying())
-        .field("slave_read_repl_offset", offset)
+        .field("slave_read_repl_offset", if following.is_linked() { read } else { offset })
         .field("slave_repl_offset", offset);
     if let LinkState::Copying(_, copying) = &following.link {
         let (read, total) = copying.progress();

@@ -316,7 +316,8 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(before.unwrap_or_else(|| ctx.reply.null()));
     }
     store(&mut ctx.db, key, ctx.args, 2, ttl);
-    if options.expiry.is_some() {
+    let as_it_is = ctx.args.len() == 5 && ctx.args.is(3, "PXAT");
+    if options.expiry.is_some() && !as_it_is {
         feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
     } else if options.get && is_fed(ctx) {
         // Nobody reads the reply there.
@@ -1626,7 +1627,7 @@ mod tests {
         let cases = [
             ("SET k v", ""),
             ("SET k v XX PXAT 5000", "SET k v PXAT 5000"),
-            ("SET k v PXAT 5000", "SET k v PXAT 5000"),
+            ("SET k v pxat 5000", ""),
             ("SET k v get XX", "SET k v XX"),
             ("SET k v EX 10", "SET k v PXAT 11000"),
             ("SET k v EXAT 10 XX GET", "SET k v PXAT 10000"),

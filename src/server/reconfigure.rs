@@ -234,7 +234,8 @@ fn switch_aof(server: &mut Server, _: &Config) -> Result<(), Refusal> {
 }
 
 fn tell_oom_score(server: &mut Server, before: &Config) -> Result<(), Refusal> {
-    server.process.apply_oom_score(&server.config.advanced).map_err(|error| {
+    let is_replica = server.replication.is_replica();
+    server.process.apply_oom_score(&server.config.advanced, is_replica).map_err(|error| {
         tracing::warn!("Unable to write oom_score_adj: {}", crate::net::error_text(&error));
         let mode_differs = before.advanced.oom_score_adj != server.config.advanced.oom_score_adj;
         if mode_differs { Refusal::OomScore } else { Refusal::OomScoreValues }

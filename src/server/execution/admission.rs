@@ -62,7 +62,8 @@ impl Conditions {
         held.set(Conditions::NEEDS_AUTH, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
-        held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
+        let ends_multi = spec.flags.has(Flags::ENDS_MULTI);
+        held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING) || ends_multi);
         held.set(Conditions::FED, spec.flags.has(MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
@@ -71,11 +72,10 @@ impl Conditions {
         held.set(Conditions::TRACKING_FULL, true);
         held.set(Conditions::MAXMEMORY, true);
         held.set(Conditions::CLIENT_MEMORY, true);
-        let writes =
-            spec.flags.has(Flags::WRITE) || spec.declares.is_some() || spec.flags.has(Flags::ENDS_MULTI);
+        let writes = spec.flags.has(Flags::WRITE) || spec.declares.is_some() || ends_multi;
         held.set(Conditions::READONLY_REPLICA, writes);
         held.set(Conditions::FEW_REPLICAS, writes);
-        held.set(Conditions::STALE, !spec.flags.has(Flags::STALE) || spec.declares.is_some());
+        held.set(Conditions::STALE, !spec.flags.has(Flags::STALE) || spec.declares.is_some() || ends_multi);
         held.set(Conditions::INTERNAL, true);
         held.set(Conditions::BUSY, true);
         held
@@ -250,10 +250,10 @@ impl Server {
                 spec.name
             )));
         }
-        if self.conditions.has(Conditions::STALE) && !flags.has(Flags::STALE) {
+        if self.conditions.has(Conditions::STALE) && self.lacks(key, spec, flags, Flags::STALE) {
             return Verdict::Refuse(self.role_refuses(true));
         }
-        if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
+        if self.conditions.has(Conditions::LOADING) && self.lacks(key, spec, spec.flags, Flags::LOADING) {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
         if busy && !spec.flags.has(Flags::ALLOW_BUSY) {
@@ -275,13 +275,27 @@ impl Server {
 impl Server {
     /// Whether a request changes data: itself, or by what was queued for it.
     fn would_write(&self, key: ClientKey, spec: &Spec, flags: Flags) -> bool {
-        flags.has(Flags::WRITE)
-            || spec.flags.has(Flags::ENDS_MULTI)
-                && self.clients[key].transaction.as_ref().is_some_and(|transaction| {
-                    transaction.iter().any(|(id, args)| {
-                        self.flags_of(self.commands.spec(CommandId(id)), &args).has(Flags::WRITE)
-                    })
-                })
+        flags.has(Flags::WRITE) || self.any_queued(key, spec, |flags| flags.has(Flags::WRITE))
+    }
+
+    /// Whether a request, or one of those that were queued for it, lacks a flag.
+    fn lacks(&self, key: ClientKey, spec: &Spec, flags: Flags, flag: Flags) -> bool {
+        !flags.has(flag) || self.any_queued(key, spec, |flags| !flags.has(flag))
+    }
+
+    /// Whether a request ends a transaction with a command of such flags.
+    pub(in crate::server) fn any_queued(
+        &self,
+        key: ClientKey,
+        spec: &Spec,
+        matches: impl Fn(Flags) -> bool,
+    ) -> bool {
+        spec.flags.has(Flags::ENDS_MULTI)
+            && self.clients[key].transaction.as_ref().is_some_and(|transaction| {
+                transaction
+                    .iter()
+                    .any(|(id, args)| matches(self.flags_of(self.commands.spec(CommandId(id)), &args)))
+            })
     }
 
     /// The error that says why the data must not change now.

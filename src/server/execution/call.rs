@@ -196,7 +196,7 @@ impl Server {
         let client = &mut self.clients[key];
         client.commands += 1;
         self.begin_reply(key);
-        let keeps_caching = match self.resolve(command, args) {
+        let flags = match self.resolve(command, args) {
             Err(error) => {
                 if command.is_none() && self.came_through_a_browser(key, args) {
                     return;
@@ -204,7 +204,7 @@ impl Server {
                 let meant = command.and_then(|id| self.commands.meant(id, args));
                 self.clients[key].last_command = meant.map(|id| id.0);
                 self.answer(key, |server| server.reject(key, meant, args, error));
-                false
+                Flags::NONE
             }
             Ok((id, spec)) => {
                 self.clients[key].last_command = Some(id.0);
@@ -216,15 +216,16 @@ impl Server {
                 if let Some(before) = before {
                     self.vouch(key, spec, args, before);
                 }
-                spec.flags.has(Flags::KEEPS_CACHING)
+                spec.flags
             }
         };
         if self.execution.unit_pending {
-            self.end_unit();
+            // Keys that such a command found to be due have nothing to do with each other.
+            self.pass_on_unit(flags.has(Flags::TOUCHES_ARBITRARY_KEYS));
             self.clients[key].last_write = self.replication.offset();
         }
         if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
-            self.used_caching(key, keeps_caching);
+            self.used_caching(key, flags.has(Flags::KEEPS_CACHING));
         }
         self.written(key);
         if self.clients.blocking.any_ready() {

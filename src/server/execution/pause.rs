@@ -127,6 +127,9 @@ impl Server {
             self.derive_pause();
         }
         if std::mem::take(&mut self.pause.over) {
+            if let Some(key) = self.primary_client() {
+                self.read_soon(key);
+            }
             let started = Instant::now();
             for key in std::mem::take(&mut self.pause.waiting) {
                 self.resume(key);

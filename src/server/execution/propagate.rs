@@ -123,7 +123,8 @@ impl Server {
         self.pass_on_unit(false);
     }
 
-    fn pass_on_unit(&mut self, apart: bool) {
+    /// Passes the unit on as one, or each of its parts as one if `apart`.
+    pub(in crate::server) fn pass_on_unit(&mut self, apart: bool) {
         self.execution.unit_pending = false;
         // Under this condition nothing is changed but by a script that does not come to its end.
         let complete = !self.conditions.has(Conditions::BUSY);

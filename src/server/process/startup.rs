@@ -180,7 +180,9 @@ fn start(
     show_logo(&server.config, server.identity.pid);
     listener::warn_if_backlog_is_cut(server.config.net.backlog);
     let ready = server.open_listeners()?;
-    if let Err(error) = server.process.apply_oom_score(&server.config.advanced) {
+    if let Err(error) =
+        server.process.apply_oom_score(&server.config.advanced, server.config.replication.replicaof.is_some())
+    {
         tracing::warn!("Unable to write oom_score_adj: {}", error_text(&error));
     }
     let maxmemory = server.config.memory.maxmemory;
@@ -420,9 +422,9 @@ impl Process {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn apply_oom_score(&mut self, options: &AdvancedOptions) -> io::Result<()> {
-        let [primary, _, _] = options.oom_score_adj_values;
-        self.oom_score.apply(options.oom_score_adj, primary)
+    pub fn apply_oom_score(&mut self, options: &AdvancedOptions, is_replica: bool) -> io::Result<()> {
+        let [primary, replica, _] = options.oom_score_adj_values;
+        self.oom_score.apply(options.oom_score_adj, if is_replica { replica } else { primary })
     }
 }
 

@@ -136,6 +136,8 @@ impl Server {
         self.config.replication.replicaof = None;
         self.leave_primary();
         self.replication.following = None;
+        // They come back and go on, and so know who the primary is.
+        self.disconnect_replicas();
         self.replication.backlog.selected = None;
         self.replication.alone_since = Some(self.keyspace.now());
         self.apply_role();

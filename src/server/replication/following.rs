@@ -214,12 +214,12 @@ impl Server {
                     return self.go_on(link, id);
                 }
                 Err(failure) => {
-                    tracing::warn!("{failure}");
                     if failure == Failure::Failover {
                         self.close_link(*link);
-                        self.give_up_failover("Failover target rejected psync request");
+                        self.give_up_failover(&failure.to_string());
                         return LinkState::Down;
                     }
+                    tracing::warn!("{failure}");
                     return self.broken(*link);
                 }
             }

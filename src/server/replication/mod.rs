@@ -195,7 +195,8 @@ impl Server {
 
     /// Tells the kernel the score of the role.
     pub(in crate::server) fn apply_oom_score(&mut self) {
-        if let Err(error) = self.process.apply_oom_score(&self.config.advanced) {
+        let is_replica = self.replication.is_replica();
+        if let Err(error) = self.process.apply_oom_score(&self.config.advanced, is_replica) {
             tracing::warn!("Unable to write oom_score_adj: {}", crate::net::error_text(&error));
         }
     }

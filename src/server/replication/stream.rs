@@ -42,6 +42,10 @@ impl Server {
             self.read_soon(key);
             return;
         }
+        if self.pause.is_active() {
+            // Nothing changes; what was received is applied when the pause ends.
+            return;
+        }
         let mut batch = Batch::default();
         let outer = std::mem::replace(&mut self.execution.origin, Origin::Primary);
         self.keyspace.suspend_expiry(Suspend::Stream, true);
@@ -114,6 +118,12 @@ impl Server {
             taken.drain(..n);
             taken.shrink_to(1 << 20);
         }
+    }
+
+    /// Offset of the stream up to which it has been received.
+    pub fn received_offset(&self) -> u64 {
+        let waiting = self.primary_client().map_or(0, |key| self.clients[key].io.input.pending() as u64);
+        self.replication.offset() + self.replication.stream.taken.len() as u64 + waiting
     }
 
     /// The primary asked how far this replica is: it is told once what it sent so far has been applied.
