@@ -243,7 +243,7 @@ fn assert_equal(servers: &[&Server], what: &str) {
     loop {
         let all: Vec<_> = servers.iter().map(|server| contents(server, &kinds)).collect();
         let unequal = (1..all.len()).find(|&i| all[i] != all[0]);
-        let Some(i) = unequal else { return };
+        let Some(i) = unequal else { break };
         if Instant::now() > deadline {
             let (a, b) = (&all[0], &all[i]);
             let differing = a.keys().chain(b.keys()).filter(|&key| a.get(key) != b.get(key));
@@ -255,6 +255,17 @@ fn assert_equal(servers: &[&Server], what: &str) {
             }
             panic!("{what}: {:?} ({} keys) and {:?} ({} keys) differ", kinds[0], a.len(), kinds[i], b.len());
         }
+        thread::sleep(Duration::from_millis(100));
+    }
+    // The digests of others differ in form. Ours contain what is due and has not been removed.
+    let alike = |server: &&&Server| matches!(server.kind, Kind::Spinel | Kind::Redis7);
+    loop {
+        let digests: Vec<String> =
+            servers.iter().filter(alike).map(|server| server.run("DEBUG DIGEST")).collect();
+        if digests.windows(2).all(|pair| pair[0] == pair[1]) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: {digests:?}");
         thread::sleep(Duration::from_millis(100));
     }
 }
@@ -456,9 +467,6 @@ fn pair(primary: Kind, replica: Kind, diskless: &str) {
     thread::sleep(Duration::from_millis(300));
     assert!(writers.stop() > 100, "{what}: writers were served");
     assert_equal(&[&a, &b], &format!("{what}: full"));
-    if primary != Kind::Valkey9 && replica != Kind::Valkey9 && !fields {
-        assert_eq!(a.run("DEBUG DIGEST"), b.run("DEBUG DIGEST"), "{what}");
-    }
     assert_eq!(a.info("sync_full"), 1, "{what}");
 
     let writers = Writers::start(a.port, 2, fields);
