@@ -552,7 +552,7 @@ fn replicas_that_make_no_sense() {
 fn from_a_hostile_primary(rng: &mut Rng, snapshot: &[u8]) -> (Vec<u8>, Option<&'static [u8]>) {
     const ID: &str = "0123456789abcdef0123456789abcdef01234567";
     let mut out = Vec::new();
-    let mut random = |rng: &mut Rng, most: u64| -> Vec<u8> {
+    let random = |rng: &mut Rng, most: u64| -> Vec<u8> {
         (0..rng.below(most)).map(|_| rng.next_u64() as u8).collect()
     };
     let endless =
