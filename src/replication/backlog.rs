@@ -154,6 +154,11 @@ impl Backlog {
         self.blocks.get(next).map_or(&[], |block| &block.bytes[(offset - block.start) as usize..])
     }
 
+    /// Number of blocks that have bytes from `offset` on. O(log blocks).
+    pub fn blocks_from(&self, offset: u64) -> usize {
+        self.blocks.len() - self.blocks.partition_point(|block| block.end() <= offset)
+    }
+
     /// Gives up the oldest bytes above `limit`, but none from `needed` on: the least offset at which a replica
     /// stands.
     pub fn trim(&mut self, limit: u64, needed: Option<u64>) {

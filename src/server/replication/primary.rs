@@ -440,11 +440,16 @@ impl Server {
             if !replica.needs_stream() {
                 continue;
             }
-            if replica.is_fed() && replica.next < end {
-                self.send_soon(key);
-            }
-            let next = self.replica(key).map_or(end, |replica| replica.next);
+            let (next, fed) = (replica.next, replica.is_fed());
             needed = Some(needed.map_or(next, |least| least.min(next)));
+            if next == end {
+                continue;
+            }
+            if fed && !self.clients[key].flags.has(ClientFlags::AWAITS_WRITABLE) {
+                self.send_soon(key);
+            } else {
+                self.check_output(key);
+            }
         }
         self.replication.backlog.trim(self.config.replication.backlog_size, needed);
     }
@@ -493,7 +498,10 @@ impl Server {
         }
         let rest = backlog.end() > end.replica.next;
         match result {
-            Ok(true) if rest => self.send_soon(key),
+            Ok(true) if rest => {
+                self.send_soon(key);
+                self.check_output(key);
+            }
             Ok(true) => client.over_soft_limit_since = None,
             Ok(false) => {
                 client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
@@ -516,9 +524,18 @@ impl Server {
         }
     }
 
-    /// Bytes that replicas cost, without the stream that they share.
+    /// Number of blocks of the stream that those bytes are in.
+    pub fn unsent_blocks(&self, key: ClientKey) -> usize {
+        match self.replica(key) {
+            Some(replica) if replica.needs_stream() => self.replication.backlog.blocks_from(replica.next),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the stream that are kept only because replicas have not been sent them.
     pub fn replica_memory(&self) -> usize {
-        self.replication.replicas.iter().map(|&key| self.clients[key].memory()).sum()
+        let limit = usize::try_from(self.config.replication.backlog_size).unwrap_or(usize::MAX);
+        self.replication.backlog.allocated().saturating_sub(limit)
     }
 
     // ---- coming and going -----------------------------------------------------------------
