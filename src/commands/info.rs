@@ -398,7 +398,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("latest_fork_usec", server.children.fork_us)
         .field("total_forks", server.children.forks)
         .field("migrate_cached_sockets", server.targets.len())
-        .field("slave_expires_tracked_keys", 0)
+        .field("slave_expires_tracked_keys", server.keyspace.own_expiries.len())
         .field("active_defrag_hits", 0)
         .field("active_defrag_misses", 0)
         .field("active_defrag_key_hits", 0)
