@@ -395,6 +395,11 @@ impl Output {
         self.chain.unmute(&mut self.block);
     }
 
+    /// Whether output was dropped since the last call.
+    pub fn take_dropped(&mut self) -> bool {
+        self.chain.take_dropped()
+    }
+
     /// A position for [`Output::truncate`], valid as long as nothing is sent.
     #[inline]
     pub fn position(&self) -> usize {
