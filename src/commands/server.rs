@@ -178,6 +178,9 @@ fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         server.abort_shutdown()?;
         return Ok(server.reply(key).ok());
     };
+    if server.execution.depth > 0 && !flags.now {
+        return Err(Error::text("ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client"));
+    }
     if !flags.nosave {
         server.no_script_runs()?;
     }
