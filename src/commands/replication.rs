@@ -229,7 +229,11 @@ fn psync(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         }
         server.take_over(args.at(1))?;
     }
-    let next = args.int(2)?;
+    let Ok(next) = args.int(2) else {
+        let line = server.client_line(key);
+        tracing::warn!("Replica {line} asks for synchronization but with a wrong offset");
+        return Err(Error::NotInteger);
+    };
     server.synchronise(key, Ask::After { id: args.at(1), next })
 }
 
@@ -240,6 +244,7 @@ const REPLCONF: Spec = Spec::admin("replconf", -1, replconf)
         since: "3.0.0",
         complexity: "O(1)",
         group: Group::Server,
+        internal: true,
         ..Docs::NONE
     });
 
@@ -341,7 +346,7 @@ fn wait(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 }
 
 const WAITAOF: Spec = Spec::admin("waitaof", 4, waitaof)
-    .flags(Flags::BLOCKING.with(Flags::NOSCRIPT))
+    .flags(Flags::BLOCKING)
     .acl(Acl::CONNECTION)
     .tips(&["request_policy:all_shards", "response_policy:agg_min"])
     .docs(Docs {
