@@ -721,15 +721,12 @@ fn what_a_replica_acknowledged_survives_the_primary() {
     for seed in first..first + rounds {
         println!("seed {seed}");
         let rng = &mut Rng::new(seed);
-        for replica in 0..3 {
-            if replica != primary {
-                servers[replica].follow(&servers[primary]);
-            }
+        let replicas = [(primary + 1) % 3, (primary + 2) % 3];
+        for replica in replicas {
+            servers[replica].follow(&servers[primary]);
         }
-        for replica in 0..3 {
-            if replica != primary {
-                servers[replica].wait_for_link();
-            }
+        for replica in replicas {
+            servers[replica].wait_for_link();
         }
         let counters: Vec<_> = counts
             .iter()
@@ -742,14 +739,13 @@ fn what_a_replica_acknowledged_survives_the_primary() {
         thread::sleep(Duration::from_millis(50 + rng.below(300)));
         if rng.one_in(2) {
             // One of them lags behind.
-            servers[(primary + 1) % 3].signal("-STOP");
+            servers[replicas[0]].signal("-STOP");
             thread::sleep(Duration::from_millis(rng.below(200)));
         }
         servers[primary].kill();
-        servers[(primary + 1) % 3].signal("-CONT");
+        servers[replicas[0]].signal("-CONT");
         let counted: Vec<(u64, u64)> =
             counters.into_iter().map(|counter| counter.join().expect("it does not panic")).collect();
-        let replicas = [(primary + 1) % 3, (primary + 2) % 3];
         // They apply what has reached them.
         for replica in replicas {
             let deadline = Instant::now() + Duration::from_secs(20);
