@@ -736,7 +736,8 @@ fn primaries_attack(load: &str) {
         }
         if let Some(endless) = endless {
             let piece = endless.repeat((64 << 10) / endless.len());
-            for _ in 0..200 {
+            // Less than what memory is reserved for many times over, if it belongs to a large argument.
+            for _ in 0..32 {
                 if stream.write_all(&piece).is_err() {
                     break;
                 }

@@ -71,16 +71,7 @@ impl Server {
     fn begin(&mut self) {
         let program = self.kind.program().expect("it was found before");
         let dir = self.dir.to_str().expect("text").to_owned();
-        let common = [
-            "--dir",
-            &dir,
-            "--enable-debug-command",
-            "yes",
-            "--repl-diskless-sync-delay",
-            "0",
-            "--loglevel",
-            "verbose",
-        ];
+        let common = ["--dir", &dir, "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"];
         let more: Vec<&str> = self.options.iter().map(String::as_str).collect();
         self.process =
             Some(ServerProcess::start_at(self.port, &program, None, &[&common[..], &more].concat(), &[]));
