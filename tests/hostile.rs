@@ -509,20 +509,30 @@ fn replicas_that_make_no_sense() {
             bytes[at] ^= 1 << rng.below(8);
         }
         let mut stream = target.attacker();
-        let _ = stream.write_all(&bytes);
+        let mut piece = [0; 3000];
+        let asks = rng.one_in(2);
+        if asks {
+            // A request for data is refused while replies have not left.
+            for line in ["REPLCONF capa eof capa psync2", "PSYNC ? -1"] {
+                let _ = stream.write_all(&request(&line.split(' ').collect::<Vec<_>>()));
+                let _ = stream.read(&mut piece);
+            }
+        }
+        if !asks || rng.one_in(2) {
+            let _ = stream.write_all(&bytes);
+        }
         if rng.one_in(5) {
-            let mut piece = [0; 3000];
             let _ = stream.read(&mut piece);
         }
-        if rng.one_in(6) {
+        if rng.one_in(if asks { 3 } else { 6 }) {
             staying.push(stream);
         }
-        if rng.one_in(20) {
+        if rng.one_in(30) {
             staying.clear();
         }
         for _ in 0..5 {
             // Pauses end by themselves.
-            let _ = target.witness.command(&[b"SET", b"stream", &vec![b'x'; 20_000]]);
+            let _ = target.witness.command(&[b"SET", b"stream", &vec![b'x'; 100_000]]);
         }
         target.assert_serving(&format!("round {round}"));
     }
@@ -542,7 +552,7 @@ fn replicas_that_make_no_sense() {
 fn from_a_hostile_primary(rng: &mut Rng, snapshot: &[u8]) -> (Vec<u8>, Option<&'static [u8]>) {
     const ID: &str = "0123456789abcdef0123456789abcdef01234567";
     let mut out = Vec::new();
-    let mut random = |rng: &mut Rng, most: u64| -> Vec<u8> {
+    let random = |rng: &mut Rng, most: u64| -> Vec<u8> {
         (0..rng.below(most)).map(|_| rng.next_u64() as u8).collect()
     };
     let endless =
@@ -680,10 +690,20 @@ fn from_a_hostile_primary(rng: &mut Rng, snapshot: &[u8]) -> (Vec<u8>, Option<&'
 
 #[test]
 fn primaries_that_mean_harm() {
+    primaries_attack("disabled");
+}
+
+#[test]
+fn primaries_that_mean_harm_to_who_loads_directly() {
+    primaries_attack("swapdb");
+}
+
+fn primaries_attack(load: &str) {
     let mut rng = rng();
     let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/redis-7.0.rdb");
     let snapshot = std::fs::read(data).expect("it is there");
-    let mut target = Target::start(&["--repl-timeout", "5", "--replica-read-only", "no"]);
+    let mut target =
+        Target::start(&["--repl-timeout", "5", "--replica-read-only", "no", "--repl-diskless-load", load]);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.set_nonblocking(true).expect("a socket of ours");
     let port = listener.local_addr().expect("it is bound").port();
@@ -731,6 +751,13 @@ fn primaries_that_mean_harm() {
     }
     drop(kept);
     run(&mut target.witness, "REPLICAOF NO ONE");
+    // Some came far.
+    let log = target.server.log();
+    for line in
+        ["Finished with success", "Failed trying to load", "Bad protocol from MASTER", "Protocol error"]
+    {
+        assert!(log.contains(line), "{line}");
+    }
     run(&mut target.witness, "CONFIG SET maxmemory 0");
     run(&mut target.witness, "FLUSHALL");
     target.assert_memory_below(before + (8 << 20), "when all have left");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, ServerProcess, free_port, run, spinel};
+use support::{Client, ServerProcess, free_port, lasting_port, run, spinel};
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -113,7 +113,7 @@ fn a_replica_takes_over_from_a_primary_that_is_killed_or_stopped() {
     let dir = std::env::temp_dir().join(format!("spinel-sentinel-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory can be made");
     let dir = Directory(dir);
-    let mut servers: Vec<ServerProcess> = (0..3).map(|_| start(free_port())).collect();
+    let mut servers: Vec<ServerProcess> = (0..3).map(|_| start(lasting_port())).collect();
     let first = servers[0].port;
     for replica in &servers[1..] {
         run(&mut replica.client(), &format!("REPLICAOF 127.0.0.1 {first}"));

@@ -352,8 +352,17 @@ impl Client {
     /// Appends the line about this client that `CLIENT LIST` and the log print, without a line end.
     ///
     /// `command` is the name of the last command, `user` that of the user, and `args` the size in bytes of the
-    /// arguments of the current command.
-    pub fn write_line(&self, now: UnixMillis, command: &str, user: &[u8], args: usize, out: &mut Vec<u8>) {
+    /// arguments of the current command. `stream` is what it has not been sent of the stream of replicas: bytes, and blocks
+    /// that they are in.
+    pub fn write_line(
+        &self,
+        now: UnixMillis,
+        command: &str,
+        user: &[u8],
+        args: usize,
+        stream: (u64, usize),
+        out: &mut Vec<u8>,
+    ) {
         let (peer, input, output) = (&self.io.peer, &self.io.input, &self.io.output);
         let (queued, queued_bytes) = match &self.transaction {
             Some(transaction) => (transaction.len() as i64, transaction.memory()),
@@ -394,9 +403,9 @@ impl Client {
             output.room(),
             output.peak(),
             output.in_buffer(),
-            output.segments(),
-            output.excess(),
-            self.memory(),
+            output.segments() + stream.1,
+            output.excess() as u64 + stream.0,
+            self.memory() as u64 + stream.0,
             if waiting { "rw" } else { "r" },
         );
         out.extend_from_slice(user);

@@ -65,6 +65,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, packed_threshold),
     ("RELOAD", 2, usize::MAX, reload),
+    ("REPLICATE", 3, usize::MAX, replicate),
     ("REPLYBUFFER", 4, 4, reply_buffer),
     ("SEGFAULT", 2, usize::MAX, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
@@ -102,6 +103,13 @@ fn sleep(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     // Text that is not a number counts as 0.
     let seconds = num::parse_f64(args.at(2)).unwrap_or(0.0).clamp(0.0, 1e6);
     std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+    Ok(server.reply(key).ok())
+}
+
+/// DEBUG REPLICATE command [argument …] → OK, after replicas have been sent the command, whatever it is.
+fn replicate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let db = server.clients[key].db;
+    server.pass_on_to_replicas(db, &args.rest(2));
     Ok(server.reply(key).ok())
 }
 
@@ -632,6 +640,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
                 "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
                 "Save all data, remove them and load them again.\nMERGE: a key that is there is replaced.",
             ),
+            ("REPLICATE <command> [<argument> ...]", "Send replicas a command, as it is."),
             (
                 "REPLYBUFFER PEAK-RESET-TIME <ms>|NEVER|RESET",
                 "After which time the most that was written into a client's buffer is forgotten;\nRESET: the usual.",

@@ -178,6 +178,8 @@ pub(super) struct MemoryReport {
     pub peak: usize,
     pub startup: usize,
     pub clients: usize,
+    /// Bytes of connections of replicas, and of the stream that they share.
+    pub replication: usize,
     /// Buffers that belong to no client at the moment.
     pub pool: usize,
     /// Bytes of the tables of each database: keys, expiries.
@@ -193,11 +195,15 @@ impl MemoryReport {
     pub(super) fn of(server: &Server) -> MemoryReport {
         let used = alloc::used();
         let sample = server.stats.memory.sample();
+        let clients: usize = server.clients.iter().map(|(_, client)| client.memory()).sum();
+        let replicas: usize =
+            server.replication.replicas.iter().map(|&key| server.clients[key].memory()).sum();
         MemoryReport {
             used,
             peak: server.stats.peak_memory.max(used),
             startup: server.identity.startup_memory,
-            clients: server.clients.iter().map(|(_, client)| client.memory()).sum(),
+            clients: clients - replicas,
+            replication: replicas + server.replication.backlog.allocated(),
             pool: server.pool.allocated(),
             tables: server
                 .keyspace
@@ -212,10 +218,10 @@ impl MemoryReport {
         }
     }
 
-    /// Bytes that hold no data: the server itself, its clients, pooled buffers, the tables.
+    /// Bytes that hold no data: the server itself, its clients and replicas, pooled buffers, the tables.
     pub(super) fn overhead(&self) -> usize {
         let tables: usize = self.tables.iter().map(|(keys, expires)| keys + expires).sum();
-        self.startup + self.clients + self.pool + tables
+        self.startup + self.clients + self.replication + self.pool + tables
     }
 
     pub(super) fn dataset(&self) -> usize {
@@ -281,10 +287,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .ratio("mem_fragmentation_ratio", ratio(memory.rss, memory.used))
         .field("mem_fragmentation_bytes", more(memory.rss, memory.used))
         .field("mem_not_counted_for_evict", server.memory_not_counted())
-        .field(
-            "mem_replication_backlog",
-            server.replication.backlog.allocated().min(server.config.replication.backlog_size as usize),
-        )
+        .field("mem_replication_backlog", server.replication.backlog.allocated() - server.replica_memory())
         .field("mem_total_replication_buffers", server.replication.backlog.allocated())
         .field("mem_clients_slaves", server.replica_memory())
         .field("mem_clients_normal", memory.clients)
@@ -396,7 +399,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("latest_fork_usec", server.children.fork_us)
         .field("total_forks", server.children.forks)
         .field("migrate_cached_sockets", server.targets.len())
-        .field("slave_expires_tracked_keys", 0)
+        .field("slave_expires_tracked_keys", server.keyspace.own_expiries.len())
         .field("active_defrag_hits", 0)
         .field("active_defrag_misses", 0)
         .field("active_defrag_key_hits", 0)

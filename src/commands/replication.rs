@@ -229,7 +229,11 @@ fn psync(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         }
         server.take_over(args.at(1))?;
     }
-    let next = args.int(2)?;
+    let Ok(next) = args.int(2) else {
+        let line = server.client_line(key);
+        tracing::warn!("Replica {line} asks for synchronization but with a wrong offset");
+        return Err(Error::NotInteger);
+    };
     server.synchronise(key, Ask::After { id: args.at(1), next })
 }
 

@@ -348,6 +348,8 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         .map(|(i, (&(keys, expires), _))| (i, keys, expires))
         .collect();
     let aof_buffer = server.aof.log.buf.capacity() as i64;
+    let replicas = server.replica_memory();
+    let backlog = server.replication.backlog.allocated() - replicas;
     let scripts = server.scripts.figures();
     let mut reply = server.reply(key);
     let at = reply.defer();
@@ -361,8 +363,8 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     int(&mut reply, "peak.allocated", size(memory.peak));
     int(&mut reply, "total.allocated", size(memory.used));
     int(&mut reply, "startup.allocated", size(memory.startup));
-    int(&mut reply, "replication.backlog", 0);
-    int(&mut reply, "clients.slaves", 0);
+    int(&mut reply, "replication.backlog", size(backlog));
+    int(&mut reply, "clients.slaves", size(replicas));
     int(&mut reply, "clients.normal", size(memory.clients));
     int(&mut reply, "cluster.links", 0);
     int(&mut reply, "aof.buffer", aof_buffer);

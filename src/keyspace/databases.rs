@@ -8,6 +8,7 @@ use super::db::Db;
 use super::evict::Evictor;
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::Ledger;
+use super::own::OwnExpiries;
 use super::suspension::{Expiry, Suspend, Suspension};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
@@ -66,6 +67,8 @@ pub struct Keyspace {
     pub evictor: Evictor,
     /// Times to free expired and evicted keys.
     pub removals: Removals,
+    /// Keys that got an expiry here although the data are a copy.
+    pub own_expiries: OwnExpiries,
     pub(super) now: UnixMillis,
 }
 
@@ -107,6 +110,7 @@ impl Keyspace {
             suspension: Suspension::default(),
             evictor: Evictor::default(),
             removals: Removals::default(),
+            own_expiries: OwnExpiries::default(),
             now: UnixMillis(0),
         }
     }

@@ -144,7 +144,13 @@ impl<'s> Db<'s> {
     /// Removes the key if it has expired; whether it must be treated as absent.
     #[inline]
     fn expire_if_due(&mut self, key: Key<'_>) -> bool {
-        self.database().has_due(key, self.space.now) && self.space.due_key_accessed(self.index, key)
+        self.database().has_due(key, self.space.now) && self.space.due_key_accessed(self.index, key, false)
+    }
+
+    /// As [`Db::expire_if_due`], before a change of the key.
+    #[inline]
+    fn expire_to_write(&mut self, key: Key<'_>) -> bool {
+        self.database().has_due(key, self.space.now) && self.space.due_key_accessed(self.index, key, true)
     }
 
     #[inline]
@@ -228,7 +234,7 @@ impl<'s> Db<'s> {
     /// The entry of `key`, to be changed in place.
     #[inline]
     pub fn write(&mut self, key: Key<'_>) -> Option<Writable<'_>> {
-        if self.expire_if_due(key) {
+        if self.expire_to_write(key) {
             return None;
         }
         self.touching(key, self.touch)
@@ -348,7 +354,7 @@ impl<'s> Db<'s> {
         make: impl FnOnce() -> T,
     ) -> Result<&mut T, WrongType> {
         let mut touch = self.touch;
-        if self.expire_if_due(key) || self.database().find(key).is_none() {
+        if self.expire_to_write(key) || self.database().find(key).is_none() {
             let mut entry = Entry::with_collection(key.bytes, None, make());
             entry.set_access(self.space.access.fresh());
             self.database_mut().put(key, entry);
@@ -413,7 +419,7 @@ impl<'s> Db<'s> {
 
     fn replace_or_add(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
         // A key whose time has come is not overwritten: it goes, and another one comes.
-        self.expire_if_due(key);
+        self.expire_to_write(key);
         let expires = match ttl {
             Ttl::Clear => None,
             Ttl::At(at) => Some(at),
@@ -445,7 +451,7 @@ impl<'s> Db<'s> {
     /// Stores a collection under `key`, replacing any value. The caller reports the change.
     pub fn set_collection<T: Collection>(&mut self, key: Key<'_>, value: T, expires: Option<UnixMillis>) {
         // A key whose time has come is not overwritten: it goes, and another one comes.
-        self.expire_if_due(key);
+        self.expire_to_write(key);
         let mut entry = Entry::with_collection(key.bytes, expires, value);
         entry.set_access(self.access_of_new_value(key));
         self.put(key, entry);
@@ -466,6 +472,7 @@ impl<'s> Db<'s> {
     /// # Errors
     /// [`WrongType`] if the value has another type.
     pub fn string_mut(&mut self, key: Key<'_>) -> Result<&mut Sds, WrongType> {
+        self.expire_to_write(key);
         let found = self.find(key).map(|found| (found.kind(), found.is_changeable()));
         match found {
             None => {
@@ -511,7 +518,8 @@ impl<'s> Db<'s> {
 
     /// Removes the key's entry and returns it. The caller reports the change.
     pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
-        if self.expire_if_due(key) {
+        // Where a key that is due stays until it is written, its removal is such a change.
+        if self.space.expiry() != Expiry::Overwrite && self.expire_if_due(key) {
             return None;
         }
         self.database_mut().take(key)

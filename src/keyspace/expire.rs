@@ -104,18 +104,22 @@ pub struct ActiveExpire {
 }
 
 impl Keyspace {
-    /// Handles a due key found by a lookup; whether it must be treated as absent.
+    /// Handles a due key found by a lookup, which comes before a change if `writes`; whether it must be treated as absent.
     #[cold]
-    pub(super) fn due_key_accessed(&mut self, db: usize, key: Key<'_>) -> bool {
+    pub(super) fn due_key_accessed(&mut self, db: usize, key: Key<'_>, writes: bool) -> bool {
         match self.expiry() {
-            Expiry::Ignore => false,
-            Expiry::Hide => true,
-            Expiry::Remove => {
-                if let Some(entry) = self.dbs[db].take(key) {
-                    self.expired(db, entry);
-                }
-                true
-            }
+            Expiry::Ignore => return false,
+            Expiry::Hide => {}
+            Expiry::Overwrite if !writes => {}
+            Expiry::Remove | Expiry::Overwrite => self.expire_key(db, key),
+        }
+        true
+    }
+
+    /// Removes a due key.
+    pub(super) fn expire_key(&mut self, db: usize, key: Key<'_>) {
+        if let Some(entry) = self.dbs[db].take(key) {
+            self.expired(db, entry);
         }
     }
 

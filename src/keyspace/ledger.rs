@@ -121,6 +121,8 @@ bit_set! {
 }
 
 impl Listeners {
+    /// The data are a copy that clients may change: what expires by their will is noted.
+    pub const OWN: Listeners = Listeners(1 << 5);
     /// Somebody is fed: follows from [`Ledger::feed`] and [`Ledger::mute`].
     const FEED: Listeners = Listeners(1 << 4);
 

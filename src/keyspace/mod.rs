@@ -15,6 +15,7 @@ mod fields;
 pub mod free;
 mod keys;
 pub mod ledger;
+pub mod own;
 mod suspension;
 
 pub use crate::stdx::hash::Key;

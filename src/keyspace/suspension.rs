@@ -11,6 +11,8 @@ pub enum Expiry {
     Remove,
     /// They are treated as absent, but not removed.
     Hide,
+    /// They are treated as absent, and removed by commands that write to them.
+    Overwrite,
     /// They are treated as present.
     Ignore,
 }
@@ -29,6 +31,8 @@ pub enum Suspend {
     Replica = 1 << 3,
     /// Commands of the original are applied, which rely on what is there.
     Stream = 1 << 4,
+    /// The data are a copy that clients may change, too.
+    WritableReplica = 1 << 5,
 }
 
 /// The current reasons.
@@ -51,6 +55,7 @@ impl Suspension {
         self.expiry = match () {
             () if has(Suspend::Loading) || has(Suspend::Stream) => Expiry::Ignore,
             () if has(Suspend::Pause) || has(Suspend::Busy) || has(Suspend::Replica) => Expiry::Hide,
+            () if has(Suspend::WritableReplica) => Expiry::Overwrite,
             () => Expiry::Remove,
         };
     }

@@ -32,6 +32,8 @@ const SHRINK_ABOVE: usize = 2 * BUFFER;
 const OUTGROWN: usize = 2 * SMALL_BUFFER;
 /// A buffer of more bytes than this is freed instead of pooled.
 const POOLED_MAX: usize = BLOCK;
+/// The pool keeps as many bytes as so many new buffers have. They count as used memory, so that keys would be evicted to
+/// make room for buffers that nobody uses.
 const POOLED: usize = 64;
 
 /// Empty buffers with capacity, for reuse.
@@ -46,6 +48,8 @@ pub struct Pool {
 #[derive(Default)]
 struct Shelf {
     buffers: Vec<Vec<u8>>,
+    /// Bytes allocated for them.
+    allocated: usize,
     /// Number of buffers, at the front, that were not taken since [`Pool::trim`].
     unused: usize,
 }
@@ -53,9 +57,26 @@ struct Shelf {
 impl Shelf {
     #[inline]
     fn take(&mut self) -> Option<Vec<u8>> {
-        let buffer = self.buffers.pop();
+        let buffer = self.buffers.pop()?;
+        self.allocated -= buffer.capacity();
         self.unused = self.unused.min(self.buffers.len());
-        buffer
+        Some(buffer)
+    }
+
+    #[inline]
+    fn give(&mut self, mut buffer: Vec<u8>, most: usize) {
+        let allocated = self.allocated + buffer.capacity();
+        if allocated <= most {
+            self.allocated = allocated;
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn trim(&mut self) {
+        let freed: usize = self.buffers.drain(..self.unused).map(|buffer| buffer.capacity()).sum();
+        self.allocated -= freed;
+        self.unused = self.buffers.len();
     }
 }
 
@@ -81,29 +102,23 @@ impl Pool {
 
     /// Returns a buffer to the pool.
     #[inline]
-    pub fn give(&mut self, mut buffer: Vec<u8>) {
-        let shelf = match buffer.capacity() {
-            BUFFER..=POOLED_MAX => &mut self.buffers.buffers,
-            SMALL_BUFFER..OUTGROWN => &mut self.small.buffers,
-            _ => return,
-        };
-        if shelf.len() < POOLED {
-            buffer.clear();
-            shelf.push(buffer);
+    pub fn give(&mut self, buffer: Vec<u8>) {
+        match buffer.capacity() {
+            BUFFER..=POOLED_MAX => self.buffers.give(buffer, POOLED * BUFFER),
+            SMALL_BUFFER..OUTGROWN => self.small.give(buffer, POOLED * SMALL_BUFFER),
+            _ => {}
         }
     }
 
     /// Frees the buffers that were not used since the last call.
     pub fn trim(&mut self) {
-        for shelf in [&mut self.buffers, &mut self.small] {
-            shelf.buffers.drain(..shelf.unused);
-            shelf.unused = shelf.buffers.len();
-        }
+        self.buffers.trim();
+        self.small.trim();
     }
 
     /// Bytes allocated for buffers in the pool.
     pub fn allocated(&self) -> usize {
-        self.buffers.buffers.iter().chain(&self.small.buffers).map(Vec::capacity).sum()
+        self.buffers.allocated + self.small.allocated
     }
 
     /// Frees all buffers.
@@ -380,6 +395,11 @@ impl Output {
         self.chain.unmute(&mut self.block);
     }
 
+    /// Whether output was dropped since the last call.
+    pub fn take_dropped(&mut self) -> bool {
+        self.chain.take_dropped()
+    }
+
     /// A position for [`Output::truncate`], valid as long as nothing is sent.
     #[inline]
     pub fn position(&self) -> usize {
@@ -605,6 +625,21 @@ mod tests {
         assert_eq!(pool.allocated(), BUFFER);
         pool.trim();
         assert_eq!(pool.allocated(), 0);
+    }
+
+    #[test]
+    fn the_pool_is_bounded_by_bytes() {
+        for size in [BUFFER, 100_000, BLOCK] {
+            let most = POOLED * BUFFER;
+            let mut pool = Pool::default();
+            (0..200).for_each(|_| pool.give(Vec::with_capacity(size)));
+            assert!((most - size..=most).contains(&pool.allocated()), "of {size}: {}", pool.allocated());
+            let mut taken = 0;
+            while pool.allocated() > 0 {
+                taken += pool.take().capacity();
+            }
+            assert!((most - size..=most).contains(&taken));
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ use std::collections::VecDeque;
 /// Bytes that a block has room for, unless one unit of execution is larger.
 const BLOCK: usize = 16 << 10;
 
+/// A block of more bytes, which one large unit made so, does not stay as a whole until none of it is needed.
+const LARGE: usize = 4 * BLOCK;
+
 /// Consecutive bytes of the stream.
 struct Block {
     /// Offset of the first byte.
@@ -154,6 +157,11 @@ impl Backlog {
         self.blocks.get(next).map_or(&[], |block| &block.bytes[(offset - block.start) as usize..])
     }
 
+    /// Number of blocks that have bytes from `offset` on. O(log blocks).
+    pub fn blocks_from(&self, offset: u64) -> usize {
+        self.blocks.len() - self.blocks.partition_point(|block| block.end() <= offset)
+    }
+
     /// Gives up the oldest bytes above `limit`, but none from `needed` on: the least offset at which a replica
     /// stands.
     pub fn trim(&mut self, limit: u64, needed: Option<u64>) {
@@ -166,6 +174,16 @@ impl Backlog {
             self.allocated -= block.bytes.capacity();
             self.start = block.end();
             self.blocks.pop_front();
+        }
+        if let Some(block) = self.blocks.front_mut()
+            && block.bytes.len() > LARGE
+            && (keep_from - block.start) as usize > block.bytes.len() / 2
+        {
+            self.allocated -= block.bytes.capacity();
+            block.bytes = block.bytes.split_off((keep_from - block.start) as usize);
+            block.start = keep_from;
+            self.start = keep_from;
+            self.allocated += block.bytes.capacity();
         }
     }
 }
@@ -215,11 +233,26 @@ mod tests {
             assert_eq!(rest(&backlog, reader), all[reader as usize..]);
             backlog.trim(limit, None);
             let from = backlog.start();
-            assert!(backlog.len() <= limit + 70_000);
+            assert!(backlog.len() <= limit + 70_000.max(limit));
             assert_eq!(rest(&backlog, from), all[from as usize..]);
             let capacities: usize = backlog.blocks.iter().map(|block| block.bytes.capacity()).sum();
             assert_eq!(backlog.allocated(), capacities);
         }
+    }
+
+    #[test]
+    fn a_large_unit_does_not_stay_for_its_last_bytes() {
+        let mut backlog = Backlog::default();
+        backlog.activate();
+        backlog.append(&[b'x'; 1 << 20]);
+        backlog.append(b"abc");
+        backlog.trim(20_000, Some(100));
+        assert!(backlog.reaches(100), "somebody needs it");
+        backlog.trim(20_000, None);
+        assert_eq!((backlog.len(), backlog.end()), (20_000, (1 << 20) + 3));
+        assert!(backlog.allocated() < 60_000, "{}", backlog.allocated());
+        let (first, at) = (backlog.read(backlog.start()).len() as u64, backlog.start());
+        assert_eq!((first, backlog.read(at + first)), (19_997, &b"abc"[..]));
     }
 
     #[test]

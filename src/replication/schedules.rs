@@ -404,8 +404,8 @@ impl World {
         }
         let s = connection.servers[to as usize];
         match to {
-            End::Opener => self.from_primary(s, c, &bytes),
-            End::Acceptor => self.from_replica(s, c, &bytes),
+            End::Opener => self.hear_primary(s, c, &bytes),
+            End::Acceptor => self.hear_replica(s, c, &bytes),
         }
         true
     }
@@ -432,7 +432,7 @@ impl World {
 
     // ---- the replica's end ----------------------------------------------------------------
 
-    fn from_primary(&mut self, s: usize, c: usize, bytes: &[u8]) {
+    fn hear_primary(&mut self, s: usize, c: usize, bytes: &[u8]) {
         let Some(following) = &mut self.servers[s].following else { return };
         match &mut following.link {
             Link::Greeting { connection, received, .. } if *connection == c => {
@@ -640,7 +640,7 @@ impl World {
         }
     }
 
-    fn from_replica(&mut self, s: usize, c: usize, bytes: &[u8]) {
+    fn hear_replica(&mut self, s: usize, c: usize, bytes: &[u8]) {
         self.connections[c].input.bytes.extend_from_slice(bytes);
         while !self.connections[c].left_by[1] {
             let Some((args, _)) = self.connections[c].input.next() else { return };
@@ -900,11 +900,13 @@ impl World {
                     self.follow(s, primary);
                 }
             }
-            97 if self.rng.one_in(4) && self.replicas(s).is_empty() => {
-                if self.servers[s].following.is_none() && self.servers[s].backlog.is_active() {
-                    self.new_history(s);
-                    self.servers[s].backlog.deactivate();
-                }
+            97 if self.rng.one_in(4)
+                && self.replicas(s).is_empty()
+                && self.servers[s].following.is_none()
+                && self.servers[s].backlog.is_active() =>
+            {
+                self.new_history(s);
+                self.servers[s].backlog.deactivate();
             }
             98 => {
                 let open: Vec<usize> =

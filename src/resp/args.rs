@@ -20,6 +20,8 @@ pub struct Args<'a> {
     large: &'a [Arc<Sds>],
     /// Index of the argument that `hash` belongs to; 0 if no hash was computed in advance.
     hashed: u32,
+    /// Whether they are all arguments of a request.
+    whole: bool,
     hash: u64,
 }
 
@@ -27,7 +29,7 @@ impl<'a> Args<'a> {
     /// The arguments at `spans`, in `bytes` or in `large`.
     #[inline]
     pub fn new(bytes: &'a [u8], spans: &'a [Span], large: &'a [Arc<Sds>]) -> Self {
-        Args { bytes, spans, large, hashed: 0, hash: 0 }
+        Args { bytes, spans, large, hashed: 0, whole: true, hash: 0 }
     }
 
     /// The same arguments, with the known hash of argument `index`.
@@ -147,18 +149,24 @@ impl<'a> Args<'a> {
     /// The arguments from `i` on as a list of their own, in which `at(0)` is argument `i`.
     #[inline]
     pub fn rest(&self, i: usize) -> Args<'a> {
-        Args { spans: &self.spans[i.min(self.spans.len())..], hashed: 0, ..*self }
+        Args {
+            spans: &self.spans[i.min(self.spans.len())..],
+            hashed: 0,
+            whole: self.whole && i == 0,
+            ..*self
+        }
     }
 
     /// The arguments in `range` as a list of their own.
     #[inline]
     pub fn range(&self, range: std::ops::Range<usize>) -> Args<'a> {
-        Args { spans: &self.spans[range], hashed: 0, ..*self }
+        let whole = self.whole && range == (0..self.spans.len());
+        Args { spans: &self.spans[range], hashed: 0, whole, ..*self }
     }
 
     /// Appends the request with these arguments, as it arrived if it is in one piece. O(bytes).
     pub fn write_request(&self, out: &mut Vec<u8>) {
-        if self.bytes.first() == Some(&b'*') && self.large.is_empty() {
+        if self.whole && self.bytes.first() == Some(&b'*') && self.large.is_empty() {
             out.extend_from_slice(self.bytes);
         } else {
             request::write_request(out, self.iter());

@@ -64,6 +64,8 @@ pub struct Chain {
     /// Most bytes that may wait.
     limit: usize,
     refusal: Option<Refusal>,
+    /// Whether anything was dropped; see [`Chain::take_dropped`].
+    dropped: bool,
     /// The empty block that was being written before output was muted.
     set_aside: Vec<u8>,
 }
@@ -78,6 +80,7 @@ impl Default for Chain {
             sent: 0,
             limit: usize::MAX,
             refusal: None,
+            dropped: false,
             set_aside: Vec::new(),
         }
     }
@@ -144,6 +147,11 @@ impl Chain {
         }
     }
 
+    /// Whether anything was dropped since the last call.
+    pub fn take_dropped(&mut self) -> bool {
+        mem::take(&mut self.dropped)
+    }
+
     /// Ends the effect of [`Chain::mute`].
     pub fn unmute(&mut self, block: &mut Vec<u8>) {
         if self.refusal == Some(Refusal::Muted) {
@@ -169,6 +177,7 @@ impl Chain {
     #[inline(never)]
     pub fn append(&mut self, block: &mut Vec<u8>, mut bytes: &[u8]) {
         if self.refuses() {
+            self.dropped = true;
             return;
         }
         if self.pending(block.len()).saturating_add(bytes.len()) > self.limit {

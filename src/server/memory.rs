@@ -64,9 +64,9 @@ impl Server {
     /// Bytes in use that `maxmemory` does not count: buffers that shrink by themselves, and that grow by the very
     /// deletions that free memory. Evicting keys because of such buffers would never end.
     ///
-    /// The only such buffer is the output waiting for the append-only file.
+    /// These are the output waiting for the append-only file, and the stream that waits for slow replicas.
     pub fn memory_not_counted(&self) -> usize {
-        self.aof.log.buf.capacity()
+        self.aof.log.buf.capacity() + self.replica_memory()
     }
 
     /// Bytes above `maxmemory`, if any. Costs a few loads while memory is below.

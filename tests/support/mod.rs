@@ -20,6 +20,16 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
+/// A port that was free a moment ago, and that no connection is given as its own: a server can leave it and come back.
+pub fn lasting_port() -> u16 {
+    const BELOW_EPHEMERAL: std::ops::Range<u16> = 12_000..20_000;
+    let mut rng = spinel::stdx::rng::Rng::from_os();
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports =
+        std::iter::repeat_with(|| BELOW_EPHEMERAL.start + rng.index(BELOW_EPHEMERAL.len()) as u16);
+    ports.find(free).expect("a port is free")
+}
+
 /// The server binary of this crate.
 pub fn spinel() -> PathBuf {
     // `SPINEL_BIN` names another build, for long runs.

@@ -123,23 +123,33 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 impl Reporter {
     /// Reports now and then that `keys` keys are written. To be called after each of them.
     #[inline]
-    pub fn written(&mut self, keys: u64) {
+    ///
+    /// # Errors
+    /// The parent is gone: nobody has a use for the rest.
+    pub fn written(&mut self, keys: u64) -> io::Result<()> {
         if keys.is_multiple_of(KEYS_PER_LOOK) && self.sent.elapsed() >= REPORT_EVERY {
-            self.send(keys);
+            self.send(keys)?;
         }
+        Ok(())
     }
 
     /// Reports; the number of bytes copied.
+    ///
+    /// # Errors
+    /// The parent is gone.
     #[cold]
-    pub fn send(&mut self, keys: u64) -> u64 {
+    pub fn send(&mut self, keys: u64) -> io::Result<u64> {
         let copied = process::private_dirty_memory();
         self.copied_peak = self.copied_peak.max(copied);
         self.copied_sum += copied;
         self.reports += 1;
-        // If the parent reads too slowly it will get a later report, or does not care any more.
-        let _ = self.pipe.write(&Report { keys, copied }.to_bytes());
+        // If the parent reads too slowly it will get a later report.
+        match self.pipe.write(&Report { keys, copied }.to_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
         self.sent = Instant::now();
-        copied
+        Ok(copied)
     }
 }
 
@@ -191,6 +201,8 @@ impl Server {
         match pid {
             -1 => Err(io::Error::last_os_error()),
             0 => {
+                // Whoever reads is gone when the parent is.
+                drop(receiver);
                 let reporter = Reporter {
                     pipe: sender,
                     sent: Instant::now(),
@@ -245,14 +257,15 @@ impl Server {
         let done = catch_unwind(AssertUnwindSafe(|| work(self, &mut reporter)));
         let success = matches!(done, Ok(Ok(())));
         if success {
-            let copied = reporter.send(self.keyspace.len() as u64);
+            // The work is done, whether or not anybody hears of it.
+            let copied = reporter.send(self.keyspace.len() as u64).unwrap_or(0);
             let mb = |bytes: u64| bytes >> 20;
             tracing::info!(
                 "Fork CoW for {}: current {} MB, peak {} MB, average {} MB",
                 task.name(),
                 mb(copied),
                 mb(reporter.copied_peak),
-                mb(reporter.copied_sum / reporter.reports)
+                mb(reporter.copied_sum / reporter.reports.max(1))
             );
         }
         // SAFETY: ends the process at once: the parent's destructors are the parent's.

@@ -278,18 +278,20 @@ impl Server {
     ///
     /// # Errors
     /// The file cannot be written; what there is of it is gone again.
-    pub fn write_rdb(&self, path: &Path, options: &SaveOptions, mut each: impl FnMut(u64)) -> io::Result<()> {
+    pub fn write_rdb(
+        &self,
+        path: &Path,
+        options: &SaveOptions,
+        mut each: impl FnMut(u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         let config = &self.config.persistence;
         let mut file = SyncedFile::new(create_exclusively(path, 0o666)?, config.rdb_save_incremental_fsync);
         let mut out = Output::to(&mut file, config.rdb_compression, config.rdb_checksum);
         let libraries: Vec<&[u8]> =
             self.scripts.idle_engine().into_iter().flat_map(|engine| engine.library_texts()).collect();
-        let written = save::save(&self.keyspace, &libraries, options, &mut out, &mut |keys| {
-            each(keys);
-            Ok(())
-        })
-        .and_then(|()| out.end())
-        .and_then(|_| file.file.sync_all());
+        let written = save::save(&self.keyspace, &libraries, options, &mut out, &mut each)
+            .and_then(|()| out.end())
+            .and_then(|_| file.file.sync_all());
         if written.is_err() {
             // The reason why it could not be written matters, not why it could not be removed.
             let _ = fs::remove_file(path);
@@ -298,7 +300,11 @@ impl Server {
     }
 
     /// Writes the snapshot under its name.
-    fn write_snapshot(&self, options: &SaveOptions, each: impl FnMut(u64)) -> io::Result<()> {
+    fn write_snapshot(
+        &self,
+        options: &SaveOptions,
+        each: impl FnMut(u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         let name = &self.config.persistence.dbfilename;
         let temporary = PathBuf::from(temporary_name(std::process::id()));
         let written = self.write_rdb(&temporary, options, each).and_then(|()| {
@@ -324,7 +330,10 @@ impl Server {
     pub fn save_now(&mut self) -> io::Result<()> {
         let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
         let options = self.save_options();
-        self.write_snapshot(&options, |keys| pause_after_key(keys, delay_us))?;
+        self.write_snapshot(&options, |keys| {
+            pause_after_key(keys, delay_us);
+            Ok(())
+        })?;
         self.keyspace.ledger.dirty = 0;
         self.persistence.bgsave_ok = true;
         self.persistence.saves += 1;
@@ -376,8 +385,9 @@ impl Server {
         let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
         let forked = self.fork(Task::Rdb, |server, reporter| {
             server.write_snapshot(&options, |keys| {
-                reporter.written(keys);
+                reporter.written(keys)?;
                 pause_after_key(keys, delay_us);
+                Ok(())
             })
         });
         match forked {

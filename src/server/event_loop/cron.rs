@@ -78,6 +78,7 @@ impl Server {
     fn expire_cycle(&mut self, cycle: Cycle) {
         let before = self.keyspace.stats.expire_cycle_us;
         self.expire.run(&mut self.keyspace, cycle, self.config.memory.active_expire_effort as u32);
+        self.keyspace.expire_own();
         let spent = Duration::from_micros(self.keyspace.stats.expire_cycle_us - before);
         self.stats.latency.note(event::EXPIRE_CYCLE, spent);
         self.note_removals();

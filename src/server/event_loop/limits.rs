@@ -72,9 +72,16 @@ fn output_limit(config: &Config, client: &Client) -> OutputBufferLimit {
     let limits = &config.limits.client_output_buffer;
     match client.kind() {
         ClientKind::Normal | ClientKind::Primary => limits.normal,
-        ClientKind::Replica => limits.replica,
+        ClientKind::Replica => replica_limit(limits.replica, config.replication.backlog_size),
         ClientKind::PubSub => limits.pubsub,
     }
+}
+
+/// Limit of unsent output for a replica. It may lag by the whole backlog, because who went on from its beginning would
+/// be cut off at once otherwise.
+fn replica_limit(limit: OutputBufferLimit, backlog: u64) -> OutputBufferLimit {
+    let hard_bytes = if limit.hard_bytes == 0 { 0 } else { limit.hard_bytes.max(backlog) };
+    OutputBufferLimit { hard_bytes, ..limit }
 }
 
 impl Server {
@@ -83,11 +90,17 @@ impl Server {
     pub(in crate::server) fn check_output(&mut self, key: ClientKey) {
         let now = self.keyspace.now();
         let limit = output_limit(&self.config, &self.clients[key]);
+        // The part of the stream that a replica has not been sent is output of it.
+        let stream = self.unsent_stream(key) as usize;
         let client = &mut self.clients[key];
         if client.flags.has(ClientFlags::CLOSE_SOON.with(UNLIMITED)) {
             return;
         }
-        let waiting = client.io.output.excess();
+        let waiting = match &client.replica {
+            // Its output is a snapshot, of which no more is there than the socket is to take next.
+            Some(end) if !end.replica.is_fed() => stream,
+            _ => client.io.output.excess().saturating_add(stream),
+        };
         let beyond = |bytes: u64| bytes > 0 && waiting as u64 >= bytes;
         let too_long = if beyond(limit.soft_bytes) {
             let since = *client.over_soft_limit_since.get_or_insert(now);
@@ -191,7 +204,8 @@ impl Server {
         let command = client
             .last_command
             .map_or("NULL", |id| self.commands.spec(crate::server::command::CommandId(id)).name);
-        client.write_line(self.keyspace.now(), command, self.user_name(key), args, out);
+        let (stream, blocks) = (self.unsent_stream(key), self.unsent_blocks(key));
+        client.write_line(self.keyspace.now(), command, self.user_name(key), args, (stream, blocks), out);
     }
 
     /// Visits the next clients, so that each is visited once per second: closes idle clients, shrinks buffers,

@@ -383,6 +383,8 @@ impl Server {
         let queued = client.transaction.as_ref().map_or(0, |transaction| transaction.request_bytes());
         let input = &client.io.input;
         if input.allocated() + queued > READ_BUDGET
+            // What the primary has executed must be executed here.
+            && !client.flags.has(ClientFlags::PRIMARY)
             && input.pending() + queued > self.config.limits.client_query_buffer as usize
         {
             self.query_buffer_exceeded(key);
@@ -561,7 +563,10 @@ impl Server {
                     client.last_active = self.keyspace.now();
                 }
                 if io.output.is_empty() {
-                    client.over_soft_limit_since = None;
+                    // Behind its output, a replica is sent the stream.
+                    if !client.flags.has(ClientFlags::REPLICA) {
+                        client.over_soft_limit_since = None;
+                    }
                     if client.flags.has(ClientFlags::CLOSE_AFTER_REPLY) {
                         self.close_soon(key);
                     }

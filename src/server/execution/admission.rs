@@ -129,6 +129,11 @@ const CANNOT_SAVE: &str = concat!(
     "error."
 );
 
+/// The error for a write that too few replicas would get.
+pub(in crate::server) fn too_few_replicas() -> Error {
+    Error::text("NOREPLICAS Not enough good replicas to write.")
+}
+
 /// What happens to a request that nothing holds up which holds up clients.
 fn admitted(origin: Origin, client: Conditions, spec: &Spec) -> Verdict {
     if origin == Origin::Loading && !belongs_in_file(spec) {
@@ -239,7 +244,7 @@ impl Server {
             return Verdict::Refuse(self.cannot_save());
         }
         if self.conditions.has(Conditions::FEW_REPLICAS) && self.would_write(key, spec, flags) {
-            return Verdict::Refuse(Error::text("NOREPLICAS Not enough good replicas to write."));
+            return Verdict::Refuse(too_few_replicas());
         }
         if self.conditions.has(Conditions::READONLY_REPLICA) && self.would_write(key, spec, flags) {
             return Verdict::Refuse(self.role_refuses(false));

@@ -224,12 +224,24 @@ impl Server {
             self.pass_on_unit(flags.has(Flags::TOUCHES_ARBITRARY_KEYS));
             self.clients[key].last_write = self.replication.offset();
         }
-        if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
-            self.used_caching(key, flags.has(Flags::KEEPS_CACHING));
+        const LOOKED_AFTER: ClientFlags = ClientFlags::CHOSE_CACHING.with(ClientFlags::REPLICA);
+        if self.clients[key].flags.has(LOOKED_AFTER) {
+            self.look_after(key, flags.has(Flags::KEEPS_CACHING));
         }
         self.written(key);
         if self.clients.blocking.any_ready() {
             self.serve_blocked();
+        }
+    }
+
+    /// Does what follows from a request of a client that chose what it caches, or of a replica.
+    #[cold]
+    fn look_after(&mut self, key: ClientKey, keeps_caching: bool) {
+        if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
+            self.used_caching(key, keeps_caching);
+        }
+        if self.clients[key].flags.has(ClientFlags::REPLICA) {
+            self.check_silence(key);
         }
     }
 
@@ -344,6 +356,8 @@ impl Server {
         }
         if self.execution.origin.repeats() {
             self.unexpected_error(key, error);
+        } else if self.clients[key].flags.has(ClientFlags::REPLICA) {
+            self.warn_of_error("master", "replica", key, error);
         }
         match self.execution.origin {
             Origin::Loading => self.persistence.load_error(self.clients[key].commands, error),
@@ -366,19 +380,30 @@ impl Server {
             PropagationError::PanicOnReplicas => origin != Origin::Primary,
             PropagationError::Panic => false,
         };
-        if goes_on {
-            return;
+        let (us, asks) = match origin {
+            Origin::Primary => ("replica", "master"),
+            _ => ("server", "AOF-loading-client"),
+        };
+        if origin == Origin::Primary || !goes_on {
+            self.warn_of_error(us, asks, key, error);
         }
-        let id = self.clients[key].last_command.map(CommandId);
-        let command = id.map_or("unknown", |id| self.commands.spec(id).name);
-        let asks = if origin == Origin::Primary { "primary" } else { "AOF-loading-client" };
-        tracing::error!(
-            "== CRITICAL == This server is sending an error to its {asks}: '-{}' after processing the command '{command}'",
-            Lossy(error.as_bytes())
+        if !goes_on {
+            panic!("This {us} panicked sending an error to its {asks}, see the log above");
+        }
+    }
+
+    /// Logs an error that goes to where none is expected.
+    fn warn_of_error(&self, us: &str, asks: &str, key: ClientKey, error: &Error) {
+        tracing::warn!(
+            "== CRITICAL == This {us} is sending an error to its {asks}: '-{}' after processing the command '{}'",
+            Lossy(error.as_bytes()),
+            self.last_command_name(key).unwrap_or("<unknown>")
         );
-        panic!(
-            "This server panicked sending an error to its {asks} after processing the command '{command}'"
-        );
+    }
+
+    /// The full name of the last command of a client.
+    pub(in crate::server) fn last_command_name(&self, key: ClientKey) -> Option<&'static str> {
+        self.clients[key].last_command.map(|id| self.commands.spec(CommandId(id)).name)
     }
 
     /// Runs an admitted command: the handler, time measurement, and propagation.

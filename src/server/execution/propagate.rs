@@ -14,6 +14,7 @@ use crate::keyspace::{Keyspace, Sink, Wakes};
 use crate::resp::Args;
 use crate::resp::request::write_request;
 use crate::server::Server;
+use crate::server::execution::Origin;
 use crate::server::execution::admission::Conditions;
 use crate::server::execution::feed::Feed;
 use crate::stdx::hash::Key;
@@ -51,6 +52,9 @@ impl Server {
         }
         if listeners.has(Listeners::NOTIFY) {
             self.notify(&changes, &keys);
+        }
+        if listeners.has(Listeners::OWN) && self.execution.origin != Origin::Primary {
+            self.keyspace.note_own_expiries(&changes, &keys);
         }
         if listeners.has(Listeners::BLOCKED) {
             for change in &changes {

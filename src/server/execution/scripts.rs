@@ -18,7 +18,7 @@ use crate::scripting::{
 use crate::server::Server;
 use crate::server::command::{Acl, CmdResult, CommandId, Flags, Spec};
 use crate::server::execution::Origin;
-use crate::server::execution::admission::{Conditions, MAY_CHANGE};
+use crate::server::execution::admission::{Conditions, MAY_CHANGE, too_few_replicas};
 use crate::server::execution::users::denial;
 use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::stopwatch::Ticks;
@@ -233,6 +233,7 @@ impl Server {
         let mut out = std::mem::take(&mut self.scripts.reply);
         let mut reply = Reply::new(&mut out, self.clients[key].protocol);
         let limited = self.clients[client].flags.has(ClientFlags::LIMITED_USER);
+        let stale = self.conditions.has(Conditions::STALE) && !free;
         let read_only = call.read_only || declared.no_writes;
         let origin = if free { self.execution.origin } else { Origin::Script };
         let outcome = self.nested(origin, |server| {
@@ -245,6 +246,7 @@ impl Server {
                 client,
                 asks,
                 limited,
+                stale,
                 read_only,
                 short: short && declared.undeclared,
                 began,
@@ -315,14 +317,32 @@ impl Server {
             if read_only {
                 return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
             }
-            if self.conditions.has(Conditions::DISK_ERROR) && !self.execution.origin.admits_everything() {
-                return Err(self.cannot_save());
-            }
+            self.may_write()?;
             if short && !declared.allow_oom {
                 return Err(Error::text(
                     "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a script may write now.
+    ///
+    /// # Errors
+    /// The data are a copy, cannot be saved, or have too few copies.
+    fn may_write(&self) -> Result<(), Error> {
+        if self.execution.origin.admits_everything() {
+            return Ok(());
+        }
+        if self.conditions.has(Conditions::READONLY_REPLICA) {
+            return Err(self.role_refuses(false));
+        }
+        if self.conditions.has(Conditions::DISK_ERROR) {
+            return Err(self.cannot_save());
+        }
+        if self.conditions.has(Conditions::FEW_REPLICAS) {
+            return Err(too_few_replicas());
         }
         Ok(())
     }
@@ -457,6 +477,8 @@ struct ScriptHost<'s, 'a> {
     asks: Flags,
     /// The caller's user may not do everything.
     limited: bool,
+    /// The data may be old, and old data are not wanted.
+    stale: bool,
     read_only: bool,
     /// Memory was short when the script began, and each command is judged by itself.
     short: bool,
@@ -484,22 +506,20 @@ impl ScriptHost<'_, '_> {
         if spec.flags.has(Flags::NOSCRIPT) && (never || !server.scripts.any_command) {
             return Err(not_from_script());
         }
+        if self.stale && !spec.flags.has(Flags::STALE) {
+            return Err(Error::text("ERR Can not execute the command on a stale replica"));
+        }
         if self.limited
             && let Err(denied) = server.permit(self.client, id, spec, args, Context::Lua)
         {
             return Err(server.denied_in_script(self.client, denied, spec, args));
         }
         let wrote = server.scripts.running.as_ref().is_some_and(|running| running.wrote);
-        if spec.flags.has(MAY_CHANGE) {
-            if self.read_only {
-                return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
-            }
-            if !wrote
-                && server.conditions.has(Conditions::DISK_ERROR)
-                && !server.execution.origin.admits_everything()
-            {
-                return Err(server.cannot_save());
-            }
+        if self.read_only && spec.flags.has(MAY_CHANGE) {
+            return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+        }
+        if !wrote && spec.flags.has(Flags::WRITE) {
+            server.may_write()?;
         }
         if self.short && !wrote && spec.flags.has(Flags::DENYOOM) {
             return Err(Error::OutOfMemory);
@@ -551,7 +571,7 @@ impl Host for ScriptHost<'_, '_> {
         let Ok((id, spec)) = self.server.resolve(found, &args) else {
             return self.unknown(found, &args, sink);
         };
-        if (self.limited || spec.flags.has(self.asks))
+        if (self.limited || self.stale || spec.flags.has(self.asks))
             && let Err(error) = self.judge(id, spec, &args)
         {
             return self.refuse(Some(id), &error, sink);

@@ -32,12 +32,6 @@ impl Server {
         id: Option<ReplicationId>,
         offset: u64,
     ) -> LinkState {
-        // Replicas of ours have data of another history from now on.
-        self.disconnect_replicas();
-        self.replication.backlog.deactivate();
-        if let Some(following) = &mut self.replication.following {
-            following.plain = id.is_none();
-        }
         let copying = Copying { id, offset, body: None, file: None, synced: 0, ready: false };
         self.copy(link, Box::new(copying))
     }
@@ -187,6 +181,9 @@ impl Server {
             Some(id) => self.replication.history.adopt(id),
             None => self.change_replication_id(),
         }
+        if let Some(following) = &mut self.replication.following {
+            following.plain = copying.id.is_none();
+        }
         self.replication.backlog.restart(copying.offset);
         self.replication.backlog.activate();
         tracing::info!("MASTER <-> REPLICA sync: Finished with success");
@@ -210,7 +207,14 @@ impl Server {
         }
     }
 
+    /// Gives up data and history. Until then a replica can go on from where it stands, even with its former primary, and
+    /// its replicas with it.
     fn empty_for_copy(&mut self) {
+        self.disconnect_replicas();
+        self.replication.backlog.deactivate();
+        if let Some(following) = &mut self.replication.following {
+            following.resumable = false;
+        }
         tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
         // Until the copy is loaded, the data are those of no history: nobody may go on with them, nor from them.
         self.change_replication_id();

@@ -387,7 +387,8 @@ impl Server {
         let db = match &replication.following {
             None if !replication.backlog.is_active() => return None,
             None => replication.backlog.selected.unwrap_or(0),
-            Some(following) if following.resumable => {
+            // The stream of a primary without histories goes on here in a history of our own.
+            Some(following) if following.resumable || following.is_linked() => {
                 self.primary_client().map_or(following.db, |key| self.clients[key].db)
             }
             Some(_) => return None,

@@ -26,7 +26,8 @@ use std::time::Instant;
 
 use crate::clients::ClientKey;
 use crate::config::value::PrimaryAddr;
-use crate::keyspace::{Sink, Suspend};
+use crate::keyspace::own::OwnExpiries;
+use crate::keyspace::{Listeners, Sink, Suspend};
 use crate::replication::backlog::Backlog;
 use crate::replication::{History, ReplicationId};
 use crate::resp::Error;
@@ -137,7 +138,13 @@ impl Server {
         };
         self.conditions.set(Conditions::READONLY_REPLICA, replica && options.read_only);
         self.conditions.set(Conditions::STALE, !linked && !options.serve_stale_data);
-        self.keyspace.suspend_expiry(Suspend::Replica, replica);
+        let writable = replica && !options.read_only;
+        self.keyspace.suspend_expiry(Suspend::Replica, replica && options.read_only);
+        self.keyspace.suspend_expiry(Suspend::WritableReplica, writable);
+        self.keyspace.ledger.listeners.set(Listeners::OWN, writable);
+        if !replica {
+            self.keyspace.own_expiries = OwnExpiries::default();
+        }
         self.keyspace.ledger.feed(Sink::Backlog, !replica && replication.backlog.is_active());
         self.count_good_replicas();
         log::set_role(if replica { 'S' } else { 'M' });

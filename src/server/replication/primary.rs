@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use crate::clients::{ClientFlags, ClientKey};
+use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::keyspace::Sink;
 use crate::net::error_text;
 use crate::net::peer::Peer;
@@ -139,6 +139,19 @@ impl Server {
         Ok(Replied::later())
     }
 
+    /// Closes the connection of a replica whose request was replied to: a reply would lie in the middle of its stream, so
+    /// there was none.
+    pub(in crate::server) fn check_silence(&mut self, key: ClientKey) {
+        if self.clients[key].io.output.take_dropped() {
+            tracing::warn!(
+                "Replica generated a reply to command '{}', disconnecting it: {}",
+                self.last_command_name(key).unwrap_or("NULL"),
+                self.client_line(key)
+            );
+            self.close_soon(key);
+        }
+    }
+
     fn add_replica(&mut self, key: ClientKey, state: State) {
         let now = self.keyspace.now();
         let replica = self.replica_mut(key);
@@ -147,6 +160,7 @@ impl Server {
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::REPLICA, true);
         client.flags.set(ClientFlags::AUTHENTICATED, true);
+        client.reply_mode = ReplyMode::Off;
         self.replication.replicas.push(key);
         self.replication.alone_since = None;
         self.count_good_replicas();
@@ -440,11 +454,16 @@ impl Server {
             if !replica.needs_stream() {
                 continue;
             }
-            if replica.is_fed() && replica.next < end {
-                self.send_soon(key);
-            }
-            let next = self.replica(key).map_or(end, |replica| replica.next);
+            let (next, fed) = (replica.next, replica.is_fed());
             needed = Some(needed.map_or(next, |least| least.min(next)));
+            if next == end {
+                continue;
+            }
+            if fed && !self.clients[key].flags.has(ClientFlags::AWAITS_WRITABLE) {
+                self.send_soon(key);
+            } else {
+                self.check_output(key);
+            }
         }
         self.replication.backlog.trim(self.config.replication.backlog_size, needed);
     }
@@ -493,7 +512,10 @@ impl Server {
         }
         let rest = backlog.end() > end.replica.next;
         match result {
-            Ok(true) if rest => self.send_soon(key),
+            Ok(true) if rest => {
+                self.send_soon(key);
+                self.check_output(key);
+            }
             Ok(true) => client.over_soft_limit_since = None,
             Ok(false) => {
                 client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
@@ -516,9 +538,19 @@ impl Server {
         }
     }
 
-    /// Bytes that replicas cost, without the stream that they share.
+    /// Number of blocks of the stream that those bytes are in.
+    pub fn unsent_blocks(&self, key: ClientKey) -> usize {
+        match self.replica(key) {
+            Some(replica) if replica.needs_stream() => self.replication.backlog.blocks_from(replica.next),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the stream that are kept only because replicas have not been sent them.
     pub fn replica_memory(&self) -> usize {
-        self.replication.replicas.iter().map(|&key| self.clients[key].memory()).sum()
+        let limit = usize::try_from(self.config.replication.backlog_size).unwrap_or(usize::MAX);
+        let kept = self.replication.backlog.allocated().saturating_sub(limit);
+        if self.replication.replicas.is_empty() { 0 } else { kept }
     }
 
     // ---- coming and going -----------------------------------------------------------------
@@ -528,11 +560,22 @@ impl Server {
         let Some(at) = self.replication.replicas.iter().position(|&other| other == key) else { return };
         self.replication.replicas.remove(at);
         self.transfer_left(key);
+        self.stop_useless_snapshot(key);
         if self.replication.replicas.is_empty() {
             self.replication.alone_since = Some(self.keyspace.now());
         }
         self.count_good_replicas();
         self.replication.waiting.heard = true;
+    }
+
+    /// Ends the child that writes a snapshot file which the replica behind `key`, which is gone, was the last to want.
+    fn stop_useless_snapshot(&mut self, key: ClientKey) {
+        let waits = |key| self.replica(key).is_some_and(|replica| replica.state == State::SnapshotBegun);
+        let wanted = !self.config.persistence.save.0.is_empty()
+            || self.replication.replicas.iter().any(|&other| waits(other));
+        if waits(key) && !wanted {
+            self.terminate_child(Task::Rdb);
+        }
     }
 
     /// Closes the connections of all replicas: they come back and ask anew.

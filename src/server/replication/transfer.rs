@@ -61,7 +61,10 @@ impl Server {
         self.keyspace.rng.fill_hex(&mut mark);
         let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
         let options = self.replica_save_options(version, filter)?;
+        let mut receiver = Some(receiver);
         let pid = self.fork(Task::Transfer, |server, reporter| {
+            // The pipe must break for the child when the parent is gone.
+            receiver = None;
             let mut sender = sender;
             let head = [&b"$EOF:"[..], &mark, b"\r\n"].concat();
             sender.write_all(&head)?;
@@ -71,7 +74,7 @@ impl Server {
             let libraries: Vec<&[u8]> =
                 engine.into_iter().flat_map(|engine| engine.library_texts()).collect();
             save::save(&server.keyspace, &libraries, &options, &mut out, &mut |keys| {
-                reporter.written(keys);
+                reporter.written(keys)?;
                 pause_after_key(keys, delay_us);
                 Ok(())
             })?;
@@ -80,7 +83,7 @@ impl Server {
         })?;
         tracing::info!("Background RDB transfer started by pid {pid}");
         self.replication.transfer = Some(Transfer {
-            pipe: receiver,
+            pipe: receiver.expect("the parent keeps it"),
             replicas: replicas.to_vec(),
             outcome: None,
             drained: false,

@@ -186,7 +186,7 @@ impl Server {
             let name = manifest.begin_base(&prefix, snapshot);
             tracing::info!("Creating AOF base file {name} on server start");
             let path = dir.join(&name);
-            self.write_base(&path, snapshot, |_| {}).map_err(fail("write a base file to"))?;
+            self.write_base(&path, snapshot, |_| Ok(())).map_err(fail("write a base file to"))?;
         }
         let (name, open) = match manifest.increments.last() {
             Some(part) => {

@@ -74,7 +74,7 @@ impl Server {
         &self,
         path: &Path,
         snapshot: bool,
-        mut each: impl FnMut(u64),
+        mut each: impl FnMut(u64) -> io::Result<()>,
     ) -> io::Result<()> {
         if snapshot {
             let mut options = self.save_options();
@@ -99,12 +99,7 @@ impl Server {
         }
         let written = noted
             .and_then(|()| file.write_all(&functions))
-            .and_then(|()| {
-                rewrite::rewrite(&self.keyspace, &mut file, &mut |keys| {
-                    each(keys);
-                    Ok(())
-                })
-            })
+            .and_then(|()| rewrite::rewrite(&self.keyspace, &mut file, &mut each))
             .and_then(|_| file.write_all(&position))
             .and_then(|_| file.file.sync_all());
         if written.is_err() {
@@ -135,8 +130,9 @@ impl Server {
         let forked = self.fork(Task::Aof, |server, reporter| {
             let path = PathBuf::from(temporary_base(std::process::id()));
             let written = server.write_base(&path, snapshot, |keys| {
-                reporter.written(keys);
+                reporter.written(keys)?;
                 pause_after_key(keys, delay_us);
+                Ok(())
             });
             match &written {
                 Ok(()) => tracing::info!("SYNC append only file rewrite performed"),
