@@ -209,6 +209,42 @@ fn scripts_that_catch_everything_are_killed() {
 }
 
 #[test]
+fn only_long_scripts_are_hooked() {
+    let mut bench = Bench::new();
+    let hooked = |bench: &mut Bench| bench.engine.is_hooked();
+    assert!(!hooked(&mut bench));
+    bench.eval("return 1");
+    assert!(!hooked(&mut bench));
+    // However long the engine rested, and whoever else ran in this thread.
+    let mut other = Bench::new();
+    for pause in [0, 1, 5, 150, 0] {
+        std::thread::sleep(Duration::from_millis(pause));
+        other.killed("while true do end");
+        bench.killed("while true do pcall(error) end");
+        assert!(!hooked(&mut bench) && !hooked(&mut other));
+    }
+    // The host was asked, and had nothing against it.
+    let asked = bench.host.asked;
+    assert_eq!(bench.eval("for i = 1, 1e8 do end return 1"), ":1\r\n");
+    assert!(bench.host.asked > asked && !hooked(&mut bench));
+    drop(other);
+    bench.killed("return redis.call('echo', (function() while true do end end)())");
+}
+
+#[test]
+fn a_library_that_loads_for_ever_is_given_up() {
+    let mut bench = Bench::new();
+    let text = b"#!lua name=slow\nwhile true do end";
+    let begun = Instant::now();
+    let error = bench.engine.load_library(text, false, true).expect_err("it never ends");
+    let error = String::from_utf8_lossy(error.as_bytes());
+    assert!(error.contains("FUNCTION LOAD timeout"), "{error}");
+    assert!(begun.elapsed() >= Duration::from_millis(500) && begun.elapsed() < Duration::from_secs(5));
+    assert!(!bench.engine.is_hooked());
+    assert_eq!(bench.eval("return 1"), ":1\r\n");
+}
+
+#[test]
 fn native_loops_are_interrupted() {
     let mut bench = Bench::new();
     bench.killed("local s = ('a'):rep(30) return s:find(('a?'):rep(30) .. ('a'):rep(31))");
