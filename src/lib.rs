@@ -57,8 +57,8 @@
 //! - Three background threads take over what would make it wait: closing files, fsync, freeing large values. They own
 //!   what they are given, and hold nothing that the loop needs: data move between threads and are never shared.
 //! - The watchdog, if `watchdog-period` is set, only reads the loop's progress, and interrupts it by a signal.
-//! - The thread that watches over scripts only reads whether a new one has begun. It interrupts one that runs for
-//!   milliseconds by a signal, so that others are served meanwhile, and sleeps while there are none.
+//! - The thread that watches over scripts only reads whether a new one has begun. It interrupts one that has run for
+//!   milliseconds by a signal, so that others are served, and sleeps while there are none.
 //! - The allocator returns free memory to the system from a thread of its own, if `jemalloc-bg-thread` is set.
 //!
 //! Signal handlers set a flag and wake the loop; that for scripts sets a hook in the interpreter. Snapshots and rewrites

@@ -55,8 +55,8 @@ pub trait Host {
     /// Chooses where the writes that follow go.
     fn set_repl(&mut self, to: Repl);
 
-    /// Called every 100,000 instructions, a third of a millisecond or more, once the script has run for some milliseconds. The
-    /// host knows when the script began; this is where it serves other clients when the script is slow.
+    /// Called every few milliseconds while a script runs. The host knows when the script began; this is where it serves other
+    /// clients when the script is slow.
     fn interrupted(&mut self) -> Verdict;
 
     /// Sends bytes to the client that debugs the script, and waits for bytes from it, any number of them. `None` when it is

@@ -26,9 +26,10 @@ use mlua_sys::lua51::lua_State;
 use super::watch::Watch;
 use crate::scripting::debugger;
 use crate::scripting::host::Host;
+use crate::scripting::run;
 use crate::scripting::state::State;
 
-/// Instructions between two calls of the hook: about a third of a millisecond.
+/// Instructions between two calls of a hook that stays: about a third of a millisecond.
 const HOOK_EVERY: c_int = 100_000;
 
 /// An error is to be raised; its value is on top of the stack.
@@ -168,8 +169,11 @@ unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debu
         let mut lua = Lua { raw, shared, borrow: PhantomData };
         if event == sys::LUA_HOOKLINE {
             debugger::on_line(&mut lua, line).is_err()
+        } else if run::on_hook(&mut lua).is_err() {
+            true
         } else {
-            super::super::run::on_hook(&mut lua).is_err()
+            lua.hook_again();
+            false
         }
     };
     // SAFETY: as in `run_native`.
@@ -180,7 +184,7 @@ unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debu
     }
 }
 
-/// Sets the hook as [`Hook::Often`] says, unless one is set.
+/// Sets the hook for the next instruction, unless one is set. It is removed when it was called.
 ///
 /// # Safety
 /// `raw` is the state of a live machine. The call may interrupt any code but that which sets hooks.
@@ -188,7 +192,7 @@ pub(super) unsafe fn hook_from_signal(raw: *mut lua_State) {
     // SAFETY: the first only reads; the library allows the second in a signal handler, and `hook` keeps the rules for hooks.
     unsafe {
         if sys::lua_gethookmask(raw) == 0 {
-            sys::lua_sethook(raw, Some(hook), sys::LUA_MASKCOUNT, HOOK_EVERY);
+            sys::lua_sethook(raw, Some(hook), sys::LUA_MASKCOUNT, 1);
         }
     }
 }
@@ -424,7 +428,7 @@ impl Lua<'_> {
         }
     }
 
-    /// Sets the hook when the code that is called next has run for some milliseconds. There must be no hook yet.
+    /// Has the hook set in some milliseconds, if the code that is called next still runs then. There must be no hook yet.
     #[inline]
     pub fn hook_later(&mut self) {
         // SAFETY: the context lives as long as the state, and its end takes the watch back. The functions that set hooks
@@ -435,7 +439,17 @@ impl Lua<'_> {
         }
     }
 
-    /// Removes the hook after code has run.
+    /// After a call of the hook: removes one that was set from outside, and has it set again later.
+    fn hook_again(&mut self) {
+        // SAFETY: the state is alive.
+        let (mask, count) = unsafe { (sys::lua_gethookmask(self.raw), sys::lua_gethookcount(self.raw)) };
+        if mask == sys::LUA_MASKCOUNT && count == 1 {
+            self.remove_hook();
+            self.hook_later();
+        }
+    }
+
+    /// Removes the hook.
     #[inline]
     pub fn remove_hook(&mut self) {
         // SAFETY: the context lives as long as the state.
@@ -525,11 +539,11 @@ pub enum Collector {
 /// When the hook is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
-    /// Now and then.
+    /// Every 100,000 instructions. For want of a thread that would set the hook when it is time.
     Often,
     /// At every instruction, so that a script that catches errors ends too.
     Always,
-    /// Now and then, and at every new line: while a script is debugged.
+    /// Every 100,000 instructions, and at every new line: while a script is debugged.
     Lines,
 }
 

@@ -1,13 +1,15 @@
 //! Makes Lua code that runs for long interruptible.
 //!
-//! A hook makes the interpreter take a detour at every instruction, so most scripts run without one. A thread looks at the
+//! A hook makes the interpreter take a detour at every instruction, so that code runs without one. A thread looks at the
 //! scripts from outside. When two looks in a row find the same script running, the thread sends a signal to the one that
-//! runs it, and the signal's handler sets the hook. LuaJIT allows `lua_sethook` in a signal handler; its own program does
-//! the same for the interrupt key. The signal is SIGWINCH, which without a handler has no effect, and has none here
-//! while no script runs.
+//! runs it, and the signal's handler sets the hook for the next instruction. The hook asks whether the script may go on,
+//! removes itself, and the script is watched as if it had begun just now: the time between two questions does not depend on
+//! how long its instructions take. LuaJIT allows `lua_sethook` in a signal handler; its own program does the same
+//! for the interrupt key. The signal is SIGWINCH, which without a handler has no effect, and has none here while no script
+//! runs.
 //!
 //! The looking thread sleeps while there is nothing to look at, and is woken by the first script after that. All others
-//! cost three stores and no system call.
+//! cost a few stores and no system call.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -23,7 +25,7 @@ use mlua_sys::lua51::lua_State;
 use super::ffi;
 use crate::stdx::sync::{Condvar, Mutex, MutexGuard};
 
-/// Time between two looks. A script is hooked when it has run for one to two of these.
+/// Time between two looks. The hook is called every one to two of these.
 const LOOK: Duration = Duration::from_millis(2);
 /// Looks that find nothing new before the thread sleeps.
 const QUIET_LOOKS: u32 = 50;
@@ -72,8 +74,8 @@ impl Watch {
         }
     }
 
-    /// A script begins that is to be hooked when it has run for a while. Whether it will be: otherwise the system cannot
-    /// start a thread.
+    /// A script begins, or goes on, that is to be hooked when it has run for a while. Whether it will be: otherwise the
+    /// system cannot start a thread.
     ///
     /// # Safety
     /// Until the next call of [`Watch::end`] in this thread, `raw` is a live state without a hook, and nothing sets one
