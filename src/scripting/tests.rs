@@ -21,6 +21,8 @@ struct Toy {
     /// When scripts are told to end.
     deadline: Option<Instant>,
     asked: u32,
+    /// How long a script may run under the debugger until it stops.
+    patience: Option<Duration>,
 }
 
 impl Host for Toy {
@@ -63,6 +65,10 @@ impl Host for Toy {
     fn log(&mut self, _: LogLevel, _: &[u8]) {}
 
     fn set_repl(&mut self, _: Repl) {}
+
+    fn debugged_for(&self) -> Option<Duration> {
+        self.patience
+    }
 
     fn converse(&mut self, output: &[u8]) -> Option<Vec<u8>> {
         self.seen.push_str(&String::from_utf8_lossy(output).replace("\r\n", "\n"));
@@ -491,6 +497,28 @@ fn names_of_commands_are_resolved_once() {
     bench.host.resolved = 0;
     bench.eval("redis.call('get', 'k')");
     assert_eq!(bench.host.resolved, 1);
+}
+
+#[test]
+fn endless_scripts_stop_under_the_debugger() {
+    let mut bench = Bench::new();
+    bench.host.patience = Some(Duration::from_millis(20));
+    let none = Args::new(b"", &[], &[]);
+    for (script, line) in
+        [("local i = 0\nwhile true do i = i + 1 end", 2), ("-- a comment\nrepeat until nil", 2)]
+    {
+        bench.host.seen.clear();
+        // The client lets it run twice, and is gone when it stops for the third time.
+        bench.host.typed.extend([b"*1\r\n$1\r\nc\r\n".to_vec(), b"*1\r\n$1\r\nc\r\n".to_vec()]);
+        let id = bench.engine.prepare(script.as_bytes()).expect("it is a script");
+        let mut out = Vec::new();
+        bench.engine.debug(id, none, none, &mut bench.host, &mut Reply::new(&mut out, Protocol::Resp2));
+        let stop = format!("+* Stopped at {line}, stop reason = timeout reached, infinite loop?\n");
+        assert_eq!(bench.host.seen.matches(&stop).count(), 2, "{}", bench.host.seen);
+        let out = String::from_utf8_lossy(&out).into_owned();
+        assert!(out.contains("-ERR script aborted for user request script:"), "{out}");
+        assert_eq!(bench.eval("return 1"), ":1\r\n");
+    }
 }
 
 #[test]

@@ -169,6 +169,8 @@ unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debu
         let mut lua = Lua { raw, shared, borrow: PhantomData };
         if event == sys::LUA_HOOKLINE {
             debugger::on_line(&mut lua, line).is_err()
+        } else if lua.state().debugger.is_some() {
+            debugger::on_time(&mut lua).is_err()
         } else if run::on_hook(&mut lua).is_err() {
             true
         } else {
