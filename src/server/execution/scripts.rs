@@ -8,6 +8,8 @@
 //! While a script runs, the engine is out of the server's hands: nothing that the script calls can change what is being
 //! executed.
 
+use std::time::Duration;
+
 use crate::acl::{Context, Denied};
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Sink as FedSink;
@@ -622,7 +624,15 @@ impl Host for ScriptHost<'_, '_> {
         self.server.converse(caller, output)
     }
 
+    fn debugged_for(&self) -> Option<Duration> {
+        (self.slow_after_ns > 0).then(|| Duration::from_nanos(self.slow_after_ns))
+    }
+
     fn interrupted(&mut self) -> Verdict {
+        if self.call.debug {
+            // The clients of a child process are those of its parent.
+            return Verdict::Continue;
+        }
         let server = &mut *self.server;
         if !server.scripts.is_slow {
             let watch = &server.event_loop.stopwatch;
