@@ -210,8 +210,12 @@ mod tests {
         let bytes = new_data();
         let size = bytes.len() as u64;
         let source = Box::new(Slow([&bytes[..], b"more"].concat(), 0, false));
-        let loaded =
-            harness.server.load_snapshot_aside(source, None, LoadOptions::default(), &mut |server, pause| {
+        let loaded = harness.server.load_snapshot_aside(
+            source,
+            None,
+            LoadOptions::default(),
+            true,
+            &mut |server, pause| {
                 pauses.push(pause);
                 assert!(server.persistence.async_loading.is_some() && server.persistence.loading.is_none());
                 assert!(!server.conditions.has(Conditions::LOADING));
@@ -221,7 +225,8 @@ mod tests {
                 assert_eq!(text.map(|text| text.to_vec()), Some(b"old".to_vec()));
                 assert_eq!(server.scripts.engine().libraries().counts().0, 2);
                 Ok(())
-            });
+            },
+        );
         let loaded = loaded.expect("it is whole");
         assert_eq!((loaded.bytes, loaded.tally.loaded), (size, 4));
         assert!(b"more".starts_with(&loaded.unread));
@@ -258,7 +263,7 @@ mod tests {
             let mut pauses = 0;
             let failure = harness
                 .server
-                .load_snapshot_aside(source, None, LoadOptions::default(), &mut |_, _| {
+                .load_snapshot_aside(source, None, LoadOptions::default(), true, &mut |_, _| {
                     pauses += 1;
                     if fails_in_pause && pauses > 2 { Err(io::Error::other("gone")) } else { Ok(()) }
                 })
