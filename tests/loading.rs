@@ -459,8 +459,9 @@ fn a_file_that_ends_with_a_position_has_the_data_of_that_position() {
     let multi = requests(&["MULTI", "SET k w"]);
     let aux = base(&[("repl-stream-db", "3"), ("repl-id", id), ("repl-offset", "77")]);
     let plain = base(&[("aof-base", "1")]);
-    let cases: [(&str, Option<&[u8]>, Vec<u8>, bool); 10] = [
-        ("ends with it", None, [&set, &position[..]].concat(), true),
+    let ends_with = [&set, &position[..]].concat();
+    let cases = [
+        ("ends with it", None, ends_with.clone(), true),
         ("timestamp after it", None, [&set, &position[..], b"#TS:1700000000\r\n"].concat(), true),
         ("request after it", None, [&set, &position[..], &set].concat(), false),
         ("taken back", None, [&set, &position[..], b"#REPL:-\r\n"].concat(), false),
@@ -469,7 +470,7 @@ fn a_file_that_ends_with_a_position_has_the_data_of_that_position() {
         ("torn itself", None, [&set, &position[..position.len() - 1]].concat(), false),
         ("base", Some(&aux), Vec::new(), true),
         ("base and request", Some(&aux), set.clone(), false),
-        ("base without, then with", Some(&plain), [&set, &position[..]].concat(), true),
+        ("base without, then with", Some(&plain), ends_with, true),
     ];
     for (what, base, increment, expected) in cases {
         let log = Log::new(&format!("position-{}", what.replace(' ', "-")), &[]);
