@@ -46,6 +46,8 @@ bit_set! {
         INTERNAL = 12;
         /// A script has run for so long that others are served meanwhile, but only what concerns the script.
         BUSY = 13;
+        /// Data that will replace those served are being loaded.
+        ASYNC_LOADING = 24;
     }
 }
 
@@ -57,6 +59,7 @@ impl Conditions {
         held.set(Conditions::IN_MULTI, !spec.flags.has(Flags::RUNS_IN_MULTI));
         held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING));
+        held.set(Conditions::ASYNC_LOADING, spec.flags.has(Flags::NO_ASYNC_LOADING));
         held.set(Conditions::FED, spec.flags.has(MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
@@ -232,7 +235,10 @@ impl Server {
                 spec.name
             )));
         }
-        if self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING) {
+        let loading = self.conditions.has(Conditions::LOADING) && !spec.flags.has(Flags::LOADING);
+        let replacing =
+            self.conditions.has(Conditions::ASYNC_LOADING) && spec.flags.has(Flags::NO_ASYNC_LOADING);
+        if loading || replacing {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
         if busy && !spec.flags.has(Flags::ALLOW_BUSY) {

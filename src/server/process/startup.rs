@@ -21,9 +21,8 @@ use crate::net::listener::{self, ListenError};
 use crate::net::poll::Poll;
 use crate::net::signals::{self, Signals};
 use crate::net::{descriptors, error_text};
-use crate::persistence::rdb::load::Fault;
 use crate::server::command::Spec;
-use crate::server::durability::persistence::{LoadFailure, temporary_name};
+use crate::server::durability::persistence::{LoadFailure, log_load_error, temporary_name};
 use crate::server::execution::users::UsersError;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{REDIS_VERSION, VERSION};
@@ -327,18 +326,7 @@ impl Server {
                 Err(Failure::line("Fatal error loading the DB, check server logs. Exiting."))
             }
             Err(LoadFailure::Load(error)) => {
-                let kind = match error.fault {
-                    Fault::Checksum { .. } => "RDB CRC error: ",
-                    Fault::Truncated => "Short read or OOM loading DB. Unrecoverable error, aborting now: ",
-                    Fault::Duplicate => "RDB has duplicated keys: ",
-                    _ => "",
-                };
-                tracing::warn!(
-                    "Internal error in RDB reading offset {}: {kind}{}",
-                    error.offset,
-                    error.fault
-                );
-                tracing::warn!("The data cannot be loaded: {error}");
+                log_load_error(&error);
                 Err(Failure::line("Terminating server after rdb file reading failure."))
             }
         }
