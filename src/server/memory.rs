@@ -83,8 +83,8 @@ impl Server {
     /// Whether keys may be evicted now: not during loading or a pause, when the data must not change, and not from a
     /// copy, whose original sees to that.
     fn may_evict(&self) -> bool {
-        !self.conditions.has(Conditions::LOADING.with(Conditions::PAUSED_WRITES))
-            && !(self.replication.is_replica() && self.config.replication.ignore_maxmemory)
+        let copy = self.replication.is_replica() && self.config.replication.ignore_maxmemory;
+        !copy && !self.conditions.has(Conditions::LOADING.with(Conditions::PAUSED_WRITES))
     }
 
     /// Whether a command must be refused for lack of memory. Evicts keys first.
