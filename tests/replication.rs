@@ -685,6 +685,95 @@ fn a_failover_loses_nothing() {
     failover(Kind::Redis7, Kind::Spinel);
 }
 
+/// Counts on a server until it is gone; returns how many times it was told so, and how many times at most.
+fn count(mut client: Client, key: &str, from: u64, depth: u64) -> (u64, u64) {
+    let (mut acknowledged, mut sent) = (from, from);
+    let mut bytes = Vec::new();
+    for _ in 0..depth {
+        spinel::resp::request::write_request(&mut bytes, ["INCR", key].iter().map(|word| word.as_bytes()));
+    }
+    loop {
+        sent += depth;
+        if client.send(&bytes).is_err() {
+            return (acknowledged, sent);
+        }
+        for _ in 0..depth {
+            let Ok(reply) = client.reply() else { return (acknowledged, sent) };
+            match reply.strip_prefix(b":") {
+                Some(n) => acknowledged = String::from_utf8_lossy(n).trim().parse().expect("a number"),
+                None => return (acknowledged, sent),
+            }
+        }
+    }
+}
+
+/// Whoever is acknowledged with `min-replicas-durable` is acknowledged for good, if the replica that has most takes over.
+#[test]
+fn what_a_replica_acknowledged_survives_the_primary() {
+    let variable = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    let first = variable("SPINEL_REPLICATION_SEED").unwrap_or(1);
+    let rounds = variable("SPINEL_REPLICATION_ROUNDS").unwrap_or(4);
+    let options = ["--min-replicas-durable", "1"];
+    let mut servers: Vec<Server> =
+        (0..3).map(|_| Server::start(Kind::Spinel, &options).expect("it is ours")).collect();
+    let mut primary = 0;
+    let mut counts = [0; 5];
+    for seed in first..first + rounds {
+        println!("seed {seed}");
+        let rng = &mut Rng::new(seed);
+        for replica in 0..3 {
+            if replica != primary {
+                servers[replica].follow(&servers[primary]);
+            }
+        }
+        for replica in 0..3 {
+            if replica != primary {
+                servers[replica].wait_for_link();
+            }
+        }
+        let counters: Vec<_> = counts
+            .iter()
+            .enumerate()
+            .map(|(i, &from)| {
+                let (client, depth) = (servers[primary].client(), [1, 1, 3, 10, 40][i]);
+                thread::spawn(move || count(client, &format!("counter:{i}"), from, depth))
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(50 + rng.below(300)));
+        if rng.one_in(2) {
+            // One of them lags behind.
+            servers[(primary + 1) % 3].signal("-STOP");
+            thread::sleep(Duration::from_millis(rng.below(200)));
+        }
+        servers[primary].kill();
+        servers[(primary + 1) % 3].signal("-CONT");
+        let counted: Vec<(u64, u64)> =
+            counters.into_iter().map(|counter| counter.join().expect("it does not panic")).collect();
+        let replicas = [(primary + 1) % 3, (primary + 2) % 3];
+        // They apply what has reached them.
+        for replica in replicas {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !servers[replica].run("INFO replication").contains("master_link_status:down") {
+                assert!(Instant::now() < deadline, "the connection is lost");
+            }
+        }
+        let killed = primary;
+        primary = replicas.into_iter().max_by_key(|&it| servers[it].info("slave_repl_offset")).expect("two");
+        servers[primary].run("REPLICAOF NO ONE");
+        for (i, &(acknowledged, sent)) in counted.iter().enumerate() {
+            let found = strings(&servers[primary].run(&format!("GET counter:{i}")));
+            let found: u64 = found.first().map_or(0, |text| text.parse().expect("a number"));
+            assert!(
+                (acknowledged..=sent).contains(&found),
+                "seed {seed}: {acknowledged} acknowledged, {sent} sent, {found} found"
+            );
+            counts[i] = found;
+        }
+        servers[killed].begin();
+    }
+    assert!(counts.iter().all(|&count| count > rounds), "all of them counted: {counts:?}");
+}
+
 #[test]
 fn wait_counts_who_has_the_write() {
     let start = || Server::start(Kind::Spinel, &[]).expect("it is ours");

@@ -229,11 +229,16 @@ fn write_docs(reply: &mut Reply<'_>, spec: &Spec) -> Replied {
             n += 1;
         }
     }
-    if !docs.deprecated_since.is_empty() {
+    let deprecated = !docs.deprecated_since.is_empty();
+    if deprecated || docs.internal {
+        let flags = [("deprecated", deprecated), ("syscmd", docs.internal)];
         reply.bulk(b"doc_flags");
-        words(reply, ["deprecated"].into_iter());
+        words(reply, flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name));
+        n += 1;
+    }
+    if deprecated {
         text(reply, "deprecated_since", docs.deprecated_since);
-        n += 2;
+        n += 1;
     }
     if !docs.replaced_by.is_empty() {
         text(reply, "replaced_by", docs.replaced_by);

@@ -33,6 +33,7 @@ const DEBUG: Spec = Spec::admin("debug", -2, debug)
         since: "1.0.0",
         complexity: "That of the subcommand.",
         group: Group::Server,
+        internal: true,
         ..Docs::NONE
     });
 

@@ -86,6 +86,7 @@ const RESTORE_ASKING: Spec = Spec::admin("restore-asking", -4, restore)
             ("5.0.0", "Added the options `IDLETIME` and `FREQ`."),
         ],
         args: RESTORE_ARGS,
+        internal: true,
         ..Docs::NONE
     });
 

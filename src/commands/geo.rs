@@ -678,6 +678,7 @@ const GEORADIUS: Spec = Spec::data("georadius", -6, georadius)
             ORDER,
             STORE,
         ],
+        ..Docs::NONE
     });
 
 /// GEORADIUS key longitude latitude radius unit [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]
@@ -708,6 +709,7 @@ const GEORADIUS_RO: Spec =
                 COUNT_BEFORE_ANY,
                 ORDER,
             ],
+            ..Docs::NONE
         },
     );
 
@@ -745,6 +747,7 @@ const GEORADIUSBYMEMBER: Spec = Spec::data("georadiusbymember", -5, georadiusbym
             ORDER,
             STORE,
         ],
+        ..Docs::NONE
     });
 
 /// GEORADIUSBYMEMBER key member radius unit [option …] → members, or number of stored members.

@@ -162,6 +162,7 @@ const PFDEBUG: Spec = Spec::data("pfdebug", 3, pfdebug)
         complexity: "N/A",
         group: Group::HyperLogLog,
         args: &[Arg::string("subcommand"), Arg::key("key")],
+        internal: true,
         ..Docs::NONE
     });
 
@@ -221,6 +222,7 @@ const PFSELFTEST: Spec =
         since: "2.8.9",
         complexity: "N/A",
         group: Group::HyperLogLog,
+        internal: true,
         ..Docs::NONE
     });
 

@@ -149,6 +149,7 @@ const BRPOPLPUSH: Spec = Spec::data("brpoplpush", 4, brpoplpush)
         replaced_by: "`BLMOVE` with the `RIGHT` and `LEFT` arguments",
         history: &[("6.0.0", "Fractions of a second in `timeout`.")],
         args: &[Arg::key("source"), Arg::key("destination").key_spec(1), Arg::double("timeout")],
+        ..Docs::NONE
     });
 
 /// BRPOPLPUSH source destination timeout → the element, or null.

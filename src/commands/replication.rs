@@ -244,6 +244,7 @@ const REPLCONF: Spec = Spec::admin("replconf", -1, replconf)
         since: "3.0.0",
         complexity: "O(1)",
         group: Group::Server,
+        internal: true,
         ..Docs::NONE
     });
 
@@ -345,7 +346,7 @@ fn wait(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 }
 
 const WAITAOF: Spec = Spec::admin("waitaof", 4, waitaof)
-    .flags(Flags::BLOCKING.with(Flags::NOSCRIPT))
+    .flags(Flags::BLOCKING)
     .acl(Acl::CONNECTION)
     .tips(&["request_policy:all_shards", "response_policy:agg_min"])
     .docs(Docs {

@@ -175,6 +175,20 @@ mod tests {
     use crate::keyspace::Suspend;
 
     #[test]
+    fn due_keys_that_are_come_across_have_nothing_to_do_with_each_other() {
+        let mut harness = Harness::default();
+        harness.server.replication.backlog.activate();
+        harness.server.keyspace.ledger.feed(crate::keyspace::Sink::Backlog, true);
+        for key in ["a", "b"] {
+            assert_eq!(harness.run(&format!("SET {key} v PXAT 1")), "OK");
+        }
+        let before = harness.server.replication.offset();
+        harness.run("SCAN 0");
+        let stream = String::from_utf8_lossy(harness.server.replication.backlog.read(before)).into_owned();
+        assert!(!stream.contains("MULTI"), "{stream}");
+    }
+
+    #[test]
     fn forms_of_a_scan() {
         check(
             r#"

@@ -178,6 +178,9 @@ fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         server.abort_shutdown()?;
         return Ok(server.reply(key).ok());
     };
+    if server.execution.depth > 0 && !flags.now {
+        return Err(Error::text("ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client"));
+    }
     if !flags.nosave {
         server.no_script_runs()?;
     }
@@ -619,6 +622,62 @@ mod tests {
         let usage: usize = harness.run("MEMORY USAGE k")["(integer) ".len()..].parse().expect("a number");
         assert!((16..1000).contains(&usage), "{usage} bytes");
         assert!(harness.run("MEMORY STATS").contains("\"db.0\""));
+    }
+
+    /// Makes a client of the harness a replica that is online.
+    fn replica(harness: &mut Harness) -> ClientKey {
+        let key = harness.connect();
+        harness.run_as(key, "REPLCONF capa psync2");
+        harness.server.replica_mut(key).state = crate::replication::replica::State::Online;
+        harness.server.clients[key].flags.set(crate::clients::ClientFlags::REPLICA, true);
+        harness.server.replication.replicas.push(key);
+        harness.server.replication.backlog.activate();
+        harness.server.keyspace.ledger.feed(crate::keyspace::Sink::Backlog, true);
+        key
+    }
+
+    #[test]
+    fn the_end_waits_until_replicas_have_everything() {
+        let mut harness = Harness::default();
+        let replica = replica(&mut harness);
+        let (one, two, other) = (harness.connect(), harness.connect(), harness.connect());
+        assert_eq!(harness.run("SET k v"), "OK");
+        let end = harness.server.replication.offset();
+        assert!(end > 0);
+        assert_eq!(harness.run_as(one, "SHUTDOWN NOSAVE"), "");
+        assert_eq!(harness.run_as(two, "SHUTDOWN NOW"), "");
+        assert!(harness.server.persistence.shutdown.is_some());
+        assert!(harness.run("INFO server").contains("shutdown_in_milliseconds:"));
+        // Reads go on, writes wait, and CLIENT UNBLOCK is not for those who asked.
+        assert_eq!(harness.run("GET k"), "\"v\"");
+        let id = harness.server.clients[one].id;
+        assert_eq!(harness.run(&format!("CLIENT UNBLOCK {id}")), "(integer) 0");
+        assert_eq!(harness.run_as(other, "SET k w"), "");
+        assert_eq!(harness.run("SHUTDOWN ABORT"), "OK");
+        const FAILED: &str = "(error) ERR Errors trying to SHUTDOWN. Check logs.";
+        assert_eq!([harness.output_of(one), harness.output_of(two)], [FAILED, FAILED]);
+        assert_eq!(harness.output_of(other), "OK");
+        assert_eq!(harness.run("GET k"), "\"w\"");
+        assert_eq!(harness.run("SHUTDOWN ABORT"), "(error) ERR No shutdown in progress.");
+        assert!(harness.server.persistence.shutdown.is_none());
+        // A replica that has everything is not waited for.
+        let end = harness.server.replication.offset();
+        harness.server.acknowledged(replica, end, None);
+        assert_eq!(harness.server.begin_shutdown(ShutdownFlags::default()).ok(), Some(true));
+    }
+
+    #[test]
+    fn the_end_is_not_waited_for_if_asked() {
+        for config in ["", "0"] {
+            let mut harness = Harness::default();
+            replica(&mut harness);
+            assert_eq!(harness.run("SET k v"), "OK");
+            if !config.is_empty() {
+                harness.server.config.general.shutdown_timeout_s = 0;
+            }
+            let flags = ShutdownFlags { now: config.is_empty(), ..ShutdownFlags::default() };
+            assert_eq!(harness.server.begin_shutdown(flags).ok(), Some(true));
+        }
     }
 
     #[test]

@@ -167,6 +167,25 @@ mod tests {
     use crate::config::value::DebugAccess;
 
     #[test]
+    fn a_transaction_is_refused_where_one_of_its_commands_would_be() {
+        let mut harness = Harness::default();
+        let other = harness.connect();
+        assert_eq!(harness.run("CONFIG SET replica-serve-stale-data no"), "OK");
+        let requests =
+            [("PING", false), ("GET k", false), ("EVAL \"return 1\" 0", false), ("INFO server", true)];
+        for (queued, ends) in requests {
+            assert_eq!(harness.run("MULTI"), "OK");
+            assert_eq!(harness.run(queued), "QUEUED");
+            assert_eq!(harness.run_as(other, "REPLICAOF 127.0.0.1 1"), "OK");
+            let reply = harness.run("EXEC");
+            const REFUSED: &str = "(error) EXECABORT Transaction discarded because of: MASTERDOWN Link with MASTER is \
+                                   down and replica-serve-stale-data is set to 'no'.";
+            assert_eq!(reply != REFUSED, ends, "{queued}: {reply}");
+            assert_eq!(harness.run_as(other, "REPLICAOF NO ONE"), "OK");
+        }
+    }
+
+    #[test]
     fn replies_come_together() {
         check(
             "MULTI\nSET a 1\nGET a\nEXEC\nGET a",

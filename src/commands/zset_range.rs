@@ -323,6 +323,7 @@ const ZRANGEBYSCORE: Spec = Spec::data("zrangebyscore", -4, zrangebyscore)
             Arg::word("withscores", "WITHSCORES").since("2.0.0").optional(),
             Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
+        ..Docs::NONE
     });
 
 /// ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count] → members.
@@ -349,6 +350,7 @@ const ZREVRANGEBYSCORE: Spec = Spec::data("zrevrangebyscore", -4, zrevrangebysco
             Arg::word("withscores", "WITHSCORES").optional(),
             Arg::block("limit", &[Arg::integer("offset"), Arg::integer("count")]).token("LIMIT").optional(),
         ],
+        ..Docs::NONE
     });
 
 /// ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count] → members, highest first.

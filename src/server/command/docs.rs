@@ -233,6 +233,8 @@ pub struct Docs {
     pub deprecated_since: &'static str,
     /// What to use instead of a deprecated command; empty otherwise.
     pub replaced_by: &'static str,
+    /// Whether the command is for servers and those who test them, not for applications.
+    pub internal: bool,
     /// Changes: version and description.
     pub history: &'static [(&'static str, &'static str)],
     /// Arguments after the name.
@@ -248,6 +250,7 @@ impl Docs {
         group: Group::Generic,
         deprecated_since: "",
         replaced_by: "",
+        internal: false,
         history: &[],
         args: &[],
     };

@@ -354,11 +354,12 @@ impl Server {
     pub(in crate::server) fn flags_of(&self, spec: &Spec, args: &Args<'_>) -> Flags {
         let Some(declares) = spec.declares else { return spec.flags };
         let engine = self.scripts.idle_engine();
-        let Some(declared) = declares(engine, args).filter(|declared| !declared.undeclared) else {
-            return spec.flags;
-        };
+        let Some(declared) = declares(engine, args) else { return spec.flags };
         let mut flags = spec.flags;
         flags.set(Flags::STALE, declared.allow_stale);
+        if declared.undeclared {
+            return flags;
+        }
         flags.set(Flags::WRITE, !declared.no_writes);
         flags.set(Flags::DENYOOM, !declared.no_writes && !declared.allow_oom);
         flags.set(Flags::MAY_REPLICATE, false);

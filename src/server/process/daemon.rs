@@ -186,7 +186,7 @@ fn notify(socket: &OsStr, lines: &str) -> io::Result<()> {
 /// The score by which the kernel chooses a process to kill when memory runs out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OomScore {
-    /// The score at the start of the process; known once it has been changed.
+    /// The score that it had before it was changed; `None` while it is not changed.
     base: Option<i32>,
 }
 
@@ -203,7 +203,8 @@ impl OomScore {
             None if mode == OomScoreAdj::No => return Ok(()),
             None => fs::read_to_string(Self::FILE)?.trim().parse().map_err(io::Error::other)?,
         };
-        self.base = Some(base);
+        // Once restored it is others' to set.
+        self.base = (mode != OomScoreAdj::No).then_some(base);
         let score = match mode {
             OomScoreAdj::No => base,
             OomScoreAdj::Yes | OomScoreAdj::Relative => base + value,
