@@ -58,14 +58,17 @@
 //! - Three background threads take over what would make it wait: closing files, fsync, freeing large values. They own
 //!   what they are given, and hold nothing that the loop needs: data move between threads and are never shared.
 //! - The watchdog, if `watchdog-period` is set, only reads the loop's progress, and interrupts it by a signal.
+//! - The thread that watches over scripts only reads whether a new one has begun. It interrupts one that has run for
+//!   milliseconds by a signal, so that others are served, and sleeps while there are none.
 //! - The allocator returns free memory to the system from a thread of its own, if `jemalloc-bg-thread` is set.
 //!
-//! Signal handlers set a flag and wake the loop. Snapshots and rewrites of the log are written by child processes.
+//! Signal handlers set a flag and wake the loop; that for scripts sets a hook in the interpreter. Snapshots and rewrites
+//! of the log are written by child processes.
 //!
 //! # What is deliberately absent
 //!
-//! - Global state, except for the log, the crash report and the watchdog, which belong to the process. The `Server` is
-//!   a short list of rooms, and handlers get the parts they may touch.
+//! - Global state, except for the log, the crash report, the watchdog and the signal for scripts, which belong to the
+//!   process. The `Server` is a short list of rooms, and handlers get the parts they may touch.
 //! - Owned arguments and trees of replies: a request is bytes and spans, a reply is bytes.
 //! - A second, faster way to run a command: the only way gets faster.
 //! - Encodings outside [`types`]: no other room matches on them.

@@ -435,3 +435,56 @@ fn the_log_gives_the_same_data_whenever_it_is_loaded() {
     drop(server);
     assert_eq!(script(&log.start(&[]), &look), before);
 }
+
+/// A snapshot without keys, with these auxiliary fields.
+fn base(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = b"REDIS0011".to_vec();
+    for (name, text) in fields {
+        bytes.push(0xfa);
+        for part in [name, text] {
+            bytes.push(part.len() as u8);
+            bytes.extend_from_slice(part.as_bytes());
+        }
+    }
+    bytes.extend_from_slice(b"\xff\0\0\0\0\0\0\0\0");
+    bytes
+}
+
+#[test]
+fn a_file_that_ends_with_a_position_has_the_data_of_that_position() {
+    let id = "0123456789abcdef0123456789abcdef01234567";
+    let position = format!("#REPL:{id}:77:3\r\n").into_bytes();
+    let set = requests(&["SELECT 3", "SET k v"]);
+    let torn = &set[..set.len() - 4];
+    let multi = requests(&["MULTI", "SET k w"]);
+    let aux = base(&[("repl-stream-db", "3"), ("repl-id", id), ("repl-offset", "77")]);
+    let plain = base(&[("aof-base", "1")]);
+    let ends_with = [&set, &position[..]].concat();
+    let cases = [
+        ("ends with it", None, ends_with.clone(), true),
+        ("timestamp after it", None, [&set, &position[..], b"#TS:1700000000\r\n"].concat(), true),
+        ("request after it", None, [&set, &position[..], &set].concat(), false),
+        ("taken back", None, [&set, &position[..], b"#REPL:-\r\n"].concat(), false),
+        ("torn request after it", None, [&set, &position[..], torn].concat(), false),
+        ("half a transaction after it", None, [&set, &position[..], &multi].concat(), false),
+        ("torn itself", None, [&set, &position[..position.len() - 1]].concat(), false),
+        ("base", Some(&aux), Vec::new(), true),
+        ("base and request", Some(&aux), set.clone(), false),
+        ("base without, then with", Some(&plain), ends_with, true),
+    ];
+    for (what, base, increment, expected) in cases {
+        let log = Log::new(&format!("position-{}", what.replace(' ', "-")), &[]);
+        fs::write(log.increment(), increment).expect("room for it");
+        if let Some(base) = base {
+            let name = "appendonly.aof.1.base.rdb";
+            let manifest = format!("file {name} seq 1 type b\nfile {INCREMENT} seq 1 type i\n");
+            let dir = log.0.join("appendonlydir");
+            fs::write(dir.join(name), base).expect("room for it");
+            fs::write(dir.join("appendonly.aof.manifest"), manifest).expect("room for it");
+        }
+        let server = log.start(&[]);
+        let text = server.log();
+        let line = format!("The data are those of offset 77 in the history {id}");
+        assert_eq!(text.contains(&line), expected, "{what}: {text}");
+    }
+}

@@ -386,3 +386,28 @@ fn what_needs_the_engine_is_refused_in_scripts() {
     }
     assert_eq!(run(&mut client, "PING"), "+PONG");
 }
+
+#[test]
+fn a_debugged_script_keeps_nobody_waiting_and_takes_no_requests() {
+    let server = ServerProcess::start(&spinel(), &SLOW);
+    let (mut debugging, mut other) = (server.client(), server.client());
+    let stop =
+        "*2\r\n+* Stopped at 1, stop reason = timeout reached, infinite loop?\r\n+-> 1   while true do end";
+    assert_eq!(run(&mut debugging, "SCRIPT DEBUG YES"), "+OK");
+    send(&mut debugging, &["EVAL", "while true do end", "0"]);
+    assert!(reply(&mut debugging).starts_with("*2\r\n+* Stopped at 1, stop reason = step over"));
+    for _ in 0..3 {
+        send(&mut debugging, &["c"]);
+        // Longer than the threshold, each answered by the server and not by the process of the session.
+        let until = Instant::now() + Duration::from_millis(60);
+        while Instant::now() < until {
+            assert_eq!(run(&mut other, "INCR k").as_bytes()[0], b':');
+        }
+        assert_eq!(reply(&mut debugging), stop);
+    }
+    let count = run(&mut other, "GET k");
+    send(&mut debugging, &["a"]);
+    assert_eq!(reply(&mut debugging), "*1\r\n+<endsession>");
+    assert!(reply(&mut debugging).starts_with("-ERR script aborted for user request"));
+    assert_eq!(run(&mut server.client(), "GET k"), count);
+}

@@ -47,6 +47,7 @@ const UNSAFE: &[&str] = &[
     "scripting/lua/c_text.rs",
     "scripting/lua/ffi.rs",
     "scripting/lua/stack.rs",
+    "scripting/lua/watch.rs",
     "server/durability/child.rs",
     "server/process/crash.rs",
     "server/process/daemon.rs",

@@ -307,7 +307,7 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
     let copied_age = child.and_then(|child| child.reported).map_or(0, |at| at.elapsed().as_secs());
     out.section("Persistence")
         .flag("loading", persistence.loading.is_some())
-        .flag("async_loading", false)
+        .flag("async_loading", persistence.async_loading.is_some())
         .field("current_cow_peak", child.map_or(0, |child| child.copied_peak))
         .field("current_cow_size", child.map_or(0, |child| child.report.copied))
         .field("current_cow_size_age", copied_age)
@@ -323,7 +323,8 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
         .field("rdb_saves", persistence.saves)
         .field("rdb_last_cow_size", persistence.copied)
         .field("rdb_last_load_keys_expired", persistence.last_load.expired)
-        .field("rdb_last_load_keys_loaded", persistence.last_load.loaded);
+        .field("rdb_last_load_keys_loaded", persistence.last_load.loaded)
+        .field("rdb_last_load_keys_skipped", persistence.last_load.skipped);
     let aof = &server.aof;
     let rewriting = child.filter(|child| child.task == Task::Aof);
     out.flag("aof_enabled", aof.state != State::Off)
@@ -346,9 +347,9 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
             .field("aof_pending_bio_fsync", aof.log.pending_syncs(&server.background))
             .field("aof_delayed_fsync", aof.log.delayed);
     }
-    if let Some(loading) = &persistence.loading {
+    if let Some(loading) = persistence.loading.as_ref().or(persistence.async_loading.as_ref()) {
         let elapsed_s = (now.0 - loading.started.0) as f64 / 1000.0;
-        let part = loading.loaded_bytes as f64 / loading.total_bytes.max(1) as f64;
+        let part = loading.part();
         // At first there is nothing to estimate from.
         let left_s = if part > 0.0 { elapsed_s * (1.0 - part) / part } else { 1.0 };
         out.field("loading_start_time", loading.started.as_secs())

@@ -171,7 +171,9 @@ mod tests {
         let mut harness = Harness::default();
         let other = harness.connect();
         assert_eq!(harness.run("CONFIG SET replica-serve-stale-data no"), "OK");
-        for (queued, ends) in [("PING", false), ("GET k", false), ("INFO server", true)] {
+        let requests =
+            [("PING", false), ("GET k", false), ("EVAL \"return 1\" 0", false), ("INFO server", true)];
+        for (queued, ends) in requests {
             assert_eq!(harness.run("MULTI"), "OK");
             assert_eq!(harness.run(queued), "QUEUED");
             assert_eq!(harness.run_as(other, "REPLICAOF 127.0.0.1 1"), "OK");

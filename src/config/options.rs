@@ -362,6 +362,8 @@ pub struct PersistenceOptions {
     /// Version of the format in which snapshots are written: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4, 13 for 8.6, 14 for
     /// 8.8.
     pub rdb_save_version: u32,
+    /// Leave out values of unsupported types when loading a snapshot, if their length can be known.
+    pub rdb_skip_unsupported: bool,
     /// Delete snapshots used only for replication.
     pub rdb_del_sync_files: bool,
     /// Flush snapshots to disk every few megabytes.
@@ -404,6 +406,7 @@ impl Default for PersistenceOptions {
             rdb_compression: true,
             rdb_checksum: true,
             rdb_save_version: 11,
+            rdb_skip_unsupported: false,
             rdb_del_sync_files: false,
             rdb_save_incremental_fsync: true,
             sanitize_dump_payload: SanitizePayload::No,

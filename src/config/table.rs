@@ -222,6 +222,7 @@ const SNAPSHOTS: &[Param] = &[
     p("rdbcompression", yes_no(at!(persistence.rdb_compression)), Effects::NONE, "Compress strings in snapshots."),
     p("rdbchecksum", yes_no(at!(persistence.rdb_checksum)), Effects::NONE, "End snapshots with a checksum, and check it.").immutable(),
     p("rdb-save-version", int(at!(persistence.rdb_save_version), 10, 14), Effects::NONE, "Version of the snapshots written: 10 for Redis 7.0, 11 for 7.2, 12 for 7.4, 13 for 8.6, 14 for 8.8."),
+    p("rdb-skip-unsupported", yes_no(at!(persistence.rdb_skip_unsupported)), Effects::NONE, "Leave out values of types that are not supported when loading a snapshot."),
     p("sanitize-dump-payload", choice(at!(persistence.sanitize_dump_payload)), Effects::NONE, "Has no effect: values that are loaded or restored are always checked in full."),
     p("dbfilename", checked(at!(persistence.dbfilename), dbfilename), Effects::NONE, "File name of the snapshot.").protected(),
     p("rdb-del-sync-files", yes_no(at!(persistence.rdb_del_sync_files)), Effects::NONE, "Delete snapshots that served only replication."),

@@ -72,6 +72,30 @@ pub struct Keyspace {
     pub(super) now: UnixMillis,
 }
 
+/// Databases that are filled while those of a keyspace are served, to take their place: see
+/// [`Keyspace::begin_replacement`].
+pub struct Replacement {
+    dbs: Vec<Database>,
+    /// Clocks for access data.
+    pub access: Access,
+}
+
+impl Replacement {
+    /// The databases, by number.
+    pub fn databases(&self) -> &[Database] {
+        &self.dbs
+    }
+
+    /// Database `index`, to be filled.
+    pub fn database_mut(&mut self, index: usize) -> &mut Database {
+        &mut self.dbs[index]
+    }
+
+    fn len(&self) -> usize {
+        self.dbs.iter().map(Database::len).sum()
+    }
+}
+
 impl Keyspace {
     /// Creates `databases` empty databases.
     pub fn new(databases: usize, reclaimer: Reclaimer, rng: Rng) -> Self {
@@ -162,6 +186,29 @@ impl Keyspace {
         }
         self.ledger.flushed(db, removed);
         removed
+    }
+
+    /// As many empty databases as there are, to be filled and given to [`Keyspace::replace`] or [`Keyspace::discard`].
+    pub fn begin_replacement(&self) -> Replacement {
+        Replacement { dbs: self.dbs.iter().map(|_| Database::new()).collect(), access: self.access }
+    }
+
+    /// Lets the databases of `new` take the place of all databases, and returns the number of keys that are gone. These
+    /// are freed in the background. O(databases).
+    pub fn replace(&mut self, new: Replacement) -> usize {
+        let count = self.dbs.len();
+        let old = Replacement { dbs: std::mem::replace(&mut self.dbs, new.dbs), access: new.access };
+        assert_eq!(self.dbs.len(), count, "the replacement was begun with as many databases");
+        let removed = old.len();
+        self.discard(old);
+        self.ledger.replaced(count, removed);
+        removed
+    }
+
+    /// Frees databases that are not wanted, in the background. O(databases).
+    pub fn discard(&self, unwanted: Replacement) {
+        let n = unwanted.len() as u64;
+        self.reclaimer.later(unwanted.dbs, n);
     }
 
     /// Swaps two databases.

@@ -368,6 +368,14 @@ impl Ledger {
         }
     }
 
+    /// Counts `n` removed keys and records that each of `databases` databases was flushed and has other keys now.
+    pub fn replaced(&mut self, databases: usize, n: usize) {
+        self.flushed(None, n);
+        if !self.listeners.none() {
+            self.changes.extend((0..databases as u32).map(|db| Change::Swapped { a: db, b: db }));
+        }
+    }
+
     fn keep(&mut self, key: &[u8]) -> Range<usize> {
         let start = self.keys.len();
         self.keys.extend_from_slice(key);

@@ -20,7 +20,7 @@ mod suspension;
 
 pub use crate::stdx::hash::Key;
 pub use database::Database;
-pub use databases::Keyspace;
+pub use databases::{Keyspace, Replacement};
 pub use db::{Db, Ttl, WrongType};
 pub use entry::Entry;
 pub use ledger::{Change, Event, Ledger, Listeners, Sink, Wakes};

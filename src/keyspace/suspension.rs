@@ -74,6 +74,11 @@ mod tests {
     #[test]
     fn reasons_come_and_go_in_any_order() {
         const REASONS: [Suspend; 3] = [Suspend::Pause, Suspend::Loading, Suspend::Busy];
+        let mut suspension = Suspension::default();
+        suspension.set(Suspend::WritableReplica, true);
+        assert_eq!(suspension.expiry(), Expiry::Overwrite);
+        suspension.set(Suspend::Pause, true);
+        assert_eq!(suspension.expiry(), Expiry::Hide, "nothing is written meanwhile");
         // Every sequence of four steps, each of which sets or clears one reason.
         for steps in 0..4usize.pow(4) {
             let (mut suspension, mut model) = (Suspension::default(), [false; 2]);

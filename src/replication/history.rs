@@ -33,7 +33,7 @@ impl ReplicationId {
     }
 
     /// The digits.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8; ID_LEN] {
         &self.0
     }
 

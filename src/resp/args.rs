@@ -180,3 +180,29 @@ impl<'a> Args<'a> {
         self.spans.iter().map(move |span| args.slice(span))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_request_is_passed_on_as_a_request_of_its_own() {
+        let bytes = b"*3\r\n$1\r\na\r\n$2\r\nbb\r\n$1\r\nc\r\n";
+        let mut spans = Vec::new();
+        let (mut buf, mut pos) = (bytes.to_vec(), 0);
+        let next =
+            request::Decoder::default().next(&mut buf, &mut pos, &mut spans, &request::Limits::default());
+        assert!(next.expect("well formed").is_some());
+        let args = Args::new(bytes, &spans, &[]);
+        let written = |args: Args<'_>| {
+            let mut out = Vec::new();
+            args.write_request(&mut out);
+            out
+        };
+        assert_eq!(written(args), bytes);
+        assert_eq!(written(args.rest(0)), bytes);
+        assert_eq!(written(args.rest(1)), b"*2\r\n$2\r\nbb\r\n$1\r\nc\r\n");
+        assert_eq!(written(args.range(0..2)), b"*2\r\n$1\r\na\r\n$2\r\nbb\r\n");
+        assert_eq!(written(args.rest(1).rest(0)), b"*2\r\n$2\r\nbb\r\n$1\r\nc\r\n");
+    }
+}

@@ -13,6 +13,7 @@ use super::run::{display, raise_table};
 use super::sink::Given;
 use crate::resp::Args;
 use crate::resp::request::Span;
+use crate::stdx::clock;
 use crate::stdx::num;
 
 /// Most breakpoints of a session.
@@ -84,6 +85,10 @@ pub struct Debugger {
     /// Whether it stops there because it said so.
     called: bool,
     line: i64,
+    /// When the script was last told to run: a time of the monotonic clock.
+    resumed_us: u64,
+    /// Whether the client has left.
+    alone: bool,
     shown: usize,
     hinted: bool,
     /// Lines that the client has not got yet.
@@ -102,6 +107,8 @@ impl Debugger {
             stepping: true,
             called: false,
             line: 0,
+            resumed_us: clock::monotonic_us(),
+            alone: false,
             shown: SHOWN,
             hinted: false,
             lines: Vec::new(),
@@ -454,6 +461,7 @@ impl Debugger {
                     let Some(input) = input else {
                         // Nobody is there any more: the script runs to its end.
                         self.breakpoints.clear();
+                        self.alone = true;
                         return Ok(());
                     };
                     self.input.extend_from_slice(&input);
@@ -464,10 +472,49 @@ impl Debugger {
             match self.command(lua, &words) {
                 Then::Ask => {}
                 Then::Run => return Ok(()),
-                Then::Abort => return Err(raise_table(lua, b"ERR script aborted for user request")),
+                Then::Abort => return Err(aborted(lua)),
             }
         }
     }
+
+    /// Stops the script at a line, until the client lets it go on.
+    fn stop(&mut self, lua: &mut Lua<'_>, line: i64, reason: &str) -> Result<(), Raise> {
+        self.line = line;
+        self.stepping = false;
+        self.called = false;
+        self.say(format!("* Stopped at {line}, stop reason = {reason}"));
+        self.say_source(line);
+        let result = self.converse(lua);
+        self.resumed_us = clock::monotonic_us();
+        result
+    }
+}
+
+fn aborted(lua: &mut Lua<'_>) -> Raise {
+    raise_table(lua, b"ERR script aborted for user request")
+}
+
+/// Called now and then while a script runs that is being debugged: one that does not come to a stop is stopped.
+///
+/// # Errors
+/// The client wants the script to end, or has left.
+pub(super) fn on_time(lua: &mut Lua<'_>) -> Result<(), Raise> {
+    let Some(limit) = lua.with_host(|host, _| host.debugged_for()).flatten() else { return Ok(()) };
+    let Some(mut debugger) = lua.state().debugger.take() else { return Ok(()) };
+    let mut result = Ok(());
+    let lasted_us = clock::monotonic_us().saturating_sub(debugger.resumed_us);
+    if !debugger.stepping
+        && u128::from(lasted_us) >= limit.as_micros()
+        && let Some(frame) = lua.frame(0).filter(|frame| frame.source == b"@user_script")
+    {
+        result = debugger.stop(lua, frame.line, "timeout reached, infinite loop?");
+        if debugger.alone && result.is_ok() {
+            // Nobody else could end it.
+            result = Err(aborted(lua));
+        }
+    }
+    lua.state().debugger = Some(debugger);
+    result
 }
 
 /// Called at every new line of a script that is being debugged.
@@ -486,11 +533,7 @@ pub(super) fn on_line(lua: &mut Lua<'_>, line: i64) -> Result<(), Raise> {
                 (true, false) => "break point",
                 _ => "step over",
             };
-            debugger.stepping = false;
-            debugger.called = false;
-            debugger.say(format!("* Stopped at {line}, stop reason = {reason}"));
-            debugger.say_source(line);
-            result = debugger.converse(lua);
+            result = debugger.stop(lua, line, reason);
         }
     }
     lua.state().debugger = Some(debugger);

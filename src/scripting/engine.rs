@@ -87,6 +87,12 @@ impl Engine {
         self.scripts.memory() + self.libraries.memory()
     }
 
+    /// Whether the interpreter calls a hook.
+    #[cfg(test)]
+    pub(super) fn is_hooked(&mut self) -> bool {
+        self.machine.lua().is_hooked()
+    }
+
     /// Collects all garbage. O(heap).
     pub fn collect(&mut self) {
         self.machine.lua().collect();
@@ -211,9 +217,7 @@ impl Engine {
         let mut lua = self.machine.lua();
         lua.state().debugger = Some(Box::new(Debugger::new(&compiled.source)));
         lua.set_hook(Hook::Lines);
-        let outcome = self.run(script, keys, argv, host, reply);
-        self.machine.lua().set_hook(Hook::Often);
-        outcome
+        self.run(script, keys, argv, host, reply)
     }
 
     /// Forgets the numbers that [`Host::resolve`] gave.
@@ -472,10 +476,14 @@ fn recycle(lua: &mut Lua<'_>, table: &mut Reference, items: usize, globals: &Ref
     lua.raw_set_field(-2, name);
 }
 
+/// What every run does. The debugger has set its hook, which is there from the beginning.
 fn begin(lua: &mut Lua<'_>, phase: Phase) {
     let state = lua.state();
     state.phase = phase;
     state.protocol = Protocol::Resp2;
+    if state.debugger.is_none() {
+        lua.hook_later();
+    }
 }
 
 /// What every run undoes.
@@ -484,9 +492,8 @@ fn end(lua: &mut Lua<'_>) {
     state.phase = Phase::Idle;
     state.random.forget_seed();
     state.json.reset();
-    if std::mem::take(&mut state.killed) {
-        lua.set_hook(Hook::Often);
-    }
+    state.killed = false;
+    lua.remove_hook();
 }
 
 /// Writes what the script returned or raised, which is on top of the stack.

@@ -1,5 +1,7 @@
 //! What scripts ask of the server.
 
+use std::time::Duration;
+
 use super::sink::Sink;
 use crate::resp::{Args, Protocol};
 
@@ -55,9 +57,14 @@ pub trait Host {
     /// Chooses where the writes that follow go.
     fn set_repl(&mut self, to: Repl);
 
-    /// Called every 100,000 instructions, a third of a millisecond or more. The host knows when the script began; this is
-    /// where it serves other clients when the script is slow.
+    /// Called every few milliseconds while a script runs that is not debugged. The host knows when the script began; this is where it serves other
+    /// clients when the script is slow.
     fn interrupted(&mut self) -> Verdict;
+
+    /// How long a script that is debugged may run until it stops by itself; `None`: as long as it wants.
+    fn debugged_for(&self) -> Option<Duration> {
+        None
+    }
 
     /// Sends bytes to the client that debugs the script, and waits for bytes from it, any number of them. `None` when it is
     /// gone. Called only while [`Engine::debug`](super::Engine::debug) runs.

@@ -14,7 +14,8 @@
 //!
 //! # What always holds
 //!
-//! - All `unsafe` code is in `lua/ffi.rs`, `lua/stack.rs` and `lua/c_text.rs`; the first names the promises that it rests on.
+//! - All `unsafe` code is in `lua/ffi.rs`, `lua/stack.rs`, `lua/watch.rs` and `lua/c_text.rs`; the first names the promises
+//!   that it rests on.
 //! - Scripts see their libraries through read-only proxies, and leave nothing behind: the next script finds the same world.
 //! - Every loop that a script can start is interrupted in time, and memory has a limit ([`Limits`]).
 

@@ -6,7 +6,7 @@ use super::lua::stack::Kind;
 use super::state::Phase;
 use crate::stdx::clock;
 
-/// Called now and then while Lua code runs.
+/// Called every few milliseconds while Lua code runs.
 ///
 /// # Errors
 /// It must end.

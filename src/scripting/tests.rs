@@ -21,6 +21,8 @@ struct Toy {
     /// When scripts are told to end.
     deadline: Option<Instant>,
     asked: u32,
+    /// How long a script may run under the debugger until it stops.
+    patience: Option<Duration>,
 }
 
 impl Host for Toy {
@@ -63,6 +65,10 @@ impl Host for Toy {
     fn log(&mut self, _: LogLevel, _: &[u8]) {}
 
     fn set_repl(&mut self, _: Repl) {}
+
+    fn debugged_for(&self) -> Option<Duration> {
+        self.patience
+    }
 
     fn converse(&mut self, output: &[u8]) -> Option<Vec<u8>> {
         self.seen.push_str(&String::from_utf8_lossy(output).replace("\r\n", "\n"));
@@ -209,6 +215,42 @@ fn scripts_that_catch_everything_are_killed() {
 }
 
 #[test]
+fn only_long_scripts_are_hooked() {
+    let mut bench = Bench::new();
+    let hooked = |bench: &mut Bench| bench.engine.is_hooked();
+    assert!(!hooked(&mut bench));
+    bench.eval("return 1");
+    assert!(!hooked(&mut bench));
+    // However long the engine rested, and whoever else ran in this thread.
+    let mut other = Bench::new();
+    for pause in [0, 1, 5, 150, 0] {
+        std::thread::sleep(Duration::from_millis(pause));
+        other.killed("while true do end");
+        bench.killed("while true do pcall(error) end");
+        assert!(!hooked(&mut bench) && !hooked(&mut other));
+    }
+    // The host was asked, and had nothing against it.
+    let asked = bench.host.asked;
+    assert_eq!(bench.eval("for i = 1, 1e8 do end return 1"), ":1\r\n");
+    assert!(bench.host.asked > asked && !hooked(&mut bench));
+    drop(other);
+    bench.killed("return redis.call('echo', (function() while true do end end)())");
+}
+
+#[test]
+fn a_library_that_loads_for_ever_is_given_up() {
+    let mut bench = Bench::new();
+    let text = b"#!lua name=slow\nwhile true do end";
+    let begun = Instant::now();
+    let error = bench.engine.load_library(text, false, true).expect_err("it never ends");
+    let error = String::from_utf8_lossy(error.as_bytes());
+    assert!(error.contains("FUNCTION LOAD timeout"), "{error}");
+    assert!(begun.elapsed() >= Duration::from_millis(500) && begun.elapsed() < Duration::from_secs(5));
+    assert!(!bench.engine.is_hooked());
+    assert_eq!(bench.eval("return 1"), ":1\r\n");
+}
+
+#[test]
 fn native_loops_are_interrupted() {
     let mut bench = Bench::new();
     bench.killed("local s = ('a'):rep(30) return s:find(('a?'):rep(30) .. ('a'):rep(31))");
@@ -216,6 +258,9 @@ fn native_loops_are_interrupted() {
     bench.killed("local a = {1} for d = 1, 12 do local b = {} for i = 1, 40 do b[i] = a end a = b end while true do pcall(cjson.encode, a) end");
     bench.killed("local t = {} while true do pcall(table.insert, t, -2^31, 1) end");
     bench.killed("local a = {} for i = 1, 40 do a[i] = a end while true do pcall(cmsgpack.pack, a) end");
+    // However long each call takes, the time between two questions is the same.
+    bench.killed("local a = {} for i = 1, 1000 do a[i] = i + 0.1 end while true do cjson.encode(a) end");
+    bench.killed("while true do ('x'):rep(100000) end");
 }
 
 #[test]
@@ -452,6 +497,28 @@ fn names_of_commands_are_resolved_once() {
     bench.host.resolved = 0;
     bench.eval("redis.call('get', 'k')");
     assert_eq!(bench.host.resolved, 1);
+}
+
+#[test]
+fn endless_scripts_stop_under_the_debugger() {
+    let mut bench = Bench::new();
+    bench.host.patience = Some(Duration::from_millis(20));
+    let none = Args::new(b"", &[], &[]);
+    for (script, line) in
+        [("local i = 0\nwhile true do i = i + 1 end", 2), ("-- a comment\nrepeat until nil", 2)]
+    {
+        bench.host.seen.clear();
+        // The client lets it run twice, and is gone when it stops for the third time.
+        bench.host.typed.extend([b"*1\r\n$1\r\nc\r\n".to_vec(), b"*1\r\n$1\r\nc\r\n".to_vec()]);
+        let id = bench.engine.prepare(script.as_bytes()).expect("it is a script");
+        let mut out = Vec::new();
+        bench.engine.debug(id, none, none, &mut bench.host, &mut Reply::new(&mut out, Protocol::Resp2));
+        let stop = format!("+* Stopped at {line}, stop reason = timeout reached, infinite loop?\n");
+        assert_eq!(bench.host.seen.matches(&stop).count(), 2, "{}", bench.host.seen);
+        let out = String::from_utf8_lossy(&out).into_owned();
+        assert!(out.contains("-ERR script aborted for user request script:"), "{out}");
+        assert_eq!(bench.eval("return 1"), ":1\r\n");
+    }
 }
 
 #[test]

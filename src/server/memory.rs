@@ -80,9 +80,11 @@ impl Server {
         used.checked_sub(self.memory_not_counted())?.checked_sub(limit).filter(|&excess| excess > 0)
     }
 
-    /// Whether keys may be evicted now: not during loading or a pause, when the data must not change.
+    /// Whether keys may be evicted now: not during loading or a pause, when the data must not change, and not from a
+    /// copy, whose original sees to that.
     fn may_evict(&self) -> bool {
-        !self.conditions.has(Conditions::LOADING.with(Conditions::PAUSED_WRITES))
+        let copy = self.replication.is_replica() && self.config.replication.ignore_maxmemory;
+        !copy && !self.conditions.has(Conditions::LOADING.with(Conditions::PAUSED_WRITES))
     }
 
     /// Whether a command must be refused for lack of memory. Evicts keys first.

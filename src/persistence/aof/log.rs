@@ -10,7 +10,9 @@
 //! failed half-way is undone, so that the file ends with a complete group; if the disk does not allow even that, the
 //! next write continues in the middle of the group. A file whose sync failed is synced again, once a second, until a
 //! sync succeeds, even if another file is being written by then.
-//! written meanwhile.
+//!
+//! The data may have a position in a replication stream. It is written, as an annotation, behind each group that it is
+//! the position of; a file that ends with an annotation is known to hold the data of that position.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,6 +21,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::background::{Background, Worker};
+use crate::persistence::rdb::SavedReplication;
 use crate::stats::log::limited;
 use crate::stdx::sync::Mutex;
 
@@ -89,6 +92,10 @@ pub struct AofLog {
     pub buf: Vec<u8>,
     /// The database selected at the end of `buf`.
     pub selected: Option<u32>,
+    /// Position in a replication stream at the end of `buf`.
+    position: Option<SavedReplication>,
+    /// Whether the position is to be written behind `buf`.
+    position_pending: bool,
     /// Bytes of the current file.
     pub file_size: u64,
     /// Bytes ever written to a file or given to the fsync thread.
@@ -112,6 +119,8 @@ impl AofLog {
             file: None,
             buf: Vec::new(),
             selected: None,
+            position: None,
+            position_pending: false,
             file_size: 0,
             handed_over: 0,
             progress: Arc::default(),
@@ -128,12 +137,48 @@ impl AofLog {
     pub fn switch(&mut self, file: Option<File>, size: u64) -> Option<Arc<File>> {
         self.selected = None;
         self.file_size = size;
+        // Each file states the position for itself.
+        self.position_pending = self.position.is_some();
         if file.is_none() {
             // Results that still arrive for the old file no longer matter.
             self.progress = Arc::default();
             self.progress.durable.store(self.handed_over, Ordering::Release);
         }
         std::mem::replace(&mut self.file, file.map(Arc::new))
+    }
+
+    /// Sets the position in a replication stream that the data have at the end of what is appended, or `None` for none.
+    /// To be called whenever the position changes: with what is appended, or by itself. It is written with the next
+    /// group, or alone if nothing was appended. O(1).
+    #[inline]
+    pub fn set_position(&mut self, position: Option<SavedReplication>) {
+        if position != self.position {
+            self.position = position.filter(SavedReplication::is_printable);
+            self.position_pending = true;
+        }
+    }
+
+    /// The position set last.
+    pub fn position(&self) -> Option<SavedReplication> {
+        self.position
+    }
+
+    /// Whether there is something to write.
+    #[inline]
+    fn has_group(&self) -> bool {
+        !self.buf.is_empty() || self.position_pending
+    }
+
+    /// Ends the group with its position, if that has changed.
+    #[inline]
+    fn annotate(&mut self) {
+        if self.position_pending {
+            self.position_pending = false;
+            match self.position {
+                Some(position) => position.write_annotation(&mut self.buf),
+                None => SavedReplication::write_withdrawal(&mut self.buf),
+            }
+        }
     }
 
     /// Number of bytes ever appended, including those not written yet.
@@ -188,7 +233,7 @@ impl AofLog {
             self.postponed_since = None;
             return self.commit(background, may_sync);
         }
-        if !self.buf.is_empty() {
+        if self.has_group() {
             if policy == Policy::EverySecond && !force && background.pending(Worker::AofFsync) > 0 {
                 // A write to a file that is being synced waits for the disk. Leaving the bytes here for a while is
                 // better than stopping the event loop.
@@ -215,11 +260,12 @@ impl AofLog {
 
     /// Time until a postponed write is carried out in any case; `None` if no write is postponed.
     pub fn until_forced_write(&self) -> Option<Duration> {
-        let since = self.postponed_since.filter(|_| !self.buf.is_empty())?;
+        let since = self.postponed_since.filter(|_| self.has_group())?;
         Some(MAX_POSTPONEMENT.saturating_sub(since.elapsed()))
     }
 
     fn write(&mut self) -> io::Result<()> {
+        self.annotate();
         let file = self.file.as_ref().expect("asked before");
         if self.write_delay_us > 0 {
             std::thread::sleep(Duration::from_micros(self.write_delay_us));
@@ -261,10 +307,11 @@ impl AofLog {
             return Flushed::Failed(error);
         }
         let under_way = self.handed_over > self.durable();
-        if under_way || self.buf.is_empty() {
+        if under_way || !self.has_group() {
             return Flushed::Done;
         }
         let Some(file) = self.file.clone() else { return Flushed::Done };
+        self.annotate();
         let group = std::mem::take(&mut self.buf);
         let size = self.file_size;
         self.file_size += group.len() as u64;
@@ -304,7 +351,7 @@ impl AofLog {
             // Later bytes must not follow a gap.
             return Err(self.last_error().unwrap_or_else(|| io::Error::from(io::ErrorKind::WriteZero)));
         }
-        if !self.buf.is_empty() {
+        if self.has_group() {
             self.write()?;
         }
         let result = self.progress.sync(&file);
@@ -403,6 +450,42 @@ mod tests {
         release.send(()).expect("the thread waits for it");
         background.drain(Worker::AofFsync);
         std::fs::remove_file(path).expect("it is ours");
+    }
+
+    #[test]
+    fn each_group_ends_with_its_position() {
+        let background = Background::start(None).expect("threads can be started");
+        for policy in [Policy::No, Policy::EverySecond, Policy::Always] {
+            let (mut log, path) = log(&format!("position-{policy:?}"));
+            let flush = |log: &mut AofLog| {
+                assert!(matches!(log.flush(&background, policy, true, true), Flushed::Done));
+                background.drain(Worker::AofFsync);
+            };
+            let at = |offset| Some(SavedReplication { id: [b'a'; 40], offset, db: 2 });
+            log.buf.extend_from_slice(b"one ");
+            flush(&mut log);
+            log.buf.extend_from_slice(b"two ");
+            log.set_position(at(5));
+            log.buf.extend_from_slice(b"three ");
+            log.set_position(at(7));
+            flush(&mut log);
+            log.set_position(at(7));
+            flush(&mut log);
+            log.set_position(at(21));
+            flush(&mut log);
+            log.buf.extend_from_slice(b"four ");
+            // Whose id would break the line has no position.
+            log.set_position(Some(SavedReplication { id: [b'\n'; 40], offset: 1, db: 0 }));
+            log.finish(&background).expect("room for it");
+            let id = "a".repeat(40);
+            let expected = format!("one two three #REPL:{id}:7:2\r\n#REPL:{id}:21:2\r\nfour #REPL:-\r\n");
+            assert_eq!(
+                String::from_utf8(std::fs::read(&path).expect("it is there")).expect("text"),
+                expected
+            );
+            assert_eq!((log.file_size, log.appended()), (expected.len() as u64, expected.len() as u64));
+            std::fs::remove_file(path).expect("it is ours");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 
+use crate::persistence::rdb::SavedReplication;
 use crate::resp::request::{Decoder, Frame, Limits, Span};
 
 /// Bytes read at a time.
@@ -52,13 +53,40 @@ pub struct Requests<R> {
     begun: Option<u64>,
     size: u64,
     ended: bool,
+    /// What the last annotation states, if no request came after it; `None` if there was neither.
+    position: Option<Option<SavedReplication>>,
+    /// Where the last annotation with a position ends, unless it was taken back.
+    position_end: Option<u64>,
 }
 
 impl<R: Read> Requests<R> {
     /// Reads from `source`, which is positioned at offset `at` of a file of `size` bytes.
     pub fn new(source: R, at: u64, size: u64) -> Self {
         let decoder = Decoder::default();
-        Requests { source, pos: 0, len: 0, decoder, read: at, started: at, begun: None, size, ended: false }
+        Requests {
+            source,
+            pos: 0,
+            len: 0,
+            decoder,
+            read: at,
+            started: at,
+            begun: None,
+            size,
+            ended: false,
+            position: None,
+            position_end: None,
+        }
+    }
+
+    /// The position in a replication stream that the data have, as far as was read: `None` if the file has said nothing
+    /// and changed nothing, `Some(None)` if there is no position, because a request came after it.
+    pub fn position(&self) -> Option<Option<SavedReplication>> {
+        self.position
+    }
+
+    /// Offset of the end of the last annotation with a position, unless it was taken back.
+    pub fn position_end(&self) -> Option<u64> {
+        self.position_end
     }
 
     /// Offset of the end of the last request and of the annotations that follow it.
@@ -91,7 +119,15 @@ impl<R: Read> Requests<R> {
                     Some(b'#') => {
                         let rest = &buf[self.pos..];
                         match memchr::memchr(b'\n', &rest[..rest.len().min(LONGEST_REMARK)]) {
-                            Some(end) => self.pos += end + 1,
+                            Some(end) => {
+                                let stated = SavedReplication::read_annotation(&rest[..end]);
+                                self.pos += end + 1;
+                                self.len = buf.len();
+                                if let Some(position) = stated {
+                                    self.position = Some(position);
+                                    self.position_end = position.map(|_| self.offset());
+                                }
+                            }
                             None if rest.len() >= LONGEST_REMARK => return Err(Fault::Format(self.offset())),
                             None => return self.more(),
                         }
@@ -106,6 +142,7 @@ impl<R: Read> Requests<R> {
             self.len = buf.len();
             return match next {
                 Ok(Some(frame)) => {
+                    self.position = Some(None);
                     self.started = start;
                     self.begun = None;
                     Ok(Next::Request(frame))
@@ -193,6 +230,48 @@ mod tests {
             let (words, end) = words(&file(), piece);
             assert_eq!(words, ["SELECT", "SET", "INCR"]);
             assert_eq!(end.expect("well formed"), file().len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_position_holds_until_the_next_request() {
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        let request = "*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n";
+        let (line, other) = (format!("#REPL:{id}:77:3\r\n"), format!("#REPL:{id}:99:0\r\n"));
+        let at = |offset, db| {
+            Some(Some(SavedReplication { id: *id.as_bytes().first_chunk().expect("40 digits"), offset, db }))
+        };
+        let cases = [
+            (String::new(), None),
+            ("#TS:1\r\n".into(), None),
+            (request.into(), Some(None)),
+            (line.clone(), at(77, 3)),
+            (format!("{request}{line}#TS:5\r\n"), at(77, 3)),
+            (format!("{line}{request}"), Some(None)),
+            (format!("{line}{request}{request}{other}"), at(99, 0)),
+            (format!("{line}#REPL:-\r\n"), Some(None)),
+            (format!("{line}#REPL:{id}:7\r\n"), Some(None)),
+            (format!("{line}#REPL:{id}:-7:0\r\n"), Some(None)),
+            (format!("{line}#REPL:short:7:0\r\n"), Some(None)),
+        ];
+        for (text, expected) in cases {
+            {
+                let mut requests = Requests::new(text.as_bytes(), 0, text.len() as u64);
+                let (mut buf, mut spans) = (Vec::new(), Vec::new());
+                loop {
+                    match requests.next(&mut buf, &mut spans).expect("well formed") {
+                        Next::Fill => requests.fill(&mut buf).expect("memory can be read"),
+                        Next::Request(_) => spans.clear(),
+                        Next::End => break,
+                    }
+                }
+                assert_eq!(requests.position(), expected, "{text}");
+                if let Some(Some(_)) = expected {
+                    let end = text.rfind("#REPL").expect("there is one");
+                    let end = end + text[end..].find('\n').expect("it ends") + 1;
+                    assert_eq!(requests.position_end(), Some(end as u64));
+                }
+            }
         }
     }
 

@@ -71,7 +71,8 @@ impl Receive for Findings {
     }
 }
 
-/// Checks the file at `path` and reports its contents to `out`. Returns whether a server would load it.
+/// Checks the file at `path` and reports its contents to `out`. Returns whether a server would load it, unless it is told
+/// to leave out what is not supported.
 ///
 /// # Errors
 /// The file cannot be read, or `out` cannot be written to.
@@ -92,7 +93,8 @@ fn examine(path: &Path, out: &mut dyn Write, alone: bool) -> io::Result<Option<u
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     writeln!(out, "Checking RDB file {} ({})", path.display(), human_bytes(size))?;
-    let mut loader = Loader::new(Box::new(file), Some(size), LoadOptions::default());
+    let options = LoadOptions { skip_unsupported: true, ..LoadOptions::default() };
+    let mut loader = Loader::new(Box::new(file), Some(size), options);
     let mut findings = Findings {
         now: UnixMillis::now(),
         by_type: [Count::default(); 256],
@@ -104,7 +106,7 @@ fn examine(path: &Path, out: &mut dyn Write, alone: bool) -> io::Result<Option<u
     let bar = ProgressBar::new(size);
     let result = loop {
         match loader.step(&mut findings, STEP, u64::MAX) {
-            Ok(Step::More) => bar.show(loader.offset()),
+            Ok(Step::More | Step::Starved) => bar.show(loader.offset()),
             Ok(Step::Done) => break Ok(()),
             Err(error) => break Err(error),
         }
@@ -135,6 +137,9 @@ fn describe(loader: &Loader<'_>, findings: &Findings, out: &mut dyn Write) -> io
     let tally = loader.tally();
     writeln!(out, "Keys read: {}, in databases: {}", tally.loaded + tally.empty, findings.databases)?;
     writeln!(out, "Keys that expire: {}, already expired: {}", findings.volatile, findings.due)?;
+    if tally.skipped > 0 {
+        writeln!(out, "Values that are not supported: {}", tally.skipped)?;
+    }
     if tally.empty > 0 {
         writeln!(out, "Empty keys, which would be skipped: {}", tally.empty)?;
     }
@@ -162,6 +167,14 @@ fn verdict(
         Ok(()) => {
             if left > 0 {
                 writeln!(out, "[offset {}] {left} bytes follow the end of the data.", loader.offset())?;
+            }
+            if let Some(first) = loader.first_skipped() {
+                writeln!(out, "[offset {}] RDB IS WHOLE BUT NOT SUPPORTED: {first}", loader.offset())?;
+                writeln!(
+                    out,
+                    "A server loads it only with 'rdb-skip-unsupported yes', without such values."
+                )?;
+                return Ok(false);
             }
             writeln!(out, "[offset {}] RDB looks OK", loader.offset())?;
             Ok(true)
@@ -198,6 +211,18 @@ mod tests {
         let (whole, text) = checked(&string[..20], "cut");
         assert!(!whole);
         assert!(text.contains("RDB ERROR DETECTED: the data end too early"), "{text}");
+        let array = b"REDIS0016\xfe\x00\x1c\x03arr\x01\x00\x00\x00\x01x\x00\x01s\x01v\xff\0\0\0\0\0\0\0\0";
+        let (whole, text) = checked(array, "array");
+        assert!(!whole);
+        assert!(text.contains("Keys read: 1, in databases: 1\n"), "{text}");
+        assert!(text.contains("Values that are not supported: 1\n"), "{text}");
+        assert!(
+            text.contains(
+                "[offset 36] RDB IS WHOLE BUT NOT SUPPORTED: the key 'arr' in database 0: an array, a type that is not \
+                 supported, at offset 22\n"
+            ),
+            "{text}"
+        );
         let stream = b"REDIS0011\xfe\x00\x15\x02xs\x01";
         let (whole, text) = checked(stream, "stream");
         assert!(!whole);

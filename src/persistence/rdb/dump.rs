@@ -19,6 +19,9 @@ const TRAILER: usize = 10;
 /// numbers.
 const NEWEST: [(Dialect, u32); 2] = [(Dialect::Redis, 79), (Dialect::Valkey, 99)];
 
+/// The first version of Redis that writes payloads without a checksum, with 0 in its place, for its replicas.
+const CHECKSUM_OPTIONAL_SINCE: u32 = 15;
+
 /// Why a payload was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -72,7 +75,8 @@ fn open(payload: &[u8], checksum: bool) -> Result<(&[u8], Dialect), RestoreError
     let dialect = Dialect::of(version);
     let known = NEWEST.iter().any(|&(whose, newest)| whose == dialect && version <= newest);
     let summed = &payload[..payload.len() - sum.len()];
-    if !known || (checksum && crc64::update(0, summed) != u64::from_le_bytes(sum)) {
+    let omitted = sum == [0; 8] && dialect == Dialect::Redis && version >= CHECKSUM_OPTIONAL_SINCE;
+    if !known || (checksum && !omitted && crc64::update(0, summed) != u64::from_le_bytes(sum)) {
         return Err(RestoreError::Trailer);
     }
     Ok((body, dialect))
@@ -109,7 +113,7 @@ pub fn restore(
     let (body, dialect) = open(payload, options.checksum)?;
     let mut input = Input::new(Box::new(body), Some(body.len() as u64), false);
     let number = input.byte().map_err(RestoreError::Value)?;
-    match read_value(&mut input, number, dialect, key, expires, options).map_err(RestoreError::Value)? {
+    match read_value(&mut input, number, dialect, None, key, expires, options).map_err(RestoreError::Value)? {
         Some(entry) if input.left() == 0 => Ok(entry),
         Some(_) => Err(RestoreError::Value(Fault::Corrupt("something follows the value"))),
         None => Err(RestoreError::Value(Fault::Corrupt("the value is empty"))),

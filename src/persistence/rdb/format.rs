@@ -12,6 +12,11 @@
 
 /// Opcodes: the first byte of whatever is not a key and value.
 pub mod opcode {
+    /// Redis's files: a hash template follows, to which hashes refer by its number. Valkey's snapshots for replicas: a
+    /// command follows.
+    pub const HASH_TEMPLATE: u8 = 242;
+    /// Redis's files: what modules keep beside the value of the next key. Valkey's files: state of a slot's import.
+    pub const KEY_METADATA: u8 = 243;
     /// Sizes for a cluster slot follow: slot, number of keys, number of volatile keys. A hint.
     pub const SLOT_INFO: u8 = 244;
     /// A function library follows.
@@ -100,6 +105,57 @@ pub mod value_type {
     pub const STREAM_LISTPACKS_4: u8 = 26;
     /// In files of Redis: with entries that were given back.
     pub const STREAM_LISTPACKS_5: u8 = 27;
+    /// Redis's files: an array. Not supported.
+    pub const ARRAY: u8 = 28;
+    /// Redis's files: a hash as a listpack of values, with the fields of its template.
+    pub const HASH_TEMPLATE_LISTPACK: u8 = 29;
+    /// Redis's files: a hash as a listpack of values, with the number of its template.
+    pub const HASH_TEMPLATE_LISTPACK_REF: u8 = 30;
+    /// Redis's files: a hash as values, with the fields of its template.
+    pub const HASH_TEMPLATE_ARRAY: u8 = 31;
+    /// Redis's files: a hash as values, with the number of its template.
+    pub const HASH_TEMPLATE_ARRAY_REF: u8 = 32;
+    /// Redis's files: a compressed bitmap. Not supported.
+    pub const BITMAP: u8 = 33;
+
+    /// Valkey's files: a hash of paths. Not supported.
+    pub const VALKEY_PATH_HASH: u8 = 23;
+}
+
+/// How the fields of a hash template are written.
+pub mod template_fields {
+    /// As a listpack.
+    pub const LISTPACK: u64 = 0;
+    /// As a count and strings.
+    pub const STRINGS: u64 = 1;
+}
+
+/// What follows in data of a module, which describe themselves.
+pub mod module_opcode {
+    /// Nothing: the data end.
+    pub const EOF: u64 = 0;
+    /// A signed number, as a length.
+    pub const SIGNED: u64 = 1;
+    /// An unsigned number, as a length.
+    pub const UNSIGNED: u64 = 2;
+    /// A number in four bytes.
+    pub const FLOAT: u64 = 3;
+    /// A number in eight bytes.
+    pub const DOUBLE: u64 = 4;
+    /// A string.
+    pub const STRING: u64 = 5;
+}
+
+/// Tags of the elements of a [`value_type::ARRAY`].
+pub mod array_tag {
+    /// A string.
+    pub const STRING: u64 = 0;
+    /// An integer in eight bytes.
+    pub const INT: u64 = 1;
+    /// A number in eight bytes.
+    pub const FLOAT: u64 = 2;
+    /// A short string.
+    pub const SHORT_STRING: u64 = 3;
 }
 
 /// Expiry of a field without one, in a [`value_type::VALKEY_HASH_2`].
@@ -140,6 +196,21 @@ pub const LEN_64: u8 = 0x81;
 pub const CHECKSUM_SINCE: u32 = 5;
 /// The first version of Valkey's own files. Versions between the newest of Redis and this one are unassigned.
 pub const VALKEY_SINCE: u32 = 80;
+/// The newest version of Redis all of whose types are known by number.
+pub const NEWEST_REDIS: u32 = 16;
+/// The newest such version of Valkey.
+pub const NEWEST_VALKEY: u32 = 81;
+/// First bytes of a file that is compressed as a whole, as Valkey 9.2 can write it. A byte of version and a byte of
+/// [`codec`] follow.
+pub const COMPRESSED_MAGIC: &[u8; 3] = b"VCS";
+
+/// How a file is compressed as a whole.
+pub mod codec {
+    /// LZ4.
+    pub const LZ4: u8 = 1;
+    /// Zstandard.
+    pub const ZSTD: u8 = 2;
+}
 
 /// The family of servers that defines types above [`value_type::STREAM_LISTPACKS_3`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -156,6 +227,32 @@ impl Dialect {
     pub fn of(version: u32) -> Dialect {
         if version >= VALKEY_SINCE { Dialect::Valkey } else { Dialect::Redis }
     }
+
+    /// The newest version of this family all of whose types are known by number.
+    pub fn newest(self) -> u32 {
+        match self {
+            Dialect::Redis => NEWEST_REDIS,
+            Dialect::Valkey => NEWEST_VALKEY,
+        }
+    }
+}
+
+/// Whether values of type `number` can be loaded.
+#[inline]
+pub fn is_supported(number: u8, dialect: Dialect) -> bool {
+    const fn types(first: u8, last: u8) -> u64 {
+        (u64::MAX >> (63 - last)) & (u64::MAX << first)
+    }
+    use value_type::*;
+    const BOTH: u64 = types(STRING, ZSET_2) | types(HASH_ZIPMAP, VALKEY_HASH_2);
+    const REDIS: u64 = BOTH
+        | types(HASH_METADATA_PRE_GA, STREAM_LISTPACKS_5)
+        | types(HASH_TEMPLATE_LISTPACK, HASH_TEMPLATE_ARRAY_REF);
+    let supported = match dialect {
+        Dialect::Redis => REDIS,
+        Dialect::Valkey => BOTH,
+    };
+    number < 64 && supported >> number & 1 != 0
 }
 
 /// Name of a value type, for messages; `None` for an unknown number.
@@ -189,6 +286,13 @@ pub fn type_name(number: u8, dialect: Dialect) -> Option<&'static str> {
         (HASH_LISTPACK_EX, Dialect::Redis) => "hash-listpack-expiries",
         (STREAM_LISTPACKS_4, Dialect::Redis) => "stream-v4",
         (STREAM_LISTPACKS_5, Dialect::Redis) => "stream-v5",
+        (ARRAY, Dialect::Redis) => "array",
+        (HASH_TEMPLATE_LISTPACK, Dialect::Redis) => "hash-template-listpack",
+        (HASH_TEMPLATE_LISTPACK_REF, Dialect::Redis) => "hash-template-listpack-reference",
+        (HASH_TEMPLATE_ARRAY, Dialect::Redis) => "hash-template-array",
+        (HASH_TEMPLATE_ARRAY_REF, Dialect::Redis) => "hash-template-array-reference",
+        (BITMAP, Dialect::Redis) => "bitmap",
+        (VALKEY_PATH_HASH, Dialect::Valkey) => "path-hash",
         _ => return None,
     })
 }

@@ -2,6 +2,9 @@
 //!
 //! The number of bytes left is known for most sources, so that a length that cannot be true is refused before memory
 //! is allocated for it.
+//!
+//! A source that would block may be resumed: the bytes behind the last [`Input::mark`] are kept, and [`Input::rewind`]
+//! returns to them, so that what was begun can be decoded again once more bytes have come.
 
 use std::io::{self, Read};
 
@@ -14,6 +17,8 @@ use crate::types::stream::LoadError;
 
 /// Bytes read at a time. Longer strings bypass the buffer.
 const PIECE: usize = 256 << 10;
+/// Size of a buffer that is kept when a long value is complete.
+const LONGEST_KEPT: usize = 4 << 20;
 /// Bytes assumed to follow where the size of the source is unknown.
 const ROOM: usize = 16 << 10;
 /// Bytes by which a string grows where the size of the source is unknown.
@@ -97,6 +102,8 @@ pub struct Input<'a> {
     /// End of the part of the buffer that is included in `sum`.
     summed: usize,
     checksum: bool,
+    /// Where the mark is in the buffer, if bytes behind a mark are kept.
+    mark: Option<usize>,
     /// Space for a string that is not contiguous in the buffer.
     scratch: Vec<u8>,
 }
@@ -115,8 +122,37 @@ impl<'a> Input<'a> {
             sum: 0,
             summed: 0,
             checksum,
+            mark: None,
             scratch: Vec::new(),
         }
+    }
+
+    /// Keeps what is read from here on for [`Input::rewind`].
+    pub fn keep_from_here(&mut self) {
+        self.mark = Some(self.from);
+    }
+
+    /// Moves the mark here, if there is one.
+    #[inline]
+    pub fn mark(&mut self) {
+        if self.mark.is_some() {
+            self.mark = Some(self.from);
+            if self.buffer.len() > LONGEST_KEPT && self.to - self.from <= PIECE {
+                self.make_room(1);
+                self.resize(PIECE.max(self.to + 1));
+            }
+        }
+    }
+
+    /// Returns to the mark. Returns the number of bytes that are there to be decoded again, or `None` without a mark.
+    pub fn rewind(&mut self) -> Option<usize> {
+        self.from = self.mark?;
+        Some(self.to - self.from)
+    }
+
+    /// The bytes that were read from the source and not consumed.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer[self.from..self.to]
     }
 
     /// Number of bytes consumed, which is the offset of the next byte.
@@ -137,28 +173,80 @@ impl<'a> Input<'a> {
 
     /// Checksum of all bytes consumed; 0 if none is computed.
     pub fn sum(&mut self) -> u64 {
-        if self.checksum {
-            self.sum = crc64::update(self.sum, &self.buffer[self.summed..self.from]);
-            self.summed = self.from;
-        }
+        self.sum_to(self.from);
         self.sum
     }
 
-    /// Reads until at least `n` bytes are in the buffer. `n` is at most the buffer's size.
+    /// Includes the buffer up to `end` in the checksum.
+    fn sum_to(&mut self, end: usize) {
+        if self.checksum && end > self.summed {
+            self.sum = crc64::update(self.sum, &self.buffer[self.summed..end]);
+            self.summed = end;
+        }
+    }
+
+    /// Reads until at least `n` bytes are in the buffer. Without a mark, `n` is at most the buffer's size.
     #[cold]
     #[inline(never)]
     fn fill(&mut self, n: usize) -> Result<(), Fault> {
-        self.sum();
-        self.buffer.copy_within(self.from..self.to, 0);
-        self.base += self.from as u64;
-        self.to -= self.from;
-        (self.from, self.summed) = (0, 0);
-        while self.to < n {
-            match self.source.read(&mut self.buffer[self.to..]) {
-                Ok(0) => return Err(Fault::Truncated),
-                Ok(n) => self.to += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Fault::Io(error)),
+        self.make_room(n);
+        while self.to - self.from < n {
+            self.read_once()?;
+        }
+        Ok(())
+    }
+
+    /// Moves what is kept to the start of the buffer, and lets the buffer have room for `n` unread bytes.
+    fn make_room(&mut self, n: usize) {
+        let kept = self.mark.unwrap_or(self.from);
+        self.sum_to(kept);
+        self.buffer.copy_within(kept..self.to, 0);
+        self.base += kept as u64;
+        self.to -= kept;
+        self.from -= kept;
+        self.summed = self.summed.saturating_sub(kept);
+        let Some(mark) = &mut self.mark else { return };
+        *mark = 0;
+        let needed = self.from + n.max(self.to - self.from + 1);
+        if needed > self.buffer.len() {
+            // A value that is kept until it is complete may be longer than the buffer.
+            self.resize(needed.max(self.buffer.len() * 2));
+        }
+    }
+
+    /// Gives the buffer another size, not below its contents.
+    fn resize(&mut self, len: usize) {
+        let mut buffer = vec![0; len].into_boxed_slice();
+        buffer[..self.to].copy_from_slice(&self.buffer[..self.to]);
+        self.buffer = buffer;
+    }
+
+    /// Reads once from the source, no further than its size.
+    fn read_once(&mut self) -> Result<(), Fault> {
+        let space = &mut self.buffer[self.to..];
+        let most = self.size.map_or(u64::MAX, |size| size.saturating_sub(self.base + self.to as u64));
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(space.len());
+        match self.source.read(&mut space[..most]) {
+            Ok(0) => Err(Fault::Truncated),
+            Ok(n) => {
+                self.to += n;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(Fault::Io(error)),
+        }
+    }
+
+    /// Reads what the source has without blocking, up to `n` unread bytes, and decodes nothing.
+    ///
+    /// # Errors
+    /// The source has ended, or reading failed. That the source would block is no error.
+    pub fn read_ahead(&mut self, n: usize) -> Result<(), Fault> {
+        self.make_room(n);
+        while self.to - self.from < n {
+            match self.read_once() {
+                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                done => done?,
             }
         }
         Ok(())

@@ -9,18 +9,30 @@
 //! structures rely on it.
 //!
 //! Keys are added in batches, so that the memory of their buckets is prefetched while other keys are decoded.
+//!
+//! A source may have nothing more for a while, as a connection has: see [`Loader::resumable`].
+//!
+//! Newer servers write types that are not known here. Loading ends at the first such value, with an error that names
+//! it, unless the options say that unsupported values are left out: then those are, whose length can be known without
+//! knowing what they mean.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::format::{self, CHECKSUM_SINCE, Dialect, NEVER, container, opcode, value_type};
+use super::format::{
+    self, CHECKSUM_SINCE, COMPRESSED_MAGIC, Dialect, NEVER, array_tag, codec, container, module_opcode,
+    opcode, template_fields, value_type,
+};
 pub use super::input::Fault;
 use super::input::{Input, Kept, Text};
 use super::legacy;
+use super::save::SavedReplication;
 use super::stream;
 use crate::keyspace::access::Access;
-use crate::keyspace::{Entry, Keyspace};
+use crate::keyspace::{Entry, Keyspace, Replacement};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::hash;
 use crate::stdx::num;
@@ -34,8 +46,11 @@ use crate::types::{Before, Collection, Hash, Limits, List, NewExpiry, Set, Value
 /// hash table needs for an element of one byte.
 pub const EXPANSION: usize = lzf::MAX_EXPANSION * 16;
 
-/// Number of empty keys that are logged by name. The end of loading logs the total.
-const EMPTY_LOGGED: u64 = 10;
+/// Number of empty keys, and of unsupported values, that are logged by name. The end of loading logs the totals.
+const LOGGED: u64 = 10;
+
+/// Bytes read from a source that starves the loader before it is asked whether there is time to decode.
+const AHEAD: usize = 256 << 10;
 
 /// Number of keys added together.
 const BATCH: usize = 32;
@@ -51,11 +66,23 @@ pub struct LoadOptions {
     pub replace: bool,
     /// Whether the checksum is compared.
     pub checksum: bool,
+    /// Whether unsupported values are left out, if their length can be known. Otherwise they are errors.
+    pub skip_unsupported: bool,
+    /// Whether the keys that `drop_due` leaves out are kept for [`Loader::take_dropped`], if the file has a position in
+    /// a replication stream.
+    pub note_dropped: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { limits: Limits::default(), drop_due: None, replace: false, checksum: true }
+        LoadOptions {
+            limits: Limits::default(),
+            drop_due: None,
+            replace: false,
+            checksum: true,
+            skip_unsupported: false,
+            note_dropped: false,
+        }
     }
 }
 
@@ -119,6 +146,8 @@ pub struct Tally {
     pub expired: u64,
     /// Keys left out because their collection has no element.
     pub empty: u64,
+    /// Values, or data of modules, left out because they are not supported.
+    pub skipped: u64,
 }
 
 /// Result of [`Loader::step`].
@@ -126,6 +155,8 @@ pub struct Tally {
 pub enum Step {
     /// The file goes on.
     More,
+    /// The source of a [resumable](Loader::resumable) loader has nothing more for now.
+    Starved,
     /// The file is loaded.
     Done,
 }
@@ -166,6 +197,24 @@ impl Receive for Keyspace {
     }
 }
 
+impl Receive for Replacement {
+    fn databases(&self) -> usize {
+        Replacement::databases(self).len()
+    }
+
+    fn expect(&mut self, db: usize, keys: usize, volatile: usize) {
+        self.database_mut(db).reserve(keys, volatile);
+    }
+
+    fn receive(&mut self, db: usize, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry> {
+        self.database_mut(db).load(batch, replace)
+    }
+
+    fn access(&self) -> Access {
+        self.access
+    }
+}
+
 /// A file that is being loaded.
 pub struct Loader<'a> {
     input: Input<'a>,
@@ -179,9 +228,41 @@ pub struct Loader<'a> {
     about: About,
     /// Libraries that were read and not taken yet.
     libraries: Vec<Vec<u8>>,
+    /// Keys that were left out and not taken yet, with their databases.
+    dropped: Vec<(usize, Box<[u8]>)>,
+    /// Templates of hashes, by number.
+    templates: Templates,
     tally: Tally,
     /// Type of the value being read.
     reading: Option<u8>,
+    /// The first thing that was left out because it is not supported.
+    first_skipped: Option<String>,
+    /// When the source last had too little, and how long what must be decoded again took.
+    starved: Option<(Instant, Duration)>,
+}
+
+/// Names of fields that many hashes share, by the number that the hashes refer to.
+#[derive(Default)]
+pub(super) struct Templates {
+    fields: HashMap<u64, Vec<Vec<u8>>>,
+    /// Bytes of names that hashes got from templates.
+    lent: u64,
+}
+
+impl Templates {
+    /// The fields of a template, for one hash more.
+    ///
+    /// # Errors
+    /// There is no such template, or hashes got far more bytes from templates than the `read` bytes of the file can
+    /// explain.
+    fn lend(&mut self, id: u64, read: u64) -> Result<&[Vec<u8>], Fault> {
+        let fields = self.fields.get(&id).ok_or(BAD_TEMPLATE)?;
+        self.lent += fields.iter().map(|field| field.len() as u64).sum::<u64>();
+        if self.lent > read.saturating_mul(lzf::MAX_EXPANSION as u64) {
+            return Err(Fault::Corrupt("hashes take too much from their templates"));
+        }
+        Ok(fields)
+    }
 }
 
 /// Attributes that may precede a key.
@@ -207,9 +288,37 @@ impl<'a> Loader<'a> {
             key: Vec::new(),
             about: About::default(),
             libraries: Vec::new(),
+            dropped: Vec::new(),
+            templates: Templates::default(),
             tally: Tally::default(),
             reading: None,
+            first_skipped: None,
+            starved: None,
         }
+    }
+
+    /// Loads from a source that does not block: [`Step::Starved`] says that it answered
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Call [`Loader::step`] again when it has more, and at least ten times a
+    /// second.
+    ///
+    /// The bytes of a value are kept until it is complete, and are then decoded from its start. Not more than a third of
+    /// the time is spent on decoding values that turn out not to be complete.
+    pub fn resumable(source: Box<dyn Read + 'a>, size: Option<u64>, options: LoadOptions) -> Loader<'a> {
+        let mut loader = Loader::new(source, size, options);
+        loader.input.keep_from_here();
+        loader
+    }
+
+    /// The bytes that were read from the source and not decoded. After [`Step::Done`] they follow the file; if the size
+    /// is known, there are none.
+    pub fn unread(&self) -> &[u8] {
+        self.input.unread()
+    }
+
+    /// The keys left out because they had expired since the last call, with their databases, if the options ask for
+    /// them.
+    pub fn take_dropped(&mut self) -> Vec<(usize, Box<[u8]>)> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Number of bytes read. After [`Step::Done`] this is the offset of the file's end, where something else may
@@ -221,6 +330,14 @@ impl<'a> Loader<'a> {
     /// Size of the file in bytes, 0 if unknown.
     pub fn size(&self) -> u64 {
         self.input.size()
+    }
+
+    /// Position of the data in a replication stream, if the file states one in full. Complete once a key was read.
+    pub fn position(&self) -> Option<SavedReplication> {
+        let about = &self.about;
+        let id = about.replication_id.as_deref()?.try_into().ok()?;
+        let offset = u64::try_from(about.replication_offset?).ok()?;
+        Some(SavedReplication { id, offset, db: about.replication_db? })
     }
 
     /// Auxiliary fields read so far. They are complete once a key was read.
@@ -238,6 +355,11 @@ impl<'a> Loader<'a> {
         std::mem::take(&mut self.libraries)
     }
 
+    /// The first thing that was left out because it is not supported.
+    pub fn first_skipped(&self) -> Option<&str> {
+        self.first_skipped.as_deref()
+    }
+
     /// Numbers of keys read so far.
     pub fn tally(&self) -> Tally {
         self.tally
@@ -253,17 +375,37 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As for [`Loader::step`].
     pub fn run(&mut self, to: &mut impl Receive) -> Result<(), LoadError> {
-        while self.step(to, u64::MAX, u64::MAX)? == Step::More {}
+        while self.step(to, u64::MAX, u64::MAX)? != Step::Done {}
         Ok(())
     }
 
-    /// Loads until at least `bytes` more bytes or `keys` more keys are read, or the file ends.
+    /// Loads until at least `bytes` more bytes or `keys` more keys are read, the source has nothing more for now, or the
+    /// file ends.
     ///
     /// # Errors
     /// The file is damaged or holds something unsupported. The keys before that point have been received.
     pub fn step(&mut self, to: &mut impl Receive, bytes: u64, keys: u64) -> Result<Step, LoadError> {
+        if let Some((at, cost)) = self.starved.take()
+            && at.elapsed() < cost * 2
+            && self.input.read_ahead(self.input.unread().len() + AHEAD).is_ok()
+        {
+            self.starved = Some((at, cost));
+            return Ok(Step::Starved);
+        }
+        let (started, first) = (Instant::now(), self.input.offset());
         let mut step = self.try_step(to, bytes, keys);
-        if step.is_err() && self.reading.is_some() {
+        if let Err(Fault::Io(error)) = &step
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            let read = self.input.offset() - first;
+            if let Some(again) = self.input.rewind() {
+                let share = again as f64 / read.max(1) as f64;
+                self.starved = Some((Instant::now(), started.elapsed().mul_f64(share.min(1.0))));
+                self.reading = None;
+                step = self.hand_over(to).map(|()| Step::Starved);
+            }
+        }
+        if step.is_err() {
             // Everything before the fault is valid.
             step = self.hand_over(to).and(step);
         }
@@ -282,6 +424,7 @@ impl<'a> Loader<'a> {
         let until = self.input.offset().saturating_add(bytes);
         let mut keys_left = keys;
         loop {
+            self.input.mark();
             let at = self.input.offset();
             if at >= until || keys_left == 0 {
                 self.hand_over(to)?;
@@ -336,7 +479,15 @@ impl<'a> Loader<'a> {
                         "the data have functions in the format of a release candidate of Redis 7.0".into(),
                     ));
                 }
-                opcode::MODULE_AUX => return Err(Fault::Unsupported(self.module("data")?)),
+                opcode::MODULE_AUX => {
+                    let what = self.module("data")?;
+                    if !self.options.skip_unsupported {
+                        return Err(Fault::Unsupported(what));
+                    }
+                    self.skip_module_data()?;
+                    self.skipped(&what);
+                }
+                opcode::HASH_TEMPLATE | opcode::KEY_METADATA => self.foreign_opcode(code)?,
                 number => {
                     self.key_value(number, self.next.start.unwrap_or(at), to)?;
                     self.next = Attributes::default();
@@ -345,7 +496,9 @@ impl<'a> Loader<'a> {
                 }
             }
             self.next.start.get_or_insert(at);
-            if !matches!(code, opcode::EXPIRE_MS | opcode::EXPIRE_S | opcode::FREQ | opcode::IDLE) {
+            const ATTRIBUTES: [u8; 5] =
+                [opcode::EXPIRE_MS, opcode::EXPIRE_S, opcode::FREQ, opcode::IDLE, opcode::KEY_METADATA];
+            if !ATTRIBUTES.contains(&code) {
                 self.next.start = None;
             }
         }
@@ -410,21 +563,28 @@ impl<'a> Loader<'a> {
         let key = self.input.string()?;
         self.key.clear();
         self.key.extend_from_slice(key.bytes(&mut itoa::Buffer::new()));
-        if matches!(number, value_type::MODULE_PRE_GA | value_type::MODULE_2) {
-            return Err(Fault::Unsupported(self.module("a value")?));
-        }
         let expires = self.next.expires;
         let dialect = Dialect::of(self.version);
-        let entry = read_value(&mut self.input, number, dialect, &self.key, expires, &self.options)?;
+        if !format::is_supported(number, dialect) {
+            self.foreign_value(number, dialect)?;
+            self.reading = None;
+            to.read(number, self.input.offset() - start, None);
+            return Ok(());
+        }
+        let Loader { input, key, templates, options, .. } = self;
+        let entry = read_value(input, number, dialect, Some(templates), key, expires, options)?;
         self.reading = None;
         let due = self.options.drop_due.is_some_and(|now| expires.is_some_and(|at| at <= now));
         match entry {
             _ if due => {
                 self.tally.expired += 1;
+                if self.options.note_dropped && self.about.replication_id.is_some() {
+                    self.dropped.push((self.db, self.key.as_slice().into()));
+                }
                 to.read(number, self.input.offset() - start, None);
             }
             None => {
-                if self.tally.empty < EMPTY_LOGGED {
+                if self.tally.empty < LOGGED {
                     tracing::info!("Loading is skipping empty key: {}", self.key.escape_ascii());
                 }
                 self.tally.empty += 1;
@@ -438,6 +598,146 @@ impl<'a> Loader<'a> {
                 if self.batch.len() == BATCH {
                     self.hand_over(to)?;
                 }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is not supported, and how it is passed over.
+impl Loader<'_> {
+    /// Reads what a family's own opcode announces: the other family uses the same number for something else.
+    #[cold]
+    fn foreign_opcode(&mut self, code: u8) -> Result<(), Fault> {
+        match (code, Dialect::of(self.version)) {
+            (opcode::HASH_TEMPLATE, Dialect::Redis) => self.template(),
+            (opcode::KEY_METADATA, Dialect::Redis) => {
+                const WHAT: &str = "what modules keep beside the value of a key (opcode 243)";
+                if !self.options.skip_unsupported {
+                    return Err(Fault::Unsupported(format!("{WHAT} is not supported")));
+                }
+                for _ in 0..self.input.count(5)? {
+                    // The class of the data.
+                    self.input.array::<4>()?;
+                    self.skip_module_data()?;
+                }
+                self.skipped(WHAT);
+                Ok(())
+            }
+            (opcode::HASH_TEMPLATE, Dialect::Valkey) => Err(Fault::Unsupported(
+                "the snapshot has commands in it (opcode 242 of Valkey 9.2), which are not supported".into(),
+            )),
+            _ => Err(Fault::Unsupported(
+                "the data have the state of a slot's import (opcode 243 of Valkey 9), which is not supported"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Reads a template of hashes.
+    fn template(&mut self) -> Result<(), Fault> {
+        let id = self.input.number()?;
+        let fields = template_strings(&mut self.input)?;
+        if fields.is_empty() || self.templates.fields.insert(id, fields).is_some() {
+            return Err(Fault::Corrupt("a hash template has no fields, or the number of another"));
+        }
+        Ok(())
+    }
+
+    /// Passes over a value that is not supported, if the options say so and its length can be known.
+    #[cold]
+    fn foreign_value(&mut self, number: u8, dialect: Dialect) -> Result<(), Fault> {
+        let skip = self.options.skip_unsupported;
+        let what = match (number, dialect) {
+            (value_type::MODULE_2, _) => {
+                let what = self.module("a value")?;
+                if skip {
+                    self.skip_module_data()?;
+                }
+                what
+            }
+            (value_type::ARRAY, Dialect::Redis) => {
+                if skip {
+                    self.skip_array()?;
+                }
+                "an array, a type that is not supported".into()
+            }
+            _ => {
+                let what = match number {
+                    value_type::MODULE_PRE_GA => self.module("a value")?,
+                    number if format::type_name(number, dialect).is_some() => {
+                        format!("a value of type {number}, which is not supported")
+                    }
+                    number => format!("a value of type {number}, which is unknown"),
+                };
+                return Err(Fault::Unsupported(match skip {
+                    true => format!("{what}; its length is unknown too, so nothing behind it can be loaded"),
+                    false => what,
+                }));
+            }
+        };
+        if !skip {
+            return Err(Fault::Unsupported(format!("{what} (see rdb-skip-unsupported)")));
+        }
+        let key = &self.key[..self.key.len().min(128)];
+        let what = format!("the key '{}' in database {}: {what}", key.escape_ascii(), self.db);
+        self.skipped(&what);
+        Ok(())
+    }
+
+    /// Counts something that was left out.
+    fn skipped(&mut self, what: &str) {
+        self.tally.skipped += 1;
+        let end = self.input.offset();
+        self.first_skipped.get_or_insert_with(|| format!("{what}, at offset {end}"));
+        if self.tally.skipped <= LOGGED {
+            tracing::warn!("Loading leaves out {what}");
+        }
+    }
+
+    /// Passes over data of a module, which describe themselves.
+    fn skip_module_data(&mut self) -> Result<(), Fault> {
+        loop {
+            match self.input.number()? {
+                module_opcode::EOF => return Ok(()),
+                module_opcode::SIGNED | module_opcode::UNSIGNED => {
+                    self.input.number()?;
+                }
+                module_opcode::FLOAT => {
+                    self.input.array::<4>()?;
+                }
+                module_opcode::DOUBLE => {
+                    self.input.array::<8>()?;
+                }
+                module_opcode::STRING => {
+                    self.input.string()?;
+                }
+                _ => return Err(Fault::Corrupt("data of a module do not say what they are")),
+            }
+        }
+    }
+
+    /// Passes over an array: its length, perhaps an index, and elements, each with an index and a tag.
+    fn skip_array(&mut self) -> Result<(), Fault> {
+        const BAD: Fault = Fault::Corrupt("an array is not one");
+        let len = self.input.count(3)?;
+        match self.input.number()? {
+            0 => {}
+            1 => {
+                self.input.number()?;
+            }
+            _ => return Err(BAD),
+        }
+        for _ in 0..len {
+            self.input.number()?;
+            match self.input.number()? {
+                array_tag::STRING | array_tag::SHORT_STRING => {
+                    self.input.string()?;
+                }
+                array_tag::INT | array_tag::FLOAT => {
+                    self.input.array::<8>()?;
+                }
+                _ => return Err(BAD),
             }
         }
         Ok(())
@@ -458,6 +758,17 @@ impl Attributes {
 /// The version that the first bytes of a file declare.
 fn magic(bytes: [u8; 9]) -> Result<u32, Fault> {
     let unknown = || Fault::Corrupt("these are not the first bytes of an RDB file");
+    if bytes.starts_with(COMPRESSED_MAGIC) {
+        let how = match bytes[4] {
+            codec::LZ4 => "LZ4",
+            codec::ZSTD => "Zstandard",
+            _ => "an unknown method",
+        };
+        return Err(Fault::Unsupported(format!(
+            "the data are compressed as a whole by {how}, as Valkey 9.2 does with 'rdbcompression lz4' or 'zstd', which \
+             is not supported"
+        )));
+    }
     let (digits, dialect) = match &bytes {
         [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (&digits[..], Dialect::Redis),
         [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..] => (&digits[..], Dialect::Valkey),
@@ -479,7 +790,8 @@ fn module_name(id: u64) -> String {
     (0..9).rev().map(|i| char::from(LETTERS[(id >> (10 + 6 * i)) as usize & 63])).collect()
 }
 
-/// Reads one value of type `number` into an entry for `key`; `None` for a collection without elements.
+/// Reads one value of type `number` into an entry for `key`; `None` for a collection without elements. A value on its own
+/// cannot refer to `templates`.
 ///
 /// # Errors
 /// The bytes are not such a value, or the type is unknown.
@@ -487,6 +799,7 @@ pub(super) fn read_value(
     input: &mut Input<'_>,
     number: u8,
     dialect: Dialect,
+    templates: Option<&mut Templates>,
     key: &[u8],
     expires: Option<UnixMillis>,
     options: &LoadOptions,
@@ -545,6 +858,14 @@ pub(super) fn read_value(
         (STREAM_LISTPACKS | STREAM_LISTPACKS_2 | STREAM_LISTPACKS_3, _)
         | (STREAM_LISTPACKS_4 | STREAM_LISTPACKS_5, Dialect::Redis) => {
             keep(key, expires, stream::read(input, number)?)
+        }
+        (HASH_TEMPLATE_LISTPACK | HASH_TEMPLATE_ARRAY, Dialect::Redis) => {
+            keep(key, expires, hash_with_template(input, number, limits)?)
+        }
+        (HASH_TEMPLATE_LISTPACK_REF | HASH_TEMPLATE_ARRAY_REF, Dialect::Redis) => {
+            let templates =
+                templates.ok_or(Fault::Corrupt("a value on its own refers to a hash template"))?;
+            keep(key, expires, hash_of_template(input, number, templates, limits)?)
         }
         _ => return Err(Fault::Unsupported(format!("a value of type {number}, which is unknown"))),
     };
@@ -729,6 +1050,74 @@ fn set_field(
         Before::Absent => Ok(()),
         _ => Err(Fault::Corrupt("a field occurs twice")),
     }
+}
+
+/// Reads a count and as many strings.
+fn template_strings(input: &mut Input<'_>) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut fields = Vec::new();
+    for _ in 0..input.count(1)? {
+        let mut field = Vec::new();
+        read_into(input, &mut field)?;
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+const BAD_TEMPLATE: Fault = Fault::Corrupt("a hash does not fit its template");
+
+/// Reads a hash that comes with its fields: the fields, then the values.
+fn hash_with_template(input: &mut Input<'_>, number: u8, limits: &Limits) -> Result<Hash, Fault> {
+    let fields = match input.number()? {
+        template_fields::LISTPACK => listpack(input)?.iter().map(|item| item.to_vec()).collect(),
+        template_fields::STRINGS => template_strings(input)?,
+        _ => return Err(BAD_TEMPLATE),
+    };
+    if number == value_type::HASH_TEMPLATE_ARRAY {
+        return hash_of_strings(input, &fields, limits);
+    }
+    hash_of_listpack(&listpack(input)?, &fields, limits)
+}
+
+/// Reads a hash that refers to its template.
+fn hash_of_template(
+    input: &mut Input<'_>,
+    number: u8,
+    templates: &mut Templates,
+    limits: &Limits,
+) -> Result<Hash, Fault> {
+    if number == value_type::HASH_TEMPLATE_ARRAY_REF {
+        let fields = templates.lend(input.number()?, input.offset())?;
+        return hash_of_strings(input, fields, limits);
+    }
+    let values = listpack(input)?;
+    let id = values.iter().next().and_then(|id| id.int()).and_then(|id| u64::try_from(id).ok());
+    let fields = templates.lend(id.ok_or(BAD_TEMPLATE)?, input.offset())?;
+    hash_of_listpack(&values, fields, limits)
+}
+
+/// Reads the values of a hash with these fields.
+fn hash_of_strings(input: &mut Input<'_>, fields: &[Vec<u8>], limits: &Limits) -> Result<Hash, Fault> {
+    let mut hash = Hash::sized_for(input.room(fields.len(), 1), limits);
+    for field in fields {
+        add_field(&mut hash, field, input.string()?, limits)?;
+    }
+    Ok(hash)
+}
+
+/// The hash with these fields whose values are in a listpack, behind the number of a template.
+fn hash_of_listpack(values: &Listpack, fields: &[Vec<u8>], limits: &Limits) -> Result<Hash, Fault> {
+    if fields.len() + 1 != values.len() {
+        return Err(BAD_TEMPLATE);
+    }
+    let mut hash = Hash::sized_for(fields.len(), limits);
+    for (field, value) in fields.iter().zip(values.iter().skip(1)) {
+        let value = match value {
+            Item::Int(n) => Text::Int(n),
+            Item::Str(text) => Text::Bytes(text),
+        };
+        add_field(&mut hash, field, value, limits)?;
+    }
+    Ok(hash)
 }
 
 /// Position and form of a field's expiry.

@@ -31,4 +31,4 @@ mod tests;
 
 pub use dump::{dump, dump_libraries, restore, restore_libraries};
 pub use load::{LoadError, LoadOptions, Loader, Step};
-pub use save::{SaveOptions, save};
+pub use save::{SaveOptions, SavedParts, SavedReplication, save};

@@ -12,6 +12,7 @@ use crate::keyspace::Entry;
 use crate::keyspace::Keyspace;
 use crate::keyspace::access::Access;
 use crate::stats::log::limited;
+use crate::stdx::num;
 use crate::structures::quicklist::NodeRef;
 use crate::types::string::StringRef;
 use crate::types::{Describe, Hash, Kind, List, Set, Stream, Zset};
@@ -102,6 +103,77 @@ pub enum SavedAccess {
     Frequency,
 }
 
+/// A position in a replication stream: the data are those after the stream's first `offset` bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SavedReplication {
+    /// Id of the history, 40 hexadecimal digits.
+    pub id: [u8; 40],
+    /// Number of bytes of the stream.
+    pub offset: u64,
+    /// Database that the stream has selected there.
+    pub db: i64,
+}
+
+impl SavedReplication {
+    /// The line that states the position in an append-only file: loaders pass over lines that begin with `#`.
+    ///
+    /// ```text
+    /// #REPL:<id>:<offset>:<db>\r\n
+    /// ```
+    pub fn write_annotation(&self, out: &mut Vec<u8>) {
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(ANNOTATION);
+        out.extend_from_slice(&self.id);
+        out.push(b':');
+        out.extend_from_slice(digits.format(self.offset).as_bytes());
+        out.push(b':');
+        out.extend_from_slice(digits.format(self.db).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends the line that takes back the annotations before it: the data have no position any more.
+    pub fn write_withdrawal(out: &mut Vec<u8>) {
+        out.extend_from_slice(ANNOTATION);
+        out.extend_from_slice(b"-\r\n");
+    }
+
+    /// Reads a line of an append-only file: `None` if it is no such annotation, `Some(None)` if it takes back those
+    /// before it, or is damaged.
+    pub fn read_annotation(line: &[u8]) -> Option<Option<SavedReplication>> {
+        let mut parts = line.strip_prefix(ANNOTATION)?.trim_ascii_end().split(|&byte| byte == b':');
+        let mut read = || {
+            let id = parts.next()?.try_into().ok()?;
+            let offset = u64::try_from(num::parse_i64(parts.next()?)?).ok()?;
+            let db = num::parse_i64(parts.next()?)?;
+            parts.next().is_none().then_some(SavedReplication { id, offset, db })
+        };
+        Some(read())
+    }
+
+    /// Whether the id is one that can be written in a line.
+    pub fn is_printable(&self) -> bool {
+        self.id.iter().all(u8::is_ascii_alphanumeric)
+    }
+}
+
+/// How annotations with a position begin.
+const ANNOTATION: &[u8] = b"#REPL:";
+
+/// Which parts of a data set are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SavedParts {
+    /// All keys.
+    pub keys: bool,
+    /// All libraries of functions.
+    pub functions: bool,
+}
+
+impl Default for SavedParts {
+    fn default() -> Self {
+        SavedParts { keys: true, functions: true }
+    }
+}
+
 /// Options for writing a data set.
 #[derive(Clone, Debug, Default)]
 pub struct SaveOptions {
@@ -117,9 +189,14 @@ pub struct SaveOptions {
     pub used_memory: u64,
     /// Version of Redis that the server reports.
     pub redis_version: &'static str,
+    /// Position of the data in a replication stream, if they have one.
+    pub replication: Option<SavedReplication>,
+    /// The parts to write.
+    pub parts: SavedParts,
 }
 
-/// Writes the data set, and the libraries with these texts. After each key, calls `each` with the number of keys so far. Call [`Output::end`] afterwards.
+/// Writes the data set, and the libraries with these texts. After each key, calls `each` with the number of keys so far.
+/// Call [`Output::end`] afterwards.
 ///
 /// # Errors
 /// The first error of `each`. (An error of `out` is kept there and ends the work early.)
@@ -135,12 +212,18 @@ pub fn save(
     aux(out, b"redis-bits", |out| out.int(i64::from(usize::BITS)));
     aux(out, b"ctime", |out| out.int(options.created));
     aux(out, b"used-mem", |out| out.int(options.used_memory as i64));
+    if let Some(position) = &options.replication {
+        aux(out, b"repl-stream-db", |out| out.int(position.db));
+        aux(out, b"repl-id", |out| out.string(&position.id));
+        aux(out, b"repl-offset", |out| out.int(position.offset as i64));
+    }
     aux(out, b"aof-base", |out| out.int(i64::from(options.aof_base)));
-    for text in libraries {
+    for text in libraries.iter().filter(|_| options.parts.functions) {
         library(text, out);
     }
     let mut keys = 0;
-    for (index, db) in space.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
+    let databases = if options.parts.keys { space.databases() } else { &[] };
+    for (index, db) in databases.iter().enumerate().filter(|(_, db)| !db.is_empty()) {
         out.byte(opcode::SELECT_DB);
         out.len(index);
         out.byte(opcode::RESIZE_DB);
@@ -199,6 +282,81 @@ fn key_value(entry: &Entry, options: &SaveOptions, access: &Access, out: &mut Ou
 /// A version that can store all of `space`: `wanted`, if possible. O(databases).
 pub fn version_for(space: &Keyspace, wanted: Version) -> Version {
     wanted.able(space.databases().iter().any(|db| db.with_volatile_fields() > 0))
+}
+
+/// A server that is sent a snapshot, by the versions of the format that it reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader {
+    /// Nothing is known: Redis 7.0 to 7.4, or Valkey 7.2. All read version 10.
+    Unknown,
+    /// It reads Redis's own versions up to this number: 11 for Valkey 8, 12 for Redis 8.0 to 8.4.
+    Redis(u32),
+    /// Valkey 9: it reads Valkey's versions, and Redis's up to 11.
+    Valkey9,
+}
+
+/// Why a data set cannot be sent to a server.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsendable {
+    /// The versions that the server reads cannot store a value.
+    #[error(
+        "the hash '{}' in database {db} has fields that expire, which version {version} of the RDB format cannot store",
+        shown(key)
+    )]
+    ExpiringFields {
+        /// Number of the database.
+        db: usize,
+        /// Key of the hash.
+        key: Vec<u8>,
+        /// The newest version that the server reads.
+        version: u32,
+    },
+    /// The server is older than the oldest version that is written.
+    #[error(
+        "version 10 of the RDB format is the oldest that can be written, and the other side reads only up to {0}"
+    )]
+    TooOld(u32),
+}
+
+/// The version in which to send all of `space` to a server: one that it reads, and that can store the data.
+///
+/// A server of which nothing is known is sent the oldest version that can store the data, so that as many servers as
+/// possible can load them: version 10, or 12 if fields of hashes expire, which servers that cannot store the expiries
+/// refuse. Version 10 does not have the time when a consumer of a stream was last active; readers that know this time
+/// take the time when the consumer was last seen. Streams lose idempotency ids, and that entries were given back, as
+/// they do in files of an older version.
+///
+/// O(databases), or O(keys) if fields of hashes expire or recently did.
+///
+/// # Errors
+/// No version suits both the server and the data.
+pub fn version_for_reader(space: &Keyspace, reader: Reader) -> Result<Version, Unsendable> {
+    match reader {
+        Reader::Valkey9 => Ok(Version::Valkey9),
+        Reader::Unknown if hash_with_expiries(space).is_some() => Ok(Version::Redis74),
+        Reader::Unknown => Ok(Version::Redis70),
+        Reader::Redis(newest @ ..10) => Err(Unsendable::TooOld(newest)),
+        Reader::Redis(newest) => {
+            let version = Version::newest(newest);
+            match hash_with_expiries(space) {
+                Some((db, key)) if !version.knows_expiring_fields() => {
+                    Err(Unsendable::ExpiringFields { db, key: key.to_vec(), version: newest })
+                }
+                _ => Ok(version),
+            }
+        }
+    }
+}
+
+/// Database and key of a hash with fields that expire. O(databases), or O(keys) if there is or recently was one.
+fn hash_with_expiries(space: &Keyspace) -> Option<(usize, &[u8])> {
+    let databases = space.databases().iter().enumerate().filter(|(_, db)| db.with_volatile_fields() > 0);
+    databases.flat_map(|(index, db)| db.keys().iter().map(move |entry| (index, entry))).find_map(
+        |(index, entry)| {
+            let expires = entry.collection::<Hash>().is_some_and(|hash| hash.volatile() > 0);
+            expires.then(|| (index, entry.key()))
+        },
+    )
 }
 
 /// A version that can store this value: `wanted`, if possible.

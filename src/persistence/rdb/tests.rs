@@ -21,6 +21,8 @@ use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Str
 
 mod border;
 mod change;
+mod foreign;
+mod peers;
 
 const DBS: usize = 4;
 
@@ -428,7 +430,7 @@ fn due_keys_are_left_out_and_accesses_kept() {
     let options = LoadOptions { drop_due: Some(now), ..LoadOptions::default() };
     let mut loader = Loader::new(Box::new(&bytes[..]), Some(bytes.len() as u64), options);
     loader.run(&mut other).expect("our own file");
-    assert_eq!(loader.tally(), Tally { loaded: 2, expired: 1, empty: 0 });
+    assert_eq!(loader.tally(), Tally { loaded: 2, expired: 1, ..Tally::default() });
     assert_eq!(other.databases()[0].volatile(), 1);
     for entry in other.databases()[0].keys().iter() {
         assert_eq!(other.access.idle_seconds(entry.access()), 77);

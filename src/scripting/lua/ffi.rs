@@ -23,11 +23,13 @@ use std::ptr::{self, NonNull};
 use mlua_sys::lua51 as sys;
 use mlua_sys::lua51::lua_State;
 
+use super::watch::Watch;
 use crate::scripting::debugger;
 use crate::scripting::host::Host;
+use crate::scripting::run;
 use crate::scripting::state::State;
 
-/// Instructions between two looks at the clock: about a third of a millisecond.
+/// Instructions between two calls of a hook that stays: about a third of a millisecond.
 const HOOK_EVERY: c_int = 100_000;
 
 /// An error is to be raised; its value is on top of the stack.
@@ -50,6 +52,7 @@ struct Shared {
     strict: bool,
     /// Whom scripts call back, while one runs.
     host: Option<NonNull<dyn Host>>,
+    watch: Watch,
     state: State,
 }
 
@@ -158,6 +161,7 @@ unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debu
     let shared = shared_of(raw);
     // SAFETY: as in `run_native`; the library fills the record of the event.
     let (event, line) = unsafe {
+        (*shared).watch.end();
         (*shared).strict = false;
         ((*record).event, i64::from((*record).currentline))
     };
@@ -165,8 +169,13 @@ unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debu
         let mut lua = Lua { raw, shared, borrow: PhantomData };
         if event == sys::LUA_HOOKLINE {
             debugger::on_line(&mut lua, line).is_err()
+        } else if lua.state().debugger.is_some() {
+            debugger::on_time(&mut lua).is_err()
+        } else if run::on_hook(&mut lua).is_err() {
+            true
         } else {
-            super::super::run::on_hook(&mut lua).is_err()
+            lua.hook_again();
+            false
         }
     };
     // SAFETY: as in `run_native`.
@@ -177,13 +186,27 @@ unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debu
     }
 }
 
+/// Sets the hook for the next instruction, unless one is set. It is removed when it was called.
+///
+/// # Safety
+/// `raw` is the state of a live machine. The call may interrupt any code but that which sets hooks.
+pub(super) unsafe fn hook_from_signal(raw: *mut lua_State) {
+    // SAFETY: the first only reads; the library allows the second in a signal handler, and `hook` keeps the rules for hooks.
+    unsafe {
+        if sys::lua_gethookmask(raw) == 0 {
+            sys::lua_sethook(raw, Some(hook), sys::LUA_MASKCOUNT, 1);
+        }
+    }
+}
+
 impl Machine {
     /// A state with Lua's own base, table, string, math and bit libraries, which may use `limit` bytes.
     ///
     /// # Panics
     /// When there is no memory for it.
     pub fn new(limit: usize, state: State) -> Machine {
-        let shared = Box::new(Shared { used: 0, limit, strict: false, host: None, state });
+        let shared =
+            Box::new(Shared { used: 0, limit, strict: false, host: None, watch: Watch::new(), state });
         let shared = NonNull::from(Box::leak(shared));
         // SAFETY: `allocate` is an allocator, and its argument outlives the state: see `drop`.
         let raw = unsafe { sys::lua_newstate(allocate, shared.as_ptr().cast()) };
@@ -202,7 +225,6 @@ impl Machine {
                 sys::lua_call(raw, 0, 0);
             }
             sys::lua_settop(raw, 0);
-            sys::lua_sethook(raw, Some(hook), sys::LUA_MASKCOUNT, HOOK_EVERY);
         }
         Machine { raw, shared }
     }
@@ -249,6 +271,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         // SAFETY: `self` owns the state and the context, and nobody has either any more.
         unsafe {
+            (*self.shared.as_ptr()).watch.end();
             sys::lua_close(self.raw);
             drop(Box::from_raw(self.shared.as_ptr()));
         }
@@ -393,15 +416,58 @@ impl Lua<'_> {
         }
     }
 
-    /// How often the hook is called. It stays so until the next call.
+    /// How often the hook is called. It stays so until the next call, or the end of the code that runs.
     pub fn set_hook(&mut self, when: Hook) {
         let (mask, count) = match when {
             Hook::Often => (sys::LUA_MASKCOUNT, HOOK_EVERY),
             Hook::Always => (sys::LUA_MASKCOUNT, 1),
             Hook::Lines => (sys::LUA_MASKCOUNT | sys::LUA_MASKLINE, HOOK_EVERY),
         };
-        // SAFETY: `hook` keeps the rules for hooks.
-        unsafe { sys::lua_sethook(self.raw, Some(hook), mask, count) };
+        // SAFETY: the context lives as long as the state. `hook` keeps the rules for hooks.
+        unsafe {
+            (*self.shared).watch.end();
+            sys::lua_sethook(self.raw, Some(hook), mask, count);
+        }
+    }
+
+    /// Has the hook set in some milliseconds, if the code that is called next still runs then. There must be no hook yet.
+    #[inline]
+    pub fn hook_later(&mut self) {
+        // SAFETY: the context lives as long as the state, and its end takes the watch back. The functions that set hooks
+        // do the same before.
+        let watched = unsafe { (*self.shared).watch.begin(self.raw) };
+        if !watched {
+            self.set_hook(Hook::Often);
+        }
+    }
+
+    /// After a call of the hook: removes one that was set from outside, and has it set again later.
+    fn hook_again(&mut self) {
+        // SAFETY: the state is alive.
+        let (mask, count) = unsafe { (sys::lua_gethookmask(self.raw), sys::lua_gethookcount(self.raw)) };
+        if mask == sys::LUA_MASKCOUNT && count == 1 {
+            self.remove_hook();
+            self.hook_later();
+        }
+    }
+
+    /// Removes the hook.
+    #[inline]
+    pub fn remove_hook(&mut self) {
+        // SAFETY: the context lives as long as the state.
+        unsafe {
+            (*self.shared).watch.end();
+            if sys::lua_gethookmask(self.raw) != 0 {
+                sys::lua_sethook(self.raw, None, 0, 0);
+            }
+        }
+    }
+
+    /// Whether a hook is set.
+    #[cfg(test)]
+    pub fn is_hooked(&self) -> bool {
+        // SAFETY: the state is alive.
+        unsafe { sys::lua_gethookmask(self.raw) != 0 }
     }
 
     /// Pushes local variable `n`, counted from 1, of the function at `level`, and gives its name.
@@ -475,11 +541,11 @@ pub enum Collector {
 /// When the hook is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
-    /// Now and then.
+    /// Every 100,000 instructions. For want of a thread that would set the hook when it is time.
     Often,
     /// At every instruction, so that a script that catches errors ends too.
     Always,
-    /// Now and then, and at every new line: while a script is debugged.
+    /// Every 100,000 instructions, and at every new line: while a script is debugged.
     Lines,
 }
 

@@ -10,4 +10,5 @@ pub mod pattern;
 pub mod stack;
 pub mod strings;
 pub mod tables;
+mod watch;
 pub mod world;

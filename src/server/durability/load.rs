@@ -7,6 +7,9 @@
 //! A request that this server cannot have written, because the command is unknown or the number of arguments is wrong,
 //! ends the loading: the requests behind it may depend on it. Other errors are logged with their offset in the file, and
 //! loading continues: the request may have failed in the same way when it first ran, in a transaction for example.
+//! Annotations state the position in a replication stream that the data have after the requests before them. What is known
+//! of the position when all parts are loaded is [`resumable`](super::persistence::Persistence::resumable).
+//!
 //! Requests about clients and the server do not belong in such a file. They are logged as errors and not run.
 
 use std::fs::{File, OpenOptions};
@@ -69,9 +72,19 @@ impl Server {
             let loaded = self.load_rdb_part(path, progress.0, &mut *between);
             at = loaded.map_err(|failure| AofError::Preamble { name: name.to_owned(), failure })?;
         }
+        let mut size = size;
+        if is_last && self.aof.cut_to_position {
+            size = cut_to_position(path, name, at, size)?;
+        }
         file.seek(SeekFrom::Start(at)).map_err(unreadable)?;
-        let requests = Requests::new(file, at, size);
-        let (stop, valid) = self.run_requests(requests, name, progress.0, between);
+        let mut requests = Requests::new(file, at, size);
+        let (stop, valid) = self.run_requests(&mut requests, name, progress.0, between);
+        // What stops the loading leaves data of no position, even if it is accepted.
+        self.persistence.resumable = match (&stop, requests.position()) {
+            (None, None) => self.persistence.resumable,
+            (None, Some(stated)) => stated,
+            (Some(_), _) => None,
+        };
         match stop {
             None => Ok(()),
             Some(Stop::Fault(Fault::Truncated)) => {
@@ -115,7 +128,7 @@ impl Server {
     /// Runs all requests of a file. Returns the error that ended the loading, and the offset up to which the file is valid.
     fn run_requests(
         &mut self,
-        mut requests: Requests<File>,
+        requests: &mut Requests<File>,
         name: &str,
         bytes_before: u64,
         between: &mut dyn FnMut(&mut Server) -> io::Result<()>,
@@ -133,7 +146,7 @@ impl Server {
             valid: requests.offset(),
             bytes_before,
         };
-        let stop = loading.run(self, &mut requests, between).err();
+        let stop = loading.run(self, requests, between).err();
 
         if loading.failed > ERRORS_TOLD {
             tracing::warn!("{} requests of the AOF file {name} ended with errors.", loading.failed);
@@ -142,6 +155,37 @@ impl Server {
         self.clients.remove(client);
         (stop, loading.valid)
     }
+}
+
+/// Cuts off what stands behind the last position that a part states, if it states any: the rest of a group that was not
+/// written in full, which the primary will send again. Returns the size of the part afterwards.
+fn cut_to_position(path: &Path, name: &str, at: u64, size: u64) -> Result<u64, AofError> {
+    let failed = |error| AofError::Read { name: name.to_owned(), error };
+    let mut file = File::open(path).map_err(failed)?;
+    file.seek(SeekFrom::Start(at)).map_err(failed)?;
+    let mut requests = Requests::new(file, at, size);
+    let (mut buf, mut spans) = (Vec::new(), Vec::new());
+    loop {
+        match requests.next(&mut buf, &mut spans) {
+            Ok(Next::Request(_)) => spans.clear(),
+            Ok(Next::Fill) => match requests.fill(&mut buf) {
+                Ok(()) => {}
+                Err(Fault::Io(error)) => return Err(failed(error)),
+                Err(_) => break,
+            },
+            Ok(Next::End) | Err(Fault::Truncated) => break,
+            // Loading will say what is wrong.
+            Err(_) => return Ok(size),
+        }
+    }
+    let Some(end) = requests.position_end().filter(|&end| end < size) else { return Ok(size) };
+    tracing::warn!(
+        "The AOF file {name} ends with {} bytes behind the last position that it states: cutting them off, as the \
+         primary sends them again",
+        size - end
+    );
+    OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(end)).map_err(failed)?;
+    Ok(end)
 }
 
 /// State of running the requests of one file.
@@ -278,5 +322,41 @@ fn command(server: &Server, frame: &Frame, buf: &[u8], spans: &[Span]) -> Result
             let text = text.strip_prefix(b"ERR ").unwrap_or(text);
             Err(NoCommand::Arguments(Lossy(text).to_string()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::request::write_request;
+
+    #[test]
+    fn what_follows_the_last_position_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("spinel-cut-{}", std::process::id()));
+        let mut set = Vec::new();
+        write_request(&mut set, [&b"SET"[..], b"k", b"#REPL:not:a:line"].into_iter());
+        let position = format!("#REPL:{}:77:3\r\n", "0".repeat(40)).into_bytes();
+        let stated = [&set[..], &position, &set, &position].concat();
+        let (torn, end) = (&set[..set.len() - 3], stated.len());
+        let cases: [(Vec<u8>, usize); 9] = [
+            (stated.clone(), end),
+            ([&stated[..], torn].concat(), end),
+            ([&stated[..], &set].concat(), end),
+            ([&stated[..], &set, torn].concat(), end),
+            ([&stated[..], &position[..position.len() - 1]].concat(), end),
+            ([&stated[..], b"#TS:1700000000\r\n"].concat(), end),
+            // Without a position, or where it was taken back, nothing is cut off.
+            ([&set[..], torn].concat(), set.len() + torn.len()),
+            ([&stated[..], b"#REPL:-\r\n", &set].concat(), end + 9 + set.len()),
+            // What is no request at all must be looked at by somebody.
+            ([&stated[..], b"garbage", &set].concat(), end + 7 + set.len()),
+        ];
+        for (bytes, expected) in cases {
+            std::fs::write(&path, &bytes).expect("room for it");
+            let size = cut_to_position(&path, "test", 0, bytes.len() as u64).expect("it can be read");
+            assert_eq!(size, expected as u64, "{}", bytes.escape_ascii());
+            assert_eq!(std::fs::read(&path).expect("it is there"), bytes[..expected]);
+        }
+        std::fs::remove_file(&path).expect("our own file");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod aof;
 pub mod child;
+pub mod incoming;
 pub mod load;
 pub mod persistence;
 pub mod shutdown;

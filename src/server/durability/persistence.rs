@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::config::value::EvictionPolicy;
-use crate::keyspace::Suspend;
+use crate::keyspace::{Replacement, Suspend};
 use crate::net::error_text;
+use crate::persistence::rdb::format::Dialect;
 use crate::persistence::rdb::input::Fault;
 use crate::persistence::rdb::load::{LoadError, Tally};
 use crate::persistence::rdb::output::{Output, SyncedFile};
-use crate::persistence::rdb::save::{self, SaveOptions, SavedAccess, Version};
+use crate::persistence::rdb::save::{
+    self, Reader, SaveOptions, SavedAccess, SavedParts, SavedReplication, Version,
+};
 use crate::persistence::rdb::{LoadOptions, Loader, Step};
-use crate::replication::ReplicationId;
 use crate::replication::replica::{Filter, SnapshotVersion};
 use crate::resp::Error;
 use crate::scripting::engine::Policy;
@@ -54,6 +56,13 @@ pub struct Persistence {
     pub copied: u64,
     /// State of loading, while data are loaded.
     pub loading: Option<Loading>,
+    /// State of loading, while data are loaded that will replace those served.
+    pub async_loading: Option<Loading>,
+    /// Position in a replication stream that the data loaded last had, if nothing was added to them since.
+    pub resumable: Option<SavedReplication>,
+    /// Keys that were left out of the snapshot loaded last because they had expired, with their databases. They are
+    /// kept if the snapshot has a position in a replication stream: replicas that know the position still have them.
+    pub dropped: Vec<(usize, Box<[u8]>)>,
     /// Counts of the last load.
     pub last_load: Tally,
     /// DUMP payloads are taken whatever their checksum (`DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
@@ -77,6 +86,9 @@ impl Persistence {
             dirty_at_fork: 0,
             copied: 0,
             loading: None,
+            async_loading: None,
+            resumable: None,
+            dropped: Vec::new(),
             last_load: Tally::default(),
             skip_checksums: false,
             shutdown: None,
@@ -92,6 +104,17 @@ impl Persistence {
         }
     }
 
+    /// Logs the position in a replication stream of the data loaded last.
+    pub(in crate::server) fn log_position(&self) {
+        if let Some(position) = &self.resumable {
+            tracing::info!(
+                "The data are those of offset {} in the history {}",
+                position.offset,
+                position.id.escape_ascii()
+            );
+        }
+    }
+
     /// The errors since the last call.
     pub(in crate::server) fn take_load_errors(&mut self) -> Vec<(u64, String)> {
         std::mem::take(&mut self.load_errors)
@@ -103,12 +126,48 @@ impl Persistence {
 pub struct Loading {
     /// Time at which loading began.
     pub started: UnixMillis,
-    /// Size of the files in bytes.
+    /// Size of the files in bytes, 0 if unknown.
     pub total_bytes: u64,
     /// Bytes loaded so far.
     pub loaded_bytes: u64,
     /// What the server that wrote the file had in use.
     pub used_memory: i64,
+}
+
+impl Loading {
+    /// Loading that begins now, of so many bytes, 0 if that is unknown.
+    fn begin(total_bytes: u64) -> Loading {
+        Loading { started: UnixMillis::now(), total_bytes, loaded_bytes: 0, used_memory: 0 }
+    }
+
+    /// The part that is loaded, from 0 to 1. Where the size is unknown, it is estimated from the memory that the data
+    /// took before.
+    pub fn part(&self) -> f64 {
+        let loaded = self.loaded_bytes as f64;
+        if self.total_bytes > 0 {
+            return loaded / self.total_bytes as f64;
+        }
+        if self.used_memory > 0 { (loaded / self.used_memory as f64).min(0.9999) } else { 0.0 }
+    }
+}
+
+/// Why loading stops for a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pause {
+    /// Others are served without waiting; there is more to load.
+    Busy,
+    /// The source has nothing more for now: others are served until it has, but for not more than a tenth of a second.
+    Starved,
+}
+
+/// What is done during a pause. An error ends the loading.
+pub type Between<'a> = dyn FnMut(&mut Server, Pause) -> io::Result<()> + 'a;
+
+/// Data that are loaded while others are served.
+pub(super) struct Aside {
+    pub(super) new: Replacement,
+    /// Texts of libraries of functions.
+    pub(super) libraries: Vec<Vec<u8>>,
 }
 
 /// Why the data could not be loaded.
@@ -125,8 +184,8 @@ pub enum LoadFailure {
     /// The file could not be loaded.
     #[error("{0}")]
     Load(LoadError),
-    /// One is loaded already.
-    #[error("a file is being loaded")]
+    /// One is loaded already, or a script runs.
+    #[error("a file is being loaded, or a script runs")]
     Busy,
 }
 
@@ -145,18 +204,39 @@ pub(in crate::server) fn temporary_name(pid: u32) -> String {
 }
 
 /// Options for loading a snapshot.
-fn load_options(config: &Config, replace: bool, drop_due: bool) -> LoadOptions {
+pub(super) fn load_options(config: &Config, replace: bool, drop_due: bool) -> LoadOptions {
     LoadOptions {
         limits: config.limits.types.clone(),
         drop_due: drop_due.then(UnixMillis::now),
         replace,
         checksum: config.persistence.rdb_checksum,
+        skip_unsupported: config.persistence.rdb_skip_unsupported,
+        note_dropped: drop_due,
     }
+}
+
+/// Logs why loading a snapshot failed.
+pub(in crate::server) fn log_load_error(error: &LoadError) {
+    let kind = match error.fault {
+        Fault::Checksum { .. } => "RDB CRC error: ",
+        Fault::Truncated => "Short read or OOM loading DB. Unrecoverable error, aborting now: ",
+        Fault::Duplicate => "RDB has duplicated keys: ",
+        _ => "",
+    };
+    tracing::warn!("Internal error in RDB reading offset {}: {kind}{}", error.offset, error.fault);
+    tracing::warn!("The data cannot be loaded: {error}");
 }
 
 /// Logs what a file says about itself.
 fn log_header(loader: &Loader<'_>) {
     let about = loader.about();
+    let (version, newest) = (loader.version(), Dialect::of(loader.version()).newest());
+    if version > newest {
+        tracing::warn!(
+            "The data are in version {version} of the RDB format, and {newest} is the newest that is known: they may have \
+             types that are not"
+        );
+    }
     if let Some(writer) = &about.writer {
         tracing::info!("Loading RDB produced by version {}", crate::stdx::text::Lossy(writer));
     }
@@ -187,6 +267,8 @@ impl Server {
             created: UnixMillis::now().as_secs(),
             used_memory: alloc::used() as u64,
             redis_version: REDIS_VERSION,
+            replication: self.snapshot_position(),
+            ..SaveOptions::default()
         }
     }
 
@@ -274,24 +356,27 @@ impl Server {
     /// # Errors
     /// As [`Server::save_in_background`], or none can hold all data.
     pub(in crate::server) fn save_for_replicas(&mut self, version: SnapshotVersion) -> io::Result<()> {
-        let position = self.snapshot_position();
-        let options = self.replica_save_options(version, Filter::ALL, position)?;
+        let options = self.replica_save_options(version, Filter::ALL)?;
         self.save_in_background_as(options)
     }
 
     /// How a snapshot for replicas is written that can read `version`.
+    ///
+    /// # Errors
+    /// There is no version that they can read and that can hold all data.
     pub(in crate::server) fn replica_save_options(
         &self,
         version: SnapshotVersion,
-        _filter: Filter,
-        _position: Option<(ReplicationId, u64, u32)>,
+        filter: Filter,
     ) -> io::Result<SaveOptions> {
-        let wanted = match version {
-            SnapshotVersion::Oldest => Version::Redis70,
-            SnapshotVersion::Redis(number) => Version::newest(number),
-            SnapshotVersion::Valkey9 => Version::Valkey9,
+        let reader = match version {
+            SnapshotVersion::Oldest => Reader::Unknown,
+            SnapshotVersion::Redis(number) => Reader::Redis(number),
+            SnapshotVersion::Valkey9 => Reader::Valkey9,
         };
-        Ok(SaveOptions { version: save::version_for(&self.keyspace, wanted), ..self.save_options() })
+        let version = save::version_for_reader(&self.keyspace, reader).map_err(io::Error::other)?;
+        let parts = SavedParts { keys: filter.keys, functions: filter.functions };
+        Ok(SaveOptions { version, parts, ..self.save_options() })
     }
 
     fn save_in_background_as(&mut self, options: SaveOptions) -> io::Result<()> {
@@ -407,8 +492,9 @@ impl Server {
             return Err(LoadFailure::Busy);
         }
         let options = load_options(&self.config, replace, true);
-        let result = self.load_rdb_with(path, options, 0, &mut between).map(drop);
+        let result = self.load_rdb_with(path, options, 0, &mut |server, _| between(server)).map(drop);
         self.end_loading();
+        self.persistence.log_position();
         result
     }
 
@@ -425,7 +511,7 @@ impl Server {
         mut between: impl FnMut(&mut Server) -> io::Result<()>,
     ) -> Result<u64, LoadFailure> {
         let options = load_options(&self.config, false, false);
-        self.load_rdb_with(path, options, bytes_before, &mut between)
+        self.load_rdb_with(path, options, bytes_before, &mut |server, _| between(server))
     }
 
     fn load_rdb_with(
@@ -433,7 +519,7 @@ impl Server {
         path: &Path,
         options: LoadOptions,
         bytes_before: u64,
-        between: &mut impl FnMut(&mut Server) -> io::Result<()>,
+        between: &mut Between<'_>,
     ) -> Result<u64, LoadFailure> {
         let open = || -> io::Result<_> {
             let file = File::open(path)?;
@@ -443,16 +529,20 @@ impl Server {
         let (file, size) =
             open().map_err(|error| LoadFailure::Open { path: path.to_string_lossy().into_owned(), error })?;
         let mut loader = Loader::new(Box::new(file), Some(size), options);
-        let result = self.load_steps(&mut loader, bytes_before, between);
+        let result = self.load_steps(&mut loader, bytes_before, None, between);
         self.persistence.last_load = loader.tally();
+        self.persistence.resumable = if result.is_ok() { loader.position() } else { None };
+        self.persistence.dropped = loader.take_dropped();
         result.map(|()| loader.offset()).map_err(LoadFailure::Load)
     }
 
-    fn load_steps(
+    /// Loads all of a snapshot: into the data served, or aside.
+    pub(super) fn load_steps(
         &mut self,
         loader: &mut Loader<'_>,
         bytes_before: u64,
-        between: &mut impl FnMut(&mut Server) -> io::Result<()>,
+        mut aside: Option<&mut Aside>,
+        between: &mut Between<'_>,
     ) -> Result<(), LoadError> {
         let mut told = false;
         let mut keys = 0;
@@ -460,30 +550,40 @@ impl Server {
         loop {
             let delay_us = i64::from(self.config.debug.key_load_delay_us);
             let poll_every = u64::from(self.config.debug.loading_process_events_interval_bytes);
-            let step =
-                loader.step(&mut self.keyspace, poll_every, if delay_us == 0 { u64::MAX } else { 1 })?;
+            let most_keys = if delay_us == 0 { u64::MAX } else { 1 };
+            let step = match &mut aside {
+                None => loader.step(&mut self.keyspace, poll_every, most_keys)?,
+                Some(aside) => {
+                    aside.new.access = self.keyspace.access;
+                    loader.step(&mut aside.new, poll_every, most_keys)?
+                }
+            };
             let libraries = loader.take_libraries();
-            if !libraries.is_empty() {
-                self.take_up_libraries(&libraries, loader)?;
+            match &mut aside {
+                _ if libraries.is_empty() => {}
+                None => self.take_up_libraries(&libraries, loader)?,
+                Some(aside) => aside.libraries.extend(libraries),
             }
-            if !told {
+            if !told && loader.version() != 0 {
                 told = true;
                 log_header(loader);
             }
-            if delay_us != 0 {
+            if delay_us != 0 && step != Step::Starved {
                 keys += 1;
                 pause_after_key(keys, delay_us);
             }
-            if let Some(loading) = &mut self.persistence.loading {
+            let persistence = &mut self.persistence;
+            if let Some(loading) = persistence.loading.as_mut().or(persistence.async_loading.as_mut()) {
                 loading.loaded_bytes = bytes_before + loader.offset();
                 loading.used_memory = loader.about().used_memory.unwrap_or(0);
             }
             if step == Step::Done {
                 break;
             }
-            if loader.offset() >= next_poll {
+            if step == Step::Starved || loader.offset() >= next_poll {
                 next_poll = loader.offset() + poll_every;
-                between(self).map_err(|error| LoadError {
+                let pause = if step == Step::Starved { Pause::Starved } else { Pause::Busy };
+                between(self, pause).map_err(|error| LoadError {
                     fault: Fault::Io(error),
                     offset: loader.offset(),
                     key: None,
@@ -496,8 +596,12 @@ impl Server {
             0 => String::new(),
             n => format!(", empty keys skipped: {n}"),
         };
+        let skipped = match tally.skipped {
+            0 => String::new(),
+            n => format!(", unsupported values left out: {n}"),
+        };
         tracing::info!(
-            "Done loading RDB, keys loaded: {}, keys expired: {}{empty}.",
+            "Done loading RDB, keys loaded: {}, keys expired: {}{empty}{skipped}.",
             tally.loaded,
             tally.expired
         );
@@ -523,15 +627,28 @@ impl Server {
     /// nothing is passed on. False if that is so already: no file is loaded while another one is.
     #[must_use]
     pub(in crate::server) fn begin_loading(&mut self, total_bytes: u64) -> bool {
-        if self.persistence.loading.is_some() {
+        if self.persistence.loading.is_some() || self.persistence.async_loading.is_some() {
             return false;
         }
-        self.persistence.loading =
-            Some(Loading { started: UnixMillis::now(), total_bytes, loaded_bytes: 0, used_memory: 0 });
+        self.persistence.loading = Some(Loading::begin(total_bytes));
+        self.persistence.resumable = None;
+        self.persistence.dropped.clear();
         self.conditions.set(Conditions::LOADING, true);
         self.keyspace.suspend_expiry(Suspend::Loading, !Origin::Loading.expires());
         self.keyspace.ledger.mute(!Origin::Loading.feeds());
         true
+    }
+
+    /// From here to [`Server::end_async_loading`] data are loaded that will replace those served.
+    pub(super) fn begin_async_loading(&mut self, total_bytes: u64) {
+        self.persistence.async_loading = Some(Loading::begin(total_bytes));
+        self.conditions.set(Conditions::ASYNC_LOADING, true);
+    }
+
+    /// Loading is done, or was given up.
+    pub(super) fn end_async_loading(&mut self) {
+        self.persistence.async_loading = None;
+        self.conditions.set(Conditions::ASYNC_LOADING, false);
     }
 
     /// The data are complete, or loading was given up.

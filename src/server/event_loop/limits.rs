@@ -340,6 +340,27 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_may_lag_by_the_backlog_and_by_no_more_than_its_limit() {
+        use crate::replication::replica::State;
+        let mut config = Config::default();
+        let limit = OutputBufferLimit { hard_bytes: 1000, soft_bytes: 0, soft_seconds: 0 };
+        config.limits.client_output_buffer.replica = limit;
+        for (backlog, lag, closes) in [(16_384, 16_383, false), (16_384, 16_384, true), (10, 1000, true)] {
+            config.replication.backlog_size = backlog;
+            let mut server = server(config.clone());
+            server.clients[KEY].flags.set(ClientFlags::REPLICA, true);
+            server.replication.backlog.activate();
+            server.replica_mut(KEY).state = State::SnapshotBegun;
+            server.replication.backlog.append(&vec![b'x'; lag]);
+            assert_eq!(server.unsent_stream(KEY), lag as u64);
+            // What it is sent of a snapshot does not count.
+            write(&mut server, 100_000);
+            server.check_output(KEY);
+            assert_eq!(server.clients[KEY].is_closing(), closes, "{lag} of {backlog}");
+        }
+    }
+
+    #[test]
     fn strangers_get_little() {
         let mut config = Config::default();
         config.security.requirepass = b"pw".to_vec();

@@ -165,8 +165,9 @@ impl Server {
     }
 
     /// As [`Server::serve_meanwhile`], where signals are seen later.
-    pub(in crate::server) fn serve_without_signals(&mut self) -> io::Result<()> {
-        self.aside(|server| server.iterate_once(None, &mut Work::default(), Duration::ZERO))
+    /// It waits for them, for at most `patience`.
+    pub(in crate::server) fn serve_without_signals(&mut self, patience: Duration) -> io::Result<()> {
+        self.aside(|server| server.iterate_once(None, &mut Work::default(), patience))
     }
 
     /// Serves everybody once, without waiting, while a script runs for long. Time goes on for them only, and the data

@@ -52,6 +52,8 @@ bit_set! {
         STALE = 15;
         /// Too few replicas would get a change in time.
         FEW_REPLICAS = 16;
+        /// Data that will replace those served are being loaded.
+        ASYNC_LOADING = 17;
     }
 }
 
@@ -64,6 +66,7 @@ impl Conditions {
         held.set(Conditions::LIMITED_USER, !spec.flags.has(Flags::NO_AUTH));
         let ends_multi = spec.flags.has(Flags::ENDS_MULTI);
         held.set(Conditions::LOADING, !spec.flags.has(Flags::LOADING) || ends_multi);
+        held.set(Conditions::ASYNC_LOADING, spec.flags.has(Flags::NO_ASYNC_LOADING));
         held.set(Conditions::FED, spec.flags.has(MAY_CHANGE.with(Flags::READONLY)));
         held.set(Conditions::PAUSED_WRITES, spec.flags.has(MAY_CHANGE.with(Flags::ENDS_MULTI)));
         held.set(Conditions::PAUSED_ALL, true);
@@ -258,7 +261,11 @@ impl Server {
         if self.conditions.has(Conditions::STALE) && self.lacks(key, spec, flags, Flags::STALE) {
             return Verdict::Refuse(self.role_refuses(true));
         }
-        if self.conditions.has(Conditions::LOADING) && self.lacks(key, spec, spec.flags, Flags::LOADING) {
+        let loading =
+            self.conditions.has(Conditions::LOADING) && self.lacks(key, spec, spec.flags, Flags::LOADING);
+        let replacing =
+            self.conditions.has(Conditions::ASYNC_LOADING) && spec.flags.has(Flags::NO_ASYNC_LOADING);
+        if loading || replacing {
             return Verdict::Refuse(Error::text("LOADING Redis is loading the dataset in memory"));
         }
         if busy && !spec.flags.has(Flags::ALLOW_BUSY) {

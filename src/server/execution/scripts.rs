@@ -8,6 +8,8 @@
 //! While a script runs, the engine is out of the server's hands: nothing that the script calls can change what is being
 //! executed.
 
+use std::time::Duration;
+
 use crate::acl::{Context, Denied};
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Sink as FedSink;
@@ -352,11 +354,12 @@ impl Server {
     pub(in crate::server) fn flags_of(&self, spec: &Spec, args: &Args<'_>) -> Flags {
         let Some(declares) = spec.declares else { return spec.flags };
         let engine = self.scripts.idle_engine();
-        let Some(declared) = declares(engine, args).filter(|declared| !declared.undeclared) else {
-            return spec.flags;
-        };
+        let Some(declared) = declares(engine, args) else { return spec.flags };
         let mut flags = spec.flags;
         flags.set(Flags::STALE, declared.allow_stale);
+        if declared.undeclared {
+            return flags;
+        }
         flags.set(Flags::WRITE, !declared.no_writes);
         flags.set(Flags::DENYOOM, !declared.no_writes && !declared.allow_oom);
         flags.set(Flags::MAY_REPLICATE, false);
@@ -622,7 +625,15 @@ impl Host for ScriptHost<'_, '_> {
         self.server.converse(caller, output)
     }
 
+    fn debugged_for(&self) -> Option<Duration> {
+        (self.slow_after_ns > 0).then(|| Duration::from_nanos(self.slow_after_ns))
+    }
+
     fn interrupted(&mut self) -> Verdict {
+        if self.call.debug {
+            // The clients of a child process are those of its parent.
+            return Verdict::Continue;
+        }
         let server = &mut *self.server;
         if !server.scripts.is_slow {
             let watch = &server.event_loop.stopwatch;

@@ -21,9 +21,8 @@ use crate::net::listener::{self, ListenError};
 use crate::net::poll::Poll;
 use crate::net::signals::{self, Signals};
 use crate::net::{descriptors, error_text};
-use crate::persistence::rdb::load::Fault;
 use crate::server::command::Spec;
-use crate::server::durability::persistence::{LoadFailure, temporary_name};
+use crate::server::durability::persistence::{LoadFailure, log_load_error, temporary_name};
 use crate::server::execution::users::UsersError;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{REDIS_VERSION, VERSION};
@@ -203,9 +202,7 @@ fn start(
     server.apply_watchdog();
     server.event_loop.stopwatch.start();
     server.load_data(&signals)?;
-    if server.config.replication.replicaof.is_some() {
-        server.begin_as_replica(None);
-    }
+    server.begin_replication();
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
     }
@@ -299,6 +296,8 @@ impl Server {
     fn load_data(&mut self, signals: &Signals) -> Result<(), Failure> {
         let started = Instant::now();
         let path = PathBuf::from(&self.config.persistence.dbfilename);
+        // What a replica has of the stream behind its last position is sent once more.
+        self.aof.cut_to_position = self.config.replication.replicaof.is_some();
         self.aof.read_manifest(&self.config.persistence).map_err(Failure::line)?;
         signals.set_loading(true);
         if self.config.persistence.appendonly {
@@ -329,18 +328,7 @@ impl Server {
                 Err(Failure::line("Fatal error loading the DB, check server logs. Exiting."))
             }
             Err(LoadFailure::Load(error)) => {
-                let kind = match error.fault {
-                    Fault::Checksum { .. } => "RDB CRC error: ",
-                    Fault::Truncated => "Short read or OOM loading DB. Unrecoverable error, aborting now: ",
-                    Fault::Duplicate => "RDB has duplicated keys: ",
-                    _ => "",
-                };
-                tracing::warn!(
-                    "Internal error in RDB reading offset {}: {kind}{}",
-                    error.offset,
-                    error.fault
-                );
-                tracing::warn!("The data cannot be loaded: {error}");
+                log_load_error(&error);
                 Err(Failure::line("Terminating server after rdb file reading failure."))
             }
         }

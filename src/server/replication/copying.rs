@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::value::DisklessLoad;
 use crate::net::error_text;
-use crate::net::link::{Link, Readiness};
+use crate::net::link::Link;
 use crate::replication::ReplicationId;
 use crate::replication::transfer::Body;
 use crate::server::Server;
 use crate::server::durability::child::Task;
+use crate::server::durability::incoming::LoadedSnapshot;
+use crate::server::durability::persistence::Pause;
 use crate::server::replication::link::{Copying, LinkState, header, receive_all};
 
 /// Bytes taken from the socket before others are served.
@@ -136,14 +138,14 @@ impl Server {
     /// Loads a snapshot that is ready, and goes on with the stream behind it.
     pub(in crate::server) fn finish_copying(&mut self) {
         let Some(following) = &mut self.replication.following else { return };
-        let (link, copying) = match std::mem::replace(&mut following.link, LinkState::Loading) {
+        let (link, mut copying) = match std::mem::replace(&mut following.link, LinkState::Loading) {
             LinkState::Copying(link, copying) if copying.ready => (link, copying),
             other => {
                 following.link = other;
                 return;
             }
         };
-        let next = self.load_copy(link, &copying);
+        let next = self.load_copy(link, &mut copying);
         if let Some(following) = &mut self.replication.following
             && matches!(following.link, LinkState::Loading)
         {
@@ -151,7 +153,7 @@ impl Server {
         }
     }
 
-    fn load_copy(&mut self, mut link: Box<Link>, copying: &Copying) -> LinkState {
+    fn load_copy(&mut self, mut link: Box<Link>, copying: &mut Copying) -> LinkState {
         if self.children.any_for(Task::Rdb) {
             tracing::info!(
                 "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. \
@@ -237,12 +239,15 @@ impl Server {
                 error_text(&error)
             )
         })?;
+        let opened = File::open(&name).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (len, received) = opened.map_err(|error| error_text(&error))?;
         self.empty_for_copy();
         tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         let mut said = Instant::now();
-        let loaded = self.load_rdb(&name, false, |server| {
+        let options = self.replica_load_options();
+        let loaded = self.load_snapshot(Box::new(received), Some(len), options, &mut |server, pause| {
             keep_alive(link, &mut said);
-            server.serve_during_copy()
+            server.serve_during_copy(pause)
         });
         if self.config.persistence.rdb_del_sync_files
             && self.config.persistence.save.0.is_empty()
@@ -253,29 +258,34 @@ impl Server {
             );
             let _ = fs::remove_file(&name);
         }
-        match loaded {
-            Ok(()) => Ok(self.loaded_db()),
-            Err(failure) => {
-                self.keyspace.flush(None, true);
-                Err(failure.to_string())
-            }
-        }
+        loaded.map(|loaded| selected(&loaded)).map_err(|failure| failure.to_string())
     }
 
-    fn load_as_it_arrives(&mut self, link: &mut Box<Link>, copying: &Copying) -> Result<u32, String> {
-        let swap = self.config.replication.diskless_load == DisklessLoad::SwapDb;
-        let _ = (swap, copying, link);
-        Err("repl-diskless-load is being built".to_owned())
-    }
-
-    /// The database that the stream behind the loaded snapshot begins with.
-    fn loaded_db(&self) -> u32 {
-        0
+    fn load_as_it_arrives(&mut self, link: &mut Link, copying: &mut Copying) -> Result<u32, String> {
+        let Some(body) = copying.body.take() else { return Err("there is no snapshot".to_owned()) };
+        let size = body.len();
+        let timeout = Duration::from_secs(u64::from(self.config.replication.timeout_s));
+        let source = Box::new(Arriving::new(link, body, timeout));
+        let options = self.replica_load_options();
+        let loaded = if self.config.replication.diskless_load == DisklessLoad::SwapDb {
+            // The old data are an earlier state of the same history, or of another one, which nobody must see any more.
+            let served = copying.id == Some(self.replication.history.id);
+            tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+            self.load_snapshot_aside(source, size, options, served, &mut |server, pause| {
+                server.serve_during_copy(pause)
+            })
+        } else {
+            self.empty_for_copy();
+            tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+            self.load_snapshot(source, size, options, &mut |server, pause| server.serve_during_copy(pause))
+        };
+        loaded.map(|loaded| selected(&loaded)).map_err(|failure| failure.to_string())
     }
 
     /// Serves clients, as far as they may be served, while a copy is loaded.
-    pub(in crate::server) fn serve_during_copy(&mut self) -> io::Result<()> {
-        self.serve_without_signals()
+    fn serve_during_copy(&mut self, pause: Pause) -> io::Result<()> {
+        const STARVED: Duration = Duration::from_millis(100);
+        self.serve_without_signals(if pause == Pause::Starved { STARVED } else { Duration::ZERO })
     }
 
     /// Clients that wait for what no longer happens here are told so, and closed.
@@ -314,24 +324,33 @@ fn temporary_file() -> io::Result<(PathBuf, File)> {
     Err(error.unwrap_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists)))
 }
 
-/// The bytes of a snapshot as they arrive.
-pub(in crate::server) struct Arriving<'a> {
+/// The database that is selected in the stream behind a snapshot.
+fn selected(loaded: &LoadedSnapshot) -> u32 {
+    loaded.position.and_then(|position| u32::try_from(position.db).ok()).unwrap_or(0)
+}
+
+/// The bytes of a snapshot as they arrive: reading does not wait for them.
+struct Arriving<'a> {
     link: &'a mut Link,
     body: Body,
     /// Bytes of the snapshot that have not been read.
     ready: Vec<u8>,
     at: usize,
     timeout: Duration,
+    heard: Instant,
+    said: Instant,
 }
 
 impl<'a> Arriving<'a> {
-    pub(in crate::server) fn new(link: &'a mut Link, body: Body, timeout: Duration) -> Arriving<'a> {
-        Arriving { link, body, ready: Vec::new(), at: 0, timeout }
+    fn new(link: &'a mut Link, body: Body, timeout: Duration) -> Arriving<'a> {
+        let now = Instant::now();
+        Arriving { link, body, ready: Vec::new(), at: 0, timeout, heard: now, said: now }
     }
 }
 
 impl Read for Arriving<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        keep_alive(self.link, &mut self.said);
         while self.at == self.ready.len() {
             self.ready.clear();
             self.at = 0;
@@ -341,9 +360,12 @@ impl Read for Arriving<'_> {
             if self.link.received().is_empty() {
                 self.link.receive()?;
             }
-            if self.link.received().is_empty() {
-                self.link.wait(Readiness::Readable, Instant::now() + self.timeout)?;
-                self.link.receive()?;
+            if !self.link.received().is_empty() {
+                self.heard = Instant::now();
+            } else if self.heard.elapsed() > self.timeout {
+                return Err(io::ErrorKind::TimedOut.into());
+            } else {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
             let n = self.body.take(self.link.received(), &mut self.ready);
             self.link.consume(n);

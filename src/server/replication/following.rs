@@ -10,6 +10,7 @@ use crate::config::value::PrimaryAddr;
 use crate::net::error_text;
 use crate::net::link::Link;
 use crate::net::poll::Source;
+use crate::persistence::rdb::SavedReplication;
 use crate::replication::ReplicationId;
 use crate::replication::handshake::{Failure, Greeting, Handshake, Next};
 use crate::server::Server;
@@ -61,8 +62,26 @@ impl Server {
         self.connect_to_primary();
     }
 
-    /// Begins as a replica, as the configuration says. `position` is where the data that were loaded stand in a history.
-    pub(in crate::server) fn begin_as_replica(&mut self, position: Option<(ReplicationId, u64, u32)>) {
+    /// Takes up the part in replication that the configuration says, with the data that were loaded: if they stand
+    /// somewhere in a history, it goes on from there.
+    pub(in crate::server) fn begin_replication(&mut self) {
+        let position = self.persistence.resumable.and_then(|position| {
+            let db = u32::try_from(position.db).ok()?;
+            Some((ReplicationId::parse(&position.id)?, position.offset, db))
+        });
+        if self.config.replication.replicaof.is_some() {
+            return self.begin_as_replica(position);
+        }
+        let Some((id, offset, _)) = position else { return };
+        // What changes from now on is a history of its own, but who has what was saved can go on with it.
+        self.replication.history.former = Some((id, offset));
+        self.replication.backlog.restart(offset);
+        self.replication.backlog.activate();
+        self.replication.alone_since = Some(self.keyspace.now());
+        self.apply_role();
+    }
+
+    fn begin_as_replica(&mut self, position: Option<(ReplicationId, u64, u32)>) {
         let now = self.keyspace.now();
         let mut following = Following::new(now, position.is_some());
         if let Some((id, offset, db)) = position {
@@ -363,7 +382,7 @@ impl Server {
     }
 
     /// Where the data stand in a history, for a snapshot of them: name, offset, and the selected database.
-    pub(in crate::server) fn snapshot_position(&self) -> Option<(ReplicationId, u64, u32)> {
+    pub(in crate::server) fn snapshot_position(&self) -> Option<SavedReplication> {
         let replication = &self.replication;
         let db = match &replication.following {
             None if !replication.backlog.is_active() => return None,
@@ -374,7 +393,8 @@ impl Server {
             }
             Some(_) => return None,
         };
-        Some((replication.history.id, replication.offset(), db))
+        let id = *replication.history.id.as_bytes();
+        Some(SavedReplication { id, offset: replication.offset(), db: i64::from(db) })
     }
 }
 

@@ -642,11 +642,14 @@ impl Server {
         let timeout_ms = i64::from(self.config.replication.timeout_s) * 1000;
         for key in self.replication.replicas.clone() {
             let Some(replica) = self.replica(key) else { continue };
-            if self.clients[key].flags.has(ClientFlags::PLAIN_SYNC) {
+            let client = &self.clients[key];
+            if client.flags.has(ClientFlags::PLAIN_SYNC) {
                 continue;
             }
+            // One that loads what it got acknowledges nothing, but sends empty lines.
+            let heard_at = replica.heard_at.max(client.last_active);
             let what = match replica.state {
-                State::Online if now.since(replica.heard_at) > timeout_ms => "streaming sync",
+                State::Online if now.since(heard_at) > timeout_ms => "streaming sync",
                 State::SnapshotBegun if self.transfer_stuck_ms(key, now) > timeout_ms => "full sync",
                 _ => continue,
             };

@@ -60,13 +60,12 @@ impl Server {
         let mut mark = [0; MARK_LEN];
         self.keyspace.rng.fill_hex(&mut mark);
         let delay_us = i64::from(self.config.debug.rdb_key_save_delay_us);
-        let position = self.snapshot_position();
+        let options = self.replica_save_options(version, filter)?;
         let mut receiver = Some(receiver);
         let pid = self.fork(Task::Transfer, |server, reporter| {
             // The pipe must break for the child when the parent is gone.
             receiver = None;
             let mut sender = sender;
-            let options = server.replica_save_options(version, filter, position)?;
             let head = [&b"$EOF:"[..], &mark, b"\r\n"].concat();
             sender.write_all(&head)?;
             let config = &server.config.persistence;

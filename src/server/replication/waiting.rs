@@ -47,7 +47,7 @@ impl Server {
 
     /// Whether our own append-only file has everything up to `offset` of the stream.
     pub fn is_synced(&mut self, offset: u64) -> bool {
-        self.note_durable();
+        self.note_logged();
         self.aof.state == AofState::On && self.replication.waiting.durable >= offset
     }
 
@@ -102,8 +102,12 @@ impl Server {
         if !self.replication.waiting.clients.is_empty() {
             self.look_at_waiting();
         }
-        if self.replication.is_replica() && self.aof.state == AofState::On {
-            self.tell_synced();
+        if self.aof.state == AofState::On {
+            if self.replication.is_replica() {
+                self.tell_synced();
+            } else {
+                self.note_logged();
+            }
         }
         if self.replication.waiting.ask {
             self.replication.waiting.ask = false;

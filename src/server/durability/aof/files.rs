@@ -125,6 +125,10 @@ impl Server {
         }
         let loaded = self.load_aof_parts(between);
         self.end_loading();
+        if loaded.is_err() {
+            self.persistence.resumable = None;
+        }
+        self.persistence.log_position();
         loaded.map(|()| true)
     }
 

@@ -117,6 +117,9 @@ impl Server {
     /// Writes what this turn appended, before the replies are sent, or withholds the replies until that is durable.
     #[inline]
     pub(in crate::server) fn flush_or_withhold(&mut self) {
+        if self.aof.state == State::On {
+            self.aof.log.set_position(self.snapshot_position());
+        }
         if self.withholds_replies() {
             self.withhold_undurable();
             if self.waits_for_replicas() {

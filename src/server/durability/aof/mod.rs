@@ -71,6 +71,10 @@ pub struct Aof {
     /// Error text of the last write, if it failed.
     error: Option<String>,
     error_logged_at: Option<Instant>,
+    /// Whether loading cuts the last file back to the last position in a replication stream that it states, if it states
+    /// any. To be set when the server starts as a replica: its primary sends the rest again. What stands there otherwise
+    /// is a group of which only a part was written, and which belongs to no position.
+    pub cut_to_position: bool,
     /// The last timestamp written to the file, in seconds.
     noted_second: i64,
     /// Clients with withheld output.
@@ -98,6 +102,7 @@ impl Default for Aof {
             writes_snapshot: true,
             error: None,
             error_logged_at: None,
+            cut_to_position: false,
             noted_second: 0,
             waiting: Vec::new(),
             recent: Recent::default(),

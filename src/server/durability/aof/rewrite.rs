@@ -79,6 +79,7 @@ impl Server {
         if snapshot {
             let mut options = self.save_options();
             options.aof_base = true;
+            options.replication = options.replication.or(self.aof.log.position());
             return self.write_rdb(path, &options, each);
         }
         let config = &self.config.persistence;
@@ -92,9 +93,14 @@ impl Server {
         for text in self.scripts.idle_engine().into_iter().flat_map(|engine| engine.library_texts()) {
             write_request(&mut functions, [&b"FUNCTION"[..], b"LOAD", text].into_iter());
         }
+        let mut position = Vec::new();
+        if let Some(at) = self.aof.log.position() {
+            at.write_annotation(&mut position);
+        }
         let written = noted
             .and_then(|()| file.write_all(&functions))
             .and_then(|()| rewrite::rewrite(&self.keyspace, &mut file, &mut each))
+            .and_then(|_| file.write_all(&position))
             .and_then(|_| file.file.sync_all());
         if written.is_err() {
             // The error of writing is reported; an error of removing the file is not.
