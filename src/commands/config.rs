@@ -141,6 +141,7 @@ fn resetstat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.stats.reset();
     server.keyspace.stats = Default::default();
     server.keyspace.reclaimer.reset();
+    server.replication.counts = Default::default();
     Ok(server.reply(key).ok())
 }
 

@@ -541,7 +541,7 @@ impl World {
         if !body.has_ended() {
             return;
         }
-        match (*id, body.len()) {
+        match (*id, body.size()) {
             (None, _) => self.seen.full_plain += 1,
             (_, None) => self.seen.full_by_mark += 1,
             (_, Some(_)) => self.seen.full_by_length += 1,

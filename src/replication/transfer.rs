@@ -91,7 +91,7 @@ impl Body {
     }
 
     /// Length of the snapshot in bytes, if it is known.
-    pub fn len(&self) -> Option<u64> {
+    pub fn size(&self) -> Option<u64> {
         match self.framing {
             Framing::Length(len) => Some(len),
             Framing::Mark(_) => None,

@@ -10,15 +10,12 @@ use crate::config::value::ShutdownFlags;
 use crate::net::signals::{Request, Stop};
 use crate::replication::replica::{Replica, State as ReplicaState};
 use crate::resp::Error;
-use crate::server::Server;
 use crate::server::durability::aof::State;
 use crate::server::durability::child::Task;
 use crate::server::execution::blocking::Unblock;
 use crate::server::execution::pause::{Extent, PauseReason};
+use crate::server::{Server, error};
 use crate::stdx::clock::UnixMillis;
-
-/// The error for a client that asked for the end of a server that does not end.
-pub(in crate::server) const SHUTDOWN_FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
 
 /// The end of the server, which waits for replicas.
 #[derive(Clone, Copy, Debug)]
@@ -148,14 +145,14 @@ impl Server {
             self.process.manager.notify("STATUS=Saving the final RDB snapshot\n");
             if self.save_now().is_err() && !flags.force {
                 tracing::warn!("Error trying to save the DB, can't exit.");
-                return Err(Error::text(SHUTDOWN_FAILED));
+                return Err(Error::text(error::SHUTDOWN_FAILED));
             }
         }
         if self.aof.state != State::Off {
             if self.children.any_for(Task::Aof) {
                 if self.aof.state == State::Beginning && !flags.force {
                     tracing::warn!("Writing initial AOF, can't exit");
-                    return Err(Error::text(SHUTDOWN_FAILED));
+                    return Err(Error::text(error::SHUTDOWN_FAILED));
                 }
                 tracing::warn!("There is a child rewriting the AOF. Killing it!");
                 self.kill_child();

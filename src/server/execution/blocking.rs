@@ -13,10 +13,10 @@ use crate::keyspace::Listeners;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::CommandId;
-use crate::server::durability::shutdown::SHUTDOWN_FAILED;
+use crate::server::error::NOT_LOGGED;
+use crate::server::error::SHUTDOWN_FAILED;
 use crate::server::execution::Attempt;
 use crate::server::execution::admission::Conditions;
-use crate::server::replication::waiting::NOT_LOGGED;
 use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 

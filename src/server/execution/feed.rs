@@ -112,8 +112,8 @@ impl Unit {
         let (mut requests, mut first, mut last) = (0, 0, self.parts.len().saturating_sub(1));
         if self.partial {
             let is_for = |part: &&Part| part.sinks & sink as u8 != 0;
-            let of_sink = self.parts.iter().enumerate().filter(|(_, part)| is_for(part)).map(|(i, _)| i);
-            (first, last) = (of_sink.clone().next().unwrap_or(0), of_sink.last().unwrap_or(0));
+            let mut of_sink = self.parts.iter().enumerate().filter(|(_, part)| is_for(part)).map(|(i, _)| i);
+            (first, last) = (of_sink.clone().next().unwrap_or(0), of_sink.next_back().unwrap_or(0));
         }
         for part in self.parts.iter().filter(|part| part.sinks & sink as u8 != 0) {
             requests += part.requests;

@@ -55,13 +55,13 @@ impl Server {
             match header(&mut link) {
                 Err(refused) => {
                     tracing::warn!("{refused}");
-                    return self.stop_copying(link, &copying);
+                    return self.stop_copying(*link, &copying);
                 }
                 Ok(Some(framing)) => {
                     let body = Body::new(framing);
                     let direct = self.loads_directly();
                     let to = if direct { "to parser" } else { "to disk" };
-                    match body.len() {
+                    match body.size() {
                         Some(len) => {
                             tracing::info!("MASTER <-> REPLICA sync: receiving {len} bytes from master {to}");
                         }
@@ -81,7 +81,7 @@ impl Server {
                                 "Opening the temp file needed for MASTER <-> REPLICA synchronization: {}",
                                 error_text(&error)
                             );
-                            return self.stop_copying(link, &copying);
+                            return self.stop_copying(*link, &copying);
                         }
                     }
                 }
@@ -103,7 +103,7 @@ impl Server {
                      {}",
                     error_text(&error)
                 );
-                return self.stop_copying(link, &copying);
+                return self.stop_copying(*link, &copying);
             }
             if body.has_ended() {
                 copying.ready = true;
@@ -121,12 +121,12 @@ impl Server {
                 let lost = error.kind() == io::ErrorKind::UnexpectedEof;
                 let text = if lost { "connection lost".to_owned() } else { error_text(&error) };
                 tracing::warn!("I/O error trying to sync with MASTER: {text}");
-                self.stop_copying(link, &copying)
+                self.stop_copying(*link, &copying)
             }
         }
     }
 
-    fn stop_copying(&mut self, mut link: Box<Link>, copying: &Copying) -> LinkState {
+    fn stop_copying(&mut self, mut link: Link, copying: &Copying) -> LinkState {
         copying.give_up();
         if let Some(poll) = &self.event_loop.poll {
             // Closing the socket has the same effect.
@@ -174,7 +174,7 @@ impl Server {
             tracing::warn!(
                 "Failed trying to load the MASTER synchronization DB from {from}, check server logs."
             );
-            return self.stop_copying(link, copying);
+            return self.stop_copying(*link, copying);
         }
         let db = loaded.unwrap_or(0);
         match copying.id {
@@ -187,7 +187,7 @@ impl Server {
         self.replication.backlog.restart(copying.offset);
         self.replication.backlog.activate();
         tracing::info!("MASTER <-> REPLICA sync: Finished with success");
-        let state = self.linked(link, db);
+        let state = self.linked(*link, db);
         if copying.id.is_some() {
             // The primary waits for this before it sends the stream.
             self.acknowledge();
@@ -207,20 +207,22 @@ impl Server {
         }
     }
 
-    /// Gives up data and history. Until then a replica can go on from where it stands, even with its former primary, and
-    /// its replicas with it.
-    fn empty_for_copy(&mut self) {
+    /// Gives up the history. Until then this replica can go on from where it stands, even with its former primary, and
+    /// its own replicas with it.
+    fn give_up_history(&mut self) {
         self.disconnect_replicas();
         self.replication.backlog.deactivate();
-        if let Some(following) = &mut self.replication.following {
-            following.resumable = false;
-        }
-        tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
-        // Until the copy is loaded, the data are those of no history: nobody may go on with them, nor from them.
+        // Until a copy has been loaded, the data are those of no history: nobody may go on with them, nor from them.
         self.change_replication_id();
         if let Some(following) = &mut self.replication.following {
             following.resumable = false;
         }
+    }
+
+    /// Gives up data and history.
+    fn empty_for_copy(&mut self) {
+        self.give_up_history();
+        tracing::info!("MASTER <-> REPLICA sync: Flushing old data");
         let lazily = self.config.replication.lazy_flush;
         self.keyspace.ledger.mute(true);
         self.keyspace.flush(None, lazily);
@@ -263,7 +265,7 @@ impl Server {
 
     fn load_as_it_arrives(&mut self, link: &mut Link, copying: &mut Copying) -> Result<u32, String> {
         let Some(body) = copying.body.take() else { return Err("there is no snapshot".to_owned()) };
-        let size = body.len();
+        let size = body.size();
         let timeout = Duration::from_secs(u64::from(self.config.replication.timeout_s));
         let source = Box::new(Arriving::new(link, body, timeout));
         let options = self.replica_load_options();
@@ -271,9 +273,13 @@ impl Server {
             // The old data are an earlier state of the same history, or of another one, which nobody must see any more.
             let served = copying.id == Some(self.replication.history.id);
             tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");
-            self.load_snapshot_aside(source, size, options, served, &mut |server, pause| {
+            let loaded = self.load_snapshot_aside(source, size, options, served, &mut |server, pause| {
                 server.serve_during_copy(pause)
-            })
+            });
+            if loaded.is_ok() {
+                self.give_up_history();
+            }
+            loaded
         } else {
             self.empty_for_copy();
             tracing::info!("MASTER <-> REPLICA sync: Loading DB in memory");

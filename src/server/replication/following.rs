@@ -13,6 +13,7 @@ use crate::net::poll::Source;
 use crate::persistence::rdb::SavedReplication;
 use crate::replication::ReplicationId;
 use crate::replication::handshake::{Failure, Greeting, Handshake, Next};
+use crate::resp::request::write_request;
 use crate::server::Server;
 use crate::server::replication::failover::Phase;
 use crate::server::replication::link::{Following, LINK, LinkState, receive_all};
@@ -79,6 +80,15 @@ impl Server {
         self.replication.backlog.activate();
         self.replication.alone_since = Some(self.keyspace.now());
         self.apply_role();
+        // Replicas still have the keys that were due when the snapshot was loaded.
+        for (db, key) in std::mem::take(&mut self.persistence.dropped) {
+            let words: [&[u8]; 2] = [b"DEL", &key];
+            self.execution.unit.push(db as u32, |out| write_request(out, words.into_iter()));
+        }
+        if !self.execution.unit.is_empty() {
+            self.pass_on_unit(true);
+        }
+        self.feed_replicas();
     }
 
     fn begin_as_replica(&mut self, position: Option<(ReplicationId, u64, u32)>) {
@@ -230,7 +240,7 @@ impl Server {
                 }
                 Ok(Next::Continue { id }) => {
                     self.failover_accepted();
-                    return self.go_on(link, id);
+                    return self.go_on(*link, id);
                 }
                 Err(failure) => {
                     if failure == Failure::Failover {
@@ -263,7 +273,7 @@ impl Server {
     }
 
     /// The primary goes on with its stream from where we stand.
-    fn go_on(&mut self, link: Box<Link>, id: Option<ReplicationId>) -> LinkState {
+    fn go_on(&mut self, link: Link, id: Option<ReplicationId>) -> LinkState {
         let offset = self.replication.offset();
         if let Some(id) = id.filter(|id| *id != self.replication.history.id) {
             self.replication.history.follow(id, offset);
@@ -281,7 +291,7 @@ impl Server {
     }
 
     /// From now on the connection is that of a client, which sends the stream.
-    pub(in crate::server) fn linked(&mut self, link: Box<Link>, db: u32) -> LinkState {
+    pub(in crate::server) fn linked(&mut self, link: Link, db: u32) -> LinkState {
         let (mut stream, received) = link.into_parts();
         let Some(poll) = &self.event_loop.poll else { return LinkState::Down };
         let registry = poll.registry();

@@ -110,7 +110,7 @@ impl Copying {
 
     /// Bytes received, and how many there will be.
     pub fn progress(&self) -> (u64, Option<u64>) {
-        self.body.as_ref().map_or((0, None), |body| (body.received(), body.len()))
+        self.body.as_ref().map_or((0, None), |body| (body.received(), body.size()))
     }
 }
 

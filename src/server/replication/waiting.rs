@@ -13,9 +13,6 @@ use crate::server::execution::blocking::Unblock;
 /// between two of them counts as durable with the later one.
 const MOST_MARKS: usize = 64;
 
-/// The error for a client that waits for an append-only file that there is not.
-pub const NOT_LOGGED: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
-
 /// What is remembered of clients that wait for acknowledgements.
 #[derive(Default)]
 pub struct Waiting {
