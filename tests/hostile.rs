@@ -743,12 +743,23 @@ fn primaries_attack(load: &str) {
                 }
             }
         }
-        target.assert_serving(&format!("round {round}"));
         let used = target.used();
         assert!(used < before + (64 << 20), "round {round}: {used} bytes are in use");
-        if rng.one_in(3) {
-            kept.push(stream);
+        if load == "disabled" {
+            target.assert_serving(&format!("round {round}"));
+            if rng.one_in(3) {
+                kept.push(stream);
+            }
+            continue;
         }
+        // What is loaded as it arrives keeps others waiting, who are told so.
+        drop(stream);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while run(&mut target.witness, "PING").starts_with("-LOADING") {
+            assert!(Instant::now() < deadline, "round {round}: it loads\n{}", target.server.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        target.assert_serving(&format!("round {round}"));
     }
     drop(kept);
     run(&mut target.witness, "REPLICAOF NO ONE");

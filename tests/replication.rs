@@ -571,6 +571,8 @@ fn round(seed: u64) {
         "always",
         "--repl-diskless-sync",
         ["yes", "no"][rng.index(2)],
+        "--repl-diskless-load",
+        ["disabled", "on-empty-db", "swapdb"][rng.index(3)],
     ];
     let mut servers: Vec<Server> = kinds.iter().filter_map(|&kind| Server::start(kind, &options)).collect();
     if servers.len() < 3 {
