@@ -84,8 +84,6 @@ impl Server {
         for (db, key) in std::mem::take(&mut self.persistence.dropped) {
             let words: [&[u8]; 2] = [b"DEL", &key];
             self.execution.unit.push(db as u32, |out| write_request(out, words.into_iter()));
-        }
-        if !self.execution.unit.is_empty() {
             self.pass_on_unit(true);
         }
         self.feed_replicas();
