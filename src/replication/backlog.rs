@@ -182,8 +182,11 @@ impl Backlog {
             self.allocated -= block.bytes.capacity();
             block.bytes = block.bytes.split_off((keep_from - block.start) as usize);
             block.start = keep_from;
-            self.start = keep_from;
             self.allocated += block.bytes.capacity();
+        }
+        // Of a block that is larger than usual, less is given out than there is.
+        if self.blocks.front().is_some_and(|block| block.bytes.len() > BLOCK) {
+            self.start = keep_from;
         }
     }
 }
