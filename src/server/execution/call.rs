@@ -388,7 +388,10 @@ impl Server {
             self.warn_of_error(us, asks, key, error);
         }
         if !goes_on {
-            panic!("This {us} panicked sending an error to its {asks}, see the log above");
+            let command = self.last_command_name(key).unwrap_or("<unknown>");
+            panic!(
+                "This {us} panicked sending an error to its {asks} after processing the command '{command}'"
+            );
         }
     }
 
