@@ -22,6 +22,8 @@ io-threads 4
 activedefrag yes
 min-replicas-to-write 1
 masterauth secret
+tls-key-file-pass secret
+cluster-node-timeout 1000
 import-mode no
 "#;
 
@@ -36,9 +38,9 @@ fn hardened_configurations_start_and_idle_settings_are_told() {
         "'tls-auth-clients optional' has no effect: this version has no TLS.",
         "'io-threads 4' has no effect: this version has no I/O threads.",
         "'activedefrag yes' has no effect: this version has no active defragmentation.",
-        "'min-replicas-to-write 1' has no effect: this version has no replication.",
+        "'cluster-node-timeout 1000' has no effect: this version has no cluster mode.",
         "'hide-user-data-from-log yes' has no effect: this version has no such setting.",
-        "'masterauth (redacted)' has no effect: this version has no replication.",
+        "'tls-key-file-pass (redacted)' has no effect: this version has no TLS.",
     ] {
         assert_eq!(log.matches(told).count(), 1, "{told}\n{log}");
     }
