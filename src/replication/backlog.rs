@@ -182,6 +182,7 @@ impl Backlog {
             self.allocated -= block.bytes.capacity();
             block.bytes = block.bytes.split_off((keep_from - block.start) as usize);
             block.start = keep_from;
+            self.start = keep_from;
             self.allocated += block.bytes.capacity();
         }
         // Of a block that is larger than usual, less is given out than there is.
@@ -256,6 +257,23 @@ mod tests {
         assert!(backlog.allocated() < 60_000, "{}", backlog.allocated());
         let (first, at) = (backlog.read(backlog.start()).len() as u64, backlog.start());
         assert_eq!((first, backlog.read(at + first)), (19_997, &b"abc"[..]));
+    }
+
+    #[test]
+    fn a_large_unit_is_given_out_no_further_back_than_the_limit() {
+        for len in [BLOCK, BLOCK + 1, 3 * BLOCK, LARGE, LARGE + 1, 2 * LARGE, 10 * BLOCK + 300] {
+            for limit in [BLOCK as u64, 2 * BLOCK as u64, LARGE as u64] {
+                let mut backlog = Backlog::default();
+                backlog.activate();
+                backlog.append(b"before");
+                backlog.append(&vec![b'x'; len]);
+                backlog.trim(limit, None);
+                let from = backlog.start();
+                assert!(!backlog.reaches(from.wrapping_sub(1)) && backlog.reaches(from));
+                assert!(backlog.len() >= limit.min(backlog.end()) && backlog.len() <= limit + BLOCK as u64);
+                assert_eq!(rest(&backlog, from).len() as u64, backlog.end() - from);
+            }
+        }
     }
 
     #[test]
