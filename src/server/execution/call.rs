@@ -375,10 +375,13 @@ impl Server {
     fn unexpected_error(&mut self, key: ClientKey, error: &Error) {
         self.stats.unexpected_errors += 1;
         let origin = self.execution.origin;
-        let goes_on = match self.config.replication.propagation_error_behavior {
+        let options = &self.config.replication;
+        // The data of a writable replica differ from its primary's by what its own clients write.
+        let expected = origin == Origin::Primary && !options.read_only;
+        let goes_on = match options.propagation_error_behavior {
             PropagationError::Ignore => true,
-            PropagationError::PanicOnReplicas => origin != Origin::Primary,
-            PropagationError::Panic => false,
+            PropagationError::PanicOnReplicas => origin != Origin::Primary || expected,
+            PropagationError::Panic => expected,
         };
         let (us, asks) = match origin {
             Origin::Primary => ("replica", "master"),
