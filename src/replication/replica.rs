@@ -22,8 +22,10 @@ pub enum State {
     Greeting,
     /// It waits for a snapshot to be begun.
     AwaitsSnapshot,
-    /// It waits for the snapshot that is being written; its stream begins at the offset of that snapshot.
+    /// It waits for the snapshot that is being written to a file; its stream begins at the offset of that snapshot.
     SnapshotBegun,
+    /// It is sent a snapshot while that is written; its stream begins at the offset of that snapshot.
+    SnapshotFlows,
     /// It is sent a snapshot, of which this many bytes have left.
     Transfer {
         /// Bytes of the file that have been read.
@@ -118,7 +120,9 @@ impl Replica {
     /// Its state in INFO.
     pub fn state_name(&self) -> &'static str {
         match self.state {
-            State::Greeting | State::AwaitsSnapshot | State::SnapshotBegun => "wait_bgsave",
+            State::Greeting | State::AwaitsSnapshot | State::SnapshotBegun | State::SnapshotFlows => {
+                "wait_bgsave"
+            }
             State::Transfer { .. } => "send_bulk",
             State::Online => "online",
             State::Done => "rdb_transmitted",
@@ -127,7 +131,10 @@ impl Replica {
 
     /// Whether the stream has to be kept from [`Replica::next`] on.
     pub fn needs_stream(&self) -> bool {
-        matches!(self.state, State::SnapshotBegun | State::Transfer { .. } | State::Online)
+        matches!(
+            self.state,
+            State::SnapshotBegun | State::SnapshotFlows | State::Transfer { .. } | State::Online
+        )
     }
 
     /// Whether the stream is sent to it now.

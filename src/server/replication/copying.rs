@@ -126,13 +126,9 @@ impl Server {
         }
     }
 
-    fn stop_copying(&mut self, mut link: Link, copying: &Copying) -> LinkState {
+    fn stop_copying(&mut self, link: Link, copying: &Copying) -> LinkState {
         copying.give_up();
-        if let Some(poll) = &self.event_loop.poll {
-            // Closing the socket has the same effect.
-            let _ = poll.registry().deregister(link.stream_mut());
-        }
-        LinkState::Down
+        self.broken(link)
     }
 
     /// Loads a snapshot that is ready, and goes on with the stream behind it.

@@ -203,7 +203,7 @@ impl Server {
         }
     }
 
-    fn broken(&mut self, link: Link) -> LinkState {
+    pub(in crate::server) fn broken(&mut self, link: Link) -> LinkState {
         self.close_link(link);
         LinkState::Down
     }

@@ -26,8 +26,6 @@ pub struct Following {
     pub db: u32,
     /// When something last came from the primary.
     pub heard_at: Instant,
-    /// When the primary was last told how far we are.
-    pub(in crate::server) acknowledged_at: Option<Instant>,
     /// Whether the primary speaks the protocol without histories.
     pub plain: bool,
 }
@@ -56,7 +54,6 @@ impl Following {
             resumable,
             db: 0,
             heard_at: Instant::now(),
-            acknowledged_at: None,
             plain: false,
         }
     }

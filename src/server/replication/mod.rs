@@ -38,7 +38,6 @@ use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 use failover::Failover;
 use link::Following;
-use primary::LeavingFiles;
 use quorum::Quorum;
 use stream::Stream;
 use transfer::Transfer;
@@ -70,8 +69,8 @@ pub struct Replication {
     pub good_replicas: usize,
     /// Counters for INFO.
     pub counts: Counts,
-    /// Snapshots that serve replication only.
-    pub(in crate::server) files: LeavingFiles,
+    /// Whether the snapshot file was written for replicas although nobody else wants snapshots.
+    pub(in crate::server) file_for_replicas: bool,
     /// When the timer last ran.
     pub(in crate::server) ticked: Option<Instant>,
     /// Ticks of one second.
@@ -109,7 +108,7 @@ impl Replication {
             failover: Failover::default(),
             good_replicas: 0,
             counts: Counts::default(),
-            files: LeavingFiles::default(),
+            file_for_replicas: false,
             ticked: None,
             seconds: 0,
         }
@@ -219,6 +218,11 @@ impl Server {
         self.replication.seconds += 1;
         self.follow_cron();
         self.primary_cron();
+        if self.persistence.loading.is_none()
+            && self.replication.following.as_ref().is_none_or(Following::is_linked)
+        {
+            self.start_failed_aof();
+        }
     }
 
     /// The error for a write that this replica refuses, or for a read of data that may be old.

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use crate::clients::{ClientFlags, ClientKey, ReplyMode};
+use crate::clients::{ClientFlags, ClientKey, ReplicaEnd, ReplyMode};
 use crate::keyspace::Sink;
 use crate::net::error_text;
 use crate::net::peer::Peer;
-use crate::replication::replica::{Capabilities, Filter, Replica, State};
+use crate::replication::ReplicationId;
+use crate::replication::replica::{Capabilities, Filter, Replica, SnapshotVersion, State};
 use crate::replication::resume::{Refusal, explain, resume};
 use crate::resp::request::write_request;
 use crate::resp::{Error, Replied};
@@ -22,13 +23,6 @@ use crate::stdx::clock::UnixMillis;
 const FILE_PIECE: usize = 64 << 10;
 /// Bytes of the stream that one replica is sent per turn, before others are served.
 const STREAM_BUDGET: usize = 1 << 20;
-
-/// Whether a snapshot file serves replicas only.
-#[derive(Default, Debug)]
-pub struct LeavingFiles {
-    /// The file was written although nobody wants snapshots.
-    pub written_for_replicas: bool,
-}
 
 /// What a replica asks for.
 #[derive(Clone, Copy)]
@@ -48,9 +42,9 @@ impl Server {
     /// What the server knows of the replica behind a connection; a new one if it has said nothing yet.
     pub fn replica_mut(&mut self, key: ClientKey) -> &mut Replica {
         let now = self.keyspace.now();
-        let end = self.clients[key].replica.get_or_insert_with(|| {
-            Box::new(crate::clients::ReplicaEnd { replica: Replica::new(now), file: None })
-        });
+        let end = self.clients[key]
+            .replica
+            .get_or_insert_with(|| Box::new(ReplicaEnd { replica: Replica::new(now), file: None }));
         &mut end.replica
     }
 
@@ -185,8 +179,8 @@ impl Server {
     }
 
     /// The former history, as INFO shows it.
-    pub fn former_id(&self) -> crate::replication::ReplicationId {
-        self.replication.history.former.map_or(crate::replication::ReplicationId::NONE, |(id, _)| id)
+    pub fn former_id(&self) -> ReplicationId {
+        self.replication.history.former.map_or(ReplicationId::NONE, |(id, _)| id)
     }
 
     /// Sends the stream from where a replica stands; whether that is possible.
@@ -247,7 +241,7 @@ impl Server {
         });
         match other.and_then(|other| self.replica(other)).map(|other| other.next) {
             Some(offset) => {
-                self.promise_snapshot(key, offset);
+                self.promise_snapshot(key, offset, State::SnapshotBegun);
                 tracing::info!("Waiting for end of BGSAVE for SYNC");
             }
             None => tracing::info!(
@@ -256,12 +250,12 @@ impl Server {
         }
     }
 
-    /// Tells a replica that it gets the data as they are at `offset`.
-    fn promise_snapshot(&mut self, key: ClientKey, offset: u64) {
+    /// Tells a replica that it gets the data as they are at `offset`, in the way of `state`.
+    fn promise_snapshot(&mut self, key: ClientKey, offset: u64, state: State) {
         let id = self.replication.history.id;
         let plain = self.clients[key].flags.has(ClientFlags::PLAIN_SYNC);
         let replica = self.replica_mut(key);
-        replica.state = State::SnapshotBegun;
+        replica.state = state;
         replica.next = offset;
         // Its stream begins with the database it is about.
         self.replication.backlog.selected = None;
@@ -280,8 +274,7 @@ impl Server {
         };
         let same = wishes(self, first);
         let group: Vec<ClientKey> = waiting.into_iter().filter(|&key| wishes(self, key) == same).collect();
-        let (filter, version) =
-            same.unwrap_or((Filter::ALL, crate::replication::replica::SnapshotVersion::Oldest));
+        let (filter, version) = same.unwrap_or((Filter::ALL, SnapshotVersion::Oldest));
         let eof = group
             .iter()
             .all(|&key| self.replica(key).is_some_and(|it| it.capabilities.has(Capabilities::EOF)));
@@ -306,8 +299,9 @@ impl Server {
             }
             return;
         }
+        let state = if direct { State::SnapshotFlows } else { State::SnapshotBegun };
         for key in group {
-            self.promise_snapshot(key, offset);
+            self.promise_snapshot(key, offset, state);
         }
     }
 
@@ -316,8 +310,8 @@ impl Server {
             && !self.clients[key].is_closing()
     }
 
-    fn snapshot_to_file(&mut self, version: crate::replication::replica::SnapshotVersion) -> io::Result<()> {
-        self.replication.files.written_for_replicas =
+    fn snapshot_to_file(&mut self, version: SnapshotVersion) -> io::Result<()> {
+        self.replication.file_for_replicas =
             self.config.persistence.save.0.is_empty() && !self.config.persistence.appendonly;
         self.save_for_replicas(version)
     }
@@ -424,7 +418,6 @@ impl Server {
             self.count_good_replicas();
             self.send_soon(key);
         }
-        self.replication.waiting.heard = true;
     }
 
     // ---- the stream -----------------------------------------------------------------------
@@ -435,6 +428,13 @@ impl Server {
         let backlog = &mut self.replication.backlog;
         backlog
             .append_with(unit.written_len(), |out, selected| unit.write(Sink::Backlog, selected, apart, out));
+    }
+
+    /// Asks replicas in the stream how far they are.
+    pub(in crate::server) fn append_question(&mut self) {
+        let words: [&[u8]; 3] = [b"REPLCONF", b"GETACK", b"*"];
+        let len = words.iter().map(|word| word.len() + 6).sum::<usize>() + 4;
+        self.replication.backlog.append_with(len, |out, _| write_request(out, words.into_iter()));
     }
 
     /// Has what was appended to the stream in this turn sent, and gives up what nobody needs.
@@ -565,7 +565,6 @@ impl Server {
             self.replication.alone_since = Some(self.keyspace.now());
         }
         self.count_good_replicas();
-        self.replication.waiting.heard = true;
     }
 
     /// Ends the child that writes a snapshot file which the replica behind `key`, which is gone, was the last to want.
@@ -625,11 +624,9 @@ impl Server {
 
     /// Sends an empty line to replicas that wait for a snapshot, so that they do not take this server for dead.
     fn keep_waiting_alive(&mut self) {
-        let to_file = self.children.any_for(Task::Rdb);
         for key in self.replication.replicas.clone() {
             let Some(replica) = self.replica(key) else { continue };
-            let waits =
-                replica.state == State::AwaitsSnapshot || replica.state == State::SnapshotBegun && to_file;
+            let waits = matches!(replica.state, State::AwaitsSnapshot | State::SnapshotBegun);
             // What comes before the answer to its request would be taken for it.
             if waits && self.clients[key].io.output.is_empty() {
                 self.write_raw(key, b"\n");
@@ -650,7 +647,7 @@ impl Server {
             let heard_at = replica.heard_at.max(client.last_active);
             let what = match replica.state {
                 State::Online if now.since(heard_at) > timeout_ms => "streaming sync",
-                State::SnapshotBegun if self.transfer_stuck_ms(key, now) > timeout_ms => "full sync",
+                State::SnapshotFlows if self.transfer_stuck_ms(key, now) > timeout_ms => "full sync",
                 _ => continue,
             };
             tracing::warn!("Disconnecting timedout replica ({what}): {}", self.replica_name(key));
@@ -696,7 +693,7 @@ impl Server {
 
     /// Removes a snapshot file that only replicas wanted, once each has been sent it.
     fn remove_replica_file(&mut self) {
-        if !self.replication.files.written_for_replicas || !self.config.persistence.rdb_del_sync_files {
+        if !self.replication.file_for_replicas || !self.config.persistence.rdb_del_sync_files {
             return;
         }
         let used = |&key: &ClientKey| {
@@ -707,7 +704,7 @@ impl Server {
         if self.replication.replicas.iter().any(used) || self.children.any_for(Task::Rdb) {
             return;
         }
-        self.replication.files.written_for_replicas = false;
+        self.replication.file_for_replicas = false;
         if !self.config.persistence.save.0.is_empty() || self.config.persistence.appendonly {
             return;
         }

@@ -11,7 +11,6 @@ use crate::clients::ClientKey;
 use crate::config::options::ReplicationOptions;
 use crate::config::value::DurableMode;
 use crate::resp::Error;
-use crate::resp::request::write_request;
 use crate::server::Server;
 
 /// A replica that has not answered for so long is asked again.
@@ -107,8 +106,7 @@ impl Server {
             quorum.asked.push_back((end, Instant::now()));
         }
         quorum.last = end;
-        let words: [&[u8]; 3] = [b"REPLCONF", b"GETACK", b"*"];
-        self.replication.backlog.append_with(37, |out, _| write_request(out, words.into_iter()));
+        self.append_question();
     }
 
     /// Answers clients whose replies depend on changes up to `offset` that the outcome is unknown, and closes their

@@ -3,8 +3,6 @@
 //! The offset moves on when requests have been applied, and over a whole transaction at once: what is cut off in the
 //! middle of one is asked for again.
 
-use std::time::Instant;
-
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Suspend;
 use crate::resp::request::{self, write_request};
@@ -145,8 +143,5 @@ impl Server {
             None => write_request(&mut line, [&b"REPLCONF"[..], b"ACK", offset.as_bytes()].into_iter()),
         }
         self.write_raw(key, &line);
-        if let Some(following) = &mut self.replication.following {
-            following.acknowledged_at = Some(Instant::now());
-        }
     }
 }

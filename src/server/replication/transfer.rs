@@ -13,7 +13,7 @@ use crate::clients::{ClientFlags, ClientKey};
 use crate::net::poll::Source;
 use crate::persistence::rdb::output::Output;
 use crate::persistence::rdb::save;
-use crate::replication::replica::{Filter, SnapshotVersion, State};
+use crate::replication::replica::{Filter, SnapshotVersion};
 use crate::replication::transfer::MARK_LEN;
 use crate::server::Server;
 use crate::server::durability::child::{Outcome, Task};
@@ -167,7 +167,8 @@ impl Server {
     fn end_transfer(&mut self) {
         let Some(transfer) = &mut self.replication.transfer else { return };
         let Some(outcome) = transfer.outcome else {
-            // The child has closed the pipe and is about to end.
+            // The child has closed the pipe and is about to end, which the timer sees if it has not ended yet.
+            transfer.more = false;
             self.supervise_child();
             return;
         };
@@ -222,11 +223,5 @@ impl Server {
     /// Whether the pipe is to be read although no event tells so.
     pub(in crate::server) fn transfer_goes_on(&self) -> bool {
         self.replication.transfer.as_ref().is_some_and(|transfer| transfer.more)
-    }
-
-    /// Whether a replica is being sent the snapshot that a child writes.
-    pub fn is_in_transfer(&self, key: ClientKey) -> bool {
-        self.replica(key).is_some_and(|replica| replica.state == State::SnapshotBegun)
-            && self.replication.transfer.as_ref().is_some_and(|transfer| transfer.replicas.contains(&key))
     }
 }

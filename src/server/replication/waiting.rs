@@ -16,8 +16,6 @@ const MOST_MARKS: usize = 64;
 /// What is remembered of clients that wait for acknowledgements.
 #[derive(Default)]
 pub struct Waiting {
-    /// Whether a replica acknowledged something, or is gone, since the waiting clients were last looked at.
-    pub(in crate::server) heard: bool,
     /// Clients that wait.
     pub(in crate::server) clients: Vec<ClientKey>,
     /// Whether replicas are to be asked how far they are.
@@ -109,10 +107,7 @@ impl Server {
         if self.replication.waiting.ask {
             self.replication.waiting.ask = false;
             if !self.replication.replicas.is_empty() && !self.replication.is_replica() {
-                let words: [&[u8]; 3] = [b"REPLCONF", b"GETACK", b"*"];
-                self.replication.backlog.append_with(37, |out, _| {
-                    crate::resp::request::write_request(out, words.into_iter());
-                });
+                self.append_question();
             }
         }
     }
@@ -128,7 +123,6 @@ impl Server {
 
     fn look_at_waiting(&mut self) {
         self.note_logged();
-        self.replication.waiting.heard = false;
         for key in self.replication.waiting.clients.clone() {
             self.look_at_waiting_client(key);
         }
