@@ -361,6 +361,26 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_file_concerns_only_replicas_that_wait_for_one() {
+        use crate::replication::replica::State;
+        use crate::server::durability::child::Outcome;
+        for (state, concerned) in
+            [(State::SnapshotBegun, true), (State::SnapshotFlows, false), (State::Online, false)]
+        {
+            let mut server = server(Config::default());
+            server.clients[KEY].flags.set(ClientFlags::REPLICA, true);
+            server.replica_mut(KEY).state = state;
+            server.replication.replicas.push(KEY);
+            server.primary_cron();
+            assert_eq!(!server.clients[KEY].io.output.is_empty(), concerned, "an empty line for {state:?}");
+            let before = server.clients[KEY].io.output.pending();
+            server.snapshot_file_ready(Outcome::Failure);
+            assert_eq!(server.clients[KEY].flags.has(ClientFlags::CLOSE_SOON), concerned, "{state:?}");
+            assert_eq!(server.clients[KEY].io.output.pending(), before);
+        }
+    }
+
+    #[test]
     fn strangers_get_little() {
         let mut config = Config::default();
         config.security.requirepass = b"pw".to_vec();
