@@ -84,7 +84,7 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         (0..args.len()).step_by(2).map(|i| (args.at(i), args.at(i + 1))).collect();
     let origin = Origin {
         local: server.clients[key].io.peer.is_local(),
-        loading: server.conditions.has(Conditions::LOADING),
+        loading: server.conditions.has(Conditions::LOADING.with(Conditions::ASYNC_LOADING)),
     };
     let before = server.config.clone();
     let effects = server.config.set(&pairs, origin)?;
@@ -297,6 +297,19 @@ mod tests {
             (error) EXECABORT Transaction discarded because of previous errors.
             "#,
         );
+    }
+
+    #[test]
+    fn some_parameters_stay_while_data_are_loaded() {
+        use crate::server::execution::admission::Conditions;
+        for condition in [Conditions::LOADING, Conditions::ASYNC_LOADING] {
+            let mut harness = Harness::default();
+            harness.server.conditions.set(condition, true);
+            for line in ["CONFIG SET appendonly no", "CONFIG SET repl-diskless-load swapdb"] {
+                let reply = harness.run(line);
+                assert!(reply.contains("LOADING"), "{line}: {reply}");
+            }
+        }
     }
 
     #[test]

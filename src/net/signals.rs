@@ -89,7 +89,7 @@ impl Signals {
 
     /// Sets whether the server is loading its data set. Meanwhile a request ends the process at once.
     pub fn set_loading(&self, loading: bool) {
-        self.flags.loading.store(loading, Ordering::Relaxed);
+        self.request().set_loading(loading);
     }
 }
 
@@ -101,6 +101,11 @@ impl Request {
     /// Cancels the request. Returns whether there was one.
     pub fn take_back(&self) -> bool {
         self.0.stop.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// As [`Signals::set_loading`].
+    pub fn set_loading(&self, loading: bool) {
+        self.0.loading.store(loading, Ordering::Relaxed);
     }
 }
 

@@ -159,11 +159,13 @@ impl Server {
         }
         let logged = self.config.persistence.appendonly;
         self.stop_aof();
-        // Clients whose transactions watch keys, and those that cache them, are told that all have changed.
+        // Who wants the server to end must not wait for the whole copy, and there is nothing to save meanwhile.
+        self.end_at_once_by_signal(true);
         let loaded = match &copying.file {
             Some((path, file)) => self.load_received_file(path, file, &mut link),
             None => self.load_as_it_arrives(&mut link, copying),
         };
+        self.end_at_once_by_signal(false);
         if let Err(reason) = loaded {
             tracing::warn!("{reason}");
             let from = if copying.file.is_some() { "disk" } else { "socket" };
@@ -192,6 +194,12 @@ impl Server {
             self.start_failed_aof();
         }
         state
+    }
+
+    fn end_at_once_by_signal(&self, at_once: bool) {
+        if let Some(request) = &self.event_loop.request {
+            request.set_loading(at_once);
+        }
     }
 
     /// Switches the append-only file on again that was switched off for a copy.
