@@ -302,7 +302,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
 fn persistence_section(server: &Server, out: &mut InfoText) {
     let (persistence, now) = (&server.persistence, server.keyspace.now());
     let child = server.children.current.as_ref();
-    let saving = child.filter(|child| matches!(child.task, Task::Rdb | Task::Transfer));
+    let saving = child.filter(|child| child.task.is_snapshot());
     let seconds = |time: Option<Duration>| time.map_or(-1, |time| time.as_secs() as i64);
     let copied_age = child.and_then(|child| child.reported).map_or(0, |at| at.elapsed().as_secs());
     out.section("Persistence")

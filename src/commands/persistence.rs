@@ -22,7 +22,7 @@ const SAVE: Spec = Spec::admin("save", 1, save)
 /// SAVE → OK, once the snapshot is on disk.
 fn save(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.scripts.refuse_while_running()?;
-    if server.children.any_for(Task::Rdb) {
+    if server.children.any_for_snapshot() {
         return Err(in_progress());
     }
     server.save_now().map_err(|_| Error::text("ERR"))?;
@@ -52,7 +52,7 @@ fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         2 if args.is(1, "SCHEDULE") => true,
         _ => return Err(Error::Syntax),
     };
-    if server.children.any_for(Task::Rdb) {
+    if server.children.any_for_snapshot() {
         return Err(in_progress());
     }
     // A transaction is not interrupted for a fork, which takes its time.

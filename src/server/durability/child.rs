@@ -32,6 +32,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether it takes a snapshot, wherever that goes.
+    pub fn is_snapshot(self) -> bool {
+        matches!(self, Task::Rdb | Task::Transfer)
+    }
+
     /// Its name in lists of processes.
     fn title(self) -> &'static str {
         match self {
@@ -170,6 +175,11 @@ impl Children {
     /// Whether a child process is running.
     pub fn any(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// Whether a child process takes a snapshot, to a file or for replicas that are sent it at once.
+    pub fn any_for_snapshot(&self) -> bool {
+        self.current.as_ref().is_some_and(|child| child.task.is_snapshot())
     }
 
     /// Whether a child process is running for this task.

@@ -466,7 +466,7 @@ impl Server {
 
     /// All keys were removed on demand: a snapshot that has them must neither be finished nor be loaded.
     pub fn emptied_on_demand(&mut self) {
-        if self.children.any_for(Task::Rdb) {
+        if self.children.any_for_snapshot() {
             self.kill_child();
         }
         if !self.config.persistence.save.0.is_empty() && self.persistence.loading.is_none() {

@@ -135,7 +135,7 @@ impl Server {
 
     fn keep_for_good(&mut self, flags: ShutdownFlags) -> Result<(), Error> {
         self.report_replicas();
-        if self.children.any_for(Task::Rdb) || self.children.any_for(Task::Transfer) {
+        if self.children.any_for_snapshot() {
             tracing::warn!("There is a child saving an .rdb. Killing it!");
             self.kill_child();
         }
