@@ -16,6 +16,7 @@ pub mod free;
 mod keys;
 pub mod ledger;
 pub mod own;
+pub mod slot;
 mod suspension;
 
 pub use crate::stdx::hash::Key;
