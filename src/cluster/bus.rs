@@ -401,7 +401,7 @@ fn adds_up(mut bytes: &[u8], mut count: u16) -> bool {
             return false;
         }
         let len = u32_at(bytes, 0) as usize;
-        if len < 8 || len % 8 != 0 || len > bytes.len() {
+        if len < 8 || !len.is_multiple_of(8) || len > bytes.len() {
             return false;
         }
         bytes = &bytes[len..];
