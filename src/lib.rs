@@ -21,6 +21,7 @@
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 5 | [`replication`] | histories and the protocol between a primary and its replicas | sockets, files, the clock, commands |
 //! | 5 | [`scripting`] | Lua, its libraries and limits, scripts and functions | the server: it calls back through [`scripting::Host`] |
+//! | 5 | [`sentinel`] | who is down, votes, and how a replica takes over | sockets, files, the clock, commands |
 //! | 6 | [`config`] | one table of parameters over plain structs | how a change takes effect: it returns *what* changed |
 //! | 7 | [`clients`] | who is connected, and what each has chosen | how a command is run |
 //! | 8 | [`server`] | all of the above | what a command does: what is special about one is a flag in its entry; it only writes a few by name into streams (SELECT, MULTI, EXEC, DEL, UNLINK, HDEL, PING, REPLCONF) |
@@ -59,6 +60,7 @@
 //! - Three background threads take over what would make it wait: closing files, fsync, freeing large values. They own
 //!   what they are given, and hold nothing that the loop needs: data move between threads and are never shared.
 //! - The watchdog, if `watchdog-period` is set, only reads the loop's progress, and interrupts it by a signal.
+//! - A Sentinel has a thread that looks up host names, because the system's resolver waits.
 //! - The thread that watches over scripts only reads whether a new one has begun. It interrupts one that has run for
 //!   milliseconds by a signal, so that others are served, and sleeps while there are none.
 //! - The allocator returns free memory to the system from a thread of its own, if `jemalloc-bg-thread` is set.
@@ -96,6 +98,7 @@ pub mod net;
 pub mod persistence;
 pub mod replication;
 pub mod scripting;
+pub mod sentinel;
 
 pub mod config;
 

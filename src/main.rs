@@ -38,8 +38,16 @@ fn main() -> ExitCode {
         eprintln!("{refusal}");
         return ExitCode::FAILURE;
     }
+    let mut line = CommandLine::parse(&words);
+    line.sentinel |= given.first().is_some_and(|name| is_sentinel(name));
+    let known = if line.sentinel { commands::sentinel::known() } else { commands::known() };
     let name = if given.is_empty() { "spinel".into() } else { given.swap_remove(0) };
-    startup::run(name, Title::claim(), &CommandLine::parse(&words), &commands::known())
+    startup::run(name, Title::claim(), &line, &known)
+}
+
+/// Whether the program was called by the name of a Sentinel.
+fn is_sentinel(name: &OsString) -> bool {
+    Path::new(name).file_name().is_some_and(|name| name.to_string_lossy().ends_with("-sentinel"))
 }
 
 /// What stands behind the word `tool`, or behind the program's name if that ends with it.
@@ -106,7 +114,6 @@ fn refused(word: &str) -> Option<&'static str> {
     match word {
         "--test-memory" => Some("Testing the machine's memory is not supported; memtest86 does it well."),
         "--check-system" => Some("Checking the system is not supported; what matters is logged at start."),
-        "--sentinel" => Some("Sentinel is not supported."),
         _ => None,
     }
 }

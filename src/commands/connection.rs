@@ -134,8 +134,10 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     client.protocol = protocol.unwrap_or(client.protocol);
     let (id, protocol) = (client.id, client.protocol);
+    let is_sentinel = server.sentinel.is_some();
     let mut reply = server.reply(key);
-    reply.map(7);
+    // A Sentinel has no role in replication.
+    reply.map(if is_sentinel { 6 } else { 7 });
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
@@ -145,9 +147,11 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     reply.bulk(b"id");
     reply.int(id as i64);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
-    reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(if is_sentinel { b"sentinel" } else { b"standalone" });
+    if !is_sentinel {
+        reply.bulk(b"role");
+        reply.bulk(b"master");
+    }
     reply.bulk(b"modules");
     Ok(reply.array(0))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clients::pubsub::Scope;
 use crate::clients::{Client, ClientKey};
+use crate::config::Config;
 use crate::config::value::{Choice, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
@@ -65,7 +66,20 @@ const SECTIONS: &[Section] = &[
     Section { names: &["cluster"], by_default: true, write: cluster_section },
     Section { names: &["keyspace"], by_default: true, write: keyspace_section },
     Section { names: &["debug"], by_default: false, write: debug_section },
+    Section { names: &["sentinel"], by_default: true, write: sentinel_section },
 ];
+
+/// Sections of a Sentinel, which has no data.
+const OF_SENTINEL: &[&str] = &["server", "clients", "stats", "cpu", "sentinel"];
+
+/// What kind of server this is.
+fn mode(config: &Config) -> &'static str {
+    match (config.sentinel.enabled, config.cluster.enabled) {
+        (true, _) => "sentinel",
+        (_, true) => "cluster",
+        _ => "standalone",
+    }
+}
 
 /// INFO [section …] → text of these sections, in their fixed order.
 fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -78,7 +92,11 @@ pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>
     let mut wanted = [false; SECTIONS.len()];
     let mut select = |choose: &dyn Fn(&Section) -> bool| {
         for (wanted, section) in wanted.iter_mut().zip(SECTIONS) {
-            *wanted |= choose(section);
+            let exists = match server.sentinel {
+                Some(_) => OF_SENTINEL.contains(&section.names[0]),
+                None => section.names != ["sentinel"],
+            };
+            *wanted |= exists && choose(section);
         }
     };
     if names.len() == 0 {
@@ -100,6 +118,24 @@ pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>
     out.finish()
 }
 
+fn sentinel_section(server: &Server, out: &mut InfoText) {
+    let Some(sentinel) = &server.sentinel else { return };
+    let machine = &sentinel.machine;
+    let now = crate::server::sentinel::now();
+    let tilt_s = machine.tilt_since().map_or(-1, |since| (now - since) / 1000);
+    let failures = u8::from(machine.failures.after_election) | u8::from(machine.failures.after_promotion) << 1;
+    out.section("Sentinel")
+        .field("sentinel_masters", machine.primaries().len())
+        .flag("sentinel_tilt", machine.tilt_since().is_some())
+        .field("sentinel_tilt_since_seconds", tilt_s)
+        .field("sentinel_running_scripts", machine.scripts.running())
+        .field("sentinel_scripts_queue_length", machine.scripts.jobs().len())
+        .field("sentinel_simulate_failure_flags", failures);
+    for line in machine.info_lines() {
+        out.line(format_args!("{line}"));
+    }
+}
+
 fn server_section(server: &Server, out: &mut InfoText) {
     let (config, identity) = (&server.config, &server.identity);
     let now = UnixMillis::now();
@@ -115,7 +151,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("redis_git_sha1", "00000000")
         .field("redis_git_dirty", 0)
         .field("redis_build_id", format_args!("{BUILD_ID:016x}"))
-        .field("redis_mode", if config.cluster.enabled { "cluster" } else { "standalone" })
+        .field("redis_mode", mode(config))
         .field("os", process::system_name())
         .field("arch_bits", usize::BITS)
         .field("monotonic_clock", "POSIX clock_gettime")

@@ -37,6 +37,8 @@ pub mod replication;
 pub mod scan;
 pub mod scan_args;
 pub mod scripting;
+pub mod sentinel;
+pub mod sentinel_admin;
 pub mod server;
 pub mod set;
 pub mod slowlog;

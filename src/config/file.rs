@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::options::{Config, Place, RenamedCommand, UserLine};
+use super::options::{Config, Place, RenamedCommand, SentinelLine, UserLine};
 use super::param::Param;
 use super::value::Reason;
 use super::{foreign, os_error, table};
@@ -164,6 +164,13 @@ impl Loader<'_> {
                 self.config.security.users.push(user);
                 Ok(())
             }
+            (b"sentinel", words) => {
+                if !self.config.sentinel.enabled {
+                    return Err("sentinel directive while not in sentinel mode".into());
+                }
+                self.config.sentinel.lines.push(SentinelLine::read(words, place()));
+                Ok(())
+            }
             (b"loadmodule", [_, ..]) => Err("Modules are not supported: this server cannot load them".into()),
             (name, [_]) if OBSOLETE.iter().any(|obsolete| obsolete.as_bytes() == name) => Ok(()),
             _ => Err("Bad directive or wrong number of arguments".into()),
@@ -249,6 +256,8 @@ pub struct CommandLine {
     pub stdin: bool,
     /// Options as lines of a configuration file.
     pub options: Vec<u8>,
+    /// Whether the server is to be a Sentinel, because `--sentinel` is among the arguments.
+    pub sentinel: bool,
 }
 
 impl CommandLine {
@@ -264,6 +273,10 @@ impl CommandLine {
         let mut value_expected = false;
         for (index, &arg) in args.iter().enumerate() {
             let (is_first, next) = (index == 0, args.get(index + 1));
+            if arg == b"--sentinel" && !value_expected {
+                line.sentinel = true;
+                continue;
+            }
             if is_first && !arg.starts_with(b"-") {
                 line.file = Some(std::ffi::OsStr::from_bytes(arg).into());
             } else if arg == b"-" && (is_first || next.is_none()) {

@@ -33,6 +33,8 @@ pub struct Config {
     pub replication: ReplicationOptions,
     /// Options of a cluster node.
     pub cluster: ClusterOptions,
+    /// What makes the server a Sentinel.
+    pub sentinel: SentinelOptions,
     /// Encoding thresholds and request limits.
     pub limits: LimitOptions,
     /// The log, the slow log and the latency records.
@@ -215,6 +217,44 @@ impl Default for TlsOptions {
             session_cache_size: 20 << 10,
             session_cache_timeout_s: 300,
         }
+    }
+}
+
+/// What makes the server a Sentinel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SentinelOptions {
+    /// Whether it is one, which the command line says.
+    pub enabled: bool,
+    /// `sentinel` lines in the order read; a rewrite of the file writes them back.
+    pub lines: Vec<SentinelLine>,
+}
+
+/// A `sentinel` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentinelLine {
+    /// Its kind, in lower case: the first word behind `sentinel`.
+    pub kind: String,
+    /// The words behind `sentinel`; empty if the line is only to be written.
+    pub words: Vec<Vec<u8>>,
+    /// What stands behind `sentinel`.
+    pub text: Vec<u8>,
+    /// Where the line stands.
+    pub place: Place,
+}
+
+impl SentinelLine {
+    /// A line that was read.
+    pub fn read(words: &[Vec<u8>], place: Place) -> SentinelLine {
+        let kind = words.first().map_or_else(String::new, |kind| {
+            String::from_utf8_lossy(kind).to_ascii_lowercase()
+        });
+        let rest = place.text.iter().position(u8::is_ascii_whitespace).map_or(0, |blank| blank + 1);
+        SentinelLine { kind, words: words.into(), text: place.text[rest..].to_vec(), place }
+    }
+
+    /// A line to be written.
+    pub fn written(kind: &str, text: Vec<u8>) -> SentinelLine {
+        SentinelLine { kind: kind.to_owned(), words: Vec::new(), text, place: Place::default() }
     }
 }
 

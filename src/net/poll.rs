@@ -26,6 +26,8 @@ pub enum Source {
     Link(usize),
     /// The pipe by which a child sends a snapshot.
     Pipe,
+    /// A connection of a Sentinel to an instance.
+    Sentinel(usize),
 }
 
 /// The low bits of a token tell the kind of source; the place stands above them.
@@ -42,6 +44,7 @@ impl Source {
             Source::Listener(place) => (1, place),
             Source::Link(place) => (2, place),
             Source::Pipe => (3, 0),
+            Source::Sentinel(place) => (6, place),
         };
         assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
         mio::Token(place << KIND_BITS | kind)
@@ -56,6 +59,7 @@ impl Source {
             1 => Some(Source::Listener(place)),
             2 => Some(Source::Link(place)),
             3 => Some(Source::Pipe),
+            6 => Some(Source::Sentinel(place)),
             _ => None,
         }
     }

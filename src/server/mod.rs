@@ -11,6 +11,7 @@ pub mod migrate;
 pub mod process;
 pub mod reconfigure;
 pub mod replication;
+pub mod sentinel;
 pub mod watching;
 
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct Server {
     pub replication: replication::Replication,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
+    /// What a Sentinel is, and nobody else.
+    pub sentinel: Option<Box<sentinel::Sentinel>>,
     /// State of the event loop.
     pub event_loop: EventLoop,
     /// Which server this is.
@@ -138,6 +141,7 @@ impl Server {
             aof: durability::aof::Aof::default(),
             replication,
             targets: migrate::Targets::default(),
+            sentinel: None,
             event_loop: EventLoop::default(),
             identity: Identity {
                 run_id,

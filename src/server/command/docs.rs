@@ -21,6 +21,8 @@ pub enum Group {
     PubSub,
     /// Scripts and functions.
     Scripting,
+    /// Sentinel.
+    Sentinel,
     /// The server as a whole.
     Server,
     /// Sets.
@@ -48,6 +50,7 @@ impl Group {
             Group::List => "list",
             Group::PubSub => "pubsub",
             Group::Scripting => "scripting",
+            Group::Sentinel => "sentinel",
             Group::Server => "server",
             Group::Set => "set",
             Group::SortedSet => "sorted-set",

@@ -139,6 +139,10 @@ impl Server {
             tracing::warn!("There is a child saving an .rdb. Killing it!");
             self.kill_child();
         }
+        if self.sentinel.is_some() {
+            // It has no data.
+            return Ok(());
+        }
         let by_rule = !self.config.persistence.save.0.is_empty() && !flags.nosave;
         if (flags.save || by_rule) && self.persistence.loading.is_none() {
             tracing::info!("Saving the final RDB snapshot before exiting.");

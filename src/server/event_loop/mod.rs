@@ -238,7 +238,7 @@ impl Server {
             self.event_loop.reading = again;
             self.event_loop.reading.clear();
         }
-        let mut accept = Vec::new();
+        let (mut accept, mut instances) = (Vec::new(), Vec::new());
         let (mut link, mut pipe) = (std::mem::take(&mut self.event_loop.link_again), false);
         let EventLoop { poll, sending, ready, .. } = &mut self.event_loop;
         for event in poll.as_ref().expect(WATCHED).ready() {
@@ -254,6 +254,10 @@ impl Server {
                 }
                 Source::Pipe => {
                     pipe = true;
+                    continue;
+                }
+                Source::Sentinel(place) => {
+                    instances.push(place);
                     continue;
                 }
             };
@@ -280,6 +284,9 @@ impl Server {
         }
         if link {
             self.link_ready();
+        }
+        if !instances.is_empty() {
+            self.serve_sentinel(&instances);
         }
         self.serve(batch, held);
         if pipe {

@@ -27,7 +27,7 @@ use crate::server::execution::users::UsersError;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
-use crate::server::{Identity, Server, process::crash};
+use crate::server::{Identity, Server, process::crash, sentinel};
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
@@ -91,6 +91,15 @@ fn start(
     groups: &[&'static [Spec]],
 ) -> Result<(), Failure> {
     let mut config = Config::default();
+    if line.sentinel {
+        if line.file.is_none() {
+            return Err(Failure::line("Sentinel needs config file on disk to save state. Exiting..."));
+        }
+        config.sentinel.enabled = true;
+        // Others must reach it, and it has no data.
+        config.net.protected_mode = false;
+        config.net.port = sentinel::PORT;
+    }
     let text = line.text().map_err(unusable)?;
     let notes = file::load(&text, &mut config).map_err(unusable)?;
     // Relative paths are relative to the directory in which the program was called.
@@ -133,7 +142,7 @@ fn start(
         tracing::warn!("{note}");
     }
 
-    log::set_role('M');
+    log::set_role(if line.sentinel { 'X' } else { 'M' });
     tracing::info!("monotonic clock: POSIX clock_gettime");
     // A process that may open few files serves few clients; asked for too many, it says so and goes on.
     let clients = descriptors::adjust(config.net.maxclients as usize).map_err(Failure::line)?;
@@ -171,6 +180,10 @@ fn start(
     }
     server.apply_users().map_err(unusable_users)?;
     server.identity.config_file = config_file;
+    if line.sentinel {
+        refuse_readonly(server.identity.config_file.as_deref())?;
+        server.become_sentinel().map_err(unusable)?;
+    }
     server.identity.executable = executable;
     server.process = Process { name, title, manager, ..Process::default() };
 
@@ -201,8 +214,14 @@ fn start(
     server.event_loop.request = Some(signals.request());
     server.apply_watchdog();
     server.event_loop.stopwatch.start();
-    server.load_data(&signals)?;
-    server.begin_replication();
+    if line.sentinel {
+        server.begin_sentinel().map_err(|reason| {
+            Failure::line(format!("Sentinel config file is not writable: {reason}. Exiting..."))
+        })?;
+    } else {
+        server.load_data(&signals)?;
+        server.begin_replication();
+    }
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
     }
@@ -214,6 +233,19 @@ fn start(
     }
     server.finish_shutdown();
     Ok(())
+}
+
+/// Refuses a configuration file that a Sentinel could not write.
+fn refuse_readonly(file: Option<&Path>) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    match std::fs::OpenOptions::new().append(true).open(file) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::Line(format!(
+            "Sentinel config file {} is not writable: {}. Exiting...",
+            file.display(),
+            error_text(&error)
+        ))),
+    }
 }
 
 fn unusable(error: FileError) -> Failure {
@@ -401,6 +433,7 @@ impl Process {
             "tls-port" => OsStr::new("0"),
             "unixsocket" => OsStr::new(&net.unixsocket),
             "config-file" => config_file,
+            "server-mode" if config.sentinel.enabled => OsStr::new("[sentinel]"),
             // A standalone server shows no mode.
             _ => OsStr::new(""),
         })
@@ -431,17 +464,18 @@ fn write_pidfile(config: &Config, pid: u32) {
 fn show_logo(config: &Config, pid: u32) {
     let general = &config.general;
     let port = config.net.port;
+    let mode = if config.sentinel.enabled { "sentinel" } else { "standalone" };
     let at_terminal =
         config.logs.file.is_empty() && !config.logs.syslog_enabled && io::stdout().is_terminal();
     if general.always_show_logo || at_terminal {
-        log::raw(log::Level::Notice, &logo(port, pid));
+        log::raw(log::Level::Notice, &logo(port, pid, mode));
     } else {
-        tracing::info!("Running mode=standalone, port={port}.");
+        tracing::info!("Running mode={mode}, port={port}.");
     }
 }
 
 /// An octahedron, the crystal shape of spinels. Scripts read the words `Port:` and `PID:`.
-fn logo(port: u16, pid: u32) -> String {
+fn logo(port: u16, pid: u32, mode: &str) -> String {
     let bits = usize::BITS;
     format!(
         r"
@@ -449,7 +483,7 @@ fn logo(port: u16, pid: u32) -> String {
              /|\
             / | \            Spinel {VERSION} (Redis {REDIS_VERSION}) {bits} bit
            /  |  \
-          /   |   \          Running in standalone mode
+          /   |   \          Running in {mode} mode
          /    |    \         Port: {port}
         /  .-'|'-.  \        PID: {pid}
        /.-'   |   '-.\
@@ -494,7 +528,7 @@ mod tests {
 
     #[test]
     fn the_logo_says_what_scripts_look_for() {
-        let logo = logo(6379, 42);
+        let logo = logo(6379, 42, "standalone");
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
     }
 }
