@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use super::entry::{Entry, EntryRef, Found};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::Key;
 use crate::structures::dict::{Dict, Element as _, Place, Slot};
 
@@ -27,7 +28,7 @@ impl Keys {
     /// so that the door does nothing and costs nothing.
     ///
     /// No change, and free to go on without it: to note an access ([`Entry::note_access`]), to move buckets of a rehash,
-    /// to make room, and to let whole databases change places.
+    /// to move memory to denser places, to make room, and to let whole databases change places.
     #[inline(always)]
     fn touching(&mut self, _hash: Option<u64>) -> &mut Dict<Entry> {
         &mut self.0
@@ -60,6 +61,21 @@ impl Keys {
     #[inline]
     pub(super) fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         Found::new(&mut self.0, key)
+    }
+
+    /// Moves memory at `cursor`: see [`Dict::relocate`].
+    pub(super) fn relocate(
+        &mut self,
+        by: &mut Relocator,
+        cursor: u64,
+        f: impl FnMut(Entry, &mut Relocator) -> Entry,
+    ) -> u64 {
+        self.0.relocate(by, cursor, 1, f)
+    }
+
+    /// The entry of `key`, to be moved in parts.
+    pub(super) fn relocating(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+        self.0.find_mut(key.hash(), key.bytes)
     }
 
     /// Makes room for `additional` keys.

@@ -8,6 +8,7 @@ pub mod access;
 pub mod database;
 pub mod databases;
 pub mod db;
+pub mod defragment;
 pub mod entry;
 pub mod evict;
 pub mod expire;
