@@ -4,7 +4,7 @@
 //! there anyway, its size is estimated when it is handed over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::database::Database;
 use super::entry::Entry;
@@ -46,6 +46,11 @@ struct Counters {
     pending: AtomicU64,
     pending_bytes: AtomicUsize,
     freed: AtomicU64,
+    /// Jobs handed over, and finished.
+    begun: AtomicU64,
+    finished: AtomicU64,
+    /// Whether somebody waits for the end of a job.
+    awaited: AtomicBool,
 }
 
 /// Frees entries, at once or on the lazy-free thread.
@@ -53,12 +58,35 @@ struct Counters {
 pub struct Reclaimer {
     background: Option<Arc<Background>>,
     counters: Arc<Counters>,
+    /// Wakes who waits for the end of a job.
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Reclaimer {
     /// A reclaimer that moves large values to `background`.
     pub fn new(background: Arc<Background>) -> Self {
-        Reclaimer { background: Some(background), counters: Arc::default() }
+        Reclaimer { background: Some(background), counters: Arc::default(), wake: None }
+    }
+
+    /// Sets what is called on the other thread at the end of a job that is waited for.
+    pub fn set_wake(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.wake = Some(wake);
+    }
+
+    /// Number of the last job handed over so far, for [`is_finished`](Self::is_finished). Its end is waited for.
+    pub fn last_job(&self) -> u64 {
+        self.counters.awaited.store(true, Ordering::SeqCst);
+        self.counters.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether a job is finished, and all before it: what they freed is free then.
+    pub fn is_finished(&self, job: u64) -> bool {
+        self.counters.finished.load(Ordering::SeqCst) >= job
+    }
+
+    /// Nobody waits any more.
+    pub fn is_not_awaited(&self) {
+        self.counters.awaited.store(false, Ordering::SeqCst);
     }
 
     /// Frees an entry; in the background if `lazily` is set and the entry is large. Returns about how many bytes will
@@ -98,12 +126,20 @@ impl Reclaimer {
         let counters = Arc::clone(&self.counters);
         counters.pending.fetch_add(objects, Ordering::Relaxed);
         counters.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        counters.begun.fetch_add(1, Ordering::Relaxed);
+        let wake = self.wake.clone();
         background.submit(Worker::LazyFree, move || {
             drop(value);
             counters.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
             counters.freed.fetch_add(objects, Ordering::Relaxed);
             // Whoever sees that nothing is pending sees what was freed.
             counters.pending.fetch_sub(objects, Ordering::Release);
+            counters.finished.fetch_add(1, Ordering::SeqCst);
+            if counters.awaited.load(Ordering::SeqCst)
+                && let Some(wake) = wake
+            {
+                wake();
+            }
         });
     }
 
