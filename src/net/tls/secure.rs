@@ -26,8 +26,8 @@ const LEAST_ROOM: usize = 1 << 10;
 /// Bytes of plaintext encrypted for one system call.
 const MOST_SENT: usize = 4 * MOST_PLAIN;
 /// Most bytes of an unfinished message of the handshake: session tickets are the longest that may come.
-const LONGEST_MESSAGE: usize = 128 << 10;
-/// Most messages that say nothing, such as a refused request to renegotiate, until a peer counts as hostile.
+const LONGEST_MESSAGE: usize = 96 << 10;
+/// Most messages in a row that bring no data, such as changes of the keys, until a peer counts as hostile.
 const MOST_IDLE_MESSAGES: u8 = 32;
 
 const CLOSE_NOTIFY: u8 = 0;
@@ -310,61 +310,82 @@ impl Secure {
             };
             let opened = self.opening.open(&mut bytes[plain..record.end], record.start - plain);
             at = record.end;
-            let result = match opened {
-                Ok((Content::Data, len)) if self.message.is_empty() => {
+            let goes_on = match opened {
+                Ok((Content::Data, len)) => {
+                    let taken = self.take_data(len);
                     plain += len;
-                    Ok(())
+                    taken
                 }
-                Ok((Content::Data, _)) => Err(Failure::Message),
                 Ok((Content::Handshake, len)) => self.take_messages(&bytes[plain..plain + len]),
                 Ok((Content::Alert, len)) => self.take_alert(&bytes[plain..plain + len]),
                 Err(bad) => Err(bad.into()),
             };
-            if let Err(failure) = result {
-                self.fail(failure);
-            }
-            if self.end.is_some() {
-                break;
+            match goes_on {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.end = Some(End::Closed);
+                    break;
+                }
+                Err(failure) => {
+                    self.fail(failure);
+                    break;
+                }
             }
         }
         (plain, at)
     }
 
-    fn take_alert(&mut self, alert: &[u8]) -> Result<(), Failure> {
-        const WARNING: u8 = 1;
-        match *alert {
-            [_, CLOSE_NOTIFY] => self.end = Some(End::Closed),
-            [WARNING, _] if matches!(self.schedule, Schedule::Fixed) => return self.count_idle(),
-            [_, code] => return Err(Failure::Alert(code)),
-            _ => return Err(Failure::Message),
+    /// Takes note of data; whether the session goes on, here and below.
+    #[inline]
+    fn take_data(&mut self, len: usize) -> Result<bool, Failure> {
+        if !self.message.is_empty() {
+            return Err(Failure::Message);
         }
-        Ok(())
+        if len == 0 {
+            return self.count_idle();
+        }
+        self.idle_messages = 0;
+        Ok(true)
     }
 
-    fn count_idle(&mut self) -> Result<(), Failure> {
+    fn take_alert(&mut self, alert: &[u8]) -> Result<bool, Failure> {
+        const WARNING: u8 = 1;
+        match *alert {
+            [_, CLOSE_NOTIFY] => Ok(false),
+            [WARNING, _] if matches!(self.schedule, Schedule::Fixed) => self.count_idle(),
+            [_, code] => Err(Failure::Alert(code)),
+            _ => Err(Failure::Message),
+        }
+    }
+
+    fn count_idle(&mut self) -> Result<bool, Failure> {
         self.idle_messages += 1;
-        if self.idle_messages < MOST_IDLE_MESSAGES { Ok(()) } else { Err(Failure::Message) }
+        if self.idle_messages < MOST_IDLE_MESSAGES { Ok(true) } else { Err(Failure::Message) }
     }
 
     /// Takes messages of the handshake, which may come at any time.
-    fn take_messages(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn take_messages(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
         self.message.extend_from_slice(bytes);
-        let message = std::mem::take(&mut self.message);
-        let mut rest = &message[..];
-        while let Some((&[kind, high, middle, low], behind)) = rest.split_first_chunk::<4>() {
+        let mut at = 0;
+        while let Some((&[kind, high, middle, low], rest)) = self.message[at..].split_first_chunk::<4>() {
             let len = u32::from_be_bytes([0, high, middle, low]) as usize;
-            let Some((body, behind)) = behind.split_at_checked(len) else { break };
-            self.take_message(kind, body, behind.is_empty())?;
-            rest = behind;
+            if len > LONGEST_MESSAGE {
+                return Err(Failure::Message);
+            }
+            let Some(body) = rest.get(..len) else { break };
+            let (body, last) = (body.to_vec(), rest.len() == len);
+            self.take_message(kind, &body, last)?;
+            at += 4 + len;
         }
-        if rest.len() > LONGEST_MESSAGE {
-            return Err(Failure::Message);
+        if at == self.message.len() {
+            self.message = Vec::new();
+        } else {
+            self.message.drain(..at);
         }
-        self.message = rest.to_vec();
-        Ok(())
+        Ok(true)
     }
 
-    fn take_message(&mut self, kind: u8, body: &[u8], last: bool) -> Result<(), Failure> {
+    fn take_message(&mut self, kind: u8, body: &[u8], last: bool) -> Result<bool, Failure> {
         match (&mut self.schedule, kind) {
             (Schedule::Client(kernel), NEW_SESSION_TICKET) => {
                 kernel.handle_new_session_ticket(body).map_err(|_| Failure::Message)?;
@@ -385,7 +406,7 @@ impl Secure {
                     [1] => self.owes_key_update = true,
                     _ => return Err(Failure::Message),
                 }
-                Ok(())
+                self.count_idle()
             }
             // In version 1.2 the peer may ask for another handshake, and is refused.
             (Schedule::Fixed, HELLO_REQUEST | CLIENT_HELLO) => {
