@@ -29,7 +29,7 @@ use crate::server::execution::{Attempt, Origin};
 use crate::server::process::crash;
 use crate::server::watching::observe::Ran;
 use crate::stdx::clock::UnixMillis;
-use crate::stdx::hash;
+use crate::stdx::hash::{self, Key};
 use crate::stdx::text::Lossy;
 use crate::structures::sds::Sds;
 use crate::types::prefetch::Prefetcher;
@@ -106,7 +106,13 @@ impl Server {
         {
             hashed = *first as u32;
             hash = hash::hash(key);
-            self.keyspace.databases()[*db as usize].prefetch_bucket(hash);
+            let db = &self.keyspace.databases()[*db as usize];
+            if self.conditions.has(Conditions::CLUSTER) {
+                hash = db.noting_slot(Key::with_hash(key, hash)).hash();
+                db.prefetch_table(hash);
+            } else {
+                db.prefetch_bucket(hash);
+            }
         }
         batch.pending.push(Pending { client, command, frame, hashed, hash });
         const BARRIER: Flags = Flags::BLOCKING.with(Flags::BARRIER);
@@ -151,6 +157,12 @@ impl Server {
     /// Executes all requests of the batch, in order, and empties it.
     pub fn run_batch(&mut self, batch: &mut Batch) {
         if batch.pending.len() > 1 {
+            if self.conditions.has(Conditions::CLUSTER) {
+                for pending in batch.pending.iter().filter(|pending| pending.hashed != 0) {
+                    let db = self.clients[pending.client].db as usize;
+                    self.keyspace.databases()[db].prefetch_bucket(pending.hash);
+                }
+            }
             for pending in &batch.pending {
                 if pending.hashed != 0 {
                     let db = self.clients[pending.client].db as usize;
