@@ -18,6 +18,8 @@ mod record;
 pub mod secure;
 mod sessions;
 mod suites;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -263,6 +263,13 @@ pub(super) fn first_record(bytes: &[u8]) -> Result<Option<Range<usize>>, BadReco
 }
 
 #[cfg(test)]
+impl Keys {
+    pub(super) fn wear_out(&mut self) {
+        self.blocks_left = 0;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use rustls::crypto::cipher::{AeadKey, Iv};

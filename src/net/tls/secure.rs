@@ -583,3 +583,24 @@ impl std::fmt::Debug for Secure {
         f.debug_struct("Secure").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl Secure {
+    /// Has the next send change the keys, or fail.
+    pub(super) fn wear_out(&mut self) {
+        self.sealing.wear_out();
+    }
+
+    /// As if the peer had asked for new keys.
+    pub(super) fn owe_key_update(&mut self) {
+        self.owes_key_update = true;
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
+    pub(super) fn seal_into(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.sealing.seal(Content::Data, out, |out| out.extend_from_slice(bytes));
+    }
+}
