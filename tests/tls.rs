@@ -511,3 +511,100 @@ fn sessions_are_resumed_as_long_as_the_settings_stay() {
             .expect("set");
     }
 }
+
+/// A server that is reached over TLS only, and speaks TLS with others.
+fn node(certificates: &Certificates, binary: &std::path::Path, more: &[&str]) -> (ServerProcess, u16) {
+    let port = free_port();
+    let options = certificates.options(port);
+    // The plain port is how the test looks inside.
+    let fixed = ["--tls-replication", "yes", "--tls-cluster", "yes", "--repl-diskless-sync-delay", "0"];
+    let options: Vec<&str> =
+        options.iter().map(String::as_str).chain(fixed).chain(more.iter().copied()).collect();
+    (ServerProcess::start(binary, &options), port)
+}
+
+fn replicates(from: &ServerProcess, from_port: u16, to: &ServerProcess, what: &str) {
+    let (mut primary, mut replica) = (from.client(), to.client());
+    for i in 0..2000 {
+        let key = format!("key:{i}");
+        primary.command(&[b"SET", key.as_bytes(), &vec![b'v'; i]]).expect("a reply");
+    }
+    primary.command(&[b"SET", b"large", &vec![7; 20_000_000]]).expect("a reply");
+    let port = from_port.to_string();
+    replica.command(&[b"REPLICAOF", b"127.0.0.1", port.as_bytes()]).expect("a reply");
+    let equal = |primary: &mut support::Client, replica: &mut support::Client| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let digests = [&mut *primary, &mut *replica]
+                .map(|client| client.command(&[b"DEBUG", b"DIGEST"]).expect("a reply"));
+            if digests[0] == digests[1] && !digests[0].starts_with(b"-") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}\n{}\n{}", from.log(), to.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    equal(&mut primary, &mut replica);
+    // The stream, and going on with it after a break.
+    for round in 0..3 {
+        for i in 0..3000 {
+            let value = format!("{round}-{i}-{}", "x".repeat(i));
+            primary.command(&[b"SET", b"k", value.as_bytes()]).expect("a reply");
+        }
+        primary.command(&[b"RPUSH", b"list", &vec![round; 5_000_000]]).expect("a reply");
+        equal(&mut primary, &mut replica);
+        primary.command(&[b"CLIENT", b"KILL", b"TYPE", b"replica"]).expect("a reply");
+    }
+    primary.command(&[b"SET", b"last", b"1"]).expect("a reply");
+    equal(&mut primary, &mut replica);
+    let info = String::from_utf8(primary.command(&[b"INFO", b"stats"]).expect("info")).expect("text");
+    assert!(info.contains("sync_full:1\r\n"), "{what}: {info}");
+}
+
+#[test]
+fn replicas_follow_over_tls_in_both_roles() {
+    let Some(certificates) = Certificates::new("replicas") else { return };
+    let debug = ["--enable-debug-command", "yes"];
+    let stock = support::redis();
+    let others = [Some(spinel()), stock];
+    for other in others.iter().flatten() {
+        for (primary, replica) in [(&spinel(), other), (other, &spinel())] {
+            for options in [["--repl-diskless-sync", "yes"], ["--repl-diskless-sync", "no"]] {
+                let options: Vec<&str> = options.into_iter().chain(debug).collect();
+                let (from, port) = node(&certificates, primary, &options);
+                let (to, _) = node(&certificates, replica, &options);
+                let what = format!("{} -> {} {options:?}", primary.display(), replica.display());
+                replicates(&from, port, &to, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_move_over_tls() {
+    let Some(certificates) = Certificates::new("migrate") else { return };
+    let (from, _) = node(&certificates, &spinel(), &[]);
+    let (to, port) = node(&certificates, &spinel(), &[]);
+    let (mut source, mut target) = (from.client(), to.client());
+    let large: Vec<u8> = (0..6_000_000u32).map(|i| (i >> 2) as u8).collect();
+    source.command(&[b"SET", b"large", &large]).expect("a reply");
+    let port = port.to_string();
+    for i in 0..100 {
+        source.command(&[b"SET", b"k", format!("{i}").as_bytes()]).expect("a reply");
+        let moved =
+            source.command(&[b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"k", b"0", b"5000", b"REPLACE"]);
+        assert_eq!(moved.expect("a reply"), b"+OK\r\n");
+        assert_eq!(source.command(&[b"EXISTS", b"k"]).expect("a reply"), b":0\r\n");
+    }
+    let moved = source.command(&[b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"large", b"0", b"20000"]);
+    assert_eq!(moved.expect("a reply"), b"+OK\r\n");
+    let there = target.command(&[b"GET", b"large"]).expect("a reply");
+    assert!(there[10..there.len() - 2] == large);
+    // To a port without TLS, which would not understand.
+    source.command(&[b"SET", b"k", b"v"]).expect("a reply");
+    let plain = to.port.to_string();
+    let moved =
+        source.command(&[b"MIGRATE", b"127.0.0.1", plain.as_bytes(), b"k", b"0", b"300"]).expect("a reply");
+    assert!(moved.starts_with(b"-IOERR"), "{}", String::from_utf8_lossy(&moved));
+    assert_eq!(source.command(&[b"EXISTS", b"k"]).expect("a reply"), b":1\r\n");
+}

@@ -336,6 +336,7 @@ impl Client {
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
+            + self.io.peer.allocated()
             + self.io.input.allocated()
             + self.io.output.allocated()
             + self.names.name.len()
