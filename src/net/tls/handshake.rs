@@ -278,10 +278,11 @@ impl Handshake {
 
     /// Takes the alert that tells the peer what is wrong.
     fn say_why(&mut self) {
-        // It is the first thing the session has to say, if there is any.
+        // It is the first thing the session has to say, if there is any. It still refers to what it was given.
+        let given = &mut self.received[..self.given];
         let _ = match self.session.as_mut() {
-            Some(Session::Server(session)) => take_turn(session.process_tls_records(&mut []), &mut self.out),
-            Some(Session::Client(session)) => take_turn(session.process_tls_records(&mut []), &mut self.out),
+            Some(Session::Server(session)) => take_turn(session.process_tls_records(given), &mut self.out),
+            Some(Session::Client(session)) => take_turn(session.process_tls_records(given), &mut self.out),
             None => return,
         };
     }
