@@ -35,7 +35,7 @@ impl Certificates {
         std::fs::create_dir_all(&dir).expect("a directory can be made");
         let certificates = Certificates { dir };
         if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
-            super::skip("no openssl");
+            super::support::skip("no openssl");
             return None;
         }
         certificates.authority("ca", "Certificate Authority");
@@ -188,7 +188,7 @@ impl Certificates {
         match command.args(args).output() {
             Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
             Err(_) => {
-                super::skip("no redis-cli");
+                super::support::skip("no redis-cli");
                 None
             }
         }

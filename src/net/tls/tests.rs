@@ -234,8 +234,8 @@ fn no_bytes_make_a_session_panic() {
                 assert!(!matches!(result, Ok(Received::Drained(1..))), "{round}: nothing genuine was sent");
             }
         }
+        let contexts = Contexts::load(&settings).expect("everything is there");
         for _ in 0..200 {
-            let contexts = Contexts::load(&settings).expect("everything is there");
             let (near, far) = sockets();
             let mut server = contexts.acceptor.handshake();
             let bytes: Vec<u8> = (0..rng.index(500)).map(|_| rng.index(256) as u8).collect();
@@ -243,5 +243,60 @@ fn no_bytes_make_a_session_panic() {
             let _ = (near.send(&head), near.send(&bytes));
             while server.advance(&far).is_ok_and(|step| step == Step::Done) {}
         }
+    }
+}
+
+/// Passes on what has arrived, changed in at most one place; whether there was anything.
+fn pass_on(from: &Stream, to: &Stream, rng: &mut Rng, rarely: usize) -> bool {
+    let mut bytes = Vec::new();
+    while from.recv_into(&mut bytes, 5000).is_ok_and(|n| n > 0) {}
+    if bytes.is_empty() {
+        return false;
+    }
+    if rng.index(rarely) == 0 {
+        let at = rng.index(bytes.len());
+        match rng.index(3) {
+            0 => bytes[at] ^= 1 << rng.index(8),
+            1 => drop(bytes.remove(at)),
+            _ => bytes.insert(at, rng.index(256) as u8),
+        }
+    }
+    bytes.chunks(1 + rng.index(3000)).all(|piece| to.send(piece).is_ok())
+}
+
+#[test]
+fn who_changes_a_handshake_ends_it() {
+    let mut rng = Rng::new(11);
+    for settings in versions() {
+        let contexts = Contexts::load(&settings).expect("everything is there");
+        let (mut agreed, mut ended) = (0, 0);
+        for _ in 0..300 {
+            let ((near, near_wire), (far_wire, far)) = (sockets(), sockets());
+            let (mut client, mut server) = (contexts.connector.handshake(), contexts.acceptor.handshake());
+            loop {
+                let steps = (client.advance(&near), server.advance(&far));
+                match steps {
+                    (Ok(Step::Done), Ok(Step::Done)) => {
+                        agreed += 1;
+                        break;
+                    }
+                    (Ok(_), Ok(_)) => {}
+                    _ => {
+                        ended += 1;
+                        break;
+                    }
+                }
+                let moved = [
+                    pass_on(&near_wire, &far_wire, &mut rng, 6),
+                    pass_on(&far_wire, &near_wire, &mut rng, 6),
+                ];
+                if moved == [false; 2] {
+                    // Each waits for what was taken out.
+                    ended += 1;
+                    break;
+                }
+            }
+        }
+        assert!(agreed > 20 && ended > 20, "{agreed} {ended}");
     }
 }
