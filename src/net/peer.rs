@@ -58,22 +58,16 @@ impl Peer {
         }
     }
 
-    /// Receives once at most `room` bytes; `None` is the end of the stream.
+    /// Receives once and appends at most `room` bytes to `out`.
     ///
     /// # Errors
     /// As [`Peer::receive`].
-    #[allow(unsafe_code)]
-    pub fn receive_bytes(&mut self, room: usize) -> io::Result<Option<Vec<u8>>> {
-        let mut bytes = Vec::with_capacity(room);
-        match self.receive(&mut bytes.spare_capacity_mut()[..room])? {
-            Received::Closed => return Ok(None),
-            Received::Nothing => {}
-            Received::Drained(n) | Received::More(n) => {
-                // SAFETY: `receive` has initialised that many bytes at the start of the spare capacity.
-                unsafe { bytes.set_len(n) };
-            }
+    pub fn receive_into(&mut self, out: &mut Vec<u8>, room: usize) -> io::Result<Received> {
+        match self {
+            Peer::Socket(stream) => Received::of(stream.recv_into(out, room), room),
+            Peer::Secure(secure) => secure.receive_into(out, room),
+            Peer::Internal => Ok(Received::Nothing),
         }
-        Ok(Some(bytes))
     }
 
     /// Sends a prefix of `bytes` and returns its length.

@@ -1,6 +1,6 @@
 //! TLS as the configuration wants it: what is in use, and how it is exchanged for something else.
 
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -19,7 +19,7 @@ pub struct Tls {
     /// When the files were last looked at.
     looked_at: Option<Instant>,
     /// What another thread makes of files that have changed.
-    reloading: Option<Receiver<Result<Contexts, TlsError>>>,
+    reloading: Option<JoinHandle<Option<Result<Contexts, TlsError>>>>,
 }
 
 impl Tls {
@@ -111,19 +111,22 @@ impl Server {
     /// Reads the files of the configuration again if they have changed, every `tls-auto-reload-interval` seconds. Called by
     /// the timer; the work is done in another thread, because a key may take long to decrypt.
     pub(in crate::server) fn reload_tls_if_due(&mut self) {
-        if let Some(reloading) = &self.tls.reloading {
-            match reloading.try_recv() {
-                Err(TryRecvError::Empty) => return,
-                Ok(Ok(contexts)) => {
+        if let Some(reloading) = self.tls.reloading.take() {
+            if !reloading.is_finished() {
+                self.tls.reloading = Some(reloading);
+                return;
+            }
+            match reloading.join() {
+                Ok(Some(Ok(contexts))) => {
                     tracing::info!("TLS materials reloaded");
                     self.tls.contexts = Some(contexts);
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!("Failed to reload TLS materials, keeping those in use: {error}")
+                Ok(Some(Err(error))) => {
+                    tracing::warn!("Failed to reload TLS materials, keeping those in use: {error}");
                 }
-                Err(TryRecvError::Disconnected) => {}
+                // Nothing has changed.
+                Ok(None) | Err(_) => {}
             }
-            self.tls.reloading = None;
         }
         let interval = self.config.tls.auto_reload_interval_s;
         let Some(contexts) = &self.tls.contexts else { return };
@@ -137,15 +140,12 @@ impl Server {
         self.tls.looked_at = Some(Instant::now());
         let settings = settings(&self.config);
         let stamp = contexts.stamp.clone();
-        let (sender, receiver) = channel();
-        let begun = std::thread::Builder::new().name("tls_reload".into()).spawn(move || {
-            if settings.stamp() != stamp {
-                // Nobody waits for it if the configuration has changed meanwhile.
-                let _ = sender.send(Contexts::load(&settings));
-            }
-        });
+        let begun = std::thread::Builder::new()
+            .name("tls_reload".into())
+            .spawn(move || (settings.stamp() != stamp).then(|| Contexts::load(&settings)));
         match begun {
-            Ok(_) => self.tls.reloading = Some(receiver),
+            // If the configuration changes meanwhile, what comes of it is dropped.
+            Ok(thread) => self.tls.reloading = Some(thread),
             Err(error) => tracing::warn!("Cannot look after TLS materials: {error}"),
         }
     }

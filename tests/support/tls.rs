@@ -8,9 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
     SupportedProtocolVersion,
@@ -167,7 +169,10 @@ impl Certificates {
                     .map(|certificate| certificate.expect("a certificate"))
                     .collect();
                 let key = PrivateKeyDer::from_pem_file(self.dir.join(format!("{name}.key"))).expect("a key");
-                builder.with_client_auth_cert(chain, key).expect("they fit")
+                let key =
+                    rustls::crypto::ring::sign::any_supported_type(&key).expect("a key of a known kind");
+                // Unlike a configuration made of the two, this takes certificates of version 1.
+                builder.with_client_cert_resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key)))))
             }
         };
         Arc::new(config)
@@ -192,6 +197,20 @@ impl Certificates {
                 None
             }
         }
+    }
+}
+
+/// Shows the same certificate to everybody.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -217,6 +217,20 @@ impl Secure {
         }
     }
 
+    /// As [`Secure::receive`]: appends at most `room` bytes to `out`.
+    ///
+    /// # Errors
+    /// As [`Secure::receive`].
+    pub fn receive_into(&mut self, out: &mut Vec<u8>, room: usize) -> io::Result<Received> {
+        out.reserve(room);
+        let received = self.receive(&mut out.spare_capacity_mut()[..room])?;
+        if let Received::Drained(n) | Received::More(n) = received {
+            // SAFETY: `receive` has initialised that many bytes at the start of the spare capacity.
+            unsafe { out.set_len(out.len() + n) };
+        }
+        Ok(received)
+    }
+
     /// Copies plaintext that was kept.
     fn take_held(&mut self, room: &mut [MaybeUninit<u8>]) -> Received {
         let n = room.len().min(self.plain - self.taken);

@@ -7,12 +7,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::server::{ProducesTickets, StoresServerSessions};
+
+use crate::stdx::sync::Mutex;
 
 /// A ticket is not longer: what is longer was not made here.
 const LONGEST_TICKET: usize = 64 << 10;
@@ -132,7 +133,7 @@ struct Kept {
 
 impl Cache {
     pub(super) fn new(size: usize, timeout: Duration) -> Cache {
-        Cache { size, timeout, kept: Mutex::default() }
+        Cache { size, timeout, kept: Mutex::new(Kept::default()) }
     }
 
     fn put_at(&self, id: Vec<u8>, session: Vec<u8>, now: Duration) -> bool {

@@ -69,19 +69,11 @@ fn versions() -> [Settings; 2] {
 /// Receives until nothing is left; `None` is the end.
 fn receive(secure: &mut Secure, room: usize) -> Option<Vec<u8>> {
     let mut got = Vec::new();
-    let mut room = vec![MaybeUninit::uninit(); room];
     loop {
-        let (n, more) = match secure.receive(&mut room).expect("connected") {
-            Received::More(n) => (n, true),
-            Received::Drained(n) => (n, false),
-            Received::Nothing => (0, false),
+        match secure.receive_into(&mut got, room).expect("connected") {
+            Received::More(_) => {}
+            Received::Drained(_) | Received::Nothing => return Some(got),
             Received::Closed => return if got.is_empty() { None } else { Some(got) },
-        };
-        // SAFETY: `receive` has initialised that many bytes.
-        #[allow(unsafe_code)]
-        got.extend(room[..n].iter().map(|byte| unsafe { byte.assume_init() }));
-        if !more {
-            return Some(got);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::clients::ClientKey;
 use crate::clients::client::ScriptDebug;
+use crate::net::io::Received;
 use crate::net::peer::Peer;
 use crate::resp::{Error, Replied};
 use crate::scripting::Script;
@@ -76,15 +77,16 @@ impl Server {
     pub(in crate::server) fn converse(&mut self, key: ClientKey, output: &[u8]) -> Option<Vec<u8>> {
         let peer = &mut self.clients[key].io.peer;
         send(peer, output)?;
-        loop {
+        let mut bytes = Vec::new();
+        while bytes.is_empty() {
             if !peer.holds_plaintext() {
                 peer.stream()?.wait(false, None).ok()?;
             }
-            let bytes = peer.receive_bytes(ROOM).ok()??;
-            if !bytes.is_empty() {
-                return Some(bytes);
+            if peer.receive_into(&mut bytes, ROOM).ok()? == Received::Closed {
+                return None;
             }
         }
+        Some(bytes)
     }
 }
 
