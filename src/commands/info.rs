@@ -53,6 +53,7 @@ struct Section {
 
 const SECTIONS: &[Section] = &[
     Section { names: &["server"], by_default: true, write: server_section },
+    Section { names: &["tls"], by_default: true, write: tls_section },
     Section { names: &["clients"], by_default: true, write: clients_section },
     Section { names: &["memory"], by_default: true, write: memory_section },
     Section { names: &["persistence"], by_default: true, write: persistence_section },
@@ -123,7 +124,8 @@ fn sentinel_section(server: &Server, out: &mut InfoText) {
     let machine = &sentinel.machine;
     let now = crate::server::sentinel::now();
     let tilt_s = machine.tilt_since().map_or(-1, |since| (now - since) / 1000);
-    let failures = u8::from(machine.failures.after_election) | u8::from(machine.failures.after_promotion) << 1;
+    let failures =
+        u8::from(machine.failures.after_election) | u8::from(machine.failures.after_promotion) << 1;
     out.section("Sentinel")
         .field("sentinel_masters", machine.primaries().len())
         .flag("sentinel_tilt", machine.tilt_since().is_some())
@@ -162,7 +164,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("process_id", identity.pid)
         .field("process_supervised", supervised)
         .field("run_id", &identity.run_id)
-        .field("tcp_port", config.net.port)
+        .field("tcp_port", config.main_port())
         .field("server_time_usec", clock::now_us())
         .field("uptime_in_seconds", uptime_s)
         .field("uptime_in_days", uptime_s / (24 * 3600))
@@ -173,8 +175,8 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("config_file", identity.config_file.as_deref().unwrap_or("".as_ref()).display())
         .flag("io_threads_active", false);
     let mut listeners = 0;
+    let addresses: String = config.net.bind.iter().map(|address| format!(",bind={address}")).collect();
     if config.net.port != 0 && !config.net.bind.is_empty() {
-        let addresses: String = config.net.bind.iter().map(|address| format!(",bind={address}")).collect();
         out.line(format_args!("listener0:name=tcp{addresses},port={}", config.net.port));
         listeners += 1;
     }
@@ -183,9 +185,24 @@ fn server_section(server: &Server, out: &mut InfoText) {
             "listener{listeners}:name=unix,bind={}",
             Safe(config.net.unixsocket.as_bytes())
         ));
+        listeners += 1;
+    }
+    if config.tls.port != 0 && !config.net.bind.is_empty() {
+        out.line(format_args!("listener{listeners}:name=tls{addresses},port={}", config.tls.port));
     }
     if let Some(shutdown) = &server.persistence.shutdown {
         out.field("shutdown_in_milliseconds", shutdown.until.since(now));
+    }
+}
+
+fn tls_section(server: &Server, out: &mut InfoText) {
+    out.section("TLS");
+    let now = UnixMillis::now().as_secs();
+    for (whose, certificate) in server.tls.certificates() {
+        let serial = certificate.map_or("none", |certificate| &certificate.serial);
+        let left_s = certificate.map_or(0, |certificate| (certificate.expires - now).max(0));
+        out.line(format_args!("tls_{whose}_cert_serial:{serial}"));
+        out.line(format_args!("tls_{whose}_cert_expires_in_seconds:{left_s}"));
     }
 }
 
@@ -330,7 +347,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("mem_cluster_links", 0)
         .field("mem_aof_buffer", server.aof.log.buf.capacity())
         .field("mem_allocator", alloc::NAME)
-        .flag("active_defrag_running", false)
+        .field("active_defrag_running", server.defragment.effort())
         .field("lazyfree_pending_objects", server.keyspace.reclaimer.pending())
         .field("lazyfreed_objects", server.keyspace.reclaimer.freed());
 }
@@ -429,6 +446,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("current_eviction_exceeded_time", stats.short_of_memory_ms().1)
         .field("keyspace_hits", keyspace.hits)
         .field("keyspace_misses", keyspace.misses);
+    let moved = &server.defragment.counts;
     out.field("pubsub_channels", server.clients.pubsub.len(Scope::Channel))
         .field("pubsub_patterns", server.clients.pubsub.len(Scope::Pattern))
         .field("pubsubshard_channels", server.clients.pubsub.len(Scope::Shard))
@@ -436,12 +454,12 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("total_forks", server.children.forks)
         .field("migrate_cached_sockets", server.targets.len())
         .field("slave_expires_tracked_keys", server.keyspace.own_expiries.len())
-        .field("active_defrag_hits", 0)
-        .field("active_defrag_misses", 0)
-        .field("active_defrag_key_hits", 0)
-        .field("active_defrag_key_misses", 0)
-        .field("total_active_defrag_time", 0)
-        .field("current_active_defrag_time", 0)
+        .field("active_defrag_hits", moved.hits)
+        .field("active_defrag_misses", moved.misses)
+        .field("active_defrag_key_hits", moved.key_hits)
+        .field("active_defrag_key_misses", moved.key_misses)
+        .field("total_active_defrag_time", server.defragment.total().as_millis())
+        .field("current_active_defrag_time", server.defragment.current().as_millis())
         .field("tracking_total_keys", server.clients.tracking.keys())
         .field("tracking_total_items", server.clients.tracking.items())
         .field("tracking_total_prefixes", server.clients.tracking.prefixes())
@@ -464,7 +482,8 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("acl_access_denied_auth", server.acl.denials.logins)
         .field("acl_access_denied_cmd", server.acl.denials.commands)
         .field("acl_access_denied_key", server.acl.denials.keys)
-        .field("acl_access_denied_channel", server.acl.denials.channels);
+        .field("acl_access_denied_channel", server.acl.denials.channels)
+        .field("acl_access_denied_tls_cert", server.stats.denied_certificates);
 }
 
 /// Only shown when named: no group of sections includes it.

@@ -183,13 +183,9 @@ fn sentinels(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     list(server, key, &ids)
 }
 
-const ADDRESS: Spec =
-    Spec::admin("sentinel|get-master-addr-by-name", 3, address).flags(Flags::ADMIN).docs(Docs {
-        summary: "Tells where the primary of a name is.",
-        since: "2.8.4",
-        args: NAME,
-        ..DOCS
-    });
+const ADDRESS: Spec = Spec::admin("sentinel|get-master-addr-by-name", 3, address)
+    .flags(Flags::ADMIN)
+    .docs(Docs { summary: "Tells where the primary of a name is.", since: "2.8.4", args: NAME, ..DOCS });
 
 /// SENTINEL GET-MASTER-ADDR-BY-NAME name → host and port, or null.
 fn address(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -219,8 +215,8 @@ fn is_down(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let (port, epoch) = (args.int(3)?, args.int(4)?);
     let (port, epoch) = (u16::try_from(port).unwrap_or(0), u64::try_from(epoch).unwrap_or(0));
     let (host, candidate) = (String::from_utf8_lossy(args.at(2)), String::from_utf8_lossy(args.at(5)));
-    let told = server
-        .sentinel_change(|machine, now| machine.is_down_by_addr(&host, port, epoch, &candidate, now));
+    let told =
+        server.sentinel_change(|machine, now| machine.is_down_by_addr(&host, port, epoch, &candidate, now));
     let (down, vote) = told.unwrap_or_default();
     let (leader, epoch) = vote.unwrap_or_else(|| ("*".to_owned(), 0));
     let mut reply = server.reply(key);
@@ -242,9 +238,7 @@ fn ckquorum(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let id = primary(server, args.at(2))?;
     let (usable, quorum, majority) = machine(server)?.usable(id);
     if quorum && majority {
-        let text = format!(
-            "OK {usable} usable Sentinels. Quorum and failover authorization can be reached"
-        );
+        let text = format!("OK {usable} usable Sentinels. Quorum and failover authorization can be reached");
         return Ok(server.reply(key).simple(&text));
     }
     let mut text = format!("NOQUORUM {usable} usable Sentinels. ");
@@ -307,12 +301,9 @@ fn myid(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(server.reply(key).bulk(id.as_bytes()))
 }
 
-const PENDING_SCRIPTS: Spec =
-    Spec::admin("sentinel|pending-scripts", 2, pending_scripts).flags(Flags::ADMIN).docs(Docs {
-        summary: "Lists scripts that run or are to be run.",
-        since: "2.8.4",
-        ..DOCS
-    });
+const PENDING_SCRIPTS: Spec = Spec::admin("sentinel|pending-scripts", 2, pending_scripts)
+    .flags(Flags::ADMIN)
+    .docs(Docs { summary: "Lists scripts that run or are to be run.", since: "2.8.4", ..DOCS });
 
 /// SENTINEL PENDING-SCRIPTS → fields of each script.
 fn pending_scripts(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
@@ -340,14 +331,17 @@ fn pending_scripts(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResul
     Ok(replied)
 }
 
-const HELP: Spec = Spec::admin("sentinel|help", 2, show_help).flags(Flags::LOADING.with(Flags::STALE)).docs(
-    Docs { summary: "Lists the subcommands.", since: "6.2.0", ..DOCS },
-);
+const HELP: Spec = Spec::admin("sentinel|help", 2, show_help)
+    .flags(Flags::LOADING.with(Flags::STALE))
+    .docs(Docs { summary: "Lists the subcommands.", since: "6.2.0", ..DOCS });
 
 /// SENTINEL HELP → descriptions of the subcommands.
 fn show_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let forms = [
-        ("CKQUORUM <master-name>", "Tell whether enough Sentinels are up to agree on a failover and to\nelect who does it."),
+        (
+            "CKQUORUM <master-name>",
+            "Tell whether enough Sentinels are up to agree on a failover and to\nelect who does it.",
+        ),
         ("CONFIG SET param value [param value ...]", "Set options of all primaries."),
         ("CONFIG GET <param> [param param param ...]", "Show options of all primaries."),
         ("DEBUG [<param> <value> ...]", "Show periods and time limits in milliseconds, or change them."),
@@ -369,7 +363,10 @@ fn show_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         ("RESET <pattern>", "Forget what is known of primaries whose names match."),
         ("SENTINELS <master-name>", "List the other Sentinels of a primary and their state."),
         ("SET <master-name> <option> <value> [<option> <value> ...]", "Change options of a primary."),
-        ("SIMULATE-FAILURE [CRASH-AFTER-ELECTION] [CRASH-AFTER-PROMOTION] [HELP]", "End the process in the middle of a failover, for tests."),
+        (
+            "SIMULATE-FAILURE [CRASH-AFTER-ELECTION] [CRASH-AFTER-PROMOTION] [HELP]",
+            "End the process in the middle of a failover, for tests.",
+        ),
     ];
     Ok(help(&mut server.reply(key), "SENTINEL", &forms))
 }
@@ -397,7 +394,12 @@ fn publish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 const ROLE: Spec = Spec::admin("role", 1, role)
     .flags(Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST))
     .acl(Acl::ADMIN.with(Acl::DANGEROUS))
-    .docs(Docs { summary: "Tells the names of the primaries.", since: "2.8.12", group: Group::Server, ..DOCS });
+    .docs(Docs {
+        summary: "Tells the names of the primaries.",
+        since: "2.8.12",
+        group: Group::Server,
+        ..DOCS
+    });
 
 /// ROLE → `sentinel`, and the names of the primaries.
 fn role(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {

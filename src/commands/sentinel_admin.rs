@@ -85,13 +85,9 @@ fn reset(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(server.reply(key).int(count.unwrap_or(0) as i64))
 }
 
-pub(super) const FAILOVER: Spec =
-    Spec::admin("sentinel|failover", 3, failover).flags(Flags::ADMIN).docs(Docs {
-        summary: "Has a replica take over.",
-        since: "2.8.4",
-        args: NAME,
-        ..DOCS
-    });
+pub(super) const FAILOVER: Spec = Spec::admin("sentinel|failover", 3, failover)
+    .flags(Flags::ADMIN)
+    .docs(Docs { summary: "Has a replica take over.", since: "2.8.4", args: NAME, ..DOCS });
 
 /// SENTINEL FAILOVER name → OK; the failover goes on by itself.
 fn failover(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
@@ -102,12 +98,9 @@ fn failover(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
 }
 
-pub(super) const FLUSHCONFIG: Spec =
-    Spec::admin("sentinel|flushconfig", 2, flushconfig).flags(Flags::ADMIN).docs(Docs {
-        summary: "Writes the configuration file.",
-        since: "2.8.4",
-        ..DOCS
-    });
+pub(super) const FLUSHCONFIG: Spec = Spec::admin("sentinel|flushconfig", 2, flushconfig)
+    .flags(Flags::ADMIN)
+    .docs(Docs { summary: "Writes the configuration file.", since: "2.8.4", ..DOCS });
 
 /// SENTINEL FLUSHCONFIG → OK.
 fn flushconfig(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
@@ -130,7 +123,8 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     while at < args.len() {
         match parse_change(&args, at, deny_scripts) {
             Ok((change, used)) => {
-                let shown: Vec<_> = (at + 1..at + used).map(|i| String::from_utf8_lossy(args.at(i))).collect();
+                let shown: Vec<_> =
+                    (at + 1..at + used).map(|i| String::from_utf8_lossy(args.at(i))).collect();
                 let is_secret = matches!(change, Change::AuthPass(_));
                 let shown = if is_secret { "******".to_owned() } else { shown.join(" ") };
                 let option = String::from_utf8_lossy(args.at(at)).into_owned();
@@ -197,7 +191,11 @@ fn parse_change(args: &Args<'_>, at: usize, deny_scripts: bool) -> Result<(Chang
         ));
     }
     let change = conf::change(known, value).map_err(|reason| {
-        if is_script { Error::quoting(&[b"ERR ", reason.trim_end_matches('.').as_bytes()]) } else { invalid(value) }
+        if is_script {
+            Error::quoting(&[b"ERR ", reason.trim_end_matches('.').as_bytes()])
+        } else {
+            invalid(value)
+        }
     })?;
     Ok((change, 2))
 }
@@ -269,14 +267,19 @@ fn config_set(server: &mut Server, key: ClientKey, words: Args<'_>) -> CmdResult
     // All options must exist before any value is looked at.
     for at in (0..words.len()).step_by(2) {
         let option = words.at(at);
-        let Some(known) = OPTIONS.into_iter().find(|known| text::eq_ignore_case(option, known.as_bytes())) else {
+        let Some(known) = OPTIONS.into_iter().find(|known| text::eq_ignore_case(option, known.as_bytes()))
+        else {
             return Err(Error::quoting(&[b"ERR Invalid argument '", option, b"' to SENTINEL CONFIG SET"]));
         };
         if seen.contains(&known) {
             return Err(Error::quoting(&[b"ERR Duplicate argument '", option, b"' to SENTINEL CONFIG SET"]));
         }
         if words.get(at + 1).is_none() {
-            return Err(Error::quoting(&[b"ERR Missing argument '", option, b"' value to SENTINEL CONFIG SET"]));
+            return Err(Error::quoting(&[
+                b"ERR Missing argument '",
+                option,
+                b"' value to SENTINEL CONFIG SET",
+            ]));
         }
         seen.push(known);
     }

@@ -10,6 +10,7 @@ use super::value::{
     AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, DurableMode, EndpointType, EvictionPolicy,
     KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr,
     PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
+    TlsUserField,
 };
 
 /// All options of the server.
@@ -43,6 +44,13 @@ pub struct Config {
     pub advanced: AdvancedOptions,
     /// Delays and switches for tests of the server.
     pub debug: DebugOptions,
+}
+
+impl Config {
+    /// The port by which the server calls itself: the plain one, or that for TLS if it is the only one.
+    pub fn main_port(&self) -> u16 {
+        if self.net.port != 0 { self.net.port } else { self.tls.port }
+    }
 }
 
 /// Where clients connect, and how many may.
@@ -191,6 +199,10 @@ pub struct TlsOptions {
     pub session_cache_size: u32,
     /// How long a session is cached, in seconds.
     pub session_cache_timeout_s: u32,
+    /// Field of a client's certificate that names the user it acts as.
+    pub auth_clients_user: TlsUserField,
+    /// How often the files are looked at for changes, in seconds; 0 for never.
+    pub auto_reload_interval_s: u32,
 }
 
 impl Default for TlsOptions {
@@ -216,6 +228,8 @@ impl Default for TlsOptions {
             session_caching: true,
             session_cache_size: 20 << 10,
             session_cache_timeout_s: 300,
+            auth_clients_user: TlsUserField::Off,
+            auto_reload_interval_s: 0,
         }
     }
 }
@@ -245,9 +259,8 @@ pub struct SentinelLine {
 impl SentinelLine {
     /// A line that was read.
     pub fn read(words: &[Vec<u8>], place: Place) -> SentinelLine {
-        let kind = words.first().map_or_else(String::new, |kind| {
-            String::from_utf8_lossy(kind).to_ascii_lowercase()
-        });
+        let kind =
+            words.first().map_or_else(String::new, |kind| String::from_utf8_lossy(kind).to_ascii_lowercase());
         let rest = place.text.iter().position(u8::is_ascii_whitespace).map_or(0, |blank| blank + 1);
         SentinelLine { kind, words: words.into(), text: place.text[rest..].to_vec(), place }
     }
@@ -370,7 +383,7 @@ impl Default for MemoryOptions {
 }
 
 /// Deletions whose memory a background thread frees.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LazyfreeOptions {
     /// Evicted keys.
     pub eviction: bool,
@@ -382,6 +395,12 @@ pub struct LazyfreeOptions {
     pub user_del: bool,
     /// FLUSHALL and FLUSHDB without SYNC or ASYNC behave as ASYNC.
     pub user_flush: bool,
+}
+
+impl Default for LazyfreeOptions {
+    fn default() -> Self {
+        LazyfreeOptions { eviction: true, expire: true, server_del: true, user_del: true, user_flush: true }
+    }
 }
 
 /// Snapshots and the append-only file.

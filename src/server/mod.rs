@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod command;
+pub mod defragment;
 pub mod durability;
 pub mod error;
 pub mod event_loop;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod reconfigure;
 pub mod replication;
 pub mod sentinel;
+pub mod tls;
 pub mod watching;
 
 use std::sync::Arc;
@@ -62,6 +64,8 @@ pub struct Server {
     pub scripts: execution::scripts::Scripts,
     /// The cycles that search for expired keys.
     pub expire: ActiveExpire,
+    /// Active defragmentation.
+    pub defragment: defragment::Defragment,
     /// Pause of requests by CLIENT PAUSE.
     pub pause: execution::pause::Pause,
     /// Snapshots and loading.
@@ -76,6 +80,8 @@ pub struct Server {
     pub targets: migrate::Targets,
     /// What a Sentinel is, and nobody else.
     pub sentinel: Option<Box<sentinel::Sentinel>>,
+    /// Encryption of connections.
+    pub tls: tls::Tls,
     /// State of the event loop.
     pub event_loop: EventLoop,
     /// Which server this is.
@@ -135,6 +141,7 @@ impl Server {
             execution: Execution::default(),
             scripts: execution::scripts::Scripts::default(),
             expire: ActiveExpire::default(),
+            defragment: defragment::Defragment::default(),
             pause: execution::pause::Pause::default(),
             persistence: durability::persistence::Persistence::new(now),
             children: durability::child::Children::default(),
@@ -142,6 +149,7 @@ impl Server {
             replication,
             targets: migrate::Targets::default(),
             sentinel: None,
+            tls: tls::Tls::default(),
             event_loop: EventLoop::default(),
             identity: Identity {
                 run_id,

@@ -59,6 +59,11 @@ impl Server {
             let source: Option<IpAddr> = self.config.net.bind_source_addr.parse().ok();
             let source = source.filter(|source| source.is_ipv4() == ip.is_ipv4());
             let mut link = Link::connect(SocketAddr::new(ip, port), source)?;
+            if self.config.tls.replication
+                && let Some(connector) = self.tls.connector()
+            {
+                link.encrypt(connector);
+            }
             let Some(poll) = &self.event_loop.poll else { return Err(io::ErrorKind::NotConnected.into()) };
             poll.registry().register(link.stream_mut(), Source::Sentinel(place(conn)))?;
             Ok(link)

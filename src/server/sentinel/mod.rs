@@ -11,6 +11,7 @@ pub mod names;
 pub mod programs;
 
 use crate::clients::pubsub::Scope;
+use crate::config::Config;
 use crate::config::file::FileError;
 use crate::config::options::SentinelLine;
 use crate::config::os_error;
@@ -42,6 +43,12 @@ pub struct Sentinel {
     rng: Rng,
 }
 
+/// The port that others are to use.
+fn announced_port(config: &Config) -> u16 {
+    let encrypted = config.tls.replication && config.tls.port != 0;
+    if encrypted { config.tls.port } else { config.net.port }
+}
+
 /// The time of the machine.
 pub fn now() -> i64 {
     clock::now_ms()
@@ -54,7 +61,7 @@ impl Server {
     /// A directive is wrong.
     pub(in crate::server) fn become_sentinel(&mut self) -> Result<(), FileError> {
         let mut machine = Machine::new(Rng::from_os());
-        machine.port = self.config.net.port;
+        machine.port = announced_port(&self.config);
         machine.own_password.clone_from(&self.config.security.requirepass);
         let lines = &self.config.sentinel.lines;
         let words: Vec<&[Vec<u8>]> = lines.iter().map(|line| &line.words[..]).collect();
@@ -107,7 +114,7 @@ impl Server {
             sentinel.machine.script_ended(id, how, now());
         }
         sentinel.machine.own_password.clone_from(&self.config.security.requirepass);
-        sentinel.machine.port = self.config.net.port;
+        sentinel.machine.port = announced_port(&self.config);
         sentinel.machine.tick(now());
         // Sentinels that tick in step would ask for votes at the same time.
         let jitter_ms = sentinel.rng.below(50);
@@ -172,7 +179,11 @@ impl Server {
                 std::process::exit(99);
             }
             Action::Save => {}
-            Action::Send { .. } | Action::Close(_) | Action::Resolve(_) | Action::Start(_) | Action::Kill(_) => {
+            Action::Send { .. }
+            | Action::Close(_)
+            | Action::Resolve(_)
+            | Action::Start(_)
+            | Action::Kill(_) => {
                 let Some(sentinel) = &mut self.sentinel else { return };
                 let Sentinel { machine, links, names, programs, .. } = &mut **sentinel;
                 match action {
