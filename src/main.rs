@@ -4,7 +4,7 @@
 //! `--directive value …` for any directive the file could hold. [`clap`] looks after help and version; the rest
 //! is the business of [`CommandLine`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 /// Whether the program was called by the name of a Sentinel.
-fn is_sentinel(name: &OsString) -> bool {
+fn is_sentinel(name: &OsStr) -> bool {
     Path::new(name).file_name().is_some_and(|name| name.to_string_lossy().ends_with("-sentinel"))
 }
 

@@ -147,7 +147,7 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     reply.bulk(b"id");
     reply.int(id as i64);
     reply.bulk(b"mode");
-    reply.bulk(if is_sentinel { b"sentinel" } else { b"standalone" });
+    reply.bulk(if is_sentinel { &b"sentinel"[..] } else { b"standalone" });
     if !is_sentinel {
         reply.bulk(b"role");
         reply.bulk(b"master");

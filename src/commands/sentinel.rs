@@ -45,7 +45,7 @@ pub fn known() -> Vec<&'static [Spec]> {
         });
         common.chain([PUBLISH, ROLE, SENTINEL]).collect()
     });
-    vec![commands]
+    vec![commands.as_slice()]
 }
 
 /// Documentation that all share.
@@ -102,12 +102,13 @@ pub(super) fn primary(server: &Server, name: &[u8]) -> Result<InstanceId, Error>
     found.ok_or_else(|| Error::text("ERR No such master with that name"))
 }
 
-fn write_fields(reply: &mut Reply<'_>, fields: &Fields) {
-    reply.map(fields.len());
+fn write_fields(reply: &mut Reply<'_>, fields: &Fields) -> Replied {
+    let replied = reply.map(fields.len());
     for (name, value) in fields {
         reply.bulk(name.as_bytes());
         reply.bulk(value.as_bytes());
     }
+    replied
 }
 
 fn list(server: &mut Server, key: ClientKey, ids: &[InstanceId]) -> CmdResult {
@@ -135,9 +136,7 @@ const MASTER: Spec = Spec::admin("sentinel|master", 3, master).flags(Flags::ADMI
 fn master(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let id = primary(server, args.at(2))?;
     let fields = machine(server)?.fields(id, now());
-    let mut reply = server.reply(key);
-    write_fields(&mut reply, &fields);
-    Ok(Replied::later())
+    Ok(write_fields(&mut server.reply(key), &fields))
 }
 
 const MASTERS: Spec = Spec::admin("sentinel|masters", 2, masters).flags(Flags::ADMIN).docs(Docs {
@@ -315,7 +314,7 @@ fn pending_scripts(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResul
         reply.bulk(b"argv");
         reply.bulks(&job.argv);
         reply.bulk(b"flags");
-        reply.bulk(if job.pid.is_some() { b"running" } else { b"scheduled" });
+        reply.bulk(if job.pid.is_some() { &b"running"[..] } else { b"scheduled" });
         reply.bulk(b"pid");
         reply.bulk_int(job.pid.unwrap_or(0).into());
         if job.pid.is_some() {

@@ -43,7 +43,7 @@ fn monitor(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let host = String::from_utf8_lossy(args.at(3)).into_owned();
     server.sentinel_look_up(&host);
     let port = u16::try_from(port).ok().filter(|&port| port != 0);
-    let result = server.sentinel_change(|machine, now| {
+    let result = server.sentinel_change(|machine, now| -> Result<(), &'static str> {
         let port = port.ok_or("Invalid port number.")?;
         let address = machine.address_of(&host, port).ok_or("Invalid IP address or hostname specified")?;
         let id = machine.monitor(&name, address, quorum, now)?;
