@@ -1,7 +1,7 @@
-//! Three servers watched by three stock Sentinels: the primary is killed, and later another one is stopped; each time
-//! a replica takes over, the rest follows it, and the former primary comes back as a replica.
+//! Three servers watched by three Sentinels, stock ones, Spinels, or both: the primary is killed, and later another one
+//! is stopped; each time a replica takes over, the rest follows it, and the former primary comes back as a replica.
 //!
-//! The test is skipped if there is no `redis-sentinel`, or fails if `CI` is set.
+//! A test with stock Sentinels is skipped if there is no `redis-sentinel`, or fails if `CI` is set.
 
 mod support;
 
@@ -15,13 +15,21 @@ use support::{Client, ServerProcess, free_port, lasting_port, run, spinel};
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Whose Sentinel it is.
+#[derive(Clone, Copy, PartialEq)]
+enum Maker {
+    Stock,
+    Ours,
+}
+
 struct Sentinel {
     child: Child,
     port: u16,
+    file: PathBuf,
 }
 
 impl Sentinel {
-    fn start(dir: &Path, primary: u16) -> Option<Sentinel> {
+    fn start(dir: &Path, primary: u16, maker: Maker) -> Option<Sentinel> {
         let port = free_port();
         let file = dir.join(format!("sentinel-{port}.conf"));
         let text = format!(
@@ -30,14 +38,22 @@ impl Sentinel {
             dir.display()
         );
         std::fs::write(&file, text).expect("a file can be written");
-        let started = Command::new("redis-sentinel")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
+        Sentinel::start_with(file, port, maker)
+    }
+
+    /// Starts a Sentinel with what its file says.
+    fn start_with(file: PathBuf, port: u16, maker: Maker) -> Option<Sentinel> {
+        let mut command = match maker {
+            Maker::Stock => Command::new("redis-sentinel"),
+            Maker::Ours => Command::new(spinel()),
+        };
+        command.arg(&file);
+        if maker == Maker::Ours {
+            command.arg("--sentinel");
+        }
+        let started = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         match started {
-            Ok(child) => Some(Sentinel { child, port }),
+            Ok(child) => Some(Sentinel { child, port, file }),
             Err(error) => {
                 support::skip(&format!("redis-sentinel: {error}"));
                 None
@@ -109,8 +125,25 @@ fn signal(server: &ServerProcess, signal: &str) {
 }
 
 #[test]
-fn a_replica_takes_over_from_a_primary_that_is_killed_or_stopped() {
-    let dir = std::env::temp_dir().join(format!("spinel-sentinel-{}", std::process::id()));
+fn stock_sentinels_have_a_replica_take_over() {
+    a_replica_takes_over_from_a_primary_that_is_killed_or_stopped("stock", [Maker::Stock; 3]);
+}
+
+#[test]
+fn a_sentinel_of_ours_agrees_with_stock_ones() {
+    a_replica_takes_over_from_a_primary_that_is_killed_or_stopped(
+        "mixed",
+        [Maker::Ours, Maker::Stock, Maker::Stock],
+    );
+}
+
+#[test]
+fn sentinels_of_ours_have_a_replica_take_over() {
+    a_replica_takes_over_from_a_primary_that_is_killed_or_stopped("ours", [Maker::Ours; 3]);
+}
+
+fn a_replica_takes_over_from_a_primary_that_is_killed_or_stopped(name: &str, makers: [Maker; 3]) {
+    let dir = std::env::temp_dir().join(format!("spinel-sentinel-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory can be made");
     let dir = Directory(dir);
     let mut servers: Vec<ServerProcess> = (0..3).map(|_| start(lasting_port())).collect();
@@ -118,7 +151,8 @@ fn a_replica_takes_over_from_a_primary_that_is_killed_or_stopped() {
     for replica in &servers[1..] {
         run(&mut replica.client(), &format!("REPLICAOF 127.0.0.1 {first}"));
     }
-    let Some(sentinels) = (0..3).map(|_| Sentinel::start(&dir.0, first)).collect::<Option<Vec<_>>>() else {
+    let started = makers.map(|maker| Sentinel::start(&dir.0, first, maker));
+    let Some(mut sentinels) = started.into_iter().collect::<Option<Vec<_>>>() else {
         return;
     };
     wait_until("knowledge of all servers", || {
@@ -160,4 +194,16 @@ fn a_replica_takes_over_from_a_primary_that_is_killed_or_stopped() {
     wait_until("its data", || {
         servers.iter().all(|server| run(&mut server.client(), "GET key").ends_with('3'))
     });
+
+    // What one has written to its file, another one goes on with.
+    if makers.contains(&Maker::Stock) && makers[0] == Maker::Ours {
+        let ours = sentinels.remove(0);
+        let (file, port) = (ours.file.clone(), ours.port);
+        let id = ours.ask("SENTINEL myid");
+        drop(ours);
+        let Some(heir) = Sentinel::start_with(file, port, Maker::Stock) else { return };
+        wait_until("the heir's answer", || heir.ask("SENTINEL myid") == id);
+        assert_eq!(heir.primary(), third);
+        assert_eq!((heir.number("num-slaves"), heir.number("num-other-sentinels")), (2, 2));
+    }
 }
