@@ -73,6 +73,12 @@ bit_set! {
         READS_REMEMBERED = 23;
         /// A replica that knows no histories and acknowledges nothing.
         PLAIN_SYNC = 24;
+        /// Its connection is in an I/O thread, or on the way there or from there.
+        AWAY = 29;
+        /// Its connection belongs to an I/O thread, and is here until the end of the turn.
+        VISITING = 30;
+        /// Its connection is away and has been asked for.
+        RECALLED = 31;
     }
 }
 
@@ -150,6 +156,8 @@ pub struct Client {
     pub protocol: Protocol,
     /// Which replies it wants.
     pub reply_mode: ReplyMode,
+    /// The I/O thread that its connection belongs to, if it is away or visiting.
+    pub thread: u16,
     /// Number of the selected database.
     pub db: u32,
     /// Index of the last command in the command table, for `CLIENT LIST`.
@@ -242,6 +250,7 @@ impl Client {
             flags,
             protocol: Protocol::Resp2,
             reply_mode: ReplyMode::On,
+            thread: 0,
             db: 0,
             last_command: None,
             connected_at: now,
@@ -333,8 +342,14 @@ impl Client {
     }
 
     /// Bytes that the client costs: its own record, names, buffers, stored requests, watches, subscriptions and
-    /// prefixes. O(prefixes), plus O(requests) while a pause withholds some.
+    /// prefixes. O(prefixes), plus O(requests) while a pause withholds some. While its connection is away, the same as
+    /// when it was last counted.
     pub fn memory(&self) -> usize {
+        if self.flags.has(ClientFlags::AWAY)
+            && let Some(counted) = &self.counted
+        {
+            return counted.bytes();
+        }
         size_of::<Client>()
             + size_of::<ClientIo>()
             + self.io.input.allocated()

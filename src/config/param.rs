@@ -167,6 +167,8 @@ bit_set! {
         BACKLOG = 22, "backlog";
         /// Withhold replies for something else than before.
         DURABILITY = 23, "durability";
+        /// Start I/O threads, or give them no more clients.
+        IO_THREADS = 24, "io-threads";
     }
 }
 

@@ -82,6 +82,14 @@ pub struct Ready {
 pub struct Registry(mio::Registry);
 
 impl Registry {
+    /// Another handle of the same set, for another thread.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Registry> {
+        self.0.try_clone().map(Registry)
+    }
+
     /// Watches a stream for reading and writing until it is deregistered or closed.
     ///
     /// # Errors

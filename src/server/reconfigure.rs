@@ -37,6 +37,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::APPEND_ONLY, Action::Try(switch_aof)),
     (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
     (Effects::MAXMEMORY, Action::Try(limit_memory)),
+    (Effects::IO_THREADS, Action::Try(use_io_threads)),
     (
         Effects::AOF_HISTORY,
         Action::Do(|server| server.aof.remove_history(&server.config.persistence, &server.background)),
@@ -80,6 +81,8 @@ enum Refusal {
     Port,
     #[error("Unable to turn on AOF. Check server logs.")]
     AppendOnly,
+    #[error("Unable to start I/O threads: {0}")]
+    IoThreads(String),
     #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
     OomScore,
     #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
@@ -95,6 +98,7 @@ impl Refusal {
             Refusal::Bind => "bind",
             Refusal::Port => "port",
             Refusal::AppendOnly => "appendonly",
+            Refusal::IoThreads(_) => "io-threads",
             Refusal::OomScore => "oom-score-adj",
             Refusal::OomScoreValues => "oom-score-adj-values",
         }
@@ -269,6 +273,10 @@ fn limit_memory(server: &mut Server, before: &Config) -> Result<(), Refusal> {
         server.maxmemory_changed();
     }
     Ok(())
+}
+
+fn use_io_threads(server: &mut Server, _: &Config) -> Result<(), Refusal> {
+    server.apply_io_threads().map_err(|error| Refusal::IoThreads(crate::net::error_text(&error)))
 }
 
 fn limit_client_memory(server: &mut Server) {

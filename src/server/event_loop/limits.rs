@@ -236,10 +236,19 @@ impl Server {
         }
     }
 
-    fn visit(&mut self, key: ClientKey) {
+    pub(super) fn visit(&mut self, key: ClientKey) {
         let now = self.keyspace.now();
         let client = &mut self.clients[key];
         let idle_ms = client.idle_ms(now);
+        if client.flags.has(ClientFlags::AWAY) {
+            let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
+            let overdue = timeout_ms > 0 && idle_ms > timeout_ms;
+            if overdue || idle_ms <= 2 * IDLE_MS || client.flags.has(ClientFlags::AWAITS_WRITABLE) {
+                // It is visited when its connection arrives.
+                self.recall(key);
+            }
+            return;
+        }
         const PATIENT: ClientFlags = ClientFlags::REPLICA
             .with(ClientFlags::PRIMARY)
             .with(ClientFlags::BLOCKED)
