@@ -16,6 +16,7 @@ use crate::resp::chain::{BLOCK, Chain};
 use crate::resp::request::Decoder;
 use crate::resp::{Protocol, Reply};
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::prefetch::prefetch;
 
 /// Capacity in bytes of a new buffer, for input and output.
 pub const BUFFER: usize = 16 << 10;
@@ -584,6 +585,15 @@ pub struct ClientIo {
     pub input: Input,
     /// Bytes to be sent.
     pub output: Output,
+}
+
+impl ClientIo {
+    /// Prefetches the beginning of what was received, and the memory for a reply.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(self.input.buf.as_ptr());
+        prefetch(self.output.block.as_ptr());
+    }
 }
 
 #[cfg(test)]

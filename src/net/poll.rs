@@ -180,6 +180,11 @@ impl Poll {
         }
     }
 
+    /// Whether the last wait found a socket ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready().next().is_some()
+    }
+
     /// The sockets found ready by the last wait: at most 1024, each once.
     pub fn ready(&self) -> impl Iterator<Item = Ready> + '_ {
         self.events.iter().filter_map(|event| {

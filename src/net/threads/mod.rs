@@ -112,6 +112,8 @@ pub enum Reason {
     Grown,
     /// The main thread recalled it.
     Recalled,
+    /// The main thread recalled all.
+    Summoned,
     /// Behind its requests, if it has any, is something that is none.
     Malformed(ProtocolError),
     /// It has more input than [`Settings::query_limit`] allows.

@@ -80,6 +80,13 @@ impl<T: Send> Sender<T> {
         self.next = self.next.wrapping_add(1);
         Ok(())
     }
+
+    /// Whether everything that was sent has been received.
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        let last = self.next.wrapping_sub(1) & (self.ring.slots.len() - 1);
+        self.ring.slots[last].0.load(Ordering::Acquire).is_null()
+    }
 }
 
 impl<T: Send> Receiver<T> {
@@ -174,10 +181,11 @@ mod tests {
             if round % 5 == 4 {
                 assert_eq!(*to.push(Box::new(sent)).expect_err("it is full"), sent);
             }
+            assert_eq!(to.is_drained(), from.is_empty());
             for i in 0..round % 5 {
                 assert_eq!(from.pop().map(|item| *item), Some(sent - round % 5 + i));
             }
-            assert!(from.is_empty());
+            assert!(from.is_empty() && to.is_drained());
         }
     }
 

@@ -25,6 +25,12 @@ const MOST_REQUESTS: usize = 1024;
 /// Parcels under way to the main thread, beyond which nothing more is received.
 const MOST_PARCELS: usize = 64;
 
+/// The main thread is woken for so many requests at once, while there is more to receive.
+const WAKE_FOR: usize = 32;
+
+/// Nanoseconds for which requests wait for others before the main thread is woken for them.
+const WAKE_AFTER_NS: u64 = 100_000;
+
 /// Time between two looks at the pool while nothing happens, as long as the pool is not empty.
 const TRIM: Duration = Duration::from_secs(1);
 
@@ -94,8 +100,10 @@ struct Worker<R: Reader> {
     /// The last order for all connections that was obeyed, and the last that the main thread was told of.
     obeyed: u64,
     reported: u64,
-    /// Whether something was put into the queue in this turn.
-    posted: bool,
+    /// Number of requests, or of parcels without any, that were put into the queue since the main thread was last woken.
+    posted: usize,
+    /// When the first of them was.
+    posted_ns: u64,
     own: Arc<Doorbell>,
     main: Arc<Doorbell>,
     counts: Counts,
@@ -131,7 +139,8 @@ pub(super) fn start<R: Reader>(
         under_way: 0,
         obeyed: 0,
         reported: 0,
-        posted: false,
+        posted: 0,
+        posted_ns: 0,
         own: Arc::clone(&own),
         main,
         counts: Counts::default(),
@@ -156,8 +165,8 @@ impl<R: Reader> Worker<R> {
             self.obey();
             self.send_all();
             self.receive_all();
-            self.hand_over();
             let ended = clock::monotonic_ns();
+            self.hand_over(ended);
             if ended - self.trimmed_ns >= TRIM.as_nanos() as u64 {
                 self.trimmed_ns = ended;
                 self.pool.trim();
@@ -178,6 +187,14 @@ impl<R: Reader> Worker<R> {
             (true, 0) => None,
             (true, _) => Some(TRIM),
         };
+        if !busy && self.posted > 0 {
+            // The main thread is woken when nothing more can be received at once.
+            let _ = self.poll.wait(Some(Duration::ZERO));
+            if self.poll.is_ready() || !self.from.is_empty() {
+                return;
+            }
+            self.wake_main();
+        }
         let sleeps = !busy && self.own.may_sleep(|| self.from.is_empty());
         // Nothing is left to do about a poll that fails but to try again.
         let _ = self.poll.wait(if sleeps { patience } else { Some(Duration::ZERO) });
@@ -221,9 +238,9 @@ impl<R: Reader> Worker<R> {
                     Order::Serve { client, io, is_new, trusted, queued } => {
                         self.serve(client, io, is_new, trusted, queued);
                     }
-                    Order::Recall { client } => self.give_up(client),
+                    Order::Recall { client } => self.give_up(client, Reason::Recalled),
                     Order::RecallAll { number } => {
-                        (0..self.connections.len()).for_each(|client| self.give_up(client));
+                        (0..self.connections.len()).for_each(|client| self.give_up(client, Reason::Summoned));
                         self.obeyed = number;
                         // The main thread waits for this number, even if there is no connection.
                         self.open();
@@ -284,9 +301,9 @@ impl<R: Reader> Worker<R> {
     }
 
     /// Sends a connection to the main thread if it is here.
-    fn give_up(&mut self, client: usize) {
+    fn give_up(&mut self, client: usize, reason: Reason) {
         if self.connections.get(client).is_some_and(|connection| connection.io.is_some()) {
-            self.deliver(client, Reason::Recalled);
+            self.deliver(client, reason);
         }
     }
 
@@ -469,19 +486,32 @@ impl<R: Reader> Worker<R> {
     /// Puts parcels into the queue, as far as there is room.
     fn post(&mut self) {
         while let Some(parcel) = self.late.pop_front() {
+            let requests = R::len(&parcel.batch).max(1);
             if let Err(parcel) = self.to.push(parcel) {
                 self.late.push_front(parcel);
                 return;
             }
-            self.posted = true;
+            if self.posted == 0 {
+                self.posted_ns = clock::monotonic_ns();
+            }
+            self.posted += requests;
         }
     }
 
-    /// Ends the turn: everything is on the way, and the main thread awake.
-    fn hand_over(&mut self) {
+    /// Ends the turn: everything is on the way. A main thread that sleeps is left asleep as long as more can be received,
+    /// but not for long: waking it costs more than executing a few requests.
+    fn hand_over(&mut self, now: u64) {
         self.seal();
         self.post();
-        if std::mem::take(&mut self.posted) {
+        if self.posted >= WAKE_FOR || self.posted > 0 && now - self.posted_ns.min(now) >= WAKE_AFTER_NS {
+            self.wake_main();
+        }
+    }
+
+    fn wake_main(&mut self) {
+        self.posted = 0;
+        // It may have been awake and found them by itself.
+        if !self.to.is_drained() {
             self.main.ring();
         }
     }

@@ -241,13 +241,7 @@ impl Server {
         let client = &mut self.clients[key];
         let idle_ms = client.idle_ms(now);
         if client.flags.has(ClientFlags::AWAY) {
-            let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
-            let overdue = timeout_ms > 0 && idle_ms > timeout_ms;
-            if overdue || idle_ms <= 2 * IDLE_MS || client.flags.has(ClientFlags::AWAITS_WRITABLE) {
-                // It is visited when its connection arrives.
-                self.recall(key);
-            }
-            return;
+            return self.visit_away(key, idle_ms);
         }
         const PATIENT: ClientFlags = ClientFlags::REPLICA
             .with(ClientFlags::PRIMARY)
@@ -272,6 +266,23 @@ impl Server {
         }
         self.clients.count_memory(key, now);
         self.check_output(key);
+    }
+}
+
+impl Server {
+    /// Visits a client whose connection is away: recalls it if something may have to be done about it, so that it is
+    /// visited when it arrives. Few clients are visited in every tick; those that do nothing are recalled once per second.
+    fn visit_away(&mut self, key: ClientKey, idle_ms: i64) {
+        let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
+        let overdue = timeout_ms > 0 && idle_ms > timeout_ms;
+        let waits = self.clients[key].flags.has(ClientFlags::AWAITS_WRITABLE);
+        let ticks_per_second = self.config.advanced.hz.max(1) as u64;
+        let its_turn = self.event_loop.cron_ticks % ticks_per_second == key.0 as u64 % ticks_per_second;
+        let busy = idle_ms <= 2 * self.tick().as_millis() as i64;
+        // Once its buffers are freed, it has none until it sends something, and then it arrives by itself.
+        if busy || its_turn && (overdue || waits || idle_ms <= 2 * IDLE_MS) {
+            self.recall(key);
+        }
     }
 }
 

@@ -323,17 +323,21 @@ impl Server {
         let Some((from, mut parcel)) = threads.take() else { return false };
         threads.threads[from].obeyed = parcel.obeyed;
         for arrival in &parcel.arrivals {
-            // What the main thread touches of a connection lies in the cache of the other one.
+            // What the main thread touches of a connection lies in the cache of another processor.
             let at = std::ptr::from_ref(&*arrival.io).cast::<u8>();
             for line in 0..size_of::<ClientIo>().div_ceil(LINE) {
                 prefetch(at.wrapping_add(line * LINE));
             }
+        }
+        for pending in &parcel.batch.pending {
+            self.prefetch_key(pending);
         }
         let now = self.keyspace.now();
         for arrival in &mut parcel.arrivals {
             let key = ClientKey(arrival.client);
             let client = &mut self.clients[key];
             std::mem::swap(&mut client.io, &mut arrival.io);
+            client.io.prefetch();
             client.total_in += arrival.received;
             client.total_out += arrival.sent;
             if arrival.received + arrival.sent > 0 {
@@ -364,13 +368,20 @@ impl Server {
 
     /// Runs the requests that I/O threads have sent.
     pub(in crate::server) fn serve_threads(&mut self) {
+        if self.event_loop.threads.is_none() {
+            return;
+        }
         loop {
+            // While one parcel is executed, the memory for the next one arrives.
+            while self.parcels_arrived() < 2 && self.take_parcel() {}
             let Some(threads) = &mut self.event_loop.threads else { return };
-            let Some((from, parcel)) = threads.arrived.pop_front() else {
-                if self.take_parcel() { continue } else { return }
-            };
+            let Some((from, parcel)) = threads.arrived.pop_front() else { return };
             self.run_parcel(from, parcel);
         }
+    }
+
+    fn parcels_arrived(&self) -> usize {
+        self.event_loop.threads.as_ref().map_or(0, |threads| threads.arrived.len())
     }
 
     fn run_parcel(&mut self, from: usize, mut parcel: Requests) {
@@ -406,7 +417,7 @@ impl Server {
             tracing::debug!("{doing} client: {}", crate::net::error_text(error));
         };
         match reason {
-            Reason::Requests => {}
+            Reason::Requests | Reason::Summoned => {}
             Reason::Grown | Reason::Recalled => self.visit(key),
             Reason::Malformed(ProtocolError::UntrustedCount | ProtocolError::UntrustedLength)
                 if self.clients[key].flags.has(ClientFlags::AUTHENTICATED) || self.acl.is_open() =>

@@ -205,15 +205,18 @@ impl Server {
         batch.clear();
     }
 
-    /// As [`Server::run_batch`], for a batch of any size whose keys are not prefetched.
+    /// Prefetches the bucket of a request's key.
+    #[inline]
+    pub(in crate::server) fn prefetch_key(&self, pending: &Pending) {
+        if pending.hashed != 0 {
+            let db = self.clients[pending.client].db as usize;
+            self.keyspace.databases()[db].prefetch_bucket(pending.hash);
+        }
+    }
+
+    /// As [`Server::run_batch`], for a batch of any size.
     pub(in crate::server) fn run_long_batch(&mut self, batch: &mut Batch) {
         for window in batch.pending.chunks(WINDOW) {
-            for pending in window {
-                if pending.hashed != 0 {
-                    let db = self.clients[pending.client].db as usize;
-                    self.keyspace.databases()[db].prefetch_bucket(pending.hash);
-                }
-            }
             self.run_window(window, &batch.spans);
         }
         batch.clear();
