@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 10] = [
     &["resp", "background", "stats"],
     &["types"],
     &["keyspace"],
-    &["acl", "net", "persistence", "replication", "scripting"],
+    &["acl", "cluster", "net", "persistence", "replication", "scripting"],
     &["config"],
     &["clients"],
     &["server"],

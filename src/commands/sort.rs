@@ -312,7 +312,7 @@ fn look_up<'a>(
             }
         }
         let now = db.due_by();
-        db.prefetch(&keys[..window.len()]);
+        db.prefetch(&mut keys[..window.len()]);
         for (&key, &(pattern, element, _)) in keys.iter().zip(&window) {
             let go_on = match pattern {
                 Pattern::Element => each(Some(element)),

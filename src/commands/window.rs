@@ -23,7 +23,7 @@ pub fn all_keys<'a>(
             window[n] = args.key(i);
             n += 1;
         }
-        let keys = &window[..n];
+        let keys = &mut window[..n];
         db.prefetch(keys);
         for (i, &key) in keys.iter().enumerate() {
             if !each(db, key, start + i * step) {

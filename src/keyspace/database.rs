@@ -31,9 +31,10 @@ pub struct Database {
 }
 
 impl Database {
-    pub(super) fn new() -> Database {
+    /// An empty database, with one table of keys or with one for each slot.
+    pub(super) fn new(by_slot: bool) -> Database {
         Database {
-            keys: Keys::new(),
+            keys: Keys::new(by_slot),
             expires: Dict::default(),
             alarms: Alarms::default(),
             cycle: CycleState::default(),
@@ -65,8 +66,8 @@ impl Database {
         self.cycle.avg_ttl_ms as i64
     }
 
-    /// The table of keys.
-    pub fn keys(&self) -> &Dict<Entry> {
+    /// The keys and their entries.
+    pub fn keys(&self) -> &Keys {
         &self.keys
     }
 
@@ -93,15 +94,27 @@ impl Database {
 
     /// Continues running rehashes for about `budget`; whether more remains to be done.
     pub fn rehash_for(&mut self, budget: Duration) -> bool {
-        self.keys.shrink_if_sparse();
         self.expires.shrink_if_sparse();
-        if self.keys.is_rehashing() {
-            return self.keys.rehash_for(budget);
+        if self.keys.rehash_for(budget) {
+            return true;
         }
         self.expires.is_rehashing() && self.expires.rehash_for(budget)
     }
 
-    /// Prefetches the bucket of the key.
+    /// The same key. Where there is a table for each slot, the slot is noted in the hash: see [`Key::with_note`].
+    #[inline]
+    pub fn noting_slot<'a>(&self, key: Key<'a>) -> Key<'a> {
+        self.keys.noting_slot(key)
+    }
+
+    /// Prefetches what must be in the cache before [`Database::prefetch_bucket`] does not wait; nothing if there is one
+    /// table of keys.
+    #[inline]
+    pub fn prefetch_table(&self, hash: u64) {
+        self.keys.prefetch_table(hash);
+    }
+
+    /// Prefetches the bucket of the key with this hash, in which the slot is noted where there is a table for each slot.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         self.keys.prefetch_bucket(hash);
@@ -173,7 +186,7 @@ impl Database {
     /// If a key exists already and `replace` is not set: the entry at which loading stopped.
     pub fn load(&mut self, batch: &mut Vec<(u64, Entry)>, replace: bool) -> Result<(), Entry> {
         for (hash, entry) in batch.iter() {
-            self.prefetch_bucket(*hash);
+            self.keys.prefetch_bucket(*hash);
             if entry.expires().is_some() {
                 self.expires.prefetch_bucket(*hash);
             }
@@ -185,10 +198,14 @@ impl Database {
                 continue;
             }
             let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.reference());
+            let hash = self.keys.noting_slot(Key::with_hash(entry.key(), hash)).hash();
             match self.keys.place(Key::with_hash(entry.key(), hash)) {
-                Place::Vacant(place) => drop(place.insert(entry)),
+                Place::Vacant(place) => {
+                    place.insert(entry);
+                }
                 Place::Occupied(_) => return Err(entry),
             }
+            self.keys.added(Key::with_hash(&[], hash));
             if volatile {
                 self.expires.insert_unique(hash, address);
             }
@@ -227,6 +244,9 @@ impl Database {
                 None
             }
         };
+        if old.is_none() {
+            self.keys.added(key);
+        }
         self.alarms.add(alarm, address);
         old
     }
@@ -265,13 +285,17 @@ impl Database {
     /// Removes the key's entry and returns it.
     pub(super) fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         let slot = self.keys.slot(key)?;
-        Some(take_from(slot, key.hash(), &mut self.expires, &mut self.alarms))
+        let taken = take_from(slot, key.hash(), &mut self.expires, &mut self.alarms);
+        self.keys.removed(key);
+        Some(taken)
     }
 
-    /// Takes an entry out that one of the other tables refers to; `hash` is that of its key.
+    /// Takes an entry out that one of the other tables refers to; `hash` is that of its key, with the slot noted.
     pub(super) fn take_at(&mut self, hash: u64, entry: EntryRef) -> Option<Entry> {
         let slot = self.keys.slot_at(hash, entry)?;
-        Some(take_from(slot, hash, &mut self.expires, &mut self.alarms))
+        let taken = take_from(slot, hash, &mut self.expires, &mut self.alarms);
+        self.keys.removed(Key::with_hash(taken.key(), hash));
+        Some(taken)
     }
 
     /// Takes everything out, which leaves an empty database. O(1).
@@ -313,7 +337,7 @@ impl Database {
         // SAFETY: the alarms refer to entries of this database. The entry stays where it is, and its key as it is,
         // while the key is used.
         let lent = unsafe { reference.lend() };
-        let key = Key::new(lent.key());
+        let key = self.keys.key(lent.key());
         let mut slot =
             self.keys.slot_at(key.hash(), reference).expect("what has an alarm is in the table of keys");
         let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");

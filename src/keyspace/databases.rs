@@ -100,7 +100,7 @@ impl Keyspace {
     /// Creates `databases` empty databases.
     pub fn new(databases: usize, reclaimer: Reclaimer, rng: Rng) -> Self {
         Keyspace {
-            dbs: (0..databases).map(|_| Database::new()).collect(),
+            dbs: (0..databases).map(|_| Database::new(false)).collect(),
             ledger: Ledger::default(),
             access: Access::default(),
             rng,
@@ -113,6 +113,21 @@ impl Keyspace {
             own_expiries: OwnExpiries::default(),
             now: UnixMillis(0),
         }
+    }
+
+    /// Keeps the keys of each slot of a cluster apart from now on.
+    ///
+    /// # Panics
+    /// If there are keys.
+    pub fn divide_by_slot(&mut self) {
+        assert!(self.is_empty(), "keys are not moved from one table into many");
+        self.dbs.iter_mut().for_each(|db| *db = Database::new(true));
+    }
+
+    /// Whether the keys of each slot are kept apart.
+    #[inline]
+    pub fn is_by_slot(&self) -> bool {
+        self.dbs.first().is_some_and(|db| db.keys().is_by_slot())
     }
 
     /// Sets the current time, for expiries and access data.
@@ -190,7 +205,8 @@ impl Keyspace {
 
     /// As many empty databases as there are, to be filled and given to [`Keyspace::replace`] or [`Keyspace::discard`].
     pub fn begin_replacement(&self) -> Replacement {
-        Replacement { dbs: self.dbs.iter().map(|_| Database::new()).collect(), access: self.access }
+        let dbs = self.dbs.iter().map(|db| Database::new(db.keys().is_by_slot())).collect();
+        Replacement { dbs, access: self.access }
     }
 
     /// Lets the databases of `new` take the place of all databases, and returns the number of keys that are gone. These

@@ -129,14 +129,21 @@ impl<'s> Db<'s> {
     // ---- looking up -----------------------------------------------------------------------
 
     /// Prefetches the memory for lookups of `keys`, first the buckets, then the entries, so that the accesses
-    /// overlap. Sixteen keys are a good number: more would evict each other's cache lines before use.
+    /// overlap, and notes in the keys what the lookups need. Sixteen keys are a good number: more would evict each
+    /// other's cache lines before use.
     #[inline]
-    pub fn prefetch(&self, keys: &[Key<'_>]) {
+    pub fn prefetch(&self, keys: &mut [Key<'_>]) {
         let db = self.database();
-        for key in keys {
+        if db.keys().is_by_slot() {
+            for key in &mut *keys {
+                *key = db.noting_slot(*key);
+                db.prefetch_table(key.hash());
+            }
+        }
+        for key in &*keys {
             db.prefetch_bucket(key.hash());
         }
-        for key in keys {
+        for key in &*keys {
             db.prefetch_entry(key.hash());
         }
     }

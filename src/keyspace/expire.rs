@@ -234,7 +234,7 @@ impl Keyspace {
                 seen.keys += 1;
                 let at = entry.expires().expect(EXPIRES);
                 if at <= now {
-                    let hash = Key::new(entry.key()).hash();
+                    let hash = db.noting_slot(Key::new(entry.key())).hash();
                     db.prefetch_bucket(hash);
                     due.push(Due { hash, entry: reference });
                 } else {

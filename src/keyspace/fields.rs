@@ -13,14 +13,10 @@ use std::collections::BTreeSet;
 
 use super::databases::Keyspace;
 use super::db::Db;
-#[cfg(test)]
-use super::entry::Entry;
 use super::entry::EntryRef;
 use super::ledger::{Class, Event};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
-#[cfg(test)]
-use crate::structures::dict::Dict;
 #[cfg(test)]
 use crate::types::{Describe, Hash};
 
@@ -67,7 +63,7 @@ impl Alarms {
 
     /// Panics unless the alarms match the entries in `keys`. O(n log n).
     #[cfg(test)]
-    pub(super) fn check(&self, keys: &Dict<Entry>) {
+    pub(super) fn check(&self, keys: &super::keys::Keys) {
         let mut expected = BTreeSet::new();
         for entry in keys.iter() {
             let earliest = entry.collection::<Hash>().and_then(Describe::earliest_expiry);

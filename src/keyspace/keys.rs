@@ -1,26 +1,67 @@
-//! The table of keys of one database, and the one door to its entries.
+//! The keys of one database, in one table or in one table per slot, and the one door to their entries.
 //!
 //! Whoever reads gets shared references. An entry can be changed, replaced, added and removed only through what
 //! [`Keys::touching`] hands out, and nobody outside of this file can get around that.
 
 use std::mem;
-use std::ops::Deref;
 use std::time::Duration;
 
+use super::by_slot::BySlot;
 use super::entry::{Entry, EntryRef, Found};
+use super::slot::Slot as ClusterSlot;
 use crate::stdx::hash::Key;
-use crate::structures::dict::{Dict, Element as _, Place, Slot};
+use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
 
 /// The entries of one database, by their keys.
-pub(super) struct Keys(Dict<Entry>);
+pub struct Keys(Tables);
+
+enum Tables {
+    One(Dict<Entry>),
+    BySlot(Box<BySlot>),
+}
+
+/// The slot of a key, which may be noted in its hash.
+#[inline]
+fn slot_of(key: Key<'_>) -> ClusterSlot {
+    match key.note() {
+        Some(slot) => ClusterSlot::from_low_bits(u64::from(slot)),
+        None => ClusterSlot::of(key.bytes),
+    }
+}
+
+/// The slot noted in a hash.
+#[inline]
+fn noted_slot(hash: u64) -> Option<ClusterSlot> {
+    Key::with_hash(&[], hash).note().map(|slot| ClusterSlot::from_low_bits(u64::from(slot)))
+}
+
+impl Tables {
+    /// The table that has the entry of `key` if there is one.
+    #[inline]
+    fn table(&self, key: Key<'_>) -> Option<&Dict<Entry>> {
+        match self {
+            Tables::One(table) => Some(table),
+            Tables::BySlot(tables) => tables.table(slot_of(key)),
+        }
+    }
+
+    #[inline]
+    fn table_mut(&mut self, key: Key<'_>) -> Option<&mut Dict<Entry>> {
+        match self {
+            Tables::One(table) => Some(table),
+            Tables::BySlot(tables) => tables.table_mut(slot_of(key)),
+        }
+    }
+}
 
 impl Keys {
-    pub(super) fn new() -> Keys {
-        Keys(Dict::default())
+    /// No keys, to be kept in one table or in one table per slot.
+    pub(super) fn new(by_slot: bool) -> Keys {
+        Keys(if by_slot { Tables::BySlot(Box::new(BySlot::new())) } else { Tables::One(Dict::default()) })
     }
 
     /// The door: whoever changes an entry whose key has the given hash, or all entries where there is none, passes
-    /// it first, and gets the table to make the change in.
+    /// it first, and gets the tables to make the change in.
     ///
     /// This is the place for whatever has to see an entry before it changes: a snapshot that is written while commands
     /// run saves the bucket of the hash here, and a value that lies on disk is brought in. As yet there is neither,
@@ -29,60 +70,237 @@ impl Keys {
     /// No change, and free to go on without it: to note an access ([`Entry::note_access`]), to move buckets of a rehash,
     /// to make room, and to let whole databases change places.
     #[inline(always)]
-    fn touching(&mut self, _hash: Option<u64>) -> &mut Dict<Entry> {
+    fn touching(&mut self, _hash: Option<u64>) -> &mut Tables {
         &mut self.0
     }
 
     /// The entry of `key`, to be changed, replaced or removed. O(1); one step of a running rehash.
     #[inline]
     pub(super) fn slot(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
-        self.touching(Some(key.hash())).find_mut(key.hash(), key.bytes)
+        self.touching(Some(key.hash())).table_mut(key)?.find_mut(key.hash(), key.bytes)
     }
 
-    /// As [`Keys::slot`], by the entry's address, which is only compared: see [`Dict::find_address_mut`].
+    /// As [`Keys::slot`], by the entry's address, which is only compared: see [`Dict::find_address_mut`]. `hash` is that
+    /// of [`Keys::key`].
     #[inline]
     pub(super) fn slot_at(&mut self, hash: u64, entry: EntryRef) -> Option<Slot<'_, Entry>> {
-        self.touching(Some(hash)).find_address_mut(hash, entry.into_raw())
+        let table = match self.touching(Some(hash)) {
+            Tables::One(table) => table,
+            Tables::BySlot(tables) => tables.table_mut(noted_slot(hash)?)?,
+        };
+        table.find_address_mut(hash, entry.into_raw())
     }
 
     /// The place of `key`, where its entry is or is to be. O(1); one step of a running rehash.
     #[inline]
     pub(super) fn place(&mut self, key: Key<'_>) -> Place<'_, Entry> {
-        self.touching(Some(key.hash())).entry(key.hash(), key.bytes)
+        let table = match self.touching(Some(key.hash())) {
+            Tables::One(table) => table,
+            Tables::BySlot(tables) => tables.table_to_fill(slot_of(key)),
+        };
+        table.entry(key.hash(), key.bytes)
     }
 
-    /// Takes all entries out, which leaves an empty table. O(1).
+    /// Counts an entry that was inserted at a [`Keys::place`].
+    #[inline]
+    pub(super) fn added(&mut self, key: Key<'_>) {
+        if let Tables::BySlot(tables) = &mut self.0 {
+            tables.added(slot_of(key));
+        }
+    }
+
+    /// Counts an entry that was removed from its [`Keys::slot`].
+    #[inline]
+    pub(super) fn removed(&mut self, key: Key<'_>) {
+        if let Tables::BySlot(tables) = &mut self.0 {
+            tables.removed(slot_of(key));
+        }
+    }
+
+    /// Takes all entries out, which leaves empty tables. O(1).
     pub(super) fn take_all(&mut self) -> Keys {
-        Keys(mem::take(self.touching(None)))
+        let empty = Keys::new(self.is_by_slot());
+        Keys(mem::replace(self.touching(None), empty.0))
     }
 
     /// The entry of `key`, to be read. O(1); one step of a running rehash.
     #[inline]
     pub(super) fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
-        Found::new(&mut self.0, key)
+        Found::new(self.0.table_mut(key)?, key)
     }
 
-    /// Makes room for `additional` keys.
+    /// Makes room for `additional` keys, unless there is no saying which slots they are in.
     pub(super) fn reserve(&mut self, additional: usize) {
-        self.0.reserve(additional);
+        if let Tables::One(table) = &mut self.0 {
+            table.reserve(additional);
+        }
     }
 
-    /// Shrinks the table if it is all but empty.
-    pub(super) fn shrink_if_sparse(&mut self) {
-        self.0.shrink_if_sparse();
-    }
-
-    /// Moves buckets of a running rehash for about `budget`; whether there is more to do.
+    /// Shrinks tables that are all but empty, and moves buckets of running rehashes for about `budget`; whether there is
+    /// more to do.
     pub(super) fn rehash_for(&mut self, budget: Duration) -> bool {
-        self.0.rehash_for(budget)
+        match &mut self.0 {
+            Tables::One(table) => {
+                table.shrink_if_sparse();
+                table.is_rehashing() && table.rehash_for(budget)
+            }
+            Tables::BySlot(tables) => tables.rehash_for(budget),
+        }
     }
 }
 
-impl Deref for Keys {
-    type Target = Dict<Entry>;
+impl Keys {
+    /// Whether there is a table for each slot.
+    #[inline]
+    pub fn is_by_slot(&self) -> bool {
+        matches!(self.0, Tables::BySlot(_))
+    }
 
-    #[inline(always)]
-    fn deref(&self) -> &Dict<Entry> {
-        &self.0
+    /// Number of keys. O(1).
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Tables::One(table) => table.len(),
+            Tables::BySlot(tables) => tables.len(),
+        }
+    }
+
+    /// Whether there are no keys.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `bytes` as a key, with its slot noted if there is a table for each slot.
+    #[inline]
+    pub(super) fn key<'a>(&self, bytes: &'a [u8]) -> Key<'a> {
+        self.noting_slot(Key::new(bytes))
+    }
+
+    /// The same key, with its slot noted if there is a table for each slot.
+    #[inline]
+    pub(super) fn noting_slot<'a>(&self, key: Key<'a>) -> Key<'a> {
+        if self.is_by_slot() { key.with_note(slot_of(key).number()) } else { key }
+    }
+
+    /// The entry of the key `bytes`, whose hash is `hash`. O(1); moves nothing.
+    #[inline]
+    pub fn find(&self, hash: u64, bytes: &[u8]) -> Option<Borrowed<'_, Entry>> {
+        self.0.table(Key::with_hash(bytes, hash))?.find(hash, bytes)
+    }
+
+    /// Prefetches the bucket of a key. The slot must be noted in the hash where there is a table for each slot.
+    #[inline]
+    pub(super) fn prefetch_bucket(&self, hash: u64) {
+        match &self.0 {
+            Tables::One(table) => table.prefetch_bucket(hash),
+            Tables::BySlot(tables) => {
+                if let Some(table) = noted_slot(hash).and_then(|slot| tables.table(slot)) {
+                    table.prefetch_bucket(hash);
+                }
+            }
+        }
+    }
+
+    /// Prefetches what must be in the cache before [`Keys::prefetch_bucket`] does not wait.
+    #[inline]
+    pub(super) fn prefetch_table(&self, hash: u64) {
+        if let (Tables::BySlot(tables), Some(slot)) = (&self.0, noted_slot(hash)) {
+            tables.prefetch(slot);
+        }
+    }
+
+    /// Prefetches the entry of a key, whose bucket is in the cache.
+    #[inline]
+    pub(super) fn prefetch_element(&self, hash: u64) {
+        match &self.0 {
+            Tables::One(table) => table.prefetch_element(hash),
+            Tables::BySlot(tables) => {
+                if let Some(table) = noted_slot(hash).and_then(|slot| tables.table(slot)) {
+                    table.prefetch_element(hash);
+                }
+            }
+        }
+    }
+
+    /// The tables: one, or one per slot.
+    fn tables(&self) -> impl Iterator<Item = &Dict<Entry>> {
+        let (one, many) = match &self.0 {
+            Tables::One(table) => (Some(table), None),
+            Tables::BySlot(tables) => (None, Some(tables.tables())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    /// All entries, slot by slot where there is a table for each.
+    pub fn iter(&self) -> impl Iterator<Item = Borrowed<'_, Entry>> {
+        self.tables().flat_map(Dict::iter)
+    }
+
+    /// One step of a scan: calls `f` for entries and returns the next cursor, 0 at the end. See [`Dict::scan`].
+    pub fn scan(&self, cursor: u64, f: impl FnMut(&Entry)) -> u64 {
+        match &self.0 {
+            Tables::One(table) => table.scan(cursor, f),
+            Tables::BySlot(tables) => tables.scan(cursor, false, f),
+        }
+    }
+
+    /// As [`Keys::scan`], for the keys of one slot: the cursor is the slot at first, and 0 in the end.
+    pub fn scan_slot(&self, cursor: u64, f: impl FnMut(&Entry)) -> u64 {
+        match &self.0 {
+            Tables::One(_) => 0,
+            Tables::BySlot(tables) => tables.scan(cursor, true, f),
+        }
+    }
+
+    /// The entries of a slot; none unless there is a table for each slot.
+    pub fn in_slot(&self, slot: ClusterSlot) -> impl Iterator<Item = Borrowed<'_, Entry>> {
+        self.table_of(slot).into_iter().flat_map(Dict::iter)
+    }
+
+    /// Number of keys in a slot; 0 unless there is a table for each slot. O(1).
+    pub fn count_in_slot(&self, slot: ClusterSlot) -> usize {
+        self.table_of(slot).map_or(0, Dict::len)
+    }
+
+    fn table_of(&self, slot: ClusterSlot) -> Option<&Dict<Entry>> {
+        match &self.0 {
+            Tables::One(_) => None,
+            Tables::BySlot(tables) => tables.table(slot),
+        }
+    }
+
+    /// A random entry, each equally likely: see [`Dict::random`].
+    pub fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<Borrowed<'_, Entry>> {
+        match &self.0 {
+            Tables::One(table) => table.random(rng),
+            Tables::BySlot(tables) => tables.random(rng),
+        }
+    }
+
+    /// Calls `f` for up to `n` entries that lie together at a random place: see [`Dict::sample`].
+    pub fn sample(&self, n: usize, rng: &mut impl FnMut() -> u64, f: impl FnMut(&Entry)) -> usize {
+        match &self.0 {
+            Tables::One(table) => table.sample(n, rng, f),
+            Tables::BySlot(tables) => tables.sample(n, rng, f),
+        }
+    }
+
+    /// Bytes of the tables. O(1), or O(slots) where there is a table for each slot.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Tables::One(table) => table.bytes(),
+            Tables::BySlot(tables) => tables.bytes(),
+        }
+    }
+
+    /// Number of buckets of the tables, and of those that running rehashes move to.
+    pub fn table_sizes(&self) -> [usize; 2] {
+        self.tables().map(Dict::table_sizes).fold([0; 2], |[a, b], [c, d]| [a + c, b + d])
+    }
+
+    /// Statistics of all tables. O(buckets).
+    pub fn stats(&self) -> Stats {
+        self.tables().map(Dict::stats).fold(Stats::default(), Stats::and)
     }
 }

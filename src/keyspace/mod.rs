@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+mod by_slot;
 pub mod database;
 pub mod databases;
 pub mod db;
@@ -13,9 +14,10 @@ pub mod evict;
 pub mod expire;
 mod fields;
 pub mod free;
-mod keys;
+pub mod keys;
 pub mod ledger;
 pub mod own;
+pub mod slot;
 mod suspension;
 
 pub use crate::stdx::hash::Key;

@@ -7,8 +7,10 @@
 //! Faster hashes whose secret is a seed do not claim that. What trying alone achieves, with the help of scans that
 //! show bits of hashes, is for the tables to deal with, which see to it that no chain gets long.
 //!
-//! Every bit of the result is usable: the tables take the low bits as an index and the top byte as a tag. Results
-//! differ from process to process and must never reach a file or a peer.
+//! Every bit of the result is usable but one: the tables take the low bits as an index and the top byte as a tag. Of the
+//! [bits between](UNUSED), which no table looks at, one is always 0, so that whoever passes a hash along may note a
+//! number in it that is told from the hash ([`Key::with_note`]). Results differ from process to process and must never
+//! reach a file or a peer.
 
 #[cfg(target_arch = "x86_64")]
 mod aes;
@@ -44,6 +46,15 @@ struct Secret {
 
 static SECRET: OnceLock<Secret> = OnceLock::new();
 
+/// Bits of a hash that no table looks at.
+pub const UNUSED: u64 = (NOTED << 1) - (1 << NOTE);
+
+/// The lowest bit of a number noted in a hash.
+const NOTE: u32 = 41;
+
+/// The bit that says that a number is noted, above the number's 14.
+const NOTED: u64 = 1 << (NOTE + 14);
+
 /// The state for a key.
 fn seed(key: [u64; 2]) -> Seed {
     let words: Seed =
@@ -78,10 +89,11 @@ pub fn set_seed(key: u64) -> bool {
 /// O(n), without a lock: past the first call the secret is two loads and two predicted branches away.
 #[inline]
 pub fn hash(bytes: &[u8]) -> u64 {
-    match SECRET.get() {
+    let hash = match SECRET.get() {
         Some(Secret { keys: Some(keys), .. }) => keys.hash(bytes),
         _ => hash_by_siphash(bytes),
-    }
+    };
+    hash & !NOTED
 }
 
 /// Hashes the keys of std's maps by [`hash`], which short keys take a fraction of the time by.
@@ -197,10 +209,23 @@ impl<'a> Key<'a> {
         Key { bytes, hash }
     }
 
-    /// The hash of the bytes.
+    /// The hash of the bytes, with what is noted in it.
     #[inline]
     pub fn hash(self) -> u64 {
         self.hash
+    }
+
+    /// The same key with the lowest 14 bits of a number noted in its hash, so that what was computed from the key need
+    /// not be computed again. Tables find the key as before.
+    #[inline]
+    pub fn with_note(self, note: u16) -> Self {
+        Key { hash: self.hash & !UNUSED | NOTED | u64::from(note & 0x3fff) << NOTE, ..self }
+    }
+
+    /// The number noted in the hash.
+    #[inline]
+    pub fn note(self) -> Option<u16> {
+        (self.hash & NOTED != 0).then_some((self.hash >> NOTE) as u16 & 0x3fff)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod alloc;
 pub mod bits;
 pub mod clock;
 pub mod cpu;
+pub mod crc16;
 pub mod crc64;
 pub mod files;
 pub mod glob;

@@ -180,7 +180,7 @@ impl Server {
     pub(in crate::server) fn apply_io_threads(&mut self) -> io::Result<()> {
         let wanted = usize::from(self.config.net.io_threads) - 1;
         let Some(poll) = &self.event_loop.poll else { return Ok(()) };
-        let settings = self.thread_settings();
+        let (settings, by_slot) = (self.thread_settings(), self.conditions.has(Conditions::CLUSTER));
         if wanted > 0 && self.event_loop.threads.is_none() {
             self.event_loop.threads = Some(Box::new(IoThreads {
                 threads: Vec::new(),
@@ -196,7 +196,8 @@ impl Server {
         }
         let Some(threads) = &mut self.event_loop.threads else { return Ok(()) };
         while threads.threads.len() < wanted {
-            let (number, reader) = (threads.threads.len() + 1, RequestReader(Arc::clone(&threads.reader)));
+            let number = threads.threads.len() + 1;
+            let reader = RequestReader { commands: Arc::clone(&threads.reader), by_slot };
             let thread = Thread::start(number, reader, threads.settings, Arc::clone(&threads.doorbell))?;
             threads.threads.push(Served {
                 thread,

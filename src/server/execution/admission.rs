@@ -54,6 +54,8 @@ bit_set! {
         FEW_REPLICAS = 16;
         /// Data that will replace those served are being loaded.
         ASYNC_LOADING = 17;
+        /// The server is a node of a cluster, so that keys may be another node's.
+        CLUSTER = 18;
     }
 }
 

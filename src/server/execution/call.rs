@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::config::value::PropagationError;
+use crate::keyspace::slot::Slot;
 use crate::net::threads::Reader;
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error};
@@ -30,7 +31,7 @@ use crate::server::execution::{Attempt, Origin};
 use crate::server::process::crash;
 use crate::server::watching::observe::Ran;
 use crate::stdx::clock::UnixMillis;
-use crate::stdx::hash;
+use crate::stdx::hash::{self, Key};
 use crate::stdx::text::Lossy;
 use crate::structures::sds::Sds;
 use crate::types::prefetch::Prefetcher;
@@ -68,6 +69,7 @@ impl Pending {
     #[inline(always)]
     fn read(
         commands: &Commands,
+        by_slot: bool,
         client: ClientKey,
         frame: Frame,
         input: &[u8],
@@ -83,6 +85,9 @@ impl Pending {
         {
             hashed = *first as u32;
             hash = hash::hash(key);
+            if by_slot {
+                hash = Key::with_hash(key, hash).with_note(Slot::of(key).number()).hash();
+            }
         }
         const BARRIER: Flags = Flags::BLOCKING.with(Flags::BARRIER);
         let barrier = command.is_some_and(|id| commands.spec(id).flags.has(BARRIER));
@@ -124,7 +129,11 @@ impl Batch {
 
 /// Turns requests into what is executed, in an I/O thread. It has the command table as it was at the start: names do not
 /// change while the server runs.
-pub(in crate::server) struct RequestReader(pub(in crate::server) Arc<Commands>);
+pub(in crate::server) struct RequestReader {
+    pub(in crate::server) commands: Arc<Commands>,
+    /// Whether there is a table of keys for each slot.
+    pub(in crate::server) by_slot: bool,
+}
 
 impl Reader for RequestReader {
     type Batch = Batch;
@@ -141,7 +150,9 @@ impl Reader for RequestReader {
 
     #[inline]
     fn add(&self, batch: &mut Batch, client: usize, frame: Frame, input: &[u8]) -> bool {
-        let (pending, barrier) = Pending::read(&self.0, ClientKey(client), frame, input, &batch.spans);
+        let client = ClientKey(client);
+        let (pending, barrier) =
+            Pending::read(&self.commands, self.by_slot, client, frame, input, &batch.spans);
         batch.pending.push(pending);
         barrier
     }
@@ -156,9 +167,16 @@ impl Server {
         if !large.is_empty() {
             io.input.count_borrowed_large(large.iter().map(|string| string.allocated_bytes()).sum());
         }
-        let (pending, barrier) = Pending::read(&self.commands, client, frame, &io.input.buf, &batch.spans);
+        let by_slot = self.conditions.has(Conditions::CLUSTER);
+        let (pending, barrier) =
+            Pending::read(&self.commands, by_slot, client, frame, &io.input.buf, &batch.spans);
         if pending.hashed != 0 {
-            self.keyspace.databases()[*db as usize].prefetch_bucket(pending.hash);
+            let db = &self.keyspace.databases()[*db as usize];
+            if by_slot {
+                db.prefetch_table(pending.hash);
+            } else {
+                db.prefetch_bucket(pending.hash);
+            }
         }
         batch.pending.push(pending);
         barrier
@@ -205,12 +223,16 @@ impl Server {
         batch.clear();
     }
 
-    /// Prefetches the bucket of a request's key.
+    /// Begins to prefetch the key of a request that will run soon.
     #[inline]
     pub(in crate::server) fn prefetch_key(&self, pending: &Pending) {
         if pending.hashed != 0 {
-            let db = self.clients[pending.client].db as usize;
-            self.keyspace.databases()[db].prefetch_bucket(pending.hash);
+            let db = &self.keyspace.databases()[self.clients[pending.client].db as usize];
+            if self.conditions.has(Conditions::CLUSTER) {
+                db.prefetch_table(pending.hash);
+            } else {
+                db.prefetch_bucket(pending.hash);
+            }
         }
     }
 
@@ -226,6 +248,12 @@ impl Server {
     #[inline(always)]
     fn run_window(&mut self, window: &[Pending], spans: &[Span]) {
         if window.len() > 1 {
+            if self.conditions.has(Conditions::CLUSTER) {
+                for pending in window.iter().filter(|pending| pending.hashed != 0) {
+                    let db = self.clients[pending.client].db as usize;
+                    self.keyspace.databases()[db].prefetch_bucket(pending.hash);
+                }
+            }
             for pending in window {
                 if pending.hashed != 0 {
                     let db = self.clients[pending.client].db as usize;

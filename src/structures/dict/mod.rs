@@ -45,7 +45,7 @@ pub use join::Join;
 pub use rehash::{ResizePolicy, set_growth_ceiling, set_resize_policy};
 use table::{At, Bucket, Table, chain, tag_of};
 
-use crate::stdx::hash::{Key, hash};
+use crate::stdx::hash::{Key, UNUSED, hash};
 use crate::stdx::prefetch::prefetch;
 
 /// An owned thin pointer, not null and below 2^48, which is found by a key among the bytes it points to.
@@ -93,7 +93,8 @@ pub unsafe trait Element: Sized {
 /// A hash table of [`Element`]s. 64 bytes; nothing is allocated before the first insertion.
 ///
 /// The argument `hash` is always the hash of the element: [`stdx::hash::hash`](crate::stdx::hash::hash) of its key,
-/// unless the element type defines another. With any other value, elements are not found.
+/// unless the element type defines another, whatever its [unused bits](UNUSED) are. With any other value, elements are
+/// not found.
 pub struct Dict<E: Element> {
     tables: [Table; 2],
     /// Buckets of table 0 that a running rehash has emptied.
@@ -155,7 +156,7 @@ fn index_under(key: u8, hash: u64) -> usize {
     #[cold]
     fn keyed(key: u8, hash: u64) -> usize {
         let mut bytes = [key; 9];
-        bytes[..8].copy_from_slice(&hash.to_le_bytes());
+        bytes[..8].copy_from_slice(&(hash & !UNUSED).to_le_bytes());
         self::hash(&bytes) as usize
     }
     if key == 0 { hash as usize } else { keyed(key, hash) }
@@ -493,6 +494,21 @@ pub struct TableStats {
 impl Stats {
     /// Number of entries of [`TableStats::lengths`].
     pub const LENGTHS: usize = 50;
+}
+
+impl Stats {
+    /// The statistics of two dicts together.
+    pub fn and(mut self, other: Stats) -> Stats {
+        for (table, other) in self.tables.iter_mut().zip(other.tables) {
+            table.buckets += other.buckets;
+            table.elements += other.elements;
+            table.chained += other.chained;
+            table.longest_chain = table.longest_chain.max(other.longest_chain);
+            table.most_elements = table.most_elements.max(other.most_elements);
+            table.lengths.iter_mut().zip(other.lengths).for_each(|(n, other)| *n += other);
+        }
+        self
+    }
 }
 
 impl Default for TableStats {

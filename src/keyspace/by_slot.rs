@@ -1,0 +1,277 @@
+//! One table of keys per slot of a cluster, so that the keys of a slot can be counted, listed and removed without a
+//! search and without anything kept per key.
+//!
+//! What that costs: 64 bytes for each of the 16384 tables, 1 MB for a database from its first key on, however many keys
+//! there are. Per key it costs nothing but what small tables are filled differently from a large one.
+//!
+//! A cursor of a scan has the slot in its lowest 14 bits and the cursor of that slot's table above them, so that a scan
+//! goes through the slots in order. Redis and Valkey do the same.
+
+use std::time::{Duration, Instant};
+
+use super::entry::Entry;
+use super::slot::{SLOTS, Slot};
+use crate::stdx::prefetch::prefetch;
+use crate::structures::dict::{Borrowed, Dict};
+
+/// Slots whose number of keys is kept together. To draw a random key, one slot of a group is looked for, after one of
+/// the groups: that is the least work if both are as many.
+const GROUP: usize = 128;
+const GROUPS: usize = SLOTS / GROUP;
+
+/// Tables visited by one call of [`BySlot::rehash_for`].
+const VISITED: usize = 1024;
+
+/// The table of one slot, in a cache line of its own.
+#[repr(align(64))]
+#[derive(Default)]
+pub(super) struct Table(Dict<Entry>);
+
+const _: () = assert!(size_of::<Table>() == 64, "what a lookup reads of a table is one cache line");
+
+/// A table of keys for each slot.
+pub(super) struct BySlot {
+    /// The tables by slot; none before the first key.
+    tables: Box<[Table]>,
+    /// Number of keys in each group of slots.
+    groups: [usize; GROUPS],
+    /// The slot that [`BySlot::rehash_for`] continues with.
+    next: usize,
+}
+
+impl BySlot {
+    pub(super) fn new() -> BySlot {
+        BySlot { tables: Box::default(), groups: [0; GROUPS], next: 0 }
+    }
+
+    /// Number of keys. O(1).
+    pub(super) fn len(&self) -> usize {
+        self.groups.iter().sum()
+    }
+
+    /// The table of a slot; `None` if there has been no key yet.
+    #[inline]
+    pub(super) fn table(&self, slot: Slot) -> Option<&Dict<Entry>> {
+        self.tables.get(slot.index()).map(|table| &table.0)
+    }
+
+    /// As [`BySlot::table`], to be changed. Whoever adds or removes a key says so by [`BySlot::added`] or
+    /// [`BySlot::removed`].
+    #[inline]
+    pub(super) fn table_mut(&mut self, slot: Slot) -> Option<&mut Dict<Entry>> {
+        self.tables.get_mut(slot.index()).map(|table| &mut table.0)
+    }
+
+    /// The table of a slot, to add a key.
+    #[inline]
+    pub(super) fn table_to_fill(&mut self, slot: Slot) -> &mut Dict<Entry> {
+        if self.tables.is_empty() {
+            self.allocate();
+        }
+        &mut self.tables[slot.index()].0
+    }
+
+    #[cold]
+    fn allocate(&mut self) {
+        self.tables = (0..SLOTS).map(|_| Table::default()).collect();
+    }
+
+    /// Counts a key that was added.
+    #[inline]
+    pub(super) fn added(&mut self, slot: Slot) {
+        self.groups[slot.index() / GROUP] += 1;
+    }
+
+    /// Counts a key that was removed.
+    #[inline]
+    pub(super) fn removed(&mut self, slot: Slot) {
+        self.groups[slot.index() / GROUP] -= 1;
+    }
+
+    /// All tables in the order of their slots.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Dict<Entry>> {
+        self.tables.iter().map(|table| &table.0)
+    }
+
+    /// Bytes of all tables.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.tables) + self.tables().map(Dict::bytes).sum::<usize>()
+    }
+
+    /// Prefetches the table of a slot.
+    #[inline]
+    pub(super) fn prefetch(&self, slot: Slot) {
+        if let Some(table) = self.tables.get(slot.index()) {
+            prefetch(std::ptr::from_ref(table).cast::<u8>());
+        }
+    }
+
+    /// The first slot from `slot` on that has keys.
+    fn occupied_from(&self, slot: usize) -> Option<usize> {
+        let mut slot = slot;
+        while slot < self.tables.len() {
+            if self.groups[slot / GROUP] == 0 {
+                slot = (slot / GROUP + 1) * GROUP;
+            } else if self.tables[slot].0.is_empty() {
+                slot += 1;
+            } else {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// One step of a scan over all slots, or over the slot of the cursor alone: calls `f` for the entries at `cursor`
+    /// and returns the next cursor, 0 at the end. What holds for [`Dict::scan`] holds here.
+    pub(super) fn scan(&self, cursor: u64, only: bool, f: impl FnMut(&Entry)) -> u64 {
+        let slot = Slot::from_low_bits(cursor);
+        let start = match only {
+            true => Some(slot.index()).filter(|&slot| slot < self.tables.len()),
+            false => self.occupied_from(slot.index()),
+        };
+        let Some(start) = start else { return 0 };
+        let within = if start == slot.index() { cursor >> Slot::BITS } else { 0 };
+        let next = self.tables[start].0.scan(within, f);
+        if next != 0 {
+            return next << Slot::BITS | start as u64;
+        }
+        if only { 0 } else { self.occupied_from(start + 1).unwrap_or(0) as u64 }
+    }
+
+    /// The slot that the key number `n` is in, if keys are numbered by slot.
+    fn slot_of_nth(&self, mut n: usize) -> Option<usize> {
+        let group = self.groups.iter().position(|&keys| {
+            let here = n < keys;
+            n -= if here { 0 } else { keys };
+            here
+        })?;
+        (group * GROUP..(group + 1) * GROUP).find(|&slot| {
+            let keys = self.tables[slot].0.len();
+            let here = n < keys;
+            n -= if here { 0 } else { keys };
+            here
+        })
+    }
+
+    /// A random slot, each as likely as it has keys. O(1): two hundred additions.
+    fn random_slot(&self, rng: &mut impl FnMut() -> u64) -> Option<usize> {
+        let drawn = (u128::from(rng()) * self.len() as u128) >> 64;
+        self.slot_of_nth(drawn as usize)
+    }
+
+    /// As [`Dict::random`], each key of all slots being equally likely.
+    pub(super) fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<Borrowed<'_, Entry>> {
+        let slot = self.random_slot(rng)?;
+        self.tables[slot].0.random(rng)
+    }
+
+    /// As [`Dict::sample`]; the entries are of one slot, and of those behind it if it has too few.
+    pub(super) fn sample(&self, n: usize, rng: &mut impl FnMut() -> u64, mut f: impl FnMut(&Entry)) -> usize {
+        let Some(mut slot) = self.random_slot(rng) else { return 0 };
+        let (first, mut seen) = (slot, 0);
+        loop {
+            seen += self.tables[slot].0.sample(n - seen, rng, &mut f);
+            slot = self.occupied_from(slot + 1).or_else(|| self.occupied_from(0)).unwrap_or(first);
+            if seen >= n || slot == first {
+                return seen;
+            }
+        }
+    }
+
+    /// Continues the rehashes of some tables for about `budget`, shrinks those that are nearly empty and frees those that
+    /// are empty; whether there is more to do in what was visited.
+    pub(super) fn rehash_for(&mut self, budget: Duration) -> bool {
+        let start = Instant::now();
+        for _ in 0..VISITED.min(self.tables.len()) {
+            let table = &mut self.tables[self.next].0;
+            if table.is_empty() && table.bytes() > 0 {
+                table.clear();
+            }
+            table.shrink_if_sparse();
+            if table.is_rehashing() && table.rehash_for(budget.saturating_sub(start.elapsed())) {
+                return true;
+            }
+            self.next = (self.next + 1) % SLOTS;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use crate::keyspace::free::Reclaimer;
+    use crate::keyspace::slot::Slot;
+    use crate::keyspace::{Key, Keyspace, Ttl};
+    use crate::stdx::rng::Rng;
+    use crate::types::Value;
+
+    fn space(keys: impl Iterator<Item = String>) -> Keyspace {
+        let mut space = Keyspace::new(1, Reclaimer::default(), Rng::new(1));
+        space.divide_by_slot();
+        for key in keys {
+            space.db(0).set_string(Key::new(key.as_bytes()), Value::Int(1), Ttl::Clear);
+        }
+        space
+    }
+
+    #[test]
+    fn keys_are_counted_and_listed_by_slot() {
+        let keys = (0..2000).map(|n| if n % 2 == 0 { format!("{{tag}}{n}") } else { format!("key:{n}") });
+        let mut expected: BTreeMap<Slot, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for key in keys.clone() {
+            expected.entry(Slot::of(key.as_bytes())).or_default().insert(key.into_bytes());
+        }
+        let mut space = space(keys);
+        assert_eq!(space.len(), 2000);
+        for slot in Slot::all() {
+            let keys = space.databases()[0].keys();
+            let listed: BTreeSet<Vec<u8>> = keys.in_slot(slot).map(|entry| entry.key().to_vec()).collect();
+            let (mut scanned, mut cursor) = (BTreeSet::new(), u64::from(slot.number()));
+            loop {
+                cursor = keys.scan_slot(cursor, |entry| _ = scanned.insert(entry.key().to_vec()));
+                if cursor == 0 {
+                    break;
+                }
+                assert_eq!(Slot::from_low_bits(cursor), slot);
+            }
+            assert_eq!(keys.count_in_slot(slot), listed.len());
+            assert_eq!(listed, expected.remove(&slot).unwrap_or_default());
+            assert_eq!(scanned, listed);
+        }
+        let tag = Slot::of(b"tag");
+        for n in (0..2000).step_by(2) {
+            assert!(space.db(0).remove(Key::new(format!("{{tag}}{n}").as_bytes()), false));
+        }
+        assert_eq!((space.len(), space.databases()[0].keys().count_in_slot(tag)), (1000, 0));
+        while space.database_mut(0).rehash_for(Duration::from_millis(1)) {}
+        assert!(space.databases()[0].keys().random(&mut || 0).is_some());
+    }
+
+    #[test]
+    fn random_keys_are_as_likely_in_a_full_slot_as_in_others() {
+        let mut space = space((0..900).map(|n| format!("{{tag}}{n}")).chain((0..100).map(|n| n.to_string())));
+        let mut drawn: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        for _ in 0..100_000 {
+            *drawn.entry(space.db(0).random_key().expect("there are keys")).or_default() += 1;
+        }
+        let chi: f64 = drawn.values().map(|&n| (n as f64 - 100.0).powi(2) / 100.0).sum();
+        assert_eq!(drawn.len(), 1000);
+        // 999 degrees of freedom: mean 999, standard deviation 44.7.
+        assert!(chi < 1250.0, "chi-square {chi}");
+    }
+
+    #[test]
+    fn samples_go_on_to_other_slots() {
+        let space = space((0..50).map(|n| n.to_string()));
+        let mut rng = Rng::new(3);
+        for n in [0, 1, 5, 50, 100] {
+            let mut seen = BTreeSet::new();
+            let keys = space.databases()[0].keys();
+            let found = keys.sample(n, &mut || rng.next_u64(), |entry| _ = seen.insert(entry.key().to_vec()));
+            assert_eq!((found, seen.len()), (n.min(50), n.min(50)));
+        }
+    }
+}
