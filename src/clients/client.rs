@@ -166,6 +166,8 @@ pub struct Client {
     pub connected_at: UnixMillis,
     /// Time of the last receive or send.
     pub last_active: UnixMillis,
+    /// Time at which its connection was last recalled for a visit by the timer.
+    pub recalled_at: UnixMillis,
     /// Time at which its output exceeded the soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
     /// Names that it has set.
@@ -255,6 +257,7 @@ impl Client {
             last_command: None,
             connected_at: now,
             last_active: now,
+            recalled_at: now,
             over_soft_limit_since: None,
             names: Names::default(),
             can_redirect: false,

@@ -65,7 +65,7 @@ struct Connection {
     reported_unsent: bool,
     /// Bytes that count as input besides what is in the buffer.
     queued: usize,
-    /// Bytes allocated for input when the connection last travelled.
+    /// Bytes allocated for input when the connection last returned.
     reported: usize,
     received: u64,
     sent: u64,
@@ -340,6 +340,7 @@ impl<R: Reader> Worker<R> {
             }
         }
         io.input.release(&mut self.pool, self.settings.keep);
+        connection.reported = io.input.allocated();
         if connection.flags & is::FULL != 0 && !connection.reported_unsent {
             connection.reported_unsent = true;
             self.deliver(client, Reason::Grown);
@@ -463,7 +464,6 @@ impl<R: Reader> Worker<R> {
         self.open();
         let connection = &mut self.connections[client];
         let (Some(parcel), Some(mut io)) = (&mut self.open, connection.io.take()) else { return };
-        connection.reported = io.input.allocated();
         let unsent = !io.output.is_empty();
         // Memory for the reply comes from here, because it will return here.
         io.output.prepare(&mut self.pool);

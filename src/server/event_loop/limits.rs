@@ -275,12 +275,13 @@ impl Server {
     fn visit_away(&mut self, key: ClientKey, idle_ms: i64) {
         let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
         let overdue = timeout_ms > 0 && idle_ms > timeout_ms;
-        let waits = self.clients[key].flags.has(ClientFlags::AWAITS_WRITABLE);
-        let ticks_per_second = self.config.advanced.hz.max(1) as u64;
-        let its_turn = self.event_loop.cron_ticks % ticks_per_second == key.0 as u64 % ticks_per_second;
-        let busy = idle_ms <= 2 * self.tick().as_millis() as i64;
+        let (now, busy) = (self.keyspace.now(), idle_ms <= 2 * self.tick().as_millis() as i64);
+        let client = &mut self.clients[key];
+        let waits = client.flags.has(ClientFlags::AWAITS_WRITABLE);
+        let due = !(0..1000).contains(&now.since(client.recalled_at));
         // Once its buffers are freed, it has none until it sends something, and then it arrives by itself.
-        if busy || its_turn && (overdue || waits || idle_ms <= 2 * IDLE_MS) {
+        if busy || due && (overdue || waits || idle_ms <= 2 * IDLE_MS) {
+            client.recalled_at = now;
             self.recall(key);
         }
     }

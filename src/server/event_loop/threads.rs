@@ -446,16 +446,22 @@ impl Server {
         }
     }
 
-    /// Lists the visitors with output that the main thread is to send itself.
+    /// Lists the visitors with output that the main thread is to send itself: all of them, or, while a script runs for long,
+    /// those that stay until it ends.
     pub(in crate::server) fn list_visitors(&mut self) {
-        if self.event_loop.threads.is_none() || !self.sends_itself() {
+        if self.event_loop.threads.is_none() {
             return;
         }
+        let listed = match (self.sends_itself(), self.conditions.has(Conditions::BUSY)) {
+            (true, _) => ClientFlags::VISITING,
+            (false, true) => ClientFlags::FROZEN,
+            (false, false) => return,
+        };
         let Some(threads) = &mut self.event_loop.threads else { return };
         for visitor in threads.visitors.iter_mut().filter(|visitor| !visitor.listed) {
-            visitor.listed = true;
             let Some(client) = self.clients.get_mut(visitor.key) else { continue };
-            if client.flags.has(ClientFlags::VISITING) {
+            if client.flags.has(ClientFlags::VISITING) && client.flags.has(listed) {
+                visitor.listed = true;
                 let writes = !client.io.output.is_empty();
                 client.flags.set(ClientFlags::IN_SEND_LIST, writes);
                 if writes {
