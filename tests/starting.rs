@@ -57,7 +57,7 @@ fn hardened_configurations_start_and_idle_settings_are_told() {
     assert_eq!(ask("CONFIG SET hz 30"), "+OK\r\n");
     let log = server.log();
     assert_eq!(log.matches("'active-defrag-cycle-max 30' has no effect").count(), 1, "{log}");
-    assert_eq!(log.matches("has no effect").count(), 7, "{log}");
+    assert_eq!(log.matches("has no effect").count(), 6, "{log}");
 }
 
 #[test]

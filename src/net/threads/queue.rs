@@ -200,6 +200,13 @@ mod tests {
         assert_eq!(Arc::strong_count(&item), 1);
     }
 
+    /// An item of the next test.
+    #[derive(PartialEq, Eq, Debug)]
+    struct Ball {
+        sent: usize,
+        echoed: Option<usize>,
+    }
+
     /// Two threads that pass items to each other and sleep whenever they can: a lost wake-up would hang it.
     #[test]
     fn two_threads_never_miss_each_other() {
@@ -210,9 +217,9 @@ mod tests {
             (poll, doorbell)
         };
         let ((mut here, mine), (mut there, theirs)) = (side(), side());
-        let (mut to, mut other_from) = queue::<Vec<usize>>(8);
-        let (mut other_to, mut from) = queue::<Vec<usize>>(8);
-        fn next(from: &mut Receiver<Vec<usize>>, poll: &mut Poll, doorbell: &Doorbell) -> Box<Vec<usize>> {
+        let (mut to, mut other_from) = queue::<Ball>(8);
+        let (mut other_to, mut from) = queue::<Ball>(8);
+        fn next(from: &mut Receiver<Ball>, poll: &mut Poll, doorbell: &Doorbell) -> Box<Ball> {
             loop {
                 if let Some(item) = from.pop() {
                     return item;
@@ -228,8 +235,8 @@ mod tests {
         let echo = std::thread::spawn(move || {
             for i in 0..ITEMS {
                 let mut item = next(&mut other_from, &mut there, &own);
-                assert_eq!(item[0], i);
-                item.push(i);
+                assert_eq!(item.sent, i);
+                item.echoed = Some(i);
                 other_to.push(item).expect("no more are under way");
                 bell.ring();
             }
@@ -239,12 +246,12 @@ mod tests {
             // A burst of one to eight items.
             let burst = (1 + sent % 8).min(ITEMS - sent);
             for _ in 0..burst {
-                to.push(Box::new(vec![sent])).expect("no more are under way");
+                to.push(Box::new(Ball { sent, echoed: None })).expect("no more are under way");
                 sent += 1;
             }
             theirs.ring();
             for _ in 0..burst {
-                assert_eq!(*next(&mut from, &mut here, &mine), [got, got]);
+                assert_eq!(*next(&mut from, &mut here, &mine), Ball { sent: got, echoed: Some(got) });
                 got += 1;
             }
         }
