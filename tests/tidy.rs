@@ -42,6 +42,7 @@ const UNSAFE: &[&str] = &[
     "net/signals.rs",
     "net/stream.rs",
     "net/threads/queue.rs",
+    "net/tls/secure.rs",
     "resp/reply.rs",
     "resp/request/decoder.rs",
     "resp/request/fuzz.rs",

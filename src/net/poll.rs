@@ -26,6 +26,8 @@ pub enum Source {
     Link(usize),
     /// The pipe by which a child sends a snapshot.
     Pipe,
+    /// A connection that is not a client's yet: its encryption is being agreed on.
+    Arrival(usize),
 }
 
 /// The low bits of a token tell the kind of source; the place stands above them.
@@ -42,6 +44,7 @@ impl Source {
             Source::Listener(place) => (1, place),
             Source::Link(place) => (2, place),
             Source::Pipe => (3, 0),
+            Source::Arrival(place) => (6, place),
         };
         assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
         mio::Token(place << KIND_BITS | kind)
@@ -56,6 +59,7 @@ impl Source {
             1 => Some(Source::Listener(place)),
             2 => Some(Source::Link(place)),
             3 => Some(Source::Pipe),
+            6 => Some(Source::Arrival(place)),
             _ => None,
         }
     }
@@ -113,6 +117,14 @@ impl Registry {
     /// Those of `epoll_ctl`: not registered.
     pub fn rearm_readable(&self, socket: &mut impl Watched, source: Source) -> io::Result<()> {
         self.0.reregister(socket, source.token(), Interest::READABLE)
+    }
+
+    /// Gives a stream another name. If it is ready now, that is reported under the new one.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`: not registered.
+    pub fn rename(&self, socket: &mut impl Watched, source: Source) -> io::Result<()> {
+        self.0.reregister(socket, source.token(), Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Stops watching a socket. Closing it has the same effect.
@@ -207,7 +219,9 @@ mod tests {
     #[test]
     fn sources_come_back_from_their_tokens() {
         for place in [0, 1, 2, 1023, usize::MAX >> KIND_BITS] {
-            for source in [Source::Client(place), Source::Listener(place), Source::Link(place)] {
+            for source in
+                [Source::Client, Source::Listener, Source::Link, Source::Arrival].map(|of| of(place))
+            {
                 assert_eq!(Source::of_token(source.token()), Some(source));
             }
         }

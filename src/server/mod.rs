@@ -11,6 +11,7 @@ pub mod migrate;
 pub mod process;
 pub mod reconfigure;
 pub mod replication;
+pub mod tls;
 pub mod watching;
 
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct Server {
     pub replication: replication::Replication,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
+    /// Encryption of connections.
+    pub tls: tls::Tls,
     /// State of the event loop.
     pub event_loop: EventLoop,
     /// Which server this is.
@@ -138,6 +141,7 @@ impl Server {
             aof: durability::aof::Aof::default(),
             replication,
             targets: migrate::Targets::default(),
+            tls: tls::Tls::default(),
             event_loop: EventLoop::default(),
             identity: Identity {
                 run_id,

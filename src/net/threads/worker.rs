@@ -11,7 +11,6 @@ use super::queue::{Doorbell, Receiver, Sender, queue};
 use super::{Arrival, Counters, Counts, NAME, Order, Parcel, QUEUE, Reader, Reason, Settings, Thread};
 use crate::background::block_signals;
 use crate::net::io::{ClientIo, Pool, READ_BUDGET, Received, SEND_BUDGET};
-use crate::net::peer::Peer;
 use crate::net::poll::{Poll, Source};
 use crate::resp::request::Limits;
 use crate::stdx::{alloc, clock};
@@ -282,13 +281,11 @@ impl<R: Reader> Worker<R> {
         connection.flags = connection.flags & !is::TRUSTED | if trusted { is::TRUSTED } else { 0 };
         if is_new {
             connection.flags |= is::KNOWN;
-            if let Peer::Socket(stream) = &mut io.peer
-                && let Err(error) = self.poll.registry().register(stream, Source::Client(client))
-            {
+            if let Err(error) = self.poll.registry().register(&mut io.peer, Source::Client(client)) {
                 return self.deliver(client, Reason::CannotSend(error));
             }
-            // What was not parsed elsewhere is parsed here.
-            connection.flags |= is::UNPARSED;
+            // What was not parsed elsewhere is parsed here. Of decrypted bytes that nobody received no event tells.
+            connection.flags |= is::UNPARSED | if io.peer.is_secure() { is::READABLE } else { 0 };
         }
         if !connection.has(is::SENDING) {
             connection.flags |= is::SENDING;
@@ -321,8 +318,8 @@ impl<R: Reader> Worker<R> {
         connection.flags &= !is::SENDING;
         let Some(io) = &mut connection.io else { return };
         if connection.flags & is::FULL == 0 {
-            let ClientIo { peer: Peer::Socket(stream), output, .. } = &mut **io else { return };
-            match output.send(stream, &mut self.pool, SEND_BUDGET) {
+            let ClientIo { peer, output, .. } = &mut **io;
+            match output.send(peer, &mut self.pool, SEND_BUDGET) {
                 Ok(n) => {
                     self.counts.writes += u64::from(n > 0);
                     self.counts.sent += n as u64;
@@ -377,9 +374,9 @@ impl<R: Reader> Worker<R> {
     fn receive(&mut self, client: usize) {
         let connection = &mut self.connections[client];
         let Some(io) = &mut connection.io else { return };
-        let ClientIo { peer: Peer::Socket(stream), input, .. } = &mut **io else { return };
+        let ClientIo { peer, input, .. } = &mut **io;
         self.counts.reads += 1;
-        let n = match input.receive(stream, &mut self.pool) {
+        let n = match input.receive(peer, &mut self.pool) {
             Ok(Received::Drained(n)) => {
                 if connection.flags & is::CLOSED == 0 {
                     connection.flags &= !is::READABLE;

@@ -259,8 +259,8 @@ impl Server {
         client.flags.set(ClientFlags::AWAY, true);
         client.thread = thread as u16;
         let mut io = std::mem::replace(&mut client.io, nobody());
-        if is_watched && let Peer::Socket(stream) = &mut io.peer {
-            let _ = self.event_loop.poll.as_ref().expect(WATCHED).registry().deregister(stream);
+        if is_watched {
+            let _ = self.event_loop.poll.as_ref().expect(WATCHED).registry().deregister(&mut io.peer);
         }
         let (trusted, queued) =
             (self.acl.is_open() || client.flags.has(ClientFlags::AUTHENTICATED), queued(client));
@@ -531,16 +531,15 @@ impl Server {
         served.clients -= 1;
         served.order(Order::Forget { client: key.0 });
         client.flags.set(LISTED.with(ClientFlags::VISITING).with(ClientFlags::AWAITS_WRITABLE), false);
-        if let Peer::Socket(stream) = &mut client.io.peer {
-            let _ = served.thread.registry.deregister(stream);
-            if client.flags.has(ClientFlags::CLOSE_SOON) {
-                return;
-            }
-            let registry = self.event_loop.poll.as_ref().expect(WATCHED).registry();
-            if let Err(error) = registry.register(stream, Source::Client(key.0)) {
-                limited!(warn, "Error registering fd event for a client: {error}");
-                return self.close_soon(key);
-            }
+        let peer = &mut client.io.peer;
+        let _ = served.thread.registry.deregister(peer);
+        if client.flags.has(ClientFlags::CLOSE_SOON) {
+            return;
+        }
+        let registry = self.event_loop.poll.as_ref().expect(WATCHED).registry();
+        if let Err(error) = registry.register(peer, Source::Client(key.0)) {
+            limited!(warn, "Error registering fd event for a client: {error}");
+            return self.close_soon(key);
         }
         // Input may be in the buffer, of which no event will tell.
         self.read_soon(key);
