@@ -386,11 +386,11 @@ fn killing_and_reconfiguring_in_one_packet() {
         // The witness may have been killed as well, and may be evicted until the victims are gone.
         let lifted = (0..200).any(|_| {
             target.witness = target.server.client();
-            let reply = target.witness.command(&[b"CONFIG", b"SET", b"maxmemory-clients", b"0"]);
-            // With I/O threads, what the attacker has sent may be executed after this.
+            // With I/O threads, what the attacker has sent may be executed after what the witness sends.
             let list = target.witness.command(&[b"CLIENT", b"LIST"]);
             let is_alone = list.is_ok_and(|list| !String::from_utf8_lossy(&list).contains(&id));
-            let done = reply.is_ok_and(|reply| reply == b"+OK\r\n") && is_alone;
+            let reply = target.witness.command(&[b"CONFIG", b"SET", b"maxmemory-clients", b"0"]);
+            let done = is_alone && reply.is_ok_and(|reply| reply == b"+OK\r\n");
             if !done {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
