@@ -8,6 +8,7 @@ pub mod client;
 mod client_filter;
 pub mod client_pause;
 pub mod client_tracking;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -67,6 +68,7 @@ pub const ALL: &[&[Spec]] = &[
     acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,

@@ -108,6 +108,9 @@ const SWAPDB: Spec = Spec::data("swapdb", 3, swapdb)
 
 /// SWAPDB index1 index2 → OK. Clients of each database see the keys of the other.
 fn swapdb(ctx: &mut Ctx<'_>) -> CmdResult {
+    if ctx.db.database().keys().is_by_slot() {
+        return Err(Error::text("ERR SWAPDB is not allowed in cluster mode"));
+    }
     let index = |i: usize, which: &str| {
         let n = num::parse_i64(ctx.args.at(i)).filter(|n| i32::try_from(*n).is_ok());
         n.ok_or_else(|| Error::text(format!("ERR invalid {which} DB index")))
