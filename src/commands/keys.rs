@@ -1,7 +1,7 @@
 //! Commands on keys of any type: existence, names, databases.
 
 use crate::keyspace::{Db, Event, Key};
-use crate::resp::{Args, Error};
+use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::server::execution::call::WINDOW;
 

@@ -5,7 +5,6 @@ use super::slots::refusal;
 use super::{CHANGES, DOCS, node, table};
 use crate::clients::ClientKey;
 use crate::cluster::machine::Manual;
-use crate::cluster::nodes::NodeId;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Arg, CmdResult, Docs, Flags, Spec};
@@ -64,9 +63,7 @@ pub(super) const FORGET: Spec = Spec::admin("cluster|forget", 3, forget).flags(C
 /// CLUSTER FORGET node → OK.
 fn forget(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     table(server)?;
-    let unknown = || Error::quoting(&[b"ERR Unknown node ", args.at(2)]);
-    let id = NodeId::parse(args.at(2)).ok_or_else(unknown)?;
-    server.cluster_change(|machine, local| machine.forget(id, local)).map_err(refusal)?;
+    server.cluster_change(|machine, local| machine.forget(args.at(2), local)).map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -81,7 +78,7 @@ pub(super) const REPLICATE: Spec = Spec::admin("cluster|replicate", 3, replicate
 fn replicate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let primary = node(table(server)?, &args, 2)?;
     let empty = server.keyspace.is_empty();
-    server.cluster_change(|machine, local| machine.replicate(primary, empty, local)).map_err(refusal)?;
+    server.cluster_change(|machine, _| machine.replicate(primary, empty)).map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -148,7 +145,7 @@ pub(super) const BUMPEPOCH: Spec = Spec::admin("cluster|bumpepoch", 2, bumpepoch
 /// CLUSTER BUMPEPOCH → BUMPED or STILL, and the epoch.
 fn bumpepoch(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     table(server)?;
-    let (bumped, epoch) = server.cluster_change(|machine, local| machine.bump_epoch(local));
+    let (bumped, epoch) = server.cluster_change(|machine, _| machine.bump_epoch());
     let word = if bumped { "BUMPED" } else { "STILL" };
     Ok(server.reply(key).simple(&format!("{word} {epoch}")))
 }
@@ -167,7 +164,7 @@ fn set_config_epoch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdR
     let epoch = args.int(2)?;
     let epoch = u64::try_from(epoch)
         .map_err(|_| Error::text(format!("ERR Invalid config epoch specified: {epoch}")))?;
-    server.cluster_change(|machine, local| machine.set_config_epoch(epoch, local)).map_err(refusal)?;
+    server.cluster_change(|machine, _| machine.set_config_epoch(epoch)).map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -186,7 +183,7 @@ pub(super) const COUNT_FAILURE_REPORTS: Spec =
 /// CLUSTER COUNT-FAILURE-REPORTS node → number of reports.
 fn count_failure_reports(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let node = node(table(server)?, &args, 2)?;
-    let reports = server.cluster_change(|machine, local| machine.failure_reports(node, local));
+    let reports = server.cluster_change(|machine, local| machine.failure_reports(node, local.now.at));
     Ok(server.reply(key).int(reports as i64))
 }
 

@@ -90,7 +90,7 @@ fn clusterscan(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult
     let maker = parts.next().unwrap_or_default();
     let position = parts.next().and_then(|rest| rest.rsplit(|&byte| byte == b'-').next());
     let position = position.and_then(num::parse_u64).ok_or_else(invalid)?;
-    let fingerprint = fingerprint(server);
+    let fingerprint = fingerprint(server).to_owned();
     let start = u64::from(here.number());
     let known = maker == fingerprint.as_bytes() && Slot::from_low_bits(position) == here;
     let (names, next) = gather(server, key, &options, if known { position } else { start });

@@ -8,11 +8,10 @@ use crate::clients::pubsub::Scope;
 use crate::cluster::slot::Slot;
 use crate::cluster::slots::SlotSet;
 use crate::keyspace::Event;
-use crate::resp::{Args, Protocol, Reply};
+use crate::resp::{Protocol, Reply};
 use crate::server::Server;
 use crate::server::command::CommandId;
 use crate::server::execution::blocking::Unblock;
-use crate::server::execution::redirect::Redirect;
 use crate::server::watching::publish::Message;
 use crate::stdx::hash::Key;
 
