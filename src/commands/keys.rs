@@ -216,7 +216,7 @@ const MOVE: Spec = Spec::data("move", 3, move_key)
 /// MOVE key db → 1 if the key was moved, else 0.
 fn move_key(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
-    if ctx.db.database().keys().is_by_slot() {
+    if ctx.db.database().keys().is_by_slot() && ctx.db.databases() == 1 {
         return Err(Error::text("ERR MOVE is not allowed in cluster mode"));
     }
     let target = ctx.args.database(2, ctx.db.databases())?;
@@ -278,7 +278,8 @@ fn copy_options(ctx: &Ctx<'_>) -> Result<(usize, bool), Error> {
             replace = true;
         } else if args.is(i, "DB") && i + 1 < args.len() {
             i += 1;
-            if ctx.db.database().keys().is_by_slot() && args.int(i)? != selected as i64 {
+            let only = ctx.db.database().keys().is_by_slot() && ctx.db.databases() == 1;
+            if only && args.int(i)? != selected as i64 {
                 return Err(Error::text("ERR Copying to another database is not allowed in cluster mode"));
             }
             target = args.database(i, ctx.db.databases())?;

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use super::{DOCS, TELLS, node, table};
 use crate::clients::ClientKey;
+use crate::cluster::bus::Kind;
 use crate::cluster::conf::{Reader, describe};
 use crate::cluster::nodes::{Flags as NodeFlags, Node, NodeKey, Nodes};
 use crate::cluster::slot::{SLOTS as ALL, Slot};
 use crate::config::value::EndpointType;
 use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::Server;
+use crate::server::cluster::now;
 use crate::server::command::{Arg, CmdResult, Docs, Flags, Spec};
 
 pub(super) const INFO: Spec = Spec::admin("cluster|info", 2, info)
@@ -35,8 +37,15 @@ fn info(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     line("cluster_size", &nodes.size);
     line("cluster_current_epoch", &nodes.current_epoch);
     line("cluster_my_epoch", &nodes.epoch_of(nodes.me()));
-    for (name, value) in server.cluster_statistics() {
-        line(name, &value);
+    if let Some(cluster) = &server.cluster {
+        let counts = &cluster.machine.counts;
+        for (direction, counts) in [("sent", &counts.sent), ("received", &counts.received)] {
+            for (kind, count) in Kind::ALL.into_iter().zip(counts).filter(|&(_, &count)| count > 0) {
+                line(&format!("cluster_stats_messages_{}_{direction}", kind.name()), count);
+            }
+            line(&format!("cluster_stats_messages_{direction}"), &counts.iter().sum::<u64>());
+        }
+        line("total_cluster_links_buffer_limit_exceeded", &cluster.links.limit_exceeded);
     }
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
@@ -85,7 +94,7 @@ fn nodes(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 
 fn line_about(server: &Server, key: ClientKey, node: NodeKey) -> Result<String, Error> {
     let tls = server.uses_tls(key);
-    Ok(describe(table(server)?, node, &server.cluster_now(), Reader::Client { tls }))
+    Ok(describe(table(server)?, node, &now(), Reader::Client { tls }))
 }
 
 pub(super) const REPLICAS: Spec = Spec::admin("cluster|replicas", 3, replicas)
@@ -324,17 +333,17 @@ pub(super) const LINKS: Spec = Spec::admin("cluster|links", 2, links)
 /// CLUSTER LINKS → for each connection: direction, node, time of creation, events, and bytes that wait to be sent.
 fn links(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     table(server)?;
-    let links: Vec<_> = server.cluster.iter().flat_map(|cluster| cluster.links()).collect();
+    let links = server.bus_links();
     let mut replied = server.reply(key).array(links.len());
     for link in links {
         let mut reply = server.reply(key);
         reply.map(6);
         reply.bulk(b"direction");
-        reply.bulk(if link.to { b"to" } else { b"from" });
+        reply.bulk(if link.outgoing { b"to" } else { b"from" });
         reply.bulk(b"node");
         reply.bulk(link.node.as_bytes());
         reply.bulk(b"create-time");
-        reply.int(link.created.0);
+        reply.int(link.created_ms);
         reply.bulk(b"events");
         reply.bulk(link.events.as_bytes());
         reply.bulk(b"send-buffer-allocated");

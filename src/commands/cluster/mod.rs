@@ -17,6 +17,7 @@ pub mod slots;
 pub mod stats;
 
 use crate::clients::ClientKey;
+use crate::cluster::machine::{Local, Machine};
 use crate::cluster::nodes::{NodeId, NodeKey, Nodes};
 use crate::cluster::slot::Slot;
 use crate::resp::{Args, Error};
@@ -135,8 +136,20 @@ fn help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 fn table(server: &Server) -> Result<&Nodes, Error> {
     match &server.cluster {
         Some(cluster) => Ok(&cluster.machine.nodes),
-        None => Err(Error::text("ERR This instance has cluster support disabled")),
+        None => Err(disabled()),
     }
+}
+
+/// Has the node's machine change something, and carries out what follows.
+///
+/// # Errors
+/// This server is not a node of a cluster.
+fn change<R>(server: &mut Server, change: impl FnOnce(&mut Machine, &Local) -> R) -> Result<R, Error> {
+    server.cluster_change(change).ok_or_else(disabled)
+}
+
+fn disabled() -> Error {
+    Error::text("ERR This instance has cluster support disabled")
 }
 
 /// The node that argument `i` names.

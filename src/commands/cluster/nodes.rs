@@ -2,7 +2,7 @@
 //! concerns epochs.
 
 use super::slots::refusal;
-use super::{CHANGES, DOCS, node, table};
+use super::{CHANGES, DOCS, change, node, table};
 use crate::clients::ClientKey;
 use crate::cluster::machine::Manual;
 use crate::resp::{Args, Error};
@@ -43,8 +43,7 @@ fn meet(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     else {
         return Err(invalid_address(&args));
     };
-    server
-        .cluster_change(|machine, local| machine.meet(ip, port, bus_port, local))
+    change(server, |machine, local| machine.meet(ip, port, bus_port, local))?
         .map_err(|_| invalid_address(&args))?;
     Ok(server.reply(key).ok())
 }
@@ -63,7 +62,7 @@ pub(super) const FORGET: Spec = Spec::admin("cluster|forget", 3, forget).flags(C
 /// CLUSTER FORGET node → OK.
 fn forget(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     table(server)?;
-    server.cluster_change(|machine, local| machine.forget(args.at(2), local)).map_err(refusal)?;
+    change(server, |machine, local| machine.forget(args.at(2), local))?.map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -78,7 +77,7 @@ pub(super) const REPLICATE: Spec = Spec::admin("cluster|replicate", 3, replicate
 fn replicate(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let primary = node(table(server)?, &args, 2)?;
     let empty = server.keyspace.is_empty();
-    server.cluster_change(|machine, _| machine.replicate(primary, empty)).map_err(refusal)?;
+    change(server, |machine, _| machine.replicate(primary, empty))?.map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -101,7 +100,7 @@ fn failover(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         3 => return Err(Error::Syntax),
         _ => return Err(Error::arity("cluster|failover")),
     };
-    server.cluster_change(|machine, local| machine.failover(manual, local)).map_err(refusal)?;
+    change(server, |machine, local| machine.failover(manual, local))?.map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -129,7 +128,7 @@ fn reset(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         _ => return Err(Error::arity("cluster|reset")),
     };
     let empty = server.keyspace.is_empty();
-    server.cluster_change(|machine, local| machine.reset(hard, empty, local)).map_err(refusal)?;
+    change(server, |machine, local| machine.reset(hard, empty, local))?.map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -145,7 +144,7 @@ pub(super) const BUMPEPOCH: Spec = Spec::admin("cluster|bumpepoch", 2, bumpepoch
 /// CLUSTER BUMPEPOCH → BUMPED or STILL, and the epoch.
 fn bumpepoch(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     table(server)?;
-    let (bumped, epoch) = server.cluster_change(|machine, _| machine.bump_epoch());
+    let (bumped, epoch) = change(server, |machine, _| machine.bump_epoch())?;
     let word = if bumped { "BUMPED" } else { "STILL" };
     Ok(server.reply(key).simple(&format!("{word} {epoch}")))
 }
@@ -164,7 +163,7 @@ fn set_config_epoch(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdR
     let epoch = args.int(2)?;
     let epoch = u64::try_from(epoch)
         .map_err(|_| Error::text(format!("ERR Invalid config epoch specified: {epoch}")))?;
-    server.cluster_change(|machine, _| machine.set_config_epoch(epoch)).map_err(refusal)?;
+    change(server, |machine, _| machine.set_config_epoch(epoch))?.map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -183,7 +182,7 @@ pub(super) const COUNT_FAILURE_REPORTS: Spec =
 /// CLUSTER COUNT-FAILURE-REPORTS node → number of reports.
 fn count_failure_reports(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let node = node(table(server)?, &args, 2)?;
-    let reports = server.cluster_change(|machine, local| machine.failure_reports(node, local.now.at));
+    let reports = change(server, |machine, local| machine.failure_reports(node, local.now.at))?;
     Ok(server.reply(key).int(reports as i64))
 }
 
@@ -195,7 +194,7 @@ pub(super) const SAVECONFIG: Spec = Spec::admin("cluster|saveconfig", 2, savecon
 fn saveconfig(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     table(server)?;
     server
-        .save_cluster_config()
+        .save_cluster_config(true)
         .map_err(|error| Error::text(format!("ERR error saving the cluster node config: {error}")))?;
     Ok(server.reply(key).ok())
 }

@@ -1,6 +1,6 @@
 //! Slots get another owner: ADDSLOTS, DELSLOTS, FLUSHSLOTS and SETSLOT.
 
-use super::{CHANGES, DOCS, node, slot, table};
+use super::{CHANGES, DOCS, change, node, slot, table};
 use crate::clients::ClientKey;
 use crate::cluster::nodes::{NodeId, NodeKey, Nodes};
 use crate::cluster::slot::Slot;
@@ -42,7 +42,7 @@ fn addslotsrange(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResu
 }
 
 fn add(server: &mut Server, key: ClientKey, slots: &SlotSet) -> CmdResult {
-    server.cluster_change(|machine, _| machine.add_slots(slots)).map_err(refusal)?;
+    change(server, |machine, _| machine.add_slots(slots))?.map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -76,7 +76,7 @@ fn delslotsrange(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResu
 }
 
 fn delete(server: &mut Server, key: ClientKey, slots: &SlotSet) -> CmdResult {
-    server.cluster_change(|machine, _| machine.del_slots(slots)).map_err(refusal)?;
+    change(server, |machine, _| machine.del_slots(slots))?.map_err(refusal)?;
     Ok(server.reply(key).ok())
 }
 
@@ -126,7 +126,7 @@ fn flushslots(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     if !server.keyspace.is_empty() {
         return Err(Error::text("ERR DB must be empty to perform CLUSTER FLUSHSLOTS."));
     }
-    server.cluster_change(|machine, _| machine.flush_slots());
+    change(server, |machine, _| machine.flush_slots())?;
     Ok(server.reply(key).ok())
 }
 
@@ -160,15 +160,15 @@ fn setslot(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
             return Err(Error::text(format!("ERR I'm not the owner of hash slot {slot}")));
         }
         let to = other(nodes, &args)?;
-        server.cluster_change(|machine, _| machine.migrate_slot(slot, to)).map_err(refusal)?;
+        change(server, |machine, _| machine.migrate_slot(slot, to))?.map_err(refusal)?;
     } else if args.is(3, "IMPORTING") && args.len() == 5 {
         if nodes.is_mine(slot) {
             return Err(Error::text(format!("ERR I'm already the owner of hash slot {slot}")));
         }
         let from = other(nodes, &args)?;
-        server.cluster_change(|machine, _| machine.import_slot(slot, from)).map_err(refusal)?;
+        change(server, |machine, _| machine.import_slot(slot, from))?.map_err(refusal)?;
     } else if args.is(3, "STABLE") && args.len() == 4 {
-        server.cluster_change(|machine, _| machine.stabilise_slot(slot)).map_err(refusal)?;
+        change(server, |machine, _| machine.stabilise_slot(slot))?.map_err(refusal)?;
     } else if args.is(3, "NODE") && args.len() == 5 {
         let owner = primary(nodes, node(nodes, &args, 4)?)?;
         assign(server, slot, owner)?;
@@ -186,7 +186,7 @@ fn setslot(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 /// This node still has keys of it.
 fn assign(server: &mut Server, slot: Slot, owner: NodeKey) -> Result<(), Error> {
     let keys = server.slot_keys(slot);
-    server.cluster_change(|machine, local| machine.assign_slot(slot, owner, keys, local)).map_err(refusal)
+    change(server, |machine, local| machine.assign_slot(slot, owner, keys, local))?.map_err(refusal)
 }
 
 /// The primary that argument 4 names.
