@@ -68,7 +68,8 @@ fn knows(node: &ServerProcess, others: usize) -> bool {
 fn check(client: &mut Client, nodes: &[ServerProcess], script: &str) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (request, expected) = line.split_once(" → ").expect("an arrow stands between request and reply");
-        let words = spinel::stdx::quote::split_args(fill(request, nodes).as_bytes()).expect("balanced quotes");
+        let words =
+            spinel::stdx::quote::split_args(fill(request, nodes).as_bytes()).expect("balanced quotes");
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let reply = client.command(&words).expect("the node answers");
         let reply = String::from_utf8_lossy(&reply).trim_end().replace("\r\n", " ");
@@ -184,7 +185,7 @@ fn scripts_stay_in_one_slot_unless_they_say_otherwise() {
     check(
         &mut nodes[1].client(),
         &nodes,
-        r#"
+        r##"
         MSET a 1 {a}2 2 → +OK
         SET foo 3 → +OK
         EVAL "return redis.pcall('get', KEYS[1])" 1 a → $1 1
@@ -197,7 +198,7 @@ fn scripts_stay_in_one_slot_unless_they_say_otherwise() {
         EVAL "return redis.pcall('mget', 'a', 'foo').err" 0 → $86 ERR Command 'mget' in script attempted to access keys that don't hash to the same slot
         EVAL "#!lua flags=no-cluster\n return 1" 0 → -ERR Can not run script on cluster, 'no-cluster' flag is set.
         EVAL "return 1" 2 a foo → -CROSSSLOT Keys in request don't hash to the same slot
-        "#,
+        "##,
     );
 }
 
@@ -217,7 +218,10 @@ fn who_waits_or_listens_is_told_when_a_slot_leaves() {
         .map(|_| String::from_utf8_lossy(&listening.reply().expect("a message")).replace("\r\n", " "))
         .collect();
     names.sort();
-    assert!(names[0].starts_with("*3 $12 sunsubscribe $1 b :") && names[1].contains("$4 {b}2 :"), "{names:?}");
+    assert!(
+        names[0].starts_with("*3 $12 sunsubscribe $1 b :") && names[1].contains("$4 {b}2 :"),
+        "{names:?}"
+    );
     check(&mut listening, &nodes, "PUBSUB SHARDCHANNELS → *0\nPING → +PONG");
 }
 

@@ -320,15 +320,15 @@ fn memory_usage(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(match ctx.db.inspect(key).map(|entry| (entry.bytes(samples), entry.expires().is_some())) {
         None => ctx.reply.null(),
         Some((bytes, volatile)) => {
-            let share = table_share(ctx.db.database(), volatile);
+            let share = table_share(ctx.db.database(), key, volatile);
             ctx.reply.int((bytes + share) as i64)
         }
     })
 }
 
 /// Average size of one key in the tables.
-fn table_share(db: &Database, volatile: bool) -> usize {
-    let of_keys = db.keys().bytes() / db.len().max(1);
+fn table_share(db: &Database, key: Key<'_>, volatile: bool) -> usize {
+    let of_keys = db.keys().share_of(key);
     let of_expires = if volatile { db.expires_bytes() / db.volatile().max(1) } else { 0 };
     of_keys + of_expires
 }
