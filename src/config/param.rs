@@ -167,6 +167,8 @@ bit_set! {
         BACKLOG = 22, "backlog";
         /// Withhold replies for something else than before.
         DURABILITY = 23, "durability";
+        /// Announce something else to the other nodes, or keep to other rules.
+        CLUSTER = 27, "cluster";
     }
 }
 

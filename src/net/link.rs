@@ -64,6 +64,31 @@ impl Link {
         })
     }
 
+    /// A connection that was accepted.
+    pub fn accepted(stream: Stream) -> Link {
+        // A failure only costs speed.
+        let _ = stream.set_nodelay();
+        Link {
+            stream,
+            connected: true,
+            output: Vec::new(),
+            sent: 0,
+            input: Vec::new(),
+            used: 0,
+            decoder: Decoder::default(),
+        }
+    }
+
+    /// Bytes allocated for input and output.
+    pub fn allocated(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+
+    /// Bytes allocated for output.
+    pub fn allocated_output(&self) -> usize {
+        self.output.capacity()
+    }
+
     /// The socket, mutable, to register it.
     pub fn stream_mut(&mut self) -> &mut Stream {
         &mut self.stream

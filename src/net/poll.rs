@@ -26,6 +26,10 @@ pub enum Source {
     Link(usize),
     /// The pipe by which a child sends a snapshot.
     Pipe,
+    /// A connection of the cluster bus.
+    Bus(usize),
+    /// A socket that listens on the cluster bus.
+    BusListener(usize),
 }
 
 /// The low bits of a token tell the kind of source; the place stands above them.
@@ -42,6 +46,8 @@ impl Source {
             Source::Listener(place) => (1, place),
             Source::Link(place) => (2, place),
             Source::Pipe => (3, 0),
+            Source::Bus(place) => (4, place),
+            Source::BusListener(place) => (5, place),
         };
         assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
         mio::Token(place << KIND_BITS | kind)
@@ -56,6 +62,8 @@ impl Source {
             1 => Some(Source::Listener(place)),
             2 => Some(Source::Link(place)),
             3 => Some(Source::Pipe),
+            4 => Some(Source::Bus(place)),
+            5 => Some(Source::BusListener(place)),
             _ => None,
         }
     }

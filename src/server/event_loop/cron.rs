@@ -55,6 +55,7 @@ impl Server {
         self.supervise_child();
         self.supervise_aof();
         self.replication_cron();
+        self.cluster_cron();
         self.targets.release_idle();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });

@@ -11,6 +11,7 @@ pub mod pause;
 pub mod propagate;
 pub mod script_debug;
 pub mod scripts;
+pub mod slots;
 pub mod transaction;
 pub mod users;
 
