@@ -38,13 +38,12 @@ fn hardened_configurations_start_and_idle_settings_are_told() {
         "'tls-auth-clients optional' has no effect: this version has no TLS.",
         "'io-threads 4' has no effect: this version has no I/O threads.",
         "'activedefrag yes' has no effect: this version has no active defragmentation.",
-        "'cluster-node-timeout 1000' has no effect: this version has no cluster mode.",
         "'hide-user-data-from-log yes' has no effect: this version has no such setting.",
         "'tls-key-file-pass (redacted)' has no effect: this version has no TLS.",
     ] {
         assert_eq!(log.matches(told).count(), 1, "{told}\n{log}");
     }
-    assert_eq!(log.matches("has no effect").count(), 6, "{log}");
+    assert_eq!(log.matches("has no effect").count(), 5, "{log}");
 
     let mut client = server.client();
     let mut ask = |request: &str| {

@@ -5,7 +5,7 @@ use super::info::{MemoryReport, ratio};
 use crate::clients::ClientKey;
 use crate::clients::blocking::Wait;
 use crate::config::value::ShutdownFlags;
-use crate::keyspace::{Database, Keyspace};
+use crate::keyspace::{Database, Key, Keyspace};
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};

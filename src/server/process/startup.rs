@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn the_logo_says_what_scripts_look_for() {
-        let logo = logo(6379, 42);
+        let logo = logo("standalone", 6379, 42);
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
     }
 }
