@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+mod debug_cluster;
 pub mod dump;
 #[cfg(test)]
 mod effects;

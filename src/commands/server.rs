@@ -357,6 +357,7 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let replicas = server.replica_memory();
     let backlog = server.replication.backlog.allocated() - replicas;
     let scripts = server.scripts.figures();
+    let links = server.cluster.as_ref().map_or(0, |cluster| cluster.links.memory());
     let mut reply = server.reply(key);
     let at = reply.defer();
     let mut n = 0;
@@ -372,7 +373,7 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     int(&mut reply, "replication.backlog", size(backlog));
     int(&mut reply, "clients.slaves", size(replicas));
     int(&mut reply, "clients.normal", size(memory.clients));
-    int(&mut reply, "cluster.links", 0);
+    int(&mut reply, "cluster.links", size(links));
     int(&mut reply, "aof.buffer", aof_buffer);
     int(&mut reply, "lua.caches", size(scripts.scripts_bytes));
     int(&mut reply, "functions.caches", size(scripts.libraries_bytes));

@@ -86,7 +86,7 @@ fn delete(server: &mut Server, key: ClientKey, slots: &SlotSet) -> CmdResult {
 /// They do not make sense, or one has an owner if they are to be `free`, or none if not, or is listed twice.
 fn listed(nodes: &Nodes, args: &Args<'_>, step: usize, free: bool) -> Result<SlotSet, Error> {
     let list = args.rest(2);
-    if list.len() % step != 0 {
+    if !list.len().is_multiple_of(step) {
         return Err(Error::arity(if free { "cluster|addslotsrange" } else { "cluster|delslotsrange" }));
     }
     let mut ranges = Vec::with_capacity(list.len() / step);
