@@ -252,10 +252,8 @@ impl World {
             }
             Action::Follow { ip, .. } => self.servers[place].following = Some(Self::place_of(&ip)),
             Action::Lead => self.servers[place].following = None,
-            Action::Log(level, text) => {
-                if level as u8 >= 2 {
-                    self.log.push(format!("{} {place}: {text}", self.now));
-                }
+            Action::Log(level, text) if level as u8 >= 2 => {
+                self.log.push(format!("{} {place}: {text}", self.now));
             }
             _ => {}
         }
