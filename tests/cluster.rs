@@ -272,7 +272,7 @@ fn replicas_serve_reads_of_those_who_want_that() {
         EXEC → *1 $1 1
         READWRITE → +OK
         GET a → -MOVED 15495 127.0.0.1:$A
-        CLUSTER SETSLOT 1 STABLE → -ERR You can use SETSLOT only with masters.
+        CLUSTER SETSLOT 1 STABLE → -ERR Please use SETSLOT only with masters.
         CLUSTER COUNTKEYSINSLOT 15495 → :1
         ",
     );
