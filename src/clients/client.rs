@@ -73,6 +73,10 @@ bit_set! {
         READS_REMEMBERED = 23;
         /// A replica that knows no histories and acknowledges nothing.
         PLAIN_SYNC = 24;
+        /// It was sent here by the owner of a slot that is being moved to this node: its next request is served.
+        ASKING = 28;
+        /// It reads from replicas in a cluster, whose data may be old (`READONLY`).
+        READS_COPIES = 29;
     }
 }
 

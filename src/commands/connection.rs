@@ -256,7 +256,11 @@ fn select(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if i32::try_from(index).is_err() {
         return Err(Error::text("ERR value is out of range, value must between -2147483648 and 2147483647"));
     }
-    let index = u32::try_from(index).ok().filter(|&index| index < server.config.general.databases);
+    let databases = server.keyspace.databases().len() as u32;
+    if server.cluster.is_some() && databases == 1 && index != 0 {
+        return Err(Error::text("ERR SELECT is not allowed in cluster mode"));
+    }
+    let index = u32::try_from(index).ok().filter(|&index| index < databases);
     server.clients[key].db = index.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
     Ok(server.reply(key).ok())
 }

@@ -598,8 +598,8 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     list.relax(&ctx.limits.types);
     let event = Event::list("ltrim");
     match removed {
-        // Nothing changed: watchers and clients that cache the key are not notified.
-        0 => ctx.db.event_only(key, event),
+        // Nothing changed, but watchers and clients that cache the key are told so, as in Redis.
+        0 => ctx.db.also_changed(key, event),
         _ => ctx.db.changed(key, event, removed),
     }
     ctx.db.settle::<List>(key);

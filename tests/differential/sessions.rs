@@ -850,6 +850,10 @@ fn compare_with(oracle: Oracle, default: u64) {
                     // Which of the clients blocked on keys of these databases is served first depends on chance.
                     continue;
                 }
+                if template.starts_with("LTRIM") && oracle == Oracle::Valkey9_1 {
+                    // Valkey tells nobody of one that removes nothing, and Redis everybody.
+                    continue;
+                }
                 let args = grammar.fill(template, "0");
                 let far =
                     args.iter().any(|arg| arg == b"9223372036854775807" || arg == b"-9223372036854775808");

@@ -120,6 +120,13 @@ impl Machine {
         }
     }
 
+    /// Closes the connection to a node, or that from it, or both.
+    pub fn close_links(&mut self, key: NodeKey, to: bool, from: bool, now: Moment) {
+        let node = &self.nodes[key];
+        let links = [node.link.filter(|_| to), node.inbound.filter(|_| from)];
+        links.into_iter().flatten().for_each(|id| self.close(id, now));
+    }
+
     /// Closes the connection that was opened to a node.
     pub(super) fn close_link_to(&mut self, key: NodeKey, now: Moment) {
         if let Some(id) = self.nodes[key].link {

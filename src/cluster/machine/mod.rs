@@ -230,6 +230,8 @@ pub struct Machine {
     pub settings: Settings,
     /// Packets sent and received.
     pub counts: Counts,
+    /// Kind of packets that are ignored, as if they had been lost.
+    pub ignored: Option<Kind>,
     rng: Rng,
     links: HashMap<LinkId, Link>,
     next_link: u64,
@@ -261,6 +263,7 @@ impl Machine {
             nodes,
             settings: Settings::default(),
             counts: Counts::default(),
+            ignored: None,
             rng,
             links: HashMap::new(),
             next_link: 0,

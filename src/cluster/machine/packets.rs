@@ -31,6 +31,9 @@ impl Machine {
         };
         self.counts.received[packet.kind as usize] += 1;
         self.counts.bytes_received += bytes.len() as u64;
+        if self.ignored == Some(packet.kind) {
+            return true;
+        }
         self.process(link, &packet, local);
         true
     }

@@ -9,6 +9,7 @@ pub mod call;
 pub mod feed;
 pub mod pause;
 pub mod propagate;
+pub mod redirect;
 pub mod script_debug;
 pub mod scripts;
 pub mod slots;

@@ -1,12 +1,17 @@
 //! What follows when slots change their owner: keys and subscriptions go, and clients that wait for keys are redirected.
 
+use std::collections::HashSet;
+
 use crate::clients::ClientKey;
+use crate::clients::blocking::Wait;
 use crate::clients::pubsub::Scope;
 use crate::cluster::slot::Slot;
 use crate::cluster::slots::SlotSet;
 use crate::keyspace::Event;
 use crate::resp::{Protocol, Reply};
 use crate::server::Server;
+use crate::server::command::CommandId;
+use crate::server::execution::blocking::Unblock;
 use crate::server::watching::publish::Message;
 use crate::stdx::hash::Key;
 
@@ -68,6 +73,24 @@ impl Server {
         self.push(key, &mut Message::from_push(bytes));
     }
 
-    /// Redirects clients that wait for keys which are not this node's any more.
-    pub fn slots_changed(&mut self) {}
+    /// Redirects clients that wait for keys which are not this node's any more. O(1) if nobody waits.
+    pub fn slots_changed(&mut self) {
+        if self.clients.blocking.is_empty() {
+            return;
+        }
+        let waiting: HashSet<ClientKey> = self.clients.blocking.waiting().collect();
+        for key in waiting {
+            let Some(blocked) = self.clients.get(key).and_then(|client| client.blocked.as_ref()) else {
+                continue;
+            };
+            let Wait::Keys { keys, .. } = &blocked.wait else { continue };
+            let spec = self.commands.spec(CommandId(blocked.request.command));
+            let args = blocked.request.args();
+            let keys = args.range(keys.clone());
+            if let Some(why) = self.redirect_of_waiting(key, spec, &keys) {
+                let error = self.redirection(key, why);
+                self.unblock(key, Unblock::Redirected(error));
+            }
+        }
+    }
 }

@@ -185,12 +185,12 @@ impl Log {
             }
             let node = self.index.get(here);
             let (live, _) = node.counts();
+            let whole = match trim.threshold {
+                Threshold::MaxLen(max) => self.length - live >= max,
+                // A deleted entry counts, too: the node's last id is found without a search.
+                Threshold::MinId(min) => node.last_any() < Some(min),
+            };
             if keep_refs {
-                let whole = match trim.threshold {
-                    Threshold::MaxLen(max) => self.length - live >= max,
-                    // A deleted entry counts, too: the node's last id is found without a search.
-                    Threshold::MinId(min) => node.last_any() < Some(min),
-                };
                 if whole {
                     if trim.approximate && trim.limit > 0 && before - self.length + live > trim.limit {
                         break;
@@ -227,7 +227,8 @@ impl Log {
             if !keep_refs && live == removed {
                 self.index.remove(here);
             }
-            at = next.filter(|_| !stopped).and_then(|id| self.index.covering(id));
+            // The last node looked at is the first that the threshold does not take whole, whatever is kept in it.
+            at = next.filter(|_| whole && !stopped).and_then(|id| self.index.covering(id));
         }
         if self.length != before {
             self.find_first();

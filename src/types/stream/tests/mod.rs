@@ -217,6 +217,36 @@ fn an_entry_deleted_before_may_still_be_pending() {
     stream.check();
 }
 
+/// What is asserted is what Redis 8.2 leaves.
+#[test]
+fn trimming_what_is_acknowledged_ends_with_the_node_that_may_not_go_whole() {
+    // Number of entries, limit of a node, those acknowledged, the length asked for; those that go.
+    type Case<'a> = (u64, u64, &'a [u64], u64, &'a [u64]);
+    let cases: [Case<'_>; 6] = [
+        (5, 2, &[4, 5], 4, &[]),
+        (8, 5, &[3, 7], 4, &[3]),
+        (12, 5, &[7, 11], 8, &[]),
+        (13, 5, &[7, 11], 1, &[7, 11]),
+        (12, 5, &[2, 6, 7], 9, &[2]),
+        (6, 100, &[2, 3, 4], 4, &[2, 3]),
+    ];
+    for (n, node, acknowledged, max, gone) in cases {
+        let mut stream = numbered(n, node);
+        let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
+        let mut group = stream.group_mut(at);
+        let a = group.create_consumer(b"a", 0).expect("new");
+        group.read_new(a, n, false, 0).for_each(drop);
+        for &ms in acknowledged {
+            assert!(stream.group_mut(at).acknowledge(id(ms, 0)));
+        }
+        let trim = Trim { threshold: Threshold::MaxLen(max), approximate: false, limit: 0 };
+        assert_eq!(stream.trim(trim, RefPolicy::Acked), gone.len() as u64);
+        let left = stream.range(StreamId::MIN, StreamId::MAX).map(|entry| entry.id.ms);
+        assert!(left.eq((1..=n).filter(|ms| !gone.contains(ms))));
+        stream.check();
+    }
+}
+
 #[test]
 fn the_longest_idle_are_claimed_first() {
     let mut stream = numbered(2000, 100);
