@@ -18,6 +18,7 @@ use crate::cluster::nodes::{Flags, LinkId, NodeKey};
 use crate::cluster::slot::{SLOTS, Slot};
 use crate::cluster::slots::SlotSet;
 use crate::cluster::{Moment, Now, conf};
+use crate::stats::log::Level;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::rng::Rng;
 
@@ -252,7 +253,7 @@ impl World {
             }
             Action::Follow { ip, .. } => self.servers[place].following = Some(Self::place_of(&ip)),
             Action::Lead => self.servers[place].following = None,
-            Action::Log(level, text) if level as u8 >= 2 => {
+            Action::Log(Level::Notice | Level::Warning, text) => {
                 self.log.push(format!("{} {place}: {text}", self.now));
             }
             _ => {}

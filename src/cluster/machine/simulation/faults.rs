@@ -124,7 +124,7 @@ fn survive(seed: u64, rounds: usize) -> Overlaps {
 fn whatever_happens_one_primary_acknowledges_and_all_agree_in_the_end() {
     let first = Rng::from_os().next_u64();
     let mut longest = (0, 0);
-    for seed in (0..12).map(|n| first.wrapping_add(n)) {
+    for seed in (0..4).map(|n| first.wrapping_add(n)) {
         let overlaps = survive(seed, 12);
         longest = (longest.0.max(overlaps.in_one), longest.1.max(overlaps.in_two));
     }
@@ -137,7 +137,7 @@ fn whatever_happens_one_primary_acknowledges_and_all_agree_in_the_end() {
 #[ignore = "takes minutes"]
 fn whatever_happens_for_long() {
     let first = Rng::from_os().next_u64();
-    for seed in (0..400).map(|n| first.wrapping_add(n)) {
+    for seed in (0..100).map(|n| first.wrapping_add(n)) {
         let overlaps = survive(seed, 20);
         assert!(
             overlaps.in_one == 0 && overlaps.in_two <= TIMEOUT_MS,
@@ -162,10 +162,9 @@ fn a_replica_takes_over_and_the_old_primary_follows_it() {
     world.crash(0, false);
     let lost = world.now;
     world.wait_until(30_000, "a replica takes over", |world| {
-        world.disagreement().is_none_or(|why| why.contains("misses"))
+        world.machine(SHARDS).nodes.myself().is_primary()
     });
     println!("{} ms", world.now - lost);
-    assert!(world.machine(SHARDS).nodes.myself().is_primary());
     assert_eq!(world.machine(SHARDS).nodes.myself().slots().len(), SLOTS.div_ceil(SHARDS) - 1);
     world.start(0, false);
     world.wait_until(30_000, "all agree", |world| world.disagreement().is_none());
@@ -215,17 +214,14 @@ fn force_needs_votes_and_takeover_does_not() {
 fn a_replica_moves_to_an_orphan() {
     let seed = Rng::from_os().next_u64();
     println!("seed {seed}");
-    // The first primary has two replicas more than the others have.
-    let mut world = World::new(seed, 2 * SHARDS, TIMEOUT_MS);
+    // The first primary has two replicas, the others have one.
+    let mut world = World::new(seed, 2 * SHARDS + 1, TIMEOUT_MS);
     world.create(SHARDS);
-    let helper = SHARDS + 1;
-    let rich = world.key_at(helper, 0).expect("all know each other");
-    world.change(helper, |machine, _| machine.replicate(rich, true)).expect("a replica may change");
-    world.run_for(2000);
-    // It had a replica, and could have one again.
-    world.wait_until(30_000, "it moves back", |world| {
-        [SHARDS, helper].iter().any(|&place| world.servers[place].following == Some(1))
+    world.crash(SHARDS + 1, false);
+    world.wait_until(30_000, "a replica moves", |world| {
+        [SHARDS, 2 * SHARDS].iter().any(|&place| world.servers[place].following == Some(1))
     });
+    world.start(SHARDS + 1, false);
     world.wait_until(30_000, "all agree", |world| world.disagreement().is_none());
 }
 
