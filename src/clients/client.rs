@@ -441,6 +441,7 @@ impl Client {
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),
             (self.io.peer.is_unix(), b'U'),
+            (flags.has(ClientFlags::READS_COPIES), b'r'),
             (flags.has(ClientFlags::NO_EVICT), b'e'),
             (flags.has(ClientFlags::NO_TOUCH), b'T'),
         ];

@@ -134,6 +134,8 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     client.protocol = protocol.unwrap_or(client.protocol);
     let (id, protocol) = (client.id, client.protocol);
+    let mode: &[u8] = if server.cluster.is_some() { b"cluster" } else { b"standalone" };
+    let role: &[u8] = if server.replication.is_replica() { b"replica" } else { b"master" };
     let mut reply = server.reply(key);
     reply.map(7);
     reply.bulk(b"server");
@@ -145,9 +147,9 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     reply.bulk(b"id");
     reply.int(id as i64);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
+    reply.bulk(mode);
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(role);
     reply.bulk(b"modules");
     Ok(reply.array(0))
 }
@@ -227,6 +229,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let client = &mut server.clients[key];
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
+    client.flags.set(ClientFlags::ASKING.with(ClientFlags::READS_COPIES), false);
     // A reply that the client has asked to skip stays away.
     if client.reply_mode != ReplyMode::Skip {
         client.io.output.unmute();
