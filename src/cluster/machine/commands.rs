@@ -119,7 +119,7 @@ impl Machine {
 
     fn only_primaries(&self) -> Result<(), Refused> {
         if self.nodes.myself().is_replica() {
-            return Err(Refused::text("You can use SETSLOT only with masters."));
+            return Err(Refused::text("Please use SETSLOT only with masters."));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! they do with a key: `<fingerprint>-{<tag>}-<position>`. The position is that of the scan in this node's tables; the
 //! fingerprint tells whose. A node that did not make the cursor begins with the first key of the slot.
 
-use std::sync::OnceLock;
+use crate::stdx::sync::OnceLock;
 
 use super::{DOCS, slot, table};
 use crate::clients::ClientKey;

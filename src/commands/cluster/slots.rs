@@ -152,7 +152,7 @@ pub(super) const SETSLOT: Spec = Spec::admin("cluster|setslot", -4, setslot).fla
 fn setslot(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let nodes = table(server)?;
     if nodes.myself().is_replica() {
-        return Err(Error::text("ERR You can use SETSLOT only with masters."));
+        return Err(Error::text("ERR Please use SETSLOT only with masters."));
     }
     let slot = slot(&args, 2)?;
     if args.is(3, "MIGRATING") && args.len() == 5 {
