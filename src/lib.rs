@@ -17,7 +17,7 @@
 //! | 4 | [`keyspace`] | databases, expiry, a ledger of what changed | clients and replies: it records a change and tells nobody |
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
 //! | 5 | [`cluster`] | the nodes of a cluster, which of them owns which slot, their bus and elections | sockets, files, the clock, commands |
-//! | 5 | [`net`] | sockets, buffers, readiness, signals | commands, keys |
+//! | 5 | [`net`] | sockets, buffers, readiness, signals, TLS | commands, keys |
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 5 | [`replication`] | histories and the protocol between a primary and its replicas | sockets, files, the clock, commands |
 //! | 5 | [`scripting`] | Lua, its libraries and limits, scripts and functions | the server: it calls back through [`scripting::Host`] |
@@ -31,7 +31,7 @@
 //! `SADD colours red` arrives, and go-to-definition follows it:
 //!
 //! 1. `net::poll` reports that a socket is readable; `server::event_loop` receives once into the client's input
-//!    buffer (`net::io`).
+//!    buffer (`net::io`), where `net::tls` decrypts what is encrypted.
 //! 2. `resp::request` finds the arguments: spans of the bytes as they arrived. Nothing is copied.
 //! 3. `server::execution::call` gathers the requests of all ready clients, prefetches the memory of their keys and of
 //!    the elements that they look for (`types::prefetch`), and runs the requests in order.
@@ -61,6 +61,7 @@
 //! - The watchdog, if `watchdog-period` is set, only reads the loop's progress, and interrupts it by a signal.
 //! - The thread that watches over scripts only reads whether a new one has begun. It interrupts one that has run for
 //!   milliseconds by a signal, so that others are served, and sleeps while there are none.
+//! - Where `tls-auto-reload-interval` is set, a thread reads certificates that have changed, and ends.
 //! - The allocator returns free memory to the system from a thread of its own, if `jemalloc-bg-thread` is set.
 //!
 //! Signal handlers set a flag and wake the loop; that for scripts sets a hook in the interpreter. Snapshots and rewrites

@@ -41,6 +41,7 @@ const UNSAFE: &[&str] = &[
     "net/listener.rs",
     "net/signals.rs",
     "net/stream.rs",
+    "net/tls/secure.rs",
     "resp/reply.rs",
     "resp/request/decoder.rs",
     "resp/request/fuzz.rs",

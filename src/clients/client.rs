@@ -14,7 +14,6 @@ use super::withheld::{OutputDependency, WithheldOutput};
 use crate::acl::UserId;
 use crate::net::io::{ClientIo, Input, Output};
 use crate::net::peer::Peer;
-use crate::net::stream::Stream;
 use crate::replication::replica::Replica;
 use crate::resp::Protocol;
 use crate::stdx::bits::bit_set;
@@ -221,10 +220,10 @@ pub struct Names {
 }
 
 impl Client {
-    /// A new client on the connection `stream`.
-    pub fn new(id: u64, stream: Stream, now: UnixMillis, authenticated: bool) -> Self {
+    /// A new client at the other end of a connection.
+    pub fn new(id: u64, peer: impl Into<Peer>, now: UnixMillis, authenticated: bool) -> Self {
         let flags = if authenticated { ClientFlags::AUTHENTICATED } else { ClientFlags::NONE };
-        Client::with_peer(id, Peer::Socket(stream), now, flags)
+        Client::with_peer(id, peer.into(), now, flags)
     }
 
     /// Nobody who is connected, with a session all the same: for requests that come from elsewhere, and in tests. What
@@ -341,6 +340,7 @@ impl Client {
     pub fn memory(&self) -> usize {
         size_of::<Client>()
             + size_of::<ClientIo>()
+            + self.io.peer.allocated()
             + self.io.input.allocated()
             + self.io.output.allocated()
             + self.names.name.len()

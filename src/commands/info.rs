@@ -52,6 +52,7 @@ struct Section {
 
 const SECTIONS: &[Section] = &[
     Section { names: &["server"], by_default: true, write: server_section },
+    Section { names: &["tls"], by_default: true, write: tls_section },
     Section { names: &["clients"], by_default: true, write: clients_section },
     Section { names: &["memory"], by_default: true, write: memory_section },
     Section { names: &["persistence"], by_default: true, write: persistence_section },
@@ -126,7 +127,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("process_id", identity.pid)
         .field("process_supervised", supervised)
         .field("run_id", &identity.run_id)
-        .field("tcp_port", config.net.port)
+        .field("tcp_port", config.main_port())
         .field("server_time_usec", clock::now_us())
         .field("uptime_in_seconds", uptime_s)
         .field("uptime_in_days", uptime_s / (24 * 3600))
@@ -137,8 +138,8 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("config_file", identity.config_file.as_deref().unwrap_or("".as_ref()).display())
         .flag("io_threads_active", false);
     let mut listeners = 0;
+    let addresses: String = config.net.bind.iter().map(|address| format!(",bind={address}")).collect();
     if config.net.port != 0 && !config.net.bind.is_empty() {
-        let addresses: String = config.net.bind.iter().map(|address| format!(",bind={address}")).collect();
         out.line(format_args!("listener0:name=tcp{addresses},port={}", config.net.port));
         listeners += 1;
     }
@@ -147,9 +148,24 @@ fn server_section(server: &Server, out: &mut InfoText) {
             "listener{listeners}:name=unix,bind={}",
             Safe(config.net.unixsocket.as_bytes())
         ));
+        listeners += 1;
+    }
+    if config.tls.port != 0 && !config.net.bind.is_empty() {
+        out.line(format_args!("listener{listeners}:name=tls{addresses},port={}", config.tls.port));
     }
     if let Some(shutdown) = &server.persistence.shutdown {
         out.field("shutdown_in_milliseconds", shutdown.until.since(now));
+    }
+}
+
+fn tls_section(server: &Server, out: &mut InfoText) {
+    out.section("TLS");
+    let now = UnixMillis::now().as_secs();
+    for (whose, certificate) in server.tls.certificates() {
+        let serial = certificate.map_or("none", |certificate| &certificate.serial);
+        let left_s = certificate.map_or(0, |certificate| (certificate.expires - now).max(0));
+        out.line(format_args!("tls_{whose}_cert_serial:{serial}"));
+        out.line(format_args!("tls_{whose}_cert_expires_in_seconds:{left_s}"));
     }
 }
 
@@ -428,7 +444,8 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("acl_access_denied_auth", server.acl.denials.logins)
         .field("acl_access_denied_cmd", server.acl.denials.commands)
         .field("acl_access_denied_key", server.acl.denials.keys)
-        .field("acl_access_denied_channel", server.acl.denials.channels);
+        .field("acl_access_denied_channel", server.acl.denials.channels)
+        .field("acl_access_denied_tls_cert", server.stats.denied_certificates);
 }
 
 /// Only shown when named: no group of sections includes it.

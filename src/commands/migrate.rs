@@ -214,7 +214,11 @@ fn send<'a>(
 ) -> Result<Option<Vec<u8>>, MigrateError> {
     let mut target = match server.targets.take(plan.host, plan.port) {
         Some(kept) => kept,
-        None => Target::connect(plan.host, plan.port, plan.timeout)?,
+        None => {
+            // Keys move between the nodes of a cluster, which agree on this.
+            let encryption = server.tls.connector().filter(|_| server.config.tls.cluster);
+            Target::connect(plan.host, plan.port, plan.timeout, encryption)?
+        }
     };
     target.set_timeout(plan.timeout);
     let mut preliminaries = 0;

@@ -174,7 +174,6 @@ impl Loader<'_> {
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         let again = self.seen.contains(&param.name);
         param.read(self.config, &values, again)?;
-        param.check_supported(self.config)?;
         if !again {
             self.seen.push(param.name);
         }

@@ -63,8 +63,6 @@ const DIRECTIVES: &[Directive] = &[
     ("repl-rdb-channel", "no", Harmless),
     ("replica-full-sync-buffer-limit", "0", Harmless),
     ("slot-migration-max-failover-repl-bytes", "0", Harmless),
-    ("tls-auth-clients-user", "off", Refused),
-    ("tls-auto-reload-interval", "0", Harmless),
     ("unixsocketgroup", "", Refused),
     ("vset-force-single-threaded-execution", "no", Harmless),
 ];

@@ -10,6 +10,7 @@ use super::value::{
     AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, DurableMode, EndpointType, EvictionPolicy,
     KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr,
     PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
+    TlsUserField,
 };
 
 /// All options of the server.
@@ -41,6 +42,13 @@ pub struct Config {
     pub advanced: AdvancedOptions,
     /// Delays and switches for tests of the server.
     pub debug: DebugOptions,
+}
+
+impl Config {
+    /// The port by which the server calls itself: the plain one, or that for TLS if it is the only one.
+    pub fn main_port(&self) -> u16 {
+        if self.net.port != 0 { self.net.port } else { self.tls.port }
+    }
 }
 
 /// Where clients connect, and how many may.
@@ -189,6 +197,10 @@ pub struct TlsOptions {
     pub session_cache_size: u32,
     /// How long a session is cached, in seconds.
     pub session_cache_timeout_s: u32,
+    /// Field of a client's certificate that names the user it acts as.
+    pub auth_clients_user: TlsUserField,
+    /// How often the files are looked at for changes, in seconds; 0 for never.
+    pub auto_reload_interval_s: u32,
 }
 
 impl Default for TlsOptions {
@@ -214,6 +226,8 @@ impl Default for TlsOptions {
             session_caching: true,
             session_cache_size: 20 << 10,
             session_cache_timeout_s: 300,
+            auth_clients_user: TlsUserField::Off,
+            auto_reload_interval_s: 0,
         }
     }
 }

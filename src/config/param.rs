@@ -167,6 +167,8 @@ bit_set! {
         BACKLOG = 22, "backlog";
         /// Withhold replies for something else than before.
         DURABILITY = 23, "durability";
+        /// Read certificates and keys, and agree on other things with those who connect from now on.
+        TLS = 26, "tls";
         /// Announce something else to the other nodes, or keep to other rules.
         CLUSTER = 27, "cluster";
     }
@@ -175,7 +177,7 @@ bit_set! {
 impl Effects {
     /// What these bring about is a state outside the program, which may have changed while the text has not: a text that
     /// is set once more takes effect once more.
-    pub const OUTSIDE: Effects = Effects::DIR;
+    pub const OUTSIDE: Effects = Effects::DIR.with(Effects::TLS);
 
     /// What these bring about is a copy of options, which a server that is made needs from the beginning.
     pub const COPIED: Effects = Effects::MAXMEMORY
@@ -187,15 +189,6 @@ impl Effects {
         .with(Effects::KEYSPACE_EVENTS)
         .with(Effects::COMMAND_LOGS)
         .with(Effects::PASSWORD);
-}
-
-/// What to do about a parameter for which the server lacks a feature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// Any value is stored and has no effect; the reason, as a sentence without a full stop.
-    Unused(&'static str),
-    /// Only the default is accepted, because another value promises an absent feature, which is named here.
-    Refused(&'static str),
 }
 
 /// One parameter.
@@ -222,8 +215,8 @@ pub struct Param {
     pub hidden: bool,
     /// Whether CONFIG SET is refused while a data set is loaded.
     pub deny_loading: bool,
-    /// The feature that the server lacks to act on the parameter.
-    pub missing: Option<Missing>,
+    /// Why the parameter has no effect, if it has none: a sentence without a full stop. Any value is stored.
+    pub unused: Option<&'static str>,
     /// Range to which a number outside is silently clamped.
     pub(super) clamp: Option<Range>,
 }
@@ -247,7 +240,7 @@ impl Param {
             sensitive: false,
             hidden: false,
             deny_loading: false,
-            missing: None,
+            unused: None,
             clamp: None,
         }
     }
@@ -282,11 +275,7 @@ impl Param {
     }
 
     pub(super) const fn unused(self, why: &'static str) -> Param {
-        Param { missing: Some(Missing::Unused(why)), ..self }
-    }
-
-    pub(super) const fn refused(self, what: &'static str) -> Param {
-        Param { missing: Some(Missing::Refused(what)), ..self }
+        Param { unused: Some(why), ..self }
     }
 
     pub(super) const fn clamp(self, min: i128, max: i128) -> Param {
@@ -369,24 +358,9 @@ impl Param {
         Ok(())
     }
 
-    /// Checks that the value promises no absent feature.
-    ///
-    /// # Errors
-    /// The absent feature, and the value that is accepted.
-    pub fn check_supported(&self, config: &Config) -> Result<(), Reason> {
-        let default = self.print(&Config::default());
-        match self.missing {
-            Some(Missing::Refused(what)) if self.print(config) != default => {
-                let default = String::from_utf8_lossy(&default);
-                Err(format!("this server has no {what}: only '{default}' is possible").into())
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// A log message about a value that differs from the default and has no effect; `None` for other values.
     pub fn unused_note(&self, config: &Config) -> Option<String> {
-        let Some(Missing::Unused(why)) = self.missing else { return None };
+        let why = self.unused?;
         let value = self.print(config);
         if value == self.print(&Config::default()) {
             return None;

@@ -74,7 +74,6 @@ const fn words(at: &'static dyn AnyWords) -> Kind {
 const NO_DEFRAGMENTATION: &str = "this version has no active defragmentation";
 const NO_IO_THREADS: &str = "this version has no I/O threads";
 const NO_MODULES: &str = "this version has no modules";
-const NO_TLS: &str = "this version has no TLS";
 
 /// All groups, in the order of `redis.conf`.
 pub static GROUPS: &[Group] = &[
@@ -172,26 +171,28 @@ const NETWORK: &[Param] = &[
 
 #[rustfmt::skip]
 const TLS: &[Param] = &[
-    p("tls-port", int(at!(tls.port), 0, PORT), Effects::NONE, "TCP port to listen on for TLS; 0 for none.").refused("TLS"),
-    p("tls-cert-file", text(at!(tls.cert_file)), Effects::NONE, "File of the server's certificate.").unused(NO_TLS),
-    p("tls-key-file", text(at!(tls.key_file)), Effects::NONE, "File of the private key.").unused(NO_TLS),
-    p("tls-key-file-pass", bytes(at!(tls.key_file_pass)), Effects::NONE, "Password of the private key.").sensitive().unused(NO_TLS),
-    p("tls-client-cert-file", text(at!(tls.client_cert_file)), Effects::NONE, "Certificate for outgoing connections; empty for the server's.").unused(NO_TLS),
-    p("tls-client-key-file", text(at!(tls.client_key_file)), Effects::NONE, "Private key for outgoing connections.").unused(NO_TLS),
-    p("tls-client-key-file-pass", bytes(at!(tls.client_key_file_pass)), Effects::NONE, "Password of that private key.").sensitive().unused(NO_TLS),
-    p("tls-dh-params-file", text(at!(tls.dh_params_file)), Effects::NONE, "Parameters of the Diffie-Hellman key exchange.").unused(NO_TLS),
-    p("tls-ca-cert-file", text(at!(tls.ca_cert_file)), Effects::NONE, "Certificates of the authorities that vouch for others.").unused(NO_TLS),
-    p("tls-ca-cert-dir", text(at!(tls.ca_cert_dir)), Effects::NONE, "Directory of such certificates.").unused(NO_TLS),
-    p("tls-auth-clients", choice(at!(tls.auth_clients)), Effects::NONE, "Whether clients must show a certificate.").unused(NO_TLS),
-    p("tls-replication", yes_no(at!(tls.replication)), Effects::NONE, "Copy the primary over TLS.").refused("TLS"),
-    p("tls-cluster", yes_no(at!(tls.cluster)), Effects::NONE, "Use TLS on the cluster bus.").refused("TLS"),
-    p("tls-protocols", text(at!(tls.protocols)), Effects::NONE, "Versions of TLS to speak; empty for those thought safe.").unused(NO_TLS),
-    p("tls-ciphers", text(at!(tls.ciphers)), Effects::NONE, "Ciphers for TLS up to 1.2.").unused(NO_TLS),
-    p("tls-ciphersuites", text(at!(tls.ciphersuites)), Effects::NONE, "Cipher suites for TLS 1.3.").unused(NO_TLS),
-    p("tls-prefer-server-ciphers", yes_no(at!(tls.prefer_server_ciphers)), Effects::NONE, "Let the server's preference among ciphers win.").unused(NO_TLS),
-    p("tls-session-caching", yes_no(at!(tls.session_caching)), Effects::NONE, "Let clients resume sessions.").unused(NO_TLS),
-    p("tls-session-cache-size", int(at!(tls.session_cache_size), 0, I32), Effects::NONE, "Sessions kept for that; 0 for no limit.").unused(NO_TLS),
-    p("tls-session-cache-timeout", int(at!(tls.session_cache_timeout_s), 0, I32), Effects::NONE, "Seconds a session is kept.").unused(NO_TLS),
+    p("tls-port", int(at!(tls.port), 0, PORT), Effects::TLS.with(Effects::LISTENERS), "TCP port to listen on for TLS; 0 for none."),
+    p("tls-cert-file", text(at!(tls.cert_file)), Effects::TLS, "File of the server's certificate."),
+    p("tls-key-file", text(at!(tls.key_file)), Effects::TLS, "File of the private key."),
+    p("tls-key-file-pass", bytes(at!(tls.key_file_pass)), Effects::TLS, "Password of the private key.").sensitive(),
+    p("tls-client-cert-file", text(at!(tls.client_cert_file)), Effects::TLS, "Certificate for outgoing connections; empty for the server's."),
+    p("tls-client-key-file", text(at!(tls.client_key_file)), Effects::TLS, "Private key for outgoing connections."),
+    p("tls-client-key-file-pass", bytes(at!(tls.client_key_file_pass)), Effects::TLS, "Password of that private key.").sensitive(),
+    p("tls-dh-params-file", text(at!(tls.dh_params_file)), Effects::NONE, "Parameters of the Diffie-Hellman key exchange.").unused("keys are agreed on over elliptic curves only"),
+    p("tls-ca-cert-file", text(at!(tls.ca_cert_file)), Effects::TLS, "Certificates of the authorities that vouch for others."),
+    p("tls-ca-cert-dir", text(at!(tls.ca_cert_dir)), Effects::TLS, "Directory of such certificates."),
+    p("tls-auth-clients", choice(at!(tls.auth_clients)), Effects::TLS, "Whether clients must show a certificate."),
+    p("tls-auth-clients-user", choice(at!(tls.auth_clients_user)), Effects::TLS, "Field of a client's certificate that names its user."),
+    p("tls-replication", yes_no(at!(tls.replication)), Effects::TLS, "Copy the primary over TLS."),
+    p("tls-cluster", yes_no(at!(tls.cluster)), Effects::TLS.with(Effects::CLUSTER), "Use TLS on the cluster bus."),
+    p("tls-protocols", text(at!(tls.protocols)), Effects::TLS, "Versions of TLS to speak; empty for those thought safe."),
+    p("tls-ciphers", text(at!(tls.ciphers)), Effects::TLS, "Ciphers for TLS up to 1.2."),
+    p("tls-ciphersuites", text(at!(tls.ciphersuites)), Effects::TLS, "Cipher suites for TLS 1.3."),
+    p("tls-prefer-server-ciphers", yes_no(at!(tls.prefer_server_ciphers)), Effects::TLS, "Let the server's preference among ciphers win."),
+    p("tls-session-caching", yes_no(at!(tls.session_caching)), Effects::TLS, "Let clients resume sessions."),
+    p("tls-session-cache-size", int(at!(tls.session_cache_size), 0, I32), Effects::TLS, "Sessions kept for that; 0 for no limit."),
+    p("tls-session-cache-timeout", int(at!(tls.session_cache_timeout_s), 0, I32), Effects::TLS, "Seconds a session is kept."),
+    p("tls-auto-reload-interval", int(at!(tls.auto_reload_interval_s), 0, I32), Effects::NONE, "Seconds between two looks for changed files; 0 for none."),
 ];
 
 #[rustfmt::skip]

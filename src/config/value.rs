@@ -66,6 +66,18 @@ choice! {
 }
 
 choice! {
+    /// Field of a client's certificate that names the user it acts as.
+    TlsUserField {
+        /// The common name of the subject.
+        CommonName = "CN",
+        /// The first URI among the alternative names of the subject.
+        Uri = "URI",
+        /// None: a certificate names no user.
+        Off = "off",
+    }
+}
+
+choice! {
     /// Channels that a new user may use.
     AclPubsubDefault {
         /// All channels.

@@ -6,12 +6,11 @@
 //! the next one into a small buffer, because when thousands are answered in the same turn, each of them has a buffer.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
 use super::peer::Peer;
-use super::stream::Stream;
+use super::tls::Secure;
 use crate::resp::chain::{BLOCK, Chain};
 use crate::resp::request::Decoder;
 use crate::resp::{Protocol, Reply};
@@ -159,21 +158,38 @@ pub enum Received {
     Nothing,
 }
 
+impl Received {
+    /// The result of a system call that was offered space for `offered` bytes. One that does not fill it has emptied the
+    /// socket.
+    ///
+    /// # Errors
+    /// The error of the socket, but never `WouldBlock`.
+    #[inline]
+    pub fn of(result: io::Result<usize>, offered: usize) -> io::Result<Received> {
+        match result {
+            Ok(0) => Ok(Received::Closed),
+            Ok(n) if n < offered => Ok(Received::Drained(n)),
+            Ok(n) => Ok(Received::More(n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Received::More(0)),
+            Err(e) => Err(e),
+        }
+    }
+}
+
 impl Input {
-    /// Receives once from `stream`.
+    /// Receives once from `peer`.
     ///
     /// A receive that does not fill the space offered has emptied the socket; epoll reports when there is more.
     ///
     /// # Errors
     /// The error of the socket, but never `WouldBlock`.
     #[allow(unsafe_code)]
-    pub fn receive(&mut self, stream: &Stream, pool: &mut Pool) -> io::Result<Received> {
+    pub fn receive(&mut self, peer: &mut Peer, pool: &mut Pool) -> io::Result<Received> {
         if self.decoder.large_missing().is_some() {
-            let room = self.decoder.large_spare();
-            let offered = room.len();
-            let received = classify(stream.recv(room), offered)?;
+            let received = peer.receive(self.decoder.large_spare())?;
             if let Received::Drained(n) | Received::More(n) = received {
-                // SAFETY: `recv` has just written `n` bytes to the front of `large_spare`.
+                // SAFETY: the peer has just written `n` bytes to the front of `large_spare`.
                 unsafe { self.decoder.large_received(n) };
             }
             // The bytes behind the string may be as few as its line end.
@@ -190,14 +206,12 @@ impl Input {
             self.buf.reserve(BUFFER);
         }
         let len = self.buf.len();
-        let room: &mut [MaybeUninit<u8>] = self.buf.spare_capacity_mut();
-        let offered = room.len();
-        let received = classify(stream.recv(room), offered)?;
+        let received = peer.receive(self.buf.spare_capacity_mut())?;
         if let Received::Drained(n) | Received::More(n) = received {
-            // SAFETY: `recv` has written `n` bytes to the front of the spare capacity.
+            // SAFETY: the peer has written `n` bytes to the front of the spare capacity.
             unsafe { self.buf.set_len(len + n) };
             self.peak = self.peak.max(len + n);
-            self.filled = n == offered;
+            self.filled = matches!(received, Received::More(_));
         }
         Ok(received)
     }
@@ -295,17 +309,6 @@ impl Input {
             + self.borrowed.1
             + self.borrowed_large
             + self.decoder.unfinished().allocated_bytes
-    }
-}
-
-fn classify(result: io::Result<usize>, offered: usize) -> io::Result<Received> {
-    match result {
-        Ok(0) => Ok(Received::Closed),
-        Ok(n) if n < offered => Ok(Received::Drained(n)),
-        Ok(n) => Ok(Received::More(n)),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
-        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Received::More(0)),
-        Err(e) => Err(e),
     }
 }
 
@@ -514,8 +517,13 @@ impl Output {
     ///
     /// # Errors
     /// The error of the socket, but never `WouldBlock`.
-    pub fn send(&mut self, stream: &Stream, pool: &mut Pool, limit: usize) -> io::Result<usize> {
+    pub fn send(&mut self, peer: &mut Peer, pool: &mut Pool, limit: usize) -> io::Result<usize> {
         self.recent = self.recent.max(self.chain.before() + self.block.len());
+        let stream = match peer {
+            Peer::Socket(stream) => stream,
+            Peer::Secure(secure) => return self.send_secure(secure, pool, limit),
+            Peer::Internal => return Ok(0),
+        };
         let mut total = 0;
         while !self.is_empty() && total < limit {
             let sent = if self.chain.parts() == 0 {
@@ -552,6 +560,37 @@ impl Output {
         }
         Ok(total)
     }
+
+    /// As [`Output::send`]: the pieces are gathered into records.
+    fn send_secure(&mut self, secure: &mut Secure, pool: &mut Pool, limit: usize) -> io::Result<usize> {
+        let mut total = 0;
+        let mut failure = None;
+        while !self.is_empty() && total < limit {
+            secure.lend(|| pool.take());
+            match secure.send(self.chain.pieces(&self.block), limit - total) {
+                Ok(n) => {
+                    total += n;
+                    self.chain.consume(n, |block| pool.give(block));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => {
+                    failure = Some(e);
+                    break;
+                }
+            }
+        }
+        if let Some(buffer) = secure.reclaim() {
+            pool.give(buffer);
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if self.is_empty() {
+            self.chain.rewind();
+            pool.give(std::mem::take(&mut self.block));
+        }
+        Ok(total)
+    }
 }
 
 /// Output for a client that will not get it.
@@ -574,24 +613,27 @@ pub struct ClientIo {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
+
     use super::*;
+    use crate::net::stream::Stream;
     use crate::resp::request::Limits;
 
-    fn pair() -> (Stream, Stream) {
+    fn pair() -> (Peer, Stream) {
         let (a, b) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
         for end in [&a, &b] {
             end.set_nonblocking(true).expect("a socket can be non-blocking");
         }
-        (Stream::from_unix(a), Stream::from_unix(b))
+        (Stream::from_unix(a).into(), Stream::from_unix(b))
     }
 
     #[test]
     fn a_buffer_is_kept_while_busy_and_freed_when_idle() {
-        let (ours, theirs) = pair();
+        let (mut ours, theirs) = pair();
         let (mut input, mut pool, mut spans) = (Input::default(), Pool::default(), Vec::new());
         let mut request = |input: &mut Input, pool: &mut Pool, text: &[u8]| {
             theirs.send(text).expect("room for it");
-            assert_eq!(input.receive(&ours, pool).expect("connected"), Received::Drained(text.len()));
+            assert_eq!(input.receive(&mut ours, pool).expect("connected"), Received::Drained(text.len()));
             let next = input.decoder.next(&mut input.buf, &mut input.pos, &mut spans, &Limits::default());
             assert!(next.expect("well formed").is_some());
             let borrowed = input.take_buf();
@@ -644,25 +686,25 @@ mod tests {
 
     #[test]
     fn a_small_buffer_that_has_grown_is_not_reused() {
-        let (ours, _theirs) = pair();
+        let (mut ours, _theirs) = pair();
         let (mut output, mut pool) = (Output { small: true, ..Output::default() }, Pool::default());
         for (reply, pooled) in [(10, SMALL_BUFFER), (OUTGROWN, 0), (BUFFER - 1, 0), (10, SMALL_BUFFER)] {
             output.begin(&mut pool, usize::MAX);
             output.append(&vec![b'x'; reply], &mut pool);
-            output.send(&ours, &mut pool, usize::MAX).expect("connected");
+            output.send(&mut ours, &mut pool, usize::MAX).expect("connected");
             assert_eq!((output.allocated(), pool.allocated()), (0, pooled), "after a reply of {reply} bytes");
         }
     }
 
     #[test]
     fn who_fills_the_room_gets_more_until_it_is_not_needed() {
-        let (ours, theirs) = pair();
+        let (mut ours, theirs) = pair();
         let (mut input, mut pool) = (Input::default(), Pool::default());
         let bytes = vec![b'x'; BUFFER];
         theirs.send(&bytes).expect("room for it");
-        assert_eq!(input.receive(&ours, &mut pool).expect("connected"), Received::More(BUFFER));
+        assert_eq!(input.receive(&mut ours, &mut pool).expect("connected"), Received::More(BUFFER));
         theirs.send(b"yy").expect("room for it");
-        assert_eq!(input.receive(&ours, &mut pool).expect("connected"), Received::Drained(2));
+        assert_eq!(input.receive(&mut ours, &mut pool).expect("connected"), Received::Drained(2));
         assert!(input.allocated() >= BUFFER + READ_MORE);
         let large = input.allocated();
         input.pos = input.buf.len();
@@ -674,10 +716,10 @@ mod tests {
 
     #[test]
     fn room_for_a_large_string_is_given_back() {
-        let (ours, theirs) = pair();
+        let (mut ours, theirs) = pair();
         let (mut input, mut pool, mut spans) = (Input::default(), Pool::default(), Vec::new());
         theirs.send(b"*2\r\n$4\r\nECHO\r\n$1000000\r\nab").expect("room for it");
-        input.receive(&ours, &mut pool).expect("connected");
+        input.receive(&mut ours, &mut pool).expect("connected");
         let limits = Limits { trusted: true, ..Limits::default() };
         let mut next = |input: &mut Input| {
             input.decoder.next(&mut input.buf, &mut input.pos, &mut spans, &limits).expect("well formed")
@@ -690,7 +732,7 @@ mod tests {
         let mut sent = 0;
         let frame = loop {
             sent += theirs.send(&rest[sent..]).unwrap_or(0);
-            input.receive(&ours, &mut pool).expect("connected");
+            input.receive(&mut ours, &mut pool).expect("connected");
             if let Some(frame) = next(&mut input) {
                 break frame;
             }
@@ -700,12 +742,12 @@ mod tests {
 
     #[test]
     fn a_buffer_for_replies_is_as_large_as_they_were() {
-        let (ours, theirs) = pair();
+        let (mut ours, theirs) = pair();
         let (mut output, mut pool) = (Output::default(), Pool::default());
         let mut reply = |output: &mut Output, bytes: usize| {
             output.begin(&mut pool, usize::MAX);
             output.append(&vec![b'x'; bytes], &mut pool);
-            output.send(&ours, &mut pool, usize::MAX).expect("connected");
+            output.send(&mut ours, &mut pool, usize::MAX).expect("connected");
             let mut room = vec![MaybeUninit::uninit(); bytes];
             theirs.recv(&mut room).expect("something is there");
         };
@@ -734,7 +776,7 @@ mod tests {
     #[test]
     fn lent_texts_stand_where_they_were_written() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
-        let ours = Stream::from_unix(ours);
+        let mut ours = Peer::from(Stream::from_unix(ours));
         let (mut output, mut pool) = (Output::default(), Pool::default());
         output.append(b"one ", &mut pool);
         output.append_shared(Bytes::from_static(b"two "));
@@ -749,11 +791,11 @@ mod tests {
         let all = b"one two three six seven eight";
         assert_eq!(output.pending(), all.len());
         // Cut in the middle of a borrowed string; then the rest, with more behind it.
-        assert_eq!(output.send(&ours, &mut pool, 6).expect("connected"), 6);
+        assert_eq!(output.send(&mut ours, &mut pool, 6).expect("connected"), 6);
         output.append_shared(Bytes::from_static(b"!"));
         output.append(b".", &mut pool);
         assert_eq!(output.pending(), all.len() - 6 + 2);
-        output.send(&ours, &mut pool, usize::MAX).expect("connected");
+        output.send(&mut ours, &mut pool, usize::MAX).expect("connected");
         assert!(output.is_empty() && output.pending() == 0 && output.segments() == 0);
         let mut got = vec![0; all.len() + 2];
         std::io::Read::read_exact(&mut theirs, &mut got).expect("all was sent");
@@ -770,7 +812,7 @@ mod tests {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
             ours.set_nonblocking(true).expect("a socket can be non-blocking");
             theirs.set_nonblocking(true).expect("a socket can be non-blocking");
-            let ours = Stream::from_unix(ours);
+            let mut ours = Peer::from(Stream::from_unix(ours));
             let (mut output, mut pool) = (Output::default(), Pool::default());
             let (mut expected, mut got, mut next) = (Vec::new(), Vec::new(), 0u8);
             let receive = |got: &mut Vec<u8>| {
@@ -807,14 +849,14 @@ mod tests {
                     _ => {
                         let limit = if rng.below(2) == 0 { usize::MAX } else { rng.below(30_000) as usize };
                         let before = output.pending();
-                        let n = output.send(&ours, &mut pool, limit).expect("connected");
+                        let n = output.send(&mut ours, &mut pool, limit).expect("connected");
                         assert!(n <= limit && output.pending() == before - n);
                         assert_eq!(output.is_empty(), output.pending() == 0);
                     }
                 }
             }
             while got.len() < expected.len() {
-                output.send(&ours, &mut pool, usize::MAX).expect("connected");
+                output.send(&mut ours, &mut pool, usize::MAX).expect("connected");
                 receive(&mut got);
             }
             assert!(output.is_empty() && got == expected);
@@ -823,13 +865,13 @@ mod tests {
 
     #[test]
     fn a_slow_reader_does_not_make_the_buffer_grow() {
-        let (ours, theirs) = pair();
+        let (mut ours, theirs) = pair();
         let (mut output, mut pool) = (Output::default(), Pool::default());
         output.append(&vec![b'x'; 4 << 20], &mut pool);
         let (mut written, mut read) = (output.pending(), 0);
         let mut room = vec![MaybeUninit::uninit(); 64 << 10];
         for _ in 0..1000 {
-            output.send(&ours, &mut pool, usize::MAX).expect("connected");
+            output.send(&mut ours, &mut pool, usize::MAX).expect("connected");
             assert!(output.pending() > 0);
             assert!(output.allocated() < 5 << 20);
             let n = theirs.recv(&mut room).expect("something is there");
@@ -838,7 +880,7 @@ mod tests {
             written += n;
         }
         while read < written {
-            output.send(&ours, &mut pool, usize::MAX).expect("connected");
+            output.send(&mut ours, &mut pool, usize::MAX).expect("connected");
             read += theirs.recv(&mut room).expect("something is there");
         }
         assert!(output.is_empty());

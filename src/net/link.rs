@@ -1,7 +1,7 @@
 //! Connections that this server opens: to a server that keys are migrated to, to a primary, to another node.
 //!
-//! A [`Link`] is a non-blocking socket with its output and input. It connects in the background: requests can be
-//! added at once and are sent when the connection is established. [`resp::response`](crate::resp::response) parses
+//! A [`Link`] is a non-blocking socket with its output and input, encrypted if it is told to be. It connects in the
+//! background: requests can be added at once and are sent when the connection is established. [`resp::response`](crate::resp::response) parses
 //! the replies, which are returned as views of the received bytes. Anything else, such as a snapshot being
 //! transferred, is read as bytes.
 //!
@@ -14,7 +14,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
+use super::io::Received;
+use super::peer::Peer;
 use super::stream::Stream;
+use super::tls::{Acceptor, Connector, Handshake, HandshakeError, Step};
 use crate::resp::request::{write_bulk, write_header, write_request};
 use crate::resp::response::{Decoder, Malformed, Response};
 
@@ -22,6 +25,9 @@ use crate::resp::response::{Decoder, Malformed, Response};
 const READ: usize = 16 << 10;
 /// An empty buffer with a larger capacity than this is shrunk.
 const KEPT: usize = 64 << 10;
+
+/// Why a link has a socket.
+const CONNECTED: &str = "a link is to somebody";
 
 /// What to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +41,12 @@ pub enum Readiness {
 /// One end of a connection that this server opened.
 #[derive(Debug)]
 pub struct Link {
-    stream: Stream,
+    peer: Peer,
     connected: bool,
+    /// What is to be agreed on, or is being agreed on, before the connection counts as established.
+    handshake: Option<Box<Handshake>>,
+    /// What the handshake waits for.
+    step: Step,
     output: Vec<u8>,
     /// Number of bytes of `output` already sent.
     sent: usize,
@@ -54,8 +64,10 @@ impl Link {
     pub fn connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<Link> {
         let stream = Stream::connect(peer, source)?;
         Ok(Link {
-            stream,
+            peer: Peer::Socket(stream),
             connected: false,
+            handshake: None,
+            step: Step::Writable,
             output: Vec::new(),
             sent: 0,
             input: Vec::new(),
@@ -64,13 +76,14 @@ impl Link {
         })
     }
 
-    /// A connection that was accepted.
-    pub fn accepted(stream: Stream) -> Link {
-        // A failure only costs speed.
-        let _ = stream.set_nodelay();
+    /// A connection that was accepted, encrypted if there is an `acceptor`. It is established when
+    /// [`Link::finish_connecting`] says so.
+    pub fn accepted(stream: Stream, acceptor: Option<&Acceptor>) -> Link {
         Link {
-            stream,
-            connected: true,
+            peer: Peer::Socket(stream),
+            handshake: acceptor.map(|acceptor| Box::new(acceptor.handshake())),
+            step: Step::Readable,
+            connected: false,
             output: Vec::new(),
             sent: 0,
             input: Vec::new(),
@@ -89,30 +102,57 @@ impl Link {
         self.output.capacity()
     }
 
+    /// Has everything encrypted that is sent. To be called before [`Link::finish_connecting`].
+    pub fn encrypt(&mut self, connector: &Connector) {
+        assert!(!self.connected, "nothing has been sent yet");
+        self.handshake = Some(Box::new(connector.handshake()));
+    }
+
     /// The socket, mutable, to register it.
     pub fn stream_mut(&mut self) -> &mut Stream {
-        &mut self.stream
+        self.peer.stream_mut().expect(CONNECTED)
     }
 
     /// The socket.
     pub fn stream(&self) -> &Stream {
-        &self.stream
+        self.peer.stream().expect(CONNECTED)
     }
 
-    /// Whether the connection is established. To be called once the socket is writable.
+    /// Whether the connection is established, and what is to be agreed on is agreed on. To be called whenever the socket
+    /// is readable or writable until then.
     ///
     /// # Errors
     /// Why connecting failed.
     pub fn finish_connecting(&mut self) -> io::Result<bool> {
-        if !self.connected {
-            self.stream.take_error()?;
-            self.connected = self.stream.is_connected();
-            if self.connected {
-                // A failure only costs speed.
-                let _ = self.stream.set_nodelay();
+        if self.connected {
+            return Ok(true);
+        }
+        let stream = self.stream();
+        stream.take_error()?;
+        if !stream.is_connected() {
+            return Ok(false);
+        }
+        if let Some(handshake) = &mut self.handshake {
+            let stream = self.peer.stream().expect(CONNECTED);
+            self.step = handshake.advance(stream).map_err(tls_error)?;
+            if self.step != Step::Done {
+                return Ok(false);
             }
         }
-        Ok(self.connected)
+        // A failure only costs speed.
+        let _ = self.stream().set_nodelay();
+        if let Some(handshake) = self.handshake.take()
+            && let Peer::Socket(stream) = std::mem::replace(&mut self.peer, Peer::Internal)
+        {
+            self.peer = Peer::Secure(Box::new(handshake.finish(stream).map_err(tls_error)?));
+        }
+        self.connected = true;
+        Ok(true)
+    }
+
+    /// What is to be waited for until the connection is established.
+    pub fn connecting_waits_for(&self) -> Readiness {
+        if self.step == Step::Readable { Readiness::Readable } else { Readiness::Writable }
     }
 
     /// Appends bytes to the output.
@@ -120,11 +160,16 @@ impl Link {
         self.output.extend_from_slice(bytes);
     }
 
-    /// The socket, and the bytes that were received and not consumed. What was not sent is lost.
-    pub fn into_parts(self) -> (Stream, Vec<u8>) {
-        let Link { stream, mut input, used, .. } = self;
+    /// The other end, and the bytes that were received and not consumed. What was not sent is lost.
+    pub fn into_parts(self) -> (Peer, Vec<u8>) {
+        let Link { peer, mut input, used, .. } = self;
         input.drain(..used);
-        (stream, input)
+        (peer, input)
+    }
+
+    /// Tells the other end that the connection will be closed, where there is a way to tell.
+    pub fn say_goodbye(&mut self) {
+        self.peer.say_goodbye();
     }
 
     /// Appends a request to the output.
@@ -168,7 +213,7 @@ impl Link {
     /// What broke the connection.
     pub fn flush(&mut self) -> io::Result<bool> {
         while self.sent < self.output.len() {
-            match self.stream.send(&self.output[self.sent..]) {
+            match self.peer.send(&self.output[self.sent..]) {
                 Ok(n) => self.sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -180,13 +225,14 @@ impl Link {
         Ok(true)
     }
 
-    /// Sends a prefix of `bytes` without copying, and returns its length. Only allowed if the output is empty.
+    /// Sends a prefix of `bytes` without copying them first, and returns its length; if that is zero, the next call must be
+    /// with the same bytes. Only allowed if the output is empty.
     ///
     /// # Errors
     /// What broke the connection.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert_eq!(self.unsent(), 0, "what was added first leaves first");
-        match self.stream.send(bytes) {
+        match self.peer.send(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
             result => result,
         }
@@ -207,16 +253,15 @@ impl Link {
         self.input.reserve(READ);
         let len = self.input.len();
         let room = &mut self.input.spare_capacity_mut()[..READ];
-        match self.stream.recv(room) {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                // SAFETY: `recv` has written `n` bytes to the front of the spare capacity.
-                unsafe { self.input.set_len(len + n) };
-                Ok(n == READ)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
-        }
+        let (n, more) = match self.peer.receive(room)? {
+            Received::Closed => return Err(ErrorKind::UnexpectedEof.into()),
+            Received::More(n) => (n, true),
+            Received::Drained(n) => (n, false),
+            Received::Nothing => (0, false),
+        };
+        // SAFETY: the peer has written `n` bytes to the front of the spare capacity.
+        unsafe { self.input.set_len(len + n) };
+        Ok(more)
     }
 
     /// Returns and consumes the next complete reply, if one has arrived.
@@ -242,7 +287,8 @@ impl Link {
         self.used += n;
     }
 
-    /// Blocks until the socket is ready, for an operation that must not be interrupted by anything else.
+    /// Blocks until the socket is ready, for an operation that must not be interrupted by anything else. What is received
+    /// and not decrypted is there to read.
     ///
     /// # Errors
     /// `TimedOut` if it is not ready by `deadline`; otherwise the system's error.
@@ -251,13 +297,16 @@ impl Link {
             Readiness::Readable => libc::POLLIN,
             Readiness::Writable => libc::POLLOUT,
         };
+        if readiness == Readiness::Readable && self.peer.holds_plaintext() {
+            return Ok(());
+        }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
             let left_ms = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
-            let mut watched = libc::pollfd { fd: self.stream.as_raw_fd(), events, revents: 0 };
+            let mut watched = libc::pollfd { fd: self.stream().as_raw_fd(), events, revents: 0 };
             // SAFETY: the kernel reads and writes this one record, which lives until the call returns.
             match unsafe { libc::poll(&raw mut watched, 1, left_ms) } {
                 0 => {}
@@ -270,6 +319,13 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+fn tls_error(error: HandshakeError) -> io::Error {
+    match error {
+        HandshakeError::Io(error) => error,
+        other => io::Error::new(ErrorKind::InvalidData, other.to_string()),
     }
 }
 

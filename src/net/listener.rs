@@ -28,6 +28,12 @@ pub enum ListenError {
         /// The port.
         port: u16,
     },
+    /// As [`ListenError::Tcp`], for a port for TLS.
+    #[error("Failed listening on port {port} (TLS), aborting.")]
+    Tls {
+        /// The port.
+        port: u16,
+    },
     /// The Unix socket cannot be created.
     #[error("Failed opening Unix socket: {reason}")]
     Unix {
@@ -84,6 +90,8 @@ pub enum Queue {
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
+    /// Whether those who connect are to speak TLS.
+    secure: bool,
 }
 
 /// Listens on `port` at each of `addresses`: an IPv4 or IPv6 address or a host name, `*` for all of IPv4, `::*` for
@@ -105,7 +113,7 @@ pub fn listen_tcp(
             None => (address.as_ref(), false),
         };
         match bind_tcp(address, port, backlog) {
-            Ok(socket) => listeners.push(Listener { socket }),
+            Ok(socket) => listeners.push(Listener { socket, secure: false }),
             Err(failure) => {
                 tracing::warn!(
                     "Warning: Could not create server TCP listening socket {address}:{port}: {}",
@@ -161,7 +169,7 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
 /// The path is too long, its directory is missing or not writable, or no descriptor is left.
 pub fn listen_unix(path: &Path, permissions: u32, backlog: u32) -> Result<Listener, ListenError> {
     match bind_unix(path, permissions, backlog) {
-        Ok(socket) => Ok(Listener { socket }),
+        Ok(socket) => Ok(Listener { socket, secure: false }),
         Err(failure) => Err(ListenError::Unix { reason: failure.text() }),
     }
 }
@@ -227,6 +235,17 @@ impl Listener {
             })?
         };
         Ok(Stream::new(fd, &peer))
+    }
+
+    /// Has those who connect speak TLS.
+    pub fn secure(mut self) -> Listener {
+        self.secure = true;
+        self
+    }
+
+    /// Whether those who connect are to speak TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// Port of a TCP listener, as chosen by the system if port 0 was requested.

@@ -30,6 +30,8 @@ pub enum Source {
     Bus(usize),
     /// A socket that listens on the cluster bus.
     BusListener(usize),
+    /// A connection that is not a client's yet: its encryption is being agreed on.
+    Arrival(usize),
 }
 
 /// The low bits of a token tell the kind of source; the place stands above them.
@@ -48,6 +50,7 @@ impl Source {
             Source::Pipe => (3, 0),
             Source::Bus(place) => (4, place),
             Source::BusListener(place) => (5, place),
+            Source::Arrival(place) => (6, place),
         };
         assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
         mio::Token(place << KIND_BITS | kind)
@@ -64,6 +67,7 @@ impl Source {
             3 => Some(Source::Pipe),
             4 => Some(Source::Bus(place)),
             5 => Some(Source::BusListener(place)),
+            6 => Some(Source::Arrival(place)),
             _ => None,
         }
     }
@@ -113,6 +117,14 @@ impl Registry {
     /// Those of `epoll_ctl`: not registered.
     pub fn rearm_readable(&self, socket: &mut impl Watched, source: Source) -> io::Result<()> {
         self.0.reregister(socket, source.token(), Interest::READABLE)
+    }
+
+    /// Gives a stream another name. If it is ready now, that is reported under the new one.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`: not registered.
+    pub fn rename(&self, socket: &mut impl Watched, source: Source) -> io::Result<()> {
+        self.0.reregister(socket, source.token(), Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Stops watching a socket. Closing it has the same effect.
@@ -202,7 +214,9 @@ mod tests {
     #[test]
     fn sources_come_back_from_their_tokens() {
         for place in [0, 1, 2, 1023, usize::MAX >> KIND_BITS] {
-            for source in [Source::Client(place), Source::Listener(place), Source::Link(place)] {
+            for source in
+                [Source::Client, Source::Listener, Source::Link, Source::Arrival].map(|of| of(place))
+            {
                 assert_eq!(Source::of_token(source.token()), Some(source));
             }
         }

@@ -50,10 +50,18 @@ pub fn push_error(lua: &mut Lua<'_>, text: &[u8]) {
 
 /// Raises a text that says where in the script it happened.
 pub fn fail(lua: &mut Lua<'_>, text: &[u8]) -> Raise {
-    lua.push_where(1);
-    let mut message = lua.bytes(-1).unwrap_or_default().to_vec();
+    // Functions of the prelude are not what a script means by a place.
+    let mut message = Vec::new();
+    for level in 1.. {
+        lua.push_where(level);
+        message.clear();
+        message.extend_from_slice(lua.bytes(-1).unwrap_or_default());
+        lua.pop(1);
+        if !message.starts_with(b"[C]:") {
+            break;
+        }
+    }
     message.extend_from_slice(text);
-    lua.pop(1);
     lua.push_bytes(&message);
     lua.raise()
 }

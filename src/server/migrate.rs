@@ -9,6 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::net::link::{Link, Readiness};
+use crate::net::tls::Connector;
 use crate::resp::response::Kind;
 
 /// Largest number of cached connections.
@@ -99,19 +100,24 @@ pub struct Target {
 }
 
 impl Target {
-    /// Connects to a server, with `timeout` for each address of `host`.
+    /// Connects to a server, with `timeout` for each address of `host`, and speaks TLS with `encryption`.
     ///
     /// # Errors
     /// If the host is unknown or no server accepts the connection. A refused connection is reported as a failure of
     /// [`Step::Writing`], the step in which Redis notices it.
-    pub fn connect(host: &[u8], port: &[u8], timeout: Duration) -> Result<Target, MigrateError> {
+    pub fn connect(
+        host: &[u8],
+        port: &[u8],
+        timeout: Duration,
+        encryption: Option<&Connector>,
+    ) -> Result<Target, MigrateError> {
         let connecting = |error: io::Error| MigrateError::new(Step::Connecting, &error);
         let name = std::str::from_utf8(host).map_err(|_| connecting(ErrorKind::InvalidInput.into()))?;
         // No server listens on port 0.
         let number = std::str::from_utf8(port).ok().and_then(|text| text.parse().ok()).unwrap_or(0u16);
         let mut failure = MigrateError { step: Step::Connecting, timed_out: false };
         for address in (name, number).to_socket_addrs().map_err(connecting)? {
-            match reach(address, timeout) {
+            match reach(address, timeout, encryption) {
                 Ok(link) => {
                     let (host, port) = (host.into(), port.into());
                     return Ok(Target { host, port, link, db: None, used: Instant::now(), timeout });
@@ -196,11 +202,14 @@ impl Target {
 }
 
 /// Opens a connection.
-fn reach(address: SocketAddr, timeout: Duration) -> io::Result<Link> {
+fn reach(address: SocketAddr, timeout: Duration, encryption: Option<&Connector>) -> io::Result<Link> {
     let mut link = Link::connect(address, None)?;
+    if let Some(connector) = encryption {
+        link.encrypt(connector);
+    }
     let deadline = Instant::now() + timeout;
     while !link.finish_connecting()? {
-        link.wait(Readiness::Writable, deadline)?;
+        link.wait(link.connecting_waits_for(), deadline)?;
     }
     Ok(link)
 }
@@ -252,7 +261,8 @@ mod tests {
             stream.write_all(b" more\r\n").expect("it is read");
             got
         });
-        let mut target = Target::connect(b"127.0.0.1", port.as_bytes(), SECOND).expect("there is a listener");
+        let mut target =
+            Target::connect(b"127.0.0.1", port.as_bytes(), SECOND, None).expect("there is a listener");
         target.request(&[b"A"]).expect("sent");
         target.request_with(&[b"B"], &large, &[b"C"]).expect("sent");
         target.flush().expect("sent");
@@ -267,14 +277,16 @@ mod tests {
     fn who_does_not_answer_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let port = port_of(&listener);
-        let mut target = Target::connect(b"localhost", port.as_bytes(), SECOND).expect("there is a listener");
+        let mut target =
+            Target::connect(b"localhost", port.as_bytes(), SECOND, None).expect("there is a listener");
         target.set_timeout(Duration::from_millis(20));
         let late = target.reply().expect_err("nobody answers");
         assert_eq!((late.step, late.timed_out), (Step::Reading, true));
         drop(listener);
-        let gone = Target::connect(b"127.0.0.1", port.as_bytes(), SECOND).err().expect("nobody is there");
+        let gone =
+            Target::connect(b"127.0.0.1", port.as_bytes(), SECOND, None).err().expect("nobody is there");
         assert_eq!((gone.step, gone.timed_out), (Step::Writing, false));
-        let unknown = Target::connect(b"no such host", b"1", SECOND).err().expect("no name has spaces");
+        let unknown = Target::connect(b"no such host", b"1", SECOND, None).err().expect("no name has spaces");
         assert_eq!(unknown.step, Step::Connecting);
     }
 
@@ -285,7 +297,7 @@ mod tests {
         let mut targets = Targets::default();
         for i in 0..=MAX_CACHED {
             let mut target =
-                Target::connect(b"127.0.0.1", port.as_bytes(), SECOND).expect("there is a listener");
+                Target::connect(b"127.0.0.1", port.as_bytes(), SECOND, None).expect("there is a listener");
             target.host = i.to_string().into_bytes().into();
             targets.keep(target);
         }

@@ -12,6 +12,7 @@ pub mod migrate;
 pub mod process;
 pub mod reconfigure;
 pub mod replication;
+pub mod tls;
 pub mod watching;
 
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub struct Server {
     pub cluster: Option<Box<cluster::Cluster>>,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
+    /// Encryption of connections.
+    pub tls: tls::Tls,
     /// State of the event loop.
     pub event_loop: EventLoop,
     /// Which server this is.
@@ -146,6 +149,7 @@ impl Server {
             replication,
             cluster: None,
             targets: migrate::Targets::default(),
+            tls: tls::Tls::default(),
             event_loop: EventLoop::default(),
             identity: Identity {
                 run_id,

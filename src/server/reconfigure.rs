@@ -33,6 +33,7 @@ enum Action {
 const ACTIONS: &[(Effects, Action)] = &[
     (Effects::DIR, Action::Try(enter_directory)),
     (Effects::MAXCLIENTS, Action::Try(allow_clients)),
+    (Effects::TLS, Action::Try(encrypt_anew)),
     (Effects::LISTENERS, Action::Try(Server::listen_anew)),
     (Effects::APPEND_ONLY, Action::Try(switch_aof)),
     (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
@@ -79,6 +80,10 @@ enum Refusal {
     Bind,
     #[error("Unable to listen on this port. Check server logs.")]
     Port,
+    #[error("Unable to listen on this port. Check server logs.")]
+    TlsPort,
+    #[error("Unable to update TLS configuration. Check server logs.")]
+    Tls { parameter: &'static str },
     #[error("Unable to turn on AOF. Check server logs.")]
     AppendOnly,
     #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
@@ -95,6 +100,8 @@ impl Refusal {
             Refusal::Clients { .. } => "maxclients",
             Refusal::Bind => "bind",
             Refusal::Port => "port",
+            Refusal::TlsPort => "tls-port",
+            Refusal::Tls { parameter } => parameter,
             Refusal::AppendOnly => "appendonly",
             Refusal::OomScore => "oom-score-adj",
             Refusal::OomScoreValues => "oom-score-adj-values",
@@ -169,44 +176,58 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the TCP sockets that listen and opens those of the configuration.
+    /// Closes the TCP sockets that listen and opens those of the configuration. Those that stay the same stay open.
     ///
     /// The old ones go first: an address may be among the new ones too.
     fn listen_anew(&mut self, before: &Config) -> Result<(), Refusal> {
         let Some(poll) = self.event_loop.poll.as_ref() else { return Ok(()) };
         let registry = poll.registry();
+        let config = &self.config;
+        let rebound = before.net.bind != config.net.bind;
+        let plain_stays = !rebound && before.net.port == config.net.port;
+        let secure_stays = !rebound && before.tls.port == config.tls.port;
         let mut kept: Vec<Listener> = Vec::new();
         for mut listener in self.event_loop.listeners.drain(..) {
             // A socket that is closed leaves the poll by itself; one that stays gets a new token.
             let _ = registry.deregister(&mut listener);
-            if listener.port().is_none() {
+            let stays = if listener.is_secure() { secure_stays } else { plain_stays };
+            if listener.port().is_none() || stays {
                 kept.push(listener);
             }
         }
-        let net = &self.config.net;
-        let wanted = net.port != 0 && !net.bind.is_empty();
-        let opened =
-            if wanted { listener::listen_tcp(&net.bind, net.port, net.backlog) } else { Ok(Vec::new()) };
-        let failed = match opened {
-            Ok(opened) => {
-                let none = wanted && opened.is_empty();
-                self.event_loop.listeners.extend(opened);
-                none
+        let mut refusal = None;
+        for (port, secure, stays) in
+            [(config.net.port, false, plain_stays), (config.tls.port, true, secure_stays)]
+        {
+            if stays || port == 0 || config.net.bind.is_empty() {
+                continue;
             }
-            Err(_) => true,
-        };
-        self.event_loop.listeners.extend(kept);
+            match listener::listen_tcp(&config.net.bind, port, config.net.backlog) {
+                Ok(opened) if !opened.is_empty() => {
+                    let opened = opened.into_iter();
+                    kept.extend(opened.map(|listener| if secure { listener.secure() } else { listener }));
+                }
+                _ if rebound => refusal = Some(Refusal::Bind),
+                _ => refusal = Some(if secure { Refusal::TlsPort } else { Refusal::Port }),
+            }
+        }
+        self.event_loop.listeners = kept;
         for (i, listener) in self.event_loop.listeners.iter_mut().enumerate() {
             if let Err(error) = registry.register_readable(listener, Source::Listener(i)) {
                 tracing::warn!("Cannot watch a listening socket: {error}");
             }
         }
-        match failed {
-            false => Ok(()),
-            true if before.net.bind != self.config.net.bind => Err(Refusal::Bind),
-            true => Err(Refusal::Port),
-        }
+        refusal.map_or(Ok(()), Err)
     }
+}
+
+fn encrypt_anew(server: &mut Server, before: &Config) -> Result<(), Refusal> {
+    server.configure_tls().map_err(|_| {
+        let changed = table::params().find(|param| {
+            param.effects.has(Effects::TLS) && param.print(before) != param.print(&server.config)
+        });
+        Refusal::Tls { parameter: changed.map_or("tls-cert-file", |param| param.name) }
+    })
 }
 
 fn enter_directory(server: &mut Server, _: &Config) -> Result<(), Refusal> {

@@ -90,6 +90,8 @@ pub struct Stats {
     pub connections_received: u64,
     /// Connections refused because of `maxclients` or protected mode.
     pub connections_rejected: u64,
+    /// Certificates of clients that named a user who is not there or may not act.
+    pub denied_certificates: u64,
     /// Commands run.
     pub commands_processed: u64,
     /// Bytes received from clients.

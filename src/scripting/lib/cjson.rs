@@ -1,7 +1,7 @@
 //! `cjson`: JSON as lua-cjson 2.1 reads and writes it. Idea and texts of errors: Mark Pulford.
 
 use super::{json_decode, json_encode};
-use crate::scripting::answer::truncate;
+use crate::scripting::answer::{c_string, truncate};
 use crate::scripting::lua::ffi::{Lua, Native, Raise};
 use crate::scripting::lua::stack::Kind;
 use crate::scripting::run::{bad_argument, check_number, check_string};
@@ -130,8 +130,8 @@ fn choice(lua: &mut Lua<'_>, at: i32, options: &[&str]) -> Result<Option<i32>, R
             if let Some(found) = options.iter().position(|option| option.as_bytes() == name) {
                 return Ok(Some(found as i32));
             }
-            let name = String::from_utf8_lossy(name).into_owned();
-            Err(bad_argument(lua, at, format!("invalid option '{name}'")))
+            let what = [b"invalid option '", c_string(name), b"'"].concat();
+            Err(bad_argument(lua, at, what))
         }
     }
 }

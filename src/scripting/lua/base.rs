@@ -23,13 +23,13 @@ pub fn missing(lua: &mut Lua<'_>) -> Native {
 pub fn loadstring(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     let text = lua.bytes(1).unwrap_or_default().to_vec();
-    let mut name = match lua.to_bytes(2.min(lua.top())) {
-        Some(name) => name.to_vec(),
-        None => text.clone(),
+    let mut name = match lua.kind(2) {
+        Kind::None | Kind::Nil => text.clone(),
+        _ => {
+            check_string(lua, 2)?;
+            lua.to_bytes(2).unwrap_or_default().to_vec()
+        }
     };
-    if lua.top() < 2 {
-        name.clone_from(&text);
-    }
     name.truncate(memchr::memchr(0, &name).unwrap_or(name.len()));
     let name = std::ffi::CString::new(name).unwrap_or_default();
     let compiled = push_compiled(lua, &text, &name, |lua, _| lua.push_globals());
@@ -90,6 +90,39 @@ pub fn coroutine_refused(lua: &mut Lua<'_>) -> Native {
     Err(bad_argument(lua, 1, "Lua function expected"))
 }
 
+/// Whether its argument is a function of a script.
+pub fn is_of_a_script(lua: &mut Lua<'_>) -> Native {
+    let is = lua.is_of_a_script(1);
+    lua.push_bool(is);
+    Ok(1)
+}
+
+/// `string.dump` of what is no function of a script.
+///
+/// # Errors
+/// Always.
+pub fn dump_refused(lua: &mut Lua<'_>) -> Native {
+    if lua.kind(1) != Kind::Function {
+        return Err(bad_kind(lua, 1, "function"));
+    }
+    Err(fail(lua, b"unable to dump given function"))
+}
+
+/// What a function made by `coroutine.wrap` returns, or raises, of what `coroutine.resume` returned. As in Lua 5.1, a
+/// text that is raised says once more where.
+pub fn resumed(lua: &mut Lua<'_>) -> Native {
+    if lua.truth(1) {
+        lua.remove(1);
+        return Ok(lua.top() as usize);
+    }
+    lua.set_top(2);
+    if matches!(lua.kind(2), Kind::String | Kind::Number) {
+        let text = lua.to_bytes(2).unwrap_or_default().to_vec();
+        return Err(fail(lua, &text));
+    }
+    Err(lua.raise())
+}
+
 /// What `coroutine.yield` says outside of coroutines.
 ///
 /// # Errors
@@ -107,16 +140,11 @@ pub fn xpcall_refused(lua: &mut Lua<'_>) -> Native {
     Err(bad_argument(lua, 2, "value expected"))
 }
 
-/// What `pcall` says when it gets nothing.
-///
-/// # Errors
-/// Always.
-pub fn pcall_refused(lua: &mut Lua<'_>) -> Native {
-    Err(bad_argument(lua, 1, "value expected"))
-}
-
-/// `load` of something that is no function.
+/// `load` of something that is no function, or with a name that is no text.
 pub fn load_refused(lua: &mut Lua<'_>) -> Native {
+    if !matches!(lua.kind(2), Kind::None | Kind::Nil) {
+        check_string(lua, 2)?;
+    }
     Err(bad_kind(lua, 1, "function"))
 }
 
@@ -169,10 +197,10 @@ pub fn clock(lua: &mut Lua<'_>) -> Native {
 
 /// `bit.tohex(x, n)`: `n` digits, at most eight; upper-case ones if `n` is negative.
 pub fn tohex(lua: &mut Lua<'_>) -> Native {
-    let x = check_number(lua, 1)?;
-    let n = if lua.kind(2) == Kind::None { 8 } else { truncate(check_number(lua, 2)?) as i32 };
     // The low 32 bits, after rounding to an integer: adding 2^52 + 2^51 moves them to the low end of the mantissa.
-    let bits = (x + 6_755_399_441_055_744.0).to_bits() as u32;
+    let low_bits = |x: f64| (x + 6_755_399_441_055_744.0).to_bits() as u32;
+    let bits = low_bits(check_number(lua, 1)?);
+    let n = if lua.kind(2) == Kind::None { 8 } else { low_bits(check_number(lua, 2)?).cast_signed() };
     let digits = n.unsigned_abs().min(8) as usize;
     let text = if n < 0 { format!("{bits:08X}") } else { format!("{bits:08x}") };
     lua.push_bytes(&text.as_bytes()[8 - digits..]);

@@ -496,6 +496,25 @@ impl Lua<'_> {
         unsafe { sys::luaL_where(self.raw, level) };
     }
 
+    /// Whether the value at `at` is a function of a script: neither native nor of the prelude. Needs a free slot on the
+    /// stack.
+    pub fn is_of_a_script(&self, at: i32) -> bool {
+        // SAFETY: a record of zeros is one; the library fills it.
+        let mut record: sys::lua_Debug = unsafe { std::mem::zeroed() };
+        // SAFETY: the state is alive; `>` takes the function from the top, where it has just been pushed. The source that
+        // is pointed to belongs to the function, which is still at `at`.
+        unsafe {
+            if sys::lua_type(self.raw, at) != sys::LUA_TFUNCTION {
+                return false;
+            }
+            sys::lua_pushvalue(self.raw, at);
+            if sys::lua_getinfo(self.raw, c">S".as_ptr(), &raw mut record) == 0 || record.source.is_null() {
+                return false;
+            }
+            CStr::from_ptr(record.source).to_bytes() != b"=[C]"
+        }
+    }
+
     /// What is known of the function at `level`: 0 is the native function that runs, 1 its caller.
     pub fn frame(&self, level: i32) -> Option<Frame> {
         // SAFETY: a record of zeros is one; the library fills it.

@@ -103,7 +103,8 @@ local function caught(ok, ...)
 end
 
 function base.pcall(...)
-  if select('#', ...) < 1 then return N.pcall_refused(...) end
+  -- What is called for want of a function is, in Redis, the value that stands for success.
+  if select('#', ...) < 1 then return false, 'attempt to call a boolean value' end
   return caught(raw_pcall(...))
 end
 
@@ -126,15 +127,19 @@ local compile = N.loadstring
 local function loaders(environment)
   local function loadstring(...)
     local text, name = ...
-    local kind = type(text)
+    local kind, named = type(text), type(name)
     if kind ~= 'string' and kind ~= 'number' then return compile(...) end
+    if named ~= 'string' and named ~= 'number' and named ~= 'nil' then return compile(...) end
     local f, message = compile(text, name)
     if f then return raw_setfenv(f, environment) end
     return nil, message
   end
   local function load(...)
     local read, name = ...
-    if type(read) ~= 'function' then return N.load_refused(...) end
+    local named = type(name)
+    if type(read) ~= 'function' or (named ~= 'string' and named ~= 'number' and named ~= 'nil') then
+      return N.load_refused(...)
+    end
     local parts, n = {}, 0
     while true do
       local ok, part = raw_pcall(read)
@@ -154,7 +159,12 @@ end
 base.collectgarbage = N.collectgarbage
 base.gcinfo = N.gcinfo
 
-local string = pick(string, [[dump]])
+local raw_dump, is_of_a_script = string.dump, N.is_of_a_script
+local string = {}
+function string.dump(...)
+  if not is_of_a_script((...)) then return N.dump_refused(...) end
+  return raw_dump(...)
+end
 for name in ('byte char find format gsub len lower match rep reverse sub upper'):gmatch('%S+') do string[name] = N[name] end
 local step = N.gmatch_step
 function string.gmatch(...)
@@ -207,18 +217,21 @@ math.mod, math.random, math.randomseed = math.fmod, N.random, N.randomseed
 local bit = pick(bit, [[arshift band bnot bor bswap bxor lshift rol ror rshift tobit]])
 bit.tohex = N.tohex
 
-local coroutine = pick(coroutine, [[create resume running status wrap yield]])
+local coroutine = pick(coroutine, [[create resume running status yield]])
 local raw_yield, raw_running = coroutine.yield, coroutine.running
 function coroutine.yield(...)
   if not raw_running() then return N.yield_refused() end
   return raw_yield(...)
 end
-for name in ('create wrap'):gmatch('%S+') do
-  local native = coroutine[name]
-  coroutine[name] = function(...)
-    if type((...)) ~= 'function' then return N.coroutine_refused(...) end
-    return native(...)
-  end
+local raw_create, raw_resume = coroutine.create, coroutine.resume
+function coroutine.create(...)
+  if not is_of_a_script((...)) then return N.coroutine_refused(...) end
+  return raw_create(...)
+end
+function coroutine.wrap(...)
+  if not is_of_a_script((...)) then return N.coroutine_refused(...) end
+  local thread = raw_create((...))
+  return function(...) return N.resumed(raw_resume(thread, ...)) end
 end
 
 local libraries = {

@@ -250,14 +250,14 @@ pub fn gsub(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     check_string(lua, 2)?;
     let kind = lua.kind(3);
+    let len = lua.raw_len(1);
+    let most = truncate(opt_number(lua, 4, (len + 1) as f64)?) as i32;
     if !matches!(kind, Kind::Number | Kind::String | Kind::Function | Kind::Table) {
         return Err(bad_argument(lua, 3, "string/function/table expected"));
     }
     if kind == Kind::Number {
         lua.to_bytes(3);
     }
-    let len = lua.raw_len(1);
-    let most = truncate(opt_number(lua, 4, (len + 1) as f64)?) as i32;
     let (pattern, anchored) = pattern(lua, 2, true);
     lua.set_top(3);
     let replaced = lua.with_string(1, |subject, lua| {

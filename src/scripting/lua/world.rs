@@ -50,9 +50,11 @@ fn push_natives(lua: &mut Lua<'_>) {
     field(lua, "select", base::select);
     field(lua, "null_text", base::null_text);
     field(lua, "coroutine_refused", base::coroutine_refused);
+    field(lua, "resumed", base::resumed);
+    field(lua, "is_of_a_script", base::is_of_a_script);
+    field(lua, "dump_refused", base::dump_refused);
     field(lua, "yield_refused", base::yield_refused);
     field(lua, "xpcall_refused", base::xpcall_refused);
-    field(lua, "pcall_refused", base::pcall_refused);
     field(lua, "getn", tables::getn);
     field(lua, "insert", tables::insert);
     field(lua, "remove", tables::remove);

@@ -115,6 +115,11 @@ impl Server {
         let opened = resolve(ip, port).and_then(|peer| {
             let source: Option<IpAddr> = self.config.net.bind_source_addr.parse().ok();
             let mut link = Link::connect(peer, source.filter(|source| source.is_ipv4() == peer.is_ipv4()))?;
+            if self.config.tls.cluster
+                && let Some(connector) = self.tls.connector()
+            {
+                link.encrypt(connector);
+            }
             let Some(poll) = &self.event_loop.poll else { return Err(io::ErrorKind::NotConnected.into()) };
             poll.registry().register(link.stream_mut(), Source::Bus(id.0 as usize))?;
             Ok(link)
@@ -163,7 +168,8 @@ impl Server {
         // It fails only on a broken connection, which the first read detects.
         let _ = stream.set_keepalive((self.config.cluster.node_timeout_ms / 1000 * 2) as u32);
         let Some(cluster) = &mut self.cluster else { return };
-        let mut link = Link::accepted(stream);
+        let acceptor = self.tls.acceptor().filter(|_| self.config.tls.cluster);
+        let mut link = Link::accepted(stream, acceptor);
         let id = cluster.machine.accepted(&peer.to_string(), &local, now().at);
         let Some(poll) = &self.event_loop.poll else { return };
         if let Err(error) = poll.registry().register(link.stream_mut(), Source::Bus(id.0 as usize)) {
@@ -171,7 +177,7 @@ impl Server {
             cluster.machine.closed(id, now().at);
             return;
         }
-        cluster.links.links.insert(id, Open { link, connected: true, is_dirty: false });
+        cluster.links.links.insert(id, Open { link, connected: false, is_dirty: false });
     }
 
     /// Serves connections that are ready: their places, and those that were left with more to read.

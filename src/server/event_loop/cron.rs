@@ -57,6 +57,8 @@ impl Server {
         self.replication_cron();
         self.cluster_cron();
         self.targets.release_idle();
+        self.drop_late_arrivals();
+        self.reload_tls_if_due();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
         if self.conditions.has(Conditions::TRACKING_FULL) {

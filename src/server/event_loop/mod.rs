@@ -4,6 +4,7 @@
 //! costs one `recv` and one `send` per iteration, and all output to a client is sent together. Sockets are
 //! registered once; the poll is not changed afterwards.
 
+pub mod arrivals;
 pub mod cron;
 pub mod limits;
 
@@ -19,6 +20,7 @@ use crate::net::listener::{Listener, Queue};
 use crate::net::peer::Peer;
 use crate::net::poll::{Poll, Registry, Source};
 use crate::net::signals::{Request, Signals};
+use crate::net::stream::Stream;
 use crate::resp::request;
 use crate::server::Server;
 use crate::server::execution::admission::Conditions;
@@ -78,6 +80,8 @@ pub struct EventLoop {
     pub(in crate::server) stop: bool,
     /// The connection to the primary has more to read, although no event will report it.
     pub(in crate::server) link_again: bool,
+    /// Connections that agree on their encryption.
+    pub(in crate::server) arrivals: arrivals::Arrivals,
 }
 
 /// Buffers of an iteration, reused by the next.
@@ -219,7 +223,10 @@ impl Server {
     ) -> io::Result<()> {
         let Work { batch, held } = work;
         self.before_sleep();
-        let busy = self.event_loop.link_again || self.transfer_goes_on() || self.bus_goes_on();
+        let busy = self.event_loop.link_again
+            || self.event_loop.arrivals.can_go_on()
+            || self.transfer_goes_on()
+            || self.bus_goes_on();
         let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() && !busy {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
@@ -241,7 +248,7 @@ impl Server {
         let mut accept = Vec::new();
         let (mut bus, mut accept_on_bus) = (Vec::new(), Vec::new());
         let (mut link, mut pipe) = (std::mem::take(&mut self.event_loop.link_again), false);
-        let EventLoop { poll, sending, ready, .. } = &mut self.event_loop;
+        let EventLoop { poll, sending, ready, arrivals, .. } = &mut self.event_loop;
         for event in poll.as_ref().expect(WATCHED).ready() {
             let key = match event.source {
                 Source::Client(place) => ClientKey(place),
@@ -263,6 +270,10 @@ impl Server {
                 }
                 Source::BusListener(place) => {
                     accept_on_bus.push(place);
+                    continue;
+                }
+                Source::Arrival(place) => {
+                    arrivals.ready(place);
                     continue;
                 }
             };
@@ -296,10 +307,12 @@ impl Server {
         if !bus.is_empty() || self.bus_goes_on() {
             self.serve_bus(&bus);
         }
+        let others = !self.event_loop.ready.is_empty();
         self.serve(batch, held);
         if pipe {
             self.pump_transfer();
         }
+        self.advance_arrivals(others);
         if self.persistence.shutdown.is_some() {
             self.continue_shutdown();
         } else if let Some(signals) = signals
@@ -310,6 +323,7 @@ impl Server {
         }
         let lasted = self.event_loop.stopwatch.ns(began, self.event_loop.stopwatch.now());
         self.event_loop.ended_ns = began_ns + lasted;
+        self.event_loop.arrivals.clients_served(lasted);
         self.stats.turn_ended(lasted, commands_before);
         if !self.conditions.has(Conditions::BUSY) && !self.event_loop.stop {
             self.cron_if_due();
@@ -370,8 +384,10 @@ impl Server {
             return false;
         }
         let io = &mut *client.io;
-        let Peer::Socket(stream) = &io.peer else { return false };
-        let received = io.input.receive(stream, &mut self.pool);
+        if matches!(io.peer, Peer::Internal) {
+            return false;
+        }
+        let received = io.input.receive(&mut io.peer, &mut self.pool);
         self.stats.reads += 1;
         let (n, more) = match received {
             Ok(Received::Drained(n)) => (n, client.flags.has(ClientFlags::PEER_CLOSED)),
@@ -448,7 +464,10 @@ impl Server {
     fn accept(&mut self, listener: usize) {
         let listeners = std::mem::take(&mut self.event_loop.listeners);
         // A command of this iteration may have changed the listening sockets.
-        let result = listeners.get(listener).map(|socket| socket.accept(|stream| self.welcome(stream)));
+        let result = listeners.get(listener).map(|socket| {
+            let secure = socket.is_secure();
+            socket.accept(|stream| self.accept_from(stream, secure))
+        });
         self.event_loop.listeners = listeners;
         let Some(result) = result else { return };
         match result {
@@ -461,24 +480,40 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, mut stream: crate::net::stream::Stream) {
+    /// Somebody has connected, to a port for TLS if `secure`.
+    fn accept_from(&mut self, stream: Stream, secure: bool) {
         if stream.is_unix() {
             tracing::debug!("Accepted connection to {}", self.config.net.unixsocket);
         } else {
             tracing::debug!("Accepted {}", stream.peer_addr());
         }
-        if self.clients.len() >= self.config.net.maxclients as usize {
+        let connected = self.clients.len() + self.event_loop.arrivals.len();
+        if connected >= self.config.net.maxclients as usize {
             self.stats.connections_rejected += 1;
-            // The socket is fresh, so such a short line always fits.
-            let _ = stream.send(b"-ERR max number of clients reached\r\n");
+            if !secure {
+                // The socket is fresh, so such a short line always fits.
+                let _ = stream.send(b"-ERR max number of clients reached\r\n");
+            }
             return;
         }
+        if secure {
+            self.begin_handshake(stream);
+        } else {
+            self.welcome(Peer::Socket(stream));
+        }
+    }
+
+    /// Whoever is at the other end is a client from now on, unless that is not permitted.
+    fn welcome(&mut self, mut peer: Peer) -> Option<ClientKey> {
         let no_password = self.acl[UserId::DEFAULT].needs_no_password();
-        if no_password && self.config.net.protected_mode && !stream.is_unix() && !stream.is_loopback() {
+        if no_password && self.config.net.protected_mode && !peer.is_local() {
             self.stats.connections_rejected += 1;
-            let _ = stream.send(PROTECTED_MODE.as_bytes());
-            return;
+            let _ = peer.send(PROTECTED_MODE.as_bytes());
+            peer.say_goodbye();
+            return None;
         }
+        let known = peer.is_secure();
+        let stream = peer.stream()?;
         // They fail only on a broken connection, which the first read detects.
         let _ = stream.set_nodelay();
         let _ = stream.set_keepalive(self.config.net.tcp_keepalive_s);
@@ -486,16 +521,22 @@ impl Server {
         let mut failed = None;
         let registry = self.event_loop.poll.as_ref().expect(WATCHED).registry();
         let key = self.clients.insert_with(|id, key| {
-            failed = registry.register(&mut stream, Source::Client(key.0)).err();
-            Client::new(id, stream, now, false)
+            let source = Source::Client(key.0);
+            let watched = match known {
+                true => registry.rename(&mut peer, source),
+                false => registry.register(&mut peer, source),
+            };
+            failed = watched.err();
+            Client::new(id, peer, now, false)
         });
         if let Some(error) = failed {
             limited!(warn, "Error registering fd event for the new client: {error}");
             self.clients.remove(key);
-            return;
+            return None;
         }
         self.act_as_default(key);
         self.stats.connections_received += 1;
+        Some(key)
     }
 
     /// Everything between executing and waiting: sends output, closes clients.
@@ -569,8 +610,10 @@ impl Server {
             return;
         }
         let io = &mut *client.io;
-        let Peer::Socket(stream) = &io.peer else { return };
-        match io.output.send(stream, &mut self.pool, limit) {
+        if matches!(io.peer, Peer::Internal) {
+            return;
+        }
+        match io.output.send(&mut io.peer, &mut self.pool, limit) {
             Ok(n) => {
                 self.stats.writes += 1;
                 self.stats.net_output_bytes += n as u64;
@@ -628,9 +671,8 @@ impl Server {
             self.detach(key);
             if let Some(mut client) = self.clients.remove(key) {
                 // Closing the socket removes it from the poll; doing it first keeps the order clear.
-                if let Peer::Socket(stream) = &mut client.io.peer {
-                    let _ = self.event_loop.registry().deregister(stream);
-                }
+                client.io.peer.say_goodbye();
+                let _ = self.event_loop.registry().deregister(&mut client.io.peer);
                 let io = &client.io;
                 self.free(io.input.allocated() + io.output.allocated(), client.io);
             }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::clients::ClientKey;
 use crate::clients::client::ScriptDebug;
+use crate::net::io::Received;
 use crate::net::peer::Peer;
-use crate::net::stream::Stream;
 use crate::resp::{Error, Replied};
 use crate::scripting::Script;
 use crate::server::Server;
@@ -67,37 +67,36 @@ impl Server {
     /// Sends all that waits for a client, and waits until it is sent.
     fn send_all(&mut self, key: ClientKey) {
         let io = &mut *self.clients[key].io;
-        let Peer::Socket(stream) = &io.peer else { return };
         let output = io.output.take_all();
         // A client that is gone is noticed when it is asked for something.
-        let _ = send(stream, &output);
+        let _ = send(&mut io.peer, &output);
         io.output.begin(&mut self.pool, usize::MAX);
     }
 
     /// Sends bytes to a client and waits for bytes from it; `None` when it is gone.
     pub(in crate::server) fn converse(&mut self, key: ClientKey, output: &[u8]) -> Option<Vec<u8>> {
-        let Peer::Socket(stream) = &self.clients[key].io.peer else { return None };
-        send(stream, output)?;
+        let peer = &mut self.clients[key].io.peer;
+        send(peer, output)?;
         let mut bytes = Vec::new();
-        loop {
-            stream.wait(false, None).ok()?;
-            match stream.recv_into(&mut bytes, ROOM) {
-                Ok(0) => return None,
-                Ok(_) => return Some(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return None,
+        while bytes.is_empty() {
+            if !peer.holds_plaintext() {
+                peer.stream()?.wait(false, None).ok()?;
+            }
+            if peer.receive_into(&mut bytes, ROOM).ok()? == Received::Closed {
+                return None;
             }
         }
+        Some(bytes)
     }
 }
 
 /// Sends all of `bytes`; `None` when that is not possible in time.
-fn send(stream: &Stream, mut bytes: &[u8]) -> Option<()> {
+fn send(peer: &mut Peer, mut bytes: &[u8]) -> Option<()> {
     while !bytes.is_empty() {
-        match stream.send(bytes) {
+        match peer.send(bytes) {
             Ok(n) => bytes = &bytes[n..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !stream.wait(true, Some(PATIENCE)).ok()? {
+                if !peer.stream()?.wait(true, Some(PATIENCE)).ok()? {
                     return None;
                 }
             }

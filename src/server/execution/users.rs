@@ -197,6 +197,18 @@ impl Server {
         self.act_as(key, UserId::DEFAULT);
     }
 
+    /// Makes a client act as the user that its certificate names, if that user may act. Otherwise it stays who it is.
+    pub(in crate::server) fn act_as_certified(&mut self, key: ClientKey, name: &[u8]) {
+        match self.acl.find(name).filter(|user| self.acl[*user].is_enabled()) {
+            Some(user) => {
+                tracing::debug!("TLS: Auto-authenticated client as {}", String::from_utf8_lossy(name));
+                self.clients[key].flags.set(ClientFlags::AUTHENTICATED, true);
+                self.act_as(key, user);
+            }
+            None => self.stats.denied_certificates += 1,
+        }
+    }
+
     fn act_as(&mut self, key: ClientKey, user: UserId) {
         let limited = !self.acl[user].is_unrestricted();
         let client = &mut self.clients[key];

@@ -361,7 +361,7 @@ fn info(server: &Server) -> String {
         ("os", &daemon::system_name()),
         ("process_id", &server.identity.pid),
         ("run_id", &server.identity.run_id),
-        ("tcp_port", &server.config.net.port),
+        ("tcp_port", &server.config.main_port()),
         ("uptime_in_seconds", &uptime),
         ("executable", &server.identity.executable.display()),
         ("connected_clients", &server.clients.len()),

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::file::{self, CommandLine, FileError};
 use crate::config::options::AdvancedOptions;
 use crate::config::value::Choice;
-use crate::net::listener::{self, ListenError};
+use crate::net::listener::{self, ListenError, Listener};
 use crate::net::poll::Poll;
 use crate::net::signals::{self, Signals};
 use crate::net::{descriptors, error_text};
@@ -177,6 +177,9 @@ fn start(
     server.process.show_title(&server.config, &server.identity);
     show_logo(&server.config, server.identity.pid);
     listener::warn_if_backlog_is_cut(server.config.net.backlog);
+    server
+        .configure_tls()
+        .map_err(|_| Failure::line("Failed to configure TLS. Check logs for more info."))?;
     let ready = server.open_listeners()?;
     if server.config.cluster.enabled {
         server.open_cluster().map_err(Failure::line)?;
@@ -349,6 +352,19 @@ impl Server {
             listeners.push(unix.map_err(Failure::line)?);
             kinds.push("unix");
         }
+        let port = self.config.tls.port;
+        if port != 0 {
+            let failed = ListenError::Tls { port };
+            let tls =
+                listener::listen_tcp(&net.bind, port, net.backlog).map_err(|_| Failure::line(&failed))?;
+            if tls.is_empty() && !net.bind.is_empty() {
+                return Err(Failure::line(failed));
+            }
+            if !tls.is_empty() {
+                kinds.push("tls");
+            }
+            listeners.extend(tls.into_iter().map(Listener::secure));
+        }
         if listeners.is_empty() {
             return Err(Failure::line("Configured to not listen anywhere, exiting."));
         }
@@ -384,16 +400,20 @@ impl Process {
     fn expanded_title(&self, config: &Config, identity: &Identity) -> Vec<u8> {
         let net = &config.net;
         let port = net.port.to_string();
+        let tls_port = config.tls.port.to_string();
+        let shown_port = if net.port != 0 { &port } else { &tls_port };
         let listens_at = match net.bind.first() {
-            _ if net.port == 0 => net.unixsocket.clone(),
-            address => format!("{}:{port}", address.map_or("*", |address| address.trim_start_matches('-'))),
+            _ if net.port == 0 && config.tls.port == 0 => net.unixsocket.clone(),
+            address => {
+                format!("{}:{shown_port}", address.map_or("*", |address| address.trim_start_matches('-')))
+            }
         };
         let config_file = identity.config_file.as_deref().unwrap_or(Path::new("")).as_os_str();
         expand(&config.general.proc_title_template, |variable| match variable {
             "title" => self.name.as_os_str(),
             "listen-addr" => OsStr::new(&listens_at),
             "port" => OsStr::new(&port),
-            "tls-port" => OsStr::new("0"),
+            "tls-port" => OsStr::new(&tls_port),
             "unixsocket" => OsStr::new(&net.unixsocket),
             "config-file" => config_file,
             "server-mode" if config.cluster.enabled => OsStr::new("[cluster]"),
@@ -426,7 +446,7 @@ fn write_pidfile(config: &Config, pid: u32) {
 /// Logs the logo on a terminal or if configured, and one line otherwise.
 fn show_logo(config: &Config, pid: u32) {
     let general = &config.general;
-    let port = config.net.port;
+    let port = config.main_port();
     let mode = if config.cluster.enabled { "cluster" } else { "standalone" };
     let at_terminal =
         config.logs.file.is_empty() && !config.logs.syslog_enabled && io::stdout().is_terminal();

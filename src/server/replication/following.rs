@@ -122,6 +122,7 @@ impl Server {
     fn close_link(&mut self, mut link: Link) {
         if let Some(poll) = &self.event_loop.poll {
             // Closing the socket has the same effect.
+            link.say_goodbye();
             let _ = poll.registry().deregister(link.stream_mut());
         }
     }
@@ -135,6 +136,11 @@ impl Server {
         tracing::info!("Connecting to MASTER {}:{}", address.host, address.port);
         let connected = resolve(&address).and_then(|peer| {
             let mut link = Link::connect(peer, self.link_source(peer))?;
+            if self.config.tls.replication
+                && let Some(connector) = self.tls.connector()
+            {
+                link.encrypt(connector);
+            }
             if let Some(poll) = &self.event_loop.poll {
                 poll.registry().register(link.stream_mut(), Source::Link(LINK))?;
             }
@@ -192,7 +198,9 @@ impl Server {
         let options = &self.config.replication;
         let following = self.replication.following.as_ref();
         let resumable = following.is_some_and(|following| following.resumable && !following.plain);
-        let port = if options.announce_port != 0 { options.announce_port } else { self.config.net.port };
+        let tls = &self.config.tls;
+        let own = if tls.replication && tls.port != 0 { tls.port } else { self.config.net.port };
+        let port = if options.announce_port != 0 { options.announce_port } else { own };
         Greeting {
             auth: (!options.masterauth.is_empty())
                 .then(|| (options.masteruser.clone(), options.masterauth.clone())),
@@ -290,16 +298,16 @@ impl Server {
 
     /// From now on the connection is that of a client, which sends the stream.
     pub(in crate::server) fn linked(&mut self, link: Link, db: u32) -> LinkState {
-        let (mut stream, received) = link.into_parts();
+        let (mut peer, received) = link.into_parts();
         let Some(poll) = &self.event_loop.poll else { return LinkState::Down };
         let registry = poll.registry();
         // It has not been registered for long enough to have gone.
-        let _ = registry.deregister(&mut stream);
+        let _ = registry.deregister(&mut peer);
         let now = self.keyspace.now();
         let mut failed = None;
         let key = self.clients.insert_with(|id, key| {
-            failed = registry.register(&mut stream, Source::Client(key.0)).err();
-            Client::new(id, stream, now, true)
+            failed = registry.register(&mut peer, Source::Client(key.0)).err();
+            Client::new(id, peer, now, true)
         });
         if let Some(error) = failed {
             tracing::warn!("Cannot watch the connection to the primary: {error}");

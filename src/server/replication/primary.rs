@@ -478,6 +478,9 @@ impl Server {
         if !client.io.output.is_empty() || client.flags.has(ClientFlags::CLOSE_SOON) {
             return;
         }
+        if client.io.peer.is_secure() {
+            return self.feed_securely(key);
+        }
         let (Some(end), Peer::Socket(stream)) = (&mut client.replica, &client.io.peer) else { return };
         if !end.replica.is_fed() {
             return;
@@ -526,6 +529,42 @@ impl Server {
                 self.close_soon(key);
             }
         }
+    }
+
+    /// As [`Server::send_to_replica`], for a replica whose connection is encrypted: the stream goes through its output,
+    /// because what is encrypted must leave before anything else does.
+    fn feed_securely(&mut self, key: ClientKey) {
+        let mut moved = 0;
+        loop {
+            let client = &mut self.clients[key];
+            let Some(end) = &mut client.replica else { return };
+            if !end.replica.is_fed() {
+                return;
+            }
+            let piece = self.replication.backlog.read(end.replica.next);
+            if piece.is_empty() {
+                client.over_soft_limit_since = None;
+                return;
+            }
+            if moved >= STREAM_BUDGET {
+                self.send_soon(key);
+                break;
+            }
+            let piece = &piece[..piece.len().min(FILE_PIECE)];
+            client.io.output.begin(&mut self.pool, usize::MAX);
+            client.io.output.append(piece, &mut self.pool);
+            end.replica.next += piece.len() as u64;
+            self.replication.counts.sent += piece.len() as u64;
+            moved += piece.len();
+            self.send_output(key, usize::MAX);
+            if self.clients[key].flags.has(ClientFlags::CLOSE_SOON) {
+                return;
+            }
+            if !self.clients[key].io.output.is_empty() {
+                break;
+            }
+        }
+        self.check_output(key);
     }
 
     /// Bytes of the stream that a replica has not been sent.
