@@ -249,8 +249,8 @@ impl Server {
     }
 
     /// Whether a client's connection is encrypted, so that it is told of ports for such.
-    pub fn uses_tls(&self, _key: ClientKey) -> bool {
-        false
+    pub fn uses_tls(&self, key: ClientKey) -> bool {
+        self.clients[self.on_behalf_of(key)].io.peer.is_secure()
     }
 
     /// Why a client that waits for keys would wait in vain; `None` if they are, or will be, this node's.
