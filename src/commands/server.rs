@@ -57,12 +57,12 @@ const FLUSHALL: Spec = Spec::admin("flushall", -1, flushall)
 /// FLUSHALL [ASYNC | SYNC] → OK. Removes all keys of all databases.
 fn flushall(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let lazily = flush_lazily(&args, &server.keyspace)?;
-    server.keyspace.flush(None, lazily);
+    let answered = flush(server, key, None, lazily);
     server.emptied_on_demand();
-    Ok(server.reply(key).ok())
+    Ok(answered)
 }
 
-const FLUSHDB: Spec = Spec::data("flushdb", -1, flushdb)
+const FLUSHDB: Spec = Spec::admin("flushdb", -1, flushdb)
     .flags(Flags::WRITE)
     .acl(Acl::KEYSPACE.with(Acl::DANGEROUS))
     .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
@@ -77,11 +77,23 @@ const FLUSHDB: Spec = Spec::data("flushdb", -1, flushdb)
     });
 
 /// FLUSHDB [ASYNC | SYNC] → OK. Removes all keys of the selected database.
-fn flushdb(ctx: &mut Ctx<'_>) -> CmdResult {
-    let lazily = flush_lazily(&ctx.args, ctx.db.space())?;
-    let db = ctx.db.index();
-    ctx.db.space().flush(Some(db), lazily);
-    Ok(ctx.reply.ok())
+fn flushdb(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let lazily = flush_lazily(&args, &server.keyspace)?;
+    let db = server.clients[key].db as usize;
+    Ok(flush(server, key, Some(db), lazily))
+}
+
+/// Removes all keys of a database, or of all. The reply to SYNC says that their memory is free: a client that can wait
+/// for it waits, while the others are served.
+fn flush(server: &mut Server, key: ClientKey, db: Option<usize>, lazily: bool) -> Replied {
+    let waits = !lazily && server.can_wait(key);
+    let removed = server.keyspace.flush(db, lazily || waits);
+    if waits && removed > 0 {
+        let job = server.keyspace.reclaimer.last_job();
+        server.execution.wait = Some(Wait::Memory { job });
+        return Replied::later();
+    }
+    server.reply(key).ok()
 }
 
 /// Whether to free the keys in the background.

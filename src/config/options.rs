@@ -344,7 +344,7 @@ impl Default for MemoryOptions {
 }
 
 /// Deletions whose memory a background thread frees.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LazyfreeOptions {
     /// Evicted keys.
     pub eviction: bool,
@@ -356,6 +356,12 @@ pub struct LazyfreeOptions {
     pub user_del: bool,
     /// FLUSHALL and FLUSHDB without SYNC or ASYNC behave as ASYNC.
     pub user_flush: bool,
+}
+
+impl Default for LazyfreeOptions {
+    fn default() -> Self {
+        LazyfreeOptions { eviction: true, expire: true, server_del: true, user_del: true, user_flush: true }
+    }
 }
 
 /// Snapshots and the append-only file.

@@ -71,7 +71,6 @@ const fn words(at: &'static dyn AnyWords) -> Kind {
     Kind::Words(at)
 }
 
-const NO_DEFRAGMENTATION: &str = "this version has no active defragmentation";
 const NO_IO_THREADS: &str = "this version has no I/O threads";
 const NO_MODULES: &str = "this version has no modules";
 
@@ -413,13 +412,13 @@ const TIMER: &[Param] = &[
 
 #[rustfmt::skip]
 const DEFRAG: &[Param] = &[
-    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::NONE, "Move values to make memory compact.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::NONE, "Waste below which nothing is moved.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::NONE, "Waste in percent at which moving starts.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::NONE, "Waste in percent at which the effort is greatest.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::NONE, "Least effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::NONE, "Greatest effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::NONE, "Elements above which a collection is moved in steps.").unused(NO_DEFRAGMENTATION),
+    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::DEFRAGMENTATION, "Move values to make memory compact."),
+    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::NONE, "Waste below which nothing is moved."),
+    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::NONE, "Waste in percent at which moving starts."),
+    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::NONE, "Waste in percent at which the effort is greatest."),
+    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::NONE, "Least effort in percent of the processor."),
+    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::NONE, "Greatest effort in percent of the processor."),
+    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::NONE, "Elements above which a collection is moved in steps."),
 ];
 
 #[rustfmt::skip]

@@ -468,7 +468,7 @@ impl<'s> Db<'s> {
     pub fn put(&mut self, key: Key<'_>, entry: Entry) {
         debug_assert_eq!(entry.key(), key.bytes);
         match self.database_mut().put(key, entry) {
-            Some(old) => self.space.reclaimer.entry(old, self.space.lazy.server_del),
+            Some(old) => _ = self.space.reclaimer.entry(old, self.space.lazy.server_del),
             None => self.born(key),
         }
     }

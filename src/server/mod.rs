@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod defragment;
 pub mod durability;
 pub mod error;
 pub mod event_loop;
@@ -63,6 +64,8 @@ pub struct Server {
     pub scripts: execution::scripts::Scripts,
     /// The cycles that search for expired keys.
     pub expire: ActiveExpire,
+    /// Active defragmentation.
+    pub defragment: defragment::Defragment,
     /// Pause of requests by CLIENT PAUSE.
     pub pause: execution::pause::Pause,
     /// Snapshots and loading.
@@ -142,6 +145,7 @@ impl Server {
             execution: Execution::default(),
             scripts: execution::scripts::Scripts::default(),
             expire: ActiveExpire::default(),
+            defragment: defragment::Defragment::default(),
             pause: execution::pause::Pause::default(),
             persistence: durability::persistence::Persistence::new(now),
             children: durability::child::Children::default(),

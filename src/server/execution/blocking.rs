@@ -35,6 +35,8 @@ pub enum Unblock {
     ShutdownFailed,
     /// With this error, because its keys are elsewhere now.
     Redirected(Error),
+    /// With what the client waits for: its memory is free.
+    Freed,
 }
 
 const ROLE_CHANGED: &str =
@@ -51,7 +53,7 @@ impl Server {
     ) -> bool {
         let need = match &wait {
             Wait::Keys { need, .. } => need,
-            Wait::Acknowledgements { .. } | Wait::Shutdown => {
+            Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
                 if matches!(wait, Wait::Acknowledgements { .. }) {
                     self.replication.waiting.clients.push(key);
                 }
@@ -93,6 +95,17 @@ impl Server {
         true
     }
 
+    /// Whether the reply to the running request of a client may come later: not inside another command, and not if nobody
+    /// reads replies.
+    pub fn can_wait(&self, key: ClientKey) -> bool {
+        const ANSWERED: ClientFlags = ClientFlags::INTERNAL.with(ClientFlags::PRIMARY);
+        let execution = &self.execution;
+        execution.depth == 0
+            && execution.attempt == Attempt::First
+            && self.event_loop.poll.is_some()
+            && !self.clients[key].flags.has(ANSWERED)
+    }
+
     /// Unblocks a client: removes it from all queues, and resumes reading its input.
     fn release(&mut self, key: ClientKey, blocked: &Blocked) {
         self.clients.blocking.remove(key, blocked);
@@ -101,7 +114,11 @@ impl Server {
         }
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::BLOCKED, false);
-        self.read_soon(key);
+        // Bytes that arrive meanwhile are received, and stay where they are. Where there are none, the socket has none.
+        let input = &client.io.input;
+        if input.is_borrowed() || input.pending() > 0 {
+            self.read_soon(key);
+        }
     }
 
     /// Serves clients blocked on changed keys, until nothing is left to take.
@@ -178,6 +195,7 @@ impl Server {
                     server.reply(key).null_array();
                 }
             }
+            Unblock::Freed => _ = server.reply(key).ok(),
             Unblock::Error
             | Unblock::RoleChanged
             | Unblock::NotLogged
@@ -223,7 +241,7 @@ impl Server {
             return;
         };
         match blocked.wait {
-            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => {
+            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
                 self.release(key, &blocked);
                 self.count_blocked(key, &blocked, 0);
             }
@@ -246,6 +264,23 @@ impl Server {
         }
         while let Some(key) = self.clients.blocking.overdue(now) {
             self.unblock(key, Unblock::Timeout);
+        }
+        if !self.clients.blocking.for_memory().is_empty() {
+            self.answer_freed();
+        }
+    }
+
+    /// Answers those who waited for memory that is free by now.
+    #[cold]
+    fn answer_freed(&mut self) {
+        let reclaimer = &self.keyspace.reclaimer;
+        let waiting = self.clients.blocking.for_memory().iter();
+        let freed = waiting.filter(|&&(job, _)| reclaimer.is_finished(job)).map(|&(_, key)| key);
+        for key in freed.collect::<Vec<_>>() {
+            self.unblock(key, Unblock::Freed);
+        }
+        if self.clients.blocking.for_memory().is_empty() {
+            self.keyspace.reclaimer.is_not_awaited();
         }
     }
 

@@ -198,6 +198,8 @@ fn start(
     }
     tracing::info!("Server initialized");
     let waker = poll.waker();
+    let waker_of_memory = poll.waker();
+    server.keyspace.reclaimer.set_wake(Arc::new(move || waker_of_memory.wake()));
     server.aof.log.set_wake(Arc::new(move || waker.wake()));
     server
         .event_loop
