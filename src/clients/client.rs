@@ -73,11 +73,15 @@ bit_set! {
         /// A replica that knows no histories and acknowledges nothing.
         PLAIN_SYNC = 24;
         /// Its connection is in an I/O thread, or on the way there or from there.
-        AWAY = 29;
+        AWAY = 25;
         /// Its connection belongs to an I/O thread, and is here until the end of the turn.
-        VISITING = 30;
+        VISITING = 26;
         /// Its connection is away and has been asked for.
-        RECALLED = 31;
+        RECALLED = 27;
+        /// It was sent here by the owner of a slot that is being moved to this node: its next request is served.
+        ASKING = 28;
+        /// It reads from replicas in a cluster, whose data may be old (`READONLY`).
+        READS_COPIES = 29;
     }
 }
 
@@ -455,6 +459,7 @@ impl Client {
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),
             (self.io.peer.is_unix(), b'U'),
+            (flags.has(ClientFlags::READS_COPIES), b'r'),
             (flags.has(ClientFlags::NO_EVICT), b'e'),
             (flags.has(ClientFlags::NO_TOUCH), b'T'),
         ];

@@ -18,7 +18,7 @@ use crate::server::Server;
 use crate::server::execution::admission::Conditions;
 use crate::server::execution::users::user_lines;
 use crate::stats::log;
-use crate::stdx::alloc;
+use crate::stdx::alloc::{self, relocation};
 use crate::structures::dict::set_growth_ceiling;
 
 /// What is done about an effect.
@@ -39,6 +39,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
     (Effects::MAXMEMORY, Action::Try(limit_memory)),
     (Effects::IO_THREADS, Action::Try(use_io_threads)),
+    (Effects::DEFRAGMENTATION, Action::Try(allow_defragmentation)),
     (
         Effects::AOF_HISTORY,
         Action::Do(|server| server.aof.remove_history(&server.config.persistence, &server.background)),
@@ -63,6 +64,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::PASSWORD, Action::Do(Server::apply_password)),
     (Effects::ROLE, Action::Do(Server::apply_role)),
     (Effects::DURABILITY, Action::Do(Server::commit_anew)),
+    (Effects::CLUSTER, Action::Do(Server::apply_cluster_options)),
     // Nobody is sent what is given up: `feed_replicas` knows who needs what.
     (Effects::BACKLOG, Action::Do(Server::feed_replicas)),
 ];
@@ -92,7 +94,13 @@ enum Refusal {
     OomScore,
     #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
     OomScoreValues,
+    #[error("Active defragmentation cannot be enabled: {NO_RELOCATION}")]
+    Defragmentation,
 }
+
+/// Why memory cannot be moved.
+pub(in crate::server) const NO_RELOCATION: &str = "it requires a Redis server compiled with a modified Jemalloc like \
+                                                   the one shipped by default with the Redis source distribution";
 
 impl Refusal {
     /// The parameter to blame.
@@ -108,6 +116,7 @@ impl Refusal {
             Refusal::IoThreads(_) => "io-threads",
             Refusal::OomScore => "oom-score-adj",
             Refusal::OomScoreValues => "oom-score-adj-values",
+            Refusal::Defragmentation => "activedefrag",
         }
     }
 }
@@ -298,6 +307,11 @@ fn limit_memory(server: &mut Server, before: &Config) -> Result<(), Refusal> {
 
 fn use_io_threads(server: &mut Server, _: &Config) -> Result<(), Refusal> {
     server.apply_io_threads().map_err(|error| Refusal::IoThreads(crate::net::error_text(&error)))
+}
+
+fn allow_defragmentation(server: &mut Server, _: &Config) -> Result<(), Refusal> {
+    let possible = !server.config.advanced.active_defrag || relocation::is_possible();
+    if possible { Ok(()) } else { Err(Refusal::Defragmentation) }
 }
 
 fn limit_client_memory(server: &mut Server) {
