@@ -174,7 +174,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
     let count = |wanted: fn(&Client) -> bool| clients.iter().filter(|(_, client)| wanted(client)).count();
     out.section("Clients")
         .field("connected_clients", clients.len() - server.replication.replicas.len())
-        .field("cluster_connections", 0)
+        .field("cluster_connections", server.cluster.as_ref().map_or(0, |cluster| cluster.links.len()))
         .field("maxclients", server.config.net.maxclients)
         .field("client_recent_max_input_buffer", clients.memory.recent_max_input())
         .field("client_recent_max_output_buffer", clients.memory.recent_max_output())
@@ -307,7 +307,7 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("mem_total_replication_buffers", server.replication.backlog.allocated())
         .field("mem_clients_slaves", server.replica_memory())
         .field("mem_clients_normal", memory.clients)
-        .field("mem_cluster_links", 0)
+        .field("mem_cluster_links", server.cluster.as_ref().map_or(0, |cluster| cluster.links.memory()))
         .field("mem_aof_buffer", server.aof.log.buf.capacity())
         .field("mem_allocator", alloc::NAME)
         .field("active_defrag_running", server.defragment.effort())

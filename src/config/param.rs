@@ -171,6 +171,8 @@ bit_set! {
         DEFRAGMENTATION = 24, "defragmentation";
         /// Read certificates and keys, and agree on other things with those who connect from now on.
         TLS = 26, "tls";
+        /// Announce something else to the other nodes, or keep to other rules.
+        CLUSTER = 27, "cluster";
     }
 }
 

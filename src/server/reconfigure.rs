@@ -63,6 +63,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::PASSWORD, Action::Do(Server::apply_password)),
     (Effects::ROLE, Action::Do(Server::apply_role)),
     (Effects::DURABILITY, Action::Do(Server::commit_anew)),
+    (Effects::CLUSTER, Action::Do(Server::apply_cluster_options)),
     // Nobody is sent what is given up: `feed_replicas` knows who needs what.
     (Effects::BACKLOG, Action::Do(Server::feed_replicas)),
 ];

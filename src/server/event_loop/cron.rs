@@ -59,6 +59,7 @@ impl Server {
         self.supervise_child();
         self.supervise_aof();
         self.replication_cron();
+        self.cluster_cron();
         self.targets.release_idle();
         self.drop_late_arrivals();
         self.reload_tls_if_due();
