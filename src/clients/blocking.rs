@@ -309,6 +309,12 @@ impl Blocking {
         self.queues.is_empty()
     }
 
+    /// The clients that wait for keys, each for each of its keys.
+    pub fn waiting(&self) -> impl Iterator<Item = ClientKey> {
+        let queues = self.queues.values().flat_map(HashMap::values);
+        queues.flat_map(|queue| queue.waiting.values().copied())
+    }
+
     /// Number of waiting clients.
     pub fn clients(&self) -> usize {
         self.clients

@@ -135,6 +135,12 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     client.protocol = protocol.unwrap_or(client.protocol);
     let (id, protocol) = (client.id, client.protocol);
     let is_sentinel = server.sentinel.is_some();
+    let mode: &[u8] = match (is_sentinel, server.cluster.is_some()) {
+        (true, _) => b"sentinel",
+        (_, true) => b"cluster",
+        _ => b"standalone",
+    };
+    let role: &[u8] = if server.replication.is_replica() { b"replica" } else { b"master" };
     let mut reply = server.reply(key);
     // A Sentinel has no role in replication.
     reply.map(if is_sentinel { 6 } else { 7 });
@@ -147,10 +153,10 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     reply.bulk(b"id");
     reply.int(id as i64);
     reply.bulk(b"mode");
-    reply.bulk(if is_sentinel { &b"sentinel"[..] } else { b"standalone" });
+    reply.bulk(mode);
     if !is_sentinel {
         reply.bulk(b"role");
-        reply.bulk(b"master");
+        reply.bulk(role);
     }
     reply.bulk(b"modules");
     Ok(reply.array(0))
@@ -231,6 +237,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let client = &mut server.clients[key];
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
+    client.flags.set(ClientFlags::ASKING.with(ClientFlags::READS_COPIES), false);
     // A reply that the client has asked to skip stays away.
     if client.reply_mode != ReplyMode::Skip {
         client.io.output.unmute();
@@ -260,7 +267,11 @@ fn select(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if i32::try_from(index).is_err() {
         return Err(Error::text("ERR value is out of range, value must between -2147483648 and 2147483647"));
     }
-    let index = u32::try_from(index).ok().filter(|&index| index < server.config.general.databases);
+    let databases = server.keyspace.databases().len() as u32;
+    if server.cluster.is_some() && databases == 1 && index != 0 {
+        return Err(Error::text("ERR SELECT is not allowed in cluster mode"));
+    }
+    let index = u32::try_from(index).ok().filter(|&index| index < databases);
     server.clients[key].db = index.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
     Ok(server.reply(key).ok())
 }

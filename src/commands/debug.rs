@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use sha1::{Digest, Sha1};
 
+use super::debug_cluster;
 use super::help::help;
 use crate::clients::ClientKey;
 use crate::config::rewrite::Scope;
@@ -51,10 +52,12 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("AOF-FLUSH-SLEEP", 3, 3, aof_flush_sleep),
     ("ASSERT", 2, usize::MAX, fail_assertion),
     ("CHANGE-REPL-ID", 2, 2, change_repl_id),
+    ("CLUSTERLINK", 5, 5, debug_cluster::kill_links),
     ("CONFIG-REWRITE-FORCE-ALL", 2, 2, rewrite_config),
     ("DEFRAGMENT", 2, 2, defragment),
     ("DIGEST", 2, 2, digest),
     ("DIGEST-VALUE", 2, usize::MAX, digest_value),
+    ("DROP-CLUSTER-PACKET-FILTER", 3, 3, debug_cluster::drop_packets),
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help_text),
     ("HTSTATS", 3, 4, htstats),
@@ -643,10 +646,12 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         &[
             ("ASSERT", "End by a failed assertion, with a crash report."),
             ("CHANGE-REPL-ID", "Begin a new replication history."),
+            ("CLUSTERLINK KILL <TO|FROM|ALL> <node-id>", "Close connections of the cluster bus."),
             ("CONFIG-REWRITE-FORCE-ALL", "Write every parameter into the configuration file."),
             ("DEFRAGMENT", "Move every block of the data, and tell how many there are."),
             ("DIGEST", "40 digits that are equal where all data are equal."),
             ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
+            ("DROP-CLUSTER-PACKET-FILTER <kind>", "Ignore packets of a kind; -1: of none."),
             ("ERROR <text>", "Answer with this error."),
             ("HTSTATS <db> [full]", "How full the tables of a database are."),
             ("HTSTATS-KEY <key> [full]", "How full the hash table of a value is."),

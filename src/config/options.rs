@@ -621,6 +621,12 @@ pub struct ClusterOptions {
     pub preferred_endpoint_type: EndpointType,
     /// Interval of pings to a random node, in milliseconds.
     pub ping_interval_ms: u32,
+    /// Number of databases of a node.
+    pub databases: u32,
+    /// Seconds for which a node that was removed does not come back.
+    pub blacklist_ttl_s: u32,
+    /// Milliseconds after which a failover on demand is given up.
+    pub manual_failover_timeout_ms: u32,
 }
 
 impl Default for ClusterOptions {
@@ -646,6 +652,9 @@ impl Default for ClusterOptions {
             announce_bus_port: 0,
             preferred_endpoint_type: EndpointType::Ip,
             ping_interval_ms: 1000,
+            databases: 1,
+            blacklist_ttl_s: 60,
+            manual_failover_timeout_ms: 5000,
         }
     }
 }

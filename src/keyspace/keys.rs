@@ -313,6 +313,11 @@ impl Keys {
         }
     }
 
+    /// Bytes of the table that a key is in, divided by the number of its keys. O(1).
+    pub fn share_of(&self, key: Key<'_>) -> usize {
+        self.0.table(key).map_or(0, |table| table.bytes() / table.len().max(1))
+    }
+
     /// Number of buckets of the tables, and of those that running rehashes move to.
     pub fn table_sizes(&self) -> [usize; 2] {
         self.tables().map(Dict::table_sizes).fold([0; 2], |[a, b], [c, d]| [a + c, b + d])

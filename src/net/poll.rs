@@ -28,6 +28,10 @@ pub enum Source {
     Pipe,
     /// A connection of a Sentinel to an instance.
     Sentinel(usize),
+    /// A connection of the cluster bus.
+    Bus(usize),
+    /// A socket that listens on the cluster bus.
+    BusListener(usize),
     /// A connection that is not a client's yet: its encryption is being agreed on.
     Arrival(usize),
 }
@@ -47,6 +51,8 @@ impl Source {
             Source::Link(place) => (2, place),
             Source::Pipe => (3, 0),
             Source::Sentinel(place) => (8, place),
+            Source::Bus(place) => (4, place),
+            Source::BusListener(place) => (5, place),
             Source::Arrival(place) => (6, place),
         };
         assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
@@ -63,6 +69,8 @@ impl Source {
             2 => Some(Source::Link(place)),
             3 => Some(Source::Pipe),
             8 => Some(Source::Sentinel(place)),
+            4 => Some(Source::Bus(place)),
+            5 => Some(Source::BusListener(place)),
             6 => Some(Source::Arrival(place)),
             _ => None,
         }
@@ -90,6 +98,14 @@ pub struct Ready {
 pub struct Registry(mio::Registry);
 
 impl Registry {
+    /// Another handle of the same set, for another thread.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Registry> {
+        self.0.try_clone().map(Registry)
+    }
+
     /// Watches a stream for reading and writing until it is deregistered or closed.
     ///
     /// # Errors
@@ -186,6 +202,11 @@ impl Poll {
             }
             result => result,
         }
+    }
+
+    /// Whether the last wait found a socket ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready().next().is_some()
     }
 
     /// The sockets found ready by the last wait: at most 1024, each once.

@@ -1,6 +1,7 @@
 //! The server: joins all rooms below, and runs commands without knowing what they do.
 #![warn(missing_docs)]
 
+pub mod cluster;
 pub mod command;
 pub mod defragment;
 pub mod durability;
@@ -76,6 +77,8 @@ pub struct Server {
     pub aof: durability::aof::Aof,
     /// Part in replication.
     pub replication: replication::Replication,
+    /// Part in a cluster; `None` for a server that is no node of one.
+    pub cluster: Option<Box<cluster::Cluster>>,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
     /// What a Sentinel is, and nobody else.
@@ -123,10 +126,14 @@ impl Server {
         let blocked_by = commands.iter().map(|(_, spec)| Conditions::blocking(spec)).collect();
         let stats = Stats::new(commands.len());
         let acl = Acl::new(execution::users::catalog(&commands));
-        let databases = config.general.databases as usize;
+        let in_cluster = config.cluster.enabled;
+        let databases = if in_cluster { config.cluster.databases } else { config.general.databases } as usize;
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
         keyspace.set_now(now);
+        if in_cluster {
+            keyspace.divide_by_slot();
+        }
         let mut server = Server {
             config,
             commands,
@@ -147,6 +154,7 @@ impl Server {
             children: durability::child::Children::default(),
             aof: durability::aof::Aof::default(),
             replication,
+            cluster: None,
             targets: migrate::Targets::default(),
             sentinel: None,
             tls: tls::Tls::default(),
@@ -161,6 +169,7 @@ impl Server {
             },
             process: process::startup::Process::default(),
         };
+        server.conditions.set(Conditions::CLUSTER, in_cluster);
         server.apply_options();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server

@@ -48,6 +48,7 @@ impl Server {
         let used = alloc::used();
         self.stats.peak_memory = self.stats.peak_memory.max(used);
         let now_us = clock::monotonic_us();
+        self.count_threads();
         let stats = &mut self.stats;
         // Rates are per second; the time base is in microseconds.
         stats.rates.commands.sample(stats.commands_processed, now_us, 1_000_000);
@@ -60,6 +61,7 @@ impl Server {
         self.supervise_aof();
         self.replication_cron();
         self.sentinel_cron();
+        self.cluster_cron();
         self.targets.release_idle();
         self.drop_late_arrivals();
         self.reload_tls_if_due();

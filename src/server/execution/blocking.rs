@@ -21,7 +21,7 @@ use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
 /// How a client is unblocked without a result.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unblock {
     /// As if it had timed out.
     Timeout,
@@ -33,6 +33,8 @@ pub enum Unblock {
     NotLogged,
     /// With the error that the server does not end.
     ShutdownFailed,
+    /// With this error, because its keys are elsewhere now.
+    Redirected(Error),
     /// With what the client waits for: its memory is free.
     Freed,
 }
@@ -194,13 +196,18 @@ impl Server {
                 }
             }
             Unblock::Freed => _ = server.reply(key).ok(),
-            Unblock::Error | Unblock::RoleChanged | Unblock::NotLogged | Unblock::ShutdownFailed => {
-                let error = Error::text(match how {
-                    Unblock::RoleChanged => ROLE_CHANGED,
-                    Unblock::NotLogged => NOT_LOGGED,
-                    Unblock::ShutdownFailed => SHUTDOWN_FAILED,
-                    _ => "UNBLOCKED client unblocked via CLIENT UNBLOCK",
-                });
+            Unblock::Error
+            | Unblock::RoleChanged
+            | Unblock::NotLogged
+            | Unblock::ShutdownFailed
+            | Unblock::Redirected(_) => {
+                let error = match how {
+                    Unblock::RoleChanged => Error::text(ROLE_CHANGED),
+                    Unblock::NotLogged => Error::text(NOT_LOGGED),
+                    Unblock::ShutdownFailed => Error::text(SHUTDOWN_FAILED),
+                    Unblock::Redirected(error) => error,
+                    _ => Error::text("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+                };
                 server.stats.commands[id].failed += 1;
                 server.stats.error(error.code());
                 server.reply(key).error(&error);

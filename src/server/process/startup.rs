@@ -107,7 +107,6 @@ fn start(
     let executable = std::env::current_exe().unwrap_or_default();
     enter_directory(&mut config)?;
     start_log(&config)?;
-    refuse_missing_features(&config)?;
 
     let manager = Manager::find(config.general.supervised);
     manager.greet();
@@ -195,6 +194,9 @@ fn start(
         .configure_tls()
         .map_err(|_| Failure::line("Failed to configure TLS. Check logs for more info."))?;
     let ready = server.open_listeners()?;
+    if server.config.cluster.enabled {
+        server.open_cluster().map_err(Failure::line)?;
+    }
     if let Err(error) =
         server.process.apply_oom_score(&server.config.advanced, server.config.replication.replicaof.is_some())
     {
@@ -216,8 +218,12 @@ fn start(
         .event_loop
         .watch_sockets(poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
+    server.watch_bus().map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
     server.event_loop.request = Some(signals.request());
     server.apply_watchdog();
+    server
+        .apply_io_threads()
+        .map_err(|error| Failure::Line(format!("Fatal: Can't start I/O threads: {}", error_text(&error))))?;
     server.event_loop.stopwatch.start();
     if line.sentinel {
         server.begin_sentinel().map_err(|reason| {
@@ -225,6 +231,7 @@ fn start(
         })?;
     } else {
         server.load_data(&signals)?;
+        server.verify_cluster_data().map_err(Failure::line)?;
         server.begin_replication();
     }
     for kind in ready {
@@ -305,15 +312,6 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     log::init(options).map_err(|error| {
         Failure::Config(format!("Can't open the log file '{}': {}\n", logs.file, error_text(&error)))
     })
-}
-
-/// Refuses to start without features that the configuration relies on, because data would be lost silently.
-fn refuse_missing_features(config: &Config) -> Result<(), Failure> {
-    let missing = [(config.cluster.enabled, "'cluster-enabled yes': cluster mode")];
-    match missing.into_iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(Failure::Line(format!("Can't start with {what} is not implemented yet."))),
-        None => Ok(()),
-    }
 }
 
 /// Parses a configured CPU list; `None` for all CPUs.
@@ -456,6 +454,7 @@ impl Process {
             "unixsocket" => OsStr::new(&net.unixsocket),
             "config-file" => config_file,
             "server-mode" if config.sentinel.enabled => OsStr::new("[sentinel]"),
+            "server-mode" if config.cluster.enabled => OsStr::new("[cluster]"),
             // A standalone server shows no mode.
             _ => OsStr::new(""),
         })
@@ -485,19 +484,23 @@ fn write_pidfile(config: &Config, pid: u32) {
 /// Logs the logo on a terminal or if configured, and one line otherwise.
 fn show_logo(config: &Config, pid: u32) {
     let general = &config.general;
-    let mode = if config.sentinel.enabled { "sentinel" } else { "standalone" };
     let port = config.main_port();
+    let mode = match (config.sentinel.enabled, config.cluster.enabled) {
+        (true, _) => "sentinel",
+        (_, true) => "cluster",
+        _ => "standalone",
+    };
     let at_terminal =
         config.logs.file.is_empty() && !config.logs.syslog_enabled && io::stdout().is_terminal();
     if general.always_show_logo || at_terminal {
-        log::raw(log::Level::Notice, &logo(port, pid, mode));
+        log::raw(log::Level::Notice, &logo(mode, port, pid));
     } else {
         tracing::info!("Running mode={mode}, port={port}.");
     }
 }
 
 /// An octahedron, the crystal shape of spinels. Scripts read the words `Port:` and `PID:`.
-fn logo(port: u16, pid: u32, mode: &str) -> String {
+fn logo(mode: &str, port: u16, pid: u32) -> String {
     let bits = usize::BITS;
     format!(
         r"
@@ -550,7 +553,7 @@ mod tests {
 
     #[test]
     fn the_logo_says_what_scripts_look_for() {
-        let logo = logo(6379, 42, "standalone");
+        let logo = logo("standalone", 6379, 42);
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
     }
 }
