@@ -240,11 +240,6 @@ impl Stream {
         }
     }
 
-    /// The local IP address; `None` for Unix sockets, and when the connection is gone. One system call.
-    pub fn local_ip(&self) -> Option<IpAddr> {
-        Some(SockRef::from(&self.fd).local_addr().ok()?.as_socket()?.ip())
-    }
-
     /// The local address, in the form of [`Stream::peer_addr`]; `?:0` when the connection is gone. One system call.
     pub fn local_addr(&self) -> String {
         let Ok(address) = SockRef::from(&self.fd).local_addr() else { return "?:0".to_owned() };

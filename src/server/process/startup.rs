@@ -194,7 +194,7 @@ fn start(
         .configure_tls()
         .map_err(|_| Failure::line("Failed to configure TLS. Check logs for more info."))?;
     let ready = server.open_listeners()?;
-    if server.config.cluster.enabled {
+    if server.config.cluster.enabled && !line.sentinel {
         server.open_cluster().map_err(Failure::line)?;
     }
     if let Err(error) =
