@@ -156,6 +156,9 @@ impl Network {
                 let frozen =
                     port.checked_sub(SENTINELS).is_some_and(|i| self.stopped.contains(&usize::from(i)));
                 if !self.reachable(sentinel, port) || frozen {
+                    // No more comes by this connection, which only silence tells.
+                    self.conns.remove(&(sentinel, conn));
+                    self.subscribed.remove(&(sentinel, conn));
                     return;
                 }
                 if words[0] == "SUBSCRIBE" {
@@ -166,9 +169,7 @@ impl Network {
                 self.send(5, Parcel::Reply { sentinel, conn, bytes });
             }
             Parcel::Reply { sentinel, conn, bytes } => {
-                if self.stopped.contains(&sentinel) {
-                    self.send(100, Parcel::Reply { sentinel, conn, bytes });
-                } else if self.conns.contains_key(&(sentinel, conn)) {
+                if !self.stopped.contains(&sentinel) && self.conns.contains_key(&(sentinel, conn)) {
                     let mut decoder = Decoder::default();
                     let (reply, _) = decoder.next(&bytes).expect("well formed").expect("whole");
                     self.sentinels[sentinel].received(conn, reply, self.now);
