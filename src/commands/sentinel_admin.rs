@@ -14,8 +14,8 @@ use crate::stdx::{glob, text};
 
 /// Answers OK if the configuration file could be written with the change.
 fn saved(server: &mut Server, key: ClientKey) -> CmdResult {
-    if let Some(reason) = server.sentinel_unsaved() {
-        return Err(Error::text(format!("ERR Failed to save config file: {reason}")));
+    if server.sentinel_unsaved().is_some() {
+        return Err(Error::text("ERR Failed to save config file. Check server logs."));
     }
     Ok(server.reply(key).ok())
 }
