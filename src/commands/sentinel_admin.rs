@@ -275,11 +275,7 @@ fn config_set(server: &mut Server, key: ClientKey, words: Args<'_>) -> CmdResult
             return Err(Error::quoting(&[b"ERR Duplicate argument '", option, b"' to SENTINEL CONFIG SET"]));
         }
         if words.get(at + 1).is_none() {
-            return Err(Error::quoting(&[
-                b"ERR Missing argument '",
-                option,
-                b"' value to SENTINEL CONFIG SET",
-            ]));
+            return Err(Error::quoting(&[b"ERR Missing argument '", option, b"' value"]));
         }
         seen.push(known);
     }
