@@ -124,7 +124,8 @@ fn command() -> Command {
         .version(version::version_text())
         .about("A Redis-compatible in-memory key-value server.")
         .override_usage(
-            "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel check-rdb FILE\n       \
+            "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel sentinel.conf --sentinel\n       \
+             spinel check-rdb FILE\n       \
                          spinel check-aof [--fix] FILE-OR-MANIFEST",
         )
         .disable_version_flag(true)
