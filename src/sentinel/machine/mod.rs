@@ -4,7 +4,7 @@
 //! - [`info`]: what instances say of themselves;
 //! - [`hello`]: how Sentinels find each other, and how a new configuration spreads;
 //! - [`down`]: who is down, by whose judgement;
-//! - [`election`]: votes;
+//! - [`election`], the votes;
 //! - [`failover`]: the steps by which a replica takes over;
 //! - [`admin`]: what users change;
 //! - [`describe`]: what users are shown.

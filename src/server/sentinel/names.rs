@@ -12,10 +12,13 @@ pub(super) fn look_up(host: &str) -> Option<String> {
     Some(first.ip().to_string())
 }
 
+/// A host name and its address.
+type Found = (String, Option<String>);
+
 /// The thread, once there is something to look up.
 #[derive(Default)]
 pub(super) struct Names {
-    thread: Option<(Sender<String>, Receiver<(String, Option<String>)>)>,
+    thread: Option<(Sender<String>, Receiver<Found>)>,
 }
 
 impl Names {
@@ -40,7 +43,7 @@ impl Names {
     }
 
     /// An answer, if there is one.
-    pub(super) fn found(&mut self) -> Option<(String, Option<String>)> {
+    pub(super) fn found(&mut self) -> Option<Found> {
         self.thread.as_ref()?.1.try_recv().ok()
     }
 }
