@@ -85,7 +85,7 @@ fn what_one_sends_the_other_receives_in_rooms_of_any_size() {
         let mut rng = Rng::new(7);
         let bytes: Vec<u8> = (0..300_000).map(|_| rng.index(256) as u8).collect();
         for (from, to) in [(0, 1), (1, 0)] {
-            let mut ends = [&mut client, &mut server];
+            let ends = [&mut client, &mut server];
             let (mut sent, mut got) = (0, Vec::new());
             let mut rounds = 0;
             while got.len() < bytes.len() {
