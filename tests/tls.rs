@@ -350,7 +350,9 @@ fn strangers_do_no_harm() {
     {
         let mut socket = connect();
         socket.write_all(text).expect("it is read");
+        let began = Instant::now();
         ends(socket);
+        assert!(began.elapsed() < Duration::from_secs(5), "they are not waited for");
     }
     // A record that never ends, garbage in the place of a greeting, and one byte after the other.
     let mut socket = connect();
