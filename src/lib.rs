@@ -16,7 +16,7 @@
 //! | 3 | [`types`] | encodings, and when a value changes from one to the other | keys, expiry, clients, replies |
 //! | 4 | [`keyspace`] | databases, expiry, a ledger of what changed | clients and replies: it records a change and tells nobody |
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
-//! | 5 | [`cluster`] | the nodes of a cluster and the slots they own | sockets, files, the clock, commands |
+//! | 5 | [`cluster`] | the nodes of a cluster, which of them owns which slot, their bus and elections | sockets, files, the clock, commands |
 //! | 5 | [`net`] | sockets, buffers, readiness, signals, TLS | commands, keys |
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 5 | [`replication`] | histories and the protocol between a primary and its replicas | sockets, files, the clock, commands |

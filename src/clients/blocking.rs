@@ -43,6 +43,11 @@ pub enum Wait {
         /// Deadline; `None` for no limit.
         until: Option<UnixMillis>,
     },
+    /// Memory that another thread frees.
+    Memory {
+        /// The job of that thread.
+        job: u64,
+    },
     /// The end of the server.
     Shutdown,
     /// The end of a pause.
@@ -114,14 +119,16 @@ impl Wait {
     pub fn is_met_by(&self, kind: Option<Kind>) -> bool {
         match self {
             Wait::Keys { need, .. } => need.is_met_by(kind),
-            Wait::Pause { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => false,
+            Wait::Pause { .. } | Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
+                false
+            }
         }
     }
 
     fn deadline(&self) -> Option<UnixMillis> {
         match self {
             Wait::Keys { until, .. } | Wait::Acknowledgements { until, .. } => *until,
-            Wait::Pause { .. } | Wait::Shutdown => None,
+            Wait::Pause { .. } | Wait::Memory { .. } | Wait::Shutdown => None,
         }
     }
 
@@ -134,7 +141,11 @@ impl Wait {
     pub fn again_at(&self) -> Option<UnixMillis> {
         match self {
             Wait::Keys { need: Need::Group { again_at, .. }, .. } => *again_at,
-            Wait::Keys { .. } | Wait::Pause { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => None,
+            Wait::Keys { .. }
+            | Wait::Pause { .. }
+            | Wait::Acknowledgements { .. }
+            | Wait::Memory { .. }
+            | Wait::Shutdown => None,
         }
     }
 
@@ -166,7 +177,7 @@ impl Blocked {
 
     /// Whether it makes no difference to the client whether this server is a primary or a replica.
     pub fn outlives_role(&self) -> bool {
-        matches!(self.wait, Wait::Pause { .. } | Wait::Shutdown)
+        matches!(self.wait, Wait::Pause { .. } | Wait::Memory { .. } | Wait::Shutdown)
     }
 
     /// Whether CLIENT UNBLOCK ends the wait.
@@ -177,7 +188,7 @@ impl Blocked {
     /// Bytes of the requests that are kept. O(requests).
     pub fn memory(&self) -> usize {
         let later = match &self.wait {
-            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => 0,
+            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => 0,
             Wait::Pause { later } => later.iter().map(KeptRequest::memory).sum(),
         };
         self.request.memory() + later
@@ -202,6 +213,8 @@ pub struct Blocking {
     for_absence: usize,
     /// Keys that got a value, in that order, each once.
     ready: Vec<Place>,
+    /// Clients that wait for memory to be freed, and the job that does it.
+    for_memory: Vec<(u64, ClientKey)>,
 }
 
 /// Those who wait for one key, by ticket.
@@ -249,6 +262,9 @@ impl Blocking {
         if let Some(at) = blocked.wait.again_at() {
             self.again.insert((at, client.0));
         }
+        if let Wait::Memory { job } = blocked.wait {
+            self.for_memory.push((job, client));
+        }
         self.clients += 1;
     }
 
@@ -276,12 +292,27 @@ impl Blocking {
         if let Some(at) = blocked.wait.again_at() {
             self.again.remove(&(at, client.0));
         }
+        if let Wait::Memory { .. } = blocked.wait {
+            self.for_memory.retain(|&(_, waiting)| waiting != client);
+        }
         self.clients -= 1;
+    }
+
+    /// Clients that wait for memory to be freed, and the job that does it.
+    #[inline]
+    pub fn for_memory(&self) -> &[(u64, ClientKey)] {
+        &self.for_memory
     }
 
     /// Whether no client waits for a key.
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty()
+    }
+
+    /// The clients that wait for keys, each for each of its keys.
+    pub fn waiting(&self) -> impl Iterator<Item = ClientKey> {
+        let queues = self.queues.values().flat_map(HashMap::values);
+        queues.flat_map(|queue| queue.waiting.values().copied())
     }
 
     /// Number of waiting clients.

@@ -72,6 +72,10 @@ bit_set! {
         READS_REMEMBERED = 23;
         /// A replica that knows no histories and acknowledges nothing.
         PLAIN_SYNC = 24;
+        /// It was sent here by the owner of a slot that is being moved to this node: its next request is served.
+        ASKING = 28;
+        /// It reads from replicas in a cluster, whose data may be old (`READONLY`).
+        READS_COPIES = 29;
     }
 }
 
@@ -437,6 +441,7 @@ impl Client {
             (flags.has(ClientFlags::CLOSE_AFTER_REPLY), b'c'),
             (flags.has(ClientFlags::CLOSE_SOON), b'A'),
             (self.io.peer.is_unix(), b'U'),
+            (flags.has(ClientFlags::READS_COPIES), b'r'),
             (flags.has(ClientFlags::NO_EVICT), b'e'),
             (flags.has(ClientFlags::NO_TOUCH), b'T'),
         ];

@@ -237,6 +237,11 @@ impl<'a> Heartbeat<'a> {
         })
     }
 
+    /// Whether the sender says nothing besides, or did not know yet whether it would be understood.
+    pub fn has_no_extensions(&self) -> bool {
+        self.extensions.is_empty()
+    }
+
     /// What the sender says besides. Unknown extensions are left out, and those that make no sense.
     pub fn extensions(&self) -> impl Iterator<Item = Extension<'a>> + 'a {
         let mut rest = self.extensions;

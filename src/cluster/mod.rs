@@ -8,11 +8,13 @@
 //! - [`slots`]: sets of slots;
 //! - [`nodes`]: what a node knows of all nodes;
 //! - [`bus`]: packets, to and from bytes;
-//! - [`conf`]: the file in which a node keeps what it knows (`nodes.conf`).
+//! - [`conf`]: the file in which a node keeps what it knows (`nodes.conf`);
+//! - [`machine`]: what a node does.
 #![warn(missing_docs)]
 
 pub mod bus;
 pub mod conf;
+pub mod machine;
 pub mod nodes;
 pub mod slots;
 

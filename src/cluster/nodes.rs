@@ -320,6 +320,11 @@ impl Nodes {
         self.list.get(usize::from(key.0))?.as_deref()
     }
 
+    /// The node at a place, if it is still there.
+    pub fn get_mut(&mut self, key: NodeKey) -> Option<&mut Node> {
+        self.list.get_mut(usize::from(key.0))?.as_deref_mut()
+    }
+
     /// The node with this name.
     pub fn find(&self, id: &NodeId) -> Option<NodeKey> {
         self.by_id.get(id).copied()
@@ -555,8 +560,7 @@ impl Index<NodeKey> for Nodes {
 
 impl IndexMut<NodeKey> for Nodes {
     fn index_mut(&mut self, key: NodeKey) -> &mut Node {
-        let node = self.list.get_mut(usize::from(key.0)).and_then(Option::as_deref_mut);
-        node.expect("a place is used as long as its node is there")
+        self.get_mut(key).expect("a place is used as long as its node is there")
     }
 }
 

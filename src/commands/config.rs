@@ -141,6 +141,7 @@ fn resetstat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.stats.reset();
     server.keyspace.stats = Default::default();
     server.keyspace.reclaimer.reset();
+    server.defragment.counts = Default::default();
     server.replication.counts = Default::default();
     Ok(server.reply(key).ok())
 }
@@ -236,11 +237,11 @@ mod tests {
             ("maxmemory-policy", "allkeys-lfu", |s| s.keyspace.access.lfu.to_string()),
             ("lfu-log-factor", "3", |s| s.keyspace.access.log_factor.to_string()),
             ("lfu-decay-time", "3", |s| s.keyspace.access.decay_minutes.to_string()),
-            ("lazyfree-lazy-eviction", "yes", |s| s.keyspace.lazy.eviction.to_string()),
-            ("lazyfree-lazy-expire", "yes", |s| s.keyspace.lazy.expire.to_string()),
-            ("lazyfree-lazy-server-del", "yes", |s| s.keyspace.lazy.server_del.to_string()),
-            ("lazyfree-lazy-user-del", "yes", |s| s.keyspace.lazy.user_del.to_string()),
-            ("lazyfree-lazy-user-flush", "yes", |s| s.keyspace.lazy.user_flush.to_string()),
+            ("lazyfree-lazy-eviction", "no", |s| s.keyspace.lazy.eviction.to_string()),
+            ("lazyfree-lazy-expire", "no", |s| s.keyspace.lazy.expire.to_string()),
+            ("lazyfree-lazy-server-del", "no", |s| s.keyspace.lazy.server_del.to_string()),
+            ("lazyfree-lazy-user-del", "no", |s| s.keyspace.lazy.user_del.to_string()),
+            ("lazyfree-lazy-user-flush", "no", |s| s.keyspace.lazy.user_flush.to_string()),
             ("slowlog-log-slower-than", "7", |s| s.stats.thresholds.slow_ns.to_string()),
             ("commandlog-request-larger-than", "7", |s| s.stats.thresholds.request.to_string()),
             ("latency-monitor-threshold", "7", |s| s.stats.latency.threshold_ms.to_string()),

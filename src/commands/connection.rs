@@ -134,6 +134,8 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     client.protocol = protocol.unwrap_or(client.protocol);
     let (id, protocol) = (client.id, client.protocol);
+    let mode: &[u8] = if server.cluster.is_some() { b"cluster" } else { b"standalone" };
+    let role: &[u8] = if server.replication.is_replica() { b"replica" } else { b"master" };
     let mut reply = server.reply(key);
     reply.map(7);
     reply.bulk(b"server");
@@ -145,9 +147,9 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     reply.bulk(b"id");
     reply.int(id as i64);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
+    reply.bulk(mode);
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(role);
     reply.bulk(b"modules");
     Ok(reply.array(0))
 }
@@ -227,6 +229,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let client = &mut server.clients[key];
     client.flags.set(ClientFlags::NO_EVICT, false);
     client.flags.set(ClientFlags::NO_TOUCH, false);
+    client.flags.set(ClientFlags::ASKING.with(ClientFlags::READS_COPIES), false);
     // A reply that the client has asked to skip stays away.
     if client.reply_mode != ReplyMode::Skip {
         client.io.output.unmute();
@@ -256,7 +259,11 @@ fn select(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if i32::try_from(index).is_err() {
         return Err(Error::text("ERR value is out of range, value must between -2147483648 and 2147483647"));
     }
-    let index = u32::try_from(index).ok().filter(|&index| index < server.config.general.databases);
+    let databases = server.keyspace.databases().len() as u32;
+    if server.cluster.is_some() && databases == 1 && index != 0 {
+        return Err(Error::text("ERR SELECT is not allowed in cluster mode"));
+    }
+    let index = u32::try_from(index).ok().filter(|&index| index < databases);
     server.clients[key].db = index.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
     Ok(server.reply(key).ok())
 }

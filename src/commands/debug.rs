@@ -1,7 +1,10 @@
 //! DEBUG: inspecting internals and provoking rare events, for tests. Refused unless the configuration allows it.
 
+use std::ffi::CString;
+
 use sha1::{Digest, Sha1};
 
+use super::debug_cluster;
 use super::help::help;
 use crate::clients::ClientKey;
 use crate::config::rewrite::Scope;
@@ -10,7 +13,7 @@ use crate::resp::{Args, Error, Protocol, Replied};
 use crate::server::command::{CmdResult, Docs, Flags, Group, Spec};
 use crate::server::event_loop::ReplyBuffers;
 use crate::server::{Server, process::crash};
-use crate::stdx::{glob, num};
+use crate::stdx::{alloc, glob, num};
 use crate::structures::dict::{Stats, TableStats};
 use crate::types::string::StringRef;
 use crate::types::{Hash, Kind, Limits, Part, Value};
@@ -49,9 +52,12 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("AOF-FLUSH-SLEEP", 3, 3, aof_flush_sleep),
     ("ASSERT", 2, usize::MAX, fail_assertion),
     ("CHANGE-REPL-ID", 2, 2, change_repl_id),
+    ("CLUSTERLINK", 5, 5, debug_cluster::kill_links),
     ("CONFIG-REWRITE-FORCE-ALL", 2, 2, rewrite_config),
+    ("DEFRAGMENT", 2, 2, defragment),
     ("DIGEST", 2, 2, digest),
     ("DIGEST-VALUE", 2, usize::MAX, digest_value),
+    ("DROP-CLUSTER-PACKET-FILTER", 3, 3, debug_cluster::drop_packets),
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help_text),
     ("HTSTATS", 3, 4, htstats),
@@ -59,6 +65,8 @@ const SUBCOMMANDS: &[(&str, usize, usize, Handler)] = &[
     ("LISTPACK", 3, 3, listpack),
     ("LOADAOF", 2, 2, load_aof),
     ("LOG", 3, 3, log),
+    ("MALLCTL", 3, 3, mallctl),
+    ("MALLCTL-STR", 3, 4, mallctl_str),
     ("OBJECT", 3, 4, object),
     ("PANIC", 2, usize::MAX, panic),
     ("PAUSE-CRON", 3, 3, pause_cron),
@@ -606,6 +614,30 @@ fn digest_value(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResul
     Ok::<Replied, Error>(server.reply(key).lines(&digests))
 }
 
+/// DEBUG DEFRAGMENT → number of blocks that were moved, which are all blocks of the data.
+fn defragment(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
+    let moved = server.relocate_everything();
+    Ok(server.reply(key).int(moved as i64))
+}
+
+/// DEBUG MALLCTL name → a number or a truth value of the allocator's that can only be read.
+fn mallctl(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let value = CString::new(args.at(2)).ok().and_then(|name| alloc::control(&name));
+    match value {
+        Some(value) => Ok(server.reply(key).int(value)),
+        None => Err(Error::text("ERR No such file or directory")),
+    }
+}
+
+/// DEBUG MALLCTL-STR thread.tcache.flush VOID → null. Freed blocks that the thread keeps become free for all.
+fn mallctl_str(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    if args.at(2) != b"thread.tcache.flush" || args.len() != 4 || !args.is(3, "VOID") {
+        return Err(Error::text("ERR No such file or directory"));
+    }
+    alloc::release_kept_blocks();
+    Ok(server.reply(key).null())
+}
+
 /// DEBUG HELP → descriptions of the subcommands.
 fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     Ok(help(
@@ -614,14 +646,22 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         &[
             ("ASSERT", "End by a failed assertion, with a crash report."),
             ("CHANGE-REPL-ID", "Begin a new replication history."),
+            ("CLUSTERLINK KILL <TO|FROM|ALL> <node-id>", "Close connections of the cluster bus."),
             ("CONFIG-REWRITE-FORCE-ALL", "Write every parameter into the configuration file."),
+            ("DEFRAGMENT", "Move every block of the data, and tell how many there are."),
             ("DIGEST", "40 digits that are equal where all data are equal."),
             ("DIGEST-VALUE <key> [<key> ...]", "The same of single values."),
+            ("DROP-CLUSTER-PACKET-FILTER <kind>", "Ignore packets of a kind; -1: of none."),
             ("ERROR <text>", "Answer with this error."),
             ("HTSTATS <db> [full]", "How full the tables of a database are."),
             ("HTSTATS-KEY <key> [full]", "How full the hash table of a value is."),
             ("LISTPACK <key>", "Whether the value is one listpack."),
             ("LOG <text>", "Write the text to the log."),
+            ("MALLCTL <name>", "A number that the allocator tells."),
+            (
+                "MALLCTL-STR thread.tcache.flush VOID",
+                "Let the allocator keep no freed blocks for this thread.",
+            ),
             ("OBJECT <key>", "Encoding, size and last access of a value."),
             ("PANIC", "End by a panic, with a crash report."),
             ("PAUSE-CRON <0|1>", "Whether nothing is done by the clock."),

@@ -362,6 +362,7 @@ mod tests {
     fn what_is_passed_on_is_absolute() {
         let mut harness = Harness::default();
         harness.server.keyspace.ledger.feed(crate::keyspace::Sink::Log, true);
+        harness.server.keyspace.lazy.expire = false;
         let mut fed = |line: &str| {
             harness.run(line);
             match &harness.server.execution.feed {

@@ -174,7 +174,7 @@ fn clients_section(server: &Server, out: &mut InfoText) {
     let count = |wanted: fn(&Client) -> bool| clients.iter().filter(|(_, client)| wanted(client)).count();
     out.section("Clients")
         .field("connected_clients", clients.len() - server.replication.replicas.len())
-        .field("cluster_connections", 0)
+        .field("cluster_connections", server.cluster.as_ref().map_or(0, |cluster| cluster.links.len()))
         .field("maxclients", server.config.net.maxclients)
         .field("client_recent_max_input_buffer", clients.memory.recent_max_input())
         .field("client_recent_max_output_buffer", clients.memory.recent_max_output())
@@ -307,10 +307,10 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("mem_total_replication_buffers", server.replication.backlog.allocated())
         .field("mem_clients_slaves", server.replica_memory())
         .field("mem_clients_normal", memory.clients)
-        .field("mem_cluster_links", 0)
+        .field("mem_cluster_links", server.cluster.as_ref().map_or(0, |cluster| cluster.links.memory()))
         .field("mem_aof_buffer", server.aof.log.buf.capacity())
         .field("mem_allocator", alloc::NAME)
-        .flag("active_defrag_running", false)
+        .field("active_defrag_running", server.defragment.effort())
         .field("lazyfree_pending_objects", server.keyspace.reclaimer.pending())
         .field("lazyfreed_objects", server.keyspace.reclaimer.freed());
 }
@@ -409,6 +409,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("current_eviction_exceeded_time", stats.short_of_memory_ms().1)
         .field("keyspace_hits", keyspace.hits)
         .field("keyspace_misses", keyspace.misses);
+    let moved = &server.defragment.counts;
     out.field("pubsub_channels", server.clients.pubsub.len(Scope::Channel))
         .field("pubsub_patterns", server.clients.pubsub.len(Scope::Pattern))
         .field("pubsubshard_channels", server.clients.pubsub.len(Scope::Shard))
@@ -416,12 +417,12 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("total_forks", server.children.forks)
         .field("migrate_cached_sockets", server.targets.len())
         .field("slave_expires_tracked_keys", server.keyspace.own_expiries.len())
-        .field("active_defrag_hits", 0)
-        .field("active_defrag_misses", 0)
-        .field("active_defrag_key_hits", 0)
-        .field("active_defrag_key_misses", 0)
-        .field("total_active_defrag_time", 0)
-        .field("current_active_defrag_time", 0)
+        .field("active_defrag_hits", moved.hits)
+        .field("active_defrag_misses", moved.misses)
+        .field("active_defrag_key_hits", moved.key_hits)
+        .field("active_defrag_key_misses", moved.key_misses)
+        .field("total_active_defrag_time", server.defragment.total().as_millis())
+        .field("current_active_defrag_time", server.defragment.current().as_millis())
         .field("tracking_total_keys", server.clients.tracking.keys())
         .field("tracking_total_items", server.clients.tracking.items())
         .field("tracking_total_prefixes", server.clients.tracking.prefixes())

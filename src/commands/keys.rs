@@ -1,7 +1,7 @@
 //! Commands on keys of any type: existence, names, databases.
 
 use crate::keyspace::{Db, Event, Key};
-use crate::resp::{Args, Error};
+use crate::resp::Error;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::server::execution::call::WINDOW;
 
@@ -216,6 +216,9 @@ const MOVE: Spec = Spec::data("move", 3, move_key)
 /// MOVE key db → 1 if the key was moved, else 0.
 fn move_key(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
+    if ctx.db.database().keys().is_by_slot() && ctx.db.databases() == 1 {
+        return Err(Error::text("ERR MOVE is not allowed in cluster mode"));
+    }
     let target = ctx.args.database(2, ctx.db.databases())?;
     if target == ctx.db.index() {
         return Err(same_object());
@@ -253,7 +256,7 @@ const COPY: Spec = Spec::data("copy", -3, copy)
 /// COPY source destination [DB number] [REPLACE] → 1 if the key was copied, else 0.
 fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
     let (from, to) = (ctx.args.key(1), ctx.args.key(2));
-    let (target, replace) = copy_options(ctx.args, ctx.db.index(), ctx.db.databases())?;
+    let (target, replace) = copy_options(ctx)?;
     if target == ctx.db.index() && from.bytes == to.bytes {
         return Err(same_object());
     }
@@ -266,7 +269,8 @@ fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 /// The database to copy to, and whether an existing key may be overwritten.
-fn copy_options(args: Args<'_>, selected: usize, databases: usize) -> Result<(usize, bool), Error> {
+fn copy_options(ctx: &Ctx<'_>) -> Result<(usize, bool), Error> {
+    let (args, selected) = (ctx.args, ctx.db.index());
     let (mut target, mut replace) = (selected, false);
     let mut i = 3;
     while i < args.len() {
@@ -274,7 +278,11 @@ fn copy_options(args: Args<'_>, selected: usize, databases: usize) -> Result<(us
             replace = true;
         } else if args.is(i, "DB") && i + 1 < args.len() {
             i += 1;
-            target = args.database(i, databases)?;
+            let only = ctx.db.database().keys().is_by_slot() && ctx.db.databases() == 1;
+            if only && args.int(i)? != selected as i64 {
+                return Err(Error::text("ERR Copying to another database is not allowed in cluster mode"));
+            }
+            target = args.database(i, ctx.db.databases())?;
         } else {
             return Err(Error::Syntax);
         }

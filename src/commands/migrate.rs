@@ -22,7 +22,7 @@ pub const COMMANDS: &[Spec] = &[MIGRATE];
 const MOVED: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
 
 const MIGRATE: Spec = Spec::admin("migrate", -6, migrate)
-    .flags(Flags::WRITE)
+    .flags(Flags::WRITE.with(Flags::IN_OPEN_SLOT))
     .acl(Acl::KEYSPACE.with(Acl::DANGEROUS))
     .keys(&[
         KeySpec::at(3).flags(MOVED),
@@ -233,6 +233,8 @@ fn send<'a>(
     }
     let config = &server.config.persistence;
     let (version, compress) = (Version::newest(config.rdb_save_version), config.rdb_compression);
+    // The other node does not own the slot yet.
+    let restore: &[u8] = if server.cluster.is_some() { b"RESTORE-ASKING" } else { b"RESTORE" };
     let tail: &[&[u8]] = if plan.replace { &[b"REPLACE"] } else { &[] };
     let mut sent = Vec::with_capacity(names.len());
     for &name in names {
@@ -242,7 +244,7 @@ fn send<'a>(
         let ttl = entry.expires().map_or(0, |at| (at.0 - UnixMillis::now().0).max(1));
         let payload = rdb::dump(&entry, version, compress);
         let mut digits = itoa::Buffer::new();
-        target.request_with(&[b"RESTORE", name.bytes, digits.format(ttl).as_bytes()], &payload, tail)?;
+        target.request_with(&[restore, name.bytes, digits.format(ttl).as_bytes()], &payload, tail)?;
         sent.push(name);
     }
     target.flush()?;

@@ -8,10 +8,12 @@ pub mod client;
 mod client_filter;
 pub mod client_pause;
 pub mod client_tracking;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+mod debug_cluster;
 pub mod dump;
 #[cfg(test)]
 mod effects;
@@ -67,6 +69,7 @@ pub const ALL: &[&[Spec]] = &[
     acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,

@@ -155,9 +155,18 @@ const PUBLISH: Spec =
 
 /// PUBLISH channel message → number of deliveries.
 fn publish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    let reached = server.publish(Scope::Channel, args.at(1), args.at(2));
-    let db = server.clients[key].db;
-    server.pass_on_to_replicas(db, &args);
+    send(server, key, args, Scope::Channel)
+}
+
+/// Sends a message to those who listen here, at replicas, or at other nodes of the cluster.
+fn send(server: &mut Server, key: ClientKey, args: Args<'_>, scope: Scope) -> CmdResult {
+    let reached = server.publish(scope, args.at(1), args.at(2));
+    if server.cluster.is_some() {
+        server.cluster_publish(scope == Scope::Shard, args.at(1), args.at(2));
+    } else {
+        let db = server.clients[key].db;
+        server.pass_on_to_replicas(db, &args);
+    }
     Ok(server.reply(key).int(reached as i64))
 }
 
@@ -174,10 +183,7 @@ const SPUBLISH: Spec =
 
 /// SPUBLISH channel message → number of deliveries.
 fn spublish(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    let reached = server.publish(Scope::Shard, args.at(1), args.at(2));
-    let db = server.clients[key].db;
-    server.pass_on_to_replicas(db, &args);
-    Ok(server.reply(key).int(reached as i64))
+    send(server, key, args, Scope::Shard)
 }
 
 // ---- asking -----------------------------------------------------------------------------------

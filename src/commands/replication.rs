@@ -153,7 +153,9 @@ const FAILOVER: Spec = Spec::admin("failover", -1, failover)
 /// FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds] → OK, before it is done.
 fn failover(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if server.config.cluster.enabled {
-        return Err(Error::text("ERR FAILOVER not allowed in cluster mode."));
+        return Err(Error::text(
+            "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
+        ));
     }
     let (mut target, mut timeout, mut force, mut abort) = (None, None, false, false);
     let mut i = 1;

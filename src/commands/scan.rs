@@ -1,5 +1,6 @@
 //! Commands that iterate over the keys of a database: KEYS, SCAN, RANDOMKEY.
 
+use crate::keyspace::slot::{Slot, pattern_slot};
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec};
 use crate::stdx::glob::Pattern;
@@ -37,9 +38,13 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut due: Vec<Box<[u8]>> = Vec::new();
     // Limits the time of a call if most buckets are empty.
     let mut buckets = options.count.saturating_mul(10);
+    let slot = options.slot.filter(|_| ctx.db.database().keys().is_by_slot());
+    if cursor == 0 {
+        cursor = slot.map_or(0, |slot| slot.number().into());
+    }
     loop {
         let (db, reply) = (&ctx.db, &mut ctx.reply);
-        cursor = db.scan(cursor, |entry| {
+        cursor = db.scan(cursor, slot.is_some(), |entry| {
             seen += 1;
             let key = entry.key();
             if !options.pattern.matches(key) {
@@ -66,6 +71,8 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
 /// Which keys a scan selects, and how much work one call does.
 struct ScanOptions<'a> {
     pattern: Pattern<'a>,
+    /// The slot of a cluster that all keys which match the pattern are in, if they are in one.
+    slot: Option<Slot>,
     count: u64,
     kind: KindFilter,
 }
@@ -106,7 +113,7 @@ impl<'a> ScanOptions<'a> {
                 return Err(Error::Syntax);
             }
         }
-        Ok(ScanOptions { pattern: Pattern::compile(pattern), count, kind })
+        Ok(ScanOptions { pattern: Pattern::compile(pattern), slot: pattern_slot(pattern), count, kind })
     }
 }
 
@@ -136,7 +143,10 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
             found = 1;
         }
     } else {
-        for entry in keys.iter() {
+        let slot = pattern_slot(ctx.args.at(1)).filter(|_| keys.is_by_slot());
+        let all = slot.is_none().then(|| keys.iter());
+        let in_slot = slot.map(|slot| keys.in_slot(slot));
+        for entry in all.into_iter().flatten().chain(in_slot.into_iter().flatten()) {
             if ctx.reply.is_dropping() {
                 break;
             }

@@ -5,7 +5,7 @@ use super::info::{MemoryReport, ratio};
 use crate::clients::ClientKey;
 use crate::clients::blocking::Wait;
 use crate::config::value::ShutdownFlags;
-use crate::keyspace::{Database, Keyspace};
+use crate::keyspace::{Database, Key, Keyspace};
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -57,12 +57,12 @@ const FLUSHALL: Spec = Spec::admin("flushall", -1, flushall)
 /// FLUSHALL [ASYNC | SYNC] → OK. Removes all keys of all databases.
 fn flushall(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let lazily = flush_lazily(&args, &server.keyspace)?;
-    server.keyspace.flush(None, lazily);
+    let answered = flush(server, key, None, lazily);
     server.emptied_on_demand();
-    Ok(server.reply(key).ok())
+    Ok(answered)
 }
 
-const FLUSHDB: Spec = Spec::data("flushdb", -1, flushdb)
+const FLUSHDB: Spec = Spec::admin("flushdb", -1, flushdb)
     .flags(Flags::WRITE)
     .acl(Acl::KEYSPACE.with(Acl::DANGEROUS))
     .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
@@ -77,11 +77,23 @@ const FLUSHDB: Spec = Spec::data("flushdb", -1, flushdb)
     });
 
 /// FLUSHDB [ASYNC | SYNC] → OK. Removes all keys of the selected database.
-fn flushdb(ctx: &mut Ctx<'_>) -> CmdResult {
-    let lazily = flush_lazily(&ctx.args, ctx.db.space())?;
-    let db = ctx.db.index();
-    ctx.db.space().flush(Some(db), lazily);
-    Ok(ctx.reply.ok())
+fn flushdb(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    let lazily = flush_lazily(&args, &server.keyspace)?;
+    let db = server.clients[key].db as usize;
+    Ok(flush(server, key, Some(db), lazily))
+}
+
+/// Removes all keys of a database, or of all. The reply to SYNC says that their memory is free: a client that can wait
+/// for it waits, while the others are served.
+fn flush(server: &mut Server, key: ClientKey, db: Option<usize>, lazily: bool) -> Replied {
+    let waits = !lazily && server.can_wait(key);
+    let removed = server.keyspace.flush(db, lazily || waits);
+    if waits && removed > 0 {
+        let job = server.keyspace.reclaimer.last_job();
+        server.execution.wait = Some(Wait::Memory { job });
+        return Replied::later();
+    }
+    server.reply(key).ok()
 }
 
 /// Whether to free the keys in the background.
@@ -108,6 +120,9 @@ const SWAPDB: Spec = Spec::data("swapdb", 3, swapdb)
 
 /// SWAPDB index1 index2 → OK. Clients of each database see the keys of the other.
 fn swapdb(ctx: &mut Ctx<'_>) -> CmdResult {
+    if ctx.db.database().keys().is_by_slot() {
+        return Err(Error::text("ERR SWAPDB is not allowed in cluster mode"));
+    }
     let index = |i: usize, which: &str| {
         let n = num::parse_i64(ctx.args.at(i)).filter(|n| i32::try_from(*n).is_ok());
         n.ok_or_else(|| Error::text(format!("ERR invalid {which} DB index")))
@@ -317,15 +332,15 @@ fn memory_usage(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(match ctx.db.inspect(key).map(|entry| (entry.bytes(samples), entry.expires().is_some())) {
         None => ctx.reply.null(),
         Some((bytes, volatile)) => {
-            let share = table_share(ctx.db.database(), volatile);
+            let share = table_share(ctx.db.database(), key, volatile);
             ctx.reply.int((bytes + share) as i64)
         }
     })
 }
 
 /// Average size of one key in the tables.
-fn table_share(db: &Database, volatile: bool) -> usize {
-    let of_keys = db.keys().bytes() / db.len().max(1);
+fn table_share(db: &Database, key: Key<'_>, volatile: bool) -> usize {
+    let of_keys = db.keys().share_of(key);
     let of_expires = if volatile { db.expires_bytes() / db.volatile().max(1) } else { 0 };
     of_keys + of_expires
 }
@@ -354,6 +369,7 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     let replicas = server.replica_memory();
     let backlog = server.replication.backlog.allocated() - replicas;
     let scripts = server.scripts.figures();
+    let links = server.cluster.as_ref().map_or(0, |cluster| cluster.links.memory());
     let mut reply = server.reply(key);
     let at = reply.defer();
     let mut n = 0;
@@ -369,7 +385,7 @@ fn memory_stats(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     int(&mut reply, "replication.backlog", size(backlog));
     int(&mut reply, "clients.slaves", size(replicas));
     int(&mut reply, "clients.normal", size(memory.clients));
-    int(&mut reply, "cluster.links", 0);
+    int(&mut reply, "cluster.links", size(links));
     int(&mut reply, "aof.buffer", aof_buffer);
     int(&mut reply, "lua.caches", size(scripts.scripts_bytes));
     int(&mut reply, "functions.caches", size(scripts.libraries_bytes));

@@ -11,6 +11,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use crate::keyspace::slot::{Slot, pattern_slot};
 use crate::keyspace::{Db, Event, Key};
 use crate::resp::{Args, Error};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -56,7 +57,7 @@ const SORT: Spec = Spec::data("sort", -2, sort)
 /// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE destination] → sorted
 /// elements, or number of stored elements.
 fn sort(ctx: &mut Ctx<'_>) -> CmdResult {
-    let options = SortOptions::parse(ctx.args, true, ctx.reads_every_key())?;
+    let options = SortOptions::parse(ctx.args, true, reach(ctx))?;
     run(ctx, &options)
 }
 
@@ -88,7 +89,7 @@ const SORT_RO: Spec = Spec::data("sort_ro", -2, sort_ro)
 
 /// SORT_RO key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] → sorted elements.
 fn sort_ro(ctx: &mut Ctx<'_>) -> CmdResult {
-    let options = SortOptions::parse(ctx.args, false, ctx.reads_every_key())?;
+    let options = SortOptions::parse(ctx.args, false, reach(ctx))?;
     run(ctx, &options)
 }
 
@@ -170,14 +171,44 @@ struct SortOptions<'a> {
     store: Option<Key<'a>>,
 }
 
-/// The error that the user may not read keys that only the elements name.
-fn denied(option: &str) -> Error {
-    Error::text(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+/// Which keys may be read that only the elements name.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// All, whatever their names.
+    every_name: bool,
+    /// In a cluster: those of the slot that the sorted key is in.
+    slot: Option<Slot>,
+}
+
+fn reach(ctx: &Ctx<'_>) -> Reach {
+    let slot = ctx.db.database().keys().is_by_slot().then(|| Slot::of(ctx.args.at(1)));
+    Reach { every_name: ctx.reads_every_key(), slot }
+}
+
+impl Reach {
+    /// Checks the pattern of an option.
+    ///
+    /// # Errors
+    /// Keys that it names may not be read.
+    fn check(self, option: &str, pattern: &[u8]) -> Result<(), Error> {
+        if self.slot.is_some() && self.slot != pattern_slot(pattern) {
+            return Err(Error::text(format!(
+                "ERR {option} option of SORT denied in Cluster mode when keys formed by the pattern may be in \
+                 different slots."
+            )));
+        }
+        if !self.every_name {
+            return Err(Error::text(format!(
+                "ERR {option} option of SORT denied due to insufficient ACL permissions."
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl<'a> SortOptions<'a> {
-    /// Parses the options. `reads_every_key` says whether the user may read all keys.
-    fn parse(args: Args<'a>, may_store: bool, reads_every_key: bool) -> Result<SortOptions<'a>, Error> {
+    /// Parses the options. `reach` says which keys may be read that only the elements name.
+    fn parse(args: Args<'a>, may_store: bool, reach: Reach) -> Result<SortOptions<'a>, Error> {
         let mut options = SortOptions {
             by: None,
             ordered: true,
@@ -206,15 +237,15 @@ impl<'a> SortOptions<'a> {
                 i += 1;
             } else if args.is(i, "by") && left >= 1 {
                 let pattern = Pattern::parse(args.at(i + 1));
-                if memchr::memchr(b'*', up_to_nul(args.at(i + 1))).is_some() && !reads_every_key {
-                    return Err(denied("BY"));
+                if memchr::memchr(b'*', up_to_nul(args.at(i + 1))).is_some() {
+                    reach.check("BY", args.at(i + 1))?;
                 }
                 options.ordered &= memchr::memchr(b'*', up_to_nul(args.at(i + 1))).is_some();
                 options.by = Some(pattern);
                 i += 1;
             } else if args.is(i, "get") && left >= 1 {
-                if !reads_every_key {
-                    return Err(denied("GET"));
+                if args.at(i + 1) != b"#" || !reach.every_name {
+                    reach.check("GET", args.at(i + 1))?;
                 }
                 options.get.push(Pattern::parse(args.at(i + 1)));
                 i += 1;

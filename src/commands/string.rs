@@ -1641,7 +1641,7 @@ mod tests {
             ("GETEX k EX 10", "PEXPIREAT k 11000"),
             ("GETEX k PERSIST", "PERSIST k"),
             ("GETEX k PERSIST", ""),
-            ("GETEX k PXAT 1000", "DEL k"),
+            ("GETEX k PXAT 1000", "UNLINK k"),
             ("GETDEL k", ""),
             ("SET k v", ""),
             ("GETDEL k", "DEL k"),

@@ -344,7 +344,7 @@ impl Default for MemoryOptions {
 }
 
 /// Deletions whose memory a background thread frees.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LazyfreeOptions {
     /// Evicted keys.
     pub eviction: bool,
@@ -356,6 +356,12 @@ pub struct LazyfreeOptions {
     pub user_del: bool,
     /// FLUSHALL and FLUSHDB without SYNC or ASYNC behave as ASYNC.
     pub user_flush: bool,
+}
+
+impl Default for LazyfreeOptions {
+    fn default() -> Self {
+        LazyfreeOptions { eviction: true, expire: true, server_del: true, user_del: true, user_flush: true }
+    }
 }
 
 /// Snapshots and the append-only file.
@@ -576,6 +582,12 @@ pub struct ClusterOptions {
     pub preferred_endpoint_type: EndpointType,
     /// Interval of pings to a random node, in milliseconds.
     pub ping_interval_ms: u32,
+    /// Number of databases of a node.
+    pub databases: u32,
+    /// Seconds for which a node that was removed does not come back.
+    pub blacklist_ttl_s: u32,
+    /// Milliseconds after which a failover on demand is given up.
+    pub manual_failover_timeout_ms: u32,
 }
 
 impl Default for ClusterOptions {
@@ -601,6 +613,9 @@ impl Default for ClusterOptions {
             announce_bus_port: 0,
             preferred_endpoint_type: EndpointType::Ip,
             ping_interval_ms: 1000,
+            databases: 1,
+            blacklist_ttl_s: 60,
+            manual_failover_timeout_ms: 5000,
         }
     }
 }

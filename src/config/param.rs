@@ -167,8 +167,12 @@ bit_set! {
         BACKLOG = 22, "backlog";
         /// Withhold replies for something else than before.
         DURABILITY = 23, "durability";
+        /// Move memory to denser places, if that is possible.
+        DEFRAGMENTATION = 24, "defragmentation";
         /// Read certificates and keys, and agree on other things with those who connect from now on.
         TLS = 26, "tls";
+        /// Announce something else to the other nodes, or keep to other rules.
+        CLUSTER = 27, "cluster";
     }
 }
 

@@ -71,8 +71,6 @@ const fn words(at: &'static dyn AnyWords) -> Kind {
     Kind::Words(at)
 }
 
-const NO_CLUSTER: &str = "this version has no cluster mode";
-const NO_DEFRAGMENTATION: &str = "this version has no active defragmentation";
 const NO_IO_THREADS: &str = "this version has no I/O threads";
 const NO_MODULES: &str = "this version has no modules";
 
@@ -161,7 +159,7 @@ const NETWORK: &[Param] = &[
     p("bind", words(at!(net.bind)), Effects::LISTENERS.with(Effects::PROC_TITLE), "Addresses to listen on; a leading - forgives one this machine lacks."),
     p("bind-source-addr", text(at!(net.bind_source_addr)), Effects::NONE, "Address that outgoing connections start from."),
     p("protected-mode", yes_no(at!(net.protected_mode)), Effects::NONE, "Refuse remote clients while the default user has no password."),
-    p("port", int(at!(net.port), 0, PORT), Effects::LISTENERS.with(Effects::PROC_TITLE), "TCP port to listen on; 0 for none."),
+    p("port", int(at!(net.port), 0, PORT), Effects::LISTENERS.with(Effects::PROC_TITLE).with(Effects::CLUSTER), "TCP port to listen on; 0 for none."),
     p("tcp-backlog", int(at!(net.backlog), 0, I32), Effects::NONE, "Length of the queue of connections not yet accepted.").immutable(),
     p("unixsocket", text(at!(net.unixsocket)), Effects::NONE, "Path of a Unix socket to listen on.").immutable(),
     p("unixsocketperm", octal(at!(net.unixsocketperm), 0, 0o777), Effects::NONE, "Permissions of the Unix socket, in octal; 0 leaves them to the umask.").immutable(),
@@ -185,7 +183,7 @@ const TLS: &[Param] = &[
     p("tls-auth-clients", choice(at!(tls.auth_clients)), Effects::TLS, "Whether clients must show a certificate."),
     p("tls-auth-clients-user", choice(at!(tls.auth_clients_user)), Effects::TLS, "Field of a client's certificate that names its user."),
     p("tls-replication", yes_no(at!(tls.replication)), Effects::TLS, "Copy the primary over TLS."),
-    p("tls-cluster", yes_no(at!(tls.cluster)), Effects::TLS, "Use TLS on the cluster bus."),
+    p("tls-cluster", yes_no(at!(tls.cluster)), Effects::TLS.with(Effects::CLUSTER), "Use TLS on the cluster bus."),
     p("tls-protocols", text(at!(tls.protocols)), Effects::TLS, "Versions of TLS to speak; empty for those thought safe."),
     p("tls-ciphers", text(at!(tls.ciphers)), Effects::TLS, "Ciphers for TLS up to 1.2."),
     p("tls-ciphersuites", text(at!(tls.ciphersuites)), Effects::TLS, "Cipher suites for TLS 1.3."),
@@ -258,7 +256,7 @@ const REPLICATION: &[Param] = &[
     p("repl-diskless-sync-delay", int(at!(replication.diskless_sync_delay_s), 0, I32), Effects::NONE, "Seconds to wait for more replicas before such a copy."),
     p("repl-diskless-sync-max-replicas", int(at!(replication.diskless_sync_max_replicas), 0, I32), Effects::NONE, "Number of replicas that ends the wait early; 0 for none."),
     p("repl-diskless-load", choice(at!(replication.diskless_load)), Effects::NONE, "When to load a full copy without a file.").deny_loading(),
-    p("repl-ping-replica-period", int(at!(replication.ping_period_s), 1, I32), Effects::NONE, "Seconds between pings to replicas.").alias("repl-ping-slave-period"),
+    p("repl-ping-replica-period", int(at!(replication.ping_period_s), 1, I32), Effects::CLUSTER, "Seconds between pings to replicas.").alias("repl-ping-slave-period"),
     p("repl-timeout", int(at!(replication.timeout_s), 1, I32), Effects::NONE, "Seconds of silence after which a link is dead."),
     p("repl-disable-tcp-nodelay", yes_no(at!(replication.disable_tcp_nodelay)), Effects::NONE, "Let the kernel gather small packets to replicas."),
     p("repl-backlog-size", memory(at!(replication.backlog_size), 1, I64), Effects::BACKLOG, "Size of the stream kept for replicas that come back.").clamp(16 << 10, I64),
@@ -347,24 +345,27 @@ const SHUTDOWN: &[Param] = &[
 #[rustfmt::skip]
 const CLUSTER: &[Param] = &[
     p("cluster-enabled", yes_no(at!(cluster.enabled)), Effects::NONE, "Be a node of a cluster.").immutable(),
-    p("cluster-config-file", text(at!(cluster.config_file)), Effects::NONE, "File the node keeps its view of the cluster in.").immutable().unused(NO_CLUSTER),
-    p("cluster-node-timeout", int(at!(cluster.node_timeout_ms), 0, I64), Effects::NONE, "Milliseconds of silence after which a node is failing.").unused(NO_CLUSTER),
-    p("cluster-port", int(at!(cluster.port), 0, PORT), Effects::NONE, "Port of the bus; 0 for the client port plus 10000.").immutable().unused(NO_CLUSTER),
-    p("cluster-replica-validity-factor", int(at!(cluster.replica_validity_factor), 0, I32), Effects::NONE, "Timeouts after which a replica's data is too old to take over; 0 for none.").alias("cluster-slave-validity-factor").unused(NO_CLUSTER),
-    p("cluster-migration-barrier", int(at!(cluster.migration_barrier), 0, I32), Effects::NONE, "Replicas a primary keeps when one moves to an orphan.").unused(NO_CLUSTER),
-    p("cluster-allow-replica-migration", yes_no(at!(cluster.allow_replica_migration)), Effects::NONE, "Let replicas move to orphaned primaries.").unused(NO_CLUSTER),
-    p("cluster-require-full-coverage", yes_no(at!(cluster.require_full_coverage)), Effects::NONE, "Stop answering while a slot has no node.").unused(NO_CLUSTER),
-    p("cluster-replica-no-failover", yes_no(at!(cluster.replica_no_failover)), Effects::NONE, "Never start a failover unasked.").alias("cluster-slave-no-failover").unused(NO_CLUSTER),
-    p("cluster-allow-reads-when-down", yes_no(at!(cluster.allow_reads_when_down)), Effects::NONE, "Answer reads while the cluster is down.").unused(NO_CLUSTER),
-    p("cluster-allow-pubsubshard-when-down", yes_no(at!(cluster.allow_pubsubshard_when_down)), Effects::NONE, "Serve sharded pub/sub while the cluster is down.").unused(NO_CLUSTER),
-    p("cluster-link-sendbuf-limit", memory(at!(cluster.link_sendbuf_limit), 0, U64), Effects::NONE, "Bytes a bus link may have queued; 0 for no limit.").unused(NO_CLUSTER),
-    p("cluster-announce-hostname", checked(at!(cluster.announce_hostname), value::host_name), Effects::NONE, "Host name to announce.").unused(NO_CLUSTER),
-    p("cluster-announce-human-nodename", checked(at!(cluster.announce_human_nodename), value::node_name), Effects::NONE, "Name for people to announce.").unused(NO_CLUSTER),
-    p("cluster-preferred-endpoint-type", choice(at!(cluster.preferred_endpoint_type)), Effects::NONE, "How a redirection names a node.").unused(NO_CLUSTER),
-    p("cluster-announce-ip", text(at!(cluster.announce_ip)), Effects::NONE, "Address to announce.").unused(NO_CLUSTER),
-    p("cluster-announce-tls-port", int(at!(cluster.announce_tls_port), 0, PORT), Effects::NONE, "TLS port to announce; 0 for the real one.").unused(NO_CLUSTER),
-    p("cluster-announce-port", int(at!(cluster.announce_port), 0, PORT), Effects::NONE, "Client port to announce; 0 for the real one.").unused(NO_CLUSTER),
-    p("cluster-announce-bus-port", int(at!(cluster.announce_bus_port), 0, PORT), Effects::NONE, "Bus port to announce; 0 for the real one.").unused(NO_CLUSTER),
+    p("cluster-config-file", text(at!(cluster.config_file)), Effects::NONE, "File the node keeps its view of the cluster in.").immutable(),
+    p("cluster-node-timeout", int(at!(cluster.node_timeout_ms), 0, I64), Effects::CLUSTER, "Milliseconds of silence after which a node is failing."),
+    p("cluster-port", int(at!(cluster.port), 0, PORT), Effects::NONE, "Port of the bus; 0 for the client port plus 10000.").immutable(),
+    p("cluster-replica-validity-factor", int(at!(cluster.replica_validity_factor), 0, I32), Effects::CLUSTER, "Timeouts after which a replica's data is too old to take over; 0 for none.").alias("cluster-slave-validity-factor"),
+    p("cluster-migration-barrier", int(at!(cluster.migration_barrier), 0, I32), Effects::CLUSTER, "Replicas a primary keeps when one moves to an orphan."),
+    p("cluster-allow-replica-migration", yes_no(at!(cluster.allow_replica_migration)), Effects::CLUSTER, "Let replicas move to orphaned primaries."),
+    p("cluster-require-full-coverage", yes_no(at!(cluster.require_full_coverage)), Effects::CLUSTER, "Stop answering while a slot has no node."),
+    p("cluster-replica-no-failover", yes_no(at!(cluster.replica_no_failover)), Effects::CLUSTER, "Never start a failover unasked.").alias("cluster-slave-no-failover"),
+    p("cluster-allow-reads-when-down", yes_no(at!(cluster.allow_reads_when_down)), Effects::NONE, "Answer reads while the cluster is down."),
+    p("cluster-allow-pubsubshard-when-down", yes_no(at!(cluster.allow_pubsubshard_when_down)), Effects::NONE, "Serve sharded pub/sub while the cluster is down."),
+    p("cluster-link-sendbuf-limit", memory(at!(cluster.link_sendbuf_limit), 0, U64), Effects::NONE, "Bytes a bus link may have queued; 0 for no limit."),
+    p("cluster-announce-hostname", checked(at!(cluster.announce_hostname), value::host_name), Effects::CLUSTER, "Host name to announce."),
+    p("cluster-announce-human-nodename", checked(at!(cluster.announce_human_nodename), value::node_name), Effects::CLUSTER, "Name for people to announce."),
+    p("cluster-preferred-endpoint-type", choice(at!(cluster.preferred_endpoint_type)), Effects::NONE, "How a redirection names a node."),
+    p("cluster-announce-ip", text(at!(cluster.announce_ip)), Effects::CLUSTER, "Address to announce."),
+    p("cluster-announce-tls-port", int(at!(cluster.announce_tls_port), 0, PORT), Effects::CLUSTER, "TLS port to announce; 0 for the real one."),
+    p("cluster-announce-port", int(at!(cluster.announce_port), 0, PORT), Effects::CLUSTER, "Client port to announce; 0 for the real one."),
+    p("cluster-announce-bus-port", int(at!(cluster.announce_bus_port), 0, PORT), Effects::CLUSTER, "Bus port to announce; 0 for the real one."),
+    p("cluster-databases", int(at!(cluster.databases), 1, I32), Effects::NONE, "Number of databases of a node.").immutable(),
+    p("cluster-blacklist-ttl", int(at!(cluster.blacklist_ttl_s), 0, I32), Effects::CLUSTER, "Seconds for which a node that was removed does not come back."),
+    p("cluster-manual-failover-timeout", int(at!(cluster.manual_failover_timeout_ms), 1, I32), Effects::CLUSTER, "Milliseconds after which a failover on demand is given up."),
 ];
 
 #[rustfmt::skip]
@@ -411,13 +412,13 @@ const TIMER: &[Param] = &[
 
 #[rustfmt::skip]
 const DEFRAG: &[Param] = &[
-    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::NONE, "Move values to make memory compact.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::NONE, "Waste below which nothing is moved.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::NONE, "Waste in percent at which moving starts.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::NONE, "Waste in percent at which the effort is greatest.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::NONE, "Least effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::NONE, "Greatest effort in percent of the processor.").unused(NO_DEFRAGMENTATION),
-    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::NONE, "Elements above which a collection is moved in steps.").unused(NO_DEFRAGMENTATION),
+    p("activedefrag", yes_no(at!(advanced.active_defrag)), Effects::DEFRAGMENTATION, "Move values to make memory compact."),
+    p("active-defrag-ignore-bytes", memory(at!(advanced.defrag_ignore_bytes), 1, I64), Effects::NONE, "Waste below which nothing is moved."),
+    p("active-defrag-threshold-lower", int(at!(advanced.defrag_threshold_lower), 0, 1000), Effects::NONE, "Waste in percent at which moving starts."),
+    p("active-defrag-threshold-upper", int(at!(advanced.defrag_threshold_upper), 0, 1000), Effects::NONE, "Waste in percent at which the effort is greatest."),
+    p("active-defrag-cycle-min", int(at!(advanced.defrag_cycle_min), 1, 99), Effects::NONE, "Least effort in percent of the processor."),
+    p("active-defrag-cycle-max", int(at!(advanced.defrag_cycle_max), 1, 99), Effects::NONE, "Greatest effort in percent of the processor."),
+    p("active-defrag-max-scan-fields", int(at!(advanced.defrag_max_scan_fields), 1, I64), Effects::NONE, "Elements above which a collection is moved in steps."),
 ];
 
 #[rustfmt::skip]
@@ -428,7 +429,7 @@ const TESTING: &[Param] = &[
     p("watchdog-period", int(at!(debug.watchdog_period_ms), 0, I32), Effects::WATCHDOG, "A turn of the event loop that lasts so many milliseconds is reported in the log; 0 switches it off.").hidden(),
     p("lua-enable-deprecated-api", yes_no(at!(debug.lua_enable_deprecated_api)), Effects::NONE, "Offer scripts the calls that are no longer documented.").immutable().hidden(),
     p("use-exit-on-panic", yes_no(at!(debug.use_exit_on_panic)), Effects::NONE, "Exit instead of aborting after a crash report.").hidden(),
-    p("cluster-ping-interval", int(at!(cluster.ping_interval_ms), 0, I32), Effects::NONE, "Milliseconds between pings to a random node.").hidden().unused(NO_CLUSTER),
+    p("cluster-ping-interval", int(at!(cluster.ping_interval_ms), 0, I32), Effects::CLUSTER, "Milliseconds between pings to a random node.").hidden(),
 ];
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::slot::{SLOTS, Slot};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::prefetch::prefetch;
 use crate::structures::dict::{Borrowed, Dict};
 
@@ -136,6 +137,23 @@ impl BySlot {
             return next << Slot::BITS | start as u64;
         }
         if only { 0 } else { self.occupied_from(start + 1).unwrap_or(0) as u64 }
+    }
+
+    /// One step of a walk over all slots that moves memory: see [`Dict::relocate`]. Cursors are those of
+    /// [`BySlot::scan`].
+    pub(super) fn relocate(
+        &mut self,
+        by: &mut Relocator,
+        cursor: u64,
+        f: impl FnMut(Entry, &mut Relocator) -> Entry,
+    ) -> u64 {
+        let slot = Slot::from_low_bits(cursor).index();
+        let Some(start) = self.occupied_from(slot) else { return 0 };
+        let within = if start == slot { cursor >> Slot::BITS } else { 0 };
+        match self.tables[start].0.relocate(by, within, 1, f) {
+            0 => self.occupied_from(start + 1).unwrap_or(0) as u64,
+            next => next << Slot::BITS | start as u64,
+        }
     }
 
     /// The slot that the key number `n` is in, if keys are numbered by slot.

@@ -16,6 +16,7 @@ use super::entry::{self, Entry, EntryRef, Found, Writable};
 use super::expire::CycleState;
 use super::fields::Alarms;
 use super::keys::Keys;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
@@ -265,6 +266,55 @@ impl Database {
         }
         self.alarms.add(slot.alarm(), slot.reference());
         true
+    }
+
+    /// Moves entries at `cursor` and their values where their places are sparse, and returns the next cursor, 0 at the
+    /// end. A collection with more than `most` parts is left to [`relocate_large`](Self::relocate_large): its key goes to
+    /// `large`. `each` learns how many blocks of each entry were moved.
+    pub(super) fn relocate(
+        &mut self,
+        by: &mut Relocator,
+        cursor: u64,
+        most: usize,
+        mut large: impl FnMut(&[u8]),
+        mut each: impl FnMut(u64),
+    ) -> u64 {
+        let Database { keys, expires, alarms, .. } = self;
+        keys.relocate(by, cursor, |mut entry, by| {
+            let before = by.moved;
+            if entry.effort() > most {
+                large(entry.key());
+            } else {
+                entry.relocate_value(by, 0, usize::MAX);
+            }
+            let entry = entry.relocated(by, |old, new| {
+                if new.expires().is_some() {
+                    let hash = Key::new(new.key()).hash();
+                    reference_to(expires, hash, old).replace(new.reference());
+                }
+                alarms.remove(new.alarm(), old);
+                alarms.add(new.alarm(), new.reference());
+            });
+            each(by.moved - before);
+            entry
+        })
+    }
+
+    /// Moves about `most` elements of the collection at `key` from `cursor` on, where their places are sparse. Returns the
+    /// cursor to go on at, 0 at the end or if the key is gone.
+    pub(super) fn relocate_large(
+        &mut self,
+        by: &mut Relocator,
+        key: Key<'_>,
+        cursor: u64,
+        most: usize,
+    ) -> u64 {
+        self.keys.relocating(key).map_or(0, |mut slot| slot.relocate_value(by, cursor, most))
+    }
+
+    /// Moves memory of the table of expiries at `cursor`, and returns the next cursor.
+    pub(super) fn relocate_expires(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        self.expires.relocate(by, cursor, most, |reference, _| reference)
     }
 
     /// Panics if the two tables disagree. O(n).

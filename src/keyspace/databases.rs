@@ -106,7 +106,7 @@ impl Keyspace {
             rng,
             stats: KeyspaceStats::default(),
             reclaimer,
-            lazy: LazyFree::default(),
+            lazy: LazyFree::ALL,
             suspension: Suspension::default(),
             evictor: Evictor::default(),
             removals: Removals::default(),
@@ -196,7 +196,7 @@ impl Keyspace {
             let n = old.len();
             removed += n;
             if lazily && n > 0 {
-                self.reclaimer.later(old, n as u64);
+                self.reclaimer.database(old);
             }
         }
         self.ledger.flushed(db, removed);
@@ -223,8 +223,7 @@ impl Keyspace {
 
     /// Frees databases that are not wanted, in the background. O(databases).
     pub fn discard(&self, unwanted: Replacement) {
-        let n = unwanted.len() as u64;
-        self.reclaimer.later(unwanted.dbs, n);
+        unwanted.dbs.into_iter().for_each(|db| self.reclaimer.database(db));
     }
 
     /// Swaps two databases.

@@ -468,7 +468,7 @@ impl<'s> Db<'s> {
     pub fn put(&mut self, key: Key<'_>, entry: Entry) {
         debug_assert_eq!(entry.key(), key.bytes);
         match self.database_mut().put(key, entry) {
-            Some(old) => self.space.reclaimer.entry(old, self.space.lazy.server_del),
+            Some(old) => _ = self.space.reclaimer.entry(old, self.space.lazy.server_del),
             None => self.born(key),
         }
     }
@@ -614,9 +614,11 @@ impl<'s> Db<'s> {
         None
     }
 
-    /// One step of a scan: calls `f` with entries and returns the next cursor, 0 at the end.
-    pub fn scan(&self, cursor: u64, mut f: impl FnMut(&Entry)) -> u64 {
-        self.database().keys().scan(cursor, |entry| f(entry))
+    /// One step of a scan: calls `f` with entries and returns the next cursor, 0 at the end. With `one_slot`, the scan
+    /// ends behind the slot that the cursor is in: see [`Keys::scan_slot`](super::keys::Keys::scan_slot).
+    pub fn scan(&self, cursor: u64, one_slot: bool, f: impl FnMut(&Entry)) -> u64 {
+        let keys = self.database().keys();
+        if one_slot { keys.scan_slot(cursor, f) } else { keys.scan(cursor, f) }
     }
 
     /// Whether an entry has expired.

@@ -24,6 +24,7 @@
 
 mod found;
 mod kinds;
+mod relocate;
 
 use std::alloc::{self, Layout};
 use std::mem::ManuallyDrop;

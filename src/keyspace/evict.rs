@@ -83,7 +83,7 @@ impl Evictor {
 
 impl Keyspace {
     /// Evicts the best key under the policy, comparing `samples` keys of each database, and records the removal.
-    /// Returns the number of bytes freed at once, or `None` if no key may be evicted.
+    /// Returns the number of bytes that this frees, at once or soon, or `None` if no key may be evicted.
     ///
     /// The memory of the record is not deducted: it is soon free again, and if it counted, evicting a long key with
     /// a small value would never free memory. O(samples × databases).
@@ -96,11 +96,12 @@ impl Keyspace {
         self.stats.evicted += 1;
         self.ledger.gone(db, entry.key(), Event::of(Class::Evicted, "evicted"));
         let (before, started) = (alloc::used(), self.removals.timed.then(Instant::now));
-        self.reclaimer.entry(entry, self.lazy.eviction);
+        let soon = self.reclaimer.entry(entry, self.lazy.eviction);
         if let Some(started) = started {
             self.removals.evicted = self.removals.evicted.max(started.elapsed());
         }
-        Some(before.saturating_sub(alloc::used()))
+        // What the other thread has freed meanwhile is not counted twice.
+        Some(if soon > 0 { soon } else { before.saturating_sub(alloc::used()) })
     }
 
     /// Removes a random key in scope from the next database that has one.

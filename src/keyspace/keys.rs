@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::by_slot::BySlot;
 use super::entry::{Entry, EntryRef, Found};
 use super::slot::Slot as ClusterSlot;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::Key;
 use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
 
@@ -68,7 +69,7 @@ impl Keys {
     /// so that the door does nothing and costs nothing.
     ///
     /// No change, and free to go on without it: to note an access ([`Entry::note_access`]), to move buckets of a rehash,
-    /// to make room, and to let whole databases change places.
+    /// to move memory to denser places, to make room, and to let whole databases change places.
     #[inline(always)]
     fn touching(&mut self, _hash: Option<u64>) -> &mut Tables {
         &mut self.0
@@ -127,6 +128,24 @@ impl Keys {
     #[inline]
     pub(super) fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         Found::new(self.0.table_mut(key)?, key)
+    }
+
+    /// Moves memory at `cursor`, and returns the next cursor, 0 at the end: see [`Dict::relocate`].
+    pub(super) fn relocate(
+        &mut self,
+        by: &mut Relocator,
+        cursor: u64,
+        f: impl FnMut(Entry, &mut Relocator) -> Entry,
+    ) -> u64 {
+        match &mut self.0 {
+            Tables::One(table) => table.relocate(by, cursor, 1, f),
+            Tables::BySlot(tables) => tables.relocate(by, cursor, f),
+        }
+    }
+
+    /// The entry of `key`, to be moved in parts.
+    pub(super) fn relocating(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
+        self.0.table_mut(key)?.find_mut(key.hash(), key.bytes)
     }
 
     /// Makes room for `additional` keys, unless there is no saying which slots they are in.
@@ -292,6 +311,11 @@ impl Keys {
             Tables::One(table) => table.bytes(),
             Tables::BySlot(tables) => tables.bytes(),
         }
+    }
+
+    /// Bytes of the table that a key is in, divided by the number of its keys. O(1).
+    pub fn share_of(&self, key: Key<'_>) -> usize {
+        self.0.table(key).map_or(0, |table| table.bytes() / table.len().max(1))
     }
 
     /// Number of buckets of the tables, and of those that running rehashes move to.

@@ -9,6 +9,7 @@ mod by_slot;
 pub mod database;
 pub mod databases;
 pub mod db;
+pub mod defragment;
 pub mod entry;
 pub mod evict;
 pub mod expire;

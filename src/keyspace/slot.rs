@@ -92,6 +92,23 @@ pub fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
+/// The slot of all keys that match a pattern: that of its hash tag, or of the only key that matches; `None` if they may
+/// be in different slots.
+pub fn pattern_slot(pattern: &[u8]) -> Option<Slot> {
+    let mut open = None;
+    for (i, byte) in pattern.iter().enumerate() {
+        match (byte, open) {
+            (b'*' | b'?' | b'[' | b'\\', _) => return None,
+            (b'{', None) => open = Some(i + 1),
+            (b'}', Some(start)) if start < i => return Some(Slot::of(&pattern[start..i])),
+            // An empty tag is none, and there is no other one.
+            (b'}', Some(start)) if start == i => open = Some(usize::MAX),
+            _ => {}
+        }
+    }
+    Some(Slot::of(pattern))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ use std::time::Instant;
 use super::io::Received;
 use super::peer::Peer;
 use super::stream::Stream;
-use super::tls::{Connector, Handshake, HandshakeError, Step};
+use super::tls::{Acceptor, Connector, Handshake, HandshakeError, Step};
 use crate::resp::request::{write_bulk, write_header, write_request};
 use crate::resp::response::{Decoder, Malformed, Response};
 
@@ -74,6 +74,32 @@ impl Link {
             used: 0,
             decoder: Decoder::default(),
         })
+    }
+
+    /// A connection that was accepted, encrypted if there is an `acceptor`. It is established when
+    /// [`Link::finish_connecting`] says so.
+    pub fn accepted(stream: Stream, acceptor: Option<&Acceptor>) -> Link {
+        Link {
+            peer: Peer::Socket(stream),
+            handshake: acceptor.map(|acceptor| Box::new(acceptor.handshake())),
+            step: Step::Readable,
+            connected: false,
+            output: Vec::new(),
+            sent: 0,
+            input: Vec::new(),
+            used: 0,
+            decoder: Decoder::default(),
+        }
+    }
+
+    /// Bytes allocated for input and output.
+    pub fn allocated(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+
+    /// Bytes allocated for output.
+    pub fn allocated_output(&self) -> usize {
+        self.output.capacity()
     }
 
     /// Has everything encrypted that is sent. To be called before [`Link::finish_connecting`].

@@ -26,6 +26,10 @@ pub enum Source {
     Link(usize),
     /// The pipe by which a child sends a snapshot.
     Pipe,
+    /// A connection of the cluster bus.
+    Bus(usize),
+    /// A socket that listens on the cluster bus.
+    BusListener(usize),
     /// A connection that is not a client's yet: its encryption is being agreed on.
     Arrival(usize),
 }
@@ -44,6 +48,8 @@ impl Source {
             Source::Listener(place) => (1, place),
             Source::Link(place) => (2, place),
             Source::Pipe => (3, 0),
+            Source::Bus(place) => (4, place),
+            Source::BusListener(place) => (5, place),
             Source::Arrival(place) => (6, place),
         };
         assert!(place <= usize::MAX >> KIND_BITS, "there are not so many places");
@@ -59,6 +65,8 @@ impl Source {
             1 => Some(Source::Listener(place)),
             2 => Some(Source::Link(place)),
             3 => Some(Source::Pipe),
+            4 => Some(Source::Bus(place)),
+            5 => Some(Source::BusListener(place)),
             6 => Some(Source::Arrival(place)),
             _ => None,
         }

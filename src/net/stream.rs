@@ -226,6 +226,11 @@ impl Stream {
         }
     }
 
+    /// The local IP address; `None` for Unix sockets, and when the connection is gone. One system call.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        Some(SockRef::from(&self.fd).local_addr().ok()?.as_socket()?.ip())
+    }
+
     /// The peer's address: `127.0.0.1:1234`, `[::1]:1234`, or `/tmp/x.sock:0` with the path that the peer connected
     /// to.
     pub fn peer_addr(&self) -> String {

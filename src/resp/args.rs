@@ -75,6 +75,12 @@ impl<'a> Args<'a> {
         Key::with_hash(bytes, hash)
     }
 
+    /// Argument `i` as a key, if its hash was computed in advance.
+    #[inline]
+    pub fn hashed_key(&self, i: usize) -> Option<Key<'a>> {
+        (i as u32 == self.hashed && i != 0).then(|| Key::with_hash(self.at(i), self.hash))
+    }
+
     /// Argument `i`.
     ///
     /// # Panics

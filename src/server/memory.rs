@@ -69,7 +69,7 @@ impl Server {
         self.aof.log.buf.capacity() + self.replica_memory()
     }
 
-    /// Bytes above `maxmemory`, if any. Costs a few loads while memory is below.
+    /// Bytes above `maxmemory`, if any, that are not about to be freed. Costs a few loads while memory is below.
     #[inline]
     fn excess(&self) -> Option<usize> {
         let limit = usize::try_from(self.config.memory.maxmemory).unwrap_or(usize::MAX);
@@ -77,7 +77,8 @@ impl Server {
         if used <= limit || limit == 0 {
             return None;
         }
-        used.checked_sub(self.memory_not_counted())?.checked_sub(limit).filter(|&excess| excess > 0)
+        let later = self.memory_not_counted() + self.keyspace.reclaimer.pending_bytes();
+        used.checked_sub(later)?.checked_sub(limit).filter(|&excess| excess > 0)
     }
 
     /// Whether keys may be evicted now: not during loading or a pause, when the data must not change, and not from a

@@ -1,7 +1,9 @@
 //! The server: joins all rooms below, and runs commands without knowing what they do.
 #![warn(missing_docs)]
 
+pub mod cluster;
 pub mod command;
+pub mod defragment;
 pub mod durability;
 pub mod error;
 pub mod event_loop;
@@ -62,6 +64,8 @@ pub struct Server {
     pub scripts: execution::scripts::Scripts,
     /// The cycles that search for expired keys.
     pub expire: ActiveExpire,
+    /// Active defragmentation.
+    pub defragment: defragment::Defragment,
     /// Pause of requests by CLIENT PAUSE.
     pub pause: execution::pause::Pause,
     /// Snapshots and loading.
@@ -72,6 +76,8 @@ pub struct Server {
     pub aof: durability::aof::Aof,
     /// Part in replication.
     pub replication: replication::Replication,
+    /// Part in a cluster; `None` for a server that is no node of one.
+    pub cluster: Option<Box<cluster::Cluster>>,
     /// Servers that keys were moved to.
     pub targets: migrate::Targets,
     /// Encryption of connections.
@@ -117,10 +123,14 @@ impl Server {
         let blocked_by = commands.iter().map(|(_, spec)| Conditions::blocking(spec)).collect();
         let stats = Stats::new(commands.len());
         let acl = Acl::new(execution::users::catalog(&commands));
-        let databases = config.general.databases as usize;
+        let in_cluster = config.cluster.enabled;
+        let databases = if in_cluster { config.cluster.databases } else { config.general.databases } as usize;
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
         keyspace.set_now(now);
+        if in_cluster {
+            keyspace.divide_by_slot();
+        }
         let mut server = Server {
             config,
             commands,
@@ -135,11 +145,13 @@ impl Server {
             execution: Execution::default(),
             scripts: execution::scripts::Scripts::default(),
             expire: ActiveExpire::default(),
+            defragment: defragment::Defragment::default(),
             pause: execution::pause::Pause::default(),
             persistence: durability::persistence::Persistence::new(now),
             children: durability::child::Children::default(),
             aof: durability::aof::Aof::default(),
             replication,
+            cluster: None,
             targets: migrate::Targets::default(),
             tls: tls::Tls::default(),
             event_loop: EventLoop::default(),
@@ -153,6 +165,7 @@ impl Server {
             },
             process: process::startup::Process::default(),
         };
+        server.conditions.set(Conditions::CLUSTER, in_cluster);
         server.apply_options();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server

@@ -18,7 +18,7 @@ use crate::server::Server;
 use crate::server::execution::admission::Conditions;
 use crate::server::execution::users::user_lines;
 use crate::stats::log;
-use crate::stdx::alloc;
+use crate::stdx::alloc::{self, relocation};
 use crate::structures::dict::set_growth_ceiling;
 
 /// What is done about an effect.
@@ -38,6 +38,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::APPEND_ONLY, Action::Try(switch_aof)),
     (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
     (Effects::MAXMEMORY, Action::Try(limit_memory)),
+    (Effects::DEFRAGMENTATION, Action::Try(allow_defragmentation)),
     (
         Effects::AOF_HISTORY,
         Action::Do(|server| server.aof.remove_history(&server.config.persistence, &server.background)),
@@ -62,6 +63,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::PASSWORD, Action::Do(Server::apply_password)),
     (Effects::ROLE, Action::Do(Server::apply_role)),
     (Effects::DURABILITY, Action::Do(Server::commit_anew)),
+    (Effects::CLUSTER, Action::Do(Server::apply_cluster_options)),
     // Nobody is sent what is given up: `feed_replicas` knows who needs what.
     (Effects::BACKLOG, Action::Do(Server::feed_replicas)),
 ];
@@ -89,7 +91,13 @@ enum Refusal {
     OomScore,
     #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
     OomScoreValues,
+    #[error("Active defragmentation cannot be enabled: {NO_RELOCATION}")]
+    Defragmentation,
 }
+
+/// Why memory cannot be moved.
+pub(in crate::server) const NO_RELOCATION: &str = "it requires a Redis server compiled with a modified Jemalloc like \
+                                                   the one shipped by default with the Redis source distribution";
 
 impl Refusal {
     /// The parameter to blame.
@@ -104,6 +112,7 @@ impl Refusal {
             Refusal::AppendOnly => "appendonly",
             Refusal::OomScore => "oom-score-adj",
             Refusal::OomScoreValues => "oom-score-adj-values",
+            Refusal::Defragmentation => "activedefrag",
         }
     }
 }
@@ -290,6 +299,11 @@ fn limit_memory(server: &mut Server, before: &Config) -> Result<(), Refusal> {
         server.maxmemory_changed();
     }
     Ok(())
+}
+
+fn allow_defragmentation(server: &mut Server, _: &Config) -> Result<(), Refusal> {
+    let possible = !server.config.advanced.active_defrag || relocation::is_possible();
+    if possible { Ok(()) } else { Err(Refusal::Defragmentation) }
 }
 
 fn limit_client_memory(server: &mut Server) {

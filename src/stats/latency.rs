@@ -23,6 +23,8 @@ pub mod event {
     pub const EXPIRE_CYCLE: &str = "expire-cycle";
     /// Removing one expired key.
     pub const EXPIRE_DEL: &str = "expire-del";
+    /// A slice of active defragmentation.
+    pub const ACTIVE_DEFRAG_CYCLE: &str = "active-defrag-cycle";
     /// Eviction of keys.
     pub const EVICTION_CYCLE: &str = "eviction-cycle";
     /// Removing one evicted key.

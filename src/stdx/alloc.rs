@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use tikv_jemalloc_sys as ffi;
 
+pub mod relocation;
+
 #[cfg(not(spinel_sanitize))]
 /// Alignment of every jemalloc block: the quantum.
 const QUANTUM: usize = 8;
@@ -191,7 +193,7 @@ pub fn used() -> usize {
 
 /// Zeroed blocks of at least this size come from the system, not from the allocator. Under a sanitizer, which must
 /// see all of them as blocks, none do.
-const MAPPED_FROM: usize = if REPLACED { 1 << 40 } else { 1 << 20 };
+pub(crate) const MAPPED_FROM: usize = if REPLACED { 1 << 40 } else { 1 << 20 };
 
 /// Total bytes of such blocks.
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
@@ -247,13 +249,7 @@ pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
     if REPLACED {
         return names.map(|_| used());
     }
-    let mut epoch: u64 = 1;
-    let mut epoch_len = size_of::<u64>();
-    // SAFETY: `epoch` is read and written as u64.
-    unsafe {
-        let e = (&raw mut epoch).cast();
-        ffi::mallctl(c"epoch".as_ptr(), e, &raw mut epoch_len, e, epoch_len);
-    }
+    refresh_statistics();
     names.map(|name| {
         let (mut value, mut len) = (0usize, size_of::<usize>());
         // SAFETY: statistics only read, and jemalloc refuses those that are not of the size given.
@@ -262,6 +258,58 @@ pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
         }
         value + MAPPED.load(Ordering::Relaxed)
     })
+}
+
+/// The value of a number or a truth value among jemalloc's controls, by name; `None` if there is no such control, or it
+/// is not one that only reads.
+pub fn control(name: &std::ffi::CStr) -> Option<i64> {
+    const READ_ONLY: [&[u8]; 8] = [
+        b"stats.",
+        b"opt.",
+        b"config.",
+        b"arenas.page",
+        b"arenas.quantum",
+        b"arenas.narenas",
+        b"arenas.nbins",
+        b"arenas.bin.",
+    ];
+    if REPLACED || !READ_ONLY.iter().any(|start| name.to_bytes().starts_with(start)) {
+        return None;
+    }
+    refresh_statistics();
+    [8usize, 4, 1].into_iter().find_map(|size| {
+        let (mut bytes, mut len) = ([0u8; 8], size);
+        // SAFETY: these controls only read, and jemalloc refuses those that are not of the size given.
+        let failed = unsafe {
+            let to = bytes.as_mut_ptr().cast();
+            ffi::mallctl(name.as_ptr(), to, &raw mut len, std::ptr::null_mut(), 0)
+        };
+        // A text is a pointer, which is of no use to anybody.
+        let text = name.to_bytes().starts_with(b"opt.") && size == 8;
+        (failed == 0 && !text).then(|| i64::from_le_bytes(bytes))
+    })
+}
+
+/// Has jemalloc gather its statistics anew.
+fn refresh_statistics() {
+    let (mut epoch, mut len) = (1u64, size_of::<u64>());
+    // SAFETY: the control reads and writes a u64.
+    unsafe {
+        let epoch = (&raw mut epoch).cast();
+        ffi::mallctl(c"epoch".as_ptr(), epoch, &raw mut len, epoch, size_of::<u64>());
+    }
+}
+
+/// Gives freed blocks that this thread keeps for its next allocations back to where all threads find them.
+pub fn release_kept_blocks() {
+    if REPLACED {
+        return;
+    }
+    let name = c"thread.tcache.flush";
+    // SAFETY: the control reads and writes nothing of ours.
+    unsafe {
+        ffi::mallctl(name.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    }
 }
 
 /// Returns unused pages of all arenas to the system.

@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::listpack::entry::corrupt_position;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::alloc::size_class;
 
 /// Bytes that the total takes.
@@ -105,6 +106,18 @@ impl Block {
     pub(super) fn total(&self) -> usize {
         // SAFETY: every block begins with its total.
         u32::from_le(unsafe { self.0.cast::<u32>().read() }) as usize
+    }
+
+    /// The layout of the allocation.
+    #[inline]
+    pub(super) fn layout(&self) -> Layout {
+        layout(self.total())
+    }
+
+    /// Moves the block if its place is sparse.
+    pub(super) fn relocate(&mut self, by: &mut Relocator) {
+        // SAFETY: the block is live, of this layout, and nobody else has its address.
+        self.0 = unsafe { by.relocate(self.0, self.layout()) };
     }
 
     /// Bytes allocated. O(1).

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::dict::{Borrowed, Element};
 use super::listpack::Item;
 use super::sds::{Sds, Value};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::alloc::size_class;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num;
@@ -367,6 +368,29 @@ impl Field {
         match self.shared() {
             Some(shared) => Field::new(self.name(), Value::Shared(shared), expires),
             None => Field::new(self.name(), Value::Bytes(self.value()), expires),
+        }
+    }
+
+    /// The same field, in another place if its own is sparse, and so for a value that lies apart. `moved` learns of the
+    /// field's old place, which is still there, and its new one.
+    pub fn relocated(self, by: &mut Relocator, moved: impl FnOnce(&Field, &Field)) -> Field {
+        let old = ManuallyDrop::new(self);
+        let shape = old.shape();
+        // SAFETY: the field is alive and has this shape, so that a value apart is where it says, with a count that is
+        // the field's. Whatever becomes of that count is written back. The block has the layout of its shape; once it
+        // is copied, the copy alone is the field.
+        unsafe {
+            if shape.is_apart() {
+                let at = old.0.add(shape.value_at()).cast::<*const Sds>();
+                let mut shared = Arc::from_raw(at.read_unaligned());
+                Sds::relocate_shared(&mut shared, by);
+                at.write_unaligned(Arc::into_raw(shared));
+            }
+            let Some(copy) = by.copy(old.0, shape.layout()) else { return ManuallyDrop::into_inner(old) };
+            let new = Field(copy);
+            moved(&old, &new);
+            dealloc(old.0.as_ptr(), shape.layout());
+            new
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::dict::{self, Dict, Element, Place, Stats};
 use super::skiplist::{self, NodeRef, SkipList};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::hash;
 use crate::stdx::rng::Rng;
 
@@ -95,6 +96,24 @@ impl Indexed {
             }
         }
         Some(Indexed { list, index })
+    }
+
+    /// Moves blocks whose places are sparse: about `most` of those from `cursor` on. Returns the cursor to go on at, 0
+    /// at the end. Pairs may change in between; then some blocks are not looked at.
+    pub fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        /// Set in cursors of the table, which comes after the list.
+        const TABLE: u64 = 1 << 62;
+        let Indexed { list, index } = self;
+        if cursor & TABLE != 0 {
+            let next = index.relocate(by, cursor & !TABLE, most, |node, _| node);
+            return if next == 0 { 0 } else { next | TABLE };
+        }
+        let seen = list.relocate(cursor, most, by, |old, new| {
+            let slot = index.find_address_mut(hash(old.member()), old.into_raw());
+            slot.expect("every node is in the table").replace(IndexedNode(new.into_raw()));
+        });
+        let next = cursor + seen as u64;
+        if next < list.len() as u64 && seen > 0 { next } else { TABLE }
     }
 
     /// The pairs in order, to be read.

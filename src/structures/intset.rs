@@ -137,6 +137,11 @@ impl Intset {
         Intset::allocate(2, 0)
     }
 
+    /// The layout of the allocation.
+    pub(in crate::structures) fn layout(&self) -> Layout {
+        layout(self.width(), self.len())
+    }
+
     /// A set whose header declares `count` integers of `width` bytes. The integers are not written yet.
     fn allocate(width: usize, count: usize) -> Intset {
         let layout = layout(width, count);

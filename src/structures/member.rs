@@ -6,6 +6,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::dict::Element;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::alloc::size_class;
 
 /// A length byte of this value says that the length follows in eight bytes.
@@ -54,6 +55,13 @@ impl Member {
     /// Bytes of the block of a member whose text has `len` bytes.
     pub fn block_bytes(len: usize) -> usize {
         Member::layout(len).size()
+    }
+
+    /// The same member, in another place if its own is sparse.
+    pub fn relocated(self, by: &mut Relocator) -> Member {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the member owns its block, of this layout, and is not used again.
+        Member(unsafe { by.relocate(this.0, Member::layout(this.text().len())) })
     }
 
     /// The member's text.

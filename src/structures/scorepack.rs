@@ -27,6 +27,7 @@
 //! occurs twice.
 #![allow(unsafe_code)]
 
+use std::alloc::Layout;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Range;
@@ -272,6 +273,11 @@ impl Scorepack {
     pub(super) unsafe fn from_raw(raw: NonNull<u8>) -> Scorepack {
         // SAFETY: the caller's promise is the block's.
         Scorepack { block: unsafe { Block::from_raw(raw) } }
+    }
+
+    /// The layout of the allocation.
+    pub(super) fn layout(&self) -> Layout {
+        self.block.layout()
     }
 
     /// An empty scorepack.

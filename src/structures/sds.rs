@@ -26,6 +26,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::alloc::size_class;
 
 /// The part of a block before the bytes.
@@ -46,6 +47,9 @@ const GREEDY_LIMIT: usize = 1 << 20;
 
 /// Largest capacity: the block must fit in `isize::MAX` bytes, rounded down to its alignment.
 const MAX_CAPACITY: usize = isize::MAX as usize - 7 - HEADER;
+
+/// Bytes of a shared string's block: two counts and the pointer.
+const COUNTED: usize = 3 * size_of::<usize>();
 
 /// Blocks of more bytes than this are rounded to pages by the allocator.
 const LARGEST_SMALL_BLOCK: usize = 32 << 10;
@@ -129,6 +133,19 @@ impl Sds {
         // SAFETY: the block is fresh, aligned for a header and larger than one.
         unsafe { head.write(Header { len: 0, cap: layout.size() - HEADER }) };
         Sds { head }
+    }
+
+    /// Moves a string that nobody else has, and what counts its owners, if their places are sparse.
+    pub fn relocate_shared(shared: &mut Arc<Sds>, by: &mut Relocator) {
+        let Some(string) = Arc::get_mut(shared) else { return };
+        if string.capacity() > 0 {
+            // SAFETY: with capacity, the block is ours, of this layout, and nobody else has its address.
+            let block = unsafe { by.relocate(string.head.cast(), layout(HEADER + string.capacity())) };
+            string.head = block.cast();
+        }
+        if by.asks_to_move(&*string, COUNTED) {
+            *shared = Arc::new(std::mem::take(string));
+        }
     }
 
     #[inline]

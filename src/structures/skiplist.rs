@@ -35,6 +35,7 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::alloc::size_class;
 use crate::stdx::prefetch::prefetch;
 
@@ -831,6 +832,48 @@ impl SkipList {
             }
         }
         self.len -= 1;
+    }
+
+    /// Moves up to `most` nodes from rank `from` on whose places are sparse, and returns how many there were. `moved`
+    /// learns of each old node, which is still there, and the new one. O(log n) and O(1) for each.
+    pub fn relocate(
+        &mut self,
+        from: u64,
+        most: usize,
+        by: &mut Relocator,
+        mut moved: impl FnMut(NodeRef<'_>, NodeRef<'_>),
+    ) -> usize {
+        let mut path = self.path(|_, position| u64::from(position) <= from);
+        for seen in 0..most {
+            // SAFETY: the path has a live node, or the head, on each level of the head; the node behind them on its
+            // levels is theirs to link. The copy is the node from the moment when nothing leads to the old one any more:
+            // what `moved` was shown ends with the call.
+            unsafe {
+                let (prev, position) = path.at(0);
+                let Some(old) = prev.forward(0) else { return seen };
+                prefetch(address(old.forward(0)));
+                let level = old.level();
+                let layout = node_layout(level, old.member().len());
+                let mut node = old;
+                if let Some(copy) = by.copy(old.0, layout) {
+                    assert!(copy.addr().get() <= ADDRESS, "user space has addresses of {ADDRESS_BITS} bits");
+                    node = Node(copy);
+                    for i in 0..level {
+                        path.at(i).0.set_forward(i, Some(node));
+                    }
+                    match node.forward(0) {
+                        Some(next) => next.set_backward(Some(node)),
+                        None => self.tail = Some(node),
+                    }
+                    moved(NodeRef::new(old), NodeRef::new(node));
+                    dealloc(old.0.as_ptr(), layout);
+                }
+                for last in &mut path.0[..level] {
+                    last.write((node, position + 1));
+                }
+            }
+        }
+        most
     }
 
     /// Adds a pair that is absent. O(log n).

@@ -11,6 +11,7 @@
 //! what is in it, a block through [`Lent`] or [`Place`].
 #![allow(unsafe_code)]
 
+use std::alloc::Layout;
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, transmute};
@@ -20,6 +21,7 @@ use std::ptr::{self, NonNull};
 use super::intset::Intset;
 use super::listpack::{self, Listpack};
 use super::scorepack::Scorepack;
+use crate::stdx::alloc::relocation::Relocator;
 
 /// Mask of the bits that are zero in a pointer to 8-byte aligned memory.
 const BITS: usize = 7;
@@ -56,6 +58,12 @@ pub unsafe trait Thin: Sized + 'static {
     /// # Safety
     /// `word` is the sum of `tag`, which is at most 7, and a pointer from `into_raw`, and owns the structure.
     unsafe fn borrow_mut<'a>(word: &'a mut NonNull<u8>, tag: usize) -> Self::Mut<'a>;
+
+    /// The layout of the memory behind a pointer, from the global allocator, which may lie anywhere.
+    ///
+    /// # Safety
+    /// `raw` comes from `into_raw`, and its structure is live.
+    unsafe fn layout(raw: NonNull<u8>) -> Layout;
 }
 
 /// A structure that is laid out as the pointer to its memory.
@@ -109,6 +117,11 @@ macro_rules! block {
             unsafe fn borrow_mut<'a>(word: &'a mut NonNull<u8>, tag: usize) -> Place<'a, $block> {
                 Place { word, tag, block: PhantomData }
             }
+
+            unsafe fn layout(raw: NonNull<u8>) -> Layout {
+                // SAFETY: the caller's promise; the value is never dropped.
+                ManuallyDrop::new(unsafe { <$block>::from_raw(raw) }).layout()
+            }
         }
 
         // SAFETY: the type is `repr(transparent)`, and its `into_raw` returns its only field.
@@ -147,6 +160,10 @@ unsafe impl<T: 'static> Thin for Box<T> {
         // SAFETY: the pointer is that of a box, which the word owns, and the word is borrowed exclusively for 'a.
         unsafe { without(*word, tag).cast().as_mut() }
     }
+
+    unsafe fn layout(_: NonNull<u8>) -> Layout {
+        Layout::new::<T>()
+    }
 }
 
 // SAFETY: there are no values.
@@ -172,6 +189,11 @@ unsafe impl Thin for Infallible {
 
     #[inline(always)]
     unsafe fn borrow_mut(_: &mut NonNull<u8>, _: usize) -> Infallible {
+        // SAFETY: as above.
+        unsafe { std::hint::unreachable_unchecked() }
+    }
+
+    unsafe fn layout(_: NonNull<u8>) -> Layout {
         // SAFETY: as above.
         unsafe { std::hint::unreachable_unchecked() }
     }
@@ -284,6 +306,21 @@ impl<A: Transparent, B: Thin, C: Thin> OneOf<A, B, C> {
                 1 => ViewMut::Second(B::borrow_mut(&mut self.word, 1)),
                 _ => ViewMut::Third(C::borrow_mut(&mut self.word, 2)),
             }
+        }
+    }
+
+    /// Moves the value's memory if its place is sparse; what that refers to stays.
+    pub fn relocate(&mut self, by: &mut Relocator) {
+        let tag = self.tag();
+        let raw = without(self.word, tag);
+        // SAFETY: the tag says what the word owns, whose memory may lie anywhere: the word alone has its address.
+        unsafe {
+            let layout = match tag {
+                0 => A::layout(raw),
+                1 => B::layout(raw),
+                _ => C::layout(raw),
+            };
+            self.word = with(by.relocate(raw, layout), tag);
         }
     }
 
@@ -439,6 +476,18 @@ mod tests {
         }));
         assert!(caught.is_err());
         assert!(matches!(word.view(), View::Second(ints) if ints.len() == 1000));
+    }
+
+    #[test]
+    fn a_moved_word_is_the_same() {
+        let numbers: String = (0..100).map(|n| n.to_string()).collect();
+        for mut word in words() {
+            grow(&mut word);
+            let (before, mut by) = (word.address(), Relocator::of_everything());
+            word.relocate(&mut by);
+            assert!(word.address() != before && by.moved == 1);
+            assert_eq!(text(&word), numbers);
+        }
     }
 
     #[test]

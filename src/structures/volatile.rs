@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use super::dict::{Borrowed, Dict, Element, Place};
 use super::field::Field;
 use super::sds::Value;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::hash;
 
@@ -97,6 +98,14 @@ impl Volatile {
     #[inline]
     pub fn step(&mut self) {
         self.table.step();
+    }
+
+    /// Moves blocks whose places are sparse: see [`Dict::relocate`].
+    pub fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        let Volatile { table, queue } = self;
+        table.relocate(by, cursor, most, |field, by| {
+            field.relocated(by, |old, new| requeue(queue, queued(old), queued(new)))
+        })
     }
 
     /// Takes the table.

@@ -16,6 +16,7 @@ use super::packed::{Unfit, longest_key};
 use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::random;
 use super::value::{Collection, Describe, Part, Value};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::{Key, hash};
 use crate::stdx::rng::Rng;
@@ -645,6 +646,19 @@ impl Collection for Hash {
             EncodingMut::Pack(_) => {}
             EncodingMut::Table(table) => table.step(),
             EncodingMut::Volatile(volatile) => volatile.step(),
+        }
+    }
+
+    fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        if cursor == 0 {
+            self.0.relocate(by);
+        }
+        match self.encoded_mut() {
+            EncodingMut::Pack(_) => 0,
+            EncodingMut::Table(table) => {
+                table.relocate(by, cursor, most, |field, by| field.relocated(by, |_, _| ()))
+            }
+            EncodingMut::Volatile(volatile) => volatile.relocate(by, cursor, most),
         }
     }
 

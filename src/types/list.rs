@@ -7,6 +7,7 @@
 use super::Limits;
 use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::value::{Collection, Describe, Part};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::structures::listpack::{Item, Listpack, Needle};
 use crate::structures::quicklist::{Direction, NodeRef, Quicklist, QuicklistOptions};
 use crate::structures::tagged::{self, OneOf, Owned};
@@ -425,6 +426,16 @@ impl Collection for List {
         match self.view() {
             View::Pack(pack) => List::pack((*pack).clone()),
             View::Quick(list) => List::quick(list.clone()),
+        }
+    }
+
+    fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        if cursor == 0 {
+            self.0.relocate(by);
+        }
+        match self.view_mut() {
+            ViewMut::Pack(_) => 0,
+            ViewMut::Quick(list) => list.relocate(by, cursor, most),
         }
     }
 

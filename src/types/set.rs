@@ -23,6 +23,7 @@ use super::packed::{Unfit, longest_key};
 use super::prefetch::{self, PrefetchTarget, Prefetcher};
 use super::random;
 use super::value::{Collection, Describe, Part};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::{Key, hash};
 use crate::stdx::num;
 use crate::stdx::rng::Rng;
@@ -722,6 +723,16 @@ impl Collection for Set {
     fn step(&mut self) {
         if let EncodingMut::Table(table) = self.encoded_mut() {
             table.step();
+        }
+    }
+
+    fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        if cursor == 0 {
+            self.0.relocate(by);
+        }
+        match self.encoded_mut() {
+            EncodingMut::Ints(_) | EncodingMut::Pack(_) => 0,
+            EncodingMut::Table(table) => table.relocate(by, cursor, most, Member::relocated),
         }
     }
 

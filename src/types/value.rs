@@ -2,6 +2,7 @@
 
 use super::prefetch::{PrefetchTarget, Prefetcher};
 use super::stream;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 pub use crate::structures::sds::Value;
 
@@ -112,6 +113,10 @@ pub trait Collection: sealed::Stored + Describe + Sized + Send + 'static {
     /// One step of a running rehash of the table: reading commands take it, so that a collection that no longer
     /// changes does not keep two tables for ever.
     fn step(&mut self) {}
+
+    /// Moves blocks whose places are sparse: those of about `most` elements from `cursor` on. Returns the cursor to go on
+    /// at, 0 at the end. The collection may change in between; some blocks are then looked at twice, or not at all.
+    fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64;
 
     /// Prefetches the beginning of the collection. Returns the search for what a command looks for, if that takes
     /// further accesses.

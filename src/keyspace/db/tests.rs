@@ -231,7 +231,7 @@ fn a_scan_shows_every_key_that_stays_while_the_table_grows_and_shrinks() {
         }
         let (mut seen, mut cursor, mut grows) = (BTreeSet::new(), 0, true);
         loop {
-            cursor = space.db(0).scan(cursor, |entry| _ = seen.insert(entry.key().to_vec()));
+            cursor = space.db(0).scan(cursor, false, |entry| _ = seen.insert(entry.key().to_vec()));
             if cursor == 0 {
                 break;
             }

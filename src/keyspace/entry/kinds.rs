@@ -2,6 +2,7 @@
 
 use super::Entry;
 use super::found::collection_of;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 use crate::structures::dict::Borrowed;
 use crate::types::prefetch::{PrefetchTarget, Prefetcher};
@@ -13,6 +14,7 @@ pub(super) struct CollectionKind {
     pub(super) describe: fn(&Entry) -> &dyn Describe,
     pub(super) duplicate: fn(&Entry, key: &[u8], expires: Option<UnixMillis>) -> Entry,
     pub(super) ahead: for<'a> fn(&Borrowed<'a, Entry>, PrefetchTarget<'a>) -> Option<Prefetcher<'a>>,
+    pub(super) relocate: fn(&mut Entry, &mut Relocator, cursor: u64, most: usize) -> u64,
     /// Only for an entry of this kind, whose value is not used afterwards.
     pub(super) drop: unsafe fn(&mut Entry),
 }
@@ -26,6 +28,9 @@ impl CollectionKind {
                 Entry::with_collection(key, expires, entry.collection::<T>().expect(OF_ITS_KIND).duplicate())
             },
             ahead: |entry, aim| collection_of::<T>(entry)?.prefetcher(aim),
+            relocate: |entry, by, cursor, most| {
+                entry.collection_mut::<T>().expect(OF_ITS_KIND).relocate(by, cursor, most)
+            },
             drop: Entry::drop_collection::<T>,
         }
     }
@@ -46,9 +51,9 @@ pub(super) const COLLECTION_KINDS: [Option<CollectionKind>; 16] = {
     let mut by_kind = [const { None }; 16];
     let mut i = 0;
     while i < all.len() {
-        let CollectionKind { kind, describe, duplicate, ahead, drop } = all[i];
+        let CollectionKind { kind, describe, duplicate, ahead, relocate, drop } = all[i];
         assert!(by_kind[kind as usize].is_none(), "no two types share a kind");
-        by_kind[kind as usize] = Some(CollectionKind { kind, describe, duplicate, ahead, drop });
+        by_kind[kind as usize] = Some(CollectionKind { kind, describe, duplicate, ahead, relocate, drop });
         i += 1;
     }
     by_kind

@@ -20,7 +20,7 @@
 //! - The same bytes result in the same requests and the same error, however they are split.
 //! - Parsing a request of `n` bytes costs O(n) in however many pieces it arrives, because the decoder remembers how
 //!   far it got. The memory for that is bounded by the bytes received, never by an announced length: for a large
-//!   string, 1 MB is reserved at once, then as much as has arrived, and above 8 MB 64 times as much.
+//!   string, 1 MB is reserved at once, then as much as has arrived, and above 8 MB four times as much.
 //!
 //! # Large strings
 //!

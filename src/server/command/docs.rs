@@ -5,6 +5,8 @@
 pub enum Group {
     /// Strings as arrays of bits.
     Bitmap,
+    /// Nodes of a cluster.
+    Cluster,
     /// The connection of a client.
     Connection,
     /// Keys of any type.
@@ -40,6 +42,7 @@ impl Group {
     pub const fn name(self) -> &'static str {
         match self {
             Group::Bitmap => "bitmap",
+            Group::Cluster => "cluster",
             Group::Connection => "connection",
             Group::Generic => "generic",
             Group::Geo => "geo",

@@ -43,6 +43,10 @@ bit_set! {
         LEAVES_MULTI = 28, "";
         /// Has its place in an append-only file, though it changes no data by itself.
         LOGGED = 29, "";
+        /// That the client was sent here by the owner of a slot is not used up by it.
+        KEEPS_ASKING = 30, "";
+        /// It runs where a slot is that is being moved, whichever of its keys are there.
+        IN_OPEN_SLOT = 31, "";
     }
 }
 

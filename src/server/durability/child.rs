@@ -256,6 +256,9 @@ impl Server {
         unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
         // A parent that ends must be able to come back on the same port while its child is busy.
         self.event_loop.listeners.clear();
+        if let Some(cluster) = &mut self.cluster {
+            cluster.leave_to_parent();
+        }
         self.process.name = task.title().into();
         self.process.show_title(&self.config, &self.identity);
         let options = &self.config.advanced;

@@ -19,11 +19,15 @@ impl Server {
             _ if self.event_loop.evicting => Duration::ZERO,
             ns => Duration::from_nanos(ns),
         };
+        let tick = self.defragment.until_due(self.event_loop.ended_ns).map_or(tick, |due| due.min(tick));
         self.pause.until_end().map_or(tick, |pause| pause.min(tick))
     }
 
     pub(in crate::server) fn cron_if_due(&mut self) {
         let now = self.event_loop.ended_ns;
+        if self.defragment.is_due(now) {
+            self.defragment_some();
+        }
         if now < self.event_loop.next_cron_ns {
             return;
         }
@@ -55,11 +59,13 @@ impl Server {
         self.supervise_child();
         self.supervise_aof();
         self.replication_cron();
+        self.cluster_cron();
         self.targets.release_idle();
         self.drop_late_arrivals();
         self.reload_tls_if_due();
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
+        self.supervise_defragmentation();
         if self.conditions.has(Conditions::TRACKING_FULL) {
             self.limit_tracked();
         }

@@ -134,7 +134,7 @@ impl Server {
     /// it to the system, because one client's peak usually exceeds the later needs of all others.
     pub(in crate::server) fn free<T: Send + 'static>(&mut self, allocated: usize, what: T) {
         if allocated >= MUCH {
-            self.keyspace.reclaimer.later(GivenBack(Some(what)), 0);
+            self.keyspace.reclaimer.later(GivenBack(Some(what)), 0, allocated);
         }
     }
 

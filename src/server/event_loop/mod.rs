@@ -223,8 +223,10 @@ impl Server {
     ) -> io::Result<()> {
         let Work { batch, held } = work;
         self.before_sleep();
-        let busy =
-            self.event_loop.link_again || self.event_loop.arrivals.can_go_on() || self.transfer_goes_on();
+        let busy = self.event_loop.link_again
+            || self.event_loop.arrivals.can_go_on()
+            || self.transfer_goes_on()
+            || self.bus_goes_on();
         let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() && !busy {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
@@ -244,6 +246,7 @@ impl Server {
             self.event_loop.reading.clear();
         }
         let mut accept = Vec::new();
+        let (mut bus, mut accept_on_bus) = (Vec::new(), Vec::new());
         let (mut link, mut pipe) = (std::mem::take(&mut self.event_loop.link_again), false);
         let EventLoop { poll, sending, ready, arrivals, .. } = &mut self.event_loop;
         for event in poll.as_ref().expect(WATCHED).ready() {
@@ -259,6 +262,14 @@ impl Server {
                 }
                 Source::Pipe => {
                     pipe = true;
+                    continue;
+                }
+                Source::Bus(place) => {
+                    bus.push(place);
+                    continue;
+                }
+                Source::BusListener(place) => {
+                    accept_on_bus.push(place);
                     continue;
                 }
                 Source::Arrival(place) => {
@@ -289,6 +300,12 @@ impl Server {
         }
         if link {
             self.link_ready();
+        }
+        for listener in accept_on_bus {
+            self.accept_on_bus(listener);
+        }
+        if !bus.is_empty() || self.bus_goes_on() {
+            self.serve_bus(&bus);
         }
         let others = !self.event_loop.ready.is_empty();
         self.serve(batch, held);
@@ -524,6 +541,7 @@ impl Server {
 
     /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
+        self.cluster_before_sleep();
         // Nothing changes any more when the server ends: the data may have been saved with their offset in the stream.
         if !self.event_loop.stop {
             if !self.conditions.has(Conditions::BUSY) {

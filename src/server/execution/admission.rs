@@ -83,6 +83,7 @@ impl Conditions {
         held.set(Conditions::STALE, !spec.flags.has(Flags::STALE) || spec.declares.is_some() || ends_multi);
         held.set(Conditions::INTERNAL, true);
         held.set(Conditions::BUSY, true);
+        held.set(Conditions::CLUSTER, !spec.keys.is_empty() || spec.find_keys.is_some() || ends_multi);
         held
     }
 
@@ -153,6 +154,8 @@ pub enum Verdict {
     Run,
     /// The request is refused with this error.
     Refuse(Error),
+    /// The request belongs elsewhere, as this error tells.
+    Redirect(Error),
     /// The request is queued for EXEC.
     Queue,
     /// The request waits until a pause ends.
@@ -227,6 +230,11 @@ impl Server {
         {
             return Verdict::Refuse(self.no_permission(key, denied, spec, args));
         }
+        if self.conditions.has(Conditions::CLUSTER)
+            && let Err(why) = self.locate(key, spec, args)
+        {
+            return Verdict::Redirect(self.redirection(key, why));
+        }
         let flags = self.flags_of(spec, args);
         let busy = self.conditions.has(Conditions::BUSY);
         if self.conditions.has(Conditions::CLIENT_MEMORY) {
@@ -288,7 +296,7 @@ impl Server {
 
 impl Server {
     /// Whether a request changes data: itself, or by what was queued for it.
-    fn would_write(&self, key: ClientKey, spec: &Spec, flags: Flags) -> bool {
+    pub(in crate::server) fn would_write(&self, key: ClientKey, spec: &Spec, flags: Flags) -> bool {
         flags.has(Flags::WRITE) || self.any_queued(key, spec, |flags| flags.has(Flags::WRITE))
     }
 

@@ -21,7 +21,7 @@ use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
 /// How a client is unblocked without a result.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unblock {
     /// As if it had timed out.
     Timeout,
@@ -33,6 +33,10 @@ pub enum Unblock {
     NotLogged,
     /// With the error that the server does not end.
     ShutdownFailed,
+    /// With this error, because its keys are elsewhere now.
+    Redirected(Error),
+    /// With what the client waits for: its memory is free.
+    Freed,
 }
 
 const ROLE_CHANGED: &str =
@@ -49,7 +53,7 @@ impl Server {
     ) -> bool {
         let need = match &wait {
             Wait::Keys { need, .. } => need,
-            Wait::Acknowledgements { .. } | Wait::Shutdown => {
+            Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
                 if matches!(wait, Wait::Acknowledgements { .. }) {
                     self.replication.waiting.clients.push(key);
                 }
@@ -91,6 +95,17 @@ impl Server {
         true
     }
 
+    /// Whether the reply to the running request of a client may come later: not inside another command, and not if nobody
+    /// reads replies.
+    pub fn can_wait(&self, key: ClientKey) -> bool {
+        const ANSWERED: ClientFlags = ClientFlags::INTERNAL.with(ClientFlags::PRIMARY);
+        let execution = &self.execution;
+        execution.depth == 0
+            && execution.attempt == Attempt::First
+            && self.event_loop.poll.is_some()
+            && !self.clients[key].flags.has(ANSWERED)
+    }
+
     /// Unblocks a client: removes it from all queues, and resumes reading its input.
     fn release(&mut self, key: ClientKey, blocked: &Blocked) {
         self.clients.blocking.remove(key, blocked);
@@ -99,7 +114,11 @@ impl Server {
         }
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::BLOCKED, false);
-        self.read_soon(key);
+        // Bytes that arrive meanwhile are received, and stay where they are. Where there are none, the socket has none.
+        let input = &client.io.input;
+        if input.is_borrowed() || input.pending() > 0 {
+            self.read_soon(key);
+        }
     }
 
     /// Serves clients blocked on changed keys, until nothing is left to take.
@@ -176,13 +195,19 @@ impl Server {
                     server.reply(key).null_array();
                 }
             }
-            Unblock::Error | Unblock::RoleChanged | Unblock::NotLogged | Unblock::ShutdownFailed => {
-                let error = Error::text(match how {
-                    Unblock::RoleChanged => ROLE_CHANGED,
-                    Unblock::NotLogged => NOT_LOGGED,
-                    Unblock::ShutdownFailed => SHUTDOWN_FAILED,
-                    _ => "UNBLOCKED client unblocked via CLIENT UNBLOCK",
-                });
+            Unblock::Freed => _ = server.reply(key).ok(),
+            Unblock::Error
+            | Unblock::RoleChanged
+            | Unblock::NotLogged
+            | Unblock::ShutdownFailed
+            | Unblock::Redirected(_) => {
+                let error = match how {
+                    Unblock::RoleChanged => Error::text(ROLE_CHANGED),
+                    Unblock::NotLogged => Error::text(NOT_LOGGED),
+                    Unblock::ShutdownFailed => Error::text(SHUTDOWN_FAILED),
+                    Unblock::Redirected(error) => error,
+                    _ => Error::text("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+                };
                 server.stats.commands[id].failed += 1;
                 server.stats.error(error.code());
                 server.reply(key).error(&error);
@@ -216,7 +241,7 @@ impl Server {
             return;
         };
         match blocked.wait {
-            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Shutdown => {
+            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
                 self.release(key, &blocked);
                 self.count_blocked(key, &blocked, 0);
             }
@@ -239,6 +264,23 @@ impl Server {
         }
         while let Some(key) = self.clients.blocking.overdue(now) {
             self.unblock(key, Unblock::Timeout);
+        }
+        if !self.clients.blocking.for_memory().is_empty() {
+            self.answer_freed();
+        }
+    }
+
+    /// Answers those who waited for memory that is free by now.
+    #[cold]
+    fn answer_freed(&mut self) {
+        let reclaimer = &self.keyspace.reclaimer;
+        let waiting = self.clients.blocking.for_memory().iter();
+        let freed = waiting.filter(|&&(job, _)| reclaimer.is_finished(job)).map(|&(_, key)| key);
+        for key in freed.collect::<Vec<_>>() {
+            self.unblock(key, Unblock::Freed);
+        }
+        if self.clients.blocking.for_memory().is_empty() {
+            self.keyspace.reclaimer.is_not_awaited();
         }
     }
 

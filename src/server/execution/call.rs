@@ -236,9 +236,10 @@ impl Server {
             self.pass_on_unit(flags.has(Flags::TOUCHES_ARBITRARY_KEYS));
             self.clients[key].last_write = self.replication.offset();
         }
-        const LOOKED_AFTER: ClientFlags = ClientFlags::CHOSE_CACHING.with(ClientFlags::REPLICA);
+        const LOOKED_AFTER: ClientFlags =
+            ClientFlags::CHOSE_CACHING.with(ClientFlags::REPLICA).with(ClientFlags::ASKING);
         if self.clients[key].flags.has(LOOKED_AFTER) {
-            self.look_after(key, flags.has(Flags::KEEPS_CACHING));
+            self.look_after(key, flags);
         }
         self.written(key);
         if self.clients.blocking.any_ready() {
@@ -246,11 +247,15 @@ impl Server {
         }
     }
 
-    /// Does what follows from a request of a client that chose what it caches, or of a replica.
+    /// Does what follows from a request of a client that chose what it caches or was sent by another node, or of a
+    /// replica.
     #[cold]
-    fn look_after(&mut self, key: ClientKey, keeps_caching: bool) {
+    fn look_after(&mut self, key: ClientKey, flags: Flags) {
         if self.clients[key].flags.has(ClientFlags::CHOSE_CACHING) {
-            self.used_caching(key, keeps_caching);
+            self.used_caching(key, flags.has(Flags::KEEPS_CACHING));
+        }
+        if !flags.has(Flags::KEEPS_ASKING) && !self.clients[key].flags.has(ClientFlags::IN_MULTI) {
+            self.clients[key].flags.set(ClientFlags::ASKING, false);
         }
         if self.clients[key].flags.has(ClientFlags::REPLICA) {
             self.check_silence(key);
@@ -267,7 +272,11 @@ impl Server {
         args: &Args<'_>,
     ) {
         let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
-        if !conditions.has(self.blocked_by[id.0 as usize]) || self.passes(key, id, spec, args) {
+        let held_by = conditions.and(self.blocked_by[id.0 as usize]);
+        if held_by.is_empty()
+            || (held_by == Conditions::CLUSTER && self.is_at_home(spec, args))
+            || self.passes(key, id, spec, args)
+        {
             self.answer(key, |server| server.call(key, id, spec, args));
         }
     }
@@ -279,6 +288,7 @@ impl Server {
         match self.walk_gates(key, id, spec, args) {
             Verdict::Run => return true,
             Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), args, error)),
+            Verdict::Redirect(error) => self.answer(key, |server| server.redirect(key, id, error)),
             Verdict::Queue => self.answer(key, |server| server.queue(key, id, args)),
             Verdict::Pause => self.pause_request(key, Some(id), args),
             Verdict::Drop => {}
@@ -353,6 +363,17 @@ impl Server {
                 let reason = text.strip_prefix(b"ERR ").unwrap_or(text);
                 error = Error::quoting(&[b"EXECABORT Transaction discarded because of: ", reason]);
             }
+        }
+        self.clients[key].break_transaction();
+        self.refuse(key, &error);
+    }
+
+    /// Sends a client elsewhere. A transaction that the request was meant for, or ends, will not run.
+    #[cold]
+    fn redirect(&mut self, key: ClientKey, id: CommandId, error: Error) {
+        self.stats.commands[id.0 as usize].rejected += 1;
+        if self.commands.spec(id).flags.has(Flags::ENDS_MULTI) {
+            self.end_transaction(key);
         }
         self.clients[key].break_transaction();
         self.refuse(key, &error);

@@ -9,8 +9,10 @@ pub mod call;
 pub mod feed;
 pub mod pause;
 pub mod propagate;
+pub mod redirect;
 pub mod script_debug;
 pub mod scripts;
+pub mod slots;
 pub mod transaction;
 pub mod users;
 

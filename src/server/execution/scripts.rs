@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::acl::{Context, Denied};
 use crate::clients::{ClientFlags, ClientKey};
+use crate::cluster::slot::Slot;
 use crate::keyspace::Sink as FedSink;
 use crate::resp::{Args, Error, Protocol, Replied, Reply};
 use crate::scripting::{
@@ -63,6 +64,8 @@ pub struct Running {
     pub is_function: bool,
     /// Whether one of its commands was one that writes.
     pub wrote: bool,
+    /// In a cluster: the slot of the keys that were declared or used first.
+    slot: Option<Slot>,
     /// Whether somebody wants it to end.
     killed: bool,
     /// What others are told of it, once it has run for long.
@@ -177,6 +180,12 @@ impl Scripts {
         self.client == Some(key)
     }
 
+    /// Whether the running script has used keys of no other slot. If it has used none, its first slot is noted.
+    pub(in crate::server) fn stays_in(&mut self, slot: Slot) -> bool {
+        let running = self.running.as_mut();
+        running.is_none_or(|running| *running.slot.get_or_insert(slot) == slot)
+    }
+
     /// What scripts and libraries take; while a script runs: what they took before. O(libraries).
     pub fn figures(&self) -> Figures {
         self.engine.as_deref().map_or(self.figures, measure)
@@ -229,6 +238,7 @@ impl Server {
             caller: key,
             is_function: matches!(program, Program::Function(_)),
             wrote: false,
+            slot: self.cluster.as_ref().and_then(|_| call.keys.get(0)).map(Slot::of),
             killed: false,
             slow: None,
         });
@@ -243,12 +253,15 @@ impl Server {
             asks.set(Flags::DENYOOM, short && declared.undeclared);
             let began = server.execution.command_started;
             let slow_after_ms = server.config.general.busy_reply_threshold_ms;
+            let cluster = server.conditions.has(Conditions::CLUSTER) && !free;
             let mut host = ScriptHost {
                 server,
                 client,
                 asks,
                 limited,
                 stale,
+                cluster,
+                allow_cross_slot: declared.undeclared || declared.allow_cross_slot_keys,
                 read_only,
                 short: short && declared.undeclared,
                 began,
@@ -315,6 +328,9 @@ impl Server {
 
     /// Checks what a script declares against what is possible now.
     fn may_begin(&mut self, declared: Declared, read_only: bool, short: bool) -> Result<(), Error> {
+        if declared.no_cluster && self.cluster.is_some() {
+            return Err(Error::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
+        }
         if !declared.no_writes {
             if read_only {
                 return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
@@ -373,8 +389,11 @@ impl Server {
             Some(key) => key,
             None => self.make_client_for_scripts(),
         };
-        const INHERITED: ClientFlags =
-            ClientFlags::LIMITED_USER.with(ClientFlags::NO_TOUCH).with(ClientFlags::PRIMARY);
+        const INHERITED: ClientFlags = ClientFlags::LIMITED_USER
+            .with(ClientFlags::NO_TOUCH)
+            .with(ClientFlags::PRIMARY)
+            .with(ClientFlags::ASKING)
+            .with(ClientFlags::READS_COPIES);
         let from = &self.clients[caller];
         let (db, user, flags) = (from.db, from.user, from.flags.and(INHERITED));
         let client = &mut self.clients[key];
@@ -482,6 +501,10 @@ struct ScriptHost<'s, 'a> {
     limited: bool,
     /// The data may be old, and old data are not wanted.
     stale: bool,
+    /// The server is a node of a cluster, and keys may be another node's.
+    cluster: bool,
+    /// Keys of different slots may be used.
+    allow_cross_slot: bool,
     read_only: bool,
     /// Memory was short when the script began, and each command is judged by itself.
     short: bool,
@@ -533,6 +556,9 @@ impl ScriptHost<'_, '_> {
             }
             self.asks.set(MAY_CHANGE.with(Flags::DENYOOM), false);
         }
+        if self.cluster {
+            server.check_slots_in_script(self.client, spec, args, self.allow_cross_slot)?;
+        }
         Ok(())
     }
 
@@ -574,7 +600,7 @@ impl Host for ScriptHost<'_, '_> {
         let Ok((id, spec)) = self.server.resolve(found, &args) else {
             return self.unknown(found, &args, sink);
         };
-        if (self.limited || self.stale || spec.flags.has(self.asks))
+        if (self.limited || self.stale || self.cluster || spec.flags.has(self.asks))
             && let Err(error) = self.judge(id, spec, &args)
         {
             return self.refuse(Some(id), &error, sink);

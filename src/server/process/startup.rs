@@ -98,7 +98,6 @@ fn start(
     let executable = std::env::current_exe().unwrap_or_default();
     enter_directory(&mut config)?;
     start_log(&config)?;
-    refuse_missing_features(&config)?;
 
     let manager = Manager::find(config.general.supervised);
     manager.greet();
@@ -182,6 +181,9 @@ fn start(
         .configure_tls()
         .map_err(|_| Failure::line("Failed to configure TLS. Check logs for more info."))?;
     let ready = server.open_listeners()?;
+    if server.config.cluster.enabled {
+        server.open_cluster().map_err(Failure::line)?;
+    }
     if let Err(error) =
         server.process.apply_oom_score(&server.config.advanced, server.config.replication.replicaof.is_some())
     {
@@ -196,15 +198,19 @@ fn start(
     }
     tracing::info!("Server initialized");
     let waker = poll.waker();
+    let waker_of_memory = poll.waker();
+    server.keyspace.reclaimer.set_wake(Arc::new(move || waker_of_memory.wake()));
     server.aof.log.set_wake(Arc::new(move || waker.wake()));
     server
         .event_loop
         .watch_sockets(poll)
         .map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
+    server.watch_bus().map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
     server.event_loop.request = Some(signals.request());
     server.apply_watchdog();
     server.event_loop.stopwatch.start();
     server.load_data(&signals)?;
+    server.verify_cluster_data().map_err(Failure::line)?;
     server.begin_replication();
     for kind in ready {
         tracing::info!("Ready to accept connections {kind}");
@@ -271,15 +277,6 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     log::init(options).map_err(|error| {
         Failure::Config(format!("Can't open the log file '{}': {}\n", logs.file, error_text(&error)))
     })
-}
-
-/// Refuses to start without features that the configuration relies on, because data would be lost silently.
-fn refuse_missing_features(config: &Config) -> Result<(), Failure> {
-    let missing = [(config.cluster.enabled, "'cluster-enabled yes': cluster mode")];
-    match missing.into_iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(Failure::Line(format!("Can't start with {what} is not implemented yet."))),
-        None => Ok(()),
-    }
 }
 
 /// Parses a configured CPU list; `None` for all CPUs.
@@ -421,6 +418,7 @@ impl Process {
             "tls-port" => OsStr::new(&tls_port),
             "unixsocket" => OsStr::new(&net.unixsocket),
             "config-file" => config_file,
+            "server-mode" if config.cluster.enabled => OsStr::new("[cluster]"),
             // A standalone server shows no mode.
             _ => OsStr::new(""),
         })
@@ -451,17 +449,18 @@ fn write_pidfile(config: &Config, pid: u32) {
 fn show_logo(config: &Config, pid: u32) {
     let general = &config.general;
     let port = config.main_port();
+    let mode = if config.cluster.enabled { "cluster" } else { "standalone" };
     let at_terminal =
         config.logs.file.is_empty() && !config.logs.syslog_enabled && io::stdout().is_terminal();
     if general.always_show_logo || at_terminal {
-        log::raw(log::Level::Notice, &logo(port, pid));
+        log::raw(log::Level::Notice, &logo(mode, port, pid));
     } else {
-        tracing::info!("Running mode=standalone, port={port}.");
+        tracing::info!("Running mode={mode}, port={port}.");
     }
 }
 
 /// An octahedron, the crystal shape of spinels. Scripts read the words `Port:` and `PID:`.
-fn logo(port: u16, pid: u32) -> String {
+fn logo(mode: &str, port: u16, pid: u32) -> String {
     let bits = usize::BITS;
     format!(
         r"
@@ -469,7 +468,7 @@ fn logo(port: u16, pid: u32) -> String {
              /|\
             / | \            Spinel {VERSION} (Redis {REDIS_VERSION}) {bits} bit
            /  |  \
-          /   |   \          Running in standalone mode
+          /   |   \          Running in {mode} mode
          /    |    \         Port: {port}
         /  .-'|'-.  \        PID: {pid}
        /.-'   |   '-.\
@@ -514,7 +513,7 @@ mod tests {
 
     #[test]
     fn the_logo_says_what_scripts_look_for() {
-        let logo = logo(6379, 42);
+        let logo = logo("standalone", 6379, 42);
         assert!(logo.contains(" PID: 42\n") && logo.contains(" Port: 6379\n"));
     }
 }

@@ -150,7 +150,7 @@ impl Server {
 
     /// Whether the stream stands still, so that the replica can catch up.
     pub(in crate::server) fn failover_pauses(&self) -> bool {
-        self.replication.failover.phase != Phase::None
+        self.replication.failover.phase != Phase::None || self.cluster_pauses()
     }
 
     /// Asks replicas how far they are. Not more often than they tell it by themselves: those of Redis answer with the

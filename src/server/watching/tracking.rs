@@ -76,7 +76,7 @@ impl Server {
     /// Forgets that a client, which disconnects, has read keys.
     pub(in crate::server) fn forget_reader(&mut self, key: ClientKey) {
         let forgotten = self.clients.forget_reader(key);
-        self.keyspace.reclaimer.later(forgotten, 0);
+        self.keyspace.reclaimer.later(forgotten, 0, 0);
         let any = self.clients.tracking.concerns_anybody();
         self.keyspace.ledger.listeners.set(Listeners::TRACKING, any);
     }
@@ -154,7 +154,7 @@ impl Server {
     fn invalidate_everything(&mut self) {
         if self.clients.tracking.keys() > 0 {
             let forgotten = self.clients.tracking.forget_all();
-            self.keyspace.reclaimer.later(forgotten, 0);
+            self.keyspace.reclaimer.later(forgotten, 0, 0);
         }
         let mut news = [Protocol::Resp2, Protocol::Resp3].map(Invalidation::of_everything);
         let tracking: Vec<(ClientKey, Protocol)> = self

@@ -24,13 +24,15 @@
 //! - nothing is allocated before the first insertion.
 //!
 //! The parts: `table` (buckets and their packing), `rehash` (when and how the size changes), `scan` (cursors and
-//! random elements), `iter` (iteration over everything), `join` (intersection of two dicts). The two tables and the
+//! random elements), `iter` (iteration over everything), `join` (intersection of two dicts), `relocate` (moving its
+//! memory). The two tables and the
 //! pace of moving are those of Redis' `dict`, the bucket is that of Valkey's `hashtable`.
 #![allow(unsafe_code)]
 
 mod iter;
 mod join;
 mod rehash;
+mod relocate;
 mod scan;
 mod table;
 

@@ -18,6 +18,32 @@ fn next_cursor(cursor: u64, mask: u64) -> u64 {
     (cursor | !mask).reverse_bits().wrapping_add(1).reverse_bits()
 }
 
+/// Calls `visit` with the table and the index of each bucket at `cursor`, and returns the next cursor. The index is to be
+/// taken modulo the size of the table.
+#[inline(always)]
+pub(super) fn cursor_buckets(
+    cursor: u64,
+    masks: [u64; 2],
+    rehashing: bool,
+    mut visit: impl FnMut(usize, u64),
+) -> u64 {
+    if !rehashing {
+        visit(0, cursor);
+        return next_cursor(cursor, masks[0]);
+    }
+    let (small, large) = if masks[0] <= masks[1] { (0, 1) } else { (1, 0) };
+    visit(small, cursor);
+    // All buckets of the larger table whose elements are, were or will be in that one.
+    let mut cursor = cursor;
+    loop {
+        visit(large, cursor);
+        cursor = next_cursor(cursor, masks[large]);
+        if cursor & (masks[small] ^ masks[large]) == 0 {
+            return cursor;
+        }
+    }
+}
+
 /// A number below `n`, made from 64 random bits.
 #[inline]
 fn below(n: usize, random: u64) -> usize {
@@ -87,23 +113,11 @@ impl<E: Element> Dict<E> {
                 unsafe { each(table.head(index), &mut f) };
             }
         };
-        let mask = |t: usize| self.tables[t].mask() as u64;
+        let masks = [0, 1].map(|t| self.tables[t].mask() as u64);
         if !self.is_rehashing() {
-            prefetch(self.tables[0].head(next_cursor(cursor, mask(0)) as usize).as_ptr());
-            visit(0, cursor);
-            return next_cursor(cursor, mask(0));
+            prefetch(self.tables[0].head(next_cursor(cursor, masks[0]) as usize).as_ptr());
         }
-        let (small, large) = if mask(0) <= mask(1) { (0, 1) } else { (1, 0) };
-        visit(small, cursor);
-        // All buckets of the larger table whose elements are, were or will be in that one.
-        let mut cursor = cursor;
-        loop {
-            visit(large, cursor);
-            cursor = next_cursor(cursor, mask(large));
-            if cursor & (mask(small) ^ mask(large)) == 0 {
-                return cursor;
-            }
-        }
+        cursor_buckets(cursor, masks, self.is_rehashing(), &mut visit)
     }
 
     /// A random element; `rng` returns 64 random bits. Each element is equally likely, except for those in the

@@ -25,6 +25,7 @@ use std::ptr::{self, NonNull};
 
 use super::Element;
 use crate::stdx::alloc;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::prefetch::prefetch;
 
 /// Elements of a bucket before it is chained.
@@ -218,6 +219,12 @@ impl Bucket {
         self.clear(LAST);
         self.0[META] |= CHAINED;
         child
+    }
+
+    /// Writes the address of the child, which has moved.
+    pub(super) fn set_child(&mut self, child: NonNull<Bucket>) {
+        debug_assert!(self.is_chained());
+        self.set_address(LAST, child.cast());
     }
 
     /// Frees the child, whose elements have been moved.
@@ -591,6 +598,18 @@ impl Table {
                     None => return (elements, children),
                 }
             }
+        }
+    }
+
+    /// Moves the buckets if they are few and their place is sparse.
+    pub(super) fn relocate(&mut self, by: &mut Relocator) {
+        if !self.is_allocated() {
+            return;
+        }
+        let layout = Self::layout(self.mask + 1);
+        if layout.size() < alloc::MAPPED_FROM {
+            // SAFETY: below that size, the block is the allocator's, and nobody else has its address.
+            self.buckets = unsafe { by.relocate(self.buckets.cast(), layout) }.cast();
         }
     }
 

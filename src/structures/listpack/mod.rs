@@ -23,11 +23,13 @@ pub(in crate::structures) mod entry;
 #[cfg(test)]
 mod tests;
 
+use std::alloc::Layout;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ptr::NonNull;
 
 use super::block::Block;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::num;
 use entry::{END, Encoded, corrupt_position};
 pub use entry::{Item, Needle};
@@ -162,6 +164,16 @@ impl Listpack {
     pub(in crate::structures) unsafe fn from_raw(raw: NonNull<u8>) -> Listpack {
         // SAFETY: the caller's promise is the block's.
         Listpack { block: unsafe { Block::from_raw(raw) } }
+    }
+
+    /// The layout of the allocation.
+    pub(in crate::structures) fn layout(&self) -> Layout {
+        self.block.layout()
+    }
+
+    /// Moves the block if its place is sparse.
+    pub fn relocate(&mut self, by: &mut Relocator) {
+        self.block.relocate(by);
     }
 
     /// The bytes of the block, as in an RDB file.

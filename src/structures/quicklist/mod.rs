@@ -26,6 +26,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
+use crate::stdx::alloc::relocation::Relocator;
 use crate::structures::listpack::{Item, Listpack, Pos, encoded_size};
 pub use cursor::{CursorMut, Iter};
 use node::{Data, NIL, Nodes};
@@ -239,6 +240,15 @@ impl Quicklist {
     pub fn bytes(&self) -> usize {
         let contents: usize = self.nodes.iter().map(|(_, node)| node.data.allocated()).sum();
         size_of::<Self>() + self.nodes.allocated() + contents
+    }
+
+    /// Moves blocks whose places are sparse: those of about `most` nodes from `cursor` on. Returns the cursor to go on
+    /// at, 0 at the end.
+    pub fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        if cursor == 0 {
+            self.nodes.relocate_slots(by);
+        }
+        self.nodes.relocate(usize::try_from(cursor).unwrap_or(usize::MAX), most, by) as u64
     }
 
     /// The nodes from head to tail, as they are stored.

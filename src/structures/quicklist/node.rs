@@ -6,6 +6,7 @@
 use std::ops::{Index, IndexMut};
 
 use super::Direction;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::structures::listpack::{Entries, Item, Listpack, Pos};
 use crate::structures::lzf;
 
@@ -276,6 +277,28 @@ impl Nodes {
             let node = self.slots.get(id as usize)?;
             Some((std::mem::replace(&mut id, node.next), node))
         })
+    }
+
+    /// Moves the slots together if there are few and their place is sparse.
+    pub(super) fn relocate_slots(&mut self, by: &mut Relocator) {
+        by.relocate_vec(&mut self.slots);
+    }
+
+    /// Moves what is in up to `most` slots from `from` on, where its place is sparse. Returns the slot to go on at, or
+    /// 0 at the end.
+    pub(super) fn relocate(&mut self, from: usize, most: usize, by: &mut Relocator) -> usize {
+        let to = from.saturating_add(most).min(self.slots.len());
+        for slot in self.slots.get_mut(from..to).unwrap_or_default() {
+            match &mut slot.data {
+                Data::Vacant => {}
+                Data::Packed { entries, .. } => entries.relocate(by),
+                Data::Plain { bytes, .. } => by.relocate_bytes(bytes),
+                Data::PackedLzf { packed, .. } | Data::PlainLzf { packed } => {
+                    by.relocate_bytes(&mut packed.0)
+                }
+            }
+        }
+        if to < self.slots.len() { to } else { 0 }
     }
 
     /// Links a new node before `next`, or at the end if that is [`NIL`]. O(1) amortised.

@@ -3,6 +3,7 @@
 use std::ptr;
 
 use super::{Stream, StreamId};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::types::prefetch::{self, PrefetchTarget, Prefetcher};
 use crate::types::value::{Collection, Describe, Part};
 
@@ -36,6 +37,13 @@ impl Describe for Stream {
 impl Collection for Stream {
     fn duplicate(&self) -> Stream {
         self.clone()
+    }
+
+    fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        if cursor == 0 {
+            by.relocate_box(&mut self.0);
+        }
+        self.relocate_parts(by, cursor, most)
     }
 
     fn prefetcher<'a>(&'a self, _aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::id::StreamId;
 use super::pending::{Owner, Pending, PendingList};
 use super::sorted::Sorted;
+use crate::stdx::alloc::relocation::Relocator;
 
 /// The number of a consumer within its group. It stays until the consumer is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +109,19 @@ impl Group {
             free: BTreeSet::new(),
             released: Sorted::default(),
         }
+    }
+
+    /// Moves blocks whose places are sparse.
+    pub(super) fn relocate(&mut self, by: &mut Relocator) {
+        by.relocate_bytes(&mut self.name);
+        self.pending.relocate(by);
+        by.relocate_vec(&mut self.consumers);
+        by.relocate_vec(&mut self.order);
+        for consumer in self.consumers.iter_mut().flatten() {
+            by.relocate_bytes(&mut consumer.name);
+            consumer.ids.relocate(by);
+        }
+        self.released.relocate(by);
     }
 
     /// Its name.

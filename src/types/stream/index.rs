@@ -4,6 +4,7 @@
 use super::id::StreamId;
 use super::node::Node;
 use super::sorted::{At, Keyed, Sorted};
+use crate::stdx::alloc::relocation::Relocator;
 
 /// The nodes of a stream. Master ids ascend; there are earlier nodes only if there is a last one.
 #[derive(Clone, Default)]
@@ -107,6 +108,17 @@ impl Index {
                 self.last = self.earlier.back().map(|at| self.earlier.remove_at(at));
             }
         }
+    }
+
+    /// Moves blocks whose places are sparse: those of a chunk of nodes. Returns whether there are more chunks.
+    pub(super) fn relocate(&mut self, chunk: usize, by: &mut Relocator) -> bool {
+        if self.earlier.relocate_chunk(chunk, by, Node::relocate) {
+            return true;
+        }
+        if let Some(last) = &mut self.last {
+            last.relocate(by);
+        }
+        false
     }
 
     /// The nodes in order.

@@ -37,6 +37,7 @@ pub use log::{AddError, Range, SetIdError, Threshold, Trim};
 pub use node::{Entry, Fields, NodeLimits};
 pub use reading::{AutoClaim, Claim, Claimed, GroupMut, History, IdleClaim, NewEntries};
 
+use crate::stdx::alloc::relocation::Relocator;
 use log::Log;
 use sorted::Keyed;
 
@@ -151,6 +152,28 @@ impl Stream {
         let groups: usize = self.0.groups.iter().map(|group| group.bytes()).sum();
         let idempotency = self.0.idempotency.as_ref().map_or(0, |state| state.bytes());
         size_of::<Inner>() + nodes + index.bytes() + groups + idempotency
+    }
+
+    /// Moves blocks behind its own whose places are sparse: those of `most` chunks of nodes, then of as many groups.
+    /// Returns the cursor to go on at, 0 at the end.
+    fn relocate_parts(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        /// Set in cursors of groups, which come after the entries.
+        const GROUPS: u64 = 1 << 62;
+        let from = (cursor & !GROUPS) as usize;
+        let until = from.saturating_add(most.div_ceil(sorted::CHUNK));
+        if cursor & GROUPS == 0 {
+            return match (from..until).find(|&chunk| !self.0.log.index.relocate(chunk, by)) {
+                Some(_) if self.0.groups.is_empty() => 0,
+                Some(_) => GROUPS,
+                None => until as u64,
+            };
+        }
+        if from == 0 {
+            by.relocate_vec(&mut self.0.groups);
+        }
+        let groups = self.0.groups.len();
+        self.0.groups.iter_mut().take(until).skip(from).for_each(|group| group.relocate(by));
+        if until < groups { until as u64 | GROUPS } else { 0 }
     }
 
     /// Panics unless everything holds that always holds. O(n).

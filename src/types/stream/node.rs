@@ -16,6 +16,7 @@
 
 use super::id::StreamId;
 use super::sorted::Keyed;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::structures::listpack::{EMPTY, Entries, Item, Iter, Listpack, Pos, Run};
 
 /// Flag of a deleted entry.
@@ -325,6 +326,11 @@ impl<'a> Walk<'a> {
 }
 
 impl Node {
+    /// Moves the entries if their place is sparse.
+    pub(super) fn relocate(&mut self, by: &mut Relocator) {
+        self.entries.relocate(by);
+    }
+
     /// A node with one entry, whose fields become the master entry's.
     pub(super) fn new<'f>(id: StreamId, items: impl Iterator<Item = &'f [u8]> + Clone) -> Node {
         let fields = items.clone().step_by(2);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::id::StreamId;
 use super::sorted::{At, Keyed, Sorted};
+use crate::stdx::alloc::relocation::Relocator;
 
 /// Number of a consumer that stands for "nobody".
 const NOBODY: u32 = u32::MAX;
@@ -89,6 +90,11 @@ impl Owner {
 }
 
 impl PendingList {
+    /// Moves blocks whose places are sparse.
+    pub(super) fn relocate(&mut self, by: &mut Relocator) {
+        self.records.relocate(by);
+    }
+
     /// Number of pending entries.
     #[inline]
     pub(super) fn len(&self) -> usize {

@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 
 use super::id::StreamId;
+use crate::stdx::alloc::relocation::Relocator;
 
 /// Most records of a chunk.
 pub(super) const CHUNK: usize = 128;
@@ -329,6 +330,31 @@ impl<T: Keyed> Sorted<T> {
     pub(super) fn bytes(&self) -> usize {
         self.chunks.capacity() * size_of::<Chunk<T>>()
             + self.chunks.iter().map(|chunk| chunk.records.capacity() * size_of::<T>()).sum::<usize>()
+    }
+
+    /// Moves the records of a chunk together, and what each owns, where their places are sparse. Returns whether there
+    /// is such a chunk.
+    pub(super) fn relocate_chunk(
+        &mut self,
+        chunk: usize,
+        by: &mut Relocator,
+        mut each: impl FnMut(&mut T, &mut Relocator),
+    ) -> bool {
+        if chunk == 0 {
+            by.relocate_deque(&mut self.chunks);
+        }
+        let Some(chunk) = self.chunks.get_mut(chunk) else { return false };
+        by.relocate_deque(&mut chunk.records);
+        chunk.records.iter_mut().for_each(|record| each(record, by));
+        true
+    }
+
+    /// As [`relocate_chunk`](Self::relocate_chunk), for all of them.
+    pub(super) fn relocate(&mut self, by: &mut Relocator) {
+        let mut chunk = 0;
+        while self.relocate_chunk(chunk, by, |_, _| ()) {
+            chunk += 1;
+        }
     }
 
     /// Number of allocations.

@@ -28,6 +28,7 @@ use super::Limits;
 use super::packed::{Unfit, repeats};
 use super::prefetch::{PrefetchTarget, Prefetcher, block};
 use super::value::{Collection, Describe, Part};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::num::{self, FloatBuf};
 use crate::stdx::rng::Rng;
 use crate::structures::dict::Stats;
@@ -681,6 +682,16 @@ impl Collection for Zset {
     fn step(&mut self) {
         if let ViewMut::Indexed(indexed) = self.view_mut() {
             indexed.step();
+        }
+    }
+
+    fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
+        if cursor == 0 {
+            self.0.relocate(by);
+        }
+        match self.view_mut() {
+            ViewMut::Packed(_) => 0,
+            ViewMut::Indexed(indexed) => indexed.relocate(by, cursor, most),
         }
     }
 
