@@ -92,9 +92,12 @@ fn files_of(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// What changes when a file is written: see [`Stamp::of`].
+type Version = (u64, i64, i64, u64);
+
 /// When the files that a configuration names were last changed. Two equal stamps mean that nothing changed between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamp(Vec<(PathBuf, Option<(u64, i64, i64, u64)>)>);
+pub struct Stamp(Vec<(PathBuf, Option<Version>)>);
 
 impl Stamp {
     pub(super) fn of<'a>(files: impl Iterator<Item = &'a str>, dir: &str) -> Stamp {
