@@ -17,7 +17,7 @@
 //! | 4 | [`keyspace`] | databases, expiry, a ledger of what changed | clients and replies: it records a change and tells nobody |
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
 //! | 5 | [`cluster`] | the nodes of a cluster, which of them owns which slot, their bus and elections | sockets, files, the clock, commands |
-//! | 5 | [`net`] | sockets, buffers, readiness, signals, TLS | commands, keys |
+//! | 5 | [`net`] | sockets, buffers, readiness, signals, TLS, I/O threads | commands, keys |
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 5 | [`replication`] | histories and the protocol between a primary and its replicas | sockets, files, the clock, commands |
 //! | 5 | [`scripting`] | Lua, its libraries and limits, scripts and functions | the server: it calls back through [`scripting::Host`] |
@@ -58,6 +58,9 @@
 //! - The main thread is the event loop, and does everything above.
 //! - Three background threads take over what would make it wait: closing files, fsync, freeing large values. They own
 //!   what they are given, and hold nothing that the loop needs: data move between threads and are never shared.
+//! - I/O threads, if `io-threads` is more than 1, receive and parse requests, look up commands, hash keys, and send
+//!   replies. A connection travels to the main thread with its requests and returns with the replies, through queues
+//!   without locks; see [`net::threads`].
 //! - The watchdog, if `watchdog-period` is set, only reads the loop's progress, and interrupts it by a signal.
 //! - The thread that watches over scripts only reads whether a new one has begun. It interrupts one that has run for
 //!   milliseconds by a signal, so that others are served, and sleeps while there are none.

@@ -42,6 +42,7 @@ const UNSAFE: &[&str] = &[
     "net/listener.rs",
     "net/signals.rs",
     "net/stream.rs",
+    "net/threads/queue.rs",
     "net/tls/secure.rs",
     "resp/reply.rs",
     "resp/request/decoder.rs",

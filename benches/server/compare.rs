@@ -51,7 +51,8 @@ pub struct Place {
 
 impl Place {
     fn start(self, program: &Program, data: &Data) -> io::Result<Server> {
-        let server = Server::start(&program.path, &data.options, self.processor)?;
+        let processor = self.processor.map(|processor| processor.to_string());
+        let server = Server::start(&program.path, &data.options, processor.as_deref())?;
         for fill in &data.fills {
             fill_with(&server, fill.requests, &fill.write, if data.in_order { 1 } else { 4 })?;
         }
@@ -60,7 +61,7 @@ impl Place {
 }
 
 /// Sends requests as fast as the server accepts them, and expects no errors.
-fn fill_with(server: &Server, requests: u64, write: &Write, connections: usize) -> io::Result<()> {
+pub fn fill_with(server: &Server, requests: u64, write: &Write, connections: usize) -> io::Result<()> {
     let mut rng = Rng::new(1);
     let mut sent = 0;
     while sent < requests {
@@ -79,7 +80,8 @@ fn fill_with(server: &Server, requests: u64, write: &Write, connections: usize) 
     Ok(())
 }
 
-fn job<'a>(server: &Server, batches: &'a Batches, requests: u64) -> Job<'a> {
+/// A load of [`CONNECTIONS`] connections.
+pub fn job<'a>(server: &Server, batches: &'a Batches, requests: u64) -> Job<'a> {
     Job {
         server: server.address,
         pid: server.pid(),

@@ -7,6 +7,7 @@
 //!
 //! - `workloads` holds the tables of requests, of data whose memory is measured, and of pauses;
 //! - `compare` runs them, using `process` (servers) and `load` (clients);
+//! - `threads` measures what I/O threads take off the main thread;
 //! - `measure` reads the counters, `report` writes the results.
 //!
 //! A complete run writes `benches/results/server.md` and `server.svg`; a run with a filter only prints.
@@ -16,6 +17,7 @@ mod load;
 mod measure;
 mod process;
 mod report;
+mod threads;
 mod workloads;
 
 use std::fs;
@@ -75,12 +77,16 @@ fn main() -> io::Result<()> {
     let mut pauses = workloads::pauses();
     pauses.retain(|pause| wanted(&format!("pause: {}", pause.name)));
     let loads = wanted(report::LOADING);
+    let threaded = wanted(threads::TITLE);
     if options.get_flag("list") {
         cases.iter().for_each(|case| println!("{}", report::title(case)));
         items.iter().for_each(|items| println!("memory: {}", items.name));
         pauses.iter().for_each(|pause| println!("pause: {}", pause.name));
         if loads {
             println!("{}", report::LOADING);
+        }
+        if threaded {
+            println!("{}", threads::TITLE);
         }
         return Ok(());
     }
@@ -102,6 +108,7 @@ fn main() -> io::Result<()> {
         memory: Vec::new(),
         pauses: Vec::new(),
         loading: Vec::new(),
+        threads: String::new(),
     };
     for number in 0..rounds {
         compare::round(&programs, place, &cases, number, &mut samples);
@@ -138,6 +145,10 @@ fn main() -> io::Result<()> {
             loading.inspect_err(|error| complain(report::LOADING, program, error)).unwrap_or_default()
         });
         results.loading = row.collect();
+    }
+
+    if threaded {
+        results.threads = threads::text(&programs, &threads::measure(&programs, rounds));
     }
 
     write(&results, out.as_deref())?;

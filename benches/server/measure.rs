@@ -47,6 +47,32 @@ impl Cpu {
     }
 }
 
+/// Processor time of the main thread of a process, and of all its threads, in nanoseconds.
+#[derive(Clone, Copy)]
+pub struct ThreadTimes {
+    pub main_ns: u64,
+    pub all_ns: u64,
+}
+
+impl ThreadTimes {
+    /// The times of the process `pid` so far.
+    ///
+    /// # Errors
+    /// As [`Cpu::of`].
+    pub fn of(pid: u32) -> io::Result<ThreadTimes> {
+        let main = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat"))?;
+        let main_ns = number(main.split_ascii_whitespace().next())?;
+        Ok(ThreadTimes { main_ns, all_ns: Cpu::of(pid)?.ns })
+    }
+
+    /// The times since `earlier`.
+    pub fn since(self, earlier: ThreadTimes) -> ThreadTimes {
+        let [main_ns, all_ns] =
+            [(self.main_ns, earlier.main_ns), (self.all_ns, earlier.all_ns)].map(|(now, then)| now - then);
+        ThreadTimes { main_ns, all_ns }
+    }
+}
+
 /// Resident memory of the process `pid` in bytes.
 ///
 /// # Errors

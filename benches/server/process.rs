@@ -63,20 +63,20 @@ pub struct Server {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Starts a server that stores nothing on disk unless `options` say otherwise, on one processor if given.
+    /// Starts a server that stores nothing on disk unless `options` say otherwise, on a list of processors if given.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start(program: &Path, options: &[&str], processor: Option<usize>) -> io::Result<Server> {
+    pub fn start(program: &Path, options: &[&str], processors: Option<&str>) -> io::Result<Server> {
         // A port that the system has assigned and that is released is unlikely to be assigned again at once.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let directory =
             env::temp_dir().join(format!("spinel-bench-{}-{}", std::process::id(), address.port()));
         fs::create_dir_all(&directory)?;
-        let mut command = match processor {
-            Some(processor) => {
+        let mut command = match processors {
+            Some(processors) => {
                 let mut command = Command::new("taskset");
-                command.arg("-c").arg(processor.to_string()).arg(program);
+                command.arg("-c").arg(processors).arg(program);
                 command
             }
             None => Command::new(program),

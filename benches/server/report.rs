@@ -26,6 +26,8 @@ pub struct Results<'a> {
     pub pauses: Vec<(&'a Pause, Vec<Vec<Latencies>>)>,
     /// Loading times of each server.
     pub loading: Vec<Vec<Loading>>,
+    /// The section about I/O threads; empty if they were not measured.
+    pub threads: String,
 }
 
 /// Title of the table of `loading`.
@@ -120,6 +122,7 @@ impl Results<'_> {
         if !self.loading.is_empty() {
             self.loading_table(&mut out);
         }
+        out.push_str(&self.threads);
         out
     }
 

@@ -96,7 +96,8 @@ pub fn strings(keys: u64, bytes: usize) -> (u64, Write) {
     (keys, write(move |out, _, i| request!(out, "SET", key(i), value)))
 }
 
-fn get(keys: u64) -> Write {
+/// GET of a random one of the keys that [`strings`] sets.
+pub fn get(keys: u64) -> Write {
     write(move |out, rng, _| request!(out, "GET", key(rng.below(keys))))
 }
 

@@ -239,7 +239,7 @@ impl Drop for Background {
 ///
 /// Faults of the thread itself are not blocked: with those blocked, the kernel would end the process before a crash
 /// report is written.
-fn block_signals() {
+pub(crate) fn block_signals() {
     // SAFETY: `sigfillset` initialises the set before it is read; the old mask is not asked for.
     unsafe {
         let mut set = mem::MaybeUninit::<libc::sigset_t>::uninit();

@@ -72,6 +72,12 @@ bit_set! {
         READS_REMEMBERED = 23;
         /// A replica that knows no histories and acknowledges nothing.
         PLAIN_SYNC = 24;
+        /// Its connection is in an I/O thread, or on the way there or from there.
+        AWAY = 25;
+        /// Its connection belongs to an I/O thread, and is here until the end of the turn.
+        VISITING = 26;
+        /// Its connection is away and has been asked for.
+        RECALLED = 27;
         /// It was sent here by the owner of a slot that is being moved to this node: its next request is served.
         ASKING = 28;
         /// It reads from replicas in a cluster, whose data may be old (`READONLY`).
@@ -153,6 +159,8 @@ pub struct Client {
     pub protocol: Protocol,
     /// Which replies it wants.
     pub reply_mode: ReplyMode,
+    /// The I/O thread that its connection belongs to, if it is away or visiting.
+    pub thread: u16,
     /// Number of the selected database.
     pub db: u32,
     /// Index of the last command in the command table, for `CLIENT LIST`.
@@ -161,6 +169,8 @@ pub struct Client {
     pub connected_at: UnixMillis,
     /// Time of the last receive or send.
     pub last_active: UnixMillis,
+    /// Time at which its connection was last recalled for a visit by the timer.
+    pub recalled_at: UnixMillis,
     /// Time at which its output exceeded the soft limit.
     pub over_soft_limit_since: Option<UnixMillis>,
     /// Names that it has set.
@@ -245,10 +255,12 @@ impl Client {
             flags,
             protocol: Protocol::Resp2,
             reply_mode: ReplyMode::On,
+            thread: 0,
             db: 0,
             last_command: None,
             connected_at: now,
             last_active: now,
+            recalled_at: now,
             over_soft_limit_since: None,
             names: Names::default(),
             can_redirect: false,
@@ -336,8 +348,14 @@ impl Client {
     }
 
     /// Bytes that the client costs: its own record, names, buffers, stored requests, watches, subscriptions and
-    /// prefixes. O(prefixes), plus O(requests) while a pause withholds some.
+    /// prefixes. O(prefixes), plus O(requests) while a pause withholds some. While its connection is away, the same as
+    /// when it was last counted.
     pub fn memory(&self) -> usize {
+        if self.flags.has(ClientFlags::AWAY)
+            && let Some(counted) = &self.counted
+        {
+            return counted.bytes();
+        }
         size_of::<Client>()
             + size_of::<ClientIo>()
             + self.io.peer.allocated()

@@ -27,6 +27,13 @@ pub(super) struct Counted {
     place: Option<(usize, usize)>,
 }
 
+impl Counted {
+    /// Bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// Number of seconds for which peaks are kept.
 const SECONDS: usize = 8;
 

@@ -264,6 +264,7 @@ fn client_kill(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult
     } else {
         Filter::parse(args, &server.acl, server.keyspace.databases().len(), true)?
     };
+    server.summon_all();
     let now = server.keyspace.now();
     let is_meant = |found: ClientKey, client: &Client| {
         let spared = filter.skip_me && found == key || client.flags.has(ClientFlags::CLOSE_SOON);
@@ -324,6 +325,7 @@ const CLIENT_LIST: Spec = Spec::admin("client|list", -2, client_list)
 
 /// CLIENT LIST [ID id … | condition value …] → one line per connection, in the order of the given IDs or by age.
 fn client_list(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    server.summon_all();
     let clients = &server.clients;
     let only_ids =
         args.len() > 3 && args.is(2, "ID") && !args.rest(3).iter().any(client_filter::is_condition);

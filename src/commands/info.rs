@@ -56,6 +56,7 @@ const SECTIONS: &[Section] = &[
     Section { names: &["clients"], by_default: true, write: clients_section },
     Section { names: &["memory"], by_default: true, write: memory_section },
     Section { names: &["persistence"], by_default: true, write: persistence_section },
+    Section { names: &["threads"], by_default: true, write: threads_section },
     Section { names: &["stats"], by_default: true, write: stats_section },
     Section { names: &["replication"], by_default: true, write: replication_section },
     Section { names: &["cpu"], by_default: true, write: cpu_section },
@@ -70,6 +71,7 @@ const SECTIONS: &[Section] = &[
 
 /// INFO [section …] → text of these sections, in their fixed order.
 fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    server.count_threads();
     let text = about(server, args.rest(1).iter());
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
@@ -136,7 +138,7 @@ fn server_section(server: &Server, out: &mut InfoText) {
         .field("lru_clock", now.as_secs() & 0xff_ffff)
         .field("executable", identity.executable.display())
         .field("config_file", identity.config_file.as_deref().unwrap_or("".as_ref()).display())
-        .flag("io_threads_active", false);
+        .flag("io_threads_active", server.config.net.io_threads > 1);
     let mut listeners = 0;
     let addresses: String = config.net.bind.iter().map(|address| format!(",bind={address}")).collect();
     if config.net.port != 0 && !config.net.bind.is_empty() {
@@ -211,6 +213,7 @@ impl MemoryReport {
     pub(super) fn of(server: &Server) -> MemoryReport {
         let used = alloc::used();
         let sample = server.stats.memory.sample();
+        let threads = server.thread_figures();
         let clients: usize = server.clients.iter().map(|(_, client)| client.memory()).sum();
         let replicas: usize =
             server.replication.replicas.iter().map(|&key| server.clients[key].memory()).sum();
@@ -220,7 +223,8 @@ impl MemoryReport {
             startup: server.identity.startup_memory,
             clients: clients - replicas,
             replication: replicas + server.replication.backlog.allocated(),
-            pool: server.pool.allocated(),
+            pool: server.pool.allocated()
+                + threads.iter().map(|thread| thread.counts.pooled as usize).sum::<usize>(),
             tables: server
                 .keyspace
                 .databases()
@@ -377,6 +381,24 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
     }
 }
 
+fn threads_section(server: &Server, out: &mut InfoText) {
+    let (stats, threads) = (&server.stats, server.thread_figures());
+    let away: usize = threads.iter().map(|thread| thread.clients).sum();
+    out.section("Threads").line(format_args!(
+        "io_thread_0:clients={},reads={},writes={}",
+        server.clients.len() - away,
+        stats.reads - stats.threaded_reads,
+        stats.writes - stats.threaded_writes
+    ));
+    for (i, thread) in threads.iter().enumerate() {
+        let (number, counts) = (i + 1, thread.counts);
+        out.line(format_args!(
+            "io_thread_{number}:clients={},reads={},writes={}",
+            thread.clients, counts.reads, counts.writes
+        ));
+    }
+}
+
 fn stats_section(server: &Server, out: &mut InfoText) {
     let (stats, keyspace) = (&server.stats, &server.keyspace.stats);
     let kilobytes = |rate: u64| rate as f64 / 1024.0;
@@ -431,8 +453,8 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("dump_payload_sanitizations", 0)
         .field("total_reads_processed", stats.reads)
         .field("total_writes_processed", stats.writes)
-        .field("io_threaded_reads_processed", 0)
-        .field("io_threaded_writes_processed", 0)
+        .field("io_threaded_reads_processed", stats.threaded_reads)
+        .field("io_threaded_writes_processed", stats.threaded_writes)
         .field("client_query_buffer_limit_disconnections", stats.query_buffer_limit_disconnections)
         .field("client_output_buffer_limit_disconnections", stats.output_buffer_limit_disconnections)
         .field("reply_buffer_shrinks", stats.reply_buffer_shrinks)
@@ -531,7 +553,7 @@ fn replica_fields(server: &Server, following: &Following, out: &mut InfoText) {
         .field("replica_announced", i32::from(options.announced));
 }
 
-fn cpu_section(_: &Server, out: &mut InfoText) {
+fn cpu_section(server: &Server, out: &mut InfoText) {
     out.section("CPU");
     let mut both = |what: &str, time: CpuTime| {
         out.line(format_args!("used_cpu_sys{what}:{:.6}", time.system.as_secs_f64()));
@@ -540,6 +562,12 @@ fn cpu_section(_: &Server, out: &mut InfoText) {
     both("", process::cpu_time(Who::Process));
     both("_children", process::cpu_time(Who::Children));
     both("_main_thread", process::cpu_time(Who::Thread));
+    let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
+    out.line(format_args!("used_active_time_main_thread:{:.6}", seconds(server.stats.loop_ns)));
+    for (i, thread) in server.thread_figures().iter().enumerate() {
+        let active = seconds(thread.counts.active_ns);
+        out.line(format_args!("used_active_time_io_thread_{}:{active:.6}", i + 1));
+    }
 }
 
 fn modules_section(_: &Server, out: &mut InfoText) {

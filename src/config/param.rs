@@ -169,6 +169,8 @@ bit_set! {
         DURABILITY = 23, "durability";
         /// Move memory to denser places, if that is possible.
         DEFRAGMENTATION = 24, "defragmentation";
+        /// Start I/O threads, or give them no more clients.
+        IO_THREADS = 25, "io-threads";
         /// Read certificates and keys, and agree on other things with those who connect from now on.
         TLS = 26, "tls";
         /// Announce something else to the other nodes, or keep to other rules.

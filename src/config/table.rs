@@ -71,7 +71,7 @@ const fn words(at: &'static dyn AnyWords) -> Kind {
     Kind::Words(at)
 }
 
-const NO_IO_THREADS: &str = "this version has no I/O threads";
+const ALWAYS_READ: &str = "I/O threads always receive as well as send";
 const NO_MODULES: &str = "this version has no modules";
 
 /// All groups, in the order of `redis.conf`.
@@ -319,8 +319,8 @@ const LAZYFREE: &[Param] = &[
 
 #[rustfmt::skip]
 const THREADS: &[Param] = &[
-    p("io-threads", int(at!(net.io_threads), 1, 128), Effects::NONE, "Threads for socket I/O, the main one included.").immutable().unused(NO_IO_THREADS),
-    p("io-threads-do-reads", yes_no(at!(net.io_threads_do_reads)), Effects::NONE, "Let them read and parse as well.").immutable().unused(NO_IO_THREADS),
+    p("io-threads", int(at!(net.io_threads), 1, 128), Effects::IO_THREADS, "Threads for socket I/O, the main one included."),
+    p("io-threads-do-reads", yes_no(at!(net.io_threads_do_reads)), Effects::NONE, "Whether they receive as well; they always do.").immutable().unused(ALWAYS_READ),
     p("server_cpulist", text(at!(advanced.server_cpulist)), Effects::NONE, "Processors of the main and I/O threads.").immutable().hidden_alias("server-cpulist"),
     p("bio_cpulist", text(at!(advanced.bio_cpulist)), Effects::NONE, "Processors of the background threads.").immutable().hidden_alias("bio-cpulist"),
     p("aof_rewrite_cpulist", text(at!(advanced.aof_rewrite_cpulist)), Effects::NONE, "Processors of an append-only rewrite.").immutable().hidden_alias("aof-rewrite-cpulist"),

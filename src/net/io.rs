@@ -15,11 +15,18 @@ use crate::resp::chain::{BLOCK, Chain};
 use crate::resp::request::Decoder;
 use crate::resp::{Protocol, Reply};
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::prefetch::prefetch;
 
 /// Capacity in bytes of a new buffer, for input and output.
 pub const BUFFER: usize = 16 << 10;
 /// Capacity in bytes of a new output buffer for a connection that recently had only small replies.
 pub const SMALL_BUFFER: usize = 1 << 10;
+/// Bytes received from one client per iteration, before others are served.
+pub const READ_BUDGET: usize = 256 << 10;
+/// Bytes sent to one client per iteration, before others are served: with more, data that one client has not read
+/// displace the data for the next in the cache. It is what the kernel makes one segment of: a segment has at most
+/// 64 KB with its headers, and a few bytes more would start another.
+pub const SEND_BUDGET: usize = 60 << 10;
 /// Fewest bytes of space offered to one `recv`.
 const READ_MIN: usize = 4 << 10;
 /// Bytes of space offered to a connection that filled the space before.
@@ -353,6 +360,14 @@ impl Output {
         }
     }
 
+    /// Takes a buffer for the next reply ahead of [`Output::begin`], from the pool that it will return to.
+    #[inline]
+    pub fn prepare(&mut self, pool: &mut Pool) {
+        if self.block.capacity() == 0 {
+            self.take_block(pool);
+        }
+    }
+
     #[inline(never)]
     fn take_block(&mut self, pool: &mut Pool) {
         if !self.chain.refuses() {
@@ -609,6 +624,15 @@ pub struct ClientIo {
     pub input: Input,
     /// Bytes to be sent.
     pub output: Output,
+}
+
+impl ClientIo {
+    /// Prefetches the beginning of what was received, and the memory for a reply.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(self.input.buf.as_ptr());
+        prefetch(self.output.block.as_ptr());
+    }
 }
 
 #[cfg(test)]

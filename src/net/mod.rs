@@ -9,6 +9,7 @@ pub mod peer;
 pub mod poll;
 pub mod signals;
 pub mod stream;
+pub mod threads;
 pub mod tls;
 
 /// The system's text for an error (`Address already in use`), without the number that `io::Error` adds.

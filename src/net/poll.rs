@@ -94,6 +94,14 @@ pub struct Ready {
 pub struct Registry(mio::Registry);
 
 impl Registry {
+    /// Another handle of the same set, for another thread.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Registry> {
+        self.0.try_clone().map(Registry)
+    }
+
     /// Watches a stream for reading and writing until it is deregistered or closed.
     ///
     /// # Errors
@@ -190,6 +198,11 @@ impl Poll {
             }
             result => result,
         }
+    }
+
+    /// Whether the last wait found a socket ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready().next().is_some()
     }
 
     /// The sockets found ready by the last wait: at most 1024, each once.

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clients::{ClientKey, ClientKind};
+use crate::clients::{ClientFlags, ClientKey, ClientKind};
 use crate::config::value::EvictionPolicy;
 use crate::keyspace::evict::{Order, Policy, Scope};
 use crate::server::Server;
@@ -234,6 +234,9 @@ impl Server {
             limited!(warn, "Over client maxmemory after evicting all evictable clients");
             return false;
         };
+        if self.clients[key].flags.has(ClientFlags::AWAY) {
+            self.summon_all();
+        }
         limited!(info, "Evicting client: {}", self.client_line(key));
         self.stats.evicted_clients += 1;
         self.close_soon(key);

@@ -38,6 +38,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::APPEND_ONLY, Action::Try(switch_aof)),
     (Effects::OOM_SCORE, Action::Try(tell_oom_score)),
     (Effects::MAXMEMORY, Action::Try(limit_memory)),
+    (Effects::IO_THREADS, Action::Try(use_io_threads)),
     (Effects::DEFRAGMENTATION, Action::Try(allow_defragmentation)),
     (
         Effects::AOF_HISTORY,
@@ -87,6 +88,8 @@ enum Refusal {
     Tls { parameter: &'static str },
     #[error("Unable to turn on AOF. Check server logs.")]
     AppendOnly,
+    #[error("Unable to start I/O threads: {0}")]
+    IoThreads(String),
     #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
     OomScore,
     #[error("Failed to apply new oom_score_adj configuration, check server logs.")]
@@ -110,6 +113,7 @@ impl Refusal {
             Refusal::TlsPort => "tls-port",
             Refusal::Tls { parameter } => parameter,
             Refusal::AppendOnly => "appendonly",
+            Refusal::IoThreads(_) => "io-threads",
             Refusal::OomScore => "oom-score-adj",
             Refusal::OomScoreValues => "oom-score-adj-values",
             Refusal::Defragmentation => "activedefrag",
@@ -299,6 +303,10 @@ fn limit_memory(server: &mut Server, before: &Config) -> Result<(), Refusal> {
         server.maxmemory_changed();
     }
     Ok(())
+}
+
+fn use_io_threads(server: &mut Server, _: &Config) -> Result<(), Refusal> {
+    server.apply_io_threads().map_err(|error| Refusal::IoThreads(crate::net::error_text(&error)))
 }
 
 fn allow_defragmentation(server: &mut Server, _: &Config) -> Result<(), Refusal> {

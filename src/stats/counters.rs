@@ -102,6 +102,10 @@ pub struct Stats {
     pub reads: u64,
     /// Sends to client sockets.
     pub writes: u64,
+    /// Receives by I/O threads, which are among `reads`.
+    pub threaded_reads: u64,
+    /// Sends by I/O threads, which are among `writes`.
+    pub threaded_writes: u64,
     /// Clients closed because their input buffer exceeded its limit.
     pub query_buffer_limit_disconnections: u64,
     /// Clients closed because their output exceeded its limit.

@@ -111,7 +111,7 @@ pub const fn size_class(n: usize) -> usize {
 }
 
 /// Largest number of threads whose allocations are counted; the server starts a handful.
-const MAX_THREADS: usize = 64;
+const MAX_THREADS: usize = 192;
 static ALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
 static DEALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =

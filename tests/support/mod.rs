@@ -36,6 +36,14 @@ pub fn spinel() -> PathBuf {
     std::env::var_os("SPINEL_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_spinel")), PathBuf::from)
 }
 
+/// Options by which servers of this crate use I/O threads, as many as `SPINEL_IO_THREADS` says.
+fn io_threads(binary: &Path) -> Vec<String> {
+    match std::env::var("SPINEL_IO_THREADS") {
+        Ok(threads) if binary == spinel() => vec!["--io-threads".to_owned(), threads],
+        _ => Vec::new(),
+    }
+}
+
 /// Reports that a test is skipped because something is missing, such as a tool. If `CI` is set, fails the test
 /// instead.
 #[track_caller]
@@ -127,6 +135,7 @@ impl ServerProcess {
             .args(["--port", &port.to_string(), "--dir"])
             .arg(&dir)
             .args(["--save", "", "--bind", "127.0.0.1"])
+            .args(io_threads(binary))
             .args(options)
             .envs(environment.iter().copied())
             .stdout(log.try_clone().expect("a descriptor is left"))

@@ -24,6 +24,7 @@ pub enum RenameError {
 /// The table of names is open-addressed over a hash of the length and the first bytes, folded to
 /// lower case, and a quarter full at most: a lookup is one probe and one comparison. Most names are short and
 /// all letters; their eight bytes, folded, are compared as a number.
+#[derive(Clone)]
 pub struct Commands {
     specs: Vec<&'static Spec>,
     /// The name each is called by, unless the configuration took it away.

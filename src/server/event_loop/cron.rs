@@ -48,6 +48,7 @@ impl Server {
         let used = alloc::used();
         self.stats.peak_memory = self.stats.peak_memory.max(used);
         let now_us = clock::monotonic_us();
+        self.count_threads();
         let stats = &mut self.stats;
         // Rates are per second; the time base is in microseconds.
         stats.rates.commands.sample(stats.commands_processed, now_us, 1_000_000);

@@ -236,10 +236,13 @@ impl Server {
         }
     }
 
-    fn visit(&mut self, key: ClientKey) {
+    pub(super) fn visit(&mut self, key: ClientKey) {
         let now = self.keyspace.now();
         let client = &mut self.clients[key];
         let idle_ms = client.idle_ms(now);
+        if client.flags.has(ClientFlags::AWAY) {
+            return self.visit_away(key, idle_ms);
+        }
         const PATIENT: ClientFlags = ClientFlags::REPLICA
             .with(ClientFlags::PRIMARY)
             .with(ClientFlags::BLOCKED)
@@ -263,6 +266,24 @@ impl Server {
         }
         self.clients.count_memory(key, now);
         self.check_output(key);
+    }
+}
+
+impl Server {
+    /// Visits a client whose connection is away: recalls it if something may have to be done about it, so that it is
+    /// visited when it arrives. Few clients are visited in every tick; those that do nothing are recalled once per second.
+    fn visit_away(&mut self, key: ClientKey, idle_ms: i64) {
+        let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
+        let overdue = timeout_ms > 0 && idle_ms > timeout_ms;
+        let (now, busy) = (self.keyspace.now(), idle_ms <= 2 * self.tick().as_millis() as i64);
+        let client = &mut self.clients[key];
+        let waits = client.flags.has(ClientFlags::AWAITS_WRITABLE);
+        let due = !(0..1000).contains(&now.since(client.recalled_at));
+        // Once its buffers are freed, it has none until it sends something, and then it arrives by itself.
+        if busy || due && (overdue || waits || idle_ms <= 2 * IDLE_MS) {
+            client.recalled_at = now;
+            self.recall(key);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod arrivals;
 pub mod cron;
 pub mod limits;
+pub mod threads;
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::keyspace::Suspend;
-use crate::net::io::Received;
+use crate::net::io::{READ_BUDGET, Received, SEND_BUDGET};
 use crate::net::listener::{Listener, Queue};
 use crate::net::peer::Peer;
 use crate::net::poll::{Poll, Registry, Source};
@@ -32,14 +33,6 @@ use crate::stdx::stopwatch::Stopwatch;
 
 /// Why there is a poll during a turn.
 const WATCHED: &str = "set when sockets are first watched";
-
-/// Bytes received from one client per iteration, before others are served.
-const READ_BUDGET: usize = 256 << 10;
-
-/// Bytes sent to one client per iteration, before others are served: with more, data that one client has not read
-/// displace the data for the next in the cache. It is what the kernel makes one segment of: a segment has at most
-/// 64 KB with its headers, and a few bytes more would start another.
-const SEND_BUDGET: usize = 60 << 10;
 
 /// Number of connections up to which each keeps its input buffer while it is busy.
 const KEEPERS: usize = 64;
@@ -80,6 +73,8 @@ pub struct EventLoop {
     pub(in crate::server) stop: bool,
     /// The connection to the primary has more to read, although no event will report it.
     pub(in crate::server) link_again: bool,
+    /// The I/O threads, if there are any.
+    threads: Option<Box<threads::IoThreads>>,
     /// Connections that agree on their encryption.
     pub(in crate::server) arrivals: arrivals::Arrivals,
 }
@@ -227,12 +222,14 @@ impl Server {
             || self.event_loop.arrivals.can_go_on()
             || self.transfer_goes_on()
             || self.bus_goes_on();
-        let timeout = if self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() && !busy {
+        let idle = self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() && !busy;
+        let timeout = if idle && !self.parcels_wait() {
             self.until_cron().min(self.until_deadline()).min(self.until_flush())
         } else {
             Duration::ZERO
         };
         self.event_loop.poll.as_mut().expect(WATCHED).wait(Some(timeout.min(patience)))?;
+        self.slept();
         watchdog::report_if_requested();
         watchdog::iteration_begins();
         let (began_ns, began) = (clock::monotonic_ns(), self.event_loop.stopwatch.now());
@@ -347,6 +344,7 @@ impl Server {
             }
         }
         self.run_paused(batch, held);
+        self.serve_threads();
     }
 
     fn run_paused(&mut self, batch: &mut Batch, held: &mut Vec<ClientKey>) {
@@ -380,7 +378,11 @@ impl Server {
     fn receive(&mut self, key: ClientKey) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         client.flags.set(ClientFlags::IN_READ_LIST, false);
-        if client.flags.has(ClientFlags::CLOSING.with(ClientFlags::FROZEN)) {
+        const LEFT_ALONE: ClientFlags = ClientFlags::CLOSING
+            .with(ClientFlags::FROZEN)
+            .with(ClientFlags::AWAY)
+            .with(ClientFlags::VISITING);
+        if client.flags.has(LEFT_ALONE) {
             return false;
         }
         let io = &mut *client.io;
@@ -519,12 +521,14 @@ impl Server {
         let _ = stream.set_keepalive(self.config.net.tcp_keepalive_s);
         let now = self.keyspace.now();
         let mut failed = None;
+        let goes_out = self.uses_io_threads();
         let registry = self.event_loop.poll.as_ref().expect(WATCHED).registry();
         let key = self.clients.insert_with(|id, key| {
             let source = Source::Client(key.0);
-            let watched = match known {
-                true => registry.rename(&mut peer, source),
-                false => registry.register(&mut peer, source),
+            let watched = match (known, goes_out) {
+                (true, _) => registry.rename(&mut peer, source),
+                (false, true) => Ok(()),
+                (false, false) => registry.register(&mut peer, source),
             };
             failed = watched.err();
             Client::new(id, peer, now, false)
@@ -536,11 +540,15 @@ impl Server {
         }
         self.act_as_default(key);
         self.stats.connections_received += 1;
+        if goes_out {
+            self.send_out(key, known);
+        }
         Some(key)
     }
 
     /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
+        self.meet_threads();
         self.cluster_before_sleep();
         // Nothing changes any more when the server ends: the data may have been saved with their offset in the stream.
         if !self.event_loop.stop {
@@ -549,11 +557,13 @@ impl Server {
             }
             self.serve_waiting();
         }
+        self.list_visitors();
         self.flush_or_withhold();
         self.feed_replicas();
         self.pump_transfer();
         self.send_replies();
         self.evict_clients();
+        self.return_visitors();
         self.close_clients();
     }
 
@@ -572,10 +582,15 @@ impl Server {
     fn send_replies(&mut self) {
         // Output released by the log is sent completely: the rest would be withheld again, because of later writes.
         let budget = if self.withholds_replies() { usize::MAX } else { SEND_BUDGET };
+        let may_leave = self.uses_io_threads() && !self.sends_itself();
         let mut sending = std::mem::take(&mut self.event_loop.sending);
         while let Some(key) = sending.pop() {
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
+            if may_leave && self.may_go_out(key) {
+                self.send_out(key, true);
+                continue;
+            }
             self.send_to(key, budget);
             const WAITS: ClientFlags = ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE);
             let client = &self.clients[key];
@@ -611,6 +626,9 @@ impl Server {
         }
         let io = &mut *client.io;
         if matches!(io.peer, Peer::Internal) {
+            if !io.output.is_empty() {
+                self.recall(key);
+            }
             return;
         }
         match io.output.send(&mut io.peer, &mut self.pool, limit) {
@@ -664,7 +682,7 @@ impl Server {
         }
         let mut later = Vec::new();
         while let Some(key) = self.event_loop.closing.pop() {
-            if self.clients[key].flags.has(ClientFlags::FROZEN) {
+            if self.clients[key].flags.has(ClientFlags::FROZEN) || self.has_to_come(key) {
                 later.push(key);
                 continue;
             }

@@ -17,10 +17,12 @@ use bytes::Bytes;
 
 use crate::clients::{Client, ClientFlags, ClientKey, ReplyMode};
 use crate::config::value::PropagationError;
+use crate::keyspace::slot::Slot;
+use crate::net::threads::Reader;
 use crate::resp::request::{Frame, Span};
 use crate::resp::{Args, Error};
 use crate::server::Server;
-use crate::server::command::{CommandId, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
+use crate::server::command::{CommandId, Commands, Ctx, Flags, Handler, KeySpec, Seeks, Spec};
 use crate::server::event_loop::limits;
 use crate::server::execution::admission::{Conditions, MAY_CHANGE, Verdict};
 use crate::server::execution::feed::Feed;
@@ -62,6 +64,36 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// The request in `frame`, with its command looked up and its first key hashed. Returns also whether it must be
+    /// executed before more is parsed.
+    #[inline(always)]
+    fn read(
+        commands: &Commands,
+        by_slot: bool,
+        client: ClientKey,
+        frame: Frame,
+        input: &[u8],
+        spans: &[Span],
+    ) -> (Pending, bool) {
+        let args = Args::new(frame.head(input), frame.spans(spans), frame.large());
+        let command = commands.find(args.at(0));
+        let (mut hashed, mut hash) = (0, 0);
+        if let Some(id) = command
+            && let [KeySpec { begin: crate::server::command::Begin::Index(first), .. }, ..] =
+                commands.spec(id).keys
+            && let Some(key) = args.get(*first as usize)
+        {
+            hashed = *first as u32;
+            hash = hash::hash(key);
+            if by_slot {
+                hash = Key::with_hash(key, hash).with_note(Slot::of(key).number()).hash();
+            }
+        }
+        const BARRIER: Flags = Flags::BLOCKING.with(Flags::BARRIER);
+        let barrier = command.is_some_and(|id| commands.spec(id).flags.has(BARRIER));
+        (Pending { client, command, frame, hashed, hash }, barrier)
+    }
+
     /// The arguments, which lie in the client's input and in the spans of the batch.
     #[inline]
     fn args<'a>(&'a self, input: &'a [u8], spans: &'a [Span]) -> Args<'a> {
@@ -85,6 +117,45 @@ impl Batch {
     pub fn is_full(&self) -> bool {
         self.pending.len() >= WINDOW
     }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.pending.clear();
+        self.spans.clear();
+        // The memory of a request with many arguments is not kept.
+        self.spans.shrink_to(SPANS_KEPT);
+    }
+}
+
+/// Turns requests into what is executed, in an I/O thread. It has the command table as it was at the start: names do not
+/// change while the server runs.
+pub(in crate::server) struct RequestReader {
+    pub(in crate::server) commands: Arc<Commands>,
+    /// Whether there is a table of keys for each slot.
+    pub(in crate::server) by_slot: bool,
+}
+
+impl Reader for RequestReader {
+    type Batch = Batch;
+
+    #[inline]
+    fn spans(batch: &mut Batch) -> &mut Vec<Span> {
+        &mut batch.spans
+    }
+
+    #[inline]
+    fn len(batch: &Batch) -> usize {
+        batch.pending.len()
+    }
+
+    #[inline]
+    fn add(&self, batch: &mut Batch, client: usize, frame: Frame, input: &[u8]) -> bool {
+        let client = ClientKey(client);
+        let (pending, barrier) =
+            Pending::read(&self.commands, self.by_slot, client, frame, input, &batch.spans);
+        batch.pending.push(pending);
+        barrier
+    }
 }
 
 impl Server {
@@ -96,34 +167,26 @@ impl Server {
         if !large.is_empty() {
             io.input.count_borrowed_large(large.iter().map(|string| string.allocated_bytes()).sum());
         }
-        let args = Args::new(frame.head(&io.input.buf), frame.spans(&batch.spans), large);
-        let command = self.commands.find(args.at(0));
-        let (mut hashed, mut hash) = (0, 0);
-        if let Some(id) = command
-            && let [KeySpec { begin: crate::server::command::Begin::Index(first), .. }, ..] =
-                self.commands.spec(id).keys
-            && let Some(key) = args.get(*first as usize)
-        {
-            hashed = *first as u32;
-            hash = hash::hash(key);
+        let by_slot = self.conditions.has(Conditions::CLUSTER);
+        let (pending, barrier) =
+            Pending::read(&self.commands, by_slot, client, frame, &io.input.buf, &batch.spans);
+        if pending.hashed != 0 {
             let db = &self.keyspace.databases()[*db as usize];
-            if self.conditions.has(Conditions::CLUSTER) {
-                hash = db.noting_slot(Key::with_hash(key, hash)).hash();
-                db.prefetch_table(hash);
+            if by_slot {
+                db.prefetch_table(pending.hash);
             } else {
-                db.prefetch_bucket(hash);
+                db.prefetch_bucket(pending.hash);
             }
         }
-        batch.pending.push(Pending { client, command, frame, hashed, hash });
-        const BARRIER: Flags = Flags::BLOCKING.with(Flags::BARRIER);
-        command.is_some_and(|id| self.commands.spec(id).flags.has(BARRIER))
+        batch.pending.push(pending);
+        barrier
     }
 
     /// Prefetches for all requests inside the collections at their keys, one step each in turn.
-    fn look_ahead(&self, batch: &Batch) {
+    fn look_ahead(&self, window: &[Pending], spans: &[Span]) {
         let mut scouts = [const { None }; WINDOW];
         let mut n = 0;
-        for pending in &batch.pending {
+        for pending in window {
             let Some(spec) = pending.command.map(|id| self.commands.spec(id)) else { continue };
             let worthwhile = match spec.seeks {
                 Seeks::Nothing => false,
@@ -134,7 +197,7 @@ impl Server {
                 continue;
             }
             let client = &self.clients[pending.client];
-            let args = pending.args(&client.io.input.buf, &batch.spans);
+            let args = pending.args(&client.io.input.buf, spans);
             let db = &self.keyspace.databases()[client.db as usize];
             if let Some(aim) = spec.aim(&args)
                 && let Some(scout) = db.prefetcher(args.key(pending.hashed as usize), aim)
@@ -156,36 +219,64 @@ impl Server {
 
     /// Executes all requests of the batch, in order, and empties it.
     pub fn run_batch(&mut self, batch: &mut Batch) {
-        if batch.pending.len() > 1 {
+        self.run_window(&batch.pending, &batch.spans);
+        batch.clear();
+    }
+
+    /// Begins to prefetch the key of a request that will run soon.
+    #[inline]
+    pub(in crate::server) fn prefetch_key(&self, pending: &Pending) {
+        if pending.hashed != 0 {
+            let db = &self.keyspace.databases()[self.clients[pending.client].db as usize];
             if self.conditions.has(Conditions::CLUSTER) {
-                for pending in batch.pending.iter().filter(|pending| pending.hashed != 0) {
+                db.prefetch_table(pending.hash);
+            } else {
+                db.prefetch_bucket(pending.hash);
+            }
+        }
+    }
+
+    /// As [`Server::run_batch`], for a batch of any size.
+    pub(in crate::server) fn run_long_batch(&mut self, batch: &mut Batch) {
+        for window in batch.pending.chunks(WINDOW) {
+            self.run_window(window, &batch.spans);
+        }
+        batch.clear();
+    }
+
+    /// Executes requests in order, at most as many as overlap.
+    #[inline(always)]
+    fn run_window(&mut self, window: &[Pending], spans: &[Span]) {
+        if window.len() > 1 {
+            if self.conditions.has(Conditions::CLUSTER) {
+                for pending in window.iter().filter(|pending| pending.hashed != 0) {
                     let db = self.clients[pending.client].db as usize;
                     self.keyspace.databases()[db].prefetch_bucket(pending.hash);
                 }
             }
-            for pending in &batch.pending {
+            for pending in window {
                 if pending.hashed != 0 {
                     let db = self.clients[pending.client].db as usize;
                     self.keyspace.databases()[db].prefetch_entry(pending.hash);
                 }
             }
-            self.look_ahead(batch);
+            self.look_ahead(window, spans);
         }
         self.execution.lends = false;
         // The time of receiving and parsing does not count for the first command.
         self.execution.command_started = self.event_loop.stopwatch.now();
         let mut at = 0;
-        while at < batch.pending.len() {
-            let key = batch.pending[at].client;
+        while at < window.len() {
+            let key = window[at].client;
             let input = self.clients[key].io.input.take_buf();
-            while let Some(pending) = batch.pending.get(at).filter(|p| p.client == key) {
+            while let Some(pending) = window.get(at).filter(|p| p.client == key) {
                 at += 1;
                 // Requests after a command that ended the loop would be answered and lost.
                 let flags = self.clients[key].flags;
                 if self.event_loop.stop || flags.has(ClientFlags::CLOSING) {
                     continue;
                 }
-                let args = pending.args(&input, &batch.spans);
+                let args = pending.args(&input, spans);
                 // Requests after a paused one must wait behind it.
                 if flags.has(ClientFlags::PAUSED) {
                     self.pause_request(key, pending.command, &args);
@@ -196,10 +287,6 @@ impl Server {
             self.clients[key].io.input.return_buf(input);
             self.count_client(key);
         }
-        batch.pending.clear();
-        batch.spans.clear();
-        // The memory of a request with many arguments is not kept.
-        batch.spans.shrink_to(SPANS_KEPT);
     }
 
     /// Runs one request of a client, or replies with the reason why it cannot run.

@@ -169,9 +169,10 @@ fn on_panic(info: &PanicHookInfo<'_>, main: ThreadId) {
     let message =
         message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason");
     let place = info.location().map_or_else(String::new, ToString::to_string);
-    if std::thread::current().id() != main {
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    // Without an I/O thread, its clients would wait for ever.
+    if std::thread::current().id() != main && !name.starts_with(crate::net::threads::NAME) {
         // The thread that joins this one handles its panic.
-        let name = std::thread::current().name().unwrap_or("?").to_owned();
         tracing::error!("The thread {name} panicked at {place}: {message}\n{}", Backtrace::force_capture());
         return;
     }

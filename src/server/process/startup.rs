@@ -208,6 +208,9 @@ fn start(
     server.watch_bus().map_err(|error| Failure::Line(format!("Fatal: the event loop failed: {error}")))?;
     server.event_loop.request = Some(signals.request());
     server.apply_watchdog();
+    server
+        .apply_io_threads()
+        .map_err(|error| Failure::Line(format!("Fatal: Can't start I/O threads: {}", error_text(&error))))?;
     server.event_loop.stopwatch.start();
     server.load_data(&signals)?;
     server.verify_cluster_data().map_err(Failure::line)?;
