@@ -84,9 +84,9 @@ pub fn key_slot(key: &[u8]) -> Slot {
 /// The part of a key that decides its slot: the hash tag, or all of the key if it has none.
 #[inline]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+    let Some(open) = memchr::memchr(b'{', key) else { return key };
     let behind = &key[open + 1..];
-    match behind.iter().position(|&byte| byte == b'}') {
+    match memchr::memchr(b'}', behind) {
         None | Some(0) => key,
         Some(close) => &behind[..close],
     }

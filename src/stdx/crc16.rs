@@ -36,7 +36,7 @@ static TABLES: [[u16; 256]; 8] = {
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u16 {
     let (rest, words) = bytes.as_rchunks::<8>();
-    let mut sum = step(0, first_word(bytes, rest));
+    let mut sum = if rest.is_empty() { 0 } else { step(0, first_word(bytes, rest)) };
     for word in words {
         sum = step(sum, u64::from_be_bytes(*word));
     }
