@@ -57,7 +57,7 @@ fn requests_are_served_in_both_versions() {
             }
         }
         // A value of 20 MB, there and back.
-        let value: Vec<u8> = (0..20_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let value: Vec<u8> = (0..20_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         assert_eq!(client.command(&[b"SET", b"large", &value]).expect("a reply"), b"+OK\r\n");
         let back = client.command(&[b"GET", b"large"]).expect("a reply");
         assert!(back[11..back.len() - 2] == value, "what comes back is what was sent");
