@@ -43,9 +43,9 @@ const BEFORE: &[(&str, &[&str])] = &[
 /// events.
 #[rustfmt::skip]
 const REQUESTS: &[(&str, &str, bool, u64, &str)] = &[
-    ("l", "LTRIM k 0 -1", false, 0, "ltrim k"),
-    ("l", "LTRIM k 0 100", false, 0, "ltrim k"),
-    ("l", "LTRIM k -100 100", false, 0, "ltrim k"),
+    ("l", "LTRIM k 0 -1", true, 0, "ltrim k"),
+    ("l", "LTRIM k 0 100", true, 0, "ltrim k"),
+    ("l", "LTRIM k -100 100", true, 0, "ltrim k"),
     ("l", "LTRIM k 1 1", true, 2, "ltrim k"),
     ("none", "LTRIM k 0 0", false, 0, ""),
     ("l", "LTRIM k 5 10", true, 3, "ltrim k, del k"),
@@ -235,7 +235,7 @@ const REQUESTS: &[(&str, &str, bool, u64, &str)] = &[
     ("none", "FLUSHDB", false, 0, ""),
     ("str", "FLUSHDB", true, 1, ""),
     ("none", "FLUSHALL", false, 0, ""),
-    ("el", "LTRIM k 0 -1", false, 0, "ltrim k"),
+    ("el", "LTRIM k 0 -1", true, 0, "ltrim k"),
     ("str", "PEXPIRE k -1", true, 1, "del k"),
     ("str", "PEXPIREAT k 1", true, 1, "del k"),
     ("none", "PEXPIREAT k 1", false, 0, ""),

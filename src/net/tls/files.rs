@@ -94,7 +94,10 @@ fn files_of(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// When the files that a configuration names were last changed. Two equal stamps mean that nothing changed between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamp(Vec<(PathBuf, Option<(u64, i64, i64, u64)>)>);
+pub struct Stamp(Vec<(PathBuf, Option<FileState>)>);
+
+/// Number of a file, time of its last change with its nanoseconds, and length.
+type FileState = (u64, i64, i64, u64);
 
 impl Stamp {
     pub(super) fn of<'a>(files: impl Iterator<Item = &'a str>, dir: &str) -> Stamp {

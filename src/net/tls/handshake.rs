@@ -253,6 +253,10 @@ impl Handshake {
             Turn::Done => Ok(Progress::Some),
             Turn::Traffic if !self.is_handshaking() => Ok(Progress::Agreed),
             Turn::Traffic | Turn::Blocked => match record::first_record(&self.received[self.given..]) {
+                // Who speaks another protocol must not be waited for.
+                Ok(None) if !record::may_be_record(&self.received[self.given..]) => {
+                    Err(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType).into())
+                }
                 Ok(None) => Ok(Progress::Stuck),
                 Ok(Some(record)) => {
                     self.given += record.end;

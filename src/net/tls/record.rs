@@ -262,6 +262,16 @@ pub(super) fn first_record(bytes: &[u8]) -> Result<Option<Range<usize>>, BadReco
     Ok((bytes.len() >= HEADER + len).then_some(0..HEADER + len))
 }
 
+/// Whether bytes may be the beginning of a record.
+pub(super) fn may_be_record(bytes: &[u8]) -> bool {
+    const CHANGE_CIPHER: u8 = 20;
+    match *bytes {
+        [] => true,
+        [kind] => kind == CHANGE_CIPHER || Content::of_number(kind).is_some(),
+        [kind, version, ..] => version == 3 && may_be_record(&[kind]),
+    }
+}
+
 #[cfg(test)]
 impl Keys {
     pub(super) fn wear_out(&mut self) {
@@ -371,6 +381,8 @@ mod tests {
         assert_eq!(first_record(&[23, 3, 3, 0x41, 1]), Err(BadRecord::TooLong));
         assert_eq!(first_record(&[23, 3, 3, 0, 1, 9, 9]), Ok(Some(0..6)));
         assert_eq!(first_record(b"PING\r\n"), Err(BadRecord::TooLong));
+        assert!(!may_be_record(b"*1\r\n$4\r\nPING\r\n") && !may_be_record(b"P") && !may_be_record(&[22, 2]));
+        assert!(may_be_record(&[]) && may_be_record(&[22]) && may_be_record(&[20, 3, 3, 0, 1]));
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn keys_change_in_both_directions() {
 #[test]
 fn who_is_believed() {
     let refused = |settings: Settings| {
-        let error = pair(&settings).err().expect("one does not believe the other");
+        let error = pair(&settings).expect_err("one does not believe the other");
         error.to_string()
     };
     // Of version 1, issued by the authority: as client and as server.

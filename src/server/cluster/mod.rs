@@ -163,9 +163,14 @@ impl Server {
             (Some(following), None) => following.down_since.map_or(0, |since| wall.since(since)),
             (None, None) => 0,
         };
+        // Data that are not those of the primary at any offset count as none; others show such a replica as loading.
+        let has_data = replication
+            .following
+            .as_ref()
+            .is_none_or(|following| following.is_linked() || following.resumable && !following.is_copying());
         Local {
             now: now(),
-            offset: replication.offset(),
+            offset: if has_data { replication.offset() } else { 0 },
             follows: replication.is_replica(),
             data_age_ms: data_age_ms.max(0),
         }
