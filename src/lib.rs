@@ -21,7 +21,7 @@
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 5 | [`replication`] | histories and the protocol between a primary and its replicas | sockets, files, the clock, commands |
 //! | 5 | [`scripting`] | Lua, its libraries and limits, scripts and functions | the server: it calls back through [`scripting::Host`] |
-//! | 5 | [`sentinel`] | who is down, votes, and how a replica takes over | sockets, files, the clock, commands |
+//! | 5 | [`sentinel`] | who is down, votes, and how a replica takes over | sockets, the clock, commands; of files, only whether a script can be executed |
 //! | 6 | [`config`] | one table of parameters over plain structs | how a change takes effect: it returns *what* changed |
 //! | 7 | [`clients`] | who is connected, and what each has chosen | how a command is run |
 //! | 8 | [`server`] | all of the above | what a command does: what is special about one is a flag in its entry; it only writes a few by name into streams (SELECT, MULTI, EXEC, DEL, UNLINK, HDEL, PING, REPLCONF) |
