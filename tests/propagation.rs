@@ -9,7 +9,7 @@ use std::time::Duration;
 use spinel::stdx::rng::Rng;
 use support::{Client, Oracle, ServerProcess, redis, run, spinel, valkey};
 
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 12] = [
     "--appendonly",
     "yes",
     "--aof-use-rdb-preamble",
@@ -18,6 +18,11 @@ const OPTIONS: [&str; 8] = [
     "yes",
     "--auto-aof-rewrite-percentage",
     "0",
+    // Whether deletions are written as DEL or as UNLINK. Redis has other defaults.
+    "--lazyfree-lazy-expire",
+    "yes",
+    "--lazyfree-lazy-eviction",
+    "yes",
 ];
 
 /// Command templates: `K` is a key, `N` a small number, `M` a member, `F` a float, `T` a time, `D` a database.

@@ -92,6 +92,7 @@ const SKIPPED: &[&str] = &[
 
 /// Commands and options that some of the servers lack, and the servers that have them.
 const NEWER: &[(&str, &[Oracle])] = &[
+    ("clusterscan", &[Oracle::Valkey9_1]),
     ("delifeq", &[Oracle::Valkey9_1]),
     ("msetex", &[Oracle::Valkey9_1]),
     ("IFEQ", &[Oracle::Valkey9_1]),

@@ -48,6 +48,8 @@ const KNOWN: &[Known] = &[
         why: "times are set and asked for at two moments" },
     Known { commands: &["pttl", "pexpiretime"], servers: ALL, is: |case| near(case, 1),
         why: "times are set and asked for at two moments" },
+    Known { commands: &["readonly", "readwrite"], servers: &[Valkey9_1], is: |case| case.theirs == b"+OK\r\n",
+        why: "in Valkey they do no harm where there is no cluster" },
     Known { commands: &["evalsha*"], servers: &[Valkey9_1], is: |case| case.theirs == b"-NOSCRIPT No matching script.\r\n",
         why: "Valkey no longer says what to use instead" },
     Known { commands: &["scan", "sscan", "hscan", "zscan"], servers: ALL,
