@@ -1,7 +1,5 @@
 //! What a Sentinel answers: the commands that it has, and those by which users and clients ask it.
 
-use std::sync::OnceLock;
-
 use super::help::help;
 use crate::clients::ClientKey;
 use crate::resp::{Args, Error, Replied, Reply};
@@ -12,6 +10,7 @@ use crate::sentinel::machine::describe::Fields;
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, ChannelSpec, CmdResult, Docs, Flags, Group, Spec};
 use crate::server::sentinel::now;
+use crate::stdx::sync::OnceLock;
 
 /// Commands of other groups that a Sentinel has, too.
 const COMMON: [&str; 12] = [

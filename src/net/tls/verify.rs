@@ -228,7 +228,8 @@ fn content_of(whole: &[u8]) -> &[u8] {
 
 fn reason(error: webpki::Error) -> CertificateError {
     match error {
-        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        // One that ends before it begins has ended, too.
+        webpki::Error::CertExpired { .. } | webpki::Error::InvalidCertValidity => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
         webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity => CertificateError::UnknownIssuer,

@@ -1,8 +1,10 @@
 //! Host names are looked up by a thread, because the system's resolver waits.
 
 use std::net::ToSocketAddrs as _;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
+
+use crate::stdx::sync::mpsc::{Receiver, Sender, channel};
 
 /// The address of a host name; `None` if there is none.
 pub(super) fn look_up(host: &str) -> Option<String> {
@@ -28,7 +30,7 @@ impl Names {
             let (ask, asked) = channel::<String>();
             let (answer, answers) = channel();
             let run = move || {
-                for host in asked {
+                while let Ok(host) = asked.recv() {
                     let ip = look_up(&host);
                     if answer.send((host, ip)).is_err() {
                         return;
@@ -44,6 +46,6 @@ impl Names {
 
     /// An answer, if there is one.
     pub(super) fn found(&mut self) -> Option<Found> {
-        self.thread.as_ref()?.1.try_recv().ok()
+        self.thread.as_ref()?.1.recv_timeout(Duration::ZERO).ok()
     }
 }
