@@ -264,6 +264,12 @@ fn reads_as_written_by(other: Option<PathBuf>, steps: &str) {
     let Some(other) = other else { return };
     let theirs = written(&other, steps);
     for (i, (ours_line, theirs_line)) in ours.iter().zip(&theirs).enumerate() {
+        // Of a set that SPOP empties, Redis 7.0 always writes the one, and Valkey the other by default, as Spinel does.
+        if let Some(key) = ours_line.strip_prefix("UNLINK ")
+            && theirs_line.strip_prefix("DEL ") == Some(key)
+        {
+            continue;
+        }
         let around = |lines: &[String]| lines[i.saturating_sub(4)..(i + 4).min(lines.len())].join("\n  ");
         assert_eq!(
             ours_line,
