@@ -115,7 +115,8 @@ impl<'s> Db<'s> {
         self.space.ledger.changed_beside(self.index, key.bytes, event, n);
     }
 
-    /// Reports that `key` took part in the last counted change, like the second key of a rename.
+    /// Reports that `key` took part in the last counted change, like the second key of a rename, or that those who watch
+    /// it are told although nothing was counted.
     #[inline]
     pub fn also_changed(&mut self, key: Key<'_>, event: Event) {
         self.space.ledger.also_changed(self.index, key.bytes, event);

@@ -305,7 +305,8 @@ impl Ledger {
         }
     }
 
-    /// Records another key that took part in the last counted change.
+    /// Records a key of which those who watch it are told, without counting a change: another key of the last counted
+    /// change, or one that was left as it is by a command that counts as a change.
     #[inline]
     pub fn also_changed(&mut self, db: usize, key: &[u8], event: Event) {
         if !self.listeners.none() {
