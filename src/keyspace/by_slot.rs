@@ -100,10 +100,26 @@ impl BySlot {
     }
 
     /// Prefetches the table of a slot.
-    #[inline]
-    pub(super) fn prefetch(&self, slot: Slot) {
-        if let Some(table) = self.tables.get(slot.index()) {
+    #[inline(never)]
+    pub(super) fn prefetch_table(&self, slot: Option<Slot>) {
+        if let Some(table) = slot.and_then(|slot| self.tables.get(slot.index())) {
             prefetch(std::ptr::from_ref(table).cast::<u8>());
+        }
+    }
+
+    /// Prefetches the bucket of a key in the table of a slot.
+    #[inline(never)]
+    pub(super) fn prefetch_bucket(&self, slot: Option<Slot>, hash: u64) {
+        if let Some(table) = slot.and_then(|slot| self.table(slot)) {
+            table.prefetch_bucket(hash);
+        }
+    }
+
+    /// Prefetches the entry of a key in the table of a slot.
+    #[inline(never)]
+    pub(super) fn prefetch_element(&self, slot: Option<Slot>, hash: u64) {
+        if let Some(table) = slot.and_then(|slot| self.table(slot)) {
+            table.prefetch_element(hash);
         }
     }
 

@@ -108,11 +108,11 @@ impl Database {
         self.keys.noting_slot(key)
     }
 
-    /// Prefetches what must be in the cache before [`Database::prefetch_bucket`] does not wait; nothing if there is one
-    /// table of keys.
-    #[inline]
-    pub fn prefetch_table(&self, hash: u64) {
-        self.keys.prefetch_table(hash);
+    /// Prefetches what a lookup reads first: the bucket of a key, or the table of its slot, after which
+    /// [`Database::prefetch_bucket`] does not wait. The slot must be noted in the hash where there is a table for each.
+    #[inline(always)]
+    pub fn prefetch_first(&self, hash: u64) {
+        self.keys.prefetch_first(hash);
     }
 
     /// Prefetches the bucket of the key with this hash, in which the slot is noted where there is a table for each slot.

@@ -138,7 +138,7 @@ impl<'s> Db<'s> {
         if db.keys().is_by_slot() {
             for key in &mut *keys {
                 *key = db.noting_slot(*key);
-                db.prefetch_table(key.hash());
+                db.prefetch_first(key.hash());
             }
         }
         for key in &*keys {
@@ -150,7 +150,7 @@ impl<'s> Db<'s> {
     }
 
     /// Removes the key if it has expired; whether it must be treated as absent.
-    #[inline]
+    #[inline(always)]
     fn expire_if_due(&mut self, key: Key<'_>) -> bool {
         self.database().has_due(key, self.space.now) && self.space.due_key_accessed(self.index, key, false)
     }

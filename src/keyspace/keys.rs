@@ -208,37 +208,31 @@ impl Keys {
         self.0.table(Key::with_hash(bytes, hash))?.find(hash, bytes)
     }
 
-    /// Prefetches the bucket of a key. The slot must be noted in the hash where there is a table for each slot.
-    #[inline]
-    pub(super) fn prefetch_bucket(&self, hash: u64) {
+    /// Prefetches what a lookup reads first: the bucket of a key, or where there is a table for each slot, that table,
+    /// after which [`Keys::prefetch_bucket`] does not wait. The slot must be noted in the hash there.
+    #[inline(always)]
+    pub(super) fn prefetch_first(&self, hash: u64) {
         match &self.0 {
             Tables::One(table) => table.prefetch_bucket(hash),
-            Tables::BySlot(tables) => {
-                if let Some(table) = noted_slot(hash).and_then(|slot| tables.table(slot)) {
-                    table.prefetch_bucket(hash);
-                }
-            }
+            Tables::BySlot(tables) => tables.prefetch_table(noted_slot(hash)),
         }
     }
 
-    /// Prefetches what must be in the cache before [`Keys::prefetch_bucket`] does not wait.
-    #[inline]
-    pub(super) fn prefetch_table(&self, hash: u64) {
-        if let (Tables::BySlot(tables), Some(slot)) = (&self.0, noted_slot(hash)) {
-            tables.prefetch(slot);
+    /// Prefetches the bucket of a key. The slot must be noted in the hash where there is a table for each slot.
+    #[inline(always)]
+    pub(super) fn prefetch_bucket(&self, hash: u64) {
+        match &self.0 {
+            Tables::One(table) => table.prefetch_bucket(hash),
+            Tables::BySlot(tables) => tables.prefetch_bucket(noted_slot(hash), hash),
         }
     }
 
     /// Prefetches the entry of a key, whose bucket is in the cache.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefetch_element(&self, hash: u64) {
         match &self.0 {
             Tables::One(table) => table.prefetch_element(hash),
-            Tables::BySlot(tables) => {
-                if let Some(table) = noted_slot(hash).and_then(|slot| tables.table(slot)) {
-                    table.prefetch_element(hash);
-                }
-            }
+            Tables::BySlot(tables) => tables.prefetch_element(noted_slot(hash), hash),
         }
     }
 

@@ -68,7 +68,7 @@ impl<'a> Args<'a> {
     ///
     /// # Panics
     /// If there is no argument `i`. Arity is checked before a handler runs.
-    #[inline]
+    #[inline(always)]
     pub fn key(&self, i: usize) -> Key<'a> {
         let bytes = self.at(i);
         let hash = if i as u32 == self.hashed && i != 0 { self.hash } else { hash::hash(bytes) };

@@ -406,8 +406,12 @@ fn normalise(oracle: Oracle, request: &[Vec<u8>], values: &[Vec<u8>]) -> Vec<Vec
         })
         .collect();
     if name == b"HELLO" {
-        // It contains the server's name and version.
-        out.retain(|value| !value.starts_with(b"%") && !value.starts_with(b"*14\r\n"));
+        // It contains the server's name and version. What is left shows that it has arrived, and in which protocol.
+        for value in &mut out {
+            if value.starts_with(b"%") || value.starts_with(b"*14\r\n") {
+                *value = [b"HELLO in ", &value[..1]].concat();
+            }
+        }
     }
     // For a key that gets an expiry in the past, Valkey 9 reports that it expired, Redis that it was deleted.
     if oracle == Oracle::Valkey9_1 && (name.ends_with(b"EXPIRE") || name == b"EXEC") {

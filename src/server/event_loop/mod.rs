@@ -366,7 +366,7 @@ impl Server {
     }
 
     /// Records that a client's output may have grown.
-    #[inline]
+    #[inline(always)]
     pub(in crate::server) fn written(&mut self, key: ClientKey) {
         let client = &mut self.clients[key];
         if client.io.output.is_empty() {

@@ -395,7 +395,7 @@ impl Server {
                 special.push((key, arrival.reason));
             }
         }
-        self.run_long_batch(&mut parcel.batch);
+        self.run_batch(&mut parcel.batch);
         for (key, reason) in special {
             self.arrived_for(key, reason);
         }

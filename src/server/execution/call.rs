@@ -171,12 +171,7 @@ impl Server {
         let (pending, barrier) =
             Pending::read(&self.commands, by_slot, client, frame, &io.input.buf, &batch.spans);
         if pending.hashed != 0 {
-            let db = &self.keyspace.databases()[*db as usize];
-            if by_slot {
-                db.prefetch_table(pending.hash);
-            } else {
-                db.prefetch_bucket(pending.hash);
-            }
+            self.keyspace.databases()[*db as usize].prefetch_first(pending.hash);
         }
         batch.pending.push(pending);
         barrier
@@ -217,27 +212,17 @@ impl Server {
         }
     }
 
-    /// Executes all requests of the batch, in order, and empties it.
-    pub fn run_batch(&mut self, batch: &mut Batch) {
-        self.run_window(&batch.pending, &batch.spans);
-        batch.clear();
-    }
-
     /// Begins to prefetch the key of a request that will run soon.
     #[inline]
     pub(in crate::server) fn prefetch_key(&self, pending: &Pending) {
         if pending.hashed != 0 {
-            let db = &self.keyspace.databases()[self.clients[pending.client].db as usize];
-            if self.conditions.has(Conditions::CLUSTER) {
-                db.prefetch_table(pending.hash);
-            } else {
-                db.prefetch_bucket(pending.hash);
-            }
+            let db = self.clients[pending.client].db as usize;
+            self.keyspace.databases()[db].prefetch_first(pending.hash);
         }
     }
 
-    /// As [`Server::run_batch`], for a batch of any size.
-    pub(in crate::server) fn run_long_batch(&mut self, batch: &mut Batch) {
+    /// Executes all requests of the batch, in order, and empties it.
+    pub fn run_batch(&mut self, batch: &mut Batch) {
         for window in batch.pending.chunks(WINDOW) {
             self.run_window(window, &batch.spans);
         }
@@ -385,7 +370,7 @@ impl Server {
 
     /// Runs `write` to answer a client's request, if the client wants replies. Messages to the client caused by the
     /// request follow the reply.
-    #[inline]
+    #[inline(always)]
     pub(in crate::server) fn answer(&mut self, key: ClientKey, write: impl FnOnce(&mut Server)) {
         let client = &mut self.clients[key];
         let mode = client.reply_mode;
