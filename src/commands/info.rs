@@ -652,8 +652,8 @@ fn cluster_section(server: &Server, out: &mut InfoText) {
 
 fn keyspace_section(server: &Server, out: &mut InfoText) {
     out.section("Keyspace");
-    for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
-        let (keys, volatile, ttl) = (db.len(), db.volatile(), db.avg_ttl_ms());
+    for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| db.shown_len() > 0) {
+        let (keys, volatile, ttl) = (db.shown_len(), db.volatile(), db.avg_ttl_ms());
         // Only shown if there are such fields, because older readers expect the line to end here.
         let fields = match db.with_volatile_fields() {
             0 => String::new(),
