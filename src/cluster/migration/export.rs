@@ -59,10 +59,13 @@ impl Export {
         self.job.heard(now);
     }
 
-    /// The target agrees: the keys are to be sent.
-    pub fn established(&mut self, now: Now) {
+    /// The target agrees: the keys are to be sent, behind this.
+    #[must_use]
+    pub fn established(&mut self, now: Now) -> Next {
         self.job.enter(State::Snapshotting, now);
         self.job.heard(now);
+        self.spoke_at = now.at;
+        Next::Say(Word::Ack)
     }
 
     /// All keys have been sent.
@@ -154,6 +157,11 @@ impl Export {
             self.job.enter(State::Done(outcome), now);
             why.clone_into(&mut self.job.message);
         }
+    }
+
+    /// Whether clients are waiting.
+    pub fn pauses(&self) -> bool {
+        matches!(self.job.state, State::Paused | State::Granted)
     }
 
     /// Whether what changes is to be sent, in so far as it has been sent before.

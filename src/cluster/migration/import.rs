@@ -50,7 +50,7 @@ impl Import {
                 Next::Say(Word::Ack)
             }
             (_, Word::Ack) => Next::Say(Word::Ack),
-            (State::ReceivingSnapshot | State::WaitingForAck, Word::SnapshotEof) => {
+            (State::ReceivingSnapshot, Word::SnapshotEof) => {
                 self.job.enter(State::WaitingForPaused, now);
                 Next::Say(Word::RequestPause)
             }

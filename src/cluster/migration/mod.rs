@@ -307,7 +307,8 @@ mod tests {
         let mut target = Import::new(id(b'1'), (id(b'a'), id(b'b')), slots(), at(0));
         let (mut to_target, mut to_source) = (VecDeque::new(), VecDeque::new());
         source.connected(false, at(0));
-        source.established(at(0));
+        assert_eq!(source.established(at(0)), export::Next::Say(Word::Ack));
+        to_target.push_back(Word::Ack);
         let (mut now, mut paused_until, mut taken) = (0, None, false);
         let slow = rng.below(4) as i64 * 2000;
         let mut sent = false;
@@ -374,7 +375,7 @@ mod tests {
             let mut target = Import::new(id(b'1'), (id(b'a'), id(b'b')), slots(), at(0));
             let mut source = Export::new(id(b'1'), (id(b'a'), id(b'b')), slots(), at(0));
             source.connected(false, at(0));
-            source.established(at(0));
+            assert_eq!(source.established(at(0)), export::Next::Say(Word::Ack));
             let mut heard = Vec::new();
             for _ in 0..20 {
                 let word = Word::ALL[rng.below(6) as usize];

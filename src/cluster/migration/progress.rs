@@ -79,6 +79,11 @@ impl Progress {
         }
     }
 
+    /// Whether a key is in the slot that is being sent.
+    pub fn is_current(&self, key: &[u8]) -> bool {
+        self.current.as_ref().is_some_and(|current| current.slot == Slot::of(key))
+    }
+
     /// Notes that a key is being sent; false if it has been sent before.
     pub fn note_sent(&mut self, key: &[u8]) -> bool {
         let slot = Slot::of(key);

@@ -118,6 +118,20 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// A list of ranges of a cluster's slots has no more.
+const MOST_RANGES: usize = 16384;
+
+/// The name of a migration and its ranges of slots, from an auxiliary field.
+fn slot_import(text: &[u8]) -> Option<(Vec<u8>, Vec<(u16, u16)>)> {
+    let mut words = std::str::from_utf8(text).ok()?.split(' ');
+    let name = words.next()?.as_bytes().to_vec();
+    let range = |word: &str| {
+        let (first, last) = word.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    Some((name, words.map(range).collect::<Option<Vec<_>>>()?))
+}
+
 /// Auxiliary fields of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct About {
@@ -135,6 +149,8 @@ pub struct About {
     pub replication_offset: Option<i64>,
     /// Database that the replication stream had selected.
     pub replication_db: Option<i64>,
+    /// Slots that were being imported from other nodes of a cluster: names of the migrations, and ranges of slots.
+    pub slot_imports: Vec<(Vec<u8>, Vec<(u16, u16)>)>,
 }
 
 /// Numbers of keys read so far.
@@ -487,6 +503,9 @@ impl<'a> Loader<'a> {
                     self.skip_module_data()?;
                     self.skipped(&what);
                 }
+                opcode::VALKEY_SLOT_IMPORT if Dialect::of(self.version) == Dialect::Valkey => {
+                    self.slot_import()?;
+                }
                 opcode::HASH_TEMPLATE | opcode::KEY_METADATA => self.foreign_opcode(code)?,
                 number => {
                     self.key_value(number, self.next.start.unwrap_or(at), to)?;
@@ -528,6 +547,21 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
+    /// Reads which slots were being imported.
+    fn slot_import(&mut self) -> Result<(), Fault> {
+        let name = self.input.string()?.bytes(&mut itoa::Buffer::new()).to_vec();
+        let mut ranges = Vec::new();
+        for _ in 0..self.input.number()? {
+            let (first, last) = (self.input.number()?, self.input.number()?);
+            match (u16::try_from(first), u16::try_from(last)) {
+                (Ok(first), Ok(last)) if ranges.len() < MOST_RANGES => ranges.push((first, last)),
+                _ => return Err(Fault::Unsupported("the data have an invalid range of slots".into())),
+            }
+        }
+        self.about.slot_imports.push((name, ranges));
+        Ok(())
+    }
+
     fn aux(&mut self) -> Result<(), Fault> {
         let mut digits = itoa::Buffer::new();
         let name = self.input.string()?.bytes(&mut digits).to_vec();
@@ -542,6 +576,7 @@ impl<'a> Loader<'a> {
             b"repl-id" => about.replication_id = Some(text.to_vec()),
             b"repl-offset" => about.replication_offset = num::parse_i64(text),
             b"repl-stream-db" => about.replication_db = num::parse_i64(text),
+            b"slot-import" => about.slot_imports.extend(slot_import(text)),
             // Unknown auxiliary fields are hints and may be ignored.
             _ => {}
         }

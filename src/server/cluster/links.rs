@@ -17,6 +17,7 @@ use crate::net::stream::Stream;
 use crate::server::Server;
 use crate::server::cluster::now;
 use crate::stats::log::limited;
+use crate::stdx::clock::UnixMillis;
 
 /// Bytes received on a connection in one turn of the loop, before others are served.
 const READ_BUDGET: usize = 256 << 10;
@@ -39,6 +40,13 @@ struct Open {
     link: Link,
     connected: bool,
     is_dirty: bool,
+    created: UnixMillis,
+}
+
+impl Open {
+    fn new(link: Link) -> Open {
+        Open { link, connected: false, is_dirty: false, created: UnixMillis::now() }
+    }
 }
 
 /// What CLUSTER LINKS shows of a connection.
@@ -80,6 +88,11 @@ impl Links {
     /// Whether a connection may have more to read, although no event will report it.
     pub(in crate::server) fn has_more(&self) -> bool {
         !self.again.is_empty()
+    }
+
+    /// Whether packets wait to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     pub(super) fn queue(&mut self, id: LinkId, packet: &[u8]) {
@@ -127,7 +140,7 @@ impl Server {
         let Some(cluster) = &mut self.cluster else { return };
         match opened {
             Ok(link) => {
-                cluster.links.links.insert(id, Open { link, connected: false, is_dirty: false });
+                cluster.links.links.insert(id, Open::new(link));
             }
             Err(error) => {
                 tracing::trace!("Unable to connect to Cluster Node [{ip}]:{port} -> {}", error_text(&error));
@@ -177,7 +190,7 @@ impl Server {
             cluster.machine.closed(id, now().at);
             return;
         }
-        cluster.links.links.insert(id, Open { link, connected: false, is_dirty: false });
+        cluster.links.links.insert(id, Open::new(link));
     }
 
     /// Serves connections that are ready: their places, and those that were left with more to read.
@@ -239,6 +252,7 @@ impl Server {
                 open.link.consume(len);
             }
             if !more? {
+                open.link.release();
                 return Ok(());
             }
             if budget == 0 {
@@ -257,6 +271,8 @@ impl Server {
             open.is_dirty = false;
             if open.connected && open.link.flush().is_err() {
                 broken.push(id);
+            } else {
+                open.link.release();
             }
         }
         for id in broken {
@@ -309,14 +325,13 @@ impl Server {
     /// What CLUSTER LINKS shows.
     pub fn bus_links(&self) -> Vec<Shown> {
         let Some(cluster) = &self.cluster else { return Vec::new() };
-        let now = now();
         let shown = cluster.machine.links().into_iter().filter_map(|info| {
             let open = cluster.links.links.get(&info.link)?;
             let used = open.link.unsent();
             Some(Shown {
                 outgoing: info.outgoing,
                 node: cluster.machine.nodes[info.node].id,
-                created_ms: now.wall_at(info.created_at).0,
+                created_ms: open.created.0,
                 events: if used > 0 || !open.connected { "rw" } else { "r" },
                 allocated: open.link.allocated_output(),
                 used,

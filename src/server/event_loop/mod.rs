@@ -243,7 +243,7 @@ impl Server {
             self.event_loop.reading.clear();
         }
         let (mut accept, mut instances) = (Vec::new(), Vec::new());
-        let (mut bus, mut accept_on_bus) = (Vec::new(), Vec::new());
+        let (mut bus, mut accept_on_bus, mut exports) = (Vec::new(), Vec::new(), Vec::new());
         let (mut link, mut pipe) = (std::mem::take(&mut self.event_loop.link_again), false);
         let EventLoop { poll, sending, ready, arrivals, .. } = &mut self.event_loop;
         for event in poll.as_ref().expect(WATCHED).ready() {
@@ -271,6 +271,10 @@ impl Server {
                 }
                 Source::BusListener(place) => {
                     accept_on_bus.push(place);
+                    continue;
+                }
+                Source::Export(place) => {
+                    exports.push(place);
                     continue;
                 }
                 Source::Arrival(place) => {
@@ -311,6 +315,9 @@ impl Server {
         if !bus.is_empty() || self.bus_goes_on() {
             self.serve_bus(&bus);
         }
+        if !exports.is_empty() {
+            self.serve_exports(&exports);
+        }
         let others = !self.event_loop.ready.is_empty();
         self.serve(batch, held);
         if pipe {
@@ -341,9 +348,14 @@ impl Server {
         // While a script runs for long, those behind its caller are served by an iteration inside this one.
         while let Some(key) = self.event_loop.ready.pop_front() {
             if self.receive(key) {
-                if self.clients[key].flags.has(ClientFlags::PRIMARY) {
+                let flags = self.clients[key].flags;
+                if flags.has(ClientFlags::PRIMARY.with(ClientFlags::IMPORTS)) {
                     self.run_paused(batch, held);
-                    self.apply_stream(key);
+                    if flags.has(ClientFlags::PRIMARY) {
+                        self.apply_stream(key);
+                    } else {
+                        self.apply_import(key);
+                    }
                 } else {
                     self.parse(key, batch, held);
                 }
@@ -563,7 +575,9 @@ impl Server {
                 self.finish_iteration();
             }
             self.serve_waiting();
+            self.serve_migrations();
         }
+        self.flush_cluster();
         self.list_visitors();
         self.flush_or_withhold();
         self.feed_replicas();
@@ -672,6 +686,7 @@ impl Server {
         self.stop_monitoring(key);
         self.forget_replica(key);
         self.primary_lost(key);
+        self.import_lost(key);
         self.forget_blocked(key);
         self.leave(key);
     }
