@@ -238,7 +238,7 @@ impl BySlot {
     /// As [`BySlot::random_slot`], where some slots are hidden. O(slots).
     #[cold]
     fn random_shown_slot(&self, rng: &mut impl FnMut() -> u64) -> Option<usize> {
-        let mut n = (u128::from(rng()) * self.shown_len() as u128 >> 64) as usize;
+        let mut n = ((u128::from(rng()) * self.shown_len() as u128) >> 64) as usize;
         (0..self.tables.len()).filter(|&slot| !self.is_hidden(slot)).find(|&slot| {
             let keys = self.tables[slot].0.len();
             let here = n < keys;

@@ -95,8 +95,8 @@ impl Progress {
 
     /// Bytes of the names that are remembered.
     pub fn memory(&self) -> usize {
-        let of_one = |name: &Box<[u8]>| name.len() + size_of::<Box<[u8]>>();
-        self.current.as_ref().map_or(0, |current| current.sent.iter().map(of_one).sum())
+        let names = self.current.iter().flat_map(|current| &current.sent);
+        names.map(|name| name.len() + size_of_val(name)).sum()
     }
 }
 

@@ -22,6 +22,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::SlotImport;
 use super::format::{
     self, CHECKSUM_SINCE, COMPRESSED_MAGIC, Dialect, NEVER, array_tag, codec, container, module_opcode,
     opcode, template_fields, value_type,
@@ -122,14 +123,14 @@ impl std::error::Error for LoadError {}
 const MOST_RANGES: usize = 16384;
 
 /// The name of a migration and its ranges of slots, from an auxiliary field.
-fn slot_import(text: &[u8]) -> Option<(Vec<u8>, Vec<(u16, u16)>)> {
+fn slot_import(text: &[u8]) -> Option<SlotImport> {
     let mut words = std::str::from_utf8(text).ok()?.split(' ');
     let name = words.next()?.as_bytes().to_vec();
     let range = |word: &str| {
         let (first, last) = word.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?))
     };
-    Some((name, words.map(range).collect::<Option<Vec<_>>>()?))
+    Some(SlotImport { name, ranges: words.map(range).collect::<Option<Vec<_>>>()? })
 }
 
 /// Auxiliary fields of a file.
@@ -149,8 +150,8 @@ pub struct About {
     pub replication_offset: Option<i64>,
     /// Database that the replication stream had selected.
     pub replication_db: Option<i64>,
-    /// Slots that were being imported from other nodes of a cluster: names of the migrations, and ranges of slots.
-    pub slot_imports: Vec<(Vec<u8>, Vec<(u16, u16)>)>,
+    /// Slots that were being imported from other nodes of a cluster.
+    pub slot_imports: Vec<SlotImport>,
 }
 
 /// Numbers of keys read so far.
@@ -558,7 +559,7 @@ impl<'a> Loader<'a> {
                 _ => return Err(Fault::Unsupported("the data have an invalid range of slots".into())),
             }
         }
-        self.about.slot_imports.push((name, ranges));
+        self.about.slot_imports.push(SlotImport { name, ranges });
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::SlotImport;
 use super::format::{NEVER, container, opcode, value_type};
 use super::output::Output;
 use super::stream::{self, Form};
@@ -191,9 +192,8 @@ pub struct SaveOptions {
     pub redis_version: &'static str,
     /// Position of the data in a replication stream, if they have one.
     pub replication: Option<SavedReplication>,
-    /// Slots that are being imported from other nodes of a cluster, whose keys are among those saved: names of the
-    /// migrations, and ranges of slots.
-    pub slot_imports: Vec<(Vec<u8>, Vec<(u16, u16)>)>,
+    /// Slots that are being imported from other nodes of a cluster, whose keys are among those saved.
+    pub slot_imports: Vec<SlotImport>,
     /// The parts to write.
     pub parts: SavedParts,
 }
@@ -257,7 +257,7 @@ pub(super) fn library(text: &[u8], out: &mut Output<'_>) {
 /// Writes which slots are being imported: as Valkey 9 does, or where its opcode means something else, as an auxiliary
 /// field.
 fn slot_imports(options: &SaveOptions, out: &mut Output<'_>) {
-    for (name, ranges) in &options.slot_imports {
+    for SlotImport { name, ranges } in &options.slot_imports {
         if options.version == Version::Valkey9 {
             out.byte(opcode::VALKEY_SLOT_IMPORT);
             out.string(name);

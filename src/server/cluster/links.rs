@@ -114,7 +114,7 @@ impl Links {
     }
 }
 
-fn resolve(ip: &str, port: u16) -> io::Result<SocketAddr> {
+pub(super) fn resolve(ip: &str, port: u16) -> io::Result<SocketAddr> {
     if let Ok(ip) = ip.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }

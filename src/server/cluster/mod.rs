@@ -156,6 +156,7 @@ impl Server {
         if self.cluster.is_none() {
             return Ok(());
         }
+        self.abandon_imports();
         let databases = self.keyspace.databases();
         let last = self.config.cluster.databases as usize;
         if databases.iter().skip(last).any(|db| !db.is_empty()) {

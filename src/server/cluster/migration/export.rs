@@ -1,7 +1,7 @@
 //! Slots of this node go to another one: the connection, and the keys.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::all_owned;
@@ -16,6 +16,7 @@ use crate::net::link::Link;
 use crate::net::poll::{Poll, Source};
 use crate::persistence::aof::rewrite::write_entry;
 use crate::server::Server;
+use crate::server::cluster::links::resolve;
 use crate::server::cluster::now;
 use crate::server::execution::pause::{Extent, PauseReason};
 use crate::stdx::clock::UnixMillis;
@@ -199,9 +200,9 @@ impl Server {
             let node = cluster.machine.nodes.find(&export.machine.job.target);
             let opened = node.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).and_then(|node| {
                 let node = &cluster.machine.nodes[node];
-                let ip: IpAddr = node.ip.parse().map_err(|_| io::ErrorKind::AddrNotAvailable)?;
-                let source = source.filter(|source| source.is_ipv4() == ip.is_ipv4());
-                let mut link = Link::connect(SocketAddr::new(ip, node.client_port(tls)), source)?;
+                let peer = resolve(&node.ip, node.client_port(tls))?;
+                let mut link =
+                    Link::connect(peer, source.filter(|source| source.is_ipv4() == peer.is_ipv4()))?;
                 if tls && let Some(connector) = self.tls.connector() {
                     link.encrypt(connector);
                 }
@@ -282,6 +283,7 @@ impl Server {
     pub(super) fn tick_exports(&mut self) {
         let (limits, now) = (self.migration_limits(), now());
         let most_unsent = self.config.cluster.slot_migration_max_failover_repl_bytes;
+        let most_output = self.config.limits.client_output_buffer.replica.hard_bytes;
         let Some(cluster) = &mut self.cluster else { return };
         let (nodes, version) = (&cluster.machine.nodes, cluster.machine.slots_version);
         let mut pause_ms = 0;
@@ -294,6 +296,10 @@ impl Server {
                 export.seen_owners = Some(version);
             }
             let unsent = export.link.as_ref().map_or(0, Link::unsent);
+            if most_output > 0 && unsent as u64 > most_output {
+                let why = "The target takes changes too slowly (client-output-buffer-limit of replicas)";
+                export.machine.fail(Outcome::Failed, why, now);
+            }
             let seen = Seen { unsent, mine: export.owners.0, theirs: export.owners.1 };
             for next in export.machine.tick(seen, most_unsent, &limits, now) {
                 match next {

@@ -10,6 +10,7 @@ use crate::cluster::nodes::NodeId;
 use crate::cluster::slot::Slot;
 use crate::cluster::slots::SlotSet;
 use crate::keyspace::{Sink, Suspend};
+use crate::persistence::rdb::SlotImport;
 use crate::resp::request::{self, write_request};
 use crate::resp::{Args, Error};
 use crate::server::Server;
@@ -205,13 +206,13 @@ impl Server {
 
     /// Migrations that a snapshot was written during. What is known of others from a primary or a file is forgotten: the
     /// data are others.
-    pub(in crate::server) fn adopt_imports(&mut self, known: &[(Vec<u8>, Vec<(u16, u16)>)]) {
+    pub(in crate::server) fn adopt_imports(&mut self, known: &[SlotImport]) {
         let now = now();
         let Some(cluster) = &mut self.cluster else { return };
         let nodes = &cluster.machine.nodes;
         let me = nodes.my_primary().map_or(nodes.myself().id, |primary| nodes[primary].id);
         let mut found = Vec::new();
-        for (name, ranges) in known {
+        for SlotImport { name, ranges } in known {
             let mut slots = SlotSet::default();
             for &(first, last) in ranges {
                 let (Some(first), Some(last)) = (Slot::new(first.into()), Slot::new(last.into())) else {
@@ -243,14 +244,37 @@ impl Server {
         self.hide_imported();
     }
 
+    /// With the data loaded at the start: a primary does not go on with migrations that were under way when they were
+    /// saved. What there is of slots that it does not own is removed.
+    pub(in crate::server) fn abandon_imports(&mut self) {
+        let copies = self.is_cluster_replica();
+        let Some(cluster) = &mut self.cluster else { return };
+        let nodes = &cluster.machine.nodes;
+        let mut foreign = Vec::new();
+        for import in cluster.migrations.imports.iter_mut().filter(|import| import.follows && !copies) {
+            if all_owned(nodes, &import.machine.job.slots, Some(nodes.me())) {
+                import.machine.ended_at_primary(Outcome::Success, "", now());
+            } else {
+                import.machine.ended_at_primary(Outcome::Failed, "The server was restarted", now());
+                foreign.push(import.machine.job.slots.clone());
+            }
+            // Copies of the data are told how it ended.
+            import.follows = false;
+        }
+        for slots in foreign {
+            self.drop_slot_keys(&slots);
+        }
+        self.hide_imported();
+    }
+
     /// The migrations that a snapshot is written during: names and ranges of slots.
-    pub(in crate::server) fn saved_imports(&self) -> Vec<(Vec<u8>, Vec<(u16, u16)>)> {
+    pub(in crate::server) fn saved_imports(&self) -> Vec<SlotImport> {
         let Some(cluster) = &self.cluster else { return Vec::new() };
         let jobs = cluster.migrations.imports.iter().map(|import| &import.machine.job);
         jobs.filter(|job| !job.is_over())
             .map(|job| {
                 let ranges = job.slots.ranges().map(|(first, last)| (first.number(), last.number()));
-                (job.name.as_bytes().to_vec(), ranges.collect())
+                SlotImport { name: job.name.as_bytes().to_vec(), ranges: ranges.collect() }
             })
             .collect()
     }
