@@ -333,11 +333,8 @@ mod tests {
             if rng.below(3) == 0
                 && let Some(word) = to_source.pop_front()
             {
-                for step in source.heard(word, !taken, &LIMITS, at(now)) {
-                    match step {
-                        export::Next::Pause(ms) => paused_until = Some(now + ms),
-                        export::Next::Say(word) => to_target.push_back(word),
-                    }
+                if let Some(export::Next::Say(word)) = source.heard(word, !taken, &LIMITS, at(now)) {
+                    to_target.push_back(word);
                 }
             }
             target.tick(&LIMITS, at(now));
@@ -387,9 +384,8 @@ mod tests {
                     assert_eq!(asked, [Word::SnapshotEof, Word::Paused, Word::FailoverGranted]);
                     break;
                 }
-                for next in source.heard(word, true, &LIMITS, at(1)) {
-                    assert_ne!(next, export::Next::Say(Word::FailoverGranted), "nothing was sent yet");
-                }
+                let next = source.heard(word, true, &LIMITS, at(1));
+                assert_ne!(next, Some(export::Next::Say(Word::FailoverGranted)), "nothing was sent yet");
             }
         }
     }

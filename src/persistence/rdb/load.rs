@@ -506,6 +506,7 @@ impl<'a> Loader<'a> {
                 }
                 opcode::VALKEY_SLOT_IMPORT if Dialect::of(self.version) == Dialect::Valkey => {
                     self.slot_import()?;
+                    continue;
                 }
                 opcode::HASH_TEMPLATE | opcode::KEY_METADATA => self.foreign_opcode(code)?,
                 number => {

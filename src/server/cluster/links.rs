@@ -193,11 +193,21 @@ impl Server {
         cluster.links.links.insert(id, Open::new(link));
     }
 
-    /// Serves connections that are ready: their places, and those that were left with more to read.
-    pub(in crate::server) fn serve_bus(&mut self, ready: &[usize]) {
+    /// Serves connections that are ready, and those that were left with more to read.
+    pub(in crate::server) fn serve_bus(&mut self, ready: &[Source]) {
         let Some(cluster) = &mut self.cluster else { return };
         let mut all = std::mem::take(&mut cluster.links.again);
-        all.extend(ready.iter().map(|&place| LinkId(place as u64)));
+        let mut exports = Vec::new();
+        for source in ready {
+            match *source {
+                Source::Bus(place) => all.push(LinkId(place as u64)),
+                Source::Export(place) => exports.push(place),
+                _ => {}
+            }
+        }
+        if !exports.is_empty() {
+            self.serve_exports(&exports);
+        }
         all.sort_unstable();
         all.dedup();
         for id in all {

@@ -230,20 +230,23 @@ impl Server {
         self.settle_cluster();
     }
 
-    /// Before the loop sleeps: a replica that takes over on demand waits for the last data.
+    /// Before the loop sleeps: a replica that takes over on demand waits for the last data, migrations go on, and packets
+    /// leave together for all that the turn gave rise to.
     #[inline]
     pub(in crate::server) fn cluster_before_sleep(&mut self) {
+        if self.cluster.is_some() {
+            self.end_cluster_turn();
+        }
+    }
+
+    fn end_cluster_turn(&mut self) {
         if let Some(cluster) = &mut self.cluster
             && cluster.machine.waits_for_data()
         {
             cluster.machine.data_arrived();
             self.settle_cluster();
         }
-    }
-
-    /// Sends packets to other nodes, together for all that the turn gave rise to.
-    #[inline]
-    pub(in crate::server) fn flush_cluster(&mut self) {
+        self.serve_migrations();
         if self.cluster.as_ref().is_some_and(|cluster| cluster.links.has_unsent()) {
             self.flush_bus();
         }

@@ -243,7 +243,7 @@ impl Server {
             self.event_loop.reading.clear();
         }
         let (mut accept, mut instances) = (Vec::new(), Vec::new());
-        let (mut bus, mut accept_on_bus, mut exports) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bus, mut accept_on_bus) = (Vec::new(), Vec::new());
         let (mut link, mut pipe) = (std::mem::take(&mut self.event_loop.link_again), false);
         let EventLoop { poll, sending, ready, arrivals, .. } = &mut self.event_loop;
         for event in poll.as_ref().expect(WATCHED).ready() {
@@ -265,16 +265,12 @@ impl Server {
                     instances.push(place);
                     continue;
                 }
-                Source::Bus(place) => {
-                    bus.push(place);
+                Source::Bus(_) | Source::Export(_) => {
+                    bus.push(event.source);
                     continue;
                 }
                 Source::BusListener(place) => {
                     accept_on_bus.push(place);
-                    continue;
-                }
-                Source::Export(place) => {
-                    exports.push(place);
                     continue;
                 }
                 Source::Arrival(place) => {
@@ -314,9 +310,6 @@ impl Server {
         }
         if !bus.is_empty() || self.bus_goes_on() {
             self.serve_bus(&bus);
-        }
-        if !exports.is_empty() {
-            self.serve_exports(&exports);
         }
         let others = !self.event_loop.ready.is_empty();
         self.serve(batch, held);
@@ -568,16 +561,14 @@ impl Server {
     /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
         self.meet_threads();
-        self.cluster_before_sleep();
         // Nothing changes any more when the server ends: the data may have been saved with their offset in the stream.
         if !self.event_loop.stop {
             if !self.conditions.has(Conditions::BUSY) {
                 self.finish_iteration();
             }
             self.serve_waiting();
-            self.serve_migrations();
         }
-        self.flush_cluster();
+        self.cluster_before_sleep();
         self.list_visitors();
         self.flush_or_withhold();
         self.feed_replicas();

@@ -91,6 +91,8 @@ impl Server {
             // What a script that lasts has changed is passed on when it ends.
             && !self.conditions.has(Conditions::BUSY)
             && self.persistence.loading.is_none()
+            // What has been saved is not changed any more.
+            && !self.event_loop.stop
         {
             self.advance_migrations();
         }
