@@ -661,12 +661,8 @@ impl Loader<'_> {
                 self.skipped(WHAT);
                 Ok(())
             }
-            (opcode::HASH_TEMPLATE, Dialect::Valkey) => Err(Fault::Unsupported(
-                "the snapshot has commands in it (opcode 242 of Valkey 9.2), which are not supported".into(),
-            )),
             _ => Err(Fault::Unsupported(
-                "the data have the state of a slot's import (opcode 243 of Valkey 9), which is not supported"
-                    .into(),
+                "the snapshot has commands in it (opcode 242 of Valkey 9.2), which are not supported".into(),
             )),
         }
     }
