@@ -373,7 +373,7 @@ fn costs_are_counted_by_slot_while_somebody_wants_to_know() {
     assert_eq!((keys, received, sent), (1, 31, 5));
     for (lines, expected) in [
         (&["GET foo"][..], (22, 9)),
-        (&["MGET foo {foo}2"], (35, 16)),
+        (&["MGET foo {foo}2"], (35, 18)),
         (&["EVAL return(redis.call('get',KEYS[1])) 1 foo"], (0, 9)),
         (&["MULTI", "SET foo 1", "GET foo", "EXEC"], (80, 39)),
         (&["LPUSH foo 1"], (31, 68)),

@@ -448,11 +448,8 @@ const MONTHS: [&str; 12] =
 
 /// The local time `at` seconds after 1970 began, for a message of the log: `Mon Nov 30 18:52:29 2026`.
 pub fn date(at: i64) -> String {
-    date_text(at.saturating_add(i64::from(utc_offset(now_s(), false))))
-}
-
-fn now_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    date_text(at.saturating_add(i64::from(utc_offset(now, false))))
 }
 
 fn date_text(local: i64) -> String {
