@@ -74,6 +74,7 @@ fn replica_of(node: &ServerProcess) -> ServerProcess {
         ask(&replica, &format!("CLUSTER REPLICATE {primary}")) == "+OK"
     });
     wait("that a replica is linked", || ask(&replica, "INFO replication").contains("master_link_status:up"));
+    wait("that it knows the owners of all slots", || is_ok(&replica));
     replica
 }
 
