@@ -70,7 +70,7 @@ fn unsupported_values_are_named_or_left_out() {
 
 #[test]
 fn where_a_length_is_unknown_loading_ends() {
-    let cases: [(&[u8; 9], &[u8], &str); 6] = [
+    let cases: [(&[u8; 9], &[u8], &str); 5] = [
         (
             b"REDIS0016",
             b"\x21\x03bit\x05\x03abc",
