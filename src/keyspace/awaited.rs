@@ -1,24 +1,24 @@
-//! A filter of the keys that clients wait for: whoever changes a key learns from one counter that nobody waits for it.
+//! A filter of the keys that clients wait for: usually, one counter shows that no client waits for a changed key.
 //!
-//! The counters are indexed by the low bits of the keys' hashes. A counter of 0 is certain; another may be that of
-//! another key. There are at least as many counters as keys, so that most keys have a counter of their own.
+//! The counters are indexed by the low bits of the keys' hashes. If a counter is 0, no client waits; otherwise the wait
+//! may be for another key. There are at least as many counters as waits, so most keys have a counter of their own.
 
 use crate::stdx::hash::Key;
 
-/// Number of counters with the first key.
+/// Smallest number of counters of a filter made for waits.
 const LEAST: usize = 64;
 
-/// How many waits there are for the keys whose hashes share their low bits.
+/// Numbers of waits for keys, by the low bits of the keys' hashes.
 #[derive(Default)]
 pub struct Awaited {
-    /// Their number is 0 or a power of two.
+    /// The number of counters is 0 or a power of two.
     counts: Box<[u32]>,
     /// Sum of the counters.
     total: usize,
 }
 
 impl Awaited {
-    /// A filter for `n` waits and some more.
+    /// A filter with space for more than `n` waits.
     pub fn for_waits(n: usize) -> Awaited {
         let counts = n.saturating_mul(8).next_power_of_two().max(LEAST);
         Awaited { counts: vec![0; counts].into(), total: 0 }
@@ -31,7 +31,7 @@ impl Awaited {
     /// Counts a wait for a key.
     ///
     /// # Panics
-    /// If there is no counter: see [`Awaited::has_room_for`].
+    /// If there are no counters: see [`Awaited::has_room_for`].
     pub fn add(&mut self, key: Key<'_>) {
         let at = self.index(key);
         self.counts[at] += 1;
@@ -45,7 +45,7 @@ impl Awaited {
         self.total -= 1;
     }
 
-    /// Whether `n` waits can be added. If not, a filter with more counters must take the place of this one.
+    /// Whether `n` more waits can be added. If not, a filter with more counters must replace this one.
     pub fn has_room_for(&self, n: usize) -> bool {
         self.total + n <= self.counts.len()
     }
@@ -55,7 +55,7 @@ impl Awaited {
         self.total
     }
 
-    /// Whether somebody may wait for a key. If not, nobody does.
+    /// Whether a client may wait for a key. If false, none does.
     #[inline]
     pub fn may_have(&self, key: Key<'_>) -> bool {
         self.counts.get(key.hash() as usize & self.counts.len().wrapping_sub(1)).is_some_and(|&n| n > 0)

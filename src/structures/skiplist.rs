@@ -834,8 +834,8 @@ impl SkipList {
         self.len -= 1;
     }
 
-    /// Moves up to `most` nodes from rank `from` on whose places are sparse, and returns how many there were. `moved`
-    /// learns of each old node, which is still there, and the new one. O(log n) and O(1) for each.
+    /// Moves up to `most` nodes from rank `from` on if their places are sparse. Returns the number of nodes examined.
+    /// `moved` is called with the old node, which still exists, and with the new one. O(log n), and O(1) for each node.
     pub fn relocate(
         &mut self,
         from: u64,
