@@ -8,7 +8,7 @@
 //! └─────────┴──────────────────┴──────────────────────┴────────────┴─────────┴─────────────────────────────┘
 //! ```
 //!
-//! A value above about a kilobyte is a string of its own, shared with whoever received or copied it.
+//! A value above about a kilobyte is a string of its own, shared with the commands that received it and with copies.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};

@@ -62,7 +62,7 @@ pub trait Describe {
         self.len() == 0
     }
 
-    /// Approximate number of allocations to free, which decides who frees the collection.
+    /// Approximate number of allocations to free, which decides on which thread the collection is freed.
     fn effort(&self) -> usize;
 
     /// Name in the reply of `OBJECT ENCODING`.

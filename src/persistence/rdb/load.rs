@@ -153,7 +153,7 @@ pub struct Tally {
 /// Result of [`Loader::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The file goes on.
+    /// More of the file follows.
     More,
     /// The source of a [resumable](Loader::resumable) loader has nothing more for now.
     Starved,
@@ -345,7 +345,7 @@ impl<'a> Loader<'a> {
         &self.about
     }
 
-    /// Whether what is loaded replaces what is there under the same name.
+    /// Whether loaded keys and libraries replace existing ones with the same name.
     pub fn replaces(&self) -> bool {
         self.options.replace
     }

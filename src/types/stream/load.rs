@@ -240,8 +240,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Takes away what is remembered of idempotent producers if that is what is true of any stream: a form that needs it
-    /// for something else has it, too.
+    /// Removes the state of idempotent producers if it is the default: files contain that, too, if another part of the
+    /// stream requires their form.
     pub fn forget_default_idempotency(&mut self) {
         self.idempotency.take_if(|state| state.is_default());
     }

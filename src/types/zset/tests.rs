@@ -1,4 +1,4 @@
-//! Both encodings against a sorted vector, with limits so low that sets change from one to the other.
+//! Both encodings are compared with a sorted vector, under limits so low that sets change their encoding.
 
 use super::*;
 
@@ -159,7 +159,7 @@ fn run(seed: u64, limits: &Limits, lex: bool) {
     }
 }
 
-/// What a range holds, its ranks, and the walks that begin at its ends agree.
+/// Checks that the members in a range, its ranks, and the iterations that begin at its ends agree.
 fn ranges<'a>(
     set: &Zset,
     model: &Model,
@@ -178,7 +178,7 @@ fn ranges<'a>(
         if reverse {
             walked.reverse();
         }
-        // An empty range may lie anywhere; a walk then leaves it at once.
+        // An empty range may be anywhere; an iteration then ends at once.
         assert_eq!(walked, inside, "{set_len} members, reverse {reverse}", set_len = set.len());
     }
 }
