@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_anywhere_in_it_is_given_exactly_the_rest() {
+    fn a_replica_at_any_offset_is_given_exactly_the_rest() {
         for seed in 0..50 {
             let mut rng = Rng::new(seed);
             let (mut backlog, mut all) = (Backlog::default(), Vec::new());
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_unit_does_not_stay_for_its_last_bytes() {
+    fn a_large_block_is_trimmed_before_it_is_obsolete() {
         let mut backlog = Backlog::default();
         backlog.activate();
         backlog.append(&[b'x'; 1 << 20]);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_unit_is_given_out_no_further_back_than_the_limit() {
+    fn a_large_block_is_readable_only_within_the_limit() {
         for len in [BLOCK, BLOCK + 1, 3 * BLOCK, LARGE, LARGE + 1, 2 * LARGE, 10 * BLOCK + 300] {
             for limit in [BLOCK as u64, 2 * BLOCK as u64, LARGE as u64] {
                 let mut backlog = Backlog::default();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anybody_to_keep_bytes_for_only_the_offset_moves() {
+    fn an_inactive_backlog_counts_bytes_without_keeping_them() {
         let mut backlog = Backlog::default();
         backlog.append(b"abc");
         backlog.append_with(2, |out, selected| {

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_primary_is_left() {
+    fn servers_that_are_not_primaries_are_left() {
         let mut out = Vec::new();
         let mut handshake = Handshake::begin(Greeting::default(), &mut out);
         assert!(matches!(handshake.answer(b"-ERR wrong", &mut out), Err(Failure::Ping(_))));

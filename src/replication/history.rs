@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_promoted_server_goes_on_with_who_is_not_ahead_of_it() {
+    fn a_promoted_server_continues_with_replicas_that_are_not_ahead() {
         let mut rng = Rng::new(7);
         let mut history = History::new(&mut rng);
         let first = history.id;

@@ -71,7 +71,7 @@ mod tests {
     use crate::stdx::rng::Rng;
 
     #[test]
-    fn who_is_sent_the_rest_and_who_a_snapshot() {
+    fn a_request_leads_to_the_rest_or_to_a_snapshot() {
         let mut rng = Rng::new(3);
         let (mut history, mut backlog) = (History::new(&mut rng), Backlog::default());
         let first = history.id;

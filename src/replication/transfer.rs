@@ -143,7 +143,7 @@ mod tests {
     use crate::stdx::rng::Rng;
 
     #[test]
-    fn headers_and_what_may_stand_in_their_place() {
+    fn headers_and_errors_in_their_place() {
         assert_eq!(read_header(b""), Ok((None, 0)));
         assert_eq!(read_header(b"\n\n$12"), Ok((None, 2)));
         assert_eq!(read_header(b"\n$12\r\nabc"), Ok((Some(Framing::Length(12)), 6)));

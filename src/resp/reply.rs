@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn loops_end_when_nobody_will_read_more() {
+    fn loops_end_when_output_is_dropped() {
         let (mut block, mut chain) = (Vec::with_capacity(100), Chain::default());
         chain.set_limit(1000);
         let mut reply = Reply::chained(&mut block, &mut chain, Protocol::Resp2);

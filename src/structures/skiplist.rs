@@ -1457,7 +1457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_ends_where_a_search_does() {
+    fn prefetch_steps_end_where_a_search_does() {
         let mut rng = SmallRng::seed_from_u64(5);
         for len in [1usize, 2, 10, 500] {
             let mut list = SkipList::new(len as u64);

@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_full_gets_nothing_half() {
+    fn a_full_disk_gets_no_partial_group() {
         let background = Background::start(None).expect("threads can be started");
         let file = OpenOptions::new().append(true).open("/dev/full").expect("Linux has one");
         let mut log = AofLog::new(Arc::new(|| {}));

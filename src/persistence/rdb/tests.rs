@@ -353,7 +353,7 @@ fn encodings(space: &Keyspace) -> BTreeMap<(usize, Vec<u8>), &'static str> {
 }
 
 #[test]
-fn encodings_follow_the_limits_of_who_loads() {
+fn encodings_follow_the_limits_of_the_loading_server() {
     let rng = &mut Rng::new(5);
     let wide = Limits::default();
     let space = random_space(rng, 300, &wide);
@@ -559,7 +559,7 @@ fn damaged_files_do_no_harm() {
 }
 
 #[test]
-fn idempotency_ids_and_given_back_entries_are_written_where_the_version_knows_them() {
+fn newer_stream_state_is_written_where_the_version_can_store_it() {
     use super::format::value_type::*;
     let limits = Limits::default();
     for seed in 0..30 {

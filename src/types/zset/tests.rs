@@ -302,7 +302,7 @@ fn members_may_be_long_where_the_limits_say_so() {
 }
 
 #[test]
-fn listpacks_from_outside_are_looked_at() {
+fn listpacks_from_outside_are_checked() {
     let build = |items: &[&str]| {
         let items: Vec<Item<'_>> = items.iter().map(|text| Item::Str(text.as_bytes())).collect();
         Zset::from_listpack(&Listpack::from_items(&items), &limits(2, 64))
@@ -513,7 +513,7 @@ fn a_scan_sees_every_member() {
 }
 
 #[test]
-fn a_scout_comes_to_an_end_wherever_it_is_sent() {
+fn a_prefetch_ends_whatever_its_target() {
     let mut set = Zset::new();
     let limits = limits(4, 64);
     let mut rng = Rng::new(3);

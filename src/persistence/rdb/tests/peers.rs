@@ -50,7 +50,7 @@ fn hash_with_expiring_field(space: &Keyspace) -> Hash {
 }
 
 #[test]
-fn each_reader_gets_a_version_that_it_reads_and_no_type_that_the_version_has_not() {
+fn each_reader_gets_a_version_that_it_reads_with_types_of_that_version() {
     let mut seen = [false; 64];
     for seed in 0..60 {
         println!("seed {seed}");

@@ -150,7 +150,7 @@ fn nodes_end_where_limits_say() {
 }
 
 #[test]
-fn an_entry_given_back_waits_for_anybody() {
+fn a_released_entry_can_be_claimed_by_any_consumer() {
     let mut stream = numbered(6, 100);
     let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
     let mut group = stream.group_mut(at);
@@ -219,7 +219,7 @@ fn an_entry_deleted_before_may_still_be_pending() {
 
 /// The expected results are those of Redis 8.2.
 #[test]
-fn trimming_what_is_acknowledged_ends_with_the_node_that_may_not_go_whole() {
+fn trimming_acknowledged_entries_ends_at_the_first_node_not_covered() {
     // Number of entries, entries per node, acknowledged entries, requested length; entries removed.
     type Case<'a> = (u64, u64, &'a [u64], u64, &'a [u64]);
     let cases: [Case<'_>; 6] = [
@@ -392,7 +392,7 @@ fn entries_are_found_in_nodes_of_all_lengths() {
 }
 
 #[test]
-fn consumers_that_are_gone_leave_no_memory() {
+fn deleted_consumers_leave_no_memory() {
     let mut stream = Stream::new();
     let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
     let before = stream.group(at).bytes();
