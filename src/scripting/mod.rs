@@ -4,11 +4,11 @@
 //! # How a script runs
 //!
 //! 1. [`Engine::prepare`] finds the script by its source text or compiles it (after [`source`] has checked and adapted
-//! the text). [`Engine::flags`] returns the flags that its first line declares, by which the caller decides whether the
-//! script may run.
+//!    the text). [`Engine::flags`] returns the flags that its first line declares, by which the caller decides whether
+//!    the script may run.
 //! 2. [`Engine::run`] fills KEYS and ARGV and calls the function.
 //! 3. `redis.call` ([`api`]) collects its arguments in one buffer and calls [`Host::call`], which passes the reply to a
-//! [`Sink`] that converts it to Lua values.
+//!    [`Sink`] that converts it to Lua values.
 //! 4. [`answer`] writes the result of the script as a reply.
 //!
 //! Functions run in the same way; [`functions`] has the libraries that register them.

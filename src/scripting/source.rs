@@ -8,8 +8,8 @@
 //!   `const`, `continue` and `::` lose their meaning.
 //! - `return f(x)` replaces the frame of its function. In 5.1, a *native* `f` keeps that frame, and with it the line
 //!   for which an error is reported. In the main chunk, of whose results only the first counts, and for library
-//!   functions with one result, `return (f(x))` keeps the frame; for functions with several results, `return select(1,
-//!   f(x))` does.
+//!   functions with one result, `return (f(x))` keeps the frame; for functions with several results,
+//!   `return select(1, f(x))` does.
 //! - A text that assigns to no global name can use the table of globals without the proxy that guards it.
 
 use std::ops::Range;
