@@ -252,9 +252,9 @@ pub(super) struct Templates {
 impl Templates {
     /// The fields of a template, for another hash.
     ///
+    /// # Errors
     /// There is no such template, or hashes got far more bytes from templates than the `read` bytes of the file can
     /// justify.
-    /// explain.
     fn lend(&mut self, id: u64, read: u64) -> Result<&[Vec<u8>], Fault> {
         let fields = self.fields.get(&id).ok_or(BAD_TEMPLATE)?;
         self.lent += fields.iter().map(|field| field.len() as u64).sum::<u64>();
