@@ -1,8 +1,8 @@
 //! The stack of a Lua state: reads and pushes values, and accesses tables.
 //!
-//! Positions are counted as in Lua: 1 is the first value of the running function, -1 the topmost one. Methods that take
-//! a position panic if there is no value, and those that take a table panic if the value is not one, since that is a
-//! bug in this room.
+//! Positions are counted as in Lua: 1 is the first value of the running function, -1 the topmost one. Methods that need
+//! a value at a position panic if there is none, and those that need a table panic if the value is not one, since that
+//! is a bug in this room.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
