@@ -10,6 +10,7 @@ pub mod client_pause;
 pub mod client_tracking;
 pub mod cluster;
 pub mod command;
+pub mod compare;
 pub mod config;
 pub mod connection;
 pub mod debug;
@@ -25,11 +26,13 @@ pub mod hash;
 pub mod hash_ttl;
 pub mod help;
 pub mod hyperloglog;
+pub mod increx;
 pub mod info;
 pub mod keys;
 pub mod latency;
 pub mod list;
 pub mod list_blocking;
+pub mod list_move;
 pub mod migrate;
 pub mod monitor;
 pub mod object;
@@ -43,6 +46,7 @@ pub mod sentinel;
 pub mod sentinel_admin;
 pub mod server;
 pub mod set;
+pub mod set_count;
 pub mod slowlog;
 pub mod sort;
 pub mod store;
@@ -56,12 +60,14 @@ mod stream_tests;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod throttle;
 pub mod timeout;
 pub mod transactions;
 pub mod window;
 pub mod zset;
 pub mod zset_algebra;
 pub mod zset_blocking;
+pub mod zset_move;
 pub mod zset_range;
 
 use crate::server::command::Spec;
@@ -73,6 +79,7 @@ pub const ALL: &[&[Spec]] = &[
     client::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,
+    compare::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
@@ -83,11 +90,13 @@ pub const ALL: &[&[Spec]] = &[
     hash::COMMANDS,
     hash_ttl::COMMANDS,
     hyperloglog::COMMANDS,
+    increx::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     latency::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
+    list_move::COMMANDS,
     migrate::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
@@ -98,6 +107,7 @@ pub const ALL: &[&[Spec]] = &[
     scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    set_count::COMMANDS,
     slowlog::COMMANDS,
     sort::COMMANDS,
     stream::COMMANDS,
@@ -106,10 +116,12 @@ pub const ALL: &[&[Spec]] = &[
     stream_pending::COMMANDS,
     stream_read::COMMANDS,
     string::COMMANDS,
+    throttle::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,
     zset_algebra::COMMANDS,
     zset_blocking::COMMANDS,
+    zset_move::COMMANDS,
     zset_range::COMMANDS,
 ];
 

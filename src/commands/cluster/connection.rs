@@ -45,7 +45,10 @@ fn readwrite(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 }
 
 fn set(server: &mut Server, key: ClientKey, flag: ClientFlags, on: bool) -> CmdResult {
-    super::table(server)?;
+    // In Valkey it does no harm where there is no cluster.
+    if server.cluster.is_some() || !server.config.limits.compat_version.is_valkey() {
+        super::table(server)?;
+    }
     server.clients[key].flags.set(flag, on);
     Ok(server.reply(key).ok())
 }
