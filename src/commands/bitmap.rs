@@ -739,7 +739,7 @@ mod tests {
             (integer) 3
             "\a\x80\x00"
             (integer) 3
-            "\t\x7f\x01"
+            "\b\x7f\x01"
             (integer) 1
             "\x03"
             (error) ERR BITOP DIFF must be called with at least two source keys.

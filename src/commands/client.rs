@@ -669,7 +669,7 @@ mod tests {
             ("watch", "2"),
             ("capa", "r"),
             ("io-thread", "0"),
-            ("tot-cmds", "6"),
+            ("tot-cmds", "7"),
         ] {
             assert_eq!(value(name), expected, "{name}");
         }

@@ -363,7 +363,7 @@ mod tests {
             INCREX f BYFLOAT 10 UBOUND 2.5
             INCREX f BYFLOAT 10 UBOUND 2.5 SATURATE
             INCREX f
-            INCREX f BYFLOAT -1e4932 LBOUND -1e4932
+            INCREX f BYFLOAT -5 LBOUND -1
             INCREX f BYFLOAT inf
             INCREX f BYFLOAT x
             INCREX f BYFLOAT 1 LBOUND 2 UBOUND 1

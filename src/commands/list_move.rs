@@ -257,7 +257,9 @@ mod tests {
             LMOVEM k d LEFT LEFT COUNT 1 TWO
             LMOVEM k d LEFT LEFT OBO COUNT 1
             BLMOVEM k d LEFT LEFT x COUNT 1 OBO
+            MULTI
             BLMOVEM nosuch d LEFT LEFT 1
+            EXEC
             BLMOVEM k d LEFT RIGHT 0 COUNT 2 BULK
             "#,
             r#"
@@ -298,7 +300,9 @@ mod tests {
             (error) ERR syntax error
             (error) ERR syntax error
             (error) ERR timeout is not a float or out of range
-            (nil)
+            OK
+            QUEUED
+            1) (nil)
             1) "a"
             2) "b"
             "#,

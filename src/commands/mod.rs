@@ -10,7 +10,6 @@ pub mod client_pause;
 pub mod client_tracking;
 pub mod cluster;
 pub mod command;
-pub mod compare;
 pub mod config;
 pub mod connection;
 pub mod debug;
@@ -58,6 +57,7 @@ pub mod stream_read;
 #[cfg(test)]
 mod stream_tests;
 pub mod string;
+pub mod string_compare;
 #[cfg(test)]
 pub mod testing;
 pub mod throttle;
@@ -79,7 +79,6 @@ pub const ALL: &[&[Spec]] = &[
     client::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,
-    compare::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
@@ -116,6 +115,7 @@ pub const ALL: &[&[Spec]] = &[
     stream_pending::COMMANDS,
     stream_read::COMMANDS,
     string::COMMANDS,
+    string_compare::COMMANDS,
     throttle::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::compare::{COMPARISONS, Comparison};
 use super::expiry::{Expiry, Unit};
+use super::string_compare::{COMPARISONS, Comparison};
 use super::window::{all_keys, each_key};
 use crate::keyspace::{Db, Event, Ttl, WrongType};
 use crate::resp::{Args, Error, Replied, Reply};

@@ -288,15 +288,15 @@ mod tests {
             1) "b"
             2) "c"
             (nil)
-            1) "a"
-            2) "1"
-            3) "b"
-            4) "2"
-            5) "c"
-            6) "3"
-            7) "e"
-            8) "5"
-            9) "f"
+             1) "a"
+             2) "1"
+             3) "b"
+             4) "2"
+             5) "c"
+             6) "3"
+             7) "e"
+             8) "5"
+             9) "f"
             10) "6"
             11) "x"
             12) "9"
@@ -350,7 +350,9 @@ mod tests {
             ZMOVEMEMBER b new MEMBERS 2 a
             ZMOVEMEMBER b new NX XX MEMBERS 1 a
             ZMOVEMEMBER b new a MEMBERS 1
+            MULTI
             BZMOVE nosuch b MIN 1
+            EXEC
             BZMOVE b new MAX 0 COUNT 2
             BZMOVE b b MAX 0
             BZMOVE b new BYSCORE 0 1
@@ -379,7 +381,9 @@ mod tests {
             (error) ERR The `num-members` parameter must match the number of arguments
             (error) ERR syntax error
             (error) ERR syntax error
-            (nil)
+            OK
+            QUEUED
+            1) (nil)
             1) "c"
             2) "b"
             (nil)

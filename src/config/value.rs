@@ -586,11 +586,11 @@ impl Words for ShutdownFlags {
                 b"now" => flags.now = true,
                 b"force" => flags.force = true,
                 b"safe" => flags.safe = true,
-                _ => return Err(one_of(["default", "save", "nosave", "now", "force", "safe"])),
+                _ => return Err(one_of(["default", "save", "nosave", "now", "force"])),
             }
         }
         if words.is_empty() {
-            return Err(one_of(["default", "save", "nosave", "now", "force", "safe"]));
+            return Err(one_of(["default", "save", "nosave", "now", "force"]));
         }
         if flags.save && flags.nosave {
             return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".into());

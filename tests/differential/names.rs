@@ -27,7 +27,7 @@ const UNKNOWN: &[(&str, &str, &[&str])] = &[
     ("INFO", "no estimate is made of fields that are due", &["expired_keys_with_volatile_items_stale_perc"]),
     ("INFO", "availability zones are not told", &["availability_zone"]),
     ("MEMORY STATS", "as in INFO", &["allocator.muzzy", "replica.fullsync.buffer", "replicas.repl.buffer", "cluster.slot_*"]),
-    ("MEMORY STATS", "by database", &["db.0"]),
+    ("MEMORY STATS", "by database", &["db.0", "overhead.hashtable.*"]),
     ("MEMORY STATS", "as in INFO: only whole tables are counted", &["db.dict.rehashing.count", "overhead.db.hashtable.*"]),
     ("COMMAND LIST", "there are no modules", &["module*"]),
     ("COMMAND LIST", "there are no vector sets", &["VADD", "VCARD", "VDIM", "VEMB", "VGETATTR", "VINFO", "VISMEMBER",
