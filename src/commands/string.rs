@@ -162,6 +162,7 @@ impl<'a> SetOptions<'a> {
                 && let Some(comparison) = Comparison::at(&args, i)
             {
                 i += 1;
+                comparison.validate(&args)?;
                 options.condition = Condition::Compared(comparison);
             } else if known.get && args.is(i, "GET") {
                 options.get = true;
@@ -298,9 +299,6 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let options = SetOptions::parse(ctx.args, 3, KNOWN)?;
     let ttl = options.ttl(ctx.now, ctx.name)?;
-    if let Condition::Compared(comparison) = options.condition {
-        comparison.validate(&ctx.args)?;
-    }
     let mut before = None;
     if options.get {
         let text = ctx.db.read_string(key)?;
@@ -310,14 +308,14 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         Condition::Always => true,
         Condition::Absent => !ctx.db.contains(key),
         Condition::Present => ctx.db.contains(key),
-        Condition::Compared(comparison) => comparison.holds(ctx, key)?,
+        Condition::Compared(comparison) => return set_compared(ctx, comparison, ttl, before),
     };
     if !holds {
         return Ok(before.unwrap_or_else(|| ctx.reply.null()));
     }
     store(&mut ctx.db, key, ctx.args, 2, ttl);
     let as_it_is = ctx.args.len() == 5 && ctx.args.is(3, "PXAT");
-    if options.expiry.is_some() && !as_it_is || matches!(options.condition, Condition::Compared(_)) {
+    if options.expiry.is_some() && !as_it_is {
         feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
     } else if options.get && is_fed(ctx) {
         // Nobody reads the reply there.
@@ -325,6 +323,18 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         let request: Vec<&[u8]> = kept.map(|i| ctx.args.at(i)).collect();
         ctx.feed.instead(&request);
     }
+    Ok(before.unwrap_or_else(|| ctx.reply.ok()))
+}
+
+/// The rest of a SET that compares: its outcome is passed on, which is a plain SET. `before` is the reply, if it is
+/// written already.
+fn set_compared(ctx: &mut Ctx<'_>, comparison: Comparison, ttl: Ttl, before: Option<Replied>) -> CmdResult {
+    let key = ctx.args.key(1);
+    if !comparison.holds(ctx, key)? {
+        return Ok(before.unwrap_or_else(|| ctx.reply.null()));
+    }
+    store(&mut ctx.db, key, ctx.args, 2, ttl);
+    feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
     Ok(before.unwrap_or_else(|| ctx.reply.ok()))
 }
 
