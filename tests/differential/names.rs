@@ -41,7 +41,6 @@ const UNKNOWN: &[(&str, &str, &[&str])] = &[
         "LEAK", "OOM", "PAUSE-AFTER-FORK", "REPL-PAUSE", "CLOSE-CLUSTER-LINK-ON-PACKET-DROP",
         "DELAY-RDB-CLIENT-FREE-SECOND", "DISABLE-CLUSTER-RANDOM-PING", "DISABLE-CLUSTER-RECONNECTION",
         "FORCE-FREE-PRIMARY-ASYNC", "FORCE-TLS-WRITE-ERROR", "PROTECT-CLIENT"]),
-    ("DEBUG HELP", "known, but in no list of ours", &["LOADAOF"]),
 ];
 
 /// The lines of all strings in a reply.
