@@ -14,11 +14,15 @@ const ENOUGH: usize = 32;
 /// Nanoseconds for which requests wait for others, at most, while there is more to receive.
 const PATIENCE_NS: u64 = 100_000;
 
-/// Length of a nap.
-const NAP: Duration = Duration::from_micros(50);
+/// A nap is taken only if so many clients may send something meanwhile.
+const OTHERS: usize = 20;
 
-/// A nap is taken only if so many clients may send something meanwhile: a client needs some microseconds for a reply.
-const OTHERS: usize = 12;
+/// Length of a nap for each of these clients: somewhat less than a client needs from a reply to the next request, so that
+/// clients that share a processor are still at it when the nap ends.
+const NAP_PER_CLIENT: Duration = Duration::from_micros(1);
+
+/// Length of the longest nap.
+const LONGEST_NAP: Duration = Duration::from_micros(50);
 
 /// Clients count that have sent something in this period or the last one.
 const PERIOD_NS: u64 = 1_000_000;
@@ -102,16 +106,21 @@ impl Gathering {
             (_, Some(_)) => Next::Wake,
             // It finds by itself what was posted.
             _ if !main_sleeps => Next::Wake,
-            _ if self.clients.max(self.clients_before) < self.posted + OTHERS => Next::Look,
+            _ if self.others() < OTHERS => Next::Look,
             _ if self.skip > 0 => {
                 self.skip -= 1;
                 Next::Look
             }
             _ => {
                 self.before_nap = Some(self.posted);
-                Next::Nap(NAP)
+                Next::Nap((self.others() as u32 * NAP_PER_CLIENT).min(LONGEST_NAP))
             }
         }
+    }
+
+    /// Number of clients that have sent something of late, without those whose requests have been posted.
+    fn others(&self) -> usize {
+        self.clients.max(self.clients_before).saturating_sub(self.posted)
     }
 
     /// The main thread is woken for what was posted. Returns how long the thread may wait for replies alone, if it may.
@@ -121,9 +130,8 @@ impl Gathering {
             self.backoff = if worthwhile { 0 } else { (2 * self.backoff + 1).min(MOST_SKIPPED) };
             self.skip = self.backoff;
         }
-        let replies = self.clients.max(self.clients_before) >= OTHERS && self.backoff == 0;
         self.posted = 0;
-        replies.then_some(NAP)
+        (self.backoff == 0 && self.others() >= OTHERS).then_some(LONGEST_NAP)
     }
 }
 
@@ -168,6 +176,15 @@ mod tests {
         let mut gathering = with_clients(50);
         for _ in 0..100 {
             assert_eq!(round(&mut gathering, 3, WORTHWHILE), (true, true));
+        }
+    }
+
+    #[test]
+    fn naps_are_as_long_as_there_are_clients() {
+        for (clients, us) in [(21, 20), (50, 49), (200, 50)] {
+            let mut gathering = with_clients(clients);
+            gathering.add(1, 1);
+            assert_eq!(gathering.next(true), Next::Nap(Duration::from_micros(us)));
         }
     }
 

@@ -11,11 +11,12 @@
 
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering, fence};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::net::poll::Waker;
+use crate::stdx::sync::OnceLock;
 
 /// One place of the ring, in a cache line of its own.
 #[repr(align(64))]
