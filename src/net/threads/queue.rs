@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering, fence};
 use std::time::Duration;
 
 use crate::net::poll::Waker;
-use crate::stdx::sync::OnceLock;
+use crate::stdx::sync::{OnceLock, park_timeout};
 
 /// One place of the ring, in a cache line of its own.
 #[repr(align(64))]
@@ -166,7 +166,7 @@ impl Doorbell {
         self.sleeper.get_or_init(std::thread::current);
         if self.may_rest(NAPS, is_idle) {
             // It may end early; whoever naps looks for what it waits for anyway.
-            std::thread::park_timeout(time);
+            park_timeout(time);
             self.awake();
         }
     }
