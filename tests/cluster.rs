@@ -1,7 +1,7 @@
-//! Servers that are nodes of one cluster, as their clients see them.
+//! Servers that are nodes of one cluster, as clients see them.
 //!
-//! Replies are compared with those of Redis and Valkey where these are installed; where not, that part is skipped, or
-//! fails if `CI` is set.
+//! Replies are compared with those of Redis and Valkey if these are installed. Otherwise that part is skipped, or fails
+//! if `CI` is set.
 
 mod support;
 

@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn protected_parameters_open_for_whom_they_should() {
+    fn protected_parameters_open_for_permitted_clients() {
         let mut config = Config::default();
         config.security.enable_protected_configs = DebugAccess::Local;
         let pair: [(&[u8], &[u8]); 1] = [(b"dbfilename", b"x.rdb")];

@@ -1,4 +1,4 @@
-//! What the structures rely on is checked in every type and encoding when values are loaded.
+//! Checks, for every type and encoding, that loading verifies the invariants on which the structures rely.
 
 use super::*;
 use crate::persistence::rdb::format::{NEVER, value_type::*};
