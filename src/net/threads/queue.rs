@@ -151,7 +151,8 @@ impl Doorbell {
 
     #[inline]
     fn may_rest(&self, how: u8, is_idle: impl FnOnce() -> bool) -> bool {
-        self.rest.store(how, Ordering::Relaxed);
+        // Release: who sees that it naps sees who naps.
+        self.rest.store(how, Ordering::Release);
         fence(Ordering::SeqCst);
         let idle = is_idle();
         if !idle {
@@ -189,7 +190,7 @@ impl Doorbell {
         fence(Ordering::SeqCst);
         // Of several senders one wakes.
         if self.sleeps() {
-            match (self.rest.swap(AWAKE, Ordering::Relaxed), self.sleeper.get()) {
+            match (self.rest.swap(AWAKE, Ordering::Acquire), self.sleeper.get()) {
                 (NAPS, Some(sleeper)) => sleeper.unpark(),
                 (AWAKE, _) => {}
                 _ => self.waker.wake(),
