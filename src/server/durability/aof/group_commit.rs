@@ -14,6 +14,7 @@ use crate::keyspace::ledger::Change;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
+use crate::server::event_loop::sending::Share;
 use crate::server::replication::quorum::Quorum;
 
 impl Aof {
@@ -165,7 +166,8 @@ impl Server {
         }
         let under_way = self.commit_under_way();
         let mut sending = std::mem::take(&mut self.event_loop.sending);
-        sending.retain(|&key| {
+        let mut left = std::mem::take(&mut self.event_loop.left.sending);
+        let mut may_be_sent = |key: ClientKey| {
             let Some(client) = self.clients.get_mut(key) else { return false };
             if client.is_special() {
                 // What is sent to other servers is what makes changes durable.
@@ -187,8 +189,11 @@ impl Server {
             client.withheld_output.add(offset, end, under_way);
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             false
-        });
+        };
+        sending.retain(|&key| may_be_sent(key));
+        left.retain(|&key| may_be_sent(key));
         self.event_loop.sending = sending;
+        self.event_loop.left.sending = left;
     }
 
     /// Sends the output that depends on nothing behind `durable`, an offset in the log. Returns the number of clients that
@@ -196,16 +201,22 @@ impl Server {
     pub(in crate::server) fn release_replies(&mut self, durable: u64) -> usize {
         let before = self.aof.waiting.len();
         let mut waiting = std::mem::take(&mut self.aof.waiting);
+        let (mut share, mut late) = (Share::default(), false);
         waiting.retain(|&key| {
+            if late {
+                return true;
+            }
             let Some(client) = self.clients.get_mut(key) else { return false };
             if let Some(upto) = client.withheld_output.release(durable) {
                 let bytes = usize::try_from(upto.saturating_sub(client.total_out)).unwrap_or(usize::MAX);
                 self.send_to(key, bytes);
+                late = share.is_used_up() && !self.event_loop.stop;
             }
             self.clients.get(key).is_some_and(|client| !client.withheld_output.is_empty())
         });
         let answered = before - waiting.len();
         self.aof.waiting = waiting;
+        self.event_loop.left.releasing = late;
         answered
     }
 
