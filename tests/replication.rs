@@ -672,6 +672,20 @@ fn failover(from: Kind, to: Kind) {
 }
 
 #[test]
+fn a_replica_counts_as_good_as_soon_as_it_is_online() {
+    let servers = [&["--min-replicas-to-write", "1"][..], &[]].map(|it| Server::start(Kind::Spinel, it));
+    let [Some(primary), Some(replica)] = servers else { panic!("it is ours") };
+    assert!(primary.run("SET k v").starts_with("-NOREPLICAS"));
+    replica.follow(&primary);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !primary.run("INFO replication").contains("state=online") {
+        assert!(Instant::now() < deadline, "the replica is online");
+    }
+    assert_eq!(primary.run("SET k v"), "+OK");
+    assert_eq!(primary.info("min_slaves_good_slaves"), 1);
+}
+
+#[test]
 fn a_failover_loses_nothing() {
     failover(Kind::Spinel, Kind::Spinel);
     failover(Kind::Spinel, Kind::Redis7);

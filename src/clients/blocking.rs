@@ -185,6 +185,19 @@ impl Blocked {
         matches!(self.wait, Wait::Keys { .. } | Wait::Acknowledgements { .. })
     }
 
+    /// Keys that the client waits for, each once.
+    pub fn keys(&self) -> Vec<&[u8]> {
+        let Wait::Keys { keys, .. } = &self.wait else { return Vec::new() };
+        let args = self.request.args();
+        let mut distinct: Vec<&[u8]> = Vec::with_capacity(keys.len());
+        for i in keys.clone() {
+            if !distinct.contains(&args.at(i)) {
+                distinct.push(args.at(i));
+            }
+        }
+        distinct
+    }
+
     /// Bytes of the requests that are kept. O(requests).
     pub fn memory(&self) -> usize {
         let later = match &self.wait {
@@ -236,16 +249,7 @@ struct Queue {
 
 /// Keys that a client waits for, each once.
 fn places(blocked: &Blocked) -> Vec<Place> {
-    let Wait::Keys { keys, .. } = &blocked.wait else { return Vec::new() };
-    let args = blocked.request.args();
-    let mut places: Vec<Place> = Vec::with_capacity(keys.len());
-    for i in keys.clone() {
-        let place = (blocked.db, Box::from(args.at(i)));
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    places
+    blocked.keys().into_iter().map(|key| (blocked.db, Box::from(key))).collect()
 }
 
 impl Blocking {
@@ -307,6 +311,12 @@ impl Blocking {
     #[inline]
     pub fn for_memory(&self) -> &[(u64, ClientKey)] {
         &self.for_memory
+    }
+
+    /// The keys that clients wait for, each as often as clients wait for it.
+    pub fn awaited(&self) -> impl Iterator<Item = &[u8]> {
+        let queues = self.queues.values().flatten();
+        queues.flat_map(|(key, queue)| std::iter::repeat_n(&**key, queue.waiting.len()))
     }
 
     /// Whether no client waits for a key.

@@ -309,7 +309,8 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
     let (args, key, limits) = (ctx.args, ctx.args.key(1), node_limits(&ctx.limits.types));
     let options = AddOptions::parse(&args, limits, true)?;
     let at = options.end;
-    let new_id = args.get(at).map_or(Err(Error::arity(ctx.name)), |id| Ok(NewId::parse(id)?))?;
+    let Some(id) = args.get(at) else { return Err(Error::arity(ctx.name)) };
+    let new_id = NewId::parse(id)?;
     let items = args.rest(at + 1);
     if items.len() < 2 || items.len() % 2 == 1 {
         return Err(Error::arity(ctx.name));

@@ -105,21 +105,21 @@ impl<'s> Db<'s> {
     /// Reports that a command made `n` changes to `key`; does nothing if `n` is 0.
     #[inline]
     pub fn changed(&mut self, key: Key<'_>, event: Event, n: usize) {
-        self.space.ledger.changed(self.index, key.bytes, event, n);
+        self.space.ledger.changed(self.index, key, event, n);
     }
 
     /// Reports that a command made `n` changes to what is kept beside the value of `key`, like the groups of a stream.
     /// Transactions that watch the key and clients that cache what they read are not concerned.
     #[inline]
     pub fn changed_beside(&mut self, key: Key<'_>, event: Event, n: usize) {
-        self.space.ledger.changed_beside(self.index, key.bytes, event, n);
+        self.space.ledger.changed_beside(self.index, key, event, n);
     }
 
     /// Reports that `key` took part in the last counted change, like the second key of a rename, or that those who watch
     /// it are told although nothing was counted.
     #[inline]
     pub fn also_changed(&mut self, key: Key<'_>, event: Event) {
-        self.space.ledger.also_changed(self.index, key.bytes, event);
+        self.space.ledger.also_changed(self.index, key, event);
     }
 
     /// Reports an event of `key` that did not change it.

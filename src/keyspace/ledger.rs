@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
+use super::awaited::Awaited;
 use crate::stdx::bits::bit_set;
+use crate::stdx::hash::Key;
 
 /// What kind of key event it is: the letters of `notify-keyspace-events`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,6 +240,8 @@ pub struct Ledger {
     pub made: u64,
     /// Reasons to record changes.
     pub listeners: Listeners,
+    /// The keys that clients wait for.
+    pub awaited: Awaited,
     /// Bit mask of the active sinks.
     sinks: u8,
     /// Whether propagation is suspended.
@@ -282,9 +286,16 @@ impl Ledger {
         self.listeners.set(Listeners::FEED, self.sinks != 0 && !self.muted);
     }
 
+    /// Whether a change of a key is to be recorded.
+    #[inline]
+    fn concerns_listeners(&self, key: Key<'_>) -> bool {
+        let only_waits = self.listeners == Listeners::BLOCKED;
+        !self.listeners.none() && (!only_waits || self.awaited.may_have(key))
+    }
+
     /// Counts `n` changes to `key` and records the event; nothing if `n` is 0.
     #[inline]
-    pub fn changed(&mut self, db: usize, key: &[u8], event: Event, n: usize) {
+    pub fn changed(&mut self, db: usize, key: Key<'_>, event: Event, n: usize) {
         if n == 0 {
             return;
         }
@@ -294,13 +305,13 @@ impl Ledger {
 
     /// Counts `n` changes to what is kept beside the value of `key` and records the event; nothing if `n` is 0.
     #[inline]
-    pub fn changed_beside(&mut self, db: usize, key: &[u8], event: Event, n: usize) {
+    pub fn changed_beside(&mut self, db: usize, key: Key<'_>, event: Event, n: usize) {
         if n == 0 {
             return;
         }
         self.count(n);
-        if !self.listeners.none() {
-            let key = self.keep(key);
+        if self.concerns_listeners(key) {
+            let key = self.keep(key.bytes);
             self.changes.push(Change::Beside { db: db as u32, key, event });
         }
     }
@@ -308,9 +319,9 @@ impl Ledger {
     /// Records a key of which those who watch it are told, without counting a change: another key of the last counted
     /// change, or one that was left as it is by a command that counts as a change.
     #[inline]
-    pub fn also_changed(&mut self, db: usize, key: &[u8], event: Event) {
-        if !self.listeners.none() {
-            let key = self.keep(key);
+    pub fn also_changed(&mut self, db: usize, key: Key<'_>, event: Event) {
+        if self.concerns_listeners(key) {
+            let key = self.keep(key.bytes);
             self.changes.push(Change::Key { db: db as u32, key, event });
         }
     }

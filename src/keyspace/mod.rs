@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod awaited;
 mod by_slot;
 pub mod database;
 pub mod databases;

@@ -10,6 +10,7 @@ use crate::clients::blocking::{Absent, Blocked, Need, Wait};
 use crate::clients::kept::KeptRequest;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Listeners;
+use crate::keyspace::awaited::Awaited;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{CommandId, Flags, KeyFlags, Spec};
@@ -88,12 +89,23 @@ impl Server {
             }
         };
         let mut blocked = Blocked::new(request, wait, self.clients[key].db);
+        self.listen_for(&blocked);
         self.clients.blocking.add(key, &mut blocked);
         let client = &mut self.clients[key];
         client.blocked = Some(Box::new(blocked));
         client.flags.set(ClientFlags::BLOCKED, true);
         self.keyspace.ledger.listeners.set(Listeners::BLOCKED, true);
         true
+    }
+
+    /// Lets the ledger record changes of the keys that a client is about to wait for. O(keys), now and then O(waits).
+    fn listen_for(&mut self, blocked: &Blocked) {
+        let (awaited, names) = (&mut self.keyspace.ledger.awaited, blocked.keys());
+        if !awaited.has_room_for(names.len()) {
+            *awaited = Awaited::for_waits(awaited.total() + names.len());
+            self.clients.blocking.awaited().for_each(|name| awaited.add(Key::new(name)));
+        }
+        names.into_iter().for_each(|name| awaited.add(Key::new(name)));
     }
 
     /// Whether the reply to the running request of a client may come later: not inside another command, and not if nobody
@@ -110,6 +122,9 @@ impl Server {
     /// Unblocks a client: removes it from all queues, and resumes reading its input.
     fn release(&mut self, key: ClientKey, blocked: &Blocked) {
         self.clients.blocking.remove(key, blocked);
+        for name in blocked.keys() {
+            self.keyspace.ledger.awaited.remove(Key::new(name));
+        }
         if self.clients.blocking.is_empty() {
             self.keyspace.ledger.listeners.set(Listeners::BLOCKED, false);
         }

@@ -388,6 +388,7 @@ impl Server {
         }
         replica.state = State::Online;
         replica.online_when_heard = until_heard;
+        self.count_good_replicas();
         if until_heard {
             tracing::info!(
                 "Streamed replica with replica {name} succeeded (socket). Waiting for REPLCONF ACK from replica to enable \
@@ -395,7 +396,6 @@ impl Server {
             );
         } else {
             tracing::info!("Synchronization with replica {name} succeeded");
-            self.count_good_replicas();
             self.send_soon(key);
         }
     }
@@ -415,7 +415,6 @@ impl Server {
         if replica.online_when_heard && replica.state == State::Online {
             replica.online_when_heard = false;
             tracing::info!("Synchronization with replica {} succeeded", self.replica_name(key));
-            self.count_good_replicas();
             self.send_soon(key);
         }
     }
