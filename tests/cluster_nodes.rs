@@ -12,7 +12,7 @@ use support::{Client, ServerProcess, lasting_port, run, spinel};
 
 /// Options of every node: a failure is noticed soon.
 const OPTIONS: &[&str] =
-    &["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"];
+    &["--cluster-enabled", "yes", "--cluster-node-timeout", "3000", "--repl-diskless-sync-delay", "0"];
 
 fn start(binary: &Path) -> ServerProcess {
     ServerProcess::start_at(lasting_port(), binary, None, OPTIONS, &[])
@@ -106,8 +106,15 @@ fn take_turns(other: &Path) {
         assert_eq!(anywhere(&mut clients(&nodes), &format!("SET key:{key} {key}")), "+OK");
     }
     for pair in nodes.chunks(2) {
-        assert_eq!(ask(&pair[1], "CLUSTER FAILOVER"), "+OK");
-        wait("a failover on demand", || leads(&pair[1]) && !leads(&pair[0]));
+        // A machine that is slow may make a primary seem to fail for a moment, or the attempt time out.
+        let mut asked = 0;
+        wait("a failover on demand", || {
+            if asked % 100 == 0 && ask(&pair[1], "CLUSTER FAILOVER") != "+OK" {
+                return leads(&pair[1]) && !leads(&pair[0]);
+            }
+            asked += 1;
+            leads(&pair[1]) && !leads(&pair[0])
+        });
     }
     wait("that all serve", || nodes.iter().all(is_ok));
     for pair in nodes.chunks(2) {

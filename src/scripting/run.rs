@@ -57,7 +57,7 @@ pub fn fail(lua: &mut Lua<'_>, text: &[u8]) -> Raise {
         message.clear();
         message.extend_from_slice(lua.bytes(-1).unwrap_or_default());
         lua.pop(1);
-        if !message.starts_with(b"[C]:") {
+        if !message.starts_with(b"[C]:") && !message.starts_with(b"[builtin:") {
             break;
         }
     }
@@ -94,10 +94,27 @@ pub fn bad_kind(lua: &mut Lua<'_>, n: i32, expected: &str) -> Raise {
 /// # Errors
 /// It is none.
 pub fn check_number(lua: &mut Lua<'_>, n: i32) -> Result<f64, Raise> {
-    match lua.to_number(n) {
+    match number(lua, n) {
         Some(x) => Ok(x),
         None => Err(bad_kind(lua, n, "number")),
     }
+}
+
+/// The number at `n`, or the number that the text there stands for up to its first byte that is 0.
+#[inline]
+pub fn number(lua: &mut Lua<'_>, n: i32) -> Option<f64> {
+    lua.to_number(n).or_else(|| number_in_c_text(lua, n))
+}
+
+#[cold]
+fn number_in_c_text(lua: &mut Lua<'_>, n: i32) -> Option<f64> {
+    let text = lua.bytes(n)?;
+    let end = memchr::memchr(0, text)?;
+    let text = text[..end].to_vec();
+    lua.push_bytes(&text);
+    let number = lua.to_number(-1);
+    lua.pop(1);
+    number
 }
 
 /// Argument `n` as a number, or `default` when it is not given.

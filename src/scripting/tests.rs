@@ -479,9 +479,36 @@ fn arguments_are_checked_in_the_words_of_lua() {
             "$23\r\n4.9406564584125e-3240.5\r\n",
         ),
         ("return select('#', select(2^32 + 1, 1, 2))", ":2\r\n"),
+        ("return {unpack({1, 2, 3}, '2', 3)}", "*2\r\n:2\r\n:3\r\n"),
+        ("return #{unpack({1, 2}, 1e100, 2)}", ":3\r\n"),
+        ("return tonumber('12\\0x')", ":12\r\n"),
+        ("return ('a'):rep('2\\0')", "$2\r\naa\r\n"),
+        ("return tostring(0/0) .. tostring(-(0/0))", "$7\r\n-nannan\r\n"),
         ("return tostring(cjson.null)", "$15\r\nuserdata: (nil)\r\n"),
     ] {
         assert_eq!(bench.eval(script), value, "{script}");
+    }
+}
+
+#[test]
+fn an_error_says_where_the_function_at_its_level_is() {
+    let mut bench = Bench::new();
+    for (script, text) in [
+        ("pcall(error, 'x', 1)", "x"),
+        ("pcall(error, 'x', 2)", "user_script:1: x"),
+        ("pcall(error, 'x', 3)", "x"),
+        ("pcall(pcall, error, 'x', 3)", "user_script:1: x"),
+        ("pcall(error, 'x', 0)", "x"),
+        ("pcall(error, 12, '2')", "user_script:1: 12"),
+        ("pcall(function()\nerror('x', 2) end)", "x"),
+        ("pcall(function()\nerror('x') end)", "user_script:2: x"),
+        ("pcall(table.foreach, {1}, function() error('x', 2) end)", "x"),
+        ("pcall(string.gsub, 'a', 'a', function() error('x', 3) end)", "x"),
+        ("xpcall(function() error('x', 3) end, function(e) return e end)", "user_script:1: x"),
+    ] {
+        // The text is the last of the results.
+        let script = format!("local all = {{{script}}} return all[#all] or all[3]");
+        assert_eq!(bench.eval(&script), format!("${}\r\n{text}\r\n", text.len()), "{script}");
     }
 }
 

@@ -5,7 +5,9 @@ use super::ffi::{Lua, Native};
 use super::stack::Kind;
 use crate::scripting::answer::{c_string, truncate};
 use crate::scripting::engine::push_compiled;
-use crate::scripting::run::{bad_argument, bad_kind, check_number, check_string, check_table, display, fail};
+use crate::scripting::run::{
+    bad_argument, bad_kind, check_number, check_string, check_table, display, fail, number, opt_number,
+};
 
 /// An assignment to a read-only table.
 pub fn readonly(lua: &mut Lua<'_>) -> Native {
@@ -74,6 +76,83 @@ pub fn select(lua: &mut Lua<'_>) -> Native {
         return Err(bad_argument(lua, 1, "index out of range"));
     }
     Ok((count - n) as usize)
+}
+
+/// `unpack(table, from, to)`, for numbers that are no `int` and for texts. LuaJIT's own takes the common cases.
+///
+/// # Errors
+/// There is no table, a place is no number, or there are too many values.
+pub fn unpack(lua: &mut Lua<'_>) -> Native {
+    /// Values that a native function may leave on the stack.
+    const MOST: i64 = 8_000;
+    check_table(lua, 1)?;
+    let int = |x: f64| i64::from(truncate(x) as i32);
+    let from = int(opt_number(lua, 2, 1.0)?);
+    let to = match lua.kind(3) {
+        Kind::None | Kind::Nil => lua.raw_len(1) as i64,
+        _ => int(check_number(lua, 3)?),
+    };
+    let count = to - from + 1;
+    if count <= 0 {
+        return Ok(0);
+    }
+    if count > MOST || !lua.reserve(count as i32) {
+        return Err(fail(lua, b"too many results to unpack"));
+    }
+    (from..=to).for_each(|i| lua.raw_get_index(1, i as i32));
+    Ok(count as usize)
+}
+
+/// `tonumber(text)` of a text that is none to LuaJIT: what stands before its first byte 0 may be one.
+pub fn tonumber(lua: &mut Lua<'_>) -> Native {
+    match number(lua, 1) {
+        Some(x) => lua.push_number(x),
+        None => lua.push_nil(),
+    }
+    Ok(1)
+}
+
+/// `tostring` of what is no number, with its sign, as C shows it.
+pub fn nan_text(lua: &mut Lua<'_>) -> Native {
+    let negative = lua.number(1).is_some_and(f64::is_sign_negative);
+    lua.push_bytes(if negative { b"-nan" } else { b"nan" });
+    Ok(1)
+}
+
+/// `error(value, level)`: raises the value. A text says where the function at `level` is: 1 is the caller.
+///
+/// # Errors
+/// Always.
+pub fn error(lua: &mut Lua<'_>) -> Native {
+    let level = truncate(opt_number(lua, 2, 1.0)?) as i32;
+    lua.set_top(1);
+    if level > 0 && matches!(lua.kind(1), Kind::String | Kind::Number) {
+        let mut text = place(lua, level);
+        text.extend_from_slice(lua.to_bytes(1).unwrap_or_default());
+        lua.push_bytes(&text);
+    }
+    Err(lua.raise())
+}
+
+/// Where the function of the script at a level is; nothing for a native one. A function of the prelude and the native one
+/// that it calls are one level: together they are one native function to a script.
+fn place(lua: &mut Lua<'_>, level: i32) -> Vec<u8> {
+    let (mut seen, mut wrapped) = (0, false);
+    for raw in 1.. {
+        let Some(frame) = lua.frame(raw) else { break };
+        let of_prelude = !frame.native && frame.source == b"=[C]";
+        seen += i32::from(!(of_prelude && wrapped));
+        wrapped = frame.native;
+        if seen == level && !of_prelude {
+            lua.push_where(raw);
+            let place = lua.bytes(-1).unwrap_or_default().to_vec();
+            lua.pop(1);
+            // Some of LuaJIT's functions are not native, though they would be in Lua.
+            let native = frame.native || place.starts_with(b"[builtin:");
+            return if native { Vec::new() } else { place };
+        }
+    }
+    Vec::new()
 }
 
 /// `tostring` of something that is no bare pointer is LuaJIT's; a bare null is shown as C shows it.

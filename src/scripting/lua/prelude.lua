@@ -30,7 +30,8 @@ local function pick(from, names)
   return to
 end
 
-local base = pick(_G, [[error gcinfo rawequal tonumber type unpack _VERSION]])
+local base = pick(_G, [[gcinfo rawequal type _VERSION]])
+base.error = N.error
 
 function base.next(...)
   local t, k = ...
@@ -47,7 +48,7 @@ function base.pairs(...)
   return raw_pairs(t)
 end
 
-local raw_ipairs, raw_select, raw_tostring = ipairs, select, tostring
+local raw_ipairs, raw_select, raw_tostring, raw_tonumber, raw_unpack = ipairs, select, tostring, tonumber, unpack
 function base.ipairs(...)
   local t = ...
   if type(t) ~= 'table' then return N.ipairs_refused(...) end
@@ -55,15 +56,35 @@ function base.ipairs(...)
 end
 base.assert = N.assert
 
+-- Whether C would read a number as the same `int`.
+local function is_int(n)
+  return type(n) == 'number' and n > -2^31 and n < 2^31
+end
+
 function base.select(...)
   local n = ...
-  if n == '#' or (type(n) == 'number' and n > -2^31 and n < 2^31) then return raw_select(...) end
+  if n == '#' or is_int(n) then return raw_select(...) end
   return N.select(...)
+end
+
+function base.unpack(...)
+  local t, i, j = ...
+  if (i == nil or is_int(i)) and (j == nil or is_int(j)) then return raw_unpack(...) end
+  return N.unpack(...)
+end
+
+-- A text is read up to the first byte that is 0.
+function base.tonumber(...)
+  local text, radix = ...
+  if radix ~= nil or type(text) ~= 'string' then return raw_tonumber(...) end
+  return raw_tonumber(text) or N.tonumber(text)
 end
 
 local null = N.cjson.null
 function base.tostring(...)
-  if (...) == null and type((...)) == 'userdata' then return N.null_text() end
+  local value = ...
+  if value == null and type(value) == 'userdata' then return N.null_text() end
+  if value ~= value and type(value) == 'number' then return N.nan_text(value) end
   return raw_tostring(...)
 end
 

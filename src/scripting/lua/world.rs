@@ -47,7 +47,11 @@ fn push_natives(lua: &mut Lua<'_>) {
     field(lua, "clock", base::clock);
     field(lua, "tohex", base::tohex);
     field(lua, "assert", base::assert);
+    field(lua, "error", base::error);
     field(lua, "select", base::select);
+    field(lua, "unpack", base::unpack);
+    field(lua, "tonumber", base::tonumber);
+    field(lua, "nan_text", base::nan_text);
     field(lua, "null_text", base::null_text);
     field(lua, "coroutine_refused", base::coroutine_refused);
     field(lua, "resumed", base::resumed);
