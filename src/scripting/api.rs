@@ -2,6 +2,7 @@
 
 use sha1::{Digest, Sha1};
 
+use super::answer::c_string;
 use super::host::{LogLevel, Repl};
 use super::lua::ffi::{Lua, Native, Raise};
 use super::lua::stack::Kind;
@@ -209,7 +210,7 @@ pub fn error_reply(lua: &mut Lua<'_>) -> Native {
         push_error(lua, b"ERR wrong number or type of arguments");
         return Ok(1);
     }
-    let text = lua.bytes(1).unwrap_or_default();
+    let text = c_string(lua.bytes(1).unwrap_or_default());
     let end = text.iter().rposition(|b| !matches!(b, b'\r' | b'\n')).map_or(0, |i| i + 1);
     // The first word is the code. A minus in front is that of the protocol.
     let text = &text[..end];

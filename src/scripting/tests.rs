@@ -483,7 +483,12 @@ fn arguments_are_checked_in_the_words_of_lua() {
         ("return #{unpack({1, 2}, 1e100, 2)}", ":3\r\n"),
         ("return tonumber('12\\0x')", ":12\r\n"),
         ("return ('a'):rep('2\\0')", "$2\r\naa\r\n"),
-        ("return tostring(0/0) .. tostring(-(0/0))", "$7\r\n-nannan\r\n"),
+        (
+            "return tostring(0/0) .. tostring(-(0/0)) .. (''):rep(0/0) .. string.upper(0/0)",
+            "$11\r\n-nannan-NAN\r\n",
+        ),
+        ("return redis.error_reply('a\\0b c')", "-ERR a\r\n"),
+        ("local n = 0 return load(function() n = n + 1 return ({nil, 'return 7'})[n] end)()", ":7\r\n"),
         ("return tostring(cjson.null)", "$15\r\nuserdata: (nil)\r\n"),
     ] {
         assert_eq!(bench.eval(script), value, "{script}");

@@ -114,8 +114,8 @@ pub fn tonumber(lua: &mut Lua<'_>) -> Native {
 
 /// `tostring` of what is no number, with its sign, as C shows it.
 pub fn nan_text(lua: &mut Lua<'_>) -> Native {
-    let negative = lua.number(1).is_some_and(f64::is_sign_negative);
-    lua.push_bytes(if negative { b"-nan" } else { b"nan" });
+    lua.set_top(1);
+    lua.to_bytes(1);
     Ok(1)
 }
 

@@ -161,16 +161,20 @@ local function loaders(environment)
     if type(read) ~= 'function' or (named ~= 'string' and named ~= 'number' and named ~= 'nil') then
       return N.load_refused(...)
     end
-    local parts, n = {}, 0
+    local parts, n, calls = {}, 0, 0
     while true do
       local ok, part = raw_pcall(read)
       if not ok then return nil, part end
-      if part == nil or part == '' then break end
-      if type(part) ~= 'string' and type(part) ~= 'number' then
+      calls = calls + 1
+      if part == nil or part == '' then
+        -- Lua looks at the beginning twice: it reads once more if there was nothing.
+        if calls > 1 then break end
+      elseif type(part) ~= 'string' and type(part) ~= 'number' then
         return nil, 'reader function must return a string'
+      else
+        n = n + 1
+        parts[n] = part
       end
-      n = n + 1
-      parts[n] = part
     end
     return loadstring(concat(parts), name or '=(load)')
   end

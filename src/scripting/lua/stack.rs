@@ -180,11 +180,23 @@ impl Lua<'_> {
     /// The string at `at`; a number there becomes its text.
     #[inline]
     pub fn to_bytes(&mut self, at: i32) -> Option<&[u8]> {
-        if self.kind(at) == Kind::Number {
-            // SAFETY: the place holds a number, and no table is being walked by it: see `next`.
-            unsafe { sys::lua_tolstring(self.raw, at, ptr::null_mut()) };
+        if let Some(number) = self.number(at) {
+            if number.is_nan() {
+                self.nan_to_text(at, number);
+            } else {
+                // SAFETY: the place holds a number, and no table is being walked by it: see `next`.
+                unsafe { sys::lua_tolstring(self.raw, at, ptr::null_mut()) };
+            }
         }
         self.bytes(at)
+    }
+
+    /// Puts the text of what is no number in its place, with its sign, which LuaJIT leaves out.
+    #[cold]
+    fn nan_to_text(&mut self, at: i32, number: f64) {
+        let at = if at < 0 { self.top() + at + 1 } else { at };
+        self.push_bytes(if number.is_sign_negative() { b"-nan" } else { b"nan" });
+        self.replace(at);
     }
 
     /// Length of the string, or border of the table's array, at `at`; 0 for others.
