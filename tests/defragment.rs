@@ -86,12 +86,23 @@ fn moving_every_block_of_a_running_server_changes_nothing() {
         &mut client,
         volatile.chain(["XGROUP CREATE x:1 g 0".into(), "XREADGROUP GROUP g c STREAMS x:1 >".into()]),
     );
+    let names: Vec<String> = (0..200)
+        .map(|i| {
+            let text = format!("return{{'{}',{i}}}", "x".repeat(i));
+            let reply = client.command(&[b"SCRIPT", b"LOAD", text.as_bytes()]).expect("the server answers");
+            String::from_utf8_lossy(&reply[5..45]).into_owned()
+        })
+        .collect();
     let digest = run(&mut client, "DEBUG DIGEST");
     for _ in 0..2 {
         let moved = run(&mut client, "DEBUG DEFRAGMENT");
         let moved: String = moved.chars().filter(char::is_ascii_digit).collect();
         assert!(moved.parse::<u64>().is_ok_and(|moved| moved > 20_000), "{moved}");
         assert_eq!(run(&mut client, "DEBUG DIGEST"), digest);
+        for (i, name) in names.iter().enumerate() {
+            let reply = run(&mut client, &format!("EVALSHA {name} 0"));
+            assert!(reply.ends_with(&format!("{}\r\n:{i}", "x".repeat(i))), "{reply}");
+        }
     }
     // What was moved is changed and removed as before.
     send_all(&mut client, thin_out(2000));
