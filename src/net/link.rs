@@ -256,7 +256,8 @@ impl Link {
         let (n, more) = match self.peer.receive(room)? {
             Received::Closed => return Err(ErrorKind::UnexpectedEof.into()),
             Received::More(n) => (n, true),
-            Received::Drained(n) => (n, false),
+            // The end of the stream may have come with these bytes, and no event would tell of it again.
+            Received::Drained(n) => (n, n > 0),
             Received::Nothing => (0, false),
         };
         // SAFETY: the peer has written `n` bytes to the front of the spare capacity.
@@ -347,6 +348,23 @@ mod tests {
         link.wait(Readiness::Writable, soon()).expect("decided");
         assert!(link.finish_connecting().expect("accepted"));
         link
+    }
+
+    #[test]
+    fn an_end_that_comes_with_the_last_bytes_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut link = connected(&listener);
+        let (mut other, _) = listener.accept().expect("somebody connects");
+        other.write_all(b"+PONG\r\n").expect("there is room");
+        drop(other);
+        link.wait(Readiness::Readable, soon()).expect("both have come");
+        // Whoever is told once that there is something reads as long as there may be more.
+        let mut end = link.receive();
+        while let Ok(true) = end {
+            end = link.receive();
+        }
+        assert_eq!(end.expect_err("the other is gone").kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(link.received(), b"+PONG\r\n");
     }
 
     #[test]
