@@ -152,6 +152,9 @@ impl Server {
     fn serve_ready(&mut self, mut share: Option<Share>) {
         // Data being loaded, or being changed by a script, serve blocked clients, too, but only once they are complete.
         let incomplete = Conditions::LOADING.with(Conditions::BUSY);
+        if self.conditions.has(incomplete) {
+            return;
+        }
         self.conditions.set(Conditions::SERVING, false);
         while !self.conditions.has(incomplete)
             && let Some((place, mut tickets)) = self.clients.blocking.take_ready()

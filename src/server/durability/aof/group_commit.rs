@@ -138,8 +138,8 @@ impl Server {
             return;
         }
         self.flush_aof(false);
-        if !self.aof.waiting.is_empty() {
-            self.release_replies(u64::MAX);
+        if !self.aof.waiting.is_empty() || self.event_loop.left.releasing {
+            self.release_for_a_while(u64::MAX);
         }
     }
 
@@ -157,7 +157,7 @@ impl Server {
             self.note_logged();
         }
         let (appended, durable) = (self.commit_end(), self.commit_durable());
-        let answered = self.release_replies(durable);
+        let answered = self.release_for_a_while(durable);
         if answered > 0 {
             self.aof.gathering.begin(answered, self.aof.waiting.len());
         }
@@ -196,12 +196,20 @@ impl Server {
         self.event_loop.left.sending = left;
     }
 
-    /// Sends the output that depends on nothing behind `durable`, an offset in the log. Returns the number of clients that
-    /// no longer wait.
-    pub(in crate::server) fn release_replies(&mut self, durable: u64) -> usize {
+    /// Sends the output that depends on nothing behind `durable`, an offset in the log.
+    pub(in crate::server) fn release_replies(&mut self, durable: u64) {
+        self.release(durable, None);
+    }
+
+    /// As [`Server::release_replies`], for as long as an iteration may. Returns the number of clients that no longer wait.
+    fn release_for_a_while(&mut self, durable: u64) -> usize {
+        self.release(durable, Some(Share::default()).filter(|_| !self.event_loop.stop))
+    }
+
+    fn release(&mut self, durable: u64, mut share: Option<Share>) -> usize {
         let before = self.aof.waiting.len();
         let mut waiting = std::mem::take(&mut self.aof.waiting);
-        let (mut share, mut late) = (Share::default(), false);
+        let mut late = false;
         waiting.retain(|&key| {
             if late {
                 return true;
@@ -210,7 +218,7 @@ impl Server {
             if let Some(upto) = client.withheld_output.release(durable) {
                 let bytes = usize::try_from(upto.saturating_sub(client.total_out)).unwrap_or(usize::MAX);
                 self.send_to(key, bytes);
-                late = share.is_used_up() && !self.event_loop.stop;
+                late = share.as_mut().is_some_and(Share::is_used_up);
             }
             self.clients.get(key).is_some_and(|client| !client.withheld_output.is_empty())
         });
