@@ -52,7 +52,7 @@ impl Server {
     }
 
     /// Offset up to which changes are durable.
-    fn commit_durable(&mut self) -> u64 {
+    pub(in crate::server) fn commit_durable(&mut self) -> u64 {
         if !self.waits_for_replicas() {
             return self.aof.log.durable();
         }
@@ -198,15 +198,15 @@ impl Server {
 
     /// Sends the output that depends on nothing behind `durable`, an offset in the log.
     pub(in crate::server) fn release_replies(&mut self, durable: u64) {
-        self.release(durable, None);
+        self.release_within(durable, None);
     }
 
     /// As [`Server::release_replies`], for as long as an iteration may. Returns the number of clients that no longer wait.
     fn release_for_a_while(&mut self, durable: u64) -> usize {
-        self.release(durable, Some(Share::default()).filter(|_| !self.event_loop.stop))
+        self.release_within(durable, Some(Share::default()).filter(|_| !self.event_loop.stop))
     }
 
-    fn release(&mut self, durable: u64, mut share: Option<Share>) -> usize {
+    fn release_within(&mut self, durable: u64, mut share: Option<Share>) -> usize {
         let before = self.aof.waiting.len();
         let mut waiting = std::mem::take(&mut self.aof.waiting);
         let mut late = false;
