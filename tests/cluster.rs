@@ -449,3 +449,16 @@ impl Router {
         panic!("{line} is sent around for ever");
     }
 }
+
+#[test]
+fn a_node_with_slots_is_not_shut_down_where_that_is_not_safe() {
+    let mut node = start(&spinel(), &[]);
+    let mut client = node.client();
+    assert_eq!(run(&mut client, "CLUSTER ADDSLOTSRANGE 0 5"), "+OK");
+    assert_eq!(run(&mut client, "SHUTDOWN SAFE"), "-ERR Errors trying to SHUTDOWN. Check logs.");
+    assert_eq!(run(&mut client, "CLUSTER COUNTKEYSINSLOT 3"), ":0");
+    assert_eq!(run(&mut client, "CLUSTER DELSLOTSRANGE 0 5"), "+OK");
+    // There is no replica that could take over.
+    client.send(b"SHUTDOWN SAFE FAILOVER\r\n").expect("it can be sent");
+    assert!(node.wait().success());
+}

@@ -6,11 +6,12 @@
 
 use crate::types;
 
+use super::foreign::Values;
 use super::value::{
-    AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, DurableMode, EndpointType, EvictionPolicy,
-    KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr,
-    PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
-    TlsUserField,
+    AclPubsubDefault, AppendFsync, CompatVersion, DebugAccess, DisklessLoad, DurableMode, EndpointType,
+    EvictionPolicy, KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles,
+    PrimaryAddr, PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility,
+    TlsAuthClients, TlsUserField,
 };
 
 /// All options of the server.
@@ -44,6 +45,8 @@ pub struct Config {
     pub advanced: AdvancedOptions,
     /// Delays and switches for tests of the server.
     pub debug: DebugOptions,
+    /// Directives that only related servers have.
+    pub foreign: Values,
 }
 
 impl Config {
@@ -662,6 +665,8 @@ impl Default for ClusterOptions {
 /// Encoding thresholds and request limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitOptions {
+    /// The server to be compatible with.
+    pub compat_version: CompatVersion,
     /// Longest argument accepted, in bytes.
     pub proto_max_bulk_len: u64,
     /// Limit of unprocessed input per client, in bytes.
@@ -675,6 +680,7 @@ pub struct LimitOptions {
 impl Default for LimitOptions {
     fn default() -> Self {
         LimitOptions {
+            compat_version: CompatVersion::Redis7_2,
             proto_max_bulk_len: 512 << 20,
             client_query_buffer: 1 << 30,
             client_output_buffer: OutputBufferLimits::default(),
