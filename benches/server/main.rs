@@ -10,7 +10,8 @@
 //! - `threads` measures what I/O threads take off the main thread;
 //! - `measure` reads the counters, `report` writes the results.
 //!
-//! A complete run writes `benches/results/server.md` and `server.svg`; a run with a filter only prints.
+//! A complete run writes `benches/results/server.md`, `server.svg` and `threads.md`; a run with a filter only prints,
+//! unless it is told where to write.
 
 mod compare;
 mod load;
@@ -108,7 +109,6 @@ fn main() -> io::Result<()> {
         memory: Vec::new(),
         pauses: Vec::new(),
         loading: Vec::new(),
-        threads: String::new(),
     };
     for number in 0..rounds {
         compare::round(&programs, place, &cases, number, &mut samples);
@@ -147,14 +147,21 @@ fn main() -> io::Result<()> {
         results.loading = row.collect();
     }
 
-    if threaded {
-        results.threads = threads::text(&programs, &threads::measure(&programs, rounds));
-    }
-
     write(&results, out.as_deref())?;
-    match out {
-        None => println!("\n{}", results.markdown()),
-        Some(directory) => println!("written to {}", directory.display()),
+    if out.is_none() && !results.is_empty() {
+        println!("\n{}", results.markdown());
+    }
+    if threaded {
+        let before = threads::load_average();
+        let rows = threads::measure(&programs, rounds);
+        let text = threads::text(&programs, &rows, rounds, [&before, &threads::load_average()]);
+        match &out {
+            None => println!("\n{text}"),
+            Some(directory) => fs::write(directory.join("threads.md"), text)?,
+        }
+    }
+    if let Some(directory) = out {
+        println!("written to {}", directory.display());
     }
     Ok(())
 }
@@ -163,6 +170,9 @@ fn main() -> io::Result<()> {
 fn write(results: &Results<'_>, directory: Option<&Path>) -> io::Result<()> {
     let Some(directory) = directory else { return Ok(()) };
     fs::create_dir_all(directory)?;
+    if results.is_empty() {
+        return Ok(());
+    }
     fs::write(directory.join("server.md"), results.markdown())?;
     fs::write(directory.join("server.svg"), results.svg())
 }

@@ -26,8 +26,6 @@ pub struct Results<'a> {
     pub pauses: Vec<(&'a Pause, Vec<Vec<Latencies>>)>,
     /// Loading times of each server.
     pub loading: Vec<Vec<Loading>>,
-    /// The section about I/O threads; empty if they were not measured.
-    pub threads: String,
 }
 
 /// Title of the table of `loading`.
@@ -122,8 +120,12 @@ impl Results<'_> {
         if !self.loading.is_empty() {
             self.loading_table(&mut out);
         }
-        out.push_str(&self.threads);
         out
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.cases.is_empty() && self.memory.is_empty() && self.pauses.is_empty() && self.loading.is_empty()
     }
 
     fn circumstances(&self, out: &mut String) {
@@ -405,7 +407,8 @@ impl Results<'_> {
     }
 }
 
-fn machine() -> String {
+/// What the measurements were made on.
+pub fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
@@ -421,7 +424,7 @@ fn machine() -> String {
 }
 
 /// Output of a program, or an empty text.
-fn output(program: &str, args: &[&str]) -> String {
+pub fn output(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

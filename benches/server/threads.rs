@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fmt::Write as _;
+use std::fs;
 use std::io;
 
 use spinel::stdx::rng::Rng;
@@ -15,9 +16,10 @@ use crate::compare::{CONNECTIONS, fill_with, job};
 use crate::load::{self, Batches};
 use crate::measure::{ThreadTimes, median};
 use crate::process::{Program, Server};
+use crate::report;
 use crate::workloads::{get, strings};
 
-/// Title of the section, for filters.
+/// Title of the page, for filters.
 pub const TITLE: &str = "I/O threads";
 
 /// Keys that are read.
@@ -49,7 +51,13 @@ impl Row {
     }
 }
 
-/// Measures all servers with one and with two threads, `rounds` times. A server that has no I/O threads is left out.
+/// The load average of the last minute.
+pub fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Measures all servers with one and with two threads in turn, `rounds` times.
 pub fn measure(programs: &[Program], rounds: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = (0..programs.len())
         .flat_map(|program| {
@@ -153,19 +161,38 @@ fn simulate(main_ns: f64, io_ns: f64, processors: usize, clients: usize, batch: 
     (done * batch) as f64 * 1e9 / now.max(1) as f64
 }
 
-/// The section of the results page.
-pub fn text(programs: &[Program], rows: &[Row]) -> String {
+/// The ratio of two rows' times of the main thread: the median of the rounds.
+fn ratio(ours: &Row, theirs: &Row) -> f64 {
+    median(ours.samples.iter().zip(&theirs.samples).map(|(ours, theirs)| ours.main_ns / theirs.main_ns))
+}
+
+/// The results page. `loads` are the load averages before and after the measurements.
+pub fn text(programs: &[Program], rows: &[Row], rounds: usize, loads: [&str; 2]) -> String {
+    let versions: Vec<&str> = programs.iter().map(|program| program.version.as_str()).collect();
     let mut out = format!(
-        "## {TITLE}\n\nGET of {KEYS} keys, {CONNECTIONS} connections, servers and load generator on all processors of this \
-         machine. Processor time in microseconds per request: of the main thread, and of all threads.\n\n\
-         | server | P | main, 1 thread | main, 2 threads | ratio | all, 1 thread | all, 2 threads | ratio | requests/s, 1 \
-         thread | 2 threads |\n|---|---|---|---|---|---|---|---|---|---|\n"
+        "# {TITLE}\n\nWritten by `cargo bench --bench server -- \"{TITLE}\"` on {}. {}. {}. Medians of {rounds} rounds, the servers \
+         in turn; servers on all processors, the load generator on one of them. The load average was {} before the \
+         measurements and {} afterwards.\n\n\
+         The main thread runs all commands, so its processor time per request limits a server that has enough other \
+         processors. That time can be measured on a machine with few of them. Requests per second cannot: there, \
+         the threads and the load generator take processors from each other.\n\n\
+         ## Processor time\n\n\
+         GET of {KEYS} keys with {CONNECTIONS} connections, each sending *P* requests at once. Microseconds per request, of \
+         the main thread and of all threads, with `io-threads` 1 and 2.\n\n\
+         | server | P | main, 1 | main, 2 | ratio | all, 1 | all, 2 | ratio | requests/s, 1 | requests/s, 2 |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        report::output("date", &["-u", "+%Y-%m-%d"]),
+        versions.join(", "),
+        report::machine(),
+        loads[0],
+        loads[1],
     );
-    for pair in rows.chunks(2) {
-        let [one, two] = pair else { continue };
-        if one.samples.is_empty() || two.samples.is_empty() {
-            continue;
-        }
+    let pairs: Vec<(&Row, &Row)> = rows
+        .chunks_exact(2)
+        .map(|pair| (&pair[0], &pair[1]))
+        .filter(|(one, two)| !one.samples.is_empty() && !two.samples.is_empty())
+        .collect();
+    for &(one, two) in &pairs {
         let us = |row: &Row, value: fn(&Times) -> f64| row.median(value) / 1000.0;
         let (main, all) =
             ([one, two].map(|row| us(row, |t| t.main_ns)), [one, two].map(|row| us(row, |t| t.all_ns)));
@@ -178,7 +205,7 @@ pub fn text(programs: &[Program], rows: &[Row]) -> String {
             one.pipeline,
             main[0],
             main[1],
-            main[1] / main[0],
+            ratio(two, one),
             all[0],
             all[1],
             all[1] / all[0],
@@ -186,35 +213,49 @@ pub fn text(programs: &[Program], rows: &[Row]) -> String {
             rate[1]
         );
     }
+    out.push('\n');
+    for (pipeline, _) in PIPELINES {
+        let with_two = |program: usize| {
+            pairs.iter().map(|(_, two)| *two).find(|two| (two.program, two.pipeline) == (program, pipeline))
+        };
+        let Some(ours) = with_two(0) else { continue };
+        for (program, theirs) in (1..programs.len()).filter_map(|peer| Some((peer, with_two(peer)?))) {
+            let _ = writeln!(
+                out,
+                "- With two threads at P = {pipeline}, the main thread of Spinel needs {:.2} of the time of {}'s.",
+                ratio(ours, theirs),
+                programs[program].version
+            );
+        }
+    }
     let _ = write!(
         out,
-        "\nA calculation for larger machines: requests per second if the measured times hold, with one processor for the \
+        "\n## Larger machines\n\nA calculation: requests per second if the measured times hold, with one processor for the \
          main thread, each other one for an I/O thread, and clients on another machine, 16 connections per processor and at \
-         least {CONNECTIONS}. The queues in front of the threads are simulated. \"limit\" is where the main thread has no time \
-         left.\n\n| server | P |"
+         least {CONNECTIONS}. The queues in front of the threads are simulated: each request waits for its I/O thread, for the \
+         main thread, and for its I/O thread again; half of each time is constant, half random. With one processor there is \
+         one thread. *Limit* is where the main thread has no time left.\n\n| server | P |"
     );
     PROCESSORS.iter().for_each(|n| _ = write!(out, " {n} |"));
-    out.push_str(" limit |\n|---|---|---|");
-    PROCESSORS.iter().for_each(|_| out.push_str("---|"));
-    out.push('\n');
-    for pair in rows.chunks(2) {
-        let [one, two] = pair else { continue };
-        if one.samples.is_empty() || two.samples.is_empty() {
-            continue;
-        }
+    out.push_str(" limit | saturated from |\n|---|---:|");
+    PROCESSORS.iter().for_each(|_| out.push_str("---:|"));
+    out.push_str("---:|---:|\n");
+    for &(one, two) in &pairs {
         let _ = write!(out, "| {} | {} |", programs[one.program].version, one.pipeline);
+        let limit = 1e9 / two.median(|t| t.main_ns);
+        let mut saturated = None;
         for n in PROCESSORS {
             let clients = CONNECTIONS.max(16 * n);
-            let (main, all) = if n == 1 {
-                (one.median(|t| t.main_ns), one.median(|t| t.all_ns))
-            } else {
-                (two.median(|t| t.main_ns), two.median(|t| t.all_ns))
-            };
+            let row = if n == 1 { one } else { two };
+            let (main, all) = (row.median(|t| t.main_ns), row.median(|t| t.all_ns));
             let rate = simulate(main, all - main, n, clients, one.pipeline);
+            if n > 1 && rate > 0.95 * limit {
+                saturated = saturated.or(Some(n));
+            }
             let _ = write!(out, " {rate:.0} |");
         }
-        let _ = writeln!(out, " {:.0} |", 1e9 / two.median(|t| t.main_ns));
+        let saturated = saturated.map_or("–".to_owned(), |n| format!("{n} processors"));
+        let _ = writeln!(out, " {limit:.0} | {saturated} |");
     }
-    out.push('\n');
     out
 }

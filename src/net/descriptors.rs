@@ -6,7 +6,15 @@ use std::io;
 use super::error_text;
 
 /// File descriptors reserved for other purposes than clients: listeners, logs, the append-only file, dumps.
-pub const RESERVED_FILES: usize = 32;
+const RESERVED_FILES: usize = 32;
+
+/// File descriptors that an I/O thread needs: its poll with two more handles of it, and its waker.
+const FILES_OF_THREAD: usize = 4;
+
+/// File descriptors reserved with so many threads for I/O, the main one included.
+fn reserved(threads: usize) -> usize {
+    RESERVED_FILES + FILES_OF_THREAD * threads.saturating_sub(1)
+}
 
 /// The process may open too few files for even one client. The text is the line to log before exiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,18 +29,20 @@ pub struct TooFewFiles {
     pub needed: usize,
 }
 
-/// Raises the limit on open files as far as needed for `maxclients` clients, as far as the system permits. Returns
-/// how many clients can be served: `maxclients` or fewer. Logs any change.
+/// Raises the limit on open files as far as needed for `maxclients` clients and so many `threads` for I/O, the main one
+/// included, as far as the system permits. Returns how many clients can be served: `maxclients` or fewer. Logs any
+/// change.
 ///
 /// # Errors
 /// Not even one client can be served. Nothing is logged then.
-pub fn adjust(maxclients: usize) -> Result<usize, TooFewFiles> {
-    let needed = maxclients.saturating_add(RESERVED_FILES);
+pub fn adjust(maxclients: usize, threads: usize) -> Result<usize, TooFewFiles> {
+    let reserved = reserved(threads);
+    let needed = maxclients.saturating_add(reserved);
     let before = match open_files() {
         Ok(limit) => limit,
         Err(error) => {
             // The usual default is 1024.
-            let assumed = 1024 - RESERVED_FILES;
+            let assumed = 1024 - reserved;
             tracing::warn!(
                 "Unable to obtain the current NOFILE limit ({}), assuming 1024 and setting the max clients \
                  configuration accordingly.",
@@ -57,10 +67,10 @@ pub fn adjust(maxclients: usize) -> Result<usize, TooFewFiles> {
         Err(_) => before.soft,
     };
     let limit = usize::try_from(granted).unwrap_or(usize::MAX);
-    if limit <= RESERVED_FILES {
+    if limit <= reserved {
         return Err(TooFewFiles { limit, needed });
     }
-    let clients = (limit - RESERVED_FILES).min(maxclients);
+    let clients = (limit - reserved).min(maxclients);
     tracing::warn!(
         "You requested maxclients of {maxclients} requiring at least {needed} max file descriptors."
     );
@@ -105,17 +115,20 @@ mod tests {
     /// Limits belong to the process, so they are changed in a child.
     fn under_limits() {
         set_open_files(60, 100).expect("lowering is allowed");
-        assert_eq!(adjust(20), Ok(20));
+        assert_eq!(adjust(20, 1), Ok(20));
         assert_eq!(open_files().expect("a limit").soft, 60);
-        assert_eq!(adjust(50), Ok(50));
+        assert_eq!(adjust(20, 4), Ok(20));
+        assert_eq!(open_files().expect("a limit").soft, 64);
+        assert_eq!(adjust(50, 1), Ok(50));
         assert_eq!(open_files().expect("a limit").soft, 82);
         // A privileged process may exceed the hard limit.
         let privileged = set_open_files(82, 101).is_ok();
         if !privileged {
-            assert_eq!(adjust(5000), Ok(68));
+            assert_eq!(adjust(5000, 1), Ok(68));
+            assert_eq!(adjust(5000, 2), Ok(64));
             assert_eq!(open_files().expect("a limit").soft, 100);
             set_open_files(20, 32).expect("lowering is allowed");
-            assert_eq!(adjust(5000), Err(TooFewFiles { limit: 32, needed: 5032 }));
+            assert_eq!(adjust(5000, 1), Err(TooFewFiles { limit: 32, needed: 5032 }));
         }
     }
 

@@ -255,7 +255,8 @@ fn allow_clients(server: &mut Server, before: &Config) -> Result<(), Refusal> {
     if wanted <= before.net.maxclients as usize {
         return Ok(());
     }
-    let served = descriptors::adjust(wanted).unwrap_or(before.net.maxclients as usize);
+    let threads = usize::from(server.config.net.io_threads);
+    let served = descriptors::adjust(wanted, threads).unwrap_or(before.net.maxclients as usize);
     if served >= wanted { Ok(()) } else { Err(Refusal::Clients { possible: served }) }
 }
 
@@ -306,7 +307,14 @@ fn limit_memory(server: &mut Server, before: &Config) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn use_io_threads(server: &mut Server, _: &Config) -> Result<(), Refusal> {
+fn use_io_threads(server: &mut Server, before: &Config) -> Result<(), Refusal> {
+    let (clients, threads) = (server.config.net.maxclients as usize, server.config.net.io_threads);
+    if threads > before.net.io_threads
+        && descriptors::adjust(clients, usize::from(threads)).is_ok_and(|served| served < clients)
+    {
+        let text = "the limit on open files is too low for that many threads and maxclients";
+        return Err(Refusal::IoThreads(text.into()));
+    }
     server.apply_io_threads().map_err(|error| Refusal::IoThreads(crate::net::error_text(&error)))
 }
 

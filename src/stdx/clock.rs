@@ -45,6 +45,13 @@ pub fn monotonic_us() -> u64 {
     monotonic_ns() / 1000
 }
 
+/// Has this thread wait no longer than it asks to, but for about a microsecond. By default the kernel may add 50, so as
+/// to wake several threads at once.
+pub fn sleep_precisely() {
+    // SAFETY: this option has one number for an argument, and changes nothing but when this thread's timers end.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1000 as libc::c_ulong) };
+}
+
 /// An instant of the wall clock, in milliseconds since 1970; negative before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(transparent)]

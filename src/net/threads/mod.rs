@@ -33,6 +33,7 @@
 //! Threads that own their connections are the design of Redis 8; hashing keys and looking commands up before requests
 //! reach the main thread is ours.
 
+mod gathering;
 pub mod queue;
 mod worker;
 

@@ -12,9 +12,11 @@
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering, fence};
+use std::time::Duration;
 
 use crate::net::poll::Waker;
+use crate::stdx::sync::OnceLock;
 
 /// One place of the ring, in a cache line of its own.
 #[repr(align(64))]
@@ -120,21 +122,36 @@ impl<T: Send> Receiver<T> {
 /// impossible that an item waits and the receiver sleeps without a wake-up under way. (The tests below try every order
 /// of the steps on a machine that delays stores.)
 pub struct Doorbell {
-    asleep: AtomicBool,
+    /// One of [`AWAKE`], [`WAITS`] and [`NAPS`].
+    rest: AtomicU8,
     waker: Waker,
+    /// Who naps.
+    sleeper: OnceLock<std::thread::Thread>,
 }
+
+/// The owner does not sleep.
+const AWAKE: u8 = 0;
+/// It sleeps in its poll.
+const WAITS: u8 = 1;
+/// It sleeps without watching its poll.
+const NAPS: u8 = 2;
 
 impl Doorbell {
     /// A doorbell of the thread that waits by the poll of `waker`.
     pub fn new(waker: Waker) -> Doorbell {
-        Doorbell { asleep: AtomicBool::new(false), waker }
+        Doorbell { rest: AtomicU8::new(AWAKE), waker, sleeper: OnceLock::new() }
     }
 
-    /// The owner is about to sleep, unless `is_idle` finds that something has arrived. Returns whether it may sleep;
-    /// then [`Doorbell::awake`] must follow the sleep.
+    /// The owner is about to sleep in its poll, unless `is_idle` finds that something has arrived. Returns whether it may
+    /// sleep; then [`Doorbell::awake`] must follow the sleep.
     #[inline]
     pub fn may_sleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
+        self.may_rest(WAITS, is_idle)
+    }
+
+    #[inline]
+    fn may_rest(&self, how: u8, is_idle: impl FnOnce() -> bool) -> bool {
+        self.rest.store(how, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let idle = is_idle();
         if !idle {
@@ -143,10 +160,27 @@ impl Doorbell {
         idle
     }
 
+    /// The owner sleeps until the bell is rung or `time` has passed, whatever happens in its poll, unless `is_idle` finds
+    /// that something has arrived. Always the same thread calls this.
+    pub fn nap(&self, time: Duration, is_idle: impl FnOnce() -> bool) {
+        self.sleeper.get_or_init(std::thread::current);
+        if self.may_rest(NAPS, is_idle) {
+            // It may end early; whoever naps looks for what it waits for anyway.
+            std::thread::park_timeout(time);
+            self.awake();
+        }
+    }
+
     /// The owner no longer sleeps.
     #[inline]
     pub fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.rest.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Whether the owner sleeps, as far as is known here.
+    #[inline]
+    pub fn sleeps(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) != AWAKE
     }
 
     /// Wakes the owner if it sleeps. Call this after sending, once for any number of items.
@@ -154,8 +188,12 @@ impl Doorbell {
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
         // Of several senders one wakes.
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            self.waker.wake();
+        if self.sleeps() {
+            match (self.rest.swap(AWAKE, Ordering::Relaxed), self.sleeper.get()) {
+                (NAPS, Some(sleeper)) => sleeper.unpark(),
+                (AWAKE, _) => {}
+                _ => self.waker.wake(),
+            }
         }
     }
 }
@@ -163,7 +201,7 @@ impl Doorbell {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeSet, HashSet};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::net::poll::Poll;
@@ -219,24 +257,27 @@ mod tests {
         let ((mut here, mine), (mut there, theirs)) = (side(), side());
         let (mut to, mut other_from) = queue::<Ball>(8);
         let (mut other_to, mut from) = queue::<Ball>(8);
-        fn next(from: &mut Receiver<Ball>, poll: &mut Poll, doorbell: &Doorbell) -> Box<Ball> {
+        fn next(from: &mut Receiver<Ball>, poll: &mut Poll, doorbell: &Doorbell, naps: bool) -> Box<Ball> {
+            const LONG: Duration = Duration::from_secs(20);
             loop {
                 if let Some(item) = from.pop() {
                     return item;
                 }
-                if doorbell.may_sleep(|| from.is_empty()) {
-                    let began = Instant::now();
-                    poll.wait(Some(Duration::from_secs(20))).expect("a wait");
-                    // A wake-up for an item that was found without it may end the next sleep.
-                    assert!(began.elapsed() < Duration::from_secs(19), "overslept");
+                let began = Instant::now();
+                if naps {
+                    doorbell.nap(LONG, || from.is_empty());
+                } else if doorbell.may_sleep(|| from.is_empty()) {
+                    poll.wait(Some(LONG)).expect("a wait");
                     doorbell.awake();
                 }
+                // A wake-up for an item that was found without it may end the next sleep.
+                assert!(began.elapsed() < LONG - Duration::from_secs(1), "overslept");
             }
         }
         let (bell, own) = (Arc::clone(&mine), Arc::clone(&theirs));
         let echo = std::thread::spawn(move || {
             for i in 0..ITEMS {
-                let mut item = next(&mut other_from, &mut there, &own);
+                let mut item = next(&mut other_from, &mut there, &own, i % 3 == 0);
                 assert_eq!(item.sent, i);
                 item.echoed = Some(i);
                 other_to.push(item).expect("no more are under way");
@@ -253,7 +294,7 @@ mod tests {
             }
             theirs.ring();
             for _ in 0..burst {
-                assert_eq!(*next(&mut from, &mut here, &mine), Ball { sent: got, echoed: Some(got) });
+                assert_eq!(*next(&mut from, &mut here, &mine, false), Ball { sent: got, echoed: Some(got) });
                 got += 1;
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::gathering::{Gathering, Next};
 use super::queue::{Doorbell, Receiver, Sender, queue};
 use super::{Arrival, Counters, Counts, NAME, Order, Parcel, QUEUE, Reader, Reason, Settings, Thread};
 use crate::background::block_signals;
@@ -23,12 +24,6 @@ const MOST_REQUESTS: usize = 1024;
 
 /// Parcels under way to the main thread, beyond which nothing more is received.
 const MOST_PARCELS: usize = 64;
-
-/// The main thread is woken for so many requests at once, while there is more to receive.
-const WAKE_FOR: usize = 32;
-
-/// Nanoseconds for which requests wait for others before the main thread is woken for them.
-const WAKE_AFTER_NS: u64 = 100_000;
 
 /// Time between two looks at the pool while nothing happens, as long as the pool is not empty.
 const TRIM: Duration = Duration::from_secs(1);
@@ -62,6 +57,8 @@ struct Connection {
     flags: u8,
     /// Whether the main thread knows that output waits.
     reported_unsent: bool,
+    /// Period in which it last sent a request: see [`Gathering::sent`].
+    period: u32,
     /// Bytes that count as input besides what is in the buffer.
     queued: usize,
     /// Bytes allocated for input when the connection last returned.
@@ -99,10 +96,7 @@ struct Worker<R: Reader> {
     /// The last order for all connections that was obeyed, and the last that the main thread was told of.
     obeyed: u64,
     reported: u64,
-    /// Number of requests, or of parcels without any, that were put into the queue since the main thread was last woken.
-    posted: usize,
-    /// When the first of them was.
-    posted_ns: u64,
+    gathering: Gathering,
     own: Arc<Doorbell>,
     main: Arc<Doorbell>,
     counts: Counts,
@@ -138,8 +132,7 @@ pub(super) fn start<R: Reader>(
         under_way: 0,
         obeyed: 0,
         reported: 0,
-        posted: 0,
-        posted_ns: 0,
+        gathering: Gathering::default(),
         own: Arc::clone(&own),
         main,
         counts: Counts::default(),
@@ -149,6 +142,7 @@ pub(super) fn start<R: Reader>(
     thread::Builder::new().name(format!("{NAME}{number}")).spawn(move || {
         alloc::count_for_ever(|| {
             block_signals();
+            clock::sleep_precisely();
             worker.run()
         })
     })?;
@@ -160,6 +154,7 @@ impl<R: Reader> Worker<R> {
         loop {
             self.wait();
             let began = clock::monotonic_ns();
+            self.gathering.turn(began);
             self.note_events();
             self.obey();
             self.send_all();
@@ -186,13 +181,23 @@ impl<R: Reader> Worker<R> {
             (true, 0) => None,
             (true, _) => Some(TRIM),
         };
-        if !busy && self.posted > 0 {
-            // The main thread is woken when nothing more can be received at once.
-            let _ = self.poll.wait(Some(Duration::ZERO));
-            if self.poll.is_ready() || !self.from.is_empty() {
-                return;
+        if !busy {
+            match self.gathering.next(self.main.sleeps()) {
+                Next::Wait => {}
+                Next::Look => {
+                    let _ = self.poll.wait(Some(Duration::ZERO));
+                    if self.poll.is_ready() || !self.from.is_empty() {
+                        return;
+                    }
+                    self.wake_main();
+                }
+                Next::Nap(time) => return self.nap(time),
+                Next::Wake => {
+                    if let Some(time) = self.wake_main() {
+                        return self.nap(time);
+                    }
+                }
             }
-            self.wake_main();
         }
         let sleeps = !busy && self.own.may_sleep(|| self.from.is_empty());
         // Nothing is left to do about a poll that fails but to try again.
@@ -200,6 +205,12 @@ impl<R: Reader> Worker<R> {
         if sleeps {
             self.own.awake();
         }
+    }
+
+    /// Sleeps for some time, or until the main thread has sent something, and looks at the sockets afterwards.
+    fn nap(&mut self, time: Duration) {
+        self.own.nap(time, || self.from.is_empty());
+        let _ = self.poll.wait(Some(Duration::ZERO));
     }
 
     fn note_events(&mut self) {
@@ -435,6 +446,7 @@ impl<R: Reader> Worker<R> {
         };
         if let Some(reason) = reason {
             let full = barrier || R::len(&parcel.batch) >= FULL;
+            self.gathering.sent(&mut connection.period);
             self.deliver(client, reason);
             if full {
                 self.seal();
@@ -483,33 +495,31 @@ impl<R: Reader> Worker<R> {
     /// Puts parcels into the queue, as far as there is room.
     fn post(&mut self) {
         while let Some(parcel) = self.late.pop_front() {
-            let requests = R::len(&parcel.batch).max(1);
+            let requests = R::len(&parcel.batch);
             if let Err(parcel) = self.to.push(parcel) {
                 self.late.push_front(parcel);
                 return;
             }
-            if self.posted == 0 {
-                self.posted_ns = clock::monotonic_ns();
-            }
-            self.posted += requests;
+            self.gathering.add(requests, clock::monotonic_ns());
         }
     }
 
-    /// Ends the turn: everything is on the way. A main thread that sleeps is left asleep as long as more can be received,
-    /// but not for long: waking it costs more than executing a few requests.
+    /// Ends the turn: everything is on the way.
     fn hand_over(&mut self, now: u64) {
         self.seal();
         self.post();
-        if self.posted >= WAKE_FOR || self.posted > 0 && now - self.posted_ns.min(now) >= WAKE_AFTER_NS {
+        if self.gathering.is_due(now) {
             self.wake_main();
         }
     }
 
-    fn wake_main(&mut self) {
-        self.posted = 0;
-        // It may have been awake and found them by itself.
+    /// Wakes the main thread if it sleeps and has something to do. Returns how long it is worth while to wait for its
+    /// replies alone.
+    fn wake_main(&mut self) -> Option<Duration> {
+        // It may have been awake and found everything by itself.
         if !self.to.is_drained() {
             self.main.ring();
         }
+        self.gathering.woken()
     }
 }

@@ -144,7 +144,8 @@ fn start(
     log::set_role(if line.sentinel { 'X' } else { 'M' });
     tracing::info!("monotonic clock: POSIX clock_gettime");
     // A process that may open few files serves few clients; asked for too many, it says so and goes on.
-    let clients = descriptors::adjust(config.net.maxclients as usize).map_err(Failure::line)?;
+    let clients = descriptors::adjust(config.net.maxclients as usize, usize::from(config.net.io_threads))
+        .map_err(Failure::line)?;
     config.net.maxclients = u32::try_from(clients).unwrap_or(u32::MAX).min(config.net.maxclients);
     let bio_cpus = cpu_list(&config.advanced.bio_cpulist);
     let background = Background::start(bio_cpus.as_ref()).map_err(|error| {

@@ -3,6 +3,10 @@
 //! `SPINEL_IO_THREADS_SEED` sets the seed, which is printed, `SPINEL_IO_THREADS_SECONDS` the duration of the tests under
 //! load in seconds (default 2).
 
+#[path = "../support/tls.rs"]
+mod certificates;
+mod kinds;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io::{Read, Write};
