@@ -346,6 +346,62 @@ fn replies_of_a_node_by_itself_are_those_of_redis() {
 }
 
 #[test]
+fn costs_are_counted_by_slot_while_somebody_wants_to_know() {
+    let nodes = cluster(2, &["--cluster-slot-stats-enabled", "yes"]);
+    let mut b = nodes[1].client();
+    // Of each line, what Redis and Valkey count. They count two bytes too many that a transaction is answered.
+    check(
+        &mut b,
+        &nodes,
+        r#"
+        CLUSTER SLOT-STATS SLOTSRANGE 12182 12182 → *1 *2 :12182 *8 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0
+        SET foo bar → +OK
+        CLUSTER SLOT-STATS ORDERBY network-bytes-in LIMIT 0 → -ERR Limit has to lie in between 1 and 16384 (maximum number of slots).
+        CLUSTER SLOT-STATS ORDERBY memory-bytes → -ERR Unrecognized sort metric for ORDERBY.
+        "#,
+    );
+    let figures = |node: &mut Client| {
+        let reply = run(node, "CLUSTER SLOT-STATS ORDERBY network-bytes-in LIMIT 1 DESC");
+        let figure = |name: &str| -> u64 {
+            let (_, rest) = reply.split_once(name).expect("it is shown");
+            let line = rest.split("\r\n").nth(1).expect("a number follows");
+            line[1..].parse().expect("a number")
+        };
+        (figure("key-count"), figure("network-bytes-in"), figure("network-bytes-out"), figure("cpu-usec"))
+    };
+    let (keys, received, sent, _) = figures(&mut b);
+    assert_eq!((keys, received, sent), (1, 31, 5));
+    for (lines, expected) in [
+        (&["GET foo"][..], (22, 9)),
+        (&["MGET foo {foo}2"], (35, 18)),
+        (&["EVAL return(redis.call('get',KEYS[1])) 1 foo"], (0, 9)),
+        (&["MULTI", "SET foo 1", "GET foo", "EXEC"], (80, 39)),
+        (&["LPUSH foo 1"], (31, 68)),
+        (&["PING"], (0, 0)),
+        (&["DEL foo"], (22, 4)),
+    ] {
+        let (_, received, sent, _) = figures(&mut b);
+        for line in lines {
+            run(&mut b, line);
+        }
+        let (_, more_received, more_sent, ns) = figures(&mut b);
+        assert_eq!((more_received - received, more_sent - sent), expected, "{lines:?}");
+        assert!(ns < 60_000_000);
+    }
+    check(
+        &mut b,
+        &nodes,
+        r#"
+        CONFIG RESETSTAT → +OK
+        CLUSTER SLOT-STATS SLOTSRANGE 12182 12182 → *1 *2 :12182 *8 $9 key-count :0 $8 cpu-usec :0 $16 network-bytes-in :0 $17 network-bytes-out :0
+        CONFIG SET cluster-slot-stats-enabled no → +OK
+        CLUSTER SLOT-STATS SLOTSRANGE 12182 12182 → *1 *2 :12182 *2 $9 key-count :0
+        CLUSTER SLOT-STATS ORDERBY cpu-usec → -ERR Unrecognized sort metric for ORDERBY.
+        "#,
+    );
+}
+
+#[test]
 fn slots_move_while_clients_write() {
     let nodes = cluster(3, &[]);
     let done = Arc::new(AtomicBool::new(false));

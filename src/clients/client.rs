@@ -82,6 +82,8 @@ bit_set! {
         ASKING = 28;
         /// It reads from replicas in a cluster, whose data may be old (`READONLY`).
         READS_COPIES = 29;
+        /// It is a node that moves slots here, and gets no replies.
+        IMPORTS = 30;
     }
 }
 
@@ -460,6 +462,7 @@ impl Client {
             (flags.has(ClientFlags::MONITOR), b'O'),
             (flags.has(ClientFlags::REPLICA), b'S'),
             (flags.has(ClientFlags::PRIMARY), b'M'),
+            (flags.has(ClientFlags::IMPORTS), b'i'),
             (flags.has(ClientFlags::SUBSCRIBED), b'P'),
             (flags.has(ClientFlags::IN_MULTI), b'x'),
             (flags.has(ClientFlags::BLOCKED.with(ClientFlags::PAUSED)), b'b'),

@@ -9,12 +9,14 @@
 //! - [`nodes`]: what a node knows of all nodes;
 //! - [`bus`]: packets, to and from bytes;
 //! - [`conf`]: the file in which a node keeps what it knows (`nodes.conf`);
-//! - [`machine`]: what a node does.
+//! - [`machine`]: what a node does;
+//! - [`migration`]: how slots move from one node to another as a whole.
 #![warn(missing_docs)]
 
 pub mod bus;
 pub mod conf;
 pub mod machine;
+pub mod migration;
 pub mod nodes;
 pub mod slots;
 

@@ -143,6 +143,7 @@ fn resetstat(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.keyspace.reclaimer.reset();
     server.defragment.counts = Default::default();
     server.replication.counts = Default::default();
+    server.reset_slot_stats();
     Ok(server.reply(key).ok())
 }
 

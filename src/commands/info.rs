@@ -361,6 +361,11 @@ fn memory_section(server: &Server, out: &mut InfoText) {
         .field("mem_clients_slaves", server.replica_memory())
         .field("mem_clients_normal", memory.clients)
         .field("mem_cluster_links", server.cluster.as_ref().map_or(0, |cluster| cluster.links.memory()))
+        .field("mem_cluster_slot_import", server.import_memory())
+        .field(
+            "mem_cluster_slot_export",
+            server.cluster.as_ref().map_or(0, |cluster| cluster.migrations.export_memory()),
+        )
         .field("mem_aof_buffer", server.aof.log.buf.capacity())
         .field("mem_allocator", alloc::NAME)
         .field("active_defrag_running", server.defragment.effort())
@@ -407,6 +412,7 @@ fn persistence_section(server: &Server, out: &mut InfoText) {
         .field("aof_last_write_status", if aof.error().is_none() { "ok" } else { "err" })
         .field("aof_last_cow_size", aof.copied)
         .flag("module_fork_in_progress", false)
+        .flag("slot_migration_fork_in_progress", false)
         .field("module_fork_last_cow_size", 0);
     if aof.state != State::Off {
         out.field("aof_current_size", aof.current_size())
@@ -460,6 +466,14 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("total_net_output_bytes", stats.net_output_bytes)
         .field("total_net_repl_input_bytes", server.replication.counts.received)
         .field("total_net_repl_output_bytes", server.replication.counts.sent)
+        .field(
+            "total_net_cluster_slot_import_bytes",
+            server.cluster.as_ref().map_or(0, |cluster| cluster.migrations.imported_bytes),
+        )
+        .field(
+            "total_net_cluster_slot_export_bytes",
+            server.cluster.as_ref().map_or(0, |cluster| cluster.migrations.exported_bytes),
+        )
         .ratio("instantaneous_input_kbps", kilobytes(stats.rates.net_input.get()))
         .ratio("instantaneous_output_kbps", kilobytes(stats.rates.net_output.get()))
         .ratio("instantaneous_input_repl_kbps", 0.0)
@@ -666,8 +680,8 @@ fn cluster_section(server: &Server, out: &mut InfoText) {
 
 fn keyspace_section(server: &Server, out: &mut InfoText) {
     out.section("Keyspace");
-    for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| !db.is_empty()) {
-        let (keys, volatile, ttl) = (db.len(), db.volatile(), db.avg_ttl_ms());
+    for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| db.shown_len() > 0) {
+        let (keys, volatile, ttl) = (db.shown_len(), db.volatile(), db.avg_ttl_ms());
         // Only shown if there are such fields, because older readers expect the line to end here.
         let fields = match db.with_volatile_fields() {
             0 => String::new(),

@@ -138,14 +138,15 @@ fn keys(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut found = 0;
     if let Some(literal) = pattern.literal() {
         let key = Key::new(literal);
-        if keys.find(key.hash(), key.bytes).is_some_and(|entry| !ctx.db.is_due(&entry)) {
+        let hidden = keys.is_by_slot() && keys.hides(Slot::of(literal));
+        if !hidden && keys.find(key.hash(), key.bytes).is_some_and(|entry| !ctx.db.is_due(&entry)) {
             ctx.reply.bulk(literal);
             found = 1;
         }
     } else {
         let slot = pattern_slot(ctx.args.at(1)).filter(|_| keys.is_by_slot());
-        let all = slot.is_none().then(|| keys.iter());
-        let in_slot = slot.map(|slot| keys.in_slot(slot));
+        let all = slot.is_none().then(|| keys.iter_shown());
+        let in_slot = slot.filter(|&slot| !keys.hides(slot)).map(|slot| keys.in_slot(slot));
         for entry in all.into_iter().flatten().chain(in_slot.into_iter().flatten()) {
             if ctx.reply.is_dropping() {
                 break;

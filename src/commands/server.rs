@@ -29,7 +29,7 @@ const DBSIZE: Spec = Spec::data("dbsize", 1, dbsize)
 
 /// DBSIZE → the number of keys in the selected database.
 fn dbsize(ctx: &mut Ctx<'_>) -> CmdResult {
-    let n = ctx.db.database().len();
+    let n = ctx.db.database().shown_len();
     Ok(ctx.reply.int(n as i64))
 }
 

@@ -35,8 +35,6 @@ const DIRECTIVES: &[Directive] = &[
     ("cluster-compatibility-sample-ratio", "0", Harmless),
     ("cluster-config-save-behavior", "sync", Harmless),
     ("cluster-message-gossip-perc", "10", Harmless),
-    ("cluster-slot-migration-log-max-len", "1000", Harmless),
-    ("cluster-slot-stats-enabled", "no", Harmless),
     ("debug-context", "", Harmless),
     ("dual-channel-replication-enabled", "no", Harmless),
     ("enable-debug-assert", "no", Harmless),
@@ -65,7 +63,6 @@ const DIRECTIVES: &[Directive] = &[
     ("repl-mptcp", "no", Harmless),
     ("repl-rdb-channel", "no", Harmless),
     ("replica-full-sync-buffer-limit", "0", Harmless),
-    ("slot-migration-max-failover-repl-bytes", "0", Harmless),
     ("unixsocketgroup", "", Refused),
     ("vset-force-single-threaded-execution", "no", Harmless),
 ];

@@ -630,6 +630,12 @@ pub struct ClusterOptions {
     pub blacklist_ttl_s: u32,
     /// Milliseconds after which a manual failover is given up.
     pub manual_failover_timeout_ms: u32,
+    /// Number of migrations of slots that are remembered when they are over.
+    pub slot_migration_log_max_len: u64,
+    /// Bytes that may wait to be sent when clients are made to wait for the end of a migration; -1 for any number.
+    pub slot_migration_max_failover_repl_bytes: i64,
+    /// Measure what the requests for each slot cost.
+    pub slot_stats_enabled: bool,
 }
 
 impl Default for ClusterOptions {
@@ -658,6 +664,9 @@ impl Default for ClusterOptions {
             databases: 1,
             blacklist_ttl_s: 60,
             manual_failover_timeout_ms: 5000,
+            slot_migration_log_max_len: 1000,
+            slot_migration_max_failover_repl_bytes: 0,
+            slot_stats_enabled: false,
         }
     }
 }

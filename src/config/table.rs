@@ -367,6 +367,9 @@ const CLUSTER: &[Param] = &[
     p("cluster-databases", int(at!(cluster.databases), 1, I32), Effects::NONE, "Number of databases of a node.").immutable(),
     p("cluster-blacklist-ttl", int(at!(cluster.blacklist_ttl_s), 0, I32), Effects::CLUSTER, "Seconds for which a node that was removed does not come back."),
     p("cluster-manual-failover-timeout", int(at!(cluster.manual_failover_timeout_ms), 1, I32), Effects::CLUSTER, "Milliseconds after which a failover on demand is given up."),
+    p("cluster-slot-migration-log-max-len", int(at!(cluster.slot_migration_log_max_len), 0, I64), Effects::NONE, "Migrations of slots that are remembered."),
+    p("slot-migration-max-failover-repl-bytes", memory(at!(cluster.slot_migration_max_failover_repl_bytes), -1, I64), Effects::NONE, "Bytes unsent when clients wait for the end of a migration; -1 for any."),
+    p("cluster-slot-stats-enabled", yes_no(at!(cluster.slot_stats_enabled)), Effects::COMMAND_LOGS, "Measure what the requests for each slot cost."),
 ];
 
 #[rustfmt::skip]

@@ -38,11 +38,13 @@ pub(super) struct BySlot {
     groups: [usize; GROUPS],
     /// The slot that [`BySlot::rehash_for`] continues with.
     next: usize,
+    /// Slots whose keys are not shown, because they are being imported: a bit each. `None` if there are none.
+    hidden: Option<Box<[u64; SLOTS / 64]>>,
 }
 
 impl BySlot {
     pub(super) fn new() -> BySlot {
-        BySlot { tables: Box::default(), groups: [0; GROUPS], next: 0 }
+        BySlot { tables: Box::default(), groups: [0; GROUPS], next: 0, hidden: None }
     }
 
     /// Number of keys. O(1).
@@ -138,13 +140,50 @@ impl BySlot {
         None
     }
 
+    /// The first slot from `slot` on that has keys to show.
+    fn shown_from(&self, slot: usize) -> Option<usize> {
+        let mut found = self.occupied_from(slot)?;
+        while self.is_hidden(found) {
+            found = self.occupied_from(found + 1)?;
+        }
+        Some(found)
+    }
+
+    /// Hides the keys of these slots from whoever does not ask for them by name, and of no others.
+    pub(super) fn hide(&mut self, slots: &[Slot]) {
+        self.hidden = None;
+        for slot in slots {
+            let bits = self.hidden.get_or_insert_with(|| Box::new([0; SLOTS / 64]));
+            bits[slot.index() / 64] |= 1 << (slot.index() % 64);
+        }
+    }
+
+    /// Whether the keys of a slot are hidden.
+    #[inline]
+    pub(super) fn is_hidden(&self, slot: usize) -> bool {
+        self.hidden.as_ref().is_some_and(|bits| bits[slot / 64] & 1 << (slot % 64) != 0)
+    }
+
+    /// Number of keys that are not hidden. O(1), or O(slots) while some are.
+    pub(super) fn shown_len(&self) -> usize {
+        match self.hidden {
+            None => self.len(),
+            Some(_) => self.shown_tables().map(Dict::len).sum(),
+        }
+    }
+
+    /// The tables whose keys are not hidden, in the order of their slots.
+    pub(super) fn shown_tables(&self) -> impl Iterator<Item = &Dict<Entry>> {
+        self.tables().enumerate().filter(|&(slot, _)| !self.is_hidden(slot)).map(|(_, table)| table)
+    }
+
     /// One step of a scan over all slots, or over the slot of the cursor alone: calls `f` for the entries at `cursor`
     /// and returns the next cursor, 0 at the end. What holds for [`Dict::scan`] holds here.
     pub(super) fn scan(&self, cursor: u64, only: bool, f: impl FnMut(&Entry)) -> u64 {
         let slot = Slot::from_low_bits(cursor);
         let start = match only {
             true => Some(slot.index()).filter(|&slot| slot < self.tables.len()),
-            false => self.occupied_from(slot.index()),
+            false => self.shown_from(slot.index()),
         };
         let Some(start) = start else { return 0 };
         let within = if start == slot.index() { cursor >> Slot::BITS } else { 0 };
@@ -152,7 +191,7 @@ impl BySlot {
         if next != 0 {
             return next << Slot::BITS | start as u64;
         }
-        if only { 0 } else { self.occupied_from(start + 1).unwrap_or(0) as u64 }
+        if only { 0 } else { self.shown_from(start + 1).unwrap_or(0) as u64 }
     }
 
     /// One step of a walk over all slots that moves memory: see [`Dict::relocate`]. Cursors are those of
@@ -189,8 +228,23 @@ impl BySlot {
 
     /// A random slot, with a probability proportional to its number of keys. O(1): about two hundred additions.
     fn random_slot(&self, rng: &mut impl FnMut() -> u64) -> Option<usize> {
+        if self.hidden.is_some() {
+            return self.random_shown_slot(rng);
+        }
         let drawn = (u128::from(rng()) * self.len() as u128) >> 64;
         self.slot_of_nth(drawn as usize)
+    }
+
+    /// As [`BySlot::random_slot`], where some slots are hidden. O(slots).
+    #[cold]
+    fn random_shown_slot(&self, rng: &mut impl FnMut() -> u64) -> Option<usize> {
+        let mut n = ((u128::from(rng()) * self.shown_len() as u128) >> 64) as usize;
+        (0..self.tables.len()).filter(|&slot| !self.is_hidden(slot)).find(|&slot| {
+            let keys = self.tables[slot].0.len();
+            let here = n < keys;
+            n -= if here { 0 } else { keys };
+            here
+        })
     }
 
     /// As [`Dict::random`]: each key of all slots is equally likely.
@@ -205,7 +259,7 @@ impl BySlot {
         let (first, mut seen) = (slot, 0);
         loop {
             seen += self.tables[slot].0.sample(n - seen, rng, &mut f);
-            slot = self.occupied_from(slot + 1).or_else(|| self.occupied_from(0)).unwrap_or(first);
+            slot = self.shown_from(slot + 1).or_else(|| self.shown_from(0)).unwrap_or(first);
             if seen >= n || slot == first {
                 return seen;
             }
@@ -295,6 +349,42 @@ mod tests {
         assert_eq!(drawn.len(), 1000);
         // 999 degrees of freedom: mean 999, standard deviation 44.7.
         assert!(chi < 1250.0, "chi-square {chi}");
+    }
+
+    #[test]
+    fn hidden_keys_are_found_by_name_and_in_their_slot_only() {
+        let mut space = space((0..200).map(|n| n.to_string()));
+        let hidden = [Slot::of(b"1"), Slot::of(b"2")];
+        let concealed: Vec<String> = (0..200)
+            .map(|n| n.to_string())
+            .filter(|key| hidden.contains(&Slot::of(key.as_bytes())))
+            .collect();
+        space.hide_slots(&hidden);
+        let shown = 200 - concealed.len();
+        assert_eq!((space.databases()[0].shown_len(), space.databases()[0].len()), (shown, 200));
+        let keys = space.databases()[0].keys();
+        let (mut scanned, mut cursor) = (BTreeSet::new(), 0);
+        loop {
+            cursor = keys.scan(cursor, |entry| _ = scanned.insert(entry.key().to_vec()));
+            if cursor == 0 {
+                break;
+            }
+        }
+        let listed: BTreeSet<Vec<u8>> = keys.iter_shown().map(|entry| entry.key().to_vec()).collect();
+        assert_eq!((scanned.len(), &listed), (shown, &scanned));
+        assert_eq!(keys.iter().count(), 200, "what is saved is complete");
+        let mut rng = Rng::new(5);
+        for _ in 0..2000 {
+            let key = keys.random(&mut || rng.next_u64()).expect("there are others").key().to_vec();
+            assert!(scanned.contains(&key));
+        }
+        let mut seen = BTreeSet::new();
+        keys.sample(300, &mut || rng.next_u64(), |entry| _ = seen.insert(entry.key().to_vec()));
+        assert_eq!(seen, scanned);
+        assert!(space.db(0).contains(Key::new(concealed[0].as_bytes())));
+        assert!(space.databases()[0].keys().count_in_slot(hidden[0]) > 0);
+        space.hide_slots(&[]);
+        assert_eq!(space.databases()[0].shown_len(), 200);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::entry::{self, Entry, EntryRef, Found, Writable};
 use super::expire::CycleState;
 use super::fields::Alarms;
 use super::keys::Keys;
+use super::slot::Slot as ClusterSlot;
 use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
@@ -45,6 +46,16 @@ impl Database {
     /// Number of keys, including expired ones that have not been removed.
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Number of keys, without those of slots that are being imported. O(1), or O(slots) while there are such.
+    pub fn shown_len(&self) -> usize {
+        self.keys.shown_len()
+    }
+
+    /// Hides the keys of these slots, and of no others.
+    pub(super) fn hide(&mut self, slots: &[ClusterSlot]) {
+        self.keys.hide(slots);
     }
 
     /// Whether there is no key.

@@ -9,6 +9,7 @@ use super::evict::Evictor;
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::Ledger;
 use super::own::OwnExpiries;
+use super::slot::Slot;
 use super::suspension::{Expiry, Suspend, Suspension};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
@@ -128,6 +129,13 @@ impl Keyspace {
     #[inline]
     pub fn is_by_slot(&self) -> bool {
         self.dbs.first().is_some_and(|db| db.keys().is_by_slot())
+    }
+
+    /// Hides the keys of these slots, and of no others, because another node still serves them: they are not counted,
+    /// listed, drawn by chance, evicted by chance or removed when they are due. Who names them finds them. To be called
+    /// again when a database was replaced.
+    pub fn hide_slots(&mut self, slots: &[Slot]) {
+        self.dbs.iter_mut().for_each(|db| db.hide(slots));
     }
 
     /// Sets the current time, for expiries and access data.

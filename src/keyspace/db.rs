@@ -10,6 +10,7 @@ use super::database::Database;
 use super::databases::Keyspace;
 use super::entry::{self, EMBED_MAX, Entry, Found, Writable};
 use super::ledger::{Class, Event};
+use super::slot::Slot;
 use super::suspension::Expiry;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
@@ -620,7 +621,11 @@ impl<'s> Db<'s> {
     /// ends behind the slot that the cursor is in: see [`Keys::scan_slot`](super::keys::Keys::scan_slot).
     pub fn scan(&self, cursor: u64, one_slot: bool, f: impl FnMut(&Entry)) -> u64 {
         let keys = self.database().keys();
-        if one_slot { keys.scan_slot(cursor, f) } else { keys.scan(cursor, f) }
+        match one_slot {
+            false => keys.scan(cursor, f),
+            true if keys.hides(Slot::from_low_bits(cursor)) => 0,
+            true => keys.scan_slot(cursor, f),
+        }
     }
 
     /// Whether an entry has expired.

@@ -265,8 +265,10 @@ impl Keyspace {
                 let at = entry.expires().expect(EXPIRES);
                 if at <= now {
                     let hash = db.noting_slot(Key::new(entry.key())).hash();
-                    db.prefetch_bucket(hash);
-                    due.push(Due { hash, entry: reference });
+                    if !db.keys().hides_hash(hash) {
+                        db.prefetch_bucket(hash);
+                        due.push(Due { hash, entry: reference });
+                    }
                 } else {
                     ttl_sum += (at - now) as f64;
                 }

@@ -250,6 +250,44 @@ impl Keys {
         self.tables().flat_map(Dict::iter)
     }
 
+    /// As [`Keys::iter`], without the entries of slots that are being imported.
+    pub fn iter_shown(&self) -> impl Iterator<Item = Borrowed<'_, Entry>> {
+        let (one, many) = match &self.0 {
+            Tables::One(table) => (Some(table), None),
+            Tables::BySlot(tables) => (None, Some(tables.shown_tables())),
+        };
+        one.into_iter().chain(many.into_iter().flatten()).flat_map(Dict::iter)
+    }
+
+    /// Number of keys without those of slots that are being imported. O(1), or O(slots) while there are such.
+    pub fn shown_len(&self) -> usize {
+        match &self.0 {
+            Tables::One(table) => table.len(),
+            Tables::BySlot(tables) => tables.shown_len(),
+        }
+    }
+
+    /// Whether a slot is being imported.
+    pub fn hides(&self, slot: ClusterSlot) -> bool {
+        match &self.0 {
+            Tables::One(_) => false,
+            Tables::BySlot(tables) => tables.is_hidden(slot.index()),
+        }
+    }
+
+    /// Whether a key is in a slot that is being imported. The slot must be noted in its hash where there is a table for
+    /// each slot.
+    pub(super) fn hides_hash(&self, hash: u64) -> bool {
+        noted_slot(hash).is_some_and(|slot| self.hides(slot))
+    }
+
+    /// Hides the keys of these slots, and of no others: see [`Keyspace::hide_slots`](super::Keyspace::hide_slots).
+    pub(super) fn hide(&mut self, slots: &[ClusterSlot]) {
+        if let Tables::BySlot(tables) = &mut self.0 {
+            tables.hide(slots);
+        }
+    }
+
     /// One step of a scan: calls `f` for entries and returns the next cursor, 0 at the end. See [`Dict::scan`].
     pub fn scan(&self, cursor: u64, f: impl FnMut(&Entry)) -> u64 {
         match &self.0 {

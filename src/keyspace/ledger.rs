@@ -147,13 +147,15 @@ pub enum Sink {
     Log = 1,
     /// The stream of replicas.
     Backlog = 1 << 1,
+    /// Nodes that get slots of this one.
+    Migrations = 1 << 2,
 }
 
 impl Sink {
     /// All sinks, in the order in which they are written to.
-    pub const ALL: [Sink; 2] = [Sink::Log, Sink::Backlog];
+    pub const ALL: [Sink; 3] = [Sink::Log, Sink::Backlog, Sink::Migrations];
     /// The bits of all sinks.
-    pub const EVERY: u8 = Sink::Log as u8 | Sink::Backlog as u8;
+    pub const EVERY: u8 = Sink::Log as u8 | Sink::Backlog as u8 | Sink::Migrations as u8;
 }
 
 /// A recorded change.

@@ -225,6 +225,16 @@ impl Link {
         Ok(true)
     }
 
+    /// Frees buffers that are empty.
+    pub fn release(&mut self) {
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+        if self.used == self.input.len() {
+            (self.input, self.used) = (Vec::new(), 0);
+        }
+    }
+
     /// Sends a prefix of `bytes` without copying them first, and returns its length; if that is zero, the next call must be
     /// with the same bytes. Only allowed if the output is empty.
     ///

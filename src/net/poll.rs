@@ -30,6 +30,8 @@ pub enum Source {
     Sentinel(usize),
     /// A connection of the cluster bus.
     Bus(usize),
+    /// A connection to a node that gets slots.
+    Export(usize),
     /// A socket that listens on the cluster bus.
     BusListener(usize),
     /// A connection that is not a client's yet: its encryption is being agreed on.
@@ -52,6 +54,7 @@ impl Source {
             Source::Pipe => (3, 0),
             Source::Sentinel(place) => (8, place),
             Source::Bus(place) => (4, place),
+            Source::Export(place) => (7, place),
             Source::BusListener(place) => (5, place),
             Source::Arrival(place) => (6, place),
         };
@@ -72,6 +75,7 @@ impl Source {
             4 => Some(Source::Bus(place)),
             5 => Some(Source::BusListener(place)),
             6 => Some(Source::Arrival(place)),
+            7 => Some(Source::Export(place)),
             _ => None,
         }
     }

@@ -443,10 +443,26 @@ fn log(level: Level, message: &str) {
     to_syslog(level, message);
 }
 
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// The local time `at` seconds after 1970 began, for a message of the log: `Mon Nov 30 18:52:29 2026`.
+pub fn date(at: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    date_text(at.saturating_add(i64::from(utc_offset(now, false))))
+}
+
+fn date_text(local: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let (days, second) = (local.div_euclid(86_400), local.rem_euclid(86_400));
+    let (year, month, day) = civil_date(days);
+    let weekday = DAYS[days.rem_euclid(7) as usize];
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{weekday} {} {day:2} {h:02}:{m:02}:{s:02} {year}", MONTHS[month - 1])
+}
+
 /// Formats a line. `local` is local time in seconds since 1970.
 fn line(pid: u32, role: char, local: i64, millis: u32, level: Level, message: &str) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (year, month, day) = civil_date(local.div_euclid(86_400));
     let second = local.rem_euclid(86_400);
     format!(
@@ -538,6 +554,12 @@ fn to_syslog(level: Level, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_written_as_ctime_writes_them() {
+        assert_eq!(date_text(0), "Thu Jan  1 00:00:00 1970");
+        assert_eq!(date_text(1_796_064_749), "Mon Nov 30 18:52:29 2026");
+    }
 
     #[test]
     fn a_cause_writes_a_few_lines_in_a_second_and_counts_the_others() {

@@ -22,8 +22,6 @@ pub struct LinkInfo {
     pub outgoing: bool,
     /// Who is at the other end.
     pub node: NodeKey,
-    /// When it was opened.
-    pub created_at: Moment,
 }
 
 impl Machine {
@@ -104,9 +102,9 @@ impl Machine {
         for (key, node) in self.nodes.iter() {
             for (id, outgoing) in [(node.link, true), (node.inbound, false)] {
                 if let Some(id) = id
-                    && let Some(link) = self.links.get(&id)
+                    && self.links.contains_key(&id)
                 {
-                    shown.push(LinkInfo { link: id, outgoing, node: key, created_at: link.created_at });
+                    shown.push(LinkInfo { link: id, outgoing, node: key });
                 }
             }
         }

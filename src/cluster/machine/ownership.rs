@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 
-use super::{Action, Local, Machine, Todo};
+use super::links::Audience;
+use super::{Action, Local, Machine, Refused, Todo};
 use crate::cluster::Moment;
 use crate::cluster::bus::{self, Header, Kind, Marks};
 use crate::cluster::nodes::{Flags, NodeId, NodeKey};
@@ -194,6 +195,31 @@ impl Machine {
                 self.foreign.insert(slot);
             }
         }
+    }
+
+    /// Takes slots that their owner grants, with an epoch that is larger than its.
+    ///
+    /// # Errors
+    /// This node is no primary, or one of the slots is not `source`'s.
+    pub fn take_granted(&mut self, slots: &SlotSet, source: NodeId, local: &Local) -> Result<(), Refused> {
+        let owner = self.nodes.find(&source);
+        if !self.nodes.myself().is_primary()
+            || owner.is_none()
+            || slots.iter().any(|slot| self.nodes.owner(slot) != owner)
+        {
+            return Err(Refused::text("Slots are not owned by the source"));
+        }
+        self.take_epoch();
+        let me = self.nodes.me();
+        for slot in slots.iter() {
+            self.nodes.set_importing(slot, None);
+            self.set_owner(slot, Some(me));
+        }
+        self.save_synced();
+        self.update_state(local.now.at);
+        // Clients that are sent from node to node find their way sooner, and the former owner stops waiting.
+        self.broadcast_pong(Audience::All, local);
+        Ok(())
     }
 
     fn resolve_collision(&mut self, other: NodeKey) {

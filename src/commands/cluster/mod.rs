@@ -4,6 +4,7 @@
 //! - [`nodes`]: nodes join, leave, and take over;
 //! - [`slots`]: slots get another owner;
 //! - [`keys`]: the keys of a slot;
+//! - [`migration`]: slots move as a whole;
 //! - [`stats`]: what is known of slots;
 //! - [`scan`]: iteration over the keys of all nodes;
 //! - [`connection`]: what a client asks for itself.
@@ -11,6 +12,7 @@
 pub mod about;
 pub mod connection;
 pub mod keys;
+pub mod migration;
 pub mod nodes;
 pub mod scan;
 pub mod slots;
@@ -42,6 +44,7 @@ const CLUSTER: Spec = Spec::container(
         slots::ADDSLOTS,
         slots::ADDSLOTSRANGE,
         nodes::BUMPEPOCH,
+        migration::CANCELSLOTMIGRATIONS,
         nodes::COUNT_FAILURE_REPORTS,
         keys::COUNTKEYSINSLOT,
         slots::DELSLOTS,
@@ -51,11 +54,13 @@ const CLUSTER: Spec = Spec::container(
         slots::FLUSHSLOTS,
         nodes::FORGET,
         keys::GETKEYSINSLOT,
+        migration::GETSLOTMIGRATIONS,
         HELP,
         about::INFO,
         keys::KEYSLOT,
         about::LINKS,
         nodes::MEET,
+        migration::MIGRATESLOTS,
         about::MYID,
         about::MYSHARDID,
         about::NODES,
@@ -69,6 +74,7 @@ const CLUSTER: Spec = Spec::container(
         about::SLAVES,
         stats::SLOT_STATS,
         about::SLOTS,
+        migration::SYNCSLOTS,
     ],
 )
 .docs(Docs {
@@ -91,6 +97,7 @@ fn help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         ("ADDSLOTS <slot> [<slot> ...]", "Give slots to this node."),
         ("ADDSLOTSRANGE <first> <last> [<first> <last> ...]", "Give ranges of slots to this node."),
         ("BUMPEPOCH", "Take a new configuration epoch."),
+        ("CANCELSLOTMIGRATIONS", "End all moves of slots by MIGRATESLOTS that are not complete."),
         ("COUNT-FAILURE-REPORTS <node-id>", "How many nodes say that a node does not answer."),
         ("COUNTKEYSINSLOT <slot>", "How many keys this node has in a slot."),
         ("DELSLOTS <slot> [<slot> ...]", "Take slots from their owner, as this node sees it."),
@@ -100,10 +107,15 @@ fn help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         ("FLUSHSLOTS", "Take all slots from this node, which has no keys."),
         ("FORGET <node-id>", "Remove a node from this node's table."),
         ("GETKEYSINSLOT <slot> <count>", "Keys that this node has in a slot."),
+        ("GETSLOTMIGRATIONS", "Moves of slots by MIGRATESLOTS, the latest first."),
         ("INFO", "How the cluster is."),
         ("KEYSLOT <key>", "The slot of a key."),
         ("LINKS", "The connections of the cluster bus."),
         ("MEET <ip> <port> [<bus-port>]", "Join this node's cluster and another node's."),
+        (
+            "MIGRATESLOTS SLOTSRANGE <first> <last> [<first> <last> ...] NODE <node-id> [SLOTSRANGE ...]",
+            "Move slots of this node to another one, with their keys.",
+        ),
         ("MYID", "The id of this node."),
         ("MYSHARDID", "The id of this node's shard."),
         (

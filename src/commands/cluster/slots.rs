@@ -155,6 +155,10 @@ fn setslot(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         return Err(Error::text("ERR Please use SETSLOT only with masters."));
     }
     let slot = slot(&args, 2)?;
+    if let Some(job) = server.cluster.as_ref().and_then(|cluster| cluster.migrations.of_slot(slot)) {
+        let which = if job.is_export { "export" } else { "import" };
+        return Err(Error::text(format!("ERR Slot {which} in progress.")));
+    }
     if args.is(3, "MIGRATING") && args.len() == 5 {
         if !nodes.is_mine(slot) {
             return Err(Error::text(format!("ERR I'm not the owner of hash slot {slot}")));

@@ -55,7 +55,7 @@ fn request(out: &mut Vec<u8>, words: &[&[u8]]) {
 }
 
 /// Appends the requests that create one key.
-fn write_entry(entry: &Entry, out: &mut Vec<u8>) {
+pub fn write_entry(entry: &Entry, out: &mut Vec<u8>) {
     let key = entry.key();
     match entry.string() {
         Some(StringRef::Int(n)) => request(out, &[b"SET", key, itoa::Buffer::new().format(n).as_bytes()]),

@@ -17,6 +17,8 @@ pub mod opcode {
     pub const HASH_TEMPLATE: u8 = 242;
     /// Redis's files: what modules keep beside the value of the next key. Valkey's files: state of a slot's import.
     pub const KEY_METADATA: u8 = 243;
+    /// In the format of Valkey: slots were being imported.
+    pub const VALKEY_SLOT_IMPORT: u8 = 243;
     /// Sizes for a cluster slot follow: slot, number of keys, number of volatile keys. A hint.
     pub const SLOT_INFO: u8 = 244;
     /// A function library follows.

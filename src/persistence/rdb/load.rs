@@ -22,6 +22,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::SlotImport;
 use super::format::{
     self, CHECKSUM_SINCE, COMPRESSED_MAGIC, Dialect, NEVER, array_tag, codec, container, module_opcode,
     opcode, template_fields, value_type,
@@ -118,6 +119,20 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// A list of ranges of a cluster's slots has no more.
+const MOST_RANGES: usize = 16384;
+
+/// The name of a migration and its ranges of slots, from an auxiliary field.
+fn slot_import(text: &[u8]) -> Option<SlotImport> {
+    let mut words = std::str::from_utf8(text).ok()?.split(' ');
+    let name = words.next()?.as_bytes().to_vec();
+    let range = |word: &str| {
+        let (first, last) = word.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    Some(SlotImport { name, ranges: words.map(range).collect::<Option<Vec<_>>>()? })
+}
+
 /// Auxiliary fields of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct About {
@@ -135,6 +150,8 @@ pub struct About {
     pub replication_offset: Option<i64>,
     /// Database that the replication stream had selected.
     pub replication_db: Option<i64>,
+    /// Slots that were being imported from other nodes of a cluster.
+    pub slot_imports: Vec<SlotImport>,
 }
 
 /// Numbers of keys read so far.
@@ -487,6 +504,10 @@ impl<'a> Loader<'a> {
                     self.skip_module_data()?;
                     self.skipped(&what);
                 }
+                opcode::VALKEY_SLOT_IMPORT if Dialect::of(self.version) == Dialect::Valkey => {
+                    self.slot_import()?;
+                    continue;
+                }
                 opcode::HASH_TEMPLATE | opcode::KEY_METADATA => self.foreign_opcode(code)?,
                 number => {
                     self.key_value(number, self.next.start.unwrap_or(at), to)?;
@@ -528,6 +549,21 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
+    /// Reads which slots were being imported.
+    fn slot_import(&mut self) -> Result<(), Fault> {
+        let name = self.input.string()?.bytes(&mut itoa::Buffer::new()).to_vec();
+        let mut ranges = Vec::new();
+        for _ in 0..self.input.number()? {
+            let (first, last) = (self.input.number()?, self.input.number()?);
+            match (u16::try_from(first), u16::try_from(last)) {
+                (Ok(first), Ok(last)) if ranges.len() < MOST_RANGES => ranges.push((first, last)),
+                _ => return Err(Fault::Unsupported("the data have an invalid range of slots".into())),
+            }
+        }
+        self.about.slot_imports.push(SlotImport { name, ranges });
+        Ok(())
+    }
+
     fn aux(&mut self) -> Result<(), Fault> {
         let mut digits = itoa::Buffer::new();
         let name = self.input.string()?.bytes(&mut digits).to_vec();
@@ -542,6 +578,7 @@ impl<'a> Loader<'a> {
             b"repl-id" => about.replication_id = Some(text.to_vec()),
             b"repl-offset" => about.replication_offset = num::parse_i64(text),
             b"repl-stream-db" => about.replication_db = num::parse_i64(text),
+            b"slot-import" => about.slot_imports.extend(slot_import(text)),
             // Unknown auxiliary fields are hints and may be ignored.
             _ => {}
         }
@@ -625,12 +662,8 @@ impl Loader<'_> {
                 self.skipped(WHAT);
                 Ok(())
             }
-            (opcode::HASH_TEMPLATE, Dialect::Valkey) => Err(Fault::Unsupported(
-                "the snapshot has commands in it (opcode 242 of Valkey 9.2), which are not supported".into(),
-            )),
             _ => Err(Fault::Unsupported(
-                "the data have the state of a slot's import (opcode 243 of Valkey 9), which is not supported"
-                    .into(),
+                "the snapshot has commands in it (opcode 242 of Valkey 9.2), which are not supported".into(),
             )),
         }
     }

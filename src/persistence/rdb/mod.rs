@@ -32,3 +32,12 @@ mod tests;
 pub use dump::{dump, dump_libraries, restore, restore_libraries};
 pub use load::{LoadError, LoadOptions, Loader, Step};
 pub use save::{SaveOptions, SavedParts, SavedReplication, save};
+
+/// Slots that are being imported from another node of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotImport {
+    /// Name of the migration.
+    pub name: Vec<u8>,
+    /// First and last slots.
+    pub ranges: Vec<(u16, u16)>,
+}

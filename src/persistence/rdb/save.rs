@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::SlotImport;
 use super::format::{NEVER, container, opcode, value_type};
 use super::output::Output;
 use super::stream::{self, Form};
@@ -191,6 +192,8 @@ pub struct SaveOptions {
     pub redis_version: &'static str,
     /// Position of the data in a replication stream, if they have one.
     pub replication: Option<SavedReplication>,
+    /// Slots that are being imported from other nodes of a cluster, whose keys are among those saved.
+    pub slot_imports: Vec<SlotImport>,
     /// The parts to write.
     pub parts: SavedParts,
 }
@@ -218,6 +221,7 @@ pub fn save(
         aux(out, b"repl-offset", |out| out.int(position.offset as i64));
     }
     aux(out, b"aof-base", |out| out.int(i64::from(options.aof_base)));
+    slot_imports(options, out);
     for text in libraries.iter().filter(|_| options.parts.functions) {
         library(text, out);
     }
@@ -248,6 +252,25 @@ pub fn save(
 pub(super) fn library(text: &[u8], out: &mut Output<'_>) {
     out.byte(opcode::FUNCTION2);
     out.string(text);
+}
+
+/// Writes which slots are being imported: as Valkey 9 does, or where its opcode means something else, as an auxiliary
+/// field.
+fn slot_imports(options: &SaveOptions, out: &mut Output<'_>) {
+    for SlotImport { name, ranges } in &options.slot_imports {
+        if options.version == Version::Valkey9 {
+            out.byte(opcode::VALKEY_SLOT_IMPORT);
+            out.string(name);
+            out.len(ranges.len());
+            for &(first, last) in ranges {
+                out.len(first.into());
+                out.len(last.into());
+            }
+        } else {
+            let ranges: String = ranges.iter().map(|(first, last)| format!(" {first}-{last}")).collect();
+            aux(out, b"slot-import", |out| out.string(&[name, ranges.as_bytes()].concat()));
+        }
+    }
 }
 
 fn aux(out: &mut Output<'_>, name: &[u8], text: impl FnOnce(&mut Output<'_>)) {

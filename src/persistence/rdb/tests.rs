@@ -637,6 +637,32 @@ fn fields_keep_their_expiries_and_go_in_time() {
 }
 
 #[test]
+fn slots_on_their_way_are_named_in_both_formats() {
+    let mut space = empty();
+    space.db(0).set_string(Key::new(b"s"), Value::Bytes(b"text"), crate::keyspace::db::Ttl::Clear);
+    let imports = vec![
+        super::SlotImport { name: vec![b'a'; 40], ranges: vec![(0, 0), (100, 16383)] },
+        super::SlotImport { name: b"b".to_vec(), ranges: vec![(7, 8)] },
+    ];
+    for version in [Version::Redis72, Version::Valkey9] {
+        let options = SaveOptions { version, slot_imports: imports.clone(), ..SaveOptions::default() };
+        let bytes = saved_as(&space, &options, true);
+        let mut loader = Loader::new(Box::new(&bytes[..]), None, LoadOptions::default());
+        let mut other = empty();
+        loader.run(&mut other).expect("our own file");
+        assert_eq!((other.len(), &loader.about().slot_imports), (1, &imports));
+    }
+    // As Valkey 9.1 writes it, with its compression.
+    let mut file =
+        b"VALKEY080\xf3\xc3\x09\x28\x01aa\xe0\x1b\x00\x01aa\x02\x63\x8c\x63\x8e\x63\x91\x63\x91\xff".to_vec();
+    file.extend_from_slice(&[0; 8]);
+    let mut loader = Loader::new(Box::new(&file[..]), None, LoadOptions::default());
+    loader.run(&mut empty()).expect("a file of Valkey");
+    let expected = super::SlotImport { name: vec![b'a'; 40], ranges: vec![(9100, 9102), (9105, 9105)] };
+    assert_eq!(loader.about().slot_imports, [expected]);
+}
+
+#[test]
 fn fields_keep_their_expiries_in_the_format_of_redis_7_4() {
     let mut space = empty();
     let limits = Limits::default();

@@ -8,7 +8,7 @@
 use super::election::DESYNC;
 use super::{Action, Machine};
 use crate::sentinel::instance::{Address, Failover, Flags, InstanceId, Link, Role};
-use crate::stats::log::Level;
+use crate::stats::log::{self, Level};
 use crate::stdx::clock::UnixMillis;
 
 impl Machine {
@@ -23,11 +23,9 @@ impl Machine {
         if now - started < wait {
             if watch.delay_logged != started {
                 self[primary].watch.delay_logged = started;
-                let at = UnixMillis(started.saturating_add(wait)).as_secs();
-                self.log(
-                    Level::Notice,
-                    format!("Next failover delay: I will not start a failover before Unix time {at}"),
-                );
+                let at = log::date(UnixMillis(started.saturating_add(wait)).as_secs());
+                let text = format!("Next failover delay: I will not start a failover before {at}");
+                self.log(Level::Warning, text);
             }
             return false;
         }

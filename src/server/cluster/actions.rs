@@ -19,9 +19,13 @@ impl Server {
             felt |= matches!(action, Action::Served(_) | Action::Lead | Action::Follow { .. });
             self.carry_out(action);
         }
-        self.flush_bus();
         if let Some(cluster) = &mut self.cluster {
-            felt |= cluster.seen_slots != cluster.machine.slots_version;
+            if cluster.seen_slots != cluster.machine.slots_version {
+                felt = true;
+                if let Some(stats) = &mut cluster.slot_stats {
+                    stats.forget_others(&cluster.machine.nodes);
+                }
+            }
             cluster.seen_slots = cluster.machine.slots_version;
         }
         if felt {

@@ -17,6 +17,7 @@ use crate::net::stream::Stream;
 use crate::server::Server;
 use crate::server::cluster::now;
 use crate::stats::log::limited;
+use crate::stdx::clock::UnixMillis;
 
 /// Bytes received on a connection in one turn of the loop, before others are served.
 const READ_BUDGET: usize = 256 << 10;
@@ -39,6 +40,13 @@ struct Open {
     link: Link,
     connected: bool,
     is_dirty: bool,
+    created: UnixMillis,
+}
+
+impl Open {
+    fn new(link: Link) -> Open {
+        Open { link, connected: false, is_dirty: false, created: UnixMillis::now() }
+    }
 }
 
 /// What CLUSTER LINKS shows of a connection.
@@ -82,6 +90,11 @@ impl Links {
         !self.again.is_empty()
     }
 
+    /// Whether packets wait to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     pub(super) fn queue(&mut self, id: LinkId, packet: &[u8]) {
         let Some(open) = self.links.get_mut(&id) else { return };
         open.link.push(packet);
@@ -101,7 +114,7 @@ impl Links {
     }
 }
 
-fn resolve(ip: &str, port: u16) -> io::Result<SocketAddr> {
+pub(super) fn resolve(ip: &str, port: u16) -> io::Result<SocketAddr> {
     if let Ok(ip) = ip.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }
@@ -127,7 +140,7 @@ impl Server {
         let Some(cluster) = &mut self.cluster else { return };
         match opened {
             Ok(link) => {
-                cluster.links.links.insert(id, Open { link, connected: false, is_dirty: false });
+                cluster.links.links.insert(id, Open::new(link));
             }
             Err(error) => {
                 tracing::trace!("Unable to connect to Cluster Node [{ip}]:{port} -> {}", error_text(&error));
@@ -177,14 +190,24 @@ impl Server {
             cluster.machine.closed(id, now().at);
             return;
         }
-        cluster.links.links.insert(id, Open { link, connected: false, is_dirty: false });
+        cluster.links.links.insert(id, Open::new(link));
     }
 
-    /// Serves connections that are ready: their places, and those that were left with more to read.
-    pub(in crate::server) fn serve_bus(&mut self, ready: &[usize]) {
+    /// Serves connections that are ready, and those that were left with more to read.
+    pub(in crate::server) fn serve_bus(&mut self, ready: &[Source]) {
         let Some(cluster) = &mut self.cluster else { return };
         let mut all = std::mem::take(&mut cluster.links.again);
-        all.extend(ready.iter().map(|&place| LinkId(place as u64)));
+        let mut exports = Vec::new();
+        for source in ready {
+            match *source {
+                Source::Bus(place) => all.push(LinkId(place as u64)),
+                Source::Export(place) => exports.push(place),
+                _ => {}
+            }
+        }
+        if !exports.is_empty() {
+            self.serve_exports(&exports);
+        }
         all.sort_unstable();
         all.dedup();
         for id in all {
@@ -239,6 +262,7 @@ impl Server {
                 open.link.consume(len);
             }
             if !more? {
+                open.link.release();
                 return Ok(());
             }
             if budget == 0 {
@@ -257,6 +281,8 @@ impl Server {
             open.is_dirty = false;
             if open.connected && open.link.flush().is_err() {
                 broken.push(id);
+            } else {
+                open.link.release();
             }
         }
         for id in broken {
@@ -309,14 +335,13 @@ impl Server {
     /// What CLUSTER LINKS shows.
     pub fn bus_links(&self) -> Vec<Shown> {
         let Some(cluster) = &self.cluster else { return Vec::new() };
-        let now = now();
         let shown = cluster.machine.links().into_iter().filter_map(|info| {
             let open = cluster.links.links.get(&info.link)?;
             let used = open.link.unsent();
             Some(Shown {
                 outgoing: info.outgoing,
                 node: cluster.machine.nodes[info.node].id,
-                created_ms: now.wall_at(info.created_at).0,
+                created_ms: open.created.0,
                 events: if used > 0 || !open.connected { "rw" } else { "r" },
                 allocated: open.link.allocated_output(),
                 used,

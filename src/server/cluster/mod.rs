@@ -2,13 +2,17 @@
 //!
 //! - [`links`]: connections of the bus, and their packets;
 //! - [`file`]: the file that keeps what the node knows (`nodes.conf`);
-//! - [`actions`]: the machine's actions, among them changes of the role in replication.
+//! - [`actions`]: the machine's actions, among them changes of the role in replication;
+//! - [`migration`]: slots that move as a whole;
+//! - [`slot_stats`]: what the requests for each slot cost.
 //!
 //! A server that is no node has none of this: [`Server::cluster`] is `None`, and no request is looked at for its slots.
 
 pub mod actions;
 pub mod file;
 pub mod links;
+pub mod migration;
+pub mod slot_stats;
 
 use std::time::Instant;
 
@@ -23,6 +27,8 @@ use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::rng::Rng;
 use file::ConfFile;
 use links::Links;
+use migration::Migrations;
+use slot_stats::SlotStats;
 
 /// How far the port of the bus is from that for clients, unless it is configured.
 const BUS_PORT_DISTANCE: u16 = 10_000;
@@ -35,6 +41,10 @@ pub struct Cluster {
     pub(in crate::server) file: ConfFile,
     /// Its connections.
     pub links: Links,
+    /// Slots that move as a whole.
+    pub migrations: Migrations,
+    /// What the requests for each slot cost; `None` if nobody wants to know.
+    pub slot_stats: Option<Box<SlotStats>>,
     /// When the machine last did what is due.
     ticked: Option<Instant>,
     /// [`Machine::slots_version`], as clients have felt it.
@@ -108,8 +118,17 @@ impl Server {
         let listeners =
             listener::listen_tcp(&net.bind, port, net.backlog).map_err(|error| error.to_string())?;
         let links = Links::new(listeners);
-        let cluster = Cluster { machine, file, links, ticked: None, seen_slots: 0 };
+        let cluster = Cluster {
+            machine,
+            file,
+            links,
+            migrations: Migrations::default(),
+            slot_stats: None,
+            ticked: None,
+            seen_slots: 0,
+        };
         self.cluster = Some(Box::new(cluster));
+        self.apply_thresholds();
         if is_new {
             self.save_cluster_config(true).map_err(|error| error.to_string())?;
         }
@@ -137,6 +156,7 @@ impl Server {
         if self.cluster.is_none() {
             return Ok(());
         }
+        self.abandon_imports();
         let databases = self.keyspace.databases();
         let last = self.config.cluster.databases as usize;
         if databases.iter().skip(last).any(|db| !db.is_empty()) {
@@ -210,21 +230,33 @@ impl Server {
         self.settle_cluster();
     }
 
-    /// Before the loop sleeps: a replica that takes over on demand waits for the last data.
+    /// Before the loop sleeps: a replica that takes over on demand waits for the last data, migrations go on, and packets
+    /// leave together for all that the turn gave rise to.
     #[inline]
     pub(in crate::server) fn cluster_before_sleep(&mut self) {
+        if self.cluster.is_some() {
+            self.end_cluster_turn();
+        }
+    }
+
+    fn end_cluster_turn(&mut self) {
         if let Some(cluster) = &mut self.cluster
             && cluster.machine.waits_for_data()
         {
             cluster.machine.data_arrived();
             self.settle_cluster();
         }
+        self.serve_migrations();
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.links.has_unsent()) {
+            self.flush_bus();
+        }
     }
 
-    /// Whether a connection of the bus has more to read, although no event will report it.
+    /// Whether a connection of the bus has more to read, or keys are to be sent to another node, although no event will
+    /// report it.
     #[inline]
     pub(in crate::server) fn bus_goes_on(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.links.has_more())
+        self.cluster.as_ref().is_some_and(|cluster| cluster.links.has_more() || cluster.migrations.goes_on())
     }
 
     /// Whether a failover on demand keeps the stream of replicas where it is.

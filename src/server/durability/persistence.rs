@@ -268,6 +268,7 @@ impl Server {
             used_memory: alloc::used() as u64,
             redis_version: REDIS_VERSION,
             replication: self.snapshot_position(),
+            slot_imports: self.saved_imports(),
             ..SaveOptions::default()
         }
     }
@@ -591,6 +592,7 @@ impl Server {
                 })?;
             }
         }
+        self.adopt_imports(&loader.about().slot_imports);
         let tally = loader.tally();
         let empty = match tally.empty {
             0 => String::new(),
@@ -630,6 +632,7 @@ impl Server {
         if self.persistence.loading.is_some() || self.persistence.async_loading.is_some() {
             return false;
         }
+        self.fail_migrations();
         self.persistence.loading = Some(Loading::begin(total_bytes));
         self.persistence.resumable = None;
         self.persistence.dropped.clear();

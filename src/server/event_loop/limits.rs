@@ -245,6 +245,7 @@ impl Server {
         }
         const PATIENT: ClientFlags = ClientFlags::REPLICA
             .with(ClientFlags::PRIMARY)
+            .with(ClientFlags::IMPORTS)
             .with(ClientFlags::BLOCKED)
             .with(ClientFlags::PAUSED)
             .with(ClientFlags::SUBSCRIBED)

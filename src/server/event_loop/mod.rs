@@ -269,8 +269,8 @@ impl Server {
                     instances.push(place);
                     continue;
                 }
-                Source::Bus(place) => {
-                    bus.push(place);
+                Source::Bus(_) | Source::Export(_) => {
+                    bus.push(event.source);
                     continue;
                 }
                 Source::BusListener(place) => {
@@ -345,9 +345,14 @@ impl Server {
         // While a script runs for long, those behind its caller are served by an iteration inside this one.
         while let Some(key) = self.event_loop.ready.pop_front() {
             if self.receive(key) {
-                if self.clients[key].flags.has(ClientFlags::PRIMARY) {
+                let flags = self.clients[key].flags;
+                if flags.has(ClientFlags::PRIMARY.with(ClientFlags::IMPORTS)) {
                     self.run_paused(batch, held);
-                    self.apply_stream(key);
+                    if flags.has(ClientFlags::PRIMARY) {
+                        self.apply_stream(key);
+                    } else {
+                        self.apply_import(key);
+                    }
                 } else {
                     self.parse(key, batch, held);
                 }
@@ -560,7 +565,6 @@ impl Server {
     /// Everything between executing and waiting: sends output, closes clients.
     fn before_sleep(&mut self) {
         self.meet_threads();
-        self.cluster_before_sleep();
         // Nothing changes any more when the server ends: the data may have been saved with their offset in the stream.
         if !self.event_loop.stop {
             if !self.conditions.has(Conditions::BUSY) {
@@ -568,6 +572,7 @@ impl Server {
             }
             self.serve_waiting();
         }
+        self.cluster_before_sleep();
         self.list_visitors();
         self.flush_or_withhold();
         self.feed_replicas();

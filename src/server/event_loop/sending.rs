@@ -177,6 +177,7 @@ impl Server {
         self.stop_monitoring(key);
         self.forget_replica(key);
         self.primary_lost(key);
+        self.import_lost(key);
         self.forget_blocked(key);
         self.leave(key);
     }

@@ -34,6 +34,7 @@ const STAYS: ClientFlags = ClientFlags::CLOSING
     .with(ClientFlags::SUBSCRIBED)
     .with(ClientFlags::REPLICA)
     .with(ClientFlags::PRIMARY)
+    .with(ClientFlags::IMPORTS)
     .with(ClientFlags::MONITOR)
     .with(ClientFlags::BLOCKED)
     .with(ClientFlags::PAUSED)

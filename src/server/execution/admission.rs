@@ -100,6 +100,7 @@ impl Conditions {
             .with(ClientFlags::REPLICA)
             .with(ClientFlags::SUBSCRIBED)
             .with(ClientFlags::PRIMARY)
+            .with(ClientFlags::IMPORTS)
             .with(ClientFlags::INTERNAL);
         // Most clients have no condition but are authenticated.
         if client.flags.and(DECISIVE) == ClientFlags::AUTHENTICATED {
@@ -111,7 +112,9 @@ impl Conditions {
         now.set(Conditions::LIMITED_USER, client.flags.has(ClientFlags::LIMITED_USER));
         now.set(Conditions::FED, client.flags.has(ClientFlags::MONITOR.with(ClientFlags::REPLICA)));
         now.set(Conditions::SUBSCRIBED, client.flags.has(ClientFlags::SUBSCRIBED));
-        now.set(Conditions::INTERNAL, client.flags.has(ClientFlags::INTERNAL.with(ClientFlags::PRIMARY)));
+        const INTERNAL: ClientFlags =
+            ClientFlags::INTERNAL.with(ClientFlags::PRIMARY).with(ClientFlags::IMPORTS);
+        now.set(Conditions::INTERNAL, client.flags.has(INTERNAL));
         now
     }
 }
@@ -216,6 +219,11 @@ impl Server {
     ) -> Verdict {
         let client = Conditions::of(&self.clients[key]);
         let origin = self.execution.origin;
+        if origin == Origin::Import
+            && let Err(error) = self.check_import(key, spec, args)
+        {
+            return Verdict::Refuse(error);
+        }
         if origin.admits_everything() {
             return admitted(origin, client, spec);
         }

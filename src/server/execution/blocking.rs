@@ -111,7 +111,8 @@ impl Server {
     /// Whether the reply to the running request of a client may come later: not inside another command, and not if nobody
     /// reads replies.
     pub fn can_wait(&self, key: ClientKey) -> bool {
-        const ANSWERED: ClientFlags = ClientFlags::INTERNAL.with(ClientFlags::PRIMARY);
+        const ANSWERED: ClientFlags =
+            ClientFlags::INTERNAL.with(ClientFlags::PRIMARY).with(ClientFlags::IMPORTS);
         let execution = &self.execution;
         execution.depth == 0
             && execution.attempt == Attempt::First

@@ -469,7 +469,7 @@ impl Server {
         }
         match self.execution.origin {
             Origin::Loading => self.persistence.load_error(self.clients[key].commands, error),
-            Origin::Client | Origin::Primary | Origin::Script | Origin::Own => {
+            Origin::Client | Origin::Primary | Origin::Script | Origin::Own | Origin::Import => {
                 self.reply(key).error(error);
             }
         }
@@ -483,6 +483,14 @@ impl Server {
     fn unexpected_error(&mut self, key: ClientKey, error: &Error) {
         self.stats.unexpected_errors += 1;
         let origin = self.execution.origin;
+        if origin == Origin::Import {
+            self.warn_of_error("slot-import-target", "slot-import-source", key, error);
+            self.import_failed(
+                key,
+                "Failed to process command during slot migration. Check logs for more information",
+            );
+            return;
+        }
         let options = &self.config.replication;
         // The data of a writable replica differ from its primary's by what its own clients write.
         let expected = origin == Origin::Primary && !options.read_only;

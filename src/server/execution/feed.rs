@@ -101,6 +101,13 @@ impl Unit {
         self.parts.shrink_to(KEPT / size_of::<Part>());
     }
 
+    /// What is for `sink`: requests, and the databases that they are for.
+    pub fn parts_for(&self, sink: Sink) -> impl Iterator<Item = (u32, &[u8])> {
+        let starts = std::iter::once(0).chain(self.parts.iter().map(|part| part.end));
+        let parts = self.parts.iter().zip(starts).filter(move |(part, _)| part.sinks & sink as u8 != 0);
+        parts.map(|(part, start)| (part.db, &self.bytes[start..part.end]))
+    }
+
     /// Appends the unit to a stream in which database `selected` is selected (`None`: that is
     /// not known). More than one request is enclosed in MULTI and EXEC, so that none is executed
     /// without the others.

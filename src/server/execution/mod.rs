@@ -37,6 +37,8 @@ pub enum Origin {
     Script,
     /// The server itself.
     Own,
+    /// A node that moves slots here.
+    Import,
 }
 
 /// What the origin of requests decides, one column each:
@@ -48,15 +50,16 @@ pub enum Origin {
 /// | `Loading` | yes | yes | no | no | no |
 /// | `Script` | no | no | yes | yes | yes |
 /// | `Own` | yes | no | no | yes | yes |
+/// | `Import` | within its slots | yes | yes | no | yes |
 impl Origin {
     /// Whether nothing holds up what holds up others: the request ran before, or is our own.
     pub const fn admits_everything(self) -> bool {
-        matches!(self, Origin::Primary | Origin::Loading | Origin::Own)
+        matches!(self, Origin::Primary | Origin::Loading | Origin::Own | Origin::Import)
     }
 
     /// Whether the requests ran before, here or elsewhere, so that an error is unexpected.
     pub const fn repeats(self) -> bool {
-        matches!(self, Origin::Primary | Origin::Loading)
+        matches!(self, Origin::Primary | Origin::Loading | Origin::Import)
     }
 
     /// Whether calls, refusals and failures count in statistics, and are shown where commands are observed.
@@ -66,7 +69,7 @@ impl Origin {
 
     /// Whether a key that is due goes when a request meets it. If not, its removal comes as a request of its own.
     pub const fn expires(self) -> bool {
-        !matches!(self, Origin::Primary | Origin::Loading)
+        !matches!(self, Origin::Primary | Origin::Loading | Origin::Import)
     }
 
     /// Whether what changes is passed on: not if it comes from where it would go.

@@ -37,13 +37,15 @@ pub enum PauseReason {
     Failover,
     /// SHUTDOWN, for the same reason.
     Shutdown,
+    /// Slots get a new owner, which must have all changes.
+    Migration,
 }
 
 /// The current pause, and the clients that wait for its end.
 #[derive(Default)]
 pub struct Pause {
     /// End and extent of the pause that each reason asks for, in order of [`PauseReason`].
-    asked: [Option<(UnixMillis, Extent)>; 3],
+    asked: [Option<(UnixMillis, Extent)>; 4],
     /// End and extent of the pause: follows from `asked`.
     active: Option<(UnixMillis, Extent)>,
     /// Whether the pause has ended and waiting clients are to be served.
@@ -137,6 +139,9 @@ impl Server {
         }
         if std::mem::take(&mut self.pause.over) {
             if let Some(key) = self.primary_client() {
+                self.read_soon(key);
+            }
+            for key in self.import_clients() {
                 self.read_soon(key);
             }
             let started = Instant::now();

@@ -66,6 +66,13 @@ impl Server {
                 let end = self.commit_end();
                 self.aof.note_recent(&changes, &keys, end);
             }
+            if self.keyspace.ledger.is_fed(Sink::Migrations)
+                && changes
+                    .iter()
+                    .any(|change| matches!(change, Change::Flushed { .. } | Change::Swapped { .. }))
+            {
+                self.fail_migrations();
+            }
             for group in changes.chunk_by(Change::is_of_same_hash) {
                 self.pass_on_removal(group, &keys);
             }
@@ -154,6 +161,7 @@ impl Server {
         match sink {
             Sink::Log => self.append_to_log(apart),
             Sink::Backlog => self.append_to_stream(apart),
+            Sink::Migrations => self.append_to_migrations(),
         }
     }
 }

@@ -88,6 +88,13 @@ fn each_slotted(spec: &Spec, args: &Args<'_>, each: &mut dyn FnMut(usize)) {
     }
 }
 
+/// The slot of a request's keys, or of its channels if these are in slots; the first one's, if they are in several.
+pub(in crate::server) fn slot_of(spec: &Spec, args: &Args<'_>) -> Option<Slot> {
+    let mut slot = None;
+    each_slotted(spec, args, &mut |i| slot = slot.or_else(|| args.get(i).map(Slot::of)));
+    slot
+}
+
 /// Whether a command is about channels that are in slots as keys are.
 fn is_about_channels(spec: &Spec) -> bool {
     spec.channels.is_some() && !spec.keys.is_empty()

@@ -23,13 +23,21 @@ impl Server {
 
     /// Removes the keys of slots; their number. Replicas and the log are told. O(keys).
     pub fn drop_slot_keys(&mut self, slots: &SlotSet) -> usize {
+        self.drop_some_slot_keys(slots, usize::MAX)
+    }
+
+    /// As [`Server::drop_slot_keys`], but removes at most `most` keys.
+    pub(in crate::server) fn drop_some_slot_keys(&mut self, slots: &SlotSet, most: usize) -> usize {
         let mut dropped = 0;
         for index in 0..self.keyspace.databases().len() {
             for slot in slots.iter() {
                 let names: Vec<Vec<u8>> = {
                     let keys = self.keyspace.databases()[index].keys();
-                    keys.in_slot(slot).map(|entry| entry.key().to_vec()).collect()
+                    keys.in_slot(slot).take(most - dropped).map(|entry| entry.key().to_vec()).collect()
                 };
+                if names.is_empty() {
+                    continue;
+                }
                 dropped += names.len();
                 for name in names {
                     let lazily = self.keyspace.lazy.server_del;

@@ -56,12 +56,15 @@ impl Server {
 
     #[cold]
     fn remember(&mut self, key: ClientKey, spec: &'static Spec, args: &Args<'_>, ran: Ran) {
-        let client = &self.clients[key];
         let cause = if spec.flags.has(Flags::FAST) { event::FAST_COMMAND } else { event::COMMAND };
         self.stats.latency.note(cause, Duration::from_nanos(ran.ns));
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.slot_stats.is_some()) {
+            self.count_slot(key, spec, args, ran);
+        }
         if spec.flags.has(Flags::SKIP_SLOWLOG) {
             return;
         }
+        let client = &self.clients[key];
         let (bytes, _, large) = args.parts();
         let request = bytes.len() + large.iter().map(|large| large.len() + 2).sum::<usize>();
         let (limits, options) = (self.stats.thresholds, &self.config.logs);
@@ -96,9 +99,13 @@ impl Server {
             0 => u64::MAX,
             ms => ms.saturating_mul(1_000_000),
         };
+        self.apply_slot_stats();
+        let options = &self.config.logs;
+        let counts_slots = self.cluster.as_ref().is_some_and(|cluster| cluster.slot_stats.is_some());
         self.stats.thresholds = Thresholds {
             slow_ns,
-            long_ns: slow_ns.min(wait_ns),
+            // While costs are counted by slot, every command counts.
+            long_ns: if counts_slots { 0 } else { slow_ns.min(wait_ns) },
             request: bytes(options.large_request_bytes),
             reply: bytes(options.large_reply_bytes),
         };
