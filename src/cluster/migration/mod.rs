@@ -332,10 +332,9 @@ mod tests {
             }
             if rng.below(3) == 0
                 && let Some(word) = to_source.pop_front()
+                && let Some(export::Next::Say(word)) = source.heard(word, !taken, &LIMITS, at(now))
             {
-                if let Some(export::Next::Say(word)) = source.heard(word, !taken, &LIMITS, at(now)) {
-                    to_target.push_back(word);
-                }
+                to_target.push_back(word);
             }
             target.tick(&LIMITS, at(now));
             if rng.below(3) == 0
