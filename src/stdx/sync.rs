@@ -19,6 +19,12 @@ pub use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, mpsc};
 #[cfg(spinel_sanitize = "thread")]
 pub use watched::{Condvar, Mutex, MutexGuard, OnceLock, mpsc};
 
+/// Sleeps until somebody calls [`std::thread::Thread::unpark`] for this thread, or `time` has passed; it may end early.
+/// The sanitizer sees no order in it, so whoever uses it needs another one.
+pub fn park_timeout(time: std::time::Duration) {
+    std::thread::park_timeout(time);
+}
+
 /// The wrappers. They have the parts of the interface that this crate uses.
 #[cfg(spinel_sanitize = "thread")]
 #[allow(missing_docs)]

@@ -24,7 +24,8 @@
 //!   tracked) belong to the main thread. A connection goes to a thread when it is ordinary, and comes back when it is not.
 //!   If the main thread needs a connection for another reason, it [recalls](Order::Recall) it.
 //! - The two directions are [queues](queue) with one sender and one receiver each. A side that has nothing to do sleeps
-//!   in its poll; the other side wakes it once per turn, and only if it sleeps ([`queue::Doorbell`]).
+//!   in its poll; the other side wakes it once per turn, and only if it sleeps ([`queue::Doorbell`]). For a main thread
+//!   that sleeps, requests of many clients are gathered first (`gathering`).
 //! - Memory returns to its thread: a thread supplies the buffers for replies along with the requests, and parcels travel
 //!   back when they are empty.
 //!

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering, fence};
 use std::time::Duration;
 
 use crate::net::poll::Waker;
-use crate::stdx::sync::OnceLock;
+use crate::stdx::sync::{OnceLock, park_timeout};
 
 /// One place of the ring, in a cache line of its own.
 #[repr(align(64))]
@@ -151,7 +151,8 @@ impl Doorbell {
 
     #[inline]
     fn may_rest(&self, how: u8, is_idle: impl FnOnce() -> bool) -> bool {
-        self.rest.store(how, Ordering::Relaxed);
+        // Release: who sees that it naps sees who naps.
+        self.rest.store(how, Ordering::Release);
         fence(Ordering::SeqCst);
         let idle = is_idle();
         if !idle {
@@ -166,7 +167,7 @@ impl Doorbell {
         self.sleeper.get_or_init(std::thread::current);
         if self.may_rest(NAPS, is_idle) {
             // It may end early; whoever naps looks for what it waits for anyway.
-            std::thread::park_timeout(time);
+            park_timeout(time);
             self.awake();
         }
     }
@@ -189,7 +190,7 @@ impl Doorbell {
         fence(Ordering::SeqCst);
         // Of several senders one wakes.
         if self.sleeps() {
-            match (self.rest.swap(AWAKE, Ordering::Relaxed), self.sleeper.get()) {
+            match (self.rest.swap(AWAKE, Ordering::Acquire), self.sleeper.get()) {
                 (NAPS, Some(sleeper)) => sleeper.unpark(),
                 (AWAKE, _) => {}
                 _ => self.waker.wake(),
