@@ -5,7 +5,7 @@
 //! while more than a tenth of the keys in a round were due. If few keys are due, the cycle thus costs next to
 //! nothing; if many are, it is limited by time, not by work: the slow cycle may take a quarter of a timer tick, the
 //! fast one a millisecond. The setting `active-expire-effort` raises all of these. (The scheme is that of Redis
-//! since 6.0.) The slow cycle takes its time in slices as long as a fast one, between which clients are served.
+//! since 6.0.)
 //!
 //! Fields of hashes expire as well. They are not searched for (see `fields`) and have a time budget of their own.
 
@@ -32,7 +32,7 @@ pub enum Cycle {
         /// Time between two ticks of the timer.
         tick: Duration,
     },
-    /// Before the loop sleeps: a slice of the slow cycle, if it goes on.
+    /// Before the loop sleeps.
     Fast,
 }
 
@@ -99,8 +99,6 @@ pub struct ActiveExpire {
     next_fields_db: usize,
     fields_left: bool,
     last_fast: Option<Instant>,
-    /// What is left of the slow cycle's time until the next tick, while it has more to do.
-    slow_left: Duration,
     /// The due keys of a round; empty between rounds.
     due: Vec<Due>,
 }
@@ -144,22 +142,16 @@ impl ActiveExpire {
     /// acceptable, and also if the last fast cycle was less than two of its budgets ago.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
         if self.paused || space.expiry() != Expiry::Remove {
-            self.slow_left = Duration::ZERO;
             return;
         }
         let effort = Effort::new(effort);
         let stale = space.stats.expired_stale_percent >= effort.acceptable_stale as f64;
-        let goes_on = self.goes_on();
-        if cycle == Cycle::Fast && !goes_on && !self.cut_short && !self.fields_left && !stale {
+        if cycle == Cycle::Fast && !self.cut_short && !self.fields_left && !stale {
             return;
         }
         let started = Instant::now();
         let budget = match cycle {
-            Cycle::Slow { tick } => {
-                self.slow_left = tick * effort.slow_percent / 100;
-                self.slow_left.min(effort.fast)
-            }
-            Cycle::Fast if goes_on => self.slow_left.min(effort.fast),
+            Cycle::Slow { tick } => tick * effort.slow_percent / 100,
             Cycle::Fast => {
                 if self.last_fast.is_some_and(|last| started - last < effort.fast * 2) {
                     return;
@@ -171,30 +163,7 @@ impl ActiveExpire {
         self.sweep(space, effort, || started.elapsed() > budget);
         let keys_done = Instant::now();
         self.sweep_fields(space, || keys_done.elapsed() > budget / FIELDS_SHARE);
-        let spent = started.elapsed();
-        if cycle != Cycle::Fast || goes_on {
-            self.slow_left = self.slow_left.saturating_sub(spent);
-            space.stats.expire_cycle_cut_short += u64::from(self.cut_short && self.slow_left.is_zero());
-            if !self.cut_short && !self.fields_left {
-                self.slow_left = Duration::ZERO;
-            }
-        }
-        space.stats.expire_cycle_us += spent.as_micros() as u64;
-    }
-
-    /// Runs all slices of a cycle.
-    #[cfg(test)]
-    pub(crate) fn run_to_end(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
-        self.run(space, cycle, effort);
-        while self.goes_on() {
-            self.run(space, Cycle::Fast, effort);
-        }
-    }
-
-    /// Whether the slow cycle has more to do, and time for it.
-    #[inline]
-    pub fn goes_on(&self) -> bool {
-        !self.slow_left.is_zero()
+        space.stats.expire_cycle_us += started.elapsed().as_micros() as u64;
     }
 
     /// Visits the databases until `out_of_time`, which is checked after each round.
@@ -217,6 +186,7 @@ impl ActiveExpire {
                 }
             }
             if self.cut_short {
+                space.stats.expire_cycle_cut_short += 1;
                 break;
             }
         }
@@ -384,6 +354,7 @@ mod tests {
         let effort = Effort::new(1);
         active.sweep(&mut space, effort, || true);
         assert!(active.cut_short);
+        assert_eq!(space.stats.expire_cycle_cut_short, 1);
         assert!(space.databases()[0].len() < 100, "one round was made");
         assert!(space.databases()[1..].iter().all(|db| db.len() == 100));
         active.sweep(&mut space, effort, || false);
@@ -407,53 +378,20 @@ mod tests {
         active.run(&mut space, Cycle::Fast, 1);
         assert_eq!(space.len(), 10);
         space.suspend_expiry(Suspend::Pause, true);
-        active.run_to_end(&mut space, slow, 1);
+        active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
         space.suspend_expiry(Suspend::Pause, false);
         active.paused = true;
-        active.run_to_end(&mut space, slow, 1);
+        active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
         active.paused = false;
-        active.run_to_end(&mut space, slow, 1);
+        active.run(&mut space, slow, 1);
         assert_eq!(space.len(), 0);
         fill(&mut space, 0, 0..10, |_| Some(0));
         active.cut_short = true;
         active.run(&mut space, Cycle::Fast, 1);
         assert_eq!(space.len(), 0);
         assert!(active.last_fast.is_some());
-    }
-
-    #[test]
-    fn the_slow_cycle_takes_its_time_in_slices() {
-        let mut space = space(1);
-        let mut active = ActiveExpire::default();
-        fill(&mut space, 0, 0..100_000, |_| Some(0));
-        let tick = Duration::from_secs(4);
-        active.run(&mut space, Cycle::Slow { tick }, 1);
-        let first = space.stats.expired;
-        assert!(active.goes_on() && (1..100_000).contains(&first));
-        // The next tick has the whole time before it again.
-        active.run(&mut space, Cycle::Slow { tick }, 1);
-        assert_eq!(space.stats.expire_cycle_cut_short, 0);
-        let mut slices = 0;
-        while active.goes_on() {
-            active.run(&mut space, Cycle::Fast, 1);
-            slices += 1;
-        }
-        assert!(slices > 0 && space.stats.expired > first);
-        assert!(space.is_empty() || space.stats.expire_cycle_cut_short == 1);
-        // What is done sooner leaves no time behind, and nothing goes on that must not.
-        while !space.is_empty() {
-            active.run_to_end(&mut space, Cycle::Slow { tick }, 1);
-        }
-        active.run(&mut space, Cycle::Slow { tick }, 1);
-        assert!(!active.goes_on());
-        fill(&mut space, 0, 0..100_000, |_| Some(0));
-        active.run(&mut space, Cycle::Slow { tick }, 1);
-        assert!(active.goes_on());
-        active.paused = true;
-        active.run(&mut space, Cycle::Fast, 1);
-        assert!(!active.goes_on());
     }
 
     #[test]

@@ -173,7 +173,7 @@ fn random_stream(rng: &mut Rng, len: usize) -> Stream {
     stream
 }
 
-/// Adds what only newer versions of the format know: idempotency ids, entries that were given back.
+/// Adds state that only newer versions of the format can store: idempotency ids, and released entries.
 fn with_newer_state(mut stream: Stream, rng: &mut Rng) -> Stream {
     let names: Vec<Vec<u8>> = stream.groups().map(|group| group.name().to_vec()).collect();
     for name in names {
@@ -353,7 +353,7 @@ fn encodings(space: &Keyspace) -> BTreeMap<(usize, Vec<u8>), &'static str> {
 }
 
 #[test]
-fn encodings_follow_the_limits_of_who_loads() {
+fn encodings_follow_the_limits_of_the_loading_server() {
     let rng = &mut Rng::new(5);
     let wide = Limits::default();
     let space = random_space(rng, 300, &wide);
@@ -559,7 +559,7 @@ fn damaged_files_do_no_harm() {
 }
 
 #[test]
-fn idempotency_ids_and_given_back_entries_are_written_where_the_version_knows_them() {
+fn newer_stream_state_is_written_where_the_version_can_store_it() {
     use super::format::value_type::*;
     let limits = Limits::default();
     for seed in 0..30 {
@@ -589,7 +589,7 @@ fn idempotency_ids_and_given_back_entries_are_written_where_the_version_knows_th
                 if version == Version::Redis88 {
                     assert_eq!(portrait(&other), portrait(&entry));
                 }
-                // What was given back stays pending: of nobody, or of a consumer whose name says so.
+                // Released entries stay pending: without an owner, or for a consumer whose name stands for none.
                 for (ours, theirs) in stream.groups().zip(restored.groups()) {
                     let of = |group: &Group| -> Vec<_> {
                         let entries = group.pending(StreamId::MIN, StreamId::MAX);
@@ -622,7 +622,7 @@ fn fields_keep_their_expiries_and_go_in_time() {
     assert_eq!(other.databases()[0].with_volatile_fields(), 1);
     other.set_now(UnixMillis(space.now().0 + 100));
     let cycle = Cycle::Slow { tick: std::time::Duration::from_secs(1) };
-    ActiveExpire::default().run_to_end(&mut other, cycle, 1);
+    ActiveExpire::default().run(&mut other, cycle, 1);
     assert_eq!(other.stats.expired_fields, 1);
     assert_eq!(other.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(2));
     // Where expired fields are not wanted, they are left out, and so is a hash that has no others.

@@ -1,4 +1,4 @@
-//! What the structures rely on is checked in every type and encoding when values are loaded.
+//! Checks, for every type and encoding, that loading verifies the invariants on which the structures rely.
 
 use super::*;
 use crate::persistence::rdb::format::{NEVER, value_type::*};
@@ -325,11 +325,7 @@ fn keys_expire_at_the_extremes_too() {
         let mut space = loaded(&file, &Limits::default()).expect("a file");
         let again = loaded(&saved(&space, Version::Redis72), &Limits::default()).expect("our own file");
         assert_same(&again, &portraits(&space));
-        ActiveExpire::default().run_to_end(
-            &mut space,
-            Cycle::Slow { tick: std::time::Duration::from_secs(1) },
-            10,
-        );
+        ActiveExpire::default().run(&mut space, Cycle::Slow { tick: std::time::Duration::from_secs(1) }, 10);
         assert_eq!(space.len(), usize::from(at == i64::MAX), "at {at}");
     }
 }
