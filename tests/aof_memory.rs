@@ -1,7 +1,7 @@
 //! Damaged append-only files: bounds the memory that the reader allocates, and checks that it never panics and
 //! always ends.
 //!
-//! The only test of its program, because the allocator counts for the whole process.
+//! This is the only test of its program, because the allocator counts for the whole process.
 
 #[path = "support/counting.rs"]
 mod counting;

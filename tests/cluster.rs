@@ -1,7 +1,7 @@
-//! Servers that are nodes of one cluster, as their clients see them.
+//! Servers that are nodes of one cluster, as clients see them.
 //!
-//! Replies are compared with those of Redis and Valkey where these are installed; where not, that part is skipped, or
-//! fails if `CI` is set.
+//! Replies are compared with those of Redis and Valkey if these are installed. Otherwise that part is skipped, or fails
+//! if `CI` is set.
 
 mod support;
 
@@ -448,4 +448,17 @@ impl Router {
         }
         panic!("{line} is sent around for ever");
     }
+}
+
+#[test]
+fn a_node_with_slots_is_not_shut_down_where_that_is_not_safe() {
+    let mut node = start(&spinel(), &[]);
+    let mut client = node.client();
+    assert_eq!(run(&mut client, "CLUSTER ADDSLOTSRANGE 0 5"), "+OK");
+    assert_eq!(run(&mut client, "SHUTDOWN SAFE"), "-ERR Errors trying to SHUTDOWN. Check logs.");
+    assert_eq!(run(&mut client, "CLUSTER COUNTKEYSINSLOT 3"), ":0");
+    assert_eq!(run(&mut client, "CLUSTER DELSLOTSRANGE 0 5"), "+OK");
+    // There is no replica that could take over.
+    client.send(b"SHUTDOWN SAFE FAILOVER\r\n").expect("it can be sent");
+    assert!(node.wait().success());
 }

@@ -1,5 +1,5 @@
-//! Nodes of one cluster among themselves: failures, failovers on demand, and what survives a restart. Nodes of Redis and
-//! Valkey take part where these are installed; where not, that part is skipped, or fails if `CI` is set.
+//! Nodes of one cluster: failures, manual failovers, and state that survives a restart. Nodes of Redis and Valkey take
+//! part if these are installed. Otherwise that part is skipped, or fails if `CI` is set.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Files and payloads exchanged between servers: from Redis to Spinel and back, and from Valkey to Spinel; streams with
-//! all that is known of their groups each way.
+//! Files and payloads exchanged between servers: from Redis to Spinel and back, and from Valkey to Spinel. Streams are
+//! exchanged with all state of their groups.
 //!
 //! Tests whose server is not installed are skipped, or fail if `CI` is set.
 

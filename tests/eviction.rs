@@ -1,4 +1,4 @@
-//! Memory limits of a running server: only a process of its own has an allocator that counts.
+//! Memory limits of a running server, which is a process of its own so that its allocator counts nothing else.
 
 mod support;
 

@@ -258,3 +258,22 @@ fn the_directory_is_where_the_process_is() {
     assert_eq!(run(&mut client, "CONFIG GET dir"), told(moved.to_str().expect("text")));
     let _ = fs::remove_dir_all(root);
 }
+
+#[test]
+fn a_snapshot_may_be_cancelled() {
+    let server = ServerProcess::start(&spinel(), &[]);
+    let mut client = server.client();
+    const NONE: &str = "-ERR Background saving is currently not in progress or scheduled";
+    assert_eq!(run(&mut client, "BGSAVE CANCEL"), NONE);
+    run(&mut client, "MSET a 1 b 2 c 3");
+    // Long enough for all that follows.
+    assert_eq!(run(&mut client, "CONFIG SET rdb-key-save-delay 20000000"), "+OK");
+    assert_eq!(run(&mut client, "BGSAVE"), "+Background saving started");
+    assert_eq!(run(&mut client, "BGSAVE CANCEL"), "+Background saving cancelled");
+    let mut info = || run(&mut client, "INFO persistence");
+    wait_until("the child ends", || info().contains("rdb_bgsave_in_progress:0"));
+    assert!(info().contains("rdb_last_bgsave_status:ok"));
+    assert_eq!(run(&mut client, "BGSAVE CANCEL"), NONE);
+    let left = fs::read_dir(&server.dir).expect("it is there").filter_map(Result::ok);
+    assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().ends_with(".rdb")));
+}

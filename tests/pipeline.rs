@@ -1,5 +1,5 @@
-//! Requests have the same replies whether they arrive one by one or many at once, when their memory is prefetched
-//! for all of them and some change what others look up.
+//! Requests have the same replies whether they arrive one by one or many at once, so that their memory is prefetched
+//! together while some of them change what others look up.
 
 mod support;
 

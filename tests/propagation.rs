@@ -43,6 +43,17 @@ PEXPIREAT K 99999999999999 GT|PERSIST K|RENAME K K|RENAMENX K K|COPY K K REPLACE
 SORT K ALPHA STORE K|SWAPDB 0 D|SELECT D|SELECT 0|MULTI|MULTI|EXEC|EXEC|EXEC|DISCARD|GET K|EXISTS K|TYPE K|TTL K|TOUCH K
 FLUSHDB|LCS K K|DUMPRESTORE K K";
 
+/// Templates of commands that came after Redis 7.0. They are passed on as what older servers know.
+const NEWER: &str = "
+SET K M IFNE M EX 1000|SET K M IFEQ M KEEPTTL|SET K N IFNE N GET|SET K M IFDNE 0000000000000000|MSETEX 2 K M K N EX 1000
+MSETEX 2 K M K N XX|MSETEX 1 K M KEEPTTL|DELEX K IFEQ M|DELEX K IFNE M|DELEX K|DELIFEQ K M|INCREX K|INCREX K BYINT N EX 1000 ENX
+INCREX K BYFLOAT F UBOUND 5 SATURATE|INCREX K BYFLOAT F|INCREX K BYINT -3 LBOUND 0 SATURATE PERSIST|INCREX K UBOUND 3
+BITOP DIFF K K K|BITOP DIFF1 K K K|BITOP ANDOR K K K|BITOP ONE K K K K|LMOVEM K K LEFT LEFT|LMOVEM K K LEFT LEFT COUNT 2 OBO
+LMOVEM K K RIGHT RIGHT EXACTLY 3 OBO|LMOVEM K K LEFT LEFT COUNT 3 BULK|LMOVEM K K RIGHT LEFT COUNT 9 BULK
+BLMOVEM K K LEFT RIGHT 0.01 COUNT 2 BULK|ZMOVE K K MIN COUNT 2|ZMOVE K K BYSCORE 0 N|ZMOVE K K MAX|BZMOVE K K MAX 0.01
+ZMOVEMEMBER K K NX MEMBERS 2 M M|ZMOVEMEMBER K K XX MEMBERS 3 M M M|ZMOVEMEMBER K K MEMBERS 2 M M
+CL.THROTTLE K 5 10 100000 N";
+
 fn fill(template: &str, rng: &mut Rng) -> String {
     let words = template.split(' ').enumerate().map(|(i, word)| match word {
         _ if i == 0 => word.to_owned(),
@@ -69,7 +80,8 @@ fn dump_and_restore(client: &mut Client, from: &str, to: &str) {
 
 #[test]
 fn what_is_written_down_makes_the_same_data() {
-    let commands: Vec<&str> = COMMANDS.split(['|', '\n']).filter(|line| !line.is_empty()).collect();
+    let commands = [COMMANDS, NEWER].into_iter().flat_map(|list| list.split(['|', '\n']));
+    let commands: Vec<&str> = commands.filter(|line| !line.is_empty()).collect();
     for seed in 1..=4 {
         let rng = &mut Rng::new(seed);
         let dir = std::env::temp_dir().join(format!("spinel-propagation-{seed}-{}", std::process::id()));
@@ -209,8 +221,7 @@ HPERSIST h FIELDS 2 a nothing|HPERSIST h FIELDS 1 a|HEXPIRE nothing 100 FIELDS 1
 HGETEX h PERSIST FIELDS 2 a c|HGETEX h PXAT 4102444800000 FIELDS 1 a|HSETEX h EX 100 FIELDS 1 e 5|HSETEX h FNX EX 100 FIELDS 1 e 5
 HSETEX h FXX PX 100000 FIELDS 2 e 5 a 6|HSETEX h KEEPTTL FIELDS 1 e 7|HSETEX h FIELDS 1 e 8|HSETEX h EXAT 4102444800 FIELDS 1 e 8
 HSETEX h PXAT 4102444800000 FIELDS 1 e 8|HPEXPIREAT h 1 FIELDS 2 a b|HEXPIRE h 0 FIELDS 1 e|HSETEX h PXAT 1 FIELDS 1 g 1
-HGETEX h EXAT 1 FIELDS 1 c|HGETDEL h FIELDS 2 d nothing|HSET h a 1|HEXPIRE h 100 FIELDS 1 a|HDEL h a|SET s v|SET s w IFEQ v
-SET s v IFEQ w GET|MSETEX 1 s w EX 100|MSETEX 1 s w XX EX 100|MSETEX 1 s v NX EX 100|MSETEX 2 s v t u KEEPTTL|DELIFEQ s x|DELIFEQ s v
+HGETEX h EXAT 1 FIELDS 1 c|HGETDEL h FIELDS 2 d nothing|HSET h a 1|HEXPIRE h 100 FIELDS 1 a|HDEL h a|SET s v|DELIFEQ s x|DELIFEQ s v
 SET end 1";
 
 /// The same for streams. Not among them: a consumer that is created and gets nothing. It is passed on here, so that it
@@ -295,6 +306,50 @@ fn it_reads_as_what_valkey_writes() {
 #[test]
 fn it_reads_as_what_redis_writes_of_streams() {
     reads_as_written_by(Oracle::Redis8_2.program(), STREAM_STEPS);
+}
+
+#[test]
+fn older_servers_read_what_is_written_of_newer_commands() {
+    let Some(older) = redis() else { return };
+    let preparing =
+        "SET K M|SET K N|RPUSH K M N M|ZADD K N M F M|SADD K M|DEL K|EXPIRE K 1000|SET K M EX 1000";
+    let commands: Vec<&str> = [NEWER, NEWER, preparing, preparing]
+        .into_iter()
+        .flat_map(|list| list.split(['|', '\n']))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let rng = &mut Rng::new(11);
+    let server = ServerProcess::start(&spinel(), &[&OPTIONS[..], &["--appendfsync", "always"]].concat());
+    let (mut client, mut waiting) = (server.client(), server.client());
+    for line in ["BLMOVEM waited key:1 LEFT LEFT 0 EXACTLY 2 OBO", "BZMOVE scored key:2 MIN 0"] {
+        waiting.send(format!("{line}\r\n").as_bytes()).expect("it can be sent");
+    }
+    for step in 0..3000 {
+        if step == 1000 {
+            // One element is not enough for the first that waits, which the second wait follows.
+            run(&mut client, "DEL key:1 key:2");
+            run(&mut client, "RPUSH waited a");
+            assert_eq!(run(&mut client, "LLEN waited"), ":1");
+            run(&mut client, "RPUSH waited b c");
+            assert_eq!(run(&mut client, "LLEN waited"), ":1");
+            run(&mut client, "ZADD scored 1 a 2 b");
+        }
+        run(&mut client, &fill(commands[rng.index(commands.len())], rng));
+    }
+    assert_eq!(waiting.reply().expect("it was served"), b"*2\r\n$1\r\nb\r\n$1\r\na\r\n");
+    assert_eq!(waiting.reply().expect("it was served"), b"*1\r\n$1\r\na\r\n");
+    let digest = run(&mut client, "DEBUG DIGEST");
+    let older = ServerProcess::start(&older, &["--enable-debug-command", "yes"]);
+    let mut reader = older.client();
+    let lines = increment(&server.dir);
+    reader
+        .send(&fs::read(server.dir.join("appendonlydir/appendonly.aof.1.incr.aof")).expect("it is there"))
+        .expect("it can be sent");
+    for line in &lines {
+        let reply = reader.reply().expect("an answer to each request");
+        assert!(!reply.starts_with(b"-"), "{line}: {}", String::from_utf8_lossy(&reply));
+    }
+    assert_eq!(run(&mut older.client(), "DEBUG DIGEST"), digest);
 }
 
 /// What XINFO and XPENDING tell about a stream, without the times at which consumers were seen: nobody passes them on.

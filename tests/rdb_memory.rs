@@ -1,6 +1,6 @@
 //! Damaged snapshots: bounds the memory that the loader allocates.
 //!
-//! The only test of its program, because the allocator counts for the whole process.
+//! This is the only test of its program, because the allocator counts for the whole process.
 
 #[path = "support/counting.rs"]
 mod counting;

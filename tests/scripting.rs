@@ -1,4 +1,4 @@
-//! Scripts and functions over sockets: other clients meanwhile, what is written down, users, memory, isolation.
+//! Scripts and functions over sockets: service of other clients meanwhile, persistence, users, memory, isolation.
 
 mod support;
 

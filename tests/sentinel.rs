@@ -1,5 +1,6 @@
-//! Three servers watched by three Sentinels, stock ones, Spinels, or both: the primary is killed, and later another one
-//! is stopped; each time a replica takes over, the rest follows it, and the former primary comes back as a replica.
+//! Three servers watched by three Sentinels, which are stock ones, Spinels, or both. The primary is killed, and its
+//! successor is stopped later; each time a replica takes over, the others follow it, and the former primary returns as
+//! a replica.
 //!
 //! A test with stock Sentinels is skipped if there is no `redis-sentinel`, or fails if `CI` is set.
 

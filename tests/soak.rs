@@ -1,4 +1,4 @@
-//! Two hundred clients that subscribe, block, watch, transact, track and disconnect, at random.
+//! Two hundred clients that randomly subscribe, block, watch keys, run transactions, track keys and disconnect.
 //!
 //! `SPINEL_SOAK_SEED` sets the seed, which is printed, `SPINEL_SOAK_SECONDS` the duration in seconds (default 60; 10
 //! for the jobs of streams).

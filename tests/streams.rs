@@ -1,4 +1,5 @@
-//! Streams over sockets: readers that wait for what others have, limits of replies, what a file leaves out.
+//! Streams over sockets: readers that wait for entries pending for others, limits of replies, state that files leave
+//! out.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! TLS over real sockets: who is let in, what strangers cannot do, and that everything arrives.
+//! TLS over real sockets: which clients are accepted, what others cannot do, and that all data arrive.
 #![cfg(target_os = "linux")]
 
 use std::io::{Read as _, Write as _};

@@ -47,11 +47,12 @@ impl UserId {
 }
 
 bit_set! {
-    /// What a command does with a key: reads it, changes it, both, or asks only whether it is there.
+    /// Access of a command to a key: it reads the key, changes it, or both. No access means that it only checks
+    /// existence.
     pub struct Access: u8 {
-        /// What the key holds becomes known.
+        /// The command reads the key's value.
         READ = 0;
-        /// What the key holds is changed, or there is a key afterwards that was not, or none that was.
+        /// The command changes the value, creates the key, or removes it.
         WRITE = 1;
     }
 }
@@ -160,7 +161,7 @@ pub struct Changed {
     pub before: Option<User>,
 }
 
-/// All users, and what was denied to them.
+/// All users, and the log of denials.
 pub struct Acl {
     catalog: Catalog,
     users: Slab<Named>,

@@ -133,12 +133,13 @@ impl ClientKind {
 
     /// The kind that users call `name`, in any case.
     pub fn from_name(name: &[u8]) -> Option<ClientKind> {
-        const NAMES: [(&str, ClientKind); 5] = [
+        const NAMES: [(&str, ClientKind); 6] = [
             ("normal", ClientKind::Normal),
             ("replica", ClientKind::Replica),
             ("slave", ClientKind::Replica),
             ("pubsub", ClientKind::PubSub),
             ("master", ClientKind::Primary),
+            ("primary", ClientKind::Primary),
         ];
         let found = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
         found.map(|&(_, kind)| kind)
@@ -410,17 +411,17 @@ impl Client {
             self.idle_ms(now) / 1000
         );
         self.write_letters(out);
-        if self.can_redirect {
-            out.extend_from_slice(b" capa=r");
-        }
+        out.extend_from_slice(b" capa=");
+        out.extend_from_slice(self.capabilities());
         let _ = write!(
             out,
-            " db={} sub={} psub={} ssub={} multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
+            " db={} sub={} psub={} ssub={} multi={queued} watch={} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
              rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user=",
             self.db,
             listens(Scope::Channel),
             listens(Scope::Pattern),
             listens(Scope::Shard),
+            self.watched.len(),
             input.allocated().saturating_sub(held),
             output.room(),
             output.peak(),
@@ -436,6 +437,16 @@ impl Client {
         out.extend_from_slice(&self.names.lib_name);
         out.extend_from_slice(b" lib-ver=");
         out.extend_from_slice(&self.names.lib_ver);
+        let _ = write!(
+            out,
+            " io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
+            self.thread, self.total_in, self.total_out, self.commands
+        );
+    }
+
+    /// A letter for each thing that it can do (`CLIENT CAPA`).
+    pub fn capabilities(&self) -> &'static [u8] {
+        if self.can_redirect { b"r" } else { b"" }
     }
 
     /// The letters of [`Client::write_letters`], and those of modules and clusters.

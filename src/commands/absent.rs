@@ -48,7 +48,6 @@ pub const COMMANDS: &[Spec] = &[
     absent("bf.mexists", Flags::READONLY.with(Flags::FAST), Acl::NONE),
     absent("bf.reserve", Flags::WRITE, Acl::NONE),
     absent("bf.scandump", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("blmovem", Flags::WRITE.with(Flags::BLOCKING), Acl::LIST),
     absent("cf.add", Flags::WRITE, Acl::NONE),
     absent("cf.addnx", Flags::WRITE, Acl::NONE),
     absent("cf.compact", Flags::READONLY.with(Flags::FAST), Acl::NONE),
@@ -62,7 +61,6 @@ pub const COMMANDS: &[Spec] = &[
     absent("cf.mexists", Flags::READONLY.with(Flags::FAST), Acl::NONE),
     absent("cf.reserve", Flags::WRITE, Acl::NONE),
     absent("cf.scandump", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("client|import-source", Flags::NONE, Acl::CONNECTION),
     absent("cluster|cancelslotmigrations", Flags::ADMIN, Acl::NONE),
     absent("cluster|getslotmigrations", Flags::ADMIN, Acl::NONE),
     absent("cluster|migrateslots", Flags::ADMIN, Acl::NONE),
@@ -74,8 +72,6 @@ pub const COMMANDS: &[Spec] = &[
     absent("cms.initbyprob", Flags::WRITE, Acl::NONE),
     absent("cms.merge", Flags::WRITE, Acl::NONE),
     absent("cms.query", Flags::READONLY, Acl::NONE),
-    absent("delex", Flags::WRITE.with(Flags::FAST), Acl::STRING),
-    absent("digest", Flags::READONLY.with(Flags::FAST), Acl::STRING),
     absent("ft._aliasaddifnx", Flags::WRITE, Acl::NONE),
     absent("ft._aliasdelifx", Flags::WRITE, Acl::NONE),
     absent("ft._alterifnx", Flags::WRITE, Acl::NONE),
@@ -134,7 +130,6 @@ pub const COMMANDS: &[Spec] = &[
     absent("hotkeys|reset", Flags::ADMIN, Acl::NONE),
     absent("hotkeys|start", Flags::ADMIN, Acl::NONE),
     absent("hotkeys|stop", Flags::ADMIN, Acl::NONE),
-    absent("increx", Flags::WRITE.with(Flags::FAST), Acl::STRING),
     absent("json.arrappend", Flags::WRITE, Acl::NONE),
     absent("json.arrindex", Flags::READONLY, Acl::NONE),
     absent("json.arrinsert", Flags::WRITE, Acl::NONE),
@@ -159,18 +154,15 @@ pub const COMMANDS: &[Spec] = &[
     absent("json.strlen", Flags::READONLY, Acl::NONE),
     absent("json.toggle", Flags::WRITE, Acl::NONE),
     absent("json.type", Flags::READONLY, Acl::NONE),
-    absent("lmovem", Flags::WRITE, Acl::LIST),
     absent("module", Flags::NONE, Acl::NONE),
     absent("module|help", Flags::NONE, Acl::NONE),
     absent("module|list", Flags::ADMIN, Acl::NONE),
     absent("module|load", Flags::ADMIN, Acl::NONE),
     absent("module|loadex", Flags::ADMIN, Acl::NONE),
     absent("module|unload", Flags::ADMIN, Acl::NONE),
-    absent("sdiffcard", Flags::READONLY, Acl::SET),
     absent("search.clusterinfo", Flags::READONLY, Acl::NONE),
     absent("search.clusterrefresh", Flags::READONLY, Acl::NONE),
     absent("search.clusterset", Flags::READONLY, Acl::NONE),
-    absent("sunioncard", Flags::READONLY, Acl::SET),
     absent("tdigest.add", Flags::WRITE, Acl::NONE),
     absent("tdigest.byrank", Flags::READONLY, Acl::NONE),
     absent("tdigest.byrevrank", Flags::READONLY, Acl::NONE),
@@ -259,21 +251,21 @@ mod tests {
     fn rules_about_them_are_kept() {
         let mut harness = Harness::default();
         let commands = harness.server.commands.len();
-        assert!(harness.server.commands.find(b"digest").is_none());
-        assert_eq!(harness.server.commands.rename(b"DIGEST", b""), Ok(()));
-        assert_eq!(harness.server.commands.rename(b"Digest", b"secret"), Ok(()));
-        assert_eq!(harness.server.commands.rename(b"digest", b"get"), Err(RenameError::NameIsTaken));
+        assert!(harness.server.commands.find(b"arget").is_none());
+        assert_eq!(harness.server.commands.rename(b"ARGET", b""), Ok(()));
+        assert_eq!(harness.server.commands.rename(b"ArGet", b"secret"), Ok(()));
+        assert_eq!(harness.server.commands.rename(b"arget", b"get"), Err(RenameError::NameIsTaken));
         assert_eq!(harness.server.commands.rename(b"config|x", b""), Err(RenameError::NoSuchCommand));
         assert_eq!(harness.server.commands.len(), commands);
         check_with(
             &mut harness,
             r#"
-            ACL SETUSER u on nopass +@all -digest -cluster|reset +psync +slaveof -@stream +cluster|nodes ~*
+            ACL SETUSER u on nopass +@all -arget -cluster|reset +psync +slaveof -@stream +cluster|nodes ~*
             ACL SETUSER v +psync -xgroup|create +client|capa
             ACL SETUSER v +nosuch
             ACL LIST
-            ACL DRYRUN u digest x
-            DIGEST x
+            ACL DRYRUN u arget x
+            ARGET x
             AUTH u x
             GET k
             "#,
@@ -282,10 +274,10 @@ mod tests {
             OK
             (error) ERR Error in ACL SETUSER modifier '+nosuch': Unknown command or category name in ACL
             1) "user default on nopass sanitize-payload ~* &* +@all"
-            2) "user u on nopass sanitize-payload ~* resetchannels +@all -digest -cluster|reset +psync +slaveof -@stream +cluster|nodes"
+            2) "user u on nopass sanitize-payload ~* resetchannels +@all -arget -cluster|reset +psync +slaveof -@stream +cluster|nodes"
             3) "user v off sanitize-payload resetchannels -@all +psync -xgroup|create +client|capa"
-            (error) ERR Command 'digest' not found
-            (error) ERR unknown command 'DIGEST', with args beginning with: 'x'
+            (error) ERR Command 'arget' not found
+            (error) ERR unknown command 'ARGET', with args beginning with: 'x'
             OK
             (nil)
             "#,

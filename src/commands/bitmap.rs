@@ -145,6 +145,9 @@ fn bitcount(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let range = match args.len() {
         2 => BitRange { start: 0, end: -1, in_bits: false },
+        3 if ctx.limits.compat_version.is_valkey() => {
+            BitRange { start: args.int(2)?, end: -1, in_bits: false }
+        }
         4 | 5 => BitRange { start: args.int(2)?, end: args.int(3)?, in_bits: in_bits(args, 4)? },
         _ => return Err(Error::Syntax),
     };
@@ -235,6 +238,10 @@ const BITOP: Spec = Spec::data("bitop", -4, bitop)
                     Arg::word("or", "OR"),
                     Arg::word("xor", "XOR"),
                     Arg::word("not", "NOT"),
+                    Arg::word("diff", "DIFF").since("8.2.0"),
+                    Arg::word("diff1", "DIFF1").since("8.2.0"),
+                    Arg::word("andor", "ANDOR").since("8.2.0"),
+                    Arg::word("one", "ONE").since("8.2.0"),
                 ],
             ),
             Arg::key("destkey"),
@@ -243,16 +250,28 @@ const BITOP: Spec = Spec::data("bitop", -4, bitop)
         ..Docs::NONE
     });
 
-/// BITOP AND | OR | XOR | NOT destkey key [key …] → length of the stored string.
+/// The operations by name, and whether servers had them before Redis 8.2.
+const OPERATIONS: [(&str, Operation, bool); 8] = [
+    ("AND", Operation::And, true),
+    ("OR", Operation::Or, true),
+    ("XOR", Operation::Xor, true),
+    ("NOT", Operation::Not, true),
+    ("DIFF", Operation::Diff, false),
+    ("DIFF1", Operation::Diff1, false),
+    ("ANDOR", Operation::AndOr, false),
+    ("ONE", Operation::One, false),
+];
+
+/// BITOP AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE destkey key [key …] → length of the stored string.
 fn bitop(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
-    let operation =
-        [("AND", Operation::And), ("OR", Operation::Or), ("XOR", Operation::Xor), ("NOT", Operation::Not)]
-            .into_iter()
-            .find_map(|(name, operation)| args.is(1, name).then_some(operation))
-            .ok_or(Error::Syntax)?;
+    let (name, operation, known_to_all) =
+        OPERATIONS.into_iter().find(|(name, ..)| args.is(1, name)).ok_or(Error::Syntax)?;
     if operation == Operation::Not && args.len() != 4 {
         return Err(Error::text("ERR BITOP NOT must be called with a single source key."));
+    }
+    if matches!(operation, Operation::Diff | Operation::Diff1 | Operation::AndOr) && args.len() < 5 {
+        return Err(Error::text(format!("ERR BITOP {name} must be called with at least two source keys.")));
     }
     let dest = args.key(2);
     let mut texts: Vec<Text> = Vec::with_capacity(args.len() - 3);
@@ -264,9 +283,15 @@ fn bitop(ctx: &mut Ctx<'_>) -> CmdResult {
     drop(texts);
     let len = result.len();
     if len > 0 {
+        if !known_to_all {
+            ctx.feed.instead(&[b"SET", dest.bytes, result.as_slice()]);
+        }
         ctx.db.set_raw_string(dest, result, Ttl::Clear);
         ctx.db.changed(dest, Event::string("set"), 1);
     } else if ctx.db.remove_for_empty_result(dest, false) {
+        if !known_to_all {
+            ctx.feed.instead(&[b"DEL", dest.bytes]);
+        }
         ctx.db.changed(dest, Event::generic("del"), 1);
     }
     Ok(ctx.reply.int(len as i64))
@@ -682,6 +707,48 @@ mod tests {
                 assert_eq!(harness.run(&request), format!("(error) ERR {error}"), "{request}");
             }
         }
+    }
+
+    #[test]
+    fn the_first_string_against_the_others() {
+        check(
+            r#"
+            MSET x "\x0f\xff" y "\x03" z "\x06\x80\x01"
+            BITOP DIFF r x y z
+            GET r
+            BITOP DIFF1 r x y z
+            GET r
+            BITOP ANDOR r x y z
+            GET r
+            BITOP ONE r x y z
+            GET r
+            BITOP one r y
+            GET r
+            BITOP DIFF r x
+            BITOP diff1 r x
+            BITOP ANDOR r x
+            BITOP DIFF r nosuch none
+            EXISTS r
+            "#,
+            r#"
+            OK
+            (integer) 3
+            "\b\x7f\x00"
+            (integer) 3
+            "\x00\x00\x01"
+            (integer) 3
+            "\a\x80\x00"
+            (integer) 3
+            "\b\x7f\x01"
+            (integer) 1
+            "\x03"
+            (error) ERR BITOP DIFF must be called with at least two source keys.
+            (error) ERR BITOP DIFF1 must be called with at least two source keys.
+            (error) ERR BITOP ANDOR must be called with at least two source keys.
+            (integer) 0
+            (integer) 0
+            "#,
+        );
     }
 
     #[test]

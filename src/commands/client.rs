@@ -21,6 +21,7 @@ const CLIENT: Spec = Spec::container(
         CLIENT_GETREDIR,
         CLIENT_HELP,
         CLIENT_ID,
+        CLIENT_IMPORT_SOURCE,
         CLIENT_INFO,
         CLIENT_KILL,
         CLIENT_LIST,
@@ -109,6 +110,8 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "    The client that gets this connection's invalidation messages.",
         "ID",
         "    The connection's ID.",
+        "IMPORT-SOURCE (ON|OFF)",
+        "    Whether the connection brings the data of another server. There is no import mode: OFF.",
         "INFO",
         "    One line about the connection.",
         "KILL <ip:port>",
@@ -119,6 +122,8 @@ fn client_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         "    One line about each connection, or about those to which every option applies:",
         "    * ADDR (<ip:port>|<unixsocket>:0), IP <ip>",
         "      It comes from this address.",
+        "    * CAPA <letters>",
+        "      It can do all this: r (REDIRECT).",
         "    * DB <db>",
         "      It has selected this database.",
         "    * FLAGS <letters>",
@@ -209,6 +214,49 @@ fn list(server: &mut Server, key: ClientKey, args: Args<'_>, clients: &[ClientKe
     server.reply(key).verbatim("txt", &lines)
 }
 
+const SKIPME: Arg =
+    Arg::one_of("skipme", &[Arg::word("yes", "YES"), Arg::word("no", "NO")]).token("SKIPME").optional();
+
+/// The newer conditions, which both `CLIENT LIST` and `CLIENT KILL` have.
+const FILTERS: [Arg; 9] = [
+    Arg::integer("maxage").token("MAXAGE").since("8.0.0").optional(),
+    Arg::string("name").token("NAME").since("9.0.0").optional(),
+    Arg::integer("idle").token("IDLE").since("9.0.0").optional(),
+    Arg::string("flags").token("FLAGS").since("9.0.0").optional(),
+    Arg::string("lib-name").token("LIB-NAME").since("9.0.0").optional(),
+    Arg::string("lib-ver").token("LIB-VER").since("9.0.0").optional(),
+    Arg::integer("db").token("DB").since("9.0.0").optional(),
+    Arg::string("capa").token("CAPA").since("9.0.0").optional(),
+    Arg::string("ip").token("IP").since("9.0.0").optional(),
+];
+
+/// The negations.
+const NEGATED: [Arg; 12] = [
+    Arg::one_of(
+        "not-client-type",
+        &[
+            Arg::word("normal", "normal"),
+            Arg::word("master", "master"),
+            Arg::word("replica", "replica"),
+            Arg::word("pubsub", "pubsub"),
+        ],
+    )
+    .token("NOT-TYPE")
+    .since("9.0.0")
+    .optional(),
+    Arg::integer("not-client-id").token("NOT-ID").since("9.0.0").optional().multiple(),
+    Arg::string("not-username").token("NOT-USER").since("9.0.0").optional(),
+    Arg::string("not-addr").token("NOT-ADDR").since("9.0.0").optional(),
+    Arg::string("not-laddr").token("NOT-LADDR").since("9.0.0").optional(),
+    Arg::string("not-name").token("NOT-NAME").since("9.0.0").optional(),
+    Arg::string("not-flags").token("NOT-FLAGS").since("9.0.0").optional(),
+    Arg::string("not-lib-name").token("NOT-LIB-NAME").since("9.0.0").optional(),
+    Arg::string("not-lib-ver").token("NOT-LIB-VER").since("9.0.0").optional(),
+    Arg::integer("not-db").token("NOT-DB").since("9.0.0").optional(),
+    Arg::string("not-capa").token("NOT-CAPA").since("9.0.0").optional(),
+    Arg::string("not-ip").token("NOT-IP").since("9.0.0").optional(),
+];
+
 const CLIENT_KILL: Spec =
     Spec::admin("client|kill", -3, client_kill).flags(ANY).acl(Acl::CONNECTION).docs(Docs {
         summary: "Closes connections.",
@@ -245,9 +293,28 @@ const CLIENT_KILL: Spec =
                         Arg::string("username").token("USER").optional(),
                         Arg::string("addr").token("ADDR").display("ip:port").optional(),
                         Arg::string("laddr").token("LADDR").since("6.2.0").display("ip:port").optional(),
-                        Arg::one_of("skipme", &[Arg::word("yes", "YES"), Arg::word("no", "NO")])
-                            .token("SKIPME")
-                            .optional(),
+                        SKIPME,
+                        FILTERS[0],
+                        FILTERS[1],
+                        FILTERS[2],
+                        FILTERS[3],
+                        FILTERS[4],
+                        FILTERS[5],
+                        FILTERS[6],
+                        FILTERS[7],
+                        FILTERS[8],
+                        NEGATED[0],
+                        NEGATED[1],
+                        NEGATED[2],
+                        NEGATED[3],
+                        NEGATED[4],
+                        NEGATED[5],
+                        NEGATED[6],
+                        NEGATED[7],
+                        NEGATED[8],
+                        NEGATED[9],
+                        NEGATED[10],
+                        NEGATED[11],
                     ],
                 )
                 .multiple(),
@@ -304,6 +371,9 @@ const CLIENT_LIST: Spec = Spec::admin("client|list", -2, client_list)
             ("6.2.0", "The fields `argv-mem`, `tot-mem`, `laddr` and `redir`, and the `ID` option."),
             ("7.0.0", "The fields `resp`, `multi-mem`, `rbs` and `rbp`."),
             ("7.0.3", "The field `ssub`."),
+            ("8.0.0", "The fields `watch` and `io-thread`."),
+            ("8.1.0", "The fields `tot-net-in`, `tot-net-out`, `tot-cmds` and `capa`."),
+            ("9.0.0", "All the options of `CLIENT KILL`, and their negations."),
         ],
         args: &[
             Arg::one_of(
@@ -319,6 +389,31 @@ const CLIENT_LIST: Spec = Spec::admin("client|list", -2, client_list)
             .since("5.0.0")
             .optional(),
             Arg::integer("client-id").token("ID").since("6.2.0").optional().multiple(),
+            Arg::string("username").token("USER").since("8.1.0").optional(),
+            Arg::string("addr").token("ADDR").since("8.1.0").display("ip:port").optional(),
+            Arg::string("laddr").token("LADDR").since("8.1.0").display("ip:port").optional(),
+            SKIPME,
+            FILTERS[0],
+            FILTERS[1],
+            FILTERS[2],
+            FILTERS[3],
+            FILTERS[4],
+            FILTERS[5],
+            FILTERS[6],
+            FILTERS[7],
+            FILTERS[8],
+            NEGATED[0],
+            NEGATED[1],
+            NEGATED[2],
+            NEGATED[3],
+            NEGATED[4],
+            NEGATED[5],
+            NEGATED[6],
+            NEGATED[7],
+            NEGATED[8],
+            NEGATED[9],
+            NEGATED[10],
+            NEGATED[11],
         ],
         ..DOCS
     });
@@ -389,6 +484,22 @@ const CLIENT_CAPA: Spec =
 fn client_capa(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let capable = (2..args.len()).any(|i| args.is(i, "REDIRECT"));
     server.clients[key].can_redirect |= capable;
+    Ok(server.reply(key).ok())
+}
+
+const CLIENT_IMPORT_SOURCE: Spec =
+    Spec::admin("client|import-source", 3, client_import_source).flags(OWN).acl(Acl::CONNECTION).docs(Docs {
+        summary: "Says whether the connection brings the data of another server, which has an import mode.",
+        since: "8.1.0",
+        args: ON_OFF,
+        ..DOCS
+    });
+
+/// CLIENT IMPORT-SOURCE ON|OFF → OK for OFF. This server has no import mode, and so no sources.
+fn client_import_source(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
+    if on_off(args, 2)? {
+        return Err(Error::text("ERR Server is not in import mode"));
+    }
     Ok(server.reply(key).ok())
 }
 
@@ -528,12 +639,15 @@ mod tests {
         harness.run("CLIENT SETINFO LIB-NAME lib");
         harness.run("CLIENT NO-EVICT ON");
         harness.run("SELECT 3");
+        harness.run("WATCH a b");
+        harness.run("CLIENT CAPA redirect");
         let fields = fields(&harness.raw(&[b"client", b"info"]));
         let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names.join(" "),
-            "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp \
-             obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
+            "id addr laddr fd name age idle flags capa db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem \
+             rbs rbp obl oll omem tot-mem events cmd user redir resp lib-name lib-ver io-thread tot-net-in tot-net-out \
+             tot-cmds"
         );
         let value = |name: &str| &fields.iter().find(|field| field.0 == name).expect(name).1;
         for (name, expected) in [
@@ -552,6 +666,10 @@ mod tests {
             ("resp", "2"),
             ("lib-name", "lib"),
             ("lib-ver", ""),
+            ("watch", "2"),
+            ("capa", "r"),
+            ("io-thread", "0"),
+            ("tot-cmds", "7"),
         ] {
             assert_eq!(value(name), expected, "{name}");
         }
@@ -583,6 +701,9 @@ mod tests {
             CLIENT KILL SKIPME yes
             CLIENT REPLY maybe
             CLIENT NO-EVICT maybe
+            CLIENT IMPORT-SOURCE OFF
+            CLIENT IMPORT-SOURCE ON
+            CLIENT IMPORT-SOURCE maybe
             CLIENT NO-TOUCH maybe
             CLIENT SETINFO nosuch a
             CLIENT SETINFO Lib-Ver "a b"
@@ -614,6 +735,9 @@ mod tests {
             (integer) 0
             (integer) 0
             (error) ERR syntax error
+            (error) ERR syntax error
+            OK
+            (error) ERR Server is not in import mode
             (error) ERR syntax error
             (error) ERR syntax error
             (error) ERR Unrecognized option 'nosuch'

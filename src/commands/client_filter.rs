@@ -37,6 +37,8 @@ enum Condition<'a> {
     /// All of these flag letters.
     Flags(&'a [u8]),
     Db(u32),
+    /// All of these letters of capabilities.
+    Capa(&'a [u8]),
     /// Connected for at least this many seconds.
     Age(i64),
     /// Idle for at least this many seconds.
@@ -46,8 +48,8 @@ enum Condition<'a> {
 /// Conditions without a negation.
 const NOT_NEGATABLE: [&str; 3] = ["MAXAGE", "IDLE", "SKIPME"];
 /// Conditions with a negation, whose name begins with `NOT-`.
-const NEGATABLE: [&str; 11] =
-    ["ID", "TYPE", "USER", "ADDR", "LADDR", "IP", "NAME", "LIB-NAME", "LIB-VER", "FLAGS", "DB"];
+const NEGATABLE: [&str; 12] =
+    ["ID", "TYPE", "USER", "ADDR", "LADDR", "IP", "NAME", "LIB-NAME", "LIB-VER", "FLAGS", "DB", "CAPA"];
 
 /// The condition with this name, in any letter case, and whether it is negated.
 fn condition_named(word: &[u8]) -> Option<(bool, &'static str)> {
@@ -145,6 +147,15 @@ impl<'a> Filter<'a> {
                         Error::text(format!("ERR DB number should be between 0 and {last}"))
                     })?)
                 }
+                "CAPA" => {
+                    if value != b"r" {
+                        return Err(Error::quoting(&[
+                            b"ERR Unknown capa found in the provided filter: ",
+                            value,
+                        ]));
+                    }
+                    Condition::Capa(value)
+                }
                 "MAXAGE" => Condition::Age(seconds(value, "maxage")?),
                 "IDLE" => Condition::Idle(seconds(value, "idle")?),
                 _ => {
@@ -201,6 +212,7 @@ impl Condition<'_> {
                 letters.iter().all(|letter| own.contains(letter))
             }
             Condition::Db(db) => client.db == db,
+            Condition::Capa(letters) => letters.iter().all(|letter| client.capabilities().contains(letter)),
             Condition::Age(age) => now.since(client.connected_at) / 1000 >= age,
             Condition::Idle(idle) => client.idle_ms(now) / 1000 >= idle,
         }
@@ -226,6 +238,7 @@ mod tests {
         harness.run_as(b, "CLIENT SETINFO LIB-NAME lib");
         harness.run_as(b, "CLIENT SETINFO LIB-VER 1");
         harness.run_as(b, "SELECT 3");
+        harness.run_as(c, "CLIENT CAPA redirect");
         harness.run_as(c, "SUBSCRIBE news");
         harness.run("ACL SETUSER u on nopass +@all");
         harness.run_as(b, "AUTH u x");
@@ -245,6 +258,8 @@ mod tests {
             ("NOT-NAME b", &[1, 3]),
             ("LIB-NAME lib LIB-VER 1", &[2]),
             ("NOT-LIB-NAME lib NOT-LIB-VER 2", &[1, 3]),
+            ("CAPA r", &[3]),
+            ("NOT-CAPA r", &[1, 2]),
             ("DB 3", &[2]),
             ("NOT-DB 3", &[1, 3]),
             ("FLAGS UP", &[3]),
@@ -269,6 +284,7 @@ mod tests {
             CLIENT LIST ID 1 NAME
             CLIENT LIST NOT-SKIPME no
             CLIENT LIST FLAGS N?
+            CLIENT LIST CAPA x
             CLIENT LIST DB x
             CLIENT LIST DB 16
             CLIENT LIST IDLE 0
@@ -283,6 +299,7 @@ mod tests {
             (error) ERR syntax error
             (error) ERR syntax error
             (error) ERR Unknown flags found in the provided filter: N?
+            (error) ERR Unknown capa found in the provided filter: x
             (error) ERR DB is not an integer or out of range
             (error) ERR DB number should be between 0 and 15
             (error) ERR idle should be greater than 0

@@ -4,7 +4,6 @@ use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec};
-use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::num;
 
 /// Table entries of the connection commands.
@@ -141,13 +140,14 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         _ => b"standalone",
     };
     let role: &[u8] = if server.replication.is_replica() { b"replica" } else { b"master" };
+    let (name, version) = server.config.limits.compat_version.server();
     let mut reply = server.reply(key);
     // A Sentinel has no role in replication.
     reply.map(if is_sentinel { 6 } else { 7 });
     reply.bulk(b"server");
-    reply.bulk(b"redis");
+    reply.bulk(name.as_bytes());
     reply.bulk(b"version");
-    reply.bulk(REDIS_VERSION.as_bytes());
+    reply.bulk(version.as_bytes());
     reply.bulk(b"proto");
     reply.int(protocol as i64);
     reply.bulk(b"id");

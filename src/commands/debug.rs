@@ -659,6 +659,7 @@ fn help_text(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
             ("HTSTATS <db> [full]", "How full the tables of a database are."),
             ("HTSTATS-KEY <key> [full]", "How full the hash table of a value is."),
             ("LISTPACK <key>", "Whether the value is one listpack."),
+            ("LOADAOF", "Remove the data and load them from the append-only file."),
             ("LOG <text>", "Write the text to the log."),
             ("MALLCTL <name>", "A number that the allocator tells."),
             (

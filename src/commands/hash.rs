@@ -493,7 +493,7 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
     let start = ctx.reply.defer();
     let Some(hash) = hash else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
-    let options = ScanArgs::parse(ctx.args, 3, true)?;
+    let options = ScanArgs::parse(ctx.args, 3, "NOVALUES")?;
     let (reply, mut found) = (&mut ctx.reply, 0);
     let cursor = options.run(reply, cursor, |reply, cursor| {
         let mut seen = 0;
@@ -504,7 +504,7 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
             }
             reply.item(field);
             found += 1;
-            if !options.no_values {
+            if !options.names_only {
                 reply.item(value);
                 found += 1;
             }

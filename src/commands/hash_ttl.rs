@@ -294,6 +294,7 @@ const HTTL: Spec = Spec::data("httl", -5, httl)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["nondeterministic_output"])
     .docs(Docs {
         summary: "Tells in how many seconds fields of a hash expire.",
         since: "7.4.0",
@@ -312,6 +313,7 @@ const HPTTL: Spec = Spec::data("hpttl", -5, hpttl)
     .flags(Flags::READONLY.with(Flags::FAST))
     .acl(Acl::HASH)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RO.with(KeyFlags::ACCESS))])
+    .tips(&["nondeterministic_output"])
     .docs(Docs {
         summary: "Tells in how many milliseconds fields of a hash expire.",
         since: "7.4.0",

@@ -26,7 +26,7 @@ use crate::stdx::{alloc, text};
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
-use crate::server::process::version::{BUILD_ID, REDIS_VERSION, VERSION};
+use crate::server::process::version::{BUILD_ID, VERSION};
 
 const INFO: Spec = Spec::admin("info", -1, info)
     .flags(Flags::LOADING.with(Flags::STALE))
@@ -148,14 +148,22 @@ fn server_section(server: &Server, out: &mut InfoText) {
         Supervised::No => "no",
         manager => manager.name(),
     };
-    out.section("Server")
-        .field("redis_version", REDIS_VERSION)
-        .field("server_name", "spinel")
-        .field("spinel_version", VERSION)
+    let compat = config.limits.compat_version;
+    out.section("Server").field("redis_version", compat.redis_version());
+    if compat.is_valkey() {
+        // Clients look for the name and the version of Valkey.
+        out.field("server_name", "valkey")
+            .field("valkey_version", compat.server().1)
+            .field("valkey_release_stage", "ga");
+    } else {
+        out.field("server_name", "spinel");
+    }
+    out.field("spinel_version", VERSION)
         .field("redis_git_sha1", "00000000")
         .field("redis_git_dirty", 0)
         .field("redis_build_id", format_args!("{BUILD_ID:016x}"))
         .field("redis_mode", mode(config))
+        .field("server_mode", mode(config))
         .field("os", process::system_name())
         .field("arch_bits", usize::BITS)
         .field("monotonic_clock", "POSIX clock_gettime")
@@ -211,6 +219,7 @@ fn tls_section(server: &Server, out: &mut InfoText) {
 fn clients_section(server: &Server, out: &mut InfoText) {
     let clients = &server.clients;
     let count = |wanted: fn(&Client) -> bool| clients.iter().filter(|(_, client)| wanted(client)).count();
+    let (reason, actions, left_ms) = server.pause.report();
     out.section("Clients")
         .field("connected_clients", clients.len() - server.replication.replicas.len())
         .field("cluster_connections", server.cluster.as_ref().map_or(0, |cluster| cluster.links.len()))
@@ -224,7 +233,10 @@ fn clients_section(server: &Server, out: &mut InfoText) {
         .field("clients_in_timeout_table", clients.blocking.with_deadline())
         .field("total_watched_keys", clients.watches.len())
         .field("total_blocking_keys", clients.blocking.keys())
-        .field("total_blocking_keys_on_nokey", clients.blocking.keys_for_absence());
+        .field("total_blocking_keys_on_nokey", clients.blocking.keys_for_absence())
+        .field("paused_reason", reason)
+        .field("paused_actions", actions)
+        .field("paused_timeout_milliseconds", left_ms);
 }
 
 /// Memory use by purpose.
@@ -458,6 +470,8 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("sync_partial_err", server.replication.counts.refused)
         .field("expired_keys", keyspace.expired)
         .field("expired_fields", keyspace.expired_fields)
+        // The name in Redis 8.
+        .field("expired_subkeys", keyspace.expired_fields)
         .ratio("expired_stale_perc", keyspace.expired_stale_percent)
         .field("expired_time_cap_reached_count", keyspace.expire_cycle_cut_short)
         .field("expire_cycle_cpu_milliseconds", keyspace.expire_cycle_us / 1000)
@@ -672,6 +686,34 @@ mod tests {
         let reply = harness.raw(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
         let text = String::from_utf8(reply).expect("INFO is text");
         text.lines().filter_map(|line| line.strip_prefix("# ")).map(str::to_string).collect()
+    }
+
+    #[test]
+    fn the_chosen_version_is_reported_and_followed() {
+        use crate::config::value::CompatVersion::{Redis7_2, Redis8_2, Valkey9_1};
+        for (chosen, name, version, redis_version) in [
+            (Redis7_2, "redis", "7.2.4", "7.2.4"),
+            (Redis8_2, "redis", "8.2.3", "8.2.3"),
+            (Valkey9_1, "valkey", "9.1.2", "7.2.4"),
+        ] {
+            let mut config = crate::config::Config::default();
+            config.limits.compat_version = chosen;
+            let mut harness = Harness::new(config);
+            let hello = harness.run("HELLO");
+            assert!(
+                hello.contains(&format!("\"{name}\"")) && hello.contains(&format!("\"{version}\"")),
+                "{hello}"
+            );
+            let info = harness.run("INFO server");
+            assert!(info.contains(&format!("redis_version:{redis_version}\\r")), "{info}");
+            assert_eq!(info.contains("valkey_version:9.1.2"), chosen.is_valkey(), "{info}");
+            assert_eq!(harness.run("EVAL 'return redis.REDIS_VERSION' 0"), format!("\"{redis_version}\""));
+            assert_eq!(harness.run("LREM k -9223372036854775808 x") == "(integer) 0", !chosen.is_newer());
+            assert_eq!(harness.run("READONLY") == "OK", chosen.is_valkey());
+            assert_eq!(harness.run("BITCOUNT k 0") == "(integer) 0", chosen.is_valkey());
+            assert_eq!(harness.run("GETEX k EX 0") == "(nil)", !chosen.is_valkey());
+            assert_eq!(harness.run("EVALSHA x 0").ends_with("EVAL."), !chosen.is_valkey());
+        }
     }
 
     #[test]

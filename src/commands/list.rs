@@ -115,11 +115,11 @@ fn push(ctx: &mut Ctx<'_>, end: End, must_exist: bool) -> CmdResult {
     Ok(ctx.reply.int(len as i64))
 }
 
-fn pushed(end: End) -> Event {
+pub(super) fn pushed(end: End) -> Event {
     Event::list(if end == End::Head { "lpush" } else { "rpush" })
 }
 
-fn popped(end: End) -> Event {
+pub(super) fn popped(end: End) -> Event {
     Event::list(if end == End::Head { "lpop" } else { "rpop" })
 }
 
@@ -558,6 +558,11 @@ const LREM: Spec = Spec::data("lrem", 4, lrem)
 fn lrem(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.args.key(1);
     let count = ctx.args.int(2)?;
+    if count == i64::MIN && ctx.limits.compat_version.is_newer() {
+        return Err(Error::text(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
+    }
     let Some(list) = ctx.db.write_as::<List>(key)? else { return Ok(ctx.reply.int(0)) };
     let end = if count < 0 { End::Tail } else { End::Head };
     let most = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };

@@ -13,9 +13,15 @@ use crate::types::list::End;
 /// Table entries of the blocking list commands.
 pub const COMMANDS: &[Spec] = &[BLMOVE, BLMPOP, BLPOP, BRPOP, BRPOPLPUSH];
 
-const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
+pub(super) const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
 
-fn wait(ctx: &mut Ctx<'_>, keys: Range<usize>, until: Option<UnixMillis>, absent: Absent) -> CmdResult {
+/// Waits for a list under one of the arguments `keys`.
+pub(super) fn wait(
+    ctx: &mut Ctx<'_>,
+    keys: Range<usize>,
+    until: Option<UnixMillis>,
+    absent: Absent,
+) -> CmdResult {
     ctx.wait_for(Wait::Keys { keys, until, need: Need::List { absent } })
 }
 

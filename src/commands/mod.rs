@@ -25,11 +25,13 @@ pub mod hash;
 pub mod hash_ttl;
 pub mod help;
 pub mod hyperloglog;
+pub mod increx;
 pub mod info;
 pub mod keys;
 pub mod latency;
 pub mod list;
 pub mod list_blocking;
+pub mod list_move;
 pub mod migrate;
 pub mod monitor;
 pub mod object;
@@ -43,6 +45,7 @@ pub mod sentinel;
 pub mod sentinel_admin;
 pub mod server;
 pub mod set;
+pub mod set_count;
 pub mod slowlog;
 pub mod sort;
 pub mod store;
@@ -54,14 +57,17 @@ pub mod stream_read;
 #[cfg(test)]
 mod stream_tests;
 pub mod string;
+pub mod string_compare;
 #[cfg(test)]
 pub mod testing;
+pub mod throttle;
 pub mod timeout;
 pub mod transactions;
 pub mod window;
 pub mod zset;
 pub mod zset_algebra;
 pub mod zset_blocking;
+pub mod zset_move;
 pub mod zset_range;
 
 use crate::server::command::Spec;
@@ -83,11 +89,13 @@ pub const ALL: &[&[Spec]] = &[
     hash::COMMANDS,
     hash_ttl::COMMANDS,
     hyperloglog::COMMANDS,
+    increx::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
     latency::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
+    list_move::COMMANDS,
     migrate::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
@@ -98,6 +106,7 @@ pub const ALL: &[&[Spec]] = &[
     scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
+    set_count::COMMANDS,
     slowlog::COMMANDS,
     sort::COMMANDS,
     stream::COMMANDS,
@@ -106,10 +115,13 @@ pub const ALL: &[&[Spec]] = &[
     stream_pending::COMMANDS,
     stream_read::COMMANDS,
     string::COMMANDS,
+    string_compare::COMMANDS,
+    throttle::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,
     zset_algebra::COMMANDS,
     zset_blocking::COMMANDS,
+    zset_move::COMMANDS,
     zset_range::COMMANDS,
 ];
 

@@ -40,15 +40,22 @@ const BGSAVE: Spec = Spec::admin("bgsave", -1, bgsave)
         since: "1.0.0",
         complexity: "O(1), but for the copy of the page tables",
         group: Group::Server,
-        history: &[("3.2.2", "Added the option `SCHEDULE`.")],
-        args: &[Arg::word("schedule", "SCHEDULE").since("3.2.2").optional()],
+        history: &[("3.2.2", "Added the option `SCHEDULE`."), ("8.1.0", "Added the option `CANCEL`.")],
+        args: &[Arg::one_of(
+            "operation",
+            &[Arg::word("schedule", "SCHEDULE").since("3.2.2"), Arg::word("cancel", "CANCEL").since("8.1.0")],
+        )
+        .optional()],
         ..Docs::NONE
     });
 
 /// BGSAVE [SCHEDULE] → a status: a child process has started, or will start after the running one.
+///
+/// BGSAVE CANCEL → a status: the child process is told to end, or the scheduled one will not start.
 fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let schedule = match args.len() {
         1 => false,
+        2 if args.is(1, "CANCEL") => return cancel(server, key),
         2 if args.is(1, "SCHEDULE") => true,
         _ => return Err(Error::Syntax),
     };
@@ -69,6 +76,20 @@ fn bgsave(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     server.save_in_background().map_err(|_| Error::text("ERR"))?;
     Ok(server.reply(key).simple("Background saving started"))
+}
+
+/// Ends the snapshot that is being written to a file, or forgets the scheduled one.
+fn cancel(server: &mut Server, key: ClientKey) -> CmdResult {
+    if server.children.any_for(Task::Rdb) {
+        tracing::info!("Background saving will be aborted due to user request");
+        server.terminate_child(Task::Rdb);
+        return Ok(server.reply(key).simple("Background saving cancelled"));
+    }
+    if std::mem::take(&mut server.persistence.scheduled) {
+        tracing::info!("Scheduled background saving will be cancelled due to user request");
+        return Ok(server.reply(key).simple("Scheduled background saving cancelled"));
+    }
+    Err(Error::text("ERR Background saving is currently not in progress or scheduled"))
 }
 
 const BGREWRITEAOF: Spec = Spec::admin("bgrewriteaof", 1, bgrewriteaof)

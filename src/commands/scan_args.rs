@@ -13,21 +13,23 @@ pub struct ScanArgs<'a> {
     pub pattern: Pattern<'a>,
     /// Number of elements that one call should visit.
     pub count: u64,
-    /// Whether to omit the values of a hash's fields.
-    pub no_values: bool,
+    /// Whether to omit the values of a hash's fields, or the scores of a sorted set's members.
+    pub names_only: bool,
 }
 
 impl<'a> ScanArgs<'a> {
-    /// Parses the arguments from `from` on: `MATCH pattern`, `COUNT count`, and `NOVALUES` if `hash` allows it.
+    /// Parses the arguments from `from` on: `MATCH pattern`, `COUNT count`, and the word that asks for names only; `""`
+    /// if there is none.
     ///
     /// # Errors
     /// A syntax error for other arguments and for a count below one.
-    pub fn parse(args: Args<'a>, from: usize, hash: bool) -> Result<ScanArgs<'a>, Error> {
-        let (mut pattern, mut count, mut no_values) = (&b"*"[..], 10, false);
+    pub fn parse(args: Args<'a>, from: usize, names_only: &str) -> Result<ScanArgs<'a>, Error> {
+        let word = names_only;
+        let (mut pattern, mut count, mut names_only) = (&b"*"[..], 10, false);
         let mut i = from;
         while i < args.len() {
-            if hash && args.is(i, "NOVALUES") {
-                no_values = true;
+            if !word.is_empty() && args.is(i, word) {
+                names_only = true;
                 i += 1;
                 continue;
             }
@@ -42,7 +44,7 @@ impl<'a> ScanArgs<'a> {
             }
             i += 2;
         }
-        Ok(ScanArgs { pattern: Pattern::compile(pattern), count, no_values })
+        Ok(ScanArgs { pattern: Pattern::compile(pattern), count, names_only })
     }
 
     /// Runs steps from `cursor` on until enough elements have been visited or the reply is dropped, and returns the

@@ -109,16 +109,22 @@ fn run_text(server: &mut Server, key: ClientKey, args: Args<'_>, read_only: bool
 }
 
 fn run_sha(server: &mut Server, key: ClientKey, args: Args<'_>, read_only: bool) -> CmdResult {
-    const NOSCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";
+    let compat = server.config.limits.compat_version;
+    let no_script = || {
+        Error::text(match compat.is_valkey() {
+            true => "NOSCRIPT No matching script.",
+            false => "NOSCRIPT No matching script. Please use EVAL.",
+        })
+    };
     server.show_script(key, &args);
     if args.at(1).len() != 40 {
-        return Err(Error::text(NOSCRIPT));
+        return Err(no_script());
     }
     if server.clients[key].script_debug.is_some() {
         return Err(Error::text("ERR Please use EVAL instead of EVALSHA for debugging"));
     }
     let call = invocation(args, read_only)?;
-    let script = server.scripts.engine().find(args.at(1)).ok_or_else(|| Error::text(NOSCRIPT))?;
+    let script = server.scripts.engine().find(args.at(1)).ok_or_else(no_script)?;
     server.run_program(key, Program::Script(script), call)
 }
 

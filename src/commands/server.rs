@@ -9,7 +9,6 @@ use crate::keyspace::{Database, Key, Keyspace};
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
-use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::rng::Rng;
 use crate::stdx::{alloc, clock, num};
 
@@ -175,24 +174,41 @@ const SHUTDOWN: Spec = Spec::admin("shutdown", -1, shutdown)
         since: "1.0.0",
         complexity: "O(N) for N keys when they are saved, else O(1)",
         group: Group::Server,
-        history: &[("7.0.0", "Added the options `NOW`, `FORCE` and `ABORT`.")],
+        history: &[
+            ("7.0.0", "Added the options `NOW`, `FORCE` and `ABORT`."),
+            ("9.0.0", "Added the options `SAFE` and `FAILOVER`."),
+        ],
         args: &[
             Arg::one_of("save-selector", &[Arg::word("nosave", "NOSAVE"), Arg::word("save", "SAVE")])
                 .optional(),
             Arg::word("now", "NOW").since("7.0.0").optional(),
             Arg::word("force", "FORCE").since("7.0.0").optional(),
+            Arg::word("safe", "SAFE").since("9.0.0").optional(),
+            Arg::word("failover", "FAILOVER").since("9.0.0").optional(),
             Arg::word("abort", "ABORT").since("7.0.0").optional(),
         ],
         ..Docs::NONE
     });
 
-/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] | ABORT → no reply: the server ends and closes the connection, once its
-/// replicas have everything.
+/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [SAFE] [FAILOVER] | ABORT → no reply: the server ends and closes the
+/// connection, once its replicas have everything. SAFE refuses to while this node serves slots of a cluster. FAILOVER
+/// is for nodes of a cluster, which hand over to a replica first; one that has replicas is refused, as it cannot.
 fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
-    let Some(flags) = shutdown_flags(&args)? else {
+    let Some((flags, failover)) = shutdown_flags(&args)? else {
         server.abort_shutdown()?;
         return Ok(server.reply(key).ok());
     };
+    if failover {
+        match &server.cluster {
+            None => return Err(Error::text("ERR SHUTDOWN FAILOVER is only supported in cluster mode.")),
+            Some(cluster) if cluster.has_replicas() => {
+                return Err(Error::text(
+                    "ERR SHUTDOWN FAILOVER does not hand over to a replica. Send CLUSTER FAILOVER to one first.",
+                ));
+            }
+            Some(_) => {}
+        }
+    }
     if server.execution.depth > 0 && !flags.now {
         return Err(Error::text("ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client"));
     }
@@ -205,10 +221,10 @@ fn shutdown(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     Ok(Replied::later())
 }
 
-/// Options of the shutdown; `None` to abort one.
-fn shutdown_flags(args: &Args<'_>) -> Result<Option<ShutdownFlags>, Error> {
+/// Options of the shutdown, and whether a replica takes over; `None` to abort one.
+fn shutdown_flags(args: &Args<'_>) -> Result<Option<(ShutdownFlags, bool)>, Error> {
     let mut flags = ShutdownFlags::default();
-    let mut abort = false;
+    let (mut abort, mut failover) = (false, false);
     for i in 1..args.len() {
         let word = |word: &str| args.is(i, word);
         if word("NOSAVE") {
@@ -219,16 +235,20 @@ fn shutdown_flags(args: &Args<'_>) -> Result<Option<ShutdownFlags>, Error> {
             flags.now = true;
         } else if word("FORCE") {
             flags.force = true;
+        } else if word("SAFE") {
+            flags.safe = true;
+        } else if word("FAILOVER") {
+            failover = true;
         } else if word("ABORT") {
             abort = true;
         } else {
             return Err(Error::Syntax);
         }
     }
-    if flags.save && flags.nosave || abort && flags != ShutdownFlags::default() {
+    if flags.save && flags.nosave || abort && (failover || flags != ShutdownFlags::default()) {
         return Err(Error::Syntax);
     }
-    Ok((!abort).then_some(flags))
+    Ok((!abort).then_some((flags, failover)))
 }
 
 const LOLWUT: Spec = Spec::admin("lolwut", -1, lolwut).flags(Flags::READONLY.with(Flags::FAST)).docs(Docs {
@@ -252,7 +272,9 @@ fn lolwut(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     };
     let (columns, rows) = (size(0, 56, 160), size(1, 14, 60));
     let mut text = octahedron(columns, rows, &mut server.keyspace.rng);
-    text.push_str(&format!("\nRedis ver. {REDIS_VERSION}\n"));
+    let (name, version) = server.config.limits.compat_version.server();
+    let name = if name == "redis" { "Redis" } else { "Valkey" };
+    text.push_str(&format!("\n{name} ver. {version}\n"));
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 
@@ -612,6 +634,8 @@ mod tests {
             SHUTDOWN ABORT
             SHUTDOWN SAVE NOSAVE
             SHUTDOWN ABORT NOW
+            SHUTDOWN ABORT FAILOVER
+            SHUTDOWN FAILOVER
             SHUTDOWN later
             LOLWUT VERSION x
             "#,
@@ -629,6 +653,8 @@ mod tests {
             (error) ERR No shutdown in progress.
             (error) ERR syntax error
             (error) ERR syntax error
+            (error) ERR syntax error
+            (error) ERR SHUTDOWN FAILOVER is only supported in cluster mode.
             (error) ERR syntax error
             (error) ERR value is not an integer or out of range
             "#,

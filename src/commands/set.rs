@@ -242,7 +242,7 @@ fn sscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let set = ctx.db.read_as::<Set>(ctx.args.key(1))?;
     let start = ctx.reply.defer();
     let Some(set) = set else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
-    let options = ScanArgs::parse(ctx.args, 3, false)?;
+    let options = ScanArgs::parse(ctx.args, 3, "")?;
     let (reply, mut found) = (&mut ctx.reply, 0);
     let cursor = options.run(reply, cursor, |reply, cursor| {
         let mut seen = 0;
@@ -403,7 +403,10 @@ fn pop_many(ctx: &mut Ctx<'_>) -> CmdResult {
 // ---- set algebra ----------------------------------------------------------------------------
 
 /// Looks up the keys in `range`; `None` for each missing set.
-fn look_up<'a>(ctx: &mut Ctx<'a>, range: std::ops::Range<usize>) -> Result<Vec<Option<Key<'a>>>, Error> {
+pub(super) fn look_up<'a>(
+    ctx: &mut Ctx<'a>,
+    range: std::ops::Range<usize>,
+) -> Result<Vec<Option<Key<'a>>>, Error> {
     let mut keys = Vec::with_capacity(range.len());
     for i in range {
         let key = ctx.args.key(i);
@@ -413,7 +416,7 @@ fn look_up<'a>(ctx: &mut Ctx<'a>, range: std::ops::Range<usize>) -> Result<Vec<O
 }
 
 /// The sets of `keys`, which have been looked up, in order. If there are many, repetitions are omitted.
-fn sets<'d>(db: &'d Db<'_>, keys: impl IntoIterator<Item = Option<Key<'d>>>) -> Vec<&'d Set> {
+pub(super) fn sets<'d>(db: &'d Db<'_>, keys: impl IntoIterator<Item = Option<Key<'d>>>) -> Vec<&'d Set> {
     /// Number of sets up to which a repetition costs less than searching for repetitions.
     const FEW: usize = 8;
     let set = |key| db.look_as::<Set>(key).expect("no key goes away while they are looked up");
@@ -638,7 +641,7 @@ fn sdiffstore(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 /// Calls `each` with the members of the first set that are in no other, until it breaks.
-fn subtract<'d>(
+pub(super) fn subtract<'d>(
     db: &'d Db<'_>,
     limits: &Limits,
     keys: Vec<Option<Key<'d>>>,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::expiry::{Expiry, Unit};
+use super::string_compare::{COMPARISONS, Comparison};
 use super::window::{all_keys, each_key};
 use crate::keyspace::{Db, Event, Ttl, WrongType};
 use crate::resp::{Args, Error, Replied, Reply};
@@ -23,7 +24,6 @@ pub const COMMANDS: &[Spec] = &[
     APPEND,
     DECR,
     DECRBY,
-    DELIFEQ,
     GET,
     GETDEL,
     GETEX,
@@ -118,15 +118,15 @@ enum Condition {
     Absent,
     /// Only if the key exists.
     Present,
-    /// Only if the value equals this argument.
-    Equal(usize),
+    /// Only if the value compares so with an argument.
+    Compared(Comparison),
 }
 
 /// Options that a command accepts besides those of the expiry.
 #[derive(Clone, Copy)]
 struct Known {
     nx_xx: bool,
-    ifeq: bool,
+    comparisons: bool,
     get: bool,
     keep_ttl: bool,
     persist: bool,
@@ -157,10 +157,13 @@ impl<'a> SetOptions<'a> {
                 && matches!(condition, Condition::Always | Condition::Present)
             {
                 options.condition = Condition::Present;
-            } else if known.ifeq && args.is(i, "IFEQ") && condition == Condition::Always && i + 1 < args.len()
+            } else if known.comparisons
+                && condition == Condition::Always
+                && let Some(comparison) = Comparison::at(&args, i)
             {
                 i += 1;
-                options.condition = Condition::Equal(i);
+                comparison.validate(&args)?;
+                options.condition = Condition::Compared(comparison);
             } else if known.get && args.is(i, "GET") {
                 options.get = true;
             } else if known.keep_ttl && args.is(i, "KEEPTTL") && options.expiry.is_none() {
@@ -188,11 +191,6 @@ impl<'a> SetOptions<'a> {
             None if self.keep_ttl => Ok(Ttl::Keep),
             None => Ok(Ttl::Clear),
         }
-    }
-
-    /// Whether the expiry is given in the form in which it is propagated.
-    fn expiry_is_final(&self) -> bool {
-        self.expiry.is_none_or(|expiry| expiry.unit == Unit::UnixMillis)
     }
 }
 
@@ -240,7 +238,7 @@ const SET: Spec = Spec::data("set", -3, set)
     .acl(Acl::STRING)
     .keys(&[KeySpec::at(1)
         .flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE).with(KeyFlags::VARIABLE_FLAGS))
-        .notes("The key is read only with the option `GET`")])
+        .notes("The key is read only with `GET` or to compare its value")])
     .find_keys(set_keys)
     .docs(Docs {
         summary: "Stores a string under a key, whatever was there before.",
@@ -252,7 +250,7 @@ const SET: Spec = Spec::data("set", -3, set)
             ("6.0.0", "The option `KEEPTTL` was added."),
             ("6.2.0", "The options `GET`, `EXAT` and `PXAT` were added."),
             ("7.0.0", "`NX` and `GET` no longer exclude each other."),
-            ("8.1.0", "The option `IFEQ` was added."),
+            ("8.4.0", "The options `IFEQ`, `IFNE`, `IFDEQ` and `IFDNE` were added."),
         ],
         args: &[
             Arg::key("key"),
@@ -262,10 +260,10 @@ const SET: Spec = Spec::data("set", -3, set)
                 &[
                     Arg::word("nx", "NX"),
                     Arg::word("xx", "XX"),
-                    Arg::string("comparison-value")
-                        .token("IFEQ")
-                        .since("8.1.0")
-                        .summary("Stores only where the present string equals this one."),
+                    COMPARISONS[0],
+                    COMPARISONS[1],
+                    COMPARISONS[2],
+                    COMPARISONS[3],
                 ],
             )
             .since("2.6.12")
@@ -286,18 +284,18 @@ const SET: Spec = Spec::data("set", -3, set)
         ..Docs::NONE
     });
 
-/// Finds the key of a SET, which is read only with `GET`.
+/// Finds the key of a SET, which is read only with `GET` or to compare its value.
 fn set_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
-    let reads = (3..args.len()).any(|i| args.is(i, "GET"));
+    let reads = (3..args.len()).any(|i| args.is(i, "GET") || Comparison::at(args, i).is_some());
     let access = if reads { KeyFlags::RW | KeyFlags::ACCESS } else { KeyFlags::OW };
     f(1, access | KeyFlags::UPDATE);
     true
 }
 
-/// SET key value [NX | XX | IFEQ comparison] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL] → OK, or null if the
-/// condition is not met; with GET, the old string.
+/// SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX s | PX ms | EXAT s |
+/// PXAT ms | KEEPTTL] → OK, or null if the condition is not met; with GET, the old string.
 fn set(ctx: &mut Ctx<'_>) -> CmdResult {
-    const KNOWN: Known = Known { nx_xx: true, ifeq: true, get: true, keep_ttl: true, persist: false };
+    const KNOWN: Known = Known { nx_xx: true, comparisons: true, get: true, keep_ttl: true, persist: false };
     let key = ctx.args.key(1);
     let options = SetOptions::parse(ctx.args, 3, KNOWN)?;
     let ttl = options.ttl(ctx.now, ctx.name)?;
@@ -310,7 +308,7 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         Condition::Always => true,
         Condition::Absent => !ctx.db.contains(key),
         Condition::Present => ctx.db.contains(key),
-        Condition::Equal(i) => equals(ctx, key, i)?,
+        Condition::Compared(comparison) => return set_compared(ctx, comparison, ttl, before),
     };
     if !holds {
         return Ok(before.unwrap_or_else(|| ctx.reply.null()));
@@ -321,21 +319,23 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
     } else if options.get && is_fed(ctx) {
         // Nobody reads the reply there.
-        let compared = match options.condition {
-            Condition::Equal(i) => i,
-            _ => 0,
-        };
-        let kept = (0..ctx.args.len()).filter(|&i| i < 3 || i == compared || !ctx.args.is(i, "GET"));
+        let kept = (0..ctx.args.len()).filter(|&i| i < 3 || !ctx.args.is(i, "GET"));
         let request: Vec<&[u8]> = kept.map(|i| ctx.args.at(i)).collect();
         ctx.feed.instead(&request);
     }
     Ok(before.unwrap_or_else(|| ctx.reply.ok()))
 }
 
-/// Whether the string under `key` equals argument `i`.
-fn equals(ctx: &mut Ctx<'_>, key: Key<'_>, i: usize) -> Result<bool, Error> {
-    let text = ctx.db.find_string(key)?;
-    Ok(text.is_some_and(|text| text.text(&mut itoa::Buffer::new()) == ctx.args.at(i)))
+/// The rest of a SET that compares: its outcome is passed on, which is a plain SET. `before` is the reply, if it is
+/// written already.
+fn set_compared(ctx: &mut Ctx<'_>, comparison: Comparison, ttl: Ttl, before: Option<Replied>) -> CmdResult {
+    let key = ctx.args.key(1);
+    if !comparison.holds(ctx, key)? {
+        return Ok(before.unwrap_or_else(|| ctx.reply.null()));
+    }
+    store(&mut ctx.db, key, ctx.args, 2, ttl);
+    feed_set(ctx, key.bytes, ctx.args.at(2), ttl);
+    Ok(before.unwrap_or_else(|| ctx.reply.ok()))
 }
 
 const SETNX: Spec = Spec::data("setnx", 3, setnx)
@@ -494,9 +494,13 @@ const GETEX: Spec = Spec::data("getex", -2, getex)
 
 /// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST] → string, or null.
 fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
-    const KNOWN: Known = Known { nx_xx: false, ifeq: false, get: false, keep_ttl: false, persist: true };
+    const KNOWN: Known =
+        Known { nx_xx: false, comparisons: false, get: false, keep_ttl: false, persist: true };
     let key = ctx.args.key(1);
     let options = SetOptions::parse(ctx.args, 2, KNOWN)?;
+    if ctx.limits.compat_version.is_valkey() {
+        options.ttl(ctx.now, ctx.name)?;
+    }
     let Some(text) = ctx.db.read_string(key)? else {
         return Ok(ctx.reply.null());
     };
@@ -525,29 +529,6 @@ fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
         Ttl::Clear | Ttl::Keep => {}
     }
     Ok(replied)
-}
-
-const DELIFEQ: Spec = Spec::data("delifeq", 3, delifeq)
-    .flags(Flags::WRITE.with(Flags::FAST))
-    .acl(Acl::STRING)
-    .keys(&[KeySpec::at(1).flags(KeyFlags::RM.with(KeyFlags::DELETE))])
-    .docs(Docs {
-        summary: "Removes a key whose string equals the given one.",
-        since: "9.0.0",
-        complexity: "O(1)",
-        group: Group::String,
-        args: &[Arg::key("key"), Arg::string("value")],
-        ..Docs::NONE
-    });
-
-/// DELIFEQ key value → 1 if the key was removed, else 0.
-fn delifeq(ctx: &mut Ctx<'_>) -> CmdResult {
-    let key = ctx.args.key(1);
-    let equal = equals(ctx, key, 2)?;
-    if equal {
-        remove(ctx, key, false);
-    }
-    Ok(ctx.reply.int(i64::from(equal)))
 }
 
 // ---- parts of a value ----------------------------------------------------------------------------
@@ -925,7 +906,8 @@ const MSETEX: Spec = Spec::data("msetex", -4, msetex)
 /// MSETEX numkeys key value [key value …] [NX | XX] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL] → 1 if the keys
 /// were set, else 0. NX requires that none of them exists, XX that all exist.
 fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
-    const KNOWN: Known = Known { nx_xx: true, ifeq: false, get: false, keep_ttl: true, persist: false };
+    const KNOWN: Known =
+        Known { nx_xx: true, comparisons: false, get: false, keep_ttl: true, persist: false };
     let count = num::parse_i64(ctx.args.at(1))
         .and_then(|n| i32::try_from(n).ok())
         .filter(|&n| n > 0)
@@ -940,23 +922,18 @@ fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
     let holds = match options.condition {
         Condition::Absent => all_keys(&mut ctx.db, pairs, 2, |db, key, _| !db.contains(key)),
         Condition::Present => all_keys(&mut ctx.db, pairs, 2, |db, key, _| db.contains(key)),
-        Condition::Always | Condition::Equal(_) => true,
+        Condition::Always | Condition::Compared(_) => true,
     };
     if holds {
         set_pairs(&mut ctx.db, pairs, ttl);
-        if let Ttl::At(at) = ttl
-            && !options.expiry_is_final()
-            && is_fed(ctx)
-        {
-            let mut digits = itoa::Buffer::new();
-            let mut request: Vec<&[u8]> = ctx.args.iter().collect();
-            let unit = (end..request.len())
-                .rev()
-                .find(|&i| AMOUNTS.iter().any(|unit| unit.token.is_some_and(|token| ctx.args.is(i, token))));
-            let unit = unit.expect("there is an expiry");
-            request[unit] = b"PXAT";
-            request[unit + 1] = digits.format(at.0).as_bytes();
+        if ttl == Ttl::Clear {
+            let mut request: Vec<&[u8]> = vec![b"MSET"];
+            request.extend(pairs.iter());
             ctx.feed.instead(&request);
+        } else if is_fed(ctx) {
+            for i in (0..pairs.len()).step_by(2) {
+                feed_set(ctx, pairs.at(i), pairs.at(i + 1), ttl);
+            }
         }
     }
     Ok(ctx.reply.int(i64::from(holds)))
@@ -1433,52 +1410,6 @@ mod tests {
     }
 
     #[test]
-    fn comparing_before_writing() {
-        check(
-            r#"
-            SET k a
-            SET k b IFEQ a
-            SET k c IFEQ a
-            SET k c IFEQ a GET
-            SET k c IFEQ b GET
-            SET k d IFEQ c NX
-            SET k d IFEQ
-            SET n 10
-            SET n 11 IFEQ 010
-            SET n 11 IFEQ 10 EXAT 9999999999
-            EXPIRETIME n
-            SET nosuch x IFEQ x
-            RPUSH list a
-            SET list x IFEQ a
-            DELIFEQ n 10
-            DELIFEQ n 11
-            DELIFEQ n 11
-            DELIFEQ list a
-            "#,
-            r#"
-            OK
-            OK
-            (nil)
-            "b"
-            "b"
-            (error) ERR syntax error
-            (error) ERR syntax error
-            OK
-            (nil)
-            OK
-            (integer) 9999999999
-            (nil)
-            (integer) 1
-            (error) WRONGTYPE Operation against a key holding the wrong kind of value
-            (integer) 0
-            (integer) 1
-            (integer) 0
-            (error) WRONGTYPE Operation against a key holding the wrong kind of value
-            "#,
-        );
-    }
-
-    #[test]
     fn many_at_once_with_an_expiry() {
         check(
             r#"
@@ -1632,8 +1563,10 @@ mod tests {
             ("SET k v EX 10", "SET k v PXAT 11000"),
             ("SET k v EXAT 10 XX GET", "SET k v PXAT 10000"),
             ("SET k v GET KEEPTTL", "SET k v KEEPTTL"),
-            ("SET k w IFEQ v", ""),
+            ("SET k w IFEQ v", "SET k w"),
             ("SET k v IFEQ w PX 10", "SET k v PXAT 1010"),
+            ("SET k w GET IFNE x KEEPTTL", "SET k w KEEPTTL"),
+            ("SET k v IFDNE 0000000000000000", "SET k v"),
             ("SETEX k 10 v", "SET k v PXAT 11000"),
             ("PSETEX k 10 v", "SET k v PXAT 1010"),
             ("GETSET k v", "SET k v"),
@@ -1647,8 +1580,12 @@ mod tests {
             ("GETDEL k", "DEL k"),
             ("INCRBYFLOAT k 1.50", "SET k 1.5 KEEPTTL"),
             ("DELIFEQ k 1.5", "DEL k"),
-            ("MSETEX 2 a 1 b 2 NX EX 10", "MSETEX 2 a 1 b 2 NX PXAT 11000"),
-            ("MSETEX 2 a 1 b 2 PXAT 9000", ""),
+            ("MSETEX 2 a 1 b 2 NX EX 10", "SET a 1 PXAT 11000 SET b 2 PXAT 11000"),
+            ("MSETEX 2 a 1 b 2 PXAT 9000", "SET a 1 PXAT 9000 SET b 2 PXAT 9000"),
+            ("MSETEX 1 a 1 KEEPTTL", "SET a 1 KEEPTTL"),
+            ("MSETEX 2 a 1 b 2 XX", "MSET a 1 b 2"),
+            ("DELEX a", "DEL a"),
+            ("DELEX b IFEQ 2", "DEL b"),
         ];
         for (line, expected) in cases {
             assert_eq!(fed(&mut harness, line), expected, "{line}");

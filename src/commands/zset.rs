@@ -51,7 +51,7 @@ pub(super) fn member(reply: &mut Reply<'_>, pair: &Pair<'_>, with_scores: bool) 
 }
 
 /// Argument `i` as a count of at least 1.
-fn positive(args: &Args<'_>, i: usize, refusal: &'static str) -> Result<usize, Error> {
+pub(super) fn positive(args: &Args<'_>, i: usize, refusal: &'static str) -> Result<usize, Error> {
     let n = args.get(i).and_then(num::parse_i64).and_then(|n| usize::try_from(n).ok());
     n.filter(|&n| n > 0).ok_or_else(|| Error::text(refusal))
 }
@@ -673,17 +673,18 @@ const ZSCAN: Spec = Spec::data("zscan", -3, zscan)
             Arg::integer("cursor"),
             Arg::pattern("pattern").token("MATCH").optional(),
             Arg::integer("count").token("COUNT").optional(),
+            Arg::word("noscores", "NOSCORES").since("9.0.0").optional(),
         ],
         ..Docs::NONE
     });
 
-/// ZSCAN key cursor [MATCH pattern] [COUNT count] → next cursor, and some members with their scores.
+/// ZSCAN key cursor [MATCH pattern] [COUNT count] [NOSCORES] → next cursor, and some members with their scores.
 fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
     let args = ctx.args;
     let cursor = args.cursor(2)?;
     let start = ctx.reply.defer();
     let Some(set) = ctx.db.read_as::<Zset>(args.key(1))? else { return Ok(ctx.reply.end_scan(start, 0, 0)) };
-    let scan = ScanArgs::parse(args, 3, false)?;
+    let scan = ScanArgs::parse(args, 3, "NOSCORES")?;
     let reply = &mut ctx.reply;
     let mut found = 0;
     let cursor = scan.run(reply, cursor, |reply, cursor| {
@@ -692,8 +693,11 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
             seen += 1;
             if scan.pattern.matches(pair.member.text(&mut itoa::Buffer::new())) {
                 reply.item(pair.member);
-                pair.with_scan_text(|score| reply.bulk(score));
-                found += 2;
+                found += 1;
+                if !scan.names_only {
+                    pair.with_scan_text(|score| reply.bulk(score));
+                    found += 1;
+                }
             }
         });
         (next, seen)

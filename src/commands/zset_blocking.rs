@@ -11,9 +11,10 @@ use crate::stdx::clock::UnixMillis;
 /// Table entries of the blocking sorted set commands.
 pub const COMMANDS: &[Spec] = &[BZMPOP, BZPOPMAX, BZPOPMIN];
 
-const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
+pub(super) const TAKEN: KeyFlags = KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::DELETE);
 
-fn wait(ctx: &mut Ctx<'_>, keys: Range<usize>, until: Option<UnixMillis>) -> CmdResult {
+/// Waits for a sorted set under one of the arguments `keys`.
+pub(super) fn wait(ctx: &mut Ctx<'_>, keys: Range<usize>, until: Option<UnixMillis>) -> CmdResult {
     ctx.wait_for(Wait::Keys { keys, until, need: Need::Zset })
 }
 

@@ -91,7 +91,8 @@ fn score_bound(text: &[u8]) -> Option<(f64, bool)> {
     Some((num::parse_f64_saturating(&text[digits..])?, exclusive))
 }
 
-fn score_range(min: &[u8], max: &[u8]) -> Result<ScoreRange, Error> {
+/// A range of scores, each of whose ends may be excluded by a `(`.
+pub(super) fn score_range(min: &[u8], max: &[u8]) -> Result<ScoreRange, Error> {
     let (Some((min, min_exclusive)), Some((max, max_exclusive))) = (score_bound(min), score_bound(max))
     else {
         return Err(Error::text("ERR min or max is not a float"));

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use super::options::{Config, Place, RenamedCommand, SentinelLine, UserLine};
 use super::param::Param;
 use super::value::Reason;
-use super::{foreign, os_error, table};
+use super::{os_error, table};
 use crate::stdx::{glob, quote};
 
 /// Largest depth of nested includes.
@@ -137,7 +137,7 @@ impl Loader<'_> {
         if let Some(param) = table::find(name) {
             return self.param(param, values);
         }
-        if let Some(judgement) = foreign::check(name, values) {
+        if let Some(judgement) = self.config.foreign.set(name, values) {
             self.notes.extend(judgement?);
             return Ok(());
         }

@@ -2,7 +2,10 @@
 //!
 //! Configuration files written for or by these servers are accepted: a directive that changes nothing a user relies
 //! on is noted in the log, and one that promises an absent feature is refused. These directives are not parameters:
-//! CONFIG SET and CONFIG GET do not know them, and CONFIG REWRITE leaves their lines alone.
+//! CONFIG GET tells a value only to those who ask for the name, CONFIG SET is judged like a line of a file, and CONFIG
+//! REWRITE leaves their lines alone.
+
+use std::collections::BTreeMap;
 
 use super::value::Reason;
 
@@ -67,14 +70,54 @@ const DIRECTIVES: &[Directive] = &[
     ("vset-force-single-threaded-execution", "no", Harmless),
 ];
 
+/// Values of directives that are not the other servers' defaults.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Values(BTreeMap<&'static str, Box<[u8]>>);
+
+impl Values {
+    /// The value of a directive, in any letter case; `None` if no related server knows it.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let (name, default, _) = find(name)?;
+        Some(self.0.get(name).map_or(default.as_bytes(), |value| value))
+    }
+
+    /// Sets a directive after [`check`]. `None` if no related server knows it, otherwise a message for the log, if one
+    /// is due.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn set(&mut self, name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, Reason>> {
+        let (name, default, _) = find(name)?;
+        let judgement = check(name.as_bytes(), values)?;
+        if judgement.is_ok() {
+            let value = values.join(&b' ');
+            if value == default.as_bytes() {
+                self.0.remove(name);
+            } else {
+                self.0.insert(name, value.into());
+            }
+        }
+        Some(judgement)
+    }
+
+    /// Messages for the log about values that were others `before`.
+    pub fn notes(&self, before: &Values) -> Vec<String> {
+        let changed = self.0.iter().filter(|(name, value)| before.0.get(*name) != Some(value));
+        changed.filter_map(|(name, value)| check(name.as_bytes(), &[value.to_vec()])?.ok()?).collect()
+    }
+}
+
+fn find(name: &[u8]) -> Option<&'static Directive> {
+    DIRECTIVES.iter().find(|(known, ..)| known.as_bytes().eq_ignore_ascii_case(name))
+}
+
 /// Checks a directive that is not a parameter of this server. `None` if no related server knows it, otherwise a
 /// message for the log, if one is due.
 ///
 /// # Errors
 /// If the number of values is wrong or the value promises an absent feature.
 pub fn check(name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, Reason>> {
-    let &(name, default, otherwise) =
-        DIRECTIVES.iter().find(|(known, ..)| known.as_bytes().eq_ignore_ascii_case(name))?;
+    let &(name, default, otherwise) = find(name)?;
     // Some directives take several addresses, or none as the empty string.
     let value = values.join(&b' ');
     if value.eq_ignore_ascii_case(default.as_bytes()) || value.is_empty() && default == "0" {
@@ -82,6 +125,14 @@ pub fn check(name: &[u8], values: &[Vec<u8>]) -> Option<Result<Option<String>, R
     }
     if values.is_empty() {
         return Some(Err("wrong number of arguments".into()));
+    }
+    if matches!(default, "yes" | "no") && ![&b"yes"[..], b"no"].contains(&&*value.to_ascii_lowercase()) {
+        return Some(Err("argument must be 'yes' or 'no'".into()));
+    }
+    if default.parse::<i64>().is_ok()
+        && std::str::from_utf8(&value).map_or(true, |text| text.parse::<i64>().is_err())
+    {
+        return Some(Err("argument couldn't be parsed into an integer".into()));
     }
     Some(match otherwise {
         Harmless => {
@@ -114,9 +165,16 @@ mod tests {
         assert_eq!(judged("nosuch", "1"), None);
         for (name, default, otherwise) in DIRECTIVES {
             assert_eq!(judged(name, default), Some(Ok(None)), "{name}");
-            match (otherwise, judged(&name.to_uppercase(), "other").expect("known in any case")) {
+            let other = match *default {
+                "yes" => "no",
+                "no" => "yes",
+                number if number.parse::<i64>().is_ok() => "77",
+                _ => "other",
+            };
+            assert!(["yes", "no", "77", "other"].contains(&other) && judged(name, "").is_some());
+            match (otherwise, judged(&name.to_uppercase(), other).expect("known in any case")) {
                 (Harmless, Ok(Some(note))) => {
-                    assert!(note.starts_with(&format!("'{name} other' has no effect")), "{note}");
+                    assert!(note.starts_with(&format!("'{name} {other}' has no effect")), "{note}");
                 }
                 (Refused, Err(reason)) => assert!(reason.contains("not supported"), "{reason}"),
                 (_, judgement) => panic!("{name}: {judgement:?}"),
@@ -124,5 +182,24 @@ mod tests {
             let none = check(name.as_bytes(), &[]).expect("known");
             assert!(none.is_err() || default.is_empty() || *default == "0", "{name}");
         }
+        assert!(judged("mptcp", "maybe").is_some_and(|judgement| judgement.is_err()));
+        assert!(judged("rdma-rx-size", "many").is_some_and(|judgement| judgement.is_err()));
+    }
+
+    #[test]
+    fn values_are_kept_for_those_who_ask() {
+        let mut values = Values::default();
+        assert_eq!(values.get(b"nosuch"), None);
+        assert_eq!(values.set(b"nosuch", &[b"1".to_vec()]), None);
+        assert_eq!(values.get(b"MPTCP"), Some(&b"no"[..]));
+        let before = values.clone();
+        assert!(values.set(b"Mptcp", &[b"yes".to_vec()]).expect("known").is_ok());
+        assert!(values.set(b"import-mode", &[b"yes".to_vec()]).expect("known").is_err());
+        assert_eq!(values.get(b"mptcp"), Some(&b"yes"[..]));
+        assert_eq!(values.get(b"import-mode"), Some(&b"no"[..]));
+        assert_eq!(values.notes(&before).len(), 1);
+        assert!(values.notes(&values).is_empty());
+        assert!(values.set(b"mptcp", &[b"no".to_vec()]).expect("known").is_ok());
+        assert_eq!(values, before);
     }
 }

@@ -79,10 +79,12 @@ impl SetError {
 impl Config {
     /// Parameters whose name or alias matches one of the glob `patterns`, in any letter case, with their values as
     /// CONFIG GET shows them. A parameter is listed once under each matching name; a pattern without wildcards
-    /// lists it in the pattern's own spelling. Hidden parameters match only their full name. O(patterns *
+    /// lists it in the pattern's own spelling. Hidden parameters, and directives of related servers, match only their full
+    /// name. O(patterns *
     /// parameters).
     pub fn get<'p>(&self, patterns: &[&'p [u8]]) -> Vec<(&'p [u8], Vec<u8>)> {
         let mut found: Vec<(&'p [u8], Vec<u8>)> = Vec::new();
+        let mut others: Vec<(&'p [u8], Vec<u8>)> = Vec::new();
         let mut list = |name: &'p [u8], param: &Param| {
             if !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 found.push((name, param.print(self)));
@@ -91,6 +93,8 @@ impl Config {
         for pattern in patterns {
             if let Some(param) = table::find(pattern) {
                 list(pattern, param);
+            } else if let Some(value) = self.foreign.get(pattern) {
+                others.push((pattern, value.to_vec()));
             } else if pattern.iter().any(|byte| b"*?[\\".contains(byte)) {
                 for param in table::params().filter(|param| !param.hidden) {
                     for name in param.listed_names().map(str::as_bytes) {
@@ -99,6 +103,11 @@ impl Config {
                         }
                     }
                 }
+            }
+        }
+        for (name, value) in others {
+            if !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                found.push((name, value));
             }
         }
         found
@@ -111,9 +120,18 @@ impl Config {
     /// The first pair that names no parameter, or a parameter that may not be set now or is named twice; then the
     /// first pair with an invalid value.
     pub fn set(&mut self, pairs: &[(&[u8], &[u8])], origin: Origin) -> Result<Effects, SetError> {
-        let mut params: Vec<&Param> = Vec::with_capacity(pairs.len());
+        let mut params: Vec<Option<&Param>> = Vec::with_capacity(pairs.len());
         for (index, (name, _)) in pairs.iter().enumerate() {
-            let param = table::find(name).ok_or_else(|| SetError::Unknown(name.to_vec()))?;
+            if pairs[..index].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                return Err(SetError::refused(name, "duplicate parameter"));
+            }
+            let Some(param) = table::find(name) else {
+                if self.foreign.get(name).is_none() {
+                    return Err(SetError::Unknown(name.to_vec()));
+                }
+                params.push(None);
+                continue;
+            };
             if param.immutable {
                 return Err(SetError::refused(name, "can't set immutable config"));
             }
@@ -123,18 +141,21 @@ impl Config {
             if param.deny_loading && origin.loading {
                 return Err(SetError::Loading);
             }
-            if pairs[..index].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
-                return Err(SetError::refused(name, "duplicate parameter"));
-            }
-            params.push(param);
+            params.push(Some(param));
         }
 
         let mut changed = self.clone();
         for (param, (name, value)) in params.iter().zip(pairs) {
-            param.read(&mut changed, &[value], false).map_err(|reason| SetError::refused(name, reason))?;
+            let read = match param {
+                Some(param) => param.read(&mut changed, &[value], false),
+                None => {
+                    changed.foreign.set(name, &[value.to_vec()]).map_or(Ok(()), |judged| judged.map(drop))
+                }
+            };
+            read.map_err(|reason| SetError::refused(name, reason))?;
         }
         let mut effects = Effects::NONE;
-        for param in params {
+        for param in params.into_iter().flatten() {
             if param.lines(self) != param.lines(&changed) || param.effects.has(Effects::OUTSIDE) {
                 effects = effects | param.effects;
             }
@@ -235,6 +256,7 @@ mod tests {
             ("latency-tracking-info-percentiles", "", ""),
             ("shutdown-on-sigint", "force NOW nosave", "nosave now force"),
             ("shutdown-on-sigint", "default force", "force"),
+            ("shutdown-on-sigterm", "Safe save", "save safe"),
             ("shutdown-on-sigint", "default", "default"),
             (
                 "client-output-buffer-limit",
@@ -409,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn protected_parameters_open_for_whom_they_should() {
+    fn protected_parameters_open_for_permitted_clients() {
         let mut config = Config::default();
         config.security.enable_protected_configs = DebugAccess::Local;
         let pair: [(&[u8], &[u8]); 1] = [(b"dbfilename", b"x.rdb")];

@@ -6,11 +6,12 @@
 
 use crate::types;
 
+use super::foreign::Values;
 use super::value::{
-    AclPubsubDefault, AppendFsync, DebugAccess, DisklessLoad, DurableMode, EndpointType, EvictionPolicy,
-    KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles, PrimaryAddr,
-    PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients,
-    TlsUserField,
+    AclPubsubDefault, AppendFsync, CompatVersion, DebugAccess, DisklessLoad, DurableMode, EndpointType,
+    EvictionPolicy, KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles,
+    PrimaryAddr, PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility,
+    TlsAuthClients, TlsUserField,
 };
 
 /// All options of the server.
@@ -34,7 +35,7 @@ pub struct Config {
     pub replication: ReplicationOptions,
     /// Options of a cluster node.
     pub cluster: ClusterOptions,
-    /// What makes the server a Sentinel.
+    /// The Sentinel mode.
     pub sentinel: SentinelOptions,
     /// Encoding thresholds and request limits.
     pub limits: LimitOptions,
@@ -44,10 +45,12 @@ pub struct Config {
     pub advanced: AdvancedOptions,
     /// Delays and switches for tests of the server.
     pub debug: DebugOptions,
+    /// Directives that only related servers have.
+    pub foreign: Values,
 }
 
 impl Config {
-    /// The port by which the server calls itself: the plain one, or that for TLS if it is the only one.
+    /// The port by which the server identifies itself: the plain one, or the TLS port if it is the only one.
     pub fn main_port(&self) -> u16 {
         if self.net.port != 0 { self.net.port } else { self.tls.port }
     }
@@ -201,7 +204,7 @@ pub struct TlsOptions {
     pub session_cache_timeout_s: u32,
     /// Field of a client's certificate that names the user it acts as.
     pub auth_clients_user: TlsUserField,
-    /// How often the files are looked at for changes, in seconds; 0 for never.
+    /// Interval at which the files are checked for changes, in seconds; 0 never checks them.
     pub auto_reload_interval_s: u32,
 }
 
@@ -234,10 +237,10 @@ impl Default for TlsOptions {
     }
 }
 
-/// What makes the server a Sentinel.
+/// The Sentinel mode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SentinelOptions {
-    /// Whether it is one, which the command line says.
+    /// Whether the server is a Sentinel, as the command line decides.
     pub enabled: bool,
     /// `sentinel` lines in the order read; a rewrite of the file writes them back.
     pub lines: Vec<SentinelLine>,
@@ -246,13 +249,13 @@ pub struct SentinelOptions {
 /// A `sentinel` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentinelLine {
-    /// Its kind, in lower case: the first word behind `sentinel`.
+    /// Kind of the line, in lower case: the first word after `sentinel`.
     pub kind: String,
-    /// The words behind `sentinel`; empty if the line is only to be written.
+    /// The words after `sentinel`; empty for a line that is only to be written.
     pub words: Vec<Vec<u8>>,
-    /// What stands behind `sentinel`.
+    /// The text after `sentinel`.
     pub text: Vec<u8>,
-    /// Where the line stands.
+    /// Position of the line in the configuration.
     pub place: Place,
 }
 
@@ -625,7 +628,7 @@ pub struct ClusterOptions {
     pub databases: u32,
     /// Seconds for which a node that was removed does not come back.
     pub blacklist_ttl_s: u32,
-    /// Milliseconds after which a failover on demand is given up.
+    /// Milliseconds after which a manual failover is given up.
     pub manual_failover_timeout_ms: u32,
 }
 
@@ -662,6 +665,8 @@ impl Default for ClusterOptions {
 /// Encoding thresholds and request limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitOptions {
+    /// The server to be compatible with.
+    pub compat_version: CompatVersion,
     /// Longest argument accepted, in bytes.
     pub proto_max_bulk_len: u64,
     /// Limit of unprocessed input per client, in bytes.
@@ -675,6 +680,7 @@ pub struct LimitOptions {
 impl Default for LimitOptions {
     fn default() -> Self {
         LimitOptions {
+            compat_version: CompatVersion::Redis7_2,
             proto_max_bulk_len: 512 << 20,
             client_query_buffer: 1 << 30,
             client_output_buffer: OutputBufferLimits::default(),

@@ -114,76 +114,78 @@ pub enum Kind {
 }
 
 bit_set! {
-    /// What is to be done beyond the field after a parameter has changed.
+    /// Actions that a change of parameters requires, apart from storing the values.
     ///
-    /// The configuration only says what changed; the server has one action for each of these. A parameter that is read
-    /// where it matters has none.
+    /// The configuration only reports which actions are due; the server implements each of them in one place. A
+    /// parameter that is read wherever it is needed requires none.
     pub struct Effects: u32 {
-        /// Go to the working directory.
+        /// Change the working directory.
         DIR = 0, "dir";
-        /// Have as many open files as clients may need.
+        /// Raise the limit on open files if more clients are allowed.
         MAXCLIENTS = 1, "maxclients";
-        /// Listen on other addresses, or another port.
+        /// Listen on other addresses or ports.
         LISTENERS = 2, "listeners";
-        /// Begin or end the append-only file.
+        /// Turn the append-only file on or off.
         APPEND_ONLY = 3, "append-only";
-        /// Flush what was promised under another policy.
+        /// Flush writes that the previous policy would have flushed.
         APPEND_FSYNC = 4, "append-fsync";
-        /// Remove the append-only files that are superseded.
+        /// Remove superseded append-only files.
         AOF_HISTORY = 5, "aof-history";
-        /// Refuse writes while the data cannot be saved, or do not.
+        /// Decide anew whether writes are refused because the data cannot be saved.
         DISK_ERROR = 6, "disk-error";
-        /// Tell the kernel the out-of-memory score.
+        /// Set the kernel's out-of-memory score.
         OOM_SCORE = 7, "oom-score";
-        /// Choose what is evicted, and what each access notes about its key for that.
+        /// Apply the eviction policy, including the access data that it requires.
         EVICTION = 8, "eviction";
-        /// Keep to another limit on memory.
+        /// Apply another memory limit.
         MAXMEMORY = 9, "maxmemory";
-        /// Keep to another limit on the memory of clients.
+        /// Apply another limit on the memory of clients.
         CLIENT_MEMORY = 10, "client-memory";
-        /// Free values in the background, or do not.
+        /// Apply the choice of values that are freed in the background.
         LAZY_FREE = 11, "lazy-free";
-        /// Forget keys that are remembered for client-side caching.
+        /// Drop keys remembered for client-side caching beyond the limit.
         TRACKING = 12, "tracking";
-        /// Note the events that are published.
+        /// Apply the choice of keyspace events that are published.
         KEYSPACE_EVENTS = 13, "keyspace-events";
-        /// Measure against other thresholds, and drop the oldest entries of logs that are too long.
+        /// Apply other thresholds for logging commands, and drop the oldest entries of logs that are too long.
         COMMAND_LOGS = 14, "command-logs";
         /// Drop the oldest entries of the ACL log.
         ACL_LOG = 15, "acl-log";
         /// Show another title of the process.
         PROC_TITLE = 16, "proc-title";
-        /// Log from another level on.
+        /// Apply another log level.
         LOG_LEVEL = 17, "log-level";
-        /// Start or stop the allocator's own thread.
+        /// Start or stop the allocator's background thread.
         ALLOCATOR = 18, "allocator";
-        /// Start the watchdog anew, or stop it.
+        /// Restart or stop the watchdog.
         WATCHDOG = 19, "watchdog";
-        /// Give the default user its password.
+        /// Set the password of the default user.
         PASSWORD = 20, "password";
-        /// Refuse, hide and pass on what the role in replication asks for.
+        /// Apply what the role in replication requires: which writes are refused, which keys are hidden, what is
+        /// propagated.
         ROLE = 21, "role";
-        /// Keep another part of the stream of replicas.
+        /// Apply another size of the replication backlog.
         BACKLOG = 22, "backlog";
-        /// Withhold replies for something else than before.
+        /// Apply other conditions under which replies are withheld.
         DURABILITY = 23, "durability";
-        /// Move memory to denser places, if that is possible.
+        /// Refuse active defragmentation if it is not possible.
         DEFRAGMENTATION = 24, "defragmentation";
-        /// Start I/O threads, or give them no more clients.
+        /// Start I/O threads, or assign them no more clients.
         IO_THREADS = 25, "io-threads";
-        /// Read certificates and keys, and agree on other things with those who connect from now on.
+        /// Load certificates and keys, and apply other settings to new connections.
         TLS = 26, "tls";
-        /// Announce something else to the other nodes, or keep to other rules.
+        /// Announce other facts to the other nodes, or apply other rules of the cluster.
         CLUSTER = 27, "cluster";
     }
 }
 
 impl Effects {
-    /// What these bring about is a state outside the program, which may have changed while the text has not: a text that
-    /// is set once more takes effect once more.
+    /// Effects on state outside the process, which may have changed although the parameter has not: setting such a
+    /// parameter to its current value takes effect again.
     pub const OUTSIDE: Effects = Effects::DIR.with(Effects::TLS);
 
-    /// What these bring about is a copy of options, which a server that is made needs from the beginning.
+    /// Effects that copy options into other parts of the server, and that must therefore also be applied when a server
+    /// is created.
     pub const COPIED: Effects = Effects::MAXMEMORY
         .with(Effects::DISK_ERROR)
         .with(Effects::EVICTION)
@@ -203,7 +205,7 @@ pub struct Param {
     pub alias: Option<&'static str>,
     /// The alias answers to its full name only.
     pub alias_hidden: bool,
-    /// What text it takes, and its field.
+    /// Accepted text, and the field of the value.
     pub kind: Kind,
     /// Effects of a change.
     pub effects: Effects,

@@ -207,6 +207,7 @@ const GENERAL: &[Param] = &[
     p("crash-log-enabled", yes_no(at!(logs.crash_log_enabled)), Effects::NONE, "Write a report when the server crashes."),
     p("crash-memcheck-enabled", yes_no(at!(logs.crash_memcheck_enabled)), Effects::NONE, "Test the memory as part of that report."),
     p("databases", int(at!(general.databases), 1, I32), Effects::NONE, "Number of databases.").immutable(),
+    p("compat-version", choice(at!(limits.compat_version)), Effects::NONE, "Server whose version is reported, and whose answer is given where servers differ.").immutable(),
     p("always-show-logo", yes_no(at!(general.always_show_logo)), Effects::NONE, "Log the logo even when the log is not a terminal.").immutable(),
     p("set-proc-title", yes_no(at!(general.set_proc_title)), Effects::NONE, "Show the server's state in the process title.").immutable(),
     p("proc-title-template", checked(at!(general.proc_title_template), value::title_template), Effects::PROC_TITLE, "What the process title says."),

@@ -245,6 +245,47 @@ choice! {
     }
 }
 
+choice! {
+    /// The server whose version clients are told, and whose answer they get where servers differ.
+    CompatVersion {
+        /// Redis 7.2.4.
+        Redis7_2 = "7.2.4",
+        /// Redis 8.2.3.
+        Redis8_2 = "8.2.3",
+        /// Valkey 9.1.2.
+        Valkey9_1 = "valkey-9.1.2",
+    }
+}
+
+impl CompatVersion {
+    /// Name and version of the server, as HELLO tells them.
+    pub fn server(self) -> (&'static str, &'static str) {
+        match self {
+            CompatVersion::Redis7_2 => ("redis", "7.2.4"),
+            CompatVersion::Redis8_2 => ("redis", "8.2.3"),
+            CompatVersion::Valkey9_1 => ("valkey", "9.1.2"),
+        }
+    }
+
+    /// The version of Redis. Valkey says which one it began as.
+    pub fn redis_version(self) -> &'static str {
+        match self {
+            CompatVersion::Redis8_2 => "8.2.3",
+            CompatVersion::Redis7_2 | CompatVersion::Valkey9_1 => "7.2.4",
+        }
+    }
+
+    /// Whether it is one of the servers that came after Redis 7.2.
+    pub fn is_newer(self) -> bool {
+        self != CompatVersion::Redis7_2
+    }
+
+    /// Whether it is Valkey.
+    pub fn is_valkey(self) -> bool {
+        self == CompatVersion::Valkey9_1
+    }
+}
+
 /// A number of bytes, or a percentage of `maxmemory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryOrPercent {
@@ -528,8 +569,10 @@ pub struct ShutdownFlags {
     pub nosave: bool,
     /// Do not wait for replicas.
     pub now: bool,
-    /// Exit even if saving fails.
+    /// Exit even if saving fails, or it is not safe.
     pub force: bool,
+    /// Do not exit while this node serves slots of a cluster.
+    pub safe: bool,
 }
 
 impl Words for ShutdownFlags {
@@ -542,6 +585,7 @@ impl Words for ShutdownFlags {
                 b"nosave" => flags.nosave = true,
                 b"now" => flags.now = true,
                 b"force" => flags.force = true,
+                b"safe" => flags.safe = true,
                 _ => return Err(one_of(["default", "save", "nosave", "now", "force"])),
             }
         }
@@ -556,7 +600,13 @@ impl Words for ShutdownFlags {
     }
 
     fn print(&self) -> String {
-        let words = [(self.save, "save"), (self.nosave, "nosave"), (self.now, "now"), (self.force, "force")];
+        let words = [
+            (self.save, "save"),
+            (self.nosave, "nosave"),
+            (self.now, "now"),
+            (self.force, "force"),
+            (self.safe, "safe"),
+        ];
         let text = join(words.into_iter().filter_map(|(set, word)| set.then_some(word)));
         if text.is_empty() { "default".into() } else { text }
     }

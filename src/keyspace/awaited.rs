@@ -1,8 +1,8 @@
 //! A filter of the keys that clients wait for: a command that changes a key learns from one counter that no client waits
 //! for it.
 //!
-//! The low bits of a key's hash select its counter. A counter of 0 is certain; another may be that of another key. There
-//! are [`SPARSE`] counters per wait at least, so that few keys share a counter with a key that is waited for.
+//! The low bits of a key's hash select its counter. A counter of 0 is certain; any other may count waits for another key.
+//! There are at least [`SPARSE`] counters per wait, so that few keys share a counter with a key that is waited for.
 
 use crate::stdx::hash::Key;
 

@@ -1,8 +1,8 @@
 //! One table of keys per slot of a cluster, so that the keys of a slot can be counted, listed and removed without a
 //! search and without anything kept per key.
 //!
-//! What that costs: 64 bytes for each of the 16384 tables, 1 MB for a database from its first key on, however many keys
-//! there are. Per key it costs nothing but what small tables are filled differently from a large one.
+//! This costs 64 bytes for each of the 16384 tables: 1 MB per database from its first key on, however many keys there
+//! are. Per key it costs nothing, except that small tables are filled differently from a large one.
 //!
 //! A cursor of a scan has the slot in its lowest 14 bits and the cursor of that slot's table above them, so that a scan
 //! goes through the slots in order. Redis and Valkey do the same.
@@ -15,8 +15,8 @@ use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::prefetch::prefetch;
 use crate::structures::dict::{Borrowed, Dict};
 
-/// Slots whose number of keys is kept together. To draw a random key, one slot of a group is looked for, after one of
-/// the groups: that is the least work if both are as many.
+/// Number of slots in a group whose keys are counted together. A random key is drawn by a search for its group and then
+/// for its slot in that group, which takes the fewest steps if there are as many groups as slots per group.
 const GROUP: usize = 128;
 const GROUPS: usize = SLOTS / GROUP;
 
@@ -32,7 +32,7 @@ const _: () = assert!(size_of::<Table>() == 64, "what a lookup reads of a table 
 
 /// A table of keys for each slot.
 pub(super) struct BySlot {
-    /// The tables by slot; none before the first key.
+    /// The tables, indexed by slot; empty before the first key.
     tables: Box<[Table]>,
     /// Number of keys in each group of slots.
     groups: [usize; GROUPS],
@@ -50,20 +50,20 @@ impl BySlot {
         self.groups.iter().sum()
     }
 
-    /// The table of a slot; `None` if there has been no key yet.
+    /// The table of a slot; `None` if no key was ever added.
     #[inline]
     pub(super) fn table(&self, slot: Slot) -> Option<&Dict<Entry>> {
         self.tables.get(slot.index()).map(|table| &table.0)
     }
 
-    /// As [`BySlot::table`], to be changed. Whoever adds or removes a key says so by [`BySlot::added`] or
+    /// As [`BySlot::table`], mutable. A caller that adds or removes a key must call [`BySlot::added`] or
     /// [`BySlot::removed`].
     #[inline]
     pub(super) fn table_mut(&mut self, slot: Slot) -> Option<&mut Dict<Entry>> {
         self.tables.get_mut(slot.index()).map(|table| &mut table.0)
     }
 
-    /// The table of a slot, to add a key.
+    /// The table of a slot, for adding a key. Allocates the tables if there are none.
     #[inline]
     pub(super) fn table_to_fill(&mut self, slot: Slot) -> &mut Dict<Entry> {
         if self.tables.is_empty() {
@@ -172,7 +172,7 @@ impl BySlot {
         }
     }
 
-    /// The slot that the key number `n` is in, if keys are numbered by slot.
+    /// The slot of the key with number `n`, if all keys are numbered slot by slot.
     fn slot_of_nth(&self, mut n: usize) -> Option<usize> {
         let group = self.groups.iter().position(|&keys| {
             let here = n < keys;
@@ -187,19 +187,19 @@ impl BySlot {
         })
     }
 
-    /// A random slot, each as likely as it has keys. O(1): two hundred additions.
+    /// A random slot, with a probability proportional to its number of keys. O(1): about two hundred additions.
     fn random_slot(&self, rng: &mut impl FnMut() -> u64) -> Option<usize> {
         let drawn = (u128::from(rng()) * self.len() as u128) >> 64;
         self.slot_of_nth(drawn as usize)
     }
 
-    /// As [`Dict::random`], each key of all slots being equally likely.
+    /// As [`Dict::random`]: each key of all slots is equally likely.
     pub(super) fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<Borrowed<'_, Entry>> {
         let slot = self.random_slot(rng)?;
         self.tables[slot].0.random(rng)
     }
 
-    /// As [`Dict::sample`]; the entries are of one slot, and of those behind it if it has too few.
+    /// As [`Dict::sample`]. The entries are from one slot, and from the following ones if it has too few.
     pub(super) fn sample(&self, n: usize, rng: &mut impl FnMut() -> u64, mut f: impl FnMut(&Entry)) -> usize {
         let Some(mut slot) = self.random_slot(rng) else { return 0 };
         let (first, mut seen) = (slot, 0);
@@ -212,8 +212,8 @@ impl BySlot {
         }
     }
 
-    /// Continues the rehashes of some tables for about `budget`, shrinks those that are nearly empty and frees those that
-    /// are empty; whether there is more to do in what was visited.
+    /// Continues the rehashes of some tables for about `budget`, shrinks tables that are nearly empty and frees empty
+    /// ones; whether a rehash remains unfinished.
     pub(super) fn rehash_for(&mut self, budget: Duration) -> bool {
         let start = Instant::now();
         for _ in 0..VISITED.min(self.tables.len()) {

@@ -3,10 +3,10 @@
 //! What always holds:
 //!
 //! - the table of expiries refers to exactly the entries that have an expiry;
-//! - the alarms refer to each hash with fields that expire, at a time when none or only the first is due;
-//! - an entry's address is used by no one else, so that it may move on any write.
+//! - the alarms refer to each hash with fields that expire, at a time when at most the first of these fields is due;
+//! - no other code keeps an entry's address, so that any write may move the entry.
 //!
-//! The tables are known to this file alone, so that nobody can put them out of step.
+//! Only this file knows the tables, so no other code can make them disagree.
 #![allow(unsafe_code)]
 
 use std::mem;
@@ -102,20 +102,20 @@ impl Database {
         self.expires.is_rehashing() && self.expires.rehash_for(budget)
     }
 
-    /// The same key. Where there is a table for each slot, the slot is noted in the hash: see [`Key::with_note`].
+    /// The same key, with its slot noted in the hash if there is a table per slot: see [`Key::with_note`].
     #[inline]
     pub fn noting_slot<'a>(&self, key: Key<'a>) -> Key<'a> {
         self.keys.noting_slot(key)
     }
 
-    /// Prefetches what a lookup reads first: the bucket of a key, or the table of its slot, after which
-    /// [`Database::prefetch_bucket`] does not wait. The slot must be noted in the hash where there is a table for each.
+    /// Prefetches the first memory that a lookup reads: the bucket of a key, or the table of its slot, so that
+    /// [`Database::prefetch_bucket`] does not wait for it. With a table per slot, the slot must be noted in the hash.
     #[inline(always)]
     pub fn prefetch_first(&self, hash: u64) {
         self.keys.prefetch_first(hash);
     }
 
-    /// Prefetches the bucket of the key with this hash, in which the slot is noted where there is a table for each slot.
+    /// Prefetches the bucket of the key with this hash. With a table per slot, the slot must be noted in the hash.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         self.keys.prefetch_bucket(hash);
@@ -127,36 +127,36 @@ impl Database {
         self.keys.prefetch_element(hash);
     }
 
-    /// The way to what a command looks for in the collection at `key`, whose entry has come in. Nothing is done
-    /// about a key that is due.
+    /// The search for `aim` in the collection at `key`, whose entry is in the cache. A due key is treated like any
+    /// other.
     #[inline]
     pub fn prefetcher<'a>(&'a self, key: Key<'_>, aim: PrefetchTarget<'a>) -> Option<Prefetcher<'a>> {
         entry::ahead_in(&self.find(key)?, aim)
     }
 
-    /// The entry of `key`, as it is. O(1); moves nothing.
+    /// The entry of `key`, due or not. O(1); moves nothing.
     #[inline]
     pub(super) fn find(&self, key: Key<'_>) -> Option<Borrowed<'_, Entry>> {
         self.keys.find(key.hash(), key.bytes)
     }
 
-    /// Whether `key` is there and its time has come. O(1), and no search where no key expires.
+    /// Whether `key` exists and is due. O(1), without a search if no key expires.
     #[inline]
     pub(super) fn has_due(&self, key: Key<'_>, now: UnixMillis) -> bool {
         !self.expires.is_empty()
             && self.find(key).and_then(|entry| entry.expires()).is_some_and(|at| at <= now)
     }
 
-    /// The entry of `key`, to be read. O(1); one step of a running rehash.
+    /// The entry of `key`, for reading. O(1); one step of a running rehash.
     #[inline]
     pub(super) fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         self.keys.read(key)
     }
 
-    /// The entry of `key`, to be changed where it is. O(1); one step of a running rehash.
+    /// The entry of `key`, for changing it in place. O(1); one step of a running rehash.
     ///
-    /// With [`put`](Self::put), [`rebuild`](Self::rebuild), [`take`](Self::take) and [`take_all`](Self::take_all)
-    /// this is all that changes a database, and all of it passes the one door of [`Keys`].
+    /// Together with [`put`](Self::put), [`rebuild`](Self::rebuild), [`take`](Self::take) and
+    /// [`take_all`](Self::take_all) this is the only way to change a database, and each of these goes through [`Keys`].
     #[inline]
     pub(super) fn touching(&mut self, key: Key<'_>) -> Option<Writable<'_>> {
         self.keys.slot(key).map(Writable::new)
@@ -268,9 +268,9 @@ impl Database {
         true
     }
 
-    /// Moves entries at `cursor` and their values where their places are sparse, and returns the next cursor, 0 at the
-    /// end. A collection with more than `most` parts is left to [`relocate_large`](Self::relocate_large): its key goes to
-    /// `large`. `each` learns how many blocks of each entry were moved.
+    /// Moves entries at `cursor` and their values if their places are sparse, and returns the next cursor, 0 at the
+    /// end. A collection with more than `most` parts is left to [`relocate_large`](Self::relocate_large): `large` is
+    /// called with its key. `each` is called with the number of blocks moved for each entry.
     pub(super) fn relocate(
         &mut self,
         by: &mut Relocator,
@@ -300,8 +300,8 @@ impl Database {
         })
     }
 
-    /// Moves about `most` elements of the collection at `key` from `cursor` on, where their places are sparse. Returns the
-    /// cursor to go on at, 0 at the end or if the key is gone.
+    /// Moves the memory of about `most` elements of the collection at `key` from `cursor` on, if their places are
+    /// sparse. Returns the next cursor, 0 at the end or if the key no longer exists.
     pub(super) fn relocate_large(
         &mut self,
         by: &mut Relocator,
@@ -312,7 +312,8 @@ impl Database {
         self.keys.relocating(key).map_or(0, |mut slot| slot.relocate_value(by, cursor, most))
     }
 
-    /// Moves memory of the table of expiries at `cursor`, and returns the next cursor.
+    /// Moves memory of the table of expiries at `cursor` if its places are sparse, and returns the next cursor, 0 at
+    /// the end.
     pub(super) fn relocate_expires(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
         self.expires.relocate(by, cursor, most, |reference, _| reference)
     }
@@ -340,7 +341,8 @@ impl Database {
         Some(taken)
     }
 
-    /// Takes an entry out that one of the other tables refers to; `hash` is that of its key, with the slot noted.
+    /// Removes and returns an entry that the table of expiries or the alarms refer to. `hash` is that of its key, with
+    /// the slot noted if there is a table per slot.
     pub(super) fn take_at(&mut self, hash: u64, entry: EntryRef) -> Option<Entry> {
         let slot = self.keys.slot_at(hash, entry)?;
         let taken = take_from(slot, hash, &mut self.expires, &mut self.alarms);
@@ -348,7 +350,7 @@ impl Database {
         Some(taken)
     }
 
-    /// Takes everything out, which leaves an empty database. O(1).
+    /// Removes and returns everything, which leaves an empty database. O(1).
     pub(super) fn take_all(&mut self) -> Database {
         Database {
             keys: self.keys.take_all(),
@@ -358,7 +360,7 @@ impl Database {
         }
     }
 
-    /// Brings the alarms in step with the hash at `key`, whose fields were given an expiry. O(log n).
+    /// Updates the alarms after fields of the hash at `key` were given an expiry. O(log n).
     pub(super) fn arm(&mut self, key: Key<'_>) {
         let Some(mut slot) = self.keys.slot(key) else { return };
         let (old, earliest) = (slot.alarm(), slot.collection::<Hash>().and_then(Describe::earliest_expiry));
@@ -376,8 +378,8 @@ impl Database {
         self.alarms.add(Some(earliest), slot.reference());
     }
 
-    /// Lets `remove` remove due fields of the hash whose alarm went off first. `None` if no alarm has gone off by
-    /// `now`; the entry if the hash has become empty, and is therefore taken out. O(log n) besides `remove`.
+    /// Calls `remove` to remove due fields of the hash with the first alarm. Returns `None` if no alarm has fired by
+    /// `now`, and the entry if the hash has become empty, which removes it. O(log n) besides `remove`.
     pub(super) fn visit_alarm(
         &mut self,
         now: UnixMillis,
@@ -393,7 +395,7 @@ impl Database {
         let hash = slot.collection_mut::<Hash>().expect("only hashes have alarms");
         remove(key.bytes, hash);
         let (next, empty) = (hash.earliest_expiry(), hash.is_empty());
-        // If more fields have expired, all other hashes with a fired alarm come first.
+        // If more fields are due, all other hashes with a fired alarm come first.
         let next = next.map(|at| at.max(now));
         if next.is_none() {
             hash.drop_expiry_table();
@@ -405,7 +407,7 @@ impl Database {
     }
 }
 
-/// Takes the entry in `slot` out of all tables; `hash` is that of its key.
+/// Removes the entry in `slot` from all tables. `hash` is that of its key.
 #[inline]
 fn take_from(slot: Slot<'_, Entry>, hash: u64, expires: &mut Dict<EntryRef>, alarms: &mut Alarms) -> Entry {
     // The references go before the entry does.

@@ -1,4 +1,4 @@
-//! All databases, and what their keys have in common: clocks, statistics, the record of changes.
+//! All databases, and the state that their keys share: clocks, statistics, the record of changes.
 
 use std::time::Duration;
 
@@ -67,12 +67,12 @@ pub struct Keyspace {
     pub evictor: Evictor,
     /// Times to free expired and evicted keys.
     pub removals: Removals,
-    /// Keys that got an expiry here although the data are a copy.
+    /// Keys that were given an expiry by clients of this server although it is a replica.
     pub own_expiries: OwnExpiries,
     pub(super) now: UnixMillis,
 }
 
-/// Databases that are filled while those of a keyspace are served, to take their place: see
+/// Databases that are filled while those of a keyspace are still served, to replace them later: see
 /// [`Keyspace::begin_replacement`].
 pub struct Replacement {
     dbs: Vec<Database>,
@@ -115,7 +115,7 @@ impl Keyspace {
         }
     }
 
-    /// Keeps the keys of each slot of a cluster apart from now on.
+    /// From now on, stores the keys of each cluster slot in a table of their own.
     ///
     /// # Panics
     /// If there are keys.
@@ -124,7 +124,7 @@ impl Keyspace {
         self.dbs.iter_mut().for_each(|db| *db = Database::new(true));
     }
 
-    /// Whether the keys of each slot are kept apart.
+    /// Whether there is a table of keys per cluster slot.
     #[inline]
     pub fn is_by_slot(&self) -> bool {
         self.dbs.first().is_some_and(|db| db.keys().is_by_slot())
@@ -203,14 +203,15 @@ impl Keyspace {
         removed
     }
 
-    /// As many empty databases as there are, to be filled and given to [`Keyspace::replace`] or [`Keyspace::discard`].
+    /// As many empty databases as the keyspace has, to be filled and passed to [`Keyspace::replace`] or
+    /// [`Keyspace::discard`].
     pub fn begin_replacement(&self) -> Replacement {
         let dbs = self.dbs.iter().map(|db| Database::new(db.keys().is_by_slot())).collect();
         Replacement { dbs, access: self.access }
     }
 
-    /// Lets the databases of `new` take the place of all databases, and returns the number of keys that are gone. These
-    /// are freed in the background. O(databases).
+    /// Replaces all databases by those of `new` and returns the number of keys removed, which are freed in the
+    /// background. O(databases).
     pub fn replace(&mut self, new: Replacement) -> usize {
         let count = self.dbs.len();
         let old = Replacement { dbs: std::mem::replace(&mut self.dbs, new.dbs), access: new.access };
@@ -221,7 +222,7 @@ impl Keyspace {
         removed
     }
 
-    /// Frees databases that are not wanted, in the background. O(databases).
+    /// Frees databases that are not needed, in the background. O(databases).
     pub fn discard(&self, unwanted: Replacement) {
         unwanted.dbs.into_iter().for_each(|db| self.reclaimer.database(db));
     }

@@ -1,7 +1,7 @@
 //! A command's view of the database it selected.
 //!
-//! [`Db`] is the only way in which commands reach keys. Each lookup does what a lookup has to: it removes a key
-//! whose time has come, notes the access, counts hits and misses.
+//! Commands access keys only through [`Db`]. Each lookup does what a lookup must do: it removes a due key, records the
+//! access, and counts hits and misses.
 
 use std::sync::Arc;
 
@@ -108,15 +108,16 @@ impl<'s> Db<'s> {
         self.space.ledger.changed(self.index, key, event, n);
     }
 
-    /// Reports that a command made `n` changes to what is kept beside the value of `key`, like the groups of a stream.
-    /// Transactions that watch the key and clients that cache what they read are not concerned.
+    /// Reports that a command made `n` changes to data stored beside the value of `key`, such as the groups of a
+    /// stream. This affects neither transactions that watch the key nor clients that cache what they read.
     #[inline]
     pub fn changed_beside(&mut self, key: Key<'_>, event: Event, n: usize) {
         self.space.ledger.changed_beside(self.index, key, event, n);
     }
 
-    /// Reports that `key` took part in the last counted change, like the second key of a rename, or that those who watch
-    /// it are told although nothing was counted.
+    /// Reports an event of `key` that concerns transactions watching it, without counting a change: `key` took part in
+    /// the change counted last, such as the second key of a rename, or a command counts as a change although it left
+    /// `key` unchanged.
     #[inline]
     pub fn also_changed(&mut self, key: Key<'_>, event: Event) {
         self.space.ledger.also_changed(self.index, key, event);

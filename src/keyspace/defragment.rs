@@ -1,40 +1,40 @@
-//! The walk of active defragmentation: through all entries, in steps, moving what lies in sparse places.
+//! Active defragmentation: a walk through all entries in steps, which moves blocks from sparse places.
 //!
-//! A [`Relocator`] decides block by block; this room brings it the blocks. The walk goes through the buckets of each
-//! database, and puts collections with many elements aside to go through them in steps of their own. Commands run
-//! between two steps: what they add, move or remove meanwhile is met or not, and both are right.
+//! A [`Relocator`] decides about each block; this room passes it the blocks. The walk goes through the buckets of each
+//! database, and puts large collections aside to process them in steps of their own. Commands run between two steps;
+//! whether the walk visits what they add, move or remove does not matter.
 //!
-//! A value that somebody else has, too, such as a long string on its way to a client, is not moved.
+//! A shared value, such as a long string that is being sent to a client, is not moved.
 
 use super::databases::Keyspace;
 use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::Key;
 
-/// Elements of a large collection that are looked at in one step.
+/// Number of elements of a large collection processed in one step.
 const STEP: usize = 64;
 
-/// A collection that is gone through in steps.
+/// A large collection, which is processed in steps.
 struct Large {
     db: usize,
     key: Box<[u8]>,
     cursor: u64,
 }
 
-/// Where the walk is within a database.
+/// Position of the walk within a database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     Keys(u64),
     Expires(u64),
 }
 
-/// A walk through all databases. It begins at the first, and ends behind the last.
+/// A walk through all databases, from the first to the last.
 pub struct Defragmentation {
     db: usize,
     part: Part,
     large: Vec<Large>,
-    /// Keys with a block that was moved.
+    /// Number of keys with blocks that were moved; each step through a large collection counts by itself.
     pub key_hits: u64,
-    /// Keys of which everything stayed where it was.
+    /// Number of keys of which no block was moved.
     pub key_misses: u64,
 }
 
@@ -45,8 +45,8 @@ impl Default for Defragmentation {
 }
 
 impl Defragmentation {
-    /// Continues the walk until `late`, which is asked after each step, or until the end; whether there is more to do.
-    /// Collections of more than `most` elements are gone through in steps.
+    /// Continues the walk until the end, or until `late`, which is called after each step, returns true; whether more
+    /// remains to be done. Collections of more than `most` elements are processed in steps.
     pub fn advance(
         &mut self,
         space: &mut Keyspace,
@@ -122,7 +122,7 @@ mod tests {
         space
     }
 
-    /// A text that is an integer, short, or long.
+    /// A text that is an integer, a short text, or a long one.
     fn text(rng: &mut Rng) -> Vec<u8> {
         match rng.below(12) {
             0 => rng.below(1_000_000).to_string().into_bytes(),
@@ -218,7 +218,7 @@ mod tests {
         db.space().ledger.take();
     }
 
-    /// All that is in a keyspace, as text.
+    /// The content of a keyspace, as text.
     fn contents(space: &Keyspace) -> Vec<String> {
         let mut all = Vec::new();
         for (index, db) in space.databases().iter().enumerate() {

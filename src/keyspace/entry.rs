@@ -261,7 +261,7 @@ impl Entry {
         self.note_access(access);
     }
 
-    /// As [`Entry::set_access`], while reading: an access is noted in an entry that nobody may change.
+    /// As [`Entry::set_access`], during a read, through a shared reference.
     #[inline]
     pub(super) fn note_access(&self, access: u32) {
         let bytes = access.to_le_bytes();
@@ -529,7 +529,7 @@ impl Entry {
         self.describe().map_or(1, Describe::effort)
     }
 
-    /// A reference to the entry for a table that does not own it.
+    /// A reference to the entry, for the table of expiries and the alarms, which do not own entries.
     #[inline]
     pub(super) fn reference(&self) -> EntryRef {
         EntryRef(self.0)

@@ -1,7 +1,7 @@
 //! Freeing of removed values: at once, or by moving them to the lazy-free thread.
 //!
-//! Memory that the thread has not freed yet is still in use. So that no key is evicted to make room that is about to be
-//! there anyway, its size is estimated when it is handed over.
+//! Memory that the thread has not freed yet is still in use. Its size is estimated when it is handed over, so that no
+//! key is evicted for memory that is about to become free anyway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -40,16 +40,16 @@ impl LazyFree {
         LazyFree { eviction: true, expire: true, server_del: true, user_del: true, user_flush: true };
 }
 
-/// What is on its way out. Written by both threads.
+/// Counters of values being freed, updated by both threads.
 #[derive(Default)]
 struct Counters {
     pending: AtomicU64,
     pending_bytes: AtomicUsize,
     freed: AtomicU64,
-    /// Jobs handed over, and finished.
+    /// Numbers of jobs handed over and finished.
     begun: AtomicU64,
     finished: AtomicU64,
-    /// Whether somebody waits for the end of a job.
+    /// Whether a client waits for the end of a job.
     awaited: AtomicBool,
 }
 
@@ -58,7 +58,7 @@ struct Counters {
 pub struct Reclaimer {
     background: Option<Arc<Background>>,
     counters: Arc<Counters>,
-    /// Wakes who waits for the end of a job.
+    /// Called at the end of a job for which a client waits.
     wake: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -68,29 +68,30 @@ impl Reclaimer {
         Reclaimer { background: Some(background), counters: Arc::default(), wake: None }
     }
 
-    /// Sets what is called on the other thread at the end of a job that is waited for.
+    /// Sets the callback that the other thread calls at the end of a job for which a client waits.
     pub fn set_wake(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
         self.wake = Some(wake);
     }
 
-    /// Number of the last job handed over so far, for [`is_finished`](Self::is_finished). Its end is waited for.
+    /// Number of the last job handed over, for [`is_finished`](Self::is_finished). The end of the job is reported from
+    /// now on.
     pub fn last_job(&self) -> u64 {
         self.counters.awaited.store(true, Ordering::SeqCst);
         self.counters.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether a job is finished, and all before it: what they freed is free then.
+    /// Whether a job and all jobs before it are finished, so that their memory is free.
     pub fn is_finished(&self, job: u64) -> bool {
         self.counters.finished.load(Ordering::SeqCst) >= job
     }
 
-    /// Nobody waits any more.
+    /// Ends the reports of finished jobs, since no client waits any more.
     pub fn is_not_awaited(&self) {
         self.counters.awaited.store(false, Ordering::SeqCst);
     }
 
-    /// Frees an entry; in the background if `lazily` is set and the entry is large. Returns about how many bytes will
-    /// be free later.
+    /// Frees an entry; in the background if `lazily` is set and the entry is large. Returns an estimate of the bytes
+    /// that will be freed later.
     #[inline]
     pub fn entry(&self, entry: Entry, lazily: bool) -> usize {
         if lazily && entry.effort() > LAZY_EFFORT { self.entry_later(entry) } else { 0 }
@@ -132,7 +133,7 @@ impl Reclaimer {
             drop(value);
             counters.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
             counters.freed.fetch_add(objects, Ordering::Relaxed);
-            // Whoever sees that nothing is pending sees what was freed.
+            // A thread that sees nothing pending also sees the freed memory.
             counters.pending.fetch_sub(objects, Ordering::Release);
             counters.finished.fetch_add(1, Ordering::SeqCst);
             if counters.awaited.load(Ordering::SeqCst)
@@ -148,7 +149,7 @@ impl Reclaimer {
         self.counters.pending.load(Ordering::Acquire)
     }
 
-    /// About how many bytes the thread has not freed yet.
+    /// Estimate of the bytes that the thread has not freed yet.
     #[inline]
     pub fn pending_bytes(&self) -> usize {
         self.counters.pending_bytes.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
-//! The keys of one database, in one table or in one table per slot, and the one door to their entries.
+//! The keys of one database, in one table or in one table per slot, and the only access to their entries.
 //!
-//! Whoever reads gets shared references. An entry can be changed, replaced, added and removed only through what
-//! [`Keys::touching`] hands out, and nobody outside of this file can get around that.
+//! Readers get shared references. An entry can be changed, replaced, added and removed only through the tables that
+//! [`Keys::touching`] returns, and no code outside this file can get around that.
 
 use std::mem;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::Key;
 use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
 
-/// The entries of one database, by their keys.
+/// The entries of one database by key.
 pub struct Keys(Tables);
 
 enum Tables {
@@ -21,7 +21,7 @@ enum Tables {
     BySlot(Box<BySlot>),
 }
 
-/// The slot of a key, which may be noted in its hash.
+/// The slot of a key. It is read from the hash if it is noted there.
 #[inline]
 fn slot_of(key: Key<'_>) -> ClusterSlot {
     match key.note() {
@@ -37,7 +37,7 @@ fn noted_slot(hash: u64) -> Option<ClusterSlot> {
 }
 
 impl Tables {
-    /// The table that has the entry of `key` if there is one.
+    /// The table that would contain the entry of `key`.
     #[inline]
     fn table(&self, key: Key<'_>) -> Option<&Dict<Entry>> {
         match self {
@@ -56,33 +56,32 @@ impl Tables {
 }
 
 impl Keys {
-    /// No keys, to be kept in one table or in one table per slot.
+    /// No keys, stored in one table or in one table per slot.
     pub(super) fn new(by_slot: bool) -> Keys {
         Keys(if by_slot { Tables::BySlot(Box::new(BySlot::new())) } else { Tables::One(Dict::default()) })
     }
 
-    /// The door: whoever changes an entry whose key has the given hash, or all entries where there is none, passes
-    /// it first, and gets the tables to make the change in.
+    /// Access for changes: called before an entry is changed, with the hash of its key, or with `None` before all
+    /// entries are changed. Returns the tables in which the change is made.
     ///
-    /// This is the place for whatever has to see an entry before it changes: a snapshot that is written while commands
-    /// run saves the bucket of the hash here, and a value that lies on disk is brought in. As yet there is neither,
-    /// so that the door does nothing and costs nothing.
+    /// All code that must see an entry before it changes belongs here, such as a snapshot that is written while
+    /// commands run, or values that are on disk. Neither exists, so this call does nothing and costs nothing.
     ///
-    /// No change, and free to go on without it: to note an access ([`Entry::note_access`]), to move buckets of a rehash,
-    /// to move memory to denser places, to make room, and to let whole databases change places.
+    /// These are not changes and do not call it: recording an access ([`Entry::note_access`]), moving buckets of a
+    /// rehash, moving memory to denser places, reserving space, and swapping whole databases.
     #[inline(always)]
     fn touching(&mut self, _hash: Option<u64>) -> &mut Tables {
         &mut self.0
     }
 
-    /// The entry of `key`, to be changed, replaced or removed. O(1); one step of a running rehash.
+    /// The entry of `key`, for changing, replacing or removing it. O(1); one step of a running rehash.
     #[inline]
     pub(super) fn slot(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
         self.touching(Some(key.hash())).table_mut(key)?.find_mut(key.hash(), key.bytes)
     }
 
-    /// As [`Keys::slot`], by the entry's address, which is only compared: see [`Dict::find_address_mut`]. `hash` is that
-    /// of [`Keys::key`].
+    /// As [`Keys::slot`], for the entry at an address, which is only compared: see [`Dict::find_address_mut`]. `hash`
+    /// is the hash of a key from [`Keys::key`].
     #[inline]
     pub(super) fn slot_at(&mut self, hash: u64, entry: EntryRef) -> Option<Slot<'_, Entry>> {
         let table = match self.touching(Some(hash)) {
@@ -92,7 +91,7 @@ impl Keys {
         table.find_address_mut(hash, entry.into_raw())
     }
 
-    /// The place of `key`, where its entry is or is to be. O(1); one step of a running rehash.
+    /// The place for `key`, occupied or vacant. O(1); one step of a running rehash.
     #[inline]
     pub(super) fn place(&mut self, key: Key<'_>) -> Place<'_, Entry> {
         let table = match self.touching(Some(key.hash())) {
@@ -118,19 +117,19 @@ impl Keys {
         }
     }
 
-    /// Takes all entries out, which leaves empty tables. O(1).
+    /// Removes and returns all entries. O(1).
     pub(super) fn take_all(&mut self) -> Keys {
         let empty = Keys::new(self.is_by_slot());
         Keys(mem::replace(self.touching(None), empty.0))
     }
 
-    /// The entry of `key`, to be read. O(1); one step of a running rehash.
+    /// The entry of `key`, for reading. O(1); one step of a running rehash.
     #[inline]
     pub(super) fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         Found::new(self.0.table_mut(key)?, key)
     }
 
-    /// Moves memory at `cursor`, and returns the next cursor, 0 at the end: see [`Dict::relocate`].
+    /// Moves memory at `cursor` to denser places and returns the next cursor, 0 at the end: see [`Dict::relocate`].
     pub(super) fn relocate(
         &mut self,
         by: &mut Relocator,
@@ -143,20 +142,21 @@ impl Keys {
         }
     }
 
-    /// The entry of `key`, to be moved in parts.
+    /// The entry of `key`, for moving its memory in parts.
     pub(super) fn relocating(&mut self, key: Key<'_>) -> Option<Slot<'_, Entry>> {
         self.0.table_mut(key)?.find_mut(key.hash(), key.bytes)
     }
 
-    /// Makes room for `additional` keys, unless there is no saying which slots they are in.
+    /// Reserves space for `additional` keys in a single table. With a table per slot, the slots of the keys are
+    /// unknown.
     pub(super) fn reserve(&mut self, additional: usize) {
         if let Tables::One(table) = &mut self.0 {
             table.reserve(additional);
         }
     }
 
-    /// Shrinks tables that are all but empty, and moves buckets of running rehashes for about `budget`; whether there is
-    /// more to do.
+    /// Shrinks tables that are nearly empty, and continues running rehashes for about `budget`; whether more remains to
+    /// be done.
     pub(super) fn rehash_for(&mut self, budget: Duration) -> bool {
         match &mut self.0 {
             Tables::One(table) => {
@@ -208,8 +208,8 @@ impl Keys {
         self.0.table(Key::with_hash(bytes, hash))?.find(hash, bytes)
     }
 
-    /// Prefetches what a lookup reads first: the bucket of a key, or where there is a table for each slot, that table,
-    /// after which [`Keys::prefetch_bucket`] does not wait. The slot must be noted in the hash there.
+    /// Prefetches the first memory that a lookup reads: the bucket of a key or, with a table per slot, that table, so
+    /// that [`Keys::prefetch_bucket`] does not wait for it. With a table per slot, the slot must be noted in the hash.
     #[inline(always)]
     pub(super) fn prefetch_first(&self, hash: u64) {
         match &self.0 {
@@ -218,7 +218,7 @@ impl Keys {
         }
     }
 
-    /// Prefetches the bucket of a key. The slot must be noted in the hash where there is a table for each slot.
+    /// Prefetches the bucket of a key. With a table per slot, the slot must be noted in the hash.
     #[inline(always)]
     pub(super) fn prefetch_bucket(&self, hash: u64) {
         match &self.0 {
@@ -227,7 +227,7 @@ impl Keys {
         }
     }
 
-    /// Prefetches the entry of a key, whose bucket is in the cache.
+    /// Prefetches the entry of a key whose bucket is in the cache.
     #[inline(always)]
     pub(super) fn prefetch_element(&self, hash: u64) {
         match &self.0 {
@@ -258,7 +258,7 @@ impl Keys {
         }
     }
 
-    /// As [`Keys::scan`], for the keys of one slot: the cursor is the slot at first, and 0 in the end.
+    /// As [`Keys::scan`], for the keys of one slot. The first cursor is the number of the slot, the last one 0.
     pub fn scan_slot(&self, cursor: u64, f: impl FnMut(&Entry)) -> u64 {
         match &self.0 {
             Tables::One(_) => 0,

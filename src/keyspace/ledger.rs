@@ -10,7 +10,7 @@ use super::awaited::Awaited;
 use crate::stdx::bits::bit_set;
 use crate::stdx::hash::Key;
 
-/// What kind of key event it is: the letters of `notify-keyspace-events`.
+/// Class of a key event, by its letter in `notify-keyspace-events`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Class {
@@ -47,25 +47,25 @@ pub struct Event {
     pub class: Class,
     /// Name that subscribers see.
     pub name: &'static str,
-    /// Whose wait may end with the change.
+    /// The waiting clients that the change may unblock.
     pub wakes: Wakes,
 }
 
-/// Which of the clients that wait for a key may have a use for a change of its value.
+/// Which of the clients that wait for a key a change of its value may unblock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wakes {
-    /// All.
+    /// All clients.
     All,
-    /// Those who wait for what others have to become theirs.
+    /// Clients that wait to claim entries pending for other consumers.
     Claimants,
-    /// None: the change takes something away, or leaves what they wait for as it is.
+    /// None: the change removes something, or does not concern what the clients wait for.
     Nobody,
 }
 
 impl Event {
-    /// A change that means nothing to subscribers and gives nothing to who waits.
+    /// A change without an event that unblocks no client.
     pub const SILENT: Event = Event { class: Class::Silent, name: "", wakes: Wakes::Nobody };
-    /// A change that means nothing to subscribers: entries of a stream were delivered to somebody, or given back.
+    /// A change without an event: entries of a stream were delivered to a consumer, or released.
     pub const DELIVERED: Event = Event { class: Class::Silent, name: "", wakes: Wakes::Claimants };
 
     /// An event of a class.
@@ -73,7 +73,7 @@ impl Event {
         Event { class, name, wakes: Wakes::All }
     }
 
-    /// The same event of a change that is of no use to who waits.
+    /// The same event for a change that unblocks no client.
     pub const fn of_no_use(self) -> Self {
         Event { wakes: Wakes::Nobody, ..self }
     }
@@ -109,7 +109,7 @@ impl Event {
 }
 
 bit_set! {
-    /// Who wants to know about changes: a bit each, set by the rare code that starts listening.
+    /// Reasons to record changes, one bit each. They are set by the rare code that begins to listen.
     pub struct Listeners: u8 {
         /// A transaction watches keys.
         WATCH = 0;
@@ -123,17 +123,17 @@ bit_set! {
 }
 
 impl Listeners {
-    /// The data are a copy that clients may change: what expires by their will is noted.
+    /// The server is a writable replica: expiries that its clients set are recorded.
     pub const OWN: Listeners = Listeners(1 << 5);
-    /// Somebody is fed: follows from [`Ledger::feed`] and [`Ledger::mute`].
+    /// Commands are propagated. Derived from [`Ledger::feed`] and [`Ledger::mute`].
     const FEED: Listeners = Listeners(1 << 4);
 
-    /// Whether commands are to be passed on.
+    /// Whether commands are propagated.
     #[inline]
     pub fn feeds(self) -> bool {
         self.has(Listeners::FEED)
     }
-    /// Whether nobody listens.
+    /// Whether there are no listeners.
     pub fn none(self) -> bool {
         self.is_empty()
     }
@@ -150,13 +150,13 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// All there are, in the order in which they are written to.
+    /// All sinks, in the order in which they are written to.
     pub const ALL: [Sink; 2] = [Sink::Log, Sink::Backlog];
-    /// The bits of all.
+    /// The bits of all sinks.
     pub const EVERY: u8 = Sink::Log as u8 | Sink::Backlog as u8;
 }
 
-/// What happened to which keys.
+/// A recorded change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A command changed the value of a key, or removed the key.
@@ -168,8 +168,8 @@ pub enum Change {
         /// Event of the change.
         event: Event,
     },
-    /// A command changed what is kept beside the value of a key: the groups of a stream. Readers of the value see
-    /// the same as before.
+    /// A command changed data stored beside the value of a key, such as the groups of a stream. Readers of the value
+    /// see no difference.
     Beside {
         /// Index of the database.
         db: u32,
@@ -240,7 +240,7 @@ pub struct Ledger {
     pub made: u64,
     /// Reasons to record changes.
     pub listeners: Listeners,
-    /// The keys that clients wait for.
+    /// Filter of the keys that clients wait for.
     pub awaited: Awaited,
     /// Bit mask of the active sinks.
     sinks: u8,
@@ -271,12 +271,12 @@ impl Ledger {
         self.derive_feed();
     }
 
-    /// Whether `sink` gets what is passed on.
+    /// Whether commands are propagated to `sink`.
     pub fn is_fed(&self, sink: Sink) -> bool {
         self.sinks & sink as u8 != 0
     }
 
-    /// Whether nothing is passed on for now, whoever would get it: what comes from a file is there already.
+    /// Suspends or resumes all propagation, for commands that were read from a file and are stored there already.
     pub fn mute(&mut self, on: bool) {
         self.muted = on;
         self.derive_feed();
@@ -303,7 +303,7 @@ impl Ledger {
         self.also_changed(db, key, event);
     }
 
-    /// Counts `n` changes to what is kept beside the value of `key` and records the event; nothing if `n` is 0.
+    /// Counts `n` changes to data stored beside the value of `key` and records the event; nothing if `n` is 0.
     #[inline]
     pub fn changed_beside(&mut self, db: usize, key: Key<'_>, event: Event, n: usize) {
         if n == 0 {
@@ -316,8 +316,8 @@ impl Ledger {
         }
     }
 
-    /// Records a key of which those who watch it are told, without counting a change: another key of the last counted
-    /// change, or one that was left as it is by a command that counts as a change.
+    /// Records an event for `key`, which also concerns transactions that watch it, without counting a change: another
+    /// key of the change counted last, or a key that a command left unchanged although the command counts as a change.
     #[inline]
     pub fn also_changed(&mut self, db: usize, key: Key<'_>, event: Event) {
         if self.concerns_listeners(key) {
@@ -341,7 +341,7 @@ impl Ledger {
             return;
         }
         let (db, field) = (db as u32, self.keep(field));
-        // The fields of one hash go together: its key is kept once.
+        // Fields of one hash expire together, so its key is stored once.
         let key = match self.changes.last() {
             Some(Change::FieldGone { db: same, key: last, .. })
                 if *same == db && self.keys[last.clone()] == *key =>
@@ -365,7 +365,8 @@ impl Ledger {
     /// Counts `n` removed keys and records that their database was flushed.
     pub fn flushed(&mut self, db: Option<usize>, n: usize) {
         self.count(n);
-        // Other copies of the data may still have keys that have already expired here.
+        // Replicas may still have keys that have already expired here, so a flush is a change even if it removed
+        // nothing.
         self.made += 1;
         if !self.listeners.none() {
             self.changes.push(Change::Flushed { db: db.map(|db| db as u32) });
@@ -380,7 +381,8 @@ impl Ledger {
         }
     }
 
-    /// Counts `n` removed keys and records that each of `databases` databases was flushed and has other keys now.
+    /// Counts `n` removed keys and records that all databases were flushed and that each of the `databases` databases
+    /// has other keys now.
     pub fn replaced(&mut self, databases: usize, n: usize) {
         self.flushed(None, n);
         if !self.listeners.none() {

@@ -1,6 +1,6 @@
-//! Keys that got an expiry on a replica which clients may write to.
+//! Keys that were given an expiry by clients of a writable replica.
 //!
-//! Its primary does not know of them, so nobody else removes them when they are due.
+//! The primary does not know of these expiries, so the replica removes such keys itself when they are due.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,13 +10,13 @@ use super::suspension::Expiry;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 
-/// A database and a key of it.
+/// Number of a database, and a key in it.
 type Place = (u32, Box<[u8]>);
 
 /// Most keys removed per call of [`Keyspace::expire_own`].
 const PER_CALL: usize = 1000;
 
-/// The keys, by the time at which each is looked at.
+/// The keys, by the time at which each is examined.
 #[derive(Default)]
 pub struct OwnExpiries {
     times: HashMap<Place, UnixMillis>,
@@ -29,7 +29,7 @@ impl OwnExpiries {
         self.times.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
     }
@@ -52,7 +52,7 @@ impl OwnExpiries {
 }
 
 impl Keyspace {
-    /// Notes the keys among `changes` that have an expiry, if this is a replica which clients may write to.
+    /// Records the keys among `changes` that have an expiry, if this server is a writable replica.
     pub fn note_own_expiries(&mut self, changes: &[Change], keys: &[u8]) {
         if self.expiry() != Expiry::Overwrite {
             return;
@@ -67,7 +67,7 @@ impl Keyspace {
         }
     }
 
-    /// Removes noted keys that are due, a bounded number of them.
+    /// Removes recorded keys that are due, at most a limited number per call.
     pub fn expire_own(&mut self) {
         if self.expiry() != Expiry::Overwrite {
             return;

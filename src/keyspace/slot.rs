@@ -1,8 +1,8 @@
 //! The slots that a cluster divides its keys into.
 //!
 //! A slot is the CRC-16 of a key modulo 16384. If the key has a *hash tag*, only the tag is summed, so that keys with
-//! the same tag are in the same slot and one command can use them together. A hash tag is what stands between the first
-//! `{` and the first `}` behind it, unless nothing does.
+//! the same tag are in the same slot and one command can use them together. The hash tag is the text between the first
+//! `{` and the first `}` after it, unless it is empty.
 
 use std::fmt;
 

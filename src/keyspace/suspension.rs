@@ -23,15 +23,15 @@ pub enum Expiry {
 pub enum Suspend {
     /// Clients are paused: the data must not change, but due keys must stay invisible.
     Pause = 1,
-    /// Data are being loaded, and commands still to come rely on the earlier data.
+    /// Data are being loaded, and commands that follow in the file depend on keys that are due.
     Loading = 1 << 1,
-    /// A script runs for long, and others are served meanwhile: it must not find that keys have gone.
+    /// A script runs for long while other clients are served: keys must not disappear under it.
     Busy = 1 << 2,
-    /// The data are a copy: their original decides when keys go.
+    /// The server is a replica: the primary decides when keys expire.
     Replica = 1 << 3,
-    /// Commands of the original are applied, which rely on what is there.
+    /// Commands from the primary are applied, which depend on keys that are due.
     Stream = 1 << 4,
-    /// The data are a copy that clients may change, too.
+    /// The server is a replica that clients may write to.
     WritableReplica = 1 << 5,
 }
 
@@ -51,7 +51,7 @@ impl Suspension {
             self.reasons &= !(reason as u8);
         }
         let has = |reason: Suspend| self.reasons & reason as u8 != 0;
-        // The stronger demand wins.
+        // The strongest treatment takes precedence.
         self.expiry = match () {
             () if has(Suspend::Loading) || has(Suspend::Stream) => Expiry::Ignore,
             () if has(Suspend::Pause) || has(Suspend::Busy) || has(Suspend::Replica) => Expiry::Hide,

@@ -1,4 +1,4 @@
-//! The backlog: the last part of the stream, kept once for all replicas.
+//! The backlog: the last part of the replication stream, stored once for all replicas.
 //!
 //! ```text
 //!   first block            …            last block
@@ -9,16 +9,16 @@
 //!   up                      of a replica
 //! ```
 //!
-//! A replica that is online has nothing of its own but the offset of the byte it is sent next. The backlog is
-//! larger than its limit only while a replica has not been sent what lies further back. (Redis shares blocks between
-//! replicas by reference counts since 7.0; here only offsets refer to bytes.)
+//! For a replica that is online, only the offset of the next byte to send is stored. The backlog exceeds its limit only
+//! while a replica still has to be sent older bytes. (Since 7.0, Redis shares blocks between replicas by reference
+//! counts; here only offsets refer to bytes.)
 
 use std::collections::VecDeque;
 
-/// Bytes that a block has room for, unless one unit of execution is larger.
+/// Capacity of a block in bytes, unless one unit of execution is larger.
 const BLOCK: usize = 16 << 10;
 
-/// A block of more bytes, which one large unit made so, does not stay as a whole until none of it is needed.
+/// Size in bytes above which a block, made by one large unit of execution, is trimmed before all of it is obsolete.
 const LARGE: usize = 4 * BLOCK;
 
 /// Consecutive bytes of the stream.
@@ -34,11 +34,11 @@ impl Block {
     }
 }
 
-/// The last part of a stream. Offset `n` is that of the byte after the first `n` bytes.
+/// The last part of a replication stream. Offset `n` is the position behind the first `n` bytes.
 #[derive(Default)]
 pub struct Backlog {
     blocks: VecDeque<Block>,
-    /// Offset of the first byte that is given out.
+    /// Offset of the oldest byte that can be read.
     start: u64,
     /// Offset behind the last byte.
     end: u64,
@@ -62,17 +62,17 @@ impl Backlog {
         self.end
     }
 
-    /// Offset of the oldest byte there is.
+    /// Offset of the oldest byte kept.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// Number of bytes there are.
+    /// Number of bytes kept.
     pub fn len(&self) -> u64 {
         self.end - self.start
     }
 
-    /// Whether there are no bytes.
+    /// Whether no bytes are kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -82,19 +82,19 @@ impl Backlog {
         self.allocated
     }
 
-    /// Begins to keep bytes, from the present offset on.
+    /// Begins to keep bytes, from the current offset on.
     pub fn activate(&mut self) {
         self.active = true;
         self.selected = None;
     }
 
-    /// Gives up all bytes and keeps none from now on.
+    /// Drops all bytes and keeps none from now on.
     pub fn deactivate(&mut self) {
         self.restart(self.end);
         self.active = false;
     }
 
-    /// Gives up all bytes, and goes on at another offset.
+    /// Drops all bytes and continues at another offset.
     pub fn restart(&mut self, offset: u64) {
         self.blocks.clear();
         self.allocated = 0;
@@ -102,12 +102,12 @@ impl Backlog {
         self.selected = None;
     }
 
-    /// Whether somebody who has the first `offset` bytes can be given the rest.
+    /// Whether a replica that has the first `offset` bytes can be sent the rest.
     pub fn reaches(&self, offset: u64) -> bool {
         self.active && (self.start..=self.end).contains(&offset)
     }
 
-    /// Lets `write` append to the stream; it appends about `expected` bytes.
+    /// Lets `write` append to the stream. `expected` is an estimate of the number of bytes appended.
     pub fn append_with<T>(
         &mut self,
         expected: usize,
@@ -130,7 +130,7 @@ impl Backlog {
         result
     }
 
-    /// Appends bytes of a primary, which must be passed on as they came.
+    /// Appends bytes received from a primary, which must be passed on unchanged.
     pub fn append(&mut self, bytes: &[u8]) {
         if self.active {
             self.append_with(bytes.len(), |out, _| out.extend_from_slice(bytes));
@@ -140,33 +140,33 @@ impl Backlog {
         }
     }
 
-    /// Moves on by one byte that nobody will be sent, while no bytes are kept.
+    /// Advances by one byte that no replica will be sent. Does nothing while bytes are kept.
     pub fn skip(&mut self) {
         if !self.active {
             self.restart(self.end + 1);
         }
     }
 
-    /// Bytes from `offset` on: as many as lie in one piece, and none at the end. O(log blocks).
+    /// Bytes from `offset` to the end of their block; empty at the end of the stream. O(log blocks).
     ///
     /// # Panics
-    /// If they have been given up, or have not been written.
+    /// If the byte at `offset` has been dropped or has not been written.
     pub fn read(&self, offset: u64) -> &[u8] {
         assert!((self.start..=self.end).contains(&offset), "nobody is sent what there is not");
         let next = self.blocks.partition_point(|block| block.end() <= offset);
         self.blocks.get(next).map_or(&[], |block| &block.bytes[(offset - block.start) as usize..])
     }
 
-    /// Number of blocks that have bytes from `offset` on. O(log blocks).
+    /// Number of blocks that contain bytes at or after `offset`. O(log blocks).
     pub fn blocks_from(&self, offset: u64) -> usize {
         self.blocks.len() - self.blocks.partition_point(|block| block.end() <= offset)
     }
 
-    /// Gives up the oldest bytes above `limit`, but none from `needed` on: the least offset at which a replica
-    /// stands.
+    /// Drops the oldest bytes above `limit`, but none at or after `needed`, the lowest offset that a replica still
+    /// needs.
     pub fn trim(&mut self, limit: u64, needed: Option<u64>) {
         let keep_from = self.end.saturating_sub(limit).min(needed.unwrap_or(u64::MAX)).max(self.start);
-        // Whole blocks, so that few commands do this work; the last one is being written to.
+        // Whole blocks are dropped, so that few commands do this work. The last block is being written to.
         while self.blocks.len() > 1
             && let Some(block) = self.blocks.front()
             && block.end() <= keep_from
@@ -185,7 +185,7 @@ impl Backlog {
             self.start = keep_from;
             self.allocated += block.bytes.capacity();
         }
-        // Of a block that is larger than usual, less is given out than there is.
+        // A block that is larger than usual may contain bytes that can no longer be read.
         if self.blocks.front().is_some_and(|block| block.bytes.len() > BLOCK) {
             self.start = keep_from;
         }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_anywhere_in_it_is_given_exactly_the_rest() {
+    fn a_replica_at_any_offset_is_given_exactly_the_rest() {
         for seed in 0..50 {
             let mut rng = Rng::new(seed);
             let (mut backlog, mut all) = (Backlog::default(), Vec::new());
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_unit_does_not_stay_for_its_last_bytes() {
+    fn a_large_block_is_trimmed_before_it_is_obsolete() {
         let mut backlog = Backlog::default();
         backlog.activate();
         backlog.append(&[b'x'; 1 << 20]);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_unit_is_given_out_no_further_back_than_the_limit() {
+    fn a_large_block_is_readable_only_within_the_limit() {
         for len in [BLOCK, BLOCK + 1, 3 * BLOCK, LARGE, LARGE + 1, 2 * LARGE, 10 * BLOCK + 300] {
             for limit in [BLOCK as u64, 2 * BLOCK as u64, LARGE as u64] {
                 let mut backlog = Backlog::default();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anybody_to_keep_bytes_for_only_the_offset_moves() {
+    fn an_inactive_backlog_counts_bytes_without_keeping_them() {
         let mut backlog = Backlog::default();
         backlog.append(b"abc");
         backlog.append_with(2, |out, selected| {

@@ -1,11 +1,11 @@
-//! The handshake: how a replica introduces itself to its primary, and what comes of it.
+//! The handshake: how a replica introduces itself to its primary, and how the primary answers.
 //!
 //! ```text
 //! replica: PING            [AUTH …]  REPLCONF listening-port …  REPLCONF capa …  [REPLCONF version …]    PSYNC id offset
 //! primary:         +PONG                                                          +OK +OK -ERR                        +CONTINUE …
 //! ```
 //!
-//! A [`Handshake`] is given the lines that the primary answers, and says what to send next.
+//! A [`Handshake`] receives the primary's answers line by line and writes the requests to send next.
 
 use thiserror::Error;
 
@@ -14,22 +14,22 @@ use crate::resp::request::write_request;
 use crate::stdx::num::parse_i64;
 use crate::stdx::text::Lossy;
 
-/// What a replica says of itself.
+/// What a replica tells its primary about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Greeting {
     /// User name and password; the name of the default user is empty.
     pub auth: Option<(Vec<u8>, Vec<u8>)>,
-    /// Port that it listens on.
+    /// Port that the replica listens on.
     pub port: u16,
-    /// Address to announce, unless that of the connection is right.
+    /// Address to announce; `None` if the address of the connection is right.
     pub ip: Option<String>,
-    /// The history it knows and the number of bytes of it that it has; `None` if it has no data to go on from.
+    /// Replication ID and offset from which the replica can continue; `None` if it has no data.
     pub position: Option<(ReplicationId, u64)>,
-    /// Whether the primary is to hand over to this replica.
+    /// Whether the primary is asked to hand over to this replica (`PSYNC … FAILOVER`).
     pub takes_over: bool,
 }
 
-/// What has been asked, and is being answered.
+/// The request whose answer is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Ping,
@@ -42,41 +42,41 @@ enum Step {
     Sync,
 }
 
-/// What an answer leads to.
+/// What follows from an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// More answers are to come.
+    /// More answers are awaited.
     Wait,
-    /// All data, and then the stream from `offset` on.
+    /// The primary sends a snapshot, and then the stream from `offset` on.
     Full {
-        /// The primary's history; `None` from a primary that knows none.
+        /// Replication ID of the primary; `None` if the primary has no replication ID.
         id: Option<ReplicationId>,
-        /// Number of bytes of it that the data contain.
+        /// Offset in the stream to which the snapshot corresponds.
         offset: u64,
     },
-    /// The stream goes on from where this replica stands.
+    /// The primary continues the stream from the replica's offset, without a snapshot.
     Continue {
-        /// The primary's history, if it names it.
+        /// Replication ID of the primary, if the answer has one.
         id: Option<ReplicationId>,
     },
 }
 
-/// Why there is no synchronisation now.
+/// Why the handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Failure {
-    /// The primary does not answer as one would.
+    /// The answer to PING is not one of a primary.
     #[error("Error reply to PING from master: '{0}'")]
     Ping(String),
-    /// The password is wrong.
+    /// The password was refused.
     #[error("Unable to AUTH to MASTER: {0}")]
     Auth(String),
-    /// The primary has no data itself now.
+    /// The primary cannot synchronise replicas at the moment.
     #[error("Master is currently unable to PSYNC but should be in the future: {0}")]
     Later(String),
-    /// The reply to PSYNC makes no sense.
+    /// The answer to PSYNC is malformed.
     #[error("Master replied with wrong +FULLRESYNC syntax: {0}")]
     Syntax(String),
-    /// The primary refuses to hand over.
+    /// The primary refuses the failover.
     #[error("Failover target rejected psync request")]
     Failover,
 }
@@ -89,28 +89,28 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Begins on a new connection: what is to be sent first goes to `out`.
+    /// Begins the handshake on a new connection and appends the first request to `out`.
     pub fn begin(greeting: Greeting, out: &mut Vec<u8>) -> Handshake {
         send(out, &[b"PING"]);
         Handshake { greeting, step: Step::Ping }
     }
 
-    /// Whether the replica waits for the answer to its request for data.
+    /// Whether the replica has requested the data and awaits the answer.
     pub fn has_asked(&self) -> bool {
         matches!(self.step, Step::Psync | Step::Sync)
     }
 
-    /// Whether the primary speaks a protocol without histories: the snapshot follows without an answer.
+    /// Whether the primary has no replication IDs and was sent SYNC: the snapshot then follows without an answer.
     pub fn is_plain(&self) -> bool {
         self.step == Step::Sync
     }
 
-    /// Takes a line that the primary answered, without its end. What is to be sent goes to `out`.
+    /// Processes one line from the primary, given without its line end. Appends the next requests to `out`.
     ///
     /// # Errors
-    /// Nothing comes of it; the connection is to be closed.
+    /// The handshake failed; the connection must be closed.
     pub fn answer(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<Next, Failure> {
-        // An empty line is sent to show that the primary is alive.
+        // The primary sends empty lines to show that it is alive.
         if line.is_empty() {
             return Ok(Next::Wait);
         }
@@ -149,7 +149,7 @@ impl Handshake {
                 self.step = Step::Version;
             }
             Step::Version => {
-                // Only primaries of one family know this option; for others it is no failure.
+                // Only Valkey knows this option; other primaries answer with an error, which is harmless.
                 self.step = Step::Psync;
                 self.ask(out);
             }
@@ -159,7 +159,7 @@ impl Handshake {
         Ok(Next::Wait)
     }
 
-    /// All at once, as the answers need not be waited for.
+    /// Sends all of these requests at once, since no request depends on an answer to another.
     fn introduce(&mut self, out: &mut Vec<u8>) {
         let greeting = &self.greeting;
         match &greeting.auth {
@@ -179,7 +179,7 @@ impl Handshake {
     fn ask(&self, out: &mut Vec<u8>) {
         match &self.greeting.position {
             Some((id, offset)) => {
-                // The first byte that is missing, counted from 1.
+                // Number of the first missing byte, counted from 1.
                 let next = (offset + 1).to_string();
                 tracing::info!("Trying a partial resynchronization (request {id}:{next}).");
                 if self.greeting.takes_over {
@@ -231,8 +231,7 @@ impl Handshake {
     }
 }
 
-/// The version of the other family whose snapshots are understood whole: a primary of that family sends what this
-/// version can read.
+/// The Valkey version reported to primaries: a primary of that family sends snapshots that this version can read.
 pub const UNDERSTOOD: &str = "9.0.0";
 
 fn send(out: &mut Vec<u8>, args: &[&[u8]]) {
@@ -320,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_primary_is_left() {
+    fn servers_that_are_not_primaries_are_left() {
         let mut out = Vec::new();
         let mut handshake = Handshake::begin(Greeting::default(), &mut out);
         assert!(matches!(handshake.answer(b"-ERR wrong", &mut out), Err(Failure::Ping(_))));

@@ -1,8 +1,8 @@
-//! Histories: which streams of changes a server can go on with.
+//! Histories: the streams of changes that a server can continue.
 //!
-//! A replica that is promoted begins a new history, as its changes from then on are its own. It still knows the one it
-//! followed up to that offset, so that its former fellow replicas can go on with it. Two histories are enough: whoever
-//! missed two promotions needs a copy.
+//! A replica that is promoted begins a new history, because its changes from then on are its own. It remembers the
+//! history that it followed and the offset up to which it followed it, so that the other replicas of the former primary
+//! can continue from the promoted one. Two histories are enough: a replica that missed two promotions needs a snapshot.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use crate::stdx::rng::Rng;
 /// Length of a [`ReplicationId`] in bytes.
 pub const ID_LEN: usize = 40;
 
-/// Name of a history: 40 hexadecimal digits.
+/// Replication ID, the name of a history: 40 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ReplicationId([u8; ID_LEN]);
 
 impl ReplicationId {
-    /// What stands for no history at all in replies: 40 zeros.
+    /// Forty zeros, which stand for no history in replies.
     pub const NONE: ReplicationId = ReplicationId([b'0'; ID_LEN]);
 
-    /// A name that nobody else draws.
+    /// A random ID, which no other server draws.
     pub fn random(rng: &mut Rng) -> ReplicationId {
         let mut id = [0; ID_LEN];
         rng.fill_hex(&mut id);
         ReplicationId(id)
     }
 
-    /// The name written as `text`; `None` if it is no such name.
+    /// Parses an ID; `None` if `text` is not 40 hexadecimal digits.
     pub fn parse(text: &[u8]) -> Option<ReplicationId> {
         let id: [u8; ID_LEN] = text.try_into().ok()?;
         id.iter().all(u8::is_ascii_hexdigit).then_some(ReplicationId(id))
@@ -58,18 +58,18 @@ impl fmt::Debug for ReplicationId {
 /// The histories that a server knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct History {
-    /// The present one.
+    /// The current history.
     pub id: ReplicationId,
-    /// The one before, and the offset at which it ended here.
+    /// The previous history, and the offset at which it ended on this server.
     pub former: Option<(ReplicationId, u64)>,
 }
 
-/// Why somebody cannot go on from where they stand.
+/// Why a replica cannot continue a history here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Foreign {
     /// The history is not known.
     Unknown,
-    /// The history is known only up to this offset.
+    /// The history is known only up to this offset, which the replica has passed.
     EndedAt(u64),
 }
 
@@ -79,13 +79,13 @@ impl History {
         History { id: ReplicationId::random(rng), former: None }
     }
 
-    /// Begins another history at `offset`, which goes on from the present one.
+    /// Begins a new history at `offset`, which continues the current one.
     pub fn branch(&mut self, offset: u64, rng: &mut Rng) {
         self.former = Some((self.id, offset));
         self.id = ReplicationId::random(rng);
     }
 
-    /// Follows a primary whose history is `id` from `offset` on, having followed the present one up to there.
+    /// Follows a primary whose history is `id` from `offset` on. Up to there, the current history was followed.
     pub fn follow(&mut self, id: ReplicationId, offset: u64) {
         if id != self.id {
             self.former = Some((self.id, offset));
@@ -93,15 +93,16 @@ impl History {
         }
     }
 
-    /// Takes over the history of a primary together with its data.
+    /// Takes over the history of a primary, whose data replace those of this server.
     pub fn adopt(&mut self, id: ReplicationId) {
         *self = History { id, former: None };
     }
 
-    /// Whether somebody who has the first `offset` bytes of the history `id` has what this server had then.
+    /// Checks that a replica with the first `offset` bytes of the history `id` has the data that this server had at
+    /// that offset.
     ///
     /// # Errors
-    /// If they may have something else.
+    /// The replica may have other data.
     pub fn contains(&self, id: &[u8], offset: u64) -> Result<(), Foreign> {
         if id.eq_ignore_ascii_case(self.id.as_bytes()) {
             return Ok(());
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_promoted_server_goes_on_with_who_is_not_ahead_of_it() {
+    fn a_promoted_server_continues_with_replicas_that_are_not_ahead() {
         let mut rng = Rng::new(7);
         let mut history = History::new(&mut rng);
         let first = history.id;

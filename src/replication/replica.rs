@@ -4,55 +4,55 @@ use crate::stdx::bits::bit_set;
 use crate::stdx::clock::UnixMillis;
 
 bit_set! {
-    /// What a replica said it understands (`REPLCONF capa`).
+    /// Capabilities that a replica announces (`REPLCONF capa`).
     pub struct Capabilities: u8 {
-        /// A snapshot whose length is not known in advance.
+        /// Reads snapshots whose length is not known in advance.
         EOF = 0;
-        /// Histories with a former one: `+CONTINUE` may name another.
+        /// Knows that a history can continue another one: `+CONTINUE` may name a new ID.
         PSYNC2 = 1;
-        /// A second connection for the snapshot: what replicas of Redis 8.0 and newer say.
+        /// Receives the snapshot on a second connection; announced by replicas of Redis 8.0 and newer.
         RDB_CHANNEL = 2;
     }
 }
 
-/// How far a replica has come.
+/// Progress of a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// It is connected and asked for nothing yet.
+    /// The replica is connected and has not asked for data yet.
     Greeting,
-    /// It waits for a snapshot to be begun.
+    /// The replica waits for a snapshot to begin.
     AwaitsSnapshot,
-    /// It waits for the snapshot that is being written to a file; its stream begins at the offset of that snapshot.
+    /// A snapshot for the replica is being written to a file. The stream will continue from the snapshot's offset.
     SnapshotBegun,
-    /// It is sent a snapshot while that is written; its stream begins at the offset of that snapshot.
+    /// A snapshot is being written directly to the replica. The stream will continue from the snapshot's offset.
     SnapshotFlows,
-    /// It is sent a snapshot, of which this many bytes have left.
+    /// The replica is being sent a snapshot file.
     Transfer {
-        /// Bytes of the file that have been read.
+        /// Bytes of the file read so far.
         sent: u64,
-        /// Size of the file.
+        /// Size of the file in bytes.
         len: u64,
     },
-    /// It is sent the stream.
+    /// The replica is sent the stream.
     Online,
-    /// It is a tool that only wanted the snapshot.
+    /// The connection belongs to a tool that wanted only the snapshot, and has it.
     Done,
 }
 
 /// Which part of the data a tool asks for (`REPLCONF rdb-filter-only`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Filter {
-    /// Whether it wants the keys.
+    /// Whether keys are wanted.
     pub keys: bool,
-    /// Whether it wants the functions.
+    /// Whether functions are wanted.
     pub functions: bool,
 }
 
 impl Filter {
-    /// Everything.
+    /// All data.
     pub const ALL: Filter = Filter { keys: true, functions: true };
 
-    /// Reads the words of the option: the parts to keep.
+    /// Parses the value of the option, a list of the parts to keep; `None` if it is malformed.
     pub fn parse(words: &[u8]) -> Option<Filter> {
         let mut filter = Filter { keys: false, functions: false };
         for word in words.split(|&byte| byte == b' ').filter(|word| !word.is_empty()) {
@@ -69,36 +69,37 @@ impl Filter {
 /// What a primary knows of a replica.
 #[derive(Debug)]
 pub struct Replica {
-    /// How far it has come.
+    /// Progress of the replica.
     pub state: State,
-    /// What it understands.
+    /// Capabilities that the replica announced.
     pub capabilities: Capabilities,
-    /// Port that it listens on; 0 if it has not said.
+    /// Port that the replica listens on; 0 if it has not announced one.
     pub port: u16,
-    /// Address that it announces, if not that of its connection.
+    /// Address that the replica announced, if it differs from that of its connection.
     pub ip: Option<String>,
-    /// Version of its program, if it is of the family that says so: major and minor.
+    /// Major and minor version of the replica's program, if it is Valkey, whose replicas announce it.
     pub version: Option<(u32, u32)>,
-    /// Whether it wants a snapshot only.
+    /// Whether only a snapshot is wanted.
     pub snapshot_only: bool,
-    /// Which part of the data it wants.
+    /// Parts of the data that are wanted.
     pub filter: Filter,
-    /// Offset in the stream of the next byte that it is sent.
+    /// Offset in the stream of the next byte to send.
     pub next: u64,
-    /// Bytes of the stream that it has applied, as it last said.
+    /// Offset in the stream up to which the replica has applied commands, as last reported.
     pub acknowledged: u64,
-    /// Bytes of the stream that it has synced to its append-only file, as it last said.
+    /// Offset in the stream up to which the replica's append-only file is synced, as last reported.
     pub synced: u64,
-    /// When it last said something.
+    /// Time of the last message from the replica.
     pub heard_at: UnixMillis,
-    /// Whether it is put online by its first acknowledgement, since nothing tells when it has loaded what it was sent.
+    /// Whether the first acknowledgement puts the replica online, since nothing else shows when it has loaded the
+    /// snapshot.
     pub online_when_heard: bool,
-    /// Whether a reply to it was reported: it is reported once.
+    /// Whether it has been logged that a reply was sent to this replica, which is logged only once.
     pub replied: bool,
 }
 
 impl Replica {
-    /// A replica that begins to introduce itself.
+    /// A replica that has just connected.
     pub fn new(now: UnixMillis) -> Replica {
         Replica {
             state: State::Greeting,
@@ -117,7 +118,7 @@ impl Replica {
         }
     }
 
-    /// Its state in INFO.
+    /// Name of the state in `INFO`.
     pub fn state_name(&self) -> &'static str {
         match self.state {
             State::Greeting | State::AwaitsSnapshot | State::SnapshotBegun | State::SnapshotFlows => {
@@ -129,7 +130,7 @@ impl Replica {
         }
     }
 
-    /// Whether the stream has to be kept from [`Replica::next`] on.
+    /// Whether the stream must be kept from [`Replica::next`] on.
     pub fn needs_stream(&self) -> bool {
         matches!(
             self.state,
@@ -137,18 +138,19 @@ impl Replica {
         )
     }
 
-    /// Whether the stream is sent to it now.
+    /// Whether the stream is sent to the replica now.
     #[inline]
     pub fn is_fed(&self) -> bool {
         self.state == State::Online && !self.online_when_heard
     }
 
-    /// Seconds since it was last heard of, which `INFO` shows as its lag; `None` if it is not online.
+    /// Seconds since the last message from the replica, shown by `INFO` as its lag; `None` if the replica is not
+    /// online.
     pub fn lag_s(&self, now: UnixMillis) -> Option<i64> {
         (self.state == State::Online).then(|| (now.since(self.heard_at) / 1000).max(0))
     }
 
-    /// The newest snapshot format that it can read, as the number in the header of snapshots.
+    /// The newest snapshot format that the replica can read.
     pub fn snapshot_version(&self) -> SnapshotVersion {
         match self.version {
             Some(version) if version >= (9, 0) => SnapshotVersion::Valkey9,
@@ -158,7 +160,7 @@ impl Replica {
         }
     }
 
-    /// Reads a version such as `9.0.1` into `version`.
+    /// Sets the version from text such as `9.0.1`; whether the text has a major and a minor version.
     pub fn set_version(&mut self, text: &[u8]) -> bool {
         let mut parts =
             text.split(|&byte| byte == b'.').map(|part| std::str::from_utf8(part).ok()?.parse().ok());
@@ -168,13 +170,13 @@ impl Replica {
     }
 }
 
-/// The format of the snapshot that a replica is sent.
+/// Version of the format of a snapshot for a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapshotVersion {
-    /// The oldest that can hold the data.
+    /// The oldest version that can hold the data.
     Oldest,
-    /// This version, or an older one that can hold the data.
+    /// This RDB version, or an older one that can hold the data.
     Redis(u32),
-    /// The format of Valkey 9.
+    /// The version of Valkey 9.
     Valkey9,
 }

@@ -1,4 +1,4 @@
-//! Whether a replica can go on from where it stands.
+//! Decides whether a replica can continue the stream from its offset.
 
 use thiserror::Error;
 
@@ -6,33 +6,33 @@ use super::backlog::Backlog;
 use super::history::{Foreign, History};
 use crate::stdx::text::Lossy;
 
-/// Why a replica is sent a snapshot.
+/// Why a replica needs a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Refusal {
-    /// It asks for one.
+    /// The replica asked for a snapshot.
     #[error("it asks for everything")]
     Asked,
-    /// It has data of a history that is not known here, or of what became of it after it ended here.
+    /// The replica's history is not known here, or the replica followed it beyond the offset at which it ended here.
     #[error("its data are of another history")]
     Foreign(Foreign),
-    /// The bytes that it misses are not kept.
+    /// The backlog no longer has the bytes that the replica is missing.
     #[error("what it misses is not kept")]
     NotKept,
-    /// It has more of the history than there is here.
+    /// The replica's offset is beyond the end of the backlog.
     #[error("it is ahead")]
     Ahead,
 }
 
-/// Answers a request for the stream: `next` is the number of the first byte of the history `id` that the replica
-/// misses, counted from 1. Returns the offset from which its stream goes on.
+/// Decides about a request `PSYNC id next`, in which `next` is the number of the first byte of the history `id` that
+/// the replica is missing, counted from 1. Returns the offset from which the stream continues.
 ///
 /// # Errors
-/// Why it has to be sent a snapshot instead.
+/// The replica needs a snapshot.
 pub fn resume(history: &History, backlog: &Backlog, id: &[u8], next: i64) -> Result<u64, Refusal> {
     if id == b"?" {
         return Err(Refusal::Asked);
     }
-    // A number that no byte has is refused like that of a byte that is not kept.
+    // Numbers below 1 refer to no byte and are refused like those of bytes that are no longer kept.
     let offset = u64::try_from(next).ok().and_then(|next| next.checked_sub(1));
     history.contains(id, offset.unwrap_or(0)).map_err(Refusal::Foreign)?;
     match offset {
@@ -42,7 +42,7 @@ pub fn resume(history: &History, backlog: &Backlog, id: &[u8], next: i64) -> Res
     }
 }
 
-/// Writes the line that tells the log of a refusal. `name` is the replica's.
+/// Log message about a refusal. `name` is the name of the replica.
 pub fn explain(refusal: Refusal, history: &History, name: &str, id: &[u8], next: i64) -> String {
     match refusal {
         Refusal::Asked => format!("Full resync requested by replica {name}"),
@@ -71,7 +71,7 @@ mod tests {
     use crate::stdx::rng::Rng;
 
     #[test]
-    fn who_is_sent_the_rest_and_who_a_snapshot() {
+    fn a_request_leads_to_the_rest_or_to_a_snapshot() {
         let mut rng = Rng::new(3);
         let (mut history, mut backlog) = (History::new(&mut rng), Backlog::default());
         let first = history.id;

@@ -1,13 +1,13 @@
-//! Servers that replicate each other over a network that delays, reorders and cuts.
+//! Model test: servers replicate each other over a network that delays, fragments and cuts connections.
 //!
-//! Each server is a [`History`], a [`Backlog`] and its data: the list of all writes, of which no two are equal. The
-//! protocol is that of this room; only what a server does with sockets and files is played here. A schedule is a
-//! random sequence of writes, deliveries of a few bytes, cuts, promotions, changes of primary and restarts, all from one
-//! seed. Two laws hold:
+//! Each server is a [`History`], a [`Backlog`] and its data, which is the list of all writes; no two writes are equal.
+//! The protocol code is that of this room; only what a server does with sockets and files is simulated. A schedule is a
+//! random sequence of writes, deliveries of a few bytes, cuts, promotions, changes of primary and restarts, generated
+//! from one seed. Two laws hold:
 //!
-//! - At any moment, whoever says that it has the first `n` bytes of a history has exactly the data that its author had
-//!   after writing them: nothing is missing, doubled or out of order.
-//! - When the disturbance ends, all data become equal, and stay so without another snapshot.
+//! - At any moment, a server that claims the first `n` bytes of a history has exactly the data that the history's
+//!   author had after writing them: nothing is missing, duplicated or out of order.
+//! - After the disturbances end, the data of all servers become equal and stay equal without another snapshot.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ use crate::stdx::rng::Rng;
 /// A write: the database, and a number that no other write has.
 type Write = (u32, u64);
 
-/// What was seen of all schedules, so that none of it is missed by chance.
+/// Events seen in all schedules. The test fails if one of them never occurred.
 #[derive(Default, Debug)]
 struct Seen {
     full_by_length: u64,
@@ -42,7 +42,7 @@ struct Seen {
     depth: u64,
 }
 
-/// Where an end of a connection is: at the server that opened it, or at the one that accepted it.
+/// An end of a connection: the server that opened it, or the one that accepted it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     Opener = 0,
@@ -53,13 +53,13 @@ enum End {
 struct Connection {
     /// The servers at its ends.
     servers: [usize; 2],
-    /// Bytes under way to each end.
+    /// Bytes in transit to each end.
     under_way: [Vec<u8>; 2],
     /// How many bytes still reach each end before the connection breaks.
     left: [u64; 2],
-    /// Whether it no longer carries bytes.
+    /// Whether the connection no longer transmits bytes.
     broken: bool,
-    /// Whether each end no longer uses it.
+    /// Whether each end has stopped using the connection.
     left_by: [bool; 2],
     /// What the accepting server knows of the replica that opened it.
     replica: Replica,
@@ -68,7 +68,7 @@ struct Connection {
     snapshot: Option<Vec<u8>>,
 }
 
-/// Requests that are received.
+/// Requests being received.
 #[derive(Default)]
 struct Input {
     bytes: Vec<u8>,
@@ -88,7 +88,7 @@ impl Input {
     }
 }
 
-/// How far the connection to the primary is.
+/// State of the connection to the primary.
 enum Link {
     Down,
     Greeting {
@@ -115,7 +115,7 @@ enum Link {
 struct Following {
     primary: usize,
     link: Link,
-    /// Whether the data are those of the history at its offset.
+    /// Whether the data correspond to the history at the server's offset.
     resumable: bool,
     /// Whether the primary speaks the protocol without histories.
     plain: bool,
@@ -123,7 +123,7 @@ struct Following {
     db: u32,
 }
 
-/// What a server finds again after a restart.
+/// State of a server that survives a restart.
 #[derive(Clone)]
 struct Saved {
     data: Vec<Write>,
@@ -136,9 +136,9 @@ struct Server {
     data: Vec<Write>,
     following: Option<Following>,
     saved: Saved,
-    /// Whether it knows no histories.
+    /// Whether the server has no replication IDs.
     old: bool,
-    /// Whether it was restarted since it was last linked.
+    /// Whether the server was restarted since it was last connected to its primary.
     restarted: bool,
 }
 
@@ -146,13 +146,13 @@ struct World {
     rng: Rng,
     servers: Vec<Server>,
     connections: Vec<Connection>,
-    /// Data, by the author's history and offset. A history may go on from another one.
+    /// Hash of the data at each offset, by the author's history. A history may continue another one.
     truth: HashMap<(String, u64), u64>,
     parents: HashMap<String, (String, u64)>,
     written: u64,
     /// Whether connections may break.
     stormy: bool,
-    /// Bytes that the next connections carry to each end.
+    /// Numbers of bytes that the next connections transmit to each end before they break.
     planned: Vec<[u64; 2]>,
     seen: Seen,
 }
@@ -196,7 +196,7 @@ impl World {
 
     // ---- the first law --------------------------------------------------------------------
 
-    /// Notes the data that the author of a history has at its end.
+    /// Records the data of a history's author at the end of the history.
     fn note(&mut self, s: usize) {
         let server = &self.servers[s];
         if server.backlog.is_active() {
@@ -228,7 +228,7 @@ impl World {
         self.servers[s].history = History::new(&mut self.rng);
     }
 
-    /// Begins another history that goes on from the present one.
+    /// Begins a new history that continues the current one.
     fn branch(&mut self, s: usize) {
         let server = &mut self.servers[s];
         let (old, end) = (server.history.id.to_string(), server.backlog.end());
@@ -271,7 +271,7 @@ impl World {
         self.servers[s].backlog.selected = None;
     }
 
-    /// Where the data stand in a history, for a snapshot of them.
+    /// Position of the data in a history, for a snapshot of them.
     fn position(&self, s: usize) -> Option<(ReplicationId, u64, u32)> {
         let server = &self.servers[s];
         let db = match &server.following {
@@ -314,7 +314,7 @@ impl World {
             let resumable = saved.position.is_some();
             server.following = Some(Following { primary, link: Link::Down, resumable, plain: false, db });
         } else if saved.position.is_some() {
-            // Its former replicas may have gone further in the old history.
+            // The server's former replicas may have followed the old history further than the server did.
             server.backlog.activate();
             self.branch(s);
         }
@@ -363,7 +363,7 @@ impl World {
         self.servers[s].following.as_mut().expect("just seen").link = link;
     }
 
-    /// An end closes a connection; the other one learns of it later.
+    /// Closes one end of a connection. The other end learns of it later.
     fn close(&mut self, c: usize, end: End) {
         let connection = &mut self.connections[c];
         connection.left_by[end as usize] = true;
@@ -379,7 +379,7 @@ impl World {
         self.connections[c].under_way[to as usize].extend_from_slice(bytes);
     }
 
-    /// Has up to `most` bytes arrive at an end; whether anything happened there.
+    /// Delivers up to `most` bytes to an end; whether anything happened there.
     fn deliver(&mut self, c: usize, to: End, most: usize) -> bool {
         let connection = &mut self.connections[c];
         if connection.left_by[to as usize] {
@@ -410,7 +410,7 @@ impl World {
         true
     }
 
-    /// An end learns that a connection is gone.
+    /// Tells an end that its connection is lost.
     fn lost(&mut self, c: usize, end: End) {
         let s = self.connections[c].servers[end as usize];
         self.close(c, end);
@@ -578,7 +578,7 @@ impl World {
         self.send(c, End::Acceptor, &out);
     }
 
-    /// Applies what has arrived of the stream, and passes it on as it came.
+    /// Applies the part of the stream that has arrived, and passes it on unchanged.
     fn apply(&mut self, s: usize) {
         loop {
             let server = &mut self.servers[s];
@@ -716,7 +716,7 @@ impl World {
         }
     }
 
-    /// Begins a snapshot for all that wait for one.
+    /// Begins a snapshot for all replicas that wait for one.
     fn begin_snapshot(&mut self, s: usize) {
         let waiting: Vec<usize> = self
             .replicas(s)
@@ -727,7 +727,7 @@ impl World {
             return;
         }
         let Some((id, offset, db)) = self.position(s).or_else(|| {
-            // A server whose primary knows no histories has one of its own.
+            // A server whose primary has no replication IDs has a history of its own.
             let server = &self.servers[s];
             let following = server.following.as_ref()?;
             matches!(following.link, Link::Linked { .. })
@@ -753,7 +753,7 @@ impl World {
         }
     }
 
-    /// Sends the snapshots that were begun.
+    /// Sends the finished snapshot to the replicas that wait for it.
     fn end_snapshot(&mut self, s: usize) {
         for c in self.replicas(s) {
             if self.connections[c].replica.state != State::SnapshotBegun {
@@ -780,7 +780,7 @@ impl World {
         }
     }
 
-    /// Sends replicas some of the stream, and gives up what nobody needs.
+    /// Sends replicas some of the stream, and trims the backlog.
     fn feed(&mut self, s: usize, most: u64) {
         let mut needed = None;
         for c in self.replicas(s) {
@@ -843,7 +843,7 @@ impl World {
                 *into = selected;
                 if requests[0][0] == b"SELECT" { first } else { 0 }
             });
-            // The selection of a database counts by itself, unless it is part of a transaction.
+            // SELECT is a unit of its own, unless it is part of a transaction.
             self.truth.entry((server.history.id.to_string(), start + alone as u64)).or_insert(before);
             self.note(s);
         }
@@ -885,7 +885,7 @@ impl World {
             90..92 => self.ping(s),
             92 => self.save(s),
             93 => {
-                // A clean end, or a crash that loses what came after the last save.
+                // A clean shutdown, or a crash that loses the changes after the last save.
                 if self.rng.one_in(2) {
                     self.save(s);
                 }
@@ -920,7 +920,7 @@ impl World {
         }
     }
 
-    /// Lets everything arrive, until nothing happens any more.
+    /// Delivers everything in transit, until nothing happens any more.
     fn settle(&mut self, seed: u64) {
         self.stormy = false;
         for connection in &mut self.connections {
@@ -965,7 +965,7 @@ impl World {
         }
     }
 
-    /// Ends the storm: one server becomes the primary of all others, some of which follow it through others.
+    /// Ends the disturbances: one server becomes the primary of all others, some of which follow it through others.
     fn calm(&mut self, seed: u64) {
         let n = self.servers.len();
         let root = self.rng.index(n);
@@ -987,7 +987,7 @@ impl World {
             self.write(root);
             self.ping(root);
         }
-        // Whoever loses the connection now goes on from where it stands.
+        // From now on, a server that loses its connection continues from its offset.
         let broken = self.rng.index(self.connections.len().max(1));
         if let Some(connection) = self.connections.get_mut(broken) {
             connection.broken = true;
@@ -1027,7 +1027,7 @@ fn nothing_is_missing_or_doubled_whatever_the_network_does() {
     let count = variable("SPINEL_SCHEDULES").unwrap_or(3000);
     let mut seen = Seen::default();
     for seed in first..first + count {
-        // What the harness prints if this panics names the schedule.
+        // If the test panics, the harness prints this line, which identifies the schedule.
         println!("seed {seed}");
         seen = schedule(seed, seen);
     }

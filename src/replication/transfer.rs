@@ -1,26 +1,26 @@
-//! How a snapshot is framed: a header, the snapshot, and perhaps a mark at its end.
+//! Framing of a snapshot: a header, the snapshot, and an end mark if the length is not known.
 //!
 //! ```text
 //! \n \n $1234\r\n       <1234 bytes>                    the length is known
 //! \n \n $EOF:<mark>\r\n <any number of bytes> <mark>    it is not: the mark is 40 random bytes
 //! ```
 //!
-//! Line ends in front of the header keep the connection alive while the snapshot is being made.
+//! Line feeds before the header keep the connection alive while the snapshot is being made.
 
 use thiserror::Error;
 
-/// Length in bytes of the mark behind a snapshot of unknown length.
+/// Length in bytes of the mark at the end of a snapshot of unknown length.
 pub const MARK_LEN: usize = 40;
-/// A header is not longer than this, with the text of an error in its place.
+/// Limit for the header in bytes, and for the text of an error in its place.
 const MAX_HEADER: usize = 1024;
 
-/// Why no snapshot comes.
+/// Why the primary does not send a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refused {
     /// The primary sent an error.
     #[error("MASTER aborted replication with an error: {0}")]
     Error(String),
-    /// Something else came.
+    /// The data received are neither a header nor an error.
     #[error(
         "Bad protocol from MASTER, the first byte is not '$' (we received '{0}'), are you sure the host and port are \
          right?"
@@ -31,17 +31,18 @@ pub enum Refused {
 /// How the end of a snapshot is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// By its length in bytes.
+    /// The snapshot has this many bytes.
     Length(u64),
-    /// By what follows it.
+    /// The snapshot ends before this mark.
     Mark([u8; MARK_LEN]),
 }
 
-/// Reads the header at the beginning of `bytes`. Returns it with its length in bytes, together with that of what
-/// precedes it, or only the number of bytes that may be forgotten if it is not complete.
+/// Parses the header at the beginning of `bytes`. Returns the header and the number of bytes up to its end, including
+/// the line feeds before it. If the header is incomplete, returns `None` and the number of line feeds, which the caller
+/// may drop.
 ///
 /// # Errors
-/// There is something else in its place.
+/// The bytes are not a header.
 pub fn read_header(bytes: &[u8]) -> Result<(Option<Framing>, usize), Refused> {
     let blank = bytes.iter().take_while(|&&byte| byte == b'\n').count();
     let rest = &bytes[blank..];
@@ -68,24 +69,24 @@ fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Separates a snapshot from what follows it.
+/// Separates a snapshot from the bytes that follow it.
 #[derive(Debug)]
 pub struct Body {
     framing: Framing,
     /// Bytes of the snapshot so far.
     received: u64,
-    /// The last bytes, which may be the beginning of the mark.
+    /// The last bytes received, which may be the beginning of the mark.
     tail: Vec<u8>,
     ended: bool,
 }
 
 impl Body {
-    /// The snapshot behind such a header.
+    /// A snapshot framed in this way, before its first byte.
     pub fn new(framing: Framing) -> Body {
         Body { framing, received: 0, tail: Vec::new(), ended: framing == Framing::Length(0) }
     }
 
-    /// Bytes of the snapshot so far.
+    /// Bytes of the snapshot received so far.
     pub fn received(&self) -> u64 {
         self.received
     }
@@ -103,8 +104,8 @@ impl Body {
         self.ended
     }
 
-    /// Takes the next bytes, of which those of the snapshot go to `out`. Returns how many were taken; the others
-    /// follow the snapshot.
+    /// Processes received bytes and appends those of the snapshot to `out`. Returns the number of bytes processed; the
+    /// bytes after those follow the snapshot.
     pub fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         if self.ended {
             return 0;
@@ -117,7 +118,7 @@ impl Body {
                 self.ended = self.received + n as u64 == len;
                 n
             }
-            // The mark ends the connection's snapshot phase: nothing follows before it is acknowledged.
+            // No byte follows the mark until the replica has acknowledged the snapshot, so all bytes belong to it.
             Framing::Mark(mark) => {
                 self.tail.extend_from_slice(bytes);
                 if self.tail.ends_with(&mark) {
@@ -142,7 +143,7 @@ mod tests {
     use crate::stdx::rng::Rng;
 
     #[test]
-    fn headers_and_what_may_stand_in_their_place() {
+    fn headers_and_errors_in_their_place() {
         assert_eq!(read_header(b""), Ok((None, 0)));
         assert_eq!(read_header(b"\n\n$12"), Ok((None, 2)));
         assert_eq!(read_header(b"\n$12\r\nabc"), Ok((Some(Framing::Length(12)), 6)));
@@ -165,7 +166,7 @@ mod tests {
             let by_mark = rng.below(2) == 0;
             let mut sent = snapshot.clone();
             let mut body = if by_mark {
-                // A mark that occurs in the snapshot would be found too early: as unlikely as 40 random bytes make it.
+                // The snapshot here cannot contain the mark. With a random mark of 40 bytes, it practically never does.
                 let mut mark = mark;
                 mark[17] = b'M';
                 sent.extend_from_slice(&mark);

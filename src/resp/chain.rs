@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_one_vector_would_be() {
+    fn a_chain_behaves_like_one_vector() {
         for seed in 0..8 {
             println!("seed {seed}");
             let mut rng = Rng::new(seed);
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_full_takes_nothing_more() {
+    fn a_full_chain_takes_nothing_more() {
         let (mut chain, mut block) = (Chain::default(), Vec::new());
         chain.set_limit(BLOCK + 100);
         append(&mut chain, &mut block, &vec![b'a'; BLOCK]);

@@ -80,7 +80,7 @@ impl<'a> Reply<'a> {
         self.out.capacity() == 0 && self.chain.as_ref().is_some_and(|chain| chain.refuses())
     }
 
-    /// Whether to go on writing elements: breaks once the output is dropped.
+    /// Whether to continue writing elements: breaks once the output is dropped.
     #[inline]
     pub fn proceed(&self) -> ControlFlow<()> {
         if self.is_dropping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -422,7 +422,7 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// Puts what `write` writes, at most 64 bytes, where `at` was noted: ahead of what was written since.
+    /// Inserts the output of `write`, at most 64 bytes, at the position `at`: before everything written since.
     pub fn insert(&mut self, at: Deferred, write: impl FnOnce(&mut Reply<'_>)) -> Replied {
         self.insert_header(at, |reply| {
             write(reply);
@@ -473,8 +473,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Appends a string of fewer than a hundred bytes, with what is before and behind it in a reply, if there is room for
-/// all of it; whether it did. Most of what a reply consists of is that: one look at the room, and few stores.
+/// Appends a string of fewer than a hundred bytes with its header and line end, if there is space for all of it;
+/// whether it was appended. Most replies consist of such strings: one check of the space, and a few stores.
 #[allow(unsafe_code)]
 #[inline(always)]
 fn append_short(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
@@ -506,7 +506,7 @@ fn append_short(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     true
 }
 
-/// Copies bytes, without a call if they are up to 16: in two pieces that may overlap.
+/// Copies bytes, without a function call for up to 16 of them: these are copied in two pieces that may overlap.
 ///
 /// # Safety
 /// There are as many bytes at `to` that may be written, apart from these.
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn loops_end_when_nobody_will_read_more() {
+    fn loops_end_when_output_is_dropped() {
         let (mut block, mut chain) = (Vec::with_capacity(100), Chain::default());
         chain.set_limit(1000);
         let mut reply = Reply::chained(&mut block, &mut chain, Protocol::Resp2);

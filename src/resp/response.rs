@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_an_error() {
+    fn malformed_replies_are_errors() {
         assert_eq!(decoded(b"?\r\n"), Err(Malformed::Marker(b'?')));
         assert_eq!(decoded(b"$x\r\n"), Err(Malformed::Length));
         assert_eq!(decoded(b"*-2\r\n"), Err(Malformed::Length));

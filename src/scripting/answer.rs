@@ -1,7 +1,7 @@
-//! What a script returns, written as a reply.
+//! Writes the result of a script as a reply.
 //!
-//! The walk keeps its own stack, so that nesting costs no native stack; how deep values may nest is Redis's rule, which
-//! counts places of the Lua stack.
+//! The traversal keeps its own stack, so nesting costs no native stack. The limit on nesting is that of Redis, which
+//! counts slots of the Lua stack.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::lua::stack::{Kind, LARGEST_FRAME};
 use crate::resp::reply::Deferred;
 use crate::resp::{Error, Protocol, Reply};
 
-/// A table whose values are being written. It is on the Lua stack, a pair's key and value above it.
+/// A table whose values are being written. It is on the Lua stack, with the key and value of the current pair above it.
 enum Walk {
     Items { next: usize, at: Deferred },
     Pairs { count: usize, at: Deferred, part: Pair, map: bool },
@@ -23,7 +23,7 @@ enum Pair {
 }
 
 impl Walk {
-    /// Places of the Lua stack that the original takes for one level.
+    /// Number of Lua stack slots that Redis uses for one level of this kind.
     fn cost(&self) -> i32 {
         match self {
             Walk::Items { .. } => 1,
@@ -32,16 +32,16 @@ impl Walk {
     }
 }
 
-/// What the reply was, for the statistics of errors.
+/// Kind of the reply, for the statistics of errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Written {
     /// A value.
     Value,
-    /// An error table, which counts as an error unless a command's error was counted already.
+    /// An error table. It is counted as an error unless it is a command's error that has been counted.
     Error { counted: bool },
 }
 
-/// Writes the value on top of the stack, and pops it. O(size of the value).
+/// Writes the value on top of the stack as a reply and pops it. O(size of the value).
 pub fn write(lua: &mut Lua<'_>, reply: &mut Reply<'_>, script: Protocol) -> Written {
     let mut open = Vec::new();
     let mut used = 2;
@@ -102,7 +102,7 @@ pub fn write(lua: &mut Lua<'_>, reply: &mut Reply<'_>, script: Protocol) -> Writ
     outcome
 }
 
-/// Writes the value on top and pops it, or begins to walk the table there.
+/// Writes the value on top of the stack and pops it, or begins the traversal of a table.
 fn value(
     lua: &mut Lua<'_>,
     reply: &mut Reply<'_>,
@@ -130,7 +130,7 @@ fn value(
     None
 }
 
-/// A table: one of the forms with a named field, or an array.
+/// Begins a table: one of the forms with a named field, or an array.
 fn table(lua: &mut Lua<'_>, reply: &mut Reply<'_>, written: &mut Written) -> Option<Walk> {
     lua.raw_get_field(-1, "err");
     if let Some(text) = lua.bytes(-1) {
@@ -199,12 +199,12 @@ fn table(lua: &mut Lua<'_>, reply: &mut Reply<'_>, written: &mut Written) -> Opt
     Some(Walk::Items { next: 0, at: reply.defer() })
 }
 
-/// The part of a text before a zero byte: where the original passes it on as a C string.
+/// The part of a text before its first NUL byte, where Redis passes the text on as a C string.
 pub fn c_string(text: &[u8]) -> &[u8] {
     &text[..memchr::memchr(0, text).unwrap_or(text.len())]
 }
 
-/// The text on one line: line breaks become spaces.
+/// The text on one line, with line breaks replaced by spaces.
 fn one_line(text: &[u8]) -> Cow<'_, [u8]> {
     without_breaks(c_string(text))
 }
@@ -216,7 +216,7 @@ fn without_breaks(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text.iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }).collect())
 }
 
-/// The integer that a C cast makes of a double: what does not fit is the smallest.
+/// The integer to which C casts a double; a value out of range becomes the smallest integer.
 pub fn truncate(x: f64) -> i64 {
     const EDGE: f64 = (1u64 << 63) as f64;
     if (-EDGE..EDGE).contains(&x) { x as i64 } else { i64::MIN }

@@ -1,4 +1,4 @@
-//! `redis.*`, which is also called `server.*`.
+//! `redis.*`, also available as `server.*`.
 
 use sha1::{Digest, Sha1};
 
@@ -13,20 +13,20 @@ use crate::resp::request::Span;
 use crate::resp::{Args, Protocol};
 use crate::stdx::num;
 
-/// Largest buffer for arguments that is kept for the next call.
+/// Largest argument buffer kept for the next call, in bytes.
 const SCRATCH_KEPT: usize = 1 << 16;
 
-/// `redis.call(command, …)`: the reply; errors are raised.
+/// `redis.call(command, …)`: the reply of the command. Errors are raised.
 pub fn call(lua: &mut Lua<'_>) -> Native {
     run(lua, true)
 }
 
-/// `redis.pcall(command, …)`: the reply; errors are tables.
+/// `redis.pcall(command, …)`: the reply of the command. Errors are returned as tables.
 pub fn pcall(lua: &mut Lua<'_>) -> Native {
     run(lua, false)
 }
 
-/// Raises the error on top, or returns it.
+/// Raises the error on top of the stack, or returns it.
 fn settle(lua: &mut Lua<'_>, raising: bool) -> Native {
     if raising { Err(lua.raise()) } else { Ok(1) }
 }
@@ -63,10 +63,10 @@ fn run(lua: &mut Lua<'_>, raising: bool) -> Native {
     }
 }
 
-/// Lets the host run a command, and pushes its reply.
+/// Lets the host run a command and pushes its reply.
 ///
 /// # Errors
-/// The host gave no reply, or one that is nested too deeply, or it cannot be called now.
+/// The host cannot be called now, or gave no reply or one that is nested too deeply.
 #[inline]
 pub(super) fn perform(lua: &mut Lua<'_>, command: Option<u32>, args: Args<'_>) -> Result<Given, Raise> {
     let protocol = lua.state().protocol;
@@ -78,7 +78,7 @@ pub(super) fn perform(lua: &mut Lua<'_>, command: Option<u32>, args: Args<'_>) -
     given.unwrap_or_else(|| Err(raise_table(lua, b"ERR commands cannot be called here")))
 }
 
-/// Tells the debugger of the command that ran.
+/// Reports a command that ran to the debugger.
 #[cold]
 fn tell(lua: &mut Lua<'_>, args: Args<'_>, given: Given) {
     if let Some(mut debugger) = lua.state().debugger.take() {
@@ -87,14 +87,14 @@ fn tell(lua: &mut Lua<'_>, args: Args<'_>, given: Given) {
     }
 }
 
-/// The host's number for the command that the first argument names.
+/// The host's number for the command in the first argument.
 #[inline]
 fn command(lua: &mut Lua<'_>) -> Option<u32> {
     let address = lua.bytes(1)?.as_ptr().addr();
     lua.state().commands.find(address).or_else(|| resolve(lua, address))
 }
 
-/// Asks the host for the number, and remembers it.
+/// Asks the host for the number and remembers it.
 #[cold]
 fn resolve(lua: &mut Lua<'_>, address: usize) -> Option<u32> {
     let name = lua.bytes(1)?.to_vec();
@@ -140,7 +140,8 @@ fn gather(lua: &mut Lua<'_>, scratch: &mut Scratch) -> Result<(), &'static str> 
     Ok(())
 }
 
-/// A number as an argument: whole ones plainly, others with the fewest digits that read back the same.
+/// Writes a number as an argument: an integer in plain digits, other numbers in the shortest form that reads back the
+/// same.
 fn write_number(x: f64, out: &mut Vec<u8>) {
     let whole = x as i64;
     if whole as f64 == x && x.abs() <= (1u64 << 62) as f64 {
@@ -153,7 +154,7 @@ fn write_number(x: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// `redis.acl_check_cmd(command, …)`: whether the user may run it.
+/// `redis.acl_check_cmd(command, …)`: whether the user may run the command.
 pub fn acl_check_cmd(lua: &mut Lua<'_>) -> Native {
     let mut scratch = std::mem::take(&mut lua.state().scratch);
     let allowed = gather(lua, &mut scratch).and_then(|()| {
@@ -212,7 +213,7 @@ pub fn error_reply(lua: &mut Lua<'_>) -> Native {
     }
     let text = c_string(lua.bytes(1).unwrap_or_default());
     let end = text.iter().rposition(|b| !matches!(b, b'\r' | b'\n')).map_or(0, |i| i + 1);
-    // The first word is the code. A minus in front is that of the protocol.
+    // The first word is the code. A leading minus belongs to the protocol.
     let text = &text[..end];
     let plain = text.strip_prefix(b"-").unwrap_or(text);
     let error = if plain.contains(&b' ') { plain.to_vec() } else { [b"ERR ", plain].concat() };
@@ -249,7 +250,7 @@ pub fn log(lua: &mut Lua<'_>) -> Native {
     Ok(0)
 }
 
-/// `redis.setresp(2 | 3)`: in which protocol replies come from now on.
+/// `redis.setresp(2 | 3)`: sets the protocol in which replies are converted from now on.
 pub fn setresp(lua: &mut Lua<'_>) -> Native {
     if lua.top() != 1 {
         return Err(raise_table(lua, b"ERR redis.setresp() requires one argument."));
@@ -277,7 +278,8 @@ pub fn set_repl(lua: &mut Lua<'_>) -> Native {
     Ok(0)
 }
 
-/// `redis.replicate_commands()`: what it asks for is always so.
+/// `redis.replicate_commands()`: true, since the commands that a script runs are always replicated instead of the
+/// script.
 pub fn replicate_commands(lua: &mut Lua<'_>) -> Native {
     lua.push_bool(true);
     Ok(1)
@@ -294,7 +296,7 @@ pub fn breakpoint(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// `redis.debug(…)`: shows values to the debugger.
+/// `redis.debug(…)`: outputs values in the debugger.
 pub fn debug(lua: &mut Lua<'_>) -> Native {
     if let Some(mut debugger) = lua.state().debugger.take() {
         debugger.say_debug(lua);
@@ -303,7 +305,7 @@ pub fn debug(lua: &mut Lua<'_>) -> Native {
     Ok(0)
 }
 
-/// Adds the fields that are not functions: levels of the log, where writes go, versions.
+/// Adds the fields that are not functions: log levels, destinations of writes, versions.
 pub fn push_constants(lua: &mut Lua<'_>, at: i32, loading: bool) {
     let at = lua.absolute(at);
     let number = |lua: &mut Lua<'_>, name: &str, n: f64| {

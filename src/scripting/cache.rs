@@ -1,4 +1,4 @@
-//! Compiled scripts, found by their text or by its SHA-1.
+//! The cache of compiled scripts, which are found by source text or SHA-1.
 
 use super::api::sha1_hex;
 use super::lua::ffi::Reference;
@@ -6,54 +6,54 @@ use super::shebang::Flags;
 use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::{self, Map};
 
-/// Scripts of EVAL that are kept; those of SCRIPT LOAD are not counted.
+/// Largest number of scripts added by EVAL; those of SCRIPT LOAD are not counted.
 pub const MOST_EVALUATED: usize = 500;
 
 /// One script.
 pub struct Compiled {
-    /// Its name: the SHA-1 of its text.
+    /// SHA-1 of the source text, the name of the script.
     pub sha: [u8; 40],
-    /// The text, its first line included.
+    /// Source text with its first line.
     pub source: Box<[u8]>,
-    /// The function.
+    /// The compiled function.
     pub function: Reference,
-    /// What the first line declares.
+    /// Flags that the first line declares.
     pub flags: Flags,
-    /// The hash of the text.
+    /// Hash of the source text.
     hash: u64,
-    /// Whether it stays until it is flushed.
+    /// Whether the script stays until the cache is flushed.
     pinned: bool,
-    /// When it was last asked for.
+    /// Value of a counter at the last lookup, for eviction.
     used: u64,
 }
 
-/// See the module.
+/// All compiled scripts; see the module documentation.
 #[derive(Default)]
 pub struct Cache {
     slots: Vec<Option<Compiled>>,
     free: Vec<u32>,
     by_sha: Map<[u8; 40], u32>,
     by_hash: Map<u64, u32>,
-    /// How many are not pinned.
+    /// Number of scripts that are not pinned.
     evaluated: usize,
     clock: u64,
     source_bytes: usize,
-    /// Scripts that made room for others.
+    /// Number of scripts evicted so far.
     pub evicted: u64,
 }
 
 impl Cache {
-    /// How many scripts there are.
+    /// Number of scripts.
     pub fn len(&self) -> usize {
         self.by_sha.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no scripts.
     pub fn is_empty(&self) -> bool {
         self.by_sha.is_empty()
     }
 
-    /// Bytes that the texts and their entries take, about.
+    /// Estimated bytes of source texts and entries.
     pub fn memory(&self) -> usize {
         self.source_bytes
             + self.slots.capacity() * size_of::<Option<Compiled>>()
@@ -65,7 +65,7 @@ impl Cache {
         self.slots.get(slot as usize)?.as_ref()
     }
 
-    /// Finds a script by its text. O(length).
+    /// Finds a script by its source text. O(length).
     #[inline]
     pub fn by_source(&mut self, source: &[u8]) -> Option<u32> {
         let slot = *self.by_hash.get(&hash::hash(source))?;
@@ -79,7 +79,7 @@ impl Cache {
         Some(slot)
     }
 
-    /// Finds a script by its SHA-1, whose letters may be of either case. O(1).
+    /// Finds a script by its SHA-1, in any letter case. O(1).
     #[inline]
     pub fn by_sha(&mut self, sha: &[u8]) -> Option<u32> {
         let slot = self.find(sha)?;
@@ -91,14 +91,14 @@ impl Cache {
         Some(slot)
     }
 
-    /// As [`Cache::by_sha`], but does not count as a use.
+    /// As [`Cache::by_sha`], but the lookup does not count as a use.
     pub fn find(&self, sha: &[u8]) -> Option<u32> {
         let mut name: [u8; 40] = sha.try_into().ok()?;
         name.make_ascii_lowercase();
         self.by_sha.get(&name).copied()
     }
 
-    /// Keeps the script in `slot` until it is flushed.
+    /// Keeps the script in `slot` until the cache is flushed.
     pub fn pin(&mut self, slot: u32) {
         if let Some(compiled) = &mut self.slots[slot as usize]
             && !compiled.pinned
@@ -108,7 +108,8 @@ impl Cache {
         }
     }
 
-    /// Adds a script that is not there yet. The function of the one that made room for it is to be released.
+    /// Adds a script that is not in the cache. Returns its slot, and the function of the script evicted for it, which
+    /// the caller releases.
     pub fn insert(&mut self, source: &[u8], function: Reference, flags: Flags) -> (u32, Option<Reference>) {
         let out = if self.evaluated >= MOST_EVALUATED { self.evict() } else { None };
         let (sha, hash) = (sha1_hex(source), hash::hash(source));
@@ -132,7 +133,7 @@ impl Cache {
         (slot, out)
     }
 
-    /// Drops the script of EVAL that was not asked for the longest. O(scripts).
+    /// Evicts the least recently used script of EVAL. O(scripts).
     fn evict(&mut self) -> Option<Reference> {
         let scripts = self.slots.iter().enumerate();
         let candidates = scripts.filter_map(|(slot, compiled)| {
@@ -160,7 +161,7 @@ impl Cache {
         (end < self.slots.len()).then_some(end)
     }
 
-    /// Empties the cache, and returns the functions that are to be released.
+    /// Empties the cache and returns all functions, which the caller releases.
     pub fn clear(&mut self) -> Vec<Reference> {
         let evicted = self.evicted;
         let cache = std::mem::take(self);

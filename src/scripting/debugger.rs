@@ -1,9 +1,9 @@
-//! The debugger of scripts, which `redis-cli --ldb` speaks to: it steps through the lines of a script, shows its variables,
-//! and runs commands and code on the way.
+//! The script debugger behind `redis-cli --ldb`: steps through the lines of a script, shows its variables, and runs
+//! commands and code in between.
 //!
-//! A session is a machine without a connection. Whenever the script stops, the machine hands out bytes and asks for the
-//! bytes that come back ([`Host::converse`](super::Host::converse)); whatever comes is taken apart here. What the client
-//! sees are arrays of statuses, one status a line.
+//! A session does no I/O. Whenever the script stops, the session hands its output to the host and asks for input
+//! ([`Host::converse`](super::Host::converse)), which is parsed here. The client receives arrays of statuses, one
+//! status per line.
 
 use super::api;
 use super::engine::push_compiled;
@@ -16,17 +16,17 @@ use crate::resp::request::Span;
 use crate::stdx::clock;
 use crate::stdx::num;
 
-/// Most breakpoints of a session.
+/// Largest number of breakpoints in a session.
 const MOST_BREAKPOINTS: usize = 64;
-/// Tables nested deeper are not shown.
+/// Largest nesting of tables that are shown.
 const DEEPEST: usize = 10;
-/// Most bytes of a command.
+/// Largest command in bytes.
 const LONGEST_COMMAND: usize = 1 << 20;
-/// Bytes of a value that are shown at first.
+/// Initial limit for the bytes shown of a value.
 const SHOWN: usize = 256;
-/// The least that they can be limited to.
+/// Lowest limit that the client can set.
 const LEAST_SHOWN: usize = 60;
-/// Lines that are shown before and after the one asked for.
+/// Default number of lines listed before and after a line.
 const AROUND: i64 = 5;
 
 const HELP: &str = "\
@@ -61,44 +61,44 @@ redis.debug()        Produce logs in the debugger console.
 redis.breakpoint()   Stop execution like if there was a breakpoint in the
                      next line of code.";
 
-/// Why the words that came are no command.
+/// The input is not a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Malformed;
 
-/// Whether the script goes on after a command.
+/// What the session does after a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Then {
-    /// The next command is asked for.
+    /// Waits for the next command.
     Ask,
-    /// The script goes on.
+    /// Continues the script.
     Run,
-    /// It ends.
+    /// Aborts the script.
     Abort,
 }
 
-/// One session.
+/// State of one session.
 pub struct Debugger {
     source: Vec<Vec<u8>>,
     breakpoints: Vec<i64>,
     /// Whether the script stops at the next line.
     stepping: bool,
-    /// Whether it stops there because it said so.
+    /// Whether that stop was requested by `redis.breakpoint()`.
     called: bool,
     line: i64,
-    /// When the script was last told to run: a time of the monotonic clock.
+    /// Time at which the script was last started or continued, in microseconds of the monotonic clock.
     resumed_us: u64,
-    /// Whether the client has left.
+    /// Whether the client has disconnected.
     alone: bool,
     shown: usize,
     hinted: bool,
-    /// Lines that the client has not got yet.
+    /// Output lines not sent yet.
     lines: Vec<Vec<u8>>,
-    /// Bytes of the client that are no whole command yet.
+    /// Input that does not form a complete command yet.
     input: Vec<u8>,
 }
 
 impl Debugger {
-    /// A session for a script with this text, which stops at its first line.
+    /// A session for a script with this source, which stops at the first line.
     pub fn new(source: &[u8]) -> Debugger {
         let source = source.strip_suffix(b"\n").unwrap_or(source);
         Debugger {
@@ -116,7 +116,7 @@ impl Debugger {
         }
     }
 
-    /// The lines that the client has not got yet, as bytes for it; none if there is no line.
+    /// Takes the output lines, encoded for the client; empty if there are none.
     pub fn take_output(&mut self) -> Vec<u8> {
         let lines = std::mem::take(&mut self.lines);
         if lines.is_empty() {
@@ -131,8 +131,7 @@ impl Debugger {
         out
     }
 
-    /// What the client gets last, before the reply of the script: the lines that it has not got yet, and that the session
-    /// is over.
+    /// The last output, which precedes the reply of the script: the remaining lines, and the end of the session.
     pub fn end(&mut self) -> Vec<u8> {
         self.say("<endsession>");
         self.take_output()
@@ -142,7 +141,7 @@ impl Debugger {
         self.lines.push(line.as_ref().to_vec());
     }
 
-    /// Adds a line that is cut where it becomes too long.
+    /// Adds a line, truncated to the limit.
     fn say_shortly(&mut self, mut line: Vec<u8>) {
         let cut = self.shown > 0 && line.len() > self.shown;
         if cut {
@@ -177,7 +176,7 @@ impl Debugger {
         }
     }
 
-    /// The next whole command of the client, if it has come.
+    /// The next complete command, if the input has one.
     fn parse(&mut self) -> Result<Option<Vec<Vec<u8>>>, Malformed> {
         let input = &self.input;
         let mut at = 0;
@@ -284,7 +283,7 @@ impl Debugger {
         }
     }
 
-    /// Adds the value on top to `head`, shows both, and pops it.
+    /// Appends the value on top of the stack to `head`, outputs the line, and pops the value.
     fn say_value(&mut self, lua: &mut Lua<'_>, head: &[u8]) {
         let mut line = head.to_vec();
         show(lua, &mut line, 0);
@@ -361,7 +360,8 @@ impl Debugger {
         lua.pop(1);
     }
 
-    /// Tells of a command that the script ran, whose reply is on top, if the script is stepped through.
+    /// Outputs a command that the script ran and its reply, which is on top of the stack, while the script is stepped
+    /// through.
     pub(super) fn say_call(&mut self, lua: &mut Lua<'_>, args: Args<'_>, given: Given) {
         if self.stepping {
             self.say_command(lua, args, given);
@@ -392,14 +392,14 @@ impl Debugger {
         self.say_shortly(reply);
     }
 
-    /// Tells of arguments that are no command, if the script is stepped through.
+    /// Outputs an error about arguments that are not a command, while the script is stepped through.
     pub(super) fn say_refusal(&mut self, text: &[u8]) {
         if self.stepping {
             self.say([b"<error> ", text.strip_prefix(b"ERR ").unwrap_or(text)].concat());
         }
     }
 
-    /// `redis.debug(…)`: shows the arguments of the running function.
+    /// `redis.debug(…)`: outputs the arguments of the running function.
     pub(super) fn say_debug(&mut self, lua: &mut Lua<'_>) {
         let mut line = format!("<debug> line {}: ", self.line).into_bytes();
         for at in 1..=lua.top() {
@@ -418,7 +418,7 @@ impl Debugger {
         self.called = true;
     }
 
-    /// Follows one command.
+    /// Executes one command of the client.
     fn command(&mut self, lua: &mut Lua<'_>, words: &[Vec<u8>]) -> Then {
         let (name, rest) =
             words.split_first().map_or((Vec::new(), words), |(name, rest)| (name.to_ascii_lowercase(), rest));
@@ -450,7 +450,7 @@ impl Debugger {
         Then::Ask
     }
 
-    /// Talks with the client until the script goes on.
+    /// Executes commands of the client until the script continues or ends.
     fn converse(&mut self, lua: &mut Lua<'_>) -> Result<(), Raise> {
         loop {
             let words = match self.parse() {
@@ -459,7 +459,7 @@ impl Debugger {
                     let output = self.take_output();
                     let input = lua.with_host(|host, _| host.converse(&output)).flatten();
                     let Some(input) = input else {
-                        // Nobody is there any more: the script runs to its end.
+                        // The client has disconnected: the script runs to its end.
                         self.breakpoints.clear();
                         self.alone = true;
                         return Ok(());
@@ -477,7 +477,7 @@ impl Debugger {
         }
     }
 
-    /// Stops the script at a line, until the client lets it go on.
+    /// Stops the script at a line until the client continues it.
     fn stop(&mut self, lua: &mut Lua<'_>, line: i64, reason: &str) -> Result<(), Raise> {
         self.line = line;
         self.stepping = false;
@@ -494,10 +494,10 @@ fn aborted(lua: &mut Lua<'_>) -> Raise {
     raise_table(lua, b"ERR script aborted for user request")
 }
 
-/// Called now and then while a script runs that is being debugged: one that does not come to a stop is stopped.
+/// Called regularly while a script is debugged. Stops a script that has run for too long without a stop.
 ///
 /// # Errors
-/// The client wants the script to end, or has left.
+/// The client aborted the script, or has disconnected.
 pub(super) fn on_time(lua: &mut Lua<'_>) -> Result<(), Raise> {
     let Some(limit) = lua.with_host(|host, _| host.debugged_for()).flatten() else { return Ok(()) };
     let Some(mut debugger) = lua.state().debugger.take() else { return Ok(()) };
@@ -509,7 +509,7 @@ pub(super) fn on_time(lua: &mut Lua<'_>) -> Result<(), Raise> {
     {
         result = debugger.stop(lua, frame.line, "timeout reached, infinite loop?");
         if debugger.alone && result.is_ok() {
-            // Nobody else could end it.
+            // A script without a client to stop it would run for ever.
             result = Err(aborted(lua));
         }
     }
@@ -517,10 +517,10 @@ pub(super) fn on_time(lua: &mut Lua<'_>) -> Result<(), Raise> {
     result
 }
 
-/// Called at every new line of a script that is being debugged.
+/// Called at every new line of a script that is debugged.
 ///
 /// # Errors
-/// The client wants the script to end.
+/// The client aborted the script.
 pub(super) fn on_line(lua: &mut Lua<'_>, line: i64) -> Result<(), Raise> {
     let Some(mut debugger) = lua.state().debugger.take() else { return Ok(()) };
     let mut result = Ok(());
@@ -540,7 +540,7 @@ pub(super) fn on_line(lua: &mut Lua<'_>, line: i64) -> Result<(), Raise> {
     result
 }
 
-/// Pushes the environment of scripts.
+/// Pushes the global environment of scripts.
 fn push_environment(lua: &mut Lua<'_>) {
     match lua.state().environment.take() {
         Some(environment) => {
@@ -551,13 +551,13 @@ fn push_environment(lua: &mut Lua<'_>) {
     }
 }
 
-/// What C's `atoi` makes of a text.
+/// The number at the start of a text, as C's `atoi` reads it.
 fn leading_number(text: &[u8]) -> i64 {
     let end = text.iter().enumerate().position(|(i, b)| !(b.is_ascii_digit() || (i == 0 && *b == b'-')));
     num::parse_i64(&text[..end.unwrap_or(text.len())]).unwrap_or(0)
 }
 
-/// A text in quotes, with escapes.
+/// Appends a text in quotes, with escapes.
 fn quote(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for &byte in text {
@@ -575,7 +575,7 @@ fn quote(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends the value on top as Lua source, about.
+/// Appends the value on top of the stack in a form similar to Lua source.
 fn show(lua: &mut Lua<'_>, out: &mut Vec<u8>, depth: usize) {
     if depth == DEEPEST || !lua.reserve(8) {
         return out.extend_from_slice(b"<max recursion level reached! Nested table?>");
@@ -589,7 +589,7 @@ fn show(lua: &mut Lua<'_>, out: &mut Vec<u8>, depth: usize) {
 }
 
 fn show_table(lua: &mut Lua<'_>, out: &mut Vec<u8>, depth: usize) {
-    // Keys are left out as long as they are 1, 2, 3, and so on.
+    // Keys are omitted as long as they are 1, 2, 3, and so on.
     let (mut plain, mut expected) = (true, 1.0);
     lua.push_nil();
     while lua.next(-2) {
@@ -621,7 +621,7 @@ fn show_table(lua: &mut Lua<'_>, out: &mut Vec<u8>, depth: usize) {
     out.push(b'}');
 }
 
-/// Appends the reply on top, as the sink made it.
+/// Appends the reply on top of the stack, in the form that the sink gave it.
 fn show_reply(lua: &mut Lua<'_>, out: &mut Vec<u8>, depth: usize) {
     if depth > 64 || !lua.reserve(8) {
         return out.extend_from_slice(b"...");

@@ -1,4 +1,4 @@
-//! The engine: one Lua state, the scripts and the libraries compiled into it.
+//! The engine: one Lua state with the compiled scripts and libraries.
 
 use super::answer::{self, Written};
 use super::cache::Cache;
@@ -15,12 +15,12 @@ use crate::resp::{Args, Error, Protocol, Reply};
 use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock;
 
-/// How long a library may take to register its functions.
+/// Time within which a library must register its functions.
 const LOAD_TIMEOUT_US: u64 = 500_000;
-/// KEYS and ARGV of more items than this are made anew each time.
+/// KEYS and ARGV with more items than this are not reused.
 const REUSED_ITEMS: usize = 16;
 
-/// What scripts may use.
+/// Limits on scripts.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of the Lua heap.
@@ -33,31 +33,31 @@ impl Default for Limits {
     }
 }
 
-/// A script in the cache, until the next one is prepared or the cache is emptied.
+/// A script in the cache. Valid until the next script is prepared or the cache is emptied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Script(u32);
 
-/// How a script ended. Its reply, an error among them, is written.
+/// How a script ended. Its reply, which may be an error, has been written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// Whether the reply is an error.
     pub failed: bool,
-    /// Whether that error is one of a command, which was counted when it happened.
+    /// Whether the error came from a command and was counted when it occurred.
     pub counted: bool,
 }
 
-/// What is to be done about libraries that exist already when others are restored.
+/// How a restore treats existing libraries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
-    /// Libraries of the same name are an error.
+    /// A library with an existing name is an error.
     Append,
-    /// They are replaced.
+    /// A library with an existing name replaces the old one.
     Replace,
-    /// All libraries are dropped first.
+    /// All existing libraries are removed first.
     Flush,
 }
 
-/// See the module.
+/// The engine; see the module documentation.
 pub struct Engine {
     scripts: Cache,
     libraries: Libraries,
@@ -66,29 +66,29 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without scripts. `version` is what `redis.REDIS_VERSION` says.
+    /// An engine without scripts. `version` is the value of `redis.REDIS_VERSION`.
     pub fn new(limits: Limits, version: &'static str) -> Engine {
         let mut machine = Machine::new(limits.memory, State::new(version));
         let world = World::build(&mut machine.lua());
         Engine { scripts: Cache::default(), libraries: Libraries::default(), world, machine }
     }
 
-    /// Changes what scripts may use.
+    /// Changes the limits on scripts.
     pub fn set_limits(&mut self, limits: Limits) {
         self.machine.set_limit(limits.memory);
     }
 
-    /// Bytes of the Lua heap: scripts, libraries and what they hold. O(1).
+    /// Size of the Lua heap in bytes: scripts, libraries and their data. O(1).
     pub fn heap(&self) -> usize {
         self.machine.used()
     }
 
-    /// Bytes beside the heap: the texts of scripts and libraries, and their tables.
+    /// Bytes outside the heap: source texts of scripts and libraries, and the tables that index them.
     pub fn overhead(&self) -> usize {
         self.scripts.memory() + self.libraries.memory()
     }
 
-    /// Whether the interpreter calls a hook.
+    /// Whether a hook is set in the interpreter.
     #[cfg(test)]
     pub(super) fn is_hooked(&mut self) -> bool {
         self.machine.lua().is_hooked()
@@ -99,7 +99,7 @@ impl Engine {
         self.machine.lua().collect();
     }
 
-    /// The scripts.
+    /// The cache of scripts.
     pub fn scripts(&self) -> &Cache {
         &self.scripts
     }
@@ -109,15 +109,15 @@ impl Engine {
         self.scripts.relocate(by, from, most)
     }
 
-    /// The libraries.
+    /// The function libraries.
     pub fn libraries(&self) -> &Libraries {
         &self.libraries
     }
 
-    /// Finds the script with this text, or compiles it. O(length).
+    /// Finds the script with this source text, or compiles it. O(length).
     ///
     /// # Errors
-    /// It is not a script.
+    /// The text is not a valid script.
     #[inline]
     pub fn prepare(&mut self, text: &[u8]) -> Result<Script, Error> {
         match self.scripts.by_source(text) {
@@ -126,23 +126,23 @@ impl Engine {
         }
     }
 
-    /// Finds a script by its SHA-1, in letters of any case. O(1).
+    /// Finds a script by its SHA-1, in any letter case. O(1).
     #[inline]
     pub fn find(&mut self, sha: &[u8]) -> Option<Script> {
         self.scripts.by_sha(sha).map(Script)
     }
 
-    /// As [`Engine::prepare`], but the script stays until the cache is emptied. Returns its SHA-1.
+    /// As [`Engine::prepare`], but the script is kept until the cache is emptied. Returns its SHA-1.
     ///
     /// # Errors
-    /// It is not a script.
+    /// The text is not a valid script.
     pub fn load(&mut self, text: &[u8]) -> Result<[u8; 40], Error> {
         let Script(slot) = self.prepare(text)?;
         self.scripts.pin(slot);
         Ok(self.scripts.get(slot).map(|script| script.sha).expect("it was prepared"))
     }
 
-    /// What a script declares.
+    /// The flags that a script declares.
     pub fn flags(&self, script: Script) -> Flags {
         self.scripts.get(script.0).map(|script| script.flags).unwrap_or_default()
     }
@@ -177,7 +177,7 @@ impl Engine {
     /// Runs a script and writes its reply. The script's commands go to `host`.
     ///
     /// # Panics
-    /// When the script is not in the cache any more.
+    /// If the script is no longer in the cache.
     pub fn run(
         &mut self,
         script: Script,
@@ -206,8 +206,8 @@ impl Engine {
         })
     }
 
-    /// As [`Engine::run`], but [`Host::converse`] is asked at every stop of a debugger. What is written begins with the last
-    /// lines of the session; then comes the reply of the script.
+    /// As [`Engine::run`] under a debugger: [`Host::converse`] is called at every stop. The output begins with the last
+    /// lines of the session, followed by the script's reply.
     ///
     /// # Panics
     /// As [`Engine::run`].
@@ -226,12 +226,12 @@ impl Engine {
         self.run(script, keys, argv, host, reply)
     }
 
-    /// Forgets the numbers that [`Host::resolve`] gave.
+    /// Forgets the command numbers that [`Host::resolve`] returned.
     pub fn forget_commands(&mut self) {
         self.machine.lua().state().commands.forget();
     }
 
-    /// Finds a function by its name, in letters of any case. O(1).
+    /// Finds a function by name, in any letter case. O(1).
     #[inline]
     pub fn function(&self, name: &[u8]) -> Option<FunctionId> {
         self.libraries.find(name)
@@ -240,7 +240,7 @@ impl Engine {
     /// Runs a function and writes its reply. The function's commands go to `host`.
     ///
     /// # Panics
-    /// When the function is not loaded any more.
+    /// If the function is no longer loaded.
     pub fn run_function(
         &mut self,
         function: FunctionId,
@@ -254,7 +254,7 @@ impl Engine {
         self.machine.with_host(host, |lua| {
             lua.push_kept(&world.handler);
             lua.push_kept(&function.callback);
-            // The library may keep the tables, so they are new.
+            // The library may keep the tables, so they are not reused.
             for args in [keys, argv] {
                 lua.new_table(args.len(), 0);
                 for (i, arg) in args.iter().enumerate() {
@@ -270,11 +270,11 @@ impl Engine {
         })
     }
 
-    /// Loads a library and returns its name. A load that fails changes nothing, and so does one that takes longer than half
-    /// a second, if it is `timed`.
+    /// Loads a library and returns its name. A failed load changes nothing. With `timed`, a load that takes longer than
+    /// half a second fails.
     ///
     /// # Errors
-    /// The text is not a library, its registration failed or took too long, or a name is taken.
+    /// The text is not a valid library, its code failed or took too long, or a name is taken.
     pub fn load_library(&mut self, text: &[u8], replace: bool, timed: bool) -> Result<Vec<u8>, Error> {
         let (name, code) = shebang::library(text)?;
         if !replace && self.libraries.get(&name).is_some() {
@@ -346,7 +346,7 @@ impl Engine {
         Ok(library)
     }
 
-    /// Runs the text of a library, which registers functions.
+    /// Runs the source text of a library, which registers functions.
     fn register(&mut self, name: Vec<u8>, text: &[u8], code: &[u8], timed: bool) -> Result<Pending, Error> {
         let mut lua = self.machine.lua();
         let world = &self.world;
@@ -376,7 +376,7 @@ impl Engine {
         Ok(Pending { name, source: text.into(), functions })
     }
 
-    /// Takes a library away; whether there was one of that name.
+    /// Removes a library; whether it existed.
     pub fn delete_library(&mut self, name: &[u8]) -> bool {
         let Some(callbacks) = self.libraries.remove(name) else { return false };
         let mut lua = self.machine.lua();
@@ -386,7 +386,7 @@ impl Engine {
         true
     }
 
-    /// Takes all libraries away. O(functions).
+    /// Removes all libraries. O(functions).
     pub fn flush_libraries(&mut self) {
         let mut lua = self.machine.lua();
         for callback in self.libraries.clear() {
@@ -395,14 +395,14 @@ impl Engine {
         lua.collect();
     }
 
-    /// The texts of all libraries: what a dump holds.
+    /// The source texts of all libraries, as stored in a dump.
     pub fn library_texts(&self) -> impl Iterator<Item = &[u8]> {
         self.libraries.iter().map(|library: &Library| &*library.source)
     }
 }
 
-/// Compiles a text into a function that is kept, with the environment that `push` pushes. The error is what the compiler
-/// says.
+/// Compiles a text into a function in the registry, with the environment that `push` pushes. The error is the
+/// compiler's message.
 pub(super) fn compile(
     lua: &mut Lua<'_>,
     code: &[u8],
@@ -413,14 +413,14 @@ pub(super) fn compile(
     Ok(lua.keep())
 }
 
-/// As [`compile`], but the function stays on the stack.
+/// As [`compile`], but leaves the function on the stack.
 pub(super) fn push_compiled(
     lua: &mut Lua<'_>,
     code: &[u8],
     name: &std::ffi::CStr,
     push: impl FnOnce(&mut Lua<'_>, bool),
 ) -> Result<(), Vec<u8>> {
-    // What messages call the text.
+    // The name of the text in messages.
     let shown = name.to_bytes().trim_ascii_start();
     let shown = shown.strip_prefix(b"@").or_else(|| shown.strip_prefix(b"=")).unwrap_or(shown).to_vec();
     let adapted = source::adapt(code)
@@ -442,7 +442,7 @@ pub(super) fn push_compiled(
     Ok(())
 }
 
-/// Puts the arguments into a table that is used again, and leaves the stack as it was.
+/// Stores the arguments in a reused table and leaves the stack unchanged.
 #[inline]
 fn fill(lua: &mut Lua<'_>, table: &Reference, args: Args<'_>) {
     if args.len() == 0 {
@@ -456,7 +456,7 @@ fn fill(lua: &mut Lua<'_>, table: &Reference, args: Args<'_>) {
     lua.pop(1);
 }
 
-/// Empties such a table after a script, or makes a new one when the script has put more into it.
+/// Empties a reused table after a script, or replaces it if the script has added to it.
 #[inline]
 fn recycle(lua: &mut Lua<'_>, table: &mut Reference, items: usize, globals: &Reference, name: &str) {
     lua.push_kept(table);
@@ -482,7 +482,7 @@ fn recycle(lua: &mut Lua<'_>, table: &mut Reference, items: usize, globals: &Ref
     lua.raw_set_field(-2, name);
 }
 
-/// What every run does. The debugger has set its hook, which is there from the beginning.
+/// Prepares the state for a run. A debugger has already set its hook.
 fn begin(lua: &mut Lua<'_>, phase: Phase) {
     let state = lua.state();
     state.phase = phase;
@@ -492,7 +492,7 @@ fn begin(lua: &mut Lua<'_>, phase: Phase) {
     }
 }
 
-/// What every run undoes.
+/// Undoes [`begin`].
 fn end(lua: &mut Lua<'_>) {
     let state = lua.state();
     state.phase = Phase::Idle;
@@ -502,7 +502,7 @@ fn end(lua: &mut Lua<'_>) {
     lua.remove_hook();
 }
 
-/// Writes what the script returned or raised, which is on top of the stack.
+/// Writes the script's result or error, which is on top of the stack, as a reply.
 fn finish(lua: &mut Lua<'_>, returned: bool, name: &[u8], reply: &mut Reply<'_>) -> Outcome {
     let outcome = if returned {
         let protocol = lua.state().protocol;

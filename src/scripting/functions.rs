@@ -1,4 +1,4 @@
-//! Libraries and the functions that they declare.
+//! Function libraries, and the functions that they register.
 
 use super::lua::ffi::{Lua, Native, Reference};
 use super::lua::stack::Kind;
@@ -8,43 +8,43 @@ use super::state::Phase;
 use crate::resp::Error;
 use crate::stdx::hash::Map;
 
-/// A function that FCALL can run.
+/// A function that FCALL can call.
 pub struct Function {
-    /// Its name as it was declared.
+    /// Name as registered; lookups ignore letter case.
     pub name: Box<[u8]>,
-    /// What it says about itself.
+    /// Description given at registration.
     pub description: Option<Box<[u8]>>,
-    /// What it declares.
+    /// Flags given at registration.
     pub flags: Flags,
     pub(super) callback: Reference,
 }
 
-/// A library: its text, and the functions that the text declared.
+/// A library: its source text, and the functions that the text registered.
 pub struct Library {
-    /// Its name; the case of letters matters.
+    /// Name of the library; letter case matters.
     pub name: Box<[u8]>,
-    /// The text, its first line included: what dumps and lists show.
+    /// Source text with its first line, as dumps and lists show it.
     pub source: Box<[u8]>,
     functions: Vec<u32>,
 }
 
-/// A function, as long as its library is loaded.
+/// Identity of a function. Valid as long as its library is loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FunctionId(u32);
 
-/// What the library that is being loaded has declared.
+/// Functions registered so far by the library being loaded.
 #[derive(Default)]
 pub struct Registration {
-    /// In the order in which they were declared.
+    /// Functions in order of registration.
     pub functions: Vec<Function>,
 }
 
-/// A library whose functions are declared, but which cannot be called yet.
+/// A library that has registered its functions but cannot be called yet.
 pub(super) struct Pending {
-    /// The name of the library.
+    /// Name of the library.
     pub name: Vec<u8>,
     pub source: Box<[u8]>,
-    /// In the order in which they were declared.
+    /// Functions in order of registration.
     pub functions: Vec<Function>,
 }
 
@@ -54,32 +54,32 @@ pub struct Libraries {
     libraries: Map<Box<[u8]>, Library>,
     functions: Vec<Option<Function>>,
     free: Vec<u32>,
-    /// By name in lower case.
+    /// Indices of functions by name in lower case.
     by_name: Map<Box<[u8]>, u32>,
 }
 
 impl Libraries {
-    /// How many libraries and functions there are.
+    /// Numbers of libraries and functions.
     pub fn counts(&self) -> (usize, usize) {
         (self.libraries.len(), self.by_name.len())
     }
 
-    /// All libraries, in no order.
+    /// All libraries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Library> {
         self.libraries.values()
     }
 
-    /// The library called `name`.
+    /// The library with this name; letter case matters.
     pub fn get(&self, name: &[u8]) -> Option<&Library> {
         self.libraries.get(name)
     }
 
-    /// The functions of a library, in the order in which they were declared.
+    /// The functions of a library in order of registration.
     pub fn functions<'a>(&'a self, library: &'a Library) -> impl Iterator<Item = &'a Function> {
         library.functions.iter().filter_map(|&slot| self.functions[slot as usize].as_ref())
     }
 
-    /// The function called `name`, in letters of any case. O(1).
+    /// The function with this name, in any letter case. O(1).
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<FunctionId> {
         let mut short = [0; 64];
@@ -94,21 +94,21 @@ impl Libraries {
         slot.map(|&slot| FunctionId(slot))
     }
 
-    /// The function.
+    /// The function with this id, if its library is still loaded.
     #[inline]
     pub fn function(&self, id: FunctionId) -> Option<&Function> {
         self.functions.get(id.0 as usize)?.as_ref()
     }
 
-    /// Bytes that the texts take.
+    /// Estimated memory of libraries and functions in bytes. O(libraries).
     pub fn memory(&self) -> usize {
         self.libraries.values().map(|library| library.source.len() + library.functions.len() * 128).sum()
     }
 
-    /// Whether `pending` can be added if the libraries in `replaced` are gone.
+    /// Checks that `pending` can be added once the libraries in `replaced` have been removed.
     ///
     /// # Errors
-    /// Another library has a function of one of its names.
+    /// A function name is taken by another library.
     pub(super) fn check(&self, pending: &Pending, replaced: &[&[u8]]) -> Result<(), Error> {
         for function in &pending.functions {
             let Some(id) = self.find(&function.name) else { continue };
@@ -120,7 +120,7 @@ impl Libraries {
         Ok(())
     }
 
-    /// Adds a library that was checked.
+    /// Adds a library that [`Libraries::check`] has accepted.
     pub(super) fn add(&mut self, pending: Pending) {
         let mut slots = Vec::with_capacity(pending.functions.len());
         for function in pending.functions {
@@ -138,7 +138,7 @@ impl Libraries {
         self.libraries.insert(name, library);
     }
 
-    /// Takes a library away; its callbacks are to be released.
+    /// Removes a library and returns its callbacks, which the caller releases; `None` if there is no such library.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Vec<Reference>> {
         let library = self.libraries.remove(name)?;
         let mut callbacks = Vec::new();
@@ -152,14 +152,14 @@ impl Libraries {
         Some(callbacks)
     }
 
-    /// Takes all libraries away; the callbacks are to be released.
+    /// Removes all libraries and returns their callbacks, which the caller releases.
     pub(super) fn clear(&mut self) -> Vec<Reference> {
         let libraries = std::mem::take(self);
         libraries.functions.into_iter().flatten().map(|function| function.callback).collect()
     }
 }
 
-/// `redis.register_function(name, callback)`, or with one table of named arguments.
+/// `redis.register_function(name, callback)`, or one table of named arguments.
 pub fn register_function(lua: &mut Lua<'_>) -> Native {
     if !matches!(lua.state().phase, Phase::Loading { .. }) || lua.state().registration.is_none() {
         let text = b"ERR redis.register_function can only be called on FUNCTION LOAD command";
@@ -180,7 +180,7 @@ pub fn register_function(lua: &mut Lua<'_>) -> Native {
     }
 }
 
-/// The function that the arguments describe; its callback is kept.
+/// Parses the arguments. The callback is kept in the registry.
 fn read_arguments(lua: &mut Lua<'_>) -> Result<Function, &'static str> {
     match lua.top() {
         1 => read_named(lua),
@@ -221,7 +221,7 @@ fn read_named(lua: &mut Lua<'_>) -> Result<Function, &'static str> {
         );
     }
     let (mut name, mut description, mut flags, mut callback) = (None, None, Flags::default(), false);
-    // Place 2 is for the callback.
+    // Position 2 is reserved for the callback.
     lua.push_nil();
     lua.push_nil();
     while lua.next(1) {
@@ -272,7 +272,7 @@ fn read_named(lua: &mut Lua<'_>) -> Result<Function, &'static str> {
     finish(lua, name, 2, description, flags)
 }
 
-/// The flags that the table on top names.
+/// Parses the table of flag names on top of the stack.
 fn read_flags(lua: &mut Lua<'_>) -> Result<Flags, &'static str> {
     let mut flags = Flags::default();
     for i in 1.. {
@@ -290,7 +290,7 @@ fn read_flags(lua: &mut Lua<'_>) -> Result<Flags, &'static str> {
     Ok(flags)
 }
 
-/// What the functions of a load that failed had kept.
+/// Releases the callbacks of a load that failed.
 pub(super) fn discard(lua: &mut Lua<'_>, functions: Vec<Function>) {
     for function in functions {
         lua.release(function.callback);

@@ -1,23 +1,25 @@
-//! Lua scripts and functions: the language, its libraries, its limits. The server is unknown here; scripts call back
-//! through [`Host`].
+//! Lua scripts and functions: the language, its libraries, and its limits. This room does not know the server; scripts
+//! call it through [`Host`].
 //!
-//! # The way of a script
+//! # How a script runs
 //!
-//! 1. [`Engine::prepare`] finds the script by its text or compiles it ([`source`] checks and adapts the text first), and
-//!    [`Engine::flags`] tells what its first line asks for, so that the caller can decide about admission.
+//! 1. [`Engine::prepare`] finds the script by its source text or compiles it (after [`source`] has checked and adapted
+//!    the text). [`Engine::flags`] returns the flags that its first line declares, by which the caller decides whether
+//!    the script may run.
 //! 2. [`Engine::run`] fills KEYS and ARGV and calls the function.
-//! 3. `redis.call` ([`api`]) gathers its arguments in one buffer and calls [`Host::call`], which answers into a [`Sink`]:
-//!    the reply becomes Lua values at once.
-//! 4. What the script returns is written as a reply by [`answer`].
+//! 3. `redis.call` ([`api`]) collects its arguments in one buffer and calls [`Host::call`], which passes the reply to a
+//!    [`Sink`] that converts it to Lua values.
+//! 4. [`answer`] writes the result of the script as a reply.
 //!
-//! Functions go the same way; [`functions`] holds the libraries that declare them.
+//! Functions run in the same way; [`functions`] has the libraries that register them.
 //!
 //! # What always holds
 //!
-//! - All `unsafe` code is in `lua/ffi.rs`, `lua/stack.rs`, `lua/watch.rs` and `lua/c_text.rs`; the first names the promises
-//!   that it rests on.
-//! - Scripts see their libraries through read-only proxies, and leave nothing behind: the next script finds the same world.
-//! - Every loop that a script can start is interrupted in time, and memory has a limit ([`Limits`]).
+//! - All `unsafe` code is in `lua/ffi.rs`, `lua/stack.rs`, `lua/watch.rs` and `lua/c_text.rs`; the first states the
+//!   rules on which it rests.
+//! - Scripts see their libraries through read-only proxies and leave nothing behind: each script finds the same
+//!   environment.
+//! - Every loop that a script can run is interrupted regularly, and memory is limited ([`Limits`]).
 
 pub mod answer;
 pub mod api;

@@ -1,4 +1,4 @@
-//! Running Lua code: the hook that interrupts it, the handler that completes its errors, the call itself.
+//! Runs Lua code: the interrupt hook, the error handler, and the call itself.
 
 use super::host::Verdict;
 use super::lua::ffi::{Hook, Lua, Native, Raise};
@@ -9,7 +9,7 @@ use crate::stdx::clock;
 /// Called every few milliseconds while Lua code runs.
 ///
 /// # Errors
-/// It must end.
+/// The Lua code must end.
 pub fn on_hook(lua: &mut Lua<'_>) -> Result<(), Raise> {
     if !lua.state().killed {
         match lua.state().phase {
@@ -35,7 +35,7 @@ pub fn on_hook(lua: &mut Lua<'_>) -> Result<(), Raise> {
     Err(raise_table(lua, text.as_bytes()))
 }
 
-/// Pushes an error as scripts see it: a table with its text.
+/// Raises an error as a table with this text, as scripts see errors.
 pub fn raise_table(lua: &mut Lua<'_>, text: &[u8]) -> Raise {
     push_error(lua, text);
     lua.raise()
@@ -48,9 +48,9 @@ pub fn push_error(lua: &mut Lua<'_>, text: &[u8]) {
     lua.raw_set_field(-2, "err");
 }
 
-/// Raises a text that says where in the script it happened.
+/// Raises an error string prefixed with the position in the script.
 pub fn fail(lua: &mut Lua<'_>, text: &[u8]) -> Raise {
-    // Functions of the prelude are not what a script means by a place.
+    // The position must be in the script itself, not in the prelude.
     let mut message = Vec::new();
     for level in 1.. {
         lua.push_where(level);
@@ -66,7 +66,7 @@ pub fn fail(lua: &mut Lua<'_>, text: &[u8]) -> Raise {
     lua.raise()
 }
 
-/// Raises what Lua says about argument `n` of the running function, counted from 1.
+/// Raises Lua's error about argument `n` of the running function, counted from 1.
 #[cold]
 pub fn bad_argument(lua: &mut Lua<'_>, n: i32, what: impl AsRef<[u8]>) -> Raise {
     let (name, method) = match lua.frame(0) {
@@ -82,7 +82,7 @@ pub fn bad_argument(lua: &mut Lua<'_>, n: i32, what: impl AsRef<[u8]>) -> Raise 
     fail(lua, &text)
 }
 
-/// Raises that argument `n` should be of another kind.
+/// Raises the error that argument `n` has the wrong type.
 #[cold]
 pub fn bad_kind(lua: &mut Lua<'_>, n: i32, expected: &str) -> Raise {
     let got = lua.kind(n).name();
@@ -92,7 +92,7 @@ pub fn bad_kind(lua: &mut Lua<'_>, n: i32, expected: &str) -> Raise {
 /// Argument `n` as a number.
 ///
 /// # Errors
-/// It is none.
+/// The argument is not a number.
 pub fn check_number(lua: &mut Lua<'_>, n: i32) -> Result<f64, Raise> {
     match number(lua, n) {
         Some(x) => Ok(x),
@@ -100,7 +100,7 @@ pub fn check_number(lua: &mut Lua<'_>, n: i32) -> Result<f64, Raise> {
     }
 }
 
-/// The number at `n`, or the number that the text there stands for up to its first byte that is 0.
+/// The number at `n`. A string is converted up to its first NUL byte.
 #[inline]
 pub fn number(lua: &mut Lua<'_>, n: i32) -> Option<f64> {
     lua.to_number(n).or_else(|| number_in_c_text(lua, n))
@@ -117,18 +117,18 @@ fn number_in_c_text(lua: &mut Lua<'_>, n: i32) -> Option<f64> {
     number
 }
 
-/// Argument `n` as a number, or `default` when it is not given.
+/// Argument `n` as a number, or `default` if it is missing.
 ///
 /// # Errors
-/// It is something else.
+/// The argument is neither missing nor a number.
 pub fn opt_number(lua: &mut Lua<'_>, n: i32, default: f64) -> Result<f64, Raise> {
     if matches!(lua.kind(n), Kind::Nil | Kind::None) { Ok(default) } else { check_number(lua, n) }
 }
 
-/// Checks that argument `n` is a string or a number, which becomes a string.
+/// Checks that argument `n` is a string or a number, and converts a number to a string.
 ///
 /// # Errors
-/// It is something else.
+/// The argument is neither a string nor a number.
 pub fn check_string(lua: &mut Lua<'_>, n: i32) -> Result<(), Raise> {
     if lua.kind(n) == Kind::None || lua.to_bytes(n).is_none() {
         Err(bad_kind(lua, n, "string"))
@@ -140,12 +140,12 @@ pub fn check_string(lua: &mut Lua<'_>, n: i32) -> Result<(), Raise> {
 /// Checks that argument `n` is a table.
 ///
 /// # Errors
-/// It is something else.
+/// The argument is not a table.
 pub fn check_table(lua: &mut Lua<'_>, n: i32) -> Result<(), Raise> {
     if lua.kind(n) == Kind::Table { Ok(()) } else { Err(bad_kind(lua, n, "table")) }
 }
 
-/// Makes a table of an error, and notes where in the script it happened.
+/// The error handler: converts an error to a table with its position in the script.
 pub fn handler(lua: &mut Lua<'_>) -> Native {
     lua.set_top(1);
     if lua.kind(1) != Kind::Table {
@@ -154,7 +154,8 @@ pub fn handler(lua: &mut Lua<'_>) -> Native {
         push_error(lua, &text);
         lua.replace(1);
     }
-    // The function that raised, or, if that is native, the one that called it. Functions of the prelude do not count.
+    // Position of the function that raised, or of its caller if that function is native. Functions of the prelude do
+    // not count.
     let frames = (1..8).map_while(|level| lua.frame(level));
     let mut frames = frames.filter(|frame| frame.native || frame.source != b"=[C]");
     let frame = match frames.next() {
@@ -162,7 +163,7 @@ pub fn handler(lua: &mut Lua<'_>) -> Native {
         frame => frame,
     };
     if let Some(frame) = frame {
-        // What the prelude wrote counts as native, and what LuaJIT wrote in Lua as well.
+        // Functions of the prelude, and those that LuaJIT wrote in Lua, count as native.
         let script = !frame.native && frame.line > 0;
         let (source, line) = if script { (&frame.source[..], frame.line) } else { (&b"=[C]"[..], -1) };
         lua.push_bytes(source);
@@ -173,7 +174,7 @@ pub fn handler(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// What Lua's `tostring` says, without metamethods.
+/// The value as a string, as by Lua's `tostring` without metamethods.
 pub fn display(lua: &mut Lua<'_>, at: i32) -> Vec<u8> {
     match lua.kind(at) {
         Kind::String => lua.bytes(at).unwrap_or_default().to_vec(),
@@ -196,21 +197,21 @@ pub fn display(lua: &mut Lua<'_>, at: i32) -> Vec<u8> {
     }
 }
 
-/// What an error handler's table says.
+/// Contents of the error handler's table.
 #[derive(Debug, Default)]
 pub struct Failure {
-    /// The text with its code.
+    /// Error text with its code.
     pub text: Vec<u8>,
-    /// Whether a command's own error was counted already.
+    /// Whether the error came from a command and has been counted.
     pub counted: bool,
-    /// Where it happened, as in `@user_script`, and the line.
+    /// Source name, such as `@user_script`, and line of the error.
     pub place: Option<(Vec<u8>, i64)>,
 }
 
-/// Reads the error that is on top of the stack, and pops it.
+/// Reads the error on top of the stack and pops it.
 pub fn failure(lua: &mut Lua<'_>) -> Failure {
     if lua.kind(-1) != Kind::Table {
-        // The handler itself failed, for want of memory or of stack.
+        // The handler itself failed because memory or stack space was short.
         let mut text = b"ERR ".to_vec();
         text.extend_from_slice(&display(lua, -1));
         lua.pop(1);
@@ -233,11 +234,11 @@ pub fn failure(lua: &mut Lua<'_>) -> Failure {
     Failure { text, counted, place }
 }
 
-/// Counts one step of a native function that may run long: now and then it asks whether the script may go on, and whether
-/// the `bytes` it has built so far fit.
+/// Counts one step of a native function that may run for long. Now and then, asks the host whether the script may
+/// continue, and checks that the `bytes` bytes built so far fit into memory.
 ///
 /// # Errors
-/// The script must end, or has used up its memory.
+/// The script must end, or memory is exhausted.
 #[inline]
 pub fn tick(lua: &mut Lua<'_>, steps: &mut u32, bytes: usize) -> Result<(), Raise> {
     *steps = steps.wrapping_add(1);

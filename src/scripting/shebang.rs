@@ -3,29 +3,29 @@
 use crate::resp::Error;
 use crate::stdx::quote;
 
-/// What a script or function declares about itself.
+/// Flags of a script or function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Flags {
-    /// It writes nothing.
+    /// The script does not write.
     pub no_writes: bool,
-    /// It may run when memory is short.
+    /// The script may run when memory is short.
     pub allow_oom: bool,
-    /// It may run on a replica that has lost its primary.
+    /// The script may run on a replica that has lost its primary.
     pub allow_stale: bool,
-    /// It must not run in a cluster.
+    /// The script must not run in a cluster.
     pub no_cluster: bool,
-    /// Its keys may lie in different slots.
+    /// The keys of the script may be in different slots.
     pub allow_cross_slot_keys: bool,
-    /// It has no first line that declares anything: each of its commands is judged by itself.
+    /// The script has no first line with declarations, so each of its commands is checked separately.
     pub undeclared: bool,
 }
 
 impl Flags {
-    /// Names in the order in which lists show them.
+    /// Names of the flags, in the order in which lists show them.
     const NAMES: [&'static str; 5] =
         ["no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"];
 
-    /// Sets the flag called `name`; whether there is one.
+    /// Sets the flag with this name; whether it exists.
     pub(super) fn set(&mut self, name: &[u8]) -> bool {
         match name {
             b"no-writes" => self.no_writes = true,
@@ -46,15 +46,15 @@ impl Flags {
     }
 }
 
-/// The first line without its end, and the rest with it, so that lines keep their numbers.
+/// The first line without its line end, and the rest beginning with the line end, so that lines keep their numbers.
 fn first_line(source: &[u8]) -> Option<(&[u8], &[u8])> {
     memchr::memchr(b'\n', source).map(|end| source.split_at(end))
 }
 
-/// What a script declares, and its code.
+/// The flags that a script declares, and its code.
 ///
 /// # Errors
-/// The first line is not one that scripts may have.
+/// The first line is not valid for a script.
 pub fn script(source: &[u8]) -> Result<(Flags, &[u8]), Error> {
     if !source.starts_with(b"#!") {
         return Ok((Flags { undeclared: true, ..Flags::default() }, source));
@@ -89,14 +89,14 @@ pub fn script(source: &[u8]) -> Result<(Flags, &[u8]), Error> {
 /// The name of a library, and its code.
 ///
 /// # Errors
-/// The first line is not one that libraries must have.
+/// The first line is not valid for a library.
 pub fn library(source: &[u8]) -> Result<(Vec<u8>, &[u8]), Error> {
     let Some(rest) = source.strip_prefix(b"#!") else {
         return Err(Error::text("ERR Missing library metadata"));
     };
     let invalid = || Error::text("ERR Invalid library metadata");
     let (line, code) = first_line(rest).ok_or_else(invalid)?;
-    // The engine's name may be missing, which shows where the first space is.
+    // The engine's name may be missing, which the position of the first space shows.
     let (engine, line) = match line.iter().position(|b| b.is_ascii_whitespace()) {
         Some(end) => line.split_at(end),
         None => (line, &b""[..]),
@@ -124,10 +124,10 @@ pub fn library(source: &[u8]) -> Result<(Vec<u8>, &[u8]), Error> {
     Ok((name, code))
 }
 
-/// What is said of names of libraries and of functions.
+/// Error about an invalid name of a library or function.
 pub const BAD_NAME: &str = "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
 
-/// Whether libraries and functions may be called so.
+/// Whether this is a valid name of a library or function.
 pub fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'_')
 }

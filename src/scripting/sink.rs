@@ -1,4 +1,4 @@
-//! Replies of commands, built as Lua values while they are given.
+//! Converts replies of commands to Lua values, element by element.
 //!
 //! ```text
 //! reply                RESP2                RESP3 (redis.setresp(3))
@@ -20,46 +20,46 @@ use super::lua::ffi::{Lua, Raise};
 use crate::resp::Protocol;
 use crate::stdx::num;
 
-/// What an open aggregate does with the next value.
+/// How the next value is added to an open aggregate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     Item,
     Key,
     Value,
     Member,
-    /// Of an attribute: nothing.
+    /// Values of an attribute, which are dropped.
     Dropped,
 }
 
-/// An aggregate whose values are still coming. Its table is on the Lua stack.
+/// An aggregate with missing values. Its table is on the Lua stack.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     part: Part,
-    /// Values still to come.
+    /// Number of missing values.
     left: usize,
-    /// Values that came.
+    /// Number of values added.
     done: usize,
 }
 
-/// What a reply was.
+/// Kind of a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Given {
-    /// There was none.
+    /// There was no reply.
     Nothing,
-    /// A value, which may hold errors.
+    /// A value, which may contain errors.
     Value,
     /// An error.
     Error,
-    /// An error of a command that did not run.
+    /// The error of a command that did not run.
     Refused,
 }
 
-/// Bytes that are no reply.
+/// The bytes are not a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not a reply in RESP")]
 pub struct Malformed;
 
-/// Takes one reply, value by value: an aggregate's header first, then its values.
+/// Receiver of one reply, value by value: the header of an aggregate precedes its values.
 pub struct Sink<'s, 'l> {
     lua: &'s mut Lua<'l>,
     resp3: bool,
@@ -67,7 +67,7 @@ pub struct Sink<'s, 'l> {
     /// The aggregates around the current one.
     outer: Vec<Open>,
     given: Given,
-    /// The aggregates are nested deeper than the Lua stack reaches: values are dropped.
+    /// Whether aggregates are nested deeper than the Lua stack allows; further values are dropped.
     overflow: bool,
 }
 
@@ -77,10 +77,10 @@ impl<'s, 'l> Sink<'s, 'l> {
         Sink { lua, resp3, current: None, outer: Vec::new(), given: Given::Nothing, overflow: false }
     }
 
-    /// What was given; its value is on top of the Lua stack.
+    /// Ends the reply and returns its kind. Its value is on top of the Lua stack.
     ///
     /// # Errors
-    /// The reply was incomplete, or nested too deeply.
+    /// The reply is incomplete, or nested too deeply.
     pub(super) fn finish(self) -> Result<Given, Raise> {
         if self.overflow {
             self.lua.push_bytes(b"ERR reached lua stack limit");
@@ -93,7 +93,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         Ok(self.given)
     }
 
-    /// Puts the value on top where it belongs.
+    /// Adds the value on top of the stack to the current aggregate, or makes it the reply.
     #[inline]
     fn attach(&mut self) {
         match self.current {
@@ -131,7 +131,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         self.given = Given::Value;
     }
 
-    /// Ends the current aggregate; whether its value is on top now, to be attached.
+    /// Ends the current aggregate; whether its value is now on top of the stack and must be attached.
     fn close(&mut self, part: Part) -> bool {
         self.current = self.outer.pop();
         match part {
@@ -178,7 +178,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         }
     }
 
-    /// A string.
+    /// A bulk string.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
         if !self.overflow {
@@ -187,12 +187,12 @@ impl<'s, 'l> Sink<'s, 'l> {
         }
     }
 
-    /// A string that is an integer's text.
+    /// A bulk string that is the text of an integer.
     pub fn bulk_int(&mut self, n: i64) {
         self.bulk(itoa::Buffer::new().format(n).as_bytes());
     }
 
-    /// A status, such as `OK`.
+    /// A status such as `OK`.
     pub fn status(&mut self, text: &[u8]) {
         if !self.overflow {
             self.lua.new_table(0, 1);
@@ -202,7 +202,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         }
     }
 
-    /// An error, with its code and without the `-`. At the top of a reply to `redis.call` it is raised.
+    /// An error, with its code and without the leading `-`. Outside aggregates, `redis.call` raises it.
     #[cold]
     pub fn error(&mut self, text: &[u8]) {
         if self.overflow {
@@ -220,7 +220,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         }
     }
 
-    /// As [`Sink::error`], for a command that does not run, because there is none of that name, or scripts may not use it.
+    /// As [`Sink::error`], for a command that was not run because it does not exist or scripts may not run it.
     #[cold]
     pub fn refuse(&mut self, text: &[u8]) {
         self.error(text);
@@ -229,7 +229,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         }
     }
 
-    /// Nothing.
+    /// A null.
     #[inline]
     pub fn null(&mut self) {
         if !self.overflow {
@@ -253,7 +253,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         self.open(Part::Item, n);
     }
 
-    /// The header of a map: `n` keys, each followed by its value.
+    /// The header of a map of `n` pairs: each key is followed by its value.
     pub fn map(&mut self, n: usize) {
         self.open(if self.resp3 { Part::Key } else { Part::Item }, n.saturating_mul(2));
     }
@@ -263,7 +263,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         self.open(if self.resp3 { Part::Member } else { Part::Item }, n);
     }
 
-    /// The header of an attribute of `n` pairs, which are dropped; the value that it describes follows them.
+    /// The header of an attribute of `n` pairs, which are dropped. The value that it describes follows them.
     pub fn attribute(&mut self, n: usize) {
         self.open(Part::Dropped, n.saturating_mul(2));
     }
@@ -278,7 +278,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         self.bulk(num::fmt_f64(x, &mut text));
     }
 
-    /// A double that is a text already.
+    /// A double given as text.
     pub fn double_text(&mut self, text: &[u8]) {
         if self.resp3 { self.double(num::parse_f64(text).unwrap_or(f64::NAN)) } else { self.bulk(text) }
     }
@@ -299,7 +299,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         if self.resp3 { self.wrapped("big_number", |lua| lua.push_bytes(digits)) } else { self.bulk(digits) }
     }
 
-    /// Text with a format of three letters.
+    /// Text with a three-letter format.
     pub fn verbatim(&mut self, format: &[u8], text: &[u8]) {
         if !self.resp3 {
             return self.bulk(text);
@@ -313,7 +313,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         });
     }
 
-    /// A table whose one field holds what `push` pushes.
+    /// Pushes a table with one field, whose value `push` pushes.
     fn wrapped(&mut self, name: &str, push: impl FnOnce(&mut Lua<'_>)) {
         if !self.overflow {
             self.lua.new_table(0, 1);
@@ -323,7 +323,7 @@ impl<'s, 'l> Sink<'s, 'l> {
         }
     }
 
-    /// Takes a whole reply in RESP2 or RESP3. O(n).
+    /// Receives a complete reply in RESP2 or RESP3. O(n).
     ///
     /// # Errors
     /// The bytes are not exactly one reply.
@@ -362,7 +362,7 @@ impl<'s, 'l> Sink<'s, 'l> {
                 },
                 b'*' | b'~' | b'>' | b'%' | b'|' => match usize::try_from(count()?) {
                     Err(_) => self.null(),
-                    // Each value takes three bytes or more.
+                    // Each value takes at least three bytes.
                     Ok(n) if n > rest.len() => return Err(Malformed),
                     Ok(n) => {
                         values += match kind {

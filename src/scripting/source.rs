@@ -1,19 +1,20 @@
-//! The text of a script, looked at before it is compiled.
+//! Checks and adapts the source text of a script before it is compiled.
 //!
-//! LuaJIT reads a slightly larger language than Lua 5.1, and leaves out frames that 5.1 keeps. One pass over the tokens
-//! brings the two together:
+//! LuaJIT accepts a slightly larger language than Lua 5.1, and drops stack frames that 5.1 keeps. One pass over the
+//! tokens removes the differences:
 //!
-//! - Numbers that only LuaJIT knows (`1LL`, `0b1`, `2i`), its signs (`&`, `|`, `~`, `!`, `?`, `<<`, `>>`, `->`) and names
-//!   with bytes beyond ASCII are errors. Escapes that 5.1 does not know (`\x41`) stand for their letter; `goto`, `const`,
-//!   `continue` and `::` lose their meaning.
-//! - `return f(x)` replaces the frame of its function. In 5.1 a *native* `f` keeps it, and with it the line that an error
-//!   is reported for. In the main chunk, of whose results only the first counts, and for functions of the libraries that
-//!   have one result, `return (f(x))` keeps the frame; where they have several, `return select(1, f(x))` does.
-//! - A text that assigns to none of the global names can use the table of globals without the proxy that guards it.
+//! - Numbers that only LuaJIT knows (`1LL`, `0b1`, `2i`), its operators (`&`, `|`, `~`, `!`, `?`, `<<`, `>>`, `->`) and
+//!   names with non-ASCII bytes are errors. Escapes that 5.1 does not know (`\x41`) stand for their letter; `goto`,
+//!   `const`, `continue` and `::` lose their meaning.
+//! - `return f(x)` replaces the frame of its function. In 5.1, a *native* `f` keeps that frame, and with it the line
+//!   for which an error is reported. In the main chunk, of whose results only the first counts, and for library
+//!   functions with one result, `return (f(x))` keeps the frame; for functions with several results,
+//!   `return select(1, f(x))` does.
+//! - A text that assigns to no global name can use the table of globals without the proxy that guards it.
 
 use std::ops::Range;
 
-/// Names that are global in scripts.
+/// Global names in scripts.
 const GLOBALS: [&str; 40] = [
     "KEYS",
     "ARGV",
@@ -57,8 +58,8 @@ const GLOBALS: [&str; 40] = [
     "setfenv",
 ];
 
-/// Native functions by library; the empty library is the globals. The first list holds those with one result, or none that
-/// is used, the second those with several.
+/// Native functions by library; the globals have an empty library name. The first list has the functions with one
+/// result, or none that is used, the second those with several.
 const NATIVE: [(&str, &[&str], &[&str]); 11] = [
     (
         "",
@@ -149,19 +150,19 @@ const KEYWORDS: [&str; 21] = [
     "not", "or", "repeat", "return", "then", "true", "until", "while",
 ];
 
-/// A text ready to be compiled.
+/// A source text ready to be compiled.
 pub struct Adapted {
-    /// What the compiler gets.
+    /// Text for the compiler.
     pub code: Vec<u8>,
-    /// Whether it may assign to a global name, and must be kept from the table of globals.
+    /// Whether the text may assign to a global name, so that it must not get the table of globals itself.
     pub guarded: bool,
 }
 
-/// Why a text is not Lua 5.1, though LuaJIT would take it.
+/// Why a text that LuaJIT would accept is not valid in Lua 5.1.
 pub struct Refused {
-    /// Where, counted from 1.
+    /// Line of the error, counted from 1.
     pub line: usize,
-    /// What Lua 5.1 says about it.
+    /// Error message of Lua 5.1.
     pub text: Vec<u8>,
 }
 
@@ -186,14 +187,14 @@ struct Scanner<'a> {
     pos: usize,
     line: usize,
     words: Vec<Word>,
-    /// What is to stand in place of parts of the text, by where they are.
+    /// Replacements for ranges of the text, in order.
     edits: Vec<(Range<usize>, &'static [u8])>,
 }
 
-/// Checks and adapts a text. O(length).
+/// Checks and adapts a source text. O(length).
 ///
 /// # Errors
-/// It uses something of LuaJIT that Lua 5.1 does not have.
+/// The text uses something that LuaJIT has and Lua 5.1 does not.
 pub fn adapt(source: &[u8]) -> Result<Adapted, Refused> {
     let mut scanner = Scanner { source, pos: 0, line: 1, words: Vec::new(), edits: Vec::new() };
     scanner.scan()?;
@@ -213,7 +214,7 @@ impl Scanner<'_> {
         Err(Refused { line: self.line, text })
     }
 
-    /// Splits the text into words. Where it is broken, the compiler will say so: the scan just ends.
+    /// Splits the text into tokens. At a syntax error the scan just ends, since the compiler will report it.
     fn scan(&mut self) -> Result<(), Refused> {
         if self.source.first() == Some(&b'#') {
             self.pos = memchr::memchr(b'\n', self.source).unwrap_or(self.source.len());
@@ -294,7 +295,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// What Lua 5.1 says about a sign that it does not know, after the words so far.
+    /// Lua 5.1's message about an unknown operator after the tokens so far.
     fn complaint(&self) -> &'static str {
         let operand = match self.words.last().map(|word| word.token) {
             Some(Token::Name | Token::Number | Token::Text | Token::Sign(b')' | b']' | b'}')) => true,
@@ -317,13 +318,13 @@ impl Scanner<'_> {
         }
     }
 
-    /// The number of `=` between the brackets that open a long text here.
+    /// The number of `=` in the long bracket that opens here, if one does.
     fn long_level(&self) -> Option<usize> {
         let level = self.source[self.pos + 1..].iter().take_while(|&&b| b == b'=').count();
         (self.peek(level + 1) == b'[').then_some(level)
     }
 
-    /// Steps over a long text; false if it has no end.
+    /// Skips a long string; false if it has no end.
     fn long_text(&mut self) -> bool {
         let level = self.long_level().unwrap_or_default();
         self.pos += level + 2;
@@ -343,7 +344,7 @@ impl Scanner<'_> {
         false
     }
 
-    /// Steps over a text in quotes; false if it has no end.
+    /// Skips a quoted string; false if it has no end.
     fn quoted(&mut self, quote: u8) -> Result<bool, Refused> {
         let start = self.pos;
         self.pos += 1;
@@ -387,7 +388,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Steps over a number as Lua 5.1 reads it.
+    /// Skips a number as Lua 5.1 reads it.
     fn number(&mut self) -> Result<Token, Refused> {
         let start = self.pos;
         while self.peek(0).is_ascii_digit() || self.peek(0) == b'.' {
@@ -418,7 +419,7 @@ impl Scanner<'_> {
         self.token(index) == Some(Token::Sign(sign))
     }
 
-    /// Whether the name at word `i` stands alone, as a statement, which no name does in Lua 5.1.
+    /// Whether the name at token `i` stands alone as a statement, which is not valid in Lua 5.1.
     fn is_statement(&self, i: usize) -> bool {
         let begins = match i.checked_sub(1).map(|before| self.words[before].token) {
             None | Some(Token::Name | Token::Number | Token::Text) => true,
@@ -448,7 +449,7 @@ impl Scanner<'_> {
         begins && !goes_on
     }
 
-    /// Takes their meaning from `goto`, `const`, `continue` and `::`.
+    /// Makes `goto`, `const`, `continue` and `::` ordinary names or errors, as in Lua 5.1.
     fn soften(&mut self) {
         for i in 0..self.words.len() {
             let at = self.words[i].at.clone();
@@ -469,11 +470,11 @@ impl Scanner<'_> {
         }
     }
 
-    /// Puts parentheses around what `return` gives back, where that keeps a frame and changes nothing else.
+    /// Puts parentheses around the values of `return` where this keeps a frame and changes nothing else.
     fn keep_frames(&mut self) {
         let aliases = self.aliases();
         let mut budget = 64 * self.words.len();
-        // Whether each open block is a function.
+        // For each open block, whether it is a function.
         let mut blocks: Vec<bool> = Vec::new();
         let mut functions = 0usize;
         for i in 0..self.words.len() {
@@ -506,7 +507,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Names given to `redis.call`: `local call = redis.call`.
+    /// Local names for `redis.call`: `local call = redis.call`.
     fn aliases(&self) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
         for i in 0..self.words.len() {
@@ -522,8 +523,8 @@ impl Scanner<'_> {
         found
     }
 
-    /// What to put before the call of a native function that begins at word `i`, so that it is no tail call: of a function
-    /// with several results, `select` passes all of them on. Also the word that opens its arguments.
+    /// Text to insert before the call of a native function that begins at token `i`, so that it is not a tail call;
+    /// `select` passes on several results. Also returns the token that opens the arguments.
     fn native_at(&self, i: usize, aliases: &[Vec<u8>]) -> Option<(&'static [u8], usize)> {
         if let Some(open) = self.method_at(i) {
             return Some(open);
@@ -551,8 +552,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// The same for a method of strings: `name:sub(…)` or `(…):sub(…)`. An object may have a method of that name too, so
-    /// all results are passed on.
+    /// As `Scanner::native_at`, for a method of strings: `name:sub(…)` or `(…):sub(…)`. An object may have a method
+    /// with that name, too, so all results are passed on.
     fn method_at(&self, i: usize) -> Option<(&'static [u8], usize)> {
         let colon = if self.is_sign(i, b'(') {
             let mut depth = 0usize;
@@ -573,7 +574,7 @@ impl Scanner<'_> {
         (method && !self.is_declared(b"select")).then_some((b"select(1,", colon + 2))
     }
 
-    /// Whether the script gives the name a meaning of its own, perhaps.
+    /// Whether the script may redefine the name.
     fn is_declared(&self, name: &[u8]) -> bool {
         (0..self.words.len()).any(|i| {
             self.words[i].token == Token::Name
@@ -587,8 +588,9 @@ impl Scanner<'_> {
         })
     }
 
-    /// The last word of the one expression at word `i`, if the statement ends there and the expression may be a call.
-    /// With `bracket`, the word that opens the arguments of a call, that call must be all there is of it.
+    /// The last token of the expression at token `i`, if it is the only expression, the statement ends behind it, and
+    /// it may be a call. With `bracket`, the token that opens the arguments of a call, the expression must be just that
+    /// call.
     fn call_at(&self, i: usize, bracket: Option<usize>, budget: &mut usize) -> Option<usize> {
         let (mut brackets, mut blocks) = (0usize, 0usize);
         let mut closed = None;
@@ -620,7 +622,8 @@ impl Scanner<'_> {
         (call && last > i && (bracket.is_none() || closed == Some(last))).then_some(last)
     }
 
-    /// Whether a global name may be assigned to: it stands before `=` or a comma, or names a function or loop variable.
+    /// Whether the text may assign to a global name: one stands before `=` or a comma, or names a function or loop
+    /// variable.
     fn assigns_globals(&self) -> bool {
         (0..self.words.len()).any(|i| {
             self.words[i].token == Token::Name
@@ -632,7 +635,7 @@ impl Scanner<'_> {
         })
     }
 
-    /// The text with its edits.
+    /// The text with all replacements.
     fn apply(mut self) -> Vec<u8> {
         if self.edits.is_empty() {
             return self.source.to_vec();
@@ -650,7 +653,7 @@ impl Scanner<'_> {
     }
 }
 
-/// Whether C's `strtod` takes the whole text, or it is a hexadecimal integer.
+/// Whether the whole text is a number for C's `strtod`, or a hexadecimal integer.
 fn is_number(text: &[u8]) -> bool {
     let digits = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
     if let Some(hex) = text.strip_prefix(b"0x").or_else(|| text.strip_prefix(b"0X")) {

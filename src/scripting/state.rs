@@ -1,4 +1,4 @@
-//! What the room keeps beside the Lua state: reachable by every native function.
+//! State of this room that every native function can reach.
 
 use super::debugger::Debugger;
 use super::functions::Registration;
@@ -8,26 +8,26 @@ use super::lua::ffi::Reference;
 use crate::resp::Protocol;
 use crate::resp::request::Span;
 
-/// Arguments of the command being called, as one buffer that is used again and again.
+/// Arguments of the command being called, in one reused buffer.
 #[derive(Default)]
 pub struct Scratch {
-    /// The arguments, one after the other.
+    /// The arguments, concatenated.
     pub bytes: Vec<u8>,
-    /// Where each of them is.
+    /// Span of each argument in `bytes`.
     pub spans: Vec<Span>,
 }
 
-/// How many names of commands are remembered.
+/// Number of command names remembered.
 pub(super) const NAMES: usize = 128;
 
-/// The names of commands that scripts use again and again, and the host's numbers for them.
+/// Command names that scripts use, with the command numbers that the host returned for them.
 ///
-/// Lua has one copy of each text, so that its address tells which it is: as long as the text is alive, which a table in the
-/// registry sees to for those that are here.
+/// Lua stores each string once, so the address identifies the name as long as the string is alive. A table in the
+/// registry keeps the strings alive that are remembered here.
 pub struct Commands {
-    /// By address: the address and the number.
+    /// Address and number of each name, at the index that the address hashes to.
     pub known: Box<[(usize, u32); NAMES]>,
-    /// The table of the texts, one for each place.
+    /// The table that keeps the names alive, with one item per index.
     pub texts: Option<Reference>,
 }
 
@@ -38,68 +38,68 @@ impl Default for Commands {
 }
 
 impl Commands {
-    /// Where the text at `address` is remembered.
+    /// Index for the name at `address`.
     #[inline]
     pub fn place(address: usize) -> usize {
         (address >> 4 ^ address >> 11) % NAMES
     }
 
-    /// The number of the command whose name is the text at `address`.
+    /// The number of the command whose name is at `address`, if it is remembered.
     #[inline]
     pub fn find(&self, address: usize) -> Option<u32> {
         let (known, id) = self.known[Commands::place(address)];
         (known == address).then_some(id)
     }
 
-    /// Forgets all numbers.
+    /// Forgets all command numbers.
     pub fn forget(&mut self) {
         self.known.fill((0, 0));
     }
 }
 
-/// Why Lua code runs.
+/// The reason for which Lua code runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// None runs.
+    /// No Lua code runs.
     Idle,
-    /// It is a script of EVAL.
+    /// A script of EVAL runs.
     Script,
-    /// It is a function of a library.
+    /// A function of a library runs.
     Function,
-    /// A library registers its functions; `deadline_us` is a time of the monotonic clock.
+    /// A library registers its functions, until `deadline_us` in microseconds of the monotonic clock.
     Loading { deadline_us: u64 },
 }
 
-/// See the module.
+/// State of this room beside the Lua state; see the module documentation.
 pub struct State {
     /// The arguments of the command being called.
     pub scratch: Scratch,
-    /// In which protocol the replies of commands come.
+    /// Protocol in which replies of commands are converted.
     pub protocol: Protocol,
-    /// Why Lua code runs.
+    /// The reason for which Lua code runs.
     pub phase: Phase,
-    /// The script was told to end: every instruction raises from now on.
+    /// Whether the script was told to end: from now on every instruction raises an error.
     pub killed: bool,
-    /// Random numbers of `math.random`.
+    /// Generator of `math.random`.
     pub random: Rand48,
-    /// How `cjson` writes and reads.
+    /// Settings of `cjson`.
     pub json: cjson::Settings,
-    /// Bytes for libraries that read or build texts.
+    /// Reused buffer for libraries that parse or build strings.
     pub text: Vec<u8>,
-    /// What the library being loaded has declared so far.
+    /// Functions registered so far by the library being loaded.
     pub registration: Option<Registration>,
-    /// Names of commands that the host has resolved.
+    /// Command names that the host has resolved.
     pub commands: Commands,
-    /// The session of the script that is being debugged.
+    /// Session of the script being debugged.
     pub debugger: Option<Box<Debugger>>,
-    /// The environment of scripts, for code of the debugger.
+    /// Environment of the script, for code that the debugger runs.
     pub environment: Option<Reference>,
-    /// Version numbers that scripts see.
+    /// Version reported to scripts.
     pub version: &'static str,
 }
 
 impl State {
-    /// The state at the beginning; `version` is what `redis.REDIS_VERSION` says.
+    /// The initial state. `version` is the value of `redis.REDIS_VERSION`.
     pub fn new(version: &'static str) -> State {
         State {
             scratch: Scratch::default(),

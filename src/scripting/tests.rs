@@ -1,4 +1,4 @@
-//! Scripts against a host that knows a few commands.
+//! Scripts run against a host with a few commands.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,17 +11,17 @@ use crate::resp::{Args, Protocol, Reply};
 /// A server of five commands.
 #[derive(Default)]
 struct Toy {
-    /// What the client of the debugger will send, and all that it got.
+    /// Input that the client of the debugger will send, and all output that it received.
     typed: std::collections::VecDeque<Vec<u8>>,
     seen: String,
-    /// How often a name was asked for, and how often a number came with a command.
+    /// How often a name was resolved, and how often a command was called by number.
     resolved: u32,
     numbered: u32,
     keys: HashMap<Vec<u8>, Vec<u8>>,
-    /// When scripts are told to end.
+    /// Time from which the host ends scripts.
     deadline: Option<Instant>,
     asked: u32,
-    /// How long a script may run under the debugger until it stops.
+    /// How long a script may run under the debugger before it is stopped.
     patience: Option<Duration>,
 }
 
@@ -133,7 +133,7 @@ impl Bench {
         String::from_utf8_lossy(&out).into_owned()
     }
 
-    /// Runs a script that must be killed, and checks that the next one is not.
+    /// Runs a script that must be killed, and checks that the next script is not.
     fn killed(&mut self, script: &str) {
         self.host.deadline = Some(Instant::now() + Duration::from_millis(50));
         let begun = Instant::now();
@@ -144,7 +144,7 @@ impl Bench {
         assert_eq!(self.eval("return 1"), ":1\r\n");
     }
 
-    /// Runs a script that must end with an error, and checks that the engine lives.
+    /// Runs a script that must fail, and checks that the engine still works.
     fn fails(&mut self, script: &str, text: &str) {
         let reply = self.eval(script);
         assert!(reply.starts_with('-') && reply.contains(text), "{script}: {reply}");
@@ -221,7 +221,7 @@ fn only_long_scripts_are_hooked() {
     assert!(!hooked(&mut bench));
     bench.eval("return 1");
     assert!(!hooked(&mut bench));
-    // However long the engine rested, and whoever else ran in this thread.
+    // The idle time of the engine and other engines on this thread must not matter.
     let mut other = Bench::new();
     for pause in [0, 1, 5, 150, 0] {
         std::thread::sleep(Duration::from_millis(pause));
@@ -229,7 +229,7 @@ fn only_long_scripts_are_hooked() {
         bench.killed("while true do pcall(error) end");
         assert!(!hooked(&mut bench) && !hooked(&mut other));
     }
-    // The host was asked, and had nothing against it.
+    // The host was asked, and let the script continue.
     let asked = bench.host.asked;
     assert_eq!(bench.eval("for i = 1, 1e8 do end return 1"), ":1\r\n");
     assert!(bench.host.asked > asked && !hooked(&mut bench));
@@ -258,7 +258,7 @@ fn native_loops_are_interrupted() {
     bench.killed("local a = {1} for d = 1, 12 do local b = {} for i = 1, 40 do b[i] = a end a = b end while true do pcall(cjson.encode, a) end");
     bench.killed("local t = {} while true do pcall(table.insert, t, -2^31, 1) end");
     bench.killed("local a = {} for i = 1, 40 do a[i] = a end while true do pcall(cmsgpack.pack, a) end");
-    // However long each call takes, the time between two questions is the same.
+    // The time between two interrupts does not depend on the duration of each call.
     bench.killed("local a = {} for i = 1, 1000 do a[i] = i + 0.1 end while true do cjson.encode(a) end");
     bench.killed("while true do ('x'):rep(100000) end");
 }
@@ -511,7 +511,7 @@ fn an_error_says_where_the_function_at_its_level_is() {
         ("pcall(string.gsub, 'a', 'a', function() error('x', 3) end)", "x"),
         ("xpcall(function() error('x', 3) end, function(e) return e end)", "user_script:1: x"),
     ] {
-        // The text is the last of the results.
+        // The error message is the last of the results.
         let script = format!("local all = {{{script}}} return all[#all] or all[3]");
         assert_eq!(bench.eval(&script), format!("${}\r\n{text}\r\n", text.len()), "{script}");
     }
@@ -522,7 +522,7 @@ fn names_of_commands_are_resolved_once() {
     let mut bench = Bench::new();
     bench.eval("for i = 1, 10 do redis.call('get', 'k') redis.call('GET', 'k') end");
     assert_eq!((bench.host.resolved, bench.host.numbered), (2, 20));
-    // Names that are garbage soon do not stand for others later.
+    // A name that is collected as garbage must not be mistaken for a later one at the same address.
     bench.eval("for i = 1, 3000 do redis.pcall('no' .. i) end collectgarbage() for i = 1, 3000 do redis.call('ec' .. 'ho', 'x' .. i) end redis.call('g' .. 'et', 'k')");
     assert_eq!(bench.host.numbered, 21);
     bench.engine.forget_commands();
@@ -540,7 +540,7 @@ fn endless_scripts_stop_under_the_debugger() {
         [("local i = 0\nwhile true do i = i + 1 end", 2), ("-- a comment\nrepeat until nil", 2)]
     {
         bench.host.seen.clear();
-        // The client lets it run twice, and is gone when it stops for the third time.
+        // The client continues the script twice, and has disconnected when it stops for the third time.
         bench.host.typed.extend([b"*1\r\n$1\r\nc\r\n".to_vec(), b"*1\r\n$1\r\nc\r\n".to_vec()]);
         let id = bench.engine.prepare(script.as_bytes()).expect("it is a script");
         let mut out = Vec::new();
@@ -569,7 +569,7 @@ fn scripts_are_debugged() {
         }
         bytes
     };
-    // In pieces, as a connection may bring them.
+    // Input in pieces, as a connection may deliver it.
     for command in commands {
         let bytes = encode(command);
         let (a, b) = bytes.split_at(bytes.len() / 2);
@@ -602,7 +602,7 @@ fn scripts_are_debugged() {
         assert!(seen.contains(line), "{line}\nis not in\n{seen}");
     }
     assert_eq!(out, b"*1\r\n+<endsession>\r\n:2\r\n");
-    // The client may end the script, go away, or send something else.
+    // The client may abort the script, disconnect, or send invalid input.
     let mut ends = |input: Option<&[u8]>, text: &str| {
         bench.host.typed.clear();
         bench.host.typed.extend(input.map(<[u8]>::to_vec));

@@ -134,6 +134,7 @@ impl Server {
         if in_cluster {
             keyspace.divide_by_slot();
         }
+        let scripts = execution::scripts::Scripts::new(config.limits.compat_version.redis_version());
         let mut server = Server {
             config,
             commands,
@@ -146,7 +147,7 @@ impl Server {
             pool: Pool::default(),
             conditions: Conditions::NONE,
             execution: Execution::default(),
-            scripts: execution::scripts::Scripts::default(),
+            scripts,
             expire: ActiveExpire::default(),
             defragment: defragment::Defragment::default(),
             pause: execution::pause::Pause::default(),

@@ -166,6 +166,7 @@ impl Server {
                         tracing::warn!("{note}");
                     }
                 }
+                self.config.foreign.notes(&before.foreign).iter().for_each(|note| tracing::warn!("{note}"));
                 Ok(())
             }
             Err(refusal) => {

@@ -90,7 +90,7 @@ pub struct Stats {
     pub connections_received: u64,
     /// Connections refused because of `maxclients` or protected mode.
     pub connections_rejected: u64,
-    /// Certificates of clients that named a user who is not there or may not act.
+    /// Clients whose certificate named a user that does not exist or is disabled.
     pub denied_certificates: u64,
     /// Commands run.
     pub commands_processed: u64,
@@ -110,9 +110,9 @@ pub struct Stats {
     pub query_buffer_limit_disconnections: u64,
     /// Clients closed because their output exceeded its limit.
     pub output_buffer_limit_disconnections: u64,
-    /// Errors of requests that ran before, here or at a primary: those of a file that was loaded, for example.
+    /// Errors of requests that had succeeded before, here or on a primary: for example while a file is loaded.
     pub unexpected_errors: u64,
-    /// Errors of requests, also of those whose reply nobody reads.
+    /// Errors of requests, including those without a reply.
     pub error_replies: u64,
     /// Number of error replies by code.
     pub errors: BTreeMap<Box<[u8]>, u64>,
@@ -120,9 +120,9 @@ pub struct Stats {
     pub errors_disabled: bool,
     /// Clients closed because all clients together used too much memory.
     pub evicted_clients: u64,
-    /// How often a client's reply buffer was made smaller.
+    /// Number of times that a client's reply buffer was made smaller.
     pub reply_buffer_shrinks: u64,
-    /// How often a client's reply buffer was made larger.
+    /// Number of times that a client's reply buffer was made larger.
     pub reply_buffer_expands: u64,
     /// Microseconds spent above the memory limit, without the current period.
     short_us: u64,

@@ -156,7 +156,7 @@ impl FromStr for Facility {
     }
 }
 
-/// LogDestination for the system logger.
+/// Destination of messages in the system logger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
     /// Name of the program in its messages.

@@ -7,8 +7,8 @@
 //! block is a function of the length of its content: no capacity is stored, growth inside a class costs nothing, and
 //! a block is freed with its true size.
 //!
-//! Under `--cfg spinel_sanitize` the system's allocator replaces jemalloc, because the address and the thread
-//! sanitizer see only what passes through it.
+//! Under `--cfg spinel_sanitize` the system's allocator replaces jemalloc, because the address and thread sanitizers
+//! see only blocks that are allocated by it.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -118,8 +118,8 @@ static DEALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_THREADS];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether another allocator takes jemalloc's place, which is then left alone: a sanitizer does not see how it orders what
-/// its threads do.
+/// Whether another allocator replaces jemalloc, which is then not called at all: a sanitizer does not see how jemalloc
+/// orders the accesses of its threads.
 const REPLACED: bool = cfg!(spinel_sanitize);
 
 /// The calling thread's counter named `name`, in jemalloc's memory; null if jemalloc is replaced.
@@ -260,8 +260,8 @@ pub fn statistics<const N: usize>(names: [&std::ffi::CStr; N]) -> [usize; N] {
     })
 }
 
-/// The value of a number or a truth value among jemalloc's controls, by name; `None` if there is no such control, or it
-/// is not one that only reads.
+/// The value of a numeric or boolean jemalloc control by name; `None` if there is no such control, or if it is not
+/// read-only.
 pub fn control(name: &std::ffi::CStr) -> Option<i64> {
     const READ_ONLY: [&[u8]; 8] = [
         b"stats.",
@@ -284,13 +284,13 @@ pub fn control(name: &std::ffi::CStr) -> Option<i64> {
             let to = bytes.as_mut_ptr().cast();
             ffi::mallctl(name.as_ptr(), to, &raw mut len, std::ptr::null_mut(), 0)
         };
-        // A text is a pointer, which is of no use to anybody.
+        // The value of a string control is a pointer, which is of no use here.
         let text = name.to_bytes().starts_with(b"opt.") && size == 8;
         (failed == 0 && !text).then(|| i64::from_le_bytes(bytes))
     })
 }
 
-/// Has jemalloc gather its statistics anew.
+/// Updates jemalloc's statistics.
 fn refresh_statistics() {
     let (mut epoch, mut len) = (1u64, size_of::<u64>());
     // SAFETY: the control reads and writes a u64.
@@ -300,7 +300,7 @@ fn refresh_statistics() {
     }
 }
 
-/// Gives freed blocks that this thread keeps for its next allocations back to where all threads find them.
+/// Returns freed blocks in this thread's cache to where all threads can allocate them.
 pub fn release_kept_blocks() {
     if REPLACED {
         return;
@@ -348,7 +348,7 @@ pub unsafe fn discard(start: NonNull<u8>, len: usize) {
 /// does so occasionally, which takes milliseconds after much was freed at once.
 pub fn purge_in_background(yes: bool) {
     if REPLACED {
-        // The thread sanitizer does not survive a thread that starts without it.
+        // The thread sanitizer crashes if a thread is started without its knowledge.
         return;
     }
     let mut yes = yes;

@@ -1,7 +1,9 @@
-//! CRC-16 as XMODEM uses it (polynomial 0x1021, no initial value, highest bit first): what a cluster divides its keys by.
+//! CRC-16/XMODEM (polynomial 0x1021, initial value 0, highest bit first), from which a cluster derives the slots of
+//! keys.
 //!
-//! Eight bytes are summed at a time with eight tables, as in [`crc64`](super::crc64). Since the sum of zeros is zero,
-//! the bytes that do not fill a word come first, with zeros ahead of them: a key of 16 bytes takes two steps.
+//! Eight bytes are summed at a time with eight tables, as in [`crc64`](super::crc64). Leading zeros do not change the
+//! sum, so the bytes that do not fill a word are summed first, with zeros before them: a key of 16 bytes takes two
+//! steps.
 
 const POLYNOMIAL: u16 = 0x1021;
 
@@ -43,14 +45,14 @@ pub fn checksum(bytes: &[u8]) -> u16 {
     sum
 }
 
-/// The sum of what `sum` is the sum of, followed by a word.
+/// Continues the sum `sum` with a word.
 #[inline(always)]
 fn step(sum: u16, word: u64) -> u16 {
     let word = (word ^ u64::from(sum) << 48).to_be_bytes();
     (0..8).fold(0, |sum, i| sum ^ TABLES[7 - i][word[i] as usize])
 }
 
-/// The bytes in front of the whole words, fewer than eight, as a word with zeros in front.
+/// The bytes before the first whole word, fewer than eight, as a word with leading zeros.
 #[inline(always)]
 fn first_word(bytes: &[u8], rest: &[u8]) -> u64 {
     match bytes.first_chunk::<8>() {

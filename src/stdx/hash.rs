@@ -1,23 +1,23 @@
 //! A keyed hash of bytes for the hash tables: a few nanoseconds for a short key.
 //!
-//! The function is one of two, whichever the processor is faster at: one made of AES ([`aes`]), or SipHash-1-3
-//! (Aumasson and Bernstein, 2012). Both are pseudorandom functions of the bytes under a key of 128 bits, drawn once
-//! per process. Whoever does not know the key, however many hashes he has seen parts of, cannot
-//! tell anything about the hash of another text, nor make texts that collide otherwise than by trying.
-//! Faster hashes whose secret is a seed do not claim that. What trying alone achieves, with the help of scans that
-//! show bits of hashes, is for the tables to deal with, which see to it that no chain gets long.
+//! There are two functions, of which the one that the processor computes faster is used: one based on AES ([`aes`]),
+//! and SipHash-1-3 (Aumasson and Bernstein, 2012). Both are pseudorandom functions of the bytes under a key of 128
+//! bits, drawn once per process. Without the key, even an attacker who has seen parts of many hashes learns nothing
+//! about the hash of another text, and can find colliding texts only by trial. Faster hashes whose secret is only a
+//! seed do not claim that. Trial is nevertheless possible, with the help of scans that reveal bits of hashes; the
+//! tables defend themselves against that by splitting long chains.
 //!
-//! Every bit of the result is usable but one: the tables take the low bits as an index and the top byte as a tag. Of the
-//! [bits between](UNUSED), which no table looks at, one is always 0, so that whoever passes a hash along may note a
-//! number in it that is told from the hash ([`Key::with_note`]). Results differ from process to process and must never
-//! reach a file or a peer.
+//! All bits of the result but one are usable: the tables take the low bits as an index and the top byte as a tag. No
+//! table looks at the [bits between](UNUSED), of which one is always 0. A number derived from the key may therefore be
+//! noted there while a hash is passed along, and is recognised by that bit ([`Key::with_note`]). Results differ from
+//! process to process and must never reach a file or a peer.
 
 #[cfg(target_arch = "x86_64")]
 mod aes;
 
 use crate::stdx::sync::OnceLock;
 
-/// Where the processor's instructions for AES are not known, there are no keys for them.
+/// Without known AES instructions, there are no keys for them.
 #[cfg(not(target_arch = "x86_64"))]
 mod aes {
     #[derive(Clone, Copy)]
@@ -34,12 +34,12 @@ mod aes {
     }
 }
 
-/// The state that SipHash starts with: the key, in four words.
+/// The initial state of SipHash: the key, expanded to four words.
 type Seed = [u64; 4];
 
-/// What the hashes of this process depend on.
+/// The secret on which all hashes of this process depend.
 struct Secret {
-    /// For the function made of AES, if that is the one.
+    /// Keys of the function based on AES, if that one is used.
     keys: Option<aes::Keys>,
     seed: Seed,
 }
@@ -52,10 +52,10 @@ pub const UNUSED: u64 = (NOTED << 1) - (1 << NOTE);
 /// The lowest bit of a number noted in a hash.
 const NOTE: u32 = 41;
 
-/// The bit that says that a number is noted, above the number's 14.
+/// The bit that is set if a number is noted; it is above the number's 14 bits.
 const NOTED: u64 = 1 << (NOTE + 14);
 
-/// The state for a key.
+/// The initial state for a key.
 fn seed(key: [u64; 2]) -> Seed {
     let words: Seed =
         [0x736f_6d65_7073_6575, 0x646f_7261_6e64_6f6d, 0x6c79_6765_6e65_7261, 0x7465_6462_7974_6573];
@@ -63,11 +63,11 @@ fn seed(key: [u64; 2]) -> Seed {
 }
 
 impl Secret {
-    /// All that follows from a key.
+    /// The secret that follows from a key.
     fn new(key: [u64; 2]) -> Secret {
         let seed = seed(key);
         let mut numbers = 0u64..;
-        // SipHash of 0, 1, 2, ... is a stream of words that cannot be told from random ones.
+        // SipHash of 0, 1, 2, … is a stream of words that is indistinguishable from a random one.
         let word = || numbers.next().map_or(0, |n| siphash(&seed, &n.to_le_bytes()));
         Secret { keys: aes::Keys::new(word), seed }
     }
@@ -84,9 +84,9 @@ pub fn set_seed(key: u64) -> bool {
     SECRET.set(Secret::new([key, !key])).is_ok()
 }
 
-/// The hash of `bytes` under the seed of this process.
+/// The hash of `bytes` under the secret of this process.
 ///
-/// O(n), without a lock: past the first call the secret is two loads and two predicted branches away.
+/// O(n), without a lock: after the first call, access to the secret takes two loads and two well predicted branches.
 #[inline]
 pub fn hash(bytes: &[u8]) -> u64 {
     let hash = match SECRET.get() {
@@ -96,7 +96,7 @@ pub fn hash(bytes: &[u8]) -> u64 {
     hash & !NOTED
 }
 
-/// Hashes the keys of std's maps by [`hash`], which short keys take a fraction of the time by.
+/// Hashes the keys of standard maps by [`hash`], which is several times faster for short keys.
 #[derive(Clone, Copy, Default)]
 pub struct KeyHasher(u64);
 
@@ -113,11 +113,11 @@ impl std::hash::Hasher for KeyHasher {
         self.0 = self.0.rotate_left(23) ^ hash(bytes);
     }
 
-    /// The length of a slice, which the hash of its bytes depends on.
+    /// The length of a slice, which is left out because the hash of the bytes already depends on it.
     fn write_usize(&mut self, _: usize) {}
 }
 
-/// The first hash, and every other where the processor has no instructions for AES.
+/// Computes the first hash, and all others if the processor has no AES instructions.
 #[inline(never)]
 fn hash_by_siphash(bytes: &[u8]) -> u64 {
     let secret = SECRET.get_or_init(Secret::fresh);
@@ -177,7 +177,7 @@ fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
     }
 }
 
-/// A map whose keys outsiders choose: std's, whose hash function is SipHash-1-3 with a key per map.
+/// A map for keys chosen by outsiders: the standard one, whose hash function is SipHash-1-3 with a key per map.
 pub type Map<K, V> = std::collections::HashMap<K, V>;
 
 /// Bytes with their hash, which is computed once and passed along.
@@ -209,13 +209,13 @@ impl<'a> Key<'a> {
         Key { bytes, hash }
     }
 
-    /// The hash of the bytes, with what is noted in it.
+    /// The hash of the bytes, possibly with a noted number.
     #[inline]
     pub fn hash(self) -> u64 {
         self.hash
     }
 
-    /// The same key with the lowest 14 bits of a number noted in its hash, so that what was computed from the key need
+    /// The same key with the lowest 14 bits of a number noted in its hash, so that a number computed from the key need
     /// not be computed again. Tables find the key as before.
     #[inline]
     pub fn with_note(self, note: u16) -> Self {

@@ -10,7 +10,7 @@
 //! the length of the longest text accepted.
 
 use std::cmp::Ordering;
-use std::ops::Add;
+use std::ops::{Add, Neg, Sub};
 
 use super::num::{parse_exponent, parse_hex, round};
 
@@ -50,6 +50,12 @@ impl LongDouble {
     /// Zero.
     pub const ZERO: LongDouble =
         LongDouble { negative: false, magnitude: Magnitude::Finite { mantissa: 0, exponent: LOWEST as i32 } };
+
+    /// The greatest finite number.
+    pub const MAX: LongDouble = LongDouble {
+        negative: false,
+        magnitude: Magnitude::Finite { mantissa: u64::MAX, exponent: HIGHEST as i32 },
+    };
 
     /// Rounds `±mantissa * 2^exponent` to the nearest representable number. `sticky` says that the true value is
     /// slightly larger. The conditions of [`round`] must hold.
@@ -106,6 +112,13 @@ impl LongDouble {
     /// Whether this is infinity of either sign.
     pub fn is_infinite(self) -> bool {
         self.magnitude == Magnitude::Infinite
+    }
+
+    /// Whether this is less than `other`; false if either is not a number.
+    pub fn is_below(self, other: LongDouble) -> bool {
+        // With gradual underflow, the difference of two numbers is zero only if they are equal.
+        let difference = self - other;
+        difference.negative && !difference.is_nan() && difference != -LongDouble::ZERO
     }
 
     /// Appends the text for people: at most 17 decimals, correctly rounded, without zeros at the
@@ -172,6 +185,23 @@ impl From<i64> for LongDouble {
     /// Exact: every 64-bit integer is an extended number.
     fn from(value: i64) -> Self {
         LongDouble::rounded(value < 0, u128::from(value.unsigned_abs()), 0, false)
+    }
+}
+
+impl Neg for LongDouble {
+    type Output = LongDouble;
+
+    fn neg(self) -> LongDouble {
+        LongDouble { negative: !self.negative, ..self }
+    }
+}
+
+impl Sub for LongDouble {
+    type Output = LongDouble;
+
+    /// The difference, rounded like a sum.
+    fn sub(self, other: LongDouble) -> LongDouble {
+        self + -other
     }
 }
 
@@ -462,6 +492,21 @@ mod tests {
 
     fn read(text: &str) -> LongDouble {
         LongDouble::parse(text.as_bytes()).unwrap_or_else(|| panic!("not a number: {text}"))
+    }
+
+    #[test]
+    fn comparing() {
+        let number = |text: &str| LongDouble::parse(text.as_bytes()).expect("a number");
+        let ascending =
+            ["-inf", "-1e4000", "-1.5", "-1", "-3.7e-4951", "0", "3.7e-4951", "0.1", "1", "1e4000", "inf"];
+        for (i, a) in ascending.iter().enumerate() {
+            for (j, b) in ascending.iter().enumerate() {
+                assert_eq!(number(a).is_below(number(b)), i < j, "{a} {b}");
+            }
+        }
+        assert!(!number("-0").is_below(number("0")) && !number("0").is_below(number("-0")));
+        assert_eq!(number("1e4932") + LongDouble::MAX, number("inf"));
+        assert!(number("1e4932").is_below(LongDouble::MAX) && LongDouble::MAX.is_below(number("inf")));
     }
 
     #[test]

@@ -21,3 +21,4 @@ pub mod stopwatch;
 pub mod sync;
 pub mod text;
 pub mod wide;
+pub mod xxh3;

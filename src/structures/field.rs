@@ -8,7 +8,7 @@
 //! └─────────┴──────────────────┴──────────────────────┴────────────┴─────────┴─────────────────────────────┘
 //! ```
 //!
-//! A value above about a kilobyte is a string of its own, shared with whoever received or copied it.
+//! A value above about a kilobyte is a string of its own, shared with the commands that received it and with copies.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
@@ -371,8 +371,8 @@ impl Field {
         }
     }
 
-    /// The same field, in another place if its own is sparse, and so for a value that lies apart. `moved` learns of the
-    /// field's old place, which is still there, and its new one.
+    /// The same field, in another block if its own place is sparse; the same applies to a value in a string of its own.
+    /// `moved` is called with the field in its old block, which still exists, and in its new one.
     pub fn relocated(self, by: &mut Relocator, moved: impl FnOnce(&Field, &Field)) -> Field {
         let old = ManuallyDrop::new(self);
         let shape = old.shape();

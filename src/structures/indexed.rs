@@ -98,8 +98,8 @@ impl Indexed {
         Some(Indexed { list, index })
     }
 
-    /// Moves blocks whose places are sparse: about `most` of those from `cursor` on. Returns the cursor to go on at, 0
-    /// at the end. Pairs may change in between; then some blocks are not looked at.
+    /// Moves about `most` blocks from `cursor` on if their places are sparse. Returns the next cursor, 0 at the end. If
+    /// pairs change between two calls, some blocks may not be examined.
     pub fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
         /// Set in cursors of the table, which comes after the list.
         const TABLE: u64 = 1 << 62;
@@ -122,9 +122,9 @@ impl Indexed {
         &self.list
     }
 
-    /// Sets the score of `member` to the one that `choose` returns, given the present one (`None`: the member is
-    /// absent, and is added). Changes nothing if `choose` returns no score. The second value that it returns is the
-    /// result. No score is NaN. O(log n) on average.
+    /// Sets the score of `member` to the one that `choose` returns. `choose` gets the current score (`None` if the
+    /// member is absent; it is then added) and returns the new one, or `None` for no change, together with the result
+    /// of this method. No score is NaN. O(log n) on average.
     #[inline]
     pub fn put<R>(&mut self, member: &[u8], choose: impl FnOnce(Option<f64>) -> (Option<f64>, R)) -> R {
         match self.index.entry(hash(member), member) {

@@ -135,7 +135,7 @@ impl Sds {
         Sds { head }
     }
 
-    /// Moves a string that nobody else has, and what counts its owners, if their places are sparse.
+    /// Moves a shared string and its reference count, if nothing else shares it and their places are sparse.
     pub fn relocate_shared(shared: &mut Arc<Sds>, by: &mut Relocator) {
         let Some(string) = Arc::get_mut(shared) else { return };
         if string.capacity() > 0 {

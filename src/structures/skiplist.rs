@@ -834,8 +834,8 @@ impl SkipList {
         self.len -= 1;
     }
 
-    /// Moves up to `most` nodes from rank `from` on whose places are sparse, and returns how many there were. `moved`
-    /// learns of each old node, which is still there, and the new one. O(log n) and O(1) for each.
+    /// Moves up to `most` nodes from rank `from` on if their places are sparse. Returns the number of nodes examined.
+    /// `moved` is called with the old node, which still exists, and with the new one. O(log n), and O(1) for each node.
     pub fn relocate(
         &mut self,
         from: u64,
@@ -1457,7 +1457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_ends_where_a_search_does() {
+    fn prefetch_steps_end_where_a_search_does() {
         let mut rng = SmallRng::seed_from_u64(5);
         for len in [1usize, 2, 10, 500] {
             let mut list = SkipList::new(len as u64);

@@ -71,6 +71,14 @@ pub enum Operation {
     Xor,
     /// Inverts the bits of the only string.
     Not,
+    /// Sets the bits that are set in the first string and in no other.
+    Diff,
+    /// Sets the bits that are set in another string but not in the first.
+    Diff1,
+    /// Sets the bits that are set in the first string and in another.
+    AndOr,
+    /// Sets the bits that are set in exactly one string.
+    One,
 }
 
 /// Combines strings into one as long as the longest; shorter ones are padded with zeros. O(n) in the total length.
@@ -82,12 +90,18 @@ pub fn combine(operation: Operation, sources: &[&[u8]]) -> Sds {
     const PIECE: usize = 16 << 10;
     let len = sources.iter().map(|source| source.len()).max().expect("there is a source");
     let mut result = Sds::with_capacity(len);
-    result.append(sources[0]);
-    result.append_zeros(len - sources[0].len());
+    // These two combine the other strings before the first comes in.
+    let first_is_last = matches!(operation, Operation::Diff1 | Operation::AndOr);
+    let first = if first_is_last { &[] } else { sources[0] };
+    result.append(first);
+    result.append_zeros(len - first.len());
     if operation == Operation::Not {
         result.as_mut_slice().iter_mut().for_each(|byte| *byte = !*byte);
     }
+    // Bits that were set in more than one string.
+    let mut repeated = vec![0; if operation == Operation::One { PIECE.min(len) } else { 0 }];
     for (i, piece) in result.as_mut_slice().chunks_mut(PIECE).enumerate() {
+        repeated.fill(0);
         for source in &sources[1..] {
             let source = source.get(i * PIECE..).unwrap_or_default();
             let (both, beyond) = piece.split_at_mut(source.len().min(piece.len()));
@@ -97,10 +111,28 @@ pub fn combine(operation: Operation, sources: &[&[u8]]) -> Sds {
                     pairs.for_each(|(byte, other)| *byte &= other);
                     beyond.fill(0);
                 }
-                Operation::Or => pairs.for_each(|(byte, other)| *byte |= other),
+                Operation::Or | Operation::Diff1 | Operation::AndOr => {
+                    pairs.for_each(|(byte, other)| *byte |= other)
+                }
                 Operation::Xor => pairs.for_each(|(byte, other)| *byte ^= other),
                 Operation::Not => {}
+                Operation::Diff => pairs.for_each(|(byte, other)| *byte &= !other),
+                Operation::One => pairs.zip(&mut repeated).for_each(|((byte, other), repeated)| {
+                    *repeated |= *byte & other;
+                    *byte |= other;
+                }),
             }
+        }
+        let first = sources[0].get(i * PIECE..).unwrap_or_default();
+        let (both, beyond) = piece.split_at_mut(first.len().min(piece.len()));
+        match operation {
+            Operation::Diff1 => both.iter_mut().zip(first).for_each(|(byte, first)| *byte &= !first),
+            Operation::AndOr => {
+                both.iter_mut().zip(first).for_each(|(byte, first)| *byte &= first);
+                beyond.fill(0);
+            }
+            Operation::One => piece.iter_mut().zip(&repeated).for_each(|(byte, repeated)| *byte &= !repeated),
+            _ => {}
         }
     }
     result
@@ -283,6 +315,22 @@ mod tests {
                 let expected: Vec<u8> = (0..len)
                     .map(|i| sources[1..].iter().fold(byte(&sources[0], i), |acc, s| fold(acc, byte(s, i))))
                     .collect();
+                assert_eq!(combine(operation, &slices).as_slice(), expected, "seed {seed}, {operation:?}");
+            }
+            let others = |i: usize| sources[1..].iter().fold(0, |acc, s| acc | byte(s, i));
+            let once = |i: usize| {
+                let set = |bit: u8| sources.iter().filter(|s| byte(s, i) >> bit & 1 == 1).count();
+                (0..8).filter(|&bit| set(bit) == 1).fold(0u8, |acc, bit| acc | 1 << bit)
+            };
+            type Byte<'a> = &'a dyn Fn(usize) -> u8;
+            let rest: [(Operation, Byte<'_>); 4] = [
+                (Operation::Diff, &|i| byte(&sources[0], i) & !others(i)),
+                (Operation::Diff1, &|i| others(i) & !byte(&sources[0], i)),
+                (Operation::AndOr, &|i| byte(&sources[0], i) & others(i)),
+                (Operation::One, &once),
+            ];
+            for (operation, expected) in rest {
+                let expected: Vec<u8> = (0..len).map(expected).collect();
                 assert_eq!(combine(operation, &slices).as_slice(), expected, "seed {seed}, {operation:?}");
             }
             let inverse: Vec<u8> = sources[0].iter().map(|b| !b).collect();

@@ -1,11 +1,11 @@
-//! Hashes: fields with a value each, in no order.
+//! Hashes: fields with a value each, in no particular order.
 //!
-//! A hash is a listpack of fields and values in turn while it is short and none of them expires, else a hash table.
-//! There is no way back. A table some of whose fields expire has a queue of these beside it ([`Volatile`]); any
-//! other pays nothing for the possibility.
+//! A hash is a listpack of alternating fields and values while it is short and no field expires, otherwise a hash
+//! table. It never changes back. A table with fields that expire also has a queue of these ([`Volatile`]); other tables
+//! pay nothing for that possibility.
 //!
-//! A hash does not know the time. Whoever reads says what `now` is: a field whose time has come by then is as
-//! good as absent, but stays until it is overwritten or [`Hash::pop_due`] removes it.
+//! A hash does not know the time. Callers that read pass it as `now`: a field that has expired by then is treated as
+//! absent, but stays until it is overwritten or [`Hash::pop_due`] removes it.
 //!
 //! What always holds: a field is stored once; the hash table holds one allocation per field, value included.
 

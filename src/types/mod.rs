@@ -2,7 +2,7 @@
 //!
 //! A collection is one machine word: a pointer whose low bits name the encoding. It lies inside
 //! the keyspace's entry, so that a small hash costs two allocations: the entry and the listpack.
-//! No other room looks at an encoding; `encoding()` is the one window for those who report it.
+//! No other room examines an encoding; `encoding()` returns its name for reports.
 #![warn(missing_docs)]
 
 pub mod bits;

@@ -1,10 +1,10 @@
 //! Prefetch of the memory behind a key that a command will access, before the command runs.
 //!
-//! A search for a member of a large collection follows a chain of addresses, each of which is read from memory that is
-//! not in the cache. A single search waits at every link. Of several searches, each can take a step while the others
-//! wait ("asynchronous memory access chaining": O. Kocberber, B. Falsafi, B. Grot, VLDB 2015). A [`Prefetcher`] is
-//! such a search. It changes nothing and has no result: the command repeats the search, now in the cache, and finds
-//! what commands before it have changed in the meantime.
+//! A search for a member of a large collection follows a chain of addresses, each of which is read from memory outside
+//! the cache. A single search waits at every link. With several searches, each can make a step while the others wait
+//! ("asynchronous memory access chaining": O. Kocberber, B. Falsafi, B. Grot, VLDB 2015). A [`Prefetcher`] is such a
+//! search. It changes nothing and has no result: the command repeats the search, now in the cache, and sees what
+//! preceding commands have changed in the meantime.
 
 use super::zset;
 use crate::stdx::prefetch::{LINE, prefetch};
@@ -12,18 +12,18 @@ use crate::structures::dict;
 use crate::structures::field::Field;
 use crate::structures::member::Member;
 
-/// What a command looks for in a collection.
+/// What a command accesses in a collection.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum PrefetchTarget<'a> {
-    /// The beginning.
+    /// The beginning of the collection.
     Start,
     /// A member or field.
     Member(&'a [u8]),
     /// A member and its place in the order.
     Place(&'a [u8]),
-    /// The same, and the place of a score that it may be given.
+    /// A member, its place in the order, and its place with a score that the command may give it.
     Score(&'a [u8], f64),
-    /// The members between two ranks, which count from the end if they are negative.
+    /// The members between two ranks, which count from the end if negative.
     Ranks {
         /// The first rank.
         start: i64,
@@ -34,13 +34,13 @@ pub enum PrefetchTarget<'a> {
     },
 }
 
-/// A search that is made before a command, to prefetch what the command will read.
+/// A search made before a command runs, to prefetch the memory that the command will read.
 pub enum Prefetcher<'a> {
-    /// To a member of a set.
+    /// Search for a member of a set.
     Set(dict::PrefetchSteps<'a, Member>),
-    /// To a field of a hash.
+    /// Search for a field of a hash.
     Hash(dict::PrefetchSteps<'a, Field>),
-    /// To members of a sorted set.
+    /// Search for members of a sorted set.
     Zset(zset::PrefetchSteps<'a>),
 }
 
@@ -56,7 +56,7 @@ impl Prefetcher<'_> {
     }
 }
 
-/// Prefetches the beginning of a block that is searched from its beginning. The processor loads the rest as it is read,
+/// Prefetches the beginning of a block that is searched from its start. The processor loads the rest while it is read,
 /// so no further steps are needed.
 #[inline]
 pub fn block<'a>(start: *const u8) -> Option<Prefetcher<'a>> {

@@ -57,12 +57,12 @@ pub trait Describe {
     /// Number of elements, members, fields.
     fn len(&self) -> usize;
 
-    /// Whether nothing is left in it, so that its key goes. A stream stays, though it has no entry.
+    /// Whether the collection is empty, so that its key is removed. A stream is kept even without entries.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Approximate number of allocations to free, which decides who frees the collection.
+    /// Approximate number of allocations to free, which decides on which thread the collection is freed.
     fn effort(&self) -> usize;
 
     /// Name in the reply of `OBJECT ENCODING`.
@@ -114,8 +114,8 @@ pub trait Collection: sealed::Stored + Describe + Sized + Send + 'static {
     /// changes does not keep two tables for ever.
     fn step(&mut self) {}
 
-    /// Moves blocks whose places are sparse: those of about `most` elements from `cursor` on. Returns the cursor to go on
-    /// at, 0 at the end. The collection may change in between; some blocks are then looked at twice, or not at all.
+    /// Moves blocks of about `most` elements from `cursor` on if their places are sparse. Returns the next cursor, 0 at
+    /// the end. If the collection changes between two calls, some blocks are examined twice or not at all.
     fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64;
 
     /// Prefetches the beginning of the collection. Returns the search for what a command looks for, if that takes

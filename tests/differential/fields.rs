@@ -201,7 +201,7 @@ fn compare_with(oracle: Oracle) {
     let Some(program) = oracle.program() else { return };
     let (commands, seed) = commands_and_seed(8_000);
     let options = ["--enable-debug-command", "yes", "--hash-max-listpack-entries", "5"];
-    let ours = ServerProcess::start(&support::spinel(), &options);
+    let ours = ServerProcess::start(&support::spinel(), &[&options[..], &oracle.compat()].concat());
     let theirs = ServerProcess::start(&program, &options);
     let mut speakers = ["2", "3"].map(|protocol| {
         let mut clients = (ours.client(), theirs.client());

@@ -75,11 +75,13 @@ const SKIPPED: &[&str] = &[
     "blpop",
     "brpop",
     "blmove",
+    "blmovem",
     "brpoplpush",
     "blmpop",
     "bzpopmin",
     "bzpopmax",
     "bzmpop",
+    "bzmove",
     "wait",
     // Connects to another server.
     "migrate",
@@ -92,6 +94,25 @@ const SKIPPED: &[&str] = &[
 
 /// Commands and options that some of the servers lack, and the servers that have them.
 const NEWER: &[(&str, &[Oracle])] = &[
+    // Of a module.
+    ("cl.throttle", &[]),
+    // Of Redis 8.4 and later, and Valkey 9.2.
+    ("delex", &[]),
+    ("digest", &[]),
+    ("increx", &[]),
+    ("lmovem", &[]),
+    ("sdiffcard", &[]),
+    ("sunioncard", &[]),
+    ("zmove", &[]),
+    ("zmovemember", &[]),
+    ("IFNE", &[]),
+    ("IFDEQ", &[]),
+    ("IFDNE", &[]),
+    ("DIFF", &[Oracle::Redis8_2]),
+    ("DIFF1", &[Oracle::Redis8_2]),
+    ("ANDOR", &[Oracle::Redis8_2]),
+    ("ONE", &[Oracle::Redis8_2]),
+    ("NOSCORES", &[Oracle::Valkey9_1]),
     ("clusterscan", &[Oracle::Valkey9_1]),
     ("delifeq", &[Oracle::Valkey9_1]),
     ("msetex", &[Oracle::Valkey9_1]),
@@ -524,7 +545,9 @@ impl Grammar {
                     out.push(token);
                 }
                 ArgKind::OneOf => {
-                    let chosen = &arg.args[self.rng.index(arg.args.len())];
+                    let known = |arg: &&Arg| arg.token.is_none_or(|token| known_to(self.oracle, token));
+                    let choices: Vec<&Arg> = arg.args.iter().filter(known).collect();
+                    let chosen = choices[self.rng.index(choices.len())];
                     self.argument(spec, &Arg { optional: false, ..*chosen }, out);
                 }
                 ArgKind::Block => {

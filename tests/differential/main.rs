@@ -13,7 +13,7 @@
 //! sorted sets whose scores are all equal, `n` lists and `i` sets of numbers only; `g` positions, `d` stored
 //! results of searches for them, `p` HyperLogLogs.
 //!
-//! [`scripts`] has Lua programs. [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
+//! [`names`] compares what the servers know by name. [`scripts`] has Lua programs. [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
 //! fields that expire; [`streams`] has streams and their consumer groups.
 //!
 //! The other servers are Redis 7.0 and, for newer features, Redis 8.2 and Valkey 9.1; [`support::Oracle`] says
@@ -27,6 +27,7 @@ mod support;
 mod fields;
 mod grammar;
 mod known;
+mod names;
 mod pair;
 mod reply;
 mod scripts;
@@ -98,7 +99,7 @@ fn compare_with(oracle: Oracle, commands: u64) {
         "--zset-max-listpack-value",
         "32",
     ];
-    let ours = ServerProcess::start(&support::spinel(), &options);
+    let ours = ServerProcess::start(&support::spinel(), &[&options[..], &oracle.compat()].concat());
     let theirs = ServerProcess::start(&program, &options);
     let mut speakers = ["2", "3"].map(|protocol| {
         let mut clients = (ours.client(), theirs.client());

@@ -78,11 +78,11 @@ pub fn normalise(name: &str, args: &[Vec<u8>], reply: &[u8]) -> Vec<u8> {
             std::str::from_utf8(score).ok()?.split_ascii_whitespace().last()?.parse().ok()
         };
         let mut parts: Vec<Vec<u8>> = match name {
-            // With NOVALUES, there are fields only.
+            // With NOVALUES there are fields only, with NOSCORES members.
             "hscan" if !args.iter().any(|arg| arg.eq_ignore_ascii_case(b"NOVALUES")) => {
                 items.chunks(2).map(|pair| pair.concat()).collect()
             }
-            "zscan" => items
+            "zscan" if !args.iter().any(|arg| arg.eq_ignore_ascii_case(b"NOSCORES")) => items
                 .chunks(2)
                 .map(|pair| [pair[0], &number(pair[1]).expect("a score").to_be_bytes()].concat())
                 .collect(),

@@ -29,8 +29,8 @@ fn compare(oracle: Oracle) {
     let Some(program) = oracle.program() else { return };
     let (programs, seed) = commands_and_seed(3_000);
     let options = ["--enable-debug-command", "yes"];
-    let (ours, theirs) =
-        (ServerProcess::start(&support::spinel(), &options), ServerProcess::start(&program, &options));
+    let ours = ServerProcess::start(&support::spinel(), &[&options[..], &oracle.compat()].concat());
+    let theirs = ServerProcess::start(&program, &options);
     let mut clients = (ours.client(), theirs.client());
     let mut writer = Writer { rng: Rng::new(seed) };
     let (mut differences, mut recent) = (Vec::new(), Vec::new());

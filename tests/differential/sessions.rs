@@ -794,7 +794,7 @@ fn compare_with(oracle: Oracle, default: u64) {
     // Spinel's payloads must be readable by Redis 7.0.
     let start = |binary, more: &[&str]| ServerProcess::start(binary, &[&options[..], more].concat());
     let spinel = crate::support::spinel();
-    let ours = start(&spinel, &["--rdb-save-version", "10"]);
+    let ours = start(&spinel, &[&["--rdb-save-version", "10"][..], &oracle.compat()].concat());
     let mut sessions = Sessions::new(oracle, ours, start(&program, &[]));
     let mut grammar = Grammar { rng: Rng::new(seed) };
     for i in 0..steps {

@@ -138,7 +138,7 @@ impl Restarted {
         let name = format!("spinel-streams-{}-{oracle:?}-{seed}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).expect("a directory can be made");
-        let options = [OPTIONS, &version(oracle)].concat();
+        let options = [OPTIONS, &version(oracle), &oracle.compat()].concat();
         let mut new =
             Restarted { dir, options: options.iter().map(|&word| word.to_owned()).collect(), server: None };
         new.start("no");
@@ -721,7 +721,8 @@ const TAKING: &[&str] = &[
 fn wake(oracle: Oracle) {
     let Some(program) = oracle.program() else { return };
     let (steps, seed) = commands_and_seed(2_000);
-    let ours = ServerProcess::start(&support::spinel(), &[OPTIONS, &version(oracle)].concat());
+    let ours =
+        ServerProcess::start(&support::spinel(), &[OPTIONS, &version(oracle), &oracle.compat()].concat());
     let mut sessions = Sessions::new(oracle, ours, ServerProcess::start(&program, OPTIONS));
     let mut rng = Rng::new(seed);
     let mut used = 1;

@@ -72,6 +72,16 @@ impl Oracle {
         }
     }
 
+    /// Options with which Spinel says that it is this server, and does as it does where it can.
+    pub fn compat(self) -> [&'static str; 2] {
+        let version = match self {
+            Oracle::Redis7_0 => "7.2.4",
+            Oracle::Redis8_2 => "8.2.3",
+            Oracle::Valkey9_1 => "valkey-9.1.2",
+        };
+        ["--compat-version", version]
+    }
+
     /// Path of the program, from the directory that `SPINEL_ORACLES` names or from the PATH. If it is missing, the
     /// test is skipped.
     #[track_caller]

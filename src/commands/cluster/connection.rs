@@ -45,7 +45,11 @@ fn readwrite(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 }
 
 fn set(server: &mut Server, key: ClientKey, flag: ClientFlags, on: bool) -> CmdResult {
-    super::table(server)?;
+    // In Valkey, READONLY and READWRITE do no harm where there is no cluster.
+    let harmless = flag == ClientFlags::READS_COPIES && server.config.limits.compat_version.is_valkey();
+    if server.cluster.is_some() || !harmless {
+        super::table(server)?;
+    }
     server.clients[key].flags.set(flag, on);
     Ok(server.reply(key).ok())
 }

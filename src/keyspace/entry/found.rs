@@ -1,4 +1,4 @@
-//! What a lookup hands out: an entry to read, or one to change in place.
+//! Results of lookups: an entry for reading, or one for changing in place.
 #![allow(unsafe_code)]
 
 use std::mem::{ManuallyDrop, transmute};
@@ -58,11 +58,9 @@ impl Deref for Found<'_> {
     }
 }
 
-/// An entry that was looked up for a change: its value can be changed, but the entry neither replaced by another nor
-/// moved.
+/// An entry that was looked up for a change. Its value can be changed, but the entry can be neither replaced nor moved.
 ///
-/// The tables of a database refer to entries by their addresses, so that only the database may put another in
-/// the place of one:
+/// The tables of a database refer to entries by their addresses, so only the database may replace an entry:
 ///
 /// ```compile_fail,E0594
 /// # use spinel::keyspace::{Db, Entry, Key};
@@ -139,7 +137,7 @@ impl Deref for Writable<'_> {
     }
 }
 
-/// The collection in an entry lent by its table, for as long as it is lent.
+/// The collection in an entry that its table lends, for as long as the loan lasts.
 #[inline]
 pub(in crate::keyspace) fn collection_of<'a, T: Collection>(entry: &Borrowed<'a, Entry>) -> Option<&'a T> {
     // SAFETY: the collection's word lies in the entry's block, which stays as it is while the table
@@ -147,7 +145,7 @@ pub(in crate::keyspace) fn collection_of<'a, T: Collection>(entry: &Borrowed<'a,
     unsafe { transmute::<Option<&T>, Option<&'a T>>(entry.collection::<T>()) }
 }
 
-/// The way to what a command looks for in the value of an entry lent by its table.
+/// The search for what a command accesses in the value of an entry that its table lends.
 #[inline]
 pub(in crate::keyspace) fn ahead_in<'a>(
     entry: &Borrowed<'a, Entry>,
@@ -161,6 +159,6 @@ pub(in crate::keyspace) fn ahead_in<'a>(
     }
     // SAFETY: the form says that the word is an `Arc<Sds>`.
     let text = unsafe { entry.word().cast::<Arc<Sds>>().as_ref() };
-    // Whoever shares a long string counts that, in the two words ahead of it.
+    // To share a long string, its reference count is incremented, which is in the two words before it.
     prefetch::block(Arc::as_ptr(text).cast::<usize>().wrapping_sub(2).cast())
 }

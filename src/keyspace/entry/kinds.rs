@@ -1,4 +1,4 @@
-//! The types of collections that an entry can hold, each named once.
+//! The types of collections that an entry can store, each named once.
 
 use super::Entry;
 use super::found::collection_of;
@@ -8,14 +8,14 @@ use crate::structures::dict::Borrowed;
 use crate::types::prefetch::{PrefetchTarget, Prefetcher};
 use crate::types::{Collection, Describe, Hash, Kind, List, Set, Stream, Zset};
 
-/// What is done with a collection of which no more is known than its kind.
+/// Operations on a collection of which only the kind is known.
 pub(super) struct CollectionKind {
     kind: Kind,
     pub(super) describe: fn(&Entry) -> &dyn Describe,
     pub(super) duplicate: fn(&Entry, key: &[u8], expires: Option<UnixMillis>) -> Entry,
     pub(super) ahead: for<'a> fn(&Borrowed<'a, Entry>, PrefetchTarget<'a>) -> Option<Prefetcher<'a>>,
     pub(super) relocate: fn(&mut Entry, &mut Relocator, cursor: u64, most: usize) -> u64,
-    /// Only for an entry of this kind, whose value is not used afterwards.
+    /// Drops the value. Only for an entry of this kind, whose value is not used afterwards.
     pub(super) drop: unsafe fn(&mut Entry),
 }
 
@@ -59,7 +59,7 @@ pub(super) const COLLECTION_KINDS: [Option<CollectionKind>; 16] = {
     by_kind
 };
 
-/// What is done with a collection of the given kind; `None` for a string.
+/// Operations on a collection of the given kind; `None` for a string.
 #[inline]
 pub(super) fn collection_kind(kind: Kind) -> Option<&'static CollectionKind> {
     static BY_KIND: [Option<CollectionKind>; 16] = COLLECTION_KINDS;

@@ -11,8 +11,8 @@ use crate::stdx::alloc::relocation::Relocator;
 use crate::structures::sds::Sds;
 
 impl Entry {
-    /// Moves blocks of the value whose places are sparse: those of about `most` elements from `cursor` on. Returns the
-    /// cursor to go on at, 0 at the end.
+    /// Moves blocks of the value if their places are sparse: those of about `most` elements from `cursor` on. Returns
+    /// the next cursor, 0 at the end.
     pub(in crate::keyspace) fn relocate_value(
         &mut self,
         by: &mut Relocator,
@@ -33,8 +33,8 @@ impl Entry {
         }
     }
 
-    /// The same entry, in another place if its own is sparse. `moved` learns of the old place, where the entry still
-    /// is, and of the new one.
+    /// The same entry, in another block if its own place is sparse. `moved` is then called with the entry in its old
+    /// block, which still exists, and in its new one.
     pub(in crate::keyspace) fn relocated(
         self,
         by: &mut Relocator,

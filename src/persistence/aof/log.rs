@@ -147,9 +147,9 @@ impl AofLog {
         std::mem::replace(&mut self.file, file.map(Arc::new))
     }
 
-    /// Sets the position in a replication stream that the data have at the end of what is appended, or `None` for none.
-    /// To be called whenever the position changes: with what is appended, or by itself. It is written with the next
-    /// group, or alone if nothing was appended. O(1).
+    /// Sets the position in a replication stream that the data have after all bytes appended so far; `None` for no
+    /// position. Call this whenever the position changes, with or without appended bytes. The position is written with
+    /// the next group, or alone if nothing was appended. O(1).
     #[inline]
     pub fn set_position(&mut self, position: Option<SavedReplication>) {
         if position != self.position {
@@ -474,7 +474,7 @@ mod tests {
             log.set_position(at(21));
             flush(&mut log);
             log.buf.extend_from_slice(b"four ");
-            // Whose id would break the line has no position.
+            // A position whose id would break the line is written as no position.
             log.set_position(Some(SavedReplication { id: [b'\n'; 40], offset: 1, db: 0 }));
             log.finish(&background).expect("room for it");
             let id = "a".repeat(40);
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_full_gets_nothing_half() {
+    fn a_full_disk_gets_no_partial_group() {
         let background = Background::start(None).expect("threads can be started");
         let file = OpenOptions::new().append(true).open("/dev/full").expect("Linux has one");
         let mut log = AofLog::new(Arc::new(|| {}));

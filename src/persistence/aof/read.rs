@@ -37,11 +37,11 @@ pub enum Next {
     End,
 }
 
-/// Takes a file apart. The bytes that are read and not yet taken lie in a buffer of the caller, always the same one, and
-/// frames refer to it.
+/// Splits a file into requests. Bytes that are read and not yet consumed are in a buffer of the caller, always the same
+/// one, to which frames refer.
 pub struct Requests<R> {
     source: R,
-    /// What is not yet taken begins here in the buffer.
+    /// Offset in the buffer of the first byte not consumed.
     pos: usize,
     /// Bytes in the buffer.
     len: usize,
@@ -53,9 +53,10 @@ pub struct Requests<R> {
     begun: Option<u64>,
     size: u64,
     ended: bool,
-    /// What the last annotation states, if no request came after it; `None` if there was neither.
+    /// The position stated by the last annotation, if no request followed it; `None` if the file has had neither so
+    /// far.
     position: Option<Option<SavedReplication>>,
-    /// Where the last annotation with a position ends, unless it was taken back.
+    /// Offset behind the last annotation with a position, unless it was withdrawn.
     position_end: Option<u64>,
 }
 
@@ -78,20 +79,20 @@ impl<R: Read> Requests<R> {
         }
     }
 
-    /// The position in a replication stream that the data have, as far as was read: `None` if the file has said nothing
-    /// and changed nothing, `Some(None)` if there is no position, because a request came after it.
+    /// The position of the data read so far in a replication stream: `None` if the file has neither stated one nor
+    /// changed anything, `Some(None)` if there is none because a request followed.
     pub fn position(&self) -> Option<Option<SavedReplication>> {
         self.position
     }
 
-    /// Offset of the end of the last annotation with a position, unless it was taken back.
+    /// Offset behind the last annotation with a position, unless it was withdrawn.
     pub fn position_end(&self) -> Option<u64> {
         self.position_end
     }
 
     /// Offset of the end of the last request and of the annotations that follow it.
     pub fn offset(&self) -> u64 {
-        // Long strings of a request that is not whole are in the buffer no more.
+        // The large strings of an incomplete request are no longer in the buffer.
         self.begun.unwrap_or_else(|| self.read - (self.len - self.pos) as u64)
     }
 
@@ -105,12 +106,12 @@ impl<R: Read> Requests<R> {
         self.size
     }
 
-    /// The next request in `buf`. Its spans are added to `spans`.
+    /// Returns the next request in `buf` and appends its spans to `spans`.
     ///
     /// # Errors
-    /// What follows is no request, or is cut off.
+    /// The next bytes are not a request, or are cut off.
     pub fn next(&mut self, buf: &mut Vec<u8>, spans: &mut Vec<Span>) -> Result<Next, Fault> {
-        // The decoder takes room for what has come, not for what is announced: no limit is needed.
+        // The decoder allocates for the bytes received, not for announced lengths, so no limit is needed.
         let limits = Limits { max_bulk: i64::MAX as usize, ..Limits::default() };
         loop {
             if self.decoder.is_idle() {

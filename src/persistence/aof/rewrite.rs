@@ -117,7 +117,7 @@ fn write_collection(entry: &Entry, out: &mut Vec<u8>) {
     });
 }
 
-/// Appends the requests that make a stream with all that is known of its groups.
+/// Appends the requests that create a stream with all state of its groups.
 fn write_stream(key: &[u8], stream: &Stream, out: &mut Vec<u8>) {
     let number = |n: u64| itoa::Buffer::new().format(n).as_bytes().to_vec();
     let id_text = |id: StreamId| id.to_string().into_bytes();
@@ -132,7 +132,7 @@ fn write_stream(key: &[u8], stream: &Stream, out: &mut Vec<u8>) {
         }
     }
     if stream.entries_len() == 0 {
-        // An entry that is trimmed at once leaves the stream behind. No entry has the id 0-0.
+        // The request adds an entry that is trimmed at once, which creates an empty stream. No entry has the id 0-0.
         let id = stream.last_id().max(StreamId::new(0, 1));
         request(out, &[b"XADD", key, b"MAXLEN", b"0", &id_text(id), b"x", b"y"]);
     }

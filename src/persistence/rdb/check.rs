@@ -71,8 +71,8 @@ impl Receive for Findings {
     }
 }
 
-/// Checks the file at `path` and reports its contents to `out`. Returns whether a server would load it, unless it is told
-/// to leave out what is not supported.
+/// Checks the file at `path` and reports its contents to `out`. Returns whether a server would load it with the default
+/// options, which do not skip unsupported values.
 ///
 /// # Errors
 /// The file cannot be read, or `out` cannot be written to.

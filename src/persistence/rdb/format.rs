@@ -101,9 +101,9 @@ pub mod value_type {
     pub const HASH_METADATA: u8 = 24;
     /// Redis's files: a hash as its least expiry and a listpack of fields, values and expiries, 0 for none.
     pub const HASH_LISTPACK_EX: u8 = 25;
-    /// In files of Redis: with idempotency ids.
+    /// Redis's files: a stream with idempotency ids.
     pub const STREAM_LISTPACKS_4: u8 = 26;
-    /// In files of Redis: with entries that were given back.
+    /// Redis's files: a stream with released entries.
     pub const STREAM_LISTPACKS_5: u8 = 27;
     /// Redis's files: an array. Not supported.
     pub const ARRAY: u8 = 28;

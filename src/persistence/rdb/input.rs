@@ -3,8 +3,8 @@
 //! The number of bytes left is known for most sources, so that a length that cannot be true is refused before memory
 //! is allocated for it.
 //!
-//! A source that would block may be resumed: the bytes behind the last [`Input::mark`] are kept, and [`Input::rewind`]
-//! returns to them, so that what was begun can be decoded again once more bytes have come.
+//! Reading from a source that would block can be resumed: the bytes after the last [`Input::mark`] are kept, and
+//! [`Input::rewind`] returns to them, so that a value can be decoded again from its start once more bytes have arrived.
 
 use std::io::{self, Read};
 
@@ -42,7 +42,7 @@ pub enum Fault {
     /// The parts of a stream contradict each other.
     #[error("{0}")]
     Stream(LoadError),
-    /// They stand for something this server does not have.
+    /// They stand for something that this server does not support.
     #[error("{0}")]
     Unsupported(String),
     /// The checksum does not match.
@@ -102,7 +102,7 @@ pub struct Input<'a> {
     /// End of the part of the buffer that is included in `sum`.
     summed: usize,
     checksum: bool,
-    /// Where the mark is in the buffer, if bytes behind a mark are kept.
+    /// Position of the mark in the buffer, if bytes after a mark are kept.
     mark: Option<usize>,
     /// Space for a string that is not contiguous in the buffer.
     scratch: Vec<u8>,
@@ -127,7 +127,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Keeps what is read from here on for [`Input::rewind`].
+    /// Keeps the bytes read from here on for [`Input::rewind`].
     pub fn keep_from_here(&mut self) {
         self.mark = Some(self.from);
     }
@@ -144,13 +144,13 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Returns to the mark. Returns the number of bytes that are there to be decoded again, or `None` without a mark.
+    /// Returns to the mark. Returns the number of bytes available for decoding again, or `None` if there is no mark.
     pub fn rewind(&mut self) -> Option<usize> {
         self.from = self.mark?;
         Some(self.to - self.from)
     }
 
-    /// The bytes that were read from the source and not consumed.
+    /// Bytes that were read from the source and not consumed.
     pub fn unread(&self) -> &[u8] {
         &self.buffer[self.from..self.to]
     }
@@ -185,7 +185,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Reads until at least `n` bytes are in the buffer. Without a mark, `n` is at most the buffer's size.
+    /// Reads until the buffer has at least `n` bytes. Without a mark, `n` is at most the buffer's size.
     #[cold]
     #[inline(never)]
     fn fill(&mut self, n: usize) -> Result<(), Fault> {
@@ -196,7 +196,7 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// Moves what is kept to the start of the buffer, and lets the buffer have room for `n` unread bytes.
+    /// Moves the kept bytes to the start of the buffer and makes room for `n` unread bytes.
     fn make_room(&mut self, n: usize) {
         let kept = self.mark.unwrap_or(self.from);
         self.sum_to(kept);
@@ -214,7 +214,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Gives the buffer another size, not below its contents.
+    /// Resizes the buffer, not below its contents.
     fn resize(&mut self, len: usize) {
         let mut buffer = vec![0; len].into_boxed_slice();
         buffer[..self.to].copy_from_slice(&self.buffer[..self.to]);
@@ -237,10 +237,10 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Reads what the source has without blocking, up to `n` unread bytes, and decodes nothing.
+    /// Reads what the source returns without blocking, up to `n` unread bytes. Decodes nothing.
     ///
     /// # Errors
-    /// The source has ended, or reading failed. That the source would block is no error.
+    /// The source has ended, or reading failed. It is not an error if the source would block.
     pub fn read_ahead(&mut self, n: usize) -> Result<(), Fault> {
         self.make_room(n);
         while self.to - self.from < n {

@@ -10,11 +10,11 @@
 //!
 //! Keys are added in batches, so that the memory of their buckets is prefetched while other keys are decoded.
 //!
-//! A source may have nothing more for a while, as a connection has: see [`Loader::resumable`].
+//! A source may temporarily have no more bytes, such as a connection: see [`Loader::resumable`].
 //!
-//! Newer servers write types that are not known here. Loading ends at the first such value, with an error that names
-//! it, unless the options say that unsupported values are left out: then those are, whose length can be known without
-//! knowing what they mean.
+//! Newer servers write types that are not known here. Loading ends with an error that names the type at the first such
+//! value, unless the options say that unsupported values are left out. Then values are left out if their length can be
+//! determined without understanding them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -49,7 +49,7 @@ pub const EXPANSION: usize = lzf::MAX_EXPANSION * 16;
 /// Number of empty keys, and of unsupported values, that are logged by name. The end of loading logs the totals.
 const LOGGED: u64 = 10;
 
-/// Bytes read from a source that starves the loader before it is asked whether there is time to decode.
+/// Bytes read ahead from a starved source before the loader decides whether to decode.
 const AHEAD: usize = 256 << 10;
 
 /// Number of keys added together.
@@ -153,7 +153,7 @@ pub struct Tally {
 /// Result of [`Loader::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The file goes on.
+    /// More of the file follows.
     More,
     /// The source of a [resumable](Loader::resumable) loader has nothing more for now.
     Starved,
@@ -237,11 +237,11 @@ pub struct Loader<'a> {
     reading: Option<u8>,
     /// The first thing that was left out because it is not supported.
     first_skipped: Option<String>,
-    /// When the source last had too little, and how long what must be decoded again took.
+    /// Time at which the source last ran out of bytes, and the duration of the decoding that must be repeated.
     starved: Option<(Instant, Duration)>,
 }
 
-/// Names of fields that many hashes share, by the number that the hashes refer to.
+/// Templates of hashes, that is, field names that many hashes share, by the number that hashes refer to.
 #[derive(Default)]
 pub(super) struct Templates {
     fields: HashMap<u64, Vec<Vec<u8>>>,
@@ -250,11 +250,11 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    /// The fields of a template, for one hash more.
+    /// The fields of a template, for another hash.
     ///
     /// # Errors
     /// There is no such template, or hashes got far more bytes from templates than the `read` bytes of the file can
-    /// explain.
+    /// justify.
     fn lend(&mut self, id: u64, read: u64) -> Result<&[Vec<u8>], Fault> {
         let fields = self.fields.get(&id).ok_or(BAD_TEMPLATE)?;
         self.lent += fields.iter().map(|field| field.len() as u64).sum::<u64>();
@@ -297,20 +297,20 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Loads from a source that does not block: [`Step::Starved`] says that it answered
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Call [`Loader::step`] again when it has more, and at least ten times a
-    /// second.
+    /// Loads from a source that does not block: [`Step::Starved`] means that it returned
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock). Call [`Loader::step`] again when the source has more bytes, and at
+    /// least ten times a second.
     ///
-    /// The bytes of a value are kept until it is complete, and are then decoded from its start. Not more than a third of
-    /// the time is spent on decoding values that turn out not to be complete.
+    /// The bytes of a value are kept until it is complete, and are then decoded from its start. At most a third of the
+    /// time is spent on decoding values that turn out to be incomplete.
     pub fn resumable(source: Box<dyn Read + 'a>, size: Option<u64>, options: LoadOptions) -> Loader<'a> {
         let mut loader = Loader::new(source, size, options);
         loader.input.keep_from_here();
         loader
     }
 
-    /// The bytes that were read from the source and not decoded. After [`Step::Done`] they follow the file; if the size
-    /// is known, there are none.
+    /// Bytes that were read from the source and not decoded. After [`Step::Done`] they are what follows the file; there
+    /// are none if the size is known.
     pub fn unread(&self) -> &[u8] {
         self.input.unread()
     }
@@ -345,7 +345,7 @@ impl<'a> Loader<'a> {
         &self.about
     }
 
-    /// Whether what is loaded replaces what is there under the same name.
+    /// Whether loaded keys and libraries replace existing ones with the same name.
     pub fn replaces(&self) -> bool {
         self.options.replace
     }
@@ -604,9 +604,10 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// What is not supported, and how it is passed over.
+/// Unsupported values, and how they are skipped.
 impl Loader<'_> {
-    /// Reads what a family's own opcode announces: the other family uses the same number for something else.
+    /// Reads the part announced by an opcode that only one family has: the other family uses the same number
+    /// differently.
     #[cold]
     fn foreign_opcode(&mut self, code: u8) -> Result<(), Fault> {
         match (code, Dialect::of(self.version)) {
@@ -644,7 +645,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Passes over a value that is not supported, if the options say so and its length can be known.
+    /// Skips an unsupported value, if the options allow that and its length can be determined.
     #[cold]
     fn foreign_value(&mut self, number: u8, dialect: Dialect) -> Result<(), Fault> {
         let skip = self.options.skip_unsupported;
@@ -685,7 +686,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Counts something that was left out.
+    /// Counts a value that was left out.
     fn skipped(&mut self, what: &str) {
         self.tally.skipped += 1;
         let end = self.input.offset();
@@ -695,7 +696,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Passes over data of a module, which describe themselves.
+    /// Skips data of a module, which are self-describing.
     fn skip_module_data(&mut self) -> Result<(), Fault> {
         loop {
             match self.input.number()? {
@@ -717,7 +718,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Passes over an array: its length, perhaps an index, and elements, each with an index and a tag.
+    /// Skips an array: its length, perhaps an index, and elements, each with an index and a tag.
     fn skip_array(&mut self) -> Result<(), Fault> {
         const BAD: Fault = Fault::Corrupt("an array is not one");
         let len = self.input.count(3)?;

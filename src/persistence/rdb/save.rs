@@ -29,7 +29,7 @@ pub enum Version {
     Redis74,
     /// Version 13: Redis 8.6 and newer, where streams have idempotent producers.
     Redis86,
-    /// Version 14: Redis 8.8 and newer, where entries of streams can be given back.
+    /// Version 14: Redis 8.8 and newer, where entries of streams can be released.
     Redis88,
     /// Version 80 with Valkey's magic: Valkey 9, which supports fields that expire.
     Valkey9,
@@ -115,7 +115,7 @@ pub struct SavedReplication {
 }
 
 impl SavedReplication {
-    /// The line that states the position in an append-only file: loaders pass over lines that begin with `#`.
+    /// The line that states the position in an append-only file. Loaders skip lines that begin with `#`.
     ///
     /// ```text
     /// #REPL:<id>:<offset>:<db>\r\n
@@ -131,14 +131,14 @@ impl SavedReplication {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Appends the line that takes back the annotations before it: the data have no position any more.
+    /// Appends the line that withdraws earlier annotations: the data no longer have a position.
     pub fn write_withdrawal(out: &mut Vec<u8>) {
         out.extend_from_slice(ANNOTATION);
         out.extend_from_slice(b"-\r\n");
     }
 
-    /// Reads a line of an append-only file: `None` if it is no such annotation, `Some(None)` if it takes back those
-    /// before it, or is damaged.
+    /// Parses a line of an append-only file: `None` if it is not such an annotation, `Some(None)` if it withdraws
+    /// earlier ones or is damaged.
     pub fn read_annotation(line: &[u8]) -> Option<Option<SavedReplication>> {
         let mut parts = line.strip_prefix(ANNOTATION)?.trim_ascii_end().split(|&byte| byte == b':');
         let mut read = || {
@@ -150,13 +150,13 @@ impl SavedReplication {
         Some(read())
     }
 
-    /// Whether the id is one that can be written in a line.
+    /// Whether the id can be written in a line.
     pub fn is_printable(&self) -> bool {
         self.id.iter().all(u8::is_ascii_alphanumeric)
     }
 }
 
-/// How annotations with a position begin.
+/// Start of an annotation with a position.
 const ANNOTATION: &[u8] = b"#REPL:";
 
 /// Which parts of a data set are written.
@@ -320,11 +320,11 @@ pub enum Unsendable {
 
 /// The version in which to send all of `space` to a server: one that it reads, and that can store the data.
 ///
-/// A server of which nothing is known is sent the oldest version that can store the data, so that as many servers as
+/// A server about which nothing is known is sent the oldest version that can store the data, so that as many servers as
 /// possible can load them: version 10, or 12 if fields of hashes expire, which servers that cannot store the expiries
-/// refuse. Version 10 does not have the time when a consumer of a stream was last active; readers that know this time
-/// take the time when the consumer was last seen. Streams lose idempotency ids, and that entries were given back, as
-/// they do in files of an older version.
+/// refuse. Version 10 lacks the time at which a consumer of a stream was last active; readers that know this time use
+/// the time at which the consumer was last seen instead. Streams lose idempotency ids and the release of entries, as in
+/// files of an older version.
 ///
 /// O(databases), or O(keys) if fields of hashes expire or recently did.
 ///

@@ -10,8 +10,8 @@
 //! producers: [duration, limit, count, (name, count, (idempotency id, entry id) …) …, added, duplicates]₄
 //! ```
 //!
-//! What stands in brackets is there from that version of the form on. Ids are two lengths where nothing else is said,
-//! times are milliseconds in eight bytes, little-endian.
+//! A part in brackets exists from the form with that number on. Unless noted otherwise, an id is written as two
+//! lengths; times are milliseconds in eight bytes, little-endian.
 
 use super::format::value_type;
 use super::input::{Fault, Input};
@@ -19,30 +19,30 @@ use super::output::Output;
 use crate::types::Stream;
 use crate::types::stream::{Builder, Group, Idempotency, LoadError, StreamId};
 
-/// What older forms have in the place of a number that nobody knows.
+/// Value that older forms store in place of an unknown number.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The consumer that has the entries which were given back, in forms that know only entries of consumers. It has the
-/// name that `XPENDING` shows for nobody, so that the entries wait for who claims them.
+/// The consumer that owns released entries in forms without released entries. It has the name that `XPENDING` shows for
+/// entries without an owner, and any consumer can claim the entries from it.
 const NOBODY: &[u8] = b"";
 
-/// A form of streams in files. Each has what the one before has.
+/// A form of streams in files. Each form includes the previous one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Form {
     /// Entries and groups.
     Plain = 1,
-    /// With what was counted.
+    /// With counters.
     Counters = 2,
-    /// With the time when each consumer last got an entry.
+    /// With the time at which each consumer last received an entry.
     ActiveTimes = 3,
     /// With idempotency ids of producers.
     Producers = 4,
-    /// With entries that were given back.
+    /// With released entries.
     Released = 5,
 }
 
 impl Form {
-    /// The form of a type.
+    /// The form of a value type.
     fn of(number: u8) -> Form {
         match number {
             value_type::STREAM_LISTPACKS => Form::Plain,
@@ -53,7 +53,7 @@ impl Form {
         }
     }
 
-    /// The type of the form.
+    /// The value type of the form.
     pub(super) fn value_type(self) -> u8 {
         match self {
             Form::Plain => value_type::STREAM_LISTPACKS,
@@ -64,7 +64,8 @@ impl Form {
         }
     }
 
-    /// The first form that has all that clients see of a stream, but for the times of consumers. O(groups).
+    /// The first form that stores everything that clients see of the stream, except for the times of consumers.
+    /// O(groups).
     pub(super) fn needed(stream: &Stream) -> Form {
         if stream.groups().any(|group| group.released_len() > 0) {
             Form::Released
@@ -81,8 +82,8 @@ fn id(id: StreamId, out: &mut Output<'_>) {
     out.len(id.seq as usize);
 }
 
-/// Writes a stream in a form. What the form does not have is left out; entries that were given back get a consumer with
-/// an empty name then.
+/// Writes a stream in a form. Parts that the form does not have are left out; released entries are then written as
+/// pending for a consumer with an empty name.
 pub(super) fn write(stream: &Stream, form: Form, out: &mut Output<'_>) {
     out.len(stream.nodes_len());
     for (master, node) in stream.nodes() {
@@ -148,7 +149,7 @@ fn consumers(group: &Group, form: Form, out: &mut Output<'_>) {
     }
 }
 
-/// Writes the idempotency ids of producers; without any, the settings that hold.
+/// Writes the state of idempotent producers; the default settings if there is none.
 fn write_producers(stream: &Stream, out: &mut Output<'_>) {
     let default = Idempotency::default();
     let state = stream.idempotency().unwrap_or(&default);
@@ -173,7 +174,7 @@ impl From<LoadError> for Fault {
     }
 }
 
-/// Reads a string into memory of ours.
+/// Reads a string into a new vector.
 fn text(input: &mut Input<'_>) -> Result<Vec<u8>, Fault> {
     Ok(input.string()?.bytes(&mut itoa::Buffer::new()).to_vec())
 }
@@ -193,7 +194,7 @@ fn time(input: &mut Input<'_>) -> Result<i64, Fault> {
 /// Reads a stream from a value of type `number`.
 ///
 /// # Errors
-/// The bytes are none, or parts of it contradict each other.
+/// The bytes are not a stream, or its parts contradict each other.
 pub(super) fn read(input: &mut Input<'_>, number: u8) -> Result<Stream, Fault> {
     let form = Form::of(number);
     let mut builder = Builder::new();
@@ -206,7 +207,7 @@ pub(super) fn read(input: &mut Input<'_>, number: u8) -> Result<Stream, Fault> {
     }
     let (length, last_id) = (input.number()?, read_id(input)?);
     let counters = if form >= Form::Counters {
-        // The first id is found out, whatever is said.
+        // The first id is determined from the entries, whatever the file states.
         read_id(input)?;
         Some((read_id(input)?, input.number()?))
     } else {

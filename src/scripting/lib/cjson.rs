@@ -1,4 +1,4 @@
-//! `cjson`: JSON as lua-cjson 2.1 reads and writes it. Idea and texts of errors: Mark Pulford.
+//! `cjson`: JSON as lua-cjson 2.1 reads and writes it. The idea and the error messages are Mark Pulford's.
 
 use super::{json_decode, json_encode};
 use crate::scripting::answer::{c_string, truncate};
@@ -6,26 +6,26 @@ use crate::scripting::lua::ffi::{Lua, Native, Raise};
 use crate::scripting::lua::stack::Kind;
 use crate::scripting::run::{bad_argument, check_number, check_string};
 
-/// What scripts can choose. Every script begins with the defaults.
+/// Settings that scripts can change. Every script begins with the defaults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// Nesting at which encoding and decoding give up.
+    /// Largest nesting of values that are encoded.
     pub encode_depth: i32,
-    /// How deep a text that is read may nest.
+    /// Largest nesting of texts that are decoded.
     pub decode_depth: i32,
-    /// Digits of numbers.
+    /// Significant digits of numbers.
     pub precision: i32,
-    /// What infinities and NaN become: 0 an error, 1 their names, 2 `null`.
+    /// Encoding of infinities and NaN: 0 is an error, 1 writes their names, 2 writes `null`.
     pub invalid_numbers: i32,
-    /// Whether hexadecimal, infinite and other numbers beyond JSON are read.
+    /// Whether numbers outside JSON, such as hexadecimal and infinite ones, are decoded.
     pub decode_invalid: bool,
-    /// Whether excessively sparse arrays become objects, and from which share and which index on they are that.
+    /// Whether an excessively sparse array is encoded as an object; otherwise it is an error.
     pub sparse_convert: bool,
-    /// An array is sparse when it is this many times longer than it has items; 0: never.
+    /// An array is sparse if its length exceeds its number of items by more than this factor; 0 means that none is.
     pub sparse_ratio: i32,
-    /// An array of this length is never sparse.
+    /// An array of at most this length is never sparse.
     pub sparse_safe: i32,
-    /// Whether the buffer is kept; it always is.
+    /// Stored for scripts that set it; the buffer is always kept.
     pub keep_buffer: bool,
 }
 
@@ -46,14 +46,14 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// A script is over.
+    /// Restores the defaults at the end of a script.
     #[inline]
     pub fn reset(&mut self) {
         *self = Settings::default();
     }
 }
 
-/// Fills the table on top with the library.
+/// Adds the functions to the table on top of the stack.
 pub fn fill(lua: &mut Lua<'_>) {
     macro_rules! fields {
         ($($name:literal: $function:expr),* $(,)?) => {$(
@@ -81,7 +81,7 @@ pub fn fill(lua: &mut Lua<'_>) {
     lua.raw_set_field(-2, "_VERSION");
 }
 
-/// `cjson.new()`: the library once more. Its settings are the same ones.
+/// `cjson.new()`: another table of the same functions, with the same settings.
 fn new(lua: &mut Lua<'_>) -> Native {
     lua.new_table(0, 16);
     fill(lua);
@@ -119,7 +119,7 @@ fn integer_setting(lua: &mut Lua<'_>, field: fn(&mut Settings) -> &mut i32, max:
     Ok(1)
 }
 
-/// A boolean, or one of `options`, by number.
+/// Parses a boolean, or one of `options`, as a number.
 fn choice(lua: &mut Lua<'_>, at: i32, options: &[&str]) -> Result<Option<i32>, Raise> {
     match lua.kind(at) {
         Kind::Nil => Ok(None),

@@ -1,14 +1,14 @@
-//! `cmsgpack`: MessagePack as lua-cmsgpack 0.4 reads and writes it. Idea: Salvatore Sanfilippo.
+//! `cmsgpack`: MessagePack as lua-cmsgpack 0.4 reads and writes it. The idea is Salvatore Sanfilippo's.
 
 use crate::scripting::answer::truncate;
 use crate::scripting::lua::ffi::{Lua, Native, Raise};
 use crate::scripting::lua::stack::Kind;
 use crate::scripting::run::{bad_argument, check_number, check_string, fail, opt_number, tick};
 
-/// Tables nested deeper are written as nil.
+/// Tables nested deeper than this are written as nil.
 const MAX_NESTING: i32 = 16;
 
-/// Tables nested deeper are not read.
+/// Tables nested deeper than this are refused when reading.
 const MOST_NESTED: u32 = 1000;
 
 /// `cmsgpack.pack(value, …)`: the values one after the other. O(size of the values).
@@ -36,7 +36,7 @@ struct Packer {
 }
 
 impl Packer {
-    /// Writes the value on top, and pops it.
+    /// Writes the value on top of the stack and pops it.
     fn value(&mut self, lua: &mut Lua<'_>, level: i32) -> Result<(), Raise> {
         tick(lua, &mut self.steps, self.out.len())?;
         match lua.kind(-1) {
@@ -50,7 +50,7 @@ impl Packer {
         Ok(())
     }
 
-    /// A marker and the low `bytes` bytes of `n`, the highest first.
+    /// Writes a marker and the low `bytes` bytes of `n`, most significant first.
     fn marked(&mut self, marker: u8, n: u64, bytes: usize) {
         self.out.push(marker);
         self.out.extend_from_slice(&n.to_be_bytes()[8 - bytes..]);
@@ -141,13 +141,14 @@ pub fn unpack(lua: &mut Lua<'_>) -> Native {
     unpack_some(lua, None, 0.0)
 }
 
-/// `cmsgpack.unpack_one(text, offset)`: where the next value begins, or -1, and one value.
+/// `cmsgpack.unpack_one(text, offset)`: the offset of the next value, or -1 at the end, and one value.
 pub fn unpack_one(lua: &mut Lua<'_>) -> Native {
     let offset = opt_number(lua, 2, 0.0)?;
     unpack_some(lua, Some(1.0), offset)
 }
 
-/// `cmsgpack.unpack_limit(text, limit, offset)`: where the next value begins, or -1, and at most `limit` values.
+/// `cmsgpack.unpack_limit(text, limit, offset)`: the offset of the next value, or -1 at the end, and at most `limit`
+/// values.
 pub fn unpack_limit(lua: &mut Lua<'_>) -> Native {
     let limit = check_number(lua, 2)?;
     let offset = opt_number(lua, 3, 0.0)?;
@@ -157,7 +158,7 @@ pub fn unpack_limit(lua: &mut Lua<'_>) -> Native {
 fn unpack_some(lua: &mut Lua<'_>, limit: Option<f64>, offset: f64) -> Native {
     check_string(lua, 1)?;
     let offset = truncate(offset);
-    // The messages show its low half.
+    // Error messages show the low 32 bits.
     let shown = offset as i32;
     let wanted = limit.map(truncate);
     let len = lua.raw_len(1);
@@ -169,7 +170,7 @@ fn unpack_some(lua: &mut Lua<'_>, limit: Option<f64>, offset: f64) -> Native {
         let text = format!("Start offset {shown} greater than input length {len}.");
         return Err(fail(lua, text.as_bytes()));
     }
-    // No limit, or a limit and an offset of 0, mean all values.
+    // Without a limit, or with a limit and an offset of 0, all values are returned.
     let all = wanted.is_none() || (wanted == Some(0) && offset == 0);
     let most = if all { i64::MAX } else { wanted.unwrap_or(i64::MAX) };
     lua.set_top(1);
@@ -194,11 +195,11 @@ fn unpack_some(lua: &mut Lua<'_>, limit: Option<f64>, offset: f64) -> Native {
     Ok(count)
 }
 
-/// Why bytes are no values.
+/// Why bytes cannot be decoded.
 enum Bad {
     Missing,
     Format,
-    /// The error's value is on the stack.
+    /// An error was raised; its value is on the stack.
     Raised(Raise),
     Text(&'static str),
 }
@@ -217,7 +218,7 @@ impl Bad {
 struct Unpacker<'a> {
     rest: &'a [u8],
     steps: u32,
-    /// Tables around the value that is read.
+    /// Number of tables around the value being read.
     depth: u32,
 }
 
@@ -228,7 +229,7 @@ impl<'a> Unpacker<'a> {
         Ok(taken)
     }
 
-    /// An unsigned integer of `n` bytes, the highest first.
+    /// Reads an unsigned integer of `n` bytes, most significant first.
     fn unsigned(&mut self, n: usize) -> Result<u64, Bad> {
         Ok(self.take(n)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }
@@ -244,7 +245,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Has `fill` read what is inside a table. The nesting is bounded, because it takes the stack of the thread.
+    /// Calls `fill` to read the contents of a table. The nesting is limited, because it uses the native stack.
     fn nested(
         &mut self,
         lua: &mut Lua<'_>,
@@ -259,7 +260,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Pushes one value.
+    /// Reads one value and pushes it.
     fn value(&mut self, lua: &mut Lua<'_>) -> Result<(), Bad> {
         tick(lua, &mut self.steps, 0).map_err(Bad::Raised)?;
         let marker = self.take(1)?[0];
@@ -307,7 +308,7 @@ impl<'a> Unpacker<'a> {
     }
 
     fn array(&mut self, lua: &mut Lua<'_>, len: u64) -> Result<(), Bad> {
-        // Each value takes a byte or more: room is made for what can come.
+        // Each value takes at least one byte, so no more than the remaining bytes are reserved.
         lua.new_table((len as usize).min(self.rest.len()), 0);
         for i in 1..=len {
             self.value(lua)?;

@@ -33,9 +33,9 @@ enum What {
     ObjectEnd,
     ArrayBegin,
     ArrayEnd,
-    /// A text without escapes, by its place.
+    /// A string without escapes, by its range in the source.
     Plain(usize, usize),
-    /// A text with escapes, in the decoder's buffer.
+    /// A string with escapes, decoded into the decoder's buffer.
     Escaped,
     Number(f64),
     Boolean(bool),
@@ -129,7 +129,7 @@ impl Decoder<'_> {
         Token { kind: single, at }
     }
 
-    /// Whether what stands here is a number, but not one of JSON.
+    /// Whether there is a number here that JSON does not allow.
     fn is_invalid_number(&self) -> bool {
         let rest = &self.source[self.pos..];
         if rest.first() == Some(&b'+') {
@@ -146,7 +146,7 @@ impl Decoder<'_> {
     }
 
     fn number(&mut self, at: usize) -> Token {
-        // Whole numbers of up to 15 digits need no library.
+        // Integers of up to 15 digits are converted here.
         let rest = &self.source[at..];
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let plain = !matches!(rest.get(digits), Some(b'.' | b'e' | b'E' | b'x' | b'X'));
@@ -208,7 +208,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// The code in `\uXXXX` at `ahead`.
+    /// The code unit of `\uXXXX` at `ahead`.
     fn hex(&self, ahead: usize) -> Option<u32> {
         (0..4).try_fold(0, |value, i| Some(value << 4 | (self.byte(ahead + i) as char).to_digit(16)?))
     }
@@ -217,7 +217,7 @@ impl Decoder<'_> {
         let mut code = self.hex(2)?;
         let mut len = 6;
         if code & 0xf800 == 0xd800 {
-            // The first half of a pair; the second must follow.
+            // A high surrogate must be followed by a low one.
             if code & 0x400 != 0 || self.byte(6) != b'\\' || self.byte(7) != b'u' {
                 return None;
             }

@@ -6,7 +6,7 @@ use crate::scripting::lua::ffi::{Lua, Native, Raise};
 use crate::scripting::lua::stack::Kind;
 use crate::scripting::run::{bad_argument, fail, tick};
 
-/// `cjson.encode(value)`. O(size of the value), which is bounded by memory and time, for tables may contain themselves.
+/// `cjson.encode(value)`. O(size of the value). A table may contain itself; memory and time are limited.
 pub(super) fn encode(lua: &mut Lua<'_>) -> Native {
     if lua.top() != 1 {
         return Err(bad_argument(lua, 1, "expected 1 argument"));
@@ -26,7 +26,7 @@ pub(super) fn encode(lua: &mut Lua<'_>) -> Native {
     result.map(|()| 1)
 }
 
-/// Largest buffer that is kept for the next text.
+/// Largest buffer kept for the next call, in bytes.
 const KEPT: usize = 1 << 16;
 
 struct Encoder<'a> {
@@ -95,7 +95,7 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    /// The length of the table on top as an array; `None` if it is an object.
+    /// The length of the table on top of the stack as an array; `None` if it is an object.
     fn array_length(&mut self, lua: &mut Lua<'_>) -> Result<Option<i32>, Raise> {
         let (mut most, mut items) = (0i64, 0i64);
         lua.push_nil();
@@ -133,7 +133,7 @@ impl Encoder<'_> {
             return Ok(());
         }
         let digits = self.settings.precision;
-        // Whole numbers of fewer digits than the precision have no point and no exponent.
+        // Integers with fewer digits than the precision have neither point nor exponent.
         if x.fract() == 0.0 && x.abs() < 1e14 && digits == 14 && !(x == 0.0 && x.is_sign_negative()) {
             self.text.extend_from_slice(itoa::Buffer::new().format(x as i64).as_bytes());
         } else {
@@ -173,7 +173,7 @@ impl Encoder<'_> {
     }
 }
 
-/// Bytes that are not written as they are.
+/// Bytes that must be escaped.
 const ESCAPED: [bool; 256] = {
     let mut table = [false; 256];
     let mut i = 0;

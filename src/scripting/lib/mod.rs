@@ -1,4 +1,4 @@
-//! The libraries that scripts find beside Lua's own.
+//! Libraries for scripts in addition to Lua's own.
 
 pub mod cjson;
 pub mod cmsgpack;

@@ -1,5 +1,5 @@
-//! `math.random`: the 48-bit linear congruential generator of `drand48`, so that a seed gives the numbers that it gives in
-//! Redis.
+//! `math.random`: the 48-bit linear congruential generator of `drand48`, so that a seed results in the same numbers as
+//! in Redis.
 
 use crate::scripting::answer::truncate;
 use crate::scripting::lua::ffi::{Lua, Native};
@@ -9,7 +9,7 @@ use crate::stdx::rng::Rng;
 /// The generator of `drand48`.
 pub struct Rand48 {
     state: u64,
-    /// Whether a script chose the seed.
+    /// Whether a script has set the seed.
     seeded: bool,
     seeds: Rng,
 }
@@ -23,13 +23,13 @@ impl Rand48 {
         Rand48 { state: seeds.next_u64() & MASK, seeded: false, seeds }
     }
 
-    /// Starts the sequence that belongs to `seed`.
+    /// Starts the sequence of `seed`.
     fn seed(&mut self, seed: u32) {
         self.state = u64::from(seed) << 16 | 0x330e;
         self.seeded = true;
     }
 
-    /// A script is over: the next one does not go on with a sequence that it chose.
+    /// Forgets a seed that the script set, so that the next script does not continue its sequence.
     #[inline]
     pub fn forget_seed(&mut self) {
         if self.seeded {
@@ -38,14 +38,14 @@ impl Rand48 {
         }
     }
 
-    /// 31 bits.
+    /// The next 31 random bits.
     fn next(&mut self) -> u32 {
         self.state = (self.state.wrapping_mul(0x5_deec_e66d) + 0xb) & MASK;
         (self.state >> 17) as u32
     }
 }
 
-/// An argument as C's `int`.
+/// An argument as a C `int`.
 fn int(lua: &mut Lua<'_>, n: i32) -> Result<i32, crate::scripting::lua::ffi::Raise> {
     Ok(truncate(check_number(lua, n)?) as i32)
 }

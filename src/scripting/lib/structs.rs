@@ -1,15 +1,15 @@
-//! `struct`: values as C lays them out in memory. Idea: Roberto Ierusalimschy.
+//! `struct`: packs values as C lays them out in memory. The idea is Roberto Ierusalimschy's.
 
 use crate::scripting::answer::truncate;
 use crate::scripting::lua::ffi::{Lua, Native, Raise};
 use crate::scripting::run::{bad_argument, check_number, check_string, fail, opt_number};
 
-/// Largest integer, in bytes.
+/// Largest size of an integer in bytes.
 const MAX_INT: usize = 32;
-/// Alignment of `!` without a number: that of a double.
+/// Alignment of `!` without a number: that of a double, in bytes.
 const MAX_ALIGN: usize = 8;
 
-/// A walk along a format.
+/// Position in a format string.
 struct Format {
     text: Vec<u8>,
     pos: usize,
@@ -31,7 +31,7 @@ impl Format {
         option
     }
 
-    /// The number that stands here, or `default`.
+    /// The number at this position, or `default`.
     fn number(&mut self, lua: &mut Lua<'_>, default: usize) -> Result<usize, Raise> {
         let rest = &self.text[self.pos..];
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -48,7 +48,7 @@ impl Format {
         }
     }
 
-    /// The size of an option's value; 0 for those that have none, or one of no fixed size.
+    /// The size in bytes of an option's value; 0 for options without a value, or with a value of variable size.
     fn size(&mut self, lua: &mut Lua<'_>, option: u8) -> Result<usize, Raise> {
         Ok(match option {
             b'B' | b'b' | b'x' => 1,
@@ -68,17 +68,17 @@ impl Format {
         })
     }
 
-    /// Bytes to leave out at `pos` so that a value of `size` bytes is aligned.
+    /// Padding in bytes at `pos` that aligns a value of `size` bytes.
     fn padding(&self, pos: usize, option: u8, size: usize) -> usize {
         if size == 0 || option == b'c' {
             return 0;
         }
         let size = size.min(self.align);
-        // As the original computes it, also where the size is no power of two.
+        // Computed as in the original, even if the size is not a power of two.
         (size - (pos & (size - 1))) & (size - 1)
     }
 
-    /// An option that is no value.
+    /// Applies an option that has no value.
     fn control(&mut self, lua: &mut Lua<'_>, option: u8) -> Result<(), Raise> {
         match option {
             b' ' => {}
@@ -102,10 +102,10 @@ impl Format {
 /// `struct.pack(format, value, …)`. O(length of the result).
 pub fn pack(lua: &mut Lua<'_>) -> Native {
     let mut format = Format::new(lua)?;
-    // The first value that is missing counts as nil in what messages say.
+    // In error messages, the first missing value counts as nil.
     lua.push_nil();
     let mut out = Vec::new();
-    // The length of the result as the original counts it, which leaves out what it should not for `c0` strings.
+    // Length of the result as the original counts it, which wrongly leaves out `c0` strings.
     let mut arg = 2;
     let mut total = 0usize;
     while let Some(option) = format.next() {
@@ -163,7 +163,7 @@ pub fn pack(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// A double as C casts it to an unsigned integer of 64 bits.
+/// Casts a double to an unsigned 64-bit integer as C does.
 fn unsigned(x: f64) -> u64 {
     if x < (1u64 << 63) as f64 { x as u64 } else { (truncate(x - (1u64 << 63) as f64) as u64) ^ 1 << 63 }
 }
@@ -242,7 +242,7 @@ pub fn unpack(lua: &mut Lua<'_>) -> Native {
     Ok(count + 1)
 }
 
-/// An integer of any length, of which the low 64 bits count.
+/// Reads an integer of any size, of which the low 64 bits count.
 fn read_integer(data: &[u8], big: bool, signed: bool) -> f64 {
     let add = |n: u64, byte: &u8| n << 8 | u64::from(*byte);
     let n = if big { data.iter().fold(0, add) } else { data.iter().rev().fold(0, add) };

@@ -1,4 +1,4 @@
-//! Functions of the base library, and what guards the libraries.
+//! Functions of the base library, and the guards of the libraries.
 
 use super::c_text::processor_seconds;
 use super::ffi::{Lua, Native};
@@ -9,19 +9,19 @@ use crate::scripting::run::{
     bad_argument, bad_kind, check_number, check_string, check_table, display, fail, number, opt_number,
 };
 
-/// An assignment to a read-only table.
+/// Refuses an assignment to a read-only table.
 pub fn readonly(lua: &mut Lua<'_>) -> Native {
     Err(fail(lua, b"Attempt to modify a readonly table"))
 }
 
-/// A read of a global name that does not exist.
+/// Refuses to read a global name that does not exist.
 pub fn missing(lua: &mut Lua<'_>) -> Native {
     let name = display(lua, 2);
     let text = [b"Script attempted to access nonexistent global variable '", &name[..], b"'"].concat();
     Err(fail(lua, &text))
 }
 
-/// `loadstring(text, name)`: the function, or nil and a message. Compiled code is refused.
+/// `loadstring(text, name)`: the function, or nil and a message. Precompiled code is refused.
 pub fn loadstring(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     let text = lua.bytes(1).unwrap_or_default().to_vec();
@@ -48,7 +48,7 @@ pub fn loadstring(lua: &mut Lua<'_>) -> Native {
 /// `assert(value, message, …)`: all its arguments, or an error.
 ///
 /// # Errors
-/// The value is false or nil, or there is none.
+/// The first argument is false or nil, or missing.
 pub fn assert(lua: &mut Lua<'_>) -> Native {
     if lua.truth(1) {
         return Ok(lua.top() as usize);
@@ -64,10 +64,10 @@ pub fn assert(lua: &mut Lua<'_>) -> Native {
     Err(fail(lua, &text))
 }
 
-/// `select(n, …)`: the values from the `n`th on. LuaJIT's own takes the common cases.
+/// `select(n, …)`: the values from the `n`th on. LuaJIT's own function handles the common cases.
 ///
 /// # Errors
-/// `n` is no number, or none of the values.
+/// `n` is not a number, or out of range.
 pub fn select(lua: &mut Lua<'_>) -> Native {
     let count = i64::from(lua.top());
     let n = i64::from(truncate(check_number(lua, 1)?) as i32);
@@ -78,12 +78,13 @@ pub fn select(lua: &mut Lua<'_>) -> Native {
     Ok((count - n) as usize)
 }
 
-/// `unpack(table, from, to)`, for numbers that are no `int` and for texts. LuaJIT's own takes the common cases.
+/// `unpack(table, from, to)`, if a position is a string or does not fit a C `int`. LuaJIT's own function handles the
+/// common cases.
 ///
 /// # Errors
-/// There is no table, a place is no number, or there are too many values.
+/// The first argument is not a table, a position is not a number, or there are too many values.
 pub fn unpack(lua: &mut Lua<'_>) -> Native {
-    /// Values that a native function may leave on the stack.
+    /// Largest number of values that a native function may leave on the stack.
     const MOST: i64 = 8_000;
     check_table(lua, 1)?;
     let int = |x: f64| i64::from(truncate(x) as i32);
@@ -103,7 +104,7 @@ pub fn unpack(lua: &mut Lua<'_>) -> Native {
     Ok(count as usize)
 }
 
-/// `tonumber(text)` of a text that is none to LuaJIT: what stands before its first byte 0 may be one.
+/// `tonumber(text)` for a string that LuaJIT does not convert. The part before its first NUL byte may be a number.
 pub fn tonumber(lua: &mut Lua<'_>) -> Native {
     match number(lua, 1) {
         Some(x) => lua.push_number(x),
@@ -112,14 +113,15 @@ pub fn tonumber(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// `tostring` of what is no number, with its sign, as C shows it.
+/// `tostring` of a NaN, with its sign, as C prints it.
 pub fn nan_text(lua: &mut Lua<'_>) -> Native {
     lua.set_top(1);
     lua.to_bytes(1);
     Ok(1)
 }
 
-/// `error(value, level)`: raises the value. A text says where the function at `level` is: 1 is the caller.
+/// `error(value, level)`: raises the value. A string is prefixed with the position of the function at `level`; 1 is the
+/// caller.
 ///
 /// # Errors
 /// Always.
@@ -134,8 +136,8 @@ pub fn error(lua: &mut Lua<'_>) -> Native {
     Err(lua.raise())
 }
 
-/// Where the function of the script at a level is; nothing for a native one. A function of the prelude and the native one
-/// that it calls are one level: together they are one native function to a script.
+/// Position of the script's function at a level; empty for a native function. A function of the prelude and the native
+/// function that it calls count as one level, because a script sees them as one native function.
 fn place(lua: &mut Lua<'_>, level: i32) -> Vec<u8> {
     let (mut seen, mut wrapped) = (0, false);
     for raw in 1.. {
@@ -147,7 +149,7 @@ fn place(lua: &mut Lua<'_>, level: i32) -> Vec<u8> {
             lua.push_where(raw);
             let place = lua.bytes(-1).unwrap_or_default().to_vec();
             lua.pop(1);
-            // Some of LuaJIT's functions are not native, though they would be in Lua.
+            // Some of LuaJIT's functions are not native, but would be in Lua 5.1.
             let native = frame.native || place.starts_with(b"[builtin:");
             return if native { Vec::new() } else { place };
         }
@@ -155,13 +157,13 @@ fn place(lua: &mut Lua<'_>, level: i32) -> Vec<u8> {
     Vec::new()
 }
 
-/// `tostring` of something that is no bare pointer is LuaJIT's; a bare null is shown as C shows it.
+/// `tostring` of a light userdata: a null pointer is shown as C shows it.
 pub fn null_text(lua: &mut Lua<'_>) -> Native {
     lua.push_bytes(b"userdata: (nil)");
     Ok(1)
 }
 
-/// What `coroutine.wrap` and `coroutine.create` say about something that is no Lua function.
+/// The error of `coroutine.wrap` and `coroutine.create` for an argument that is not a Lua function.
 ///
 /// # Errors
 /// Always.
@@ -169,14 +171,14 @@ pub fn coroutine_refused(lua: &mut Lua<'_>) -> Native {
     Err(bad_argument(lua, 1, "Lua function expected"))
 }
 
-/// Whether its argument is a function of a script.
+/// Whether the argument is a function from a script.
 pub fn is_of_a_script(lua: &mut Lua<'_>) -> Native {
     let is = lua.is_of_a_script(1);
     lua.push_bool(is);
     Ok(1)
 }
 
-/// `string.dump` of what is no function of a script.
+/// The error of `string.dump` for an argument that is not a function from a script.
 ///
 /// # Errors
 /// Always.
@@ -187,8 +189,8 @@ pub fn dump_refused(lua: &mut Lua<'_>) -> Native {
     Err(fail(lua, b"unable to dump given function"))
 }
 
-/// What a function made by `coroutine.wrap` returns, or raises, of what `coroutine.resume` returned. As in Lua 5.1, a
-/// text that is raised says once more where.
+/// Converts the results of `coroutine.resume` to those of a function made by `coroutine.wrap`, or raises the error. As
+/// in Lua 5.1, an error string is prefixed with a position once more.
 pub fn resumed(lua: &mut Lua<'_>) -> Native {
     if lua.truth(1) {
         lua.remove(1);
@@ -202,7 +204,7 @@ pub fn resumed(lua: &mut Lua<'_>) -> Native {
     Err(lua.raise())
 }
 
-/// What `coroutine.yield` says outside of coroutines.
+/// The error of `coroutine.yield` outside a coroutine.
 ///
 /// # Errors
 /// Always.
@@ -211,7 +213,7 @@ pub fn yield_refused(lua: &mut Lua<'_>) -> Native {
     Err(lua.raise())
 }
 
-/// What `xpcall` says when it gets no handler.
+/// The error of `xpcall` without a handler.
 ///
 /// # Errors
 /// Always.
@@ -219,7 +221,7 @@ pub fn xpcall_refused(lua: &mut Lua<'_>) -> Native {
     Err(bad_argument(lua, 2, "value expected"))
 }
 
-/// `load` of something that is no function, or with a name that is no text.
+/// The error of `load` for an argument that is not a function, or a name that is not a string.
 pub fn load_refused(lua: &mut Lua<'_>) -> Native {
     if !matches!(lua.kind(2), Kind::None | Kind::Nil) {
         check_string(lua, 2)?;
@@ -227,7 +229,7 @@ pub fn load_refused(lua: &mut Lua<'_>) -> Native {
     Err(bad_kind(lua, 1, "function"))
 }
 
-/// `collectgarbage(option)`. The collector cannot be stopped nor tuned: that would last longer than the script.
+/// `collectgarbage(option)`. The collector cannot be stopped or tuned, since that would outlast the script.
 pub fn collectgarbage(lua: &mut Lua<'_>) -> Native {
     let option = match lua.kind(1) {
         Kind::None | Kind::Nil => b"collect".to_vec(),
@@ -256,13 +258,13 @@ pub fn collectgarbage(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// `gcinfo()`: whole kilobytes of the heap.
+/// `gcinfo()`: size of the heap in whole kilobytes.
 pub fn gcinfo(lua: &mut Lua<'_>) -> Native {
     lua.push_number((lua.used() / 1024) as f64);
     Ok(1)
 }
 
-/// `table.setn`, which is no more.
+/// `table.setn`, which is obsolete.
 pub fn setn(lua: &mut Lua<'_>) -> Native {
     check_table(lua, 1)?;
     Err(fail(lua, b"'setn' is obsolete"))
@@ -274,7 +276,7 @@ pub fn clock(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// `bit.tohex(x, n)`: `n` digits, at most eight; upper-case ones if `n` is negative.
+/// `bit.tohex(x, n)`: `n` hexadecimal digits, at most eight; in upper case if `n` is negative.
 pub fn tohex(lua: &mut Lua<'_>) -> Native {
     // The low 32 bits, after rounding to an integer: adding 2^52 + 2^51 moves them to the low end of the mantissa.
     let low_bits = |x: f64| (x + 6_755_399_441_055_744.0).to_bits() as u32;

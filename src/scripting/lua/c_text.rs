@@ -1,21 +1,21 @@
-//! What C's library does for scripts: numbers as `printf` writes them and `strtod` reads them, and `clock`.
+//! Functions of C's library for scripts: numbers as `printf` writes them and `strtod` reads them, and processor time.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
 
-/// One conversion of C's `printf`: `%-08.3f`.
+/// One conversion of C's `printf`, such as `%-08.3f`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Conversion {
     /// Flags, width and precision as written, without the `%`.
     pub head: [u8; 16],
-    /// How many bytes of `head` count.
+    /// Number of bytes used in `head`.
     pub head_len: usize,
-    /// The letter.
+    /// The conversion letter.
     pub letter: u8,
 }
 
-/// What is converted.
+/// Operand of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub enum Operand {
     /// For `e E f g G`.
@@ -36,7 +36,7 @@ impl Conversion {
         conversion
     }
 
-    /// Adds a byte of flags, width or precision; others, or more than fit, are ignored.
+    /// Appends a byte of flags, width or precision. Other bytes, and bytes beyond the capacity, are ignored.
     pub fn push(&mut self, byte: u8) {
         if b"-+ #0123456789.".contains(&byte) && self.head_len < 12 {
             self.head[self.head_len] = byte;
@@ -44,14 +44,14 @@ impl Conversion {
         }
     }
 
-    /// Appends the text that the C library makes. The letter must suit the operand, else nothing is appended.
+    /// Appends the converted operand. Appends nothing if the letter does not suit the operand.
     pub fn write(&self, operand: Operand, out: &mut Vec<u8>) {
         let suits = match operand {
             Operand::Double(_) => b"eEfgG".contains(&self.letter),
             Operand::Signed(_) => b"dic".contains(&self.letter),
             Operand::Unsigned(_) => b"ouxX".contains(&self.letter),
         };
-        // Two runs of digits at most, of two digits each: the text is shorter than 512 bytes.
+        // At most two numbers of at most two digits each, so the text is shorter than 512 bytes.
         let digits = self.head[..self.head_len].split(|b| !b.is_ascii_digit()).all(|run| run.len() <= 4);
         if !suits || !digits {
             return;
@@ -78,13 +78,13 @@ impl Conversion {
             }
         };
         let len = usize::try_from(len).unwrap_or(0).min(511);
-        // As C sees it, a text ends at a zero byte.
+        // In C, a string ends at its first NUL byte.
         let text = &text[..len];
         out.extend_from_slice(&text[..memchr::memchr(0, text).unwrap_or(len)]);
     }
 }
 
-/// The number at the start of `text`, and how many bytes it takes: C's `strtod`.
+/// The number at the start of `text`, and its length in bytes, as C's `strtod` reads it.
 pub fn parse_double(text: &[u8]) -> (f64, usize) {
     let digits =
         text.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')).count();
@@ -105,7 +105,7 @@ pub fn parse_double(text: &[u8]) -> (f64, usize) {
     }
 }
 
-/// Seconds of processor time that the process has used.
+/// Processor time used by the process, in seconds.
 pub fn processor_seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is where the function may write.

@@ -1,19 +1,18 @@
-//! The Lua machine: LuaJIT's interpreter behind a safe face. The stack and its values are in `stack.rs`.
+//! The Lua machine: a safe interface to LuaJIT's interpreter. The stack and its values are in `stack.rs`.
 //!
-//! Four promises make the face safe:
+//! Four rules make the interface safe:
 //!
-//! - **No owner is crossed by a Lua error.** A native function is a Rust function that returns a `Result`; only
-//!   [`shell`], which owns nothing, raises. Lua functions are called from Rust through `lua_pcall` alone.
-//! - **Rust code runs out of no Lua memory.** While a native function runs, the allocator grants every request, so that
-//!   pushing a value cannot raise. What was taken too much is noticed by the shell when the function returns, and
-//!   functions that make large values ask [`Lua::room_for`] before. Only while Lua code runs does the limit refuse memory
-//!   at once.
+//! - **A Lua error crosses no frame that owns anything.** A native function is a Rust function that returns a `Result`;
+//!   only [`shell`], which owns nothing, raises. Rust calls Lua functions only through `lua_pcall`.
+//! - **Rust code does not run out of Lua memory.** While a native function runs, the allocator grants every request, so
+//!   that pushing a value cannot raise. [`shell`] checks the limit when the function returns, and functions that make
+//!   large values call [`Lua::room_for`] first. The allocator enforces the limit only while Lua code runs.
 //! - **Stack positions are checked** before they reach the library, which does not check them. LuaJIT's push functions
 //!   grow the stack by themselves.
-//! - **Nothing runs behind our back**: no finalizer can be set (there is no `newproxy`), the compiler to machine code is
-//!   never opened, nor are `ffi`, `debug`, `io`, `package`.
+//! - **No other code runs**: no finalizer can be set (there is no `newproxy`), and neither the JIT compiler nor the
+//!   libraries `ffi`, `debug`, `io` and `package` are opened.
 //!
-//! LuaJIT: Mike Pall. The idea of a shell without owners: mlua.
+//! LuaJIT is by Mike Pall. The idea of a shell that owns nothing is that of the crate mlua.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -29,28 +28,28 @@ use crate::scripting::host::Host;
 use crate::scripting::run;
 use crate::scripting::state::State;
 
-/// Instructions between two calls of a hook that stays: about a third of a millisecond.
+/// Instructions between two calls of a permanent hook: about a third of a millisecond.
 const HOOK_EVERY: c_int = 100_000;
 
-/// An error is to be raised; its value is on top of the stack.
+/// An error is to be raised. Its value is on top of the stack.
 #[derive(Debug)]
 #[must_use = "the error's value is on the stack"]
 pub struct Raise(());
 
-/// What a native function returns: how many values on top of the stack are its results.
+/// Result of a native function: the number of its results on top of the stack.
 pub type Native = Result<usize, Raise>;
 
-/// A value kept in the registry.
+/// A value in the registry, which keeps it alive.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reference(pub(super) c_int);
 
-/// What a Lua state's allocator and hooks need, at one address as long as the state lives.
+/// Data for the allocator and the hooks of a Lua state, at a fixed address for the life of the state.
 struct Shared {
     used: usize,
     limit: usize,
-    /// Whether the limit refuses memory: true while Lua code runs.
+    /// Whether the memory limit is enforced: true while Lua code runs.
     strict: bool,
-    /// Whom scripts call back, while one runs.
+    /// The host of the running script, if one runs and the host is not being called.
     host: Option<NonNull<dyn Host>>,
     watch: Watch,
     state: State,
@@ -62,7 +61,7 @@ pub struct Machine {
     shared: NonNull<Shared>,
 }
 
-/// The allocator: counts bytes, and refuses beyond the limit when Lua code asks.
+/// The allocator: counts bytes, and refuses requests beyond the limit while Lua code runs.
 ///
 /// # Safety
 /// `ud` is the [`Shared`] of a live machine, and `block` one of `old` bytes that this function gave, or null.
@@ -95,16 +94,16 @@ unsafe extern "C" fn allocate(ud: *mut c_void, block: *mut c_void, old: usize, n
     }
 }
 
-/// Called by Lua for an error that nothing catches.
+/// Called by Lua for an error outside any protected call.
 ///
 /// # Safety
 /// None: it looks at nothing.
 unsafe extern "C-unwind" fn panicked(_: *mut lua_State) -> c_int {
-    // An error outside any protected call: no code of ours makes one.
+    // No code of this crate raises outside a protected call.
     std::process::abort();
 }
 
-/// The context of the state that `raw` belongs to: it travels as the allocator's argument.
+/// The shared data of the state `raw`, which is the allocator's argument.
 #[inline]
 fn shared_of(raw: *mut lua_State) -> *mut Shared {
     let mut ud = ptr::null_mut();
@@ -113,7 +112,7 @@ fn shared_of(raw: *mut lua_State) -> *mut Shared {
     ud.cast()
 }
 
-/// The C function that stands for the Rust function `F`. It owns nothing, so an error may leave through it.
+/// The C function that wraps the Rust function `F`. It owns nothing, so that an error may unwind through it.
 ///
 /// # Safety
 /// `raw` is the state of a live machine, which calls this function.
@@ -153,7 +152,7 @@ where
     results
 }
 
-/// The hook: asks whether the script may go on, and tells the debugger of new lines.
+/// The hook: asks whether the script may continue, and tells the debugger about new lines.
 ///
 /// # Safety
 /// `raw` is the state of a live machine, which calls the hook with its record.
@@ -186,7 +185,7 @@ unsafe extern "C-unwind" fn hook(raw: *mut lua_State, record: *mut sys::lua_Debu
     }
 }
 
-/// Sets the hook for the next instruction, unless one is set. It is removed when it was called.
+/// Sets the hook for the next instruction, unless one is set. The hook removes itself when called.
 ///
 /// # Safety
 /// `raw` is the state of a live machine. The call may interrupt any code but that which sets hooks.
@@ -200,10 +199,10 @@ pub(super) unsafe fn hook_from_signal(raw: *mut lua_State) {
 }
 
 impl Machine {
-    /// A state with Lua's own base, table, string, math and bit libraries, which may use `limit` bytes.
+    /// A state with Lua's base, table, string, math and bit libraries, which may use `limit` bytes.
     ///
     /// # Panics
-    /// When there is no memory for it.
+    /// If memory is short.
     pub fn new(limit: usize, state: State) -> Machine {
         let shared =
             Box::new(Shared { used: 0, limit, strict: false, host: None, watch: Watch::new(), state });
@@ -229,7 +228,7 @@ impl Machine {
         Machine { raw, shared }
     }
 
-    /// Access to the state. O(1).
+    /// Access to the state and its stack. O(1).
     #[inline]
     pub fn lua(&mut self) -> Lua<'_> {
         Lua { raw: self.raw, shared: self.shared.as_ptr(), borrow: PhantomData }
@@ -241,13 +240,13 @@ impl Machine {
         unsafe { (*self.shared.as_ptr()).used }
     }
 
-    /// Changes how many bytes scripts may use.
+    /// Changes the memory limit of scripts, in bytes.
     pub fn set_limit(&mut self, limit: usize) {
         // SAFETY: the context lives as long as `self`.
         unsafe { (*self.shared.as_ptr()).limit = limit };
     }
 
-    /// Runs `f` while scripts call back `host`.
+    /// Calls `f`, during which scripts can call `host`.
     pub fn with_host<R>(&mut self, host: &mut dyn Host, f: impl FnOnce(&mut Lua<'_>) -> R) -> R {
         struct Leave(*mut Shared);
         impl Drop for Leave {
@@ -278,7 +277,7 @@ impl Drop for Machine {
     }
 }
 
-/// A Lua state as the running function sees it: a stack of values, the first at position 1.
+/// A Lua state as seen by the running function: a stack of values, the first at position 1.
 pub struct Lua<'l> {
     pub(super) raw: *mut lua_State,
     shared: *mut Shared,
@@ -286,14 +285,14 @@ pub struct Lua<'l> {
 }
 
 impl Lua<'_> {
-    /// What the room keeps beside the Lua state.
+    /// State of this room that belongs to the Lua state.
     #[inline]
     pub fn state(&mut self) -> &mut State {
         // SAFETY: the context lives as long as the state; `&mut self` is the only way to it while a function runs.
         unsafe { &mut (*self.shared).state }
     }
 
-    /// Calls `f` with the host and the stack. `None` when no script runs, or the host is being called already.
+    /// Calls `f` with the host and the stack. `None` if no script runs, or if the host is already being called.
     #[inline]
     pub fn with_host<R>(&mut self, f: impl FnOnce(&mut dyn Host, &mut Self) -> R) -> Option<R> {
         // SAFETY: the context lives as long as the state.
@@ -306,11 +305,12 @@ impl Lua<'_> {
         Some(result)
     }
 
-    /// Calls the function below the `args` values on top. Its results, at most `results` if given, take their place.
+    /// Calls the function below the `args` values on top of the stack. Its results, at most `results` if given, replace
+    /// function and arguments.
     ///
     /// # Errors
-    /// It raised, and the value of the error took their place: what the function at `handler` made of it, if one is
-    /// given.
+    /// The function raised an error. The error value replaces function and arguments; if there is a function at
+    /// `handler`, the value is what that function returned for the error.
     #[inline]
     pub fn call(&mut self, args: i32, results: Option<i32>, handler: Option<i32>) -> Native {
         let base = self.top() - args - 1;
@@ -325,13 +325,14 @@ impl Lua<'_> {
         if status == sys::LUA_OK { Ok((self.top() - base) as usize) } else { Err(Raise(())) }
     }
 
-    /// Compiles source text and pushes the function, or the text of the error. The collector rests meanwhile.
+    /// Compiles source text and pushes the resulting function, or an error message. The garbage collector is stopped
+    /// meanwhile.
     ///
     /// # Errors
-    /// The text is not Lua. Compiled code, which begins with an escape character, is refused by the caller.
+    /// The text is not valid Lua. The caller refuses precompiled code, which begins with an escape character.
     pub fn load(&mut self, source: &[u8], name: &CStr) -> Native {
         struct Piece<'a>(&'a [u8]);
-        /// Gives the piece to the compiler.
+        /// Passes the source to the compiler, in one piece.
         ///
         /// # Safety
         /// `data` is a piece, and `size` may be written to.
@@ -384,7 +385,7 @@ impl Lua<'_> {
         unsafe { (*self.shared).used }
     }
 
-    /// Asks whether a value of about `bytes` fits, and collects garbage first if it does not.
+    /// Checks that a value of about `bytes` bytes fits into memory, and collects garbage first if it does not.
     ///
     /// # Errors
     /// "not enough memory".
@@ -407,7 +408,8 @@ impl Lua<'_> {
         Err(Raise(()))
     }
 
-    /// After a native function took more than the limit: collects, and makes an error of it if that does not help.
+    /// Called when a native function exceeded the memory limit: collects garbage, and reports an error if memory is
+    /// still over the limit. Returns the number of results, or -1.
     #[cold]
     fn settle(&mut self, results: c_int) -> c_int {
         match self.room_for(0) {
@@ -416,7 +418,7 @@ impl Lua<'_> {
         }
     }
 
-    /// How often the hook is called. It stays so until the next call, or the end of the code that runs.
+    /// Sets when the hook is called, until the next call of this method or [`Lua::remove_hook`].
     pub fn set_hook(&mut self, when: Hook) {
         let (mask, count) = match when {
             Hook::Often => (sys::LUA_MASKCOUNT, HOOK_EVERY),
@@ -430,7 +432,8 @@ impl Lua<'_> {
         }
     }
 
-    /// Has the hook set in some milliseconds, if the code that is called next still runs then. There must be no hook yet.
+    /// Has the hook set after some milliseconds, if the code called next still runs then. No hook may be set at the
+    /// call.
     #[inline]
     pub fn hook_later(&mut self) {
         // SAFETY: the context lives as long as the state, and its end takes the watch back. The functions that set hooks
@@ -441,7 +444,7 @@ impl Lua<'_> {
         }
     }
 
-    /// After a call of the hook: removes one that was set from outside, and has it set again later.
+    /// Called after the hook ran: removes a hook set by a signal, and has it set again later.
     fn hook_again(&mut self) {
         // SAFETY: the state is alive.
         let (mask, count) = unsafe { (sys::lua_gethookmask(self.raw), sys::lua_gethookcount(self.raw)) };
@@ -470,7 +473,7 @@ impl Lua<'_> {
         unsafe { sys::lua_gethookmask(self.raw) != 0 }
     }
 
-    /// Pushes local variable `n`, counted from 1, of the function at `level`, and gives its name.
+    /// Pushes local variable `n`, counted from 1, of the function at `level`, and returns its name.
     pub fn push_local(&mut self, level: i32, n: i32) -> Option<Vec<u8>> {
         // SAFETY: a record of zeros is one; the library fills it.
         let mut record: sys::lua_Debug = unsafe { std::mem::zeroed() };
@@ -484,20 +487,20 @@ impl Lua<'_> {
         }
     }
 
-    /// Raises the value on top.
+    /// Raises the value on top of the stack as an error.
     pub fn raise(&mut self) -> Raise {
         self.place(-1);
         Raise(())
     }
 
-    /// Pushes where the function at `level` is: `user_script:3: `, or nothing.
+    /// Pushes the position of the function at `level`, such as `user_script:3: `, or an empty string if it has none.
     pub fn push_where(&mut self, level: i32) {
         // SAFETY: as in `push_nil`.
         unsafe { sys::luaL_where(self.raw, level) };
     }
 
-    /// Whether the value at `at` is a function of a script: neither native nor of the prelude. Needs a free slot on the
-    /// stack.
+    /// Whether the value at `at` is a function from a script, neither native nor from the prelude. Needs a free stack
+    /// slot.
     pub fn is_of_a_script(&self, at: i32) -> bool {
         // SAFETY: a record of zeros is one; the library fills it.
         let mut record: sys::lua_Debug = unsafe { std::mem::zeroed() };
@@ -515,7 +518,7 @@ impl Lua<'_> {
         }
     }
 
-    /// What is known of the function at `level`: 0 is the native function that runs, 1 its caller.
+    /// Facts about the function at `level`: 0 is the running native function, 1 its caller.
     pub fn frame(&self, level: i32) -> Option<Frame> {
         // SAFETY: a record of zeros is one; the library fills it.
         let mut record: sys::lua_Debug = unsafe { std::mem::zeroed() };
@@ -542,29 +545,29 @@ impl Lua<'_> {
     }
 }
 
-/// Operations of the garbage collector beside a whole collection.
+/// Operations of the garbage collector other than a full collection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Collector {
-    /// It rests until [`Collector::Restart`].
+    /// Stops the collector until [`Collector::Restart`].
     Stop,
-    /// It works again.
+    /// Restarts the collector.
     Restart,
-    /// It does some work now.
+    /// Performs one step of a collection.
     Step,
-    /// How long it waits between two rounds, in percent of the live values.
+    /// Sets the pause between two cycles, in percent of the live memory.
     Pause,
-    /// How fast it works, in percent of the speed of allocation.
+    /// Sets the speed of collection, in percent of the speed of allocation.
     StepMul,
 }
 
 /// When the hook is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
-    /// Every 100,000 instructions. For want of a thread that would set the hook when it is time.
+    /// Every 100,000 instructions. Used if no thread can be started that sets the hook when needed.
     Often,
-    /// At every instruction, so that a script that catches errors ends too.
+    /// At every instruction, so that even a script that catches errors ends.
     Always,
-    /// Every 100,000 instructions, and at every new line: while a script is debugged.
+    /// Every 100,000 instructions and at every new line, while a script is debugged.
     Lines,
 }
 
@@ -575,10 +578,10 @@ pub struct Frame {
     pub native: bool,
     /// Whether it was called as a method.
     pub method: bool,
-    /// How its caller names it; empty when unknown.
+    /// Name by which its caller refers to the function; empty if unknown.
     pub name: Vec<u8>,
-    /// Where it was written, as in `@user_script`.
+    /// Name of its source, such as `@user_script`.
     pub source: Vec<u8>,
-    /// The line that it is in; -1 when unknown.
+    /// Current line; -1 if unknown.
     pub line: i64,
 }

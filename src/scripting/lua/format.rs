@@ -77,7 +77,7 @@ pub fn format(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// Flags, width and precision; and whether there is a precision.
+/// Parses flags, width and precision. Also returns whether there is a precision.
 fn head(lua: &mut Lua<'_>, rest: &mut &[u8]) -> Result<(Conversion, bool), Raise> {
     let mut conversion = Conversion::default();
     let mut take = |rest: &mut &[u8], accepts: &[u8], most: usize| {
@@ -103,7 +103,7 @@ fn head(lua: &mut Lua<'_>, rest: &mut &[u8]) -> Result<(Conversion, bool), Raise
     Ok((conversion, precise))
 }
 
-/// A text in its field, cut at its precision and at a zero byte, as C does it.
+/// Appends a string padded to its width, and truncated at its precision and at a NUL byte, as in C.
 fn pad(conversion: &Conversion, text: &[u8], out: &mut Vec<u8>) {
     let head = &conversion.head[..conversion.head_len];
     let (field, precision) = match head.iter().position(|&b| b == b'.') {
@@ -129,7 +129,7 @@ fn number(digits: &[u8]) -> usize {
     digits.iter().fold(0, |value, b| value * 10 + usize::from(b - b'0'))
 }
 
-/// A text as Lua source.
+/// Appends a string as a Lua literal.
 fn quote(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for &byte in text {

@@ -1,4 +1,4 @@
-//! `math.*`, with the checks and the words of Lua 5.1. Random numbers are in `lib/random.rs`.
+//! `math.*`, with the checks and error messages of Lua 5.1. Random numbers are in `lib/random.rs`.
 
 use super::ffi::{Lua, Native};
 use crate::scripting::answer::truncate;
@@ -10,7 +10,7 @@ macro_rules! unary {
         $(#[$doc])*
         ///
         /// # Errors
-        /// The argument is no number.
+        /// The argument is not a number.
         pub fn $name(lua: &mut Lua<'_>) -> Native {
             let x = check_number(lua, 1)?;
             let f: fn(f64) -> f64 = $f;
@@ -26,9 +26,9 @@ macro_rules! binary {
         $(#[$doc])*
         ///
         /// # Errors
-        /// One of the arguments is no number.
+        /// An argument is not a number.
         pub fn $name(lua: &mut Lua<'_>) -> Native {
-            // The original looks at the second argument first.
+            // The original checks the second argument first.
             let y = check_number(lua, 2)?;
             let x = check_number(lua, 1)?;
             let f: fn(f64, f64) -> f64 = $f;
@@ -89,7 +89,7 @@ binary! {
 /// `math.max(x, …)`.
 ///
 /// # Errors
-/// One of the arguments is no number, or there is none.
+/// An argument is not a number, or there are none.
 pub fn max(lua: &mut Lua<'_>) -> Native {
     choose(lua, |new, best| new > best)
 }
@@ -118,7 +118,7 @@ fn choose(lua: &mut Lua<'_>, better: fn(f64, f64) -> bool) -> Native {
 /// `math.modf(x)`: the whole part and the fraction.
 ///
 /// # Errors
-/// The argument is no number.
+/// The argument is not a number.
 pub fn modf(lua: &mut Lua<'_>) -> Native {
     let x = check_number(lua, 1)?;
     let whole = x.trunc();
@@ -128,16 +128,16 @@ pub fn modf(lua: &mut Lua<'_>) -> Native {
     Ok(2)
 }
 
-/// `math.frexp(x)`: a fraction of at least a half and below one, and the power of two that it is to be multiplied with.
+/// `math.frexp(x)`: a fraction in [0.5, 1) and the power of two by which it is multiplied.
 ///
 /// # Errors
-/// The argument is no number.
+/// The argument is not a number.
 pub fn frexp(lua: &mut Lua<'_>) -> Native {
     let x = check_number(lua, 1)?;
     let (mut fraction, mut exponent) = (x, 0);
     if x != 0.0 && x.is_finite() {
         if x.abs() < f64::MIN_POSITIVE {
-            // Numbers with leading zeros in their mantissa are made larger first.
+            // Subnormal numbers are scaled up first.
             fraction *= (1u64 << 54) as f64;
             exponent = -54;
         }
@@ -153,11 +153,11 @@ pub fn frexp(lua: &mut Lua<'_>) -> Native {
 /// `math.ldexp(x, n)`: `x` times 2 to the power of `n`.
 ///
 /// # Errors
-/// One of the arguments is no number.
+/// An argument is not a number.
 pub fn ldexp(lua: &mut Lua<'_>) -> Native {
     let mut n = (truncate(check_number(lua, 2)?) as i32).clamp(-2200, 2200);
     let mut x = check_number(lua, 1)?;
-    // In steps that are exact but for the last one, which rounds if the result is very small.
+    // All steps are exact except the last, which rounds if the result is subnormal.
     while n > 1023 {
         x *= f64::from_bits(2046 << 52);
         n -= 1023;

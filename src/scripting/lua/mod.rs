@@ -1,5 +1,5 @@
-//! The Lua state: the machine itself, the world that scripts find in it, and the functions of Lua's own libraries that are
-//! written here because the originals run without a hook, or without a bound.
+//! The Lua state: the machine itself, the environments of scripts, and functions of Lua's own libraries that are
+//! rewritten here because the originals run without a hook or without a limit.
 
 pub mod base;
 pub mod c_text;

@@ -1,15 +1,15 @@
-//! Lua's patterns. The algorithm is that of Lua 5.1 (Roberto Ierusalimschy); here it counts its steps, so that a pattern
-//! that backtracks for ever is interrupted, and its depth, so that it cannot use up the native stack.
+//! Lua patterns. The algorithm is that of Lua 5.1 (Roberto Ierusalimschy). In addition, it counts its steps, so that a
+//! pattern that backtracks for ever is interrupted, and its depth, so that it cannot use up the native stack.
 
 use super::ffi::{Lua, Raise};
 use crate::scripting::run::{fail, tick};
 
-/// Most captures of a pattern.
+/// Largest number of captures in a pattern.
 const MAX_CAPTURES: usize = 32;
-/// Most matches within matches.
+/// Largest depth of nested matches.
 const MAX_DEPTH: u32 = 2000;
 
-/// The length of a capture.
+/// Extent of a capture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extent {
     Unfinished,
@@ -17,7 +17,7 @@ pub enum Extent {
     Bytes(usize),
 }
 
-/// One match being tried.
+/// State of one attempt to match.
 pub struct Matcher<'a> {
     subject: &'a [u8],
     pattern: &'a [u8],
@@ -30,16 +30,16 @@ pub struct Matcher<'a> {
 type Found = Result<Option<usize>, Raise>;
 
 impl<'a> Matcher<'a> {
-    /// Of a pattern without its anchor.
+    /// A matcher for a pattern, given without its anchor.
     pub fn new(subject: &'a [u8], pattern: &'a [u8]) -> Self {
         let captures = [(0, Extent::Unfinished); MAX_CAPTURES];
         Matcher { subject, pattern, level: 0, captures, depth: 0, steps: 0 }
     }
 
-    /// Matches the whole pattern at `start`; the end of the match.
+    /// Matches the whole pattern at `start` and returns the end of the match, if there is one.
     ///
     /// # Errors
-    /// The pattern is wrong, or the script must end.
+    /// The pattern is malformed, or the script must end.
     pub fn at(&mut self, lua: &mut Lua<'_>, start: usize) -> Found {
         self.level = 0;
         self.depth = 0;
@@ -134,7 +134,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// The end of the class at `p`.
+    /// End of the class that begins at `p`.
     fn class_end(&self, lua: &mut Lua<'_>, mut p: usize) -> Result<usize, Raise> {
         let byte = self.pat(p);
         p += 1;
@@ -150,7 +150,7 @@ impl<'a> Matcher<'a> {
                     p += 1;
                 }
                 loop {
-                    // A `]` right at the beginning is meant literally.
+                    // A `]` at the beginning is literal.
                     let Some(&byte) = self.pattern.get(p) else {
                         return Err(fail(lua, b"malformed pattern (missing ']')"));
                     };
@@ -167,7 +167,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Whether the byte is of the set that begins at `p` and whose `]` is at `end`.
+    /// Whether the byte is in the set that begins at `p` and ends with the `]` at `end`.
     fn in_set(&self, byte: u8, mut p: usize, end: usize) -> bool {
         let mut wanted = true;
         if self.pat(p + 1) == b'^' {
@@ -291,15 +291,16 @@ impl<'a> Matcher<'a> {
         Ok(same.then_some(s + len))
     }
 
-    /// The bytes of a match.
+    /// The bytes from `start` to `end` of the subject.
     pub fn whole(&self, start: usize, end: usize) -> &[u8] {
         &self.subject[start..end]
     }
 
-    /// Pushes capture `i` of the match from `start` to `end`; capture 0 of a match without any is the whole.
+    /// Pushes capture `i` of the match from `start` to `end`. In a match without captures, capture 0 is the whole
+    /// match.
     ///
     /// # Errors
-    /// There is no such capture, or it has no end.
+    /// There is no such capture, or it is not closed.
     pub fn push_capture(&self, lua: &mut Lua<'_>, i: usize, start: usize, end: usize) -> Result<(), Raise> {
         match self.captures[..self.level].get(i) {
             None if i == 0 => lua.push_bytes(&self.subject[start..end]),
@@ -311,7 +312,8 @@ impl<'a> Matcher<'a> {
         Ok(())
     }
 
-    /// Pushes all captures, or the whole match if there are none and `whole`; how many.
+    /// Pushes all captures, or if there are none and `whole` is set, the whole match. Returns the number of values
+    /// pushed.
     ///
     /// # Errors
     /// As [`Matcher::push_capture`].

@@ -1,7 +1,8 @@
-//! The stack of a Lua state: reading values, pushing them, and the tables among them.
+//! The stack of a Lua state: reads and pushes values, and accesses tables.
 //!
-//! Places are counted as in Lua: 1 is the first value of the running function, -1 the one on top. Functions that take a
-//! place panic when there is none, and those that take a table when the value is none: that is a mistake in this room.
+//! Positions are counted as in Lua: 1 is the first value of the running function, -1 the topmost one. Methods that need
+//! a value at a position panic if there is none, and those that need a table panic if the value is not one, since that
+//! is a bug in this room.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -14,14 +15,14 @@ use super::ffi::{Lua, Native, Reference, shell};
 /// Pseudo-position of the registry.
 const REGISTRY: c_int = sys::LUA_REGISTRYINDEX;
 
-/// What kind of value stands at a place of the stack.
+/// Kind of the value at a stack position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Past the end of the stack.
     None,
     Nil,
     Boolean,
-    /// A bare pointer; the only one there is, is `cjson.null`.
+    /// A light userdata. The only one is `cjson.null`.
     Pointer,
     Number,
     String,
@@ -32,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The name that Lua's `type` gives.
+    /// Name of the kind as Lua's `type` returns it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::None => "no value",
@@ -47,29 +48,29 @@ impl Kind {
         }
     }
 }
-/// Most values in one frame of the stack, Lua's `LUAI_MAXCSTACK`.
+/// Largest number of values in one stack frame, Lua's `LUAI_MAXCSTACK`.
 pub const LARGEST_FRAME: i32 = 8000;
-/// Most bytes in a string, LuaJIT's `LJ_MAX_STR`.
+/// Largest string in bytes, LuaJIT's `LJ_MAX_STR`.
 pub const LARGEST_STRING: usize = 0x7fff_ff00;
-/// Most items in a table that Rust code fills; LuaJIT holds twice as many.
+/// Largest number of items that Rust code stores in a table; LuaJIT allows twice as many.
 pub const MOST_ITEMS: usize = 1 << 26;
 
 impl Lua<'_> {
-    /// How many values are on the stack.
+    /// Number of values on the stack.
     #[inline]
     pub fn top(&self) -> i32 {
         // SAFETY: the state is alive.
         unsafe { sys::lua_gettop(self.raw) }
     }
 
-    /// Whether `at` is a place of the stack; reads past its end are fine, they find nothing.
+    /// Checks that `at` is a position that may be read. Positions above the top may be read: they have no value.
     #[inline]
     pub(super) fn readable(&self, at: i32) -> c_int {
         assert!(at > 0 || (at < 0 && -at <= self.top()), "no such place on the stack");
         at
     }
 
-    /// `at` as a place that holds a value.
+    /// Checks that there is a value at `at`.
     #[inline]
     pub(super) fn place(&self, at: i32) -> c_int {
         let top = self.top();
@@ -77,20 +78,20 @@ impl Lua<'_> {
         at
     }
 
-    /// `at` as a place that holds a table.
+    /// Checks that there is a table at `at`.
     #[inline]
     fn table(&self, at: i32) -> c_int {
         assert!(self.kind(at) == Kind::Table, "not a table");
         at
     }
 
-    /// `at` counted from the bottom.
+    /// `at` as a position counted from the bottom.
     #[inline]
     pub fn absolute(&self, at: i32) -> i32 {
         if at > 0 { at } else { self.top() + 1 + at }
     }
 
-    /// Shortens the stack to `top` values, or lengthens it with nils.
+    /// Truncates the stack to `top` values, or extends it with nils.
     #[inline]
     pub fn set_top(&mut self, top: i32) {
         assert!((0..LARGEST_FRAME).contains(&top), "no such height of the stack");
@@ -101,7 +102,7 @@ impl Lua<'_> {
         unsafe { sys::lua_settop(self.raw, top) };
     }
 
-    /// Drops the `n` topmost values.
+    /// Removes the topmost `n` values.
     #[inline]
     pub fn pop(&mut self, n: i32) {
         assert!((0..=self.top()).contains(&n), "fewer values on the stack");
@@ -109,7 +110,7 @@ impl Lua<'_> {
         unsafe { sys::lua_settop(self.raw, -n - 1) };
     }
 
-    /// Whether `n` more values fit a frame of the stack (8,000 values).
+    /// Whether the stack frame, of at most 8,000 values, has space for `n` more values.
     #[inline]
     pub fn reserve(&mut self, n: i32) -> bool {
         // SAFETY: the state is alive; a failure to grow is caught inside.
@@ -134,14 +135,14 @@ impl Lua<'_> {
         }
     }
 
-    /// The number at `at`, if one is there.
+    /// The number at `at`, if the value is a number.
     #[inline]
     pub fn number(&self, at: i32) -> Option<f64> {
         // SAFETY: `kind` checked the place.
         (self.kind(at) == Kind::Number).then(|| unsafe { sys::lua_tonumber(self.raw, at) })
     }
 
-    /// The number at `at`, or the number that the text there stands for.
+    /// The number at `at`, if the value is a number or a string that can be converted to one.
     #[inline]
     pub fn to_number(&self, at: i32) -> Option<f64> {
         match self.kind(at) {
@@ -156,14 +157,14 @@ impl Lua<'_> {
         }
     }
 
-    /// Whether the value at `at` counts as true.
+    /// Whether the value at `at` is true in a condition.
     #[inline]
     pub fn truth(&self, at: i32) -> bool {
         // SAFETY: the place may be read.
         unsafe { sys::lua_toboolean(self.raw, self.readable(at)) != 0 }
     }
 
-    /// The string at `at`, if one is there. It is borrowed from the stack, which cannot change meanwhile.
+    /// The string at `at`, if the value is a string. It is borrowed from the stack, which cannot change meanwhile.
     #[inline]
     pub fn bytes(&self, at: i32) -> Option<&[u8]> {
         if self.kind(at) != Kind::String {
@@ -177,7 +178,7 @@ impl Lua<'_> {
         }
     }
 
-    /// The string at `at`; a number there becomes its text.
+    /// The string at `at`; a number there is first replaced by its string.
     #[inline]
     pub fn to_bytes(&mut self, at: i32) -> Option<&[u8]> {
         if let Some(number) = self.number(at) {
@@ -191,7 +192,7 @@ impl Lua<'_> {
         self.bytes(at)
     }
 
-    /// Puts the text of what is no number in its place, with its sign, which LuaJIT leaves out.
+    /// Replaces a NaN by its text. Unlike LuaJIT, this keeps the sign.
     #[cold]
     fn nan_to_text(&mut self, at: i32, number: f64) {
         let at = if at < 0 { self.top() + at + 1 } else { at };
@@ -199,7 +200,7 @@ impl Lua<'_> {
         self.replace(at);
     }
 
-    /// Length of the string, or border of the table's array, at `at`; 0 for others.
+    /// Length of the string or table at `at`; 0 for other values. The length of a table is a border of its array.
     #[inline]
     pub fn raw_len(&self, at: i32) -> usize {
         if matches!(self.kind(at), Kind::String | Kind::Table) {
@@ -210,21 +211,21 @@ impl Lua<'_> {
         }
     }
 
-    /// Whether the values at both places are the same.
+    /// Whether the values at both positions are equal, without metamethods.
     #[inline]
     pub fn same(&self, a: i32, b: i32) -> bool {
         // SAFETY: both places may be read; no metamethod is called.
         unsafe { sys::lua_rawequal(self.raw, self.readable(a), self.readable(b)) != 0 }
     }
 
-    /// Whether `cjson.null` is at `at`.
+    /// Whether the value at `at` is `cjson.null`.
     #[inline]
     pub fn is_null(&self, at: i32) -> bool {
         // SAFETY: `kind` checked the place.
         self.kind(at) == Kind::Pointer && unsafe { sys::lua_touserdata(self.raw, at) }.is_null()
     }
 
-    /// The address by which a message names the value at `at`.
+    /// Address that identifies the value at `at` in messages.
     pub fn address(&self, at: i32) -> usize {
         // SAFETY: the place may be read.
         unsafe { sys::lua_topointer(self.raw, self.readable(at)) }.addr()
@@ -251,7 +252,7 @@ impl Lua<'_> {
         unsafe { sys::lua_pushnumber(self.raw, n) };
     }
 
-    /// Pushes a string; of more than 2,147,483,391 bytes, which Lua cannot hold, the beginning.
+    /// Pushes a string, truncated to 2,147,483,391 bytes, Lua's limit.
     #[inline]
     pub fn push_bytes(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(LARGEST_STRING);
@@ -268,7 +269,7 @@ impl Lua<'_> {
         unsafe { sys::lua_pushlstring_(self.raw, start.cast(), len) };
     }
 
-    /// Pushes what `cjson.null` is.
+    /// Pushes `cjson.null`.
     #[inline]
     pub fn push_null(&mut self) {
         // SAFETY: as in `push_nil`.
@@ -284,8 +285,8 @@ impl Lua<'_> {
         unsafe { sys::lua_pushcclosure(self.raw, shell::<F, true>, 0) };
     }
 
-    /// As [`Lua::push_function`], for a function that completes errors: it may take memory beyond the limit, for else the
-    /// error that memory is short could not be told.
+    /// As [`Lua::push_function`], for an error handler. It may exceed the memory limit, since otherwise it could not
+    /// report that memory is short.
     pub fn push_handler<F>(&mut self, _: F)
     where
         F: Fn(&mut Lua<'_>) -> Native + Copy + 'static,
@@ -294,7 +295,7 @@ impl Lua<'_> {
         unsafe { sys::lua_pushcclosure(self.raw, shell::<F, false>, 0) };
     }
 
-    /// Pushes the value at `at` once more.
+    /// Pushes a copy of the value at `at`.
     #[inline]
     pub fn push_value(&mut self, at: i32) {
         let at = self.place(at);
@@ -302,35 +303,35 @@ impl Lua<'_> {
         unsafe { sys::lua_pushvalue(self.raw, at) };
     }
 
-    /// Moves the topmost value below the `n` values under it.
+    /// Moves the topmost value to position `at` and shifts the values from there on up by one.
     pub fn insert(&mut self, at: i32) {
         let at = self.place(at);
         // SAFETY: the place holds a value.
         unsafe { sys::lua_insert(self.raw, at) };
     }
 
-    /// Takes the value at `at` away.
+    /// Removes the value at `at`.
     pub fn remove(&mut self, at: i32) {
         let at = self.place(at);
         // SAFETY: the place holds a value.
         unsafe { sys::lua_remove(self.raw, at) };
     }
 
-    /// Moves the topmost value to `at`, in the place of the value there.
+    /// Replaces the value at `at` by the topmost value, which is popped.
     pub fn replace(&mut self, at: i32) {
         let at = self.place(at);
         // SAFETY: the place holds a value.
         unsafe { sys::lua_replace(self.raw, at) };
     }
 
-    /// Pushes a new table with room for `items` and `pairs`, of each at most 65,536.
+    /// Pushes a new table with space for `items` and `pairs`, each capped at 65,536.
     #[inline]
     pub fn new_table(&mut self, items: usize, pairs: usize) {
         // SAFETY: as in `push_nil`.
         unsafe { sys::lua_createtable(self.raw, items.min(1 << 16) as c_int, pairs.min(1 << 16) as c_int) };
     }
 
-    /// Replaces the key on top by its value in the table at `at`, or nil. No metamethod is called.
+    /// Replaces the key on top of the stack by its value in the table at `at`, or nil. Calls no metamethod.
     #[inline]
     pub fn raw_get(&mut self, at: i32) {
         let at = self.table(at);
@@ -354,8 +355,8 @@ impl Lua<'_> {
         self.raw_get(at);
     }
 
-    /// Sets a pair of the table at `at`: the key below the value, both on top, both popped. A pair whose key is nil or not
-    /// a number at all is dropped.
+    /// Sets a pair of the table at `at` and pops it: the value is on top of the stack, the key below it. A pair whose
+    /// key is nil or NaN is dropped.
     #[inline]
     pub fn raw_set(&mut self, at: i32) {
         let at = self.table(at);
@@ -372,7 +373,8 @@ impl Lua<'_> {
         }
     }
 
-    /// Sets item `i` of the table at `at` to the value on top, and pops it. Items past [`MOST_ITEMS`] are dropped.
+    /// Sets item `i` of the table at `at` to the value on top of the stack and pops it. Items beyond [`MOST_ITEMS`] are
+    /// dropped.
     #[inline]
     pub fn raw_set_index(&mut self, at: i32, i: usize) {
         let at = self.table(at);
@@ -384,7 +386,7 @@ impl Lua<'_> {
         }
     }
 
-    /// Sets a field of the table at `at` to the value on top, and pops it.
+    /// Sets a field of the table at `at` to the value on top of the stack and pops it.
     pub fn raw_set_field(&mut self, at: i32, name: &str) {
         let at = self.absolute(self.table(at));
         self.push_bytes(name.as_bytes());
@@ -392,8 +394,8 @@ impl Lua<'_> {
         self.raw_set(at);
     }
 
-    /// Replaces the key on top by the next pair of the table at `at`; false at the end, with the key gone. The walk
-    /// begins with nil, and each key must be left as it was.
+    /// Replaces the key on top of the stack by the next pair of the table at `at`. Returns false at the end, when the
+    /// key has been popped. An iteration begins with nil, and the key must not be converted in between.
     #[inline]
     pub fn next(&mut self, at: i32) -> bool {
         let at = self.table(at);
@@ -410,7 +412,7 @@ impl Lua<'_> {
         unsafe { sys::lua_getmetatable(self.raw, at) != 0 }
     }
 
-    /// Makes the table or nil on top the metatable of the table or string at `at`, and pops it.
+    /// Sets the metatable of the table or string at `at` to the table or nil on top of the stack, and pops it.
     pub fn set_metatable(&mut self, at: i32) {
         assert!(
             matches!(self.kind(at), Kind::Table | Kind::String)
@@ -420,20 +422,20 @@ impl Lua<'_> {
         unsafe { sys::lua_setmetatable(self.raw, at) };
     }
 
-    /// Pushes the table of global names, as Lua's own libraries filled it.
+    /// Pushes the table of globals, as Lua's own libraries filled it.
     pub fn push_globals(&mut self) {
         // SAFETY: as in `push_nil`.
         unsafe { sys::lua_pushvalue(self.raw, sys::LUA_GLOBALSINDEX) };
     }
 
-    /// Makes the table on top the environment of functions loaded from now on, and pops it.
+    /// Makes the table on top of the stack the environment of functions loaded from now on, and pops it.
     pub fn set_globals(&mut self) {
         assert!(self.kind(-1) == Kind::Table);
         // SAFETY: a table is on top.
         unsafe { sys::lua_replace(self.raw, sys::LUA_GLOBALSINDEX) };
     }
 
-    /// Makes the table on top the environment of the function at `at`, and pops it.
+    /// Makes the table on top of the stack the environment of the function at `at`, and pops it.
     #[inline]
     pub fn set_environment(&mut self, at: i32) {
         assert!(self.kind(-1) == Kind::Table && self.kind(at) == Kind::Function);
@@ -441,34 +443,34 @@ impl Lua<'_> {
         unsafe { sys::lua_setfenv(self.raw, at) };
     }
 
-    /// Takes the value on top into the registry.
+    /// Pops the value on top of the stack and stores it in the registry.
     pub fn keep(&mut self) -> Reference {
         self.place(-1);
         // SAFETY: there is a value on top; as in `push_nil`.
         Reference(unsafe { sys::luaL_ref(self.raw, REGISTRY) })
     }
 
-    /// Pushes the value that is kept.
+    /// Pushes a value from the registry.
     #[inline]
     pub fn push_kept(&mut self, reference: &Reference) {
         // SAFETY: the registry is a table.
         unsafe { sys::lua_rawgeti_(self.raw, REGISTRY, reference.0) };
     }
 
-    /// Keeps the value no longer.
+    /// Removes a value from the registry.
     pub fn release(&mut self, reference: Reference) {
         // SAFETY: the registry is a table; the number came from `keep`, and is given back once.
         unsafe { sys::luaL_unref(self.raw, REGISTRY, reference.0) };
     }
 
-    /// Calls `f` with the string at `at`, which stays alive meanwhile whatever `f` does with the stack.
+    /// Calls `f` with the string at `at`, which stays alive whatever `f` does with the stack.
     #[inline]
     pub fn with_string<R>(&mut self, at: i32, f: impl FnOnce(&[u8], &mut Self) -> R) -> Option<R> {
         let bytes = self.bytes(at)?;
         let (start, len) = (bytes.as_ptr(), bytes.len());
         let mut copy = [0; 256];
         if let Some(copy) = copy.get_mut(..len) {
-            // A short one is copied sooner than kept.
+            // Copying a short string is faster than storing it in the registry.
             copy.copy_from_slice(bytes);
             return Some(f(copy, self));
         }

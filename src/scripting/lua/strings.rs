@@ -1,4 +1,4 @@
-//! Functions of the string library that could run long or make large strings.
+//! Functions of the string library that could run for long or make large strings.
 
 use super::ffi::{Lua, Native, Raise};
 use super::pattern::Matcher;
@@ -6,7 +6,7 @@ use super::stack::{Kind, LARGEST_STRING};
 use crate::scripting::answer::truncate;
 use crate::scripting::run::{bad_argument, check_number, check_string, fail, opt_number, tick};
 
-/// Bytes that make a pattern more than a text.
+/// Bytes that have a special meaning in patterns.
 const SPECIALS: &[u8] = b"^$*+?.([%-";
 
 /// `string.rep(text, n)`.
@@ -29,7 +29,7 @@ pub fn rep(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// A place in a text of `len` bytes, counted from its end if it is negative.
+/// A position in a string of `len` bytes; a negative one counts from the end.
 fn place(pos: i64, len: i64) -> i64 {
     if pos < 0 { (pos + len + 1).max(0) } else { pos }
 }
@@ -37,7 +37,7 @@ fn place(pos: i64, len: i64) -> i64 {
 /// `string.len(text)`.
 ///
 /// # Errors
-/// The argument is no text.
+/// The argument is not a string.
 pub fn len(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     let len = lua.raw_len(1);
@@ -48,7 +48,7 @@ pub fn len(lua: &mut Lua<'_>) -> Native {
 /// `string.sub(text, from, to)`.
 ///
 /// # Errors
-/// The arguments are of other kinds.
+/// An argument has the wrong type.
 pub fn sub(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     let len = lua.raw_len(1) as i64;
@@ -65,7 +65,7 @@ pub fn sub(lua: &mut Lua<'_>) -> Native {
 /// `string.byte(text, from, to)`: the values of the bytes.
 ///
 /// # Errors
-/// The arguments are of other kinds, or more bytes are asked for than fit the stack.
+/// An argument has the wrong type, or there are more bytes than the stack can take.
 pub fn byte(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     let len = lua.raw_len(1) as i64;
@@ -86,10 +86,10 @@ pub fn byte(lua: &mut Lua<'_>) -> Native {
     Ok(count as usize)
 }
 
-/// `string.char(…)`: the bytes of these values.
+/// `string.char(…)`: a string of the bytes with these values.
 ///
 /// # Errors
-/// A value is no number, or no byte.
+/// An argument is not a number, or not the value of a byte.
 pub fn char(lua: &mut Lua<'_>) -> Native {
     let count = lua.top();
     let mut out = Vec::with_capacity(count as usize);
@@ -104,7 +104,7 @@ pub fn char(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// Pushes the text at 1 as `change` makes it.
+/// Pushes the string at position 1, changed by `change`.
 fn changed(lua: &mut Lua<'_>, change: fn(&mut [u8])) -> Native {
     check_string(lua, 1)?;
     lua.room_for(lua.raw_len(1))?;
@@ -125,7 +125,7 @@ fn changed(lua: &mut Lua<'_>, change: fn(&mut [u8])) -> Native {
 /// `string.lower(text)`. O(length).
 ///
 /// # Errors
-/// The argument is no text.
+/// The argument is not a string.
 pub fn lower(lua: &mut Lua<'_>) -> Native {
     changed(lua, <[u8]>::make_ascii_lowercase)
 }
@@ -133,7 +133,7 @@ pub fn lower(lua: &mut Lua<'_>) -> Native {
 /// `string.upper(text)`. O(length).
 ///
 /// # Errors
-/// The argument is no text.
+/// The argument is not a string.
 pub fn upper(lua: &mut Lua<'_>) -> Native {
     changed(lua, <[u8]>::make_ascii_uppercase)
 }
@@ -141,17 +141,17 @@ pub fn upper(lua: &mut Lua<'_>) -> Native {
 /// `string.reverse(text)`. O(length).
 ///
 /// # Errors
-/// The argument is no text.
+/// The argument is not a string.
 pub fn reverse(lua: &mut Lua<'_>) -> Native {
     changed(lua, <[u8]>::reverse)
 }
 
-/// The part of a pattern that counts: C strings end at a zero byte.
+/// The effective part of a pattern, which ends at a NUL byte as C strings do.
 fn c_string(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
 }
 
-/// The pattern at `at` without its anchor, and whether it has one.
+/// The pattern at `at` without its anchor, and whether it had one.
 fn pattern(lua: &Lua<'_>, at: i32, anchors: bool) -> (Vec<u8>, bool) {
     let pattern = c_string(lua.bytes(at).unwrap_or_default());
     match pattern {
@@ -217,7 +217,8 @@ fn search(lua: &mut Lua<'_>, find: bool) -> Native {
     found.unwrap_or(Ok(0))
 }
 
-/// One step of `string.gmatch`: the text, the pattern, where to begin; where to begin next and the captures, or nil.
+/// One step of `string.gmatch`: takes the string, the pattern and the start position, and returns the next start
+/// position and the captures, or nil.
 pub fn gmatch_step(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     check_string(lua, 2)?;
@@ -238,7 +239,7 @@ pub fn gmatch_step(lua: &mut Lua<'_>) -> Native {
     found.unwrap_or(Ok(0))
 }
 
-/// `string.gmatch` of something that is no string.
+/// The error of `string.gmatch` for an argument that is not a string.
 pub fn gmatch_refused(lua: &mut Lua<'_>) -> Native {
     check_string(lua, 1)?;
     check_string(lua, 2)?;
@@ -292,7 +293,7 @@ pub fn gsub(lua: &mut Lua<'_>) -> Native {
     replaced.unwrap_or(Ok(0))
 }
 
-/// Appends what stands in place of one match.
+/// Appends the replacement of one match.
 fn replacement(
     lua: &mut Lua<'_>,
     matcher: &Matcher<'_>,
@@ -327,7 +328,7 @@ fn replacement(
     Ok(())
 }
 
-/// Replaces the key on top by its value in the table at `at`, with metamethods.
+/// Replaces the key on top of the stack by its value in the table at `at`, with metamethods.
 fn index(lua: &mut Lua<'_>, at: i32) -> Result<(), Raise> {
     if !lua.push_metatable(at) {
         lua.raw_get(at);
@@ -345,7 +346,7 @@ fn index(lua: &mut Lua<'_>, at: i32) -> Result<(), Raise> {
     Ok(())
 }
 
-/// A replacement text, in which `%1` stands for a capture.
+/// Appends a replacement string, in which `%1` stands for a capture.
 fn from_text(
     lua: &mut Lua<'_>,
     matcher: &Matcher<'_>,

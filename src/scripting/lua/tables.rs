@@ -1,5 +1,5 @@
-//! `table.*`, as far as LuaJIT's own functions check their arguments in other words, or heed metamethods where Lua 5.1
-//! does not.
+//! Functions of `table.*` for which LuaJIT's error messages differ from those of Lua 5.1, or which use metamethods
+//! where Lua 5.1 does not.
 
 use super::ffi::{Lua, Native};
 use super::stack::Kind;
@@ -9,7 +9,7 @@ use crate::scripting::run::{bad_kind, check_number, check_string, check_table, f
 /// `table.getn(t)`.
 ///
 /// # Errors
-/// The argument is no table.
+/// The argument is not a table.
 pub fn getn(lua: &mut Lua<'_>) -> Native {
     check_table(lua, 1)?;
     let len = lua.raw_len(1);
@@ -20,7 +20,7 @@ pub fn getn(lua: &mut Lua<'_>) -> Native {
 /// `table.remove(t, pos)`. O(items after `pos`).
 ///
 /// # Errors
-/// The arguments are of other kinds.
+/// An argument has the wrong type.
 pub fn remove(lua: &mut Lua<'_>) -> Native {
     check_table(lua, 1)?;
     let end = lua.raw_len(1) as i32;
@@ -40,11 +40,11 @@ pub fn remove(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// `table.insert(t, pos, value)`; without `pos`, LuaJIT's own does it. O(items after `pos`), and `pos` may be far below the
-/// first item: the loop can be interrupted.
+/// `table.insert(t, pos, value)`; without `pos`, LuaJIT's own function is used. O(items after `pos`). `pos` may be far
+/// below the first item, so the loop can be interrupted.
 ///
 /// # Errors
-/// The arguments are of other kinds.
+/// An argument has the wrong type.
 pub fn insert(lua: &mut Lua<'_>) -> Native {
     check_table(lua, 1)?;
     let pos = truncate(check_number(lua, 2)?) as i32;
@@ -67,7 +67,7 @@ pub fn insert(lua: &mut Lua<'_>) -> Native {
 /// `table.concat(t, separator, from, to)`. O(length of the result).
 ///
 /// # Errors
-/// The arguments are of other kinds, or an item is neither string nor number.
+/// An argument has the wrong type, or an item is neither a string nor a number.
 pub fn concat(lua: &mut Lua<'_>) -> Native {
     if !matches!(lua.kind(2), Kind::None | Kind::Nil) {
         check_string(lua, 2)?;
@@ -102,7 +102,7 @@ pub fn concat(lua: &mut Lua<'_>) -> Native {
     Ok(1)
 }
 
-/// What `table.foreach` and `table.foreachi` say about arguments of other kinds than a table and a function.
+/// The error of `table.foreach` and `table.foreachi` for arguments other than a table and a function.
 ///
 /// # Errors
 /// Always.
@@ -111,10 +111,10 @@ pub fn foreach_refused(lua: &mut Lua<'_>) -> Native {
     Err(bad_kind(lua, 2, "function"))
 }
 
-/// What `ipairs` says about something that is no table.
+/// The error of `ipairs` for an argument that is not a table.
 ///
 /// # Errors
-/// Always, if it is none.
+/// The argument is not a table.
 pub fn ipairs_refused(lua: &mut Lua<'_>) -> Native {
     check_table(lua, 1)?;
     Ok(0)

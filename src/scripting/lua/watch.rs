@@ -1,15 +1,15 @@
 //! Makes Lua code that runs for long interruptible.
 //!
-//! A hook makes the interpreter take a detour at every instruction, so that code runs without one. A thread looks at the
-//! scripts from outside. When two looks in a row find the same script running, the thread sends a signal to the one that
-//! runs it, and the signal's handler sets the hook for the next instruction. The hook asks whether the script may go on,
-//! removes itself, and the script is watched as if it had begun just now: the time between two questions does not depend on
-//! how long its instructions take. LuaJIT allows `lua_sethook` in a signal handler; its own program does the same
-//! for the interrupt key. The signal is SIGWINCH, which without a handler has no effect, and has none here while no script
-//! runs.
+//! A hook makes the interpreter check for it at every instruction, so code normally runs without one. Instead, a
+//! watching thread checks on the scripts. If two checks in a row find the same script running, the thread sends a
+//! signal to the thread that runs it, and the signal handler sets the hook for the next instruction. The hook asks
+//! whether the script may continue, removes itself, and the script is watched as if it had just begun: the time between
+//! two such questions does not depend on how long its instructions take. LuaJIT allows `lua_sethook` in a signal
+//! handler; its own program does the same for the interrupt key. The signal is SIGWINCH, which has no effect without a
+//! handler, and none here while no script runs.
 //!
-//! The looking thread sleeps while there is nothing to look at, and is woken by the first script after that. All others
-//! cost a few stores and no system call.
+//! The watching thread sleeps while no scripts run, and is woken by the next script. All other scripts cost a few
+//! stores and no system call.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -25,9 +25,9 @@ use mlua_sys::lua51::lua_State;
 use super::ffi;
 use crate::stdx::sync::{Condvar, Mutex, MutexGuard};
 
-/// Time between two looks. The hook is called every one to two of these.
+/// Time between two checks. The hook is called every one to two of these.
 const LOOK: Duration = Duration::from_millis(2);
-/// Looks that find nothing new before the thread sleeps.
+/// Checks that find nothing new before the thread sleeps.
 const QUIET_LOOKS: u32 = 50;
 
 thread_local! {
@@ -35,7 +35,7 @@ thread_local! {
     static TARGET: AtomicPtr<lua_State> = const { AtomicPtr::new(ptr::null_mut()) };
 }
 
-/// What one Lua state and the thread that looks at it have in common.
+/// State shared by one Lua state and its watching thread.
 struct Shared {
     /// Odd while a script runs without a hook, even otherwise; never the same number twice.
     turn: AtomicU64,
@@ -46,22 +46,22 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What the thread does between scripts.
+/// State of the watching thread.
 #[derive(Default)]
 struct Rest {
     asleep: bool,
-    /// The Lua state is gone, and the thread ends.
+    /// Whether the Lua state is gone, so that the thread ends.
     ended: bool,
 }
 
-/// Watches over the scripts of one Lua state.
+/// Watches the scripts of one Lua state.
 pub(super) struct Watch {
     shared: Arc<Shared>,
     has_thread: bool,
 }
 
 impl Watch {
-    /// Begins no thread yet.
+    /// A watch whose thread has not been started.
     pub(super) fn new() -> Watch {
         Watch {
             shared: Arc::new(Shared {
@@ -74,8 +74,8 @@ impl Watch {
         }
     }
 
-    /// A script begins, or goes on, that is to be hooked when it has run for a while. Whether it will be: otherwise the
-    /// system cannot start a thread.
+    /// Begins or continues to watch a script, which is hooked once it has run for a while. Returns false if no thread
+    /// can be started, so that the script is not watched.
     ///
     /// # Safety
     /// Until the next call of [`Watch::end`] in this thread, `raw` is a live state without a hook, and nothing sets one
@@ -90,7 +90,7 @@ impl Watch {
         if self.shared.must_wake.load(Ordering::Relaxed) { self.wake() } else { true }
     }
 
-    /// The script has ended, or its hook was called. From now on the signal handler sets no hook.
+    /// Ends the watch: the script has ended, or its hook was called. From now on the signal handler sets no hook.
     #[inline]
     pub(super) fn end(&self) {
         TARGET.with(|target| target.store(ptr::null_mut(), Ordering::Relaxed));
@@ -113,7 +113,7 @@ impl Watch {
         true
     }
 
-    /// Starts the thread that looks at the scripts of this one.
+    /// Starts the watching thread for the current thread; whether it could be started.
     fn start(&mut self) -> bool {
         // SAFETY: the action is plain data, zero being an empty mask; the handler has the signature for use without
         // SA_SIGINFO. `gettid` only reads.
@@ -143,14 +143,14 @@ impl Shared {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the thread that looks at the scripts of the thread `watched`.
+    /// Body of the thread that watches the scripts of thread `watched`.
     fn watch(&self, watched: libc::pid_t) {
         while self.sleep() {
             self.look(watched);
         }
     }
 
-    /// Waits for scripts. Whether there will be any.
+    /// Waits for a script. Returns false if the Lua state is gone.
     fn sleep(&self) -> bool {
         let mut rest = self.rest();
         while rest.asleep && !rest.ended {
@@ -159,10 +159,10 @@ impl Shared {
         !rest.ended
     }
 
-    /// Looks at the scripts until there are none any more.
+    /// Checks on the scripts until there are none.
     fn look(&self, watched: libc::pid_t) {
         let mut seen = self.turn.load(Ordering::Relaxed);
-        // How many looks in a row found what the one before had found.
+        // Number of checks in a row that found the same script as the one before.
         let mut still = 0u32;
         loop {
             thread::sleep(LOOK);
@@ -174,7 +174,7 @@ impl Shared {
             }
             still = still.saturating_add(1);
             if turn % 2 == 1 {
-                // Once is enough, unless the interpreter was just writing its own flags beside that of the hook.
+                // One signal is enough, unless the interpreter was just writing its own flags next to that of the hook.
                 if still.is_power_of_two() {
                     interrupt(watched);
                 }

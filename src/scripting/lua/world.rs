@@ -1,4 +1,4 @@
-//! The world that scripts and functions find: built once by `prelude.lua`.
+//! The environments that scripts and functions run in, built once by `prelude.lua`.
 
 use super::base;
 use super::ffi::{Lua, Native, Reference};
@@ -6,20 +6,20 @@ use super::{format, math, strings, tables};
 use crate::scripting::lib::{cjson, cmsgpack, random, structs};
 use crate::scripting::{api, functions, run};
 
-/// Values of the Lua state that the engine needs again and again.
+/// Values of the Lua state that the engine uses repeatedly.
 pub struct World {
-    /// The function that completes errors.
+    /// The error handler, which completes error values.
     pub handler: Reference,
-    /// The tables KEYS and ARGV of scripts.
+    /// The table KEYS of scripts, which is reused.
     pub keys: Reference,
-    /// See `keys`.
+    /// The table ARGV of scripts, which is reused.
     pub argv: Reference,
-    /// What scripts that assign to no global name have as environment.
+    /// Environment of scripts that assign to no global name.
     pub script_globals: Reference,
-    /// The proxy that is the environment of the other scripts.
+    /// Environment of all other scripts, a read-only proxy.
     script_environment: Reference,
-    /// The proxy that is the environment of libraries, its metatable, and what it shows when functions run and while a
-    /// library is loaded.
+    /// Environment of libraries, which is a proxy; its metatable; and the tables that it shows while functions run and
+    /// while a library is loaded.
     function_environment: Reference,
     function_meta: Reference,
     function_globals: Reference,
@@ -152,10 +152,10 @@ fn push_natives(lua: &mut Lua<'_>) {
 }
 
 impl World {
-    /// Builds the world in a new state.
+    /// Builds the environments in a new Lua state.
     ///
     /// # Panics
-    /// When the prelude does not run: a mistake in this room.
+    /// If the prelude fails, which is a bug.
     pub fn build(lua: &mut Lua<'_>) -> World {
         lua.load(include_bytes!("prelude.lua"), c"=[C]").unwrap_or_else(|_| broken(lua));
         push_natives(lua);
@@ -199,7 +199,7 @@ impl World {
         }
     }
 
-    /// Pushes the environment of a script; `guarded` if it may assign to a global name.
+    /// Pushes the environment of a script. `guarded` means that the script may assign to a global name.
     pub fn push_script(&self, lua: &mut Lua<'_>, guarded: bool) {
         lua.push_kept(if guarded { &self.script_environment } else { &self.script_globals });
     }
@@ -209,7 +209,8 @@ impl World {
         lua.push_kept(&self.function_environment);
     }
 
-    /// Shows libraries what they see while they are loaded, or what they see when their functions run.
+    /// Chooses the table that the environment of libraries shows: the one for loading, or the one for running
+    /// functions.
     pub fn set_loading(&self, lua: &mut Lua<'_>, loading: bool) {
         lua.push_kept(&self.function_meta);
         lua.push_kept(if loading { &self.load_globals } else { &self.function_globals });
@@ -218,7 +219,7 @@ impl World {
     }
 }
 
-/// The prelude failed.
+/// Reports that the prelude failed.
 fn broken(lua: &mut Lua<'_>) -> usize {
     panic!("the prelude is broken: {}", String::from_utf8_lossy(&run::display(lua, -1)));
 }

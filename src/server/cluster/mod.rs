@@ -258,6 +258,17 @@ impl Server {
 }
 
 impl Cluster {
+    /// Whether this node is a primary with slots.
+    pub fn serves_slots(&self) -> bool {
+        let me = self.machine.nodes.myself();
+        me.is_primary() && !me.slots().is_empty()
+    }
+
+    /// Whether other nodes replicate this one.
+    pub fn has_replicas(&self) -> bool {
+        !self.machine.nodes.myself().replicas().is_empty()
+    }
+
     /// In a child process: what must be free for a parent that comes back.
     pub(in crate::server) fn leave_to_parent(&mut self) {
         self.links.listeners.clear();

@@ -374,7 +374,7 @@ impl Server {
     }
 
     /// Ends the child of this task, if there is one, without waiting until it is gone.
-    pub(in crate::server) fn terminate_child(&mut self, task: Task) {
+    pub fn terminate_child(&mut self, task: Task) {
         if let Some(child) = self.children.current.as_ref().filter(|child| child.task == task) {
             // SAFETY: the process is our child, not waited for yet, so its number is nobody else's.
             unsafe { libc::kill(child.pid, libc::SIGUSR1) };

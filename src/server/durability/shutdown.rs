@@ -42,6 +42,12 @@ impl Server {
             return Ok(false);
         }
         tracing::warn!("User requested shutdown...");
+        if flags.safe && !flags.force && self.cluster.as_ref().is_some_and(|cluster| cluster.serves_slots()) {
+            tracing::warn!(
+                "This node serves slots of the cluster: it is not safe to shut down, ending the shutdown."
+            );
+            return Err(Error::text(crate::server::error::SHUTDOWN_FAILED));
+        }
         let timeout_s = self.config.general.shutdown_timeout_s;
         if !flags.now && timeout_s > 0 && !self.replicas_have_everything() {
             tracing::info!("Waiting for replicas before shutting down.");

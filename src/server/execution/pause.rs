@@ -64,6 +64,15 @@ impl Pause {
         Some(Duration::from_millis(left_ms.max(0) as u64))
     }
 
+    /// The first reason for the pause, what is paused, and for how many milliseconds more, as INFO tells them.
+    pub fn report(&self) -> (&'static str, &'static str, i64) {
+        const REASONS: [&str; 3] = ["client_pause", "failover", "shutdown"];
+        let Some((until, extent)) = self.active else { return ("none", "none", 0) };
+        let reason = self.asked.iter().position(Option::is_some).map_or("none", |first| REASONS[first]);
+        let actions = if extent == Extent::All { "all" } else { "write" };
+        (reason, actions, until.since(UnixMillis::now()).max(0))
+    }
+
     /// Number of clients with paused requests.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

@@ -106,6 +106,8 @@ pub struct Figures {
 /// The engine, and what runs in it.
 #[derive(Default)]
 pub struct Scripts {
+    /// What scripts are told as the version of Redis, if not the usual one.
+    version: Option<&'static str>,
     /// `None` before the first use, and while a script runs.
     engine: Option<Box<Engine>>,
     /// The client that runs the commands of scripts.
@@ -125,6 +127,11 @@ pub struct Scripts {
 }
 
 impl Scripts {
+    /// No scripts yet; those to come are told that this is the version of Redis.
+    pub fn new(version: &'static str) -> Scripts {
+        Scripts { version: Some(version), ..Scripts::default() }
+    }
+
     /// The engine. It comes into being when it is first asked for.
     ///
     /// # Panics
@@ -132,7 +139,9 @@ impl Scripts {
     #[inline]
     pub fn engine(&mut self) -> &mut Engine {
         assert!(self.running.is_none(), "commands about scripts cannot be called by scripts");
-        self.engine.get_or_insert_with(|| Box::new(Engine::new(Limits::default(), REDIS_VERSION)))
+        self.engine.get_or_insert_with(|| {
+            Box::new(Engine::new(Limits::default(), self.version.unwrap_or(REDIS_VERSION)))
+        })
     }
 
     /// Refuses while a script runs: what needs the libraries of functions, which the engine has, must wait.

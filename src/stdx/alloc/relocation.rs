@@ -1,14 +1,14 @@
-//! Moving blocks to where memory is denser.
+//! Moves blocks of memory from sparse slabs to denser ones.
 //!
-//! jemalloc keeps small blocks of one size together in slabs of a few pages. A slab goes back to the system only when
-//! its last block is freed, so that a store which grew and then lost most of its keys, here and there, keeps most of its
-//! memory. A new block is put into the slab in use or into the oldest one with room. So if the blocks of sparse slabs
-//! are copied to new ones, they gather in few slabs, and the others become free.
+//! jemalloc stores small blocks of one size in slabs of a few pages. A slab is returned to the system only when its
+//! last block is freed, so a store that grew and then lost most of its keys, scattered over the slabs, keeps most of
+//! its memory. A new block is placed in the current slab or in the oldest one with free places. Copies of blocks in
+//! sparse slabs therefore gather in few slabs, and the sparse slabs become free.
 //!
-//! A [`Relocator`] decides for one block at a time whether it is worth moving: if its slab has room, and no more blocks
-//! than the slabs with room have on average, plus an eighth. Slabs that are all equally sparse thus empty each other,
-//! too. How full a slab is, jemalloc's own statistics tell (`experimental.utilization`); where they cannot be asked
-//! for, nothing is moved.
+//! A [`Relocator`] decides for each block whether it is moved: a block is moved if its slab has free places, and at
+//! most as many blocks as the slabs with free places have on average, plus an eighth. Slabs that are all equally sparse
+//! thus empty each other, too. jemalloc's statistics tell how full a slab is (`experimental.utilization`); without
+//! them, nothing is moved.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc};
@@ -21,11 +21,11 @@ use tikv_jemalloc_sys as ffi;
 
 use super::REPLACED;
 
-/// A name of jemalloc's controls, translated.
+/// The name of a jemalloc control, resolved to `N` numbers.
 struct Control<const N: usize>([usize; N]);
 
 impl<const N: usize> Control<N> {
-    /// `None` if there is no such control, or it has not `N` parts.
+    /// Resolves a name; `None` if there is no such control, or its name does not have `N` parts.
     fn new(name: &CStr) -> Option<Control<N>> {
         let (mut parts, mut len) = ([0usize; N], N);
         // SAFETY: at most `len` parts are written.
@@ -33,7 +33,7 @@ impl<const N: usize> Control<N> {
         (failed == 0 && len == N).then_some(Control(parts))
     }
 
-    /// The value of a control that only reads; `None` if it is not a `T`.
+    /// The value of a read-only control; `None` if it is not a `T`.
     fn read<T: Copy>(&self) -> Option<T> {
         let (mut value, mut len) = (MaybeUninit::<T>::uninit(), size_of::<T>());
         // SAFETY: jemalloc writes a value of exactly this size, or fails.
@@ -45,7 +45,7 @@ impl<const N: usize> Control<N> {
     }
 }
 
-/// What a slab has, as jemalloc answers a query.
+/// Facts about a slab, in the layout of jemalloc's answer.
 #[repr(C)]
 #[derive(Default)]
 struct Slab {
@@ -54,44 +54,44 @@ struct Slab {
     bytes: usize,
 }
 
-/// A size of small blocks, and how full its slabs are.
+/// A size class of small blocks, and how full its slabs are.
 #[derive(Clone, Copy, Debug)]
 struct Class {
-    /// Bytes of a block.
+    /// Size of a block in bytes.
     size: usize,
-    /// Blocks of a slab.
+    /// Number of blocks in a slab.
     blocks: usize,
-    /// A slab with room is given up if it has at most so many blocks in use.
+    /// Blocks are moved out of a slab with free places if at most this many of its blocks are in use; 0 moves none.
     sparse: usize,
-    /// Bytes of the slabs that are not in use.
+    /// Bytes of the slabs that are not used by blocks.
     unused: usize,
 }
 
-/// The largest small block in bytes: larger ones have pages of their own.
+/// Size of the largest small block in bytes. Larger ones have pages of their own.
 const LARGEST: usize = 14 << 10;
 
-/// How much memory the allocator keeps that small blocks do not use.
+/// Memory that the allocator keeps in slabs without using it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Sparseness {
-    /// Bytes of all blocks.
+    /// Bytes of all allocated blocks, small and large.
     pub allocated: usize,
-    /// Bytes of slabs that no block uses.
+    /// Bytes of slabs that are not used by blocks.
     pub unused: usize,
 }
 
 impl Sparseness {
-    /// The unused bytes in percent of those in use.
+    /// Unused bytes in percent of the allocated ones.
     pub fn percent(self) -> f64 {
         if self.allocated == 0 { 0.0 } else { self.unused as f64 * 100.0 / self.allocated as f64 }
     }
 }
 
-/// Whether blocks can be moved to denser places: whether the allocator tells which are sparse.
+/// Whether blocks can be moved to denser places, which requires jemalloc's statistics about slabs.
 pub fn is_possible() -> bool {
     !REPLACED && Control::<3>::new(c"experimental.utilization.batch_query").is_some() && !classes().is_empty()
 }
 
-/// How sparse memory is. Takes tens of microseconds.
+/// The current sparseness. Takes tens of microseconds.
 pub fn sparseness() -> Sparseness {
     if REPLACED {
         return Sparseness::default();
@@ -100,7 +100,7 @@ pub fn sparseness() -> Sparseness {
     Sparseness { allocated, unused: classes().iter().map(|class| class.unused).sum() }
 }
 
-/// All sizes of small blocks; none if jemalloc does not tell.
+/// All size classes of small blocks; none if jemalloc does not provide the statistics.
 fn classes() -> Vec<Class> {
     fn all() -> Option<Vec<Class>> {
         super::refresh_statistics();
@@ -131,22 +131,22 @@ fn classes() -> Vec<Class> {
     all().unwrap_or_default()
 }
 
-/// Moves blocks of one thread, and counts them.
+/// Moves the blocks of one thread and counts them.
 pub struct Relocator {
     query: Control<3>,
     classes: Vec<Class>,
-    /// The class of a block of `8 * i` bytes is at the place `by_size[i]`.
+    /// Index of the class of a block of `8 * i` bytes, at `i`.
     by_size: Vec<u8>,
     /// Whether every block is moved.
     everything: bool,
-    /// Blocks that were moved.
+    /// Number of blocks moved.
     pub moved: u64,
     /// Blocks that stayed where they are.
     pub kept: u64,
 }
 
 impl Relocator {
-    /// Moves blocks whose slabs are sparse at this moment; `None` where that [is not possible](is_possible).
+    /// A relocator for blocks whose slabs are sparse now; `None` if that [is not possible](is_possible).
     pub fn new() -> Option<Relocator> {
         if REPLACED {
             return None;
@@ -168,7 +168,7 @@ impl Relocator {
         (!relocator.classes.is_empty()).then_some(relocator)
     }
 
-    /// Moves every block, wherever it is: to test those that are moved.
+    /// A relocator that moves every block, for tests of the code that moves them.
     pub fn of_everything() -> Relocator {
         Relocator {
             query: Control([0; 3]),
@@ -180,15 +180,15 @@ impl Relocator {
         }
     }
 
-    /// Adapts to how sparse slabs are by now. Takes tens of microseconds.
+    /// Updates the statistics of slabs. Takes tens of microseconds.
     pub fn look_again(&mut self) {
         if !self.everything {
             self.classes = classes();
         }
     }
 
-    /// Runs `work`, during which the thread keeps no freed blocks for itself: it would use them first, wherever they
-    /// are. Costs tens of microseconds.
+    /// Runs `work` while the thread keeps no freed blocks, which it would otherwise reuse first, whatever slab they are
+    /// in. Takes tens of microseconds in addition to `work`.
     pub fn run<R>(&mut self, work: impl FnOnce(&mut Relocator) -> R) -> R {
         /// Sets whether the thread keeps freed blocks.
         fn keep_freed(mut yes: bool) {
@@ -212,7 +212,7 @@ impl Relocator {
         work(self)
     }
 
-    /// Decides whether the block at this address, of so many bytes, is to move, and counts it.
+    /// Decides whether the block of `bytes` bytes at this address is moved, and counts it.
     #[inline]
     fn leaves(&mut self, block: NonNull<u8>, bytes: usize) -> bool {
         let leaves = self.everything || self.is_sparse(block, bytes);
@@ -236,8 +236,8 @@ impl Relocator {
         failed == 0 && slab.blocks == blocks && slab.free > 0 && slab.blocks - slab.free <= sparse
     }
 
-    /// Copies a block to another place if it is worth moving. The caller puts the copy in the place of the original,
-    /// and frees that.
+    /// Copies a block to another place if it is worth moving. The caller replaces the original by the copy and frees
+    /// the original.
     ///
     /// # Safety
     /// The block is live, and of this layout, which is not empty.
@@ -254,7 +254,7 @@ impl Relocator {
         }
     }
 
-    /// Moves a block to another place if that is worthwhile, and returns its address from then on.
+    /// Moves a block to another place if it is worth moving, and returns its address from then on.
     ///
     /// # Safety
     /// As for [`copy`](Self::copy); and nobody uses the old address any more.
@@ -272,7 +272,7 @@ impl Relocator {
         }
     }
 
-    /// Moves what is in a box.
+    /// Moves the content of a box.
     pub fn relocate_box<T>(&mut self, owner: &mut Box<T>) {
         let layout = Layout::new::<T>();
         if layout.size() == 0 {
@@ -287,7 +287,7 @@ impl Relocator {
         }
     }
 
-    /// Moves the bytes in a box.
+    /// Moves the bytes of a box.
     pub fn relocate_bytes(&mut self, owner: &mut Box<[u8]>) {
         let (block, len) = (NonNull::from(&mut **owner), owner.len());
         if len == 0 {
@@ -301,7 +301,7 @@ impl Relocator {
         }
     }
 
-    /// Moves the elements of a vector together.
+    /// Moves the elements of a vector, as one block.
     pub fn relocate_vec<T>(&mut self, owner: &mut Vec<T>) {
         let Ok(layout) = Layout::array::<T>(owner.capacity()) else { return };
         if layout.size() == 0 {
@@ -317,7 +317,7 @@ impl Relocator {
         };
     }
 
-    /// Moves the elements of a queue together.
+    /// Moves the elements of a queue, as one block.
     pub fn relocate_deque<T>(&mut self, owner: &mut VecDeque<T>) {
         let bytes = owner.capacity() * size_of::<T>();
         if let Some(some) = owner.as_slices().0.first()
@@ -329,7 +329,7 @@ impl Relocator {
         }
     }
 
-    /// Whether a value that its owner allocated in a way of its own, and therefore has to move itself, is to move.
+    /// Whether to move a value that its owner has allocated itself and therefore must move itself.
     pub fn asks_to_move<T>(&mut self, value: &T, bytes: usize) -> bool {
         self.leaves(NonNull::from(value).cast(), bytes)
     }

@@ -1,13 +1,13 @@
-//! The hash by means of the processor's instructions for AES.
+//! The hash based on the processor's AES instructions.
 //!
-//! It is built as Pelican-MAC is (Daemen and Rijmen, 2005): the state begins with a secret; before each block but the
-//! last is added, the one before is mixed into the state by four rounds of AES without keys, which no two differing
-//! texts are known to leave with the same state more often than once in 2^113 secrets; the state ends with the whole
-//! of AES under a secret key. A text of at most one block is thus encrypted by AES, and a part of the result is its
-//! hash.
+//! The construction is that of Pelican-MAC (Daemen and Rijmen, 2005). The state begins with a secret. Each block but
+//! the last is added to the state, which is then mixed by four unkeyed rounds of AES; any two different texts are known
+//! to result in the same state for at most one in 2^113 secrets. Finally the last block is added, and the state is
+//! encrypted by full AES under a secret key. A text of at most one block is thus simply encrypted, and half of the
+//! result is the hash.
 //!
-//! Blocks at the end that are not full overlap what is before them, or themselves. Which text they stand for depends
-//! on their length, and so does the secret that is added to the last block, as in CMAC.
+//! A last block that is not full is filled with preceding bytes of the text, or by repeating bytes of its own. To tell
+//! such texts apart, the secret added to the last block depends on its length, as in CMAC.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
@@ -15,25 +15,25 @@ use std::arch::x86_64::{
     _mm_setzero_si128, _mm_xor_si128,
 };
 
-/// Bytes of a block.
+/// Size of a block in bytes.
 const BLOCK: usize = 16;
-/// Rounds that a block before the last is mixed in by.
+/// Number of rounds that mix in a block other than the last.
 const MIXING: usize = 4;
 
-/// The secrets, each drawn apart. That they are here says that the processor has the instructions.
+/// The secrets, drawn independently. A value of this type proves that the processor has the instructions.
 #[derive(Clone, Copy)]
 pub(super) struct Keys {
-    /// The state that texts of more than one block begin with.
+    /// Initial state for texts of more than one block.
     start: __m128i,
-    /// What is added to the last block of 0 to 16 bytes.
+    /// Secret added to a last block of 0 to 16 bytes, by its length.
     last: [__m128i; BLOCK + 1],
-    /// The keys of all rounds of AES behind that.
+    /// Round keys of the final AES encryption.
     rounds: [__m128i; 10],
 }
 
 impl Keys {
-    /// Keys of the words that `word` returns, which are to be independent; `None` if the processor has no instructions
-    /// for AES.
+    /// Keys made of the words that `word` returns, which must be independent; `None` if the processor has no AES
+    /// instructions.
     pub(super) fn new(mut word: impl FnMut() -> u64) -> Option<Keys> {
         // SAFETY: every x86-64 processor has SSE2.
         let mut block = || unsafe { _mm_set_epi64x(word() as i64, word() as i64) };
@@ -64,7 +64,7 @@ impl Keys {
         self.finish(_mm_xor_si128(last, self.mix(bytes)), (n - 1) % BLOCK + 1)
     }
 
-    /// The state behind all blocks but the last, of more than one.
+    /// The state after all blocks but the last. The text has more than one block.
     #[inline(never)]
     #[target_feature(enable = "aes,sse2")]
     fn mix(&self, bytes: &[u8]) -> __m128i {
@@ -78,7 +78,7 @@ impl Keys {
         state
     }
 
-    /// Adds what belongs to a last block of `length` bytes to the state, encrypts it, and takes half of it.
+    /// Adds the secret for a last block of `length` bytes to the state, encrypts it, and returns half of it.
     #[inline]
     #[target_feature(enable = "aes,sse2")]
     fn finish(&self, state: __m128i, length: usize) -> u64 {
@@ -98,13 +98,13 @@ fn load(block: &[u8; BLOCK]) -> __m128i {
     unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
 }
 
-/// The `N` bytes from `at` on, which are there.
+/// The `N` bytes from `at` on, which must exist.
 #[inline(always)]
 fn chunk<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
     bytes[at..at + N].try_into().expect("as many as asked for")
 }
 
-/// The block of fewer than 16 bytes.
+/// The block of a text of fewer than 16 bytes.
 #[inline]
 #[target_feature(enable = "sse2")]
 fn short_block(bytes: &[u8]) -> __m128i {
@@ -115,7 +115,7 @@ fn short_block(bytes: &[u8]) -> __m128i {
             let half = |at| u64::from(u32::from_le_bytes(*chunk(bytes, at)));
             (half(0), half(n - 4))
         }
-        // Of two bytes, the one in the middle is the last.
+        // Of two bytes, the middle one is also the last.
         2.. => (u64::from(u16::from_le_bytes([bytes[0], bytes[n / 2]])), u64::from(bytes[n - 1])),
         _ => (bytes.first().map_or(0, |&byte| u64::from(byte)), 0),
     };
@@ -136,13 +136,13 @@ mod tests {
         product
     }
 
-    /// The substitution of AES, by its definition: the inverse in the field, and an affine map.
+    /// The S-box of AES by its definition: the inverse in the field, and an affine map.
     fn substitute(byte: u8) -> u8 {
         let inverse = (0..=255).find(|&other| multiply(byte, other) == 1).unwrap_or(0);
         (0..5).fold(0x63, |sum, n| sum ^ inverse.rotate_left(n))
     }
 
-    /// A round by its definition; without the mixing of columns if it is the last of AES.
+    /// A round of AES by its definition; the last round does not mix columns.
     fn round(state: [u8; 16], key: [u8; 16], is_last: bool) -> [u8; 16] {
         let shifted: [u8; 16] = std::array::from_fn(|i| substitute(state[(i + i % 4 * 4) % 16]));
         std::array::from_fn(|i| {
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_that_of_aes() {
-        // From FIPS 197, appendix B: the state and the key of its second round, and what the round makes of them.
+        // From FIPS 197, appendix B: the state before its second round, the round key, and the state after the round.
         let block = |number: u128| number.to_be_bytes();
         let state = block(0xa49c_7ff2_689f_352b_6b5b_ea43_026a_5049);
         let key = block(0xf2c2_95f2_7a96_b943_5935_807a_7359_f67f);

@@ -416,7 +416,7 @@ fn the_policy_decides_when_to_resize() {
 }
 
 #[test]
-fn a_table_that_cannot_be_afforded_is_put_off() {
+fn growth_beyond_the_ceiling_is_postponed() {
     set_growth_ceiling(0);
     let mut dict = filled(9);
     assert_eq!(dict.table_sizes(), [1, 0]);
@@ -779,7 +779,7 @@ fn a_join_finds_what_both_dicts_have() {
 }
 
 #[test]
-fn a_way_ends_behind_the_element() {
+fn prefetch_steps_end_behind_the_element() {
     let mut dict = Dict::new();
     assert!(!dict.prefetch_steps(7).step(), "nothing is asked for in an empty dict");
     for n in 0..100 {

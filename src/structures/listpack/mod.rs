@@ -67,7 +67,7 @@ impl Pos {
     /// Position of the first entry of any listpack.
     pub(super) const FIRST: Pos = Pos(HEADER as u32);
 
-    /// The offset from the start of the block, for whoever keeps positions in less space.
+    /// The offset from the start of the block, for callers that store positions in less space.
     #[inline]
     pub fn offset(self) -> u32 {
         self.0

@@ -412,7 +412,7 @@ fn corrupt_blobs_are_refused_or_walkable() {
 }
 
 #[test]
-fn sizes_are_foretold() {
+fn sizes_are_predicted() {
     let rng = &mut SmallRng::seed_from_u64(9);
     let mut lp = Listpack::new();
     for _ in 0..500 {

@@ -38,7 +38,7 @@ const NODE_BYTES: [usize; 5] = [4096, 8192, 16_384, 32_768, 65_536];
 /// Bytes of a listpack's header and end mark, which each merge saves.
 const LISTPACK_FRAME: usize = 7;
 
-/// QuicklistOptions for arranging elements in nodes.
+/// Options for arranging elements in nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuicklistOptions {
     /// Elements per node if positive (zero means one), with a limit of 8 KB; -1 to -5 for nodes of at
@@ -242,8 +242,8 @@ impl Quicklist {
         size_of::<Self>() + self.nodes.allocated() + contents
     }
 
-    /// Moves blocks whose places are sparse: those of about `most` nodes from `cursor` on. Returns the cursor to go on
-    /// at, 0 at the end.
+    /// Moves blocks of about `most` nodes from `cursor` on if their places are sparse. Returns the next cursor, 0 at
+    /// the end.
     pub fn relocate(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
         if cursor == 0 {
             self.nodes.relocate_slots(by);

@@ -284,8 +284,8 @@ impl Nodes {
         by.relocate_vec(&mut self.slots);
     }
 
-    /// Moves what is in up to `most` slots from `from` on, where its place is sparse. Returns the slot to go on at, or
-    /// 0 at the end.
+    /// Moves the content of up to `most` slots from `from` on if its place is sparse. Returns the index of the next
+    /// slot, or 0 at the end.
     pub(super) fn relocate(&mut self, from: usize, most: usize, by: &mut Relocator) -> usize {
         let to = from.saturating_add(most).min(self.slots.len());
         for slot in self.slots.get_mut(from..to).unwrap_or_default() {

@@ -6,12 +6,12 @@ use crate::stdx::num;
 use crate::structures::field::EMBEDDED_MAX;
 use crate::structures::sds::Sds;
 
-/// The time where no field expires.
+/// A time at which no field has expired.
 const NOW: UnixMillis = UnixMillis(1_000_000);
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Limits so low that a few additions convert.
+/// Limits so low that a few additions change the encoding.
 fn low_limits() -> Limits {
     Limits { hash_max_listpack_entries: 10, hash_max_listpack_value: 20, ..Limits::default() }
 }
@@ -39,7 +39,7 @@ fn text(rng: &mut Rng, long: bool) -> Vec<u8> {
     text
 }
 
-/// A value in each of the ways it can come in.
+/// The same value in each of the forms in which callers pass it.
 fn value_from<'t>(text: &'t [u8], rng: &mut Rng) -> Value<'t> {
     match num::parse_i64(text) {
         Some(n) if rng.one_in(2) => Value::Int(n),
@@ -224,7 +224,7 @@ fn timed_of(hash: &Hash) -> Timed {
     model
 }
 
-/// What those see who look at `now`.
+/// The fields that are visible at `now`.
 fn seen_at(model: &Timed, now: UnixMillis) -> Model {
     let not_due = model.iter().filter(|(_, (_, expires))| expires.is_none_or(|at| at > now));
     not_due.map(|(name, (value, _))| (name.clone(), value.clone())).collect()
@@ -234,7 +234,7 @@ fn some_expiry(rng: &mut Rng, now: UnixMillis) -> Option<UnixMillis> {
     rng.chance(0.7).then(|| now.saturating_add(rng.below(100) as i64 - 20))
 }
 
-/// One random step on a hash and its model.
+/// One random operation on a hash and its model.
 fn step(rng: &mut Rng, hash: &mut Hash, model: &mut Timed, now: UnixMillis, long: bool) {
     let limits = low_limits();
     let (field, new) = (name(rng), text(rng, long));
@@ -354,7 +354,7 @@ fn fields_expire_as_in_a_model() {
     }
 }
 
-/// Random fields are among those that are visible.
+/// Checks that random fields are among the visible ones.
 fn check_choices(hash: &Hash, visible: &Model, rng: &mut Rng, now: UnixMillis) {
     let k = rng.index(15);
     let mut chosen = Model::new();
@@ -377,7 +377,7 @@ fn check_choices(hash: &Hash, visible: &Model, rng: &mut Rng, now: UnixMillis) {
 #[test]
 fn choices_are_fair_where_fields_are_due() {
     let limits = Limits::default();
-    // With few that are due, with many, and with all but a few.
+    // With few due fields, with many, and with nearly all of them due.
     for (len, every) in [(600, 50), (600, 2), (4000, 200)] {
         let mut hash = Hash::new();
         let mut visible = 0;

@@ -420,7 +420,7 @@ fn choices_are_fair_in_every_encoding() {
 }
 
 #[test]
-fn few_that_stay_move_to_a_set_that_suits_them() {
+fn few_remaining_members_move_to_a_suitable_set() {
     let limits = Limits::default();
     let model: Model = (0..1000).map(|i| i.to_string().into_bytes()).collect();
     let mut set = set_of(&model, &limits);

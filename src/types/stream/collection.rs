@@ -12,7 +12,7 @@ impl Describe for Stream {
         usize::try_from(self.entries_len()).unwrap_or(usize::MAX)
     }
 
-    /// Never: the last id, the counters and the groups of a stream without entries are of use.
+    /// Never: a stream without entries still has a last id, counters and groups.
     fn is_empty(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! A consumer group: how far it has read, who reads, and what each has pending.
+//! A consumer group: the position up to which it has read, its consumers, and the pending entries of each.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use super::pending::{Owner, Pending, PendingList};
 use super::sorted::Sorted;
 use crate::stdx::alloc::relocation::Relocator;
 
-/// The number of a consumer within its group. It stays until the consumer is deleted.
+/// Number of a consumer within its group. Valid until the consumer is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConsumerId(pub(super) u32);
 
-/// One that reads from a stream in a group.
+/// A consumer, which reads from a stream as a member of a group.
 #[derive(Clone)]
 pub struct Consumer {
     name: Box<[u8]>,
@@ -22,14 +22,14 @@ pub struct Consumer {
 
 /// A group of consumers that share the entries of a stream.
 ///
-/// What always holds: an entry is pending for one consumer exactly, or given back and pending for none, and stands
-/// in that list; names ascend in `order`, which has the number of every consumer; the last place in `consumers` is not
-/// free.
+/// What always holds: each pending entry belongs to exactly one consumer, or has been released and belongs to none, and
+/// its id is in the corresponding list; `order` has the number of every consumer, ascending by name; the last element
+/// of `consumers` is in use.
 #[derive(Clone)]
 pub struct Group {
     name: Box<[u8]>,
     pub(super) last_id: StreamId,
-    /// Entries of the stream that it has read or passed, since the first ever; `None` if nobody knows.
+    /// Number of entries that the group has read or skipped, counted from the first ever added; `None` if unknown.
     pub(super) entries_read: Option<u64>,
     pub(super) pending: PendingList,
     consumers: Vec<Option<Consumer>>,
@@ -38,59 +38,59 @@ pub struct Group {
     pub(super) released: Sorted<StreamId>,
 }
 
-/// One pending entry, as it is reported.
+/// A pending entry, as commands report it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PendingEntry {
     /// The entry's id.
     pub id: StreamId,
-    /// Who has it; `None` if it was given back.
+    /// The consumer that owns the entry; `None` if it was released.
     pub consumer: Option<ConsumerId>,
-    /// When it was delivered last, in Unix milliseconds; zero if it was given back.
+    /// Time of the last delivery in Unix milliseconds; zero if the entry was released.
     pub delivered_ms: i64,
-    /// How many times it was delivered.
+    /// Number of deliveries.
     pub deliveries: u64,
 }
 
-/// How a consumer gives back a pending entry.
+/// How a consumer releases a pending entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Release {
-    /// The last delivery does not count.
+    /// The last delivery is not counted.
     Silent,
-    /// The count of deliveries stays.
+    /// The delivery count stays.
     Fail,
-    /// The count becomes the greatest there is.
+    /// The delivery count becomes [`FATAL_DELIVERIES`].
     Fatal,
 }
 
-/// The count of deliveries of an entry that was given back as hopeless.
+/// Delivery count of an entry that was released as hopeless, the greatest possible one.
 pub const FATAL_DELIVERIES: u64 = i64::MAX as u64;
 
 impl Consumer {
-    /// Its name.
+    /// Name of the consumer.
     #[inline]
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// When it last did anything, in Unix milliseconds.
+    /// Time of the consumer's last activity, in Unix milliseconds.
     #[inline]
     pub fn seen_ms(&self) -> i64 {
         self.seen_ms
     }
 
-    /// When it last got an entry, in Unix milliseconds; -1 if never.
+    /// Time at which the consumer last received an entry, in Unix milliseconds; -1 for never.
     #[inline]
     pub fn active_ms(&self) -> i64 {
         self.active_ms
     }
 
-    /// Number of entries pending for it. O(1).
+    /// Number of entries pending for the consumer. O(1).
     #[inline]
     pub fn pending_len(&self) -> usize {
         self.ids.len()
     }
 
-    /// The ids pending for it, in order.
+    /// Ids of the entries pending for the consumer, in order.
     pub fn pending_ids(&self) -> impl Iterator<Item = StreamId> {
         self.ids.iter().copied()
     }
@@ -124,19 +124,19 @@ impl Group {
         self.released.relocate(by);
     }
 
-    /// Its name.
+    /// Name of the group.
     #[inline]
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// The last id delivered.
+    /// The last id delivered to the group.
     #[inline]
     pub fn last_id(&self) -> StreamId {
         self.last_id
     }
 
-    /// How many entries of the stream, since the first ever, it has read or passed; `None` if that is not known.
+    /// Number of entries that the group has read or skipped, counted from the first ever added; `None` if unknown.
     #[inline]
     pub fn entries_read(&self) -> Option<u64> {
         self.entries_read
@@ -160,7 +160,7 @@ impl Group {
         self.order.len()
     }
 
-    /// The consumers in the order of their names.
+    /// The consumers in order of their names.
     pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, &Consumer)> {
         self.order.iter().map(|&number| (ConsumerId(number), self.consumer(ConsumerId(number))))
     }
@@ -168,7 +168,7 @@ impl Group {
     /// The consumer with this number.
     ///
     /// # Panics
-    /// If it was deleted.
+    /// If the consumer was deleted.
     #[inline]
     pub fn consumer(&self, id: ConsumerId) -> &Consumer {
         self.consumers[id.0 as usize].as_ref().expect("a consumer's number is valid until it is deleted")
@@ -188,7 +188,7 @@ impl Group {
         self.place(name).ok().map(|place| ConsumerId(self.order[place]))
     }
 
-    /// Creates a consumer, unless there is one with this name. O(log consumers), and a copy of a list of numbers.
+    /// Creates a consumer, unless the name exists. O(log consumers), plus moving part of a list of numbers.
     pub(super) fn create_consumer(
         &mut self,
         name: &[u8],
@@ -211,7 +211,7 @@ impl Group {
         Some(ConsumerId(number))
     }
 
-    /// Deletes a consumer with all that is pending for it, and returns how many entries that were. O(k log n).
+    /// Deletes a consumer with its pending entries and returns their number. O(k log n) for k such entries.
     pub(super) fn delete_consumer(&mut self, id: ConsumerId) -> u64 {
         let place = self.place(self.consumer(id).name()).expect("a consumer is listed");
         self.order.remove(place);
@@ -224,7 +224,7 @@ impl Group {
         consumer.ids.len() as u64
     }
 
-    /// Gives back the memory of places behind the last consumer.
+    /// Frees memory behind the last consumer.
     fn give_back_places(&mut self) {
         while self.consumers.pop_if(|last| last.is_none()).is_some() {
             self.free.remove(&(self.consumers.len() as u32));
@@ -238,19 +238,19 @@ impl Group {
         }
     }
 
-    /// Notes that a consumer did something at `now_ms`.
+    /// Records that a consumer was active at `now_ms`.
     #[inline]
     pub(super) fn saw(&mut self, id: ConsumerId, now_ms: i64) {
         self.consumer_mut(id).seen_ms = now_ms;
     }
 
-    /// Notes that a consumer got an entry at `now_ms`.
+    /// Records that a consumer received an entry at `now_ms`.
     #[inline]
     pub(super) fn served(&mut self, id: ConsumerId, now_ms: i64) {
         self.consumer_mut(id).active_ms = now_ms;
     }
 
-    /// The list of what an owner has pending.
+    /// The list of the ids of an owner's pending entries.
     #[inline]
     fn list(&mut self, owner: Owner) -> Option<&mut Sorted<StreamId>> {
         match owner {
@@ -260,7 +260,7 @@ impl Group {
         }
     }
 
-    /// Makes an entry pending for `owner`, whoever had it before. O(log n), O(1) for a new greatest id.
+    /// Makes an entry pending for `owner`, replacing any previous owner. O(log n), O(1) for a new greatest id.
     #[inline]
     pub(super) fn assign(&mut self, id: StreamId, owner: Owner, time: i64, count: u64) {
         let entry = Pending { id, time, owner, count };
@@ -280,7 +280,7 @@ impl Group {
         }
     }
 
-    /// Takes an entry off the pending ones; says whether it was there. O(log n).
+    /// Removes an entry from the pending entries; whether it was pending. O(log n).
     #[inline]
     pub(super) fn forget(&mut self, id: StreamId) -> bool {
         let Some(entry) = self.pending.remove(id) else {
@@ -319,18 +319,18 @@ impl Group {
             .map(|&id| self.find_pending(id).expect("what a consumer has is pending"))
     }
 
-    /// The ids of entries that were given back and are pending for nobody, in order.
+    /// Ids of the released entries, which are pending without an owner, in order.
     pub fn released(&self) -> impl Iterator<Item = StreamId> {
         self.released.iter().copied()
     }
 
-    /// Number of entries that were given back. O(1).
+    /// Number of released entries. O(1).
     #[inline]
     pub fn released_len(&self) -> usize {
         self.released.len()
     }
 
-    /// Bytes allocated, estimated.
+    /// Estimated bytes allocated.
     pub fn bytes(&self) -> usize {
         size_of::<Group>()
             + self.name.len()
@@ -347,7 +347,7 @@ impl Group {
         2 + self.pending.allocations() + self.released.allocations() + consumers
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub fn check(&self) {
         self.pending.check();
         self.released.check();
@@ -383,7 +383,7 @@ impl From<Pending> for PendingEntry {
 }
 
 impl Release {
-    /// The count of deliveries after `before`.
+    /// The delivery count after the release, if it was `before`.
     pub(super) fn count(self, before: u64) -> u64 {
         match self {
             Release::Silent => before.saturating_sub(1),

@@ -1,28 +1,28 @@
-//! The id of a stream entry: milliseconds and a sequence number, in all the forms in which clients write it.
+//! Ids of stream entries: milliseconds and a sequence number, in all spellings that clients use.
 
 use std::fmt;
 
 use crate::stdx::num::parse_i64;
 
-/// The longest text that is read as an id, in bytes.
+/// Longest text accepted as an id, in bytes.
 const MAX_TEXT: usize = 127;
 
 /// The id of a stream entry: `ms-seq`. Ids compare by time, then by sequence number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct StreamId {
-    /// Unix time in milliseconds, or whatever the producer chose.
+    /// Unix time in milliseconds, or any number that the producer chose.
     pub ms: u64,
-    /// Number among the entries of the same millisecond.
+    /// Sequence number within the millisecond.
     pub seq: u64,
 }
 
-/// A text that is no id, or no id that can stand where it stands.
+/// Why a text is not a valid id in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IdError {
-    /// The text has not the form of an id.
+    /// The text does not have the form of an id.
     #[error("Invalid stream ID specified as stream command argument")]
     Invalid,
-    /// The interval would start behind the greatest id.
+    /// The interval would start after the greatest id.
     #[error("invalid start ID for the interval")]
     Start,
     /// The interval would end before the smallest id.
@@ -30,14 +30,14 @@ pub enum IdError {
     End,
 }
 
-/// The id that a new entry asks for.
+/// The id requested for a new entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NewId {
-    /// `*`: the time now, and the next free sequence number.
+    /// `*`: the current time, and the next free sequence number.
     Auto,
     /// `ms-*`: this millisecond, and the next free sequence number.
     AutoSeq(u64),
-    /// This very id.
+    /// Exactly this id.
     Exact(StreamId),
 }
 
@@ -47,7 +47,7 @@ impl StreamId {
     /// The greatest id.
     pub const MAX: StreamId = StreamId { ms: u64::MAX, seq: u64::MAX };
 
-    /// An id of its two parts.
+    /// The id with these parts.
     #[inline]
     pub const fn new(ms: u64, seq: u64) -> StreamId {
         StreamId { ms, seq }
@@ -79,23 +79,23 @@ impl StreamId {
         }
     }
 
-    /// The sixteen bytes of an id in files, the most significant first: they compare as the ids do.
+    /// The id as sixteen bytes in files, most significant first, so that the bytes compare as the ids do.
     #[inline]
     pub const fn to_bytes(self) -> [u8; 16] {
         ((self.ms as u128) << 64 | self.seq as u128).to_be_bytes()
     }
 
-    /// The id of sixteen bytes from [`to_bytes`](Self::to_bytes).
+    /// The id for sixteen bytes from [`to_bytes`](Self::to_bytes).
     #[inline]
     pub const fn from_bytes(bytes: [u8; 16]) -> StreamId {
         let both = u128::from_be_bytes(bytes);
         StreamId { ms: (both >> 64) as u64, seq: both as u64 }
     }
 
-    /// Reads `ms-seq`, or `ms` with the sequence number `missing_seq`.
+    /// Parses `ms-seq`, or `ms` with the sequence number `missing_seq`.
     ///
     /// # Errors
-    /// [`IdError::Invalid`] for anything else, `-` and `+` included.
+    /// [`IdError::Invalid`] for any other text, including `-` and `+`.
     pub fn parse(text: &[u8], missing_seq: u64) -> Result<StreamId, IdError> {
         let text = clip(text)?;
         let (ms, seq) = match text.iter().position(|&byte| byte == b'-') {
@@ -106,7 +106,7 @@ impl StreamId {
         Ok(StreamId { ms, seq: seq.map_or(Ok(missing_seq), parse_part)? })
     }
 
-    /// Reads an id, or `-` for the smallest and `+` for the greatest.
+    /// Parses an id, `-` for the smallest, or `+` for the greatest.
     ///
     /// # Errors
     /// [`IdError::Invalid`].
@@ -118,7 +118,7 @@ impl StreamId {
         }
     }
 
-    /// Reads the start of an interval: an id, `-`, `+`, or `(` and an id that does not belong to it.
+    /// Parses the start of an interval: an id, `-`, `+`, or `(` and an id that is excluded.
     ///
     /// # Errors
     /// [`IdError::Invalid`], and [`IdError::Start`] if nothing can follow the excluded id.
@@ -129,7 +129,7 @@ impl StreamId {
         }
     }
 
-    /// Reads the end of an interval: an id, `-`, `+`, or `(` and an id that does not belong to it.
+    /// Parses the end of an interval: an id, `-`, `+`, or `(` and an id that is excluded.
     ///
     /// # Errors
     /// [`IdError::Invalid`], and [`IdError::End`] if nothing can precede the excluded id.
@@ -140,10 +140,10 @@ impl StreamId {
         }
     }
 
-    /// Writes `ms-seq` to `buf` and returns it. No allocation.
+    /// Formats the id as `ms-seq` into `buf` and returns the text. Allocates nothing.
     #[inline]
     pub fn format(self, buf: &mut IdBuf) -> &[u8] {
-        // From the end to the start: nothing has to be moved.
+        // Written from the end to the start, so that nothing has to be moved.
         let mut at = write_digits(&mut buf.0, LONGEST_TEXT, self.seq) - 1;
         buf.0[at] = b'-';
         at = write_digits(&mut buf.0, at, self.ms);
@@ -151,10 +151,10 @@ impl StreamId {
     }
 }
 
-/// Bytes of the longest text of an id: twice twenty digits, and what is between them.
+/// Length of the longest text of an id: two numbers of twenty digits and a hyphen.
 const LONGEST_TEXT: usize = 41;
 
-/// Decimal numbers of two digits.
+/// The numbers 0 to 99 as two digits.
 const PAIRS: [[u8; 2]; 100] = {
     let (mut pairs, mut n) = ([[0; 2]; 100], 0);
     while n < 100 {
@@ -164,7 +164,7 @@ const PAIRS: [[u8; 2]; 100] = {
     pairs
 };
 
-/// Writes a number in decimal before `end`, and returns where it starts.
+/// Writes a number in decimal digits that end at `end`, and returns the offset of the first.
 #[inline]
 fn write_digits(buf: &mut [u8; LONGEST_TEXT], end: usize, mut n: u64) -> usize {
     let mut at = end;
@@ -173,7 +173,7 @@ fn write_digits(buf: &mut [u8; LONGEST_TEXT], end: usize, mut n: u64) -> usize {
         buf[at..at + 2].copy_from_slice(&PAIRS[(n % 100) as usize]);
         n /= 100;
     }
-    // A leading digit that has no partner is left; or zero, which is written only if it is all there is.
+    // One digit is left over at the front, or the number is zero, which is written only if there are no other digits.
     if n > 0 || at == end {
         at -= 1;
         buf[at] = b'0' + n as u8;
@@ -181,7 +181,7 @@ fn write_digits(buf: &mut [u8; LONGEST_TEXT], end: usize, mut n: u64) -> usize {
     at
 }
 
-/// Room for the text of an id.
+/// Buffer for the text of an id.
 pub struct IdBuf([u8; LONGEST_TEXT]);
 
 impl IdBuf {
@@ -204,7 +204,7 @@ impl fmt::Display for StreamId {
 }
 
 impl NewId {
-    /// Reads the id of a new entry: `*`, `ms-*`, `ms-seq` or `ms`.
+    /// Parses the id of a new entry: `*`, `ms-*`, `ms-seq` or `ms`.
     ///
     /// # Errors
     /// [`IdError::Invalid`].
@@ -219,7 +219,7 @@ impl NewId {
     }
 }
 
-/// What is read of a text: it is a C string of limited length.
+/// The part of a text that is parsed: a C string of limited length.
 fn clip(text: &[u8]) -> Result<&[u8], IdError> {
     if text.len() > MAX_TEXT {
         return Err(IdError::Invalid);
@@ -227,8 +227,8 @@ fn clip(text: &[u8]) -> Result<&[u8], IdError> {
     Ok(text.split(|&byte| byte == 0).next().unwrap_or_default())
 }
 
-/// Reads one part as C's `strtoull` does: white space, a sign and leading zeros are allowed, and a minus sign
-/// negates modulo 2^64; only canonical negative numbers are refused.
+/// Parses one part as C's `strtoull` does: white space, a sign and leading zeros are allowed, and a minus sign negates
+/// modulo 2^64. Only canonical negative numbers are refused.
 fn parse_part(text: &[u8]) -> Result<u64, IdError> {
     if let Some(value) = parse_i64(text) {
         return u64::try_from(value).map_err(|_| IdError::Invalid);

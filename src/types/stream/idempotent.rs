@@ -1,4 +1,5 @@
-//! Entries that producers may send twice: which idempotency id of which producer gave which entry.
+//! Idempotent producers: which entry was added under which idempotency id, so that an entry sent again is not added
+//! twice.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,17 +8,17 @@ use sha1::{Digest, Sha1};
 
 use super::id::StreamId;
 
-/// Seconds for which an idempotency id is remembered, unless set.
+/// Default time in seconds for which an idempotency id is remembered.
 pub const DEFAULT_DURATION_S: u64 = 100;
-/// Idempotency ids remembered for each producer, unless set.
+/// Default number of idempotency ids remembered per producer.
 pub const DEFAULT_MAX_SIZE: u64 = 100;
 
-/// Idempotency ids of the producers of a stream.
+/// Idempotency ids of all producers of a stream.
 ///
-/// An idempotency id expires with the time in the id of its entry, so that files carry no more than the two.
+/// The age of an idempotency id follows from the time in the id of its entry, so files store no other time.
 ///
-/// What always holds: no producer is empty or has more than `max_size` ids; ids of entries do not descend in the order
-/// in which they are forgotten.
+/// What always holds: each producer has at least one and at most `max_size` idempotency ids; in the order in which they
+/// are forgotten, the ids of their entries do not descend.
 #[derive(Clone)]
 pub struct Idempotency {
     duration_s: u64,
@@ -33,7 +34,7 @@ struct Producer {
     order: VecDeque<(Arc<[u8]>, StreamId)>,
 }
 
-/// The idempotency id stands for another entry already.
+/// The idempotency id belongs to another entry already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the idempotency id belongs to another entry")]
 pub struct OtherEntry;
@@ -50,7 +51,7 @@ impl Default for Idempotency {
     }
 }
 
-/// An idempotency id made of fields and values: the same for the same content in the same order.
+/// An idempotency id computed from fields and values: equal for equal content in the same order.
 pub fn content_id<'f>(items: impl Iterator<Item = &'f [u8]>) -> [u8; 16] {
     let mut hash = Sha1::new();
     for item in items {
@@ -62,12 +63,12 @@ pub fn content_id<'f>(items: impl Iterator<Item = &'f [u8]>) -> [u8; 16] {
 }
 
 impl Idempotency {
-    /// Seconds for which an id is remembered.
+    /// Time in seconds for which an idempotency id is remembered.
     pub fn duration_s(&self) -> u64 {
         self.duration_s
     }
 
-    /// Most ids remembered for each producer.
+    /// Largest number of ids remembered per producer.
     pub fn max_size(&self) -> u64 {
         self.max_size
     }
@@ -87,28 +88,28 @@ impl Idempotency {
         self.producers.is_empty()
     }
 
-    /// Whether it is as if no producer had ever been idempotent.
+    /// Whether the settings are the defaults, no ids are remembered and both counters are zero.
     pub fn is_default(&self) -> bool {
         let settings = (self.duration_s, self.max_size) == (DEFAULT_DURATION_S, DEFAULT_MAX_SIZE);
         settings && self.producers.is_empty() && (self.added, self.duplicates) == (0, 0)
     }
 
-    /// Entries ever added with an id.
+    /// Number of entries ever added with an idempotency id.
     pub fn added(&self) -> u64 {
         self.added
     }
 
-    /// Entries ever sent again and not added.
+    /// Number of entries ever sent again and therefore not added.
     pub fn duplicates(&self) -> u64 {
         self.duplicates
     }
 
-    /// Sets both counters, as read from a file.
+    /// Sets both counters to values from a file.
     pub fn set_counters(&mut self, added: u64, duplicates: u64) {
         (self.added, self.duplicates) = (added, duplicates);
     }
 
-    /// Sets what is given, and forgets all ids if something differs from before. Says whether it did.
+    /// Changes the given settings, and forgets all ids if one of them differs from before; whether one does.
     pub fn configure(&mut self, duration_s: Option<u64>, max_size: Option<u64>) -> bool {
         let new = (duration_s.unwrap_or(self.duration_s), max_size.unwrap_or(self.max_size).max(1));
         let differs = new != (self.duration_s, self.max_size);
@@ -130,7 +131,8 @@ impl Idempotency {
         self.duplicates += 1;
     }
 
-    /// Remembers that an entry was added with an id, and counts it; what is over at `now_ms` is forgotten.
+    /// Counts an entry added with an idempotency id and remembers the id. Forgets the producer's ids that have expired
+    /// by `now_ms`.
     pub fn add(&mut self, producer: &[u8], iid: &[u8], id: StreamId, now_ms: u64) {
         self.expire_producer(producer, now_ms);
         if self.record(producer, iid, id).is_ok() {
@@ -138,10 +140,11 @@ impl Idempotency {
         }
     }
 
-    /// Remembers that an id stands for an entry, without counting it: for files. O(log producers).
+    /// Remembers that an idempotency id belongs to an entry, without counting the entry, as for entries from files.
+    /// O(log producers).
     ///
     /// # Errors
-    /// [`OtherEntry`] if the id stands for another.
+    /// [`OtherEntry`] if the idempotency id belongs to another entry.
     pub fn record(&mut self, producer: &[u8], iid: &[u8], id: StreamId) -> Result<(), OtherEntry> {
         if !self.producers.contains_key(producer) {
             self.producers.insert(producer.into(), Producer::default());
@@ -153,7 +156,7 @@ impl Idempotency {
         }
         let iid: Arc<[u8]> = iid.into();
         producer.entries.insert(iid.clone(), id);
-        // Entries come in order but for files that were written by others.
+        // Entries come in ascending order, except in files written by other programs.
         let place = producer.order.iter().rposition(|(_, other)| *other <= id).map_or(0, |place| place + 1);
         producer.order.insert(place, (iid, id));
         while producer.order.len() as u64 > max_size {
@@ -162,7 +165,7 @@ impl Idempotency {
         Ok(())
     }
 
-    /// Whether the id of an entry is no longer remembered.
+    /// Whether the idempotency id of the entry `id` has expired by `now_ms`.
     fn is_over(&self, id: StreamId, now_ms: u64) -> bool {
         id.ms.saturating_add(self.duration_s.saturating_mul(1000)) <= now_ms
     }
@@ -183,7 +186,7 @@ impl Idempotency {
         forgotten
     }
 
-    /// Forgets the ids that are over at `now_ms` and returns how many. O(producers + forgotten).
+    /// Forgets the ids that have expired by `now_ms` and returns their number. O(producers + forgotten).
     pub fn expire(&mut self, now_ms: u64) -> u64 {
         let Some(limit) = now_ms.checked_sub(self.duration_s.saturating_mul(1000)) else {
             return 0;
@@ -205,14 +208,15 @@ impl Idempotency {
         Some(first.saturating_add(self.duration_s.saturating_mul(1000)))
     }
 
-    /// The producers in the order of their names, each with its number of ids and these from the oldest on.
+    /// The producers in order of their names, each with the number of its ids, and these with their entries, oldest
+    /// first.
     pub fn producers(&self) -> impl Iterator<Item = (&[u8], usize, impl Iterator<Item = (&[u8], StreamId)>)> {
         self.producers.iter().map(|(name, producer)| {
             (&**name, producer.order.len(), producer.order.iter().map(|(iid, id)| (&**iid, *id)))
         })
     }
 
-    /// Bytes allocated, estimated.
+    /// Estimated bytes allocated.
     pub fn bytes(&self) -> usize {
         let of_producer = |(name, producer): (&[u8], &Producer)| {
             let ids = producer.order.iter().map(|(iid, _)| iid.len() + 16).sum::<usize>();
@@ -226,7 +230,7 @@ impl Idempotency {
             + self.producers.iter().map(|(name, producer)| of_producer((name, producer))).sum::<usize>()
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub fn check(&self) {
         for producer in self.producers.values() {
             assert!(!producer.order.is_empty(), "no producer is empty");

@@ -1,19 +1,19 @@
-//! The nodes of a stream in order. The last one stands apart: it takes the new entries, and is the only one that most
-//! streams have.
+//! The nodes of a stream in order. The last node is stored separately: it receives new entries, and most streams have
+//! no other.
 
 use super::id::StreamId;
 use super::node::Node;
 use super::sorted::{At, Keyed, Sorted};
 use crate::stdx::alloc::relocation::Relocator;
 
-/// The nodes of a stream. Master ids ascend; there are earlier nodes only if there is a last one.
+/// The nodes of a stream, ascending by master id. There are earlier nodes only if there is a last one.
 #[derive(Clone, Default)]
 pub(super) struct Index {
     earlier: Sorted<Node>,
     last: Option<Node>,
 }
 
-/// Where a node stands. Valid until nodes are added or removed.
+/// Position of a node. Valid until nodes are added or removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NodeAt {
     Earlier(At),
@@ -36,7 +36,7 @@ impl Index {
         }
     }
 
-    /// Changes the node at `at`.
+    /// The node at `at`, mutable.
     #[inline]
     pub(super) fn update<R>(&mut self, at: NodeAt, change: impl FnOnce(&mut Node) -> R) -> R {
         match at {
@@ -45,19 +45,19 @@ impl Index {
         }
     }
 
-    /// The place of the first node.
+    /// The position of the first node.
     #[inline]
     pub(super) fn front(&self) -> Option<NodeAt> {
         self.earlier.front().map(NodeAt::Earlier).or_else(|| self.back())
     }
 
-    /// The place of the last node.
+    /// The position of the last node.
     #[inline]
     pub(super) fn back(&self) -> Option<NodeAt> {
         self.last.is_some().then_some(NodeAt::Last)
     }
 
-    /// The place after `at`.
+    /// The position after `at`.
     #[inline]
     pub(super) fn next(&self, at: NodeAt) -> Option<NodeAt> {
         match at {
@@ -66,7 +66,7 @@ impl Index {
         }
     }
 
-    /// The place before `at`.
+    /// The position before `at`.
     #[inline]
     pub(super) fn prev(&self, at: NodeAt) -> Option<NodeAt> {
         match at {
@@ -76,7 +76,7 @@ impl Index {
         .map(NodeAt::Earlier)
     }
 
-    /// The place of the node in which an entry with this id stands, if there is one. O(log n).
+    /// The position of the node that would contain an entry with this id, if there is one. O(log n).
     #[inline]
     pub(super) fn covering(&self, id: StreamId) -> Option<NodeAt> {
         if self.last.as_ref().is_some_and(|last| last.id() <= id) {
@@ -85,7 +85,7 @@ impl Index {
         self.earlier.at_or_before(id).map(NodeAt::Earlier)
     }
 
-    /// The last node, to be written to.
+    /// The last node, mutable.
     #[inline]
     pub(super) fn last_mut(&mut self) -> Option<&mut Node> {
         self.last.as_mut()
@@ -98,7 +98,7 @@ impl Index {
         }
     }
 
-    /// Takes out the node at `at`.
+    /// Removes the node at `at`.
     pub(super) fn remove(&mut self, at: NodeAt) {
         match at {
             NodeAt::Earlier(at) => {
@@ -110,7 +110,7 @@ impl Index {
         }
     }
 
-    /// Moves blocks whose places are sparse: those of a chunk of nodes. Returns whether there are more chunks.
+    /// Moves blocks of one chunk of nodes whose places are sparse. Returns whether more chunks follow.
     pub(super) fn relocate(&mut self, chunk: usize, by: &mut Relocator) -> bool {
         if self.earlier.relocate_chunk(chunk, by, Node::relocate) {
             return true;
@@ -126,12 +126,12 @@ impl Index {
         self.earlier.iter().chain(&self.last)
     }
 
-    /// Bytes allocated for the index alone.
+    /// Bytes allocated for the index itself, without the nodes.
     pub(super) fn bytes(&self) -> usize {
         self.earlier.bytes()
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub(super) fn check(&self) {
         self.earlier.check();
         assert!(self.last.is_some() || self.earlier.is_empty(), "the last node is at hand");

@@ -1,7 +1,7 @@
-//! A stream out of parts that come from outside: whatever is wrong in them is refused.
+//! Builds a stream from parts that come from outside, and refuses everything that is invalid in them.
 //!
-//! The versions of the file format differ only in which parts there are, so that the reader of files calls what it
-//! finds, in the order in which files have it.
+//! Versions of the file format differ only in which parts exist. The reader of files passes the parts that it finds, in
+//! their order in the file.
 
 use super::group::{ConsumerId, Group};
 use super::id::StreamId;
@@ -11,28 +11,28 @@ use super::pending::{Owner, Pending};
 use super::sorted::Keyed;
 use super::{Idempotency, Inner, Stream};
 
-/// Why parts make no stream.
+/// Why parts do not form a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A node is no valid listpack.
+    /// A node is not a valid listpack.
     #[error("a stream node is no valid listpack")]
     Listpack,
-    /// A node has not the form of a stream node, or its counts are wrong.
+    /// A node does not have the form of a stream node, or its counts are wrong.
     #[error("a stream node has not its form")]
     NodeForm,
-    /// Ids do not ascend inside a node, or from node to node.
+    /// Ids do not ascend within a node, or from node to node.
     #[error("stream ids do not ascend")]
     Order,
-    /// The entries are not as many as said.
+    /// The number of entries is not the announced one.
     #[error("the length of a stream is wrong")]
     Length,
     /// An entry has a greater id than the last one.
     #[error("the last id of a stream is smaller than that of an entry")]
     LastId,
-    /// Two groups of a stream have one name.
+    /// Two groups of a stream have the same name.
     #[error("a group occurs twice")]
     DuplicateGroup,
-    /// Two consumers of a group have one name.
+    /// Two consumers of a group have the same name.
     #[error("a consumer occurs twice")]
     DuplicateConsumer,
     /// An id is pending twice in a group.
@@ -41,27 +41,27 @@ pub enum LoadError {
     /// A consumer has an id that is not pending in its group.
     #[error("an entry is pending for a consumer and not for its group")]
     NotPending,
-    /// Two consumers have one pending entry, or one has it that was given back.
+    /// A pending entry belongs to two consumers, or to one although it was released.
     #[error("a pending entry belongs to two")]
     TwoOwners,
-    /// Nobody has a pending entry that was not given back.
+    /// A pending entry belongs to no consumer and was not released.
     #[error("a pending entry belongs to nobody")]
     NoOwner,
-    /// A part came before the one that it belongs to.
+    /// A part precedes the one that it belongs to.
     #[error("a part of a stream is out of place")]
     OutOfPlace,
-    /// An idempotency id stands for two entries, or its limits are zero.
+    /// An idempotency id belongs to two entries, or a limit of idempotency ids is zero.
     #[error("an idempotency id is wrong")]
     Idempotency,
 }
 
-/// Puts a stream together. Parts come in the order of the methods; each group before its pending entries, these before
-/// its consumers, each of these before its ids.
+/// Builds a stream. The parts are added in the order of the methods: each group before its pending entries, these
+/// before its consumers, and each consumer before its ids.
 #[derive(Default)]
 pub struct Builder {
     log: Log,
     has_meta: bool,
-    /// Whether there were no counters, so that groups do not tell how much they have read either.
+    /// Whether the file has no counters, so that it does not state how much groups have read either.
     is_legacy: bool,
     groups: Vec<Group>,
     consumer: Option<ConsumerId>,
@@ -77,7 +77,7 @@ impl Builder {
     /// Adds a node: its master id and the bytes of its listpack. O(n).
     ///
     /// # Errors
-    /// If the node has not its form, or does not follow the one before.
+    /// If the node does not have the required form, or does not follow the previous one.
     pub fn node(&mut self, master: StreamId, bytes: &[u8]) -> Result<(), LoadError> {
         if self.has_meta {
             return Err(LoadError::OutOfPlace);
@@ -87,7 +87,7 @@ impl Builder {
             NodeError::Form => LoadError::NodeForm,
             NodeError::Order => LoadError::Order,
         })?;
-        // Until all is read, the last id is the greatest so far.
+        // Until all nodes are read, the last id is the greatest one so far.
         let empty = self.log.index.back().is_none();
         if !empty
             && (node.id() <= self.log.last_id || node.first_live().is_some_and(|id| id <= self.log.last_id))
@@ -100,11 +100,11 @@ impl Builder {
         Ok(())
     }
 
-    /// Ends the nodes: the number of entries, the last id, and in newer files the greatest deleted id and the number
-    /// of entries ever added. The first id is found out, whatever a file says.
+    /// Completes the nodes with the number of entries, the last id and, in newer files, the greatest deleted id and the
+    /// number of entries ever added. The first id is determined from the entries, whatever a file states.
     ///
     /// # Errors
-    /// If the entries contradict it.
+    /// If the entries contradict these numbers.
     pub fn meta(
         &mut self,
         length: u64,
@@ -127,10 +127,11 @@ impl Builder {
         Ok(())
     }
 
-    /// Begins a group. Older files do not tell the number of entries it has read: it is found out where it can be.
+    /// Begins a group. Older files do not state the number of entries that it has read, which is then determined if
+    /// possible.
     ///
     /// # Errors
-    /// If its name occurred, or the group before is not complete.
+    /// If the name exists, or the previous group is incomplete.
     pub fn group(
         &mut self,
         name: &[u8],
@@ -150,38 +151,39 @@ impl Builder {
         self.groups.last_mut().ok_or(LoadError::OutOfPlace)
     }
 
-    /// Adds a pending entry to the group. O(1) in order of ids, else O(log n).
+    /// Adds a pending entry to the group. O(1) in ascending order of ids, otherwise O(log n).
     ///
     /// # Errors
-    /// If it has the id already.
+    /// If the id is pending already.
     pub fn pending(&mut self, id: StreamId, delivered_ms: i64, deliveries: u64) -> Result<(), LoadError> {
         let entry = Pending { id, time: delivered_ms, owner: Owner::Unknown, count: deliveries };
         if self.last_group()?.pending.insert(entry) { Ok(()) } else { Err(LoadError::DuplicatePending) }
     }
 
-    /// Begins a consumer of the group. Older files do not tell when it last got an entry: take the time it was seen.
+    /// Begins a consumer of the group. Older files do not state when it last received an entry: pass the time it was
+    /// last seen.
     ///
     /// # Errors
-    /// If its name occurred.
+    /// If the name exists.
     pub fn consumer(&mut self, name: &[u8], seen_ms: i64, active_ms: i64) -> Result<(), LoadError> {
         let consumer = self.last_group()?.create_consumer(name, seen_ms, active_ms);
         self.consumer = Some(consumer.ok_or(LoadError::DuplicateConsumer)?);
         Ok(())
     }
 
-    /// Gives a pending entry of the group to the consumer. O(log n).
+    /// Assigns a pending entry of the group to the consumer. O(log n).
     ///
     /// # Errors
-    /// If it is not pending, or somebody has it.
+    /// If the entry is not pending, or has an owner.
     pub fn consumer_pending(&mut self, id: StreamId) -> Result<(), LoadError> {
         let ConsumerId(number) = self.consumer.ok_or(LoadError::OutOfPlace)?;
         self.own(id, Owner::Consumer(number))
     }
 
-    /// Says that a pending entry of the group was given back. O(log n).
+    /// Marks a pending entry of the group as released. O(log n).
     ///
     /// # Errors
-    /// If it is not pending, or somebody has it.
+    /// If the entry is not pending, or has an owner.
     pub fn released(&mut self, id: StreamId) -> Result<(), LoadError> {
         self.own(id, Owner::Nobody)
     }
@@ -208,7 +210,7 @@ impl Builder {
         }
     }
 
-    /// Adds what is remembered of idempotent producers.
+    /// Adds the settings of idempotent producers.
     ///
     /// # Errors
     /// If a limit is zero.
@@ -223,7 +225,7 @@ impl Builder {
     /// Adds an idempotency id of a producer.
     ///
     /// # Errors
-    /// If it stands for another entry, or [`idempotency`](Self::idempotency) did not come before.
+    /// If the idempotency id belongs to another entry, or [`idempotency`](Self::idempotency) was not called before.
     pub fn idempotency_id(&mut self, producer: &[u8], iid: &[u8], id: StreamId) -> Result<(), LoadError> {
         let state = self.idempotency.as_mut().ok_or(LoadError::OutOfPlace)?;
         state.record(producer, iid, id).map_err(|_| LoadError::Idempotency)
@@ -232,14 +234,14 @@ impl Builder {
     /// Sets the counters of idempotent producers.
     ///
     /// # Errors
-    /// If [`idempotency`](Self::idempotency) did not come before.
+    /// If [`idempotency`](Self::idempotency) was not called before.
     pub fn idempotency_counters(&mut self, added: u64, duplicates: u64) -> Result<(), LoadError> {
         self.idempotency.as_mut().ok_or(LoadError::OutOfPlace)?.set_counters(added, duplicates);
         Ok(())
     }
 
-    /// Takes away what is remembered of idempotent producers if that is what is true of any stream: a form that needs it
-    /// for something else has it, too.
+    /// Removes the state of idempotent producers if it is the default: files contain that, too, if another part of the
+    /// stream requires their form.
     pub fn forget_default_idempotency(&mut self) {
         self.idempotency.take_if(|state| state.is_default());
     }

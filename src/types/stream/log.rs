@@ -1,4 +1,4 @@
-//! The entries of a stream and what is remembered about them, without the groups that read them.
+//! The log of a stream: its entries and the facts remembered about them, without the groups that read them.
 
 use super::id::{NewId, StreamId};
 use super::index::{Index, NodeAt};
@@ -8,13 +8,13 @@ use super::sorted::Keyed;
 /// Why an entry cannot be added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddError {
-    /// The id is not greater than all that the stream has had.
+    /// The id is not greater than every id that the stream has had.
     #[error("The ID specified in XADD is equal or smaller than the target stream top item")]
     NotGreater,
-    /// No entry has the id `0-0`.
+    /// The id is `0-0`, which no entry has.
     #[error("The ID specified in XADD must be greater than 0-0")]
     Zero,
-    /// The stream had the greatest id that there is.
+    /// The stream has had the greatest possible id.
     #[error("The stream has exhausted the last possible ID, unable to add more items")]
     Exhausted,
     /// The fields and values take more than 1 GB.
@@ -31,36 +31,36 @@ pub enum SetIdError {
     /// The stream has more entries than were ever added.
     #[error("The entries_added specified in XSETID is smaller than the target stream length")]
     AddedBelowLength,
-    /// The id is smaller than the tombstone that was given with it.
+    /// The id is smaller than the greatest deleted id given with it.
     #[error("The ID specified in XSETID is smaller than the provided max_deleted_entry_id")]
     BelowGivenTombstone,
-    /// The id is smaller than that of a deleted entry.
+    /// The id is smaller than the greatest deleted id of the stream.
     #[error("The ID specified in XSETID is smaller than current max_deleted_entry_id")]
     BelowTombstone,
 }
 
-/// What trimming leaves.
+/// Entries that trimming keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Threshold {
-    /// This many entries, the last ones.
+    /// The last entries, this many.
     MaxLen(u64),
-    /// Entries from this id on.
+    /// The entries from this id on.
     MinId(StreamId),
 }
 
 /// How to trim a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trim {
-    /// What is left.
+    /// Entries to keep.
     pub threshold: Threshold,
-    /// `~`: removes whole nodes only, so that more may be left.
+    /// `~`: only whole nodes are removed, so more entries may be kept.
     pub approximate: bool,
-    /// Most entries removed by an approximate trim; zero for no limit.
+    /// Largest number of entries removed by an approximate trim; zero for no limit.
     pub limit: u64,
 }
 
 impl Trim {
-    /// The limit of an approximate trim that names none: a hundred nodes.
+    /// Limit of an approximate trim without an explicit one: a hundred nodes.
     pub fn default_limit(limits: NodeLimits) -> u64 {
         match limits.max_entries.saturating_mul(100) {
             0 => 10_000,
@@ -71,8 +71,8 @@ impl Trim {
 
 /// The entries of a stream.
 ///
-/// What always holds: `length` counts the live entries; `first_id` is the first of them, or `0-0`; none is greater
-/// than `last_id`, nor is a master id.
+/// What always holds: `length` is the number of live entries; `first_id` is the id of the first of them, or `0-0`;
+/// neither their ids nor master ids are greater than `last_id`.
 #[derive(Clone, Default)]
 pub(super) struct Log {
     pub index: Index,
@@ -122,7 +122,7 @@ impl Log {
             return Err(AddError::NotGreater);
         }
         let bytes: usize = items.clone().map(<[u8]>::len).sum();
-        // What the listpack adds to each item is bounded by its length, but for the shortest ones.
+        // The listpack's overhead for an item is proportional to the item's length, except for the shortest items.
         if bytes > MAX_NODE_BYTES || items.clone().count() > MAX_NODE_BYTES / 16 {
             return Err(AddError::TooLarge);
         }
@@ -139,7 +139,7 @@ impl Log {
         Ok(())
     }
 
-    /// Deletes an entry and remembers its id as a tombstone; says whether it was there. O(log n + entries of a node).
+    /// Deletes an entry and records its id as a tombstone; whether it existed. O(log n + entries of a node).
     pub(super) fn delete(&mut self, id: StreamId) -> bool {
         let Some(at) = self.index.covering(id) else {
             return false;
@@ -158,16 +158,16 @@ impl Log {
         true
     }
 
-    /// Brings `first_id` up to date.
+    /// Determines `first_id` anew.
     pub(super) fn find_first(&mut self) {
-        // No entry is before the one that was the first.
+        // No entry precedes the previous first one.
         self.first_id =
             self.range(self.first_id, StreamId::MAX).next().map_or(StreamId::MIN, |entry| entry.id);
     }
 
-    /// Removes entries from the front, and returns how many. With `keep_refs` nobody is asked about an entry, and
-    /// whole nodes go at once; otherwise `may_delete` decides about each entry, and an approximate trim removes
-    /// nothing, because it would have to look at entries. O(nodes removed + entries of the last of them).
+    /// Removes entries from the front and returns their number. With `keep_refs`, entries are removed without a
+    /// question, and whole nodes at once. Otherwise `may_delete` decides about each entry, and an approximate trim
+    /// removes nothing, because it does not examine entries. O(nodes removed + entries of the last of them).
     pub(super) fn trim(
         &mut self,
         trim: Trim,
@@ -187,7 +187,7 @@ impl Log {
             let (live, _) = node.counts();
             let whole = match trim.threshold {
                 Threshold::MaxLen(max) => self.length - live >= max,
-                // A deleted entry counts, too: the node's last id is found without a search.
+                // Deleted entries count, too, because the last id of a node is then found without a search.
                 Threshold::MinId(min) => node.last_any() < Some(min),
             };
             if keep_refs {
@@ -227,7 +227,8 @@ impl Log {
             if !keep_refs && live == removed {
                 self.index.remove(here);
             }
-            // The last node looked at is the first that the threshold does not take whole, whatever is kept in it.
+            // The last node examined is the first one that the threshold does not cover entirely, even if entries in it
+            // are kept.
             at = next.filter(|_| whole && !stopped).and_then(|id| self.index.covering(id));
         }
         if self.length != before {
@@ -250,7 +251,7 @@ impl Log {
         }
     }
 
-    /// The live entries with ids in `start..=end`, the last first.
+    /// The live entries with ids in `start..=end`, last first.
     #[inline]
     pub(super) fn range_back(&self, start: StreamId, end: StreamId) -> Range<'_> {
         let at = self.index.covering(end);
@@ -264,7 +265,7 @@ impl Log {
         }
     }
 
-    /// A search for entries, quick for ids that ascend.
+    /// A search for entries, which is fast for ascending ids.
     #[inline]
     pub(super) fn finder(&self) -> Finder<'_> {
         Finder { index: &self.index, at: None, walk: None, reached: StreamId::MIN }
@@ -276,7 +277,7 @@ impl Log {
         self.finder().find(id)
     }
 
-    /// Sets the last id, and with it what an append-only file or a primary remembers of a stream.
+    /// Sets the last id, and the facts about the stream that an append-only file or a primary states with it.
     pub(super) fn set_id(
         &mut self,
         id: StreamId,
@@ -298,7 +299,7 @@ impl Log {
                 return Err(SetIdError::AddedBelowLength);
             }
         }
-        // A node that trimming left empty must not stand behind entries to come.
+        // A node that trimming has emptied must not precede later entries with smaller ids.
         while let Some(at) = self.index.back().filter(|&at| self.index.get(at).id() > id) {
             self.index.remove(at);
         }
@@ -310,12 +311,12 @@ impl Log {
         Ok(())
     }
 
-    /// Whether an entry with an id of `start` or more was deleted by name.
+    /// Whether an entry with an id of at least `start` may have been deleted by id, rather than by trimming.
     pub(super) fn has_tombstone_from(&self, start: StreamId) -> bool {
         self.length > 0 && !self.max_deleted.is_zero() && start <= self.max_deleted
     }
 
-    /// How many entries had been added when `id` was, if that can be told.
+    /// Number of entries that had been added up to and including `id`, if it can be determined.
     pub(super) fn added_up_to(&self, id: StreamId) -> Option<u64> {
         if self.entries_added == 0 {
             return Some(0);
@@ -344,7 +345,7 @@ impl Log {
         None
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub(super) fn check(&self) {
         self.index.check();
         let (mut length, mut previous) = (0, None);
@@ -365,7 +366,7 @@ impl Log {
     }
 }
 
-/// Entries of a stream in an interval of ids, in order or backward. No allocation; O(1) for each entry.
+/// Entries of a stream in an interval of ids, forwards or backwards. No allocation; O(1) for each entry.
 #[derive(Clone)]
 pub struct Range<'a> {
     index: &'a Index,
@@ -405,8 +406,8 @@ impl<'a> Iterator for Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// Shows the next entry to `read`, if there is one. What `read` takes of its fields is not walked over again, so
-    /// that this is the quicker way to read entries with their fields.
+    /// Calls `read` with the next entry, if there is one. Fields that `read` consumes are not traversed again, so this
+    /// is the faster way to read entries with their fields.
     #[inline]
     pub fn read_next<R>(&mut self, read: impl FnOnce(StreamId, &mut Fields<'a>) -> R) -> Option<R> {
         let entry = self.next()?;
@@ -416,7 +417,7 @@ impl<'a> Range<'a> {
         Some(result)
     }
 
-    /// Notes that fields of the entry returned last were taken, as far as `fields` tells.
+    /// Records how many fields of the entry returned last `fields` has consumed.
     #[inline]
     pub(super) fn taken(&mut self, fields: &Fields<'a>) {
         if let Some(walk) = self.walk.as_mut().filter(|_| !self.backward) {
@@ -424,7 +425,7 @@ impl<'a> Range<'a> {
         }
     }
 
-    /// Goes on to the next node.
+    /// Moves to the next node.
     fn turn(&mut self) {
         let step = if self.backward { Index::prev } else { Index::next };
         self.at = self.at.and_then(|at| step(self.index, at));
@@ -432,7 +433,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// Finds entries by id; goes on from the last one found where it can.
+/// Finds entries by id, continuing from the last one found if possible.
 pub(super) struct Finder<'a> {
     index: &'a Index,
     at: Option<NodeAt>,

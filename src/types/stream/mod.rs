@@ -1,4 +1,4 @@
-//! A stream: entries of fields and values under ids that only grow, and groups of consumers that share them.
+//! A stream: entries of fields and values under ids that only increase, and consumer groups that share them.
 //!
 //! ```text
 //! Stream ─ Log ── Index ── Node (a listpack of about a hundred entries, as in files) …
@@ -7,12 +7,12 @@
 //!       └─ Idempotency, if producers use it
 //! ```
 //!
-//! Since ids only grow, nodes stand in a sorted sequence of chunks (`sorted.rs`) instead of a tree; so do pending
-//! entries. Which groups have an entry pending is asked of each group, O(log n) a group: an index from ids to groups
-//! would cost every delivered entry memory for commands that few streams see.
+//! Since ids only increase, nodes are stored in a sorted sequence of chunks (`sorted.rs`) instead of a tree, and so are
+//! pending entries. To find the groups for which an entry is pending, each group is searched, O(log n) per group: an
+//! index from ids to groups would cost memory for every delivered entry, for commands that few streams see.
 //!
-//! Streams are Salvatore Sanfilippo's (Redis 5.0); counters of groups came with 7.0, reference policies with 8.2,
-//! reading that claims with 8.4, idempotent producers with 8.6, giving back with 8.8.
+//! Streams are Salvatore Sanfilippo's (Redis 5.0). Group counters came with 7.0, reference policies with 8.2, reading
+//! that claims with 8.4, idempotent producers with 8.6, and the release of entries with 8.8.
 
 mod collection;
 mod group;
@@ -41,31 +41,31 @@ use crate::stdx::alloc::relocation::Relocator;
 use log::Log;
 use sorted::Keyed;
 
-/// What becomes of an entry's references in groups when the entry is deleted.
+/// Treatment of an entry's references in groups when the entry is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum RefPolicy {
-    /// They stay: the entry is pending and cannot be read any more.
+    /// References stay: the entry remains pending but cannot be read any more.
     #[default]
     Keep,
-    /// They go with the entry.
+    /// References are removed with the entry.
     Delete,
-    /// The entry goes only if every group has read it and none has it pending.
+    /// The entry is deleted only if every group has read and acknowledged it.
     Acked,
 }
 
-/// What a deletion under a [`RefPolicy`] came to. The numbers are those that commands answer.
+/// Result of a deletion under a [`RefPolicy`]. The numbers are those in replies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i8)]
 pub enum Deletion {
-    /// There was nothing with this id.
+    /// There was no entry with this id.
     Missing = -1,
-    /// The entry is gone.
+    /// The entry was deleted.
     Deleted = 1,
     /// The entry stays, because a group needs it.
     Referenced = 2,
 }
 
-/// The place of a group. Valid until groups are created or destroyed.
+/// Position of a group. Valid until groups are created or destroyed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GroupAt(usize);
 
@@ -78,7 +78,7 @@ const _: () = assert!(size_of::<Stream>() == 8);
 #[derive(Clone, Default)]
 struct Inner {
     log: Log,
-    /// By name.
+    /// Sorted by name.
     groups: Vec<Group>,
     idempotency: Option<Box<Idempotency>>,
 }
@@ -102,7 +102,7 @@ impl Stream {
         self.0.log.length
     }
 
-    /// The greatest id the stream has had, or was told it had.
+    /// The greatest id that the stream has had, or that was set as its last id.
     #[inline]
     pub fn last_id(&self) -> StreamId {
         self.0.log.last_id
@@ -114,36 +114,36 @@ impl Stream {
         self.0.log.first_id
     }
 
-    /// The greatest id that was deleted by name; `0-0` if none was.
+    /// The greatest id that was deleted by id, rather than by trimming; `0-0` if none was.
     #[inline]
     pub fn max_deleted_id(&self) -> StreamId {
         self.0.log.max_deleted
     }
 
-    /// Entries ever added.
+    /// Number of entries ever added.
     #[inline]
     pub fn entries_added(&self) -> u64 {
         self.0.log.entries_added
     }
 
-    /// Number of nodes: what stands for the keys of a radix tree.
+    /// Number of nodes, reported as the number of radix tree keys.
     #[inline]
     pub fn nodes_len(&self) -> usize {
         self.0.log.index.len()
     }
 
-    /// The nodes in order: master id, and listpack as it goes into files.
+    /// The nodes in order: master id, and the listpack as stored in files.
     pub fn nodes(&self) -> impl Iterator<Item = (StreamId, &[u8])> {
         self.0.log.index.iter().map(|node| (node.id(), node.as_bytes()))
     }
 
-    /// Number of allocations to free, roughly. O(groups).
+    /// Approximate number of allocations to free. O(groups).
     fn allocations(&self) -> usize {
         let idempotency = self.0.idempotency.as_ref().map_or(0, |state| 1 + 2 * state.len());
         self.nodes_len() + self.0.groups.iter().map(|group| group.effort()).sum::<usize>() + idempotency
     }
 
-    /// Bytes it occupies, its own word aside, estimated from `samples` nodes (0: all of them).
+    /// Bytes allocated outside the stream's own word, estimated from `samples` nodes (0: all of them).
     fn allocated(&self, samples: usize) -> usize {
         let index = &self.0.log.index;
         let looked_at = if samples == 0 { index.len() } else { samples.min(index.len()) };
@@ -154,8 +154,8 @@ impl Stream {
         size_of::<Inner>() + nodes + index.bytes() + groups + idempotency
     }
 
-    /// Moves blocks behind its own whose places are sparse: those of `most` chunks of nodes, then of as many groups.
-    /// Returns the cursor to go on at, 0 at the end.
+    /// Moves blocks whose places are sparse, except the stream's own: first those of `most` chunks of nodes, then of as
+    /// many groups. Returns the next cursor, 0 at the end.
     fn relocate_parts(&mut self, by: &mut Relocator, cursor: u64, most: usize) -> u64 {
         /// Set in cursors of groups, which come after the entries.
         const GROUPS: u64 = 1 << 62;
@@ -176,7 +176,7 @@ impl Stream {
         if until < groups { until as u64 | GROUPS } else { 0 }
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub fn check(&self) {
         self.0.log.check();
         assert!(self.0.groups.is_sorted_by(|a, b| a.name() < b.name()), "names of groups ascend");
@@ -198,7 +198,7 @@ impl Stream {
         self.0.log.next_id(wanted, now_ms)
     }
 
-    /// Adds an entry; fields and values take turns in `items`. O(bytes of the entry).
+    /// Adds an entry. `items` are its fields and values, alternating. O(bytes of the entry).
     ///
     /// # Errors
     /// If the id is not greater than [`last_id`](Self::last_id), or the entry too large.
@@ -218,7 +218,7 @@ impl Stream {
         self.0.log.range(start, end)
     }
 
-    /// The entries with ids in `start..=end`, the last first. O(log n), then O(1) for each.
+    /// The entries with ids in `start..=end`, last first. O(log n), then O(1) for each.
     #[inline]
     pub fn range_back(&self, start: StreamId, end: StreamId) -> Range<'_> {
         self.0.log.range_back(start, end)
@@ -242,19 +242,19 @@ impl Stream {
         self.range_back(StreamId::MIN, StreamId::MAX).next()
     }
 
-    /// Deletes an entry, but nothing that groups know of it; says whether it was there. O(log n + entries of a node).
+    /// Deletes an entry but not the groups' references to it; whether the entry existed. O(log n + entries of a node).
     #[inline]
     pub fn delete(&mut self, id: StreamId) -> bool {
         self.0.log.delete(id)
     }
 
-    /// Deletes an entry as `policy` says. O(groups × log n + entries of a node).
+    /// Deletes an entry under `policy`. O(groups × log n + entries of a node).
     pub fn delete_with(&mut self, id: StreamId, policy: RefPolicy) -> Deletion {
         self.delete_noting(id, policy).0
     }
 
-    /// As [`Stream::delete_with`]; says also whether anything has changed, be it only that an entry which was deleted
-    /// before is no longer pending.
+    /// As [`Stream::delete_with`]. Also returns whether anything has changed, which includes that an entry deleted
+    /// earlier is no longer pending.
     pub fn delete_noting(&mut self, id: StreamId, policy: RefPolicy) -> (Deletion, bool) {
         let mut changed = false;
         match policy {
@@ -265,8 +265,8 @@ impl Stream {
         if self.0.log.delete(id) { (Deletion::Deleted, true) } else { (Deletion::Missing, changed) }
     }
 
-    /// Acknowledges an entry for a group and deletes it as `policy` says. [`Deletion::Missing`] if it is not pending;
-    /// an entry that is pending and no longer there counts as deleted. O(groups × log n + entries of a node).
+    /// Acknowledges an entry for a group and deletes it under `policy`. [`Deletion::Missing`] if the entry is not
+    /// pending; an entry that is pending but no longer exists counts as deleted. O(groups × log n + entries of a node).
     pub fn acknowledge_and_delete(&mut self, group: GroupAt, id: StreamId, policy: RefPolicy) -> Deletion {
         if !self.0.groups[group.0].forget(id) {
             return Deletion::Missing;
@@ -277,8 +277,9 @@ impl Stream {
         }
     }
 
-    /// Removes entries from the front and returns how many. O(nodes removed + entries of the last of them) with
-    /// [`RefPolicy::Keep`]; otherwise O(groups × log n) for each entry looked at, and nothing if approximate.
+    /// Removes entries from the front and returns their number. With [`RefPolicy::Keep`], O(nodes removed + entries of
+    /// the last of them). Under the other policies, O(groups × log n) per entry examined, and an approximate trim
+    /// removes nothing.
     pub fn trim(&mut self, trim: Trim, policy: RefPolicy) -> u64 {
         let Inner { log, groups, .. } = &mut *self.0;
         match policy {
@@ -293,8 +294,8 @@ impl Stream {
         }
     }
 
-    /// The exact threshold that gives the state the stream has after an approximate trim: what is passed on to files
-    /// and replicas.
+    /// The exact threshold that results in the current state of the stream, after an approximate trim. Files and
+    /// replicas get this threshold.
     pub fn exact_threshold(&self, trimmed: Threshold) -> Threshold {
         match trimmed {
             Threshold::MaxLen(_) => Threshold::MaxLen(self.entries_len()),
@@ -303,7 +304,7 @@ impl Stream {
         }
     }
 
-    /// Sets the last id and, where given, the number of entries ever added and the greatest deleted id.
+    /// Sets the last id and, if given, the number of entries ever added and the greatest deleted id.
     ///
     /// # Errors
     /// If these contradict each other or the entries.
@@ -329,38 +330,38 @@ impl Stream {
         self.0.groups.len()
     }
 
-    /// The groups in the order of their names.
+    /// The groups in order of their names.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.0.groups.iter()
     }
 
-    /// The place of the group with this name. O(log groups).
+    /// The position of the group with this name. O(log groups).
     #[inline]
     pub fn find_group(&self, name: &[u8]) -> Option<GroupAt> {
         self.place(name).ok().map(GroupAt)
     }
 
-    /// The group at a place.
+    /// The group at a position.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such group.
     #[inline]
     pub fn group(&self, at: GroupAt) -> &Group {
         &self.0.groups[at.0]
     }
 
-    /// The group at a place, to be changed, beside the entries that it reads.
+    /// The group at a position, mutable, with the entries that it reads.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such group.
     #[inline]
     pub fn group_mut(&mut self, at: GroupAt) -> GroupMut<'_> {
         let Inner { log, groups, .. } = &mut *self.0;
         GroupMut::new(log, &mut groups[at.0])
     }
 
-    /// Creates a group that has read up to `last_id`, unless there is one with this name. A number of entries read
-    /// beyond that of all entries is taken down to it.
+    /// Creates a group that has read up to `last_id`; `None` if the name exists. `entries_read` is capped at the number
+    /// of entries ever added.
     pub fn create_group(
         &mut self,
         name: &[u8],
@@ -373,7 +374,7 @@ impl Stream {
         Some(GroupAt(place))
     }
 
-    /// Destroys a group; says whether it was there.
+    /// Destroys a group; whether it existed.
     pub fn destroy_group(&mut self, name: &[u8]) -> bool {
         self.place(name).is_ok_and(|place| {
             self.0.groups.remove(place);
@@ -381,8 +382,8 @@ impl Stream {
         })
     }
 
-    /// How many entries a group has yet to read; `None` if that cannot be told, because of entries deleted by name or a
-    /// position that was set. Negative where the numbers that a client set contradict each other. O(1).
+    /// Number of entries that a group has not read; `None` if it cannot be determined, because entries were deleted by
+    /// id or the group's position was set. Negative if numbers that a client has set contradict each other. O(1).
     pub fn lag(&self, group: &Group) -> Option<i64> {
         self.0.log.lag(group)
     }
@@ -390,31 +391,31 @@ impl Stream {
 
 /// Idempotent producers.
 impl Stream {
-    /// What is remembered of idempotent producers, if any ever were.
+    /// State of idempotent producers, if there have been any.
     #[inline]
     pub fn idempotency(&self) -> Option<&Idempotency> {
         self.0.idempotency.as_deref()
     }
 
-    /// The same to be changed, if there is any.
+    /// State of idempotent producers, mutable, if there have been any.
     #[inline]
     pub fn idempotency_mut(&mut self) -> Option<&mut Idempotency> {
         self.0.idempotency.as_deref_mut()
     }
 
-    /// The same, created if need be.
+    /// State of idempotent producers, mutable; created if there is none.
     pub fn idempotency_or_default(&mut self) -> &mut Idempotency {
         self.0.idempotency.get_or_insert_default()
     }
 }
 
 impl Inner {
-    /// Whether a group has yet to read or acknowledge an entry.
+    /// Whether a group has not read or not acknowledged the entry.
     fn is_referenced(&self, id: StreamId) -> bool {
         self.groups.iter().any(|group| group.needs(id))
     }
 
-    /// Takes an id off the pending entries of all groups; says whether it was among those of any.
+    /// Removes an id from the pending entries of all groups; whether it was pending in any.
     fn forget(&mut self, id: StreamId) -> bool {
         let mut found = false;
         for group in &mut self.groups {

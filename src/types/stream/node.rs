@@ -6,13 +6,12 @@
 //! or:            flags │ ms − master's │ seq − master's │ m │ field 1 │ value 1 … value m │ items before this one
 //! ```
 //!
-//! The master entry has the fields of the entry that opened the node; entries with the same fields do not repeat them.
-//! A deleted entry stays where it is, marked by a flag, until its node goes. The last item of an entry counts the
-//! others, so that a node is read backwards, too.
+//! The master entry has the fields of the first entry of the node; entries with the same fields do not repeat them. A
+//! deleted entry stays in place, marked by a flag, until its node is removed. The last item of an entry is the number
+//! of its other items, so that a node can also be read backwards.
 //!
 //! What always holds: the listpack has this form, and both counts of the master entry are true; ids of live entries
-//! ascend and are not below the master's. [`Node::load`] refuses bytes of which this cannot be said, so that
-//! everything else may rely on it.
+//! ascend and are not below the master id. [`Node::load`] refuses all other bytes, and all other code relies on that.
 
 use super::id::StreamId;
 use super::sorted::Keyed;
@@ -23,17 +22,17 @@ use crate::structures::listpack::{EMPTY, Entries, Item, Iter, Listpack, Pos, Run
 const DELETED: i64 = 1;
 /// Flag of an entry with the master entry's fields.
 const SAME_FIELDS: i64 = 2;
-/// The listpack of a node never becomes larger by an entry that could have a node of its own.
+/// Limit for a node in bytes: an entry that would exceed it gets a new node.
 pub(super) const MAX_NODE_BYTES: usize = 1 << 30;
-/// What a position promises.
+/// Panic message for an item that is not as the form of a node requires.
 const FORM: &str = "the node has its form";
 
-/// How large nodes may become. Zero stands for no limit.
+/// Limits on the size of a node; zero is no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeLimits {
-    /// Bytes of a node.
+    /// Largest size in bytes.
     pub max_bytes: usize,
-    /// Entries of a node, deleted ones included.
+    /// Largest number of entries, including deleted ones.
     pub max_entries: u64,
 }
 
@@ -43,7 +42,7 @@ impl Default for NodeLimits {
     }
 }
 
-/// Why bytes are no node.
+/// Why bytes are not a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum NodeError {
     #[error("no valid listpack")]
@@ -54,25 +53,26 @@ pub(super) enum NodeError {
     Order,
 }
 
-/// A run of entries.
+/// A node: a run of entries.
 #[derive(Clone)]
 pub(super) struct Node {
-    /// The id of the entry that opened the node: the others are relative to it.
+    /// Master id: the id of the node's first entry, to which the other ids are relative.
     master: StreamId,
     entries: Listpack,
     marks: Marks,
 }
 
-/// Positions of some entries, evenly spaced: a search reads a node from the last mark that is not beyond what it looks
-/// for. Two bytes for every sixteen entries of a node of a hundred.
+/// Positions of some entries, evenly spaced. A search starts at the last mark that is not beyond the id searched for.
+/// Takes two bytes per sixteen entries in a node of a hundred.
 ///
-/// What always holds: positions ascend, the first is that of the first entry, and the ids of the others were those of
-/// live entries when they were marked, so that they ascend, too. Entries beyond the first 64 KB have no marks.
+/// What always holds: positions ascend; the first is that of the first entry; the entries at the others were live when
+/// they were marked, so their ids ascend, too. Entries beyond the first 64 KB have no marks.
 #[derive(Clone, Copy, Default)]
 struct Marks {
     at: [u16; Marks::MOST],
     len: u8,
-    /// Binary logarithm of the number of entries between two marks, beyond [`SPACING`](Marks::SPACING).
+    /// Binary logarithm of the factor by which the distance between two marks, in entries, exceeds
+    /// [`SPACING`](Marks::SPACING).
     thinned: u8,
 }
 
@@ -80,7 +80,7 @@ const _: () = assert!(size_of::<Marks>() == 16);
 
 impl Marks {
     const MOST: usize = 7;
-    /// Entries between two marks, at first.
+    /// Initial number of entries between two marks.
     const SPACING: u64 = 16;
 
     /// The marks in order.
@@ -95,7 +95,7 @@ impl Marks {
         self.at[..usize::from(self.len)].get(number).map(|&at| Pos::from_offset(at.into()))
     }
 
-    /// Notes that an entry, the one behind `before` others, stands at `pos`.
+    /// Marks the entry at `pos`, which has `before` entries before it, if a mark is due.
     #[inline]
     fn note(&mut self, before: u64, pos: Pos) {
         let spacing = Self::SPACING << self.thinned.min(48);
@@ -124,7 +124,7 @@ impl Marks {
         self.len = len as u8 + 1;
     }
 
-    /// Follows the entries when what stands before them grows from `old` to `new` bytes.
+    /// Adjusts the marks when the size of what precedes the entries changes from `old` to `new` bytes.
     #[cold]
     fn shift(&mut self, old: usize, new: usize) {
         for i in 0..usize::from(self.len) {
@@ -146,7 +146,7 @@ impl Keyed for Node {
 /// An entry of a stream, borrowed from it.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
-    /// Its id.
+    /// Id of the entry.
     pub id: StreamId,
     same_fields: Option<Entries<'a>>,
     items: Entries<'a>,
@@ -168,7 +168,7 @@ impl<'a> Entry<'a> {
         self.pairs
     }
 
-    /// Whether there is none: no command adds such an entry.
+    /// Whether there are no pairs. No command adds such an entry.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.pairs == 0
@@ -209,18 +209,18 @@ impl<'a> Iterator for Fields<'a> {
 
 impl ExactSizeIterator for Fields<'_> {}
 
-/// Walks over the live entries of a node, from both ends.
+/// Iterator over the live entries of a node, from both ends.
 #[derive(Clone, Copy)]
 pub(super) struct Walk<'a> {
     node: &'a Node,
     fields: Entries<'a>,
     num_fields: usize,
     left: Entries<'a>,
-    /// How many items at the front of `left` belong to the entry that was read last.
+    /// Number of items at the front of `left` that belong to the entry read last.
     unread: usize,
 }
 
-/// An entry, its place, and its flags.
+/// An entry with its position and flags.
 struct Found<'a> {
     at: Pos,
     flags: i64,
@@ -236,7 +236,7 @@ fn int(item: Item<'_>) -> i64 {
 }
 
 impl<'a> Walk<'a> {
-    /// Reads the entry that starts the items of `entries`, which then start with its fields and values.
+    /// Reads the entry at the start of `entries` and leaves `entries` at the entry's fields and values.
     #[inline(always)]
     fn read(&self, entries: &mut Entries<'a>) -> Option<Found<'a>> {
         let at = entries.pos();
@@ -258,7 +258,7 @@ impl<'a> Walk<'a> {
         if same_fields { pairs } else { 2 * pairs }
     }
 
-    /// Passes over what is left of the entry that was read last.
+    /// Skips the remaining items of the entry read last.
     #[inline(always)]
     fn pass(&mut self) {
         assert!(self.left.skip_entries(self.unread), "{FORM}");
@@ -272,7 +272,7 @@ impl<'a> Walk<'a> {
         let mut left = self.left;
         let found = self.read(&mut left)?;
         self.left = left;
-        // Behind fields and values stands their number.
+        // The fields and values are followed by the count of items.
         self.unread = Self::items_of(found.entry.pairs, found.entry.same_fields.is_some()) + 1;
         Some(found)
     }
@@ -297,7 +297,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes that fields of the entry that was read last were taken, as far as `fields` tells.
+    /// Records how many items of the entry read last `fields` has consumed.
     #[inline]
     pub(super) fn taken(&mut self, fields: &Fields<'a>) {
         self.left = self.left.starting_at(fields.items.pos());
@@ -331,7 +331,7 @@ impl Node {
         self.entries.relocate(by);
     }
 
-    /// A node with one entry, whose fields become the master entry's.
+    /// A node with one entry, whose fields become those of the master entry.
     pub(super) fn new<'f>(id: StreamId, items: impl Iterator<Item = &'f [u8]> + Clone) -> Node {
         let fields = items.clone().step_by(2);
         let mut node = Node { master: id, entries: Listpack::new(), marks: Marks::default() };
@@ -346,10 +346,10 @@ impl Node {
         node
     }
 
-    /// Takes in bytes from outside. O(n).
+    /// Takes over bytes from outside. O(n).
     ///
     /// # Errors
-    /// Unless they have the form of a node, with true counts and ascending ids.
+    /// The bytes do not have the form of a node, a count is wrong, or ids do not ascend.
     pub(super) fn load(master: StreamId, bytes: &[u8]) -> Result<Node, NodeError> {
         let entries = Listpack::from_bytes_checked(bytes).map_err(|_| NodeError::Listpack)?;
         let mut node = Node { master, entries, marks: Marks::default() };
@@ -358,7 +358,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Marks for the entries there are. The first entry is marked even if it is deleted.
+    /// Computes the marks of all entries. The first entry is marked even if it is deleted.
     fn find_marks(&self) -> Marks {
         let (mut marks, mut before) = (Marks::default(), 0);
         let mut walk = self.walk();
@@ -371,7 +371,7 @@ impl Node {
         marks
     }
 
-    /// Whether everything holds that always holds.
+    /// Checks all invariants of the listpack.
     fn validate(&self) -> Result<(), NodeError> {
         fn int(items: &mut Iter<'_>) -> Result<i64, NodeError> {
             match items.next() {
@@ -382,7 +382,7 @@ impl Node {
         fn skip(items: &mut Iter<'_>, n: usize) -> Result<(), NodeError> {
             if n > 0 { items.nth(n - 1).map(|_| ()).ok_or(NodeError::Form) } else { Ok(()) }
         }
-        // Each item takes two bytes at least: no count beyond that is true, and no sum of them overflows.
+        // Each item takes at least two bytes, so larger counts are wrong, and sums of accepted counts cannot overflow.
         let most = self.entries.bytes() as i64;
         let count = |n: i64| if (0..=most).contains(&n) { Ok(n as usize) } else { Err(NodeError::Form) };
         let mut items = self.entries.iter();
@@ -422,7 +422,7 @@ impl Node {
         if (live, deleted) == (found_live, found_deleted) { Ok(()) } else { Err(NodeError::Form) }
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub(super) fn check(&self) {
         self.entries.check();
         self.validate().expect("a node is valid");
@@ -435,7 +435,7 @@ impl Node {
         assert!(ids.is_sorted_by(|a, b| a < b), "the ids of marks ascend");
     }
 
-    /// The listpack, as it goes into files.
+    /// The listpack as stored in files.
     #[inline]
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.entries.as_bytes()
@@ -447,7 +447,7 @@ impl Node {
         self.entries.allocated()
     }
 
-    /// The id that is `ms` and `seq` away from the master's.
+    /// The id at a distance of `ms` and `seq` from the master id.
     #[inline]
     fn absolute(&self, ms: i64, seq: i64) -> StreamId {
         StreamId { ms: self.master.ms.wrapping_add(ms as u64), seq: self.master.seq.wrapping_add(seq as u64) }
@@ -461,7 +461,7 @@ impl Node {
         (next(), next())
     }
 
-    /// Moves `n` entries from the live to the deleted ones, or with zero adds a live one.
+    /// Counts `n` live entries as deleted, or with zero one more live entry.
     #[inline]
     fn recount(&mut self, removed: u64) {
         let (live, deleted) = self.counts();
@@ -479,7 +479,7 @@ impl Node {
         }
     }
 
-    /// Whether an entry of `bytes` bytes of fields and values still belongs into this node.
+    /// Whether another entry with `bytes` bytes of fields and values fits into this node.
     #[inline]
     pub(super) fn takes(&self, bytes: usize, limits: NodeLimits) -> bool {
         let max_bytes = match limits.max_bytes {
@@ -493,7 +493,7 @@ impl Node {
         limits.max_entries == 0 || live + deleted < limits.max_entries
     }
 
-    /// Adds an entry at the end. Fields and values take turns in `items`.
+    /// Adds an entry at the end. `items` are its fields and values, alternating.
     pub(super) fn push<'f>(&mut self, id: StreamId, items: impl Iterator<Item = &'f [u8]> + Clone) {
         let (mut master, num_fields) = self.walk_fields();
         let mut fields = items.clone().step_by(2);
@@ -521,7 +521,7 @@ impl Node {
         self.recount(0);
     }
 
-    /// The items from the first field of the master entry on, and how many of them are fields.
+    /// The items from the first field of the master entry on, and the number of fields.
     #[inline]
     fn walk_fields(&self) -> (Entries<'_>, usize) {
         let mut items = self.entries.entries();
@@ -530,7 +530,7 @@ impl Node {
         (items, num_fields)
     }
 
-    /// A walk over all entries. O(fields of the master entry).
+    /// Iterates over all entries. O(fields of the master entry).
     #[inline]
     pub(super) fn walk(&self) -> Walk<'_> {
         let (fields, num_fields) = self.walk_fields();
@@ -538,7 +538,7 @@ impl Node {
             Some(first) => fields.starting_at(first),
             None => {
                 let mut left = fields;
-                // Behind the fields stands a zero.
+                // The fields are followed by a zero.
                 left.skip_entries(num_fields + 1);
                 left
             }
@@ -546,7 +546,7 @@ impl Node {
         Walk { node: self, fields, num_fields, left, unread: 0 }
     }
 
-    /// A walk over the entries with this id or a greater one, and a few before them. O(log entries).
+    /// Iterates over the entries from this id on, and possibly a few before it. O(log entries).
     #[inline]
     pub(super) fn walk_from(&self, id: StreamId) -> Walk<'_> {
         let mut walk = self.walk();
@@ -564,7 +564,7 @@ impl Node {
         walk
     }
 
-    /// A walk over the entries with this id or a smaller one, and a few behind them. O(log entries).
+    /// Iterates over the entries up to this id, and possibly a few after it. O(log entries).
     #[inline]
     pub(super) fn walk_up_to(&self, id: StreamId) -> Walk<'_> {
         let mut walk = self.walk();
@@ -590,7 +590,7 @@ impl Node {
         self.walk().last_any().map(|found| found.entry.id)
     }
 
-    /// Deletes the entry with this id; says whether it was there. O(entries).
+    /// Deletes the entry with this id; whether it existed. O(entries).
     pub(super) fn delete(&mut self, id: StreamId) -> bool {
         let mut walk = self.walk_from(id);
         while let Some(found) = walk.next_any() {
@@ -607,8 +607,8 @@ impl Node {
         false
     }
 
-    /// Deletes entries for which `verdict` says so, until it says to stop. No live entry is before `first`. Returns how
-    /// many.
+    /// Deletes the entries for which `verdict` returns [`Verdict::Delete`], until it returns [`Verdict::Stop`]. `first`
+    /// is the id of the first live entry, or a smaller one. Returns the number of deleted entries.
     pub(super) fn delete_while(
         &mut self,
         first: StreamId,
@@ -636,7 +636,7 @@ impl Node {
     }
 }
 
-/// What becomes of an entry that trimming looks at.
+/// Decision about an entry during trimming.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Delete,
@@ -644,14 +644,14 @@ pub(super) enum Verdict {
     Stop,
 }
 
-/// What is written of an entry before its fields and values.
+/// Items of an entry before its fields and values.
 struct NewEntry {
     ms: u64,
     seq: u64,
     same: bool,
 }
 
-/// Where the items of an entry are written to.
+/// Destination of the items of an entry.
 trait Sink<'f> {
     fn int(&mut self, value: i64);
     fn text(&mut self, text: &'f [u8]);
@@ -682,7 +682,7 @@ impl<'f> Sink<'f> for Batch<'_, 'f> {
 }
 
 impl NewEntry {
-    /// Integers of an entry besides its fields and values.
+    /// Largest number of integers in an entry besides its fields and values.
     const INTS: usize = 5;
 
     /// Writes the entry with these `count` fields and values.
@@ -705,7 +705,7 @@ impl NewEntry {
     }
 }
 
-/// Collects items for a listpack, so that it grows once for many of them.
+/// Collects items for a listpack, which then grows once for many items.
 struct Batch<'l, 'f> {
     listpack: &'l mut Listpack,
     items: [Item<'f>; 32],

@@ -1,8 +1,8 @@
-//! The pending entries of a group: which were delivered and not yet acknowledged.
+//! The pending entries of a group: entries that were delivered and have not been acknowledged.
 //!
-//! A record takes 32 bytes, and the list of its consumer another 16: 48 bytes, where a radix tree of separately
-//! allocated records takes more than a hundred. What one consumer has is found in its own list, so that reading the
-//! history of a consumer does not depend on what others have pending.
+//! A record takes 32 bytes, and its id in the list of the consumer another 16. That is 48 bytes, where a radix tree of
+//! separately allocated records takes more than a hundred. Each consumer has a list of its own, so that reading the
+//! history of a consumer does not depend on the pending entries of others.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use super::id::StreamId;
 use super::sorted::{At, Keyed, Sorted};
 use crate::stdx::alloc::relocation::Relocator;
 
-/// Number of a consumer that stands for "nobody".
+/// Consumer number for "none".
 const NOBODY: u32 = u32::MAX;
-/// Number of a consumer that stands for "not yet known", while a file is read.
+/// Consumer number for "not yet known", while a file is loaded.
 const UNKNOWN: u32 = u32::MAX - 1;
-/// A count from which on the true one stands in a table of its own.
+/// Counts from this one on are stored in a separate table.
 const HUGE: u32 = u32::MAX;
 
-/// Who has a pending entry.
+/// Owner of a pending entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
     /// The consumer with this number.
     Consumer(u32),
-    /// Nobody: the entry was given back.
+    /// None: the entry was released.
     Nobody,
-    /// Nobody yet, while a file is read.
+    /// None yet, while a file is loaded.
     Unknown,
 }
 
@@ -54,18 +54,18 @@ impl Keyed for Record {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Pending {
     pub id: StreamId,
-    /// When it was delivered last, in Unix milliseconds; zero if it was given back.
+    /// Time of the last delivery in Unix milliseconds; zero for a released entry.
     pub time: i64,
     pub owner: Owner,
-    /// How many times it was delivered.
+    /// Number of deliveries.
     pub count: u64,
 }
 
-/// Pending entries by id.
+/// Pending entries, sorted by id.
 #[derive(Clone, Default)]
 pub(super) struct PendingList {
     records: Sorted<Record>,
-    /// Counts that do not fit a record.
+    /// Counts that do not fit into a record.
     huge: BTreeMap<StreamId, u64>,
 }
 
@@ -109,7 +109,7 @@ impl PendingList {
         Pending { id: record.id, time: record.time, owner: Owner::of(record.owner), count }
     }
 
-    /// The count as it goes into a record.
+    /// The form of a count in a record.
     #[inline]
     fn fit(&mut self, id: StreamId, count: u64) -> u32 {
         match u32::try_from(count) {
@@ -121,13 +121,13 @@ impl PendingList {
         }
     }
 
-    /// The place of the entry with this id. O(log n).
+    /// The position of the entry with this id. O(log n).
     #[inline]
     pub(super) fn find(&self, id: StreamId) -> Option<At> {
         self.records.find(id)
     }
 
-    /// The place of the first entry with this id or a greater one. O(log n).
+    /// The position of the first entry with this id or a greater one. O(log n).
     #[inline]
     pub(super) fn at_or_after(&self, id: StreamId) -> Option<At> {
         self.records.at_or_after(id)
@@ -139,7 +139,7 @@ impl PendingList {
         self.whole(self.records.get(at))
     }
 
-    /// Who has the entry at `at`.
+    /// The owner of the entry at `at`.
     #[inline]
     pub(super) fn owner(&self, at: At) -> Owner {
         Owner::of(self.records.get(at).owner)
@@ -151,35 +151,35 @@ impl PendingList {
         Some((self.records.get(first).id, self.records.get(last).id))
     }
 
-    /// The place after `at`.
+    /// The position after `at`.
     #[inline]
     pub(super) fn next(&self, at: At) -> Option<At> {
         self.records.next(at)
     }
 
-    /// The place of the first entry from `at` on that was delivered at `time` or earlier.
+    /// The position of the first entry from `at` on that was delivered at or before `time`.
     #[inline]
     pub(super) fn next_older(&mut self, at: At, time: i64) -> Option<At> {
         self.records.next_older(at, time)
     }
 
-    /// A time that no entry was delivered before. O(n / 128).
+    /// A lower bound for the delivery times of all entries. O(n / 128).
     #[inline]
     pub(super) fn oldest(&self) -> Option<i64> {
         self.records.oldest()
     }
 
-    /// The place of the first entry.
+    /// The position of the first entry.
     #[inline]
     pub(super) fn front(&self) -> Option<At> {
         self.records.front()
     }
 
-    /// Adds an entry, unless there is one with its id; says whether it did. O(1) at the end, else O(log n).
+    /// Adds an entry, unless its id exists; whether it was added. O(1) at the end, otherwise O(log n).
     #[inline]
     pub(super) fn insert(&mut self, entry: Pending) -> bool {
         let Pending { id, time, owner, count } = entry;
-        // A count that does not fit is entered only with its record.
+        // A count that does not fit is stored only together with its record.
         let small = u32::try_from(count).unwrap_or(HUGE);
         let fresh = self.records.insert(Record { id, time, owner: owner.number(), count: small });
         if fresh && small == HUGE {
@@ -188,7 +188,7 @@ impl PendingList {
         fresh
     }
 
-    /// Replaces the entry at `at` by one with the same id.
+    /// Replaces the entry at `at` by another one with the same id.
     pub(super) fn replace(&mut self, at: At, entry: Pending) {
         let Pending { id, time, owner, count } = entry;
         if self.records.get(at).count == HUGE {
@@ -198,7 +198,7 @@ impl PendingList {
         self.records.update(at, |record| *record = Record { id, time, owner: owner.number(), count });
     }
 
-    /// Takes out the entry at `at`.
+    /// Removes the entry at `at`.
     #[inline]
     pub(super) fn remove_at(&mut self, at: At) -> Pending {
         let record = self.records.remove_at(at);
@@ -209,7 +209,7 @@ impl PendingList {
         entry
     }
 
-    /// Takes out the entry with this id. O(log n).
+    /// Removes the entry with this id. O(log n).
     #[inline]
     pub(super) fn remove(&mut self, id: StreamId) -> Option<Pending> {
         self.find(id).map(|at| self.remove_at(at))
@@ -235,7 +235,7 @@ impl PendingList {
         self.records.allocations() + self.huge.len()
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub(super) fn check(&self) {
         self.records.check();
         let huge = self.records.iter().filter(|record| record.count == HUGE).map(|record| record.id);

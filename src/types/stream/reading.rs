@@ -1,4 +1,4 @@
-//! Reading in a group: what changes a group while it looks at the entries.
+//! Reading in a group: operations that change a group according to the entries of its stream.
 
 use std::collections::BinaryHeap;
 
@@ -10,12 +10,12 @@ use super::pending::Owner;
 use super::sorted::At;
 
 impl Log {
-    /// How many entries `group` has yet to read, if that can be told.
+    /// Number of entries that the group has not read, if it can be determined.
     pub(super) fn lag(&self, group: &Group) -> Option<i64> {
         if self.entries_added == 0 || self.length == 0 {
             return Some(0);
         }
-        // Nothing was deleted behind the first entry, and all that is left is unread.
+        // Nothing was deleted after the first entry, and no entry that is left has been read.
         if group.last_id < self.first_id && self.max_deleted < self.first_id {
             return Some(self.length as i64);
         }
@@ -28,14 +28,14 @@ impl Log {
 }
 
 impl Group {
-    /// When the first pending entry will have been idle for `min_idle_ms`, in Unix milliseconds; `None` if nothing is
-    /// pending. It may be told too early, but not after [`GroupMut::claim_idle`] with the same time claimed nothing.
-    /// O(n / 128).
+    /// Time at which the first pending entry will have been idle for `min_idle_ms`, in Unix milliseconds; `None` if
+    /// none is pending. The time may be too early, but not directly after [`GroupMut::claim_idle`] with the same
+    /// `min_idle_ms` has claimed nothing. O(n / 128).
     pub fn idle_at(&self, min_idle_ms: i64) -> Option<i64> {
         self.pending.oldest().map(|time| time.saturating_add(min_idle_ms))
     }
 
-    /// Whether it has yet to read or acknowledge an entry.
+    /// Whether the group has not read or not acknowledged the entry.
     pub(super) fn needs(&self, id: StreamId) -> bool {
         self.last_id < id || self.pending.find(id).is_some()
     }
@@ -44,50 +44,50 @@ impl Group {
 /// How an entry is claimed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// Claims only entries that were delivered at least this many milliseconds ago; zero claims all.
+    /// Entries delivered less than this many milliseconds ago are not claimed; zero claims all.
     pub min_idle_ms: i64,
-    /// The time of delivery that the entry gets, in Unix milliseconds.
+    /// New delivery time of the entry, in Unix milliseconds.
     pub delivered_ms: i64,
-    /// The count of deliveries that the entry gets.
+    /// New delivery count of the entry; `None` keeps it, or increments it if `counts` is set.
     pub deliveries: Option<u64>,
-    /// Counts as a delivery where `deliveries` is not given.
+    /// Whether the claim counts as a delivery, if `deliveries` is `None`.
     pub counts: bool,
-    /// Makes an entry pending that is not, if it exists.
+    /// Whether an existing entry that is not pending becomes pending.
     pub force: bool,
 }
 
-/// What claiming an id came to.
+/// Result of [`GroupMut::claim`].
 #[derive(Clone, Copy, Debug)]
 pub enum Claimed<'a> {
     /// The entry now belongs to the consumer.
     Entry(Entry<'a>),
-    /// The entry was pending like this and no longer exists: it is no longer pending.
+    /// The pending entry, given here, no longer exists in the stream and has been removed from the pending entries.
     Dropped(PendingEntry),
     /// The entry is not pending, does not exist, or was delivered too recently.
     No,
 }
 
-/// What [`GroupMut::auto_claim`] came to.
+/// Result of [`GroupMut::auto_claim`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AutoClaim {
-    /// Where the next call goes on; `0-0` after the last entry.
+    /// Id at which the next call continues; `0-0` after the last entry.
     pub cursor: StreamId,
     /// Number of entries claimed.
     pub claimed: u64,
-    /// What was pending and no longer exists: it is no longer pending.
+    /// Pending entries that no longer exist in the stream and have been removed from the pending entries.
     pub dropped: Vec<PendingEntry>,
 }
 
-/// What [`GroupMut::claim_idle`] came to.
+/// Result of [`GroupMut::claim_idle`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct IdleClaim {
     /// Number of entries claimed.
     pub claimed: u64,
-    /// What was pending and no longer exists: it is no longer pending.
+    /// Pending entries that no longer exist in the stream and have been removed from the pending entries.
     pub dropped: Vec<PendingEntry>,
 }
 
-/// A group to be changed, beside the entries that it reads.
+/// Mutable access to a group, with the entries that it reads.
 pub struct GroupMut<'a> {
     log: &'a Log,
     group: &'a mut Group,
@@ -98,40 +98,40 @@ impl<'a> GroupMut<'a> {
         GroupMut { log, group }
     }
 
-    /// The group, to be looked at.
+    /// The group.
     #[inline]
     pub fn group(&self) -> &Group {
         self.group
     }
 
-    /// Sets how far the group has read. A number of entries beyond that of all entries is taken down to it.
+    /// Sets the last id that the group has read. `entries_read` is capped at the number of entries ever added.
     pub fn set_last_id(&mut self, last_id: StreamId, entries_read: Option<u64>) {
         self.group.last_id = last_id;
         self.group.entries_read = entries_read.map(|read| read.min(self.log.entries_added));
     }
 
-    /// Moves the group on to `last_id`, if it has not read as far.
+    /// Raises the last id that the group has read to `last_id`, unless it is greater already.
     pub fn advance(&mut self, last_id: StreamId) {
         self.group.last_id = self.group.last_id.max(last_id);
     }
 
-    /// Creates a consumer at `now_ms`, unless there is one with this name.
+    /// Creates a consumer, last seen at `now_ms`; `None` if the name exists.
     pub fn create_consumer(&mut self, name: &[u8], now_ms: i64) -> Option<ConsumerId> {
         self.group.create_consumer(name, now_ms, -1)
     }
 
-    /// Deletes a consumer with all that is pending for it; returns how many entries that were. O(k log n).
+    /// Deletes a consumer with its pending entries and returns their number. O(k log n) for k such entries.
     pub fn delete_consumer(&mut self, name: &[u8]) -> Option<u64> {
         let consumer = self.group.find_consumer(name)?;
         Some(self.group.delete_consumer(consumer))
     }
 
-    /// Notes that a consumer did something at `now_ms`.
+    /// Records that a consumer was active at `now_ms`.
     pub fn saw(&mut self, consumer: ConsumerId, now_ms: i64) {
         self.group.saw(consumer, now_ms);
     }
 
-    /// Whether there is an entry the group has not read. O(1) unless entries at the end are deleted.
+    /// Whether there is an entry that the group has not read. O(1) unless entries at the end are deleted.
     pub fn has_new(&self) -> bool {
         let start = self.group.last_id.next();
         start.is_some_and(|start| {
@@ -139,29 +139,29 @@ impl<'a> GroupMut<'a> {
         })
     }
 
-    /// Delivers up to `count` entries that the group has not read to a consumer, as they are taken from the iterator.
-    /// They become pending unless `no_ack`. O(log n), then O(1) for each.
+    /// Delivers up to `count` entries that the group has not read to a consumer, each when the iterator returns it.
+    /// They become pending unless `no_ack` is set. O(log n), then O(1) for each.
     pub fn read_new(self, consumer: ConsumerId, count: u64, no_ack: bool, now_ms: i64) -> NewEntries<'a> {
-        // Nothing follows the greatest id: the range from there is empty or was read.
+        // Nothing follows the greatest id: the range from there is empty, or its entry has been read.
         let start = self.group.last_id.next().unwrap_or(StreamId::MAX);
         let range = self.log.range(start, StreamId::MAX);
         NewEntries { log: self.log, group: self.group, range, consumer, left: count, no_ack, now_ms }
     }
 
-    /// Delivers up to `count` entries again that are pending for a consumer and follow `after`, as they are taken from
-    /// the iterator. O(log n + entries of a node) for each, O(log n) if they are near each other.
+    /// Delivers up to `count` entries that are pending for a consumer and follow `after` once more, each when the
+    /// iterator returns it. O(log n + entries of a node) for each, O(log n) if they are close together.
     pub fn history(self, consumer: ConsumerId, after: StreamId, count: u64, now_ms: i64) -> History<'a> {
         let at = after.next().and_then(|start| self.group.consumer(consumer).ids.at_or_after(start));
         History { finder: self.log.finder(), group: self.group, consumer, at, left: count, now_ms }
     }
 
-    /// Acknowledges an entry; says whether it was pending. O(log n).
+    /// Acknowledges an entry; whether it was pending. O(log n).
     #[inline]
     pub fn acknowledge(&mut self, id: StreamId) -> bool {
         self.group.forget(id)
     }
 
-    /// Gives an entry to a consumer. O(log n + entries of a node).
+    /// Claims an entry for a consumer. O(log n + entries of a node).
     pub fn claim(&mut self, id: StreamId, consumer: ConsumerId, claim: &Claim, now_ms: i64) -> Claimed<'a> {
         let Some(entry) = self.log.find(id) else {
             let Some(pending) = self.group.find_pending(id) else { return Claimed::No };
@@ -185,8 +185,9 @@ impl<'a> GroupMut<'a> {
         Claimed::Entry(entry)
     }
 
-    /// Gives up to `count` entries from `start` on to a consumer that were delivered at least `min_idle_ms` ago, and
-    /// shows them to `each`. Looks at no more than ten times `count` pending entries. With `counts`, it is a delivery.
+    /// Claims up to `count` pending entries from `start` on that were delivered at least `min_idle_ms` ago for a
+    /// consumer, and calls `each` with each of them. Examines at most ten times `count` pending entries. `counts` says
+    /// whether the claim counts as a delivery.
     #[expect(clippy::too_many_arguments, reason = "the arguments of the command, each of its own type")]
     pub fn auto_claim(
         &mut self,
@@ -228,10 +229,10 @@ impl<'a> GroupMut<'a> {
         result
     }
 
-    /// Gives up to `count` entries to a consumer that were delivered at least `min_idle_ms` ago, those that waited
-    /// longest first, and shows each to `each` with the milliseconds since its last delivery (`None` if it was given
-    /// back) and the number of its deliveries before this one. If `each` returns false, that entry was the last one.
-    /// O(n / 128) if there are none.
+    /// Claims up to `count` pending entries that were delivered at least `min_idle_ms` ago for a consumer, longest idle
+    /// first. Calls `each` with each entry, the milliseconds since its last delivery (`None` if it was released), and
+    /// the number of its deliveries before this one. If `each` returns false, that entry is the last one claimed. O(n /
+    /// 128) if there are none.
     pub fn claim_idle(
         &mut self,
         consumer: ConsumerId,
@@ -245,9 +246,9 @@ impl<'a> GroupMut<'a> {
         if count == 0 {
             return result;
         }
-        // The `count` oldest so far; the youngest of them on top.
+        // The `count` oldest entries so far, with the youngest of them on top.
         let mut oldest: BinaryHeap<(i64, StreamId)> = BinaryHeap::new();
-        // What was given back, at time zero, is idle for ever.
+        // Released entries have the delivery time zero: they have been idle for ever.
         let mut bound = now_ms.saturating_sub(min_idle_ms).max(0);
         let mut finder = self.log.finder();
         let mut at = self.group.pending.front();
@@ -263,7 +264,7 @@ impl<'a> GroupMut<'a> {
                 oldest.pop();
             }
             if let Some(&(youngest, _)) = oldest.peek().filter(|_| oldest.len() == count) {
-                // Among equals the smaller id goes first, and ids only grow from here on.
+                // Of equally old entries, the smaller id takes precedence, and ids only increase from here on.
                 bound = youngest.saturating_sub(1);
             }
         }
@@ -286,9 +287,9 @@ impl<'a> GroupMut<'a> {
         result
     }
 
-    /// Gives back a pending entry, so that it belongs to nobody and counts as idle for ever. The count of deliveries
-    /// becomes `deliveries`, or what `release` says. With `force`, an entry that exists and is not pending becomes so.
-    /// Says whether it did anything. O(log n).
+    /// Releases a pending entry: it then has no owner and counts as idle for ever. The delivery count becomes
+    /// `deliveries` or follows from `release`. With `force`, an existing entry that is not pending becomes pending.
+    /// Returns whether anything was done. O(log n).
     pub fn release(&mut self, id: StreamId, release: Release, deliveries: Option<u64>, force: bool) -> bool {
         let before = match self.group.find_pending(id) {
             Some(pending) => pending.deliveries,
@@ -300,7 +301,7 @@ impl<'a> GroupMut<'a> {
     }
 }
 
-/// Entries on their way to a consumer for the first time. See [`GroupMut::read_new`].
+/// Entries being delivered to a consumer for the first time. See [`GroupMut::read_new`].
 pub struct NewEntries<'a> {
     log: &'a Log,
     group: &'a mut Group,
@@ -312,7 +313,7 @@ pub struct NewEntries<'a> {
 }
 
 impl<'a> NewEntries<'a> {
-    /// Delivers the next entry and shows it to `read`, if there is one; see [`Range::read_next`].
+    /// Delivers the next entry, if there is one, and calls `read` with it; see [`Range::read_next`].
     #[inline]
     pub fn read_next<R>(&mut self, read: impl FnOnce(StreamId, &mut Fields<'a>) -> R) -> Option<R> {
         let entry = self.next()?;
@@ -334,14 +335,15 @@ impl<'a> Iterator for NewEntries<'a> {
         if entry.id <= group.last_id {
             return None;
         }
-        // With a known position behind the first entry and no tombstone ahead, each entry is one more.
+        // If the group's position is known, at or after the first entry, and no tombstone follows it, the count grows
+        // by one.
         let follows = group.last_id >= self.log.first_id && !self.log.has_tombstone_from(group.last_id);
         group.entries_read = match group.entries_read {
             Some(read) if follows => Some(read.wrapping_add(1)),
             _ => self.log.added_up_to(entry.id),
         };
         group.last_id = entry.id;
-        // What is not to be acknowledged does not count as the consumer's activity.
+        // Entries that need no acknowledgement do not make the consumer active.
         if !self.no_ack {
             group.assign(entry.id, Owner::Consumer(self.consumer.0), self.now_ms, 1);
             group.served(self.consumer, self.now_ms);
@@ -350,7 +352,7 @@ impl<'a> Iterator for NewEntries<'a> {
     }
 }
 
-/// Entries on their way to a consumer again; no entry where it no longer exists. See [`GroupMut::history`].
+/// Entries being delivered to a consumer again, without content if they no longer exist. See [`GroupMut::history`].
 pub struct History<'a> {
     finder: super::log::Finder<'a>,
     group: &'a mut Group,

@@ -1,4 +1,4 @@
-//! A sequence sorted by id, in chunks: the shape of everything in a stream that is found by id.
+//! A sequence sorted by id, in chunks. All parts of a stream that are found by id are stored in this form.
 //!
 //! ```text
 //! chunks   │ first id │ first id │ first id │ …
@@ -7,30 +7,30 @@
 //!          records …   records …  records …     at most 128 each
 //! ```
 //!
-//! Ids only grow, so nearly every insertion is at the end and most removals are at the front: both are O(1), and the
-//! sequence is packed. Finding a record is two binary searches. Inserting and removing in the middle moves part of one
-//! chunk and, once per half a chunk, part of the list of chunks, so that the costs are O(log n) with a small share of
-//! O(n / 128) moved words. A record costs its size, 56 bytes per chunk, and what a chunk has in reserve.
+//! Ids only increase, so nearly every insertion is at the end and most removals are at the front. Both are O(1), and
+//! the sequence stays compact. Finding a record takes two binary searches. Inserting and removing in the middle moves
+//! part of one chunk and, once per half a chunk, part of the list of chunks: O(log n), plus a small share of O(n / 128)
+//! moved words. A record costs its size, its share of 56 bytes per chunk, and the spare capacity of the chunk.
 //!
 //! What always holds: ids ascend strictly; no chunk is empty or longer than [`CHUNK`]; `first` is the id of the chunk's
-//! first record; no record of a chunk is older than `oldest`, which may be too low, never too high.
+//! first record; `oldest` is a lower bound for the times of the chunk's records.
 
 use std::collections::VecDeque;
 
 use super::id::StreamId;
 use crate::stdx::alloc::relocation::Relocator;
 
-/// Most records of a chunk.
+/// Largest number of records in a chunk.
 pub(super) const CHUNK: usize = 128;
-/// Neighbours are joined when both fit in this many records, so that a split does not follow soon.
+/// Neighbouring chunks are merged if they have at most this many records together, so that no split follows soon.
 const JOINED: usize = CHUNK / 2;
 
 /// A record of a [`Sorted`].
 pub(super) trait Keyed {
-    /// What it is sorted by.
+    /// The sort key.
     fn id(&self) -> StreamId;
 
-    /// What [`Sorted::next_older`] looks for.
+    /// The time that [`Sorted::next_older`] compares.
     #[inline]
     fn time(&self) -> i64 {
         i64::MAX
@@ -58,7 +58,7 @@ pub(super) struct Sorted<T> {
     len: usize,
 }
 
-/// Where a record stands. Valid until records are added or removed.
+/// Position of a record. Valid until records are added or removed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct At {
     chunk: usize,
@@ -79,7 +79,7 @@ impl<T: Keyed> Chunk<T> {
         Chunk { first, oldest, records }
     }
 
-    /// Brings `first` and `oldest` up to date, and gives back room that most likely is not needed again.
+    /// Updates `first`, and frees spare capacity that is probably not needed any more.
     fn settle(&mut self) {
         self.first = self.records[0].id();
         if self.records.len() * 4 < self.records.capacity() {
@@ -95,19 +95,19 @@ impl<T: Keyed> Sorted<T> {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether there are no records.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The first record's place.
+    /// The position of the first record.
     #[inline]
     pub(super) fn front(&self) -> Option<At> {
         (self.len > 0).then_some(At { chunk: 0, slot: 0 })
     }
 
-    /// The last record's place.
+    /// The position of the last record.
     #[inline]
     pub(super) fn back(&self) -> Option<At> {
         let chunk = self.chunks.len().checked_sub(1)?;
@@ -120,7 +120,7 @@ impl<T: Keyed> Sorted<T> {
         &self.chunks[at.chunk].records[at.slot]
     }
 
-    /// Changes the record at `at`; its id has to stay.
+    /// The record at `at`, mutable. Its id must not change.
     #[inline]
     pub(super) fn update<R>(&mut self, at: At, change: impl FnOnce(&mut T) -> R) -> R {
         let chunk = &mut self.chunks[at.chunk];
@@ -130,7 +130,7 @@ impl<T: Keyed> Sorted<T> {
         result
     }
 
-    /// The place after `at`.
+    /// The position after `at`.
     #[inline]
     pub(super) fn next(&self, at: At) -> Option<At> {
         if at.slot + 1 < self.chunks[at.chunk].records.len() {
@@ -139,7 +139,7 @@ impl<T: Keyed> Sorted<T> {
         (at.chunk + 1 < self.chunks.len()).then_some(At { chunk: at.chunk + 1, slot: 0 })
     }
 
-    /// The place before `at`.
+    /// The position before `at`.
     #[inline]
     pub(super) fn prev(&self, at: At) -> Option<At> {
         if at.slot > 0 {
@@ -149,10 +149,10 @@ impl<T: Keyed> Sorted<T> {
         Some(At { chunk, slot: self.chunks[chunk].records.len() - 1 })
     }
 
-    /// The chunk whose range `id` falls into, except before the first.
+    /// Index of the chunk whose range includes `id`; `None` if `id` precedes all records.
     #[inline]
     fn chunk_of(&self, id: StreamId) -> Option<usize> {
-        // Most of the time it is the first or the last.
+        // Usually it is the last or the first chunk.
         let last = self.chunks.len().checked_sub(1)?;
         if id >= self.chunks[last].first {
             return Some(last);
@@ -163,7 +163,7 @@ impl<T: Keyed> Sorted<T> {
         self.chunks.partition_point(|chunk| chunk.first <= id).checked_sub(1)
     }
 
-    /// The place of the record with this id. O(log n).
+    /// The position of the record with this id. O(log n).
     #[inline]
     pub(super) fn find(&self, id: StreamId) -> Option<At> {
         let chunk = self.chunk_of(id)?;
@@ -172,7 +172,7 @@ impl<T: Keyed> Sorted<T> {
         (slot < records.len() && records[slot].id() == id).then_some(At { chunk, slot })
     }
 
-    /// The place of the first record with this id or a greater one. O(log n).
+    /// The position of the first record with this id or a greater one. O(log n).
     pub(super) fn at_or_after(&self, id: StreamId) -> Option<At> {
         let Some(chunk) = self.chunk_of(id) else {
             return self.front();
@@ -184,17 +184,17 @@ impl<T: Keyed> Sorted<T> {
         (chunk + 1 < self.chunks.len()).then_some(At { chunk: chunk + 1, slot: 0 })
     }
 
-    /// The place of the last record with this id or a smaller one. O(log n).
+    /// The position of the last record with this id or a smaller one. O(log n).
     pub(super) fn at_or_before(&self, id: StreamId) -> Option<At> {
         let chunk = self.chunk_of(id)?;
         let slot = self.chunks[chunk].records.partition_point(|r| r.id() <= id);
         Some(At { chunk, slot: slot - 1 })
     }
 
-    /// Adds a record at the end: its id is greater than all others. O(1).
+    /// Adds a record at the end. Its id must be greater than all others. O(1).
     ///
     /// # Panics
-    /// If it is not.
+    /// If the id is not greater.
     #[inline]
     pub(super) fn push(&mut self, record: T) {
         self.len += 1;
@@ -218,7 +218,7 @@ impl<T: Keyed> Sorted<T> {
         }
     }
 
-    /// Adds a record unless there is one with its id; says whether it did. O(log n).
+    /// Adds a record, unless its id exists; whether it was added. O(log n).
     pub(super) fn insert(&mut self, record: T) -> bool {
         let id = record.id();
         if self.back().is_none_or(|back| self.get(back).id() < id) {
@@ -247,13 +247,13 @@ impl<T: Keyed> Sorted<T> {
         true
     }
 
-    /// Takes out the record with this id. O(log n).
+    /// Removes the record with this id. O(log n).
     #[inline]
     pub(super) fn remove(&mut self, id: StreamId) -> Option<T> {
         self.find(id).map(|at| self.remove_at(at))
     }
 
-    /// Takes out the record at `at`.
+    /// Removes the record at `at`.
     pub(super) fn remove_at(&mut self, at: At) -> T {
         self.len -= 1;
         let chunk = &mut self.chunks[at.chunk];
@@ -272,7 +272,7 @@ impl<T: Keyed> Sorted<T> {
         record
     }
 
-    /// Joins a short chunk with a neighbour, if both fit in one.
+    /// Merges a short chunk with a neighbour, if both fit into one.
     #[cold]
     fn join(&mut self, chunk: usize) {
         let len = |i: usize| self.chunks.get(i).map_or(CHUNK, |c| c.records.len());
@@ -289,8 +289,8 @@ impl<T: Keyed> Sorted<T> {
         left.records.extend(right.records);
     }
 
-    /// The place of the next record, `from` included, whose time is at most `time`. Skips whole chunks where it can:
-    /// O(n / 128) when there is none, and the bounds that were too low are brought up to date on the way.
+    /// The position of the first record from `from` on whose time is at most `time`. Skips whole chunks where possible,
+    /// and corrects bounds that were too low: O(n / 128) if there is no such record.
     pub(super) fn next_older(&mut self, from: At, time: i64) -> Option<At> {
         let At { mut chunk, mut slot } = from;
         while let Some(c) = self.chunks.get_mut(chunk) {
@@ -308,13 +308,13 @@ impl<T: Keyed> Sorted<T> {
         None
     }
 
-    /// A time that no record's is below; the very oldest one after [`next_older`](Self::next_older) found none.
+    /// A lower bound for the times of all records. It is exact after [`next_older`](Self::next_older) has found none.
     /// O(n / 128).
     pub(super) fn oldest(&self) -> Option<i64> {
         self.chunks.iter().map(|chunk| chunk.oldest).min()
     }
 
-    /// The records in order, from `at` on.
+    /// The records from `at` on, in order.
     #[inline]
     pub(super) fn iter_from(&self, at: Option<At>) -> impl Iterator<Item = &T> {
         let At { chunk, slot } = at.unwrap_or(At { chunk: self.chunks.len(), slot: 0 });
@@ -332,8 +332,8 @@ impl<T: Keyed> Sorted<T> {
             + self.chunks.iter().map(|chunk| chunk.records.capacity() * size_of::<T>()).sum::<usize>()
     }
 
-    /// Moves the records of a chunk together, and what each owns, where their places are sparse. Returns whether there
-    /// is such a chunk.
+    /// Moves the records of a chunk, and the blocks that each record owns, if their places are sparse. Returns whether
+    /// the chunk exists.
     pub(super) fn relocate_chunk(
         &mut self,
         chunk: usize,
@@ -349,7 +349,7 @@ impl<T: Keyed> Sorted<T> {
         true
     }
 
-    /// As [`relocate_chunk`](Self::relocate_chunk), for all of them.
+    /// As [`relocate_chunk`](Self::relocate_chunk), for all chunks.
     pub(super) fn relocate(&mut self, by: &mut Relocator) {
         let mut chunk = 0;
         while self.relocate_chunk(chunk, by, |_, _| ()) {
@@ -362,7 +362,7 @@ impl<T: Keyed> Sorted<T> {
         self.chunks.len() + usize::from(self.chunks.capacity() > 0)
     }
 
-    /// Panics unless everything holds that always holds. O(n).
+    /// Panics if an invariant is violated. O(n).
     pub(super) fn check(&self) {
         let mut previous = None;
         for chunk in &self.chunks {

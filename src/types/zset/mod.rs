@@ -504,8 +504,8 @@ impl Zset {
         self.from_rank(0, reverse)
     }
 
-    /// The pairs from the first in `range` on, or from the last if reversed. They do not stop at the far end of the
-    /// range.
+    /// The pairs from the first in `range` on, or from the last if reversed. The iteration continues beyond the far end
+    /// of the range.
     pub fn from_score(&self, range: &ScoreRange, reverse: bool) -> Iter<'_> {
         match (self.view(), reverse) {
             (View::Packed(pack), false) => {

@@ -6,14 +6,14 @@ use crate::structures::indexed::{Indexed, IndexedNode};
 use crate::structures::skiplist;
 use crate::types::prefetch::PrefetchTarget;
 
-/// Length up to which a list that is used often is assumed to be in the cache.
+/// Length up to which the upper nodes of a list in regular use are assumed to be in the cache.
 const SHORT: usize = 4096;
 
-/// Most members of a range that are prefetched: more would displace those of other commands.
+/// Largest number of members of a range that are prefetched; more would displace those of other commands.
 const RANGE_ASKED: usize = 32;
 
-/// Prefetch in steps of what a command looks for in a set: the header, then the node of a member, then its place in
-/// the order.
+/// Prefetch in steps of what a command accesses in a set: the header, then the node of a member, then its place in the
+/// order.
 pub struct PrefetchSteps<'a> {
     set: &'a Indexed,
     aim: PrefetchTarget<'a>,
@@ -23,14 +23,14 @@ pub struct PrefetchSteps<'a> {
 enum Stage<'a> {
     Header,
     Index(dict::PrefetchSteps<'a, IndexedNode>),
-    /// To the place where a member is.
+    /// On the way to the place of a member.
     Node(skiplist::PrefetchSteps<'a>),
-    /// To the place where it will be, or to ranks.
+    /// On the way to the member's new place, or to ranks.
     Order(skiplist::PrefetchSteps<'a>),
 }
 
 impl<'a> PrefetchSteps<'a> {
-    /// `set` may not have come in yet.
+    /// `set` itself need not be in the cache.
     pub(super) fn new(set: &'a Indexed, aim: PrefetchTarget<'a>) -> PrefetchSteps<'a> {
         let start = std::ptr::from_ref(set).cast::<u8>();
         prefetch(start);
@@ -55,7 +55,7 @@ impl<'a> PrefetchSteps<'a> {
         }
     }
 
-    /// The stage after the present one, which has ended.
+    /// The stage after the current one, which has ended.
     fn next_stage(&self) -> Option<Stage<'a>> {
         let PrefetchSteps { set, aim, ref stage } = *self;
         let long = set.list().len() > SHORT;
@@ -85,7 +85,7 @@ impl<'a> PrefetchSteps<'a> {
         }
     }
 
-    /// The search for the place that a member's new score gives it.
+    /// The search for the place that a member's new score determines.
     fn new_place(&self) -> Option<Stage<'a>> {
         match self.aim {
             PrefetchTarget::Score(member, score) if !score.is_nan() => {

@@ -1,4 +1,4 @@
-//! Both encodings against a sorted vector, with limits so low that sets change from one to the other.
+//! Both encodings are compared with a sorted vector, under limits so low that sets change their encoding.
 
 use super::*;
 
@@ -159,7 +159,7 @@ fn run(seed: u64, limits: &Limits, lex: bool) {
     }
 }
 
-/// What a range holds, its ranks, and the walks that begin at its ends agree.
+/// Checks that the members in a range, its ranks, and the iterations that begin at its ends agree.
 fn ranges<'a>(
     set: &Zset,
     model: &Model,
@@ -178,7 +178,7 @@ fn ranges<'a>(
         if reverse {
             walked.reverse();
         }
-        // An empty range may lie anywhere; a walk then leaves it at once.
+        // An empty range may be anywhere; an iteration then ends at once.
         assert_eq!(walked, inside, "{set_len} members, reverse {reverse}", set_len = set.len());
     }
 }
@@ -302,7 +302,7 @@ fn members_may_be_long_where_the_limits_say_so() {
 }
 
 #[test]
-fn listpacks_from_outside_are_looked_at() {
+fn listpacks_from_outside_are_checked() {
     let build = |items: &[&str]| {
         let items: Vec<Item<'_>> = items.iter().map(|text| Item::Str(text.as_bytes())).collect();
         Zset::from_listpack(&Listpack::from_items(&items), &limits(2, 64))
@@ -513,7 +513,7 @@ fn a_scan_sees_every_member() {
 }
 
 #[test]
-fn a_scout_comes_to_an_end_wherever_it_is_sent() {
+fn a_prefetch_ends_whatever_its_target() {
     let mut set = Zset::new();
     let limits = limits(4, 64);
     let mut rng = Rng::new(3);

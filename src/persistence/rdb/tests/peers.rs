@@ -1,4 +1,4 @@
-//! What servers of other kinds and versions are sent, and a source that has nothing more for a while.
+//! Snapshots for servers of other families and versions, and sources that temporarily have no more bytes.
 
 use std::io::{self, Read};
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::persistence::rdb::load::Receive;
 use crate::persistence::rdb::save::{Reader, Unsendable, version_for_reader};
 
-/// The greatest value type that each version has.
+/// The greatest value type of each version.
 fn greatest_type(version: Version) -> u8 {
     use crate::persistence::rdb::format::value_type::*;
     match version {
@@ -20,7 +20,7 @@ fn greatest_type(version: Version) -> u8 {
     }
 }
 
-/// A receiver that notes the types of values.
+/// A receiver that records the types of values.
 struct Types(Vec<u8>);
 
 impl Receive for Types {
@@ -50,7 +50,7 @@ fn hash_with_expiring_field(space: &Keyspace) -> Hash {
 }
 
 #[test]
-fn each_reader_gets_a_version_that_it_reads_and_no_type_that_the_version_has_not() {
+fn each_reader_gets_a_version_that_it_reads_with_types_of_that_version() {
     let mut seen = [false; 64];
     for seed in 0..60 {
         println!("seed {seed}");

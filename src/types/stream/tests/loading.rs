@@ -1,9 +1,9 @@
-//! Parts from files: those of Redis 7.0.15 byte for byte, and broken ones.
+//! Loading of parts from files: files of Redis 7.0.15 byte for byte, and damaged ones.
 
 use super::*;
 use crate::stdx::rng::Rng;
 
-// Payloads of DUMP without their version and checksum, made without compression.
+// Payloads of DUMP without version and checksum, written without compression.
 
 const VALUES: &str = "\
     1305100000000000000001000000000000000032320000001400020101010101816602000102010001000180010401030101\
@@ -63,7 +63,7 @@ const EMPTIED: &str = "\
     1301100000000000000001000000000000000030300000001400000103010101816102000103010001000101010401030101\
     0100010201040103010201000103010401ff000300000003000300";
 
-/// Reads what DUMP writes.
+/// Parser for payloads of DUMP.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -138,7 +138,7 @@ fn load(hex: &str) -> Result<Stream, LoadError> {
     builder.finish()
 }
 
-/// Both have the same nodes byte for byte, and the same numbers.
+/// Asserts that both streams have the same nodes byte for byte, and the same counters.
 fn assert_same(loaded: &Stream, made: &Stream) {
     loaded.check();
     made.check();
@@ -267,7 +267,7 @@ fn contradictions_are_refused() {
     assert_eq!(builder.finish().err(), Some(LoadError::DuplicateGroup));
 }
 
-/// Whatever bytes a node has: it is refused, or the stream works.
+/// Whatever bytes a node has, it is refused or the stream works.
 #[test]
 fn broken_nodes_are_refused_or_harmless() {
     let mut accepted = 0;
@@ -304,7 +304,7 @@ fn broken_nodes_are_refused_or_harmless() {
         if nodes.iter().any(|(master, bytes)| builder.node(*master, bytes).is_err()) {
             continue;
         }
-        // The length that it turned out to have, or a wrong one.
+        // The actual length, or a wrong one.
         let Some(length) = (0..20).find(|&length| builder.meta(length, last, None).is_ok()) else {
             continue;
         };
@@ -317,7 +317,7 @@ fn broken_nodes_are_refused_or_harmless() {
     assert!(accepted > 300, "{accepted}");
 }
 
-/// Whatever parts groups have: they are refused, or the stream works.
+/// Whatever parts a group has, they are refused or the stream works.
 #[test]
 fn broken_groups_are_refused_or_harmless() {
     let mut accepted = 0;

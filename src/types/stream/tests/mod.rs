@@ -29,7 +29,7 @@ fn numbered(n: u64, max_entries: u64) -> Stream {
     stream
 }
 
-/// The same stream, taken apart and put together again.
+/// The same stream, written in parts and loaded again.
 fn reload(stream: &Stream) -> Result<Stream, LoadError> {
     let mut builder = Builder::new();
     for (master, bytes) in stream.nodes() {
@@ -67,7 +67,7 @@ fn reload(stream: &Stream) -> Result<Stream, LoadError> {
     builder.finish()
 }
 
-/// Everything that can be seen of a stream, times included.
+/// All observable state of a stream, including times.
 fn picture(stream: &Stream) -> String {
     use std::fmt::Write;
     let mut out = format!(
@@ -134,7 +134,7 @@ fn ids_of_new_entries_never_go_back() {
 
 #[test]
 fn nodes_end_where_limits_say() {
-    // The numbers of nodes are those of Redis for 299 entries of a field and a value.
+    // The numbers of nodes are those in Redis for 299 entries of one field and one value.
     for (max_entries, max_bytes, nodes) in
         [(0, 0, 1), (0, 60, 150), (0, 4096, 2), (5, 0, 60), (5, 60, 150), (5, 4096, 60)]
     {
@@ -150,7 +150,7 @@ fn nodes_end_where_limits_say() {
 }
 
 #[test]
-fn an_entry_given_back_waits_for_anybody() {
+fn a_released_entry_can_be_claimed_by_any_consumer() {
     let mut stream = numbered(6, 100);
     let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
     let mut group = stream.group_mut(at);
@@ -217,10 +217,10 @@ fn an_entry_deleted_before_may_still_be_pending() {
     stream.check();
 }
 
-/// What is asserted is what Redis 8.2 leaves.
+/// The expected results are those of Redis 8.2.
 #[test]
-fn trimming_what_is_acknowledged_ends_with_the_node_that_may_not_go_whole() {
-    // Number of entries, limit of a node, those acknowledged, the length asked for; those that go.
+fn trimming_acknowledged_entries_ends_at_the_first_node_not_covered() {
+    // Number of entries, entries per node, acknowledged entries, requested length; entries removed.
     type Case<'a> = (u64, u64, &'a [u64], u64, &'a [u64]);
     let cases: [Case<'_>; 6] = [
         (5, 2, &[4, 5], 4, &[]),
@@ -300,7 +300,7 @@ fn claims_respect_idle_times() {
     let result =
         group.auto_claim(b, StreamId::MIN, 60, 10, true, 165, |entry| assert_eq!(entry.id, id(2, 0)));
     assert_eq!(result, AutoClaim { cursor: StreamId::MIN, claimed: 1, dropped: vec![] });
-    // Ten entries are looked at for each that is wanted.
+    // At most ten entries are examined for each one requested.
     let mut stream = numbered(30, 100);
     let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
     let a = stream.group_mut(at).create_consumer(b"a", 0).expect("new");
@@ -357,7 +357,7 @@ fn sizes_grow_with_content() {
 fn entries_are_found_in_nodes_of_all_lengths() {
     use std::collections::BTreeSet;
     let limits = NodeLimits { max_bytes: 0, max_entries: 0 };
-    // The longest nodes end far beyond the 64 KB in which entries are marked.
+    // The longest nodes extend far beyond the 64 KB in which entries are marked.
     for n in [1u64, 15, 16, 17, 100, 130, 260, 3000, 9000] {
         let mut stream = Stream::new();
         for ms in 1..=n {
@@ -381,7 +381,8 @@ fn entries_are_found_in_nodes_of_all_lengths() {
                 assert!(stream.delete(id(ms, 0)) && !stream.delete(id(ms, 0)));
                 there.remove(&ms);
             }
-            // Marks of what is loaded are found out anew, and those of a node with deleted entries follow its counts.
+            // Marks of a loaded node are computed anew, and those of a node with deleted entries must agree with its
+            // counts.
             stream = reload(&stream).expect("it is a stream");
             let more = stream.last_id().ms + 2;
             stream.add(id(more, 0), [&b"n"[..], b"value"].into_iter(), limits).expect("the id is greater");
@@ -391,14 +392,14 @@ fn entries_are_found_in_nodes_of_all_lengths() {
 }
 
 #[test]
-fn consumers_that_are_gone_leave_no_memory() {
+fn deleted_consumers_leave_no_memory() {
     let mut stream = Stream::new();
     let at = stream.create_group(b"g", StreamId::MIN, None).expect("new");
     let before = stream.group(at).bytes();
     let mut group = stream.group_mut(at);
     let name = |n: u32| n.to_string().into_bytes();
     (0..1000).for_each(|n| assert!(group.create_consumer(&name(n), 0).is_some()));
-    // In an order in which places become free in the middle.
+    // In an order in which numbers of consumers become free in the middle.
     (0..1000).for_each(|n| assert_eq!(group.delete_consumer(&name(n * 7 % 1000)), Some(0)));
     assert_eq!(stream.group(at).bytes(), before);
     stream.check();

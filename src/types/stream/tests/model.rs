@@ -1,4 +1,4 @@
-//! The stream against plain maps.
+//! Random operations on a stream, compared with plain maps.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ type Owner = Option<Vec<u8>>;
 struct ModelGroup {
     last: StreamId,
     pending: BTreeMap<StreamId, (Owner, i64, u64)>,
-    /// When it was seen, when it was active.
+    /// Time last seen, and time last active, by name.
     consumers: BTreeMap<Vec<u8>, (i64, i64)>,
 }
 
@@ -67,7 +67,7 @@ impl Model {
         (before - self.entries.len()) as u64
     }
 
-    /// Panics unless `stream` is the same.
+    /// Panics unless `stream` has the same content.
     fn compare(&self, stream: &Stream) {
         assert_eq!(stream.entries_len(), self.entries.len() as u64);
         assert_eq!((stream.last_id(), stream.max_deleted_id()), (self.last, self.tombstone));
@@ -163,7 +163,7 @@ fn step_both(stream: &mut Stream, model: &mut Model, rng: &mut Rng, limits: Node
         7 if rng.one_in(3) => {
             let policy = any_policy(rng);
             let threshold = match rng.below(2) {
-                // Where this stops, if entries are kept because they are needed, depends on the nodes.
+                // If needed entries are kept, the result depends on the boundaries of nodes.
                 0 if policy != RefPolicy::Acked => Threshold::MaxLen(rng.below(40)),
                 _ => Threshold::MinId(some),
             };
@@ -372,7 +372,7 @@ fn step_group(
     }
 }
 
-/// Does whatever can be done with a stream, and checks it all the while.
+/// Performs every operation on a stream, checking the invariants in between.
 pub(super) fn use_everything(stream: &mut Stream, rng: &mut Rng) {
     stream.check();
     let seen = picture(stream);

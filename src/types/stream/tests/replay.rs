@@ -1,8 +1,8 @@
-//! Commands and what Redis 8.2.3 made of them: what it answered, and the state it had afterwards.
+//! Commands recorded with Redis 8.2.3: its replies, and the state after each command.
 
 use super::*;
 
-/// One line for each command: the command, the answer, and the state afterwards.
+/// One line per command: the command, the reply, and the state afterwards.
 const RECORDED: &str = include_str!("replay.txt");
 
 fn parsed(text: &str) -> StreamId {
@@ -35,7 +35,7 @@ fn or_nil(number: Option<impl ToString>) -> String {
     number.map_or("nil".into(), |number| number.to_string())
 }
 
-/// The state as it was recorded.
+/// The state in the format of the recording.
 fn state(stream: &Stream) -> String {
     let mut out = format!(
         "{} {} {} {} {} {}",
