@@ -116,10 +116,10 @@ fn moving_every_block_of_a_running_server_changes_nothing() {
 #[cfg(not(spinel_sanitize))]
 #[test]
 fn memory_becomes_dense_again() {
-    let server = server(&["--active-defrag-ignore-bytes", "200kb", "--active-defrag-cycle-max", "75"]);
+    let server = server(&["--active-defrag-ignore-bytes", "1mb", "--active-defrag-cycle-max", "75"]);
     let mut client = server.client();
-    send_all(&mut client, fill(6000));
-    send_all(&mut client, thin_out(6000));
+    send_all(&mut client, fill(20_000));
+    send_all(&mut client, thin_out(20_000));
     std::thread::sleep(Duration::from_millis(150));
     let before = info(&mut client, "allocator_frag_ratio");
     assert!(before > 1.4, "{before}");
