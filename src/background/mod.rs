@@ -125,6 +125,8 @@ impl Queue {
                 // A reader that sees zero also sees the effects of the jobs.
                 self.pending.fetch_sub(1, Ordering::Release);
             }
+            // What the thread freed and would keep for itself keeps whole slabs from being free.
+            alloc::release_kept_blocks();
         }
     }
 

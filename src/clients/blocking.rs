@@ -7,7 +7,7 @@
 //! What always holds: a client is in the queue of each key it waits for exactly once, and in no other queue; an empty
 //! queue is not kept.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 use super::ClientKey;
@@ -208,7 +208,8 @@ impl Blocked {
     }
 }
 
-type Place = (u32, Box<[u8]>);
+/// A key in a database.
+pub type Place = (u32, Box<[u8]>);
 
 /// All clients that wait for keys, by key and by deadline.
 #[derive(Default)]
@@ -225,7 +226,11 @@ pub struct Blocking {
     /// How many of them have something to do when a key goes.
     for_absence: usize,
     /// Keys that got a value, in that order, each once.
-    ready: Vec<Place>,
+    ready: VecDeque<Place>,
+    /// The key whose clients are being served in parts, and the tickets of those who are next.
+    interrupted: Option<(Place, Range<u64>)>,
+    /// Keys that got a value and have their turn after that one.
+    postponed: VecDeque<Place>,
     /// Clients that wait for memory to be freed, and the job that does it.
     for_memory: Vec<(u64, ClientKey)>,
 }
@@ -355,7 +360,7 @@ impl Blocking {
     pub fn touched(&mut self, db: u32, key: &[u8]) {
         let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
         if !std::mem::replace(&mut queue.is_ready, true) {
-            self.ready.push((db, Box::from(key)));
+            self.ready.push_back((db, Box::from(key)));
         }
     }
 
@@ -423,20 +428,47 @@ impl Blocking {
         }
     }
 
-    /// Whether any key was noted and not yet taken by [`Blocking::take_ready`].
+    /// Whether any key was noted and neither taken nor postponed since.
     #[inline]
     pub fn any_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Takes the keys noted since the last call, in order.
-    pub fn take_ready(&mut self) -> Vec<Place> {
-        for (db, key) in &self.ready {
-            if let Some(queue) = self.queues.get_mut(db).and_then(|queues| queues.get_mut(key)) {
-                queue.is_ready = false;
-            }
+    /// Takes the next key whose clients are to be served, with the tickets of those who are there now.
+    pub fn take_ready(&mut self) -> Option<(Place, Range<u64>)> {
+        if let Some(interrupted) = self.interrupted.take() {
+            return Some(interrupted);
         }
-        std::mem::take(&mut self.ready)
+        let place = self.postponed.pop_front().or_else(|| self.ready.pop_front())?;
+        if let Some(queue) = self.queues.get_mut(&place.0).and_then(|queues| queues.get_mut(&place.1)) {
+            queue.is_ready = false;
+        }
+        // Whoever comes to wait while the queue is served was there already, or has its turn next time.
+        Some((place, 0..self.next_ticket))
+    }
+
+    /// Leaves those with these tickets who wait for the key, and all keys that were noted, for later.
+    pub fn interrupt(&mut self, place: Place, tickets: Range<u64>) {
+        self.interrupted = Some((place, tickets));
+        self.postpone();
+    }
+
+    /// Leaves the keys that were noted for later: clients of other keys are being served.
+    pub fn postpone(&mut self) {
+        self.postponed.append(&mut self.ready);
+    }
+
+    /// Whether clients are left for later.
+    #[inline]
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.is_some() || !self.postponed.is_empty()
+    }
+
+    /// Whether the clients of a key are left for later, or those of very many keys. The key counts in every database.
+    pub fn is_left(&self, key: &[u8]) -> bool {
+        const MANY: usize = 64;
+        let left = self.interrupted.iter().map(|(place, _)| place).chain(&self.postponed);
+        self.postponed.len() > MANY || left.into_iter().any(|place| *place.1 == *key)
     }
 
     /// The ticket that the next waiting client will get. All tickets assigned so far are below it.
@@ -517,8 +549,21 @@ mod tests {
         blocking.touched(0, b"l");
         blocking.touched(0, b"k");
         blocking.touched(0, b"l");
-        let ready = blocking.take_ready();
-        assert_eq!(ready.iter().map(|place| &*place.1).collect::<Vec<_>>(), [b"l", b"k"]);
+        let next = |blocking: &mut Blocking| blocking.take_ready().map(|(place, _)| place.1);
+        assert_eq!(next(&mut blocking).as_deref(), Some(&b"l"[..]));
+        assert_eq!(next(&mut blocking).as_deref(), Some(&b"k"[..]));
+        assert!(!blocking.any_ready() && next(&mut blocking).is_none());
+        // What is left for later comes first then.
+        blocking.touched(0, b"k");
+        blocking.interrupt((0, Box::from(&b"l"[..])), 1..2);
+        assert!(!blocking.any_ready() && blocking.is_interrupted());
+        assert!(blocking.is_left(b"l") && blocking.is_left(b"k") && !blocking.is_left(b"m"));
+        blocking.touched(0, b"l");
+        assert!(blocking.any_ready());
+        assert_eq!(blocking.take_ready(), Some(((0, Box::from(&b"l"[..])), 1..2)));
+        assert_eq!(next(&mut blocking).as_deref(), Some(&b"k"[..]));
+        assert!(!blocking.is_interrupted());
+        assert_eq!(next(&mut blocking).as_deref(), Some(&b"l"[..]));
         assert!(!blocking.any_ready());
         assert_eq!(blocking.overdue(UnixMillis(19)), None);
         assert_eq!(blocking.overdue(UnixMillis(20)), Some(ClientKey(3)));

@@ -199,7 +199,10 @@ fn load_aof(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
     server.settle_aof();
     server.keyspace.flush(None, false);
     server.scripts.forget_libraries();
-    let loaded = server.load_aof(&mut |_| Ok(()));
+    let loaded = server.load_aof(&mut |server| {
+        server.defragment_while_loading();
+        Ok(())
+    });
     // All data come from the file.
     server.keyspace.ledger.dirty = 0;
     if !matches!(loaded, Ok(true)) {

@@ -5,7 +5,7 @@
 //! while more than a tenth of the keys in a round were due. If few keys are due, the cycle thus costs next to
 //! nothing; if many are, it is limited by time, not by work: the slow cycle may take a quarter of a timer tick, the
 //! fast one a millisecond. The setting `active-expire-effort` raises all of these. (The scheme is that of Redis
-//! since 6.0.)
+//! since 6.0.) The slow cycle takes its time in slices as long as a fast one, between which clients are served.
 //!
 //! Fields of hashes expire as well. They are not searched for (see `fields`) and have a time budget of their own.
 
@@ -32,7 +32,7 @@ pub enum Cycle {
         /// Time between two ticks of the timer.
         tick: Duration,
     },
-    /// Before the loop sleeps.
+    /// Before the loop sleeps: a slice of the slow cycle, if it goes on.
     Fast,
 }
 
@@ -82,6 +82,15 @@ struct Seen {
     due: usize,
 }
 
+/// What a sweep was not given the time for.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Left {
+    /// Databases, the one in which it stopped among them.
+    databases: usize,
+    /// Whether it stopped in one that needs more.
+    within: bool,
+}
+
 /// A due key, with its hash.
 struct Due {
     hash: u64,
@@ -99,6 +108,10 @@ pub struct ActiveExpire {
     next_fields_db: usize,
     fields_left: bool,
     last_fast: Option<Instant>,
+    /// What is left of the slow cycle's time until the next tick, while it has more to do.
+    slow_left: Duration,
+    /// Databases that the slow cycle has yet to visit, between two slices.
+    turns_left: Option<usize>,
     /// The due keys of a round; empty between rounds.
     due: Vec<Due>,
 }
@@ -142,16 +155,23 @@ impl ActiveExpire {
     /// acceptable, and also if the last fast cycle was less than two of its budgets ago.
     pub fn run(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
         if self.paused || space.expiry() != Expiry::Remove {
+            self.pass_ended();
             return;
         }
         let effort = Effort::new(effort);
         let stale = space.stats.expired_stale_percent >= effort.acceptable_stale as f64;
-        if cycle == Cycle::Fast && !self.cut_short && !self.fields_left && !stale {
+        let goes_on = self.goes_on();
+        if cycle == Cycle::Fast && !goes_on && !self.cut_short && !self.fields_left && !stale {
             return;
         }
         let started = Instant::now();
         let budget = match cycle {
-            Cycle::Slow { tick } => tick * effort.slow_percent / 100,
+            Cycle::Slow { tick } => {
+                self.pass_ended();
+                self.slow_left = tick * effort.slow_percent / 100;
+                self.slow_left.min(effort.fast)
+            }
+            Cycle::Fast if goes_on => self.slow_left.min(effort.fast),
             Cycle::Fast => {
                 if self.last_fast.is_some_and(|last| started - last < effort.fast * 2) {
                     return;
@@ -160,40 +180,82 @@ impl ActiveExpire {
                 effort.fast
             }
         };
-        self.sweep(space, effort, || started.elapsed() > budget);
+        let left = self.sweep(space, effort, || started.elapsed() > budget);
         let keys_done = Instant::now();
         self.sweep_fields(space, || keys_done.elapsed() > budget / FIELDS_SHARE);
-        space.stats.expire_cycle_us += started.elapsed().as_micros() as u64;
+        let spent = started.elapsed();
+        if goes_on || cycle != Cycle::Fast {
+            self.pause(left, spent, space);
+        } else {
+            space.stats.expire_cycle_cut_short += u64::from(self.cut_short);
+        }
+        space.stats.expire_cycle_us += spent.as_micros() as u64;
     }
 
-    /// Visits the databases until `out_of_time`, which is checked after each round.
-    fn sweep(&mut self, space: &mut Keyspace, effort: Effort, mut out_of_time: impl FnMut() -> bool) {
+    /// After a slice of the slow cycle: whether and where it goes on.
+    fn pause(&mut self, left: Left, spent: Duration, space: &mut Keyspace) {
+        self.slow_left = self.slow_left.saturating_sub(spent);
+        if self.slow_left.is_zero() || left.databases == 0 && !self.fields_left {
+            space.stats.expire_cycle_cut_short += u64::from(self.cut_short);
+            return self.pass_ended();
+        }
+        // The database that needs more time gets it first.
+        self.next_db -= usize::from(left.within);
+        self.turns_left = Some(left.databases);
+    }
+
+    fn pass_ended(&mut self) {
+        (self.slow_left, self.turns_left) = (Duration::ZERO, None);
+    }
+
+    /// Whether the slow cycle has more to do, and time for it.
+    #[inline]
+    pub fn goes_on(&self) -> bool {
+        !self.slow_left.is_zero()
+    }
+
+    /// Runs all slices of a cycle.
+    #[cfg(test)]
+    pub(crate) fn run_to_end(&mut self, space: &mut Keyspace, cycle: Cycle, effort: u32) {
+        self.run(space, cycle, effort);
+        while self.goes_on() {
+            self.run(space, Cycle::Fast, effort);
+        }
+    }
+
+    /// Visits the databases until `out_of_time`, which is checked after each round. Returns what is left.
+    fn sweep(&mut self, space: &mut Keyspace, effort: Effort, mut out_of_time: impl FnMut() -> bool) -> Left {
         let databases = space.dbs.len();
         // If the last cycle ran out of time, one database may have used all of it: then every database is visited.
-        let turns = if self.cut_short { databases } else { databases.min(DBS_PER_CYCLE) };
-        self.cut_short = false;
-        let mut seen = Seen::default();
-        for _ in 0..turns {
+        let all = if self.cut_short { databases } else { databases.min(DBS_PER_CYCLE) };
+        let turns = self.turns_left.take().unwrap_or(all);
+        let (mut seen, mut left) = (Seen::default(), Left::default());
+        for turn in 0..turns {
             let db = self.next_db % databases;
             self.next_db = db + 1;
+            let (mut late, mut enough) = (false, true);
             while let Some(round) = space.expire_round(db, effort.keys_per_round, &mut self.due) {
                 seen.keys += round.keys;
                 seen.due += round.due;
-                self.cut_short = out_of_time();
-                let enough = round.keys > 0 && round.due * 100 <= effort.acceptable_stale * round.keys;
-                if self.cut_short || enough {
+                late = out_of_time();
+                enough = round.keys > 0 && round.due * 100 <= effort.acceptable_stale * round.keys;
+                if late || enough {
                     break;
                 }
             }
-            if self.cut_short {
-                space.stats.expire_cycle_cut_short += 1;
+            if late {
+                left = Left { databases: turns - turn - usize::from(enough), within: !enough };
                 break;
             }
         }
-        let percent = if seen.keys > 0 { seen.due as f64 * 100.0 / seen.keys as f64 } else { 0.0 };
-        // A running average; one cycle moves it by a twentieth.
-        let average = &mut space.stats.expired_stale_percent;
-        *average = percent * 0.05 + *average * 0.95;
+        self.cut_short = left.databases > 0;
+        if turns > 0 {
+            let percent = if seen.keys > 0 { seen.due as f64 * 100.0 / seen.keys as f64 } else { 0.0 };
+            // A running average; one cycle moves it by a twentieth.
+            let average = &mut space.stats.expired_stale_percent;
+            *average = percent * 0.05 + *average * 0.95;
+        }
+        left
     }
 
     /// Removes expired fields, database by database, until `out_of_time`, which is checked after each hash.
@@ -356,7 +418,6 @@ mod tests {
         let effort = Effort::new(1);
         active.sweep(&mut space, effort, || true);
         assert!(active.cut_short);
-        assert_eq!(space.stats.expire_cycle_cut_short, 1);
         assert!(space.databases()[0].len() < 100, "one round was made");
         assert!(space.databases()[1..].iter().all(|db| db.len() == 100));
         active.sweep(&mut space, effort, || false);
@@ -380,20 +441,64 @@ mod tests {
         active.run(&mut space, Cycle::Fast, 1);
         assert_eq!(space.len(), 10);
         space.suspend_expiry(Suspend::Pause, true);
-        active.run(&mut space, slow, 1);
+        active.run_to_end(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
         space.suspend_expiry(Suspend::Pause, false);
         active.paused = true;
-        active.run(&mut space, slow, 1);
+        active.run_to_end(&mut space, slow, 1);
         assert_eq!(space.len(), 10);
         active.paused = false;
-        active.run(&mut space, slow, 1);
+        active.run_to_end(&mut space, slow, 1);
         assert_eq!(space.len(), 0);
         fill(&mut space, 0, 0..10, |_| Some(0));
         active.cut_short = true;
         active.run(&mut space, Cycle::Fast, 1);
         assert_eq!(space.len(), 0);
         assert!(active.last_fast.is_some());
+    }
+
+    #[test]
+    fn the_slow_cycle_takes_its_time_in_slices() {
+        let mut space = space(2);
+        let mut active = ActiveExpire::default();
+        for db in 0..2 {
+            fill(&mut space, db, 0..20_000, |_| Some(0));
+        }
+        let slow = Cycle::Slow { tick: Duration::from_secs(40) };
+        active.run(&mut space, slow, 1);
+        let first = space.stats.expired;
+        assert!(active.goes_on() && (1..20_000).contains(&first));
+        // It stays with a database until that needs no more.
+        assert_eq!((active.next_db, active.turns_left), (0, Some(2)));
+        while active.goes_on() {
+            active.run(&mut space, Cycle::Fast, 1);
+        }
+        assert!(space.stats.expired > first);
+        // Nothing goes on where nothing may expire.
+        fill(&mut space, 0, 0..20_000, |_| Some(0));
+        active.run(&mut space, slow, 1);
+        assert!(active.goes_on());
+        active.paused = true;
+        active.run(&mut space, Cycle::Fast, 1);
+        assert!(!active.goes_on());
+    }
+
+    #[test]
+    fn where_no_round_is_in_time_each_database_is_visited_once() {
+        let mut space = space(40);
+        for db in 0..40 {
+            fill(&mut space, db, 0..10, |_| Some(1000));
+        }
+        let mut active = ActiveExpire::default();
+        let effort = Effort::new(1);
+        active.slow_left = Duration::from_secs(1);
+        let mut slices = 0;
+        while active.goes_on() {
+            let left = active.sweep(&mut space, effort, || true);
+            active.pause(left, Duration::ZERO, &mut space);
+            slices += 1;
+        }
+        assert_eq!((slices, active.next_db, active.turns_left), (DBS_PER_CYCLE, DBS_PER_CYCLE, None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::api::sha1_hex;
 use super::lua::ffi::Reference;
 use super::shebang::Flags;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::hash::{self, Map};
 
 /// Largest number of scripts added by EVAL; those of SCRIPT LOAD are not counted.
@@ -149,6 +150,15 @@ impl Cache {
         self.source_bytes -= compiled.source.len();
         self.evicted += 1;
         Some(compiled.function)
+    }
+
+    /// Moves the texts of up to `most` scripts from the place `from` on to where memory is denser. Returns the place behind
+    /// them; `None` if it was the last.
+    pub fn relocate(&mut self, by: &mut Relocator, from: usize, most: usize) -> Option<usize> {
+        let end = self.slots.len().min(from.saturating_add(most));
+        let some = self.slots.get_mut(from..end)?;
+        some.iter_mut().flatten().for_each(|compiled| by.relocate_bytes(&mut compiled.source));
+        (end < self.slots.len()).then_some(end)
     }
 
     /// Empties the cache and returns all functions, which the caller releases.

@@ -12,6 +12,7 @@ use super::shebang::{self, Flags};
 use super::source;
 use super::state::{Phase, State};
 use crate::resp::{Args, Error, Protocol, Reply};
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock;
 
 /// Time within which a library must register its functions.
@@ -101,6 +102,11 @@ impl Engine {
     /// The cache of scripts.
     pub fn scripts(&self) -> &Cache {
         &self.scripts
+    }
+
+    /// Moves the texts of some scripts: see [`Cache::relocate`].
+    pub fn relocate(&mut self, by: &mut Relocator, from: usize, most: usize) -> Option<usize> {
+        self.scripts.relocate(by, from, most)
     }
 
     /// The function libraries.

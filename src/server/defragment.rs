@@ -1,7 +1,7 @@
 //! Active defragmentation: when it runs, and how much of the processor it takes.
 //!
 //! Once a second the memory that small blocks leave unused is compared with the thresholds. Above the lower one, a walk
-//! through all data moves blocks to denser places ([`Defragmentation`]), in slices of at most a millisecond between turns
+//! through all data ([`Defragmentation`]) and the texts of scripts moves blocks to denser places, in slices of at most a millisecond between turns
 //! of the event loop; between two slices the loop is left alone for long enough that they take the share of the processor
 //! that the settings allow, more of it the more memory is unused. Walks follow each other until too little is unused, or
 //! one finds nothing to move.
@@ -31,8 +31,10 @@ const ELEMENTS: usize = 128;
 const SECOND_NS: u64 = 1_000_000_000;
 /// How long the statistics of slabs are good for.
 const GOOD_NS: u64 = SECOND_NS / 10;
-/// Time between the end of a walk that moved nothing and the next one.
+/// Time between the end of a walk that moved nothing and the next one, unless more memory becomes unused meanwhile.
 const VAIN_NS: u64 = 10 * SECOND_NS;
+/// Scripts that are looked at in one step.
+const SCRIPTS: usize = 64;
 
 /// Counters since the start or the last `CONFIG RESETSTAT`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -57,12 +59,16 @@ pub struct Defragment {
     past_ns: u64,
     /// When memory is next looked at, while none is moved.
     look_at_ns: u64,
+    /// After a walk that moved nothing: when the next one may begin, and how many bytes were unused.
+    vain: Option<(u64, usize)>,
     told: bool,
 }
 
 struct Running {
     by: Relocator,
     walk: Defragmentation,
+    /// Where the walk through scripts is, behind that through the data; `None` before it.
+    scripts: Option<usize>,
     /// Share of the processor in percent.
     effort: u8,
     began_ns: u64,
@@ -140,6 +146,7 @@ impl Server {
             if self.defragment.running.is_some() {
                 self.defragment.stop();
             }
+            (self.defragment.look_at_ns, self.defragment.vain) = (0, None);
             return;
         }
         let now = clock::monotonic_ns();
@@ -149,7 +156,11 @@ impl Server {
             return;
         }
         state.look_at_ns = now + SECOND_NS;
-        let effort = effort(&self.config.advanced, relocation::sparseness());
+        let sparseness = relocation::sparseness();
+        let in_vain = state.vain.is_some_and(|(until, unused)| {
+            now < until && sparseness.unused <= unused + unused / 8 && state.running.is_none()
+        });
+        let effort = effort(&self.config.advanced, sparseness).filter(|_| !in_vain);
         match (&mut state.running, effort) {
             (Some(running), effort) => {
                 running.look_at_ns = now + SECOND_NS;
@@ -162,6 +173,7 @@ impl Server {
                     state.running = Some(Box::new(Running {
                         by,
                         walk: Defragmentation::default(),
+                        scripts: None,
                         effort,
                         began_ns: now,
                         slice_due_ns: now,
@@ -200,10 +212,27 @@ impl Server {
             running.refresh_at_ns = began_ns + GOOD_NS;
         }
         let most = usize::try_from(self.config.advanced.defrag_max_scan_fields).unwrap_or(ELEMENTS);
-        let Running { by, walk, .. } = &mut *running;
+        let Running { by, walk, scripts, .. } = &mut *running;
         let before = (by.moved, by.kept, walk.key_hits, walk.key_misses);
-        let space = &mut self.keyspace;
-        let more = by.run(|by| walk.advance(space, by, most.min(ELEMENTS), || began.elapsed() >= limit));
+        let (space, texts) = (&mut self.keyspace, &mut self.scripts);
+        let late = || began.elapsed() >= limit;
+        let more = by.run(|by| {
+            if scripts.is_none() {
+                if walk.advance(space, by, most.min(ELEMENTS), late) {
+                    return true;
+                }
+                *scripts = Some(0);
+            }
+            while let Some(from) = *scripts
+                && !late()
+            {
+                match texts.relocate(by, from, SCRIPTS) {
+                    Some(next) => *scripts = Some(next),
+                    None => return false,
+                }
+            }
+            true
+        });
         let counts = &mut self.defragment.counts;
         counts.hits += by.moved - before.0;
         counts.misses += by.kept - before.1;
@@ -223,16 +252,26 @@ impl Server {
 
     /// Begins the next walk, if there is still much to do and the last one was of use.
     fn walk_ended(&mut self, mut running: Box<Running>) {
-        let moved = running.by.moved > 0;
-        let effort = effort(&self.config.advanced, relocation::sparseness()).filter(|_| moved);
+        let (moved, sparseness) = (running.by.moved > 0, relocation::sparseness());
+        let effort = effort(&self.config.advanced, sparseness).filter(|_| moved);
         running.by.moved = 0;
         running.walk = Defragmentation::default();
+        running.scripts = None;
         running.effort = effort.unwrap_or(0);
         self.defragment.running = Some(running);
         if effort.is_none() {
             self.defragment.stop();
-            let pause = if moved { SECOND_NS } else { VAIN_NS };
-            self.defragment.look_at_ns = self.event_loop.ended_ns + pause;
+            let ended = self.event_loop.ended_ns;
+            self.defragment.look_at_ns = ended + SECOND_NS;
+            self.defragment.vain = (!moved).then_some((ended + VAIN_NS, sparseness.unused));
+        }
+    }
+
+    /// Does what is due while a command loads a file, during which no turn of the loop ends.
+    pub fn defragment_while_loading(&mut self) {
+        self.supervise_defragmentation();
+        if self.defragment.is_due(clock::monotonic_ns()) {
+            self.defragment_some();
         }
     }
 
@@ -240,6 +279,7 @@ impl Server {
     pub fn relocate_everything(&mut self) -> u64 {
         let mut by = Relocator::of_everything();
         Defragmentation::default().advance(&mut self.keyspace, &mut by, ELEMENTS, || false);
+        self.scripts.relocate(&mut by, 0, usize::MAX);
         by.moved
     }
 }

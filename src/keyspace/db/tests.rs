@@ -177,7 +177,9 @@ fn act(rng: &mut Rng, space: &mut Keyspace, model: &mut Model, active: &mut Acti
             model.now += rng.below(200) as i64;
             space.set_now(UnixMillis(model.now));
         }
-        22 => active.run(space, Cycle::Slow { tick: Duration::from_secs(100) }, 1 + rng.below(10) as u32),
+        22 => {
+            active.run_to_end(space, Cycle::Slow { tick: Duration::from_secs(100) }, 1 + rng.below(10) as u32)
+        }
         23 => {
             if let Ok(string) = space.db(a).string_mut(key) {
                 string.append(b"+");

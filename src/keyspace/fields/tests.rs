@@ -126,7 +126,7 @@ fn alarms_follow_their_hashes() {
                 12 => {
                     now += rng.below(20) as i64;
                     space.set_now(UnixMillis(now));
-                    active.run(&mut space, CYCLE, 1);
+                    active.run_to_end(&mut space, CYCLE, 1);
                     forget_due(&mut model, now);
                 }
                 _ => {}
@@ -164,12 +164,12 @@ fn what_is_due_goes_and_is_recorded() {
     assert_eq!(space.dbs[0].with_volatile_fields(), 2);
     space.ledger.take();
     space.ledger.listeners.set(Listeners::NOTIFY, true);
-    active.run(&mut space, CYCLE, 1);
+    active.run_to_end(&mut space, CYCLE, 1);
     assert_eq!(events_of(&mut space), (vec![], vec![]));
     space.set_now(UnixMillis(2000));
     for reason in [Suspend::Pause, Suspend::Loading] {
         space.suspend_expiry(reason, true);
-        active.run(&mut space, CYCLE, 1);
+        active.run_to_end(&mut space, CYCLE, 1);
         assert_eq!(events_of(&mut space), (vec![], vec![]));
     }
     assert_eq!(space.db(0).due_by(), UnixMillis(i64::MIN));
@@ -177,7 +177,7 @@ fn what_is_due_goes_and_is_recorded() {
     assert_eq!(space.db(0).due_by(), UnixMillis(2000));
     space.suspend_expiry(Suspend::Pause, false);
     assert_eq!(space.db(0).due_by(), UnixMillis(2000));
-    active.run(&mut space, CYCLE, 1);
+    active.run_to_end(&mut space, CYCLE, 1);
     let fields = ["h.a", "h.b", "gone.x"].map(String::from).to_vec();
     assert_eq!(events_of(&mut space), (fields, vec!["hexpired", "hexpired", "del"]));
     assert_eq!((space.stats.expired_fields, space.len(), space.ledger.dirty), (3, 2, 0));
@@ -199,11 +199,11 @@ fn an_alarm_may_go_off_too_early() {
     };
     assert_eq!(alarm(&space), Some(1010));
     space.set_now(UnixMillis(1020));
-    active.run(&mut space, CYCLE, 1);
+    active.run_to_end(&mut space, CYCLE, 1);
     assert_eq!(alarm(&space), Some(1050));
     put(&mut space, 0, b"h", b"b", None);
     space.set_now(UnixMillis(1060));
-    active.run(&mut space, CYCLE, 1);
+    active.run_to_end(&mut space, CYCLE, 1);
     assert_eq!(alarm(&space), None);
     assert_eq!(space.stats.expired_fields, 0);
     space.dbs[0].check();
@@ -243,7 +243,7 @@ fn a_copy_has_the_expiries_and_its_own_alarm() {
     put(&mut space, 0, b"h", b"b", None);
     assert!(space.db(0).copy(Key::new(b"h"), Key::new(b"copy"), 1));
     space.set_now(UnixMillis(1010));
-    ActiveExpire::default().run(&mut space, CYCLE, 1);
+    ActiveExpire::default().run_to_end(&mut space, CYCLE, 1);
     for (db, key) in [(0, Key::new(b"h")), (1, Key::new(b"copy"))] {
         assert_eq!(space.db(db).look_as::<Hash>(key).map(Describe::len), Some(1));
     }
@@ -270,7 +270,7 @@ fn a_hash_that_is_replaced_leaves_no_alarm_behind() {
     assert!(space.db(0).rename(Key::new(b"plain"), Key::new(b"renamed")), "it gets an alarm");
     space.dbs[0].check();
     space.set_now(UnixMillis(2000));
-    ActiveExpire::default().run(&mut space, CYCLE, 1);
+    ActiveExpire::default().run_to_end(&mut space, CYCLE, 1);
     space.dbs[0].check();
     assert_eq!(space.dbs[0].with_volatile_fields(), 0);
     assert_eq!(

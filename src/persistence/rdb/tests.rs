@@ -622,7 +622,7 @@ fn fields_keep_their_expiries_and_go_in_time() {
     assert_eq!(other.databases()[0].with_volatile_fields(), 1);
     other.set_now(UnixMillis(space.now().0 + 100));
     let cycle = Cycle::Slow { tick: std::time::Duration::from_secs(1) };
-    ActiveExpire::default().run(&mut other, cycle, 1);
+    ActiveExpire::default().run_to_end(&mut other, cycle, 1);
     assert_eq!(other.stats.expired_fields, 1);
     assert_eq!(other.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(2));
     // Where expired fields are not wanted, they are left out, and so is a hash that has no others.

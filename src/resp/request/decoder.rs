@@ -21,7 +21,7 @@ pub(super) const FIRST_RESERVE: usize = 1 << 20;
 /// A string of which this many bytes have arrived gets space for [`LARGE_RESERVE_FACTOR`] times as many: the space counts
 /// as used memory, so that keys would be evicted for what may never arrive, but extending it often would copy hundreds of
 /// megabytes each time. Reserved space that is not written to takes no physical memory.
-const LARGE_RESERVE_FROM: usize = 8 << 20;
+const LARGE_RESERVE_FROM: usize = 4 << 20;
 const LARGE_RESERVE_FACTOR: usize = 4;
 
 /// Parses a complete header of the form `marker digits \r\n` with one to seven digits in canonical spelling. Returns

@@ -16,7 +16,7 @@ impl Server {
 
     pub(in crate::server) fn until_cron(&self) -> Duration {
         let tick = match self.event_loop.next_cron_ns.saturating_sub(self.event_loop.ended_ns) {
-            _ if self.event_loop.evicting => Duration::ZERO,
+            _ if self.event_loop.evicting || self.expire.goes_on() => Duration::ZERO,
             ns => Duration::from_nanos(ns),
         };
         let tick = self.defragment.until_due(self.event_loop.ended_ns).map_or(tick, |due| due.min(tick));

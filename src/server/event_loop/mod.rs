@@ -7,6 +7,7 @@
 pub mod arrivals;
 pub mod cron;
 pub mod limits;
+pub mod sending;
 pub mod threads;
 
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use crate::acl::UserId;
 use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::keyspace::Suspend;
-use crate::net::io::{READ_BUDGET, Received, SEND_BUDGET};
+use crate::net::io::{READ_BUDGET, Received};
 use crate::net::listener::{Listener, Queue};
 use crate::net::peer::Peer;
 use crate::net::poll::{Poll, Registry, Source};
@@ -47,6 +48,8 @@ pub struct EventLoop {
     pub(in crate::server) sending: Vec<ClientKey>,
     /// Clients to close at the end of the iteration.
     pub(in crate::server) closing: Vec<ClientKey>,
+    /// What there was no time for in the last iteration.
+    pub(in crate::server) left: sending::Left,
     /// Clients that are ready in this iteration and not served yet.
     ready: VecDeque<ClientKey>,
     /// Clients that may have more input, although no event will report it.
@@ -220,6 +223,7 @@ impl Server {
         self.before_sleep();
         let busy = self.event_loop.link_again
             || self.event_loop.arrivals.can_go_on()
+            || self.event_loop.left.is_some()
             || self.transfer_goes_on()
             || self.bus_goes_on();
         let idle = self.event_loop.reading.is_empty() && self.event_loop.sending.is_empty() && !busy;
@@ -587,131 +591,6 @@ impl Server {
         if self.clients.tracking.has_pending() {
             self.broadcast_changes();
         }
-    }
-
-    /// Flushes output, newest first, so that answered clients leave before subscribers: they send their next
-    /// requests while messages still go out, and their replies then leave together.
-    fn send_replies(&mut self) {
-        // Output released by the log is sent completely: the rest would be withheld again, because of later writes.
-        let budget = if self.withholds_replies() { usize::MAX } else { SEND_BUDGET };
-        let may_leave = self.uses_io_threads() && !self.sends_itself();
-        let mut sending = std::mem::take(&mut self.event_loop.sending);
-        while let Some(key) = sending.pop() {
-            let Some(client) = self.clients.get_mut(key) else { continue };
-            client.flags.set(ClientFlags::IN_SEND_LIST, false);
-            if may_leave && self.may_go_out(key) {
-                self.send_out(key, true);
-                continue;
-            }
-            self.send_to(key, budget);
-            const WAITS: ClientFlags = ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE);
-            let client = &self.clients[key];
-            if !client.io.output.is_empty() && !client.flags.has(WAITS) {
-                self.send_soon(key);
-            }
-        }
-        if self.event_loop.sending.is_empty() {
-            self.event_loop.sending = sending;
-        }
-    }
-
-    /// Sends a client up to `limit` bytes of its output, and a replica what it is fed with behind that.
-    pub(in crate::server) fn send_to(&mut self, key: ClientKey, limit: usize) {
-        let Some(client) = self.clients.get(key) else { return };
-        if !client.flags.has(ClientFlags::REPLICA) {
-            return self.send_output(key, limit);
-        }
-        if !client.io.output.is_empty() {
-            self.send_output(key, usize::MAX);
-        }
-        if !self.clients[key].flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE)) {
-            self.send_to_replica(key);
-        }
-    }
-
-    /// Sends a client up to `limit` bytes of its output.
-    pub(in crate::server) fn send_output(&mut self, key: ClientKey, limit: usize) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        if client.flags.has(ClientFlags::CLOSE_SOON.with(ClientFlags::AWAITS_WRITABLE)) {
-            self.count_client(key);
-            return;
-        }
-        let io = &mut *client.io;
-        if matches!(io.peer, Peer::Internal) {
-            if !io.output.is_empty() {
-                self.recall(key);
-            }
-            return;
-        }
-        match io.output.send(&mut io.peer, &mut self.pool, limit) {
-            Ok(n) => {
-                self.stats.writes += 1;
-                self.stats.net_output_bytes += n as u64;
-                client.total_out += n as u64;
-                if n > 0 && !client.flags.has(ClientFlags::PRIMARY) {
-                    client.last_active = self.keyspace.now();
-                }
-                if io.output.is_empty() {
-                    // Behind its output, a replica is sent the stream.
-                    if !client.flags.has(ClientFlags::REPLICA) {
-                        client.over_soft_limit_since = None;
-                    }
-                    if client.flags.has(ClientFlags::CLOSE_AFTER_REPLY) {
-                        self.close_soon(key);
-                    }
-                } else if n < limit {
-                    client.flags.set(ClientFlags::AWAITS_WRITABLE, true);
-                }
-                self.count_client(key);
-            }
-            Err(error) => {
-                tracing::debug!("Error writing to client: {}", crate::net::error_text(&error));
-                self.close_soon(key);
-            }
-        }
-    }
-
-    /// Takes a client out of every table that others find it by.
-    fn detach(&mut self, key: ClientKey) {
-        self.end_transaction(key);
-        self.stop_monitoring(key);
-        self.forget_replica(key);
-        self.primary_lost(key);
-        self.import_lost(key);
-        self.forget_blocked(key);
-        self.leave(key);
-    }
-
-    /// Closes another client than the one that is being served. From now on nobody finds it: what is published or
-    /// changed by the rest of a transaction no longer reaches it.
-    pub fn expel(&mut self, key: ClientKey) {
-        self.close_soon(key);
-        self.detach(key);
-    }
-
-    fn close_clients(&mut self) {
-        if self.event_loop.closing.is_empty() {
-            return;
-        }
-        let mut later = Vec::new();
-        while let Some(key) = self.event_loop.closing.pop() {
-            if self.clients[key].flags.has(ClientFlags::FROZEN) || self.has_to_come(key) {
-                later.push(key);
-                continue;
-            }
-            self.detach(key);
-            if let Some(mut client) = self.clients.remove(key) {
-                // Closing the socket removes it from the poll; doing it first keeps the order clear.
-                client.io.peer.say_goodbye();
-                let _ = self.event_loop.registry().deregister(&mut client.io.peer);
-                let io = &client.io;
-                self.free(io.input.allocated() + io.output.allocated(), client.io);
-            }
-        }
-        self.event_loop.closing = later;
-        // From now on, new clients may reuse their slots.
-        let clients = &self.clients;
-        self.event_loop.reading.retain(|&key| clients.get(key).is_some());
     }
 }
 

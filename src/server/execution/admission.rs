@@ -56,6 +56,8 @@ bit_set! {
         ASYNC_LOADING = 17;
         /// The server is a node of a cluster, so that keys may be another node's.
         CLUSTER = 18;
+        /// Of very many clients that a change concerns, some are left to be served.
+        SERVING = 19;
     }
 }
 
@@ -83,6 +85,7 @@ impl Conditions {
         held.set(Conditions::STALE, !spec.flags.has(Flags::STALE) || spec.declares.is_some() || ends_multi);
         held.set(Conditions::INTERNAL, true);
         held.set(Conditions::BUSY, true);
+        held.set(Conditions::SERVING, true);
         held.set(Conditions::CLUSTER, !spec.keys.is_empty() || spec.find_keys.is_some() || ends_multi);
         held
     }

@@ -13,9 +13,10 @@ use crate::keyspace::Listeners;
 use crate::keyspace::awaited::Awaited;
 use crate::resp::{Args, Error};
 use crate::server::Server;
-use crate::server::command::CommandId;
+use crate::server::command::{CommandId, Flags, KeyFlags, Spec};
 use crate::server::error::NOT_LOGGED;
 use crate::server::error::SHUTDOWN_FAILED;
+use crate::server::event_loop::sending::Share;
 use crate::server::execution::Attempt;
 use crate::server::execution::admission::Conditions;
 use crate::server::watching::observe::Ran;
@@ -137,29 +138,73 @@ impl Server {
         }
     }
 
-    /// Serves clients blocked on changed keys, until nothing is left to take.
+    /// Serves clients blocked on keys that a command has changed, until nothing is left to take. If there are very many,
+    /// some are served in later turns of the loop: then nobody else gets at the keys before they are.
     #[cold]
     pub(in crate::server) fn serve_blocked(&mut self) {
+        if self.conditions.has(Conditions::SERVING) {
+            // They have their turn after those who are being served.
+            return self.clients.blocking.postpone();
+        }
+        self.serve_ready(Some(Share::default()));
+    }
+
+    /// Serves clients blocked on changed keys until nothing is left to take or the share is used up.
+    fn serve_ready(&mut self, mut share: Option<Share>) {
         // Data being loaded, or being changed by a script, serve blocked clients, too, but only once they are complete.
         let incomplete = Conditions::LOADING.with(Conditions::BUSY);
-        while self.clients.blocking.any_ready() && !self.conditions.has(incomplete) {
-            for place in self.clients.blocking.take_ready() {
-                let (db, name) = (place.0 as usize, Key::new(&place.1));
-                // Whoever comes to wait while the queue is served was there already, or has its turn next time.
-                let mut tickets = 0..self.clients.blocking.next_ticket();
-                while let Some((ticket, key)) = self.clients.blocking.first(&place, tickets.clone()) {
-                    tickets.start = ticket + 1;
-                    let kind = self.keyspace.kind_of(db, name);
-                    if kind.is_none() && !self.clients.blocking.any_waits_for_absence() {
-                        break;
-                    }
-                    let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
-                    if waits.is_some_and(|blocked| blocked.db == place.0 && blocked.wait.is_met_by(kind)) {
-                        self.run_again(key);
-                    }
+        if self.conditions.has(incomplete) {
+            return;
+        }
+        self.conditions.set(Conditions::SERVING, false);
+        while !self.conditions.has(incomplete)
+            && let Some((place, mut tickets)) = self.clients.blocking.take_ready()
+        {
+            let (db, name) = (place.0 as usize, Key::new(&place.1));
+            while let Some((ticket, key)) = self.clients.blocking.first(&place, tickets.clone()) {
+                let kind = self.keyspace.kind_of(db, name);
+                if kind.is_none() && !self.clients.blocking.any_waits_for_absence() {
+                    break;
+                }
+                if share.as_mut().is_some_and(Share::is_used_up) {
+                    self.clients.blocking.interrupt(place, tickets);
+                    self.conditions.set(Conditions::SERVING, true);
+                    return;
+                }
+                tickets.start = ticket + 1;
+                let waits = self.clients.get(key).and_then(|client| client.blocked.as_ref());
+                if waits.is_some_and(|blocked| blocked.db == place.0 && blocked.wait.is_met_by(kind)) {
+                    self.run_again(key);
                 }
             }
         }
+    }
+
+    /// Serves those who are left of a change that concerns very many, if the request could tell that they are waiting
+    /// still. It is not being executed yet.
+    #[cold]
+    pub(in crate::server) fn serve_rest_before(&mut self, spec: &Spec, args: &Args<'_>) {
+        if self.execution.depth > 0 || !self.could_tell(spec, args) {
+            return;
+        }
+        self.aside(|server| server.serve_ready(None));
+        self.execution.command_started = self.event_loop.stopwatch.now();
+    }
+
+    /// Whether a request could tell that clients are waiting still who are to be served.
+    fn could_tell(&self, spec: &Spec, args: &Args<'_>) -> bool {
+        const DATA: Flags = Flags::WRITE.with(Flags::READONLY).with(Flags::MAY_REPLICATE);
+        if spec.declares.is_some() || spec.flags.has(Flags::ENDS_MULTI.with(Flags::ADMIN)) {
+            return true;
+        }
+        if !spec.has_keys() {
+            return spec.flags.has(DATA);
+        }
+        let mut left = false;
+        let complete = spec.each_key(args, &mut |at, flags| {
+            left |= flags.has(KeyFlags::INCOMPLETE) || self.clients.blocking.is_left(args.at(at));
+        });
+        left || !complete
     }
 
     /// Runs the request of a blocked client again.
@@ -275,10 +320,13 @@ impl Server {
             self.clients.blocking.due(key, &mut blocked);
             self.clients[key].blocked = Some(blocked);
         }
-        if self.clients.blocking.any_ready() {
-            self.serve_blocked();
+        if self.clients.blocking.any_ready() || self.clients.blocking.is_interrupted() {
+            self.serve_ready(Some(Share::default()));
         }
-        while let Some(key) = self.clients.blocking.overdue(now) {
+        // Those who are to be served are not late.
+        while !self.clients.blocking.is_interrupted()
+            && let Some(key) = self.clients.blocking.overdue(now)
+        {
             self.unblock(key, Unblock::Timeout);
         }
         if !self.clients.blocking.for_memory().is_empty() {
@@ -303,7 +351,8 @@ impl Server {
     /// Time until the next timeout, for which the loop may sleep.
     pub(in crate::server) fn until_deadline(&self) -> Duration {
         // While data are loaded nobody is served.
-        if self.clients.blocking.any_ready() && self.persistence.loading.is_none() {
+        let blocking = &self.clients.blocking;
+        if (blocking.any_ready() || blocking.is_interrupted()) && self.persistence.loading.is_none() {
             return Duration::ZERO;
         }
         match self.clients.blocking.next_deadline() {

@@ -357,6 +357,9 @@ impl Server {
     /// it later.
     #[cold]
     fn passes(&mut self, key: ClientKey, id: CommandId, spec: &'static Spec, args: &Args<'_>) -> bool {
+        if self.conditions.has(Conditions::SERVING) {
+            self.serve_rest_before(spec, args);
+        }
         match self.walk_gates(key, id, spec, args) {
             Verdict::Run => return true,
             Verdict::Refuse(error) => self.answer(key, |server| server.reject(key, Some(id), args, error)),

@@ -24,6 +24,7 @@ use crate::server::execution::Origin;
 use crate::server::execution::admission::{Conditions, MAY_CHANGE, too_few_replicas};
 use crate::server::execution::users::denial;
 use crate::server::process::version::REDIS_VERSION;
+use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::stopwatch::Ticks;
 use crate::stdx::text::Lossy;
 use bytes::Bytes;
@@ -154,6 +155,16 @@ impl Scripts {
     /// The engine, if anything has asked for it yet and no script runs.
     pub fn idle_engine(&self) -> Option<&Engine> {
         self.engine.as_deref()
+    }
+
+    /// Moves the texts of some scripts to where memory is denser: see [`Engine::relocate`]. None while a script runs.
+    pub(in crate::server) fn relocate(
+        &mut self,
+        by: &mut Relocator,
+        from: usize,
+        most: usize,
+    ) -> Option<usize> {
+        self.engine.as_mut()?.relocate(by, from, most)
     }
 
     /// Deletes all libraries: they come from a file that is about to be loaded.

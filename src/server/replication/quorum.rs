@@ -93,6 +93,9 @@ impl Server {
         }
         let waits = quorum.asked.back().map(|&(_, since)| since.elapsed());
         if let Some(offset) = late {
+            // Some of what is durable may only wait for its turn.
+            let durable = self.commit_durable();
+            self.release_replies(durable);
             self.give_up_replies(offset);
         }
         if self.event_loop.stop || self.withholds_nothing() || waits.is_some_and(|waited| waited < ASK_AGAIN)

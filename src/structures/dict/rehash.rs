@@ -332,7 +332,8 @@ impl<E: Element> Dict<E> {
     #[inline]
     fn move_bucket(&mut self, index: usize) -> bool {
         let shrinking = self.tables[1].mask() < self.tables[0].mask() && !self.is_keying();
-        let (key, mut overlong) = (self.keys[1], false);
+        // What is known is not asked again: asking looks at a whole chain.
+        let (key, mut overlong) = (self.keys[1], self.overlong);
         // A keyed table takes its indices from a hash of the hash, which is the same for every size.
         let [from, to] = &mut self.tables;
         let mut added = 0;
@@ -344,10 +345,10 @@ impl<E: Element> Dict<E> {
                 let to_index = if shrinking { index } else { index_under(key, E::hash(raw)) };
                 let before = added;
                 to.push(to_index, tag, raw, &mut added);
-                overlong |= added != before && Self::is_suspicious(to, to_index);
+                overlong = overlong || added != before && Self::is_suspicious(to, to_index);
             })
         };
-        self.overlong |= overlong;
+        self.overlong = overlong;
         from.used -= elements;
         self.children = self.children + added - freed;
         elements > 0

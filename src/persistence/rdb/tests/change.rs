@@ -64,7 +64,7 @@ pub(super) fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
 
 fn pass_time(space: &mut Keyspace, rng: &mut Rng) {
     space.set_now(UnixMillis(space.now().0 + rng.below(1000) as i64));
-    ActiveExpire::default().run(space, Cycle::Slow { tick: std::time::Duration::from_secs(1) }, 10);
+    ActiveExpire::default().run_to_end(space, Cycle::Slow { tick: std::time::Duration::from_secs(1) }, 10);
 }
 
 fn some_time(space: &Keyspace, rng: &mut Rng) -> UnixMillis {

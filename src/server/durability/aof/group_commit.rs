@@ -14,6 +14,7 @@ use crate::keyspace::ledger::Change;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::command::{Acl, Flags, KeyFlags, KeySpec, Spec};
+use crate::server::event_loop::sending::Share;
 use crate::server::replication::quorum::Quorum;
 
 impl Aof {
@@ -51,7 +52,7 @@ impl Server {
     }
 
     /// Offset up to which changes are durable.
-    fn commit_durable(&mut self) -> u64 {
+    pub(in crate::server) fn commit_durable(&mut self) -> u64 {
         if !self.waits_for_replicas() {
             return self.aof.log.durable();
         }
@@ -137,8 +138,8 @@ impl Server {
             return;
         }
         self.flush_aof(false);
-        if !self.aof.waiting.is_empty() {
-            self.release_replies(u64::MAX);
+        if !self.aof.waiting.is_empty() || self.event_loop.left.releasing {
+            self.release_for_a_while(u64::MAX);
         }
     }
 
@@ -156,7 +157,7 @@ impl Server {
             self.note_logged();
         }
         let (appended, durable) = (self.commit_end(), self.commit_durable());
-        let answered = self.release_replies(durable);
+        let answered = self.release_for_a_while(durable);
         if answered > 0 {
             self.aof.gathering.begin(answered, self.aof.waiting.len());
         }
@@ -165,7 +166,8 @@ impl Server {
         }
         let under_way = self.commit_under_way();
         let mut sending = std::mem::take(&mut self.event_loop.sending);
-        sending.retain(|&key| {
+        let mut left = std::mem::take(&mut self.event_loop.left.sending);
+        let mut may_be_sent = |key: ClientKey| {
             let Some(client) = self.clients.get_mut(key) else { return false };
             if client.is_special() {
                 // What is sent to other servers is what makes changes durable.
@@ -187,25 +189,42 @@ impl Server {
             client.withheld_output.add(offset, end, under_way);
             client.flags.set(ClientFlags::IN_SEND_LIST, false);
             false
-        });
+        };
+        sending.retain(|&key| may_be_sent(key));
+        left.retain(|&key| may_be_sent(key));
         self.event_loop.sending = sending;
+        self.event_loop.left.sending = left;
     }
 
-    /// Sends the output that depends on nothing behind `durable`, an offset in the log. Returns the number of clients that
-    /// no longer wait.
-    pub(in crate::server) fn release_replies(&mut self, durable: u64) -> usize {
+    /// Sends the output that depends on nothing behind `durable`, an offset in the log.
+    pub(in crate::server) fn release_replies(&mut self, durable: u64) {
+        self.release_within(durable, None);
+    }
+
+    /// As [`Server::release_replies`], for as long as an iteration may. Returns the number of clients that no longer wait.
+    fn release_for_a_while(&mut self, durable: u64) -> usize {
+        self.release_within(durable, Some(Share::default()).filter(|_| !self.event_loop.stop))
+    }
+
+    fn release_within(&mut self, durable: u64, mut share: Option<Share>) -> usize {
         let before = self.aof.waiting.len();
         let mut waiting = std::mem::take(&mut self.aof.waiting);
+        let mut late = false;
         waiting.retain(|&key| {
+            if late {
+                return true;
+            }
             let Some(client) = self.clients.get_mut(key) else { return false };
             if let Some(upto) = client.withheld_output.release(durable) {
                 let bytes = usize::try_from(upto.saturating_sub(client.total_out)).unwrap_or(usize::MAX);
                 self.send_to(key, bytes);
+                late = share.as_mut().is_some_and(Share::is_used_up);
             }
             self.clients.get(key).is_some_and(|client| !client.withheld_output.is_empty())
         });
         let answered = before - waiting.len();
         self.aof.waiting = waiting;
+        self.event_loop.left.releasing = late;
         answered
     }
 
