@@ -37,7 +37,7 @@ fn send_all(client: &mut Client, lines: impl Iterator<Item = String>) {
 
 #[track_caller]
 fn wait_until(mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !done() {
         assert!(Instant::now() < deadline, "it does not happen");
         std::thread::sleep(Duration::from_millis(20));
@@ -126,10 +126,7 @@ fn memory_becomes_dense_again() {
     let digest = run(&mut client, "DEBUG DIGEST");
     assert!(run(&mut client, "CONFIG SET activedefrag yes").contains("OK"));
     wait_until(|| info(&mut client, "active_defrag_running") > 0.0);
-    wait_until(|| info(&mut client, "active_defrag_running") == 0.0);
-    std::thread::sleep(Duration::from_millis(150));
-    let after = info(&mut client, "allocator_frag_ratio");
-    assert!(after < 1.15, "{after}, and {before} before");
+    wait_until(|| info(&mut client, "allocator_frag_ratio") < 1.15);
     assert_eq!(run(&mut client, "DEBUG DIGEST"), digest);
     for counter in
         ["active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]
