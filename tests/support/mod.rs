@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A server process with a directory of its own, killed when dropped.
@@ -14,20 +15,21 @@ pub struct ServerProcess {
     pub dir: PathBuf,
 }
 
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("a bound socket has an address").port()
-}
-
-/// A port that was free a moment ago, and that no connection is given as its own: a server can leave it and come back.
+/// A port that was free a moment ago, as that of a cluster bus that belongs to it, and that no connection is given as its
+/// own: a server can leave it and come back. No port is returned twice.
 pub fn lasting_port() -> u16 {
     const BELOW_EPHEMERAL: std::ops::Range<u16> = 12_000..20_000;
+    const TO_BUS: u16 = 10_000;
+    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut rng = spinel::stdx::rng::Rng::from_os();
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let mut ports =
         std::iter::repeat_with(|| BELOW_EPHEMERAL.start + rng.index(BELOW_EPHEMERAL.len()) as u16);
-    ports.find(free).expect("a port is free")
+    let port = ports.find(|&port| !given.contains(&port) && is_free(port) && is_free(port + TO_BUS));
+    let port = port.expect("a port is free");
+    given.push(port);
+    port
 }
 
 /// The server binary of this crate.
