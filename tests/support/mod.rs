@@ -15,6 +15,12 @@ pub struct ServerProcess {
     pub dir: PathBuf,
 }
 
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
 /// A port that was free a moment ago, as that of a cluster bus that belongs to it, and that no connection is given as its
 /// own: a server can leave it and come back. No port is returned twice.
 pub fn lasting_port() -> u16 {
