@@ -297,6 +297,10 @@ fn set_keys(args: &Args<'_>, f: &mut dyn FnMut(usize, KeyFlags)) -> bool {
 fn set(ctx: &mut Ctx<'_>) -> CmdResult {
     const KNOWN: Known = Known { nx_xx: true, comparisons: true, get: true, keep_ttl: true, persist: false };
     let key = ctx.args.key(1);
+    if ctx.args.len() == 3 {
+        store(&mut ctx.db, key, ctx.args, 2, Ttl::Clear);
+        return Ok(ctx.reply.ok());
+    }
     let options = SetOptions::parse(ctx.args, 3, KNOWN)?;
     let ttl = options.ttl(ctx.now, ctx.name)?;
     let mut before = None;

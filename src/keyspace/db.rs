@@ -158,7 +158,7 @@ impl<'s> Db<'s> {
     }
 
     /// As [`Db::expire_if_due`], before a change of the key.
-    #[inline]
+    #[inline(always)]
     fn expire_to_write(&mut self, key: Key<'_>) -> bool {
         self.database().has_due(key, self.space.now) && self.space.due_key_accessed(self.index, key, true)
     }
