@@ -94,8 +94,6 @@ pub struct Replica {
     /// Whether the first acknowledgement puts the replica online, since nothing else shows when it has loaded the
     /// snapshot.
     pub online_when_heard: bool,
-    /// Whether it has been logged that a reply was sent to this replica, which is logged only once.
-    pub replied: bool,
 }
 
 impl Replica {
@@ -114,7 +112,6 @@ impl Replica {
             synced: 0,
             heard_at: now,
             online_when_heard: false,
-            replied: false,
         }
     }
 
