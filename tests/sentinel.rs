@@ -35,7 +35,7 @@ impl Sentinel {
         let file = dir.join(format!("sentinel-{port}.conf"));
         let text = format!(
             "port {port}\ndir {}\nlogfile sentinel-{port}.log\nsentinel monitor it 127.0.0.1 {primary} 2\n\
-             sentinel down-after-milliseconds it 1000\nsentinel failover-timeout it 6000\n",
+             sentinel down-after-milliseconds it 2000\nsentinel failover-timeout it 6000\n",
             dir.display()
         );
         std::fs::write(&file, text).expect("a file can be written");

@@ -259,8 +259,10 @@ impl Machine {
     }
 
     /// Closes both connections of an instance; they are opened again.
+    /// Closes both connections of an instance: the next ones, maybe to another address, are opened at once.
     pub(super) fn drop_connections(&mut self, id: InstanceId) {
         let link = self[id].link;
+        self.link_mut(id).tried_at = 0;
         self.drop_connection(link, false);
         self.drop_connection(link, true);
     }

@@ -343,8 +343,14 @@ fn everybody_is_found() {
 
 #[test]
 fn a_primary_that_is_gone_is_replaced_once() {
-    for seed in 1..20 {
+    for seed in 1..40 {
         let mut network = Network::new(seed, 3 + 2 * (seed % 2) as usize, 4);
+        if seed >= 20 {
+            // No longer than a pause between two attempts to connect.
+            for machine in &mut network.sentinels {
+                machine.apply(machine.primaries[0], admin::Change::DownAfter(1000));
+            }
+        }
         network.run(15_000);
         network.nodes[2].offset = 200;
         network.run(12_000);
