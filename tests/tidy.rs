@@ -77,6 +77,7 @@ const UNSAFE: &[&str] = &[
     "structures/dict/table.rs",
     "structures/dict/tests.rs",
     "structures/field.rs",
+    "structures/hnsw/dot.rs",
     "structures/indexed.rs",
     "structures/intset.rs",
     "structures/listpack/entry.rs",

@@ -204,19 +204,6 @@ pub const COMMANDS: &[Spec] = &[
     absent("ts.range", Flags::READONLY, Acl::NONE),
     absent("ts.read", Flags::READONLY, Acl::NONE),
     absent("ts.revrange", Flags::READONLY, Acl::NONE),
-    absent("vadd", Flags::WRITE, Acl::NONE),
-    absent("vcard", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("vdim", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("vemb", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("vgetattr", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("vinfo", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("vismember", Flags::READONLY, Acl::NONE),
-    absent("vlinks", Flags::READONLY.with(Flags::FAST), Acl::NONE),
-    absent("vrandmember", Flags::READONLY, Acl::NONE),
-    absent("vrange", Flags::READONLY, Acl::NONE),
-    absent("vrem", Flags::WRITE, Acl::NONE),
-    absent("vsetattr", Flags::WRITE.with(Flags::FAST), Acl::NONE),
-    absent("vsim", Flags::READONLY, Acl::NONE),
 ];
 
 #[cfg(test)]

@@ -63,6 +63,12 @@ pub mod testing;
 pub mod throttle;
 pub mod timeout;
 pub mod transactions;
+pub mod vector;
+mod vector_args;
+pub mod vector_read;
+pub mod vector_search;
+#[cfg(test)]
+mod vector_tests;
 pub mod window;
 pub mod zset;
 pub mod zset_algebra;
@@ -118,6 +124,9 @@ pub const ALL: &[&[Spec]] = &[
     string_compare::COMMANDS,
     throttle::COMMANDS,
     transactions::COMMANDS,
+    vector::COMMANDS,
+    vector_read::COMMANDS,
+    vector_search::COMMANDS,
     zset::COMMANDS,
     zset_algebra::COMMANDS,
     zset_blocking::COMMANDS,

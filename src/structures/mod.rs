@@ -4,6 +4,7 @@
 mod block;
 pub mod dict;
 pub mod field;
+pub mod hnsw;
 pub mod indexed;
 pub mod intset;
 pub mod listpack;

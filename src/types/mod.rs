@@ -19,6 +19,7 @@ pub mod set;
 pub mod stream;
 pub mod string;
 pub mod value;
+pub mod vector_set;
 pub mod zset;
 
 pub use encoding_limits::Limits;
@@ -27,4 +28,5 @@ pub use list::List;
 pub use set::Set;
 pub use stream::Stream;
 pub use value::{Collection, Describe, Kind, Part, Value};
+pub use vector_set::VectorSet;
 pub use zset::Zset;

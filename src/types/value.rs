@@ -41,6 +41,8 @@ kinds! {
     Zset = 3, "zset";
     /// Fields with values, some of which may expire.
     Hash = 4, "hash";
+    /// Elements with vectors, found by similarity. Redis's number for all types of modules.
+    VectorSet = 5, "vectorset";
     /// A log of entries.
     Stream = 6, "stream";
 }
@@ -157,4 +159,5 @@ stored! {
     super::Zset = Zset;
     super::Hash = Hash;
     super::Stream = Stream;
+    super::VectorSet = VectorSet;
 }

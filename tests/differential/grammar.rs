@@ -96,6 +96,20 @@ const SKIPPED: &[&str] = &[
 const NEWER: &[(&str, &[Oracle])] = &[
     // Of a module.
     ("cl.throttle", &[]),
+    // Of a module in Redis 8; [`crate::vectors`] compares them.
+    ("vadd", &[]),
+    ("vcard", &[]),
+    ("vdim", &[]),
+    ("vemb", &[]),
+    ("vgetattr", &[]),
+    ("vinfo", &[]),
+    ("vismember", &[]),
+    ("vlinks", &[]),
+    ("vrandmember", &[]),
+    ("vrange", &[]),
+    ("vrem", &[]),
+    ("vsetattr", &[]),
+    ("vsim", &[]),
     // Of Redis 8.4 and later, and Valkey 9.2.
     ("delex", &[]),
     ("digest", &[]),

@@ -14,7 +14,8 @@
 //! results of searches for them, `p` HyperLogLogs.
 //!
 //! [`names`] compares what the servers know by name. [`scripts`] has Lua programs. [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
-//! fields that expire; [`streams`] has streams and their consumer groups.
+//! fields that expire; [`streams`] has streams and their consumer groups; [`vectors`] has
+//! vector sets.
 //!
 //! The other servers are Redis 7.0 and, for newer features, Redis 8.2 and Valkey 9.1; [`support::Oracle`] says
 //! where they are searched for. `SPINEL_DIFF_COMMANDS` sets the number of commands per test, `SPINEL_DIFF_SEED` the
@@ -33,6 +34,7 @@ mod reply;
 mod scripts;
 mod sessions;
 mod streams;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

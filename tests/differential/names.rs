@@ -30,7 +30,7 @@ const UNKNOWN: &[(&str, &str, &[&str])] = &[
     ("MEMORY STATS", "by database", &["db.0", "overhead.hashtable.*"]),
     ("MEMORY STATS", "as in INFO: only whole tables are counted", &["db.dict.rehashing.count", "overhead.db.hashtable.*"]),
     ("COMMAND LIST", "there are no modules", &["module*"]),
-    ("COMMAND LIST", "there are no vector sets", &["VADD", "VCARD", "VDIM", "VEMB", "VGETATTR", "VINFO", "VISMEMBER",
+    ("COMMAND LIST", "commands of modules keep their letter case there", &["VADD", "VCARD", "VDIM", "VEMB", "VGETATTR", "VINFO", "VISMEMBER",
         "VLINKS", "VRANDMEMBER", "VREM", "VSETATTR", "VSIM"]),
     ("COMMAND LIST", "slots move key by key", &["cluster|cancelslotmigrations", "cluster|getslotmigrations",
         "cluster|migrateslots", "cluster|syncslots"]),

@@ -6,7 +6,7 @@ use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 use crate::structures::dict::Borrowed;
 use crate::types::prefetch::{PrefetchTarget, Prefetcher};
-use crate::types::{Collection, Describe, Hash, Kind, List, Set, Stream, Zset};
+use crate::types::{Collection, Describe, Hash, Kind, List, Set, Stream, VectorSet, Zset};
 
 /// Operations on a collection of which only the kind is known.
 pub(super) struct CollectionKind {
@@ -47,6 +47,7 @@ pub(super) const COLLECTION_KINDS: [Option<CollectionKind>; 16] = {
         CollectionKind::of::<Set>(),
         CollectionKind::of::<Zset>(),
         CollectionKind::of::<Hash>(),
+        CollectionKind::of::<VectorSet>(),
     ];
     let mut by_kind = [const { None }; 16];
     let mut i = 0;

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use crate::keyspace::Keyspace;
 use crate::keyspace::entry::Entry;
+use crate::persistence::rdb;
 use crate::resp::request::{write_bulk, write_header};
 use crate::stdx::num;
 use crate::types::stream::StreamId;
@@ -89,6 +90,7 @@ fn write_collection(entry: &Entry, out: &mut Vec<u8>) {
         Kind::Zset => (b"ZADD", 2),
         Kind::Hash => (b"HMSET", 2),
         Kind::Stream => return write_stream(entry.key(), entry.collection().expect("the kind says so"), out),
+        Kind::VectorSet => return write_payload(entry, out),
         Kind::String => unreachable!("a string is no collection"),
     };
     let collection = entry.describe().expect("the kind says so");
@@ -115,6 +117,12 @@ fn write_collection(entry: &Entry, out: &mut Vec<u8>) {
         left -= 1;
         in_request -= 1;
     });
+}
+
+/// Appends the request that restores a value from its serialized form, which keeps what no other request would set.
+fn write_payload(entry: &Entry, out: &mut Vec<u8>) {
+    let payload = rdb::dump(entry, rdb::save::Version::default(), true);
+    request(out, &[b"RESTORE", entry.key(), b"0", &payload]);
 }
 
 /// Appends the requests that create a stream with all state of its groups.

@@ -239,7 +239,7 @@ impl Dialect {
     }
 }
 
-/// Whether values of type `number` can be loaded.
+/// Whether values of type `number` can be loaded. Of those of modules, only vector sets can.
 #[inline]
 pub fn is_supported(number: u8, dialect: Dialect) -> bool {
     const fn types(first: u8, last: u8) -> u64 {

@@ -14,6 +14,7 @@ use crate::structures::lzf;
 use crate::structures::sds::Sds;
 use crate::types::packed::Unfit;
 use crate::types::stream::LoadError;
+use crate::types::vector_set;
 
 /// Bytes read at a time. Longer strings bypass the buffer.
 const PIECE: usize = 256 << 10;
@@ -42,6 +43,9 @@ pub enum Fault {
     /// The parts of a stream contradict each other.
     #[error("{0}")]
     Stream(LoadError),
+    /// The parts of a vector set contradict each other.
+    #[error("a vector set is damaged: {0}")]
+    VectorSet(vector_set::LoadError),
     /// They stand for something that this server does not support.
     #[error("{0}")]
     Unsupported(String),

@@ -32,6 +32,7 @@ use super::input::{Input, Kept, Text};
 use super::legacy;
 use super::save::SavedReplication;
 use super::stream;
+use super::vector_set;
 use crate::keyspace::access::Access;
 use crate::keyspace::{Entry, Keyspace, Replacement};
 use crate::stdx::clock::UnixMillis;
@@ -587,10 +588,7 @@ impl<'a> Loader<'a> {
 
     /// Describes something of a module, whose id is read next, for an error.
     fn module(&mut self, what: &str) -> Result<String, Fault> {
-        Ok(format!(
-            "{what} of the module '{}', and modules are not supported",
-            module_name(self.input.number()?)
-        ))
+        Ok(of_module(what, self.input.number()?))
     }
 
     /// Reads a key and its value.
@@ -602,14 +600,22 @@ impl<'a> Loader<'a> {
         self.key.extend_from_slice(key.bytes(&mut itoa::Buffer::new()));
         let expires = self.next.expires;
         let dialect = Dialect::of(self.version);
-        if !format::is_supported(number, dialect) {
-            self.foreign_value(number, dialect)?;
+        let module = if number == value_type::MODULE_2 { Some(self.input.number()?) } else { None };
+        let supported = match module {
+            None => format::is_supported(number, dialect),
+            Some(id) => id == vector_set::MODULE_ID,
+        };
+        if !supported {
+            self.foreign_value(number, dialect, module)?;
             self.reading = None;
             to.read(number, self.input.offset() - start, None);
             return Ok(());
         }
         let Loader { input, key, templates, options, .. } = self;
-        let entry = read_value(input, number, dialect, Some(templates), key, expires, options)?;
+        let entry = match module {
+            None => read_value(input, number, dialect, Some(templates), key, expires, options)?,
+            Some(_) => keep(key, expires, vector_set::read(input)?),
+        };
         self.reading = None;
         let due = self.options.drop_due.is_some_and(|now| expires.is_some_and(|at| at <= now));
         match entry {
@@ -678,17 +684,17 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Skips an unsupported value, if the options allow that and its length can be determined.
+    /// Skips an unsupported value, if the options allow that and its length can be determined. The id of the `module` that
+    /// it is a value of has been read.
     #[cold]
-    fn foreign_value(&mut self, number: u8, dialect: Dialect) -> Result<(), Fault> {
+    fn foreign_value(&mut self, number: u8, dialect: Dialect, module: Option<u64>) -> Result<(), Fault> {
         let skip = self.options.skip_unsupported;
         let what = match (number, dialect) {
-            (value_type::MODULE_2, _) => {
-                let what = self.module("a value")?;
+            _ if let Some(id) = module => {
                 if skip {
                     self.skip_module_data()?;
                 }
-                what
+                of_module("a value", id)
             }
             (value_type::ARRAY, Dialect::Redis) => {
                 if skip {
@@ -818,6 +824,11 @@ fn magic(bytes: [u8; 9]) -> Result<u32, Fault> {
     Ok(version)
 }
 
+/// Describes something of the module with this id, for an error.
+fn of_module(what: &str, id: u64) -> String {
+    format!("{what} of the module '{}', and modules are not supported", module_name(id))
+}
+
 /// The name in a module's id: nine characters of six bits, above ten bits of version.
 fn module_name(id: u64) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -893,6 +904,10 @@ pub(super) fn read_value(
         | (STREAM_LISTPACKS_4 | STREAM_LISTPACKS_5, Dialect::Redis) => {
             keep(key, expires, stream::read(input, number)?)
         }
+        (MODULE_2, _) => match input.number()? {
+            vector_set::MODULE_ID => keep(key, expires, vector_set::read(input)?),
+            id => return Err(Fault::Unsupported(of_module("a value", id))),
+        },
         (HASH_TEMPLATE_LISTPACK | HASH_TEMPLATE_ARRAY, Dialect::Redis) => {
             keep(key, expires, hash_with_template(input, number, limits)?)
         }

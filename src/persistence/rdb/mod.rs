@@ -28,6 +28,7 @@ pub mod save;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod vector_set;
 
 pub use dump::{dump, dump_libraries, restore, restore_libraries};
 pub use load::{LoadError, LoadOptions, Loader, Step};

@@ -9,6 +9,7 @@ use super::SlotImport;
 use super::format::{NEVER, container, opcode, value_type};
 use super::output::Output;
 use super::stream::{self, Form};
+use super::vector_set;
 use crate::keyspace::Entry;
 use crate::keyspace::Keyspace;
 use crate::keyspace::access::Access;
@@ -427,6 +428,7 @@ pub fn type_of(entry: &Entry, version: Version) -> u8 {
             let needed = Form::needed(stream).max(Form::ActiveTimes);
             needed.min(version.stream_form()).value_type()
         }
+        Kind::VectorSet => value_type::MODULE_2,
     }
 }
 
@@ -459,6 +461,7 @@ pub fn value(entry: &Entry, version: Version, out: &mut Output<'_>) {
                 }
                 stream::write(value, needed.max(Form::ActiveTimes).min(form), out);
             }
+            Kind::VectorSet => vector_set::write(entry.collection().expect(KIND), out),
             Kind::String => unreachable!("{KIND}"),
         },
     }

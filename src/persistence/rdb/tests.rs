@@ -16,8 +16,11 @@ use crate::stdx::num;
 use crate::stdx::rng::Rng;
 use crate::types::list::End;
 use crate::types::stream::{Group, NewId, NodeLimits, Release, StreamId};
+use crate::types::vector_set::{Projection, Quantization};
 use crate::types::zset::Rule;
-use crate::types::{Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Stream, Value, Zset};
+use crate::types::{
+    Describe, Hash, Kind, Limits, List, NewExpiry, Part, Set, Stream, Value, VectorSet, Zset,
+};
 
 mod border;
 mod change;
@@ -85,7 +88,7 @@ fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
     let expires = rng.one_in(3).then(|| UnixMillis(1_800_000_000_000 + rng.below(1 << 40) as i64));
     let most = if rng.one_in(4) { 40 } else { 10 };
     let len = 1 + rng.index(most);
-    match rng.below(7) {
+    match rng.below(8) {
         0 => {
             // A text that is an integer is stored as an integer.
             let text = text(rng);
@@ -123,6 +126,7 @@ fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
             Entry::with_collection(key, expires, zset)
         }
         5 => Entry::with_collection(key, expires, random_stream(rng, len)),
+        6 => Entry::with_collection(key, expires, random_vectors(rng, len)),
         _ => {
             let mut hash = Hash::new();
             let fields_expire = rng.one_in(3);
@@ -136,6 +140,20 @@ fn random_entry(rng: &mut Rng, key: &[u8], limits: &Limits) -> Entry {
             Entry::with_collection(key, expires, hash)
         }
     }
+}
+
+/// A random vector set of any quantization, perhaps with a projection and attributes.
+fn random_vectors(rng: &mut Rng, len: usize) -> VectorSet {
+    let how = [Quantization::Full, Quantization::Bytes, Quantization::Signs][rng.index(3)];
+    let dim = 1 + rng.index(70);
+    let projection = if rng.one_in(3) { Projection::new(5, dim) } else { None };
+    let mut set = VectorSet::new(dim, 4 + rng.index(3), how, projection);
+    for _ in 0..len {
+        let vector: Vec<f32> = (0..dim).map(|_| rng.f64() as f32 - 0.5).collect();
+        let attributes = text(rng);
+        set.add(&text(rng), &vector, 20, rng.one_in(2).then_some(&attributes));
+    }
+    set
 }
 
 /// A random stream with groups, some of whose entries are pending, deleted or acknowledged.
@@ -246,6 +264,16 @@ fn portrait(entry: &Entry) -> String {
             hash.iter_with_expiry().filter_map(|(field, _, at)| at.map(|at| (field.to_vec(), at.0)));
         let expiries: BTreeMap<Vec<u8>, i64> = expiries.collect();
         parts.push(format!("{expiries:?}"));
+    }
+    if let Some(set) = entry.collection::<VectorSet>() {
+        parts.push(format!("{} {:?} {:?}", set.links(), set.quantization(), set.projection()));
+        for element in set.iter() {
+            let links = element.links().map(|links| {
+                let names = links.map(|hit| hit.element.name().escape_ascii().to_string());
+                names.collect::<Vec<_>>().join(" ")
+            });
+            parts.push(format!("{} {}", element.id(), links.collect::<Vec<_>>().join("|")));
+        }
     }
     if let Some(stream) = entry.collection::<Stream>() {
         let (last, tombstone) = (stream.last_id(), stream.max_deleted_id());

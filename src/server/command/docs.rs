@@ -37,6 +37,8 @@ pub enum Group {
     String,
     /// Transactions.
     Transactions,
+    /// Vector sets.
+    VectorSet,
 }
 
 impl Group {
@@ -60,6 +62,7 @@ impl Group {
             Group::Stream => "stream",
             Group::String => "string",
             Group::Transactions => "transactions",
+            Group::VectorSet => "vector-set",
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::structures::listpack::Item;
 use crate::types::Collection;
 use crate::types::set::{difference, intersect, union};
 use crate::types::stream::{NewId, NodeLimits, RefPolicy, StreamId, Threshold, Trim};
+use crate::types::vector_set::SearchOptions;
 use crate::types::zset::ScoreRange;
 
 /// Number of changes per value.
@@ -49,6 +50,7 @@ pub(super) fn change(space: &mut Keyspace, rng: &mut Rng, limits: &Limits) {
                 Kind::Zset => zset(space, index, key, rng, limits, &present),
                 Kind::Hash => hash(space, index, key, rng, limits, &present),
                 Kind::Stream => stream(space, index, key, rng),
+                Kind::VectorSet => vectors(space, index, key, rng, &present),
             }
             if let Some(entry) = space.databases()[index].keys().find(key.hash(), &name) {
                 check(&entry);
@@ -166,6 +168,31 @@ fn set(
         }
     }
     db.settle::<Set>(key);
+}
+
+fn vectors(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng, present: &[Vec<u8>]) {
+    let mut db = space.db(index);
+    let Ok(Some(set)) = db.write_as::<VectorSet>(key) else { return };
+    let name = some_text(rng, present);
+    let vector: Vec<f32> = (0..set.dim().min(1 << 10)).map(|_| rng.f64() as f32 - 0.5).collect();
+    match rng.below(4) {
+        0 if vector.len() == set.dim() => _ = set.add(&name, &vector, 10, None),
+        1 => _ = set.set_attributes(&name, &text(rng)),
+        2 if vector.len() == set.dim() => {
+            let options = SearchOptions {
+                count: 5,
+                ef: 10,
+                filter: None,
+                filter_ef: 1,
+                least: 0.0,
+                exhaustive: rng.one_in(2),
+            };
+            assert!(set.search(&vector, &options).len() <= 5);
+        }
+        _ => _ = set.remove(&name),
+    }
+    set.check();
+    db.settle::<VectorSet>(key);
 }
 
 fn stream(space: &mut Keyspace, index: usize, key: Key<'_>, rng: &mut Rng) {
