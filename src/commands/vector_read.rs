@@ -203,7 +203,7 @@ fn vrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
     let count = match ctx.args.len() {
         2 => None,
         3 => {
-            let count = num::parse_i64(ctx.args.at(2));
+            let count = num::parse_i64(ctx.args.at(2)).filter(|&count| count != i64::MIN);
             Some(count.ok_or_else(|| Error::text("ERR COUNT value is not an integer"))?)
         }
         _ => return Err(Error::arity(ctx.name)),

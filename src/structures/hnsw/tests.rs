@@ -46,7 +46,7 @@ fn clusters_are_reached_from_each_other() {
     let mut rng = Rng::new(3);
     let centres: Vec<Vec<f32>> = (0..20).map(|_| vector(&mut rng, DIM)).collect();
     let mut graph = Graph::new(DIM, 16, Quantization::Full);
-    let mut near = |rng: &mut Rng, centre: &Vec<f32>| -> Vec<f32> {
+    let near = |rng: &mut Rng, centre: &Vec<f32>| -> Vec<f32> {
         centre.iter().map(|x| x + (rng.f64() as f32 - 0.5) * 0.2).collect()
     };
     for centre in &centres {
