@@ -54,6 +54,10 @@ BLMOVEM K K LEFT RIGHT 0.01 COUNT 2 BULK|ZMOVE K K MIN COUNT 2|ZMOVE K K BYSCORE
 ZMOVEMEMBER K K NX MEMBERS 2 M M|ZMOVEMEMBER K K XX MEMBERS 3 M M M|ZMOVEMEMBER K K MEMBERS 2 M M
 CL.THROTTLE K 5 10 100000 N";
 
+/// Templates of commands on vector sets, which are passed on as they are.
+const VECTORS: &str = "
+VADD K VALUES 2 N F M|VADD K VALUES 2 F N M SETATTR M|VADD K REDUCE 3 VALUES 2 N F M BIN M 4|VREM K M|VSETATTR K M N";
+
 fn fill(template: &str, rng: &mut Rng) -> String {
     let words = template.split(' ').enumerate().map(|(i, word)| match word {
         _ if i == 0 => word.to_owned(),
@@ -80,7 +84,7 @@ fn dump_and_restore(client: &mut Client, from: &str, to: &str) {
 
 #[test]
 fn what_is_written_down_makes_the_same_data() {
-    let commands = [COMMANDS, NEWER].into_iter().flat_map(|list| list.split(['|', '\n']));
+    let commands = [COMMANDS, NEWER, VECTORS].into_iter().flat_map(|list| list.split(['|', '\n']));
     let commands: Vec<&str> = commands.filter(|line| !line.is_empty()).collect();
     for seed in 1..=4 {
         let rng = &mut Rng::new(seed);

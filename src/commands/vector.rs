@@ -59,18 +59,18 @@ pub(super) const VECTOR: Arg = Arg::one_of(
 );
 
 /// The options of VADD.
-#[derive(Default)]
 struct AddOptions<'a> {
-    how: Option<Quantization>,
-    ef: Option<usize>,
+    how: Quantization,
+    ef: usize,
     attributes: Option<&'a [u8]>,
-    links: Option<usize>,
+    links: usize,
 }
 
 impl<'a> AddOptions<'a> {
     fn parse(ctx: &Ctx<'a>, from: usize) -> Result<AddOptions<'a>, Error> {
         let args = ctx.args;
-        let mut options = AddOptions::default();
+        let mut options =
+            AddOptions { how: Quantization::Bytes, ef: DEFAULT_EF, attributes: None, links: DEFAULT_LINKS };
         let mut i = from;
         while i < args.len() {
             let value = args.get(i + 1);
@@ -80,16 +80,16 @@ impl<'a> AddOptions<'a> {
             };
             if args.is(i, "CAS") {
             } else if args.is(i, "NOQUANT") {
-                options.how = Some(Quantization::Full);
+                options.how = Quantization::Full;
             } else if args.is(i, "Q8") {
-                options.how = Some(Quantization::Bytes);
+                options.how = Quantization::Bytes;
             } else if args.is(i, "BIN") {
-                options.how = Some(Quantization::Signs);
+                options.how = Quantization::Signs;
             } else if args.is(i, "EF") && value.is_some() {
-                options.ef = Some(number("ERR invalid EF", 1..=MAX_EF)?);
+                options.ef = number("ERR invalid EF", 1..=MAX_EF)?;
                 i += 1;
             } else if args.is(i, "M") && value.is_some() {
-                options.links = Some(number("ERR invalid M", *LINKS.start() as i64..=*LINKS.end() as i64)?);
+                options.links = number("ERR invalid M", *LINKS.start() as i64..=*LINKS.end() as i64)?;
                 i += 1;
             } else if args.is(i, "SETATTR") && value.is_some() {
                 options.attributes = value;
@@ -122,28 +122,26 @@ fn vadd(ctx: &mut Ctx<'_>) -> CmdResult {
                 None => None,
                 Some(output) => Some(Projection::new(dim, output).ok_or_else(VectorArg::invalid)?),
             };
-            let (links, how) =
-                (options.links.unwrap_or(DEFAULT_LINKS), options.how.unwrap_or(Quantization::Bytes));
             let projected = projection.as_ref().map(|projection| projection.apply(&vector));
-            let set = VectorSet::new(reduced.unwrap_or(dim), links, how, projection);
+            let set = VectorSet::new(reduced.unwrap_or(dim), options.links, options.how, projection);
             ctx.db.write_or_insert(key, || set)?;
             projected
         }
     };
     let set = ctx.db.write_as::<VectorSet>(key)?.expect("it was there or has been created");
     let vector = projected.as_deref().unwrap_or(&vector);
-    let new = set.add(element, vector, options.ef.unwrap_or(DEFAULT_EF), options.attributes);
+    let new = set.add(element, vector, options.ef, options.attributes);
     ctx.db.changed(key, Event::SILENT, 1);
     Ok(ctx.reply.bool(new))
 }
 
 /// # Errors
-/// If the options ask for another kind of set than there is.
+/// If the options ask for another kind of set than there is. What is not named is asked for by default.
 fn check_options(set: &VectorSet, options: &AddOptions<'_>) -> Result<(), Error> {
-    if options.how.is_some_and(|how| how != set.quantization()) {
+    if options.how != set.quantization() {
         return Err(Error::text("ERR asked quantization mismatch with existing vector set"));
     }
-    if options.links.is_some_and(|links| links != set.links()) {
+    if options.links != set.links() {
         return Err(Error::text("ERR asked M value mismatch with existing vector set"));
     }
     Ok(())
@@ -153,10 +151,10 @@ fn check_options(set: &VectorSet, options: &AddOptions<'_>) -> Result<(), Error>
 /// If a vector of `dim` components, to be reduced as is asked, does not fit the set.
 fn check_dimensions(set: &VectorSet, dim: usize, reduced: Option<usize>) -> Result<(), Error> {
     match (set.projection(), reduced) {
-        (None, Some(_)) => {
+        (None, None) if dim == set.dim() => return Ok(()),
+        (None, Some(_)) if dim == set.dim() => {
             return Err(Error::text("ERR cannot add projection to existing set without projection"));
         }
-        (None, None) if dim == set.dim() => return Ok(()),
         (Some(projection), Some(output)) if output == set.dim() => {
             if dim == projection.input() {
                 return Ok(());

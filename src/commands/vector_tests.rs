@@ -127,8 +127,11 @@ fn damaged_payloads_are_refused() {
         body.extend_from_slice(&sum.to_le_bytes());
         let reply = harness.raw(&[b"RESTORE", b"damaged", b"0", &body, b"REPLACE"]);
         if reply == b"+OK\r\n" {
-            for line in ["VSIM damaged VALUES 3 1 2 3", "VADD damaged VALUES 3 1 2 3 new", "VREM damaged e3"]
-            {
+            for line in [
+                "VSIM damaged VALUES 3 1 2 3",
+                "VADD damaged REDUCE 3 VALUES 5 1 2 3 4 5 new M 4",
+                "VREM damaged e3",
+            ] {
                 harness.run(line);
             }
         } else {

@@ -316,7 +316,8 @@ fn true_scores_and_payloads_are_those_of_redis() {
             let (x, y) = both(&mut clients, &words(&["VSIM", &copy, "ELE", "e0", "TRUTH", "WITHSCORES"]));
             same_scores(&x, &y, tolerance, &copy);
             let vector = floats(&mut rng, DIM);
-            let add = request(&[b"VADD", copy.as_bytes(), b"FP32", &vector, b"new"]);
+            let add =
+                request(&[b"VADD", copy.as_bytes(), b"FP32", &vector, b"new", how.as_bytes(), b"M", b"8"]);
             assert_eq!(both(&mut clients, &add), (b":1\r\n".to_vec(), b":1\r\n".to_vec()));
             for i in 0..ELEMENTS {
                 both(&mut clients, &words(&["VREM", &copy, &format!("e{i}")]));
