@@ -1,7 +1,8 @@
 //! Vector sets: elements with vectors, and what is known about each.
 //!
 //! Replies and errors are those of Redis 8.2.3, where vector sets are a module: booleans in RESP3, null where there is no
-//! element. Unlike there, components must be finite, and a vector set can be copied.
+//! element. Unlike there, components must be finite, a vector has at most 2^20 of them, the matrix of a projection
+//! has at most 2^24 elements, and a vector set can be copied.
 
 use super::vector_args::VectorArg;
 use crate::keyspace::Event;

@@ -209,7 +209,7 @@ mod tests {
         let mut bytes = Vec::new();
         a.write_bytes(&mut bytes);
         assert_eq!(bytes, b"*U\x7f");
-        assert_eq!(a.decode(), [0.992_125_93, 2.007_874, 3.0]);
+        assert_eq!(a.decode(), [0.992_125_9, 2.007_874, 3.0]);
         let b = Code::new(&[1.0, 2.0, 4.0], Quantization::Bytes);
         let mut bytes = Vec::new();
         b.write_bytes(&mut bytes);

@@ -153,6 +153,6 @@ fn saved_nodes_are_loaded() {
     assert_eq!(damaged(&|nodes| nodes[0].layers[0] = vec![1; 9]), LoadError::TooManyLinks);
     assert_eq!(damaged(&|nodes| nodes[0].id = nodes[1].id), LoadError::Id);
     assert_eq!(damaged(&|nodes| nodes[0].layers[0] = vec![nodes[0].id]), LoadError::Link);
-    assert_eq!(damaged(&|nodes| drop(nodes[0].layers[0].pop())), LoadError::Link);
+    assert_eq!(damaged(&|nodes| _ = nodes[0].layers[0].pop()), LoadError::Link);
     assert_eq!(damaged(&|nodes| drop(nodes.pop())), LoadError::Link);
 }

@@ -35,7 +35,7 @@ impl Describe for VectorSet {
         };
         let sum: usize = self.iter().take(samples).map(each).sum();
         let texts = sum.checked_div(samples).map_or(0, |_| sum * self.len() / samples);
-        let projection = inner.projection.as_ref().map_or(0, |it| it.matrix().len() * size_of::<f32>());
+        let projection = inner.projection.as_ref().map_or(0, |it| size_of_val(it.matrix()));
         let slots = inner.elements.capacity() * size_of::<Option<super::Element>>();
         size_of_val(inner)
             + inner.graph.allocated(samples)
