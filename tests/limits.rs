@@ -259,3 +259,86 @@ fn who_is_killed_hears_nothing_of_what_follows() {
     assert!(listener.rest().is_empty() && waiting.rest().is_empty());
     assert!(!String::from_utf8_lossy(&monitor.rest()).contains("publish"));
 }
+
+#[test]
+fn walks_through_all_keys_let_others_be_served() {
+    let directory = std::env::temp_dir().join(format!("spinel-walks-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let dir = directory.to_str().expect("plain text");
+    let options = [
+        "--dir",
+        dir,
+        "--appendonly",
+        "yes",
+        "--notify-keyspace-events",
+        "KEA",
+        "--enable-debug-command",
+        "yes",
+    ];
+    let server = ServerProcess::start(&spinel(), &options);
+    let mut other = server.client();
+    const KEYS: usize = 30_000;
+    let mut fill = Vec::new();
+    for i in 0..KEYS {
+        let (kind, expiry) = if i % 3 == 0 { ("user", " EX 10000") } else { ("item", "") };
+        fill.extend_from_slice(format!("SET {kind}:{i}:x value{expiry}\r\n").as_bytes());
+    }
+    other.send(&fill).expect("connected");
+    (0..KEYS).for_each(|_| drop(other.reply().expect("a reply")));
+    run(&mut other, "SET plain value");
+    // A reply without lengths and types.
+    let flat = |reply: String| -> String {
+        let words = reply.split("\r\n").filter(|word| !word.starts_with(['$', '*']));
+        words.map(|word| word.trim_start_matches(':')).collect::<Vec<_>>().join(" ")
+    };
+    let stats = flat(run(&mut other, "PREFIX STATS"));
+    let expected = [
+        "keys 30001 bytes",
+        "expires 10000 avg-ttl-ms",
+        "prefixes 3 uncounted-keys 0",
+        "prefix item: keys 20000",
+    ];
+    expected.iter().for_each(|part| assert!(stats.contains(part), "{part}: {stats}"));
+    assert!(flat(run(&mut other, "PREFIX STATS : 2 1")).contains("prefixes 30001"));
+    for (wrong, error) in [
+        ("PREFIX STATS : 0", "must be positive"),
+        ("PREFIX STATS : 1 1 1", "syntax"),
+        ("DELPREFIX item: LIMIT", "syntax"),
+        ("DELPREFIX item: LIMIT -1", "must be positive"),
+        ("PREFIX", "wrong number"),
+    ] {
+        assert!(run(&mut other, wrong).contains(error), "{wrong}");
+    }
+    assert_eq!(run(&mut other, "DELPREFIX item: LIMIT 100"), ":100");
+    run(&mut other, "MULTI");
+    assert!(run(&mut other, "DELPREFIX item:").starts_with("-ERR"));
+    run(&mut other, "DISCARD");
+    // A user without permission for every key may not remove keys by a prefix.
+    run(&mut other, "ACL SETUSER limited on nopass +@all ~item:*");
+    let mut limited = server.client();
+    run(&mut limited, "AUTH limited x");
+    assert!(run(&mut limited, "DELPREFIX item:").starts_with("-NOPERM"));
+    // Others are served while keys are removed, and hear of it. A write that is paused waits.
+    let mut listener = server.client();
+    run(&mut listener, "SUBSCRIBE __keyevent@0__:del");
+    run(&mut other, "CLIENT PAUSE 100000 WRITE");
+    let mut walker = server.client();
+    walker.send(b"DELPREFIX item:\r\n").expect("connected");
+    assert!(flat(run(&mut other, "PREFIX STATS")).contains("item: keys 19900"));
+    run(&mut other, "CLIENT UNPAUSE");
+    while run(&mut other, "DBSIZE") != ":10001" {}
+    assert_eq!(walker.reply().expect("a reply"), b":19900\r\n");
+    for _ in 0..19_900 {
+        listener.reply().expect("an event");
+    }
+    // One that disconnects waits no longer.
+    let mut gone = server.client();
+    gone.send(b"PREFIX STATS\r\n").expect("connected");
+    drop(gone);
+    assert_eq!(run(&mut other, "PING"), "+PONG");
+    let digest = run(&mut other, "DEBUG DIGEST");
+    run(&mut other, "DEBUG LOADAOF");
+    assert_eq!(run(&mut other, "DEBUG DIGEST"), digest);
+    drop(server);
+    std::fs::remove_dir_all(&directory).expect("it is there");
+}

@@ -48,6 +48,11 @@ pub enum Wait {
         /// The job of that thread.
         job: u64,
     },
+    /// The end of a walk through all keys.
+    Walk {
+        /// Number of the walk.
+        id: u64,
+    },
     /// The end of the server.
     Shutdown,
     /// The end of a pause.
@@ -119,16 +124,18 @@ impl Wait {
     pub fn is_met_by(&self, kind: Option<Kind>) -> bool {
         match self {
             Wait::Keys { need, .. } => need.is_met_by(kind),
-            Wait::Pause { .. } | Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
-                false
-            }
+            Wait::Pause { .. }
+            | Wait::Acknowledgements { .. }
+            | Wait::Memory { .. }
+            | Wait::Walk { .. }
+            | Wait::Shutdown => false,
         }
     }
 
     fn deadline(&self) -> Option<UnixMillis> {
         match self {
             Wait::Keys { until, .. } | Wait::Acknowledgements { until, .. } => *until,
-            Wait::Pause { .. } | Wait::Memory { .. } | Wait::Shutdown => None,
+            Wait::Pause { .. } | Wait::Memory { .. } | Wait::Walk { .. } | Wait::Shutdown => None,
         }
     }
 
@@ -145,6 +152,7 @@ impl Wait {
             | Wait::Pause { .. }
             | Wait::Acknowledgements { .. }
             | Wait::Memory { .. }
+            | Wait::Walk { .. }
             | Wait::Shutdown => None,
         }
     }
@@ -201,7 +209,11 @@ impl Blocked {
     /// Bytes of the requests that are kept. O(requests).
     pub fn memory(&self) -> usize {
         let later = match &self.wait {
-            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => 0,
+            Wait::Keys { .. }
+            | Wait::Acknowledgements { .. }
+            | Wait::Memory { .. }
+            | Wait::Walk { .. }
+            | Wait::Shutdown => 0,
             Wait::Pause { later } => later.iter().map(KeptRequest::memory).sum(),
         };
         self.request.memory() + later

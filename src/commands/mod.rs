@@ -36,6 +36,7 @@ pub mod migrate;
 pub mod monitor;
 pub mod object;
 pub mod persistence;
+pub mod prefix;
 pub mod pubsub;
 pub mod replication;
 pub mod scan;
@@ -106,6 +107,7 @@ pub const ALL: &[&[Spec]] = &[
     monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
+    prefix::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
     replication::COMMANDS,

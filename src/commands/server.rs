@@ -5,7 +5,7 @@ use super::info::{MemoryReport, ratio};
 use crate::clients::ClientKey;
 use crate::clients::blocking::Wait;
 use crate::config::value::ShutdownFlags;
-use crate::keyspace::{Database, Key, Keyspace};
+use crate::keyspace::Keyspace;
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -354,17 +354,10 @@ fn memory_usage(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(match ctx.db.inspect(key).map(|entry| (entry.bytes(samples), entry.expires().is_some())) {
         None => ctx.reply.null(),
         Some((bytes, volatile)) => {
-            let share = table_share(ctx.db.database(), key, volatile);
+            let share = ctx.db.database().table_share(key, volatile);
             ctx.reply.int((bytes + share) as i64)
         }
     })
-}
-
-/// Average size of one key in the tables.
-fn table_share(db: &Database, key: Key<'_>, volatile: bool) -> usize {
-    let of_keys = db.keys().share_of(key);
-    let of_expires = if volatile { db.expires_bytes() / db.volatile().max(1) } else { 0 };
-    of_keys + of_expires
 }
 
 const MEMORY_STATS: Spec = Spec::admin("memory|stats", 2, memory_stats).tips(FROM_EACH_SHARD).docs(Docs {

@@ -88,6 +88,12 @@ impl Database {
         &self.expires
     }
 
+    /// Average size of one key in the tables, in bytes; of one that expires if `volatile`. O(1).
+    pub fn table_share(&self, key: Key<'_>, volatile: bool) -> usize {
+        let of_expires = if volatile { self.expires_bytes() / self.volatile().max(1) } else { 0 };
+        self.keys().share_of(key) + of_expires
+    }
+
     /// Size of the table of expiries in bytes. O(1).
     pub fn expires_bytes(&self) -> usize {
         self.expires.bytes()

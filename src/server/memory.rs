@@ -14,6 +14,7 @@ use crate::config::value::EvictionPolicy;
 use crate::keyspace::evict::{Order, Policy, Scope};
 use crate::server::Server;
 use crate::server::command::{CommandId, Flags};
+use crate::server::event_loop::Unfinished;
 use crate::server::execution::admission::Conditions;
 use crate::stats::latency::event;
 use crate::stats::log::limited;
@@ -157,7 +158,7 @@ impl Server {
                     return Room::Enough;
                 }
                 if late() {
-                    self.event_loop.evicting = true;
+                    self.event_loop.unfinished.set(Unfinished::EVICTION, true);
                     return Room::Making;
                 }
             }
@@ -172,12 +173,22 @@ impl Server {
         if self.excess().is_none() { Room::Enough } else { Room::None }
     }
 
-    /// Continues an eviction that ran out of time. One test if there is none.
+    /// Continues an eviction that ran out of time, and walks through all keys. One test if there are none.
     #[inline]
-    pub(in crate::server) fn continue_evicting(&mut self) {
-        if self.event_loop.evicting {
-            self.event_loop.evicting = false;
+    pub(in crate::server) fn continue_unfinished(&mut self) {
+        if self.event_loop.unfinished != Unfinished::NONE {
+            self.continue_eviction_or_walk();
+        }
+    }
+
+    #[cold]
+    fn continue_eviction_or_walk(&mut self) {
+        if self.event_loop.unfinished.has(Unfinished::EVICTION) {
+            self.event_loop.unfinished.set(Unfinished::EVICTION, false);
             self.free_memory();
+        }
+        if self.event_loop.unfinished.has(Unfinished::WALKS) {
+            self.walk_on();
         }
     }
 
@@ -196,7 +207,7 @@ impl Server {
                  depending on the maxmemory-policy."
             );
         }
-        self.event_loop.evicting = true;
+        self.event_loop.unfinished.set(Unfinished::EVICTION, true);
     }
 
     // ---- clients --------------------------------------------------------------------------

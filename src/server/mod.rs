@@ -15,6 +15,7 @@ pub mod reconfigure;
 pub mod replication;
 pub mod sentinel;
 pub mod tls;
+pub mod walks;
 pub mod watching;
 
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub struct Server {
     pub expire: ActiveExpire,
     /// Active defragmentation.
     pub defragment: defragment::Defragment,
+    /// Walks through all keys for clients.
+    pub walks: walks::Walks,
     /// Pause of requests by CLIENT PAUSE.
     pub pause: execution::pause::Pause,
     /// Snapshots and loading.
@@ -150,6 +153,7 @@ impl Server {
             scripts,
             expire: ActiveExpire::default(),
             defragment: defragment::Defragment::default(),
+            walks: walks::Walks::default(),
             pause: execution::pause::Pause::default(),
             persistence: durability::persistence::Persistence::new(now),
             children: durability::child::Children::default(),

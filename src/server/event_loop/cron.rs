@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::keyspace::expire::Cycle;
 use crate::server::Server;
+use crate::server::event_loop::Unfinished;
 use crate::server::execution::admission::Conditions;
 use crate::stats::latency::event;
 use crate::stdx::{alloc, clock};
@@ -16,7 +17,7 @@ impl Server {
 
     pub(in crate::server) fn until_cron(&self) -> Duration {
         let tick = match self.event_loop.next_cron_ns.saturating_sub(self.event_loop.ended_ns) {
-            _ if self.event_loop.evicting || self.expire.goes_on() => Duration::ZERO,
+            _ if self.event_loop.unfinished != Unfinished::NONE || self.expire.goes_on() => Duration::ZERO,
             ns => Duration::from_nanos(ns),
         };
         let tick = self.defragment.until_due(self.event_loop.ended_ns).map_or(tick, |due| due.min(tick));
@@ -70,6 +71,7 @@ impl Server {
         self.save_if_due();
         self.expire_cycle(Cycle::Slow { tick });
         self.supervise_defragmentation();
+        self.resume_walks();
         if self.conditions.has(Conditions::TRACKING_FULL) {
             self.limit_tracked();
         }

@@ -30,6 +30,7 @@ use crate::server::execution::admission::Conditions;
 use crate::server::execution::call::Batch;
 use crate::server::process::watchdog;
 use crate::stats::log::limited;
+use crate::stdx::bits::bit_set;
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::stopwatch::Stopwatch;
 
@@ -38,6 +39,16 @@ const WATCHED: &str = "set when sockets are first watched";
 
 /// Number of connections up to which each keeps its input buffer while it is busy.
 const KEEPERS: usize = 64;
+
+bit_set! {
+    /// Work that took too long for one iteration of the loop, and continues in the next ones.
+    pub(in crate::server) struct Unfinished: u8 {
+        /// Eviction.
+        EVICTION = 0;
+        /// Walks through all keys for clients.
+        WALKS = 1;
+    }
+}
 
 /// State that the loop keeps between iterations.
 #[derive(Default)]
@@ -68,8 +79,8 @@ pub struct EventLoop {
     pub(in crate::server) next_visited: usize,
     /// Shutdown request from a signal.
     pub(in crate::server) request: Option<Request>,
-    /// Whether eviction ran out of time and continues at the end of the iteration.
-    pub(in crate::server) evicting: bool,
+    /// What continues at the end of the iteration.
+    pub(in crate::server) unfinished: Unfinished,
     /// Time of the last warning of requests sent through a browser.
     pub(in crate::server) warned_of_attack: Option<UnixMillis>,
     /// How the size of reply buffers follows the output of clients.
@@ -597,7 +608,7 @@ impl Server {
     pub fn finish_iteration(&mut self) {
         self.end_pause_if_due();
         self.fast_expire_cycle();
-        self.continue_evicting();
+        self.continue_unfinished();
         if self.clients.tracking.has_pending() {
             self.broadcast_changes();
         }

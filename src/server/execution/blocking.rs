@@ -22,7 +22,7 @@ use crate::server::execution::admission::Conditions;
 use crate::server::watching::observe::Ran;
 use crate::stdx::hash::Key;
 
-/// How a client is unblocked without a result.
+/// How a client is unblocked without its request being run again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unblock {
     /// As if it had timed out.
@@ -39,6 +39,8 @@ pub enum Unblock {
     Redirected(Error),
     /// With what the client waits for: its memory is free.
     Freed,
+    /// With the reply that these bytes are.
+    Answered(Vec<u8>),
 }
 
 const ROLE_CHANGED: &str =
@@ -55,7 +57,7 @@ impl Server {
     ) -> bool {
         let need = match &wait {
             Wait::Keys { need, .. } => need,
-            Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
+            Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Walk { .. } | Wait::Shutdown => {
                 if matches!(wait, Wait::Acknowledgements { .. }) {
                     self.replication.waiting.clients.push(key);
                 }
@@ -249,6 +251,7 @@ impl Server {
         let id = blocked.request.command as usize;
         let before = self.clients[key].io.output.position();
         self.answer(key, |server| match how {
+            Unblock::Answered(bytes) => _ = server.reply(key).raw(&bytes),
             Unblock::Timeout => {
                 if let Wait::Acknowledgements { wanted, .. } = &blocked.wait {
                     server.reply_acknowledged(key, wanted);
@@ -302,7 +305,11 @@ impl Server {
             return;
         };
         match blocked.wait {
-            Wait::Keys { .. } | Wait::Acknowledgements { .. } | Wait::Memory { .. } | Wait::Shutdown => {
+            Wait::Keys { .. }
+            | Wait::Acknowledgements { .. }
+            | Wait::Memory { .. }
+            | Wait::Walk { .. }
+            | Wait::Shutdown => {
                 self.release(key, &blocked);
                 self.count_blocked(key, &blocked, 0);
             }
