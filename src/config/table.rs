@@ -285,7 +285,7 @@ const SECURITY: &[Param] = &[
     p("acllog-max-len", int(at!(security.acllog_max_len), 0, I64), Effects::ACL_LOG, "Entries ACL LOG keeps."),
     p("enable-protected-configs", choice(at!(security.enable_protected_configs)), Effects::NONE, "Who may set protected parameters at run time.").immutable(),
     p("enable-debug-command", choice(at!(security.enable_debug_command)), Effects::NONE, "Who may call DEBUG.").immutable(),
-    p("enable-module-command", choice(at!(security.enable_module_command)), Effects::NONE, "Who may call MODULE.").immutable().unused(NO_MODULES),
+    p("enable-module-command", choice(at!(security.enable_module_command)), Effects::NONE, "Who may call MODULE LOAD and UNLOAD.").immutable().unused(NO_MODULES),
 ];
 
 #[rustfmt::skip]
