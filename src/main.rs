@@ -16,6 +16,7 @@ use spinel::config::file::CommandLine;
 use spinel::config::table;
 use spinel::persistence::aof::{self, check::Repair};
 use spinel::persistence::rdb::check;
+use spinel::server::process::check::check_config;
 use spinel::server::process::daemon::Title;
 use spinel::server::process::{startup, version};
 use spinel::stdx::alloc;
@@ -33,7 +34,11 @@ fn main() -> ExitCode {
         return check_aof(words);
     }
     let words = command().get_matches_from(&given).remove_many("words");
-    let words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
+    let mut words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
+    let check = words.first().is_some_and(|word| word == "--check-config");
+    if check {
+        words.remove(0);
+    }
     if let Some(refusal) = words.first().and_then(|word| refused(&word.to_string_lossy())) {
         eprintln!("{refusal}");
         return ExitCode::FAILURE;
@@ -41,6 +46,13 @@ fn main() -> ExitCode {
     let mut line = CommandLine::parse(&words);
     line.sentinel |= given.first().is_some_and(|name| is_sentinel(name));
     let known = if line.sentinel { commands::sentinel::known() } else { commands::known() };
+    if check {
+        if line.file.is_none() && !line.stdin {
+            eprintln!("Usage: spinel --check-config FILE [--directive value …]…");
+            return ExitCode::FAILURE;
+        }
+        return check_config(&line, &known);
+    }
     let name = if given.is_empty() { "spinel".into() } else { given.swap_remove(0) };
     startup::run(name, Title::claim(), &line, &known)
 }
@@ -125,6 +137,7 @@ fn command() -> Command {
         .about("A Redis-compatible in-memory key-value server.")
         .override_usage(
             "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel sentinel.conf --sentinel\n       \
+             spinel --check-config FILE [--directive value …]…\n       \
              spinel check-rdb FILE\n       \
                          spinel check-aof [--fix] FILE-OR-MANIFEST",
         )
@@ -155,7 +168,8 @@ fn help() -> String {
          spinel                                     listens on port 6379\n  \
          spinel /etc/redis/redis.conf --port 7777   the file, but on another port\n  \
          spinel --save \"\" --maxmemory 1gb --maxmemory-policy allkeys-lru\n  \
-         echo 'port 7777' | spinel -                reads directives from standard input\n\n\
+         echo 'port 7777' | spinel -                reads directives from standard input\n  \
+         spinel --check-config redis.conf           lists all errors of a file, and starts nothing\n\n\
          Directives:\n",
     );
     for (title, params) in table::help_by_group() {

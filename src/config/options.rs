@@ -9,9 +9,9 @@ use crate::types;
 use super::foreign::Values;
 use super::value::{
     AclPubsubDefault, AppendFsync, CompatVersion, DebugAccess, DisklessLoad, DurableMode, EndpointType,
-    EvictionPolicy, KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles,
-    PrimaryAddr, PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility,
-    TlsAuthClients, TlsUserField,
+    EvictionPolicy, KeyspaceEvents, LogFormat, LogLevel, LogTimestampFormat, MemoryOrPercent, OomScoreAdj,
+    OutputBufferLimits, Percentiles, PrimaryAddr, PropagationError, SanitizePayload, SaveRules,
+    ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients, TlsUserField,
 };
 
 /// All options of the server.
@@ -703,6 +703,10 @@ impl Default for LimitOptions {
 pub struct LogOptions {
     /// Lowest level of messages that are logged.
     pub level: LogLevel,
+    /// Form of the lines.
+    pub format: LogFormat,
+    /// Form of the time in the lines.
+    pub timestamp_format: LogTimestampFormat,
     /// Log file; empty for standard output.
     pub file: String,
     /// Log to syslog.
@@ -739,6 +743,8 @@ impl Default for LogOptions {
     fn default() -> Self {
         LogOptions {
             level: LogLevel::Notice,
+            format: LogFormat::Legacy,
+            timestamp_format: LogTimestampFormat::Legacy,
             file: String::new(),
             syslog_enabled: false,
             syslog_ident: "redis".into(),

@@ -200,6 +200,8 @@ const GENERAL: &[Param] = &[
     p("supervised", choice(at!(general.supervised)), Effects::NONE, "Service manager to notify.").immutable(),
     p("pidfile", text(at!(general.pidfile)), Effects::NONE, "File to keep the process id in.").immutable(),
     p("loglevel", choice(at!(logs.level)), Effects::LOG_LEVEL, "Least important message to log."),
+    p("log-format", choice(at!(logs.format)), Effects::LOG_LEVEL, "Form of the lines of the log."),
+    p("log-timestamp-format", choice(at!(logs.timestamp_format)), Effects::LOG_LEVEL, "Form of the time in them."),
     p("logfile", text(at!(logs.file)), Effects::NONE, "File to log to; empty for standard output.").immutable(),
     p("syslog-enabled", yes_no(at!(logs.syslog_enabled)), Effects::NONE, "Log to syslog.").immutable(),
     p("syslog-ident", text(at!(logs.syslog_ident)), Effects::NONE, "Name to use in syslog.").immutable(),

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::background::Background;
 use crate::config::Config;
-use crate::config::file::{self, CommandLine, FileError};
+use crate::config::file::{self, CommandLine, FileError, FileErrors};
 use crate::config::options::AdvancedOptions;
 use crate::config::value::Choice;
 use crate::net::listener::{self, ListenError, Listener};
@@ -24,6 +24,7 @@ use crate::net::{descriptors, error_text};
 use crate::server::command::Spec;
 use crate::server::durability::persistence::{LoadFailure, log_load_error, temporary_name};
 use crate::server::execution::users::UsersError;
+use crate::server::process::check::unknown_names;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
@@ -90,22 +91,22 @@ fn start(
     line: &CommandLine,
     groups: &[&'static [Spec]],
 ) -> Result<(), Failure> {
-    let mut config = Config::default();
-    if line.sentinel {
-        if line.file.is_none() {
-            return Err(Failure::line("Sentinel needs config file on disk to save state. Exiting..."));
-        }
-        config.sentinel.enabled = true;
-        // Others must reach it, and it has no data.
-        config.net.protected_mode = false;
-        config.net.port = sentinel::PORT;
+    if line.sentinel && line.file.is_none() {
+        return Err(Failure::line("Sentinel needs config file on disk to save state. Exiting..."));
     }
+    let mut config = base_config(line.sentinel);
     let text = line.text().map_err(unusable)?;
-    let notes = file::load(&text, &mut config).map_err(unusable)?;
+    let loaded = file::load(&text, &mut config);
+    let unknown = unknown_names(&config, groups);
+    let notes = match loaded {
+        Ok(notes) if unknown.is_empty() => notes,
+        Ok(_) => return Err(unusable(FileErrors(unknown))),
+        Err(FileErrors(errors)) => return Err(unusable(FileErrors([errors, unknown].concat()))),
+    };
     // Relative paths are relative to the directory in which the program was called.
     let config_file = line.file.as_deref().map(absolute);
     let executable = std::env::current_exe().unwrap_or_default();
-    enter_directory(&mut config)?;
+    enter_directory(&mut config).map_err(Failure::line)?;
     start_log(&config)?;
 
     let manager = Manager::find(config.general.supervised);
@@ -261,24 +262,28 @@ fn refuse_readonly(file: Option<&Path>) -> Result<(), Failure> {
     }
 }
 
-fn unusable(error: FileError) -> Failure {
-    let text = error.message(&format!("Spinel {VERSION}"));
-    match error {
-        FileError::Open { .. } => Failure::Line(text.trim_end().into()),
-        _ => Failure::Config(text),
+/// The configuration before a file is read.
+pub(super) fn base_config(sentinel: bool) -> Config {
+    let mut config = Config::default();
+    if sentinel {
+        config.sentinel.enabled = true;
+        // Others must reach it, and it has no data.
+        config.net.protected_mode = false;
+        config.net.port = sentinel::PORT;
     }
+    config
+}
+
+fn unusable(errors: impl Into<FileErrors>) -> Failure {
+    let errors = errors.into();
+    let text = errors.message(&format!("Spinel {VERSION}"));
+    if errors.only_unreadable() { Failure::Line(text.trim_end().into()) } else { Failure::Config(text) }
 }
 
 fn unusable_users(error: UsersError) -> Failure {
     match error {
-        UsersError::Both => Failure::line(
-            "There are users in the configuration and a file of users (aclfile) besides. Only one of them can be \
-             right: please keep all users in the file, or none.",
-        ),
         UsersError::Line(place, reason) => unusable(FileError::at(&place, reason)),
-        UsersError::File(reason) => {
-            Failure::line(format!("Aborting Redis startup because of ACL errors: {reason}"))
-        }
+        UsersError::Both | UsersError::File(_) => Failure::line(error),
     }
 }
 
@@ -287,11 +292,12 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// Changes into the data directory and stores its absolute path.
-fn enter_directory(config: &mut Config) -> Result<(), Failure> {
+///
+/// # Errors
+/// A line for the log.
+pub(super) fn enter_directory(config: &mut Config) -> Result<(), String> {
     let dir = &mut config.persistence.dir;
-    let fail = |dir: &str, error: io::Error| {
-        Failure::line(format!("Can't chdir to '{dir}': {}", error_text(&error)))
-    };
+    let fail = |dir: &str, error: io::Error| format!("Can't chdir to '{dir}': {}", error_text(&error));
     std::env::set_current_dir(&*dir).map_err(|error| fail(dir, error))?;
     let here = std::env::current_dir().map_err(|error| fail(dir, error))?;
     *dir = here.to_string_lossy().into_owned();
@@ -310,6 +316,10 @@ fn start_log(config: &Config) -> Result<(), Failure> {
         file: (!logs.file.is_empty()).then(|| logs.file.clone().into()),
         syslog,
     };
+    log::set_format(
+        logs.format.name().parse().expect(SAME),
+        logs.timestamp_format.name().parse().expect(SAME),
+    );
     log::init(options).map_err(|error| {
         Failure::Config(format!("Can't open the log file '{}': {}\n", logs.file, error_text(&error)))
     })
