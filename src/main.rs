@@ -4,6 +4,9 @@
 //! `--directive value …` for any directive the file could hold. [`clap`] looks after help and version; the rest
 //! is the business of [`CommandLine`].
 
+mod generate;
+mod guide;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -33,6 +36,14 @@ fn main() -> ExitCode {
     if let Some(words) = behind("check-aof", &given) {
         return check_aof(words);
     }
+    if let Some(words) = behind("generate", &given) {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return generate::generate(&words, command());
+    }
+    if let Some(words) = behind("guide", &given) {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return guide::guide(&words);
+    }
     let words = command().get_matches_from(&given).remove_many("words");
     let mut words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
     let check = words.first().is_some_and(|word| word == "--check-config");
@@ -54,7 +65,7 @@ fn main() -> ExitCode {
         return check_config(&line, &known);
     }
     let name = if given.is_empty() { "spinel".into() } else { given.swap_remove(0) };
-    startup::run(name, Title::claim(), &line, &known)
+    startup::run(name, Title::claim(), &line, &known, commands::info::snapshot)
 }
 
 /// Whether the program was called by the name of a Sentinel.
@@ -138,6 +149,8 @@ fn command() -> Command {
         .override_usage(
             "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel sentinel.conf --sentinel\n       \
              spinel --check-config FILE [--directive value …]…\n       \
+             spinel generate man | completions SHELL | systemd | dockerfile | grafana | config\n       \
+             spinel guide [TOPIC]\n       \
              spinel check-rdb FILE\n       \
                          spinel check-aof [--fix] FILE-OR-MANIFEST",
         )

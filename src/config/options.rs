@@ -41,6 +41,8 @@ pub struct Config {
     pub limits: LimitOptions,
     /// The log, the slow log and the latency records.
     pub logs: LogOptions,
+    /// Metrics over HTTP.
+    pub metrics: MetricsOptions,
     /// Timer, rehashing, defragmentation, kernel settings.
     pub advanced: AdvancedOptions,
     /// Delays and switches for tests of the server.
@@ -695,6 +697,21 @@ impl Default for LimitOptions {
             client_output_buffer: OutputBufferLimits::default(),
             types: types::Limits::default(),
         }
+    }
+}
+
+/// Metrics over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsOptions {
+    /// TCP port; 0 for none.
+    pub port: u16,
+    /// Addresses to listen on, as for clients.
+    pub bind: Vec<String>,
+}
+
+impl Default for MetricsOptions {
+    fn default() -> Self {
+        MetricsOptions { port: 0, bind: vec!["127.0.0.1".into(), "-::1".into()] }
     }
 }
 

@@ -26,8 +26,9 @@ use crate::server::durability::persistence::{LoadFailure, log_load_error, tempor
 use crate::server::execution::users::UsersError;
 use crate::server::process::check::unknown_names;
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
-use crate::server::process::version::{REDIS_VERSION, VERSION};
+use crate::server::process::version::{COMMIT, MODIFIED, REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
+use crate::server::watching::metrics::Report;
 use crate::server::{Identity, Server, process::crash, sentinel};
 use crate::stats::log;
 use crate::stdx::alloc;
@@ -52,10 +53,16 @@ pub struct Process {
 }
 
 /// Runs a server as the command line says, under the program name `name`, with the commands of `groups`, until it
-/// ends. Call this once, from the first and only thread.
-pub fn run(name: OsString, title: Option<Title>, line: &CommandLine, groups: &[&'static [Spec]]) -> ExitCode {
+/// ends. `report` writes what it tells of itself to those who ask for metrics. Call this once, from the first and only thread.
+pub fn run(
+    name: OsString,
+    title: Option<Title>,
+    line: &CommandLine,
+    groups: &[&'static [Spec]],
+    report: Report,
+) -> ExitCode {
     let _ = log::init(log::LogDestination::default());
-    match start(name, title, line, groups) {
+    match start(name, title, line, groups, report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -90,6 +97,7 @@ fn start(
     title: Option<Title>,
     line: &CommandLine,
     groups: &[&'static [Spec]],
+    report: Report,
 ) -> Result<(), Failure> {
     if line.sentinel && line.file.is_none() {
         return Err(Failure::line("Sentinel needs config file on disk to save state. Exiting..."));
@@ -124,7 +132,7 @@ fn start(
     daemon::check_memory_settings(config.advanced.disable_thp);
     tracing::info!("oO0OoO0OoO0Oo Spinel is starting oO0OoO0OoO0Oo");
     tracing::info!(
-        "Spinel version={VERSION}, Redis version={REDIS_VERSION}, bits={}, commit=00000000, modified=0, pid={}, just started",
+        "Spinel version={VERSION}, Redis version={REDIS_VERSION}, bits={}, commit={COMMIT}, modified={MODIFIED}, pid={}, just started",
         usize::BITS,
         std::process::id()
     );
@@ -138,6 +146,13 @@ fn start(
         tracing::info!("Configuration loaded");
     }
 
+    if !alloc::has_small_classes() {
+        tracing::warn!(
+            "WARNING: This program was built without the settings of the allocator that it is made for, and needs more \
+             memory for small keys. Build it in its own directory, or with the environment variable \
+             JEMALLOC_SYS_WITH_LG_QUANTUM=3."
+        );
+    }
     for note in notes {
         tracing::warn!("{note}");
     }
@@ -196,6 +211,7 @@ fn start(
         .configure_tls()
         .map_err(|_| Failure::line("Failed to configure TLS. Check logs for more info."))?;
     let ready = server.open_listeners()?;
+    server.serve_metrics(report).map_err(Failure::line)?;
     if server.config.cluster.enabled && !line.sentinel {
         server.open_cluster().map_err(Failure::line)?;
     }
@@ -517,7 +533,7 @@ fn logo(mode: &str, port: u16, pid: u32) -> String {
         r"
               .
              /|\
-            / | \            Spinel {VERSION} (Redis {REDIS_VERSION}) {bits} bit
+            / | \            Spinel {VERSION} ({COMMIT}/{MODIFIED}, Redis {REDIS_VERSION}) {bits} bit
            /  |  \
           /   |   \          Running in {mode} mode
          /    |    \         Port: {port}
