@@ -344,7 +344,7 @@ pub const METRICS: &[Metric] = &[
     // Cluster
     g("cluster_enabled", "cluster_enabled", "Whether the server is a node of a cluster."),
     // Debug
-    c("eventloop_duration_aof_sum", "loop_aof_seconds_total", "Always 0: writes of the append-only file are part of a turn.").times(MICRO),
+    c("eventloop_duration_aof_sum", "loop_aof_seconds_total", "Time spent with the append-only file, which is part of the turns.").times(MICRO),
     c("eventloop_duration_cron_sum", "loop_timer_seconds_total", "Time spent in the timer.").times(MICRO),
     g("eventloop_duration_max", "loop_turn_max_seconds", "Longest turn of the event loop.").times(MICRO),
     g("eventloop_cmd_per_cycle_max", "loop_turn_max_commands", "Most commands in one turn."),
