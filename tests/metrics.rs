@@ -232,7 +232,7 @@ fn metrics_are_the_numbers_of_info() {
         .split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
         .filter(|word| word.starts_with("spinel_"))
         .collect();
-    assert!(asked.len() > 20, "{asked:?}");
+    assert!(asked.len() >= 20, "{asked:?}");
     for name in asked {
         assert!(samples.iter().any(|(have, ..)| have == name), "there is no {name}");
     }

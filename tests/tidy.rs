@@ -59,6 +59,7 @@ const UNSAFE: &[&str] = &[
     "server/process/daemon.rs",
     "server/process/watchdog.rs",
     "stats/log.rs",
+    "stats/log/line.rs",
     "stdx/alloc.rs",
     "stdx/alloc/relocation.rs",
     "stdx/clock.rs",

@@ -6,12 +6,17 @@ use clap::Command;
 use clap_mangen::Man;
 use spinel::config::Config;
 use spinel::config::table;
+use spinel::server::process::version::VERSION;
 
 /// The page of the program.
 pub(super) fn program(command: &Command) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     // The list of directives is a page of its own.
-    let command = command.clone().name("spinel").after_help("See spinel.conf(5) for the directives.");
+    let command = command
+        .clone()
+        .display_name("spinel")
+        .version(VERSION)
+        .after_help("See spinel.conf(5) for the directives.");
     Man::new(command).section("1").manual("Spinel").render(&mut text).ok()?;
     Some(text)
 }
@@ -20,12 +25,11 @@ pub(super) fn program(command: &Command) -> Option<Vec<u8>> {
 pub(super) fn configuration() -> Option<Vec<u8>> {
     let defaults = Config::default();
     let mut text = format!(
-        ".TH spinel.conf 5 \"\" \"Spinel {}\" Spinel\n.SH NAME\nspinel.conf \\- configuration of spinel(1)\n\
+        ".TH spinel.conf 5 \"\" \"Spinel {VERSION}\" Spinel\n.SH NAME\nspinel.conf \\- configuration of spinel(1)\n\
          .SH DESCRIPTION\nA line has the name of a directive and its values. The same directives, with two hyphens, are \
          options of the program, and win over those of the file.\n.PP\n\
          .B spinel generate config\nprints a file with every directive explained, and\n\
-         .B spinel \\-\\-check\\-config FILE\ntells what is wrong with a file.\n",
-        env!("CARGO_PKG_VERSION")
+         .B spinel \\-\\-check\\-config FILE\ntells what is wrong with a file.\n"
     );
     for (title, params) in table::help_by_group() {
         let _ = writeln!(text, ".SH {}", escaped(&title.to_uppercase()));

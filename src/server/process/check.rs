@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::startup::{base_config, enter_directory};
 use crate::acl::Acl;
 use crate::background::Background;
 use crate::config::Config;
@@ -15,6 +14,32 @@ use crate::net::error_text;
 use crate::server::Server;
 use crate::server::command::{Commands, Spec};
 use crate::server::execution::users::{self, UsersError};
+use crate::server::sentinel;
+
+/// The configuration before a file is read.
+pub(super) fn base_config(sentinel: bool) -> Config {
+    let mut config = Config::default();
+    if sentinel {
+        config.sentinel.enabled = true;
+        // Others must reach it, and it has no data.
+        config.net.protected_mode = false;
+        config.net.port = sentinel::PORT;
+    }
+    config
+}
+
+/// Changes into the data directory and stores its absolute path.
+///
+/// # Errors
+/// A line for the log.
+pub(super) fn enter_directory(config: &mut Config) -> Result<(), String> {
+    let dir = &mut config.persistence.dir;
+    let fail = |dir: &str, error: io::Error| format!("Can't chdir to '{dir}': {}", error_text(&error));
+    std::env::set_current_dir(&*dir).map_err(|error| fail(dir, error))?;
+    let here = std::env::current_dir().map_err(|error| fail(dir, error))?;
+    *dir = here.to_string_lossy().into_owned();
+    Ok(())
+}
 
 /// Errors in the lines that name commands and users, which only those can judge who know the commands of `groups`.
 pub(super) fn unknown_names(config: &Config, groups: &[&'static [Spec]]) -> Vec<FileError> {

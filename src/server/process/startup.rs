@@ -24,12 +24,12 @@ use crate::net::{descriptors, error_text};
 use crate::server::command::Spec;
 use crate::server::durability::persistence::{LoadFailure, log_load_error, temporary_name};
 use crate::server::execution::users::UsersError;
-use crate::server::process::check::unknown_names;
+use crate::server::process::check::{base_config, enter_directory, unknown_names};
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{COMMIT, MODIFIED, REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
 use crate::server::watching::metrics::Report;
-use crate::server::{Identity, Server, process::crash, sentinel};
+use crate::server::{Identity, Server, process::crash};
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
@@ -278,18 +278,6 @@ fn refuse_readonly(file: Option<&Path>) -> Result<(), Failure> {
     }
 }
 
-/// The configuration before a file is read.
-pub(super) fn base_config(sentinel: bool) -> Config {
-    let mut config = Config::default();
-    if sentinel {
-        config.sentinel.enabled = true;
-        // Others must reach it, and it has no data.
-        config.net.protected_mode = false;
-        config.net.port = sentinel::PORT;
-    }
-    config
-}
-
 fn unusable(errors: impl Into<FileErrors>) -> Failure {
     let errors = errors.into();
     let text = errors.message(&format!("Spinel {VERSION}"));
@@ -305,19 +293,6 @@ fn unusable_users(error: UsersError) -> Failure {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
-}
-
-/// Changes into the data directory and stores its absolute path.
-///
-/// # Errors
-/// A line for the log.
-pub(super) fn enter_directory(config: &mut Config) -> Result<(), String> {
-    let dir = &mut config.persistence.dir;
-    let fail = |dir: &str, error: io::Error| format!("Can't chdir to '{dir}': {}", error_text(&error));
-    std::env::set_current_dir(&*dir).map_err(|error| fail(dir, error))?;
-    let here = std::env::current_dir().map_err(|error| fail(dir, error))?;
-    *dir = here.to_string_lossy().into_owned();
-    Ok(())
 }
 
 fn start_log(config: &Config) -> Result<(), Failure> {
