@@ -12,12 +12,12 @@
 //! | 1 | [`structures`] | the layout of memory | keys, expiry, configuration |
 //! | 2 | [`resp`] | the wire format | sockets, commands; no bytes make it panic, however they are split |
 //! | 2 | [`background`] | three threads with queues of jobs | what a job means |
-//! | 2 | [`stats`] | counters, histograms, the log, lists of slow commands and latency events | who asks for them |
+//! | 2 | [`stats`] | counters, histograms, the log, lists of slow commands and latency events, metrics as text | who asks for them |
 //! | 3 | [`types`] | encodings, and when a value changes from one to the other | keys, expiry, clients, replies |
 //! | 4 | [`keyspace`] | databases, expiry, a ledger of what changed | clients and replies: it records a change and tells nobody |
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |
 //! | 5 | [`cluster`] | the nodes of a cluster, which of them owns which slot, their bus and elections | sockets, files, the clock, commands |
-//! | 5 | [`net`] | sockets, buffers, readiness, signals, TLS, I/O threads | commands, keys |
+//! | 5 | [`net`] | sockets, buffers, readiness, signals, TLS, I/O threads, a small HTTP server | commands, keys |
 //! | 5 | [`persistence`] | files and their formats | how to run a command, when a snapshot is due |
 //! | 5 | [`replication`] | histories and the protocol between a primary and its replicas | sockets, files, the clock, commands |
 //! | 5 | [`scripting`] | Lua, its libraries and limits, scripts and functions | the server: it calls back through [`scripting::Host`] |
@@ -67,6 +67,8 @@
 //! - The thread that watches over scripts only reads whether a new one has begun. It interrupts one that has run for
 //!   milliseconds by a signal, so that others are served, and sleeps while there are none.
 //! - Where `tls-auto-reload-interval` is set, a thread reads certificates that have changed, and ends.
+//! - Where `metrics-port` is set, a thread serves HTTP. It sets a flag when it wants to know something, and the timer
+//!   then writes it a snapshot of all figures.
 //! - The allocator returns free memory to the system from a thread of its own, if `jemalloc-bg-thread` is set.
 //!
 //! Signal handlers set a flag and wake the loop; that for scripts sets a hook in the interpreter. Snapshots and rewrites

@@ -4,6 +4,9 @@
 //! `--directive value …` for any directive the file could hold. [`clap`] looks after help and version; the rest
 //! is the business of [`CommandLine`].
 
+mod generate;
+mod guide;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,6 +19,7 @@ use spinel::config::file::CommandLine;
 use spinel::config::table;
 use spinel::persistence::aof::{self, check::Repair};
 use spinel::persistence::rdb::check;
+use spinel::server::process::check::check_config;
 use spinel::server::process::daemon::Title;
 use spinel::server::process::{startup, version};
 use spinel::stdx::alloc;
@@ -32,8 +36,20 @@ fn main() -> ExitCode {
     if let Some(words) = behind("check-aof", &given) {
         return check_aof(words);
     }
+    if let Some(words) = behind("generate", &given) {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return generate::generate(&words, command());
+    }
+    if let Some(words) = behind("guide", &given) {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return guide::guide(&words);
+    }
     let words = command().get_matches_from(&given).remove_many("words");
-    let words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
+    let mut words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
+    let check = words.first().is_some_and(|word| word == "--check-config");
+    if check {
+        words.remove(0);
+    }
     if let Some(refusal) = words.first().and_then(|word| refused(&word.to_string_lossy())) {
         eprintln!("{refusal}");
         return ExitCode::FAILURE;
@@ -41,8 +57,15 @@ fn main() -> ExitCode {
     let mut line = CommandLine::parse(&words);
     line.sentinel |= given.first().is_some_and(|name| is_sentinel(name));
     let known = if line.sentinel { commands::sentinel::known() } else { commands::known() };
+    if check {
+        if line.file.is_none() && !line.stdin {
+            eprintln!("Usage: spinel --check-config FILE [--directive value …]…");
+            return ExitCode::FAILURE;
+        }
+        return check_config(&line, &known);
+    }
     let name = if given.is_empty() { "spinel".into() } else { given.swap_remove(0) };
-    startup::run(name, Title::claim(), &line, &known)
+    startup::run(name, Title::claim(), &line, &known, commands::info::snapshot)
 }
 
 /// Whether the program was called by the name of a Sentinel.
@@ -125,6 +148,9 @@ fn command() -> Command {
         .about("A Redis-compatible in-memory key-value server.")
         .override_usage(
             "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel sentinel.conf --sentinel\n       \
+             spinel --check-config FILE [--directive value …]…\n       \
+             spinel generate man | completions SHELL | systemd | dockerfile | grafana | config\n       \
+             spinel guide [TOPIC]\n       \
              spinel check-rdb FILE\n       \
                          spinel check-aof [--fix] FILE-OR-MANIFEST",
         )
@@ -155,7 +181,8 @@ fn help() -> String {
          spinel                                     listens on port 6379\n  \
          spinel /etc/redis/redis.conf --port 7777   the file, but on another port\n  \
          spinel --save \"\" --maxmemory 1gb --maxmemory-policy allkeys-lru\n  \
-         echo 'port 7777' | spinel -                reads directives from standard input\n\n\
+         echo 'port 7777' | spinel -                reads directives from standard input\n  \
+         spinel --check-config redis.conf           lists all errors of a file, and starts nothing\n\n\
          Directives:\n",
     );
     for (title, params) in table::help_by_group() {

@@ -126,3 +126,96 @@ fn links_under_temporary_names_are_not_followed() {
     let log = std::fs::symlink_metadata(dir.join("appendonlydir/appendonly.aof.3.incr.aof"));
     assert!(log.expect("the log has got so far").is_file());
 }
+
+/// Runs the check of a configuration; the lines it prints, and whether it is content.
+fn check(args: &[&str]) -> (Vec<String>, bool) {
+    let output = Command::new(spinel())
+        .arg("--check-config")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    (text.lines().map(String::from).collect(), output.status.success())
+}
+
+#[test]
+fn a_check_lists_all_errors_and_what_has_no_effect() {
+    let dir = std::env::temp_dir().join(format!("spinel-check-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory can be made");
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).expect("a file can be written");
+        path.to_str().expect("a path in ASCII").to_string()
+    };
+    let more = write("more.conf", "\nmaxmemory-polcy noeviction\n");
+    let file = write(
+        "main.conf",
+        &format!(
+            "prot 1\nport 1\nhz x\ninclude {more}\nrename-command NOSUCH \"\"\nuser bob on >secret +@al\nport 2\nmptcp yes\n\
+             requirepass \"se cret\n"
+        ),
+    );
+    let (lines, valid) = check(&[&file, "--tiemout", "3"]);
+    assert!(!valid);
+    assert_eq!(
+        lines,
+        [
+            format!("{file}:1: error: prot: Bad directive or wrong number of arguments; the nearest name is 'port'"),
+            format!("{file}:3: error: hz: argument couldn't be parsed into an integer"),
+            format!(
+                "{more}:2: error: maxmemory-polcy: Bad directive or wrong number of arguments; the nearest name is \
+                 'maxmemory-policy'"
+            ),
+            format!("{file}:9: error: requirepass: Unbalanced quotes in configuration line"),
+            "command line:2: error: tiemout: Bad directive or wrong number of arguments; the nearest name is 'timeout'"
+                .into(),
+            format!("{file}:5: error: rename-command: No such command in rename-command"),
+            format!(
+                "{file}:6: error: user: Error loading ACL rule '+@al' for the user named 'bob': Unknown command or \
+                 category name in ACL"
+            ),
+            format!("{file}:2: warning: 'port' has no effect: line 7 sets it again."),
+            format!("{file}:8: warning: 'mptcp yes' has no effect: this version has no such setting."),
+            "A server does not start with this: 7 errors, 2 warnings.".into(),
+        ]
+    );
+
+    // A start tells the same errors, before it opens anything.
+    let output = Command::new(spinel()).arg(&file).stdin(Stdio::null()).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert_eq!(said.matches("*** FATAL CONFIG FILE ERROR").count(), 1, "{said}");
+    assert_eq!(said.matches("Reading the configuration file").count(), 6, "{said}");
+    assert!(said.contains("The nearest name is 'maxmemory-policy'") && !said.contains(">secret"), "{said}");
+
+    for (text, expected) in [
+        ("port 0", "Configured to not listen anywhere"),
+        ("aclfile /nosuch/acl", "/nosuch/acl"),
+        ("logfile /nosuch/log", "Can't open the log file '/nosuch/log'"),
+        ("port 0\ntls-port 1\ntls-cert-file /nosuch/cert", "error: TLS: "),
+        ("dir /nosuch", ":1: error: dir: No such file or directory"),
+        ("cluster-enabled yes\nreplicaof h 1", "replicaof directive not allowed in cluster mode"),
+        ("sentinel monitor a b c 2", "sentinel directive while not in sentinel mode"),
+    ] {
+        let file = write("other.conf", text);
+        let (lines, valid) = check(&[&file]);
+        assert!(!valid && lines[0].contains(expected), "{text}: {lines:?}");
+    }
+    let file = write("sentinel.conf", "sentinel monitor a 127.0.0.1 6379 2\nsentinel nosuch a 3\n");
+    assert!(!check(&[&file, "--sentinel"]).1);
+    assert!(!check(&["/nosuch/file"]).1 && !check(&[]).1);
+    std::fs::remove_dir_all(&dir).expect("ours");
+}
+
+#[test]
+fn a_check_passes_what_starts() {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/redis.conf");
+    assert_eq!(check(&[own]), (vec!["The configuration is valid: 0 errors, 0 warnings.".to_string()], true));
+    let file = std::env::temp_dir().join(format!("spinel-check-hardened-{}.conf", std::process::id()));
+    std::fs::write(&file, HARDENED).expect("a file can be written");
+    let (lines, valid) = check(&[file.to_str().expect("a path in ASCII")]);
+    std::fs::remove_file(&file).expect("the file is ours");
+    assert!(valid, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains(": warning: ")).count(), 3, "{lines:?}");
+}

@@ -22,6 +22,9 @@ const LAYERS: [&[&str]; 10] = [
     &["commands"],
 ];
 
+/// Modules of the program, which are no rooms of the library.
+const PROGRAM: &[&str] = &["generate", "guide"];
+
 /// Command modules that other command modules may use. All others stand alone.
 const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "store", "testing", "timeout", "window"];
 
@@ -56,6 +59,7 @@ const UNSAFE: &[&str] = &[
     "server/process/daemon.rs",
     "server/process/watchdog.rs",
     "stats/log.rs",
+    "stats/log/line.rs",
     "stdx/alloc.rs",
     "stdx/alloc/relocation.rs",
     "stdx/clock.rs",
@@ -105,9 +109,9 @@ struct Source {
 }
 
 impl Source {
-    /// Room of the file; `None` for `lib.rs` and `main.rs`.
+    /// Room of the file; `None` for `lib.rs`, and for `main.rs` and other modules of the program.
     fn room(&self) -> Option<&str> {
-        self.name.split_once('/').map(|(room, _)| room)
+        self.name.split_once('/').map(|(room, _)| room).filter(|room| !PROGRAM.contains(room))
     }
 
     fn at(&self, line: usize) -> String {

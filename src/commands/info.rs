@@ -17,6 +17,8 @@ use crate::server::durability::aof::State;
 use crate::server::durability::child::{Child, Task};
 use crate::server::replication::link::{Following, LinkState};
 use crate::stats::info::{InfoText, Safe};
+use crate::stats::metrics::{CommandLatency, Snapshot, latest_slow};
+use crate::stats::slowlog::LogKind;
 use crate::stdx::clock::{self, UnixMillis};
 use crate::stdx::num::human_bytes;
 use crate::stdx::process::{self, CpuTime, Who};
@@ -26,7 +28,7 @@ use crate::stdx::{alloc, text};
 pub const COMMANDS: &[Spec] = &[INFO];
 
 /// The version of Redis whose commands, replies and files are followed.
-use crate::server::process::version::{BUILD_ID, VERSION};
+use crate::server::process::version::{BUILD_ID, COMMIT, MODIFIED, VERSION};
 
 const INFO: Spec = Spec::admin("info", -1, info)
     .flags(Flags::LOADING.with(Flags::STALE))
@@ -121,6 +123,20 @@ pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>
     out.finish()
 }
 
+/// What the server tells to those who ask for metrics.
+pub fn snapshot(server: &mut Server) -> Snapshot {
+    server.count_threads();
+    let latencies = server
+        .commands
+        .iter()
+        .filter_map(|(id, spec)| CommandLatency::of(spec.name, &server.stats.commands[id.0 as usize]));
+    Snapshot {
+        latencies: latencies.collect(),
+        slow: latest_slow(server.stats.logs.of(LogKind::Slow).iter()),
+        info: about(server, [&b"everything"[..], b"debug"].into_iter()),
+    }
+}
+
 fn sentinel_section(server: &Server, out: &mut InfoText) {
     let Some(sentinel) = &server.sentinel else { return };
     let machine = &sentinel.machine;
@@ -159,8 +175,8 @@ fn server_section(server: &Server, out: &mut InfoText) {
         out.field("server_name", "spinel");
     }
     out.field("spinel_version", VERSION)
-        .field("redis_git_sha1", "00000000")
-        .field("redis_git_dirty", 0)
+        .field("redis_git_sha1", COMMIT)
+        .field("redis_git_dirty", MODIFIED)
         .field("redis_build_id", format_args!("{BUILD_ID:016x}"))
         .field("redis_mode", mode(config))
         .field("server_mode", mode(config))

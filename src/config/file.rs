@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::nearest::nearest;
 use super::options::{Config, Place, RenamedCommand, SentinelLine, UserLine};
 use super::param::Param;
 use super::value::Reason;
@@ -24,8 +25,11 @@ const MAX_DEPTH: usize = 16;
 /// Directives of old files that have no effect any more.
 const OBSOLETE: [&str; 3] = ["list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
 
-/// Why a configuration was rejected.
-#[derive(Debug, PartialEq, Eq)]
+/// Errors after which reading stops: a file that is no configuration at all is not listed line by line.
+const MAX_ERRORS: usize = 100;
+
+/// An error in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileError {
     /// A line is invalid.
     Line {
@@ -37,6 +41,8 @@ pub enum FileError {
         text: Vec<u8>,
         /// What is invalid.
         reason: Reason,
+        /// The known directive that is spelled most like the one of the line, if that is unknown.
+        nearest: Option<&'static str>,
     },
     /// Each line is valid, but not together with the others.
     Conflict(Reason),
@@ -53,21 +59,37 @@ impl FileError {
     /// The error that the text at `place` is invalid for `reason`.
     pub fn at(place: &Place, reason: impl Into<Reason>) -> FileError {
         let Place { file, line, text } = place.clone();
-        FileError::Line { file, line, text, reason: reason.into() }
+        FileError::Line { file, line, text, reason: reason.into(), nearest: None }
     }
 
-    /// The message for standard error. `server` names the program and its version, as in `Redis 7.2.4`.
-    pub fn message(&self, server: &str) -> String {
-        let title = format!("*** FATAL CONFIG FILE ERROR ({server}) ***");
+    /// One line for each error, for those who correct the file: `FILE:LINE: error: DIRECTIVE: REASON`. Values are left
+    /// out, because they may be secrets.
+    pub fn listed(&self) -> String {
         match self {
-            FileError::Line { file, line, text, reason } => {
+            FileError::Line { file, line, text, reason, nearest } => {
+                let file = file.as_deref().unwrap_or("-");
+                let directive = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+                let directive = String::from_utf8_lossy(directive);
+                let hint = nearest.map_or_else(String::new, |name| format!("; the nearest name is '{name}'"));
+                format!("{file}:{line}: error: {directive}: {reason}{hint}")
+            }
+            FileError::Conflict(reason) => format!("error: {reason}"),
+            FileError::Open { file, reason } => format!("{file}: error: cannot be read: {reason}"),
+        }
+    }
+
+    /// The part of [`FileErrors::message`] about this error.
+    fn describe(&self) -> String {
+        match self {
+            FileError::Line { file, line, text, reason, nearest } => {
                 let file = file.as_ref().map_or_else(String::new, |file| format!(" '{file}'"));
                 let text = String::from_utf8_lossy(text);
+                let hint = nearest.map_or_else(String::new, |name| format!("The nearest name is '{name}'\n"));
                 format!(
-                    "{title}\nReading the configuration file{file}, at line {line}\n>>> '{text}'\n{reason}\n"
+                    "Reading the configuration file{file}, at line {line}\n>>> '{text}'\n{reason}\n{hint}"
                 )
             }
-            FileError::Conflict(reason) => format!("{title}\n{reason}\n"),
+            FileError::Conflict(reason) => format!("{reason}\n"),
             FileError::Open { file, reason } => {
                 format!("Fatal error, can't open config file '{file}': {reason}\n")
             }
@@ -75,70 +97,137 @@ impl FileError {
     }
 }
 
-/// Applies the lines of `text` to `config`. After an error, the lines before the invalid one are in effect. Returns
-/// messages for the log, one for each directive without effect.
+/// All errors of a configuration, in order; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileErrors(pub Vec<FileError>);
+
+impl FileErrors {
+    /// The message for standard error. `server` names the program and its version, as in `Redis 7.2.4`.
+    pub fn message(&self, server: &str) -> String {
+        let parts: String = self.0.iter().map(FileError::describe).collect();
+        if self.only_unreadable() {
+            return parts;
+        }
+        format!("*** FATAL CONFIG FILE ERROR ({server}) ***\n{parts}")
+    }
+
+    /// Whether nothing is wrong but that files cannot be read.
+    pub fn only_unreadable(&self) -> bool {
+        self.0.iter().all(|error| matches!(error, FileError::Open { .. }))
+    }
+}
+
+impl From<FileError> for FileErrors {
+    fn from(error: FileError) -> FileErrors {
+        FileErrors(vec![error])
+    }
+}
+
+/// A directive without effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The line of the directive.
+    pub place: Place,
+    /// A sentence for the log.
+    pub text: String,
+    /// Whether the log is told: what has no effect with related servers either is not worth a line at each start.
+    pub logged: bool,
+}
+
+/// What was found in a configuration.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What is wrong, in order.
+    pub errors: Vec<FileError>,
+    /// What has no effect, in order.
+    pub notes: Vec<Note>,
+}
+
+/// Applies the lines of `text` to `config`. After an error, all valid lines are in effect. Returns messages for the
+/// log, one for each directive without effect.
 ///
 /// # Errors
-/// The first invalid line, a file that cannot be included, or parameters that exclude each other.
-pub fn load(text: &[u8], config: &mut Config) -> Result<Vec<String>, FileError> {
-    let mut loader = Loader { config, seen: Vec::new(), notes: Vec::new() };
-    loader.lines(text, None, 0)?;
-    let mut notes = loader.notes;
-    if config.cluster.enabled && config.replication.replicaof.is_some() {
-        return Err(FileError::Conflict("replicaof directive not allowed in cluster mode".into()));
+/// All invalid lines, files that cannot be included, and parameters that exclude each other.
+pub fn load(text: &[u8], config: &mut Config) -> Result<Vec<String>, FileErrors> {
+    let Findings { errors, notes } = examine(&[(None, text)], config);
+    if errors.is_empty() {
+        Ok(notes.into_iter().filter(|note| note.logged).map(|note| note.text).collect())
+    } else {
+        Err(FileErrors(errors))
     }
-    notes.extend(table::params().filter_map(|param| param.unused_note(config)));
-    Ok(notes)
+}
+
+/// Applies the lines of `texts` to `config`, one text after the other, each with the name by which errors call it.
+/// Stops after [`MAX_ERRORS`].
+pub fn examine(texts: &[(Option<&str>, &[u8])], config: &mut Config) -> Findings {
+    let mut loader = Loader { config, seen: Vec::new(), found: Findings::default() };
+    for (file, text) in texts {
+        loader.lines(text, *file, 0);
+    }
+    let Loader { config, seen, mut found } = loader;
+    for (param, place) in seen {
+        if let Some(text) = param.unused_note(config) {
+            found.notes.push(Note { place, text, logged: true });
+        }
+    }
+    if config.cluster.enabled && config.replication.replicaof.is_some() {
+        found.errors.push(FileError::Conflict("replicaof directive not allowed in cluster mode".into()));
+    }
+    found
 }
 
 struct Loader<'a> {
     config: &'a mut Config,
-    /// Names of the parameters set so far.
-    seen: Vec<&'static str>,
-    /// Messages for the log.
-    notes: Vec<String>,
+    /// The parameters set so far, and the last line that set each.
+    seen: Vec<(&'static Param, Place)>,
+    found: Findings,
 }
 
 impl Loader<'_> {
-    fn lines(&mut self, text: &[u8], file: Option<&str>, depth: usize) -> Result<(), FileError> {
+    fn lines(&mut self, text: &[u8], file: Option<&str>, depth: usize) {
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let refuse = |reason| FileError::Line {
-                file: file.map(String::from),
-                line: index + 1,
-                text: line.into(),
-                reason,
+            if self.found.errors.len() >= MAX_ERRORS {
+                return;
+            }
+            let place = || Place { file: file.map(String::from), line: index + 1, text: line.into() };
+            let Ok(words) = quote::split_args(line) else {
+                self.found.errors.push(FileError::at(&place(), "Unbalanced quotes in configuration line"));
+                continue;
             };
-            let words = quote::split_args(line)
-                .map_err(|_| refuse("Unbalanced quotes in configuration line".into()))?;
             let Some((name, values)) = words.split_first() else { continue };
             if let ([pattern], true) = (values, name.eq_ignore_ascii_case(b"include")) {
                 if depth == MAX_DEPTH {
-                    return Err(refuse("Too many levels of included files".into()));
+                    self.found.errors.push(FileError::at(&place(), "Too many levels of included files"));
+                } else {
+                    self.include(pattern, depth + 1);
                 }
-                self.include(pattern, depth + 1)?;
-            } else {
-                let place = || Place { file: file.map(String::from), line: index + 1, text: line.into() };
-                self.directive(name, values, place).map_err(refuse)?;
+            } else if let Err((reason, nearest)) = self.directive(name, values, &place) {
+                let Place { file, line, text } = place();
+                self.found.errors.push(FileError::Line { file, line, text, reason, nearest });
             }
         }
-        Ok(())
     }
 
+    /// Applies a directive. An error comes with the nearest known name, if the directive is unknown.
     fn directive(
         &mut self,
         name: &[u8],
         values: &[Vec<u8>],
-        place: impl Fn() -> Place,
-    ) -> Result<(), Reason> {
+        place: &impl Fn() -> Place,
+    ) -> Result<(), (Reason, Option<&'static str>)> {
+        const BAD: &str = "Bad directive or wrong number of arguments";
+        let known = |reason: Reason| (reason, None);
         if let Some(param) = table::find(name) {
-            return self.param(param, values);
+            return self.param(param, values, place).map_err(known);
         }
         if let Some(judgement) = self.config.foreign.set(name, values) {
-            self.notes.extend(judgement?);
+            if let Some(text) = judgement.map_err(known)? {
+                self.found.notes.push(Note { place: place(), text, logged: true });
+            }
             return Ok(());
         }
         match (name.to_ascii_lowercase().as_slice(), values) {
@@ -153,11 +242,13 @@ impl Loader<'_> {
             (b"user", [name, rules @ ..]) => {
                 if self.config.security.users.iter().any(|user| user.name == *name) {
                     let name = String::from_utf8_lossy(name);
-                    return Err(format!(
-                        "Error in user declaration '{name}': Duplicate user found. \
-                         A user can only be defined once in config files"
-                    )
-                    .into());
+                    return Err(known(
+                        format!(
+                            "Error in user declaration '{name}': Duplicate user found. \
+                             A user can only be defined once in config files"
+                        )
+                        .into(),
+                    ));
                 }
                 let mut user = UserLine { name: name.clone(), rules: rules.into(), place: place() };
                 user.place.text = shown(values);
@@ -166,35 +257,57 @@ impl Loader<'_> {
             }
             (b"sentinel", words) => {
                 if !self.config.sentinel.enabled {
-                    return Err("sentinel directive while not in sentinel mode".into());
+                    return Err(known("sentinel directive while not in sentinel mode".into()));
                 }
                 self.config.sentinel.lines.push(SentinelLine::read(words, place()));
                 Ok(())
             }
-            (b"loadmodule", [_, ..]) => Err("Modules are not supported: this server cannot load them".into()),
-            (name, [_]) if OBSOLETE.iter().any(|obsolete| obsolete.as_bytes() == name) => Ok(()),
-            _ => Err("Bad directive or wrong number of arguments".into()),
+            (b"loadmodule", [_, ..]) => {
+                Err(known("Modules are not supported: this server cannot load them".into()))
+            }
+            (name, [_]) if OBSOLETE.iter().any(|obsolete| obsolete.as_bytes() == name) => {
+                let text = format!("'{}' has no effect: it is obsolete.", String::from_utf8_lossy(name));
+                self.found.notes.push(Note { place: place(), text, logged: false });
+                Ok(())
+            }
+            (b"rename-command" | b"user" | b"include" | b"loadmodule", _) => Err(known(BAD.into())),
+            (name, _) => Err((BAD.into(), nearest(name))),
         }
     }
 
-    fn param(&mut self, param: &'static Param, values: &[Vec<u8>]) -> Result<(), Reason> {
+    fn param(
+        &mut self,
+        param: &'static Param,
+        values: &[Vec<u8>],
+        place: &impl Fn() -> Place,
+    ) -> Result<(), Reason> {
         let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
-        let again = self.seen.contains(&param.name);
-        param.read(self.config, &values, again)?;
-        if !again {
-            self.seen.push(param.name);
+        let before = self.seen.iter().position(|(seen, _)| seen.name == param.name);
+        param.read(self.config, &values, before.is_some())?;
+        let Some(before) = before else {
+            self.seen.push((param, place()));
+            return Ok(());
+        };
+        let now = place();
+        let earlier = std::mem::replace(&mut self.seen[before].1, now.clone());
+        if !param.adds_up() {
+            let file = now.file.filter(|file| earlier.file.as_ref() != Some(file));
+            let file = file.map_or_else(String::new, |file| format!(" of {file}"));
+            let text = format!("'{}' has no effect: line {}{file} sets it again.", param.name, now.line);
+            self.found.notes.push(Note { place: earlier, text, logged: false });
         }
         Ok(())
     }
 
     /// Reads all files that match `pattern`, in alphabetical order. A pattern with wildcards may match none.
-    fn include(&mut self, pattern: &[u8], depth: usize) -> Result<(), FileError> {
+    fn include(&mut self, pattern: &[u8], depth: usize) {
         for path in expand(pattern) {
             let name = path.to_string_lossy().into_owned();
-            let text = read_file(&path, &name)?;
-            self.lines(&text, Some(&name), depth)?;
+            match read_file(&path, &name) {
+                Ok(text) => self.lines(&text, Some(&name), depth),
+                Err(error) => self.found.errors.push(error),
+            }
         }
-        Ok(())
     }
 }
 
@@ -307,20 +420,36 @@ impl CommandLine {
     /// # Errors
     /// If the file cannot be read.
     pub fn text(&self) -> Result<Vec<u8>, FileError> {
-        let mut text = Vec::new();
+        let mut text = self.parts()?.into_iter().map(|(_, text)| text);
+        let mut whole = text.next().unwrap_or_default();
+        for part in text {
+            whole.extend_from_slice(&part);
+        }
+        Ok(whole)
+    }
+
+    /// The file, standard input and the options, in this order, each with a name; those that are not given are left
+    /// out. The options follow the end of a line.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn parts(&self) -> Result<Vec<(String, Vec<u8>)>, FileError> {
+        let mut parts = Vec::new();
         if let Some(path) = &self.file {
             let shown = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            text = read_file(path, &shown.to_string_lossy())?;
+            let text = read_file(path, &shown.to_string_lossy())?;
+            parts.push((path.to_string_lossy().into_owned(), text));
         }
         if self.stdin {
             let open = |error: io::Error| FileError::Open { file: "-".into(), reason: os_error(&error) };
+            let mut text = Vec::new();
             io::stdin().lock().read_to_end(&mut text).map_err(open)?;
+            parts.push(("standard input".into(), text));
         }
         if !self.options.is_empty() {
-            text.push(b'\n');
-            text.extend_from_slice(&self.options);
+            parts.push(("command line".into(), [b"\n", &self.options[..]].concat()));
         }
-        Ok(text)
+        Ok(parts)
     }
 }
 
@@ -337,9 +466,10 @@ mod tests {
 
     /// Number and text of the line for which a text is rejected, and the reason.
     fn refused(text: &str) -> (usize, String, String) {
-        match load(text.as_bytes(), &mut Config::default()) {
-            Err(FileError::Line { file: None, line, text, reason }) => {
-                (line, String::from_utf8_lossy(&text).into(), reason.into())
+        let errors = load(text.as_bytes(), &mut Config::default()).expect_err(text).0;
+        match &errors[..] {
+            [FileError::Line { file: None, line, text, reason, .. }] => {
+                (*line, String::from_utf8_lossy(text).into(), reason.to_string())
             }
             other => panic!("{text}: {other:?}"),
         }
@@ -415,7 +545,10 @@ mod tests {
         assert!(refused("loadmodule x.so a b").2.contains("not supported"));
         assert!(refused("user a on\nuser a off").2.starts_with("Error in user declaration 'a': Duplicate"));
         let clash = load(b"cluster-enabled yes\nreplicaof a 1", &mut Config::default());
-        assert_eq!(clash, Err(FileError::Conflict("replicaof directive not allowed in cluster mode".into())));
+        assert_eq!(
+            clash,
+            Err(FileError::Conflict("replicaof directive not allowed in cluster mode".into()).into())
+        );
     }
 
     #[test]
@@ -498,6 +631,59 @@ mod tests {
     }
 
     #[test]
+    fn all_errors_are_found_at_once() {
+        let scratch = Scratch::new("errors");
+        let included = scratch.write("included", "tiemout 3\n");
+        let text = format!("maxmemroy 1gb\nport 1\nport x\ninclude {included}\nuser 'a\ninclude /nosuch/x\n");
+        let mut config = Config::default();
+        let errors = load(text.as_bytes(), &mut config).expect_err("much is wrong");
+        assert_eq!(config.net.port, 1);
+        let listed: Vec<String> = errors.0.iter().map(FileError::listed).collect();
+        assert_eq!(
+            listed,
+            [
+                "-:1: error: maxmemroy: Bad directive or wrong number of arguments; the nearest name is 'maxmemory'",
+                "-:3: error: port: argument couldn't be parsed into an integer",
+                &format!(
+                    "{included}:1: error: tiemout: Bad directive or wrong number of arguments; the nearest name is \
+                     'timeout'"
+                ),
+                "-:5: error: user: Unbalanced quotes in configuration line",
+                "/nosuch/x: error: cannot be read: No such file or directory",
+            ]
+        );
+        let message = errors.message("Spinel");
+        assert_eq!(message.matches("*** FATAL CONFIG FILE ERROR (Spinel) ***").count(), 1);
+        assert!(
+            message.contains("Bad directive or wrong number of arguments\nThe nearest name is 'maxmemory'\n")
+        );
+        assert_eq!(message.matches("Reading the configuration file").count(), 4);
+
+        let circle = scratch.write("circle", "");
+        std::fs::write(&circle, format!("include {circle}\n").repeat(3)).expect("ours");
+        let errors = load(format!("include {circle}").as_bytes(), &mut config).expect_err("endless");
+        assert_eq!(errors.0.len(), MAX_ERRORS);
+    }
+
+    #[test]
+    fn directives_without_effect_are_told_with_their_lines() {
+        let text = "port 1\nlua-replicate-commands yes\nmptcp yes\nsave 1 2\nsave 3 4\nport 2\nio-threads-do-reads no\n";
+        let found = examine(&[(Some("a"), text.as_bytes()), (Some("b"), b"port 3")], &mut Config::default());
+        assert!(found.errors.is_empty());
+        let notes: Vec<_> =
+            found.notes.iter().map(|note| (note.place.line, note.logged, &note.text[..])).collect();
+        assert_eq!(
+            notes[..4],
+            [
+                (2, false, "'lua-replicate-commands' has no effect: it is obsolete."),
+                (3, true, "'mptcp yes' has no effect: this version has no such setting."),
+                (1, false, "'port' has no effect: line 6 sets it again."),
+                (6, false, "'port' has no effect: line 1 of b sets it again."),
+            ]
+        );
+    }
+
+    #[test]
     fn options_become_lines() {
         assert_eq!(options(&["--port", "7000", "--timeout", "5"]), "port \"7000\" \ntimeout \"5\" ");
         assert_eq!(options(&["--port", "1", "2"]), "port \"1\" \"2\" ");
@@ -544,6 +730,7 @@ mod tests {
         assert_eq!(config.general.shutdown_on_sigint.print(), "nosave force");
         assert_eq!(config.net.port, 6);
         let wrong = parse(&[&file, "--port"]).text().expect("just written");
-        assert!(matches!(load(&wrong, &mut config), Err(FileError::Line { line: 4, .. })));
+        let errors = load(&wrong, &mut config).expect_err("no port").0;
+        assert!(matches!(errors[..], [FileError::Line { line: 4, .. }]));
     }
 }

@@ -45,8 +45,6 @@ const DIRECTIVES: &[Directive] = &[
     ("import-mode", "no", Refused),
     ("io-threads-always-active", "no", Harmless),
     ("lazyexpire-nested-arbitrary-keys", "yes", Harmless),
-    ("log-format", "legacy", Harmless),
-    ("log-timestamp-format", "legacy", Harmless),
     ("lua-enable-insecure-api", "no", Refused),
     ("max-new-connections-per-cycle", "10", Harmless),
     ("max-new-tls-connections-per-cycle", "1", Harmless),
@@ -102,6 +100,11 @@ impl Values {
         let changed = self.0.iter().filter(|(name, value)| before.0.get(*name) != Some(value));
         changed.filter_map(|(name, value)| check(name.as_bytes(), &[value.to_vec()])?.ok()?).collect()
     }
+}
+
+/// The names of all directives here.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    DIRECTIVES.iter().map(|(name, ..)| *name)
 }
 
 fn find(name: &[u8]) -> Option<&'static Directive> {

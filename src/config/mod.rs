@@ -23,6 +23,7 @@
 
 pub mod file;
 pub mod foreign;
+pub mod nearest;
 pub mod options;
 pub mod param;
 pub mod rewrite;

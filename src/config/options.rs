@@ -9,9 +9,9 @@ use crate::types;
 use super::foreign::Values;
 use super::value::{
     AclPubsubDefault, AppendFsync, CompatVersion, DebugAccess, DisklessLoad, DurableMode, EndpointType,
-    EvictionPolicy, KeyspaceEvents, LogLevel, MemoryOrPercent, OomScoreAdj, OutputBufferLimits, Percentiles,
-    PrimaryAddr, PropagationError, SanitizePayload, SaveRules, ShutdownFlags, Supervised, SyslogFacility,
-    TlsAuthClients, TlsUserField,
+    EvictionPolicy, KeyspaceEvents, LogFormat, LogLevel, LogTimestampFormat, MemoryOrPercent, OomScoreAdj,
+    OutputBufferLimits, Percentiles, PrimaryAddr, PropagationError, SanitizePayload, SaveRules,
+    ShutdownFlags, Supervised, SyslogFacility, TlsAuthClients, TlsUserField,
 };
 
 /// All options of the server.
@@ -41,6 +41,8 @@ pub struct Config {
     pub limits: LimitOptions,
     /// The log, the slow log and the latency records.
     pub logs: LogOptions,
+    /// Metrics over HTTP.
+    pub metrics: MetricsOptions,
     /// Timer, rehashing, defragmentation, kernel settings.
     pub advanced: AdvancedOptions,
     /// Delays and switches for tests of the server.
@@ -698,11 +700,30 @@ impl Default for LimitOptions {
     }
 }
 
+/// Metrics over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsOptions {
+    /// TCP port; 0 for none.
+    pub port: u16,
+    /// Addresses to listen on, as for clients.
+    pub bind: Vec<String>,
+}
+
+impl Default for MetricsOptions {
+    fn default() -> Self {
+        MetricsOptions { port: 0, bind: vec!["127.0.0.1".into(), "-::1".into()] }
+    }
+}
+
 /// The log, the slow log and the latency records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogOptions {
     /// Lowest level of messages that are logged.
     pub level: LogLevel,
+    /// Form of the lines.
+    pub format: LogFormat,
+    /// Form of the time in the lines.
+    pub timestamp_format: LogTimestampFormat,
     /// Log file; empty for standard output.
     pub file: String,
     /// Log to syslog.
@@ -739,6 +760,8 @@ impl Default for LogOptions {
     fn default() -> Self {
         LogOptions {
             level: LogLevel::Notice,
+            format: LogFormat::Legacy,
+            timestamp_format: LogTimestampFormat::Legacy,
             file: String::new(),
             syslog_enabled: false,
             syslog_ident: "redis".into(),

@@ -65,6 +65,8 @@ pub trait AnyWords: Sync {
     fn print(&self, config: &Config) -> String;
     /// See [`Words::lines`].
     fn lines(&self, config: &Config) -> Vec<String>;
+    /// See [`Words::ADDS_UP`].
+    fn adds_up(&self) -> bool;
 }
 
 impl<T: Words> AnyWords for Field<T> {
@@ -79,6 +81,10 @@ impl<T: Words> AnyWords for Field<T> {
 
     fn lines(&self, config: &Config) -> Vec<String> {
         (self.get)(config).lines()
+    }
+
+    fn adds_up(&self) -> bool {
+        T::ADDS_UP
     }
 }
 
@@ -153,7 +159,7 @@ bit_set! {
         ACL_LOG = 15, "acl-log";
         /// Show another title of the process.
         PROC_TITLE = 16, "proc-title";
-        /// Apply another log level.
+        /// Apply another level or another form of the log.
         LOG_LEVEL = 17, "log-level";
         /// Start or stop the allocator's background thread.
         ALLOCATOR = 18, "allocator";
@@ -371,6 +377,14 @@ impl Param {
             Kind::Words(_) => unreachable!("returned above"),
         }
         Ok(())
+    }
+
+    /// Whether a second line in the same file adds to the value of the first, instead of replacing it.
+    pub fn adds_up(&self) -> bool {
+        match &self.kind {
+            Kind::Word(at) | Kind::Words(at) => at.adds_up(),
+            _ => false,
+        }
     }
 
     /// A log message about a value that differs from the default and has no effect; `None` for other values.

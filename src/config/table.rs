@@ -91,6 +91,7 @@ pub static GROUPS: &[Group] = &[
     Group { title: "Shutdown and scripts", params: SHUTDOWN },
     Group { title: "Cluster", params: CLUSTER },
     Group { title: "Slow commands and latency", params: LATENCY },
+    Group { title: "Metrics", params: METRICS },
     Group { title: "Keyspace events", params: EVENTS },
     Group { title: "Encodings", params: ENCODINGS },
     Group { title: "Timer and rehashing", params: TIMER },
@@ -200,6 +201,8 @@ const GENERAL: &[Param] = &[
     p("supervised", choice(at!(general.supervised)), Effects::NONE, "Service manager to notify.").immutable(),
     p("pidfile", text(at!(general.pidfile)), Effects::NONE, "File to keep the process id in.").immutable(),
     p("loglevel", choice(at!(logs.level)), Effects::LOG_LEVEL, "Least important message to log."),
+    p("log-format", choice(at!(logs.format)), Effects::LOG_LEVEL, "Form of the lines of the log."),
+    p("log-timestamp-format", choice(at!(logs.timestamp_format)), Effects::LOG_LEVEL, "Form of the time in them."),
     p("logfile", text(at!(logs.file)), Effects::NONE, "File to log to; empty for standard output.").immutable(),
     p("syslog-enabled", yes_no(at!(logs.syslog_enabled)), Effects::NONE, "Log to syslog.").immutable(),
     p("syslog-ident", text(at!(logs.syslog_ident)), Effects::NONE, "Name to use in syslog.").immutable(),
@@ -383,6 +386,12 @@ const LATENCY: &[Param] = &[
     p("latency-monitor-threshold", int(at!(logs.latency_monitor_threshold_ms), 0, I64), Effects::COMMAND_LOGS, "Milliseconds above which an event is recorded; 0 switches it off."),
     p("latency-tracking", yes_no(at!(logs.latency_tracking)), Effects::NONE, "Keep a histogram of each command's run time."),
     p("latency-tracking-info-percentiles", words(at!(logs.latency_percentiles)), Effects::NONE, "Percentiles of it that INFO shows."),
+];
+
+#[rustfmt::skip]
+const METRICS: &[Param] = &[
+    p("metrics-port", int(at!(metrics.port), 0, PORT), Effects::NONE, "TCP port for metrics over HTTP; 0 for none.").immutable(),
+    p("metrics-bind", words(at!(metrics.bind)), Effects::NONE, "Addresses to serve metrics at; a leading - forgives one this machine lacks.").immutable(),
 ];
 
 #[rustfmt::skip]

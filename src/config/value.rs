@@ -208,6 +208,30 @@ choice! {
 }
 
 choice! {
+    /// Form of the log's lines.
+    LogFormat {
+        /// As Redis has always written them.
+        Legacy = "legacy",
+        /// Pairs of name and value.
+        Logfmt = "logfmt",
+        /// Objects of JSON.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// Form of the time in the log's lines.
+    LogTimestampFormat {
+        /// Day, month, year and local time.
+        Legacy = "legacy",
+        /// Local time with its offset from UTC, as ISO 8601 has it.
+        Iso8601 = "iso8601",
+        /// Milliseconds since 1970.
+        Milliseconds = "milliseconds",
+    }
+}
+
+choice! {
     /// Facility of syslog messages.
     SyslogFacility {
         /// `LOG_USER`.
@@ -308,6 +332,9 @@ impl MemoryOrPercent {
 
 /// A value of several words, or in a notation of its own.
 pub trait Words: Clone + PartialEq + 'static {
+    /// Whether a second directive in one file leaves parts of the first as they are.
+    const ADDS_UP: bool = false;
+
     /// Reads the words of one directive. Parts that the words do not mention stay as they are.
     fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason>;
 
@@ -395,6 +422,8 @@ impl SaveRules {
 }
 
 impl Words for SaveRules {
+    const ADDS_UP: bool = true;
+
     fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
         self.0 = Self::parse(words)?;
         Ok(())
@@ -457,6 +486,8 @@ impl Default for OutputBufferLimits {
 }
 
 impl Words for OutputBufferLimits {
+    const ADDS_UP: bool = true;
+
     fn read(&mut self, words: &[&[u8]]) -> Result<(), Reason> {
         let (classes, rest) = words.as_chunks::<4>();
         if !rest.is_empty() {

@@ -243,6 +243,20 @@ impl Listener {
         self
     }
 
+    /// In a child process: leaves the socket to the parent, which must be able to come back on the same port. The
+    /// descriptor stays valid, but is not this socket's any more.
+    ///
+    /// # Errors
+    /// Those of `open` and `dup2`.
+    pub fn leave_to_parent(&self) -> io::Result<()> {
+        let nothing = std::fs::File::open("/dev/null")?;
+        // SAFETY: both descriptors are open; the second goes on to be owned by the socket.
+        match unsafe { libc::dup2(nothing.as_raw_fd(), self.socket.as_raw_fd()) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether those who connect are to speak TLS.
     pub fn is_secure(&self) -> bool {
         self.secure

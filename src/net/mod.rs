@@ -2,6 +2,7 @@
 //! command or a key.
 #![warn(missing_docs)]
 pub mod descriptors;
+pub mod http;
 pub mod io;
 pub mod link;
 pub mod listener;

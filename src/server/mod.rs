@@ -88,6 +88,8 @@ pub struct Server {
     pub sentinel: Option<Box<sentinel::Sentinel>>,
     /// Encryption of connections.
     pub tls: tls::Tls,
+    /// What serves metrics; `None` if nobody can ask for them.
+    pub metrics: Option<Box<watching::metrics::Metrics>>,
     /// State of the event loop.
     pub event_loop: EventLoop,
     /// Which server this is.
@@ -163,6 +165,7 @@ impl Server {
             targets: migrate::Targets::default(),
             sentinel: None,
             tls: tls::Tls::default(),
+            metrics: None,
             event_loop: EventLoop::default(),
             identity: Identity {
                 run_id,

@@ -55,7 +55,7 @@ const ACTIONS: &[(Effects, Action)] = &[
     (Effects::COMMAND_LOGS, Action::Do(Server::apply_thresholds)),
     (Effects::ACL_LOG, Action::Do(trim_acl_log)),
     (Effects::PROC_TITLE, Action::Do(|server| server.process.show_title(&server.config, &server.identity))),
-    (Effects::LOG_LEVEL, Action::Do(set_log_level)),
+    (Effects::LOG_LEVEL, Action::Do(set_log_form)),
     (
         Effects::ALLOCATOR,
         Action::Do(|server| alloc::purge_in_background(server.config.advanced.jemalloc_bg_thread)),
@@ -346,9 +346,13 @@ fn trim_acl_log(server: &mut Server) {
     server.acl.log.trim(usize::try_from(max_len).unwrap_or(usize::MAX));
 }
 
-fn set_log_level(server: &mut Server) {
-    if let Ok(level) = server.config.logs.level.name().parse() {
+fn set_log_form(server: &mut Server) {
+    let logs = &server.config.logs;
+    if let Ok(level) = logs.level.name().parse() {
         log::set_level(level);
+    }
+    if let (Ok(format), Ok(time)) = (logs.format.name().parse(), logs.timestamp_format.name().parse()) {
+        log::set_format(format, time);
     }
 }
 

@@ -74,6 +74,19 @@ impl Histogram {
         0
     }
 
+    /// For each of `bits`, which ascend: the number of durations up to 2^`bits` ns. O(buckets).
+    pub fn up_to(&self, bits: impl Iterator<Item = u32>) -> impl Iterator<Item = u64> {
+        let (mut seen, mut next) = (0u64, 0usize);
+        bits.map(move |bits| {
+            let limit = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
+            while next < BUCKETS && upper(next) <= limit {
+                seen += u64::from(self.counts[next]);
+                next += 1;
+            }
+            seen
+        })
+    }
+
     /// Cumulative counts for `LATENCY HISTOGRAM`: pairs of a limit in microseconds and the number of durations up to
     /// it. Limits whose count equals that of the limit before are left out.
     ///

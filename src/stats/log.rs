@@ -9,6 +9,8 @@
 //! └ process id
 //! ```
 //!
+//! [`set_format`] chooses other formats, for programs that read the log.
+//!
 //! The levels below are spelled `tracing::trace!` (debug), `debug!` (verbose), `info!` (notice), `warn!` and
 //! `error!` (warning). An event below the level in force costs one load.
 //!
@@ -21,6 +23,8 @@
 //! There is one log per process, as there is one stdout, so the state of this module is global.
 #![allow(unsafe_code)]
 
+mod line;
+
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt::{self, Write as _};
 use std::io;
@@ -31,6 +35,8 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use line::{Format, TimestampFormat, escape_json};
+use line::{Moment, date_text};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
@@ -66,6 +72,16 @@ impl Level {
             Level::Notice => "notice",
             Level::Warning => "warning",
             Level::Nothing => "nothing",
+        }
+    }
+
+    /// The name that other programs than Redis use for the level.
+    const fn common_name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Verbose => "info",
+            Level::Notice => "notice",
+            Level::Warning | Level::Nothing => "warning",
         }
     }
 
@@ -186,6 +202,9 @@ static LEVEL: AtomicU8 = AtomicU8::new(Level::Notice as u8);
 static ROLE: AtomicU8 = AtomicU8::new(b'C');
 /// Path of the log file; null for stdout. A path that was set is never freed.
 static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
+/// Number of a [`Format`] in [`Format::ALL`], and the same for [`TimestampFormat`].
+static FORMAT: AtomicU8 = AtomicU8::new(Format::Legacy as u8);
+static TIMESTAMP: AtomicU8 = AtomicU8::new(TimestampFormat::Legacy as u8);
 static SYSLOG: AtomicBool = AtomicBool::new(false);
 /// The process that called [`init`], or zero before that. Any other process is its child.
 static MAIN_PROCESS: AtomicU32 = AtomicU32::new(0);
@@ -221,6 +240,18 @@ pub fn level() -> Level {
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
+}
+
+/// Chooses the form of the lines, and of the time in them.
+pub fn set_format(format: Format, time: TimestampFormat) {
+    FORMAT.store(format as u8, Ordering::Relaxed);
+    TIMESTAMP.store(time as u8, Ordering::Relaxed);
+}
+
+fn format() -> (Format, TimestampFormat) {
+    let last = Format::ALL.len() - 1;
+    let number = |of: &AtomicU8| usize::from(of.load(Ordering::Relaxed)).min(last);
+    (Format::ALL[number(&FORMAT)], TimestampFormat::ALL[number(&TIMESTAMP)])
 }
 
 /// Sets the role shown: `M` master, `S` replica, `X` sentinel, `C` not serving yet.
@@ -438,58 +469,17 @@ fn log(level: Level, message: &str) {
     let main = MAIN_PROCESS.load(Ordering::Relaxed);
     let in_child = main != 0 && main != pid;
     let role = if in_child { 'C' } else { char::from(ROLE.load(Ordering::Relaxed)) };
-    let local = now.as_secs() as i64 + i64::from(utc_offset(now.as_secs() as i64, in_child));
-    append(line(pid, role, local, now.subsec_millis(), level, message).as_bytes());
+    let utc = now.as_secs() as i64;
+    let at = Moment { utc, millis: now.subsec_millis(), offset: utc_offset(utc, in_child) };
+    let (format, time) = format();
+    append(line::Line { pid, role, at, level, message }.text(format, time).as_bytes());
     to_syslog(level, message);
 }
-
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// The local time `at` seconds after 1970 began, for a message of the log: `Mon Nov 30 18:52:29 2026`.
 pub fn date(at: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
     date_text(at.saturating_add(i64::from(utc_offset(now, false))))
-}
-
-fn date_text(local: i64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    let (days, second) = (local.div_euclid(86_400), local.rem_euclid(86_400));
-    let (year, month, day) = civil_date(days);
-    let weekday = DAYS[days.rem_euclid(7) as usize];
-    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{weekday} {} {day:2} {h:02}:{m:02}:{s:02} {year}", MONTHS[month - 1])
-}
-
-/// Formats a line. `local` is local time in seconds since 1970.
-fn line(pid: u32, role: char, local: i64, millis: u32, level: Level, message: &str) -> String {
-    let (year, month, day) = civil_date(local.div_euclid(86_400));
-    let second = local.rem_euclid(86_400);
-    format!(
-        "{pid}:{role} {day:02} {month} {year} {h:02}:{m:02}:{s:02}.{millis:03} {sign} {message}\n",
-        month = MONTHS[month - 1],
-        h = second / 3600,
-        m = second / 60 % 60,
-        s = second % 60,
-        sign = level.sign(),
-    )
-}
-
-/// Year, month (1 to 12) and day of the month for a day counted from 1970-01-01.
-///
-/// The year is taken to start in March, so that the leap day is its last day and month lengths follow a line of slope
-/// 153/5 (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn civil_date(days: i64) -> (i64, usize, i64) {
-    const DAYS_PER_ERA: i64 = 146_097; // 400 years
-    let days = days + 719_468; // from 0000-03-01
-    let era = days.div_euclid(DAYS_PER_ERA);
-    let day_of_era = days.rem_euclid(DAYS_PER_ERA);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    (era * 400 + year_of_era + i64::from(month <= 2), month as usize, day)
 }
 
 /// Seconds to add to UTC for local time at `now`.
@@ -556,12 +546,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_written_as_ctime_writes_them() {
-        assert_eq!(date_text(0), "Thu Jan  1 00:00:00 1970");
-        assert_eq!(date_text(1_796_064_749), "Mon Nov 30 18:52:29 2026");
-    }
-
-    #[test]
     fn a_cause_writes_a_few_lines_in_a_second_and_counts_the_others() {
         let limiter = Limiter::new();
         let written = |second: u64, lines: u64| {
@@ -576,31 +560,6 @@ mod tests {
         assert_eq!(written(7, 2), after);
         assert_eq!(written(8, 4), full);
         assert_eq!(written(9, 1), [Admission::Write(0)], "nothing was left out");
-    }
-
-    #[test]
-    fn lines_are_laid_out() {
-        let line = |local, millis, level| line(4711, 'M', local, millis, level, "Ready");
-        assert_eq!(line(0, 0, Level::Debug), "4711:M 01 Jan 1970 00:00:00.000 . Ready\n");
-        assert_eq!(line(1_795_326_668, 32, Level::Notice), "4711:M 22 Nov 2026 05:51:08.032 * Ready\n");
-        assert_eq!(line(1_709_251_199, 999, Level::Verbose), "4711:M 29 Feb 2024 23:59:59.999 - Ready\n");
-        assert_eq!(line(4_107_542_400, 7, Level::Warning), "4711:M 01 Mar 2100 00:00:00.007 # Ready\n");
-        assert_eq!(line(-1, 0, Level::Notice), "4711:M 31 Dec 1969 23:59:59.000 * Ready\n");
-    }
-
-    #[test]
-    fn dates_are_those_of_the_c_library() {
-        for days in (-200_000i64..2_000_000).step_by(61) {
-            let seconds = days * 86_400;
-            // SAFETY: as in `utc_offset`.
-            let tm = unsafe {
-                let mut tm: libc::tm = std::mem::zeroed();
-                libc::gmtime_r(&raw const seconds, &raw mut tm);
-                tm
-            };
-            let expected = (i64::from(tm.tm_year) + 1900, tm.tm_mon as usize + 1, i64::from(tm.tm_mday));
-            assert_eq!(civil_date(days), expected, "day {days}");
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod histogram;
 pub mod info;
 pub mod latency;
 pub mod log;
+pub mod metrics;
 pub mod slowlog;
 
 pub use counters::{CommandStats, Stats};

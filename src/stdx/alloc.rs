@@ -110,6 +110,13 @@ pub const fn size_class(n: usize) -> usize {
     (n + step - 1) & !(step - 1)
 }
 
+/// Whether the allocator has the size classes that [`size_class`] counts on. If not, everything works, but small
+/// blocks take up to twice their size.
+pub fn has_small_classes() -> bool {
+    // SAFETY: `nallocx` only computes.
+    REPLACED || [8, 24, 40, 56].into_iter().all(|n| unsafe { ffi::nallocx(n, 0) } == size_class(n))
+}
+
 /// Largest number of threads whose allocations are counted; the server starts a handful.
 const MAX_THREADS: usize = 192;
 static ALLOCATED: [AtomicPtr<AtomicU64>; MAX_THREADS] =
@@ -392,6 +399,7 @@ mod tests {
 
     #[test]
     fn size_classes_are_those_of_the_allocator() {
+        assert!(has_small_classes());
         for n in 1..=32_768usize {
             // SAFETY: `nallocx` only computes.
             let real = unsafe { ffi::nallocx(n, 0) };

@@ -256,6 +256,9 @@ impl Server {
         unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
         // A parent that ends must be able to come back on the same port while its child is busy.
         self.event_loop.listeners.clear();
+        if let Some(metrics) = &self.metrics {
+            metrics.leave_to_parent();
+        }
         if let Some(cluster) = &mut self.cluster {
             cluster.leave_to_parent();
         }
@@ -302,6 +305,9 @@ impl Server {
                 // SAFETY: ignoring a signal runs no code.
                 unsafe { libc::signal(libc::SIGALRM, libc::SIG_IGN) };
                 self.event_loop.listeners.clear();
+                if let Some(metrics) = &self.metrics {
+                    metrics.leave_to_parent();
+                }
                 // What changes here is written down nowhere.
                 self.keyspace.ledger.mute(true);
                 let done = catch_unwind(AssertUnwindSafe(|| work(self)));

@@ -59,6 +59,7 @@ impl Server {
         stats.rates.net_output.sample(stats.net_output_bytes, now_us, 1_000_000);
         stats.rates.loop_turns.sample(stats.loop_turns, now_us, 1_000_000);
         stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
+        self.report_if_wanted();
         self.visit_clients();
         self.supervise_child();
         self.supervise_aof();

@@ -384,11 +384,9 @@ impl Server {
         if !aclfile.is_empty() && !users.is_empty() {
             return Err(UsersError::Both);
         }
-        for UserLine { name, rules, place } in users.clone() {
-            // A line defines its user completely.
-            let reset: &[u8] = b"reset";
-            let rules = std::iter::once(reset).chain(rules.iter().map(Vec::as_slice));
-            self.set_user(&name, rules).map_err(|error| UsersError::Line(place, complaint(&name, &error)))?;
+        for line in users.clone() {
+            let defined = self.set_user(&line.name, rules_of(&line));
+            defined.map_err(|error| UsersError::Line(line.place.clone(), complaint(&line.name, &error)))?;
         }
         if !self.config.security.aclfile.is_empty() {
             self.read_users()
@@ -399,14 +397,39 @@ impl Server {
 }
 
 /// Why the configured users cannot be created.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsersError {
     /// The configuration has both lines with users and an ACL file.
+    #[error(
+        "There are users in the configuration and a file of users (aclfile) besides. Only one of them can be right: \
+         please keep all users in the file, or none."
+    )]
     Both,
     /// A line of the configuration is wrong: its place, and the reason.
+    #[error("{1}")]
     Line(Place, String),
     /// The ACL file cannot be read, or is wrong.
+    #[error("Aborting Redis startup because of ACL errors: {0}")]
     File(String),
+}
+
+/// Creates the user that a line of the configuration defines, without effects on clients.
+///
+/// # Errors
+/// The message for whoever wrote the line.
+pub(in crate::server) fn define(
+    acl: &mut Acl,
+    line: &UserLine,
+    options: &SecurityOptions,
+) -> Result<(), String> {
+    let defined = acl.set_user(&line.name, rules_of(line), new_users_have_every_channel(options));
+    defined.map(drop).map_err(|error| complaint(&line.name, &error))
+}
+
+/// A line defines its user completely.
+fn rules_of(line: &UserLine) -> impl Iterator<Item = &[u8]> {
+    let reset: &[u8] = b"reset";
+    std::iter::once(reset).chain(line.rules.iter().map(Vec::as_slice))
 }
 
 /// The error message for a user in the configuration.

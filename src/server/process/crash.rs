@@ -27,7 +27,7 @@ use crate::config::table;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::process::daemon;
-use crate::server::process::version::{BUILD_ID, REDIS_VERSION, VERSION};
+use crate::server::process::version::{BUILD_ID, COMMIT, REDIS_VERSION, VERSION};
 use crate::stats::log::{self, Level};
 use crate::stdx::alloc;
 use crate::stdx::quote;
@@ -355,9 +355,10 @@ fn info(server: &Server) -> String {
     let used = alloc::used();
     let uptime = (now - server.identity.started) / 1000;
     let mut text = String::new();
-    let lines: [(&str, &dyn std::fmt::Display); 15] = [
+    let lines: [(&str, &dyn std::fmt::Display); 16] = [
         ("redis_version", &REDIS_VERSION),
         ("spinel_version", &VERSION),
+        ("redis_git_sha1", &COMMIT),
         ("redis_build_id", &format_args!("{BUILD_ID:016x}")),
         ("os", &daemon::system_name()),
         ("process_id", &server.identity.pid),

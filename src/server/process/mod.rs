@@ -1,5 +1,6 @@
 //! The process: start, daemon, signals, crash report, watchdog.
 
+pub mod check;
 pub mod crash;
 pub mod daemon;
 pub mod startup;

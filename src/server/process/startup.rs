@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::background::Background;
 use crate::config::Config;
-use crate::config::file::{self, CommandLine, FileError};
+use crate::config::file::{self, CommandLine, FileError, FileErrors};
 use crate::config::options::AdvancedOptions;
 use crate::config::value::Choice;
 use crate::net::listener::{self, ListenError, Listener};
@@ -24,10 +24,12 @@ use crate::net::{descriptors, error_text};
 use crate::server::command::Spec;
 use crate::server::durability::persistence::{LoadFailure, log_load_error, temporary_name};
 use crate::server::execution::users::UsersError;
+use crate::server::process::check::{base_config, enter_directory, unknown_names};
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
-use crate::server::process::version::{REDIS_VERSION, VERSION};
+use crate::server::process::version::{COMMIT, MODIFIED, REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
-use crate::server::{Identity, Server, process::crash, sentinel};
+use crate::server::watching::metrics::Report;
+use crate::server::{Identity, Server, process::crash};
 use crate::stats::log;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
@@ -51,10 +53,16 @@ pub struct Process {
 }
 
 /// Runs a server as the command line says, under the program name `name`, with the commands of `groups`, until it
-/// ends. Call this once, from the first and only thread.
-pub fn run(name: OsString, title: Option<Title>, line: &CommandLine, groups: &[&'static [Spec]]) -> ExitCode {
+/// ends. `report` writes what it tells of itself to those who ask for metrics. Call this once, from the first and only thread.
+pub fn run(
+    name: OsString,
+    title: Option<Title>,
+    line: &CommandLine,
+    groups: &[&'static [Spec]],
+    report: Report,
+) -> ExitCode {
     let _ = log::init(log::LogDestination::default());
-    match start(name, title, line, groups) {
+    match start(name, title, line, groups, report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -89,23 +97,24 @@ fn start(
     title: Option<Title>,
     line: &CommandLine,
     groups: &[&'static [Spec]],
+    report: Report,
 ) -> Result<(), Failure> {
-    let mut config = Config::default();
-    if line.sentinel {
-        if line.file.is_none() {
-            return Err(Failure::line("Sentinel needs config file on disk to save state. Exiting..."));
-        }
-        config.sentinel.enabled = true;
-        // Others must reach it, and it has no data.
-        config.net.protected_mode = false;
-        config.net.port = sentinel::PORT;
+    if line.sentinel && line.file.is_none() {
+        return Err(Failure::line("Sentinel needs config file on disk to save state. Exiting..."));
     }
+    let mut config = base_config(line.sentinel);
     let text = line.text().map_err(unusable)?;
-    let notes = file::load(&text, &mut config).map_err(unusable)?;
+    let loaded = file::load(&text, &mut config);
+    let unknown = unknown_names(&config, groups);
+    let notes = match loaded {
+        Ok(notes) if unknown.is_empty() => notes,
+        Ok(_) => return Err(unusable(FileErrors(unknown))),
+        Err(FileErrors(errors)) => return Err(unusable(FileErrors([errors, unknown].concat()))),
+    };
     // Relative paths are relative to the directory in which the program was called.
     let config_file = line.file.as_deref().map(absolute);
     let executable = std::env::current_exe().unwrap_or_default();
-    enter_directory(&mut config)?;
+    enter_directory(&mut config).map_err(Failure::line)?;
     start_log(&config)?;
 
     let manager = Manager::find(config.general.supervised);
@@ -123,7 +132,7 @@ fn start(
     daemon::check_memory_settings(config.advanced.disable_thp);
     tracing::info!("oO0OoO0OoO0Oo Spinel is starting oO0OoO0OoO0Oo");
     tracing::info!(
-        "Spinel version={VERSION}, Redis version={REDIS_VERSION}, bits={}, commit=00000000, modified=0, pid={}, just started",
+        "Spinel version={VERSION}, Redis version={REDIS_VERSION}, bits={}, commit={COMMIT}, modified={MODIFIED}, pid={}, just started",
         usize::BITS,
         std::process::id()
     );
@@ -137,6 +146,13 @@ fn start(
         tracing::info!("Configuration loaded");
     }
 
+    if !alloc::has_small_classes() {
+        tracing::warn!(
+            "WARNING: This program was built without the settings of the allocator that it is made for, and needs more \
+             memory for small keys. Build it in its own directory, or with the environment variable \
+             JEMALLOC_SYS_WITH_LG_QUANTUM=3."
+        );
+    }
     for note in notes {
         tracing::warn!("{note}");
     }
@@ -195,6 +211,7 @@ fn start(
         .configure_tls()
         .map_err(|_| Failure::line("Failed to configure TLS. Check logs for more info."))?;
     let ready = server.open_listeners()?;
+    server.serve_metrics(report).map_err(Failure::line)?;
     if server.config.cluster.enabled && !line.sentinel {
         server.open_cluster().map_err(Failure::line)?;
     }
@@ -261,41 +278,21 @@ fn refuse_readonly(file: Option<&Path>) -> Result<(), Failure> {
     }
 }
 
-fn unusable(error: FileError) -> Failure {
-    let text = error.message(&format!("Spinel {VERSION}"));
-    match error {
-        FileError::Open { .. } => Failure::Line(text.trim_end().into()),
-        _ => Failure::Config(text),
-    }
+fn unusable(errors: impl Into<FileErrors>) -> Failure {
+    let errors = errors.into();
+    let text = errors.message(&format!("Spinel {VERSION}"));
+    if errors.only_unreadable() { Failure::Line(text.trim_end().into()) } else { Failure::Config(text) }
 }
 
 fn unusable_users(error: UsersError) -> Failure {
     match error {
-        UsersError::Both => Failure::line(
-            "There are users in the configuration and a file of users (aclfile) besides. Only one of them can be \
-             right: please keep all users in the file, or none.",
-        ),
         UsersError::Line(place, reason) => unusable(FileError::at(&place, reason)),
-        UsersError::File(reason) => {
-            Failure::line(format!("Aborting Redis startup because of ACL errors: {reason}"))
-        }
+        UsersError::Both | UsersError::File(_) => Failure::line(error),
     }
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
-}
-
-/// Changes into the data directory and stores its absolute path.
-fn enter_directory(config: &mut Config) -> Result<(), Failure> {
-    let dir = &mut config.persistence.dir;
-    let fail = |dir: &str, error: io::Error| {
-        Failure::line(format!("Can't chdir to '{dir}': {}", error_text(&error)))
-    };
-    std::env::set_current_dir(&*dir).map_err(|error| fail(dir, error))?;
-    let here = std::env::current_dir().map_err(|error| fail(dir, error))?;
-    *dir = here.to_string_lossy().into_owned();
-    Ok(())
 }
 
 fn start_log(config: &Config) -> Result<(), Failure> {
@@ -310,6 +307,10 @@ fn start_log(config: &Config) -> Result<(), Failure> {
         file: (!logs.file.is_empty()).then(|| logs.file.clone().into()),
         syslog,
     };
+    log::set_format(
+        logs.format.name().parse().expect(SAME),
+        logs.timestamp_format.name().parse().expect(SAME),
+    );
     log::init(options).map_err(|error| {
         Failure::Config(format!("Can't open the log file '{}': {}\n", logs.file, error_text(&error)))
     })
@@ -507,7 +508,7 @@ fn logo(mode: &str, port: u16, pid: u32) -> String {
         r"
               .
              /|\
-            / | \            Spinel {VERSION} (Redis {REDIS_VERSION}) {bits} bit
+            / | \            Spinel {VERSION} ({COMMIT}/{MODIFIED}, Redis {REDIS_VERSION}) {bits} bit
            /  |  \
           /   |   \          Running in {mode} mode
          /    |    \         Port: {port}

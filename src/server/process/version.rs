@@ -5,6 +5,12 @@ use crate::stdx::alloc;
 /// Spinel's own version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The commit that the program was built from, in eight hexadecimal digits; zeros if it is not known.
+pub const COMMIT: &str = env!("SPINEL_COMMIT");
+
+/// `1` if the sources differed from the commit, otherwise `0`.
+pub const MODIFIED: &str = env!("SPINEL_MODIFIED");
+
 /// The version of Redis whose behaviour is promised to clients, and which they are told.
 pub const REDIS_VERSION: &str = "7.2.4";
 
@@ -26,7 +32,7 @@ pub const BUILD_ID: u64 = {
 pub fn version_text() -> String {
     let bits = usize::BITS;
     format!(
-        "v={REDIS_VERSION} sha=00000000:0 malloc={} bits={bits} build={BUILD_ID:016x} spinel={VERSION}",
+        "v={REDIS_VERSION} sha={COMMIT}:{MODIFIED} malloc={} bits={bits} build={BUILD_ID:016x} spinel={VERSION}",
         alloc::NAME
     )
 }
@@ -37,7 +43,9 @@ mod tests {
 
     #[test]
     fn the_version_line_begins_and_ends_as_scripts_expect() {
-        assert!(version_text().starts_with("v=7.2.4 sha="));
+        assert!(version_text().starts_with(&format!("v=7.2.4 sha={COMMIT}:")));
+        assert!(COMMIT.len() == 8 && COMMIT.bytes().all(|byte| byte.is_ascii_hexdigit()), "{COMMIT}");
+        assert!(["0", "1"].contains(&MODIFIED));
         assert!(version_text().ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION"))));
     }
 }

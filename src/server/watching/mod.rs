@@ -1,7 +1,9 @@
 //! Reports to watchers: notifications, invalidations, published messages, monitors, slow commands.
 
+pub mod metrics;
 pub mod monitor;
 pub mod notify;
 pub mod observe;
+mod page;
 pub mod publish;
 pub mod tracking;

@@ -1,0 +1,44 @@
+//! Tells the program which commit it is built from.
+//!
+//! Without git, or outside a repository, the commit is eight zeros. So it is in a debug build, because otherwise each
+//! commit would have everything compiled again.
+
+use std::path::Path;
+use std::process::Command;
+
+/// What `git` prints, without the end of the line; `None` if it fails.
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// The commit and whether the sources differ from it; `None` if that cannot be told.
+fn commit() -> Option<(String, bool)> {
+    // A copy of the sources inside another repository is not one of its commits.
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")?;
+    if Path::new(&top).canonicalize().ok()? != Path::new(&here).canonicalize().ok()? {
+        return None;
+    }
+    // A commit, a checkout and a merge write here.
+    for file in ["HEAD", "logs/HEAD", "index"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file])
+            && Path::new(&path).exists()
+        {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    let commit = git(&["rev-parse", "--short=8", "HEAD"])?;
+    let modified = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some((commit.chars().take(8).collect(), modified))
+}
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/build.rs");
+    let is_debug = std::env::var("PROFILE").is_ok_and(|profile| profile == "debug");
+    let (commit, modified) =
+        if is_debug { None } else { commit() }.unwrap_or_else(|| ("00000000".into(), false));
+    println!("cargo:rustc-env=SPINEL_COMMIT={commit}");
+    println!("cargo:rustc-env=SPINEL_MODIFIED={}", u8::from(modified));
+}

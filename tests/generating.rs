@@ -1,0 +1,109 @@
+//! Files that the program generates.
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use spinel::config::{Param, table};
+use support::spinel;
+
+fn generate(words: &[&str]) -> Option<String> {
+    let output = Command::new(spinel()).arg("generate").args(words).output().expect("the program starts");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.success(), !text.is_empty(), "{words:?}");
+    output.status.success().then_some(text)
+}
+
+#[test]
+fn manual_pages_know_the_program_and_every_directive() {
+    let program = generate(&["man"]).expect("a page");
+    assert!(program.contains(".TH spinel 1") && program.contains("\\-\\-check\\-config"), "{program}");
+    let configuration = generate(&["man", "5"]).expect("a page");
+    assert!(configuration.starts_with(".TH spinel.conf 5"));
+    for param in table::params().filter(|param| !param.hidden) {
+        let name = param.name.replace('-', "\\-");
+        assert!(configuration.contains(&format!(".TP\n.B {name}\n")), "{name}");
+    }
+    // Only what is meant as a request stands at the beginning of a line.
+    for line in configuration.lines().filter(|line| line.starts_with(['.', '\''])) {
+        let request = line.split(' ').next().expect("a word");
+        assert!([".TH", ".SH", ".TP", ".B", ".PP"].contains(&request), "{line}");
+    }
+}
+
+#[test]
+fn completions_know_every_directive() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let text = generate(&["completions", shell]).expect(shell);
+        for name in ["maxmemory-policy", "metrics-port", "check-config"] {
+            assert!(text.contains(name), "{shell}: {name}");
+        }
+    }
+    assert!(generate(&["completions", "zsh"]).is_some_and(|text| text.contains("allkeys-lru")));
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("there is a shell");
+    let text = generate(&["completions", "bash"]).expect("bash");
+    bash.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+    assert!(bash.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_generated_configuration_is_valid() {
+    let text = generate(&["config"]).expect("a configuration");
+    let mut check = Command::new(spinel())
+        .args(["--check-config", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    check.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+    let output = check.wait_with_output().expect("it ends");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "The configuration is valid: 0 errors, 0 warnings.\n"
+    );
+}
+
+#[test]
+fn what_is_unknown_is_not_generated() {
+    for words in
+        [&[][..], &["nosuch"], &["completions"], &["completions", "nosuch"], &["man", "7"], &["config", "x"]]
+    {
+        assert_eq!(generate(words), None);
+    }
+    let unit = generate(&["systemd"]).expect("a unit");
+    assert!(unit.contains("--supervised systemd") && unit.contains("NoNewPrivileges=yes"));
+    let image = generate(&["dockerfile"]).expect("a Dockerfile");
+    assert!(image.contains("\nUSER spinel\n") && image.contains("HEALTHCHECK"));
+}
+
+#[test]
+fn the_guide_names_directives_and_topics_that_exist() {
+    let guide = |words: &[&str]| {
+        let output = Command::new(spinel()).arg("guide").args(words).output().expect("the program starts");
+        (String::from_utf8(output.stdout).expect("text"), output.status.success())
+    };
+    let (contents, good) = guide(&[]);
+    assert!(good && contents.starts_with("Usage: spinel guide TOPIC\n"));
+    assert!(!guide(&["nosuch"]).1 && !guide(&["start", "cluster"]).1);
+    let topics: Vec<&str> =
+        contents.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(topics.len() >= 8, "{contents}");
+    for topic in topics {
+        let (page, good) = guide(&[topic]);
+        assert!(good && page.starts_with("# "), "{topic}");
+        assert!(page.lines().all(|line| line.chars().count() <= 120), "{topic}");
+        // Words with hyphens in code are directives, but for those of other programs.
+        for word in page.split('`').skip(1).step_by(2).filter_map(|code| code.split([' ', '/']).next()) {
+            let is_name =
+                word.contains('-') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+            let is_value = |param: &Param| param.allowed().split(" | ").any(|value| value == word);
+            let known = table::find(word.as_bytes()).is_some()
+                || table::params().any(is_value)
+                || word == "rename-command"
+                || word.starts_with("redis-")
+                || word.starts_with('-');
+            assert!(!is_name || known, "{topic}: {word}");
+        }
+    }
+}
