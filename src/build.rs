@@ -21,8 +21,8 @@ fn commit() -> Option<(String, bool)> {
     if Path::new(&top).canonicalize().ok()? != Path::new(&here).canonicalize().ok()? {
         return None;
     }
-    // A commit, a checkout and a merge write here.
-    for file in ["HEAD", "logs/HEAD", "index"] {
+    // A commit, a checkout and a merge write here. Changed sources are compiled again in any case.
+    for file in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", file])
             && Path::new(&path).exists()
         {
@@ -35,8 +35,8 @@ fn commit() -> Option<(String, bool)> {
 }
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/build.rs");
     let is_debug = std::env::var("PROFILE").is_ok_and(|profile| profile == "debug");
+    println!("cargo:rerun-if-changed={}", if is_debug { "src/build.rs" } else { "src" });
     let (commit, modified) =
         if is_debug { None } else { commit() }.unwrap_or_else(|| ("00000000".into(), false));
     println!("cargo:rustc-env=SPINEL_COMMIT={commit}");
