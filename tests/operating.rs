@@ -277,3 +277,25 @@ fn a_snapshot_may_be_cancelled() {
     let left = fs::read_dir(&server.dir).expect("it is there").filter_map(Result::ok);
     assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().ends_with(".rdb")));
 }
+
+#[test]
+fn turns_last_as_long_as_their_parts() {
+    let server = ServerProcess::start(&spinel(), &["--appendonly", "yes"]);
+    let mut client = server.client();
+    for _ in 0..20 {
+        run(&mut client, &format!("SET key {}", "x".repeat(100_000)));
+        run(&mut client, "GET key");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let number = |text: &str, field: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).and_then(|it| it.strip_prefix(':'));
+        line.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("{field}: {text}"))
+    };
+    let parts = run(&mut client, "INFO debug");
+    let stats = run(&mut client, "INFO stats");
+    let (log, timers) =
+        (number(&parts, "eventloop_duration_aof_sum"), number(&parts, "eventloop_duration_cron_sum"));
+    assert!(log > 0 && timers > 0, "{parts}");
+    let commands = number(&stats, "eventloop_duration_cmd_sum");
+    assert!(number(&stats, "eventloop_duration_sum") >= log + timers + commands, "{parts} {stats}");
+}

@@ -379,6 +379,8 @@ impl Client {
     /// `command` is the name of the last command, `user` that of the user, and `args` the size in bytes of the
     /// arguments of the current command. `stream` is what it has not been sent of the stream of replicas: bytes, and blocks
     /// that they are in.
+    ///
+    /// Fields that came after Redis 7.2 are at the end, because programs exist that know the others by their places.
     pub fn write_line(
         &self,
         now: UnixMillis,
@@ -413,17 +415,14 @@ impl Client {
             self.idle_ms(now) / 1000
         );
         self.write_letters(out);
-        out.extend_from_slice(b" capa=");
-        out.extend_from_slice(self.capabilities());
         let _ = write!(
             out,
-            " db={} sub={} psub={} ssub={} multi={queued} watch={} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
+            " db={} sub={} psub={} ssub={} multi={queued} qbuf={held} qbuf-free={} argv-mem={args} multi-mem={queued_bytes} \
              rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user=",
             self.db,
             listens(Scope::Channel),
             listens(Scope::Pattern),
             listens(Scope::Shard),
-            self.watched.len(),
             input.allocated().saturating_sub(held),
             output.room(),
             output.peak(),
@@ -441,9 +440,14 @@ impl Client {
         out.extend_from_slice(&self.names.lib_ver);
         let _ = write!(
             out,
-            " io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
-            self.thread, self.total_in, self.total_out, self.commands
+            " io-thread={} tot-net-in={} tot-net-out={} tot-cmds={} watch={} capa=",
+            self.thread,
+            self.total_in,
+            self.total_out,
+            self.commands,
+            self.watched.len()
         );
+        out.extend_from_slice(self.capabilities());
     }
 
     /// A letter for each thing that it can do (`CLIENT CAPA`).

@@ -540,7 +540,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
 fn debug_section(server: &Server, out: &mut InfoText) {
     let stats = &server.stats;
     out.section("Debug")
-        .field("eventloop_duration_aof_sum", 0)
+        .field("eventloop_duration_aof_sum", stats.aof_ns / 1000)
         .field("eventloop_duration_cron_sum", stats.cron_ns / 1000)
         .field("eventloop_duration_max", stats.loop_ns_max / 1000)
         .field("eventloop_cmd_per_cycle_max", stats.loop_commands_max);

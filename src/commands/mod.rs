@@ -33,6 +33,7 @@ pub mod list;
 pub mod list_blocking;
 pub mod list_move;
 pub mod migrate;
+pub mod modules;
 pub mod monitor;
 pub mod object;
 pub mod persistence;
@@ -97,6 +98,7 @@ pub const ALL: &[&[Spec]] = &[
     list_blocking::COMMANDS,
     list_move::COMMANDS,
     migrate::COMMANDS,
+    modules::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,

@@ -96,7 +96,7 @@ impl Config {
             } else if let Some(value) = self.foreign.get(pattern) {
                 others.push((pattern, value.to_vec()));
             } else if pattern.iter().any(|byte| b"*?[\\".contains(byte)) {
-                for param in table::params().filter(|param| !param.hidden) {
+                for param in table::params().filter(|param| !param.hidden && !param.unlisted) {
                     for name in param.listed_names().map(str::as_bytes) {
                         if glob::matches_nocase(pattern, name) {
                             list(name, param);

@@ -217,8 +217,10 @@ pub struct Param {
     pub protected: bool,
     /// Whether the value is a secret, which must not be logged.
     pub sensitive: bool,
-    /// Whether only the full name finds the parameter, and no pattern.
+    /// Whether only the full name finds the parameter, and no pattern; texts for users do not mention it either.
     pub hidden: bool,
+    /// Whether only the full name finds the parameter.
+    pub unlisted: bool,
     /// Whether CONFIG SET is refused while a data set is loaded.
     pub deny_loading: bool,
     /// Why the parameter has no effect, if it has none: a sentence without a full stop. Any value is stored.
@@ -245,6 +247,7 @@ impl Param {
             protected: false,
             sensitive: false,
             hidden: false,
+            unlisted: false,
             deny_loading: false,
             unused: None,
             clamp: None,
@@ -274,6 +277,12 @@ impl Param {
 
     pub(super) const fn hidden(self) -> Param {
         Param { hidden: true, ..self }
+    }
+
+    /// Only the full name finds it: programs set whatever `CONFIG GET *` answers and Redis 7.2 lets them set, and this
+    /// one cannot be set.
+    pub(super) const fn unlisted(self) -> Param {
+        Param { unlisted: true, ..self }
     }
 
     pub(super) const fn deny_loading(self) -> Param {

@@ -207,7 +207,7 @@ const GENERAL: &[Param] = &[
     p("crash-log-enabled", yes_no(at!(logs.crash_log_enabled)), Effects::NONE, "Write a report when the server crashes."),
     p("crash-memcheck-enabled", yes_no(at!(logs.crash_memcheck_enabled)), Effects::NONE, "Test the memory as part of that report."),
     p("databases", int(at!(general.databases), 1, I32), Effects::NONE, "Number of databases.").immutable(),
-    p("compat-version", choice(at!(limits.compat_version)), Effects::NONE, "Server whose version is reported, and whose answer is given where servers differ.").immutable(),
+    p("compat-version", choice(at!(limits.compat_version)), Effects::NONE, "Server whose version is reported, and whose answer is given where servers differ.").immutable().unlisted(),
     p("always-show-logo", yes_no(at!(general.always_show_logo)), Effects::NONE, "Log the logo even when the log is not a terminal.").immutable(),
     p("set-proc-title", yes_no(at!(general.set_proc_title)), Effects::NONE, "Show the server's state in the process title.").immutable(),
     p("proc-title-template", checked(at!(general.proc_title_template), value::title_template), Effects::PROC_TITLE, "What the process title says."),
@@ -285,7 +285,7 @@ const SECURITY: &[Param] = &[
     p("acllog-max-len", int(at!(security.acllog_max_len), 0, I64), Effects::ACL_LOG, "Entries ACL LOG keeps."),
     p("enable-protected-configs", choice(at!(security.enable_protected_configs)), Effects::NONE, "Who may set protected parameters at run time.").immutable(),
     p("enable-debug-command", choice(at!(security.enable_debug_command)), Effects::NONE, "Who may call DEBUG.").immutable(),
-    p("enable-module-command", choice(at!(security.enable_module_command)), Effects::NONE, "Who may call MODULE.").immutable().unused(NO_MODULES),
+    p("enable-module-command", choice(at!(security.enable_module_command)), Effects::NONE, "Who may call MODULE LOAD and UNLOAD.").immutable().unused(NO_MODULES),
 ];
 
 #[rustfmt::skip]
@@ -364,7 +364,7 @@ const CLUSTER: &[Param] = &[
     p("cluster-announce-tls-port", int(at!(cluster.announce_tls_port), 0, PORT), Effects::CLUSTER, "TLS port to announce; 0 for the real one."),
     p("cluster-announce-port", int(at!(cluster.announce_port), 0, PORT), Effects::CLUSTER, "Client port to announce; 0 for the real one."),
     p("cluster-announce-bus-port", int(at!(cluster.announce_bus_port), 0, PORT), Effects::CLUSTER, "Bus port to announce; 0 for the real one."),
-    p("cluster-databases", int(at!(cluster.databases), 1, I32), Effects::NONE, "Number of databases of a node.").immutable(),
+    p("cluster-databases", int(at!(cluster.databases), 1, I32), Effects::NONE, "Number of databases of a node.").immutable().unlisted(),
     p("cluster-blacklist-ttl", int(at!(cluster.blacklist_ttl_s), 0, I32), Effects::CLUSTER, "Seconds for which a node that was removed does not come back."),
     p("cluster-manual-failover-timeout", int(at!(cluster.manual_failover_timeout_ms), 1, I32), Effects::CLUSTER, "Milliseconds after which a failover on demand is given up."),
     p("cluster-slot-migration-log-max-len", int(at!(cluster.slot_migration_log_max_len), 0, I64), Effects::NONE, "Migrations of slots that are remembered."),

@@ -142,6 +142,8 @@ pub struct Stats {
     pub loop_commands_max: u64,
     /// Nanoseconds spent on timers.
     pub cron_ns: u64,
+    /// Nanoseconds in which the loop wrote the append-only file or handed changes to the thread that does.
+    pub aof_ns: u64,
     /// Recent rates.
     pub rates: Rates,
     /// Slow commands, large requests and large replies.

@@ -567,6 +567,16 @@ impl<'a> Iterator for Fields<'a> {
         }
     }
 
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match &self.0 {
+            Walk::Pack(pairs) => pairs.size_hint(),
+            Walk::Table(fields) => fields.size_hint(),
+            Walk::NotDue(fields, _) => (0, fields.size_hint().1),
+        }
+    }
+
+    #[inline]
     fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
         match self.0 {
             Walk::Pack(pairs) => pairs.fold(init, f),

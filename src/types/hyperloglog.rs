@@ -341,6 +341,26 @@ impl Run {
     }
 }
 
+/// Number of registers in the eight runs at the beginning of `bytes`, and in the last of these, if the opcode of each
+/// is one byte.
+#[inline]
+fn eight_short_runs(bytes: &[u8]) -> Option<(usize, usize)> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+    let opcodes = u64::from_le_bytes(*bytes.first_chunk::<8>()?);
+    // One bit for each opcode of registers that are not 0, and for each of two bytes.
+    let values = opcodes >> 7 & ONES;
+    let long = opcodes >> 6 & ONES & !values;
+    if long != 0 {
+        return None;
+    }
+    // The lowest two bits of the former are a length, six bits of the others; both less one.
+    let lens = opcodes & (ONES * 0x3f) & !(values * 0x3c);
+    let pairs = (lens & EVEN) + (lens >> 8 & EVEN);
+    let sum = pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48;
+    Some((sum as usize + 8, (lens >> 56) as usize + 1))
+}
+
 /// Iterator over the runs of a sparse HyperLogLog.
 struct Runs<'a>(&'a [u8]);
 
@@ -395,7 +415,17 @@ fn raise_sparse(
     }
     let bytes = string.as_slice();
     let (mut here, mut before) = (*place, None);
+    // Far from the register, the search takes eight opcodes at once.
+    let mut far = true;
     let run = loop {
+        if far && let Some((len, last)) = eight_short_runs(&bytes[here.at..]) {
+            far = index >= here.register + len;
+            if far {
+                here = Place { at: here.at + 8, register: here.register + len };
+                before = Some(Place { at: here.at - 1, register: here.register - last });
+                continue;
+            }
+        }
         let run = Run::read(&bytes[here.at..]).ok_or(Corrupt)?;
         if index >= here.register + run.len {
             before = Some(here);
@@ -745,6 +775,29 @@ mod tests {
         assert_eq!(make_dense(&mut string), Ok(true));
         assert_eq!(make_dense(&mut string), Ok(false));
         assert_eq!((string.len(), known_count(&string), count(&string)), (DENSE_LEN, Some(1), Ok(1)));
+    }
+
+    #[test]
+    fn eight_runs_are_as_long_as_one_after_another() {
+        let mut rng = Rng::new(3);
+        let mut short = 0;
+        for _ in 0..10_000 {
+            // One in eight is of two bytes if all kinds are equally frequent, so most are of registers that are not 0.
+            let opcodes: [u8; 9] = std::array::from_fn(|_| match rng.below(20) {
+                0 => rng.below(256) as u8,
+                1..6 => rng.below(64) as u8,
+                _ => 128 + rng.below(128) as u8,
+            });
+            let all: Result<Vec<Run>, Corrupt> = Runs(&opcodes).take(8).collect();
+            let runs = all.ok().filter(|runs| runs.iter().all(|run| run.bytes == 1));
+            let expected = runs.map(|runs| (runs.iter().map(|run| run.len).sum(), runs[7].len));
+            short += usize::from(expected.is_some());
+            assert_eq!(eight_short_runs(&opcodes), expected, "{opcodes:x?}");
+        }
+        assert!((1000..9900).contains(&short), "{short}");
+        assert_eq!(eight_short_runs(&[0; 8]), Some((8, 1)));
+        assert_eq!(eight_short_runs(&[0x3f; 8]), Some((512, 64)));
+        assert_eq!(eight_short_runs(&[0; 7]), None);
     }
 
     #[test]

@@ -347,6 +347,16 @@ impl<'a> Iterator for Members<'a> {
         }
     }
 
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match &self.0 {
+            Walk::Ints(ints) => ints.size_hint(),
+            Walk::Pack(items) => items.size_hint(),
+            Walk::Table(members) => members.size_hint(),
+        }
+    }
+
+    #[inline]
     fn fold<B, F: FnMut(B, Item<'a>) -> B>(self, init: B, mut f: F) -> B {
         match self.0 {
             Walk::Ints(ints) => ints.map(Item::Int).fold(init, f),

@@ -41,7 +41,9 @@ impl Server {
         let started = clock::monotonic_ns();
         self.cron(tick);
         self.event_loop.ended_ns = clock::monotonic_ns();
-        self.stats.cron_ns += self.event_loop.ended_ns - started;
+        let lasted = self.event_loop.ended_ns - started;
+        self.stats.cron_ns += lasted;
+        self.stats.loop_ns += lasted;
     }
 
     fn cron(&mut self, tick: Duration) {

@@ -272,14 +272,16 @@ impl Server {
 
 impl Server {
     /// Visits a client whose connection is away: recalls it if something may have to be done about it, so that it is
-    /// visited when it arrives. Few clients are visited in every tick; those that do nothing are recalled once per second.
+    /// visited when it arrives. Few clients are visited in every tick; those that do nothing are recalled once per second,
+    /// or as often as the peaks of their reply buffers are forgotten.
     fn visit_away(&mut self, key: ClientKey, idle_ms: i64) {
         let timeout_ms = i64::from(self.config.net.timeout_s) * 1000;
         let overdue = timeout_ms > 0 && idle_ms > timeout_ms;
         let (now, busy) = (self.keyspace.now(), idle_ms <= 2 * self.tick().as_millis() as i64);
+        let pause = self.event_loop.reply_buffers.peak_reset_ms.map_or(1000, |ms| ms.clamp(0, 1000));
         let client = &mut self.clients[key];
         let waits = client.flags.has(ClientFlags::AWAITS_WRITABLE);
-        let due = !(0..1000).contains(&now.since(client.recalled_at));
+        let due = !(0..pause).contains(&now.since(client.recalled_at));
         // Once its buffers are freed, it has none until it sends something, and then it arrives by itself.
         if busy || due && (overdue || waits || idle_ms <= 2 * IDLE_MS) {
             client.recalled_at = now;

@@ -25,6 +25,7 @@ use crate::net::signals::{Request, Signals};
 use crate::net::stream::Stream;
 use crate::resp::request;
 use crate::server::Server;
+use crate::server::durability::aof;
 use crate::server::execution::admission::Conditions;
 use crate::server::execution::call::Batch;
 use crate::server::process::watchdog;
@@ -220,7 +221,9 @@ impl Server {
         patience: Duration,
     ) -> io::Result<()> {
         let Work { batch, held } = work;
+        let sending = self.event_loop.stopwatch.now();
         self.before_sleep();
+        let sent_ns = self.event_loop.stopwatch.ns(sending, self.event_loop.stopwatch.now());
         let busy = self.event_loop.link_again
             || self.event_loop.arrivals.can_go_on()
             || self.event_loop.left.is_some()
@@ -332,7 +335,8 @@ impl Server {
         let lasted = self.event_loop.stopwatch.ns(began, self.event_loop.stopwatch.now());
         self.event_loop.ended_ns = began_ns + lasted;
         self.event_loop.arrivals.clients_served(lasted);
-        self.stats.turn_ended(lasted, commands_before);
+        // What the requests before this turn left to send counts, the time asleep does not.
+        self.stats.turn_ended(sent_ns + lasted, commands_before);
         if !self.conditions.has(Conditions::BUSY) && !self.event_loop.stop {
             self.cron_if_due();
         }
@@ -574,7 +578,13 @@ impl Server {
         }
         self.cluster_before_sleep();
         self.list_visitors();
-        self.flush_or_withhold();
+        if self.aof.state == aof::State::Off {
+            self.flush_or_withhold();
+        } else {
+            let began = self.event_loop.stopwatch.now();
+            self.flush_or_withhold();
+            self.stats.aof_ns += self.event_loop.stopwatch.ns(began, self.event_loop.stopwatch.now());
+        }
         self.feed_replicas();
         self.pump_transfer();
         self.send_replies();

@@ -816,6 +816,28 @@ impl<'a> Entries<'a> {
         }
     }
 
+    /// As `next`, inlined where the entry is short, as most are.
+    #[inline(always)]
+    fn step(&mut self) -> Option<(Pos, Item<'a>)> {
+        let at = self.front;
+        if at < self.back
+            && let Some((&head, rest)) = self.blob.get(at..).and_then(<[u8]>::split_first)
+        {
+            if let 0..=0x7F = head {
+                self.front = at + 2;
+                return Some((Pos(at as u32), Item::Int(i64::from(head))));
+            }
+            // Two bits and a length.
+            if let 0x80..=0xBF = head
+                && let Some(text) = rest.get(..usize::from(head & 0x3F))
+            {
+                self.front = at + 2 + text.len();
+                return Some((Pos(at as u32), Item::Str(text)));
+            }
+        }
+        self.next()
+    }
+
     /// Passes over `n` entries; whether there were as many.
     #[inline]
     pub fn skip_entries(&mut self, n: usize) -> bool {
@@ -853,6 +875,22 @@ impl<'a> Iterator for Entries<'a> {
             self.front = entry::after(self.blob, self.front);
         }
         self.next()
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut folded = init;
+        while let Some(entry) = self.step() {
+            folded = f(folded, entry);
+        }
+        folded
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // No entry is shorter than two bytes.
+        let most = self.back.saturating_sub(self.front) / 2;
+        (usize::from(most > 0), Some(most))
     }
 
     fn count(mut self) -> usize {
@@ -902,6 +940,16 @@ impl<'a> Iterator for Iter<'a> {
         self.0.nth(n).map(|(_, item)| item)
     }
 
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+        self.0.fold(init, |folded, (_, item)| f(folded, item))
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+
     fn count(self) -> usize {
         self.0.count()
     }
@@ -941,6 +989,23 @@ impl<'a> Iterator for Pairs<'a> {
             self.0.nth(n.checked_mul(2)? - 1)?;
         }
         self.next()
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut folded = init;
+        while let Some((_, first)) = self.0.step()
+            && let Some((_, second)) = self.0.step()
+        {
+            folded = f(folded, (first, second));
+        }
+        folded
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let (least, most) = self.0.size_hint();
+        (least / 2, most.map(|most| most / 2))
     }
 }
 
