@@ -234,6 +234,37 @@ fn slots_move_between_nodes_of_ours() {
     move_there_and_back(&spinel(), &spinel());
 }
 
+/// The old owner of slots removes their keys in slices, not while data must not change, and before the slots return.
+#[test]
+fn keys_left_behind_are_not_seen_and_do_not_outlive_a_return() {
+    const KEYS: usize = 5000;
+    let nodes = pair(&spinel(), &spinel());
+    let tag = tag(100);
+    let mut client = nodes[0].client();
+    for group in 0..KEYS / 100 {
+        let words: Vec<String> = (0..100).map(|n| format!("{{{tag}}}{group}:{n} {n}")).collect();
+        assert_eq!(run(&mut client, &format!("MSET {}", words.join(" "))), "+OK");
+    }
+    let count = |node: &ServerProcess| ask(node, "CLUSTER COUNTKEYSINSLOT 100");
+    assert_eq!(ask(&nodes[0], "CLIENT PAUSE 600000 WRITE"), "+OK");
+    migrate(&nodes[0], &nodes[1], 100, 100);
+    assert_eq!(count(&nodes[0]), format!(":{KEYS}"));
+    assert_eq!(ask(&nodes[0], "DBSIZE"), ":0");
+    assert_eq!(ask(&nodes[0], "SCAN 0 COUNT 100000"), "*2\r\n$1\r\n0\r\n*0");
+    assert!(ask(&nodes[0], &format!("GET {{{tag}}}0:1")).starts_with("-MOVED 100 "));
+    assert_eq!(ask(&nodes[1], &format!("DEL {{{tag}}}0:1")), ":1");
+    // The slot returns as soon as data may change again. What comes must not be taken for what is left.
+    let request = format!("CLUSTER MIGRATESLOTS SLOTSRANGE 100 100 NODE {}", id(&nodes[0]));
+    assert_eq!(ask(&nodes[1], &request), "+OK");
+    wait("that what is left goes first", || count(&nodes[0]) == ":0");
+    assert_eq!(ask(&nodes[0], "CLIENT UNPAUSE"), "+OK");
+    let expected = format!(":{}", KEYS - 1);
+    wait("that the keys return", || ask(&nodes[0], "DBSIZE") == expected);
+    wait("that the other node removes them", || count(&nodes[1]) == ":0");
+    assert_eq!(count(&nodes[0]), expected);
+    assert_eq!(ask(&nodes[0], &format!("GET {{{tag}}}0:1")), "$-1");
+}
+
 #[test]
 fn slots_move_to_and_from_valkey() {
     if let Some(valkey) = support::valkey() {

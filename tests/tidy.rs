@@ -64,6 +64,7 @@ const UNSAFE: &[&str] = &[
     "stdx/alloc/relocation.rs",
     "stdx/clock.rs",
     "stdx/cpu.rs",
+    "stdx/crc16/clmul.rs",
     "stdx/hash/aes.rs",
     "stdx/prefetch.rs",
     "stdx/locale.rs",

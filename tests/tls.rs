@@ -631,3 +631,90 @@ fn keys_move_over_tls() {
     assert!(moved.starts_with(b"-IOERR"), "{}", String::from_utf8_lossy(&moved));
     assert_eq!(source.command(&[b"EXISTS", b"k"]).expect("a reply"), b":1\r\n");
 }
+
+/// A Sentinel that is reached over TLS only, and speaks TLS with others.
+struct Sentinel {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Sentinel {
+    fn start(certificates: &Certificates, primary: u16) -> Sentinel {
+        let port = free_port();
+        let mut text = format!(
+            "port 0\ntls-replication yes\nlogfile sentinel-{port}.log\ndir {}\n",
+            certificates.dir.display()
+        );
+        for option in certificates.options(port).chunks(2) {
+            text += &format!("{} {}\n", option[0].trim_start_matches("--"), option[1]);
+        }
+        text += &format!(
+            "sentinel monitor it 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds it 2000\n\
+             sentinel failover-timeout it 6000\n"
+        );
+        let file = certificates.path(&format!("sentinel-{port}.conf"));
+        std::fs::write(&file, text).expect("a file can be written");
+        let child = std::process::Command::new(spinel())
+            .args([&file, "--sentinel"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("a program can be started");
+        Sentinel { child, port }
+    }
+
+    fn ask(&self, certificates: &Certificates, request: &str) -> String {
+        let config = certificates.client_config(Some("client"), rustls::ALL_VERSIONS);
+        SecureClient::connect(self.port, &config).map_or_else(|_| String::new(), |mut it| it.ask(request))
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn sentinels_have_a_replica_take_over_where_all_speak_tls() {
+    let Some(certificates) = Certificates::new("sentinel") else { return };
+    let wait = |what: &str, holds: &mut dyn FnMut() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what} does not come about");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let ask = |server: &ServerProcess, request: &str| support::run(&mut server.client(), request);
+    let [primary, first, second] = [(); 3].map(|()| node(&certificates, &spinel(), &[]));
+    for (replica, _) in [&first, &second] {
+        assert_eq!(ask(replica, &format!("REPLICAOF 127.0.0.1 {}", primary.1)), "+OK");
+        wait("a link", &mut || ask(replica, "INFO replication").contains("master_link_status:up"));
+    }
+    let sentinels = [(); 3].map(|()| Sentinel::start(&certificates, primary.1));
+    wait("that all know each other", &mut || {
+        sentinels.iter().all(|sentinel| {
+            let info = sentinel.ask(&certificates, "INFO sentinel");
+            info.contains("status=ok") && info.contains("slaves=2,sentinels=3")
+        })
+    });
+    assert_eq!(ask(&primary.0, "SET k v"), "+OK");
+    assert_eq!(ask(&primary.0, "WAIT 2 10000"), ":2");
+    drop(primary);
+    let leads = |(server, _): &(ServerProcess, u16)| ask(server, "ROLE").contains("master");
+    wait("a successor", &mut || leads(&first) || leads(&second));
+    let (leader, other) = if leads(&first) { (&first, &second) } else { (&second, &first) };
+    wait("that all agree", &mut || {
+        sentinels.iter().all(|sentinel| {
+            let address = sentinel.ask(&certificates, "SENTINEL get-master-addr-by-name it");
+            address.ends_with(&leader.1.to_string())
+        })
+    });
+    wait("that the other follows", &mut || {
+        let info = ask(&other.0, "INFO replication");
+        info.contains(&format!("master_port:{}\r\n", leader.1)) && info.contains("master_link_status:up")
+    });
+    assert_eq!(ask(&leader.0, "SET l w"), "+OK");
+    wait("that the other gets it", &mut || ask(&other.0, "GET l") == "$1\r\nw");
+    assert_eq!(ask(&other.0, "GET k"), "$1\r\nv");
+}

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use super::entry::Entry;
 use super::slot::{SLOTS, Slot};
 use crate::stdx::alloc::relocation::Relocator;
-use crate::stdx::prefetch::prefetch;
 use crate::structures::dict::{Borrowed, Dict};
 
 /// Number of slots in a group whose keys are counted together. A random key is drawn by a search for its group and then
@@ -27,6 +26,14 @@ const VISITED: usize = 1024;
 #[repr(align(64))]
 #[derive(Default)]
 pub(super) struct Table(Dict<Entry>);
+
+impl Table {
+    /// Prefetches the entry of a key whose bucket is in the cache.
+    #[inline(always)]
+    pub(super) fn prefetch_element(&self, hash: u64) {
+        self.0.prefetch_element(hash);
+    }
+}
 
 const _: () = assert!(size_of::<Table>() == 64, "what a lookup reads of a table is one cache line");
 
@@ -91,6 +98,12 @@ impl BySlot {
         self.groups[slot.index() / GROUP] -= 1;
     }
 
+    /// All tables, indexed by slot; empty before the first key.
+    #[inline]
+    pub(super) fn all(&self) -> &[Table] {
+        &self.tables
+    }
+
     /// All tables in the order of their slots.
     pub(super) fn tables(&self) -> impl Iterator<Item = &Dict<Entry>> {
         self.tables.iter().map(|table| &table.0)
@@ -101,16 +114,9 @@ impl BySlot {
         size_of_val(&*self.tables) + self.tables().map(Dict::bytes).sum::<usize>()
     }
 
-    /// Prefetches the table of a slot.
-    #[inline(never)]
-    pub(super) fn prefetch_table(&self, slot: Option<Slot>) {
-        if let Some(table) = slot.and_then(|slot| self.tables.get(slot.index())) {
-            prefetch(std::ptr::from_ref(table).cast::<u8>());
-        }
-    }
-
-    /// Prefetches the bucket of a key in the table of a slot.
-    #[inline(never)]
+    /// Prefetches the bucket of a key in the table of a slot. The processor does not wait for the table to find out where
+    /// the bucket is, but executes what follows meanwhile.
+    #[inline(always)]
     pub(super) fn prefetch_bucket(&self, slot: Option<Slot>, hash: u64) {
         if let Some(table) = slot.and_then(|slot| self.table(slot)) {
             table.prefetch_bucket(hash);
@@ -272,12 +278,15 @@ impl BySlot {
         let start = Instant::now();
         for _ in 0..VISITED.min(self.tables.len()) {
             let table = &mut self.tables[self.next].0;
-            if table.is_empty() && table.bytes() > 0 {
-                table.clear();
-            }
-            table.shrink_if_sparse();
-            if table.is_rehashing() && table.rehash_for(budget.saturating_sub(start.elapsed())) {
-                return true;
+            // A table of one bucket cannot be smaller, unless it is empty.
+            if table.table_sizes() != [1, 0] || table.is_empty() {
+                if table.is_empty() && table.bytes() > 0 {
+                    table.clear();
+                }
+                table.shrink_if_sparse();
+                if table.is_rehashing() && table.rehash_for(budget.saturating_sub(start.elapsed())) {
+                    return true;
+                }
             }
             self.next = (self.next + 1) % SLOTS;
         }

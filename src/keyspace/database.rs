@@ -125,15 +125,8 @@ impl Database {
         self.keys.noting_slot(key)
     }
 
-    /// Prefetches the first memory that a lookup reads: the bucket of a key, or the table of its slot, so that
-    /// [`Database::prefetch_bucket`] does not wait for it. With a table per slot, the slot must be noted in the hash.
-    #[inline(always)]
-    pub fn prefetch_first(&self, hash: u64) {
-        self.keys.prefetch_first(hash);
-    }
-
     /// Prefetches the bucket of the key with this hash. With a table per slot, the slot must be noted in the hash.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_bucket(&self, hash: u64) {
         self.keys.prefetch_bucket(hash);
     }

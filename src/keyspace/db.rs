@@ -140,7 +140,6 @@ impl<'s> Db<'s> {
         if db.keys().is_by_slot() {
             for key in &mut *keys {
                 *key = db.noting_slot(*key);
-                db.prefetch_first(key.hash());
             }
         }
         for key in &*keys {

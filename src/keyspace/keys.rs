@@ -6,7 +6,7 @@
 use std::mem;
 use std::time::Duration;
 
-use super::by_slot::BySlot;
+use super::by_slot::{BySlot, Table};
 use super::entry::{Entry, EntryRef, Found};
 use super::slot::Slot as ClusterSlot;
 use crate::stdx::alloc::relocation::Relocator;
@@ -16,13 +16,27 @@ use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
 /// The entries of one database by key.
 pub struct Keys(Tables);
 
+/// The tables of all slots, of which there are none before the first key.
+#[derive(Clone, Copy)]
+pub struct SlotTables<'a>(&'a [Table]);
+
+impl SlotTables<'_> {
+    /// Prefetches the entry of a key whose bucket is in the cache. The slot must be noted in the hash.
+    #[inline(always)]
+    pub fn prefetch_entry(self, hash: u64) {
+        if let Some(table) = noted_slot(hash).and_then(|slot| self.0.get(slot.index())) {
+            table.prefetch_element(hash);
+        }
+    }
+}
+
 enum Tables {
     One(Dict<Entry>),
     BySlot(Box<BySlot>),
 }
 
 /// The slot of a key. It is read from the hash if it is noted there.
-#[inline]
+#[inline(always)]
 fn slot_of(key: Key<'_>) -> ClusterSlot {
     match key.note() {
         Some(slot) => ClusterSlot::from_low_bits(u64::from(slot)),
@@ -208,16 +222,6 @@ impl Keys {
         self.0.table(Key::with_hash(bytes, hash))?.find(hash, bytes)
     }
 
-    /// Prefetches the first memory that a lookup reads: the bucket of a key or, with a table per slot, that table, so
-    /// that [`Keys::prefetch_bucket`] does not wait for it. With a table per slot, the slot must be noted in the hash.
-    #[inline(always)]
-    pub(super) fn prefetch_first(&self, hash: u64) {
-        match &self.0 {
-            Tables::One(table) => table.prefetch_bucket(hash),
-            Tables::BySlot(tables) => tables.prefetch_table(noted_slot(hash)),
-        }
-    }
-
     /// Prefetches the bucket of a key. With a table per slot, the slot must be noted in the hash.
     #[inline(always)]
     pub(super) fn prefetch_bucket(&self, hash: u64) {
@@ -225,6 +229,15 @@ impl Keys {
             Tables::One(table) => table.prefetch_bucket(hash),
             Tables::BySlot(tables) => tables.prefetch_bucket(noted_slot(hash), hash),
         }
+    }
+
+    /// The tables of all slots; none if there is but one table.
+    #[inline]
+    pub fn slot_tables(&self) -> SlotTables<'_> {
+        SlotTables(match &self.0 {
+            Tables::One(_) => &[],
+            Tables::BySlot(tables) => tables.all(),
+        })
     }
 
     /// Prefetches the entry of a key whose bucket is in the cache.

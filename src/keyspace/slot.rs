@@ -84,11 +84,36 @@ pub fn key_slot(key: &[u8]) -> Slot {
 /// The part of a key that decides its slot: the hash tag, or all of the key if it has none.
 #[inline]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
+    if lacks_brace(key) { key } else { search_hash_tag(key) }
+}
+
+/// As [`hash_tag`], by a search.
+#[inline(never)]
+fn search_hash_tag(key: &[u8]) -> &[u8] {
     let Some(open) = memchr::memchr(b'{', key) else { return key };
     let behind = &key[open + 1..];
     match memchr::memchr(b'}', behind) {
         None | Some(0) => key,
         Some(close) => &behind[..close],
+    }
+}
+
+/// Whether a key of 8 to 32 bytes contains no `{`, which is quickly known; false for other keys.
+#[inline]
+fn lacks_brace(key: &[u8]) -> bool {
+    /// Compares all bytes at once.
+    #[inline(always)]
+    fn is_without<const N: usize>(bytes: &[u8; N]) -> bool {
+        bytes.iter().fold(true, |without, &byte| without & (byte != b'{'))
+    }
+    if let Ok(key) = key.try_into() {
+        return is_without::<16>(key);
+    }
+    // The two parts overlap.
+    match key.len() {
+        17..=32 => [key.first_chunk::<16>(), key.last_chunk()].iter().flatten().all(|part| is_without(part)),
+        8..=16 => [key.first_chunk::<8>(), key.last_chunk()].iter().flatten().all(|part| is_without(part)),
+        _ => false,
     }
 }
 
@@ -140,6 +165,21 @@ mod tests {
         ];
         for &(key, slot) in known {
             assert_eq!(key_slot(key), Slot(slot), "{}", key.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_tag_is_found_wherever_it_is() {
+        for len in 3..70 {
+            let plain = vec![b'k'; len];
+            assert_eq!(hash_tag(&plain), plain);
+            for at in 0..len - 2 {
+                let mut key = plain.clone();
+                key[at] = b'{';
+                assert_eq!(hash_tag(&key), key, "{len}, {at}");
+                key[len - 1] = b'}';
+                assert_eq!(hash_tag(&key), &plain[..len - at - 2], "{len}, {at}");
+            }
         }
     }
 

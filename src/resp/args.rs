@@ -81,6 +81,12 @@ impl<'a> Args<'a> {
         (i as u32 == self.hashed && i != 0).then(|| Key::with_hash(self.at(i), self.hash))
     }
 
+    /// The hash that was computed in advance, if any.
+    #[inline]
+    pub fn known_hash(&self) -> Option<u64> {
+        (self.hashed != 0).then_some(self.hash)
+    }
+
     /// Argument `i`.
     ///
     /// # Panics

@@ -177,7 +177,7 @@ impl Server {
             },
             process: process::startup::Process::default(),
         };
-        server.conditions.set(Conditions::CLUSTER, in_cluster);
+        server.conditions.set(Conditions::CLUSTER | Conditions::CLUSTER_ONE_KEY, in_cluster);
         server.apply_options();
         server.identity.startup_memory = crate::stdx::alloc::used();
         server

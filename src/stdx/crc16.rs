@@ -1,9 +1,22 @@
 //! CRC-16/XMODEM (polynomial 0x1021, initial value 0, highest bit first), from which a cluster derives the slots of
 //! keys.
 //!
-//! Eight bytes are summed at a time with eight tables, as in [`crc64`](super::crc64). Leading zeros do not change the
-//! sum, so the bytes that do not fill a word are summed first, with zeros before them: a key of 16 bytes takes two
-//! steps.
+//! Where the processor multiplies without carry, 16 bytes are summed at a time ([`clmul`]). Elsewhere eight bytes are, with
+//! eight tables, as in [`crc64`](super::crc64). Leading zeros do not change the sum, so the bytes that do not fill a word
+//! are summed first, with zeros before them.
+
+#[cfg(target_arch = "x86_64")]
+mod clmul;
+
+/// There is no known instruction.
+#[cfg(not(target_arch = "x86_64"))]
+mod clmul {
+    pub(super) fn detect() {}
+
+    pub(super) fn checksum(_: &[u8]) -> Option<u16> {
+        None
+    }
+}
 
 const POLYNOMIAL: u16 = 0x1021;
 
@@ -37,6 +50,13 @@ static TABLES: [[u16; 256]; 8] = {
 /// The sum of `bytes`. O(n), some nanoseconds for a short key.
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u16 {
+    clmul::checksum(bytes).unwrap_or_else(|| checksum_by_tables(bytes))
+}
+
+/// Computes the first sum, and all others if the processor lacks the instructions.
+#[inline(never)]
+fn checksum_by_tables(bytes: &[u8]) -> u16 {
+    clmul::detect();
     let (rest, words) = bytes.as_rchunks::<8>();
     let mut sum = if rest.is_empty() { 0 } else { step(0, first_word(bytes, rest)) };
     for word in words {
@@ -83,6 +103,7 @@ mod tests {
                         if sum & 0x8000 != 0 { sum << 1 ^ POLYNOMIAL } else { sum << 1 }
                     })
                 });
+                assert_eq!(checksum_by_tables(bytes), expected, "{start}..{end}");
                 assert_eq!(checksum(bytes), expected, "{start}..{end}");
             }
         }

@@ -96,6 +96,12 @@ pub fn hash(bytes: &[u8]) -> u64 {
     hash & !NOTED
 }
 
+/// The number noted in a hash: see [`Key::with_note`].
+#[inline]
+pub fn note_in(hash: u64) -> Option<u16> {
+    (hash & NOTED != 0).then_some((hash >> NOTE) as u16 & 0x3fff)
+}
+
 /// Hashes the keys of standard maps by [`hash`], which is several times faster for short keys.
 #[derive(Clone, Copy, Default)]
 pub struct KeyHasher(u64);
@@ -225,7 +231,7 @@ impl<'a> Key<'a> {
     /// The number noted in the hash.
     #[inline]
     pub fn note(self) -> Option<u16> {
-        (self.hash & NOTED != 0).then_some((self.hash >> NOTE) as u16 & 0x3fff)
+        note_in(self.hash)
     }
 }
 

@@ -295,7 +295,7 @@ impl SecureClient {
         String::from_utf8_lossy(&self.command(&args).expect("an answer")).trim_end().to_owned()
     }
 
-    /// Reads a line, or a bulk string with its line.
+    /// Reads a line with the bulk string that it begins, or with the replies of an array.
     pub fn reply(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
@@ -310,6 +310,12 @@ impl SecureClient {
             let start = line.len();
             line.resize(start + len + 2, 0);
             self.stream.read_exact(&mut line[start..])?;
+        }
+        if line[0] == b'*' {
+            let count: usize = String::from_utf8_lossy(&line[1..]).trim_end().parse().unwrap_or(0);
+            for _ in 0..count {
+                line.extend(self.reply()?);
+            }
         }
         Ok(line)
     }

@@ -28,6 +28,7 @@ impl Server {
             }
             cluster.seen_slots = cluster.machine.slots_version;
         }
+        self.review_leftovers();
         if felt {
             self.slots_changed();
         }
@@ -76,9 +77,7 @@ impl Server {
                 let scope = if sharded { Scope::Shard } else { Scope::Channel };
                 self.publish(scope, &channel, &payload);
             }
-            Action::RemoveKeys(slots) => {
-                self.drop_slot_keys(&slots);
-            }
+            Action::RemoveKeys(slots) => self.remove_leftovers(&slots),
             Action::SlotsLeft(slots) => self.drop_slot_channels(&slots),
             Action::Served(_) => {}
             Action::Log(level, text) => match level {

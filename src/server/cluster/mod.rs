@@ -4,12 +4,14 @@
 //! - [`file`]: the file that keeps what the node knows (`nodes.conf`);
 //! - [`actions`]: the machine's actions, among them changes of the role in replication;
 //! - [`migration`]: slots that move as a whole;
+//! - [`leftovers`]: keys of slots that have got another owner;
 //! - [`slot_stats`]: what the requests for each slot cost.
 //!
 //! A server that is no node has none of this: [`Server::cluster`] is `None`, and no request is looked at for its slots.
 
 pub mod actions;
 pub mod file;
+mod leftovers;
 pub mod links;
 pub mod migration;
 pub mod slot_stats;
@@ -18,6 +20,7 @@ use std::time::Instant;
 
 use crate::cluster::machine::{Local, Machine, Settings, TICK_MS};
 use crate::cluster::nodes::Flags;
+use crate::cluster::slots::SlotSet;
 use crate::cluster::{Moment, Now};
 use crate::config::Config;
 use crate::config::value::PrimaryAddr;
@@ -43,6 +46,8 @@ pub struct Cluster {
     pub links: Links,
     /// Slots that move as a whole.
     pub migrations: Migrations,
+    /// Slots of other nodes whose keys are being removed.
+    leftovers: SlotSet,
     /// What the requests for each slot cost; `None` if nobody wants to know.
     pub slot_stats: Option<Box<SlotStats>>,
     /// When the machine last did what is due.
@@ -123,6 +128,7 @@ impl Server {
             file,
             links,
             migrations: Migrations::default(),
+            leftovers: SlotSet::default(),
             slot_stats: None,
             ticked: None,
             seen_slots: 0,
@@ -247,16 +253,21 @@ impl Server {
             self.settle_cluster();
         }
         self.serve_migrations();
+        self.remove_some_leftovers();
         if self.cluster.as_ref().is_some_and(|cluster| cluster.links.has_unsent()) {
             self.flush_bus();
         }
     }
 
-    /// Whether a connection of the bus has more to read, or keys are to be sent to another node, although no event will
-    /// report it.
+    /// Whether a connection of the bus has more to read, or keys are to be sent to another node or removed, although no
+    /// event will report it.
     #[inline]
     pub(in crate::server) fn bus_goes_on(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.links.has_more() || cluster.migrations.goes_on())
+        self.cluster.as_ref().is_some_and(|cluster| {
+            cluster.links.has_more()
+                || cluster.migrations.goes_on(self.may_remove_leftovers())
+                || self.has_leftovers()
+        })
     }
 
     /// Whether a failover on demand keeps the stream of replicas where it is.

@@ -112,7 +112,7 @@ impl Server {
         match &result {
             Ok(()) => {
                 self.keyspace.replace(aside.new);
-                self.hide_imported();
+                self.hide_foreign_slots();
                 self.propagate_by_itself();
             }
             Err(_) => self.keyspace.discard(aside.new),

@@ -48,6 +48,7 @@ impl Server {
             );
             return Err(Error::text(crate::server::error::SHUTDOWN_FAILED));
         }
+        self.end_all_leftovers();
         let timeout_s = self.config.general.shutdown_timeout_s;
         if !flags.now && timeout_s > 0 && !self.replicas_have_everything() {
             tracing::info!("Waiting for replicas before shutting down.");

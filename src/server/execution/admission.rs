@@ -8,8 +8,8 @@ use crate::clients::{Client, ClientFlags, ClientKey};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
 use crate::server::command::{CommandId, Commands, Flags, Spec};
-use crate::server::execution::Origin;
 use crate::server::execution::users::context;
+use crate::server::execution::{Origin, redirect};
 use crate::stdx::bits::bit_set;
 
 /// Flags of commands that may change the data, or send replicas something.
@@ -56,6 +56,8 @@ bit_set! {
         ASYNC_LOADING = 17;
         /// The server is a node of a cluster, so that keys may be another node's.
         CLUSTER = 18;
+        /// As [`CLUSTER`](Self::CLUSTER), for commands with one key, which is always the same argument.
+        CLUSTER_ONE_KEY = 20;
         /// Of very many clients that a change concerns, some are left to be served.
         SERVING = 19;
     }
@@ -86,7 +88,10 @@ impl Conditions {
         held.set(Conditions::INTERNAL, true);
         held.set(Conditions::BUSY, true);
         held.set(Conditions::SERVING, true);
-        held.set(Conditions::CLUSTER, !spec.keys.is_empty() || spec.find_keys.is_some() || ends_multi);
+        let one_key = redirect::only_key(spec).is_some() && !ends_multi;
+        held.set(Conditions::CLUSTER_ONE_KEY, one_key);
+        let has_keys = !spec.keys.is_empty() || spec.find_keys.is_some();
+        held.set(Conditions::CLUSTER, (has_keys || ends_multi) && !one_key);
         held
     }
 

@@ -171,7 +171,7 @@ impl Server {
         let (pending, barrier) =
             Pending::read(&self.commands, by_slot, client, frame, &io.input.buf, &batch.spans);
         if pending.hashed != 0 {
-            self.keyspace.databases()[*db as usize].prefetch_first(pending.hash);
+            self.keyspace.databases()[*db as usize].prefetch_bucket(pending.hash);
         }
         batch.pending.push(pending);
         barrier
@@ -217,7 +217,25 @@ impl Server {
     pub(in crate::server) fn prefetch_key(&self, pending: &Pending) {
         if pending.hashed != 0 {
             let db = self.clients[pending.client].db as usize;
-            self.keyspace.databases()[db].prefetch_first(pending.hash);
+            self.keyspace.databases()[db].prefetch_bucket(pending.hash);
+        }
+    }
+
+    /// Prefetches the entries of the keys of requests, whose buckets are in the cache, where there is a table for each slot.
+    #[inline(never)]
+    fn prefetch_in_slots(&self, window: &[Pending]) {
+        let Some(first) = window.first() else { return };
+        let tables_of = |client| {
+            let db = self.clients[client].db as usize;
+            self.keyspace.databases()[db].keys().slot_tables()
+        };
+        // Nearly all requests of a window are often one client's.
+        let (mut client, mut tables) = (first.client, tables_of(first.client));
+        for pending in window {
+            if pending.client != client {
+                (client, tables) = (pending.client, tables_of(pending.client));
+            }
+            tables.prefetch_entry(pending.hash);
         }
     }
 
@@ -234,15 +252,13 @@ impl Server {
     fn run_window(&mut self, window: &[Pending], spans: &[Span]) {
         if window.len() > 1 {
             if self.conditions.has(Conditions::CLUSTER) {
-                for pending in window.iter().filter(|pending| pending.hashed != 0) {
-                    let db = self.clients[pending.client].db as usize;
-                    self.keyspace.databases()[db].prefetch_bucket(pending.hash);
-                }
-            }
-            for pending in window {
-                if pending.hashed != 0 {
-                    let db = self.clients[pending.client].db as usize;
-                    self.keyspace.databases()[db].prefetch_entry(pending.hash);
+                self.prefetch_in_slots(window);
+            } else {
+                for pending in window {
+                    if pending.hashed != 0 {
+                        let db = self.clients[pending.client].db as usize;
+                        self.keyspace.databases()[db].prefetch_entry(pending.hash);
+                    }
                 }
             }
             self.look_ahead(window, spans);
@@ -346,7 +362,7 @@ impl Server {
         let conditions = Conditions::of(&self.clients[key]).with(self.conditions);
         let held_by = conditions.and(self.blocked_by[id.0 as usize]);
         if held_by.is_empty()
-            || (held_by == Conditions::CLUSTER && self.is_at_home(spec, args))
+            || (held_by == Conditions::CLUSTER_ONE_KEY && self.is_at_home(args))
             || self.passes(key, id, spec, args)
         {
             self.answer(key, |server| server.call(key, id, spec, args));

@@ -12,7 +12,7 @@ use crate::config::value::EndpointType;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Begin, CommandId, Find, Flags, KeyFlags, Spec};
-use crate::stdx::hash::Key;
+use crate::stdx::hash::{self, Key};
 
 /// Why a request cannot be served here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,8 +101,7 @@ fn is_about_channels(spec: &Spec) -> bool {
 }
 
 /// The first of the keys, if there can be only one, and its place never changes.
-#[inline]
-fn only_key(spec: &Spec) -> Option<usize> {
+pub(super) fn only_key(spec: &Spec) -> Option<usize> {
     match spec.keys {
         [only] if spec.find_keys.is_none() && !only.flags.has(KeyFlags::NOT_KEY) => {
             match (only.begin, only.find) {
@@ -115,14 +114,13 @@ fn only_key(spec: &Spec) -> Option<usize> {
 }
 
 impl Server {
-    /// Whether a request has one key, in a slot that this node owns and is not moving, while the cluster works: what is
-    /// true of nearly all requests, and quickly known. The slot was noted in the key's hash before.
+    /// Whether the only key of a request is in a slot that this node owns and is not moving, while the cluster works: what
+    /// is true of nearly all requests, and quickly known. The slot was noted in the key's hash before.
     #[inline]
-    pub(in crate::server) fn is_at_home(&self, spec: &Spec, args: &Args<'_>) -> bool {
+    pub(in crate::server) fn is_at_home(&self, args: &Args<'_>) -> bool {
         let Some(cluster) = &self.cluster else { return true };
-        let slot = only_key(spec).and_then(|at| args.hashed_key(at)).and_then(Key::note);
-        let Some(slot) = slot.map(|slot| Slot::from_low_bits(u64::from(slot))) else { return false };
-        let nodes = &cluster.machine.nodes;
+        let Some(slot) = args.known_hash().and_then(hash::note_in) else { return false };
+        let (slot, nodes) = (Slot::from_low_bits(u64::from(slot)), &cluster.machine.nodes);
         nodes.ok && nodes.is_mine(slot) && nodes.migrating_to(slot).is_none()
     }
 

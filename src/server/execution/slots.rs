@@ -40,10 +40,10 @@ impl Server {
                 }
                 dropped += names.len();
                 for name in names {
-                    let lazily = self.keyspace.lazy.server_del;
                     let mut db = self.keyspace.db(index);
+                    // Nobody waits until a large value is freed.
+                    db.remove(Key::new(&name), true);
                     // The keys are not gone, but elsewhere: subscribers hear nothing.
-                    db.remove(Key::new(&name), lazily);
                     self.keyspace.ledger.gone(index, &name, Event::SILENT);
                 }
                 self.propagate_by_itself();

@@ -60,7 +60,7 @@ impl Server {
                 let machine = Import::of_primary(name, ends, slots, now);
                 imports.push(Importing { machine, client: None, follows: true, says: Vec::new() });
                 self.feed_migrations();
-                self.hide_imported();
+                self.hide_foreign_slots();
             }
             return Ok(false);
         }
@@ -94,11 +94,9 @@ impl Server {
         tracing::info!("New slot import job created: {}.", machine.job.describe());
         imports.push(Importing { machine, client: Some(key), follows: false, says: Vec::new() });
         // What an earlier attempt may have left behind is not part of the data.
-        if slots.iter().any(|slot| self.slot_keys(slot) > 0) {
-            self.drop_slot_keys(&slots);
-        }
+        self.end_leftovers(&slots);
         self.feed_migrations();
-        self.hide_imported();
+        self.hide_foreign_slots();
         let client = &mut self.clients[key];
         client.flags.set(ClientFlags::IMPORTS, true);
         client.reply_mode = ReplyMode::Off;
@@ -175,7 +173,7 @@ impl Server {
             Some(Err(refused)) => import.machine.fail(Outcome::Failed, &refused.to_string(), now()),
             None => {}
         }
-        self.hide_imported();
+        self.hide_foreign_slots();
     }
 
     fn importing(&mut self, key: ClientKey) -> Option<&mut Importing> {
@@ -196,7 +194,7 @@ impl Server {
         match found {
             Some(import) if repeats => {
                 import.machine.ended_at_primary(outcome, why, now());
-                self.hide_imported();
+                self.hide_foreign_slots();
                 Ok(())
             }
             _ if repeats => Ok(()),
@@ -241,7 +239,7 @@ impl Server {
             }
         }
         self.feed_migrations();
-        self.hide_imported();
+        self.hide_foreign_slots();
     }
 
     /// With the data loaded at the start: a primary does not go on with migrations that were under way when they were
@@ -264,7 +262,7 @@ impl Server {
         for slots in foreign {
             self.drop_slot_keys(&slots);
         }
-        self.hide_imported();
+        self.hide_foreign_slots();
     }
 
     /// The migrations that a snapshot is written during: names and ranges of slots.

@@ -68,10 +68,10 @@ impl Migrations {
         self.exports.iter().map(Exporting::memory).sum()
     }
 
-    /// Whether there is something to send that no event tells of.
-    pub(super) fn goes_on(&self) -> bool {
-        self.exports.iter().any(Exporting::goes_on)
-            || self.imports.iter().any(|import| matches!(import.machine.job.state, State::CleaningUp(_)))
+    /// Whether there is something to send, or to remove unless data must not change, that no event tells of.
+    pub(super) fn goes_on(&self, removes: bool) -> bool {
+        let unclean = |import: &Importing| matches!(import.machine.job.state, State::CleaningUp(_));
+        self.exports.iter().any(Exporting::goes_on) || removes && self.imports.iter().any(unclean)
     }
 }
 
@@ -165,7 +165,7 @@ impl Server {
         if !still_paused {
             self.unpause_for(PauseReason::Migration);
         }
-        self.hide_imported();
+        self.hide_foreign_slots();
         for import in ended {
             if let Some(key) = import.client {
                 self.expel(key);
@@ -215,11 +215,12 @@ impl Server {
         ]);
     }
 
-    /// Hides the keys of slots that come here, or come to the primary that is copied.
-    pub(in crate::server) fn hide_imported(&mut self) {
+    /// Hides the keys of slots that come here, or come to the primary that is copied, and of those that have left.
+    pub(in crate::server) fn hide_foreign_slots(&mut self) {
         let Some(cluster) = &self.cluster else { return };
         let jobs = cluster.migrations.imports.iter().map(|import| &import.machine.job);
-        let slots: Vec<Slot> = jobs.filter(|job| !job.is_over()).flat_map(|job| job.slots.iter()).collect();
+        let coming = jobs.filter(|job| !job.is_over()).flat_map(|job| job.slots.iter());
+        let slots: Vec<Slot> = coming.chain(cluster.leftovers.iter()).collect();
         self.keyspace.hide_slots(&slots);
     }
 
