@@ -390,8 +390,8 @@ const LATENCY: &[Param] = &[
 
 #[rustfmt::skip]
 const METRICS: &[Param] = &[
-    p("metrics-port", int(at!(metrics.port), 0, PORT), Effects::NONE, "TCP port for metrics over HTTP; 0 for none.").immutable(),
-    p("metrics-bind", words(at!(metrics.bind)), Effects::NONE, "Addresses to serve metrics at; a leading - forgives one this machine lacks.").immutable(),
+    p("metrics-port", int(at!(metrics.port), 0, PORT), Effects::NONE, "TCP port for metrics over HTTP; 0 for none.").immutable().unlisted(),
+    p("metrics-bind", words(at!(metrics.bind)), Effects::NONE, "Addresses to serve metrics at; a leading - forgives one this machine lacks.").immutable().unlisted(),
 ];
 
 #[rustfmt::skip]
@@ -584,6 +584,46 @@ mod tests {
         for (title, _) in help_by_group() {
             assert!(REDIS_CONF.contains(&format!("# {title} #")), "{title} is no heading");
         }
+    }
+
+    /// Programs set whatever `CONFIG GET *` answers, but for what cannot be set in Redis 7.2.
+    #[test]
+    fn what_patterns_find_can_be_set_or_is_known_as_immutable() {
+        let known = [
+            "tcp-backlog",
+            "unixsocket",
+            "unixsocketperm",
+            "socket-mark-id",
+            "daemonize",
+            "supervised",
+            "pidfile",
+            "logfile",
+            "syslog-enabled",
+            "syslog-ident",
+            "syslog-facility",
+            "databases",
+            "always-show-logo",
+            "set-proc-title",
+            "rdbchecksum",
+            "appendfilename",
+            "appenddirname",
+            "replicaof",
+            "aclfile",
+            "enable-protected-configs",
+            "enable-debug-command",
+            "enable-module-command",
+            "io-threads-do-reads",
+            "server_cpulist",
+            "bio_cpulist",
+            "aof_rewrite_cpulist",
+            "bgsave_cpulist",
+            "disable-thp",
+            "cluster-enabled",
+            "cluster-config-file",
+            "cluster-port",
+        ];
+        let listed = params().filter(|param| param.immutable && !param.hidden && !param.unlisted);
+        assert_eq!(listed.map(|param| param.name).collect::<Vec<_>>(), known);
     }
 
     #[test]
