@@ -138,7 +138,7 @@ impl Keys {
     }
 
     /// The entry of `key`, for reading. O(1); one step of a running rehash.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&mut self, key: Key<'_>) -> Option<Found<'_>> {
         Found::new(self.0.table_mut(key)?, key)
     }
