@@ -41,6 +41,11 @@ pub(super) fn enter_directory(config: &mut Config) -> Result<(), String> {
     Ok(())
 }
 
+/// Says that a log file cannot be opened.
+pub(super) fn cannot_log(file: &str, error: &io::Error) -> String {
+    format!("Can't open the log file '{file}': {}", error_text(error))
+}
+
 /// Errors in the lines that name commands and users, which only those can judge who know the commands of `groups`.
 pub(super) fn unknown_names(config: &Config, groups: &[&'static [Spec]]) -> Vec<FileError> {
     let security = &config.security;
@@ -115,7 +120,7 @@ fn circumstances(mut config: Config, groups: &[&'static [Spec]]) -> Vec<String> 
         );
     }
     if let Err(error) = can_append(&config.logs.file) {
-        errors.push(format!("Can't open the log file '{}': {}", config.logs.file, error_text(&error)));
+        errors.push(cannot_log(&config.logs.file, &error));
     }
     let background = match Background::start(None) {
         Ok(background) => Arc::new(background),

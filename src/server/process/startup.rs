@@ -24,7 +24,7 @@ use crate::net::{descriptors, error_text};
 use crate::server::command::Spec;
 use crate::server::durability::persistence::{LoadFailure, log_load_error, temporary_name};
 use crate::server::execution::users::UsersError;
-use crate::server::process::check::{base_config, enter_directory, unknown_names};
+use crate::server::process::check::{base_config, cannot_log, enter_directory, unknown_names};
 use crate::server::process::daemon::{self, Manager, OomScore, Title};
 use crate::server::process::version::{COMMIT, MODIFIED, REDIS_VERSION, VERSION};
 use crate::server::process::watchdog::{self, Watchdog};
@@ -311,9 +311,7 @@ fn start_log(config: &Config) -> Result<(), Failure> {
         logs.format.name().parse().expect(SAME),
         logs.timestamp_format.name().parse().expect(SAME),
     );
-    log::init(options).map_err(|error| {
-        Failure::Config(format!("Can't open the log file '{}': {}\n", logs.file, error_text(&error)))
-    })
+    log::init(options).map_err(|error| Failure::Config(cannot_log(&logs.file, &error) + "\n"))
 }
 
 /// Parses a configured CPU list; `None` for all CPUs.

@@ -1,3 +1,5 @@
+//! The graph beside brute force, while it changes, and when it is saved and loaded.
+
 use std::collections::HashSet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Elements that come and go, and what projections keep.
+
 use super::*;
 use crate::types::Describe;
 
