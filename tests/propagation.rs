@@ -217,7 +217,7 @@ SET c 7 KEEPTTL|EXPIRE c 200 NX|EXPIRE c 100 LT|EXPIRE c 200 GT|EXPIRE c 50 GT|E
 LTRIM sort 0 -1|LTRIM sort 0 1|LTRIM sort 5 1|LTRIM nothing 0 1
 GETSET a b|MSET q 1 w 2|MSETNX q 1|DEL w|LREM sort 0 nobody|TOUCH q|OBJECT FREQ q|FLUSHDB|FLUSHALL ASYNC|PUBLISH a b|SET end 1";
 
-/// The same for commands that only Valkey has.
+/// The same for commands on fields that expire.
 const FIELD_STEPS: &str = "HSET h a 1 b 2 c 3 d 4|HEXPIRE h 100 FIELDS 2 a b|HEXPIRE h 100 NX FIELDS 2 a c
 HEXPIRE h 200 XX FIELDS 2 a d|HPEXPIRE h 300000 GT FIELDS 1 a|HPEXPIRE h 300 GT FIELDS 1 a|HEXPIREAT h 4102444800 LT FIELDS 1 d
 HEXPIREAT h 4102444700 lt FIELDS 1 d|HPEXPIREAT h 4102444800000 NX FIELDS 1 d|HPEXPIREAT h 4102444800000 FIELDS 2 d nothing
@@ -225,8 +225,17 @@ HPERSIST h FIELDS 2 a nothing|HPERSIST h FIELDS 1 a|HEXPIRE nothing 100 FIELDS 1
 HGETEX h PERSIST FIELDS 2 a c|HGETEX h PXAT 4102444800000 FIELDS 1 a|HSETEX h EX 100 FIELDS 1 e 5|HSETEX h FNX EX 100 FIELDS 1 e 5
 HSETEX h FXX PX 100000 FIELDS 2 e 5 a 6|HSETEX h KEEPTTL FIELDS 1 e 7|HSETEX h FIELDS 1 e 8|HSETEX h EXAT 4102444800 FIELDS 1 e 8
 HSETEX h PXAT 4102444800000 FIELDS 1 e 8|HPEXPIREAT h 1 FIELDS 2 a b|HEXPIRE h 0 FIELDS 1 e|HSETEX h PXAT 1 FIELDS 1 g 1
-HGETEX h EXAT 1 FIELDS 1 c|HGETDEL h FIELDS 2 d nothing|HSET h a 1|HEXPIRE h 100 FIELDS 1 a|HDEL h a|SET s v|DELIFEQ s x|DELIFEQ s v
-SET end 1";
+HGETEX h EXAT 1 FIELDS 1 c|HGETDEL h FIELDS 2 d nothing|HSET h a 1|HEXPIRE h 100 FIELDS 1 a|HDEL h a|SET s v";
+
+const FIELD_STEPS_OF_VALKEY: &str = "|DELIFEQ s x|DELIFEQ s v|SET end 1";
+
+/// The expiry cycle is off, so that due fields are removed by those who read them.
+const FIELD_STEPS_OF_REDIS: &str = "|HINCRBY h z 1|HEXPIRE h 100 FIELDS 1 z|HINCRBY h z 1|HINCRBYFLOAT h z 1.5|DEL h
+DEBUG SET-ACTIVE-EXPIRE 0|HSET h a 1 b 2 c 3 d 4 e 5 f 6 g 7|HPEXPIRE h 1 FIELDS 6 a b c d e f|~5|HLEN h|HGETALL h|HGET h a|HSETNX h b 1
+HINCRBY h c 1|HMGET h d g d e|HDEL h f|HLEN h|HPEXPIRE h 1 FIELDS 4 b c g nothing|~5|HSETEX h FXX FIELDS 2 b 1 c 1|HSETEX h FNX FIELDS 1 c 1
+HGETDEL h FIELDS 2 g c|HSET h a 1 b 2|HPEXPIRE h 1 FIELDS 1 a|~5|HGETEX h EX 0 FIELDS 2 a b|HSETEX h PX 0 FIELDS 2 a 1 b 1
+HSET h a 1|HPEXPIRE h 1 FIELDS 1 a|~5|HRANDFIELD h|HSET h a 1|HPEXPIRE h 1 FIELDS 1 a|~5|HSET h a 2|HPEXPIRE h 1 FIELDS 1 a|~5
+HEXPIRE h 100 FIELDS 1 a|SET end 1";
 
 /// The same for streams. Not among them: a consumer that is created and gets nothing. It is passed on here, so that it
 /// is there after a restart, and not by Redis.
@@ -249,8 +258,9 @@ MULTI|XADD made 1-1 a b|XADD made 2-1 a b|EXEC|~50|!XREADGROUP GROUP g c NOACK B
 ~50|!XREADGROUP GROUP h c BLOCK 0 STREAMS other t > >|XGROUP CREATE other h $ MKSTREAM|XGROUP CREATECONSUMER other h c|!XREADGROUP GROUP h c BLOCK 0 STREAMS other >|~50|XGROUP DESTROY other h
 COPY t u|RENAME u v|XGROUP DESTROY t h|XGROUP DESTROY t h|DEL v|SET end 1";
 
-fn written(binary: &Path, steps: &str) -> Vec<String> {
-    let server = ServerProcess::start(binary, &[&OPTIONS[..], &["--appendfsync", "no"]].concat());
+fn written(binary: &Path, options: &[&str], steps: &str) -> Vec<String> {
+    let options = [&OPTIONS[..], &["--appendfsync", "no"], options].concat();
+    let server = ServerProcess::start(binary, &options);
     let (mut client, mut second) = (server.client(), server.client());
     let mut asked = 0;
     for step in steps.split(['|', '\n']) {
@@ -273,11 +283,11 @@ fn written(binary: &Path, steps: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn reads_as_written_by(other: Option<PathBuf>, steps: &str) {
-    let ours = written(&spinel(), steps);
+fn reads_as_written_by(other: Option<PathBuf>, options: &[&str], steps: &str) {
+    let ours = written(&spinel(), options, steps);
     assert_eq!(ours.last().map(String::as_str), Some("SET end 1"));
     let Some(other) = other else { return };
-    let theirs = written(&other, steps);
+    let theirs = written(&other, &[], steps);
     for (i, (ours_line, theirs_line)) in ours.iter().zip(&theirs).enumerate() {
         // Of a set that SPOP empties, Redis 7.0 always writes the one, and Valkey the other by default, as Spinel does.
         if let Some(key) = ours_line.strip_prefix("UNLINK ")
@@ -299,17 +309,24 @@ fn reads_as_written_by(other: Option<PathBuf>, steps: &str) {
 
 #[test]
 fn it_reads_as_what_redis_writes() {
-    reads_as_written_by(redis(), STEPS);
+    reads_as_written_by(redis(), &[], STEPS);
 }
 
 #[test]
 fn it_reads_as_what_valkey_writes() {
-    reads_as_written_by(valkey(), FIELD_STEPS);
+    let steps = [FIELD_STEPS, FIELD_STEPS_OF_VALKEY].concat();
+    reads_as_written_by(valkey(), &Oracle::Valkey9_1.compat(), &steps);
+}
+
+#[test]
+fn it_reads_as_what_redis_writes_of_fields_that_expire() {
+    let steps = [FIELD_STEPS, FIELD_STEPS_OF_REDIS].concat();
+    reads_as_written_by(Oracle::Redis8_2.program(), &[], &steps);
 }
 
 #[test]
 fn it_reads_as_what_redis_writes_of_streams() {
-    reads_as_written_by(Oracle::Redis8_2.program(), STREAM_STEPS);
+    reads_as_written_by(Oracle::Redis8_2.program(), &[], STREAM_STEPS);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Unit {
     }
 
     /// The time that is `amount` of this unit after its base; `None` on overflow.
-    fn after(self, amount: i64, now: UnixMillis) -> Option<UnixMillis> {
+    pub fn after(self, amount: i64, now: UnixMillis) -> Option<UnixMillis> {
         let ms = match self {
             Unit::Seconds | Unit::UnixSeconds => amount.checked_mul(1000)?,
             Unit::Millis | Unit::UnixMillis => amount,
@@ -146,6 +146,18 @@ impl Conditions {
             return Err(Error::text("ERR GT and LT options at the same time are not compatible"));
         }
         Ok(found)
+    }
+
+    /// The single condition named by a word; `None` if the word is none.
+    pub fn named(word: &[u8]) -> Option<Conditions> {
+        let only = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        let found = Conditions {
+            nx: only(word, "NX"),
+            xx: only(word, "XX"),
+            gt: only(word, "GT"),
+            lt: only(word, "LT"),
+        };
+        (found.nx || found.xx || found.gt || found.lt).then_some(found)
     }
 
     /// Whether the expiry `old` may be replaced by `new`.

@@ -1,11 +1,12 @@
 //! Commands on hashes.
 //!
-//! An expired field is invisible to every reader, but counts in the length until it has been removed. A command
-//! that sets it creates a new field.
+//! An expired field is invisible to every reader, but counts in the length until it has been removed. By the rules of
+//! Redis, a command that reads it by its name removes it, and one that only sets or removes it finds it; by those of
+//! Valkey, a command that sets it creates a new field.
 
 use std::sync::Arc;
 
-use crate::keyspace::{Db, Event, Key};
+use crate::keyspace::{Db, Event, FieldRules, Key};
 use crate::resp::{Args, Error, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Seeks, Spec};
 use crate::stdx::clock::UnixMillis;
@@ -90,7 +91,7 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
     if ctx.args.len() % 2 == 1 {
         return Err(Error::arity(ctx.name));
     }
-    let (key, now) = (ctx.args.key(1), ctx.db.due_by());
+    let (key, now) = (ctx.args.key(1), ctx.db.due_to_writers_by());
     let limits = &ctx.limits.types;
     let hash = ctx.db.write_or_insert(key, Hash::new)?;
     hash.prepare(ctx.args.rest(2).iter(), limits);
@@ -158,7 +159,12 @@ fn set_field(
     event: &'static str,
 ) -> Result<Before, Error> {
     let now = ctx.db.due_by();
-    let hash = ctx.db.write_or_insert(key, Hash::new)?;
+    let mut hash = ctx.db.write_or_insert(key, Hash::new)?;
+    if hash.volatile() > 0 {
+        // These commands read the field first.
+        ctx.db.remove_read(key, Some(&mut [ctx.args.at(2)].into_iter()));
+        hash = ctx.db.write_or_insert(key, Hash::new)?;
+    }
     let before = hash.put(ctx.args.at(2), value, NewExpiry::Same, &ctx.limits.types, now);
     report_expired_fields(&mut ctx.db, key, usize::from(before == Before::Due));
     ctx.db.changed(key, Event::hash(event), 1);
@@ -170,6 +176,9 @@ fn feed_field(ctx: &mut Ctx<'_>, key: Key<'_>, value: &[u8], expires: Option<Uni
     let field = ctx.args.at(2);
     match expires {
         None => ctx.feed.instead(&[b"HSET", key.bytes, field, value]),
+        Some(_) if ctx.db.space().field_rules == FieldRules::Redis => {
+            ctx.feed.instead(&[b"HSETEX", key.bytes, b"KEEPTTL", b"FIELDS", b"1", field, value]);
+        }
         Some(at) => {
             let mut digits = itoa::Buffer::new();
             let at = digits.format(at.0).as_bytes();
@@ -204,8 +213,10 @@ fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
     let before = set_field(ctx, key, Value::Int(sum), "hincrby")?;
-    // Others do not notice that the field has expired, or notice it before they receive this change.
-    if expires.is_some() || before == Before::Due {
+    // Others do not notice that the field has expired. By the rules of Valkey, they notice it before they receive this
+    // change.
+    let alone = expires.is_some() && ctx.db.space().field_rules == FieldRules::Valkey;
+    if alone || before == Before::Due {
         feed_field(ctx, key, itoa::Buffer::new().format(sum).as_bytes(), expires);
     }
     Ok(ctx.reply.int(sum))
@@ -268,7 +279,7 @@ const HDEL: Spec = Spec::data("hdel", -3, hdel)
     });
 /// HDEL key field [field …] → number of removed fields.
 fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (key, now) = (ctx.args.key(1), ctx.db.due_by());
+    let (key, now) = (ctx.args.key(1), ctx.db.due_to_writers_by());
     let Some(hash) = ctx.db.write_as::<Hash>(key)? else { return Ok(ctx.reply.int(0)) };
     let removed = ctx.args.rest(2).iter().filter(|field| hash.remove(field, now)).count();
     ctx.db.changed(key, Event::hash("hdel"), removed);
@@ -295,10 +306,21 @@ const HGET: Spec = Spec::data("hget", 3, hget)
 fn hget(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
-    Ok(match hash.and_then(|hash| hash.get(ctx.args.at(2), now)) {
-        Some(value) => ctx.reply.item(value),
-        None => ctx.reply.null(),
-    })
+    if let Some(value) = hash.and_then(|hash| hash.get(ctx.args.at(2), now)) {
+        return Ok(ctx.reply.item(value));
+    }
+    let may_be_due = may_have_due(hash);
+    let replied = ctx.reply.null();
+    if may_be_due {
+        ctx.db.remove_read(ctx.args.key(1), Some(&mut ctx.args.rest(2).iter()));
+    }
+    Ok(replied)
+}
+
+/// Whether a field that was not found may have expired and still be there.
+#[inline]
+fn may_have_due(hash: Option<&Hash>) -> bool {
+    hash.is_some_and(|hash| hash.volatile() > 0)
 }
 
 const HMGET: Spec = Spec::data("hmget", -3, hmget)
@@ -318,6 +340,7 @@ const HMGET: Spec = Spec::data("hmget", -3, hmget)
 fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
     let (fields, now) = (ctx.args.rest(2), ctx.db.due_by());
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
+    let may_be_due = may_have_due(hash);
     let reply = &mut ctx.reply;
     let replied = reply.array(fields.len());
     let mut each = |value: Option<Item<'_>>| {
@@ -329,6 +352,9 @@ fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
     match hash {
         Some(hash) => hash.get_each(fields.iter(), now, each),
         None => fields.iter().for_each(|_| each(None)),
+    }
+    if may_be_due {
+        ctx.db.remove_read(ctx.args.key(1), Some(&mut fields.iter()));
     }
     Ok(replied)
 }
@@ -351,6 +377,9 @@ fn hexists(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
     let present = hash.is_some_and(|hash| hash.contains(ctx.args.at(2), now));
+    if !present && may_have_due(hash) {
+        ctx.db.remove_read(ctx.args.key(1), Some(&mut ctx.args.rest(2).iter()));
+    }
     Ok(ctx.reply.int(i64::from(present)))
 }
 
@@ -372,6 +401,9 @@ fn hstrlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let now = ctx.db.due_by();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key(1))?;
     let len = hash.and_then(|hash| hash.get(ctx.args.at(2), now)).map_or(0, Item::len);
+    if len == 0 && may_have_due(hash) {
+        ctx.db.remove_read(ctx.args.key(1), Some(&mut ctx.args.rest(2).iter()));
+    }
     Ok(ctx.reply.int(len as i64))
 }
 
@@ -538,7 +570,11 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut rng = Rng::new(ctx.db.rng().next_u64());
     let now = ctx.db.due_by();
     if ctx.args.len() == 2 {
-        let hash = ctx.db.read_as::<Hash>(key)?;
+        let mut hash = ctx.db.read_as::<Hash>(key)?;
+        if may_have_due(hash) {
+            ctx.db.remove_read(key, None);
+            hash = ctx.db.look_as::<Hash>(key);
+        }
         return Ok(match hash.and_then(|hash| hash.random(&mut rng, now)) {
             Some((field, _)) => ctx.reply.item(field),
             None => ctx.reply.null(),
@@ -558,7 +594,11 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
     if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(Error::OutOfRange);
     }
-    let hash = ctx.db.read_as::<Hash>(key)?;
+    let mut hash = ctx.db.read_as::<Hash>(key)?;
+    if may_have_due(hash) {
+        ctx.db.remove_read(key, None);
+        hash = ctx.db.look_as::<Hash>(key);
+    }
     let reply = &mut ctx.reply;
     let Some(hash) = hash else { return Ok(reply.array(0)) };
     let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);

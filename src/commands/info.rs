@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clients::pubsub::Scope;
 use crate::clients::{Client, ClientKey};
 use crate::config::Config;
-use crate::config::value::{Choice, Supervised};
+use crate::config::value::{Choice, CompatVersion, Supervised};
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
@@ -698,10 +698,12 @@ fn keyspace_section(server: &Server, out: &mut InfoText) {
     out.section("Keyspace");
     for (i, db) in server.keyspace.databases().iter().enumerate().filter(|(_, db)| db.shown_len() > 0) {
         let (keys, volatile, ttl) = (db.shown_len(), db.volatile(), db.avg_ttl_ms());
-        // Only shown if there are such fields, because older readers expect the line to end here.
-        let fields = match db.with_volatile_fields() {
-            0 => String::new(),
-            n => format!(",keys_with_volatile_items={n}"),
+        // Readers that do not know such fields expect the line to end here.
+        let fields = match (server.config.limits.compat_version, db.with_volatile_fields()) {
+            (CompatVersion::Redis8_2, n) => format!(",subexpiry={n}"),
+            (_, 0) => String::new(),
+            (CompatVersion::Redis7_2, n) => format!(",subexpiry={n}"),
+            (CompatVersion::Valkey9_1, n) => format!(",keys_with_volatile_items={n}"),
         };
         out.line(format_args!("db{i}:keys={keys},expires={volatile},avg_ttl={ttl}{fields}"));
     }
@@ -720,7 +722,7 @@ mod tests {
 
     #[test]
     fn the_chosen_version_is_reported_and_followed() {
-        use crate::config::value::CompatVersion::{Redis7_2, Redis8_2, Valkey9_1};
+        use CompatVersion::{Redis7_2, Redis8_2, Valkey9_1};
         for (chosen, name, version, redis_version) in [
             (Redis7_2, "redis", "7.2.4", "7.2.4"),
             (Redis8_2, "redis", "8.2.3", "8.2.3"),

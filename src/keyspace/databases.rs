@@ -6,6 +6,7 @@ use super::access::Access;
 use super::database::Database;
 use super::db::Db;
 use super::evict::Evictor;
+use super::fields::FieldRules;
 use super::free::{LazyFree, Reclaimer};
 use super::ledger::Ledger;
 use super::own::OwnExpiries;
@@ -66,6 +67,8 @@ pub struct Keyspace {
     suspension: Suspension,
     /// Chooses keys to evict.
     pub evictor: Evictor,
+    /// Whose rules hold for fields that expire.
+    pub field_rules: FieldRules,
     /// Times to free expired and evicted keys.
     pub removals: Removals,
     /// Keys that were given an expiry by clients of this server although it is a replica.
@@ -110,6 +113,7 @@ impl Keyspace {
             lazy: LazyFree::ALL,
             suspension: Suspension::default(),
             evictor: Evictor::default(),
+            field_rules: FieldRules::default(),
             removals: Removals::default(),
             own_expiries: OwnExpiries::default(),
             now: UnixMillis(0),

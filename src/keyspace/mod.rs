@@ -27,5 +27,6 @@ pub use database::Database;
 pub use databases::{Keyspace, Replacement};
 pub use db::{Db, Ttl, WrongType};
 pub use entry::Entry;
+pub use fields::FieldRules;
 pub use ledger::{Change, Event, Ledger, Listeners, Sink, Wakes};
 pub use suspension::{Expiry, Suspend};

@@ -24,9 +24,9 @@ use crate::acl::Acl;
 use crate::background::Background;
 use crate::clients::{ClientFlags, ClientKey, Clients};
 use crate::config::Config;
-use crate::keyspace::Keyspace;
 use crate::keyspace::expire::ActiveExpire;
 use crate::keyspace::free::Reclaimer;
+use crate::keyspace::{FieldRules, Keyspace};
 use crate::net::io::Pool;
 use crate::resp::Reply;
 use crate::stats::Stats;
@@ -136,6 +136,9 @@ impl Server {
         let mut keyspace = Keyspace::new(databases, Reclaimer::new(Arc::clone(&background)), rng);
         let now = UnixMillis::now();
         keyspace.set_now(now);
+        if config.limits.compat_version.is_valkey() {
+            keyspace.field_rules = FieldRules::Valkey;
+        }
         if in_cluster {
             keyspace.divide_by_slot();
         }

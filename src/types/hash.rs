@@ -284,6 +284,17 @@ impl Hash {
         }
     }
 
+    /// Removes a field that has expired and returns whether there was one. O(log n).
+    pub fn remove_due(&mut self, field: &[u8], now: UnixMillis) -> bool {
+        let is_due = match self.encoded() {
+            Encoding::Volatile(volatile) => {
+                volatile.table().find(hash(field), field).is_some_and(|field| field.is_due(now))
+            }
+            _ => false,
+        };
+        is_due && self.remove(field, UnixMillis(i64::MIN))
+    }
+
     /// Fields and values, including expired ones, in no particular order.
     #[inline]
     pub fn iter(&self) -> Fields<'_> {

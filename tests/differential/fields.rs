@@ -197,6 +197,22 @@ fn fields_expire_as_in_valkey() {
     compare_with(Oracle::Valkey9_1);
 }
 
+#[test]
+fn fields_expire_as_in_redis() {
+    compare_with(Oracle::Redis8_2);
+}
+
+/// Why the encodings of a hash may differ, or `None` if they may not.
+fn another_encoding(oracle: Oracle, ours: &[u8], theirs: &[u8]) -> Option<&'static str> {
+    let packed = oracle == Oracle::Redis8_2 && theirs.ends_with(b"listpackex\r\n");
+    if packed && ours.ends_with(b"hashtable\r\n") {
+        return Some("a hash with fields that expire is a table here, however small");
+    }
+    (packed && ours.ends_with(b"listpack\r\n")).then_some(
+        "Redis converts a small hash even if the field is removed at once, because its expiry has passed",
+    )
+}
+
 fn compare_with(oracle: Oracle) {
     let Some(program) = oracle.program() else { return };
     let (commands, seed) = commands_and_seed(8_000);
@@ -221,6 +237,7 @@ fn compare_with(oracle: Oracle) {
             about_equal(&x, &y, (longest_ms + taken_ms) / if name.starts_with("hp") { 1 } else { 1000 })
         } else {
             normalise(name, args, &x) == normalise(name, args, &y)
+                || (name == "object" && another_encoding(oracle, &x, &y).is_some())
         };
         if !same {
             differences.push(format!(

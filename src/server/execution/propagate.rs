@@ -10,7 +10,7 @@
 use crate::clients::blocking::Blocking;
 use crate::clients::{ClientFlags, Clients};
 use crate::keyspace::ledger::{Change, Class, Listeners};
-use crate::keyspace::{Keyspace, Sink, Wakes};
+use crate::keyspace::{FieldRules, Keyspace, Sink, Wakes};
 use crate::resp::Args;
 use crate::resp::request::write_request;
 use crate::server::Server;
@@ -89,8 +89,16 @@ impl Server {
                 Change::FieldGone { field, .. } => Some(&keys[field.clone()]),
                 _ => None,
             });
-            let parts: Vec<&[u8]> = [&b"HDEL"[..], &keys[key.clone()]].into_iter().chain(fields).collect();
-            self.execution.unit.push(*db, |out| write_request(out, parts.into_iter()));
+            let fields: Vec<&[u8]> = fields.collect();
+            let together = match self.keyspace.field_rules {
+                FieldRules::Redis => 1,
+                FieldRules::Valkey => fields.len(),
+            };
+            for fields in fields.chunks(together) {
+                let parts = [&b"HDEL"[..], &keys[key.clone()]].into_iter().chain(fields.iter().copied());
+                let parts: Vec<&[u8]> = parts.collect();
+                self.execution.unit.push(*db, |out| write_request(out, parts.into_iter()));
+            }
             self.execution.unit_pending = true;
         }
         let [Change::Gone { db, key, event }] = group else { return };

@@ -18,7 +18,7 @@ struct Labelled {
     numbered: bool,
     /// Label for what follows.
     label: &'static str,
-    /// Part of the value; empty for all of it.
+    /// Part of the value, or its possible names, separated by `|`; empty for all of it.
     part: &'static str,
     kind: Kind,
     name: &'static str,
@@ -61,7 +61,7 @@ const FAMILIES: &[Labelled] = &[
     family(DATABASE, "keys", Kind::Gauge, "database_keys", 1.0, "Keys of a database."),
     family(DATABASE, "expires", Kind::Gauge, "database_keys_expiring", 1.0, "Keys with a time to live."),
     family(DATABASE, "avg_ttl", Kind::Gauge, "database_ttl_average_seconds", 1e-3, "Average time to live of these."),
-    family(DATABASE, "keys_with_volatile_items", Kind::Gauge, "database_keys_with_expiring_fields", 1.0, "Hashes with fields that have a time to live."),
+    family(DATABASE, "subexpiry|keys_with_volatile_items", Kind::Gauge, "database_keys_with_expiring_fields", 1.0, "Hashes with fields that have a time to live."),
     family(REPLICA, "state", Kind::Gauge, "replica_online", 1.0, "Whether a replica gets the stream.").word("online"),
     family(REPLICA, "lag", Kind::Gauge, "replica_lag_seconds", 1.0, "Time since a replica has said how far it is."),
     family(REPLICA, "offset", Kind::Gauge, "replica_acknowledged_offset_bytes", 1.0, "Position in the stream that a replica has acknowledged."),
@@ -141,10 +141,12 @@ fn labelled(out: &mut String, family: &Labelled, info: &str) {
         }
         let number = match (family.part, family.word) {
             ("", _) => value.parse().ok(),
-            (part, word) => parts(value).find(|(name, _)| *name == part).and_then(|(_, value)| match word {
-                Some(word) => Some(f64::from(u8::from(value == word))),
-                None => value.parse().ok(),
-            }),
+            (part, word) => parts(value)
+                .find(|(name, _)| part.split('|').any(|part| part == *name))
+                .and_then(|(_, value)| match word {
+                    Some(word) => Some(f64::from(u8::from(value == word))),
+                    None => value.parse().ok(),
+                }),
         };
         let Some(number): Option<f64> = number else { continue };
         if !begun {
