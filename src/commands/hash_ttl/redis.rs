@@ -345,7 +345,8 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
     if let NewExpiry::At(at) = expiry
         && is_over(ctx, at)
     {
-        ctx.db.changed(key, Event::hash("hset"), pairs.len() / 2);
+        // The fields count as changed once, when they are removed.
+        ctx.db.event_only(key, Event::hash("hset"));
         let hash = ctx.db.write_as::<Hash>(key)?;
         let was_there = hash.is_some();
         if let Some(hash) = hash {
