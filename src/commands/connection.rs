@@ -3,7 +3,7 @@
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Databases, Docs, Flags, Group, Spec};
 use crate::stdx::num;
 
 /// Table entries of the connection commands.
@@ -252,6 +252,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 const SELECT: Spec = Spec::admin("select", 2, select)
     .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST).with(Flags::LOGGED))
     .acl(Acl::CONNECTION)
+    .databases(Databases::Selects(1))
     .docs(Docs {
         summary: "Chooses the database the connection uses.",
         since: "1.0.0",

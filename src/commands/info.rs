@@ -549,7 +549,8 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("acl_access_denied_cmd", server.acl.denials.commands)
         .field("acl_access_denied_key", server.acl.denials.keys)
         .field("acl_access_denied_channel", server.acl.denials.channels)
-        .field("acl_access_denied_tls_cert", server.stats.denied_certificates);
+        .field("acl_access_denied_tls_cert", server.stats.denied_certificates)
+        .field("acl_access_denied_db", server.acl.denials.databases);
 }
 
 /// Only shown when named: no group of sections includes it.
