@@ -1,5 +1,6 @@
 //! Commands on the connection itself: authentication, protocol, selected database.
 
+use super::module_list::write_modules;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
@@ -140,7 +141,8 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         _ => b"standalone",
     };
     let role: &[u8] = if server.replication.is_replica() { b"replica" } else { b"master" };
-    let (name, version) = server.config.limits.compat_version.server();
+    let compat = server.config.limits.compat_version;
+    let (name, version) = compat.server();
     let mut reply = server.reply(key);
     // A Sentinel has no role in replication.
     reply.map(if is_sentinel { 6 } else { 7 });
@@ -159,7 +161,7 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         reply.bulk(role);
     }
     reply.bulk(b"modules");
-    Ok(reply.array(0))
+    Ok(write_modules(&mut reply, compat))
 }
 
 const PING: Spec = Spec::admin("ping", -1, ping)

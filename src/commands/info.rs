@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::module_list::module_of;
 use crate::clients::pubsub::Scope;
 use crate::clients::{Client, ClientKey};
 use crate::config::Config;
@@ -652,8 +653,11 @@ fn cpu_section(server: &Server, out: &mut InfoText) {
     }
 }
 
-fn modules_section(_: &Server, out: &mut InfoText) {
+fn modules_section(server: &Server, out: &mut InfoText) {
     out.section("Modules");
+    if let Some((.., line)) = module_of(server.config.limits.compat_version) {
+        out.line(format_args!("{line}"));
+    }
 }
 
 fn commandstats_section(server: &Server, out: &mut InfoText) {

@@ -36,23 +36,26 @@ impl Spec {
     /// The databases that a request of a client in database `selected` uses, of `count`: first those that it names,
     /// provided that there are databases of all these numbers.
     pub fn used_databases(&self, args: &Args<'_>, selected: u32, count: u32) -> Vec<UsedDatabase> {
-        let named = |find: &dyn Fn(&Args<'_>, &mut dyn FnMut(usize))| {
-            let mut named = Vec::new();
-            find(args, &mut |at| {
+        let named = |positions: Vec<usize>| {
+            let numbers = positions.into_iter().map(|at| {
                 let number = args.int(at).ok().and_then(|number| u32::try_from(number).ok());
-                named.push(number.map(|number| UsedDatabase { number, named_by: at }));
+                number.filter(|number| *number < count).map(|number| UsedDatabase { number, named_by: at })
             });
-            let all: Option<Vec<_>> = named.into_iter().collect();
-            all.filter(|all| all.iter().all(|used| used.number < count)).unwrap_or_default()
+            numbers.collect::<Option<Vec<_>>>().unwrap_or_default()
+        };
+        let found = |find: FindDatabases| {
+            let mut positions = Vec::new();
+            find(args, &mut |at| positions.push(at));
+            named(positions)
         };
         let unnamed = |number| UsedDatabase { number, named_by: 0 };
         match self.databases {
             Databases::Selected if self.concerns_keys() => vec![unnamed(selected)],
             Databases::Selected => Vec::new(),
-            Databases::Selects(at) => named(&|_, f| f(at)),
-            Databases::Named(find) => named(&find),
+            Databases::Selects(at) => named(vec![at]),
+            Databases::Named(find) => found(find),
             Databases::NamedAndSelected(find) => {
-                let mut all = named(&find);
+                let mut all = found(find);
                 all.push(unnamed(selected));
                 all
             }
