@@ -16,7 +16,9 @@ use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, Command};
 use spinel::commands;
 use spinel::config::file::CommandLine;
+use spinel::config::options::LimitOptions;
 use spinel::config::table;
+use spinel::config::value::{Choice, CompatVersion};
 use spinel::persistence::aof::{self, check::Repair};
 use spinel::persistence::rdb::check;
 use spinel::server::process::check::check_config;
@@ -141,10 +143,18 @@ fn refused(word: &str) -> Option<&'static str> {
     }
 }
 
+/// The server that `--compat-version` among the words names, for `-v`; the default if there is none, or a wrong one.
+fn asked_version(words: impl Iterator<Item = OsString>) -> CompatVersion {
+    let mut behind = words.skip_while(|word| word != "--compat-version").skip(1);
+    let name = behind.next().and_then(|word| word.into_string().ok());
+    let named = name.and_then(|name| CompatVersion::ALL.iter().find(|(word, _)| *word == name));
+    named.map_or(LimitOptions::default().compat_version, |(_, version)| *version)
+}
+
 fn command() -> Command {
     Command::new("spinel")
         .display_name("Spinel server")
-        .version(version::version_text())
+        .version(version::version_text(asked_version(std::env::args_os()).server().1))
         .about("A Redis-compatible in-memory key-value server.")
         .override_usage(
             "spinel [redis.conf | -] [--directive value …]… [-]\n       spinel sentinel.conf --sentinel\n       \

@@ -89,9 +89,11 @@ fn each_policy_keeps_the_limit_and_what_it_may_not_touch() {
     for policy in [
         "allkeys-lru",
         "allkeys-lfu",
+        "allkeys-lrm",
         "allkeys-random",
         "volatile-lru",
         "volatile-lfu",
+        "volatile-lrm",
         "volatile-random",
         "volatile-ttl",
     ] {
@@ -124,6 +126,36 @@ fn each_policy_keeps_the_limit_and_what_it_may_not_touch() {
             wait_until(|| keys(&mut client) == 200);
             assert_eq!(run(&mut client, "SETEX k 10 v"), OOM);
         }
+    }
+}
+
+#[test]
+fn what_was_not_written_for_longest_is_evicted_first() {
+    let value = "x".repeat(1000);
+    let server = server(&["--maxmemory-policy", "allkeys-lrm", "--maxmemory-samples", "64"]);
+    let mut client = server.client();
+    for i in 0..100 {
+        run(&mut client, &format!("SET old:{i} {value}"));
+    }
+    let idle = |client: &mut Client, key: &str| {
+        let reply = run(client, &format!("OBJECT IDLETIME {key}"));
+        String::from_utf8_lossy(&reply[1..reply.len() - 2]).parse::<u64>().expect("a number")
+    };
+    wait_until(|| idle(&mut client, "old:99") >= 2);
+    for i in 0..100 {
+        run(&mut client, &format!("SET new:{i} {value}"));
+    }
+    for i in 0..100 {
+        run(&mut client, &format!("GET old:{i}"));
+    }
+    assert!(idle(&mut client, "old:99") >= 2, "a read is not a change");
+    let half = number(&mut client, "used_memory") - 60_000;
+    run(&mut client, &format!("CONFIG SET maxmemory {half}"));
+    wait_until(|| number(&mut client, "used_memory") < half + 20_000);
+    let evicted = number(&mut client, "evicted_keys");
+    assert!((1..100).contains(&evicted), "{evicted} keys");
+    for i in 0..100 {
+        assert_eq!(run(&mut client, &format!("EXISTS new:{i}")), b":1\r\n", "{evicted} keys are gone");
     }
 }
 

@@ -26,7 +26,8 @@ const LAYERS: [&[&str]; 10] = [
 const PROGRAM: &[&str] = &["generate", "guide"];
 
 /// Command modules that other command modules may use. All others stand alone.
-const SHARED_COMMANDS: &[&str] = &["expiry", "help", "scan_args", "store", "testing", "timeout", "window"];
+const SHARED_COMMANDS: &[&str] =
+    &["expiry", "help", "module_list", "scan_args", "store", "testing", "timeout", "window"];
 
 /// Command groups in several files, which may use each other. Files whose names share a beginning, such as `zset`
 /// and `zset_range`, also form a group.

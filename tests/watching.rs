@@ -149,3 +149,87 @@ fn the_watchdog_tells_where_the_loop_is_stuck() {
     assert_eq!(ask(&mut client, "DEBUG SLEEP 0.5"), "+OK\r\n");
     assert_eq!(server.log().matches("WATCHDOG").count(), 1);
 }
+
+#[test]
+fn keys_that_cost_most_are_found_among_many() {
+    let server = ServerProcess::start(&spinel(), &[]);
+    let mut client = server.client();
+    for ratio in [1, 5] {
+        assert_eq!(ask(&mut client, &format!("HOTKEYS START METRICS 2 CPU NET SAMPLE {ratio}")), "+OK\r\n");
+        // A fifth of the keys get four fifths of the requests.
+        let mut request = Vec::new();
+        for i in 0..20_000_u64 {
+            let n = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+            let key = if n % 5 < 4 { n / 5 % 20 } else { 20 + n / 5 % 80 };
+            request.extend_from_slice(format!("SET key:{key:03} value\r\n").as_bytes());
+        }
+        client.send(&request).expect("the server receives");
+        for _ in 0..20_000 {
+            assert_eq!(client.reply().expect("the server answers"), b"+OK\r\n");
+        }
+        assert_eq!(ask(&mut client, "HOTKEYS STOP"), "+OK\r\n");
+        let told = ask(&mut client, "HOTKEYS GET");
+        let bytes = told.split("by-net-bytes").nth(1).expect("a field");
+        let keys: Vec<&str> = bytes.split("\r\n").filter_map(|part| part.strip_prefix("key:")).collect();
+        assert_eq!(keys.len(), 10, "{told}");
+        let hot = keys.iter().filter(|key| key.parse::<u64>().expect("a number") < 20).count();
+        assert!(hot > 7, "{keys:?}");
+        assert_eq!(ask(&mut client, "HOTKEYS RESET"), "+OK\r\n");
+        assert_eq!(ask(&mut client, "HOTKEYS GET"), "$-1\r\n");
+    }
+    // It ends by itself.
+    assert_eq!(ask(&mut client, "HOTKEYS START METRICS 1 CPU DURATION 1"), "+OK\r\n");
+    let is_active =
+        |told: &str| told.split("tracking-active\r\n:").nth(1).is_some_and(|rest| rest.starts_with('1'));
+    for _ in 0..2000 {
+        if !is_active(&ask(&mut client, "HOTKEYS GET")) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let told = ask(&mut client, "HOTKEYS GET");
+    assert!(!is_active(&told) && told.contains("collection-duration-ms\r\n:1000\r\n"), "{told}");
+    assert_eq!(ask(&mut client, "HOTKEYS START METRICS 1 NET"), "+OK\r\n", "another one can begin");
+    ask(&mut client, "HELLO 3");
+    assert!(ask(&mut client, "HOTKEYS GET").starts_with("*1\r\n%"), "a map in a list");
+}
+
+#[test]
+fn keys_that_cost_most_are_found_by_slot() {
+    let server = ServerProcess::start(&spinel(), &["--cluster-enabled", "yes"]);
+    let mut client = server.client();
+    assert_eq!(ask(&mut client, "CLUSTER ADDSLOTSRANGE 0 16000"), "+OK\r\n");
+    let start =
+        |client: &mut Client, slots: &str| ask(client, &format!("HOTKEYS START METRICS 1 NET SLOTS {slots}"));
+    for (slots, error) in [
+        ("2 0", "not enough slot numbers provided"),
+        ("2 0 0", "duplicate slot number"),
+        ("1 0 SLOTS 1 5", "SLOTS parameter already specified"),
+        ("1 -1", "Invalid or out of range slot"),
+        ("1 16384", "Invalid or out of range slot"),
+        ("1 abc", "Invalid or out of range slot"),
+        ("1 16001", "slot 16001 not handled by this node"),
+    ] {
+        assert_eq!(start(&mut client, slots), format!("-ERR {error}\r\n"));
+    }
+    for _ in 0..2000 {
+        if ask(&mut client, "CLUSTER INFO").contains("cluster_slots_assigned:16001") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(start(&mut client, "6 10 5 1 0 6 2"), "+OK\r\n");
+    let told = ask(&mut client, "HOTKEYS GET");
+    assert!(
+        told.contains("selected-slots\r\n*3\r\n*2\r\n:0\r\n:2\r\n*2\r\n:5\r\n:6\r\n*1\r\n:10\r\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("net-bytes-all-commands-selected-slots") && !told.contains("sampled-commands"),
+        "{told}"
+    );
+    ask(&mut client, "HOTKEYS STOP");
+    assert_eq!(ask(&mut client, "HOTKEYS START METRICS 1 NET"), "+OK\r\n");
+    let told = ask(&mut client, "HOTKEYS GET");
+    assert!(told.contains("selected-slots\r\n*1\r\n*2\r\n:0\r\n:16000\r\n"), "{told}");
+}

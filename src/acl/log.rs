@@ -28,6 +28,8 @@ pub enum Reason {
     Channel,
     /// A login.
     Auth,
+    /// A database.
+    Database,
 }
 
 impl Reason {
@@ -38,6 +40,7 @@ impl Reason {
             Reason::Key => "key",
             Reason::Channel => "channel",
             Reason::Auth => "auth",
+            Reason::Database => "database",
         }
     }
 }
@@ -45,6 +48,7 @@ impl Reason {
 impl From<Denied> for Reason {
     fn from(denied: Denied) -> Self {
         match denied {
+            Denied::Database(_) => Reason::Database,
             Denied::Command => Reason::Command,
             Denied::Key(_) => Reason::Key,
             Denied::Channel(_) => Reason::Channel,
@@ -85,6 +89,8 @@ pub struct Denials {
     pub channels: u64,
     /// Failed logins.
     pub logins: u64,
+    /// Requests denied because of a database.
+    pub databases: u64,
 }
 
 impl Denials {
@@ -95,6 +101,7 @@ impl Denials {
             Reason::Key => &mut self.keys,
             Reason::Channel => &mut self.channels,
             Reason::Auth => &mut self.logins,
+            Reason::Database => &mut self.databases,
         } += 1;
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! This room does not know clients or how a command is run. The server, which knows both, builds a [`Request`] and
 //! acts on the verdict. A client stores a [`UserId`], so that changes of the user take effect at once. Rules, their
-//! texts and their error messages are those of Redis 7.2.
+//! texts and their error messages are those of Redis 7.2; rules about databases are those of Valkey 9.1.
 #![warn(missing_docs)]
 
 pub mod catalog;
@@ -95,11 +95,24 @@ pub struct Request<'a> {
     pub keys_are_known: bool,
     /// Indices of the arguments that are channels.
     pub channels: &'a [(usize, Channel)],
+    /// Databases that the request uses; may be empty if the user's rules do not limit databases.
+    pub databases: &'a [UsedDatabase],
+}
+
+/// A database that a request uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UsedDatabase {
+    /// Number of the database.
+    pub number: u32,
+    /// Index of the argument that names it; 0 if none does, because the client has selected it or all are used.
+    pub named_by: usize,
 }
 
 /// Why a request is denied; for a key or channel with the index of the argument.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Denied {
+    /// The user may not use a database; with the argument that names it, or 0.
+    Database(usize),
     /// The user may not run the command with any arguments.
     Command,
     /// The user may not use this key in this way.
@@ -137,6 +150,9 @@ pub enum RuleError {
         "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
     )]
     BadDigest,
+    /// The number of a database is negative or too large.
+    #[error("The provided database ID is out of range")]
+    DatabaseRange,
     /// A rule allows a first argument of a subcommand.
     #[error("Allowing first-arg of a subcommand is not supported")]
     FirstArgOfSubcommand,

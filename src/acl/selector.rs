@@ -1,4 +1,4 @@
-//! A selector: one set of permissions for commands, keys and channels.
+//! A selector: one set of permissions for commands, keys, channels and databases.
 //!
 //! A user has one selector of its own and any number of further ones; a command may run if a single selector allows
 //! all of it. Permissions are stored twice: as bits, which are checked for every command, and as the rules that set
@@ -31,6 +31,15 @@ pub struct Selector {
     keys: Vec<KeyPattern>,
     every_channel: bool,
     channels: Vec<Box<[u8]>>,
+    databases: Databases,
+}
+
+/// Databases that may be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Databases {
+    All,
+    /// These, in order of their numbers.
+    These(Vec<u32>),
 }
 
 /// A rule about commands, as it is shown.
@@ -48,7 +57,7 @@ struct KeyPattern {
 }
 
 impl Selector {
-    /// A selector without commands and keys, and with all channels or none.
+    /// A selector without commands and keys, with all databases, and with all channels or none.
     pub fn new(catalog: &Catalog, every_channel: bool) -> Self {
         Selector {
             commands: CommandSet::none(catalog.len()),
@@ -60,6 +69,7 @@ impl Selector {
             keys: Vec::new(),
             every_channel,
             channels: Vec::new(),
+            databases: Databases::All,
         }
     }
 
@@ -93,6 +103,14 @@ impl Selector {
         } else if is("resetchannels") {
             self.every_channel = false;
             self.channels.clear();
+        } else if is("alldbs") {
+            self.databases = Databases::All;
+        } else if is("resetdbs") {
+            self.databases = Databases::These(Vec::new());
+        } else if let Some((head, numbers)) = rule.split_at_checked(3)
+            && head.eq_ignore_ascii_case(b"db=")
+        {
+            self.databases = Databases::These(parse_databases(numbers)?);
         } else if is("allcommands") || is("+@all") {
             self.set_all_commands(true);
         } else if is("nocommands") || is("-@all") {
@@ -208,14 +226,20 @@ impl Selector {
 
     /// Whether everything is allowed.
     pub fn is_unrestricted(&self) -> bool {
-        self.every_command && self.every_key && self.every_channel
+        self.every_command && self.every_key && self.every_channel && !self.limits_databases()
     }
 
     /// Checks whether a request may run. O(keys × patterns).
     ///
     /// # Errors
-    /// The command if it is not allowed, otherwise the first key that is not, otherwise the first such channel.
+    /// The first database that is not allowed, otherwise the command if it is not, otherwise the first such key,
+    /// otherwise the first such channel.
     pub fn check(&self, request: &Request<'_>) -> Result<(), Denied> {
+        if let Databases::These(allowed) = &self.databases
+            && let Some(denied) = request.databases.iter().find(|used| !allowed.contains(&used.number))
+        {
+            return Err(Denied::Database(denied.named_by));
+        }
         if !self.every_command && !request.needs_no_permission && !self.allows_command(request) {
             return Err(Denied::Command);
         }
@@ -240,6 +264,11 @@ impl Selector {
             }
         }
         Ok(())
+    }
+
+    /// Whether some databases may not be used.
+    pub fn limits_databases(&self) -> bool {
+        self.databases != Databases::All
     }
 
     fn allows_command(&self, request: &Request<'_>) -> bool {
@@ -328,6 +357,18 @@ impl Selector {
         }
     }
 
+    /// The rule about databases: `alldbs`, or a list of numbers; empty if no database is allowed.
+    pub fn describe_databases(&self) -> Vec<u8> {
+        match &self.databases {
+            Databases::All => b"alldbs".to_vec(),
+            Databases::These(numbers) if numbers.is_empty() => Vec::new(),
+            Databases::These(numbers) => {
+                let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+                format!("db={}", numbers.join(",")).into_bytes()
+            }
+        }
+    }
+
     /// All rules. Applied in order, they turn any selector into this one.
     pub fn describe(&self) -> Vec<u8> {
         let mut text = Vec::new();
@@ -347,6 +388,15 @@ impl Selector {
         if self.every_channel || !self.channels.is_empty() {
             self.describe_channels_into(text);
             text.push(b' ');
+        }
+        match &self.databases {
+            // Where nothing is said of databases, all are allowed.
+            Databases::All => {}
+            Databases::These(numbers) if numbers.is_empty() => text.extend_from_slice(b"resetdbs "),
+            Databases::These(_) => {
+                text.extend_from_slice(&self.describe_databases());
+                text.push(b' ');
+            }
         }
         self.describe_commands_into(text);
     }
@@ -404,6 +454,30 @@ fn parse_access(text: &[u8]) -> Result<(Access, &[u8]), RuleError> {
         access = access.with(more);
     }
     if access == Access::NONE { Err(RuleError::Syntax) } else { Ok((access, b"")) }
+}
+
+/// Parses numbers of databases between commas and returns them in order, each once. A number need not be that of a
+/// database that exists.
+fn parse_databases(text: &[u8]) -> Result<Vec<u32>, RuleError> {
+    let mut numbers = Vec::new();
+    for word in text.split(|&byte| byte == b',') {
+        let word = word.trim_ascii_start();
+        let (negative, digits) = match word {
+            [b'-', digits @ ..] => (true, digits),
+            [b'+', digits @ ..] | digits => (false, digits),
+        };
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(RuleError::Syntax);
+        }
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<i32>().ok());
+        match number {
+            Some(number) if number == 0 || !negative => numbers.push(number.unsigned_abs()),
+            _ => return Err(RuleError::DatabaseRange),
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
 }
 
 /// Whether a text contains spaces or NUL bytes, which would not survive being saved.

@@ -200,10 +200,12 @@ fn verdict(acl: &Acl, user: UserId, request: &str) -> String {
             keys,
             keys_are_known: true,
             channels,
+            databases: &[],
         })
     });
     match result {
         Ok(()) => "ok".into(),
+        Err(Denied::Database(at)) => format!("database {}", parts[at]),
         Err(Denied::Command) => "command".into(),
         Err(Denied::Key(at)) => format!("key {}", parts[at]),
         Err(Denied::Channel(at)) => format!("channel {}", parts[at]),
@@ -306,6 +308,7 @@ fn every_key_may_be_asked_for() {
                 keys,
                 keys_are_known: true,
                 channels: &[],
+                databases: &[],
             };
             acl[id].check_with_every_key(&request, Access::READ)
         })
@@ -559,4 +562,72 @@ fn damaged_files_do_not_panic() {
         }
         let _ = file::parse(&acl, &text, "f", rng.one_in(2));
     }
+}
+
+#[test]
+fn databases_are_numbers_between_commas() {
+    let shown = |rules: &str| described(rules).replace("off sanitize-payload resetchannels ", "");
+    for (rules, shows) in [
+        ("db=1,3", "db=1,3 -@all"),
+        ("DB=7,5,6,5", "db=5,6,7 -@all"),
+        ("db=01,+2,-0", "db=0,1,2 -@all"),
+        ("db=1 db=2", "db=2 -@all"),
+        ("db=2147483647", "db=2147483647 -@all"),
+        ("db=1 AllDBs", "-@all"),
+        ("db=1 ResetDBs", "resetdbs -@all"),
+        ("resetdbs db=1", "db=1 -@all"),
+        ("db=1 reset", "-@all"),
+        ("(db=1 ~k +get) db=2", "db=2 -@all (~k resetchannels db=1 -@all +get)"),
+    ] {
+        assert_eq!(shown(rules), shows, "{rules}");
+    }
+    let mut acl = Acl::new(catalog());
+    for (rule, error) in [
+        ("db=", RuleError::Syntax),
+        ("db", RuleError::Syntax),
+        ("db=a", RuleError::Syntax),
+        ("db=1,", RuleError::Syntax),
+        ("db=,1", RuleError::Syntax),
+        ("db=1-3", RuleError::Syntax),
+        ("db=*", RuleError::Syntax),
+        ("db=-", RuleError::Syntax),
+        ("db=-1", RuleError::DatabaseRange),
+        ("db=2147483648", RuleError::DatabaseRange),
+        ("db=99999999999999999999", RuleError::DatabaseRange),
+    ] {
+        assert_eq!(set(&mut acl, "u", rule), Err(SetError::Rule(rule.into(), error)));
+    }
+}
+
+#[test]
+fn one_selector_must_allow_every_database_of_a_request() {
+    let ask = |rules: &str, numbers: &[u32]| {
+        let (acl, id) = with_user(rules);
+        let used: Vec<UsedDatabase> =
+            numbers.iter().zip(1..).map(|(&number, named_by)| UsedDatabase { number, named_by }).collect();
+        with_args(&["get", "k"], |args| {
+            acl[id].check(&Request {
+                command: 0,
+                needs_no_permission: false,
+                args,
+                keys: &[(1, Access::READ)],
+                keys_are_known: true,
+                channels: &[],
+                databases: &used,
+            })
+        })
+    };
+    assert_eq!(ask("+@all ~* db=1,3", &[1, 3]), Ok(()));
+    assert_eq!(ask("+@all ~* db=1,3", &[]), Ok(()));
+    assert_eq!(ask("+@all ~* db=1,3", &[1, 2]), Err(Denied::Database(2)));
+    assert_eq!(ask("+@all ~* (+@all ~* db=1)", &[5]), Ok(()));
+    assert_eq!(ask("resetdbs (+@all ~* db=1) (+@all ~* db=0)", &[0, 1]), Err(Denied::Database(2)));
+    // The database is looked at first, but an objection to anything else says more.
+    assert_eq!(ask("-@all resetdbs", &[0]), Err(Denied::Database(1)));
+    assert_eq!(ask("+@all ~* resetdbs (-@all alldbs)", &[0]), Err(Denied::Command));
+    assert_eq!(ask("+@all ~* resetdbs (+@all ~x alldbs)", &[0]), Err(Denied::Key(1)));
+    let (acl, id) = with_user("+@all ~* &* db=1");
+    assert!(acl[id].limits_databases() && !acl[id].is_unrestricted());
+    let (acl, id) = with_user("+@all ~* &* db=1 alldbs");
+    assert!(!acl[id].limits_databases() && acl[id].is_unrestricted());
 }

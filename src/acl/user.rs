@@ -126,10 +126,10 @@ impl User {
     /// Checks whether a request may run: one selector must allow all of it.
     ///
     /// # Errors
-    /// The selectors' most informative objection: a channel before a key, a key before the command, and a later
-    /// argument before an earlier one.
+    /// The selectors' most informative objection: a channel before a key, a key before the command, the command before a
+    /// database, and a later argument before an earlier one.
     pub fn check(&self, request: &Request<'_>) -> Result<(), Denied> {
-        let mut worst = Denied::Command;
+        let mut worst = Denied::Database(0);
         for selector in self.selectors() {
             match selector.check(request) {
                 Ok(()) => return Ok(()),
@@ -137,6 +137,11 @@ impl User {
             }
         }
         Err(worst)
+    }
+
+    /// Whether some selector does not allow every database.
+    pub fn limits_databases(&self) -> bool {
+        self.selectors().any(Selector::limits_databases)
     }
 
     /// Whether a request may run and every key, not only those of the request, may be used with `access`.

@@ -17,6 +17,8 @@ pub struct Transaction {
     large_bytes: usize,
     /// Whether a request was refused, so that EXEC will run nothing.
     pub broken: bool,
+    /// The database that the last queued SELECT will select, noted for users whose rules need it.
+    pub selects: Option<u32>,
 }
 
 struct Queued {

@@ -110,7 +110,8 @@ fn dryrun(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     if !spec.accepts(request.len()) {
         return Err(Error::arity(spec.name));
     }
-    let checked = server.check_user(user, id, spec, &request);
+    let db = server.clients[key].db;
+    let checked = server.check_user(user, db, id, spec, &request);
     let mut reply = server.reply(key);
     Ok(match checked {
         Ok(()) => reply.ok(),
@@ -161,13 +162,15 @@ const GETUSER: Spec = Spec::admin("acl|getuser", 3, getuser).flags(ADMIN).secret
     ..DOCS
 });
 
-/// ACL GETUSER user → a map of flags, passwords, commands, keys, channels, selectors; null if there is no such
-/// user.
+/// ACL GETUSER user → a map of flags, passwords, commands, keys, channels, databases, selectors; null if there is no
+/// such user. Databases are left out if the user may use all.
 fn getuser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let Some(user) = server.acl.find(args.at(2)) else { return Ok(server.reply(key).null()) };
     let user = server.acl[user].clone();
+    // Servers that know no rules about databases have no such field.
+    let databases = user.limits_databases() || server.config.limits.compat_version.is_valkey();
     let mut reply = server.reply(key);
-    reply.map(6);
+    reply.map(if databases { 7 } else { 6 });
     reply.bulk(b"flags");
     let flags: Vec<&str> = user.flags().collect();
     reply.set(flags.len());
@@ -176,23 +179,28 @@ fn getuser(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     reply.bulk(b"passwords");
     reply.bulks(&user.passwords().collect::<Vec<_>>());
-    write_selector(&mut reply, user.own());
+    write_selector(&mut reply, user.own(), databases);
     reply.bulk(b"selectors");
     let mut done = reply.array(user.more().len());
     for selector in user.more() {
-        reply.map(3);
-        done = write_selector(&mut reply, selector);
+        reply.map(if databases { 4 } else { 3 });
+        done = write_selector(&mut reply, selector, databases);
     }
     Ok(done)
 }
 
-fn write_selector(reply: &mut Reply<'_>, selector: &Selector) -> Replied {
+fn write_selector(reply: &mut Reply<'_>, selector: &Selector, databases: bool) -> Replied {
     reply.bulk(b"commands");
     reply.bulk(&selector.describe_commands());
     reply.bulk(b"keys");
     reply.bulk(&selector.describe_keys());
     reply.bulk(b"channels");
-    reply.bulk(&selector.describe_channels())
+    let channels = reply.bulk(&selector.describe_channels());
+    if !databases {
+        return channels;
+    }
+    reply.bulk(b"databases");
+    reply.bulk(&selector.describe_databases())
 }
 
 const LIST: Spec = Spec::admin("acl|list", 2, list).flags(ADMIN).docs(Docs {
@@ -331,6 +339,7 @@ const SETUSER: Spec =
             history: &[
                 ("6.2.0", "Rules about channels."),
                 ("7.0.0", "Selectors, and separate permissions to read and to write keys."),
+                ("9.1.0", "Rules about databases, as in Valkey."),
             ],
             args: &[Arg::string("username"), Arg::string("rule").optional().multiple()],
             ..DOCS

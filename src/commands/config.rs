@@ -225,7 +225,7 @@ mod tests {
         let reply = harness.run("CONFIG SET maxclients 4294967295 maxmemory-policy allkeys-lfu");
         assert!(reply.contains("'maxclients') - The operating system is not able to handle"), "{reply}");
         let server = &harness.server;
-        assert!(server.config == before && !server.keyspace.access.lfu);
+        assert!(server.config == before && !server.keyspace.access.counts());
     }
 
     /// The options that are copied arrive where they are read, at once and when the server is made.
@@ -235,7 +235,7 @@ mod tests {
         let probes: [(&str, &str, Probe); 13] = [
             ("maxmemory", "1gb", |s| s.conditions.has(Conditions::MAXMEMORY).to_string()),
             ("maxmemory-clients", "1gb", |s| s.conditions.has(Conditions::CLIENT_MEMORY).to_string()),
-            ("maxmemory-policy", "allkeys-lfu", |s| s.keyspace.access.lfu.to_string()),
+            ("maxmemory-policy", "allkeys-lfu", |s| s.keyspace.access.counts().to_string()),
             ("lfu-log-factor", "3", |s| s.keyspace.access.log_factor.to_string()),
             ("lfu-decay-time", "3", |s| s.keyspace.access.decay_minutes.to_string()),
             ("lazyfree-lazy-eviction", "no", |s| s.keyspace.lazy.eviction.to_string()),

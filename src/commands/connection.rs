@@ -1,9 +1,10 @@
 //! Commands on the connection itself: authentication, protocol, selected database.
 
+use super::module_list::write_modules;
 use crate::clients::{ClientFlags, ClientKey, ReplyMode};
 use crate::resp::{Args, Error, Protocol};
 use crate::server::Server;
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, Spec};
+use crate::server::command::{Acl, Arg, CmdResult, Ctx, Databases, Docs, Flags, Group, Spec};
 use crate::stdx::num;
 
 /// Table entries of the connection commands.
@@ -140,7 +141,8 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         _ => b"standalone",
     };
     let role: &[u8] = if server.replication.is_replica() { b"replica" } else { b"master" };
-    let (name, version) = server.config.limits.compat_version.server();
+    let compat = server.config.limits.compat_version;
+    let (name, version) = compat.server();
     let mut reply = server.reply(key);
     // A Sentinel has no role in replication.
     reply.map(if is_sentinel { 6 } else { 7 });
@@ -159,7 +161,7 @@ fn hello(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         reply.bulk(role);
     }
     reply.bulk(b"modules");
-    Ok(reply.array(0))
+    Ok(write_modules(&mut reply, compat))
 }
 
 const PING: Spec = Spec::admin("ping", -1, ping)
@@ -252,6 +254,7 @@ fn reset(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 const SELECT: Spec = Spec::admin("select", 2, select)
     .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST).with(Flags::LOGGED))
     .acl(Acl::CONNECTION)
+    .databases(Databases::Selects(1))
     .docs(Docs {
         summary: "Chooses the database the connection uses.",
         since: "1.0.0",

@@ -163,8 +163,8 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     })?;
     let access = server.keyspace.access;
     entry.set_access(match (options.idle, options.frequency) {
-        (_, Some(frequency)) if access.lfu => access.bits_for_frequency(frequency),
-        (Some(idle), _) if !access.lfu => access.bits_for_idle(u32::try_from(idle).unwrap_or(u32::MAX)),
+        (_, Some(frequency)) if access.counts() => access.bits_for_frequency(frequency),
+        (Some(idle), _) if !access.counts() => access.bits_for_idle(u32::try_from(idle).unwrap_or(u32::MAX)),
         _ => access.fresh(),
     });
     let lazily = server.keyspace.lazy.server_del;
@@ -180,7 +180,7 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
         return Ok(server.reply(key).ok());
     }
     db.put(name, entry);
-    db.changed(name, Event::generic("restore"), 1);
+    db.changed(name, Event::RESTORED, 1);
     if let Some(at) = expires
         && !options.absolute
     {

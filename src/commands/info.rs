@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::module_list::module_of;
 use crate::clients::pubsub::Scope;
 use crate::clients::{Client, ClientKey};
 use crate::config::Config;
@@ -549,7 +550,8 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("acl_access_denied_cmd", server.acl.denials.commands)
         .field("acl_access_denied_key", server.acl.denials.keys)
         .field("acl_access_denied_channel", server.acl.denials.channels)
-        .field("acl_access_denied_tls_cert", server.stats.denied_certificates);
+        .field("acl_access_denied_tls_cert", server.stats.denied_certificates)
+        .field("acl_access_denied_db", server.acl.denials.databases);
 }
 
 /// Only shown when named: no group of sections includes it.
@@ -651,8 +653,11 @@ fn cpu_section(server: &Server, out: &mut InfoText) {
     }
 }
 
-fn modules_section(_: &Server, out: &mut InfoText) {
+fn modules_section(server: &Server, out: &mut InfoText) {
     out.section("Modules");
+    if let Some((.., line)) = module_of(server.config.limits.compat_version) {
+        out.line(format_args!("{line}"));
+    }
 }
 
 fn commandstats_section(server: &Server, out: &mut InfoText) {

@@ -1,8 +1,10 @@
 //! Commands on keys of any type: existence, names, databases.
 
 use crate::keyspace::{Db, Event, Key};
-use crate::resp::Error;
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::resp::{Args, Error};
+use crate::server::command::{
+    Acl, Arg, CmdResult, Ctx, Databases, Docs, Flags, Group, KeyFlags, KeySpec, Spec,
+};
 use crate::server::execution::call::WINDOW;
 
 /// Table entries of the commands on keys.
@@ -201,6 +203,7 @@ fn rename_if(ctx: &mut Ctx<'_>, allowed: impl FnOnce(&mut Db<'_>, Key<'_>) -> bo
 }
 
 const MOVE: Spec = Spec::data("move", 3, move_key)
+    .databases(Databases::NamedAndSelected(|_, found| found(2)))
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::KEYSPACE)
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.with(KeyFlags::ACCESS).with(KeyFlags::UPDATE))])
@@ -233,6 +236,7 @@ fn move_key(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 const COPY: Spec = Spec::data("copy", -3, copy)
+    .databases(Databases::NamedAndSelected(databases_of_copy))
     .flags(Flags::WRITE.with(Flags::DENYOOM))
     .acl(Acl::KEYSPACE)
     .keys(&[
@@ -266,6 +270,21 @@ fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.db.copy(from, to, target);
     ctx.db.other(target).changed(to, Event::generic("copy_to"), 1);
     Ok(ctx.reply.int(1))
+}
+
+/// Finds the numbers of databases among the options of COPY; none where they are not its options.
+fn databases_of_copy(args: &Args<'_>, found: &mut dyn FnMut(usize)) {
+    let (mut i, mut numbers) = (3, Vec::new());
+    while i < args.len() {
+        if args.is(i, "DB") && i + 1 < args.len() {
+            i += 1;
+            numbers.push(i);
+        } else if !args.is(i, "REPLACE") {
+            return;
+        }
+        i += 1;
+    }
+    numbers.into_iter().for_each(found);
 }
 
 /// The database to copy to, and whether an existing key may be overwritten.

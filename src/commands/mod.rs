@@ -24,6 +24,7 @@ pub mod geo;
 pub mod hash;
 pub mod hash_ttl;
 pub mod help;
+pub mod hotkeys;
 pub mod hyperloglog;
 pub mod increx;
 pub mod info;
@@ -33,6 +34,7 @@ pub mod list;
 pub mod list_blocking;
 pub mod list_move;
 pub mod migrate;
+mod module_list;
 pub mod modules;
 pub mod monitor;
 pub mod object;
@@ -96,6 +98,7 @@ pub const ALL: &[&[Spec]] = &[
     geo::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
+    hotkeys::COMMANDS,
     hyperloglog::COMMANDS,
     increx::COMMANDS,
     info::COMMANDS,

@@ -1,6 +1,7 @@
-//! MODULE: there are no modules, and none can be loaded.
+//! MODULE: none can be loaded. What a server has as a module that this one is to stand in for is told as one.
 
 use super::help::help;
+use super::module_list::write_modules;
 use crate::clients::ClientKey;
 use crate::resp::{Args, Error};
 use crate::server::Server;
@@ -35,16 +36,17 @@ const LIST: Spec = Spec::admin("module|list", 2, list)
     .flags(Flags::ADMIN.with(Flags::NOSCRIPT))
     .tips(&["nondeterministic_output_order"])
     .docs(Docs {
-        summary: "Lists the modules: there are none.",
+        summary: "Lists what the server that this one stands in for has as modules.",
         since: "4.0.0",
         complexity: "O(1)",
         group: Group::Server,
         ..Docs::NONE
     });
 
-/// MODULE LIST → no modules.
+/// MODULE LIST → a map for each module.
 fn list(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
-    Ok(server.reply(key).array(0))
+    let version = server.config.limits.compat_version;
+    Ok(write_modules(&mut server.reply(key), version))
 }
 
 const LOAD: Spec = Spec::admin("module|load", -3, load).flags(CHANGES).docs(Docs {
@@ -109,7 +111,7 @@ fn module_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
         &mut server.reply(key),
         "MODULE",
         &[
-            ("LIST", "The modules: none, because they are not supported."),
+            ("LIST", "What the server that this one stands in for has as modules."),
             ("LOAD <path> [<arg> ...]", "Fails."),
             ("LOADEX <path> [[CONFIG NAME VALUE] [CONFIG NAME VALUE]] [ARGS ...]", "Fails."),
             ("UNLOAD <name>", "Fails."),
@@ -121,7 +123,21 @@ fn module_help(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {
 mod tests {
     use crate::commands::testing::{Harness, check_with};
     use crate::config::Config;
-    use crate::config::value::DebugAccess;
+    use crate::config::value::{CompatVersion, DebugAccess};
+
+    #[test]
+    fn redis_8_has_one() {
+        let mut config = Config::default();
+        config.limits.compat_version = CompatVersion::Redis8_2;
+        let mut harness = Harness::new(config);
+        assert_eq!(
+            harness.raw(&[b"MODULE", b"LIST"]).escape_ascii().to_string(),
+            "*1\\r\\n*8\\r\\n$4\\r\\nname\\r\\n$9\\r\\nvectorset\\r\\n$3\\r\\nver\\r\\n:1\\r\\n$4\\r\\npath\\r\\n$0\\r\\n\\r\\n\
+             $4\\r\\nargs\\r\\n*0\\r\\n"
+        );
+        assert!(harness.run("HELLO").contains("vectorset"));
+        assert!(harness.run("INFO modules").contains("module:name=vectorset,ver=1,api=1"));
+    }
 
     #[test]
     fn there_are_none_and_none_can_be_loaded() {

@@ -65,7 +65,7 @@ const OBJECT_FREQ: Spec = Spec::data("object|freq", 3, object_freq)
 fn object_freq(ctx: &mut Ctx<'_>) -> CmdResult {
     if let Some(bits) = look_up(ctx, Entry::access) {
         let access = access(ctx);
-        if !access.lfu {
+        if !access.counts() {
             return Err(Error::text(concat!(
                 "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when ",
                 "switching between policies at runtime LRU and LFU data will take some time to adjust."
@@ -94,7 +94,7 @@ const OBJECT_IDLETIME: Spec = Spec::data("object|idletime", 3, object_idletime)
 fn object_idletime(ctx: &mut Ctx<'_>) -> CmdResult {
     if let Some(bits) = look_up(ctx, Entry::access) {
         let access = access(ctx);
-        if access.lfu {
+        if access.counts() {
             return Err(Error::text(concat!(
                 "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching ",
                 "between policies at runtime LRU and LFU data will take some time to adjust."
@@ -182,6 +182,7 @@ fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Harness, check};
+    use crate::keyspace::access::Noted;
 
     #[test]
     fn strings() {
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn under_an_eviction_policy() {
         let mut harness = Harness::default();
-        harness.server.keyspace.access.lfu = true;
+        harness.server.keyspace.access.noted = Noted::Frequency;
         harness.server.keyspace.access.guides_eviction = true;
         harness.run("SET k 7");
         assert_eq!(harness.run("OBJECT FREQ k"), "(integer) 5");
@@ -242,5 +243,61 @@ mod tests {
             assert_eq!(harness.run("OBJECT FREQ k"), "(integer) 6", "after {quiet}");
         }
         assert!(harness.run("OBJECT IDLETIME k").contains("An LFU maxmemory policy is selected"));
+    }
+
+    /// Gives a key an idle time.
+    fn age(harness: &mut Harness, key: &str, seconds: &str) {
+        let dumped = harness.raw(&[b"DUMP", key.as_bytes()]);
+        let start = dumped.iter().position(|&byte| byte == b'\n').expect("a bulk string") + 1;
+        let payload = &dumped[start..dumped.len() - 2];
+        let restored =
+            [b"RESTORE", key.as_bytes(), b"0", payload, b"REPLACE", b"IDLETIME", seconds.as_bytes()];
+        assert_eq!(harness.raw(&restored), b"+OK\r\n");
+    }
+
+    fn idle(harness: &mut Harness, key: &str) -> u64 {
+        let reply = harness.run(&format!("OBJECT IDLETIME {key}"));
+        reply.strip_prefix("(integer) ").and_then(|seconds| seconds.parse().ok()).expect("a number")
+    }
+
+    #[test]
+    fn where_only_changes_count_reads_do_not_end_the_idle_time() {
+        let mut harness = Harness::default();
+        harness.run("CONFIG SET maxmemory-policy allkeys-lrm");
+        for write in ["SET s v", "RPUSH l a b", "HSET h f v", "XADD x 1-1 f v"] {
+            harness.run(write);
+        }
+        let keys = ["s", "l", "h", "x"];
+        keys.iter().for_each(|key| age(&mut harness, key, "1000"));
+        // A command that fails, or changes nothing, is not a change.
+        for line in [
+            "GET s",
+            "TOUCH s",
+            "STRLEN s",
+            "LRANGE l 0 -1",
+            "HGET h f",
+            "XRANGE x - +",
+            "INCR s",
+            "SET s v NX",
+            "LREM l 0 z",
+            "HSETNX h f w",
+            "XDEL x 9-9",
+        ] {
+            harness.run(line);
+            keys.iter().for_each(|key| assert!(idle(&mut harness, key) >= 1000, "{key} after {line}"));
+        }
+        for write in ["APPEND s w", "RPOP l", "EXPIRE h 1000", "XGROUP CREATE x g 0"] {
+            harness.run(write);
+        }
+        keys.iter().for_each(|key| assert!(idle(&mut harness, key) < 1000, "{key}"));
+        age(&mut harness, "s", "1000");
+        harness.run("RENAME s t");
+        assert!(idle(&mut harness, "t") < 1000);
+        // Under another policy, an access is noted again.
+        age(&mut harness, "t", "1000");
+        harness.run("CONFIG SET maxmemory-policy allkeys-lru");
+        assert!(idle(&mut harness, "t") >= 1000);
+        harness.run("GET t");
+        assert!(idle(&mut harness, "t") < 1000);
     }
 }

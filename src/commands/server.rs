@@ -8,7 +8,9 @@ use crate::config::value::ShutdownFlags;
 use crate::keyspace::Keyspace;
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
-use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::server::command::{
+    Acl, Arg, CmdResult, Ctx, Databases, Docs, Flags, Group, KeyFlags, KeySpec, Spec,
+};
 use crate::stdx::rng::Rng;
 use crate::stdx::{alloc, clock, num};
 
@@ -41,6 +43,7 @@ const HOW_TO_FLUSH: &[Arg] = &[Arg::one_of(
 
 const FLUSHALL: Spec = Spec::admin("flushall", -1, flushall)
     .flags(Flags::WRITE)
+    .databases(Databases::All)
     .acl(Acl::KEYSPACE.with(Acl::DANGEROUS))
     .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
     .docs(Docs {
@@ -108,6 +111,7 @@ fn flush_lazily(args: &Args<'_>, space: &Keyspace) -> Result<bool, Error> {
 const SWAPDB: Spec = Spec::data("swapdb", 3, swapdb)
     .flags(Flags::WRITE.with(Flags::FAST))
     .acl(Acl::KEYSPACE.with(Acl::DANGEROUS))
+    .databases(Databases::Named(|_, found| (1..3).for_each(found)))
     .docs(Docs {
         summary: "Lets two databases change places.",
         since: "4.0.0",

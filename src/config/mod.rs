@@ -329,8 +329,8 @@ mod tests {
             (
                 "maxmemory-policy",
                 "lru",
-                "argument(s) must be one of the following: volatile-lru, volatile-lfu, volatile-random, \
-                 volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
+                "argument(s) must be one of the following: volatile-lru, volatile-lfu, volatile-lrm, \
+                 volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-lrm, allkeys-random, noeviction",
             ),
             ("save", "1 2 3", "Invalid save parameters"),
             ("save", "0 1", "Invalid save parameters"),

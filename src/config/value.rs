@@ -106,6 +106,8 @@ choice! {
         VolatileLru = "volatile-lru",
         /// Least frequently used keys among those with an expiry.
         VolatileLfu = "volatile-lfu",
+        /// Least recently modified keys among those with an expiry.
+        VolatileLrm = "volatile-lrm",
         /// Random keys among those with an expiry.
         VolatileRandom = "volatile-random",
         /// Keys that expire soonest.
@@ -114,6 +116,8 @@ choice! {
         AllkeysLru = "allkeys-lru",
         /// Least frequently used keys.
         AllkeysLfu = "allkeys-lfu",
+        /// Least recently modified keys.
+        AllkeysLrm = "allkeys-lrm",
         /// Random keys.
         AllkeysRandom = "allkeys-random",
         /// None: commands that need memory fail.

@@ -1,6 +1,6 @@
-//! Access data: how recently, or how often, a key was used, in 24 bits per entry.
+//! Access data: how recently a key was used or changed, or how often it was used, in 24 bits per entry.
 //!
-//! LRU: the low 24 bits of the clock in seconds, which wrap after 194 days. LFU: 16 bits of the
+//! LRU and LRM: the low 24 bits of the clock in seconds, which wrap after 194 days. LFU: 16 bits of the
 //! clock in minutes and an 8-bit logarithmic counter (Morris, "Counting large numbers of events
 //! in small registers", 1978), which is raised with probability 1/((counter−5)·factor+1) and
 //! falls by one for every `decay` minutes without an access.
@@ -11,16 +11,28 @@ use crate::stdx::rng::Rng;
 /// Initial counter of a new key, so that it is not the first to be evicted.
 pub const LFU_INIT: u8 = 5;
 
+/// What the 24 bits tell of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Noted {
+    /// When it was last read or written.
+    LastUse,
+    /// When it was last written (`maxmemory-policy` *-lrm). The caller notes it with the changes of a command: a
+    /// lookup does not.
+    LastChange,
+    /// How often it is used (`maxmemory-policy` *-lfu).
+    Frequency,
+}
+
 /// Meaning of the 24 bits, and parameters of their updates.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
-    /// Count accesses (`maxmemory-policy` *-lfu) instead of recording their time.
-    pub lfu: bool,
+    /// What the bits tell.
+    pub noted: Noted,
     /// `lfu-log-factor`.
     pub log_factor: u32,
     /// `lfu-decay-time`, in minutes.
     pub decay_minutes: u32,
-    /// Whether eviction depends on these bits: `maxmemory` is set, and its policy is *-lru or *-lfu.
+    /// Whether eviction depends on these bits: `maxmemory` is set, and its policy is *-lru, *-lrm, or *-lfu.
     pub guides_eviction: bool,
     /// Current time, in seconds since 1970.
     seconds: u64,
@@ -28,11 +40,17 @@ pub struct Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Access { lfu: false, log_factor: 10, decay_minutes: 1, guides_eviction: false, seconds: 0 }
+        Access { noted: Noted::LastUse, log_factor: 10, decay_minutes: 1, guides_eviction: false, seconds: 0 }
     }
 }
 
 impl Access {
+    /// Whether the bits count accesses instead of recording a time.
+    #[inline]
+    pub fn counts(&self) -> bool {
+        self.noted == Noted::Frequency
+    }
+
     /// Sets the current time.
     #[inline]
     pub fn set_now(&mut self, now: UnixMillis) {
@@ -54,14 +72,17 @@ impl Access {
     /// Bits of a new key.
     #[inline]
     pub fn fresh(&self) -> u32 {
-        if self.lfu { self.bits_for_frequency(LFU_INIT) } else { self.lru_clock() }
+        if self.counts() { self.bits_for_frequency(LFU_INIT) } else { self.lru_clock() }
     }
 
     /// Bits of a key after an access now, if they were `old`.
     #[inline]
     pub fn touched(&self, old: u32, rng: &mut Rng) -> u32 {
-        if !self.lfu {
+        if self.noted == Noted::LastUse {
             return self.lru_clock();
+        }
+        if self.noted == Noted::LastChange {
+            return old;
         }
         self.bits_for_frequency(self.raised(self.frequency(old), rng))
     }
@@ -75,7 +96,7 @@ impl Access {
         if rng.f64() < p { counter + 1 } else { counter }
     }
 
-    /// Seconds since the last access, from LRU bits.
+    /// Seconds since the last access, or change, from LRU bits.
     pub fn idle_seconds(&self, bits: u32) -> u32 {
         self.lru_clock().wrapping_sub(bits) & 0xff_ffff
     }
@@ -109,10 +130,11 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
+    use super::Noted::{Frequency, LastChange, LastUse};
     use super::*;
 
-    fn at(lfu: bool, seconds: i64) -> Access {
-        let mut access = Access { lfu, ..Access::default() };
+    fn at(noted: Noted, seconds: i64) -> Access {
+        let mut access = Access { noted, ..Access::default() };
         access.set_now(UnixMillis(seconds * 1000 + 999));
         access
     }
@@ -121,25 +143,27 @@ mod tests {
     fn lru_bits_tell_the_idle_time_across_the_wrap() {
         let wrap = 1 << 24;
         for start in [0, 5, wrap - 1, wrap, 104 * wrap - 3] {
-            let bits = at(false, start).fresh();
+            let bits = at(LastUse, start).fresh();
             assert!(bits < 1 << 24);
             for idle in [0, 1, 10, wrap - 1] {
-                let later = at(false, start + idle);
+                let later = at(LastUse, start + idle);
                 assert_eq!(later.idle_seconds(bits), idle as u32, "from {start}");
                 assert_eq!(later.bits_for_idle(idle as u32), bits);
             }
         }
-        let (early, late) = (at(false, 7), at(false, 90));
+        let (early, late) = (at(LastUse, 7), at(LastUse, 90));
         assert_eq!(late.touched(early.fresh(), &mut Rng::new(1)), late.fresh());
+        let late = at(LastChange, 90);
+        assert_eq!(late.touched(early.fresh(), &mut Rng::new(1)), early.fresh());
     }
 
     #[test]
     fn frequency_decays_by_the_minute() {
         let wrap = 60 << 16;
         for start in [0, 59, 60, wrap - 60] {
-            let bits = at(true, start).bits_for_frequency(100);
+            let bits = at(Frequency, start).bits_for_frequency(100);
             for (minutes, left) in [(0, 100), (1, 99), (60, 40), (100, 0), (5000, 0)] {
-                let later = at(true, start + 60 * minutes);
+                let later = at(Frequency, start + 60 * minutes);
                 assert_eq!(later.frequency(bits), left, "from {start}");
                 assert_eq!(Access { decay_minutes: 0, ..later }.frequency(bits), 100);
                 let slow = Access { decay_minutes: 10, ..later };
@@ -151,7 +175,7 @@ mod tests {
     #[test]
     fn frequency_grows_with_the_logarithm_of_the_accesses() {
         let mut rng = Rng::new(3);
-        let access = at(true, 1_000_000);
+        let access = at(Frequency, 1_000_000);
         let mut bits = access.fresh();
         assert_eq!(access.frequency(bits), LFU_INIT);
         let mut after = Vec::new();

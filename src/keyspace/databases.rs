@@ -8,7 +8,7 @@ use super::db::Db;
 use super::evict::Evictor;
 use super::fields::FieldRules;
 use super::free::{LazyFree, Reclaimer};
-use super::ledger::Ledger;
+use super::ledger::{Change, Event, Ledger};
 use super::own::OwnExpiries;
 use super::slot::Slot;
 use super::suspension::{Expiry, Suspend, Suspension};
@@ -174,6 +174,19 @@ impl Keyspace {
     /// Database `index`, for maintenance.
     pub fn database_mut(&mut self, index: usize) -> &mut Database {
         &mut self.dbs[index]
+    }
+
+    /// Notes in the keys that were changed when this happened, for policies that evict by the last change.
+    /// What was restored has its access data.
+    pub fn note_changes(&mut self, changes: &[Change], keys: &[u8]) {
+        for change in changes {
+            if let Change::Key { db, key, event } | Change::Beside { db, key, event } = change
+                && *event != Event::RESTORED
+                && let Some(entry) = self.dbs[*db as usize].touching(Key::new(&keys[key.clone()]))
+            {
+                entry.note_access(self.access.fresh());
+            }
+        }
     }
 
     /// Type of the value at `key` of database `db`, if the key exists and has not expired.

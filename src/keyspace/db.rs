@@ -456,7 +456,7 @@ impl<'s> Db<'s> {
     /// Access data of a value about to be stored: the frequency of the key is kept, and the access recorded.
     fn access_of_new_value(&mut self, key: Key<'_>) -> u32 {
         let Keyspace { dbs, access, rng, .. } = &mut *self.space;
-        let old = if access.lfu { dbs[self.index].find(key) } else { None };
+        let old = if access.counts() { dbs[self.index].find(key) } else { None };
         old.map_or_else(|| access.fresh(), |old| access.touched(old.access(), rng))
     }
 

@@ -255,6 +255,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyspace::access::Noted;
     use crate::keyspace::free::Reclaimer;
     use crate::keyspace::{Change, Listeners, Ttl};
     use crate::stdx::clock::UnixMillis;
@@ -280,7 +281,9 @@ mod tests {
     fn space(databases: usize, seed: u64, policy: Policy) -> Keyspace {
         let mut space = Keyspace::new(databases, Reclaimer::default(), Rng::new(seed));
         space.set_now(UnixMillis(NOW));
-        space.access.lfu = policy.order == Order::LeastFrequent;
+        if policy.order == Order::LeastFrequent {
+            space.access.noted = Noted::Frequency;
+        }
         space.evictor.set_policy(Some(policy));
         space
     }

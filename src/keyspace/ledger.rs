@@ -65,6 +65,8 @@ pub enum Wakes {
 impl Event {
     /// A change without an event that unblocks no client.
     pub const SILENT: Event = Event { class: Class::Silent, name: "", wakes: Wakes::Nobody };
+    /// A value was restored, with the access data that its entry has.
+    pub const RESTORED: Event = Event::generic("restore");
     /// A change without an event: entries of a stream were delivered to a consumer, or released.
     pub const DELIVERED: Event = Event { class: Class::Silent, name: "", wakes: Wakes::Claimants };
 
@@ -119,6 +121,8 @@ bit_set! {
         TRACKING = 2;
         /// A client waits for a key.
         BLOCKED = 3;
+        /// Keys are evicted by the time of their last change.
+        LAST_CHANGE = 6;
     }
 }
 

@@ -38,10 +38,10 @@ enum Room {
 pub(in crate::server) fn policy(policy: EvictionPolicy) -> Option<Policy> {
     let (scope, order) = match policy {
         EvictionPolicy::NoEviction => return None,
-        EvictionPolicy::AllkeysLru => (Scope::All, Order::LeastRecent),
+        EvictionPolicy::AllkeysLru | EvictionPolicy::AllkeysLrm => (Scope::All, Order::LeastRecent),
         EvictionPolicy::AllkeysLfu => (Scope::All, Order::LeastFrequent),
         EvictionPolicy::AllkeysRandom => (Scope::All, Order::Random),
-        EvictionPolicy::VolatileLru => (Scope::Volatile, Order::LeastRecent),
+        EvictionPolicy::VolatileLru | EvictionPolicy::VolatileLrm => (Scope::Volatile, Order::LeastRecent),
         EvictionPolicy::VolatileLfu => (Scope::Volatile, Order::LeastFrequent),
         EvictionPolicy::VolatileRandom => (Scope::Volatile, Order::Random),
         EvictionPolicy::VolatileTtl => (Scope::Volatile, Order::FirstToExpire),

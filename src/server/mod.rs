@@ -88,6 +88,8 @@ pub struct Server {
     pub sentinel: Option<Box<sentinel::Sentinel>>,
     /// Encryption of connections.
     pub tls: tls::Tls,
+    /// What has been found out about the keys that cost most; `None` if nobody has asked.
+    pub hot_keys: Option<Box<watching::hot_keys::HotKeys>>,
     /// What serves metrics; `None` if nobody can ask for them.
     pub metrics: Option<Box<watching::metrics::Metrics>>,
     /// State of the event loop.
@@ -168,6 +170,7 @@ impl Server {
             targets: migrate::Targets::default(),
             sentinel: None,
             tls: tls::Tls::default(),
+            hot_keys: None,
             metrics: None,
             event_loop: EventLoop::default(),
             identity: Identity {

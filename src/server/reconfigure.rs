@@ -8,6 +8,8 @@
 use crate::config::rewrite::{self, Scope};
 use crate::config::value::{Choice, EvictionPolicy};
 use crate::config::{Config, Effects, SetError, os_error, table};
+use crate::keyspace::Listeners;
+use crate::keyspace::access::Noted;
 use crate::keyspace::evict::{Order, Policy};
 use crate::keyspace::free::LazyFree;
 use crate::net::descriptors;
@@ -283,11 +285,16 @@ fn choose_evicted(server: &mut Server) {
     let policy = crate::server::memory::policy(memory.policy);
     server.keyspace.evictor.set_policy(policy);
     let access = &mut server.keyspace.access;
-    access.lfu = matches!(memory.policy, EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu);
+    access.noted = match memory.policy {
+        EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu => Noted::Frequency,
+        EvictionPolicy::AllkeysLrm | EvictionPolicy::VolatileLrm => Noted::LastChange,
+        _ => Noted::LastUse,
+    };
     access.log_factor = memory.lfu_log_factor;
     access.decay_minutes = memory.lfu_decay_time_min;
     let by_access = |policy: Policy| matches!(policy.order, Order::LeastRecent | Order::LeastFrequent);
     access.guides_eviction = memory.maxmemory > 0 && policy.is_some_and(by_access);
+    server.keyspace.ledger.listeners.set(Listeners::LAST_CHANGE, access.noted == Noted::LastChange);
     // What an access notes is a time in another unit now.
     let now = server.keyspace.now();
     server.keyspace.set_now(now);

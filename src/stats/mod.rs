@@ -9,5 +9,6 @@ pub mod latency;
 pub mod log;
 pub mod metrics;
 pub mod slowlog;
+pub mod space_saving;
 
 pub use counters::{CommandStats, Stats};

@@ -9,14 +9,16 @@ use crate::cluster::slot::Slot;
 use crate::cluster::slots::SlotSet;
 use crate::resp::{Args, Error, Replied};
 use crate::server::Server;
-use crate::server::command::{Arg, CmdResult, Docs, Flags, Spec};
+use crate::server::command::{Arg, CmdResult, Databases, Docs, Flags, Spec};
 use crate::server::execution::Origin;
 use crate::stdx::num;
 
 const RANGE: &[Arg] = &[Arg::integer("start-slot"), Arg::integer("end-slot")];
 
-pub(super) const MIGRATESLOTS: Spec =
-    Spec::admin("cluster|migrateslots", -4, migrateslots).flags(CHANGES).docs(Docs {
+pub(super) const MIGRATESLOTS: Spec = Spec::admin("cluster|migrateslots", -4, migrateslots)
+    .flags(CHANGES)
+    .databases(Databases::All)
+    .docs(Docs {
         summary: "Moves slots of this node to other ones, with their keys.",
         since: "9.0.0",
         complexity: "O(N) for N slots; the keys move in the background",
@@ -127,12 +129,15 @@ fn ranges(args: &Args<'_>, mut i: usize) -> Result<(SlotSet, usize), Error> {
 }
 
 pub(super) const CANCELSLOTMIGRATIONS: Spec =
-    Spec::admin("cluster|cancelslotmigrations", 2, cancelslotmigrations).flags(CHANGES).docs(Docs {
-        summary: "Ends all moves of slots that are not complete, without effect.",
-        since: "9.0.0",
-        complexity: "O(N) for N moves",
-        ..DOCS
-    });
+    Spec::admin("cluster|cancelslotmigrations", 2, cancelslotmigrations)
+        .flags(CHANGES)
+        .databases(Databases::All)
+        .docs(Docs {
+            summary: "Ends all moves of slots that are not complete, without effect.",
+            since: "9.0.0",
+            complexity: "O(N) for N moves",
+            ..DOCS
+        });
 
 /// CLUSTER CANCELSLOTMIGRATIONS → OK.
 fn cancelslotmigrations(server: &mut Server, key: ClientKey, _: Args<'_>) -> CmdResult {

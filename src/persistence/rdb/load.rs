@@ -788,8 +788,8 @@ impl Attributes {
     /// Access data of a key, converted to the clocks of `clocks`.
     fn access(&self, clocks: &Access) -> u32 {
         match (self.idle, self.frequency) {
-            (_, Some(frequency)) if clocks.lfu => clocks.bits_for_frequency(frequency),
-            (Some(idle), _) if !clocks.lfu => clocks.bits_for_idle(idle),
+            (_, Some(frequency)) if clocks.counts() => clocks.bits_for_frequency(frequency),
+            (Some(idle), _) if !clocks.counts() => clocks.bits_for_idle(idle),
             _ => clocks.fresh(),
         }
     }

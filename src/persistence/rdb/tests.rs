@@ -8,6 +8,7 @@ use super::load::{EXPANSION, Fault, Tally};
 use super::output::Output;
 use super::save::{SavedAccess, Version, version_for};
 use super::*;
+use crate::keyspace::access::Noted;
 use crate::keyspace::expire::{ActiveExpire, Cycle};
 use crate::keyspace::free::Reclaimer;
 use crate::keyspace::{Entry, Key, Keyspace};
@@ -463,11 +464,11 @@ fn due_keys_are_left_out_and_accesses_kept() {
     for entry in other.databases()[0].keys().iter() {
         assert_eq!(other.access.idle_seconds(entry.access()), 77);
     }
-    space.access.lfu = true;
+    space.access.noted = Noted::Frequency;
     let options = SaveOptions { access: SavedAccess::Frequency, ..SaveOptions::default() };
     let bytes = saved_as(&space, &options, true);
     other.flush(None, false);
-    other.access.lfu = true;
+    other.access.noted = Noted::Frequency;
     let mut loader = Loader::new(Box::new(&bytes[..]), None, LoadOptions::default());
     loader.run(&mut other).expect("our own file");
     let frequency = |space: &Keyspace, key: &[u8]| {

@@ -6,6 +6,7 @@
 //! reply, `Admin` the whole server.
 
 mod context;
+mod databases;
 mod docs;
 mod flags;
 mod keys;
@@ -13,6 +14,7 @@ mod names;
 mod spec;
 
 pub use context::{CmdResult, Ctx, Handler};
+pub use databases::{Databases, FindDatabases};
 pub use docs::{Arg, ArgKind, Docs, Group};
 pub use flags::{Acl, Flags};
 pub use keys::{Begin, ChannelSpec, ChannelUse, Find, FindKeys, KeyFlags, KeySpec};

@@ -1,6 +1,7 @@
 //! The table entry of a command.
 
 use super::context::{CmdResult, Ctx, Handler};
+use super::databases::Databases;
 use super::docs::Docs;
 use super::flags::{Acl, Flags};
 use super::keys::{Begin, ChannelSpec, Find, FindKeys, KeyFlags, KeySpec};
@@ -33,6 +34,8 @@ pub struct Spec {
     pub keys: &'static [KeySpec],
     /// Where the channels are among the arguments.
     pub channels: Option<ChannelSpec>,
+    /// Which databases a request uses.
+    pub databases: Databases,
     /// Function that runs the command.
     pub handler: Handler,
     /// Subcommands of a container.
@@ -85,6 +88,7 @@ impl Spec {
             acl: Acl::NONE,
             keys: &[],
             channels: None,
+            databases: Databases::Selected,
             handler,
             subcommands: &[],
             tips: &[],
@@ -139,6 +143,11 @@ impl Spec {
     /// Sets the channel specification.
     pub const fn channels(self, channels: ChannelSpec) -> Spec {
         Spec { channels: Some(channels), ..self }
+    }
+
+    /// Sets which databases a request uses, if its client's is not all.
+    pub const fn databases(self, databases: Databases) -> Spec {
+        Spec { databases, ..self }
     }
 
     /// Sets the tips.

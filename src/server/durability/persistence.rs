@@ -255,7 +255,10 @@ impl Server {
     /// How snapshots are to be written now.
     pub fn save_options(&self) -> SaveOptions {
         let access = match self.config.memory.policy {
-            EvictionPolicy::AllkeysLru | EvictionPolicy::VolatileLru => SavedAccess::Idle,
+            EvictionPolicy::AllkeysLru
+            | EvictionPolicy::VolatileLru
+            | EvictionPolicy::AllkeysLrm
+            | EvictionPolicy::VolatileLrm => SavedAccess::Idle,
             EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu => SavedAccess::Frequency,
             _ => SavedAccess::None,
         };

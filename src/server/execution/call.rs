@@ -571,7 +571,9 @@ impl Server {
                 let before = client.io.output.position();
                 let now = self.keyspace.now();
                 let limited = client.flags.has(ClientFlags::LIMITED_USER);
-                let permissions = limited.then(|| Permissions::new(&self.acl, client.user, id, spec));
+                let databases = self.keyspace.databases().len() as u32;
+                let permissions =
+                    limited.then(|| Permissions::new(&self.acl, client.user, id, spec, (db, databases)));
                 let mut ctx = Ctx {
                     args: *args,
                     db: self.keyspace.db(db as usize).without_touch(client.flags.has(ClientFlags::NO_TOUCH)),

@@ -56,6 +56,9 @@ impl Server {
         if listeners.has(Listeners::OWN) && self.execution.origin != Origin::Primary {
             self.keyspace.note_own_expiries(&changes, &keys);
         }
+        if listeners.has(Listeners::LAST_CHANGE) {
+            self.keyspace.note_changes(&changes, &keys);
+        }
         if listeners.has(Listeners::BLOCKED) {
             for change in &changes {
                 note_ready(&mut self.clients.blocking, change, &keys);

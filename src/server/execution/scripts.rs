@@ -644,8 +644,8 @@ impl Host for ScriptHost<'_, '_> {
         let found = server.commands.find(args.at(0))?;
         let id = server.commands.meant(found, &args).unwrap_or(found);
         let spec = server.commands.spec(id);
-        let user = server.clients[self.client].user;
-        Some(!self.limited || server.check_user(user, id, spec, &args).is_ok())
+        let client = &server.clients[self.client];
+        Some(!self.limited || server.check_user(client.user, client.db, id, spec, &args).is_ok())
     }
 
     fn log(&mut self, level: LogLevel, text: &[u8]) {

@@ -36,6 +36,7 @@ impl Server {
         // The user may have changed since the request was queued.
         if let Err(denied) = self.permit(key, id, spec, &args, Context::Multi) {
             let reason = match denied {
+                Denied::Database(_) => "no permission",
                 Denied::Command => "no permission to execute the command or subcommand",
                 Denied::Key(_) => "no permission to touch the specified keys",
                 Denied::Channel(_) => {

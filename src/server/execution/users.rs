@@ -6,8 +6,8 @@
 use crate::acl::catalog::Command;
 use crate::acl::log::Event;
 use crate::acl::{
-    Access, Acl, Catalog, Channel, Context, DEFAULT_NAME, Denied, Reason, Request, SetError, User, UserId,
-    file, user,
+    Access, Acl, Catalog, Channel, Context, DEFAULT_NAME, Denied, Reason, Request, SetError, UsedDatabase,
+    User, UserId, file, user,
 };
 use crate::clients::pubsub::{Scope, Subscriptions};
 use crate::clients::{Client, ClientFlags, ClientKey};
@@ -17,7 +17,7 @@ use crate::config::value::AclPubsubDefault;
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{
-    Acl as Category, ChannelSpec, ChannelUse, CommandId, Commands, Flags, KeyFlags, Spec,
+    Acl as Category, ChannelSpec, ChannelUse, CommandId, Commands, Databases, Flags, KeyFlags, Spec,
 };
 use crate::stdx::clock::UnixMillis;
 
@@ -72,7 +72,13 @@ fn channels_of(spec: &Spec, args: &Args<'_>) -> Vec<(usize, Channel)> {
 }
 
 /// Calls `f` with the parts of a request that rules are checked against.
-fn with_request<T>(id: CommandId, spec: &Spec, args: &Args<'_>, f: impl FnOnce(&Request<'_>) -> T) -> T {
+fn with_request<T>(
+    id: CommandId,
+    spec: &Spec,
+    args: &Args<'_>,
+    databases: &[UsedDatabase],
+    f: impl FnOnce(&Request<'_>) -> T,
+) -> T {
     let (keys, keys_are_known) = keys_of(spec, args);
     f(&Request {
         command: id.0,
@@ -81,6 +87,7 @@ fn with_request<T>(id: CommandId, spec: &Spec, args: &Args<'_>, f: impl FnOnce(&
         keys: &keys,
         keys_are_known,
         channels: &channels_of(spec, args),
+        databases,
     })
 }
 
@@ -91,28 +98,41 @@ pub struct Permissions<'a> {
     user: UserId,
     id: CommandId,
     spec: &'static Spec,
+    /// The selected database, and the number of databases.
+    db: (u32, u32),
 }
 
 impl<'a> Permissions<'a> {
-    /// The permissions of `user` in the command `id`.
-    pub fn new(acl: &'a Acl, user: UserId, id: CommandId, spec: &'static Spec) -> Self {
-        Permissions { acl, user, id, spec }
+    /// The permissions of `user` in the command `id`, run in the first of `db`, which is followed by the number of
+    /// databases.
+    pub fn new(acl: &'a Acl, user: UserId, id: CommandId, spec: &'static Spec, db: (u32, u32)) -> Self {
+        Permissions { acl, user, id, spec, db }
     }
 
     /// Whether the user may run this request and also read every key, whatever its name.
     pub fn read_every_key(&self, args: &Args<'_>) -> bool {
-        with_request(self.id, self.spec, args, |request| {
+        let databases = match self.acl[self.user].limits_databases() {
+            true => self.spec.used_databases(args, self.db.0, self.db.1),
+            false => Vec::new(),
+        };
+        with_request(self.id, self.spec, args, &databases, |request| {
             self.acl[self.user].check_with_every_key(request, Access::READ)
         })
     }
 }
 
-/// The text of a denial for the user `name`. With `fully`, it names the key or channel.
+/// The text of a denial for the user `name`. With `fully`, it names the key, channel or database; if the request does
+/// not name the database, its command.
 pub fn denial(denied: Denied, name: &[u8], spec: &Spec, args: &Args<'_>, fully: bool) -> Vec<u8> {
     let quoted = |what: &[u8], thing: &[u8], kind: &[u8]| {
         [b"User ", name, b" has no permissions to ", what, b" the '", thing, b"' ", kind].concat()
     };
     match denied {
+        Denied::Database(at) if fully => {
+            [b"User ", name, b" has no permissions to access database ", args.get(at).unwrap_or_default()]
+                .concat()
+        }
+        Denied::Database(_) => b"No permissions to access database".to_vec(),
         Denied::Command => quoted(b"run", spec.name.as_bytes(), b"command"),
         Denied::Key(at) if fully => quoted(b"access", args.get(at).unwrap_or_default(), b"key"),
         Denied::Channel(at) if fully => quoted(b"access", args.get(at).unwrap_or_default(), b"channel"),
@@ -227,24 +247,30 @@ impl Server {
         !self.clients[key].flags.has(ClientFlags::AUTHENTICATED) && !self.acl.is_open()
     }
 
-    /// Checks whether a user may run a request.
+    /// Checks whether a user may run a request in database `db`.
     ///
     /// # Errors
-    /// The command, key or channel that the user may not use.
+    /// The database, command, key or channel that the user may not use.
     pub fn check_user(
         &self,
         user: UserId,
+        db: u32,
         id: CommandId,
         spec: &Spec,
         args: &Args<'_>,
     ) -> Result<(), Denied> {
-        with_request(id, spec, args, |request| self.acl[user].check(request))
+        let user = &self.acl[user];
+        let databases = match user.limits_databases() {
+            true => spec.used_databases(args, db, self.keyspace.databases().len() as u32),
+            false => Vec::new(),
+        };
+        with_request(id, spec, args, &databases, |request| user.check(request))
     }
 
     /// Checks whether a client may run a request. A denial is recorded in the log of denials.
     ///
     /// # Errors
-    /// The command, key or channel that the client's user may not use.
+    /// The database, command, key or channel that the client's user may not use.
     pub fn permit(
         &mut self,
         key: ClientKey,
@@ -256,18 +282,38 @@ impl Server {
         if !self.clients[key].flags.has(ClientFlags::LIMITED_USER) {
             return Ok(());
         }
-        let user = self.clients[key].user;
-        let denied = match self.check_user(user, id, spec, args) {
-            Ok(()) => return Ok(()),
+        let client = &mut self.clients[key];
+        let user = client.user;
+        // What is queued runs in the database that a request queued before selects. (Nothing is queued while a transaction
+        // runs.)
+        let db = client.open_transaction().and_then(|transaction| transaction.selects).unwrap_or(client.db);
+        let denied = match self.check_user(user, db, id, spec, args) {
+            Ok(()) => {
+                if let Databases::Selects(_) = spec.databases {
+                    self.note_selection(key, spec, args);
+                }
+                return Ok(());
+            }
             Err(denied) => denied,
         };
         let object = match denied {
-            Denied::Command => spec.name.as_bytes(),
-            Denied::Key(at) | Denied::Channel(at) => args.get(at).unwrap_or_default(),
+            Denied::Database(0) | Denied::Command => spec.name.as_bytes(),
+            Denied::Database(at) | Denied::Key(at) | Denied::Channel(at) => args.get(at).unwrap_or_default(),
         };
         let username = self.acl.name(user).to_vec();
         self.note_denial(key, Event { reason: denied.into(), context, object, username: &username });
         Err(denied)
+    }
+
+    /// Notes the database that a transaction will be in after a request that is about to be queued.
+    fn note_selection(&mut self, key: ClientKey, spec: &Spec, args: &Args<'_>) {
+        let count = self.keyspace.databases().len() as u32;
+        let client = &mut self.clients[key];
+        if let Some(used) = spec.used_databases(args, client.db, count).first()
+            && let Some(transaction) = client.open_transaction()
+        {
+            transaction.selects = Some(used.number);
+        }
     }
 
     /// The reply to a request that [`Server::permit`] refused.

@@ -28,11 +28,12 @@ pub const BUILD_ID: u64 = {
     hash
 };
 
-/// The version line without the program's name, in the form that scripts take apart (` v=…`).
-pub fn version_text() -> String {
+/// The version line without the program's name, in the form that scripts take apart (` v=…`), with the version of the
+/// server that this one stands in for.
+pub fn version_text(stands_in_for: &str) -> String {
     let bits = usize::BITS;
     format!(
-        "v={REDIS_VERSION} sha={COMMIT}:{MODIFIED} malloc={} bits={bits} build={BUILD_ID:016x} spinel={VERSION}",
+        "v={stands_in_for} sha={COMMIT}:{MODIFIED} malloc={} bits={bits} build={BUILD_ID:016x} spinel={VERSION}",
         alloc::NAME
     )
 }
@@ -43,9 +44,12 @@ mod tests {
 
     #[test]
     fn the_version_line_begins_and_ends_as_scripts_expect() {
-        assert!(version_text().starts_with(&format!("v=7.2.4 sha={COMMIT}:")));
+        assert!(version_text(REDIS_VERSION).starts_with(&format!("v=7.2.4 sha={COMMIT}:")));
         assert!(COMMIT.len() == 8 && COMMIT.bytes().all(|byte| byte.is_ascii_hexdigit()), "{COMMIT}");
         assert!(["0", "1"].contains(&MODIFIED));
-        assert!(version_text().ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION"))));
+        assert!(
+            version_text("8.2.3").starts_with("v=8.2.3 sha=")
+                && version_text(REDIS_VERSION).ends_with(concat!(" spinel=", env!("CARGO_PKG_VERSION")))
+        );
     }
 }

@@ -61,6 +61,9 @@ impl Server {
         if self.cluster.as_ref().is_some_and(|cluster| cluster.slot_stats.is_some()) {
             self.count_slot(key, spec, args, ran);
         }
+        if self.hot_keys.as_ref().is_some_and(|found| found.is_active()) {
+            self.count_hot_keys(key, spec, args, ran);
+        }
         if spec.flags.has(Flags::SKIP_SLOWLOG) {
             return;
         }
@@ -102,10 +105,11 @@ impl Server {
         self.apply_slot_stats();
         let options = &self.config.logs;
         let counts_slots = self.cluster.as_ref().is_some_and(|cluster| cluster.slot_stats.is_some());
+        let counts_keys = self.hot_keys.as_ref().is_some_and(|found| found.is_active());
         self.stats.thresholds = Thresholds {
             slow_ns,
-            // While costs are counted by slot, every command counts.
-            long_ns: if counts_slots { 0 } else { slow_ns.min(wait_ns) },
+            // While costs are counted by slot or key, every command counts.
+            long_ns: if counts_slots || counts_keys { 0 } else { slow_ns.min(wait_ns) },
             request: bytes(options.large_request_bytes),
             reply: bytes(options.large_reply_bytes),
         };

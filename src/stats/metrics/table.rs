@@ -308,6 +308,7 @@ pub const METRICS: &[Metric] = &[
     c("acl_access_denied_cmd", "acl_denied_commands_total", "Commands denied to their user."),
     c("acl_access_denied_key", "acl_denied_keys_total", "Keys denied to their user."),
     c("acl_access_denied_channel", "acl_denied_channels_total", "Channels denied to their user."),
+    c("acl_access_denied_db", "acl_denied_databases_total", "Requests denied to their user because of a database."),
     c("acl_access_denied_tls_cert", "acl_denied_certificates_total", "Certificates that named no user who may log in."),
     // Replication
     g("master_port", "primary_port", "Port of the primary."),

@@ -69,7 +69,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Checks all links, and sets their distances.
+    /// Checks all links, and sets their distances: each is computed once for both ends of a link.
     fn measure(&mut self) -> Result<(), LoadError> {
         for slot in 0..self.nodes.len() as Slot {
             for layer in 0..self.node(slot).layers.len() {
@@ -79,11 +79,16 @@ impl Graph {
                     let to = links[i].to;
                     let other = self.node(to);
                     let twice = links[..i].iter().any(|before| before.to == to);
-                    if to == slot || twice || other.level() < layer || !other.has_link(layer, slot) {
+                    if to == slot || twice || other.level() < layer {
                         return Err(LoadError::Link);
                     }
-                    let distance = node.code.distance(&other.code);
-                    self.node_mut(slot).layers[layer][i].distance = distance;
+                    let mut ends = other.layers[layer].iter();
+                    let back = ends.position(|link| link.to == slot).ok_or(LoadError::Link)?;
+                    if slot < to {
+                        let distance = node.code.distance(&other.code);
+                        self.node_mut(slot).layers[layer][i].distance = distance;
+                        self.node_mut(to).layers[layer][back].distance = distance;
+                    }
                 }
             }
         }
