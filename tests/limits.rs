@@ -331,6 +331,15 @@ fn walks_through_all_keys_let_others_be_served() {
     for _ in 0..19_900 {
         listener.reply().expect("an event");
     }
+    // How far one has come is told meanwhile. It may be over before that is asked.
+    let seen = (0..1000).any(|_| {
+        walker.send(b"PREFIX STATS\r\n").expect("connected");
+        let info = run(&mut other, "INFO stats");
+        let reply = walker.reply().expect("a reply");
+        assert!(flat(String::from_utf8_lossy(&reply).into_owned()).contains("keys 10001 bytes"));
+        info.contains("walks_in_progress:1\r\n") && info.contains("walks_keys_total:10001\r\n")
+    });
+    assert!(seen && run(&mut other, "INFO stats").contains("walks_in_progress:0\r\n"));
     // One that disconnects waits no longer.
     let mut gone = server.client();
     gone.send(b"PREFIX STATS\r\n").expect("connected");

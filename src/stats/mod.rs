@@ -8,6 +8,7 @@ pub mod info;
 pub mod latency;
 pub mod log;
 pub mod metrics;
+pub mod progress;
 pub mod slowlog;
 
 pub use counters::{CommandStats, Stats};
