@@ -2,6 +2,7 @@
 //! neither where they come from nor who asks for them.
 #![warn(missing_docs)]
 
+pub mod advice;
 pub mod counters;
 pub mod histogram;
 pub mod info;

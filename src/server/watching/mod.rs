@@ -1,5 +1,6 @@
 //! Reports to watchers: notifications, invalidations, published messages, monitors, slow commands.
 
+mod advice;
 pub mod metrics;
 pub mod monitor;
 pub mod notify;
