@@ -262,6 +262,18 @@ impl Database {
         old
     }
 
+    /// Adds an entry whose key the caller knows to be absent.
+    pub(super) fn add(&mut self, key: Key<'_>, mut new: Entry) {
+        debug_assert!(self.find(key).is_none());
+        let alarm = new.arm();
+        let address = new.reference();
+        if new.expires().is_some() {
+            self.expires.insert_unique(key.hash(), address);
+        }
+        self.keys.insert_absent(key, new);
+        self.alarms.add(alarm, address);
+    }
+
     /// Replaces the key's entry by the result of `change`; whether the key exists.
     pub(super) fn rebuild(&mut self, key: Key<'_>, change: impl FnOnce(Entry) -> Entry) -> bool {
         let Some(mut slot) = self.keys.slot(key) else { return false };

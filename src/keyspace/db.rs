@@ -400,33 +400,47 @@ impl<'s> Db<'s> {
     #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
         let Keyspace { dbs, access, rng, now, .. } = &mut *self.space;
-        if let Some(mut entry) = dbs[self.index].touching(key) {
-            let expires = entry.expires();
-            let due = expires.is_some_and(|at| at <= *now);
-            let expiry_fits = match ttl {
-                Ttl::Clear => expires.is_none(),
-                Ttl::Keep => !due,
-                Ttl::At(_) => expires.is_some() && !due,
+        let Some(mut entry) = dbs[self.index].touching(key) else {
+            return self.add_string(key, value, ttl);
+        };
+        let expires = entry.expires();
+        let due = expires.is_some_and(|at| at <= *now);
+        let expiry_fits = match ttl {
+            Ttl::Clear => expires.is_none(),
+            Ttl::Keep => !due,
+            Ttl::At(_) => expires.is_some() && !due,
+        };
+        let overwritten = expiry_fits
+            && match &value {
+                Value::Bytes(bytes) => entry.overwrite(bytes),
+                Value::Int(n) => entry.overwrite_int(*n),
+                _ => false,
             };
-            let overwritten = expiry_fits
-                && match &value {
-                    Value::Bytes(bytes) => entry.overwrite(bytes),
-                    Value::Int(n) => entry.overwrite_int(*n),
-                    _ => false,
-                };
-            if overwritten {
-                if let Ttl::At(at) = ttl {
-                    entry.write_expire(at);
-                }
-                let new = access.touched(entry.access(), rng);
-                entry.note_access(new);
-                return;
-            }
+        if !overwritten {
+            drop(entry);
+            return self.replace_string(key, value, ttl);
         }
-        self.replace_or_add(key, value, ttl);
+        if let Ttl::At(at) = ttl {
+            entry.write_expire(at);
+        }
+        let new = access.touched(entry.access(), rng);
+        entry.note_access(new);
     }
 
-    fn replace_or_add(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+    /// Stores a string under a key that is known to be absent.
+    fn add_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+        let expires = match ttl {
+            Ttl::At(at) => Some(at),
+            Ttl::Clear | Ttl::Keep => None,
+        };
+        let mut entry = Entry::new(key.bytes, expires, value);
+        entry.set_access(self.space.access.fresh());
+        self.database_mut().add(key, entry);
+        self.born(key);
+    }
+
+    /// Stores a string in place of the value under `key`.
+    fn replace_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
         // A key whose time has come is not overwritten: it goes, and another one comes.
         self.expire_to_write(key);
         let expires = match ttl {

@@ -254,10 +254,15 @@ impl Server {
             if self.conditions.has(Conditions::CLUSTER) {
                 self.prefetch_in_slots(window);
             } else {
+                // Nearly all requests of a window are often one client's.
+                let database_of = |client| &self.keyspace.databases()[self.clients[client].db as usize];
+                let (mut client, mut database) = (window[0].client, database_of(window[0].client));
                 for pending in window {
+                    if pending.client != client {
+                        (client, database) = (pending.client, database_of(pending.client));
+                    }
                     if pending.hashed != 0 {
-                        let db = self.clients[pending.client].db as usize;
-                        self.keyspace.databases()[db].prefetch_entry(pending.hash);
+                        database.prefetch_entry(pending.hash);
                     }
                 }
             }
