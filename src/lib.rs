@@ -12,7 +12,7 @@
 //! | 1 | [`structures`] | the layout of memory | keys, expiry, configuration |
 //! | 2 | [`resp`] | the wire format | sockets, commands; no bytes make it panic, however they are split |
 //! | 2 | [`background`] | three threads with queues of jobs | what a job means |
-//! | 2 | [`stats`] | counters, histograms, the log, lists of slow commands and latency events, metrics as text | who asks for them |
+//! | 2 | [`stats`] | counters, histograms, the log, lists of slow commands and latency events, metrics as text, progress of long work | who asks for them |
 //! | 3 | [`types`] | encodings, and when a value changes from one to the other | keys, expiry, clients, replies |
 //! | 4 | [`keyspace`] | databases, expiry, a ledger of what changed | clients and replies: it records a change and tells nobody |
 //! | 5 | [`acl`] | users, rules, commands by number | clients, how a command is run |

@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use spinel::config::{Param, table};
@@ -75,6 +76,36 @@ fn what_is_unknown_is_not_generated() {
     assert!(unit.contains("--supervised systemd") && unit.contains("NoNewPrivileges=yes"));
     let image = generate(&["dockerfile"]).expect("a Dockerfile");
     assert!(image.contains("\nUSER spinel\n") && image.contains("HEALTHCHECK"));
+}
+
+#[test]
+fn the_debian_package_has_what_the_repository_has() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).expect("a manifest");
+    let (_, package) = manifest.split_once("[package.metadata.deb]").expect("a package");
+    let (_, assets) = package.split_once("assets = [\n").expect("assets");
+    let (assets, _) = assets.split_once("\n]").expect("an end");
+    let build = std::fs::read_to_string(root.join("src/generate/debian/build")).expect("how it is built");
+    for asset in assets.lines() {
+        let source = asset.split('"').nth(1).expect("a source");
+        let known = match source.strip_prefix("target/package/") {
+            Some(made) => build.contains(&format!(">\"$out/{made}\"")),
+            None => source == "target/release/spinel" || root.join(source.trim_end_matches("*.md")).exists(),
+        };
+        assert!(known, "{source}");
+    }
+    // What the build makes can be made.
+    for line in build.lines().filter_map(|line| line.strip_prefix("\"$spinel\" generate ")) {
+        let words: Vec<&str> = line.split(" >").next().expect("words").split(' ').collect();
+        assert!(generate(&words).is_some(), "{line}");
+    }
+    for script in ["build", "postinst", "postrm", "prerm"] {
+        let path = root.join("src/generate/debian").join(script);
+        assert!(
+            Command::new("sh").arg("-n").arg(path).status().expect("there is a shell").success(),
+            "{script}"
+        );
+    }
 }
 
 #[test]

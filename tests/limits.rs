@@ -331,6 +331,15 @@ fn walks_through_all_keys_let_others_be_served() {
     for _ in 0..19_900 {
         listener.reply().expect("an event");
     }
+    // How far one has come is told meanwhile. It may be over before that is asked.
+    let seen = (0..1000).any(|_| {
+        walker.send(b"PREFIX STATS\r\n").expect("connected");
+        let info = run(&mut other, "INFO stats");
+        let reply = walker.reply().expect("a reply");
+        assert!(flat(String::from_utf8_lossy(&reply).into_owned()).contains("keys 10001 bytes"));
+        info.contains("walks_in_progress:1\r\n") && info.contains("walks_keys_total:10001\r\n")
+    });
+    assert!(seen && run(&mut other, "INFO stats").contains("walks_in_progress:0\r\n"));
     // One that disconnects waits no longer.
     let mut gone = server.client();
     gone.send(b"PREFIX STATS\r\n").expect("connected");
@@ -341,4 +350,43 @@ fn walks_through_all_keys_let_others_be_served() {
     assert_eq!(run(&mut other, "DEBUG DIGEST"), digest);
     drop(server);
     std::fs::remove_dir_all(&directory).expect("it is there");
+}
+
+#[test]
+fn the_log_says_what_to_do_about_refusals_once() {
+    let options = ["--maxmemory", "1", "--min-replicas-to-write", "1", "--maxclients", "3"];
+    let server = ServerProcess::start(&spinel(), &options);
+    let mut client = server.client();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !run(&mut client, "DEL k").starts_with("-NOREPLICAS") {
+        assert!(Instant::now() < deadline, "writes are refused");
+    }
+    for _ in 0..3 {
+        assert!(run(&mut client, "SET k v").starts_with("-OOM"));
+        assert!(run(&mut client, "DEL k").starts_with("-NOREPLICAS"));
+    }
+    for line in ["min-replicas-to-write 0", "maxmemory 0"] {
+        run(&mut client, &format!("CONFIG SET {line}"));
+    }
+    for i in 0..100 {
+        assert_eq!(run(&mut client, &format!("SET k{i} v")), "+OK");
+    }
+    run(&mut client, "CONFIG SET maxmemory-policy allkeys-random maxmemory 1");
+    while run(&mut client, "DBSIZE") != ":0" {
+        run(&mut client, "SET k v");
+        assert!(Instant::now() < deadline, "keys are evicted");
+    }
+    let _others: Vec<_> = (0..5).map(|_| server.client()).collect();
+    while run(&mut client, "INFO stats").contains("rejected_connections:0\r\n") {
+        assert!(Instant::now() < deadline, "the others are refused");
+    }
+    let log = server.log();
+    for line in [
+        "Commands that take memory are refused: maxmemory (1B) is reached",
+        "Writes are refused: 0 replicas have answered",
+        "Connections are refused: 3 clients are connected",
+        "Keys are evicted: maxmemory (1B) is reached",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
+    }
 }

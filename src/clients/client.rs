@@ -16,6 +16,7 @@ use crate::net::io::{ClientIo, Input, Output};
 use crate::net::peer::Peer;
 use crate::replication::replica::Replica;
 use crate::resp::Protocol;
+use crate::stats::progress::Progress;
 use crate::stdx::bits::bit_set;
 use crate::stdx::clock::UnixMillis;
 
@@ -219,6 +220,8 @@ pub struct ReplicaEnd {
     pub replica: Replica,
     /// The file of the snapshot that it is sent.
     pub file: Option<File>,
+    /// How far it has come, for those who wait for it.
+    pub progress: Option<Progress>,
 }
 
 /// Names that the client has set. Empty names allocate nothing.

@@ -11,6 +11,7 @@ use crate::clients::pubsub::Scope;
 use crate::clients::{Client, ClientKey};
 use crate::config::Config;
 use crate::config::value::{Choice, CompatVersion, Supervised};
+use crate::replication::replica;
 use crate::resp::Args;
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, Spec};
@@ -519,6 +520,9 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("pubsubshard_channels", server.clients.pubsub.len(Scope::Shard))
         .field("latest_fork_usec", server.children.fork_us)
         .field("total_forks", server.children.forks)
+        .field("walks_in_progress", server.walks.len())
+        .field("walks_keys_seen", server.walks.keys().0)
+        .field("walks_keys_total", server.walks.keys().1)
         .field("migrate_cached_sockets", server.targets.len())
         .field("slave_expires_tracked_keys", server.keyspace.own_expiries.len())
         .field("active_defrag_hits", moved.hits)
@@ -579,12 +583,15 @@ fn replication_section(server: &Server, out: &mut InfoText) {
         let Some(replica) = server.replica(key) else { continue };
         let ip = server.replica_ip(key).unwrap_or_default();
         let lag = replica.lag_s(server.keyspace.now()).unwrap_or(0);
-        let line = format!(
+        let mut line = format!(
             "ip={ip},port={},state={},offset={},lag={lag}",
             replica.port,
             replica.state_name(),
             replica.acknowledged
         );
+        if let replica::State::Transfer { sent, len } = replica.state {
+            line += &format!(",sync_sent_bytes={sent},sync_total_bytes={len}");
+        }
         out.field(&format!("slave{i}"), line);
     }
     out.field("master_failover_state", replication.failover.state_name())

@@ -318,7 +318,9 @@ mod tests {
             let size = Some(bytes.len() as u64);
             let loaded =
                 harness.server.load_snapshot(source, size, LoadOptions::default(), &mut |server, _| {
-                    assert!(server.persistence.loading.is_some_and(|loading| loading.total_bytes > 0));
+                    assert!(
+                        server.persistence.loading.as_ref().is_some_and(|loading| loading.total_bytes > 0)
+                    );
                     assert!(server.conditions.has(Conditions::LOADING));
                     Ok(())
                 });

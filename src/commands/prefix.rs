@@ -142,6 +142,10 @@ impl Walk for Count {
         Seen::Keep
     }
 
+    fn what(&self) -> &'static str {
+        "PREFIX STATS"
+    }
+
     fn removes(&self) -> bool {
         false
     }
@@ -237,6 +241,10 @@ impl Walk for Removal {
         self.left -= 1;
         self.removed += 1;
         Seen::Remove
+    }
+
+    fn what(&self) -> &'static str {
+        "DELPREFIX"
     }
 
     fn removes(&self) -> bool {

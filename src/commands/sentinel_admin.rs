@@ -151,7 +151,7 @@ fn set(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
 
 /// The change that begins at an argument, and how many arguments it has.
 fn parse_change(args: &Args<'_>, at: usize, deny_scripts: bool) -> Result<(Change, usize), Error> {
-    const OPTIONS: [&str; 9] = [
+    const OPTIONS: [&str; 10] = [
         "down-after-milliseconds",
         "failover-timeout",
         "parallel-syncs",
@@ -161,6 +161,7 @@ fn parse_change(args: &Args<'_>, at: usize, deny_scripts: bool) -> Result<(Chang
         "auth-user",
         "quorum",
         "master-reboot-down-after-period",
+        "primary-reboot-down-after-period",
     ];
     let option = args.at(at);
     let invalid = |value: &[u8]| {

@@ -13,9 +13,11 @@ const TOPICS: &[Topic] = &[
     ("replication", "copies on other machines, and automatic failover", include_str!("replication.md")),
     ("cluster", "data on several machines", include_str!("cluster.md")),
     ("security", "who may do what", include_str!("security.md")),
+    ("reporting", "how to report a weakness, and how to harden", include_str!("reporting.md")),
     ("tuning", "memory, processors, latency", include_str!("tuning.md")),
     ("watching", "logs, metrics, the page with charts", include_str!("watching.md")),
     ("commands", "commands that Redis 7.2 does not have", include_str!("commands.md")),
+    ("changelog", "what each version has", include_str!("changelog.md")),
 ];
 
 /// Prints the page about a topic, or the list of topics.

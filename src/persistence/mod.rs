@@ -5,5 +5,4 @@
 #![warn(missing_docs)]
 
 pub mod aof;
-pub mod progress;
 pub mod rdb;

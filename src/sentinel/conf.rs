@@ -130,7 +130,7 @@ fn of_primary(
     now: i64,
     resolve: Resolve<'_>,
 ) -> Result<(), String> {
-    const TWO: [&str; 10] = [
+    const TWO: [&str; 11] = [
         "down-after-milliseconds",
         "failover-timeout",
         "parallel-syncs",
@@ -139,6 +139,7 @@ fn of_primary(
         "auth-pass",
         "auth-user",
         "master-reboot-down-after-period",
+        "primary-reboot-down-after-period",
         "config-epoch",
         "leader-epoch",
     ];
@@ -198,7 +199,8 @@ pub fn change(option: &str, value: &[u8]) -> Result<Change, &'static str> {
     Ok(match option {
         "down-after-milliseconds" => Change::DownAfter(parse_period(value).ok_or(TIME)?),
         "failover-timeout" => Change::FailoverTimeout(parse_period(value).ok_or(TIME)?),
-        "master-reboot-down-after-period" => {
+        // The second is the name that Valkey gives it.
+        "master-reboot-down-after-period" | "primary-reboot-down-after-period" => {
             let ms = parse_i64(value).filter(|ms| (0..=i64::MAX >> 20).contains(ms));
             Change::RebootDownAfter(ms.ok_or("negative time parameter.")?)
         }
@@ -371,6 +373,8 @@ mod tests {
                      known-replica m 127.0.0.1 7\nknown-sentinel m 127.0.0.1 9 abcdef\nrename-command m config cfg\n\
                      current-epoch 9\nannounce-ip \"1.2.3.4\"\nannounce-port 555\nsentinel-user u\nsentinel-pass p";
         assert_eq!(text(&machine(lines).expect("valid")), lines);
+        let renamed = lines.replace("master-reboot", "primary-reboot");
+        assert_eq!(text(&machine(&renamed).expect("valid")), lines);
         let mut reversed: Vec<&str> = lines.lines().collect();
         reversed.reverse();
         assert_eq!(text(&machine(&reversed.join("\n")).expect("in any order")), lines);

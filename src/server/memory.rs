@@ -93,7 +93,11 @@ impl Server {
     #[inline]
     pub(in crate::server) fn lacks_memory(&mut self, key: ClientKey, flags: Flags) -> bool {
         self.scripts.memory_is_short = self.free_memory() == Room::None;
-        self.scripts.memory_is_short && self.takes_memory(key, flags)
+        let refused = self.scripts.memory_is_short && self.takes_memory(key, flags);
+        if refused {
+            self.advise_on_memory();
+        }
+        refused
     }
 
     /// Whether a command takes memory, itself or through the commands queued for it.
@@ -147,6 +151,9 @@ impl Server {
         let mut freed = 0;
         for evicted in 1.. {
             let Some(bytes) = self.keyspace.evict(samples) else { break };
+            if evicted == 1 {
+                self.advise_on_eviction();
+            }
             self.propagate_by_itself();
             freed += bytes;
             if freed >= excess {

@@ -15,6 +15,7 @@ use crate::server::Server;
 use crate::server::event_loop::Unfinished;
 use crate::server::execution::admission::Conditions;
 use crate::server::execution::blocking::Unblock;
+use crate::stats::progress::{Lines, Progress, Unit};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 
@@ -45,6 +46,9 @@ pub trait Walk: Send {
     /// Looks at a key that has not expired.
     fn see(&mut self, entry: &Entry, place: &Place<'_>) -> Seen;
 
+    /// How a line about its progress begins.
+    fn what(&self) -> &'static str;
+
     /// Whether keys may be removed.
     fn removes(&self) -> bool;
 
@@ -58,6 +62,10 @@ struct Walking {
     client: ClientKey,
     db: usize,
     cursor: u64,
+    /// Number of keys at the beginning, and of those seen.
+    keys: u64,
+    seen: u64,
+    progress: Progress,
     walk: Box<dyn Walk>,
 }
 
@@ -66,6 +74,24 @@ struct Walking {
 pub struct Walks {
     queue: VecDeque<Walking>,
     last_id: u64,
+}
+
+impl Walks {
+    /// Number of walks.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Numbers of keys that the walks have seen, and will have seen when they end.
+    pub fn keys(&self) -> (u64, u64) {
+        let sum = |keys: fn(&Walking) -> u64| self.queue.iter().map(keys).sum();
+        (sum(|walking| walking.seen), sum(|walking| walking.keys.max(walking.seen)))
+    }
 }
 
 impl Server {
@@ -82,7 +108,9 @@ impl Server {
         let Walks { queue, last_id } = &mut self.walks;
         *last_id += 1;
         let (id, db) = (*last_id, self.clients[client].db as usize);
-        queue.push_back(Walking { id, client, db, cursor: 0, walk });
+        let keys = self.keyspace.db(db).database().len() as u64;
+        let progress = Progress::new(walk.what(), keys, Unit::Keys, Lines::Log);
+        queue.push_back(Walking { id, client, db, cursor: 0, keys, seen: 0, progress, walk });
         self.event_loop.unfinished.set(Unfinished::WALKS, true);
         self.execution.wait = Some(Wait::Walk { id });
         Ok(Replied::later())
@@ -116,6 +144,7 @@ impl Server {
             }
         };
         if !ended {
+            walking.progress.at(walking.seen);
             return self.walks.queue.push_back(walking);
         }
         let mut bytes = Vec::new();
@@ -131,12 +160,13 @@ impl Server {
 
     /// Sees the keys of one bucket, and removes those that are to go; whether the walk is over.
     fn step(&mut self, walking: &mut Walking) -> bool {
-        let Walking { db: index, cursor, walk, .. } = walking;
+        let Walking { db: index, cursor, seen, walk, .. } = walking;
         let (mut names, mut ended) = (Vec::new(), false);
         let now = self.keyspace.now();
         let db = self.keyspace.db(*index);
         let place = Place { db: db.database(), now };
         *cursor = db.scan(*cursor, false, |entry| {
+            *seen += 1;
             if ended || db.is_due(entry) {
                 return;
             }

@@ -27,7 +27,7 @@ mod line;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt::{self, Write as _};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -240,6 +240,11 @@ pub fn level() -> Level {
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
+}
+
+/// Whether the lines go to a terminal.
+pub fn is_on_terminal() -> bool {
+    FILE.load(Ordering::Acquire).is_null() && io::stdout().is_terminal()
 }
 
 /// Chooses the form of the lines, and of the time in them.

@@ -15,8 +15,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::manifest::{Manifest, Part};
-use crate::persistence::progress::ProgressBar;
 use crate::persistence::rdb::check as rdb;
+use crate::stats::progress::{Lines, Progress, Unit};
 use crate::stdx::num;
 
 /// Bytes read at a time.
@@ -165,7 +165,9 @@ impl Checker<'_> {
             findings.until = second;
         }
         let source = BufReader::with_capacity(PIECE, file.try_clone()?);
-        let fault = findings.read_all(&mut Reader { source, offset: begin }, &ProgressBar::new(size)).err();
+        let mut progress = Progress::new("Checking", size, Unit::Bytes, Lines::Stderr);
+        let fault = findings.read_all(&mut Reader { source, offset: begin }, &mut progress).err();
+        drop(progress);
         if let Some(fault) = &fault {
             writeln!(self.out, "{}", fault.describe(name))?;
         }
@@ -378,7 +380,7 @@ impl Findings {
         }
     }
 
-    fn read_all(&mut self, reader: &mut Reader<impl BufRead>, bar: &ProgressBar) -> Result<(), Bad> {
+    fn read_all(&mut self, reader: &mut Reader<impl BufRead>, progress: &mut Progress) -> Result<(), Bad> {
         let mut shown = 0;
         loop {
             let begin = reader.offset;
@@ -386,7 +388,7 @@ impl Findings {
                 self.good = begin;
             }
             if begin >= shown {
-                bar.show(begin);
+                progress.at(begin);
                 shown = begin + PIECE as u64;
             }
             match reader.peek()? {

@@ -9,11 +9,11 @@ use super::format::{Dialect, type_name};
 use super::load::{LoadError, LoadOptions, Loader, Receive, Step};
 use crate::keyspace::Entry;
 use crate::keyspace::access::Access;
-use crate::persistence::progress::ProgressBar;
+use crate::stats::progress::{Lines, Progress, Unit};
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::num::human_bytes;
 
-/// Bytes between two updates of the progress bar.
+/// Bytes between two reports of progress.
 const STEP: u64 = 4 << 20;
 /// Statistics of the values of one type.
 #[derive(Clone, Copy, Default)]
@@ -103,15 +103,15 @@ fn examine(path: &Path, out: &mut dyn Write, alone: bool) -> io::Result<Option<u
         databases: 0,
         seen: (0, HashSet::new()),
     };
-    let bar = ProgressBar::new(size);
+    let mut progress = Progress::new("Checking", size, Unit::Bytes, Lines::Stderr);
     let result = loop {
         match loader.step(&mut findings, STEP, u64::MAX) {
-            Ok(Step::More | Step::Starved) => bar.show(loader.offset()),
+            Ok(Step::More | Step::Starved) => progress.at(loader.offset()),
             Ok(Step::Done) => break Ok(()),
             Err(error) => break Err(error),
         }
     };
-    drop(bar);
+    drop(progress);
     describe(&loader, &findings, out)?;
     let left = if alone { size - loader.offset() } else { 0 };
     let whole = verdict(&loader, result, left, out)?;

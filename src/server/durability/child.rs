@@ -223,7 +223,9 @@ impl Server {
                 self.be_child(task, reporter, work)
             }
             _ => {
-                self.children.fork_us = started.elapsed().as_micros() as u64;
+                let taken = started.elapsed();
+                self.children.fork_us = taken.as_micros() as u64;
+                self.advise_on_fork(taken);
                 self.children.forks += 1;
                 self.children.current = Some(Child {
                     task,

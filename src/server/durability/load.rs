@@ -252,7 +252,7 @@ impl RequestRun<'_> {
                     self.run_batch(server);
                     let offset = requests.offset();
                     if let Some(loading) = &mut server.persistence.loading {
-                        loading.loaded_bytes = self.bytes_before + offset;
+                        loading.reached(self.bytes_before + offset);
                     }
                     if offset >= next_poll {
                         next_poll = offset + POLL_EVERY;

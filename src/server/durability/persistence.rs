@@ -29,6 +29,7 @@ use crate::server::durability::shutdown::Shutdown;
 use crate::server::execution::Origin;
 use crate::server::execution::admission::Conditions;
 use crate::server::process::version::REDIS_VERSION;
+use crate::stats::progress::{Lines, Progress, Unit};
 use crate::stdx::alloc;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::files::create_exclusively;
@@ -122,7 +123,7 @@ impl Persistence {
 }
 
 /// How far loading has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Loading {
     /// Time at which loading began.
     pub started: UnixMillis,
@@ -132,12 +133,20 @@ pub struct Loading {
     pub loaded_bytes: u64,
     /// What the server that wrote the file had in use.
     pub used_memory: i64,
+    progress: Progress,
 }
 
 impl Loading {
     /// Loading that begins now, of so many bytes, 0 if that is unknown.
     fn begin(total_bytes: u64) -> Loading {
-        Loading { started: UnixMillis::now(), total_bytes, loaded_bytes: 0, used_memory: 0 }
+        let progress = Progress::new("Loading", total_bytes, Unit::Bytes, Lines::Log);
+        Loading { started: UnixMillis::now(), total_bytes, loaded_bytes: 0, used_memory: 0, progress }
+    }
+
+    /// So many bytes are loaded. To be called every few hundred kilobytes.
+    pub(super) fn reached(&mut self, bytes: u64) {
+        self.loaded_bytes = bytes;
+        self.progress.at(bytes);
     }
 
     /// The part that is loaded, from 0 to 1. Where the size is unknown, it is estimated from the memory that the data
@@ -578,7 +587,7 @@ impl Server {
             }
             let persistence = &mut self.persistence;
             if let Some(loading) = persistence.loading.as_mut().or(persistence.async_loading.as_mut()) {
-                loading.loaded_bytes = bytes_before + loader.offset();
+                loading.reached(bytes_before + loader.offset());
                 loading.used_memory = loader.about().used_memory.unwrap_or(0);
             }
             if step == Step::Done {

@@ -523,6 +523,7 @@ impl Server {
         let connected = self.clients.len() + self.event_loop.arrivals.len();
         if connected >= self.config.net.maxclients as usize {
             self.stats.connections_rejected += 1;
+            self.advise_on_maxclients();
             if !secure {
                 // The socket is fresh, so such a short line always fits.
                 let _ = stream.send(b"-ERR max number of clients reached\r\n");
@@ -541,6 +542,7 @@ impl Server {
         let no_password = self.acl[UserId::DEFAULT].needs_no_password();
         if no_password && self.config.net.protected_mode && !peer.is_local() {
             self.stats.connections_rejected += 1;
+            self.advise_on_protected_mode(peer.addr());
             let _ = peer.send(PROTECTED_MODE.as_bytes());
             peer.say_goodbye();
             return None;

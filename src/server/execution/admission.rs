@@ -143,11 +143,6 @@ const CANNOT_SAVE: &str = concat!(
     "error."
 );
 
-/// The error for a write that too few replicas would get.
-pub(in crate::server) fn too_few_replicas() -> Error {
-    Error::text("NOREPLICAS Not enough good replicas to write.")
-}
-
 /// What happens to a request that nothing holds up which holds up clients.
 fn admitted(origin: Origin, client: Conditions, spec: &Spec) -> Verdict {
     if origin == Origin::Loading && !belongs_in_file(spec) {
@@ -270,7 +265,7 @@ impl Server {
             return Verdict::Refuse(self.cannot_save());
         }
         if self.conditions.has(Conditions::FEW_REPLICAS) && self.would_write(key, spec, flags) {
-            return Verdict::Refuse(too_few_replicas());
+            return Verdict::Refuse(self.too_few_replicas());
         }
         if self.conditions.has(Conditions::READONLY_REPLICA) && self.would_write(key, spec, flags) {
             return Verdict::Refuse(self.role_refuses(false));
@@ -336,8 +331,15 @@ impl Server {
             })
     }
 
+    /// The error for a write that too few replicas would get.
+    pub(in crate::server) fn too_few_replicas(&self) -> Error {
+        self.advise_on_replicas();
+        Error::text("NOREPLICAS Not enough good replicas to write.")
+    }
+
     /// The error that says why the data must not change now.
     pub(in crate::server) fn cannot_save(&self) -> Error {
+        self.advise_on_saving();
         match self.aof.error() {
             Some(reason) => Error::text(format!("MISCONF Errors writing to the AOF file: {reason}")),
             None => Error::text(CANNOT_SAVE),

@@ -21,7 +21,7 @@ use crate::scripting::{
 use crate::server::Server;
 use crate::server::command::{Acl, CmdResult, CommandId, Flags, Spec};
 use crate::server::execution::Origin;
-use crate::server::execution::admission::{Conditions, MAY_CHANGE, too_few_replicas};
+use crate::server::execution::admission::{Conditions, MAY_CHANGE};
 use crate::server::execution::users::denial;
 use crate::server::process::version::REDIS_VERSION;
 use crate::stdx::alloc::relocation::Relocator;
@@ -380,7 +380,7 @@ impl Server {
             return Err(self.cannot_save());
         }
         if self.conditions.has(Conditions::FEW_REPLICAS) {
-            return Err(too_few_replicas());
+            return Err(self.too_few_replicas());
         }
         Ok(())
     }

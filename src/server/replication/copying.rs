@@ -18,6 +18,7 @@ use crate::server::durability::child::Task;
 use crate::server::durability::incoming::LoadedSnapshot;
 use crate::server::durability::persistence::Pause;
 use crate::server::replication::link::{Copying, LinkState, header, receive_all};
+use crate::stats::progress::{Lines, Progress, Unit};
 
 /// Bytes taken from the socket before others are served.
 const PER_TURN: usize = 1 << 20;
@@ -32,7 +33,7 @@ impl Server {
         id: Option<ReplicationId>,
         offset: u64,
     ) -> LinkState {
-        let copying = Copying { id, offset, body: None, file: None, synced: 0, ready: false };
+        let copying = Copying { id, offset, body: None, file: None, synced: 0, progress: None, ready: false };
         self.copy(link, Box::new(copying))
     }
 
@@ -69,13 +70,18 @@ impl Server {
                             "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
                         ),
                     }
+                    let total = body.size().unwrap_or(0);
                     copying.body = Some(body);
                     if direct {
                         copying.ready = true;
                         return LinkState::Copying(link, copying);
                     }
                     match temporary_file() {
-                        Ok(file) => copying.file = Some(file),
+                        Ok(file) => {
+                            copying.file = Some(file);
+                            let what = "Receiving a snapshot from the primary";
+                            copying.progress = Some(Progress::new(what, total, Unit::Bytes, Lines::Log));
+                        }
                         Err(error) => {
                             tracing::warn!(
                                 "Opening the temp file needed for MASTER <-> REPLICA synchronization: {}",
@@ -97,6 +103,9 @@ impl Server {
                 copying.synced = body.received();
                 written = written.and_then(|()| file.sync_data());
             }
+            if let Some(progress) = &mut copying.progress {
+                progress.at(body.received());
+            }
             if let Err(error) = written {
                 tracing::warn!(
                     "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA synchronization: \
@@ -107,6 +116,7 @@ impl Server {
             }
             if body.has_ended() {
                 copying.ready = true;
+                copying.progress = None;
                 return LinkState::Copying(link, copying);
             }
         }

@@ -10,6 +10,7 @@ use crate::net::link::Link;
 use crate::replication::handshake::Handshake;
 use crate::replication::transfer::Body;
 use crate::replication::{ReplicationId, transfer};
+use crate::stats::progress::Progress;
 use crate::stdx::clock::UnixMillis;
 
 /// The number of the connection to the primary among those that this server opens.
@@ -92,6 +93,8 @@ pub struct Copying {
     pub(super) file: Option<(PathBuf, File)>,
     /// Bytes of the file that were synced.
     pub(super) synced: u64,
+    /// How far it has come, for those who wait for it; `None` if it is loaded as it arrives, which tells by itself.
+    pub(super) progress: Option<Progress>,
     /// Whether it is complete in its file, or its first bytes are there to be loaded.
     pub(super) ready: bool,
 }

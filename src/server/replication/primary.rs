@@ -17,6 +17,7 @@ use crate::server::command::CmdResult;
 use crate::server::durability::child::{Outcome, Task};
 use crate::server::execution::admission::Conditions;
 use crate::stats::log::limited;
+use crate::stats::progress::{Lines, Progress, Unit};
 use crate::stdx::clock::UnixMillis;
 
 /// Bytes of a snapshot that are read from its file at a time.
@@ -42,9 +43,9 @@ impl Server {
     /// What the server knows of the replica behind a connection; a new one if it has said nothing yet.
     pub fn replica_mut(&mut self, key: ClientKey) -> &mut Replica {
         let now = self.keyspace.now();
-        let end = self.clients[key]
-            .replica
-            .get_or_insert_with(|| Box::new(ReplicaEnd { replica: Replica::new(now), file: None }));
+        let end = self.clients[key].replica.get_or_insert_with(|| {
+            Box::new(ReplicaEnd { replica: Replica::new(now), file: None, progress: None })
+        });
         &mut end.replica
     }
 
@@ -339,6 +340,8 @@ impl Server {
                     self.replica_mut(key).state = State::Transfer { sent: 0, len };
                     if let Some(end) = &mut self.clients[key].replica {
                         end.file = Some(file);
+                        let what = "Sending a snapshot to a replica";
+                        end.progress = Some(Progress::new(what, len, Unit::Bytes, Lines::Log));
                     }
                 }
                 Err(error) => {
@@ -359,11 +362,14 @@ impl Server {
         match read {
             Ok(n) if n > 0 => {
                 end.replica.state = State::Transfer { sent: sent + n as u64, len };
+                if let Some(progress) = &mut end.progress {
+                    progress.at(sent + n as u64);
+                }
                 self.write_raw(key, &piece);
                 true
             }
             Ok(_) => {
-                end.file = None;
+                (end.file, end.progress) = (None, None);
                 self.snapshot_sent(key, false);
                 false
             }

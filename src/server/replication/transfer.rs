@@ -18,6 +18,7 @@ use crate::replication::transfer::MARK_LEN;
 use crate::server::Server;
 use crate::server::durability::child::{Outcome, Task};
 use crate::server::durability::persistence::pause_after_key;
+use crate::stats::progress::{Lines, Progress, Unit};
 use crate::stdx::clock::UnixMillis;
 
 /// Bytes read from the pipe at a time.
@@ -37,6 +38,8 @@ pub struct Transfer {
     drained: bool,
     /// When the last piece was passed on.
     moved_at: UnixMillis,
+    progress: Progress,
+    bytes: u64,
     /// The pipe may have more, although no event will tell.
     pub(in crate::server) more: bool,
 }
@@ -88,6 +91,8 @@ impl Server {
             outcome: None,
             drained: false,
             moved_at: self.keyspace.now(),
+            progress: Progress::new("Sending a snapshot to replicas", 0, Unit::Bytes, Lines::Log),
+            bytes: 0,
             more: true,
         });
         Ok(())
@@ -122,6 +127,10 @@ impl Server {
                     piece.truncate(n);
                     moved += n;
                     transfer.moved_at = UnixMillis::now();
+                    transfer.bytes += n as u64;
+                    if moved >= PER_TURN {
+                        transfer.progress.at(transfer.bytes);
+                    }
                     self.give_piece(Bytes::from(piece));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -1,5 +1,6 @@
 //! Reports to watchers: notifications, invalidations, published messages, monitors, slow commands, keys that cost most.
 
+mod advice;
 pub mod hot_keys;
 pub mod metrics;
 pub mod monitor;
