@@ -11,7 +11,7 @@ use crate::cluster::slot::Slot;
 use crate::config::value::EndpointType;
 use crate::resp::{Args, Error};
 use crate::server::Server;
-use crate::server::command::{Begin, CommandId, Find, Flags, KeyFlags, Spec};
+use crate::server::command::{Begin, CommandId, Find, Flags, KeyFlags, KeySpec, Spec};
 use crate::stdx::hash::{self, Key};
 
 /// Why a request cannot be served here.
@@ -102,13 +102,13 @@ fn is_about_channels(spec: &Spec) -> bool {
 
 /// The first of the keys, if there can be only one, and its place never changes.
 pub(super) fn only_key(spec: &Spec) -> Option<usize> {
+    // With variable flags, the request decides what happens to the key, but not where it is.
+    let is_fixed = |only: &KeySpec| spec.find_keys.is_none() || only.flags.has(KeyFlags::VARIABLE_FLAGS);
     match spec.keys {
-        [only] if spec.find_keys.is_none() && !only.flags.has(KeyFlags::NOT_KEY) => {
-            match (only.begin, only.find) {
-                (Begin::Index(at), Find::Range { last: 0, .. }) => Some(usize::from(at)),
-                _ => None,
-            }
-        }
+        [only] if is_fixed(only) && !only.flags.has(KeyFlags::NOT_KEY) => match (only.begin, only.find) {
+            (Begin::Index(at), Find::Range { last: 0, .. }) => Some(usize::from(at)),
+            _ => None,
+        },
         _ => None,
     }
 }
