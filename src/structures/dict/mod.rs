@@ -14,7 +14,8 @@
 //! any other. The sign is a chain longer than chance makes it. The table is then *keyed*, that is, rehashed into one
 //! that takes its indices from a hash of the hash and a random number, and its long chains are split at once.
 //! Lengthening a chain by one element takes as many insertions as there are buckets, so keying costs less than what
-//! provoked it. (A scan under way at such a time may miss elements.)
+//! provoked it. (A scan under way at such a time may miss elements.) Only insertions can cause it: a table does not
+//! shrink as long as that would make a chain too long.
 //!
 //! What always holds:
 //! - an element is in exactly one table, in the chain of the bucket that its hash selects there;
@@ -107,6 +108,9 @@ pub struct Dict<E: Element> {
     keys: [u8; 2],
     /// Whether a chain may be too long.
     overlong: bool,
+    /// Binary digits of the number of elements when a shrink was last turned back; 0 for none since the last change of
+    /// size.
+    turned_back: u8,
     elements: PhantomData<E>,
 }
 
@@ -180,6 +184,7 @@ impl<E: Element> Dict<E> {
             children: 0,
             keys: [0; 2],
             overlong: false,
+            turned_back: 0,
             elements: PhantomData,
         }
     }

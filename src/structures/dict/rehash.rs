@@ -115,6 +115,11 @@ fn buckets_for(n: usize) -> usize {
     slots.div_ceil(SLOTS).max(1).checked_next_power_of_two().expect("more elements than addresses")
 }
 
+/// The number of binary digits of `n`.
+fn magnitude(n: usize) -> u8 {
+    (usize::BITS - n.leading_zeros()) as u8
+}
+
 impl<E: Element> Dict<E> {
     /// Makes one step of a running rehash, as every mutating access does.
     #[inline(always)]
@@ -172,7 +177,8 @@ impl<E: Element> Dict<E> {
             ResizePolicy::Forbid => return false,
         };
         let buckets = buckets_for(used);
-        if self.is_rehashing() || used * sparse >= slots || buckets >= self.tables[0].len() {
+        let turned_back = self.turned_back != 0 && magnitude(used) >= self.turned_back;
+        if self.is_rehashing() || used * sparse >= slots || buckets >= self.tables[0].len() || turned_back {
             return false;
         }
         self.resize(buckets);
@@ -205,6 +211,7 @@ impl<E: Element> Dict<E> {
             self.tables[1] = Table::with_buckets(buckets);
             self.keys[1] = self.keys[0];
             self.moved = 0;
+            self.turned_back = 0;
             self.rehash_step(2);
         }
     }
@@ -243,17 +250,50 @@ impl<E: Element> Dict<E> {
         self.keys[0] != self.keys[1]
     }
 
+    /// Whether the running rehash is into a smaller table with the same key.
+    fn is_shrinking(&self) -> bool {
+        self.tables[1].mask() < self.tables[0].mask() && !self.is_keying()
+    }
+
+    /// Turns a running shrink into growth back to the former size, because it has made a chain too long: that at
+    /// `chain` in the smaller table, or any if it is not known which. The dict shrinks when it has half as many
+    /// elements.
+    ///
+    /// What few elements are left after the removal of all others may lie in few buckets: a client that scans and
+    /// removes what it sees leaves elements whose indices share their lowest bits. The table is not keyed for this,
+    /// because the cursor of that scan would lose its meaning.
+    ///
+    /// O(elements in such chains); without `chain` also O(buckets of the smaller table).
+    #[cold]
+    fn turn_back(&mut self, chain: Option<usize>) {
+        debug_assert!(self.is_shrinking());
+        // The buckets below `moved` are empty and were cleared.
+        self.tables.swap(0, 1);
+        self.moved = 0;
+        self.turned_back = magnitude(self.len());
+        self.overlong = false;
+        match chain {
+            Some(index) => self.move_chain(index & self.tables[0].mask()),
+            None => self.move_overlong(),
+        }
+    }
+
     /// Moves the elements of all chains that are too long. O(buckets).
     #[cold]
     fn move_overlong(&mut self) {
         self.overlong = false;
         for index in self.moved..self.tables[0].len() {
             if self.tables[0].is_overlong(index) {
-                self.move_bucket(index);
-                // SAFETY: table 0 is allocated, and the chain was just taken apart.
-                unsafe { self.tables[0].wipe(index) };
+                self.move_chain(index);
             }
         }
+    }
+
+    /// Moves the elements of one chain of table 0, out of turn.
+    fn move_chain(&mut self, index: usize) {
+        self.move_bucket(index);
+        // SAFETY: table 0 is allocated, and the chain was just taken apart.
+        unsafe { self.tables[0].wipe(index) };
     }
 
     /// Whether the policy allows moving elements now.
@@ -280,9 +320,13 @@ impl<E: Element> Dict<E> {
         if !self.may_move() {
             return true;
         }
+        if self.overlong && self.is_shrinking() {
+            self.turn_back(None);
+        }
         if self.overlong && self.is_keying() && self.moved == 0 {
             self.move_overlong();
         }
+        let shrinking = self.is_shrinking();
         let mut to_move = buckets;
         let mut to_pass = buckets.saturating_mul(EMPTY_PER_STEP);
         let first = self.moved;
@@ -296,6 +340,10 @@ impl<E: Element> Dict<E> {
                 to_move = to_move.saturating_sub(1);
             } else {
                 to_pass = to_pass.saturating_sub(1);
+            }
+            if shrinking && self.overlong {
+                self.turn_back(Some(index));
+                return true;
             }
         }
         // (Lengths are powers of two: a table longer than a chunk ends with a whole one.)
@@ -331,7 +379,7 @@ impl<E: Element> Dict<E> {
     /// Moves the elements of one bucket of table 0 to table 1. Returns whether there were any.
     #[inline]
     fn move_bucket(&mut self, index: usize) -> bool {
-        let shrinking = self.tables[1].mask() < self.tables[0].mask() && !self.is_keying();
+        let shrinking = self.is_shrinking();
         // What is known is not asked again: asking looks at a whole chain.
         let (key, mut overlong) = (self.keys[1], self.overlong);
         // A keyed table takes its indices from a hash of the hash, which is the same for every size.
@@ -348,6 +396,11 @@ impl<E: Element> Dict<E> {
                 overlong = overlong || added != before && Self::is_suspicious(to, to_index);
             })
         };
+        if shrinking && elements > 0 {
+            // The larger table may be needed again.
+            // SAFETY: table 0 is allocated, and the chain was just taken apart.
+            unsafe { from.wipe(index) };
+        }
         self.overlong = overlong;
         from.used -= elements;
         self.children = self.children + added - freed;

@@ -833,6 +833,63 @@ fn shown<const BITS: u32>(dict: &Dict<Item<BITS>>) -> HashMap<Vec<u8>, u64> {
     }
 }
 
+#[test]
+fn a_scan_that_removes_what_it_sees_misses_nothing() {
+    for n in [100, 1000, 10_000, 60_000, 200_000] {
+        for rounds_between_removals in [1, 7, 1000] {
+            let mut dict = Dict::<Plain>::new();
+            for i in 0..n {
+                let key = format!("key:{i}");
+                dict.insert_unique(hash(key.as_bytes()), Plain::new(key.as_bytes(), i));
+            }
+            let (mut cursor, mut seen) = (0, vec![]);
+            loop {
+                for _ in 0..rounds_between_removals {
+                    cursor = dict.scan(cursor, |item| seen.push(item.key().to_vec()));
+                    if cursor == 0 {
+                        break;
+                    }
+                }
+                for key in seen.drain(..) {
+                    dict.remove(hash(&key), &key);
+                    let (longest, allowed) = if dict.len() % 64 == 0 { longest_chain(&dict) } else { (0, 0) };
+                    assert!(longest <= allowed, "{longest} buckets with {} keys", dict.len());
+                }
+                if cursor == 0 {
+                    break;
+                }
+            }
+            assert_eq!(dict.len(), 0, "{n} keys, removed after {rounds_between_removals} calls");
+            dict.check();
+        }
+    }
+}
+
+#[test]
+fn a_table_turned_back_shrinks_later() {
+    let mut dict = Dict::<Plain>::new();
+    for i in 0..100_000u64 {
+        let key = i.to_le_bytes();
+        dict.insert_unique(hash(&key), Plain::new(&key, i));
+    }
+    while dict.rehash_step(1000) {}
+    let shown = shown(&dict);
+    let (kept, others): (Vec<_>, Vec<_>) = shown.keys().partition(|key| shown[*key] & INDEX_MASK == 5);
+    others.into_iter().for_each(|key| drop(dict.remove(hash(key), key).expect("it was shown")));
+    while dict.rehash_step(1000) {}
+    let large = dict.table_sizes()[0];
+    assert!(large * SLOTS > 8 * kept.len(), "it would have chains that are too long");
+    dict.check();
+    for key in &kept[..kept.len() - 100] {
+        dict.remove(hash(key), key).expect("it was kept");
+        dict.check();
+    }
+    while dict.rehash_step(1000) {}
+    let (small, left) = (dict.table_sizes(), dict.len());
+    assert!(small[0] <= large / 16, "{small:?} buckets of {large} for {left} of {} keys", kept.len());
+    assert!(kept[kept.len() - 100..].iter().all(|key| dict.find(hash(key), key).is_some()));
+}
+
 /// Bits of an index that the attacks below work with.
 const INDEX_BITS: u32 = 6;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
