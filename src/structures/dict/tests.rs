@@ -852,7 +852,8 @@ fn a_scan_that_removes_what_it_sees_misses_nothing() {
                 }
                 for key in seen.drain(..) {
                     dict.remove(hash(&key), &key);
-                    let (longest, allowed) = if dict.len() % 64 == 0 { longest_chain(&dict) } else { (0, 0) };
+                    let (longest, allowed) =
+                        if dict.len().is_multiple_of(64) { longest_chain(&dict) } else { (0, 0) };
                     assert!(longest <= allowed, "{longest} buckets with {} keys", dict.len());
                 }
                 if cursor == 0 {
