@@ -88,23 +88,47 @@ fn for_each_nothing(ctx: &mut Ctx<'_>, n: usize) -> Replied {
     replied
 }
 
-/// Replies with the expiry of each field, as `told` says: −1 no expiry, −2 no such field.
+/// Replies with the expiry of each field, converted by `convert`: −1 no expiry, −2 no such field.
 fn answer_times(
     reply: &mut Reply<'_>,
     hash: Option<&Hash>,
     fields: Args<'_>,
     now: UnixMillis,
-    told: impl Fn(UnixMillis) -> i64,
+    convert: impl Fn(UnixMillis) -> i64,
 ) -> Replied {
     let replied = reply.array(fields.len());
     for field in fields.iter() {
         reply.int(match hash.and_then(|hash| hash.get_with_expiry(field, now)) {
             None => -2,
             Some((_, None)) => -1,
-            Some((_, Some(at))) => told(at),
+            Some((_, Some(at))) => convert(at),
         });
     }
     replied
+}
+
+/// Removes the expiry of each field and replies: 1 removed, −1 no expiry, −2 no such field. Returns also how many were
+/// removed.
+fn persist_each(
+    reply: &mut Reply<'_>,
+    hash: &mut Hash,
+    fields: Args<'_>,
+    now: UnixMillis,
+) -> (Replied, usize) {
+    let replied = reply.array(fields.len());
+    let mut persisted = 0;
+    for field in fields.iter() {
+        reply.int(match hash.get_with_expiry(field, now) {
+            None => -2,
+            Some((_, None)) => -1,
+            Some((_, Some(_))) => {
+                hash.set_expiry(field, None);
+                persisted += 1;
+                1
+            }
+        });
+    }
+    (replied, persisted)
 }
 
 /// Propagates `head` and `fields` as one command.

@@ -8,7 +8,7 @@ use crate::types::{Before, Hash, NewExpiry};
 
 use super::super::expiry::{Conditions, Expiry, Unit, rounded_secs};
 use super::super::hash::{report_expired_fields, value_at};
-use super::{Rules, answer_times, feed_on, for_each_nothing};
+use super::{Rules, answer_times, feed_on, for_each_nothing, persist_each};
 
 /// The handlers.
 pub(super) const RULES: Rules =
@@ -139,20 +139,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(hash) = ctx.db.write_as::<Hash>(key)? else {
         return Ok(for_each_nothing(ctx, fields.len()));
     };
-    let replied = ctx.reply.array(fields.len());
-    let mut persisted = 0;
-    for field in fields.iter() {
-        let answer = match hash.get_with_expiry(field, now) {
-            None => -2,
-            Some((_, None)) => -1,
-            Some((_, Some(_))) => {
-                hash.set_expiry(field, None);
-                persisted += 1;
-                1
-            }
-        };
-        ctx.reply.int(answer);
-    }
+    let (replied, persisted) = persist_each(&mut ctx.reply, hash, fields, now);
     ctx.db.changed(key, Event::hash("hpersist"), persisted);
     Ok(replied)
 }

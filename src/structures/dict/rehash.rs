@@ -396,8 +396,8 @@ impl<E: Element> Dict<E> {
                 overlong = overlong || added != before && Self::is_suspicious(to, to_index);
             })
         };
-        if shrinking && elements > 0 {
-            // The larger table may be needed again.
+        if shrinking && (elements > 0 || freed > 0) {
+            // The larger table may be needed again, and must not lead to children that are no more.
             // SAFETY: table 0 is allocated, and the chain was just taken apart.
             unsafe { from.wipe(index) };
         }
