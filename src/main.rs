@@ -48,6 +48,13 @@ fn main() -> ExitCode {
     }
     let words = command().get_matches_from(&given).remove_many("words");
     let mut words: Vec<OsString> = words.map_or_else(Vec::new, Iterator::collect);
+    if let [directive, _, asks] = &words[..]
+        && directive == "--compat-version"
+        && (asks == "-v" || asks == "--version")
+    {
+        print!("{}", command().render_version());
+        return ExitCode::SUCCESS;
+    }
     let check = words.first().is_some_and(|word| word == "--check-config");
     if check {
         words.remove(0);

@@ -1,7 +1,7 @@
 //! DUMP and RESTORE: one value in serialized form, and back.
 
 use crate::clients::ClientKey;
-use crate::keyspace::Event;
+use crate::keyspace::{Entry, Event};
 use crate::persistence::rdb::dump::RestoreError;
 use crate::persistence::rdb::save::Version;
 use crate::persistence::rdb::{self, LoadOptions};
@@ -169,10 +169,14 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     });
     let lazily = server.keyspace.lazy.server_del;
     let mut db = server.keyspace.db(index);
-    let replaced = options.replace && db.remove(name, lazily);
+    let replaced = if options.replace { db.take(name) } else { None };
+    let old = replaced.as_ref().map(Entry::kind);
+    if let Some(entry) = replaced {
+        db.space().reclaimer.entry(entry, lazily);
+    }
     if expires.is_some_and(|at| at <= now) && db.removes_due_keys() {
         // A key that has already expired is not created, but an existing one is removed.
-        if replaced {
+        if old.is_some() {
             db.changed(name, Event::generic("del"), 1);
             let removal: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
             server.execution.feed.instead(&[removal, name.bytes]);
@@ -181,6 +185,9 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     }
     db.put(name, entry);
     db.changed(name, Event::RESTORED, 1);
+    if let Some(old) = old {
+        db.report_replaced(name, old);
+    }
     if let Some(at) = expires
         && !options.absolute
     {

@@ -95,23 +95,27 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
     let limits = &ctx.limits.types;
     let hash = ctx.db.write_or_insert(key, Hash::new)?;
     hash.prepare(ctx.args.rest(2).iter(), limits);
-    let (mut added, mut due) = (0, 0);
+    let mut added = 0;
+    let mut due: Vec<&[u8]> = Vec::new();
     for i in (2..ctx.args.len()).step_by(2) {
         let value = value_at(ctx.args, i + 1);
         let before = hash.put(ctx.args.at(i), value, NewExpiry::Never, limits, now);
         added += usize::from(before.is_new());
-        due += usize::from(before == Before::Due);
+        if before == Before::Due {
+            due.push(ctx.args.at(i));
+        }
     }
-    report_expired_fields(&mut ctx.db, key, due);
-    ctx.db.changed(key, Event::hash("hset"), (ctx.args.len() - 2) / 2);
+    report_expired_fields(&mut ctx.db, key, &due);
+    let fields = ctx.args.rest(2);
+    ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, fields.iter().step_by(2));
     Ok(added)
 }
 
-/// Reports that `n` fields had expired, before the change to them is reported.
-pub(super) fn report_expired_fields(db: &mut Db<'_>, key: Key<'_>, n: usize) {
-    if n > 0 {
-        db.space().stats.expired_fields += n as u64;
-        db.event_only(key, Event::hash("hexpired"));
+/// Reports that these fields had expired, before the change to them is reported.
+pub(super) fn report_expired_fields(db: &mut Db<'_>, key: Key<'_>, fields: &[&[u8]]) {
+    if !fields.is_empty() {
+        db.space().stats.expired_fields += fields.len() as u64;
+        db.event_of_parts(key, Event::hash("hexpired"), fields.iter().copied());
     }
 }
 
@@ -165,9 +169,12 @@ fn set_field(
         ctx.db.remove_read(key, Some(&mut [ctx.args.at(2)].into_iter()));
         hash = ctx.db.write_or_insert(key, Hash::new)?;
     }
-    let before = hash.put(ctx.args.at(2), value, NewExpiry::Same, &ctx.limits.types, now);
-    report_expired_fields(&mut ctx.db, key, usize::from(before == Before::Due));
-    ctx.db.changed(key, Event::hash(event), 1);
+    let field = [ctx.args.at(2)];
+    let before = hash.put(field[0], value, NewExpiry::Same, &ctx.limits.types, now);
+    if before == Before::Due {
+        report_expired_fields(&mut ctx.db, key, &field);
+    }
+    ctx.db.changed_parts(key, Event::hash(event), 1, field.into_iter());
     Ok(before)
 }
 
@@ -280,9 +287,16 @@ const HDEL: Spec = Spec::data("hdel", -3, hdel)
 /// HDEL key field [field …] → number of removed fields.
 fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, now) = (ctx.args.key(1), ctx.db.due_to_writers_by());
+    let names = ctx.db.names_parts();
     let Some(hash) = ctx.db.write_as::<Hash>(key)? else { return Ok(ctx.reply.int(0)) };
-    let removed = ctx.args.rest(2).iter().filter(|field| hash.remove(field, now)).count();
-    ctx.db.changed(key, Event::hash("hdel"), removed);
+    let (mut removed, mut gone) = (0, Vec::new());
+    for field in ctx.args.rest(2).iter().filter(|field| hash.remove(field, now)) {
+        removed += 1;
+        if names {
+            gone.push(field);
+        }
+    }
+    ctx.db.changed_parts(key, Event::hash("hdel"), removed, gone.into_iter());
     ctx.db.settle::<Hash>(key);
     Ok(ctx.reply.int(removed as i64))
 }

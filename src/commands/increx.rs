@@ -254,7 +254,7 @@ fn store(
         None if options.persist => Ttl::Clear,
         _ => Ttl::Keep,
     };
-    ctx.db.set_string(key, value, ttl);
+    ctx.db.update_string(key, value, ttl);
     ctx.db.changed(key, event, 1);
     let mut digits = itoa::Buffer::new();
     match ttl {

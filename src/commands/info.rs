@@ -11,6 +11,7 @@ use crate::clients::pubsub::Scope;
 use crate::clients::{Client, ClientKey};
 use crate::config::Config;
 use crate::config::value::{Choice, CompatVersion, Supervised};
+use crate::keyspace::sizes::COUNTED;
 use crate::replication::replica;
 use crate::resp::Args;
 use crate::server::Server;
@@ -71,6 +72,7 @@ const SECTIONS: &[Section] = &[
     Section { names: &["latencystats"], by_default: false, write: latencystats_section },
     Section { names: &["cluster"], by_default: true, write: cluster_section },
     Section { names: &["keyspace"], by_default: true, write: keyspace_section },
+    Section { names: &["keysizes"], by_default: false, write: keysizes_section },
     Section { names: &["debug"], by_default: false, write: debug_section },
     Section { names: &["sentinel"], by_default: true, write: sentinel_section },
 ];
@@ -90,12 +92,28 @@ fn mode(config: &Config) -> &'static str {
 /// INFO [section …] → text of these sections, in their fixed order.
 fn info(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     server.count_threads();
+    if wanted(server, args.rest(1).iter())
+        .iter()
+        .zip(SECTIONS)
+        .any(|(wanted, section)| *wanted && section.counts_keys())
+    {
+        server.count_key_sizes();
+    }
     let text = about(server, args.rest(1).iter());
     Ok(server.reply(key).verbatim("txt", text.as_bytes()))
 }
 
-/// The text of the named sections, or of the default ones if `names` is empty.
-pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>) -> String {
+impl Section {
+    /// Whether all keys are looked at for it. Where Redis 7.2 or Valkey is followed, which have no such section, it is only
+    /// shown when named.
+    fn counts_keys(&self) -> bool {
+        self.names == ["keysizes"]
+    }
+}
+
+/// Which sections are named, or shown by default if `names` is empty.
+fn wanted<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>) -> [bool; SECTIONS.len()] {
+    let counts_keys = server.config.limits.compat_version == CompatVersion::Redis8_2;
     let mut wanted = [false; SECTIONS.len()];
     let mut select = |choose: &dyn Fn(&Section) -> bool| {
         for (wanted, section) in wanted.iter_mut().zip(SECTIONS) {
@@ -106,18 +124,25 @@ pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>
             *wanted |= exists && choose(section);
         }
     };
+    let by_default = |section: &Section| section.by_default || section.counts_keys() && counts_keys;
     if names.len() == 0 {
-        select(&|section| section.by_default);
+        select(&by_default);
     }
     for name in names {
         if text::eq_ignore_case(name, b"default") {
-            select(&|section| section.by_default);
+            select(&by_default);
         } else if text::eq_ignore_case(name, b"all") || text::eq_ignore_case(name, b"everything") {
-            select(&|section| section.names != ["debug"]);
+            select(&|section| section.names != ["debug"] && (counts_keys || !section.counts_keys()));
         } else {
             select(&|section| section.names.iter().any(|known| text::eq_ignore_case(name, known.as_bytes())));
         }
     }
+    wanted
+}
+
+/// The text of the named sections, or of the default ones if `names` is empty.
+pub fn about<'a>(server: &Server, names: impl ExactSizeIterator<Item = &'a [u8]>) -> String {
+    let wanted = wanted(server, names);
     let mut out = InfoText::default();
     for (_, section) in wanted.iter().zip(SECTIONS).filter(|(wanted, _)| **wanted) {
         (section.write)(server, &mut out);
@@ -721,10 +746,42 @@ fn keyspace_section(server: &Server, out: &mut InfoText) {
     }
 }
 
+/// Names of the fields about sizes, by type.
+const SIZES_OF: [&str; COUNTED.len()] =
+    ["strings_sizes", "lists_items", "sets_items", "zsets_items", "hashes_items"];
+
+fn keysizes_section(server: &Server, out: &mut InfoText) {
+    out.section("Keysizes");
+    if let Some(age_s) = server.age_of_key_sizes() {
+        out.field("keysizes_age_seconds", age_s);
+    }
+    for (i, sizes) in server.key_sizes.counted().iter().enumerate() {
+        for (kind, name) in COUNTED.into_iter().zip(SIZES_OF) {
+            let bins: Vec<String> =
+                sizes.of(kind).map(|(size, count)| format!("{}={count}", Binary(size))).collect();
+            if !bins.is_empty() {
+                out.line(format_args!("db{i}_distrib_{name}:{}", bins.join(",")));
+            }
+        }
+    }
+}
+
+/// Displays a power of two with the letter of the largest unit that fits.
+struct Binary(u64);
+
+impl std::fmt::Display for Binary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unit = (63 - self.0.max(1).leading_zeros() as usize) / 10;
+        write!(f, "{}{}", self.0 >> (10 * unit), ["", "K", "M", "G", "T", "P", "E"][unit])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::testing::Harness;
+    use crate::keyspace::{Key, Ttl};
+    use crate::types::Value;
 
     fn sections(harness: &mut Harness, line: &str) -> Vec<String> {
         let reply = harness.raw(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
@@ -768,13 +825,77 @@ mod tests {
         assert_eq!(by_default.last().map(String::as_str), Some("Keyspace"));
         assert!(!by_default.contains(&"Commandstats".to_string()));
         assert_eq!(sections(&mut harness, "info DEFAULT"), by_default);
-        // Only a Sentinel has the section about Sentinels.
-        let all = SECTIONS.len() - 1;
+        // Only a Sentinel has the section about Sentinels, and the sizes are shown when they are named.
+        let all = SECTIONS.len() - 2;
         assert_eq!(sections(&mut harness, "info all").len(), all - 1);
         assert_eq!(sections(&mut harness, "info everything debug").len(), all);
+        assert_eq!(sections(&mut harness, "info everything debug keysizes").len(), all + 1);
         assert_eq!(sections(&mut harness, "info KEYSPACE cpu cpu"), ["CPU", "Keyspace"]);
         assert_eq!(sections(&mut harness, "info default commandStats").len(), by_default.len() + 1);
         assert!(sections(&mut harness, "info nosuch").is_empty());
+    }
+
+    #[test]
+    fn sizes_are_counted_when_they_are_asked_for() {
+        let mut harness = Harness::default();
+        let mut keysizes = |lines: &[&str]| {
+            lines.iter().for_each(|line| drop(harness.run(line)));
+            let text = String::from_utf8(harness.raw(&[b"INFO", b"keysizes"])).expect("INFO is text");
+            let fields = text.lines().filter_map(|line| line.strip_prefix("db"));
+            fields.map(|line| line.replace("_distrib_", " ")).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(keysizes(&[]), "");
+        assert_eq!(
+            keysizes(&["SET a \"\"", "SET b 1024", "SETRANGE c 1500 x", "SETBIT d 80000000 1"]),
+            "0 strings_sizes:0=1,4=1,1K=1,8M=1"
+        );
+        assert_eq!(
+            keysizes(&[
+                "FLUSHALL",
+                "RPUSH l 1 2 3",
+                "SADD s 1",
+                "ZADD z 1 a 2 b",
+                "HSET h a 1 b 2 c 3 d 4",
+                "XADD x * a 1"
+            ]),
+            "0 lists_items:2=1; 0 sets_items:1=1; 0 zsets_items:2=1; 0 hashes_items:4=1"
+        );
+        assert_eq!(
+            keysizes(&["FLUSHALL", "SELECT 3", "SET a xyz", "SELECT 0", "SET a x"]),
+            "0 strings_sizes:1=1; 3 strings_sizes:2=1"
+        );
+        assert_eq!(keysizes(&["FLUSHALL"]), "");
+    }
+
+    #[test]
+    fn the_sizes_of_many_values_are_counted_by_the_timer() {
+        let mut harness = Harness::default();
+        for i in 0..100_001 {
+            let (name, mut db) = (format!("key:{i}"), harness.server.keyspace.db(0));
+            db.set_string(Key::new(name.as_bytes()), Value::Bytes(b"12345"), Ttl::Clear);
+        }
+        harness.run("HSET h a 1");
+        let lines = |harness: &mut Harness| {
+            let text = String::from_utf8(harness.raw(&[b"INFO", b"keysizes"])).expect("INFO is text");
+            text.lines().skip(2).map(str::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&mut harness), ["keysizes_age_seconds:-1", ""]);
+        for _ in 0..10_000 {
+            harness.server.count_some_key_sizes();
+        }
+        let expected = [
+            "keysizes_age_seconds:0",
+            "db0_distrib_strings_sizes:4=100001",
+            "db0_distrib_hashes_items:1=1",
+            "",
+        ];
+        assert_eq!(lines(&mut harness)[1..], expected[1..]);
+        // What has been counted is not counted again at once.
+        harness.run("SET another key");
+        harness.server.count_some_key_sizes();
+        assert_eq!(lines(&mut harness)[1..], expected[1..]);
+        harness.run("UNLINK another h key:1 key:2");
+        assert_eq!(lines(&mut harness)[0], "db0_distrib_strings_sizes:4=99999");
     }
 
     #[test]

@@ -196,9 +196,12 @@ fn rename_if(ctx: &mut Ctx<'_>, allowed: impl FnOnce(&mut Db<'_>, Key<'_>) -> bo
     if from.bytes == to.bytes || !allowed(&mut ctx.db, to) {
         return Ok(false);
     }
-    ctx.db.rename(from, to);
+    let replaced = ctx.db.rename(from, to);
     ctx.db.changed(from, Event::generic("rename_from"), 1);
     ctx.db.also_changed(to, Event::generic("rename_to"));
+    if let Some(old) = replaced {
+        ctx.db.report_replaced(to, old);
+    }
     Ok(true)
 }
 
@@ -267,8 +270,12 @@ fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
     if ctx.db.read(from).is_none() || (ctx.db.other(target).find(to).is_some() && !replace) {
         return Ok(ctx.reply.int(0));
     }
-    ctx.db.copy(from, to, target);
-    ctx.db.other(target).changed(to, Event::generic("copy_to"), 1);
+    let replaced = ctx.db.copy(from, to, target);
+    let mut db = ctx.db.other(target);
+    db.changed(to, Event::generic("copy_to"), 1);
+    if let Some(old) = replaced {
+        db.report_replaced(to, old);
+    }
     Ok(ctx.reply.int(1))
 }
 
@@ -496,8 +503,8 @@ mod tests {
         for (command, expected) in [
             ("RENAME a b", &["0:new b", "0:rename_from a", "0:rename_to b"][..]),
             ("COPY b c", &["0:new c", "0:copy_to c"]),
-            ("COPY b c REPLACE", &["0:new c", "0:copy_to c"]),
-            ("RENAME b c", &["0:new c", "0:rename_from b", "0:rename_to c"]),
+            ("COPY b c REPLACE", &["0:new c", "0:copy_to c", "0:overwritten c"]),
+            ("RENAME b c", &["0:new c", "0:rename_from b", "0:rename_to c", "0:overwritten c"]),
             ("COPY c z DB 2", &["2:new z", "2:copy_to z"]),
             ("MOVE c 1", &["1:new c", "0:move_from c", "1:move_to c"]),
         ] {

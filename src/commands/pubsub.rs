@@ -504,6 +504,112 @@ mod tests {
         assert_eq!(events("SET k v2"), "");
     }
 
+    /// Redis 8.8 documents these channels; the examples are those of its page about them, with the right lengths.
+    #[test]
+    fn the_fields_that_an_event_is_about_are_named() {
+        let (mut server, a, b) = two();
+        server.run_as(b, "CONFIG SET notify-keyspace-events STh");
+        server.run_as(a, "PSUBSCRIBE __*");
+        let mut events = |line: &str| {
+            server.run_as(b, line);
+            let told = flat(&server.output_of(a)).replace("\"pmessage\" \"__*\" ", "").replace('"', "");
+            told.lines().map(|line| format!("{line}; ")).collect::<String>()
+        };
+        assert_eq!(
+            events("HSET myhash field1 val1 field2 val2"),
+            "__subkeyspace@0__:myhash hset|6:field1,6:field2; \
+             __subkeyevent@0__:hset 6:myhash|6:field1,6:field2; "
+        );
+        events("CONFIG SET notify-keyspace-events IVh");
+        assert_eq!(
+            events("HDEL myhash field1 nosuch field2"),
+            "__subkeyspaceitem@0__:myhash\\nfield1 hdel; __subkeyspaceitem@0__:myhash\\nfield2 hdel; \
+             __subkeyspaceevent@0__:hdel|myhash 6:field1,6:field2; "
+        );
+        // A key with a line break would be ambiguous in a channel that has one behind the key.
+        assert_eq!(events(r#"HSET "k\nk" f 1"#), "__subkeyspaceevent@0__:hset|k\\nk 1:f; ");
+        assert_eq!(
+            events("HSETNX k f 1"),
+            "__subkeyspaceitem@0__:k\\nf hset; __subkeyspaceevent@0__:hset|k 1:f; "
+        );
+        assert_eq!(events("HSETNX k f 2"), "");
+        events("CONFIG SET notify-keyspace-events KSh");
+        for (line, expected) in [
+            ("HINCRBY k f 2", "__keyspace@0__:k hincrby; __subkeyspace@0__:k hincrby|1:f; "),
+            ("HINCRBYFLOAT k g 2", "__keyspace@0__:k hincrbyfloat; __subkeyspace@0__:k hincrbyfloat|1:g; "),
+            (
+                "HEXPIRE k 100 FIELDS 3 f x g",
+                "__keyspace@0__:k hexpire; __subkeyspace@0__:k hexpire|1:f,1:g; ",
+            ),
+            ("HPERSIST k FIELDS 2 f x", "__keyspace@0__:k hpersist; __subkeyspace@0__:k hpersist|1:f; "),
+            ("HGETEX k EX 100 FIELDS 2 f x", "__keyspace@0__:k hexpire; __subkeyspace@0__:k hexpire|1:f; "),
+            (
+                "HGETEX k PERSIST FIELDS 2 f x",
+                "__keyspace@0__:k hpersist; __subkeyspace@0__:k hpersist|1:f; ",
+            ),
+            (
+                "HSETEX k EX 100 FIELDS 2 a 1 b 2",
+                "__keyspace@0__:k hset; __subkeyspace@0__:k hset|1:a,1:b; \
+                 __keyspace@0__:k hexpire; __subkeyspace@0__:k hexpire|1:a,1:b; ",
+            ),
+            ("HGETDEL k FIELDS 2 a x", "__keyspace@0__:k hdel; __subkeyspace@0__:k hdel|1:a; "),
+            ("HPEXPIREAT k 1 FIELDS 2 b x", "__keyspace@0__:k hdel; __subkeyspace@0__:k hdel|1:b; "),
+            ("SET s 1", ""),
+            // What concerns no fields is published as before.
+            ("HSET k f 3", "__keyspace@0__:k hset; __subkeyspace@0__:k hset|1:f; "),
+        ] {
+            assert_eq!(events(line), expected, "{line}");
+        }
+        events("CONFIG SET notify-keyspace-events ST");
+        assert_eq!(events("HSET k f 4"), "", "the class of the event must be chosen, too");
+    }
+
+    #[test]
+    fn fields_that_expired_are_named_together() {
+        let (mut server, a, b) = two();
+        server.run_as(b, "CONFIG SET notify-keyspace-events Sh");
+        server.run_as(a, "PSUBSCRIBE __*");
+        server.run_as(b, "HSET k f 1 g 2 h 3");
+        server.run_as(b, "HPEXPIRE k 1 FIELDS 2 f g");
+        server.output_of(a);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        server.run_as(b, "HMGET k f g h");
+        assert!(flat(&server.output_of(a)).contains("hexpired|1:f,1:g"));
+    }
+
+    #[test]
+    fn values_that_are_replaced_are_reported() {
+        let (mut server, a, b) = two();
+        server.run_as(b, "CONFIG SET notify-keyspace-events EA$oc");
+        server.run_as(a, "PSUBSCRIBE __*");
+        let mut events = |line: &str| {
+            server.run_as(b, line);
+            let told = flat(&server.output_of(a)).replace("\"pmessage\" \"__*\" ", "").replace('"', "");
+            told.replace("__keyevent@0__:", "").lines().map(|line| format!("{line}; ")).collect::<String>()
+        };
+        for (line, expected) in [
+            ("SET k a", "set k; "),
+            ("SET k b", "overwritten k; set k; "),
+            ("SET k 12 EX 100", "overwritten k; set k; expire k; "),
+            ("INCR k", "incrby k; "),
+            ("INCRBYFLOAT k 1.5", "incrbyfloat k; "),
+            ("APPEND k x", "append k; "),
+            ("SETNX k y", ""),
+            ("RPUSH l 1", "rpush l; "),
+            ("MSET l b", "overwritten l; type_changed l; set l; "),
+            ("SADD s 1", "sadd s; "),
+            ("SUNIONSTORE l s", "overwritten l; type_changed l; sunionstore l; "),
+            ("SUNIONSTORE l s", "overwritten l; sunionstore l; "),
+            ("SUNIONSTORE l nosuch", "del l; "),
+            ("SET l x", "set l; "),
+            ("RENAME s l", "rename_from s; rename_to l; overwritten l; type_changed l; "),
+            ("COPY k l REPLACE", "copy_to l; overwritten l; type_changed l; "),
+            ("BITOP NOT l k", "overwritten l; set l; "),
+        ] {
+            assert_eq!(events(line), expected, "{line}");
+        }
+    }
+
     #[test]
     fn shard_channels_are_not_for_transactions() {
         check(

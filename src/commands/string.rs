@@ -757,7 +757,7 @@ fn add(ctx: &mut Ctx<'_>, increment: i64) -> CmdResult {
         stored = entry.overwrite_int(sum);
     }
     if !stored {
-        ctx.db.set_string(key, Value::Int(sum), Ttl::Keep);
+        ctx.db.update_string(key, Value::Int(sum), Ttl::Keep);
     }
     ctx.db.changed(key, Event::string("incrby"), 1);
     Ok(ctx.reply.int(sum))
@@ -793,7 +793,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let mut text = Vec::with_capacity(40);
     sum.fmt_human(&mut text);
-    ctx.db.set_string(key, Value::Bytes(&text), Ttl::Keep);
+    ctx.db.update_string(key, Value::Bytes(&text), Ttl::Keep);
     ctx.db.changed(key, Event::string("incrbyfloat"), 1);
     // The result is propagated, because another machine might round differently.
     feed_set(ctx, key.bytes, &text, Ttl::Keep);

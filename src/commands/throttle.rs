@@ -108,7 +108,7 @@ fn cl_throttle(ctx: &mut Ctx<'_>) -> CmdResult {
     let decision = decision.ok_or(Error::Overflow)?;
     if let Some(arrival) = decision.arrival.filter(|_| quantity > 0) {
         let until = UnixMillis(arrival.div_euclid(NS_PER_MS) + 1);
-        ctx.db.set_string(key, Value::Int(arrival), Ttl::At(until));
+        ctx.db.update_string(key, Value::Int(arrival), Ttl::At(until));
         ctx.db.changed(key, Event::string("set"), 1);
         ctx.db.event_only(key, Event::generic("expire"));
         let (mut value, mut time) = (itoa::Buffer::new(), itoa::Buffer::new());

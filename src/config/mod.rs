@@ -251,6 +251,8 @@ mod tests {
             ("notify-keyspace-events", "KEA", "AKE"),
             ("notify-keyspace-events", "g$lshzxetd", "A"),
             ("notify-keyspace-events", "Elgmnd$", "g$ldnEm"),
+            ("notify-keyspace-events", "conmKd", "dnocKm"),
+            ("notify-keyspace-events", "VITSha", "haSTIV"),
             ("notify-keyspace-events", "", ""),
             ("oom-score-adj-values", "800 -100 2000", "800 -100 2000"),
             ("latency-tracking-info-percentiles", "50 99.9 33.3333 100.0 0", "50 99.9 33.3333 100 0"),
@@ -294,6 +296,9 @@ mod tests {
         assert_eq!(set(&mut config, &[("notify-keyspace-events", "KAn")]), Ok(Effects::KEYSPACE_EVENTS));
         assert_eq!(get(&config, "notify-keyspace-events"), "notify-keyspace-events=AK");
         assert_eq!(param.lines(&config), [b"\"AnK\""]);
+        assert_eq!(set(&mut config, &[("notify-keyspace-events", "KAcno")]), Ok(Effects::KEYSPACE_EVENTS));
+        assert_eq!(get(&config, "notify-keyspace-events"), "notify-keyspace-events=AK");
+        assert_eq!(param.lines(&config), [b"\"AnocK\""]);
         assert_eq!(set(&mut config, &[("notify-keyspace-events", "Kn")]), Ok(Effects::KEYSPACE_EVENTS));
         assert_eq!(get(&config, "notify-keyspace-events"), "notify-keyspace-events=nK");
     }

@@ -655,7 +655,7 @@ pub(super) fn one_of(words: impl IntoIterator<Item = &'static str>) -> Reason {
 
 bit_set! {
     /// Classes of keyspace events, as bits.
-    pub struct KeyspaceEvents: u16 {
+    pub struct KeyspaceEvents: u32 {
         /// Publish under `__keyspace@<db>__`.
         KEYSPACE = 0;
         /// Publish under `__keyevent@<db>__`.
@@ -684,15 +684,36 @@ bit_set! {
         KEY_MISS = 12;
         /// A key was created.
         NEW = 13;
+        /// The value of a key was replaced.
+        OVERWRITTEN = 14;
+        /// The value of a key was replaced by one of another type.
+        TYPE_CHANGED = 15;
+        /// Commands on arrays, of which there are none.
+        ARRAY = 16;
+        /// Publish which parts of a value change under `__subkeyspace@<db>__`.
+        SUBKEYSPACE = 17;
+        /// Publish which parts of a value change under `__subkeyevent@<db>__`.
+        SUBKEYEVENT = 18;
+        /// Publish which parts of a value change under `__subkeyspaceitem@<db>__`.
+        SUBKEYSPACEITEM = 19;
+        /// Publish which parts of a value change under `__subkeyspaceevent@<db>__`.
+        SUBKEYSPACEEVENT = 20;
     }
 }
 
 impl KeyspaceEvents {
-    /// What `A` stands for: every class but key misses and new keys.
+    /// What `A` stands for: every class but key misses, new keys, values replaced, and arrays.
     pub const ALL: KeyspaceEvents = KeyspaceEvents(0b1111_1111_1100);
 
+    /// Kinds of channels on which it is published which parts of a value change.
+    pub const OF_PARTS: KeyspaceEvents =
+        Self::SUBKEYSPACE.with(Self::SUBKEYEVENT).with(Self::SUBKEYSPACEITEM).with(Self::SUBKEYSPACEEVENT);
+
+    /// Classes that are not shown beside `A`.
+    const UNSHOWN: KeyspaceEvents = Self::NEW.with(Self::OVERWRITTEN).with(Self::TYPE_CHANGED);
+
     /// Letter of each class, in printing order.
-    const LETTERS: [(u8, KeyspaceEvents); 14] = [
+    const LETTERS: [(u8, KeyspaceEvents); 21] = [
         (b'g', Self::GENERIC),
         (b'$', Self::STRING),
         (b'l', Self::LIST),
@@ -703,10 +724,17 @@ impl KeyspaceEvents {
         (b'e', Self::EVICTED),
         (b't', Self::STREAM),
         (b'd', Self::MODULE),
+        (b'a', Self::ARRAY),
         (b'n', Self::NEW),
+        (b'o', Self::OVERWRITTEN),
+        (b'c', Self::TYPE_CHANGED),
         (b'K', Self::KEYSPACE),
         (b'E', Self::KEYEVENT),
         (b'm', Self::KEY_MISS),
+        (b'S', Self::SUBKEYSPACE),
+        (b'T', Self::SUBKEYEVENT),
+        (b'I', Self::SUBKEYSPACEITEM),
+        (b'V', Self::SUBKEYSPACEEVENT),
     ];
 
     /// The letters of all classes but `unnamed`, with `A` where it says more in less.
@@ -714,7 +742,7 @@ impl KeyspaceEvents {
         let all = self.covers(Self::ALL);
         let mut text = String::from(if all { "A" } else { "" });
         for (letter, class) in Self::LETTERS {
-            if self.covers(class) && !(all && Self::ALL.covers(class)) && class != unnamed {
+            if self.covers(class) && !(all && Self::ALL.covers(class)) && !unnamed.covers(class) {
                 text.push(char::from(letter));
             }
         }
@@ -723,7 +751,7 @@ impl KeyspaceEvents {
 
     /// Whether nothing can be published: no class, or neither kind of channel.
     pub const fn is_silent(self) -> bool {
-        !self.has(Self::KEYSPACE.with(Self::KEYEVENT))
+        !self.has(Self::KEYSPACE.with(Self::KEYEVENT).with(Self::OF_PARTS))
     }
 }
 
@@ -743,10 +771,10 @@ impl Words for KeyspaceEvents {
         Ok(())
     }
 
-    /// New keys, which `A` does not include, are not shown beside it, as in Redis.
+    /// New keys and values replaced, which `A` does not include, are not shown beside it, as in Redis.
     fn print(&self) -> String {
         let all = self.covers(Self::ALL);
-        self.letters(if all { Self::NEW } else { Self::NONE })
+        self.letters(if all { Self::UNSHOWN } else { Self::NONE })
     }
 
     fn lines(&self) -> Vec<String> {

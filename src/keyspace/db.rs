@@ -9,7 +9,7 @@ use super::access::Access;
 use super::database::Database;
 use super::databases::Keyspace;
 use super::entry::{self, EMBED_MAX, Entry, Found, Writable};
-use super::ledger::{Class, Event};
+use super::ledger::{Class, Event, Listeners};
 use super::slot::Slot;
 use super::suspension::Expiry;
 use crate::stdx::clock::UnixMillis;
@@ -36,6 +36,8 @@ pub enum Ttl {
 }
 
 const KEY_MISS: Event = Event::of(Class::Miss, "keymiss");
+const OVERWRITTEN: Event = Event::of(Class::Overwritten, "overwritten");
+const TYPE_CHANGED: Event = Event::of(Class::TypeChanged, "type_changed");
 
 /// Records an access. An unchanged value is not written, so that the cache line stays clean.
 #[inline]
@@ -127,6 +129,38 @@ impl<'s> Db<'s> {
     /// Reports an event of `key` that did not change it.
     pub fn event_only(&mut self, key: Key<'_>, event: Event) {
         self.space.ledger.event_only(self.index, key.bytes, event);
+    }
+
+    /// As [`Db::changed`], for changes of these parts of the value, such as fields of a hash.
+    #[inline]
+    pub fn changed_parts<'p>(
+        &mut self,
+        key: Key<'_>,
+        event: Event,
+        n: usize,
+        parts: impl Iterator<Item = &'p [u8]>,
+    ) {
+        self.space.ledger.changed_parts(self.index, key, event, n, parts);
+    }
+
+    /// As [`Db::event_only`], for an event that is about these parts of the value.
+    pub fn event_of_parts<'p>(&mut self, key: Key<'_>, event: Event, parts: impl Iterator<Item = &'p [u8]>) {
+        self.space.ledger.event_of_parts(self.index, key.bytes, event, parts);
+    }
+
+    /// Whether somebody is told which parts of a value change.
+    #[inline]
+    pub fn names_parts(&self) -> bool {
+        self.space.ledger.listeners.has(Listeners::PARTS)
+    }
+
+    /// Reports that the value of `key`, of type `old`, was replaced by the one that is there.
+    #[cold]
+    pub fn report_replaced(&mut self, key: Key<'_>, old: Kind) {
+        self.event_only(key, OVERWRITTEN);
+        if self.database().find(key).is_some_and(|entry| entry.kind() != old) {
+            self.event_only(key, TYPE_CHANGED);
+        }
     }
 
     // ---- looking up -----------------------------------------------------------------------
@@ -394,11 +428,24 @@ impl<'s> Db<'s> {
         self.space.ledger.event_only(self.index, key.bytes, event);
     }
 
-    /// Stores a string under `key`, replacing any value. The caller reports the change.
+    /// Stores a string under `key`, replacing any value. The caller reports the change; that there was another value is
+    /// reported here.
     ///
     /// A string overwritten by one of the same size class is changed in place: one copy, no allocation.
     #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+        self.store_string(key, value, ttl, true);
+    }
+
+    /// As [`Db::set_string`], for a string that was computed from the one that is there: it does not count as another
+    /// value.
+    #[inline]
+    pub fn update_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+        self.store_string(key, value, ttl, false);
+    }
+
+    #[inline(always)]
+    fn store_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl, is_other: bool) {
         let Keyspace { dbs, access, rng, now, .. } = &mut *self.space;
         let Some(mut entry) = dbs[self.index].touching(key) else {
             return self.add_string(key, value, ttl);
@@ -418,13 +465,17 @@ impl<'s> Db<'s> {
             };
         if !overwritten {
             drop(entry);
-            return self.replace_string(key, value, ttl);
+            return self.replace_string(key, value, ttl, is_other);
         }
         if let Ttl::At(at) = ttl {
             entry.write_expire(at);
         }
         let new = access.touched(entry.access(), rng);
         entry.note_access(new);
+        drop(entry);
+        if is_other && self.space.ledger.listeners.has(Listeners::NOTIFY) {
+            self.report_replaced(key, Kind::String);
+        }
     }
 
     /// Stores a string under a key that is known to be absent.
@@ -440,7 +491,7 @@ impl<'s> Db<'s> {
     }
 
     /// Stores a string in place of the value under `key`.
-    fn replace_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
+    fn replace_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl, is_other: bool) {
         // A key whose time has come is not overwritten: it goes, and another one comes.
         self.expire_to_write(key);
         let expires = match ttl {
@@ -450,7 +501,7 @@ impl<'s> Db<'s> {
         };
         let mut entry = Entry::new(key.bytes, expires, value);
         entry.set_access(self.access_of_new_value(key));
-        self.put(key, entry);
+        self.put_over(key, entry, is_other);
     }
 
     /// Access data of a value about to be stored: the frequency of the key is kept, and the access recorded.
@@ -482,9 +533,20 @@ impl<'s> Db<'s> {
 
     /// Stores an entry under its key, replacing any value.
     pub fn put(&mut self, key: Key<'_>, entry: Entry) {
+        self.put_over(key, entry, true);
+    }
+
+    /// As [`Db::put`]; reports that there was a value if the new one `is_other`.
+    fn put_over(&mut self, key: Key<'_>, entry: Entry, is_other: bool) {
         debug_assert_eq!(entry.key(), key.bytes);
         match self.database_mut().put(key, entry) {
-            Some(old) => _ = self.space.reclaimer.entry(old, self.space.lazy.server_del),
+            Some(old) => {
+                let kind = old.kind();
+                self.space.reclaimer.entry(old, self.space.lazy.server_del);
+                if is_other && self.space.ledger.listeners.has(Listeners::NOTIFY) {
+                    self.report_replaced(key, kind);
+                }
+            }
             None => self.born(key),
         }
     }
@@ -576,42 +638,43 @@ impl<'s> Db<'s> {
         self.space.expiry() == Expiry::Remove
     }
 
-    /// Stores `entry` under its key as a new key.
-    fn put_as_new(&mut self, key: Key<'_>, entry: Entry) {
+    /// Stores `entry` under its key as a new key; the type of the value that was there.
+    fn put_as_new(&mut self, key: Key<'_>, entry: Entry) -> Option<Kind> {
         debug_assert_eq!(entry.key(), key.bytes);
-        if let Some(old) = self.database_mut().put(key, entry) {
+        let old = self.database_mut().put(key, entry);
+        let kind = old.as_ref().map(Entry::kind);
+        if let Some(old) = old {
             self.space.reclaimer.entry(old, self.space.lazy.server_del);
         }
         self.born(key);
+        kind
     }
 
-    /// Moves the value of `from`, with its expiry and access data, to the key `to`, replacing any value; whether
-    /// `from` existed. The caller has looked up `from` and reports the change. O(1): of a value outside the entry,
-    /// only the pointer moves.
-    pub fn rename(&mut self, from: Key<'_>, to: Key<'_>) -> bool {
-        let Some(entry) = self.database_mut().take(from) else { return false };
+    /// Moves the value of `from`, with its expiry and access data, to the key `to`, replacing any value, whose type is
+    /// returned. The caller has looked up `from` and reports the change. O(1): of a value outside the entry, only the
+    /// pointer moves.
+    pub fn rename(&mut self, from: Key<'_>, to: Key<'_>) -> Option<Kind> {
+        let entry = self.database_mut().take(from)?;
         let expires = entry.expires();
-        self.put_as_new(to, entry.renamed(to.bytes, expires));
-        true
+        self.put_as_new(to, entry.renamed(to.bytes, expires))
     }
 
-    /// Moves the key with its entry to database `db`, replacing any value; whether the key existed. The caller has
-    /// looked up the key and reports the change. O(1): nothing is copied.
-    pub fn move_to(&mut self, key: Key<'_>, db: usize) -> bool {
-        let Some(entry) = self.database_mut().take(key) else { return false };
-        self.other(db).put_as_new(key, entry);
-        true
+    /// Moves the key with its entry to database `db`, replacing any value. The caller has looked up the key and reports
+    /// the change. O(1): nothing is copied.
+    pub fn move_to(&mut self, key: Key<'_>, db: usize) {
+        if let Some(entry) = self.database_mut().take(key) {
+            self.other(db).put_as_new(key, entry);
+        }
     }
 
-    /// Stores a deep copy of the value of `from`, with its expiry, under the key `to` of database `db`, replacing
-    /// any value; whether `from` existed. The caller has looked up `from` and reports the change. O(n) in the
-    /// elements of a collection; a long string is shared.
-    pub fn copy(&mut self, from: Key<'_>, to: Key<'_>, db: usize) -> bool {
-        let Some(entry) = self.database().find(from) else { return false };
+    /// Stores a deep copy of the value of `from`, with its expiry, under the key `to` of database `db`, replacing any
+    /// value, whose type is returned. The caller has looked up `from` and reports the change. O(n) in the elements of a
+    /// collection; a long string is shared.
+    pub fn copy(&mut self, from: Key<'_>, to: Key<'_>, db: usize) -> Option<Kind> {
+        let entry = self.database().find(from)?;
         let mut copy = entry.duplicate(to.bytes, entry.expires());
         copy.set_access(self.space.access.fresh());
-        self.other(db).put_as_new(to, copy);
-        true
+        self.other(db).put_as_new(to, copy)
     }
 
     /// A random key that has not expired. O(1) expected.

@@ -36,6 +36,10 @@ pub enum Class {
     New = b'n',
     /// A missing key was read.
     Miss = b'm',
+    /// The value of a key was replaced by another.
+    Overwritten = b'o',
+    /// The value of a key was replaced by one of another type.
+    TypeChanged = b'c',
     /// A change without an event.
     Silent = 0,
 }
@@ -123,6 +127,8 @@ bit_set! {
         BLOCKED = 3;
         /// Keys are evicted by the time of their last change.
         LAST_CHANGE = 6;
+        /// Notifications that name the changed parts of a value are on.
+        PARTS = 7;
     }
 }
 
@@ -201,6 +207,12 @@ pub enum Change {
         key: Range<usize>,
         /// Range of the field's name in the ledger's bytes.
         field: Range<usize>,
+    },
+    /// A part of a value, such as a field of a hash, that the next event is about. Those of one event follow one another
+    /// and come directly before it.
+    Part {
+        /// Range of the name of the part in the ledger's bytes.
+        part: Range<usize>,
     },
     /// An event that did not change the data, for subscribers only.
     EventOnly {
@@ -307,6 +319,49 @@ impl Ledger {
         }
         self.count(n);
         self.also_changed(db, key, event);
+    }
+
+    /// As [`Ledger::changed`], for changes of these parts of the value.
+    #[inline]
+    pub fn changed_parts<'p>(
+        &mut self,
+        db: usize,
+        key: Key<'_>,
+        event: Event,
+        n: usize,
+        parts: impl Iterator<Item = &'p [u8]>,
+    ) {
+        if n == 0 {
+            return;
+        }
+        self.count(n);
+        if self.concerns_listeners(key) {
+            self.name_parts(parts);
+            let key = self.keep(key.bytes);
+            self.changes.push(Change::Key { db: db as u32, key, event });
+        }
+    }
+
+    /// As [`Ledger::event_only`], for an event that is about these parts of the value.
+    pub fn event_of_parts<'p>(
+        &mut self,
+        db: usize,
+        key: &[u8],
+        event: Event,
+        parts: impl Iterator<Item = &'p [u8]>,
+    ) {
+        self.name_parts(parts);
+        self.event_only(db, key, event);
+    }
+
+    /// Records what the next event is about, if somebody is told.
+    fn name_parts<'p>(&mut self, parts: impl Iterator<Item = &'p [u8]>) {
+        if self.listeners.has(Listeners::PARTS) {
+            for part in parts {
+                let part = self.keep(part);
+                self.changes.push(Change::Part { part });
+            }
+        }
     }
 
     /// Counts `n` changes to data stored beside the value of `key` and records the event; nothing if `n` is 0.

@@ -19,6 +19,7 @@ pub mod free;
 pub mod keys;
 pub mod ledger;
 pub mod own;
+pub mod sizes;
 pub mod slot;
 mod suspension;
 

@@ -90,6 +90,8 @@ pub struct Server {
     pub tls: tls::Tls,
     /// What has been found out about the keys that cost most; `None` if nobody has asked.
     pub hot_keys: Option<Box<watching::hot_keys::HotKeys>>,
+    /// What is known about the sizes of values.
+    pub key_sizes: watching::key_sizes::KeySizes,
     /// What serves metrics; `None` if nobody can ask for them.
     pub metrics: Option<Box<watching::metrics::Metrics>>,
     /// State of the event loop.
@@ -171,6 +173,7 @@ impl Server {
             sentinel: None,
             tls: tls::Tls::default(),
             hot_keys: None,
+            key_sizes: watching::key_sizes::KeySizes::default(),
             metrics: None,
             event_loop: EventLoop::default(),
             identity: Identity {

@@ -13,7 +13,7 @@
 //! sorted sets whose scores are all equal, `n` lists and `i` sets of numbers only; `g` positions, `d` stored
 //! results of searches for them, `p` HyperLogLogs.
 //!
-//! [`databases`] has users who may use some databases only. [`names`] compares what the servers know by name. [`scripts`] has Lua programs. [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
+//! [`databases`] has users who may use some databases only. [`events`] compares keyspace notifications. [`names`] compares what the servers know by name. [`scripts`] has Lua programs. [`sessions`] has several clients that block, subscribe, watch, queue and cache; [`fields`] has hashes with
 //! fields that expire; [`streams`] has streams and their consumer groups; [`vectors`] has
 //! vector sets.
 //!
@@ -26,6 +26,7 @@
 mod support;
 
 mod databases;
+mod events;
 mod fields;
 mod grammar;
 mod known;

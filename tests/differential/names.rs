@@ -148,3 +148,32 @@ fn spinel_knows_the_names_of_redis_8_2() {
 fn spinel_knows_the_names_of_valkey_9_1() {
     compare_with(Oracle::Valkey9_1);
 }
+
+/// Requests after each of which the sizes of values are compared.
+const SIZES: &str = "SET a x; SET b 1024; APPEND b 123456789012; SETRANGE c 70000 x; SET d -123; SET e -1; SETBIT f 9000000 1; \
+    PFADD p a b c; RPUSH l 1 2 3 4 5; LPOP l; LTRIM l 0 0; SADD s 1 2 3; SADD s a b c d e; SPOP s; ZADD z 1 a 2 b 3 c; \
+    ZREM z a; HSET h a 1 b 2; HDEL h a; XADD x * a 1; GEOADD g 1 1 a; SUNIONSTORE t s; ZUNIONSTORE u 1 z; RENAME u v; \
+    COPY s w; SELECT 3; SET a x; HSET h a 1; SELECT 0; MOVE w 3; SWAPDB 0 3; SWAPDB 0 3; DEL a b c; SET l string; \
+    HSETEX h2 FIELDS 2 a 1 b 2; HPEXPIREAT h2 1 FIELDS 1 a; PEXPIREAT f 1; FLUSHDB; FLUSHALL";
+
+#[test]
+fn sizes_are_those_of_redis_8_2() {
+    let Some(program) = Oracle::Redis8_2.program() else { return };
+    let ours = ServerProcess::start(&support::spinel(), &Oracle::Redis8_2.compat());
+    let theirs = ServerProcess::start(&program, &[]);
+    let (mut ours, mut theirs) = (ours.client(), theirs.client());
+    for request in SIZES.split(';').map(str::trim) {
+        let words: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
+        for client in [&mut ours, &mut theirs] {
+            client.command(&words).expect("an answer");
+        }
+        let shown = [&mut ours, &mut theirs].map(|client| lines(client, "INFO keysizes"));
+        assert_eq!(shown[0], shown[1], "{request}");
+    }
+    let sections = |client: &mut Client, request: &str| -> bool {
+        lines(client, request).iter().any(|line| line == "# Keysizes")
+    };
+    for request in ["INFO", "INFO all", "INFO everything", "INFO default", "INFO keyspace", "INFO KEYSIZES"] {
+        assert_eq!(sections(&mut ours, request), sections(&mut theirs, request), "{request}");
+    }
+}

@@ -109,21 +109,21 @@ fn answer_times(
 
 /// Removes the expiry of each field and replies: 1 removed, −1 no expiry, −2 no such field. Returns also how many were
 /// removed.
-fn persist_each(
+fn persist_each<'a>(
     reply: &mut Reply<'_>,
     hash: &mut Hash,
-    fields: Args<'_>,
+    fields: Args<'a>,
     now: UnixMillis,
-) -> (Replied, usize) {
+) -> (Replied, Vec<&'a [u8]>) {
     let replied = reply.array(fields.len());
-    let mut persisted = 0;
+    let mut persisted = Vec::new();
     for field in fields.iter() {
         reply.int(match hash.get_with_expiry(field, now) {
             None => -2,
             Some((_, None)) => -1,
             Some((_, Some(_))) => {
                 hash.set_expiry(field, None);
-                persisted += 1;
+                persisted.push(field);
                 1
             }
         });

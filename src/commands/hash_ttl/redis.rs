@@ -66,7 +66,7 @@ fn is_over(ctx: &Ctx<'_>, at: UnixMillis) -> bool {
 /// Reports that fields were removed because they were given an expiry in the past. Each is propagated on its own.
 fn report_removed(ctx: &mut Ctx<'_>, key: Key<'_>, fields: &[&[u8]]) {
     ctx.db.space().stats.expired_fields += fields.len() as u64;
-    ctx.db.changed(key, Event::hash("hdel"), fields.len());
+    ctx.db.changed_parts(key, Event::hash("hdel"), fields.len(), fields.iter().copied());
     for field in fields {
         ctx.feed.instead(&[b"HDEL", key.bytes, field]);
     }
@@ -117,7 +117,7 @@ fn set_expiries(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
         return Ok(replied);
     }
     ctx.db.fields_expire(key);
-    ctx.db.changed(key, Event::hash("hexpire"), changed.len());
+    ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), changed.iter().copied());
     let (mut digits, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
     let mut head = vec![&b"HPEXPIREAT"[..], key.bytes, digits.format(at.0).as_bytes()];
     head.extend(args.range(3..start + 1).iter());
@@ -133,7 +133,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
     let fields = named(ctx.args, 2, wrong_number)?;
     let Some(hash) = hash else { return Ok(for_each_nothing(ctx, fields.len())) };
     let (replied, persisted) = persist_each(&mut ctx.reply, hash, fields, now);
-    ctx.db.changed(key, Event::hash("hpersist"), persisted);
+    ctx.db.changed_parts(key, Event::hash("hpersist"), persisted.len(), persisted.into_iter());
     Ok(replied)
 }
 
@@ -167,15 +167,17 @@ fn get_and_remove(ctx: &mut Ctx<'_>) -> CmdResult {
         fields.iter().for_each(|_| _ = ctx.reply.null());
         return Ok(replied);
     };
-    let mut removed = 0;
+    let mut removed: Vec<&[u8]> = Vec::new();
     for field in fields.iter() {
         match hash.get(field, now) {
             Some(value) => ctx.reply.item(value),
             None => ctx.reply.null(),
         };
-        removed += usize::from(hash.remove(field, now));
+        if hash.remove(field, now) {
+            removed.push(field);
+        }
     }
-    ctx.db.changed(key, Event::hash("hdel"), removed);
+    ctx.db.changed_parts(key, Event::hash("hdel"), removed.len(), removed.into_iter());
     feed_on(ctx, &[b"HDEL", key.bytes], fields.iter());
     ctx.db.settle::<Hash>(key);
     Ok(replied)
@@ -238,12 +240,12 @@ fn get_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
         Change::Expire(_) if over => report_removed(ctx, key, &changed),
         Change::Expire(at) => {
             ctx.db.fields_expire(key);
-            ctx.db.changed(key, Event::hash("hexpire"), changed.len());
+            ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), changed.iter().copied());
             let mut digits = itoa::Buffer::new();
             feed_on(ctx, &[b"HPEXPIREAT", key.bytes, digits.format(at.0).as_bytes()], rest.iter());
         }
         Change::Persist => {
-            ctx.db.changed(key, Event::hash("hpersist"), changed.len());
+            ctx.db.changed_parts(key, Event::hash("hpersist"), changed.len(), changed.iter().copied());
             feed_on(ctx, &[b"HPERSIST", key.bytes], rest.iter());
         }
     }
@@ -333,7 +335,7 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
         && is_over(ctx, at)
     {
         // The fields count as changed once, when they are removed.
-        ctx.db.event_only(key, Event::hash("hset"));
+        ctx.db.event_of_parts(key, Event::hash("hset"), fields());
         let hash = ctx.db.write_as::<Hash>(key)?;
         let was_there = hash.is_some();
         if let Some(hash) = hash {
@@ -352,10 +354,10 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
     for i in (0..pairs.len()).step_by(2) {
         hash.put(pairs.at(i), value_at(pairs, i + 1), expiry, limits, EVER);
     }
-    ctx.db.changed(key, Event::hash("hset"), pairs.len() / 2);
+    ctx.db.changed_parts(key, Event::hash("hset"), pairs.len() / 2, fields());
     if let (NewExpiry::At(at), Some(time_at)) = (expiry, time_at) {
         ctx.db.fields_expire(key);
-        ctx.db.event_only(key, Event::hash("hexpire"));
+        ctx.db.event_of_parts(key, Event::hash("hexpire"), fields());
         let mut digits = itoa::Buffer::new();
         let mut head: Vec<&[u8]> = ctx.args.range(0..time_at).iter().collect();
         head.extend([&b"PXAT"[..], digits.format(at.0).as_bytes()]);

@@ -79,7 +79,7 @@ fn choice<'a>(chosen: &mut Option<Choice<'a>>, args: Args<'a>, i: usize, word: &
 
 /// Reports fields that were removed because they had expired.
 fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, fields: &[&[u8]]) {
-    ctx.db.changed(key, Event::hash("hexpired"), fields.len());
+    ctx.db.changed_parts(key, Event::hash("hexpired"), fields.len(), fields.iter().copied());
     if !fields.is_empty() {
         feed_on(ctx, &[b"HDEL", key.bytes], fields.iter().copied());
     }
@@ -100,7 +100,7 @@ fn set_expiries(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
         return Ok(for_each_nothing(ctx, fields.len()));
     };
     let replied = ctx.reply.array(fields.len());
-    let (mut set, mut gone) = (0, Vec::new());
+    let (mut set, mut gone) = (Vec::new(), Vec::new());
     for field in fields.iter() {
         let answer = match hash.get_with_expiry(field, now) {
             None => -2,
@@ -112,7 +112,7 @@ fn set_expiries(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
             }
             Some(_) => {
                 hash.set_expiry(field, Some(at));
-                set += 1;
+                set.push(field);
                 1
             }
         };
@@ -120,9 +120,9 @@ fn set_expiries(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
     }
     if over {
         removed(ctx, key, &gone);
-    } else if set > 0 {
+    } else if !set.is_empty() {
         ctx.db.fields_expire(key);
-        ctx.db.changed(key, Event::hash("hexpire"), set);
+        ctx.db.changed_parts(key, Event::hash("hexpire"), set.len(), set.into_iter());
         if unit != Unit::UnixMillis {
             let mut digits = itoa::Buffer::new();
             let at = digits.format(at.0).as_bytes();
@@ -140,7 +140,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(for_each_nothing(ctx, fields.len()));
     };
     let (replied, persisted) = persist_each(&mut ctx.reply, hash, fields, now);
-    ctx.db.changed(key, Event::hash("hpersist"), persisted);
+    ctx.db.changed_parts(key, Event::hash("hpersist"), persisted.len(), persisted.into_iter());
     Ok(replied)
 }
 
@@ -171,15 +171,17 @@ fn get_and_remove(ctx: &mut Ctx<'_>) -> CmdResult {
         fields.iter().for_each(|_| _ = ctx.reply.null());
         return Ok(replied);
     };
-    let mut deleted = 0;
+    let mut deleted: Vec<&[u8]> = Vec::new();
     for field in fields.iter() {
         match hash.get(field, now) {
             Some(value) => ctx.reply.item(value),
             None => ctx.reply.null(),
         };
-        deleted += usize::from(hash.remove(field, now));
+        if hash.remove(field, now) {
+            deleted.push(field);
+        }
     }
-    ctx.db.changed(key, Event::hash("hdel"), deleted);
+    ctx.db.changed_parts(key, Event::hash("hdel"), deleted.len(), deleted.into_iter());
     ctx.db.settle::<Hash>(key);
     Ok(replied)
 }
@@ -232,12 +234,12 @@ fn get_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
     match at {
         Some(at) => {
             ctx.db.fields_expire(key);
-            ctx.db.changed(key, Event::hash("hexpire"), changed.len());
+            ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), changed.iter().copied());
             let at = digits.format(at.0).as_bytes();
             feed_on(ctx, &[b"HPEXPIREAT", key.bytes, at, b"FIELDS", count], changed.iter().copied());
         }
         None => {
-            ctx.db.changed(key, Event::hash("hpersist"), changed.len());
+            ctx.db.changed_parts(key, Event::hash("hpersist"), changed.len(), changed.iter().copied());
             feed_on(ctx, &[b"HPERSIST", key.bytes, b"FIELDS", count], changed.iter().copied());
         }
     }
@@ -291,8 +293,8 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
             due.push(fields.at(i));
         }
     }
-    report_expired_fields(&mut ctx.db, key, due.len());
-    ctx.db.changed(key, Event::hash("hset"), fields.len() / 2);
+    report_expired_fields(&mut ctx.db, key, &due);
+    ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, fields.iter().step_by(2));
     let mut digits = itoa::Buffer::new();
     let mut head = vec![&b"HSETEX"[..], key.bytes];
     match expiry {
@@ -306,7 +308,7 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         NewExpiry::At(at) => {
             ctx.db.fields_expire(key);
-            ctx.db.event_only(key, Event::hash("hexpire"));
+            ctx.db.event_of_parts(key, Event::hash("hexpire"), fields.iter().step_by(2));
             head.extend([&b"PXAT"[..], digits.format(at.0).as_bytes()]);
         }
     }
@@ -317,9 +319,10 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
 /// Sets fields to values that have already expired: the fields are removed at once.
 fn set_and_remove(ctx: &mut Ctx<'_>, key: Key<'_>, fields: Args<'_>) {
     let anyway = UnixMillis(i64::MIN);
-    ctx.db.event_only(key, Event::hash("hset"));
-    ctx.db.event_only(key, Event::hash("hexpire"));
-    let mut gone: Vec<&[u8]> = fields.iter().step_by(2).collect();
+    let names = || fields.iter().step_by(2);
+    ctx.db.event_of_parts(key, Event::hash("hset"), names());
+    ctx.db.event_of_parts(key, Event::hash("hexpire"), names());
+    let mut gone: Vec<&[u8]> = names().collect();
     let hash = ctx.db.write_as::<Hash>(key).ok().flatten();
     let was_there = hash.is_some();
     match hash {

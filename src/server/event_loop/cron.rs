@@ -73,6 +73,7 @@ impl Server {
         self.expire_cycle(Cycle::Slow { tick });
         self.supervise_defragmentation();
         self.resume_walks();
+        self.count_some_key_sizes();
         if self.conditions.has(Conditions::TRACKING_FULL) {
             self.limit_tracked();
         }

@@ -197,7 +197,7 @@ fn mark_watchers(clients: &mut Clients, space: &mut Keyspace, change: &Change, k
                 clients.watches.all_touched(Some(db), exists, |client| marked.push(client));
             }
         }
-        Change::Beside { .. } | Change::EventOnly { .. } => {}
+        Change::Beside { .. } | Change::Part { .. } | Change::EventOnly { .. } => {}
     }
     for client in marked {
         clients[client].flags.set(ClientFlags::WATCH_BROKEN, true);
@@ -218,6 +218,6 @@ fn note_ready(blocking: &mut Blocking, change: &Change, keys: &[u8]) {
         }
         Change::Gone { db, key, .. } => blocking.gone(*db, &keys[key.clone()]),
         Change::Flushed { db } => blocking.all_gone(*db),
-        Change::FieldGone { .. } | Change::EventOnly { .. } => {}
+        Change::FieldGone { .. } | Change::Part { .. } | Change::EventOnly { .. } => {}
     }
 }

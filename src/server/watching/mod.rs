@@ -2,6 +2,7 @@
 
 mod advice;
 pub mod hot_keys;
+pub mod key_sizes;
 pub mod metrics;
 pub mod monitor;
 pub mod notify;

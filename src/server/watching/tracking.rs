@@ -126,7 +126,10 @@ impl Server {
                     self.invalidate_key(&keys[key.clone()], None)
                 }
                 Change::Flushed { .. } => self.invalidate_everything(),
-                Change::Beside { .. } | Change::EventOnly { .. } | Change::Swapped { .. } => {}
+                Change::Beside { .. }
+                | Change::Part { .. }
+                | Change::EventOnly { .. }
+                | Change::Swapped { .. } => {}
             }
         }
     }

@@ -35,7 +35,7 @@ impl Recent {
                 self.places[Recent::place(hash::hash(&keys[key.clone()]))] = offset;
             }
             Change::Flushed { .. } | Change::Swapped { .. } => self.all = offset,
-            Change::EventOnly { .. } => {}
+            Change::Part { .. } | Change::EventOnly { .. } => {}
         }
     }
 
