@@ -301,3 +301,97 @@ fn streams_cross_to_every_server_and_back() {
         streams_cross(&other, &spinel(), version);
     }
 }
+
+/// The exemption of keys from eviction survives in our files, and other servers load and follow what has it.
+#[test]
+fn exemptions_from_eviction_are_kept_by_us_and_ignored_by_others() {
+    let others: Vec<PathBuf> = [Oracle::Redis7_0, Oracle::Redis8_2, Oracle::Valkey9_1]
+        .iter()
+        .filter_map(|oracle| oracle.program())
+        .collect();
+    for preamble in ["yes", "no"] {
+        let directory = Directory::new(&format!("exempt-{preamble}"));
+        let options = ["--aof-use-rdb-preamble", preamble, "--appendonly", "yes", "--rdb-save-version", "10"];
+        let server = directory.start(&spinel(), &options);
+        let mut client = server.client();
+        let lines = ["SET a 1", "HSET h f 1", "SET e 1 EX 10000", "SET plain 1", "SELECT 3", "SET a 3"];
+        for line in lines.iter().chain(&["BLESS SET a NO-EVICT", "SELECT 0", "BLESS SET h NO-EVICT"]) {
+            run(&mut client, line);
+        }
+        run(&mut client, "BGREWRITEAOF");
+        wait_for(&mut client, "aof_rewrite_in_progress:0");
+        // These are appended to the new base, one inside a transaction and one by a script.
+        let script = "EVAL return(redis.call('BLESS','SET',KEYS[1],'NO-EVICT')) 1 e";
+        for line in [
+            "MULTI",
+            "SET t 1",
+            "BLESS SET t NO-EVICT",
+            "EXEC",
+            script,
+            "BLESS SET a NO-EVICT",
+            "BLESS CLEAR h NO-EVICT",
+        ] {
+            assert!(!run(&mut client, line).starts_with('-'), "{line}");
+        }
+        for other in &others {
+            let place = Directory::new(&format!("follower-{preamble}"));
+            let follower = place.start(other, &["--replicaof", "127.0.0.1", &server.port.to_string()]);
+            let mut follower_client = follower.client();
+            let follow = |line: &str, follower_client: &mut Client| {
+                let deadline = Instant::now() + Duration::from_secs(30);
+                while !run(follower_client, line).contains("now") {
+                    assert!(Instant::now() < deadline, "{line}: {}", run(follower_client, line));
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            };
+            run(&mut client, "SET first now");
+            follow("GET first", &mut follower_client);
+            for line in ["BLESS SET plain NO-EVICT", "BLESS CLEAR plain NO-EVICT", "SET second now"] {
+                run(&mut client, line);
+            }
+            follow("GET second", &mut follower_client);
+            assert!(run(&mut follower_client, "INFO replication").contains("master_link_status:up"));
+            run(&mut client, "DEL first second");
+            assert!(!follower.log().contains("CRITICAL"), "{}", follower.log());
+        }
+        let copy = Directory::new(&format!("ours-{preamble}"));
+        let ours = copy.start(&spinel(), &["--replicaof", "127.0.0.1", &server.port.to_string()]);
+        let mut copied = ours.client();
+        wait_for_replica(&mut copied);
+        run(&mut client, "BLESS SET plain NO-EVICT");
+        run(&mut client, "BLESS CLEAR plain NO-EVICT");
+        run(&mut client, "WAIT 1 10000");
+        let expected = |client: &mut Client| {
+            let mut listed: Vec<String> =
+                run(client, "BLESS LIST NO-EVICT").split_whitespace().map(str::to_owned).collect();
+            listed.retain(|word| !word.starts_with(['*', '$']));
+            listed.sort();
+            assert_eq!(listed, ["a", "e", "t"]);
+            run(client, "SELECT 3");
+            assert!(run(client, "BLESS GET a").contains("NO-EVICT"));
+            run(client, "SELECT 0");
+        };
+        expected(&mut copied);
+        expected(&mut client);
+        assert_eq!(run(&mut client, "DEBUG RELOAD"), "+OK");
+        expected(&mut client);
+        drop((ours, server));
+        let again = directory.start(&spinel(), &options);
+        expected(&mut again.client());
+        drop(again);
+        for other in &others {
+            let theirs = directory.start(other, &["--appendonly", "yes", "--aof-use-rdb-preamble", preamble]);
+            let mut client = theirs.client();
+            assert_eq!(run(&mut client, "DBSIZE"), ":5");
+            assert_eq!(run(&mut client, "GET t"), "$1\r\n1");
+        }
+    }
+}
+
+fn wait_for_replica(client: &mut Client) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !run(client, "INFO replication").contains("master_link_status:up") {
+        assert!(Instant::now() < deadline, "no link: {}", run(client, "INFO replication"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

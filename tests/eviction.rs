@@ -339,3 +339,33 @@ fn frequencies_and_errors_are_those_of_redis() {
         }
     }
 }
+
+#[test]
+fn protected_keys_may_exceed_the_limit_by_a_quarter() {
+    for policy in ["allkeys-lru", "allkeys-random", "volatile-ttl"] {
+        let server = server(&["--maxmemory-policy", policy]);
+        let mut client = server.client();
+        let value = "y".repeat(10_000);
+        for i in 0..2000 {
+            run(&mut client, &format!("SET b:{i} {value} EX 10000"));
+            assert_eq!(run(&mut client, &format!("BLESS SET b:{i} NO-EVICT")), b":1\r\n");
+        }
+        let used = number(&mut client, "used_memory");
+        assert_eq!(number(&mut client, "blessed_keys"), 2000);
+        let limit = |client: &mut Client, part: f64| {
+            run(client, &format!("CONFIG SET maxmemory {}", (used as f64 / part) as u64));
+        };
+        limit(&mut client, 1.15);
+        assert_eq!(run(&mut client, "SET within 1"), b"+OK\r\n", "{policy}");
+        limit(&mut client, 1.4);
+        assert_eq!(run(&mut client, "SET past 1"), OOM, "{policy}");
+        assert_eq!(run(&mut client, "BLESS SET within NO-EVICT"), OOM);
+        assert_eq!(run(&mut client, "BLESS COUNT"), b":2000\r\n", "none of them was evicted");
+        // Protection can be withdrawn, and then there is something to evict.
+        for i in 0..2000 {
+            run(&mut client, &format!("BLESS CLEAR b:{i} NO-EVICT"));
+        }
+        assert_eq!(run(&mut client, "SET after 1"), b"+OK\r\n", "{policy}");
+        assert!(number(&mut client, "evicted_keys") > 0);
+    }
+}

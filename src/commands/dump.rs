@@ -171,6 +171,8 @@ fn restore(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let mut db = server.keyspace.db(index);
     let replaced = if options.replace { db.take(name) } else { None };
     let old = replaced.as_ref().map(Entry::kind);
+    // The payload does not say whether the key is exempt from eviction.
+    entry.set_protected(replaced.as_ref().is_some_and(Entry::is_protected));
     if let Some(entry) = replaced {
         db.space().reclaimer.entry(entry, lazily);
     }

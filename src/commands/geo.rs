@@ -8,9 +8,9 @@ use crate::resp::{Args, Error, Replied, Reply};
 use crate::server::command::{Acl, Arg, CmdResult, Ctx, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::server::execution::feed::Feed;
 use crate::stdx::num;
-use crate::types::Zset;
 use crate::types::geo::{Point, Search, Shape};
 use crate::types::zset::{Outcome, Rule, Text, order};
+use crate::types::{Describe, Zset};
 
 /// Table entries of the geo commands.
 pub const COMMANDS: &[Spec] = &[
@@ -550,15 +550,32 @@ impl Query {
 
     /// The members of `set` that match the query, in its order.
     fn run<'a>(&self, set: &'a Zset) -> Vec<Found<'a>> {
+        if self.order == Some(Order::Asc) && !self.any && self.count < set.len() {
+            let expected = self.search.first_radius(self.count, |range| set.ranks_by_score(range).len());
+            let mut next = expected.and_then(|radius| Some((radius, self.search.nearer(radius)?)));
+            // The nearest members are found in a small circle if it has enough of them.
+            while let Some((radius, search)) = next {
+                let found = self.collect(&search, set);
+                if found.len() >= self.count {
+                    return self.sort(found);
+                }
+                next = self.search.nearer(2.0 * radius).map(|search| (2.0 * radius, search));
+            }
+        }
+        self.sort(self.collect(&self.search, set))
+    }
+
+    /// The members of `set` within the shape of `search`; no more than wanted if any will do.
+    fn collect<'a>(&self, search: &Search, set: &'a Zset) -> Vec<Found<'a>> {
         let mut found = Vec::new();
         let enough = if self.any { self.count } else { usize::MAX };
-        'search: for range in self.search.ranges() {
+        'search: for range in search.ranges() {
             for pair in set.from_score(&range, false) {
                 let score = pair.score();
                 if !range.below_max(score) {
                     break;
                 }
-                if let Some(distance) = self.search.distance_within(Point::from_score(score)) {
+                if let Some(distance) = search.distance_within(Point::from_score(score)) {
                     found.push(Found { distance, score, member: pair.member.into() });
                     if found.len() >= enough {
                         break 'search;
@@ -566,6 +583,11 @@ impl Query {
                 }
             }
         }
+        found
+    }
+
+    /// Sorts what was found if an order is wanted, and keeps no more than wanted.
+    fn sort<'a>(&self, mut found: Vec<Found<'a>>) -> Vec<Found<'a>> {
         let Some(wanted) = self.order else { return found };
         let compare = |a: &Found<'_>, b: &Found<'_>| {
             let by_distance = match wanted {
@@ -835,7 +857,8 @@ fn geosearchstore(ctx: &mut Ctx<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::commands::testing::check;
+    use crate::commands::testing::{Harness, check};
+    use crate::stdx::rng::Rng;
 
     #[test]
     fn places_and_searches() {
@@ -894,6 +917,49 @@ mod tests {
             (empty array)
             "#,
         );
+    }
+
+    /// The nearest members are searched in growing circles; they are the first of all that the whole search finds.
+    #[test]
+    fn the_nearest_come_first_of_all() {
+        for seed in 0..12 {
+            println!("seed {seed}");
+            let rng = &mut Rng::new(seed);
+            let mut harness = Harness::default();
+            // Even, crowded around one place, or all over the map with its seams.
+            let (lon, lat, spread) = match seed % 3 {
+                0 => (15.0, 37.0, 1.0),
+                1 => (-70.0, -55.0, 10.0),
+                _ => (0.0, 0.0, 180.0),
+            };
+            let mut draw = |middle: f64, most: f64| {
+                let offset = (rng.f64() * 2.0 - 1.0) * if seed % 2 == 0 { 1.0 } else { rng.f64().powi(3) };
+                (middle + offset * spread).clamp(-most, most)
+            };
+            for i in 0..2000 {
+                let (x, y) = (draw(lon, 180.0), draw(lat, 85.0));
+                harness.run(&format!("GEOADD g {x} {y} m{i}"));
+            }
+            for _ in 0..60 {
+                let (x, y) = (draw(lon, 180.0), draw(lat, 85.0));
+                let radius = 10f64.powf(2.0 + (x.abs() * 7919.0).fract() * 4.5);
+                let count = [1, 2, 10, 50, 300, 5000][((y.abs() * 7919.0).fract() * 6.0) as usize];
+                let (x, y, radius, limit) =
+                    (x.to_string(), y.to_string(), radius.to_string(), count.to_string());
+                let mut search =
+                    vec!["GEOSEARCH", "g", "FROMLONLAT", &x, &y, "BYRADIUS", &radius, "m", "ASC"];
+                search.extend(["WITHDIST", "WITHHASH", "COUNT", &limit]);
+                let words: Vec<&[u8]> = search.iter().map(|word| word.as_bytes()).collect();
+                let text = |reply: Vec<u8>| String::from_utf8(reply).expect("text");
+                let all = text(harness.raw(&words[..words.len() - 2]));
+                let some = text(harness.raw(&words));
+                let (all_len, all) = all.split_once("\r\n").expect("an array");
+                let (len, some) = some.split_once("\r\n").expect("an array");
+                let all_len: usize = all_len[1..].parse().expect("a number");
+                assert_eq!(len, format!("*{}", all_len.min(count)), "{search:?}");
+                assert!(all.starts_with(some), "{search:?}: {some:?} of {all:?}");
+            }
+        }
     }
 
     #[test]

@@ -533,6 +533,7 @@ fn stats_section(server: &Server, out: &mut InfoText) {
         .field("expired_time_cap_reached_count", keyspace.expire_cycle_cut_short)
         .field("expire_cycle_cpu_milliseconds", keyspace.expire_cycle_us / 1000)
         .field("evicted_keys", keyspace.evicted)
+        .field("blessed_keys", server.keyspace.protected())
         .field("evicted_clients", stats.evicted_clients)
         .field("evicted_scripts", server.scripts.figures().evicted)
         .field("total_eviction_exceeded_time", stats.short_of_memory_ms().0)

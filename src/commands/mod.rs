@@ -4,6 +4,7 @@
 pub mod absent;
 pub mod acl;
 pub mod bitmap;
+pub mod bless;
 pub mod client;
 mod client_filter;
 pub mod client_pause;
@@ -86,6 +87,7 @@ use crate::server::command::Spec;
 pub const ALL: &[&[Spec]] = &[
     acl::COMMANDS,
     bitmap::COMMANDS,
+    bless::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,

@@ -4,6 +4,7 @@
 //!
 //! - the table of expiries refers to exactly the entries that have an expiry;
 //! - the alarms refer to each hash with fields that expire, at a time when at most the first of these fields is due;
+//! - the names of protected keys are those of the entries that say so;
 //! - no other code keeps an entry's address, so that any write may move the entry.
 //!
 //! Only this file knows the tables, so no other code can make them disagree.
@@ -21,6 +22,7 @@ use crate::stdx::alloc::relocation::Relocator;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::hash::Key;
 use crate::structures::dict::{Borrowed, Dict, Element as _, Place, Slot, Stats};
+use crate::structures::member::Member;
 use crate::types::prefetch::{PrefetchTarget, Prefetcher};
 use crate::types::{Describe, Hash};
 
@@ -29,6 +31,8 @@ pub struct Database {
     keys: Keys,
     expires: Dict<EntryRef>,
     alarms: Alarms,
+    /// Names of the keys that are exempt from eviction.
+    protected: Dict<Member>,
     pub(super) cycle: CycleState,
 }
 
@@ -39,6 +43,7 @@ impl Database {
             keys: Keys::new(by_slot),
             expires: Dict::default(),
             alarms: Alarms::default(),
+            protected: Dict::default(),
             cycle: CycleState::default(),
         }
     }
@@ -66,6 +71,24 @@ impl Database {
     /// Number of keys with an expiry.
     pub fn volatile(&self) -> usize {
         self.expires.len()
+    }
+
+    /// Names of the keys that are exempt from eviction.
+    pub fn protected(&self) -> &Dict<Member> {
+        &self.protected
+    }
+
+    /// Exempts a key from eviction, or ends that; whether this changed anything, or `None` if the key does not exist.
+    /// O(1).
+    pub(super) fn protect(&mut self, key: Key<'_>, on: bool) -> Option<bool> {
+        let mut slot = self.keys.slot(key)?;
+        if slot.is_protected() == on {
+            return Some(false);
+        }
+        slot.set_protected(on);
+        drop(slot);
+        note_protected(&mut self.protected, key.bytes, on);
+        Some(true)
     }
 
     /// Number of hashes that have, or recently had, fields that expire.
@@ -188,6 +211,17 @@ impl Database {
         });
     }
 
+    /// What `f` makes of a random entry with an expiry, each equally likely; `None` if there is none.
+    pub(super) fn draw_volatile<T>(
+        &self,
+        rng: &mut impl FnMut() -> u64,
+        f: impl FnOnce(&Entry) -> T,
+    ) -> Option<T> {
+        let reference = self.expires.random(rng)?;
+        // SAFETY: as in `scan_volatile`.
+        Some(f(&*unsafe { reference.lend() }))
+    }
+
     /// Adds entries read from a file and empties `batch`. The destination memory of all entries is prefetched
     /// first.
     ///
@@ -209,6 +243,7 @@ impl Database {
                 continue;
             }
             let (volatile, alarm, address) = (entry.expires().is_some(), entry.arm(), entry.reference());
+            let name = entry.is_protected().then(|| entry.key().to_vec());
             let hash = self.keys.noting_slot(Key::with_hash(entry.key(), hash)).hash();
             match self.keys.place(Key::with_hash(entry.key(), hash)) {
                 Place::Vacant(place) => {
@@ -221,17 +256,26 @@ impl Database {
                 self.expires.insert_unique(hash, address);
             }
             self.alarms.add(alarm, address);
+            if let Some(name) = name {
+                note_protected(&mut self.protected, &name, true);
+            }
         }
         Ok(())
     }
 
-    /// Stores `new` in place of the key's entry, or adds it; returns the old entry.
+    /// Stores `new` in place of the key's entry, or adds it; returns the old entry. A key that is exempt from eviction
+    /// stays so with another value.
     pub(super) fn put(&mut self, key: Key<'_>, mut new: Entry) -> Option<Entry> {
         let volatile = new.expires().is_some();
+        let mut comes_protected = new.is_protected();
         let alarm = new.arm();
         let address = new.reference();
         let old = match self.keys.place(key) {
             Place::Occupied(mut slot) => {
+                if slot.is_protected() {
+                    new.set_protected(true);
+                    comes_protected = false;
+                }
                 // The references to the old entry are removed before the entry: if one is missing, which panics, no
                 // reference to a freed entry remains.
                 match (slot.expires().is_some(), volatile) {
@@ -259,12 +303,15 @@ impl Database {
             self.keys.added(key);
         }
         self.alarms.add(alarm, address);
+        if comes_protected {
+            note_protected(&mut self.protected, key.bytes, true);
+        }
         old
     }
 
     /// Adds an entry whose key the caller knows to be absent.
     pub(super) fn add(&mut self, key: Key<'_>, mut new: Entry) {
-        debug_assert!(self.find(key).is_none());
+        debug_assert!(self.find(key).is_none() && !new.is_protected());
         let alarm = new.arm();
         let address = new.reference();
         if new.expires().is_some() {
@@ -353,12 +400,24 @@ impl Database {
         }
         assert_eq!(volatile, self.expires.len(), "the table of expiries refers to keys that are gone");
         self.alarms.check(&self.keys);
+        let protected = self.keys.iter().filter(|entry| entry.is_protected());
+        let named = |name: &[u8]| self.protected.find(Key::new(name).hash(), name).is_some();
+        assert_eq!(protected.inspect(|entry| assert!(named(entry.key()))).count(), self.protected.len());
+    }
+
+    /// Removes the name of a removed entry if it was protected.
+    #[inline]
+    fn forget_protected(&mut self, taken: &Entry) {
+        if taken.is_protected() {
+            note_protected(&mut self.protected, taken.key(), false);
+        }
     }
 
     /// Removes the key's entry and returns it.
     pub(super) fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         let slot = self.keys.slot(key)?;
         let taken = take_from(slot, key.hash(), &mut self.expires, &mut self.alarms);
+        self.forget_protected(&taken);
         self.keys.removed(key);
         Some(taken)
     }
@@ -368,6 +427,7 @@ impl Database {
     pub(super) fn take_at(&mut self, hash: u64, entry: EntryRef) -> Option<Entry> {
         let slot = self.keys.slot_at(hash, entry)?;
         let taken = take_from(slot, hash, &mut self.expires, &mut self.alarms);
+        self.forget_protected(&taken);
         self.keys.removed(Key::with_hash(taken.key(), hash));
         Some(taken)
     }
@@ -378,6 +438,7 @@ impl Database {
             keys: self.keys.take_all(),
             expires: mem::take(&mut self.expires),
             alarms: mem::take(&mut self.alarms),
+            protected: mem::take(&mut self.protected),
             cycle: mem::take(&mut self.cycle),
         }
     }
@@ -426,6 +487,17 @@ impl Database {
         self.alarms.add(next, slot.reference());
         drop(slot);
         Some(if empty { self.take_at(key.hash(), reference) } else { None })
+    }
+}
+
+/// Adds a name to those of protected keys, or removes it.
+#[cold]
+fn note_protected(names: &mut Dict<Member>, name: &[u8], on: bool) {
+    let hash = Key::new(name).hash();
+    if on {
+        names.insert_unique(hash, Member::new(name));
+    } else {
+        names.remove(hash, name);
     }
 }
 

@@ -129,6 +129,11 @@ impl Keyspace {
         self.dbs.iter_mut().for_each(|db| *db = Database::new(true));
     }
 
+    /// Number of keys that are exempt from eviction.
+    pub fn protected(&self) -> usize {
+        self.dbs.iter().map(|db| db.protected().len()).sum()
+    }
+
     /// Whether there is a table of keys per cluster slot.
     #[inline]
     pub fn is_by_slot(&self) -> bool {

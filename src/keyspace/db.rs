@@ -631,6 +631,15 @@ impl<'s> Db<'s> {
         }
     }
 
+    /// Exempts a key from eviction, or ends that; whether this changed anything, or `None` if the key does not exist. The
+    /// caller reports the change.
+    pub fn protect(&mut self, key: Key<'_>, on: bool) -> Option<bool> {
+        if self.expire_to_write(key) {
+            return None;
+        }
+        self.database_mut().protect(key, on)
+    }
+
     /// Whether expired keys are removed here. If not, another server decides, and an expiry in the past is stored
     /// like any other.
     #[inline]
@@ -656,6 +665,8 @@ impl<'s> Db<'s> {
     pub fn rename(&mut self, from: Key<'_>, to: Key<'_>) -> Option<Kind> {
         let entry = self.database_mut().take(from)?;
         let expires = entry.expires();
+        // The name means another key from now on, which is exempt from eviction if it was before.
+        self.database_mut().protect(to, false);
         self.put_as_new(to, entry.renamed(to.bytes, expires))
     }
 

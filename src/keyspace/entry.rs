@@ -57,6 +57,8 @@ const HAS_LONG_KEY: u8 = 2;
 const WAS_CHANGED: u8 = 4;
 /// Flag of a hash whose alarm is set and is in the alarms of its database.
 const HAS_ALARM: u8 = 8;
+/// Flag of a key that is not evicted, whose name is among those of its database.
+const PROTECTED: u8 = 128;
 
 /// Size of an alarm in bytes, which is also the value length of a hash with room for one.
 const ALARM: usize = 8;
@@ -245,6 +247,20 @@ impl Entry {
         assert!(shape.flags & HAS_EXPIRE != 0, "an entry without the field has no room for an expiry");
         // SAFETY: the field is there, checked above.
         unsafe { self.0.as_ptr().add(shape.expire_at()).cast::<i64>().write(at.0) }
+    }
+
+    /// Whether the key is exempt from eviction.
+    #[inline]
+    pub fn is_protected(&self) -> bool {
+        self.shape().flags & PROTECTED != 0
+    }
+
+    /// Exempts the key from eviction, or ends that. For an entry in a database, that keeps the names of such keys:
+    /// [`Db::protect`](super::Db::protect).
+    pub fn set_protected(&mut self, on: bool) {
+        let flags = self.shape().flags & !PROTECTED | if on { PROTECTED } else { 0 };
+        // SAFETY: byte 1 of the header is the flags.
+        unsafe { self.0.add(1).write(flags) }
     }
 
     /// The 24 bits of access data (LRU clock, or LFU minutes and counter).
@@ -442,6 +458,7 @@ impl Entry {
         let sds = Sds::from_slice(value.text(&mut itoa::Buffer::new()));
         let mut new = Entry::new(self.key(), self.expires(), Value::Shared(Arc::new(sds)));
         new.set_access(self.access());
+        new.set_protected(self.is_protected());
         new
     }
 
@@ -474,7 +491,8 @@ impl Entry {
     fn rebuilt(&self, key: Option<&[u8]>, expires: Option<UnixMillis>, room: usize) -> Entry {
         let shape = self.shape();
         let key = key.unwrap_or(self.key());
-        let flags = shape.flags & WAS_CHANGED | if expires.is_some() { HAS_EXPIRE } else { 0 };
+        let kept = shape.flags & (WAS_CHANGED | PROTECTED);
+        let flags = kept | if expires.is_some() { HAS_EXPIRE } else { 0 };
         let mut new = match (shape.form, self.string()) {
             (Form::Embedded, Some(StringRef::Bytes(bytes))) => Entry::with_bytes(key, flags, bytes),
             _ => {
@@ -569,7 +587,7 @@ impl Entry {
         unsafe { self.word().cast::<T>().drop_in_place() }
     }
 
-    /// A deep copy under another key and with another expiry; access data are kept.
+    /// A deep copy under another key and with another expiry; access data are kept. The copy is not exempt from eviction.
     pub fn duplicate(&self, key: &[u8], expires: Option<UnixMillis>) -> Entry {
         let mut copy = match self.shape().form {
             Form::Embedded | Form::Int => self.rebuilt(Some(key), expires, 0),
@@ -583,6 +601,7 @@ impl Entry {
             }
         };
         copy.set_access(self.access());
+        copy.set_protected(false);
         copy
     }
 

@@ -10,6 +10,9 @@
 //! Scores of different ages can therefore be compared, and a key that was used after it entered the pool is
 //! recognised and spared.
 //!
+//! Keys that are protected are never candidates. Where nearly all are, samples may show no other, so that a scan looks for
+//! one: some keys for each eviction, and the next eviction continues where it stopped.
+//!
 //! This room chooses the key; the server knows how much memory is used and allowed.
 
 use std::time::Instant;
@@ -25,6 +28,11 @@ use crate::stdx::rng::Rng;
 
 /// Number of candidates in the pool.
 pub const POOL: usize = 16;
+
+/// Samples of protected keys only after which a scan looks for others.
+const ATTEMPTS: usize = 16;
+/// The most keys that a scan looks at for one eviction.
+const SCANNED: usize = 10_000;
 
 /// Which keys may be evicted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +72,8 @@ pub struct Evictor {
     pool: Pool,
     /// Database of the next random eviction; the databases take turns.
     next_db: usize,
+    /// Where the scan for keys that are not protected continues, in which database.
+    scan: (usize, u64),
 }
 
 impl Evictor {
@@ -106,19 +116,61 @@ impl Keyspace {
 
     /// Removes a random key in scope from the next database that has one.
     fn take_any(&mut self, scope: Scope) -> Option<(usize, Entry)> {
+        let mut met_protected = false;
         for _ in 0..self.dbs.len() {
             let index = self.evictor.next_db % self.dbs.len();
             self.evictor.next_db = index + 1;
             let Keyspace { dbs, rng, .. } = self;
-            let rng = &mut || rng.next_u64();
-            let db = &dbs[index];
-            let key = match scope {
-                Scope::All => db.keys().random(rng).map(|entry| entry.key().to_vec()),
-                Scope::Volatile => db.expires().random(rng).map(|entry| entry.key().to_vec()),
-            };
-            if let Some(key) = key {
-                let entry = self.dbs[index].take(Key::new(&key));
-                return Some((index, entry.expect("the key has just been found")));
+            let (rng, db) = (&mut || rng.next_u64(), &dbs[index]);
+            for _ in 0..ATTEMPTS {
+                let drawn = match scope {
+                    Scope::All => {
+                        db.keys().random(rng).map(|entry| may_go(&entry).then(|| entry.key().to_vec()))
+                    }
+                    Scope::Volatile => {
+                        db.draw_volatile(rng, |entry| may_go(entry).then(|| entry.key().to_vec()))
+                    }
+                };
+                match drawn {
+                    None => break,
+                    Some(None) => met_protected = true,
+                    Some(Some(key)) => {
+                        let entry = self.dbs[index].take(Key::new(&key));
+                        return Some((index, entry.expect("the key has just been found")));
+                    }
+                }
+            }
+        }
+        if met_protected { self.take_scanned(scope) } else { None }
+    }
+
+    /// Removes a key in scope that is not protected, if a scan of some keys finds one.
+    #[cold]
+    fn take_scanned(&mut self, scope: Scope) -> Option<(usize, Entry)> {
+        let (mut seen, databases) = (0, self.dbs.len());
+        // The cursor returns to where it began at most once.
+        for _ in 0..=databases {
+            let (index, mut cursor) = self.evictor.scan;
+            let index = index % databases;
+            let mut found = None;
+            loop {
+                cursor = self.dbs[index].scan_scope(scope, cursor, |entry| {
+                    seen += 1;
+                    if found.is_none() && may_go(entry) {
+                        found = Some(entry.key().to_vec());
+                    }
+                });
+                self.evictor.scan = if cursor == 0 { (index + 1, 0) } else { (index, cursor) };
+                if let Some(key) = found {
+                    let entry = self.dbs[index].take(Key::new(&key));
+                    return Some((index, entry.expect("the key has just been found")));
+                }
+                if seen >= SCANNED {
+                    return None;
+                }
+                if cursor == 0 {
+                    break;
+                }
             }
         }
         None
@@ -126,16 +178,21 @@ impl Keyspace {
 
     /// Removes the best candidate, after sampling for better ones.
     fn take_best(&mut self, policy: Policy, samples: usize) -> Option<(usize, Entry)> {
+        let mut attempts = 0;
         loop {
             let Keyspace { dbs, rng, access, evictor, .. } = self;
-            let mut any = false;
+            let (mut any, mut met_protected) = (false, false);
             for (index, db) in dbs.iter().enumerate() {
                 db.sample(policy.scope, samples, rng, |entry| {
-                    any = true;
-                    evictor.pool.offer(score(policy.order, access, entry), index, entry.key());
+                    if may_go(entry) {
+                        any = true;
+                        evictor.pool.offer(score(policy.order, access, entry), index, entry.key());
+                    } else {
+                        met_protected = true;
+                    }
                 });
             }
-            if !any {
+            if !any && !met_protected {
                 return None;
             }
             // A candidate that has been removed or used since is no longer valid. Those just sampled are unchanged,
@@ -145,7 +202,7 @@ impl Keyspace {
                 let db = candidate.db;
                 let found = dbs.get(db).and_then(|db| db.find(key));
                 let worth = found.and_then(|entry| {
-                    let may_go = policy.scope == Scope::All || entry.expires().is_some();
+                    let may_go = may_go(&entry) && (policy.scope == Scope::All || entry.expires().is_some());
                     may_go.then(|| score(policy.order, access, &entry))
                 });
                 if worth.is_some_and(|score| score >= candidate.score) {
@@ -153,8 +210,18 @@ impl Keyspace {
                     return Some((db, entry.expect("the key has just been found")));
                 }
             }
+            attempts += 1;
+            if !any && attempts >= ATTEMPTS {
+                return self.take_scanned(policy.scope);
+            }
         }
     }
+}
+
+/// Whether a key may be evicted at all.
+#[inline]
+fn may_go(entry: &Entry) -> bool {
+    !entry.is_protected()
 }
 
 impl Database {
@@ -167,6 +234,14 @@ impl Database {
         match scope {
             Scope::All => _ = self.keys().sample(n, rng, f),
             Scope::Volatile => self.sample_volatile(n, rng, f),
+        }
+    }
+
+    /// Calls `f` for the keys in scope at `cursor` and returns the next cursor, 0 at the end.
+    fn scan_scope(&self, scope: Scope, cursor: u64, mut f: impl FnMut(&Entry)) -> u64 {
+        match scope {
+            Scope::All => self.keys().scan(cursor, f),
+            Scope::Volatile => self.scan_volatile(cursor, |entry, _| f(entry)),
         }
     }
 }
@@ -277,6 +352,40 @@ mod tests {
             policy(Scope::Volatile, Order::FirstToExpire),
         ]
     };
+
+    #[test]
+    fn protected_keys_are_never_evicted_and_the_others_are_found_among_them() {
+        for policy in POLICIES {
+            let mut space = space(3, 5, policy);
+            let mut all = 0;
+            for db in [0, 2] {
+                for i in 0..2000u32 {
+                    let name = format!("key:{i}");
+                    let ttl = Ttl::At(UnixMillis(NOW + 1_000_000 + i64::from(i)));
+                    space.db(db).set_string(Key::new(name.as_bytes()), Value::Int(1), ttl);
+                    all += 1;
+                    if i != 1234 {
+                        assert_eq!(space.db(db).protect(Key::new(name.as_bytes()), true), Some(true));
+                    }
+                }
+            }
+            // A key may become protected after it was sampled.
+            let late = Key::new(b"late");
+            space.db(0).set_string(late, Value::Int(1), Ttl::At(UnixMillis(NOW + 1)));
+            space.evictor.pool.offer(u64::MAX, 0, late.bytes);
+            space.db(0).protect(late, true);
+            for _ in 0..2 {
+                assert!(space.evict(5).is_some(), "{policy:?}");
+            }
+            assert_eq!(space.evict(5), None, "{policy:?}");
+            assert_eq!(space.dbs.iter().map(Database::len).sum::<usize>(), all + 1 - 2);
+            assert_eq!(space.protected(), all + 1 - 2);
+            space.dbs.iter().for_each(Database::check);
+            space.db(2).protect(Key::new(b"key:7"), false);
+            assert!(space.evict(5).is_some(), "{policy:?}");
+            assert!(!space.db(2).contains(Key::new(b"key:7")));
+        }
+    }
 
     fn space(databases: usize, seed: u64, policy: Policy) -> Keyspace {
         let mut space = Keyspace::new(databases, Reclaimer::default(), Rng::new(seed));

@@ -177,7 +177,15 @@ impl Server {
             }
             std::thread::sleep(limit.unwrap_or(Duration::MAX).min(Duration::from_millis(1)));
         }
-        if self.excess().is_none() { Room::Enough } else { Room::None }
+        match self.excess() {
+            Some(excess) if !self.is_tolerable(excess) => Room::None,
+            _ => Room::Enough,
+        }
+    }
+
+    /// Whether more memory than allowed may be used because protected keys cannot be evicted: up to a quarter more.
+    fn is_tolerable(&self, excess: usize) -> bool {
+        excess as u64 <= self.config.memory.maxmemory / 4 && self.keyspace.protected() > 0
     }
 
     /// Continues an eviction that ran out of time, and walks through all keys. One test if there are none.

@@ -139,15 +139,27 @@ impl Origin {
     /// Length in meters of the great-circle arc to `to`, by the haversine formula.
     #[inline]
     fn distance(&self, to: Point) -> f64 {
+        self.distance_within(to, &Limits::NONE).expect("nothing is beyond infinity")
+    }
+
+    /// As [`Origin::distance`], if the place is not clearly beyond `limits`.
+    #[inline]
+    fn distance_within(&self, to: Point, limits: &Limits) -> Option<f64> {
         let (lon, lat) = (radians(to.lon), radians(to.lat));
+        if (lon - self.lon).abs() > limits.lon {
+            return None;
+        }
         let v = ((lon - self.lon) / 2.0).sin();
         if v == 0.0 {
-            return along_meridian(self.lat, lat);
+            return Some(along_meridian(self.lat, lat));
         }
         let u = ((lat - self.lat) / 2.0).sin();
+        let a = u * u + self.cos_lat * lat.cos() * v * v;
+        if a > limits.chord {
+            return None;
+        }
         // For antipodes, rounding may give more than 1.
-        let a = (u * u + self.cos_lat * lat.cos() * v * v).min(1.0);
-        2.0 * EARTH_RADIUS * a.sqrt().asin()
+        Some(2.0 * EARTH_RADIUS * a.min(1.0).sqrt().asin())
     }
 }
 
@@ -274,7 +286,43 @@ pub struct Search {
     center: Point,
     origin: Origin,
     shape: Shape,
+    limits: Limits,
 }
+
+/// Bounds that are cheap to compare with: what exceeds one of them is not within the circle. They have a margin that
+/// exceeds any rounding error.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Largest difference of longitudes in radians.
+    lon: f64,
+    /// Largest square of half a chord, for a sphere of radius 1.
+    chord: f64,
+}
+
+impl Limits {
+    const MARGIN: f64 = 1.000_001;
+    const NONE: Limits = Limits { lon: f64::INFINITY, chord: f64::INFINITY };
+
+    fn of_circle(origin: &Origin, radius: f64) -> Limits {
+        let angle = radius / EARTH_RADIUS;
+        let quarter = std::f64::consts::FRAC_PI_2;
+        // Near a pole, a circle may have points of all longitudes.
+        if !(origin.lat.abs() + angle < quarter * 0.999) {
+            return Limits::NONE;
+        }
+        // The meridian that touches the circle, the center and the pole are a triangle with a right angle.
+        let lon = (angle.sin() / origin.cos_lat).min(1.0).asin() * Limits::MARGIN;
+        let crosses_180 = origin.lon.abs() + lon >= 2.0 * quarter;
+        let half = (angle / 2.0).sin();
+        let lon = if crosses_180 { f64::INFINITY } else { lon + f64::EPSILON };
+        Limits { lon, chord: half * half * Limits::MARGIN }
+    }
+}
+
+/// Farthest from the equator that a circle may reach, in degrees, for [`Search::nearer`].
+const PLAIN_LAT: f64 = 80.0;
+/// Largest radius of such a circle in meters.
+const PLAIN_RADIUS: f64 = 2_000_000.0;
 
 /// Offsets of the center's cell and the cells around it, in search order.
 const AROUND: [(i32, i32); 9] =
@@ -284,7 +332,44 @@ impl Search {
     /// A search for points within `shape` around `center`. The center does not move a polygon; distances are
     /// measured from it.
     pub fn new(center: Point, shape: Shape) -> Search {
-        Search { center, origin: Origin::new(center), shape }
+        let origin = Origin::new(center);
+        let limits = match shape {
+            Shape::Circle { radius } => Limits::of_circle(&origin, radius),
+            _ => Limits::NONE,
+        };
+        Search { center, origin, shape, limits }
+    }
+
+    /// The radius in meters of a circle in which about twice `wanted` points are expected, judging by the number of
+    /// points in the cell of the center, which `count` tells. `None` if a search in smaller circles is not worthwhile, or
+    /// would not find all that this one does: where a grid has its seams.
+    pub fn first_radius(&self, wanted: usize, count: impl FnOnce(&ScoreRange) -> usize) -> Option<f64> {
+        let Shape::Circle { radius } = self.shape else { return None };
+        let bounds = self.bounds();
+        let plain = radius <= PLAIN_RADIUS
+            && bounds.lat.0 > -PLAIN_LAT
+            && bounds.lat.1 < PLAIN_LAT
+            && bounds.lon.0 > -LON_MAX
+            && bounds.lon.1 < LON_MAX;
+        if !plain {
+            return None;
+        }
+        let cell = Cell::at(self.center, self.grid());
+        let area = cell.area();
+        let found = count(&cell.scores());
+        let meters = |(min, max): (f64, f64)| radians(max - min) * EARTH_RADIUS;
+        let per_point = meters(area.lat) * meters(area.lon) * self.origin.cos_lat / found as f64;
+        Some((2.0 * wanted as f64 * per_point / std::f64::consts::PI).sqrt())
+    }
+
+    /// The search in a smaller circle around the same center; `None` if it would not be much smaller than this one.
+    pub fn nearer(&self, radius: f64) -> Option<Search> {
+        match self.shape {
+            Shape::Circle { radius: whole } if radius * 1.5 < whole => {
+                Some(Search::new(self.center, Shape::Circle { radius }))
+            }
+            _ => None,
+        }
     }
 
     /// A search within a polygon. Distances are measured from the mean of its corners in space, projected back onto
@@ -314,7 +399,7 @@ impl Search {
                 if along_meridian(self.origin.lat, radians(point.lat)) > radius * 1.000_001 {
                     return None;
                 }
-                Some(self.origin.distance(point)).filter(|distance| distance <= radius)
+                self.origin.distance_within(point, &self.limits).filter(|distance| distance <= radius)
             }
             Shape::Rectangle { width, height } => {
                 let lat = radians(point.lat);
@@ -542,6 +627,29 @@ mod tests {
             });
             let corners: Vec<Point> = corners.collect();
             check(rng, &Search::polygon(corners));
+        }
+    }
+
+    /// Some points within circles, others just outside.
+    #[test]
+    fn limits_exclude_nothing_within_a_circle() {
+        for seed in 0..200 {
+            println!("seed {seed}");
+            let rng = &mut Rng::new(seed);
+            let center = Point { lon: rng.f64() * 360.0 - 180.0, lat: (rng.f64() * 2.0 - 1.0) * LAT_MAX };
+            let radius = 10f64.powf(rng.f64() * 8.0 - 0.5);
+            let search = Search::new(center, Shape::Circle { radius });
+            let span = degrees(radius / EARTH_RADIUS) * 1.2;
+            for _ in 0..500 {
+                let lat = (center.lat + (rng.f64() * 2.0 - 1.0) * span).clamp(-LAT_MAX, LAT_MAX);
+                let wide = (span / radians(lat).cos()).min(180.0);
+                let lon = center.lon + (rng.f64() * 2.0 - 1.0) * wide;
+                let lon = if lon.abs() > 180.0 { lon - 360.0 * lon.signum() } else { lon };
+                let place = Point { lon, lat };
+                let distance = center.distance(place);
+                let expected = (distance <= radius).then_some(distance);
+                assert_eq!(search.distance_within(place), expected, "{center:?} {radius} {place:?}");
+            }
         }
     }
 

@@ -35,6 +35,9 @@ pub fn rewrite(
         request(&mut pending, &[b"SELECT", itoa::Buffer::new().format(index).as_bytes()]);
         for entry in db.keys().iter() {
             write_entry(&entry, &mut pending);
+            if entry.is_protected() {
+                request(&mut pending, &protection(entry.key(), true));
+            }
             if pending.len() >= PIECE {
                 out.write_all(&pending)?;
                 written += pending.len() as u64;
@@ -46,6 +49,17 @@ pub fn rewrite(
     }
     out.write_all(&pending)?;
     Ok(written + pending.len() as u64)
+}
+
+/// The request that exempts a key from eviction, or ends that, in a form that servers of any kind and version execute:
+/// those that do not know the command ignore it.
+pub fn protection(key: &[u8], on: bool) -> [&[u8]; 4] {
+    let script: &[u8] = if on {
+        b"redis.pcall('BLESS','SET',KEYS[1],'NO-EVICT')"
+    } else {
+        b"redis.pcall('BLESS','CLEAR',KEYS[1],'NO-EVICT')"
+    };
+    [b"EVAL", script, b"1", key]
 }
 
 fn request(out: &mut Vec<u8>, words: &[&[u8]]) {

@@ -10,6 +10,9 @@
 //! 11eeeeee                        a string in encoding e: an integer of 8, 16 or 32 bits, or compressed
 //! ```
 
+/// Name of the auxiliary field before a key that is exempt from eviction.
+pub const PROTECTED: &[u8] = b"no-evict";
+
 /// Opcodes: the first byte of whatever is not a key and value.
 pub mod opcode {
     /// Redis's files: a hash template follows, to which hashes refer by its number. Valkey's snapshots for replicas: a

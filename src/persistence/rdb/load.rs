@@ -289,6 +289,8 @@ struct Attributes {
     expires: Option<UnixMillis>,
     idle: Option<u32>,
     frequency: Option<u8>,
+    /// Whether the key is exempt from eviction.
+    protected: bool,
     /// Offset of the first of them.
     start: Option<u64>,
 }
@@ -579,6 +581,7 @@ impl<'a> Loader<'a> {
             b"repl-id" => about.replication_id = Some(text.to_vec()),
             b"repl-offset" => about.replication_offset = num::parse_i64(text),
             b"repl-stream-db" => about.replication_db = num::parse_i64(text),
+            format::PROTECTED => self.next.protected = text == b"1",
             b"slot-import" => about.slot_imports.extend(slot_import(text)),
             // Unknown auxiliary fields are hints and may be ignored.
             _ => {}
@@ -635,6 +638,7 @@ impl<'a> Loader<'a> {
             }
             Some(mut entry) => {
                 entry.set_access(self.next.access(&to.access()));
+                entry.set_protected(self.next.protected);
                 to.read(number, self.input.offset() - start, Some(&entry));
                 self.batch.push((hash(&self.key), entry));
                 self.tally.loaded += 1;

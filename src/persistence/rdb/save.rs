@@ -6,7 +6,7 @@
 use std::io;
 
 use super::SlotImport;
-use super::format::{NEVER, container, opcode, value_type};
+use super::format::{NEVER, PROTECTED, container, opcode, value_type};
 use super::output::Output;
 use super::stream::{self, Form};
 use super::vector_set;
@@ -283,6 +283,10 @@ fn aux(out: &mut Output<'_>, name: &[u8], text: impl FnOnce(&mut Output<'_>)) {
 /// Writes an entry with its attributes.
 #[inline]
 fn key_value(entry: &Entry, options: &SaveOptions, access: &Access, out: &mut Output<'_>) {
+    if entry.is_protected() {
+        // Others skip fields that they do not know.
+        aux(out, PROTECTED, |out| out.string(b"1"));
+    }
     if let Some(at) = entry.expires() {
         out.byte(opcode::EXPIRE_MS);
         out.raw(&at.0.to_le_bytes());

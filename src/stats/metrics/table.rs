@@ -266,6 +266,7 @@ pub const METRICS: &[Metric] = &[
     c("expired_time_cap_reached_count", "expire_cycles_cut_short_total", "Searches for expired keys that ran out of time."),
     c("expire_cycle_cpu_milliseconds", "expire_cycles_seconds_total", "Time spent in searching for expired keys.").times(MILLI),
     c("evicted_keys", "evicted_keys_total", "Keys removed because of the limit for memory."),
+    g("blessed_keys", "keys_exempt_from_eviction", "Keys that are never evicted."),
     c("evicted_clients", "evicted_clients_total", "Clients closed because all together used too much memory."),
     c("evicted_scripts", "evicted_scripts_total", "Scripts dropped from a full cache."),
     c("total_eviction_exceeded_time", "memory_over_limit_seconds_total", "Time spent above the limit for memory.").times(MILLI),
