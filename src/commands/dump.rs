@@ -3,7 +3,7 @@
 use crate::clients::ClientKey;
 use crate::keyspace::{Entry, Event};
 use crate::persistence::rdb::dump::RestoreError;
-use crate::persistence::rdb::save::Version;
+use crate::persistence::rdb::save::{Version, version_for_redis};
 use crate::persistence::rdb::{self, LoadOptions};
 use crate::resp::{Args, Error};
 use crate::server::Server;
@@ -34,8 +34,12 @@ fn dump(server: &mut Server, key: ClientKey, args: Args<'_>) -> CmdResult {
     let (index, no_touch) = (client.db as usize, client.flags.has(crate::clients::ClientFlags::NO_TOUCH));
     let config = &server.config.persistence;
     let (version, compress) = (Version::newest(config.rdb_save_version), config.rdb_compression);
+    let for_redis = !server.config.limits.compat_version.is_valkey();
     let mut db = server.keyspace.db(index).without_touch(no_touch);
-    let payload = db.read(args.key(1)).map(|entry| rdb::dump(&entry, version, compress));
+    let payload = db.read(args.key(1)).map(|entry| {
+        let version = if for_redis { version_for_redis(&entry, version) } else { version };
+        rdb::dump(&entry, version, compress)
+    });
     let mut reply = server.reply(key);
     Ok(match payload {
         Some(payload) => reply.bulk(&payload),

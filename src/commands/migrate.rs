@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clients::{ClientFlags, ClientKey};
 use crate::keyspace::Event;
 use crate::persistence::rdb;
-use crate::persistence::rdb::save::Version;
+use crate::persistence::rdb::save::{Version, version_for_redis};
 use crate::resp::{Args, Error};
 use crate::server::Server;
 use crate::server::command::{Acl, Arg, CmdResult, Docs, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -233,6 +233,7 @@ fn send<'a>(
     }
     let config = &server.config.persistence;
     let (version, compress) = (Version::newest(config.rdb_save_version), config.rdb_compression);
+    let for_redis = !server.config.limits.compat_version.is_valkey();
     // The other node does not own the slot yet.
     let restore: &[u8] = if server.cluster.is_some() { b"RESTORE-ASKING" } else { b"RESTORE" };
     let tail: &[&[u8]] = if plan.replace { &[b"REPLACE"] } else { &[] };
@@ -242,6 +243,7 @@ fn send<'a>(
         let Some(entry) = db.peek(name) else { continue };
         // A key that expires during the transfer is sent with the shortest expiry and vanishes there.
         let ttl = entry.expires().map_or(0, |at| (at.0 - UnixMillis::now().0).max(1));
+        let version = if for_redis { version_for_redis(&entry, version) } else { version };
         let payload = rdb::dump(&entry, version, compress);
         let mut digits = itoa::Buffer::new();
         target.request_with(&[restore, name.bytes, digits.format(ttl).as_bytes()], &payload, tail)?;

@@ -268,3 +268,53 @@ fn compare_with(oracle: Oracle) {
     }
     assert!(differences.is_empty(), "replies differ, seed {seed}:\n{}", differences.join("\n"));
 }
+
+/// Each server restores hashes with fields that expire which either has dumped.
+fn exchange_dumps(oracle: Oracle) {
+    let Some(program) = oracle.program() else { return };
+    let ours = ServerProcess::start(&support::spinel(), &oracle.compat());
+    let theirs = ServerProcess::start(&program, &[]);
+    let mut clients = (ours.client(), theirs.client());
+    let number = |n: usize| n.to_string();
+    for fields in [1, 3, 600] {
+        for every in [1, 2] {
+            let mut set = words(&["HSET", "h"]);
+            for i in 0..fields {
+                set.extend(words(&[&format!("f{i}"), &number(i * i)]));
+            }
+            both(&mut clients, &words(&["DEL", "h", "x", "y"]));
+            both(&mut clients, &set);
+            for i in (0..fields).step_by(every) {
+                let at = number(4_000_000_000_000 + i * 7919 % 100_000);
+                both(&mut clients, &words(&["HPEXPIREAT", "h", &at, "FIELDS", "1", &format!("f{i}")]));
+            }
+            let dumps = both(&mut clients, &words(&["DUMP", "h"]));
+            for (name, dump) in [("x", dumps.0), ("y", dumps.1)] {
+                let start = dump.iter().position(|&b| b == b'\n').expect("a bulk string") + 1;
+                let mut restore = words(&["RESTORE", name, "0"]);
+                restore.push(dump[start..dump.len() - 2].to_vec());
+                let restored = both(&mut clients, &restore);
+                assert_eq!(restored, (b"+OK\r\n".to_vec(), b"+OK\r\n".to_vec()), "{name} of {fields}");
+                for i in 0..fields {
+                    let field = format!("f{i}");
+                    for question in [vec!["HGET", name, &field], vec!["HPEXPIRETIME", name, "FIELDS", "1", &field]] {
+                        let (a, b) = both(&mut clients, &words(&question));
+                        assert_eq!(a, b, "{question:?}");
+                        let expires = i % every == 0;
+                        assert!(question.len() == 3 || a.ends_with(b":-1\r\n") != expires, "{question:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dumps_with_expiries_of_fields_are_exchanged_with_redis() {
+    exchange_dumps(Oracle::Redis8_2);
+}
+
+#[test]
+fn dumps_with_expiries_of_fields_are_exchanged_with_valkey() {
+    exchange_dumps(Oracle::Valkey9_1);
+}

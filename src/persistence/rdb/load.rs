@@ -62,8 +62,10 @@ const BATCH: usize = 32;
 pub struct LoadOptions {
     /// Limits that decide the encoding of each value.
     pub limits: Limits,
-    /// Keys and fields whose expiry is not after this time are left out; `None` keeps all.
+    /// Keys whose expiry is not after this time are left out; `None` keeps all.
     pub drop_due: Option<UnixMillis>,
+    /// Whether fields of hashes are left out as keys are. Otherwise they expire once they are loaded.
+    pub drop_due_fields: bool,
     /// Whether a key that exists is replaced. Otherwise it is an error.
     pub replace: bool,
     /// Whether the checksum is compared.
@@ -80,6 +82,7 @@ impl Default for LoadOptions {
         LoadOptions {
             limits: Limits::default(),
             drop_due: None,
+            drop_due_fields: true,
             replace: false,
             checksum: true,
             skip_unsupported: false,
@@ -1232,7 +1235,7 @@ fn add_expiring(
     at: Option<i64>,
     options: &LoadOptions,
 ) -> Result<(), Fault> {
-    match (at, options.drop_due) {
+    match (at, options.drop_due.filter(|_| options.drop_due_fields)) {
         (Some(at), Some(now)) if at <= now.0 => Ok(()),
         (Some(at), _) if at < 0 => Err(BAD_EXPIRY),
         (Some(at), _) => set_field(hash, field, value, NewExpiry::At(UnixMillis(at)), &options.limits),

@@ -392,6 +392,14 @@ pub fn version_for_value(entry: &Entry, wanted: Version) -> Version {
     wanted.able(entry.collection::<Hash>().is_some_and(|hash| hash.volatile() > 0))
 }
 
+/// As [`version_for_value`], for a payload that Redis is to read: the version is one of its own.
+pub fn version_for_redis(entry: &Entry, wanted: Version) -> Version {
+    match version_for_value(entry, wanted) {
+        Version::Valkey9 => Version::Redis74,
+        version => version,
+    }
+}
+
 /// Whether a hash is written with the expiries of its fields. They are lost in versions that cannot store them.
 fn with_expiries(hash: &Hash, version: Version) -> bool {
     version.knows_expiring_fields() && hash.volatile() > 0

@@ -659,6 +659,14 @@ fn fields_keep_their_expiries_and_go_in_time() {
     let mut none = empty();
     Loader::new(Box::new(&bytes[..]), None, options).run(&mut none).expect("our own file");
     assert_eq!(none.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(1));
+    let options = LoadOptions {
+        drop_due: Some(UnixMillis(i64::MAX)),
+        drop_due_fields: false,
+        ..LoadOptions::default()
+    };
+    let mut all = empty();
+    Loader::new(Box::new(&bytes[..]), None, options).run(&mut all).expect("our own file");
+    assert_eq!(all.db(0).look_as::<Hash>(Key::new(b"h")).map(Describe::len), Some(3));
     // A version that cannot store expiries has the fields without them.
     let plain = SaveOptions { redis_version: "7.2.4", ..SaveOptions::default() };
     let other = loaded(&saved_as(&space, &plain, true), &limits).expect("our own file");

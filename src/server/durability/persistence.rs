@@ -217,6 +217,8 @@ pub(super) fn load_options(config: &Config, replace: bool, drop_due: bool) -> Lo
     LoadOptions {
         limits: config.limits.types.clone(),
         drop_due: drop_due.then(UnixMillis::now),
+        // Redis has them expire with the events that belong to it.
+        drop_due_fields: config.limits.compat_version.is_valkey(),
         replace,
         checksum: config.persistence.rdb_checksum,
         skip_unsupported: config.persistence.rdb_skip_unsupported,
