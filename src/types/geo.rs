@@ -341,9 +341,9 @@ impl Search {
     }
 
     /// The radius in meters of a circle in which about twice `wanted` points are expected, judging by the number of
-    /// points in the cell of the center, which `count` tells. `None` if a search in smaller circles is not worthwhile, or
-    /// would not find all that this one does: where a grid has its seams.
-    pub fn first_radius(&self, wanted: usize, count: impl FnOnce(&ScoreRange) -> usize) -> Option<f64> {
+    /// points in the cell of the center, which `count` tells, or in all cells if there are none. `None` if a search in
+    /// smaller circles would not find all that this one does: where a grid has its seams.
+    pub fn first_radius(&self, wanted: usize, mut count: impl FnMut(&ScoreRange) -> usize) -> Option<f64> {
         let Shape::Circle { radius } = self.shape else { return None };
         let bounds = self.bounds();
         let plain = radius <= PLAIN_RADIUS
@@ -356,9 +356,12 @@ impl Search {
         }
         let cell = Cell::at(self.center, self.grid());
         let area = cell.area();
-        let found = count(&cell.scores());
+        let (mut cells, mut found) = (1.0, count(&cell.scores()));
+        if found == 0 {
+            (cells, found) = (9.0, self.ranges().map(|range| count(&range)).sum());
+        }
         let meters = |(min, max): (f64, f64)| radians(max - min) * EARTH_RADIUS;
-        let per_point = meters(area.lat) * meters(area.lon) * self.origin.cos_lat / found as f64;
+        let per_point = cells * meters(area.lat) * meters(area.lon) * self.origin.cos_lat / found as f64;
         Some((2.0 * wanted as f64 * per_point / std::f64::consts::PI).sqrt())
     }
 

@@ -96,6 +96,8 @@ const SKIPPED: &[&str] = &[
 const NEWER: &[(&str, &[Oracle])] = &[
     // Of a module.
     ("cl.throttle", &[]),
+    // Of Redis 8.12.
+    ("bless", &[]),
     // Of no other server.
     ("delprefix", &[]),
     // Of a module in Redis 8; [`crate::vectors`] compares them.
