@@ -81,8 +81,7 @@ fn reply_string(reply: &mut Reply<'_>, text: Option<StringRef<'_>>) -> Replied {
 /// Stores argument `value` under `key` and reports the change.
 #[inline]
 fn store(db: &mut Db<'_>, key: Key<'_>, args: Args<'_>, value: usize, ttl: Ttl) {
-    db.set_string(key, value_arg(args, value), ttl);
-    db.changed(key, SET_EVENT, 1);
+    db.set_string_reporting(key, value_arg(args, value), ttl, SET_EVENT);
     if matches!(ttl, Ttl::At(_)) {
         db.event_only(key, EXPIRE_EVENT);
     }

@@ -430,25 +430,36 @@ impl<'s> Db<'s> {
 
     /// Stores a string under `key`, replacing any value. The caller reports the change; that there was another value is
     /// reported here.
-    ///
-    /// A string overwritten by one of the same size class is changed in place: one copy, no allocation.
-    #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
-        self.store_string(key, value, ttl, true);
+        if self.place_string(key, value, ttl, true) && self.space.ledger.listeners.has(Listeners::NOTIFY) {
+            self.report_replaced(key, Kind::String);
+        }
+    }
+
+    /// As [`Db::set_string`], and reports the change with its event.
+    #[inline]
+    pub fn set_string_reporting(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl, event: Event) {
+        let replaced = self.place_string(key, value, ttl, true);
+        self.space.ledger.changed_over(self.index, key, event, replaced.then_some(OVERWRITTEN));
     }
 
     /// As [`Db::set_string`], for a string that was computed from the one that is there: it does not count as another
     /// value.
     #[inline]
     pub fn update_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl) {
-        self.store_string(key, value, ttl, false);
+        self.place_string(key, value, ttl, false);
     }
 
-    #[inline(always)]
-    fn store_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl, is_other: bool) {
+    /// Stores a string; whether a string was overwritten in place, which is not reported. That another value was
+    /// replaced is reported if the new one `is_other`.
+    ///
+    /// A string overwritten by one of the same size class is changed in place: one copy, no allocation.
+    #[inline]
+    fn place_string(&mut self, key: Key<'_>, value: Value<'_>, ttl: Ttl, is_other: bool) -> bool {
         let Keyspace { dbs, access, rng, now, .. } = &mut *self.space;
         let Some(mut entry) = dbs[self.index].touching(key) else {
-            return self.add_string(key, value, ttl);
+            self.add_string(key, value, ttl);
+            return false;
         };
         let expires = entry.expires();
         let due = expires.is_some_and(|at| at <= *now);
@@ -465,17 +476,15 @@ impl<'s> Db<'s> {
             };
         if !overwritten {
             drop(entry);
-            return self.replace_string(key, value, ttl, is_other);
+            self.replace_string(key, value, ttl, is_other);
+            return false;
         }
         if let Ttl::At(at) = ttl {
             entry.write_expire(at);
         }
         let new = access.touched(entry.access(), rng);
         entry.note_access(new);
-        drop(entry);
-        if is_other && self.space.ledger.listeners.has(Listeners::NOTIFY) {
-            self.report_replaced(key, Kind::String);
-        }
+        true
     }
 
     /// Stores a string under a key that is known to be absent.

@@ -321,6 +321,20 @@ impl Ledger {
         self.also_changed(db, key, event);
     }
 
+    /// Counts a change to `key` and records its event, after another one, `before`, if there is one, which did not change
+    /// the data.
+    #[inline]
+    pub fn changed_over(&mut self, db: usize, key: Key<'_>, event: Event, before: Option<Event>) {
+        self.count(1);
+        if self.concerns_listeners(key) {
+            if let Some(before) = before {
+                self.event_only(db, key.bytes, before);
+            }
+            let key = self.keep(key.bytes);
+            self.changes.push(Change::Key { db: db as u32, key, event });
+        }
+    }
+
     /// As [`Ledger::changed`], for changes of these parts of the value.
     #[inline]
     pub fn changed_parts<'p>(
