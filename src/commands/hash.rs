@@ -107,7 +107,7 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
     }
     report_expired_fields(&mut ctx.db, key, &due);
     let fields = ctx.args.rest(2);
-    ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, fields.iter().step_by(2));
+    ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, || fields.iter().step_by(2));
     Ok(added)
 }
 
@@ -174,7 +174,7 @@ fn set_field(
     if before == Before::Due {
         report_expired_fields(&mut ctx.db, key, &field);
     }
-    ctx.db.changed_parts(key, Event::hash(event), 1, field.into_iter());
+    ctx.db.changed_parts(key, Event::hash(event), 1, || field.into_iter());
     Ok(before)
 }
 
@@ -296,7 +296,7 @@ fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
             gone.push(field);
         }
     }
-    ctx.db.changed_parts(key, Event::hash("hdel"), removed, gone.into_iter());
+    ctx.db.changed_parts(key, Event::hash("hdel"), removed, || gone.into_iter());
     ctx.db.settle::<Hash>(key);
     Ok(ctx.reply.int(removed as i64))
 }

@@ -756,7 +756,7 @@ fn keysizes_section(server: &Server, out: &mut InfoText) {
     if let Some(age_s) = server.age_of_key_sizes() {
         out.field("keysizes_age_seconds", age_s);
     }
-    for (i, sizes) in server.key_sizes.counted().iter().enumerate() {
+    for (i, sizes) in server.key_sizes.counted() {
         for (kind, name) in COUNTED.into_iter().zip(SIZES_OF) {
             let bins: Vec<String> =
                 sizes.of(kind).map(|(size, count)| format!("{}={count}", Binary(size))).collect();

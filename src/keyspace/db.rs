@@ -131,14 +131,15 @@ impl<'s> Db<'s> {
         self.space.ledger.event_only(self.index, key.bytes, event);
     }
 
-    /// As [`Db::changed`], for changes of these parts of the value, such as fields of a hash.
+    /// As [`Db::changed`], for changes of parts of the value, such as fields of a hash. Only if somebody is told, `parts`
+    /// is asked which.
     #[inline]
-    pub fn changed_parts<'p>(
+    pub fn changed_parts<'p, I: Iterator<Item = &'p [u8]>>(
         &mut self,
         key: Key<'_>,
         event: Event,
         n: usize,
-        parts: impl Iterator<Item = &'p [u8]>,
+        parts: impl FnOnce() -> I,
     ) {
         self.space.ledger.changed_parts(self.index, key, event, n, parts);
     }

@@ -335,22 +335,24 @@ impl Ledger {
         }
     }
 
-    /// As [`Ledger::changed`], for changes of these parts of the value.
+    /// As [`Ledger::changed`], for changes of parts of the value. Only if somebody is told, `parts` is asked which.
     #[inline]
-    pub fn changed_parts<'p>(
+    pub fn changed_parts<'p, I: Iterator<Item = &'p [u8]>>(
         &mut self,
         db: usize,
         key: Key<'_>,
         event: Event,
         n: usize,
-        parts: impl Iterator<Item = &'p [u8]>,
+        parts: impl FnOnce() -> I,
     ) {
         if n == 0 {
             return;
         }
         self.count(n);
         if self.concerns_listeners(key) {
-            self.name_parts(parts);
+            if self.listeners.has(Listeners::PARTS) {
+                self.name_parts(parts());
+            }
             let key = self.keep(key.bytes);
             self.changes.push(Change::Key { db: db as u32, key, event });
         }
@@ -364,17 +366,18 @@ impl Ledger {
         event: Event,
         parts: impl Iterator<Item = &'p [u8]>,
     ) {
-        self.name_parts(parts);
+        if self.listeners.has(Listeners::PARTS) {
+            self.name_parts(parts);
+        }
         self.event_only(db, key, event);
     }
 
-    /// Records what the next event is about, if somebody is told.
+    /// Records what the next event is about.
+    #[cold]
     fn name_parts<'p>(&mut self, parts: impl Iterator<Item = &'p [u8]>) {
-        if self.listeners.has(Listeners::PARTS) {
-            for part in parts {
-                let part = self.keep(part);
-                self.changes.push(Change::Part { part });
-            }
+        for part in parts {
+            let part = self.keep(part);
+            self.changes.push(Change::Part { part });
         }
     }
 

@@ -307,7 +307,8 @@ impl Limits {
         let angle = radius / EARTH_RADIUS;
         let quarter = std::f64::consts::FRAC_PI_2;
         // Near a pole, a circle may have points of all longitudes.
-        if !(origin.lat.abs() + angle < quarter * 0.999) {
+        let farthest = origin.lat.abs() + angle;
+        if farthest.is_nan() || farthest >= quarter * 0.999 {
             return Limits::NONE;
         }
         // The meridian that touches the circle, the center and the pole are a triangle with a right angle.

@@ -297,7 +297,9 @@ fn exchange_dumps(oracle: Oracle) {
                 assert_eq!(restored, (b"+OK\r\n".to_vec(), b"+OK\r\n".to_vec()), "{name} of {fields}");
                 for i in 0..fields {
                     let field = format!("f{i}");
-                    for question in [vec!["HGET", name, &field], vec!["HPEXPIRETIME", name, "FIELDS", "1", &field]] {
+                    for question in
+                        [vec!["HGET", name, &field], vec!["HPEXPIRETIME", name, "FIELDS", "1", &field]]
+                    {
                         let (a, b) = both(&mut clients, &words(&question));
                         assert_eq!(a, b, "{question:?}");
                         let expires = i % every == 0;

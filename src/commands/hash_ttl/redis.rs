@@ -66,7 +66,7 @@ fn is_over(ctx: &Ctx<'_>, at: UnixMillis) -> bool {
 /// Reports that fields were removed because they were given an expiry in the past. Each is propagated on its own.
 fn report_removed(ctx: &mut Ctx<'_>, key: Key<'_>, fields: &[&[u8]]) {
     ctx.db.space().stats.expired_fields += fields.len() as u64;
-    ctx.db.changed_parts(key, Event::hash("hdel"), fields.len(), fields.iter().copied());
+    ctx.db.changed_parts(key, Event::hash("hdel"), fields.len(), || fields.iter().copied());
     for field in fields {
         ctx.feed.instead(&[b"HDEL", key.bytes, field]);
     }
@@ -117,7 +117,7 @@ fn set_expiries(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
         return Ok(replied);
     }
     ctx.db.fields_expire(key);
-    ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), changed.iter().copied());
+    ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), || changed.iter().copied());
     let (mut digits, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
     let mut head = vec![&b"HPEXPIREAT"[..], key.bytes, digits.format(at.0).as_bytes()];
     head.extend(args.range(3..start + 1).iter());
@@ -133,7 +133,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
     let fields = named(ctx.args, 2, wrong_number)?;
     let Some(hash) = hash else { return Ok(for_each_nothing(ctx, fields.len())) };
     let (replied, persisted) = persist_each(&mut ctx.reply, hash, fields, now);
-    ctx.db.changed_parts(key, Event::hash("hpersist"), persisted.len(), persisted.into_iter());
+    ctx.db.changed_parts(key, Event::hash("hpersist"), persisted.len(), || persisted.into_iter());
     Ok(replied)
 }
 
@@ -177,7 +177,7 @@ fn get_and_remove(ctx: &mut Ctx<'_>) -> CmdResult {
             removed.push(field);
         }
     }
-    ctx.db.changed_parts(key, Event::hash("hdel"), removed.len(), removed.into_iter());
+    ctx.db.changed_parts(key, Event::hash("hdel"), removed.len(), || removed.into_iter());
     feed_on(ctx, &[b"HDEL", key.bytes], fields.iter());
     ctx.db.settle::<Hash>(key);
     Ok(replied)
@@ -240,12 +240,12 @@ fn get_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
         Change::Expire(_) if over => report_removed(ctx, key, &changed),
         Change::Expire(at) => {
             ctx.db.fields_expire(key);
-            ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), changed.iter().copied());
+            ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), || changed.iter().copied());
             let mut digits = itoa::Buffer::new();
             feed_on(ctx, &[b"HPEXPIREAT", key.bytes, digits.format(at.0).as_bytes()], rest.iter());
         }
         Change::Persist => {
-            ctx.db.changed_parts(key, Event::hash("hpersist"), changed.len(), changed.iter().copied());
+            ctx.db.changed_parts(key, Event::hash("hpersist"), changed.len(), || changed.iter().copied());
             feed_on(ctx, &[b"HPERSIST", key.bytes], rest.iter());
         }
     }
@@ -354,7 +354,7 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
     for i in (0..pairs.len()).step_by(2) {
         hash.put(pairs.at(i), value_at(pairs, i + 1), expiry, limits, EVER);
     }
-    ctx.db.changed_parts(key, Event::hash("hset"), pairs.len() / 2, fields());
+    ctx.db.changed_parts(key, Event::hash("hset"), pairs.len() / 2, fields);
     if let (NewExpiry::At(at), Some(time_at)) = (expiry, time_at) {
         ctx.db.fields_expire(key);
         ctx.db.event_of_parts(key, Event::hash("hexpire"), fields());

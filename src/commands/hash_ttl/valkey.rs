@@ -79,7 +79,7 @@ fn choice<'a>(chosen: &mut Option<Choice<'a>>, args: Args<'a>, i: usize, word: &
 
 /// Reports fields that were removed because they had expired.
 fn removed(ctx: &mut Ctx<'_>, key: Key<'_>, fields: &[&[u8]]) {
-    ctx.db.changed_parts(key, Event::hash("hexpired"), fields.len(), fields.iter().copied());
+    ctx.db.changed_parts(key, Event::hash("hexpired"), fields.len(), || fields.iter().copied());
     if !fields.is_empty() {
         feed_on(ctx, &[b"HDEL", key.bytes], fields.iter().copied());
     }
@@ -122,7 +122,7 @@ fn set_expiries(ctx: &mut Ctx<'_>, unit: Unit) -> CmdResult {
         removed(ctx, key, &gone);
     } else if !set.is_empty() {
         ctx.db.fields_expire(key);
-        ctx.db.changed_parts(key, Event::hash("hexpire"), set.len(), set.into_iter());
+        ctx.db.changed_parts(key, Event::hash("hexpire"), set.len(), || set.into_iter());
         if unit != Unit::UnixMillis {
             let mut digits = itoa::Buffer::new();
             let at = digits.format(at.0).as_bytes();
@@ -140,7 +140,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(for_each_nothing(ctx, fields.len()));
     };
     let (replied, persisted) = persist_each(&mut ctx.reply, hash, fields, now);
-    ctx.db.changed_parts(key, Event::hash("hpersist"), persisted.len(), persisted.into_iter());
+    ctx.db.changed_parts(key, Event::hash("hpersist"), persisted.len(), || persisted.into_iter());
     Ok(replied)
 }
 
@@ -181,7 +181,7 @@ fn get_and_remove(ctx: &mut Ctx<'_>) -> CmdResult {
             deleted.push(field);
         }
     }
-    ctx.db.changed_parts(key, Event::hash("hdel"), deleted.len(), deleted.into_iter());
+    ctx.db.changed_parts(key, Event::hash("hdel"), deleted.len(), || deleted.into_iter());
     ctx.db.settle::<Hash>(key);
     Ok(replied)
 }
@@ -234,12 +234,12 @@ fn get_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
     match at {
         Some(at) => {
             ctx.db.fields_expire(key);
-            ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), changed.iter().copied());
+            ctx.db.changed_parts(key, Event::hash("hexpire"), changed.len(), || changed.iter().copied());
             let at = digits.format(at.0).as_bytes();
             feed_on(ctx, &[b"HPEXPIREAT", key.bytes, at, b"FIELDS", count], changed.iter().copied());
         }
         None => {
-            ctx.db.changed_parts(key, Event::hash("hpersist"), changed.len(), changed.iter().copied());
+            ctx.db.changed_parts(key, Event::hash("hpersist"), changed.len(), || changed.iter().copied());
             feed_on(ctx, &[b"HPERSIST", key.bytes, b"FIELDS", count], changed.iter().copied());
         }
     }
@@ -294,7 +294,7 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
         }
     }
     report_expired_fields(&mut ctx.db, key, &due);
-    ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, fields.iter().step_by(2));
+    ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, || fields.iter().step_by(2));
     let mut digits = itoa::Buffer::new();
     let mut head = vec![&b"HSETEX"[..], key.bytes];
     match expiry {

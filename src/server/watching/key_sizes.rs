@@ -21,22 +21,30 @@ const FRESH: Duration = Duration::from_secs(60);
 /// What is known about sizes.
 #[derive(Default)]
 pub struct KeySizes {
-    /// The last complete count of each database, and when it began.
-    counted: Option<(Instant, Vec<Sizes>)>,
+    /// The last complete count, and when it began.
+    counted: Option<(Instant, Counts)>,
+    /// Whether that was a count of few keys, of which there were more soon.
+    at_once: bool,
     pass: Option<Pass>,
 }
+
+/// The counts of each database with keys, by its number.
+type Counts = Vec<(usize, Sizes)>;
 
 /// A count of all keys under way.
 struct Pass {
     began: Instant,
-    /// The databases counted so far, with the one that is being counted.
-    counted: Vec<Sizes>,
+    /// The databases counted so far.
+    counted: Counts,
+    /// The database that is being counted.
+    db: usize,
+    sizes: Sizes,
     cursor: u64,
 }
 
 impl KeySizes {
-    /// The last complete count of each database.
-    pub fn counted(&self) -> &[Sizes] {
+    /// The last complete count of each database with keys, by its number.
+    pub fn counted(&self) -> &[(usize, Sizes)] {
         self.counted.as_ref().map_or(&[], |(_, counted)| counted)
     }
 }
@@ -44,23 +52,24 @@ impl KeySizes {
 impl Server {
     /// Counts the sizes of all values if there are few, and otherwise has the timer count them unless it did recently.
     pub fn count_key_sizes(&mut self) {
-        let keys: usize = self.keyspace.databases().iter().map(|db| db.len()).sum();
+        let databases = self.keyspace.databases();
+        let keys: usize = databases.iter().map(|db| db.len()).sum();
         let sizes = &mut self.key_sizes;
         if keys > AT_ONCE {
             let is_fresh = sizes.counted.as_ref().is_some_and(|(began, _)| began.elapsed() < FRESH);
-            if sizes.pass.is_none() && !is_fresh {
-                let began = Instant::now();
-                sizes.pass = Some(Pass { began, counted: vec![Sizes::default()], cursor: 0 });
+            if sizes.pass.is_none() && (!is_fresh || sizes.at_once) {
+                let (began, counted) = (Instant::now(), Counts::new());
+                sizes.pass = Some(Pass { began, counted, db: 0, sizes: Sizes::default(), cursor: 0 });
             }
             return;
         }
-        let of = |db: &crate::keyspace::Database| {
-            let mut counts = Sizes::default();
-            db.keys().iter_shown().for_each(|entry| counts.add(&entry));
-            counts
-        };
-        let counted = self.keyspace.databases().iter().map(of).collect();
-        *sizes = KeySizes { counted: Some((Instant::now(), counted)), pass: None };
+        let mut counted = Counts::new();
+        for (i, db) in databases.iter().enumerate().filter(|(_, db)| !db.is_empty()) {
+            let mut sizes = Sizes::default();
+            db.keys().iter_shown().for_each(|entry| sizes.add(&entry));
+            counted.push((i, sizes));
+        }
+        *sizes = KeySizes { counted: Some((Instant::now(), counted)), at_once: true, pass: None };
     }
 
     /// Seconds since the counts that are shown were begun, where there are too many keys to count them at once; -1 if
@@ -73,26 +82,28 @@ impl Server {
 
     /// Continues a pass for a while.
     pub fn count_some_key_sizes(&mut self) {
-        let sizes = &mut self.key_sizes;
-        let Some(pass) = &mut sizes.pass else { return };
+        let Some(pass) = &mut self.key_sizes.pass else { return };
         if self.conditions.has(Conditions::LOADING) {
             return;
         }
         let started = Instant::now();
         let databases = self.keyspace.databases();
         while started.elapsed() < LONGEST_SLICE {
-            let index = pass.counted.len() - 1;
-            let counts = &mut pass.counted[index];
-            pass.cursor = databases[index].keys().scan(pass.cursor, |entry| counts.add(entry));
-            if pass.cursor != 0 {
-                continue;
-            }
-            if pass.counted.len() == databases.len() {
-                let pass = sizes.pass.take().expect("it is there");
-                sizes.counted = Some((pass.began, pass.counted));
+            let Some(db) = databases.get(pass.db) else {
+                let pass = self.key_sizes.pass.take().expect("it is there");
+                self.key_sizes.counted = Some((pass.began, pass.counted));
+                self.key_sizes.at_once = false;
                 return;
+            };
+            if !db.is_empty() {
+                let sizes = &mut pass.sizes;
+                pass.cursor = db.keys().scan(pass.cursor, |entry| sizes.add(entry));
+                if pass.cursor != 0 {
+                    continue;
+                }
+                pass.counted.push((pass.db, std::mem::take(&mut pass.sizes)));
             }
-            pass.counted.push(Sizes::default());
+            (pass.db, pass.cursor) = (pass.db + 1, 0);
         }
     }
 }

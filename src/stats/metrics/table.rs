@@ -92,7 +92,10 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("configured_hz", "another name of hz"),
     ("uptime_in_days", "another unit of uptime_in_seconds"),
     ("server_mode", "another name of redis_mode"),
-    ("keysizes_age_seconds", "it is about a section that is no metric: sizes are counted for who asks by INFO"),
+    (
+        "keysizes_age_seconds",
+        "it is about a section that is no metric: sizes are counted for who asks by INFO",
+    ),
 ];
 
 /// Fields with words, which are labels of the metric `info`.
