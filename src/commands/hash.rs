@@ -95,27 +95,26 @@ fn set_fields(ctx: &mut Ctx<'_>) -> Result<usize, Error> {
     let limits = &ctx.limits.types;
     let hash = ctx.db.write_or_insert(key, Hash::new)?;
     hash.prepare(ctx.args.rest(2).iter(), limits);
-    let mut added = 0;
-    let mut due: Vec<&[u8]> = Vec::new();
+    let (mut added, mut due) = (0, 0);
     for i in (2..ctx.args.len()).step_by(2) {
         let value = value_at(ctx.args, i + 1);
         let before = hash.put(ctx.args.at(i), value, NewExpiry::Never, limits, now);
         added += usize::from(before.is_new());
-        if before == Before::Due {
-            due.push(ctx.args.at(i));
-        }
+        due += usize::from(before == Before::Due);
     }
-    report_expired_fields(&mut ctx.db, key, &due);
-    let fields = ctx.args.rest(2);
-    ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, || fields.iter().step_by(2));
+    report_expired_fields(&mut ctx.db, key, due, &[]);
+    let args = ctx.args;
+    let fields = || args.rest(2).iter().step_by(2);
+    ctx.db.changed_parts(key, Event::hash("hset"), (args.len() - 2) / 2, fields);
     Ok(added)
 }
 
-/// Reports that these fields had expired, before the change to them is reported.
-pub(super) fn report_expired_fields(db: &mut Db<'_>, key: Key<'_>, fields: &[&[u8]]) {
-    if !fields.is_empty() {
-        db.space().stats.expired_fields += fields.len() as u64;
-        db.event_of_parts(key, Event::hash("hexpired"), fields.iter().copied());
+/// Reports that `n` fields had expired, before the change to them is reported. `names` are theirs as far as they are
+/// known: that they are found by writers is a rule of Valkey, which names no fields.
+pub(super) fn report_expired_fields(db: &mut Db<'_>, key: Key<'_>, n: usize, names: &[&[u8]]) {
+    if n > 0 {
+        db.space().stats.expired_fields += n as u64;
+        db.event_of_parts(key, Event::hash("hexpired"), names.iter().copied());
     }
 }
 
@@ -172,7 +171,7 @@ fn set_field(
     let field = [ctx.args.at(2)];
     let before = hash.put(field[0], value, NewExpiry::Same, &ctx.limits.types, now);
     if before == Before::Due {
-        report_expired_fields(&mut ctx.db, key, &field);
+        report_expired_fields(&mut ctx.db, key, 1, &field);
     }
     ctx.db.changed_parts(key, Event::hash(event), 1, || field.into_iter());
     Ok(before)

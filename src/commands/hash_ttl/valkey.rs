@@ -293,7 +293,7 @@ fn set_and_expire(ctx: &mut Ctx<'_>) -> CmdResult {
             due.push(fields.at(i));
         }
     }
-    report_expired_fields(&mut ctx.db, key, &due);
+    report_expired_fields(&mut ctx.db, key, due.len(), &due);
     ctx.db.changed_parts(key, Event::hash("hset"), fields.len() / 2, || fields.iter().step_by(2));
     let mut digits = itoa::Buffer::new();
     let mut head = vec![&b"HSETEX"[..], key.bytes];
