@@ -42,6 +42,25 @@ fn completions_know_every_directive() {
         }
     }
     assert!(generate(&["completions", "zsh"]).is_some_and(|text| text.contains("allkeys-lru")));
+    // What a shell proposes behind some words.
+    let proposed = |words: &str| {
+        let script = format!(
+            "source /dev/stdin; COMP_WORDS=({words} ''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _spinel spinel '' \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = Command::new("bash")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let text = generate(&["completions", "bash"]).expect("bash");
+        bash.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+        String::from_utf8(bash.wait_with_output().expect("it ends").stdout).expect("text")
+    };
+    assert!(proposed("spinel generate").contains("systemd"), "{}", proposed("spinel generate"));
+    assert!(proposed("spinel guide").contains("watching"), "{}", proposed("spinel guide"));
+    assert!(proposed("spinel --maxmemory-policy").contains("volatile-ttl"));
     let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("there is a shell");
     let text = generate(&["completions", "bash"]).expect("bash");
     bash.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");

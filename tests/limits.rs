@@ -434,15 +434,16 @@ fn protected_mode_says_what_to_do() {
 
 #[test]
 fn refused_settings_say_what_to_do() {
-    let server = ServerProcess::start(&spinel(), &["--enable-protected-configs", "yes"]);
+    let server = ServerProcess::start(&spinel(), &[]);
     let mut client = server.client();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = taken.local_addr().expect("it is bound").port();
     assert!(run(&mut client, &format!("CONFIG SET port {port}")).starts_with("-ERR CONFIG SET failed"));
-    assert!(run(&mut client, "CONFIG SET dir /nosuch").starts_with("-ERR CONFIG SET failed"));
+    assert!(run(&mut client, "CONFIG SET tls-port 1").starts_with("-ERR CONFIG SET failed"));
     let log = server.log();
     assert!(log.contains("CONFIG SET port failed") && log.contains("ss -ltnp"), "{log}");
-    assert!(log.contains("CONFIG SET dir failed") && log.contains("Name a directory that exists"), "{log}");
+    assert!(log.contains("No tls-key-file configured!") && log.contains("CONFIG SET tls-port failed"), "{log}");
+    assert!(log.contains("Mend what the line above says"), "{log}");
     assert_eq!(run(&mut client, "PING"), "+PONG");
 
     let file = server.dir.join("users");

@@ -196,8 +196,9 @@ impl Server {
                 // Going back to what was in effect a moment ago; what fails now cannot be helped.
                 let _ = self.act(&failed, effects);
                 tracing::warn!(
-                    "CONFIG SET {} failed, and the configuration is as it was: {refusal} {}",
+                    "CONFIG SET {} failed, and the configuration is as it was: {} {}",
                     refusal.parameter(),
+                    refusal.to_string().trim_end_matches(" Check server logs."),
                     refusal.next()
                 );
                 Err(SetError::refused(refusal.parameter().as_bytes(), refusal.to_string()))
@@ -242,11 +243,7 @@ impl Server {
             if stays || port == 0 || config.net.bind.is_empty() {
                 continue;
             }
-            let opened = listener::listen_tcp(&config.net.bind, port, config.net.backlog);
-            if let Err(error) = &opened {
-                tracing::warn!("{error}");
-            }
-            match opened {
+            match listener::listen_tcp(&config.net.bind, port, config.net.backlog) {
                 Ok(opened) if !opened.is_empty() => {
                     let opened = opened.into_iter();
                     kept.extend(opened.map(|listener| if secure { listener.secure() } else { listener }));

@@ -62,12 +62,16 @@ const NEXT: &[(&str, &str)] = &[
 /// advice at most once a minute.
 pub(in crate::server) fn advise_behind(line: &str) {
     static OCCASIONS: [Occasion; NEXT.len()] = [const { Occasion::new() }; NEXT.len()];
-    let found = NEXT.iter().zip(&OCCASIONS).find(|((begin, _), _)| line.starts_with(begin));
-    if let Some(((_, next), occasion)) = found
-        && occasion.is_due()
+    if let Some(i) = next_behind(line)
+        && OCCASIONS[i].is_due()
     {
-        tracing::warn!("{next}");
+        tracing::warn!("{}", NEXT[i].1);
     }
+}
+
+/// Place of the advice for a line.
+fn next_behind(line: &str) -> Option<usize> {
+    NEXT.iter().position(|(begin, _)| line.starts_with(begin))
 }
 
 impl Server {
@@ -217,5 +221,33 @@ impl Server {
              vm.overcommit_memory to 1 or leave more memory free; if the limit of processes is reached, raise it \
              (ulimit -u, or TasksMax in the unit)"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_for_lines_that_are_written() {
+        // What writes these lines.
+        let sources = [
+            include_str!("../../cluster/machine/election.rs"),
+            include_str!("../../cluster/machine/failures.rs"),
+            include_str!("../../cluster/machine/manual.rs"),
+            include_str!("../../sentinel/machine/failover.rs"),
+            include_str!("../../sentinel/machine/hello.rs"),
+        ];
+        for (begin, next) in NEXT {
+            assert_eq!(next_behind(begin), NEXT.iter().position(|(other, _)| other == begin), "{begin}");
+            assert!(next.split(' ').count() > 8, "{begin}");
+            // What is put into a line stands elsewhere in the source.
+            let parts = begin.split_inclusive(": ");
+            for part in parts.filter(|part| !["fail", "Disconnected"].contains(part)) {
+                assert!(sources.iter().any(|source| source.contains(part)), "nobody writes '{part}'");
+            }
+        }
+        assert_eq!(next_behind("Cluster state changed: ok"), None);
+        assert_eq!(next_behind("+failover-end master a 127.0.0.1 1"), None);
     }
 }

@@ -14,7 +14,6 @@ use crate::server::command::{Flags, Spec};
 use crate::server::execution::Origin;
 use crate::server::execution::redirect::slot_of;
 use crate::server::watching::observe::Ran;
-use crate::server::watching::watched_keys::RATIO;
 use crate::stats::space_saving::SpaceSaving;
 use crate::stdx::clock::UnixMillis;
 use crate::stdx::process::{self, CpuTime, Who};
@@ -24,6 +23,9 @@ const COUNTERS_PER_KEY: usize = 8;
 
 /// Longer keys are not listed: what is remembered is bounded.
 pub(super) const LONGEST_KEY: usize = 65_536;
+
+/// One in so many requests is looked at for the page with charts.
+const RATIO_FOR_PAGE: u64 = 8;
 
 /// What is to be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +207,7 @@ impl Server {
             return;
         }
         let finds = self.finds_hot_keys();
-        let watches = self.watches_keys() && self.keyspace.rng.one_in(RATIO);
+        let watches = self.watches_keys() && self.keyspace.rng.one_in(RATIO_FOR_PAGE);
         if !finds && !watches {
             return;
         }

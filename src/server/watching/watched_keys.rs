@@ -19,8 +19,6 @@ use crate::stdx::hash::Key;
 const KEPT: Duration = Duration::from_secs(15);
 /// Time after which hot keys are counted anew.
 const WINDOW: Duration = Duration::from_secs(10);
-/// One in so many requests is looked at.
-pub(super) const RATIO: u64 = 8;
 /// Keys of each kind that are told.
 const TOLD: usize = 10;
 /// Counters for hot keys, so that rare keys do not disturb the frequent ones.
