@@ -167,8 +167,15 @@ fn refuses_and_recovers(name: &str, faults: &[(&str, &str, u32, i32)]) {
     assert!(run(&mut client, "INFO persistence").contains("aof_last_write_status:ok"));
     let log = patient.log();
     assert!(log.contains("AOF write error looks solved"));
-    assert_eq!(log.matches("Writes are refused: the append-only file cannot be written: ").count(), 1, "{log}");
-    assert!(log.contains("Free space on the disk of ") && log.contains("Writes are accepted again: data can"), "{log}");
+    assert_eq!(
+        log.matches("Writes are refused: the append-only file cannot be written: ").count(),
+        1,
+        "{log}"
+    );
+    assert!(
+        log.contains("Free space on the disk of ") && log.contains("Writes are accepted again: data can"),
+        "{log}"
+    );
     settle(&mut client);
     patient.kill_and_restart(EVERYSEC);
     counter.check(&mut patient.client(), name);
@@ -287,7 +294,10 @@ fn a_snapshot_that_fails_holds_up_writes_until_one_succeeds() {
         wait_until("the server does not recover", || counter.add(&mut client).is_ok());
         let log = patient.log();
         assert_eq!(log.matches("Writes are refused: the last snapshot failed").count(), 1, "{log}");
-        assert!(log.contains("then send BGSAVE") && log.contains("Writes are accepted again: data can"), "{log}");
+        assert!(
+            log.contains("then send BGSAVE") && log.contains("Writes are accepted again: data can"),
+            "{log}"
+        );
         let left = fs::read_dir(&patient.dir).expect("it is there").filter_map(Result::ok);
         let left = left.filter(|file| file.file_name().to_string_lossy().starts_with("temp-")).count();
         assert_eq!(left, 0, "{call} leaves files behind");
@@ -313,12 +323,19 @@ fn forks_that_fail_or_take_long_are_explained() {
     assert!(run(&mut client, "BGSAVE").starts_with("+Background"));
     saved(&mut client);
     let log = patient.log();
-    let line = log.lines().find(|line| line.contains("The fork for a child process took")).expect("it is told");
-    assert!(line.contains(" ms, in which no client was served.") && line.contains("save less often"), "{line}");
+    let line =
+        log.lines().find(|line| line.contains("The fork for a child process took")).expect("it is told");
+    assert!(
+        line.contains(" ms, in which no client was served.") && line.contains("save less often"),
+        "{line}"
+    );
     patient.fail(&[("fork", "fork", 1, libc::EAGAIN)]);
     assert!(run(&mut client, "BGSAVE").starts_with('-'));
     let log = patient.log();
-    assert!(log.contains("Can't save in background: fork: ") && log.contains("vm.overcommit_memory"), "{log}");
+    assert!(
+        log.contains("Can't save in background: fork: ") && log.contains("vm.overcommit_memory"),
+        "{log}"
+    );
     assert!(log.contains("Writes are refused: the last snapshot failed"), "{log}");
     assert!(run(&mut client, "BGREWRITEAOF").starts_with('-'));
     patient.well();

@@ -133,7 +133,8 @@ fn the_dockerfile_satisfies_its_linter() {
     }
     let image = generate(&["dockerfile"]).expect("a Dockerfile");
     let lint = |text: &str| {
-        let mut linter = Command::new("hadolint").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut linter =
+            Command::new("hadolint").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let linter = linter.as_mut().expect("it runs");
         linter.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
         let mut said = String::new();

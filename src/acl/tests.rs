@@ -1,8 +1,8 @@
 use super::catalog::Command;
 use super::user::{join_selectors, words};
 use super::*;
-use crate::stats::progress::Lines;
 use crate::resp::request::{self, Decoder, write_request};
+use crate::stats::progress::Lines;
 use crate::stdx::quote;
 use crate::stdx::rng::Rng;
 

@@ -41,11 +41,7 @@ for the directives.
 pub(super) fn program(command: &Command) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     // The list of directives is a page of its own.
-    let command = command
-        .clone()
-        .display_name("spinel")
-        .version(VERSION)
-        .after_help("");
+    let command = command.clone().display_name("spinel").version(VERSION).after_help("");
     let man = Man::new(command).section("1").manual("Spinel");
     man.render_title(&mut text).ok()?;
     man.render_name_section(&mut text).ok()?;

@@ -125,14 +125,18 @@ impl Refusal {
     /// What to do next, for the log.
     fn next(&self) -> &'static str {
         match self {
-            Refusal::Directory(_) => "Name a directory that exists and that the user of the server may enter.",
+            Refusal::Directory(_) => {
+                "Name a directory that exists and that the user of the server may enter."
+            }
             Refusal::Clients { .. } => {
                 "Raise the limit of open files of the process (ulimit -n, or LimitNOFILE in the unit)."
             }
             Refusal::Bind | Refusal::Port | Refusal::TlsPort => {
                 "Name an address that this machine has and a port that is free; ss -ltnp tells who listens."
             }
-            Refusal::Tls { .. } => "Mend what the line above says; the server must be able to read the files.",
+            Refusal::Tls { .. } => {
+                "Mend what the line above says; the server must be able to read the files."
+            }
             Refusal::AppendOnly => "Mend what the lines above say: free space on the disk, or permissions.",
             Refusal::IoThreads(_) => "Raise the limit of threads (ulimit -u, or TasksMax in the unit).",
             Refusal::OomScore | Refusal::OomScoreValues => {

@@ -88,7 +88,9 @@ impl Failure {
     fn report(&self) {
         match self {
             Failure::Config(text) => {
-                eprint!("\n{text}Mend these lines. To look at a file without a start: spinel --check-config FILE\n")
+                eprint!(
+                    "\n{text}Mend these lines. To look at a file without a start: spinel --check-config FILE\n"
+                )
             }
             Failure::Line(text) => tracing::error!("{text}"),
         }

@@ -127,7 +127,8 @@ impl Server {
     fn write_report(&mut self) {
         let Some(report) = self.metrics.as_ref().map(|metrics| metrics.report) else { return };
         let mut snapshot = report(self);
-        let looks = self.metrics.as_ref().is_some_and(|metrics| metrics.exchange.looks.swap(false, Ordering::AcqRel));
+        let looks =
+            self.metrics.as_ref().is_some_and(|metrics| metrics.exchange.looks.swap(false, Ordering::AcqRel));
         if looks || self.watches_keys() {
             snapshot.keys = self.report_keys(looks);
         }

@@ -104,7 +104,8 @@ impl Pass {
     fn step(&mut self, keyspace: &Keyspace) -> bool {
         let Some(database) = keyspace.databases().get(self.db) else { return true };
         let cursor = self.cursor;
-        let next = if database.is_empty() { 0 } else { database.keys().scan(cursor, |entry| self.see(entry)) };
+        let next =
+            if database.is_empty() { 0 } else { database.keys().scan(cursor, |entry| self.see(entry)) };
         self.cursor = next;
         self.db += usize::from(next == 0);
         false
@@ -161,7 +162,8 @@ impl WatchedKeys {
         let part = |sum: u64, all: u64| (sum as f64 / all.max(1) as f64).min(1.0);
         let (by_ns, by_bytes) = (window.ns.top(TOLD), window.bytes.top(TOLD));
         let all = window.all;
-        let mut told: Vec<(&[u8], f64, f64)> = by_ns.iter().map(|&(key, ns)| (key, part(ns, all.ns), 0.0)).collect();
+        let mut told: Vec<(&[u8], f64, f64)> =
+            by_ns.iter().map(|&(key, ns)| (key, part(ns, all.ns), 0.0)).collect();
         for &(key, bytes) in &by_bytes {
             let part = part(bytes, all.bytes);
             match told.iter_mut().find(|(known, ..)| *known == key) {
@@ -171,7 +173,9 @@ impl WatchedKeys {
         }
         told.sort_by(|a, b| b.1.max(b.2).total_cmp(&a.1.max(a.2)));
         told.truncate(TOLD);
-        told.into_iter().map(|(key, of_time, of_bytes)| HotKey { name: shown(key), of_time, of_bytes }).collect()
+        told.into_iter()
+            .map(|(key, of_time, of_bytes)| HotKey { name: shown(key), of_time, of_bytes })
+            .collect()
     }
 
     /// The big keys that are still there, the biggest first.
@@ -218,7 +222,8 @@ const SHOWN: usize = 100;
 fn shown(key: &[u8]) -> String {
     // Characters that have no width or change the direction would hide what the name is.
     let hides = |c: char| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     let text = std::str::from_utf8(key).ok().filter(|text| !text.is_empty() && !text.chars().any(hides));
     let (mut name, whole) = match text {
@@ -289,8 +294,8 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::free::Reclaimer;
     use crate::keyspace::Ttl;
+    use crate::keyspace::free::Reclaimer;
     use crate::stdx::clock::UnixMillis;
     use crate::stdx::rng::Rng;
     use crate::types::Value;

@@ -70,7 +70,8 @@ fn keys(report: &KeysReport, out: &mut String) {
         separate(out, i);
         out.push_str("{\"name\":");
         string(&big.name, out);
-        let _ = write!(out, ",\"db\":{},\"type\":\"{}\",\"bytes\":{},\"elements\":", big.db, big.kind, big.bytes);
+        let _ =
+            write!(out, ",\"db\":{},\"type\":\"{}\",\"bytes\":{},\"elements\":", big.db, big.kind, big.bytes);
         match big.elements {
             Some(elements) => number(out, elements),
             None => out.push_str("null"),
