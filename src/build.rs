@@ -1,4 +1,4 @@
-//! Tells the program which commit it is built from.
+//! Tells the program which commit it is built from, and the linker to compress what a debugger needs.
 //!
 //! Without git, or outside a repository, the commit is eight zeros. So it is in a debug build, because otherwise each
 //! commit would have everything compiled again.
@@ -41,4 +41,9 @@ fn main() {
         if is_debug { None } else { commit() }.unwrap_or_else(|| ("00000000".into(), false));
     println!("cargo:rustc-env=SPINEL_COMMIT={commit}");
     println!("cargo:rustc-env=SPINEL_MODIFIED={}", u8::from(modified));
+    // Crash reports name lines of the source from what is in the program itself, which is half as large like this. Flags
+    // in a configuration of cargo would not reach those who install from elsewhere.
+    if !is_debug && std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo:rustc-link-arg-bins=-Wl,--compress-debug-sections=zlib");
+    }
 }

@@ -1,5 +1,5 @@
 //! Disks that fail at single calls: short writes, lack of space, errors of `write`, `fsync`, `ftruncate`, `open`
-//! and `rename`.
+//! and `rename`; and forks that fail or take long.
 //!
 //! A small library between the server and the C library (`support/faults.c`) makes the calls fail that the test
 //! names. The server is the unmodified program. After each fault it does what `redis.conf` says, recovers without a
@@ -165,7 +165,17 @@ fn refuses_and_recovers(name: &str, faults: &[(&str, &str, u32, i32)]) {
     patient.well();
     wait_until("the server does not recover", || counter.add(&mut client).is_ok());
     assert!(run(&mut client, "INFO persistence").contains("aof_last_write_status:ok"));
-    assert!(patient.log().contains("AOF write error looks solved"));
+    let log = patient.log();
+    assert!(log.contains("AOF write error looks solved"));
+    assert_eq!(
+        log.matches("Writes are refused: the append-only file cannot be written: ").count(),
+        1,
+        "{log}"
+    );
+    assert!(
+        log.contains("Free space on the disk of ") && log.contains("Writes are accepted again: data can"),
+        "{log}"
+    );
     settle(&mut client);
     patient.kill_and_restart(EVERYSEC);
     counter.check(&mut patient.client(), name);
@@ -282,6 +292,12 @@ fn a_snapshot_that_fails_holds_up_writes_until_one_succeeds() {
         assert_eq!(fs::read(patient.dir.join("dump.rdb")).expect("it is there"), before, "{call}");
         patient.well();
         wait_until("the server does not recover", || counter.add(&mut client).is_ok());
+        let log = patient.log();
+        assert_eq!(log.matches("Writes are refused: the last snapshot failed").count(), 1, "{log}");
+        assert!(
+            log.contains("then send BGSAVE") && log.contains("Writes are accepted again: data can"),
+            "{log}"
+        );
         let left = fs::read_dir(&patient.dir).expect("it is there").filter_map(Result::ok);
         let left = left.filter(|file| file.file_name().to_string_lossy().starts_with("temp-")).count();
         assert_eq!(left, 0, "{call} leaves files behind");
@@ -289,6 +305,44 @@ fn a_snapshot_that_fails_holds_up_writes_until_one_succeeds() {
         let stored = run(&mut patient.client(), "GET counter");
         assert!(!stored.starts_with("$-1"), "{call}");
     }
+}
+
+#[test]
+fn forks_that_fail_or_take_long_are_explained() {
+    let mut patient = Patient::new("fork", &["--save", "1000 1"]);
+    let mut client = patient.client();
+    let saved = |client: &mut Client| {
+        wait_until("a snapshot does not end", || {
+            run(client, "INFO persistence").contains("rdb_bgsave_in_progress:0")
+        });
+    };
+    assert!(run(&mut client, "BGSAVE").starts_with("+Background"));
+    saved(&mut client);
+    assert!(!patient.log().contains("The fork for a child process took"), "{}", patient.log());
+    patient.fail(&[("slow", "fork", 1, 150)]);
+    assert!(run(&mut client, "BGSAVE").starts_with("+Background"));
+    saved(&mut client);
+    let log = patient.log();
+    let line =
+        log.lines().find(|line| line.contains("The fork for a child process took")).expect("it is told");
+    assert!(
+        line.contains(" ms, in which no client was served.") && line.contains("save less often"),
+        "{line}"
+    );
+    patient.fail(&[("fork", "fork", 1, libc::EAGAIN)]);
+    assert!(run(&mut client, "BGSAVE").starts_with('-'));
+    let log = patient.log();
+    assert!(
+        log.contains("Can't save in background: fork: ") && log.contains("vm.overcommit_memory"),
+        "{log}"
+    );
+    assert!(log.contains("Writes are refused: the last snapshot failed"), "{log}");
+    assert!(run(&mut client, "BGREWRITEAOF").starts_with('-'));
+    patient.well();
+    assert!(run(&mut client, "BGSAVE").starts_with("+Background"));
+    saved(&mut client);
+    assert!(patient.log().contains("Writes are accepted again: data can be saved"), "{}", patient.log());
+    patient.server = None;
 }
 
 #[test]

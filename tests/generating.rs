@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -42,6 +42,25 @@ fn completions_know_every_directive() {
         }
     }
     assert!(generate(&["completions", "zsh"]).is_some_and(|text| text.contains("allkeys-lru")));
+    // What a shell proposes behind some words.
+    let proposed = |words: &str| {
+        let script = format!(
+            "source /dev/stdin; COMP_WORDS=({words} ''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _spinel spinel '' \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = Command::new("bash")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let text = generate(&["completions", "bash"]).expect("bash");
+        bash.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+        String::from_utf8(bash.wait_with_output().expect("it ends").stdout).expect("text")
+    };
+    assert!(proposed("spinel generate").contains("systemd"), "{}", proposed("spinel generate"));
+    assert!(proposed("spinel guide").contains("watching"), "{}", proposed("spinel guide"));
+    assert!(proposed("spinel --maxmemory-policy").contains("volatile-ttl"));
     let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("there is a shell");
     let text = generate(&["completions", "bash"]).expect("bash");
     bash.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
@@ -75,7 +94,55 @@ fn what_is_unknown_is_not_generated() {
     let unit = generate(&["systemd"]).expect("a unit");
     assert!(unit.contains("--supervised systemd") && unit.contains("NoNewPrivileges=yes"));
     let image = generate(&["dockerfile"]).expect("a Dockerfile");
-    assert!(image.contains("\nUSER spinel\n") && image.contains("HEALTHCHECK"));
+    assert!(image.contains("\nUSER 999:999\n") && image.contains("HEALTHCHECK"));
+}
+
+/// Whether a program can be run.
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+#[test]
+fn the_unit_satisfies_systemd() {
+    if !has("systemd-analyze") {
+        return support::skip("no systemd-analyze");
+    }
+    let unit = generate(&["systemd"]).expect("a unit");
+    let dir = std::env::temp_dir().join(format!("spinel-unit-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory can be made");
+    let verify = |unit: &str| {
+        let path = dir.join("spinel.service");
+        std::fs::write(&path, unit).expect("room for it");
+        let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(path).output();
+        let output = output.expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let program = spinel();
+    let unit = unit.replace("/usr/bin/spinel", program.to_str().expect("a path in ASCII"));
+    assert_eq!(verify(&unit), (true, String::new()));
+    let (_, said) = verify(&unit.replace("[Service]", "[Service]\nNoSuchThing=yes"));
+    assert!(said.contains("NoSuchThing"), "what is wrong is seen: {said}");
+    std::fs::remove_dir_all(&dir).expect("ours");
+}
+
+#[test]
+fn the_dockerfile_satisfies_its_linter() {
+    if !has("hadolint") {
+        return support::skip("no hadolint");
+    }
+    let image = generate(&["dockerfile"]).expect("a Dockerfile");
+    let lint = |text: &str| {
+        let mut linter =
+            Command::new("hadolint").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let linter = linter.as_mut().expect("it runs");
+        linter.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+        let mut said = String::new();
+        linter.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+        (linter.wait().expect("it ends").success(), said)
+    };
+    assert_eq!(lint(&image), (true, String::new()));
+    assert!(!lint(&image.replace("WORKDIR /data", "RUN cd /data")).0, "what is wrong is seen");
 }
 
 #[test]

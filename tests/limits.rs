@@ -390,3 +390,81 @@ fn the_log_says_what_to_do_about_refusals_once() {
         assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
     }
 }
+
+#[test]
+fn the_log_says_when_writes_are_accepted_again() {
+    let server = ServerProcess::start(&spinel(), &["--min-replicas-to-write", "1"]);
+    let mut client = server.client();
+    assert_eq!(run(&mut client, "SET k v"), "-NOREPLICAS Not enough good replicas to write.");
+    let log = server.log();
+    assert!(
+        log.contains("Writes are refused: 0 replicas have answered") && log.contains("INFO replication"),
+        "{log}"
+    );
+    let replica = ServerProcess::start(&spinel(), &["--replicaof", &format!("127.0.0.1 {}", server.port)]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while run(&mut client, "SET k v") != "+OK" {
+        assert!(Instant::now() < deadline, "the replica does not come");
+    }
+    assert!(server.log().contains("Writes are accepted again: enough replicas"), "{}", server.log());
+    // Who takes over says what is to be done with the others.
+    assert_eq!(run(&mut replica.client(), "REPLICAOF NO ONE"), "+OK");
+    let told = format!("have the former primary 127.0.0.1:{} and its other replicas follow", server.port);
+    assert!(replica.log().contains(&told), "{}", replica.log());
+}
+
+/// Who connects from elsewhere, or by the machine's own address.
+#[test]
+fn protected_mode_says_what_to_do() {
+    // No packet is sent; the system chooses the address from which it would be.
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").expect("a port is free");
+    if probe.connect("192.0.2.1:9").is_err() {
+        return;
+    }
+    let own = probe.local_addr().expect("it is bound").ip();
+    if own.is_loopback() || own.is_unspecified() {
+        return;
+    }
+    let server = ServerProcess::start(&spinel(), &["--bind", "127.0.0.1", &own.to_string()]);
+    let mut stream = std::net::TcpStream::connect((own, server.port)).expect("it listens there");
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut told).expect("it closes the connection");
+    assert!(told.starts_with("-DENIED Redis is running in protected mode"), "{told}");
+    let log = server.log();
+    let line = format!("A connection from {own}:");
+    assert!(log.contains(&line) && log.contains("Set one for the user default with requirepass"), "{log}");
+}
+
+#[test]
+fn refused_settings_say_what_to_do() {
+    let server = ServerProcess::start(&spinel(), &[]);
+    let mut client = server.client();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it is bound").port();
+    assert!(run(&mut client, &format!("CONFIG SET port {port}")).starts_with("-ERR CONFIG SET failed"));
+    assert!(run(&mut client, "CONFIG SET tls-port 1").starts_with("-ERR CONFIG SET failed"));
+    let log = server.log();
+    assert!(log.contains("CONFIG SET port failed") && log.contains("ss -ltnp"), "{log}");
+    assert!(log.contains("-file configured!") && log.contains("CONFIG SET tls-port failed"), "{log}");
+    assert!(log.contains("Mend what the line above says"), "{log}");
+    assert_eq!(run(&mut client, "PING"), "+PONG");
+
+    let file = server.dir.join("users");
+    std::fs::write(&file, "user default on nopass ~* &* +@all\nuser a +nosuch\n").expect("room for it");
+    let path = file.to_str().expect("text").to_owned();
+    let output = std::process::Command::new(spinel()).args(["--port", "0", "--aclfile", &path]).output();
+    let told = String::from_utf8(output.expect("it runs").stdout).expect("text");
+    assert!(told.contains("users:2") && told.contains("nosuch"), "{told}");
+    std::fs::write(&file, "user default on nopass ~* &* +@all\n").expect("room for it");
+    let server = ServerProcess::start(&spinel(), &["--aclfile", &path]);
+    std::fs::write(&file, format!("user {} on\nuser b >s3cret x3cret\n", "a ".repeat(2000)))
+        .expect("room for it");
+    let mut client = server.client();
+    assert!(run(&mut client, "ACL LOAD").starts_with("-ERR "));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("ACL LOAD failed: ")).expect("it is told");
+    assert!(
+        line.contains("users:2") && line.contains("send ACL LOAD again") && !line.contains("3cret"),
+        "{line}"
+    );
+}

@@ -261,6 +261,38 @@ fn metrics_are_the_numbers_of_info() {
     assert!(page.starts_with("<!doctype html>"));
 }
 
+/// Names of keys are told only if that is configured and somebody looks at the page.
+#[test]
+fn hot_and_big_keys_are_told_to_who_may_see_them() {
+    let (server, port) = server(&[]);
+    let mut client = server.client();
+    run(&mut client, &format!("SET big {}", "x".repeat(100_000)));
+    let keys = || {
+        std::thread::sleep(Duration::from_millis(300));
+        let (_, json) = get(port, "/data.json");
+        json.split_once("\"keys\":").expect("keys").1.trim_end_matches('}').to_owned()
+    };
+    assert_eq!(keys(), "null");
+    assert_eq!(run(&mut client, "CONFIG SET metrics-keys yes"), "+OK");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        for _ in 0..200 {
+            client.command(&[b"SET", b"h\"\\<\xff>", b"v"]).expect("it answers");
+        }
+        let told = keys();
+        let big = told.contains("{\"name\":\"big\",\"db\":0,\"type\":\"string\",\"bytes\":1");
+        let hot = told.contains("\"hot\":[{\"name\":\"\\\"h\\\\\\\"\\\\\\\\<\\\\xff>\\\"\",\"of_time\":");
+        if big && hot && told.ends_with("\"seen\":1.000") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{told}");
+    }
+    assert!(!get(port, "/metrics").1.contains("xff"), "metrics tell no keys");
+    assert_eq!(run(&mut client, "HOTKEYS GET"), "$-1", "that is another count");
+    assert_eq!(run(&mut client, "CONFIG SET metrics-keys no"), "+OK");
+    assert_eq!(keys(), "null");
+}
+
 #[test]
 fn a_reader_sees_a_replica_and_a_server_without_metrics_has_none() {
     let (server, port) = server(&["--replicaof", "127.0.0.1 1"]);

@@ -11,10 +11,15 @@ use std::path::Path;
 
 use super::user::join_selectors;
 use super::{Acl, RuleError, User, selector};
+use crate::stats::progress::{Lines, Progress, Unit};
 use crate::stdx::files::create_exclusively;
 
+/// Bytes between two reports of progress.
+const REPORT_EVERY: usize = 256 << 10;
+
 /// Parses the users in `text`. `name` is the name of the file, for error messages; `every_channel` says whether users
-/// and selectors start with access to every channel. O(text × commands).
+/// and selectors start with access to every channel; `progress` says where lines about the progress go.
+/// O(text × commands).
 ///
 /// # Errors
 /// All errors, in one line of text.
@@ -23,12 +28,20 @@ pub fn parse(
     text: &[u8],
     name: &str,
     every_channel: bool,
+    progress: Lines,
 ) -> Result<BTreeMap<Box<[u8]>, User>, Vec<u8>> {
     let catalog = acl.catalog();
     let mut users = BTreeMap::new();
     let mut errors: Vec<u8> = Vec::new();
+    let mut progress = Progress::new("Reading users", text.len() as u64, Unit::Bytes, progress);
+    let (mut done, mut reported) = (0, 0);
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let at = format!("{name}:{}", index + 1);
+        done += line.len() + 1;
+        if done - reported >= REPORT_EVERY {
+            reported = done;
+            progress.at(done as u64);
+        }
         let line = trim(line, b" \t\r\n");
         if line.is_empty() {
             continue;

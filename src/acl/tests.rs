@@ -2,6 +2,7 @@ use super::catalog::Command;
 use super::user::{join_selectors, words};
 use super::*;
 use crate::resp::request::{self, Decoder, write_request};
+use crate::stats::progress::Lines;
 use crate::stdx::quote;
 use crate::stdx::rng::Rng;
 
@@ -355,11 +356,11 @@ fn users_come_and_go() {
     assert_eq!(acl.name(acl.find(b"b").expect("there")), b"b");
     assert!(acl.delete(b"b").is_some() && acl.delete(b"b").is_none() && acl.delete(DEFAULT_NAME).is_none());
     assert_eq!(names(&acl), ["a", "c", "default"]);
-    let new = file::parse(&acl, b"user z on\n", "f", false).expect("right");
+    let new = file::parse(&acl, b"user z on\n", "f", false, Lines::Log).expect("right");
     acl.replace(new);
     assert_eq!(names(&acl), ["default", "z"]);
     assert!(acl.is_open() && acl[UserId::DEFAULT].is_unrestricted());
-    let new = file::parse(&acl, b"user default on >x +get\nuser a", "f", false).expect("right");
+    let new = file::parse(&acl, b"user default on >x +get\nuser a", "f", false, Lines::Log).expect("right");
     acl.replace(new);
     assert_eq!(names(&acl), ["a", "default"]);
     assert!(!acl.is_open() && acl.find(DEFAULT_NAME) == Some(UserId::DEFAULT));
@@ -369,7 +370,7 @@ fn users_come_and_go() {
 fn files_are_read_whole_or_not() {
     let acl = Acl::new(catalog());
     let parse = |text: &str| {
-        file::parse(&acl, text.as_bytes(), "f", false)
+        file::parse(&acl, text.as_bytes(), "f", false, Lines::Log)
             .map(|users| {
                 let line = |(name, user): (Box<[u8]>, User)| [&*name, b" ", &user.describe()].concat();
                 users.into_iter().map(line).collect::<Vec<_>>().join(&b'\n')
@@ -426,7 +427,7 @@ fn files_are_replaced() {
         let text = std::fs::read(&path).expect("just written");
         assert_eq!(text.iter().filter(|&&byte| byte == b'\n').count(), 2);
         let mut again = Acl::new(catalog());
-        let users = file::parse(&again, &text, "f", true).expect("what is written can be read");
+        let users = file::parse(&again, &text, "f", true, Lines::Log).expect("what is written can be read");
         again.replace(users);
         assert_eq!(file::text(&again), text);
     }
@@ -560,7 +561,7 @@ fn damaged_files_do_not_panic() {
             let at = rng.index(text.len());
             if rng.one_in(2) { text[at] = rng.next_u32() as u8 } else { text.truncate(at + 1) }
         }
-        let _ = file::parse(&acl, &text, "f", rng.one_in(2));
+        let _ = file::parse(&acl, &text, "f", rng.one_in(2), Lines::Log);
     }
 }
 

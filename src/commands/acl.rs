@@ -937,7 +937,7 @@ mod tests {
             };
             config.security.users = lines.iter().map(line).collect();
             let mut harness = Harness::new(config);
-            harness.server.apply_users().map(|()| harness)
+            harness.server.apply_users(crate::stats::progress::Lines::Log).map(|()| harness)
         };
         let Ok(mut harness) = with(&[("u", "on >x (+get ~a) ~b")], "") else { panic!("right") };
         let lines = users::user_lines(&harness.server.acl, &harness.server.config.security);

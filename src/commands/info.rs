@@ -160,6 +160,7 @@ pub fn snapshot(server: &mut Server) -> Snapshot {
     Snapshot {
         latencies: latencies.collect(),
         slow: latest_slow(server.stats.logs.of(LogKind::Slow).iter()),
+        keys: None,
         info: about(server, [&b"everything"[..], b"debug"].into_iter()),
     }
 }

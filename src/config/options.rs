@@ -707,11 +707,13 @@ pub struct MetricsOptions {
     pub port: u16,
     /// Addresses to listen on, as for clients.
     pub bind: Vec<String>,
+    /// Whether names of keys are told.
+    pub keys: bool,
 }
 
 impl Default for MetricsOptions {
     fn default() -> Self {
-        MetricsOptions { port: 0, bind: vec!["127.0.0.1".into(), "-::1".into()] }
+        MetricsOptions { port: 0, bind: vec!["127.0.0.1".into(), "-::1".into()], keys: false }
     }
 }
 

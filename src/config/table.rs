@@ -392,6 +392,7 @@ const LATENCY: &[Param] = &[
 const METRICS: &[Param] = &[
     p("metrics-port", int(at!(metrics.port), 0, PORT), Effects::NONE, "TCP port for metrics over HTTP; 0 for none.").immutable().unlisted(),
     p("metrics-bind", words(at!(metrics.bind)), Effects::NONE, "Addresses to serve metrics at; a leading - forgives one this machine lacks.").immutable().unlisted(),
+    p("metrics-keys", yes_no(at!(metrics.keys)), Effects::NONE, "Show names of hot and big keys on the page, while somebody looks at it."),
 ];
 
 #[rustfmt::skip]

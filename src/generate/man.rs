@@ -8,16 +8,47 @@ use spinel::config::Config;
 use spinel::config::table;
 use spinel::server::process::version::VERSION;
 
+/// What the program does besides serving.
+const TASKS: &str = "\
+.SH COMMANDS
+.TP
+.B \\-\\-check\\-config FILE
+List all errors of a configuration, and what has no effect; start nothing. Exits with 1 if a server would not start.
+.TP
+.B \\-\\-sentinel
+Watch servers, and have a replica take over from a primary that is down.
+.TP
+.B generate WHAT
+Print this page (man), spinel.conf(5) (man 5), completions for a shell (completions SHELL), a unit for systemd, a
+Dockerfile, a dashboard for Grafana, or a configuration with every parameter explained (config).
+.TP
+.B guide TOPIC
+Show a part of the guide; without a topic, list the topics.
+.TP
+.B check\\-rdb FILE
+Check a snapshot.
+.TP
+.B check\\-aof FILE
+Check an append-only file or its manifest; with
+.B \\-\\-fix
+cut off what is torn at its end.
+.SH SEE ALSO
+.BR spinel.conf (5)
+for the directives.
+";
+
 /// The page of the program.
 pub(super) fn program(command: &Command) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     // The list of directives is a page of its own.
-    let command = command
-        .clone()
-        .display_name("spinel")
-        .version(VERSION)
-        .after_help("See spinel.conf(5) for the directives.");
-    Man::new(command).section("1").manual("Spinel").render(&mut text).ok()?;
+    let command = command.clone().display_name("spinel").version(VERSION).after_help("");
+    let man = Man::new(command).section("1").manual("Spinel");
+    man.render_title(&mut text).ok()?;
+    man.render_name_section(&mut text).ok()?;
+    man.render_synopsis_section(&mut text).ok()?;
+    man.render_description_section(&mut text).ok()?;
+    man.render_options_section(&mut text).ok()?;
+    text.extend_from_slice(TASKS.as_bytes());
     Some(text)
 }
 

@@ -78,8 +78,27 @@ fn completions(shell: &str, command: Command) -> Option<Vec<u8>> {
             .num_args(1),
         Arg::new("sentinel").long("sentinel").help("Be a Sentinel").num_args(0),
     ];
-    let mut command =
-        command.mut_arg("words", |words| words.value_hint(ValueHint::FilePath)).args(options).args(tools);
+    let one_of = |name: &'static str, words: &[&'static str]| {
+        Arg::new(name).value_parser(PossibleValuesParser::new(words.iter().copied()))
+    };
+    let file = Arg::new("file").value_hint(ValueHint::FilePath);
+    let topics: Vec<&str> = crate::guide::topics().collect();
+    let words = ["man", "completions", "systemd", "dockerfile", "grafana", "config"];
+    let tasks = [
+        Command::new("generate").about("Print a file of an installation").arg(one_of("what", &words)),
+        Command::new("guide").about("Show a part of the guide").arg(one_of("topic", &topics)),
+        Command::new("check-rdb").about("Check a snapshot").arg(file.clone()),
+        Command::new("check-aof")
+            .about("Check an append-only file")
+            .arg(Arg::new("fix").long("fix").help("Cut off what is torn at its end").num_args(0))
+            .arg(file),
+    ];
+    let mut command = command
+        .mut_arg("words", |words| words.value_hint(ValueHint::FilePath))
+        .args(options)
+        .args(tools)
+        .subcommands(tasks)
+        .disable_help_subcommand(true);
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "spinel", &mut text);
     Some(text)

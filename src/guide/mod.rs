@@ -47,6 +47,11 @@ pub(crate) fn guide(words: &[String]) -> ExitCode {
     }
 }
 
+/// Names of the topics.
+pub(crate) fn topics() -> impl Iterator<Item = &'static str> {
+    TOPICS.iter().map(|(name, ..)| *name)
+}
+
 fn contents() -> String {
     let lines: String = TOPICS.iter().map(|(name, about, _)| format!("  {name:<14}{about}\n")).collect();
     format!("Usage: spinel guide TOPIC\n\n{lines}")

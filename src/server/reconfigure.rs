@@ -121,6 +121,30 @@ impl Refusal {
             Refusal::Defragmentation => "activedefrag",
         }
     }
+
+    /// What to do next, for the log.
+    fn next(&self) -> &'static str {
+        match self {
+            Refusal::Directory(_) => {
+                "Name a directory that exists and that the user of the server may enter."
+            }
+            Refusal::Clients { .. } => {
+                "Raise the limit of open files of the process (ulimit -n, or LimitNOFILE in the unit)."
+            }
+            Refusal::Bind | Refusal::Port | Refusal::TlsPort => {
+                "Name an address that this machine has and a port that is free; ss -ltnp tells who listens."
+            }
+            Refusal::Tls { .. } => {
+                "Mend what the line above says; the server must be able to read the files."
+            }
+            Refusal::AppendOnly => "Mend what the lines above say: free space on the disk, or permissions.",
+            Refusal::IoThreads(_) => "Raise the limit of threads (ulimit -u, or TasksMax in the unit).",
+            Refusal::OomScore | Refusal::OomScoreValues => {
+                "Only a process with the capability CAP_SYS_RESOURCE may lower its score."
+            }
+            Refusal::Defragmentation => "",
+        }
+    }
 }
 
 impl Server {
@@ -175,6 +199,12 @@ impl Server {
                 let failed = std::mem::replace(&mut self.config, before);
                 // Going back to what was in effect a moment ago; what fails now cannot be helped.
                 let _ = self.act(&failed, effects);
+                tracing::warn!(
+                    "CONFIG SET {} failed, and the configuration is as it was: {} {}",
+                    refusal.parameter(),
+                    refusal.to_string().trim_end_matches(" Check server logs."),
+                    refusal.next()
+                );
                 Err(SetError::refused(refusal.parameter().as_bytes(), refusal.to_string()))
             }
         }

@@ -104,12 +104,42 @@ fn reason(list: &str, name: &str) -> Option<&'static str> {
     UNKNOWN.iter().find(|(of, _, names)| *of == list && names.iter().any(&stands_for)).map(|found| found.1)
 }
 
+/// A file with all parameters as their server tells them is valid here, too.
+fn check_defaults(theirs: &mut Client, oracle: Oracle) {
+    let told = lines(theirs, "CONFIG GET *");
+    let mut text = String::new();
+    for pair in told.chunks(2).filter(|pair| pair.len() == 2) {
+        let (name, value) = (&pair[0], &pair[1]);
+        match name.as_str() {
+            // No primary cannot be written as a line.
+            "replicaof" | "slaveof" if value.is_empty() => {}
+            "proc-title-template" => text += &format!("{name} \"{value}\"\n"),
+            _ if value.is_empty() => text += &format!("{name} \"\"\n"),
+            _ => text += &format!("{name} {value}\n"),
+        }
+    }
+    assert!(text.lines().count() > 150, "{text}");
+    let mut check = std::process::Command::new(support::spinel())
+        .args(["--check-config", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut input = check.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut input, text.as_bytes()).expect("it reads");
+    drop(input);
+    let output = check.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{oracle:?}: {said}");
+}
+
 fn compare_with(oracle: Oracle) {
     let Some(program) = oracle.program() else { return };
     let options = ["--enable-debug-command", "yes"];
     let ours = ServerProcess::start(&support::spinel(), &[&options[..], &oracle.compat()].concat());
     let theirs = ServerProcess::start(&program, &options);
     let (mut ours, mut theirs) = (ours.client(), theirs.client());
+    check_defaults(&mut theirs, oracle);
     let mut missing = Vec::new();
     // A parameter may be known without being listed.
     for name in parameters(&mut theirs) {

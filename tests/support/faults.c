@@ -2,7 +2,8 @@
 //
 // The file named by FAULTS holds lines "CALL NAME NTH ERRNO": from the NTH matching call on (1: at once), CALL fails
 // with ERRNO on files whose path contains NAME, for as long as the line is there. CALL is write, fsync (also for
-// fdatasync), ftruncate, open or rename; with "short", a write takes half of its bytes, and the next one fails.
+// fdatasync), ftruncate, open, rename or fork (whose NAME is "fork"); with "short", a write takes half of its bytes,
+// and the next one fails; with "slow" instead of fork, it takes ERRNO milliseconds.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -100,6 +101,13 @@ int ftruncate64(int fd, off64_t size) {
 int rename(const char *from, const char *to) {
     FAIL_IF(fault("rename", to));
     return REAL(rename)(from, to);
+}
+
+pid_t fork(void) {
+    int ms = fault("slow", "fork");
+    if (ms) usleep(ms * 1000);
+    FAIL_IF(fault("fork", "fork"));
+    return REAL(fork)();
 }
 
 static mode_t mode_of(int flags, va_list more) {

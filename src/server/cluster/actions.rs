@@ -5,6 +5,7 @@ use crate::cluster::machine::Action;
 use crate::config::value::PrimaryAddr;
 use crate::server::Server;
 use crate::server::execution::pause::{Extent, PauseReason};
+use crate::server::watching::advice::advise_behind;
 use crate::stats::log::Level;
 use crate::stdx::clock::UnixMillis;
 
@@ -80,12 +81,15 @@ impl Server {
             Action::RemoveKeys(slots) => self.remove_leftovers(&slots),
             Action::SlotsLeft(slots) => self.drop_slot_channels(&slots),
             Action::Served(_) => {}
-            Action::Log(level, text) => match level {
-                Level::Debug => tracing::trace!("{text}"),
-                Level::Verbose => tracing::debug!("{text}"),
-                Level::Notice => tracing::info!("{text}"),
-                Level::Warning | Level::Nothing => tracing::warn!("{text}"),
-            },
+            Action::Log(level, text) => {
+                match level {
+                    Level::Debug => tracing::trace!("{text}"),
+                    Level::Verbose => tracing::debug!("{text}"),
+                    Level::Notice => tracing::info!("{text}"),
+                    Level::Warning | Level::Nothing => tracing::warn!("{text}"),
+                }
+                advise_behind(&text);
+            }
         }
     }
 

@@ -412,8 +412,9 @@ impl Server {
             }
             Err(error) => {
                 self.persistence.bgsave_ok = false;
-                self.note_disk_error();
                 tracing::warn!("Can't save in background: fork: {}", error_text(&error));
+                self.advise_on_failed_fork();
+                self.note_disk_error();
                 Err(error)
             }
         }
@@ -455,6 +456,9 @@ impl Server {
         let refused =
             !self.persistence.bgsave_ok && config.stop_writes_on_bgsave_error && !config.save.0.is_empty();
         let refused = refused || self.aof.error().is_some();
+        if refused != self.conditions.has(Conditions::DISK_ERROR) {
+            self.tell_saving(refused);
+        }
         self.conditions.set(Conditions::DISK_ERROR, refused);
     }
 

@@ -60,6 +60,7 @@ impl Server {
         stats.rates.loop_turns.sample(stats.loop_turns, now_us, 1_000_000);
         stats.rates.loop_us.sample(stats.loop_ns / 1000, stats.loop_turns, 1);
         self.report_if_wanted();
+        self.watch_keys();
         self.visit_clients();
         self.supervise_child();
         self.supervise_aof();

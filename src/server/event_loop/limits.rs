@@ -119,6 +119,7 @@ impl Server {
                 warn,
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
             );
+            self.advise_on_output();
             self.close_soon(key);
             self.discard_output(key);
         }

@@ -19,7 +19,12 @@ use crate::server::Server;
 use crate::server::command::{
     Acl as Category, ChannelSpec, ChannelUse, CommandId, Commands, Databases, Flags, KeyFlags, Spec,
 };
+use crate::stats::progress::Lines;
 use crate::stdx::clock::UnixMillis;
+use crate::stdx::text::Lossy;
+
+/// Bytes of the errors in an ACL file that are logged.
+const LONGEST_COMPLAINT: usize = 2000;
 
 /// The facts about commands that ACL rules refer to. Commands that only other servers have are included, numbered
 /// after our own.
@@ -405,27 +410,39 @@ impl Server {
     /// # Errors
     /// The file cannot be read, or a line is wrong. Nothing has changed.
     pub fn load_users(&mut self, asks: ClientKey) -> Result<(), Vec<u8>> {
-        self.read_users()?;
+        self.read_users(Lines::Log).inspect_err(|errors| {
+            let (errors, dots) = match errors.split_at_checked(LONGEST_COMPLAINT) {
+                Some((start, _)) => (start, " …"),
+                None => (&errors[..], ""),
+            };
+            tracing::warn!(
+                "ACL LOAD failed: {}{dots}. The users are as they were: mend the file, look at it with spinel \
+                 --check-config, and send ACL LOAD again",
+                Lossy(errors)
+            );
+        })?;
         self.close_clients_of(|user| user != UserId::DEFAULT, asks);
         self.user_changed(UserId::DEFAULT);
         Ok(())
     }
 
-    fn read_users(&mut self) -> Result<(), Vec<u8>> {
+    fn read_users(&mut self, progress: Lines) -> Result<(), Vec<u8>> {
         let path = &self.config.security.aclfile;
         let text = std::fs::read(path).map_err(|error| {
             format!("Error loading ACLs, opening file '{path}': {}", os_error(&error)).into_bytes()
         })?;
-        let users = file::parse(&self.acl, &text, path, new_users_have_every_channel(&self.config.security))?;
+        let every_channel = new_users_have_every_channel(&self.config.security);
+        let users = file::parse(&self.acl, &text, path, every_channel, progress)?;
         self.acl.replace(users);
         Ok(())
     }
 
-    /// Creates the users that the configuration defines in its lines or in an ACL file.
+    /// Creates the users that the configuration defines in its lines or in an ACL file; `progress` says where lines about
+    /// the progress go.
     ///
     /// # Errors
     /// The configuration has both lines and a file, or a definition is wrong.
-    pub fn apply_users(&mut self) -> Result<(), UsersError> {
+    pub fn apply_users(&mut self, progress: Lines) -> Result<(), UsersError> {
         let SecurityOptions { aclfile, users, .. } = &self.config.security;
         if !aclfile.is_empty() && !users.is_empty() {
             return Err(UsersError::Both);
@@ -435,7 +452,7 @@ impl Server {
             defined.map_err(|error| UsersError::Line(line.place.clone(), complaint(&line.name, &error)))?;
         }
         if !self.config.security.aclfile.is_empty() {
-            self.read_users()
+            self.read_users(progress)
                 .map_err(|errors| UsersError::File(String::from_utf8_lossy(&errors).into_owned()))?;
         }
         Ok(())

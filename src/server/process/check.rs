@@ -15,6 +15,7 @@ use crate::server::Server;
 use crate::server::command::{Commands, Spec};
 use crate::server::execution::users::{self, UsersError};
 use crate::server::sentinel;
+use crate::stats::progress::Lines;
 
 /// The configuration before a file is read.
 pub(super) fn base_config(sentinel: bool) -> Config {
@@ -128,7 +129,7 @@ fn circumstances(mut config: Config, groups: &[&'static [Spec]]) -> Vec<String> 
     };
     let sentinel = config.sentinel.enabled;
     let mut server = Server::new(config, groups, background);
-    match server.apply_users() {
+    match server.apply_users(Lines::Stderr) {
         Ok(()) => {}
         Err(error @ (UsersError::Both | UsersError::File(_))) => errors.push(error.to_string()),
         Err(UsersError::Line(_, reason)) => errors.push(reason),

@@ -31,6 +31,7 @@ use crate::server::process::watchdog::{self, Watchdog};
 use crate::server::watching::metrics::Report;
 use crate::server::{Identity, Server, process::crash};
 use crate::stats::log;
+use crate::stats::progress::Lines;
 use crate::stdx::alloc;
 use crate::stdx::cpu::CpuList;
 
@@ -86,7 +87,11 @@ impl Failure {
 
     fn report(&self) {
         match self {
-            Failure::Config(text) => eprint!("\n{text}"),
+            Failure::Config(text) => {
+                eprint!(
+                    "\n{text}Mend these lines. To look at a file without a start: spinel --check-config FILE\n"
+                )
+            }
             Failure::Line(text) => tracing::error!("{text}"),
         }
     }
@@ -194,7 +199,7 @@ fn start(
             .rename(&command.from, &command.to)
             .map_err(|reason| unusable(FileError::at(&command.place, reason.to_string())))?;
     }
-    server.apply_users().map_err(unusable_users)?;
+    server.apply_users(Lines::Log).map_err(unusable_users)?;
     server.identity.config_file = config_file;
     if line.sentinel {
         refuse_readonly(server.identity.config_file.as_deref())?;

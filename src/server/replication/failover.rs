@@ -129,6 +129,7 @@ impl Server {
             self.become_primary_again();
         }
         self.end_failover();
+        self.tell_given_up_failover();
     }
 
     /// A handing over that had begun did not happen: the history goes on unbroken.

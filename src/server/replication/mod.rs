@@ -173,7 +173,7 @@ impl Server {
 
     /// Stops following a primary: what changes from now on is a history of its own.
     pub(in crate::server) fn become_primary(&mut self) {
-        self.config.replication.replicaof = None;
+        let former = self.config.replication.replicaof.take();
         self.leave_primary();
         self.replication.following = None;
         // Replicas learn of the new history when they come back.
@@ -185,6 +185,9 @@ impl Server {
         self.commit_anew();
         self.apply_oom_score();
         self.start_failed_aof();
+        if let Some(former) = former {
+            self.tell_promotion(&format!("{}:{}", former.host, former.port));
+        }
     }
 
     /// Gives the data a new history that goes on from the present one.

@@ -642,6 +642,9 @@ impl Server {
             if checked { self.replication.replicas.iter().filter(good).count() } else { 0 };
         let few = checked && self.replication.good_replicas < least || !self.has_quorum();
         let few = few && !self.replication.is_replica();
+        if few != self.conditions.has(Conditions::FEW_REPLICAS) && !self.replication.is_replica() {
+            self.tell_replicas(few);
+        }
         self.conditions.set(Conditions::FEW_REPLICAS, few);
     }
 

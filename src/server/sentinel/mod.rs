@@ -21,6 +21,7 @@ use crate::sentinel::instance::literal_ip;
 use crate::sentinel::machine::{Action, Machine};
 use crate::server::Server;
 use crate::server::execution::users::user_lines;
+use crate::server::watching::advice::advise_behind;
 use crate::stats::log::Level;
 use crate::stdx::clock;
 use crate::stdx::rng::Rng;
@@ -228,4 +229,5 @@ fn log(level: Level, text: &str) {
         Level::Notice => tracing::info!("{text}"),
         Level::Warning | Level::Nothing => tracing::warn!("{text}"),
     }
+    advise_behind(text);
 }

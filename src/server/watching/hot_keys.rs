@@ -22,7 +22,10 @@ use crate::stdx::process::{self, CpuTime, Who};
 const COUNTERS_PER_KEY: usize = 8;
 
 /// Longer keys are not listed: what is remembered is bounded.
-const LONGEST_KEY: usize = 65_536;
+pub(super) const LONGEST_KEY: usize = 65_536;
+
+/// One in so many requests is looked at for the page with charts.
+const RATIO_FOR_PAGE: u64 = 8;
 
 /// What is to be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,16 +203,23 @@ impl Server {
         if self.execution.origin == Origin::Script
             || spec.flags.has(Flags::ENDS_MULTI)
             || flags.has(ClientFlags::INTERNAL)
-            || !self.finds_hot_keys()
         {
             return;
         }
-        let Some(found) = &mut self.hot_keys else { return };
+        let finds = self.finds_hot_keys();
+        let watches = self.watches_keys() && self.keyspace.rng.one_in(RATIO_FOR_PAGE);
+        if !finds && !watches {
+            return;
+        }
         let (head, _, large) = args.parts();
         let received = head.len() + large.iter().map(|large| large.len() + 2).sum::<usize>();
         let cost = Cost { ns: ran.ns, bytes: (received + ran.reply) as u64 };
         let mut keys: Vec<&[u8]> = Vec::new();
         spec.each_key(args, &mut |at, _| keys.extend(args.get(at)));
+        if watches && let Some(watched) = self.metrics.as_mut().and_then(|metrics| metrics.keys.as_mut()) {
+            watched.count(cost, &keys);
+        }
+        let Some(found) = self.hot_keys.as_mut().filter(|_| finds) else { return };
         let slot = if found.wanted.slots.is_empty() { None } else { slot_of(spec, args) };
         let (ratio, rng) = (found.wanted.ratio, &mut self.keyspace.rng);
         found.count(cost, slot, &keys, || ratio == 1 || rng.one_in(ratio));

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::page::page;
+use super::watched_keys::WatchedKeys;
 use crate::background::block_signals;
 use crate::net::http::response::Response;
 use crate::net::http::server::{Answers, HttpServer};
@@ -37,12 +38,16 @@ pub struct Metrics {
     waker: Waker,
     listeners: Arc<Vec<Listener>>,
     report: Report,
+    /// Hot and big keys, while somebody looks at the page and they may be told.
+    pub(super) keys: Option<Box<WatchedKeys>>,
 }
 
 /// Where the two threads meet.
 #[derive(Default)]
 struct Exchange {
     wanted: AtomicBool,
+    /// Whether the page is looked at, so that the next snapshot tells of keys, too.
+    looks: AtomicBool,
     /// The last snapshot, and when it was written.
     latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
@@ -104,7 +109,7 @@ impl Server {
             })
         })?;
         tracing::info!("Metrics are served on port {}, at /metrics", options.port);
-        self.metrics = Some(Box::new(Metrics { exchange, waker, listeners, report }));
+        self.metrics = Some(Box::new(Metrics { exchange, waker, listeners, report, keys: None }));
         Ok(())
     }
 
@@ -121,7 +126,13 @@ impl Server {
     #[cold]
     fn write_report(&mut self) {
         let Some(report) = self.metrics.as_ref().map(|metrics| metrics.report) else { return };
-        let snapshot = Arc::new(report(self));
+        let mut snapshot = report(self);
+        let looks =
+            self.metrics.as_ref().is_some_and(|metrics| metrics.exchange.looks.swap(false, Ordering::AcqRel));
+        if looks || self.watches_keys() {
+            snapshot.keys = self.report_keys(looks);
+        }
+        let snapshot = Arc::new(snapshot);
         let Some(Metrics { exchange, waker, .. }) = self.metrics.as_deref() else { return };
         // Who asks from now on gets this one.
         exchange.wanted.store(false, Ordering::Release);
@@ -176,6 +187,7 @@ impl Answers for Source {
                 Some(made.clone())
             }
             "/data.json" => {
+                self.exchange.looks.store(true, Ordering::Release);
                 let Texts { snapshot, json: made, .. } = self.texts(since)?;
                 let made = made.get_or_insert_with(|| {
                     Response::new(200, "application/json", json(snapshot).into_bytes())

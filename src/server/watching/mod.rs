@@ -1,6 +1,6 @@
 //! Reports to watchers: notifications, invalidations, published messages, monitors, slow commands, keys that cost most.
 
-mod advice;
+pub(in crate::server) mod advice;
 pub mod hot_keys;
 pub mod key_sizes;
 pub mod metrics;
@@ -10,3 +10,4 @@ pub mod observe;
 mod page;
 pub mod publish;
 pub mod tracking;
+mod watched_keys;

@@ -61,7 +61,7 @@ impl Server {
         if self.cluster.as_ref().is_some_and(|cluster| cluster.slot_stats.is_some()) {
             self.count_slot(key, spec, args, ran);
         }
-        if self.hot_keys.as_ref().is_some_and(|found| found.is_active()) {
+        if self.counts_keys() {
             self.count_hot_keys(key, spec, args, ran);
         }
         if spec.flags.has(Flags::SKIP_SLOWLOG) {
@@ -92,6 +92,11 @@ impl Server {
         }
     }
 
+    /// Whether requests are counted by key: for HOTKEYS, or for who looks at the page.
+    fn counts_keys(&self) -> bool {
+        self.hot_keys.as_ref().is_some_and(|found| found.is_active()) || self.watches_keys()
+    }
+
     /// Applies the configured thresholds, and shortens the logs to their configured lengths.
     pub(in crate::server) fn apply_thresholds(&mut self) {
         let options = &self.config.logs;
@@ -105,7 +110,7 @@ impl Server {
         self.apply_slot_stats();
         let options = &self.config.logs;
         let counts_slots = self.cluster.as_ref().is_some_and(|cluster| cluster.slot_stats.is_some());
-        let counts_keys = self.hot_keys.as_ref().is_some_and(|found| found.is_active());
+        let counts_keys = self.counts_keys();
         self.stats.thresholds = Thresholds {
             slow_ns,
             // While costs are counted by slot or key, every command counts.

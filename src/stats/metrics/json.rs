@@ -3,14 +3,16 @@
 //! ```text
 //! {"info":{"used_memory":"17",…},"bounds_ns":[1024,…],
 //!  "commands":{"get":{"counts":[1,…],"total":4,"sum_ns":6000}},
-//!  "slow":[{"id":0,"at":1796073983,"us":12000,"command":"keys","args":1}]}
+//!  "slow":[{"id":0,"at":1796073983,"us":12000,"command":"keys","args":1}],
+//!  "keys":{"hot":[{"name":"a","of_time":0.5,"of_bytes":0.125}],
+//!          "big":[{"name":"b","db":0,"type":"list","bytes":4096,"elements":100}],"seen":1}}
 //! ```
 //!
-//! Counts are cumulative: calls that took no longer than the bound of the same index.
+//! `keys` is null unless names of keys may be told. Counts are cumulative: calls that took no longer than the bound of the same index.
 
 use std::fmt::Write as _;
 
-use super::{BOUNDS, Snapshot, fields};
+use super::{BOUNDS, KeysReport, Snapshot, fields};
 use crate::stats::log;
 
 /// The snapshot as one object.
@@ -46,8 +48,37 @@ pub fn json(snapshot: &Snapshot) -> String {
         string(&slow.name, &mut out);
         let _ = write!(out, ",\"args\":{}}}", slow.args);
     }
-    out.push_str("]}");
+    out.push_str("],\"keys\":");
+    match &snapshot.keys {
+        Some(report) => keys(report, &mut out),
+        None => out.push_str("null"),
+    }
+    out.push('}');
     out
+}
+
+fn keys(report: &KeysReport, out: &mut String) {
+    out.push_str("{\"hot\":[");
+    for (i, hot) in report.hot.iter().enumerate() {
+        separate(out, i);
+        out.push_str("{\"name\":");
+        string(&hot.name, out);
+        let _ = write!(out, ",\"of_time\":{:.4},\"of_bytes\":{:.4}}}", hot.of_time, hot.of_bytes);
+    }
+    out.push_str("],\"big\":[");
+    for (i, big) in report.big.iter().enumerate() {
+        separate(out, i);
+        out.push_str("{\"name\":");
+        string(&big.name, out);
+        let _ =
+            write!(out, ",\"db\":{},\"type\":\"{}\",\"bytes\":{},\"elements\":", big.db, big.kind, big.bytes);
+        match big.elements {
+            Some(elements) => number(out, elements),
+            None => out.push_str("null"),
+        }
+        out.push('}');
+    }
+    let _ = write!(out, "],\"seen\":{:.3}}}", report.seen);
 }
 
 fn separate(out: &mut String, index: usize) {
@@ -68,7 +99,7 @@ fn string(text: &str, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SlowCommand;
+    use super::super::{BigKey, HotKey, SlowCommand};
     use super::*;
 
     #[test]
@@ -77,6 +108,14 @@ mod tests {
             info: "# A\r\nos:a\"\\\u{1}b:c\r\n".into(),
             latencies: Vec::new(),
             slow: vec![SlowCommand { id: 3, at_s: 1, us: 2, name: "g\"".into(), args: 0 }],
+            keys: Some(KeysReport {
+                hot: vec![HotKey { name: "\\x00\"".into(), of_time: 0.5, of_bytes: 1.0 }],
+                big: vec![
+                    BigKey { name: "</script>".into(), db: 1, kind: "list", bytes: 9, elements: Some(3) },
+                    BigKey { name: "s".into(), db: 0, kind: "string", bytes: 8, elements: None },
+                ],
+                seen: 0.25,
+            }),
         };
         let text = json(&snapshot);
         assert!(
@@ -85,7 +124,10 @@ mod tests {
         );
         assert!(
             text.ends_with(
-                "8589934592],\"commands\":{},\"slow\":[{\"id\":3,\"at\":1,\"us\":2,\"command\":\"g\\\"\",\"args\":0}]}"
+                "8589934592],\"commands\":{},\"slow\":[{\"id\":3,\"at\":1,\"us\":2,\"command\":\"g\\\"\",\"args\":0}],\
+                 \"keys\":{\"hot\":[{\"name\":\"\\\\x00\\\"\",\"of_time\":0.5000,\"of_bytes\":1.0000}],\"big\":[\
+                 {\"name\":\"</script>\",\"db\":1,\"type\":\"list\",\"bytes\":9,\"elements\":3},\
+                 {\"name\":\"s\",\"db\":0,\"type\":\"string\",\"bytes\":8,\"elements\":null}],\"seen\":0.250}}"
             ),
             "{text}"
         );

@@ -32,6 +32,45 @@ pub struct Snapshot {
     pub latencies: Vec<CommandLatency>,
     /// The latest slow commands, newest first.
     pub slow: Vec<SlowCommand>,
+    /// Hot and big keys, if they may be told.
+    pub keys: Option<KeysReport>,
+}
+
+/// What is known of hot and big keys.
+#[derive(Debug)]
+pub struct KeysReport {
+    /// Keys that cost most in the last seconds, those first that cost most.
+    pub hot: Vec<HotKey>,
+    /// Keys that take most memory, the biggest first.
+    pub big: Vec<BigKey>,
+    /// Part of all keys that was searched for big ones.
+    pub seen: f64,
+}
+
+/// A hot key.
+#[derive(Debug)]
+pub struct HotKey {
+    /// Its name, for people.
+    pub name: String,
+    /// Its part of the run time of all requests.
+    pub of_time: f64,
+    /// Its part of the bytes of all requests and replies.
+    pub of_bytes: f64,
+}
+
+/// A big key.
+#[derive(Debug)]
+pub struct BigKey {
+    /// Its name, for people.
+    pub name: String,
+    /// Number of its database.
+    pub db: usize,
+    /// Type of its value.
+    pub kind: &'static str,
+    /// Bytes of its entry and value; an estimate for a collection.
+    pub bytes: u64,
+    /// Number of elements, unless it is a string.
+    pub elements: Option<u64>,
 }
 
 /// Run times of a command.

@@ -259,6 +259,7 @@ mod tests {
                 .into(),
             latencies: CommandLatency::of("get", &stats).into_iter().collect(),
             slow: vec![SlowCommand { id: 0, at_s: 1, us: 2, name: "get".into(), args: 1 }],
+            keys: None,
         };
         let text = exposition(&snapshot);
         for line in [

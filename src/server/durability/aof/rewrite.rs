@@ -149,6 +149,7 @@ impl Server {
             }
             Err(error) => {
                 tracing::warn!("Can't rewrite append only file in background: fork: {}", error_text(&error));
+                self.advise_on_failed_fork();
                 self.aof.rewrite_failed(&self.config.persistence);
                 Err(error)
             }
