@@ -8,7 +8,8 @@
 //!          "big":[{"name":"b","db":0,"type":"list","bytes":4096,"elements":100}],"seen":1}}
 //! ```
 //!
-//! `keys` is null unless names of keys may be told. Counts are cumulative: calls that took no longer than the bound of the same index.
+//! `keys` is null unless names of keys may be told. Counts are cumulative: calls that took no longer than the bound of
+//! the same index.
 
 use std::fmt::Write as _;
 
